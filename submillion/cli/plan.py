@@ -1,0 +1,213 @@
+"""The `plan` command: what a budget buys, where each parameter goes, and what else it would buy.
+
+Needs no weights and no torch: it answers in under a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from submillion.cli.options import (
+    BudgetOption,
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    resolved,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from submillion.config import Config
+    from submillion.planning import Alternative, Plan
+
+_ASSUMED_CLASSES = 4
+_BAR_WIDTH = 16
+
+ClassesOption = Annotated[
+    int | None, typer.Option("--classes", min=2, help="Number of classes; else counted in the data, else 4.")
+]
+ModelsOption = Annotated[bool, typer.Option("--models", help="List the checkpoints known offline, and stop.")]
+
+
+def plan(  # noqa: PLR0913 - one parameter an option
+    file: ConfigOption = None,
+    recipe: RecipeOption = None,
+    overrides: SetOption = None,
+    budget: BudgetOption = None,
+    data: DataOption = None,
+    classes: ClassesOption = None,
+    models: ModelsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the budget buys: exact ranks, where each parameter goes, and the alternatives."""
+    if models:
+        _print_models(as_json)
+        return
+    settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data})
+    n_classes, origin = _count_classes(settings, classes)
+    from submillion import planning
+    from submillion.errors import BudgetError
+
+    try:
+        made = planning.plan(settings, n_classes)
+    except BudgetError as error:
+        if as_json:
+            typer.echo(json.dumps(_overrun(settings, n_classes, error), indent=2))
+        raise
+    rows = planning.alternatives(settings, n_classes)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(made, rows), indent=2))
+    else:
+        _show(made, rows, origin)
+
+
+def _print_models(as_json: bool) -> None:
+    from submillion import architectures
+
+    ids = {name: architectures.hub_id(name) for name in architectures.known()}
+    width = max(map(len, ids))
+    typer.echo(json.dumps(ids, indent=2) if as_json else "\n".join(f"{name:<{width}}  {ids[name]}" for name in ids))
+
+
+def _count_classes(settings: Config, classes: int | None) -> tuple[int, str]:
+    """The number of classes, and how it is known, for people."""
+    if classes is not None:
+        return classes, f"{classes} classes"
+    if settings.data.source is not None:
+        from submillion import data
+
+        if (counted := data.count_classes(settings.data)) is not None:
+            return counted, f"{counted} classes in {settings.data.source}"
+    return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
+
+
+def _overrun(settings: Config, n_classes: int, error: Exception) -> dict[str, object]:
+    from submillion import planning
+
+    drafted = planning.draft(settings, n_classes)
+    return {
+        "error": str(error),
+        "total": drafted.total,
+        "budget": settings.budget,
+        "excess": drafted.total - settings.budget,
+        "largest_rank": planning.fitting_rank(settings, n_classes),
+    }
+
+
+def _as_dict(made: Plan, rows: Sequence[Alternative]) -> dict[str, object]:
+    from submillion import planning
+    from submillion.budget import step
+
+    return json.loads(planning.to_json(made)) | {
+        "percent": round(_percent(made), 4),
+        "per_site": [asdict(part) for part in planning.parts(made)],
+        "one_more_rank": step(made.method, made.targets),
+        "alternatives": [asdict(row) for row in rows],
+    }
+
+
+def _percent(made: Plan) -> float:
+    return 100 * made.total / made.all_params
+
+
+def _show(made: Plan, rows: Sequence[Alternative], origin: str) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    arch = made.architecture
+    limit = "no budget" if made.budget is None else f"budget {made.budget:,}"
+    lines = [
+        f"{arch.name} ({arch.family}, {arch.n_layers} layers of width {arch.width}), {origin}",
+        f"method {made.method} in {_layers(made)}, head {made.head}, {limit}\n",
+    ]
+    console.print("\n".join(lines), soft_wrap=True)
+    console.print(_parts_table(made, console))
+    lines = [
+        f"\n{made.total:,} of {made.all_params:,} parameters train ({_percent(made):.4f} %)",
+        _slack(made),
+        "\nwhy",
+        *(f"- {reason}" for reason in made.reasons),
+    ]
+    console.print("\n".join(lines), soft_wrap=True)
+    if rows:
+        console.print(f"\nwhat else {made.budget:,} would buy: the largest rank, and its total", soft_wrap=True)
+        console.print(_alternatives_table(rows))
+
+
+def _layers(made: Plan) -> str:
+    """The adapted layers as people say them."""
+    n, chosen = made.architecture.n_layers, made.layers
+    if len(chosen) == n:
+        return f"all {n} layers"
+    for end, layers in (("top", range(n - len(chosen), n)), ("bottom", range(len(chosen)))):
+        if chosen == tuple(layers):
+            return f"the {end} {len(chosen)} of {n} layers"
+    return f"layers {', '.join(map(str, chosen))}"
+
+
+def _slack(made: Plan) -> str:
+    from submillion.budget import step
+
+    if made.slack is None:
+        return "the budget is lifted"
+    cost = step(made.method, made.targets)
+    return f"slack {made.slack:,}" + (f"; one more rank at every site costs {cost:,}" if cost else "")
+
+
+def _parts_table(made: Plan, console: Console) -> Table:
+    from rich.table import Table
+
+    from submillion.planning import parts
+
+    block = "█" if console.encoding.startswith("utf") else "#"
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("site", overflow="fold")
+    for heading in ("rank", "alpha", "layers", "parameters", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for part in parts(made):
+        share = part.params / made.total
+        numbers = (_cell(part.rank), _cell(part.alpha), _cell(part.n_layers), f"{part.params:,}")
+        table.add_row(part.name, *numbers, f"{100 * share:.1f} %", block * round(_BAR_WIDTH * share))
+    table.add_row("total", "", "", "", f"{made.total:,}", style="bold")
+    return table
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _alternatives_table(rows: Sequence[Alternative]) -> Table:
+    """A line for each of sites × layers, a column for each head; the config's own cell in bold."""
+    from rich.table import Table
+    from rich.text import Text
+
+    heads = list(dict.fromkeys(row.head for row in rows))
+    cells = {(row.sites, row.layers, row.head): row for row in rows}
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("sites", overflow="fold")
+    table.add_column("layers", overflow="fold")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    width = max(len(f"{row.total:,}") for row in rows)
+    for sites, layers in dict.fromkeys((row.sites, row.layers) for row in rows):
+        found = (cells[sites, layers, head] for head in heads)
+        shown = (Text(_alternative(row, width), style="" if row.n_changes else "bold") for row in found)
+        table.add_row(sites, layers, *shown)
+    return table
+
+
+def _alternative(row: Alternative, width: int) -> str:
+    """A rank and its total, aligned; a dash where nothing fits."""
+    if not row.fits:
+        return "-"
+    return f"{row.total:,}" if row.rank is None else f"r{row.rank} {row.total:>{width},}"

@@ -1,0 +1,61 @@
+"""The commands that use a finished run: `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from submillion.cli.options import JsonOption, OutOption
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
+
+
+def evaluate(
+    run: RunArgument,
+    data: Annotated[Path, typer.Option("--data", help="A labelled file, read by the run's own columns.")],
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a run on a labelled file."""
+    from submillion import runs
+
+    found = runs.load(runs.locate(run, out or "runs"))
+    from submillion import prediction
+    from submillion.cli.show import score_table
+
+    scores = prediction.evaluate(found, data)
+    values = {name: vars(score) for name, score in scores.items()}
+    typer.echo(json.dumps(values, indent=2) if as_json else "\n".join(score_table(scores)))
+
+
+def predict(
+    run: RunArgument,
+    source: Annotated[Path, typer.Option("--input", help="Rows to label: .csv, .tsv, .jsonl or .parquet.")],
+    output: Annotated[Path, typer.Option("--output", help="The CSV file to write.")],
+    label_ids: Annotated[bool, typer.Option("--label-ids", help="Columns ID,Label with the labels' numbers.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="A column with each class's probability.")
+    ] = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the labels of a file's rows, in their order, with their ids."""
+    from submillion import runs
+    from submillion.cli.progress import RowsView
+
+    found = runs.load(runs.locate(run, out or "runs"))
+    from submillion import prediction
+
+    prediction.check_output(output)
+    with RowsView("predicting") as view:
+        labelled = prediction.predict(found, source, watch=view)
+    prediction.write_csv(labelled, output, probabilities, label_ids)
+    counts = {label: labelled.labels.count(label) for label in labelled.classes}
+    if as_json:
+        typer.echo(json.dumps({"output": str(output), "rows": len(labelled.ids), "predicted": counts}, indent=2))
+        return
+    shares = ", ".join(f"{label} {100 * n / max(1, len(labelled.ids)):.1f} %" for label, n in counts.items())
+    typer.echo(f"{output}: {len(labelled.ids):,} rows ({shares})")

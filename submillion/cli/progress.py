@@ -1,0 +1,119 @@
+"""What people watch while something long runs, on stderr: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from submillion.runs import EvalRecord, StepRecord
+    from submillion.workflow import Phase
+
+_LINE_EVERY_S = 30.0
+
+
+class TrainingView:
+    """A watcher for `workflow.train` that draws a bar, or prints a line now and then without a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} loss {task.fields[loss]}  validation {task.fields[validation]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = None
+        self.smooth_loss: float | None = None
+        self.tokens, self.seconds, self.printed_at = 0, 0.0, time.monotonic()
+
+    def __enter__(self) -> TrainingView:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
+        """Show the record; never stops a training."""
+        match record.kind:
+            case "phase":
+                self._phase(record)
+            case "step":
+                self._step(record)
+            case "eval":
+                self._evaluation(record)
+        return False
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, style="dim", markup=False)
+
+    def _phase(self, phase: Phase) -> None:
+        self.say(phase.name)
+        for note in phase.notes:
+            self.say(f"  {note}")
+        if phase.n_steps:
+            if phase.done_steps:
+                self.say(f"  going on after step {phase.done_steps}")
+            fields = {"rate": "", "loss": "–", "validation": "–"}
+            self.task = self.progress.add_task("step", total=phase.n_steps, completed=phase.done_steps, **fields)
+
+    def _step(self, record: StepRecord) -> None:
+        self.smooth_loss = record.loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * record.loss
+        self.tokens += record.tokens
+        self.seconds += record.seconds
+        rate = f"{self.tokens / self.seconds:,.0f} tokens/s " if self.seconds else ""
+        if self.task is not None:
+            self.progress.update(self.task, completed=record.step, rate=rate, loss=f"{self.smooth_loss:.3f}")
+        if not self.console.is_terminal and time.monotonic() - self.printed_at > _LINE_EVERY_S:
+            self.printed_at = time.monotonic()
+            self.say(f"step {record.step}: {rate}loss {self.smooth_loss:.3f}")
+
+    def _evaluation(self, record: EvalRecord) -> None:
+        accuracy = record.scores["accuracy"]
+        shown = f"{accuracy.value:.4f} [{accuracy.low:.4f}, {accuracy.high:.4f}]"
+        if self.task is not None:
+            self.progress.update(self.task, validation=f"{accuracy.value:.4f}")
+        self.say(f"step {record.step}: validation accuracy {shown}{', best so far' if record.best else ''}")
+        sys.stderr.flush()
+
+
+class RowsView:
+    """A bar over rows for predictions: `watch(n_done)`; prints nothing without a terminal."""
+
+    def __init__(self, description: str) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,} rows"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.progress.add_task(description, total=None)
+
+    def __enter__(self) -> RowsView:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def __call__(self, n_done: int) -> None:
+        """Show that `n_done` rows are done."""
+        self.progress.update(self.task, completed=n_done)

@@ -1,0 +1,57 @@
+"""How scores and run folders look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from submillion.metrics import Score
+
+if TYPE_CHECKING:
+    from submillion.runs import Run
+
+_WHAT = {
+    "config.yaml": "every setting of the run",
+    "plan.json": "where the budget went",
+    "environment.json": "device, precision, versions, command",
+    "labels.json": "label names in the order of their numbers",
+    "data.json": "rows, splits, fingerprints",
+    "metrics.jsonl": "a record a step and an evaluation",
+    "adapter": "opens with plain transformers + peft",
+    "predictions-validation.parquet": "each row's probabilities",
+    "predictions-test.parquet": "each row's probabilities",
+    "scores.json": "scores with 95 % intervals",
+    "DONE": "written last: the run is complete",
+}
+
+
+def score_text(score: Score) -> str:
+    """Return a score with its interval and rows.
+
+    >>> score_text(Score(0.9, 0.88, 0.92, 500))
+    '0.9000  [0.8800, 0.9200]  500 rows'
+    """
+    return f"{score.value:.4f}  [{score.low:.4f}, {score.high:.4f}]  {score.n:,} rows"
+
+
+def score_table(scores: Mapping[str, Score]) -> list[str]:
+    """Return a line a score."""
+    return [f"{name.replace('_', ' '):<10} {score_text(score)}" for name, score in scores.items()]
+
+
+def score_lines(run: Run) -> list[str]:
+    """Return a run's lines about its accuracy: test if it was opened, and validation with its caveat."""
+    lines = []
+    for split, caveat in (
+        ("test", "95 % interval"),
+        ("validation", "after selection: the checkpoint was chosen on it"),
+    ):
+        scores = run.scores().get(split)
+        if scores is not None:
+            lines.append(f"{split + ' accuracy':<20}  {score_text(scores['accuracy'])}  ({caveat})")
+    return lines
+
+
+def files(run: Run) -> list[str]:
+    """Return a line a file of the run folder, with what it holds."""
+    return [f"  {name:<32} {what}" for name, what in _WHAT.items() if (run.path / name).exists()]

@@ -1,0 +1,37 @@
+"""The settings of a run, their loading, checking, dumping and hashing."""
+
+from submillion.config.loading import (
+    commented,
+    digest,
+    load,
+    recipe_names,
+    recipe_text,
+    to_yaml,
+    validate,
+)
+from submillion.config.settings import (
+    AdapterConfig,
+    Config,
+    DataConfig,
+    Method,
+    ModelConfig,
+    Precision,
+    TrainConfig,
+)
+
+__all__ = [
+    "AdapterConfig",
+    "Config",
+    "DataConfig",
+    "Method",
+    "ModelConfig",
+    "Precision",
+    "TrainConfig",
+    "commented",
+    "digest",
+    "load",
+    "recipe_names",
+    "recipe_text",
+    "to_yaml",
+    "validate",
+]

@@ -1,0 +1,225 @@
+"""From YAML and `--set` to a checked `Config`, and back to text.
+
+Owns the reading, the overriding, the reporting of all problems at once, the commented dump and the
+hash. The settings themselves stand in `settings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from submillion.config.settings import Config
+from submillion.errors import ConfigError, did_you_mean
+
+_NOT_HASHED = ("name", "out", "tracking", "device")
+_MAX_CONFIG_BYTES = 1_000_000
+# Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
+_INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps"}
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with the package, sorted."""
+    return sorted(f.name.removesuffix(".yaml") for f in _recipes().iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """Return a shipped recipe's YAML; ConfigError for an unknown name."""
+    if name not in recipe_names():
+        raise ConfigError(f"no recipe {name!r}: {did_you_mean(name, recipe_names())}")
+    return (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load(file: Path | str | None = None, recipe: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Return the config of a YAML file or a recipe (or of neither: the defaults), overridden.
+
+    `overrides` are `section.key=value` texts, values parsed as YAML. All problems are raised
+    together as one ConfigError that names the file.
+    """
+    if file is not None and recipe is not None:
+        raise ConfigError(f"both a config file ({file}) and a recipe ({recipe}) are given: keep one")
+    if file is not None:
+        origin, values = str(file), _mapping(_read(Path(file)), str(file))
+    elif recipe is not None:
+        origin, values = f"recipe {recipe}", _mapping(recipe_text(recipe), f"recipe {recipe}")
+    else:
+        origin, values = "the settings", {}
+    return validate(_overridden(values, overrides), origin)
+
+
+def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
+    """Return the `Config` of nested plain values; ConfigError lists every problem with its key."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = dict.fromkeys(_problem(detail) for detail in error.errors())
+        raise ConfigError(*(f"{origin}: {problem}" for problem in problems)) from None
+
+
+def to_yaml(config: Config) -> str:
+    """Return the resolved config as YAML; `load` of it gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def commented(config: Config | None = None) -> str:
+    """Return every setting as YAML with its help text and its allowed values as comments."""
+    return "\n".join(_commented_section(config or Config(), indent="")) + "\n"
+
+
+def digest(config: Config, data_fingerprint: str) -> str:
+    """Return 8 hex digits that name a run: of the config (but name, out, tracking, device) and the data."""
+    values = config.model_dump(mode="json", exclude=set(_NOT_HASHED))
+    text = json.dumps([values, data_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _recipes() -> Any:
+    return resources.files("submillion") / "recipes"
+
+
+def _read(file: Path) -> str:
+    try:
+        if file.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{file} has {file.stat().st_size:,} bytes: too large for a config; is it a data file?")
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; `submillion config > {file}` writes one with every setting") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _mapping(text: str, origin: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{origin} is nested too deeply for a config") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} holds a {type(values).__name__}, not a table of settings; see `submillion config`")
+    return values
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice, where YAML's own would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping; ConstructorError names the line of a repeated key."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(str(key_node.value))
+        return super().construct_mapping(node, deep)
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    problems, given = [], set[str]()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
+            continue
+        try:
+            _assign(values, key.strip().split("."), yaml.safe_load(text))
+            given.add(key.strip())
+        except yaml.YAMLError:
+            problems.append(f"--set {override}: the value is not YAML; quote it")
+        except TypeError:
+            problems.append(f"--set {override}: {key} is not a section")
+    if problems:
+        raise ConfigError(*problems)
+    for key in given & _INSTEAD_OF.keys():
+        if _INSTEAD_OF[key] not in given:
+            _assign(values, _INSTEAD_OF[key].split("."), None)
+    return values
+
+
+def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        inner = values.get(key)
+        values[key] = inner = {} if inner is None else inner
+        if not isinstance(inner, dict):
+            raise TypeError(key)
+        values = inner
+    values[path[-1]] = value
+
+
+def _problem(detail: Any) -> str:
+    """One pydantic error as a sentence: the key, what was found, what is allowed."""
+    path = [str(part) for part in detail["loc"]]
+    section, names = _section_of(path)
+    key = ".".join(names)
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key}: {did_you_mean(path[-1], section.model_fields)}"
+    if detail["type"] == "value_error":
+        where = f"{key}: " if key else ""
+        return where + str(detail["ctx"]["error"])
+    found = "" if detail["type"] == "missing" else f" is {detail['input']!r}"
+    help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
+    hint = f" ({help_text})" if help_text else ""
+    return f"{key}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
+
+
+def _section_of(path: Sequence[str]) -> tuple[type[BaseModel], list[str]]:
+    """The section that holds the key at `path`, and the key's names without pydantic's union tags."""
+    section: type[BaseModel] = Config
+    names: list[str] = []
+    for part in path:
+        names.append(part)
+        field = section.model_fields.get(part)
+        if field is None or not _is_section(field.annotation):
+            break
+        section = typing.cast("type[BaseModel]", field.annotation)
+    return section, names
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _commented_section(section: BaseModel, indent: str) -> list[str]:
+    lines = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            lines += ["", f"{indent}# {type(value).__doc__}".rstrip(), f"{indent}{key}:"]
+            lines += _commented_section(value, indent + "  ")
+            continue
+        dumped = section.model_dump(mode="json", include={key})
+        text = yaml.safe_dump(dumped, default_flow_style=False, allow_unicode=True, width=1000).strip()
+        lines.append(f"{indent}# {field.description}{_choices(field.annotation)}")
+        lines += [indent + line for line in text.splitlines()]
+    return lines
+
+
+def _choices(annotation: Any) -> str:
+    """The allowed words of a Literal, as a suffix of the comment; nothing for other types."""
+    found = [
+        str(word)
+        for part in (annotation, *_union_parts(annotation))
+        if typing.get_origin(part) is typing.Literal
+        for word in typing.get_args(part)
+    ]
+    return f" [{' | '.join(found)}]" if found else ""
+
+
+def _union_parts(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return ()

@@ -1,0 +1,245 @@
+"""The settings of a run: every key with its default, its unit, its help text and its limits.
+
+Defaults live here and nowhere else. Absent is null; what null means stands in the help text.
+Settings that contradict each other are refused here, so that later modules need not look.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
+
+Frac = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+Head = Literal["full", "linear", "bottleneck"]
+Method = Literal["lora", "dora", "adalora", "ia3", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, no unknown keys, numbers finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def setting(default: Any, help_text: str) -> Any:
+    """Return a field with its help text; `default` is what an empty config means."""
+    return Field(default, description=help_text)
+
+
+class ModelConfig(Section):
+    """The pretrained encoder, and what stands on it."""
+
+    name: str = setting(
+        "roberta-base", "a known checkpoint (`submillion plan --models`), a local folder, or a Hub name"
+    )
+    max_length: Annotated[int, Field(ge=4, le=8192)] = setting(
+        128, "tokens a text, special tokens included; longer texts are cut"
+    )
+    head: Head = setting(
+        "full",
+        "full: every layer after the encoder trains; linear: only the last one; "
+        "bottleneck: a dense layer of low rank and the last one",
+    )
+    head_width: PositiveInt | None = setting(
+        None, "the bottleneck's rank, in units; null = 32; only for head: bottleneck"
+    )
+    dropout: Frac | None = setting(None, "hidden and attention dropout, a probability; null = the checkpoint's own")
+
+    @model_validator(mode="after")
+    def _width_needs_bottleneck(self) -> ModelConfig:
+        if self.head_width is not None and self.head != "bottleneck":
+            raise ValueError(
+                f"head_width is {self.head_width}, but head is {self.head}: only head: bottleneck has a width"
+            )
+        return self
+
+
+class DataConfig(Section):
+    """Where rows come from, and how they are split."""
+
+    source: str | None = setting(
+        None,
+        "training rows: a .csv, .tsv, .jsonl or .parquet file, a folder with train.* (and test.*), "
+        "a Hub name such as ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
+    )
+    text: str | tuple[str, ...] = setting("text", "the text's column, or several, joined by a blank")
+    text_pair: str | None = setting(None, "a second text's column, for pairs; null = single texts")
+    label: str = setting("label", "the label's column; names or numbers")
+    validation: float | int | str = setting(
+        0.1, "the validation split: a fraction below 1, a number of rows, or a file"
+    )
+    test: float | int | str | None = setting(
+        None, "the test split: the same choices; null = the source's own test split, if it has one"
+    )
+    seed: Seed = setting(0, "which rows make the validation and test splits")
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> DataConfig:
+        for key in ("validation", "test"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or (isinstance(value, (int, float)) and value <= 0):
+                raise ValueError(
+                    f"{key} is {value}: allowed are a fraction between 0 and 1, a number of rows, or a file"
+                )
+            if isinstance(value, float) and value >= 1 and not value.is_integer():
+                raise ValueError(f"{key} is {value}: a number of rows is a whole number")
+        if not self.text:
+            raise ValueError("text is empty: name at least one column")
+        return self
+
+
+class AdapterConfig(Section):
+    """What is trained inside the encoder."""
+
+    method: Method = setting("lora", "lora, dora, adalora, ia3, or none: full fine-tuning, outside the budget")
+    sites: str | tuple[str, ...] = setting(
+        "all-linear",
+        "linear layers that get an adapter: query, key, value, attention_output, ffn_in, ffn_out; "
+        "dense = the last three; all-linear = all six; or a module's name or pattern (*)",
+    )
+    layers: str | tuple[int, ...] | None = setting(
+        None, "encoder layers, counted from 0 at the bottom: null = all, top:N, bottom:N, or a list"
+    )
+    rank: PositiveInt | dict[str, PositiveInt] | None = setting(
+        None, "rank of every site, or {site: rank}; null = the largest that fits the budget"
+    )
+    target_rank: PositiveInt | None = setting(
+        None, "AdaLoRA's mean rank at the end; null = two thirds of rank; only for method: adalora"
+    )
+    alpha: Annotated[float, Field(gt=0)] | None = setting(
+        None, "LoRA's scale: updates count alpha / rank (alpha / sqrt(rank) with rslora); null = 2 x rank"
+    )
+    dropout: Frac = setting(0.0, "dropout on each adapter's input, a probability")
+    bias: Literal["none", "all", "lora_only"] = setting(
+        "none", "biases that train too: none, all (of the encoder), lora_only (of the adapted linear layers)"
+    )
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = setting(
+        "default", "how A and B start; pissa and olora take them from the weights"
+    )
+    rslora: bool = setting(False, "scale by alpha / sqrt(rank) (rank-stabilised LoRA)")
+    start_from: str | None = setting(
+        None, "a finished run whose adapter (and head, if the labels agree) training starts from"
+    )
+
+    @model_validator(mode="after")
+    def _check_method(self) -> AdapterConfig:
+        allowed = {
+            "rank": ("lora", "dora", "adalora"),
+            "target_rank": ("adalora",),
+            "alpha": ("lora", "dora", "adalora"),
+            "rslora": ("lora", "dora"),
+        }
+        problems = [
+            f"{key} is set, but method {self.method} has none: allowed with {', '.join(methods)}"
+            for key, methods in allowed.items()
+            if getattr(self, key) and self.method not in methods
+        ]
+        if self.init != "default" and self.method not in ("lora", "dora"):
+            problems.append(f"init is {self.init}: allowed with lora and dora, not with {self.method}")
+        if self.init in ("pissa", "olora") and self.method == "dora":
+            problems.append(
+                f"init is {self.init}: it changes the base weights that DoRA's magnitudes are taken from; use lora"
+            )
+        if self.dropout and self.method in ("ia3", "none"):
+            problems.append(f"dropout is {self.dropout}, but method {self.method} has none")
+        if self.bias != "none" and self.method in ("ia3", "none"):
+            problems.append(f"bias is {self.bias}: allowed with lora, dora and adalora, not with {self.method}")
+        if self.method == "adalora" and isinstance(self.rank, dict):
+            problems.append("rank is a table, but AdaLoRA spreads one rank itself: give a number or null")
+        if self.start_from is not None and self.init != "default":
+            problems.append(f"init is {self.init} and start_from is set: both decide the first weights; keep one")
+        if not self.sites:
+            problems.append("sites is empty: name at least one, or take method: none")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class TrainConfig(Section):
+    """The optimisation."""
+
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = setting("adamw", "adamw, sgd or rmsprop")
+    learning_rate: Rate = setting(5e-4, "peak learning rate of the adapters")
+    head_learning_rate: Rate | None = setting(None, "peak learning rate of the head; null = learning_rate")
+    schedule: Literal["linear", "cosine", "cosine-restarts", "polynomial", "constant"] = setting(
+        "linear", "how the learning rate falls after warm-up"
+    )
+    cycles: PositiveInt = setting(2, "cosine-restarts: number of cycles")
+    power: Annotated[float, Field(gt=0)] = setting(1.0, "polynomial: the power; 1 is linear")
+    warmup: NonNegativeFloat = setting(0.06, "steps of rising learning rate, or a fraction of all steps, below 1")
+    weight_decay: NonNegativeFloat = setting(0.01, "decay of weight matrices; biases and norms have none")
+    momentum: Frac = setting(0.9, "momentum of sgd and rmsprop")
+    label_smoothing: Frac = setting(0.0, "share of each target spread over all classes")
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = setting(
+        None, "loss weight of each class: balanced = inverse to its rows, or {label: weight}"
+    )
+    batch_size: PositiveInt = setting(32, "rows a forward pass")
+    evaluation_batch_size: PositiveInt = setting(128, "rows a forward pass where nothing is trained")
+    accumulation: PositiveInt = setting(1, "batches a step")
+    epochs: Annotated[float, Field(gt=0)] | None = setting(
+        None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
+    )
+    steps: PositiveInt | None = setting(None, "optimiser steps, instead of epochs")
+    evaluate_every: PositiveInt | None = setting(
+        None, "steps between evaluations; null = reading a quarter as many rows as training, 1 to 20 times"
+    )
+    checkpoint_every: PositiveInt = setting(100, "steps between checkpoints; every evaluation writes one too")
+    patience: PositiveInt | None = setting(None, "evaluations without a better one before stopping; null = never")
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = setting(
+        1.0, "gradients are scaled down to this norm; null = never"
+    )
+    gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")
+    precision: Precision | None = setting(None, "of the frozen weights' products: fp32, bf16, fp16; null = measured")
+    seed: Seed = setting(0, "first weights, order of rows, dropout")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(f"epochs is {self.epochs} and steps is {self.steps}: keep one, set the other to null")
+        if self.warmup >= 1 and not float(self.warmup).is_integer():
+            raise ValueError(f"warmup is {self.warmup}: give whole steps, or a fraction below 1")
+        return self
+
+
+class AugmentationConfig(Section):
+    """Changed copies of training texts."""
+
+    kind: Literal["synonyms", "deletion", "swap", "insertion"] | None = setting(
+        None, "how texts are changed; null = not"
+    )
+    copies: PositiveInt = setting(1, "changed copies a text")
+    rate: Frac = setting(0.1, "share of a text's words that change")
+
+
+class DistillationConfig(Section):
+    """A teacher's logits as a second target."""
+
+    teacher: str | tuple[str, ...] | None = setting(None, "a finished run, several, or a recipe; null = no teacher")
+    alpha: Annotated[float, Field(ge=0, le=1)] = setting(0.5, "weight of the labels; the teacher has the rest")
+    temperature: Annotated[float, Field(gt=0)] = setting(2.0, "both sets of logits are divided by it")
+    scaled: bool = setting(True, "multiply the teacher's part by temperature squared")
+
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
+class Config(Section):
+    """Everything a run is made from."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = setting(
+        "run", "first part of the run folder's name: letters, digits, dot, dash, underscore"
+    )
+    budget: PositiveInt = setting(1_000_000, "most parameters that may train, the head included")
+    out: str = setting("runs", "the folder that run folders are made in")
+    device: Literal["cpu", "cuda", "mps"] | None = setting(None, "null = cuda, then mps, then cpu")
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    train: TrainConfig = TrainConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    tracking: tuple[Tracker, ...] = setting((), "where records go besides metrics.jsonl")

@@ -1,0 +1,185 @@
+"""Rows in, checked splits out.
+
+The order of the steps: open the source, make examples, check them, split, seal with a fingerprint. Each
+step is a module of this folder; everything that is wrong is raised together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from submillion.config import DataConfig
+from submillion.data import checking, packaged, reading, sources, splitting
+from submillion.data.checking import Census
+from submillion.data.reading import Example, Rows
+from submillion.data.splitting import content_fingerprint as fingerprint
+from submillion.data.tables import read_table
+from submillion.errors import DataError
+
+__all__ = ["Census", "Example", "Splits", "Survey", "count_classes", "fingerprint", "read", "read_rows", "survey"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a run. test may be empty; labels are in the order of their ids.
+
+    fingerprint: of everything, order included · test_fingerprint: of the test rows' content alone, the same
+    wherever they come from, None without test rows · warnings: sentences worth printing.
+    """
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    labels: tuple[str, ...]
+    fingerprint: str
+    test_fingerprint: str | None
+    warnings: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `data.json` holds: rows and classes of each split, fingerprints, warnings; no text."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        counts = {name: Counter(example.label for example in examples) for name, examples in splits.items()}
+        return {
+            "labels": list(self.labels),
+            "rows": {name: len(examples) for name, examples in splits.items()},
+            "classes": {name: {label: count[label] for label in self.labels} for name, count in counts.items()},
+            "fingerprint": self.fingerprint,
+            "test_fingerprint": self.test_fingerprint,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What `data check` found: a census of each split that stands in a file, problems, warnings."""
+
+    censuses: dict[str, Census]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read(data: DataConfig) -> Splits:
+    """Return the checked splits of the settings; one DataError lists everything that is wrong."""
+    parts, labels, problems, warnings = _checked(data)
+    reading.raise_all(problems)
+    splits = _split(data, {name: rows.examples for name, rows in parts.items()})
+    warnings += checking.near_warnings({name: examples for name, examples in splits.items() if examples})
+    return Splits(
+        **splits,
+        labels=labels,
+        fingerprint=splitting.fingerprint(splits),
+        test_fingerprint=fingerprint(splits["test"]) if splits["test"] else None,
+        warnings=tuple(warnings),
+    )
+
+
+def read_rows(source: str | Path, data: DataConfig, labels: Sequence[str] | None = None) -> list[Example]:
+    """Return the rows of a file or of packaged data, by the settings' columns.
+
+    With `labels` each row must have one of them; without, the label column is not looked at and labels
+    are None. DataError lists everything that is wrong.
+    """
+    problems: list[str] = []
+    table = sources.one_table(str(source), reading.wanted_columns(data))
+    rows = reading.examples_of(table, data, problems, labelled=labels is not None)
+    if labels is not None:
+        reading.refuse_unknown(rows, labels, problems)
+    reading.raise_all(problems)
+    return rows.examples
+
+
+def count_classes(data: DataConfig) -> int | None:
+    """Return the number of classes of a local file or folder or of packaged data; None where it takes a network.
+
+    Only labels are read. DataError if they cannot be.
+    """
+    if data.source is None:
+        return None
+    path = Path(data.source).expanduser()
+    match sources.kind_of(data.source):
+        case "hub":
+            return None
+        case "packaged":
+            return len(packaged.CLASSES)
+        case "folder":
+            path = sources.train_file(path)
+    problems: list[str] = []
+    table = read_table(path, {data.label})
+    if data.label not in table.names:
+        raise DataError(*reading.missing_columns(table, {data.label: "data.label"}))
+    found = set(reading.labels_of(table, data.label, problems))
+    reading.raise_all(problems)
+    return len(found)
+
+
+def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
+    """Return the censuses, problems and warnings of everything the settings name, without splitting it."""
+    parts, _, problems, warnings = _checked(data)
+    censuses = {name: checking.census(rows.examples, max_length, tokenizer) for name, rows in parts.items()}
+    if len(parts) > 1:
+        warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items() if rows.examples})
+    return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))
+
+
+def _checked(data: DataConfig) -> tuple[dict[str, Rows], tuple[str, ...], list[str], list[str]]:
+    """The rows of each split that stands in a file, the labels, the problems, the warnings."""
+    problems: list[str] = []
+    tables = sources.open_source(data, problems)
+    parts = {name: reading.examples_of(tables[name], data, problems) for name in sources.SPLITS if name in tables}
+    if "train" not in parts:
+        return parts, (), problems, []
+    train = parts["train"]
+    found = {example.label for example in train.examples if example.label is not None}
+    names = train.table.class_names
+    labels = reading.in_order(found) if names is None else tuple(name for name in names if name in found)
+    checking.check_classes(train, problems)
+    for name, rows in parts.items():
+        if name != "train" and labels:
+            reading.refuse_unknown(rows, labels, problems)
+    parts, warnings = _apart(data, parts, problems)
+    warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
+    return parts, labels, problems, [*_unused(data, parts), *warnings]
+
+
+def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:
+    """Refuse rows that stand in two splits. A Hub data set cannot be edited: there the earlier split loses them."""
+    warnings = []
+    editable = data.source is None or sources.kind_of(data.source) != "hub"
+    for (left, right), pairs in checking.shared_rows(parts).items():
+        if editable:
+            problems.append(checking.overlap_problem(parts[left], parts[right], pairs))
+            continue
+        keys = {checking.key_of(parts[right].examples[i]) for _, i in pairs}
+        kept = [i for i, example in enumerate(parts[left].examples) if checking.key_of(example) not in keys]
+        n_left_out = len(parts[left].examples) - len(kept)
+        warnings.append(
+            f"{n_left_out:,} {left} rows of {data.source} are left out: they stand in its {right} split too"
+        )
+        examples, rows = parts[left].examples, parts[left].rows
+        parts[left] = replace(parts[left], examples=[examples[i] for i in kept], rows=[rows[i] for i in kept])
+    return parts, warnings
+
+
+def _unused(data: DataConfig, parts: dict[str, Rows]) -> list[str]:
+    """A warning where the source's own validation split stands in place of a size that was asked for."""
+    asked = data.validation
+    if "validation" not in parts or isinstance(asked, str) or asked == DataConfig().validation:
+        return []
+    return [f"data.validation is {asked} and not used: {parts['validation'].table.origin} is the validation split"]
+
+
+def _split(data: DataConfig, given: dict[str, list[Example]]) -> dict[str, list[Example]]:
+    """All three splits: those given, and those carved from the training rows by fraction or count."""
+    rest, n_total = given["train"], len(given["train"])
+    made: dict[str, list[Example]] = {"validation": [], "test": []}
+    # The test split goes first, so that it stays the same whatever data.validation asks for.
+    if "test" not in given and data.test is not None:
+        keep = 1 if "validation" in given else 2
+        rest, made["test"] = splitting.carve(rest, "test", float(data.test), n_total, data.seed, keep)
+    if "validation" not in given:
+        rest, made["validation"] = splitting.carve(rest, "validation", float(data.validation), n_total, data.seed)
+    return {"train": rest, **{name: given.get(name, made[name]) for name in ("validation", "test")}}

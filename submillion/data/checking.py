@@ -1,0 +1,168 @@
+"""Whether examples make a fit data set, and what they look like: classes, copies, contradictions, lengths.
+
+Single rows are checked in `reading`. Nothing here changes a row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+
+from submillion.data.duplicates import key_of, near_groups
+from submillion.data.reading import Example, Rows
+
+_MIN_ROWS = 2  # one to train on, one to validate with
+_TOKENIZED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a set of rows looks like. lengths: min, median, mean, p95 and max, in `unit`.
+
+    classes: rows of each label, the largest first · n_truncated: texts longer than max_length tokens, None in
+    words · n_duplicates: rows that repeat an earlier text (normalised) · n_near: rows, beyond those, that nearly
+    repeat another · n_conflicts: texts that stand with different labels.
+    """
+
+    n_rows: int
+    classes: dict[str, int]
+    unit: Literal["tokens", "words"]
+    lengths: dict[str, float]
+    max_length: int
+    n_truncated: int | None
+    n_duplicates: int
+    n_near: int
+    n_conflicts: int
+
+
+def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None) -> Census:
+    """Return the census; lengths in tokens, special ones included, of a `tokenizers.Tokenizer`, else in words."""
+    keys = [key_of(example) for example in examples]
+    n_distinct = len(set(keys))
+    lengths = _n_words(examples) if tokenizer is None else _n_tokens(examples, tokenizer)
+    labels = Counter(example.label for example in examples if example.label is not None)
+    return Census(
+        n_rows=len(examples),
+        classes=dict(labels.most_common()),
+        unit="words" if tokenizer is None else "tokens",
+        lengths=_summary(lengths),
+        max_length=max_length,
+        n_truncated=None if tokenizer is None else int((lengths > max_length).sum()),
+        n_duplicates=len(keys) - n_distinct,
+        n_near=n_distinct - len(set(near_groups(keys).tolist())),
+        n_conflicts=len(_conflicts(keys, examples)),
+    )
+
+
+def check_classes(rows: Rows, problems: list[str]) -> None:
+    """Add a problem if there are fewer than two classes, and for each class of fewer than two rows."""
+    of_label: dict[str | None, list[int]] = {}
+    for example, row in zip(rows.examples, rows.rows, strict=True):
+        of_label.setdefault(example.label, []).append(row)
+    if len(of_label) == 1:
+        label = next(iter(of_label))
+        problems.append(
+            f"{rows.table.origin}: every row has the label {label!r}: at least 2 classes are needed; "
+            "is data.label the right column?"
+        )
+    problems += [
+        f"{rows.table.place(found)}: class {label!r} has {len(found)} row: at least {_MIN_ROWS} are needed, "
+        "one to train on and one to validate with; add rows, or remove it"
+        for label, found in of_label.items()
+        if len(found) < _MIN_ROWS
+    ]
+
+
+def shared_rows(splits: Mapping[str, Rows]) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Return, for each two splits that share a text, the pairs of places (in their examples) where it stands."""
+    places = {name: _first_places(rows.examples) for name, rows in splits.items()}
+    keys = {name: [key_of(example) for example in rows.examples] for name, rows in splits.items()}
+    shared = {
+        (left, right): [(places[left][key], i) for i, key in enumerate(keys[right]) if key in places[left]]
+        for left, right in combinations(splits, 2)
+    }
+    return {names: pairs for names, pairs in shared.items() if pairs}
+
+
+def overlap_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]]) -> str:
+    """Return the sentence for rows that stand in two splits."""
+    n, first = len(pairs), left.rows[pairs[0][0]]
+    return (
+        f"{right.table.place([right.rows[i] for _, i in pairs])}: {n:,} of {len(right.examples):,} rows "
+        f"{'stands' if n == 1 else 'stand'} in {left.table.origin} too, but for case and white space "
+        f"(the first in {left.table.place([first]).removeprefix(left.table.origin + ', ')}): "
+        "scores on rows that were seen mean nothing; remove them from one of the two"
+    )
+
+
+def conflict_warning(rows: Rows) -> list[str]:
+    """Return a warning, or none, about texts that stand in the rows with different labels."""
+    found = _conflicts([key_of(example) for example in rows.examples], rows.examples)
+    if not found:
+        return []
+    first = [rows.rows[i] for i in found[0]]
+    return [
+        f"{rows.table.origin}: {len(found):,} text{'s stand' if len(found) > 1 else ' stands'} there with different "
+        f"labels ({rows.table.place(first).removeprefix(rows.table.origin + ', ')}): at most one can be learned"
+    ]
+
+
+def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """Return a warning for each split that holds rows nearly the same as rows of an earlier one."""
+    groups = np.split(
+        near_groups([key_of(example) for examples in splits.values() for example in examples]),
+        np.cumsum([len(examples) for examples in splits.values()])[:-1],
+    )
+    warnings = []
+    for (left, ours), (right, theirs) in combinations(zip(splits, groups, strict=True), 2):
+        n = int(np.isin(theirs, ours).sum())
+        if n:
+            warnings.append(
+                f"{n:,} of {len(theirs):,} {right} rows ({n / len(theirs):.1%}) nearly repeat rows of {left}: "
+                "their scores may be a little too good"
+            )
+    return warnings
+
+
+def _first_places(examples: Sequence[Example]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for i, example in enumerate(examples):
+        places.setdefault(key_of(example), i)
+    return places
+
+
+def _conflicts(keys: Sequence[str], examples: Sequence[Example]) -> list[list[int]]:
+    """For each text that stands with several labels, its places."""
+    places: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        places.setdefault(key, []).append(i)
+    return [found for found in places.values() if len({examples[i].label for i in found}) > 1]
+
+
+def _n_words(examples: Sequence[Example]) -> np.ndarray:
+    return np.array([len(example.text.split()) + len((example.text_pair or "").split()) for example in examples])
+
+
+def _n_tokens(examples: Sequence[Example], tokenizer: Any) -> np.ndarray:
+    texts = [example.text if example.text_pair is None else (example.text, example.text_pair) for example in examples]
+    starts = range(0, len(texts), _TOKENIZED_AT_ONCE)
+    batches = (tokenizer.encode_batch_fast(texts[start : start + _TOKENIZED_AT_ONCE]) for start in starts)
+    return np.array([len(encoding) for batch in batches for encoding in batch])
+
+
+def _summary(lengths: np.ndarray) -> dict[str, float]:
+    if not len(lengths):
+        return {}
+    values = {
+        "min": lengths.min(),
+        "median": np.median(lengths),
+        "mean": lengths.mean(),
+        "p95": np.quantile(lengths, 0.95),
+        "max": lengths.max(),
+    }
+    return {name: float(value) for name, value in values.items()}

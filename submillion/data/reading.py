@@ -1,0 +1,229 @@
+"""Tables become examples: columns joined, labels named, every unusable row reported.
+
+Owns what a column means. Which file is read is left to `sources`, how to `tables`, and whether
+examples make a fit training set to `checking`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from submillion.config import DataConfig
+from submillion.data.tables import Table
+from submillion.errors import DataError, did_you_mean
+
+ID_COLUMNS = ("id", "ID", "Id")
+_WHOLE = re.compile(r"[+-]?\d+\.0*")
+_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
+_LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
+_SEPARATORS = "|;,"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row: its id, its text, its label (None where labels are not read), the second text of a pair."""
+
+    id: str
+    text: str
+    label: str | None
+    text_pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The usable rows of a table; `rows` are their indices in it."""
+
+    table: Table
+    examples: list[Example]
+    rows: list[int]
+
+
+def wanted_columns(data: DataConfig) -> set[str]:
+    """Return the names of the columns that the settings speak of, and those that may hold ids."""
+    return {*_text_columns(data), data.label, *ID_COLUMNS}
+
+
+def examples_of(table: Table, data: DataConfig, problems: list[str], labelled: bool = True) -> Rows:
+    """Return the usable rows; what is wrong with the others is added to `problems`.
+
+    Text columns are joined by a blank, empty parts left out. With `labelled` false the label column is not
+    looked at and labels are None.
+    """
+    problems += table.problems
+    missing = missing_columns(table, _keys(data, labelled))
+    if missing or not table.numbers:
+        problems += missing or [f"{table.origin} has no rows"] * (not table.problems)
+        return Rows(table, [], [])
+    columns = (data.text,) if isinstance(data.text, str) else data.text
+    texts = _texts(table, columns, problems)
+    pairs = [None] * len(texts) if data.text_pair is None else _texts(table, (data.text_pair,), problems)
+    labels = labels_of(table, data.label, problems) if labelled else [None] * len(texts)
+    ids = _ids(table)
+    usable = [
+        row
+        for row, text in enumerate(texts)
+        if text and (pairs[row] or data.text_pair is None) and (labels[row] is not None or not labelled)
+    ]
+    return Rows(table, [Example(ids[row], texts[row], labels[row], pairs[row]) for row in usable], usable)
+
+
+def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None]:
+    """Return each row's label as a name: 3 and 3.0 are "3". Missing ones are a problem, and None.
+
+    Lists of labels (multi-label) and numbers with fractions (regression) are refused by name.
+    """
+    values = table.columns[column]
+    labels = [_name(value) for value in values]
+    found = Counter(label for label in labels if label is not None)
+    if lists := [row for row, value in enumerate(values) if _is_list(value)]:
+        problems.append(_multi_label(table.place(lists), f"is a list ({values[lists[0]]!r})"))
+    elif joined := next((label for label in found if _joins(label, found)), None):
+        rows = [row for row, label in enumerate(labels) if label is not None and _joins(label, found)]
+        problems.append(_multi_label(table.place(rows), f"joins several labels ({joined!r})"))
+    elif found and all(map(_NUMBER.fullmatch, found)) and any(map(_FRACTION.fullmatch, found)):
+        rows = [row for row, label in enumerate(labels) if label is not None and _FRACTION.fullmatch(label)]
+        problems.append(
+            f"{table.place(rows)}: the labels of column {column!r} are numbers with fractions ({labels[rows[0]]}): "
+            "that is a regression target, and only classes can be learned; cut it into classes, "
+            "or write names (v2.7) if they are names"
+        )
+    if missing := [row for row, label in enumerate(labels) if label is None]:
+        problems.append(f"{table.place(missing)}: the label (column {column!r}) is missing: give one or delete the row")
+    return labels
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return distinct labels, sorted: whole numbers by their value, names by their characters.
+
+    >>> in_order(["10", "9", "10"]), in_order(["b", "10", "a"])
+    (('9', '10'), ('10', 'a', 'b'))
+    """
+    names = set(labels)
+    numeric = all(re.fullmatch(r"-?\d+", name) for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name), name) if numeric else (0, name)))
+
+
+def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str]) -> None:
+    """Add a problem for each label of the rows that is not among `labels`."""
+    unknown: dict[str, list[int]] = {}
+    known = set(labels)
+    for example, row in zip(rows.examples, rows.rows, strict=True):
+        if example.label is not None and example.label not in known:
+            unknown.setdefault(example.label, []).append(row)
+    problems += [
+        f"{rows.table.place(found)}: label {label!r} is not one that is trained: {did_you_mean(label, labels)}"
+        for label, found in unknown.items()
+    ]
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise a DataError with the problems, each once; nothing if there are none."""
+    if problems:
+        raise DataError(*dict.fromkeys(problems))
+
+
+def missing_columns(table: Table, keys: Mapping[str, str]) -> list[str]:
+    """Return a problem for each column that the table has not; `keys` are column → the setting that names it."""
+    found = ", ".join(table.names)
+    return [
+        f"{table.origin} has no column {name!r}: {did_you_mean(name, table.names)}; it has {found}; set {key}"
+        for name, key in keys.items()
+        if table.names and name not in table.names
+    ]
+
+
+def _keys(data: DataConfig, labelled: bool) -> dict[str, str]:
+    """The columns that are needed, each with the setting that names it."""
+    keys = dict.fromkeys(_text_columns(data), "data.text")
+    if data.text_pair is not None:
+        keys[data.text_pair] = "data.text_pair"
+    return keys | ({data.label: "data.label"} if labelled else {})
+
+
+def _text_columns(data: DataConfig) -> tuple[str, ...]:
+    columns = (data.text,) if isinstance(data.text, str) else data.text
+    return columns if data.text_pair is None else (*columns, data.text_pair)
+
+
+def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[str]:
+    """The columns' joined text of each row, "" where it is empty or no text, which is a problem."""
+    parts = [[_plain(value) for value in table.columns[column]] for column in columns]
+    texts = [" ".join(filter(None, row)).strip() for row in zip(*parts, strict=True)]
+    name = f"the text (column{'s' if len(columns) > 1 else ''} {', '.join(map(repr, columns))})"
+    odd = [row for column in columns for row, value in enumerate(table.columns[column]) if _is_list(value)]
+    if odd:
+        problems.append(f"{table.place(sorted(set(odd)))}: {name} is a list or an object: give plain text")
+    halves = [row for row, text in enumerate(texts) if not _is_unicode(text)]
+    if halves:
+        problems.append(f"{table.place(halves)}: {name} holds half a surrogate pair, which is no character: repair it")
+    unusable = {*odd, *halves}
+    empty = [row for row, text in enumerate(texts) if not text and row not in unusable]
+    if empty:
+        problems.append(f"{table.place(empty)}: {name} is empty: fill it in or delete the row")
+    return ["" if row in unusable else text for row, text in enumerate(texts)]
+
+
+def _plain(value: Any) -> str:
+    """A cell as text: "" if there is none."""
+    text = "" if _is_missing(value) else str(value)
+    return "" if text.isspace() else text
+
+
+def _ids(table: Table) -> list[str]:
+    """The ids of an id column, if it has one for each row and none twice; else the rows' numbers from 0."""
+    for column in ID_COLUMNS:
+        cells = table.columns.get(column, ())
+        names = [(cell.strip() or None) if isinstance(cell, str) else _name(cell) for cell in cells]
+        ids = [name for name in names if name is not None]
+        if ids and len(set(ids)) == len(ids) == len(table.numbers):
+            return ids
+    return [str(number - 1) for number in table.numbers]
+
+
+def _name(value: Any) -> str | None:
+    """A label or an id as text, None if it is missing; whole floats lose their point.
+
+    >>> _name(1.0), _name("1.0"), _name(" World "), _name(float("nan")), _name("")
+    ('1', '1', 'World', None, None)
+    """
+    if _is_missing(value):
+        return None
+    text = str(value).strip()
+    if not _is_unicode(text):
+        return None
+    return (text.partition(".")[0] if _WHOLE.fullmatch(text) else text) or None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for text with half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | dict)
+
+
+def _joins(label: str, found: Counter[str]) -> bool:
+    """Whether a label is written like a list, or as others with a separator between them."""
+    if _LIST.fullmatch(label):
+        return True
+    pieces = ([piece.strip() for piece in label.split(mark)] for mark in _SEPARATORS if mark in label)
+    return any(all(piece in found for piece in parts) for parts in pieces)
+
+
+def _multi_label(place: str, found: str) -> str:
+    return f"{place}: the label {found}: that is multi-label classification, and a row has one class here"

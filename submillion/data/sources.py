@@ -1,0 +1,119 @@
+"""What a source's name means: a file, a folder, packaged data or a Hub data set, opened as tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+from submillion.config import DataConfig
+from submillion.data.hub import hub_tables
+from submillion.data.packaged import PREFIX, packaged
+from submillion.data.reading import wanted_columns
+from submillion.data.tables import REFUSED_SUFFIXES, SUFFIXES, Table, read_table, suffix_of
+from submillion.errors import DataError
+
+Kind = Literal["packaged", "folder", "file", "hub"]
+SPLITS = ("train", "validation", "test")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def kind_of(source: str) -> Kind:
+    """Return what a source is; what could be a Hub name and is not on the disk is one.
+
+    >>> kind_of("packaged:tweets"), kind_of("rows.csv"), kind_of("ag_news"), kind_of("./rows")
+    ('packaged', 'file', 'hub', 'file')
+    """
+    if source.startswith(PREFIX):
+        return "packaged"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return "folder"
+    named_like_file = suffix_of(path) in (*SUFFIXES, *REFUSED_SUFFIXES)
+    return "file" if named_like_file or path.is_file() or not _HUB_NAME.fullmatch(source) else "hub"
+
+
+def open_source(data: DataConfig, problems: list[str]) -> dict[str, Table]:
+    """Return the tables of the splits that stand in files or in the source: train, validation, test.
+
+    Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
+    null, always does. What cannot be read is added to `problems` and left out.
+    """
+    if data.source is None:
+        problems.append("data.source is null: give the training rows, with --data or --set data.source=rows.csv")
+        return {}
+    wanted, tables = wanted_columns(data), {}
+    try:
+        tables = _own_splits(data.source, wanted)
+    except DataError as error:
+        problems += error.problems
+    if data.test is not None:
+        tables.pop("test", None)
+    for split in ("validation", "test"):
+        source = getattr(data, split)
+        if isinstance(source, str):
+            try:
+                tables[split] = one_table(source, wanted)
+            except DataError as error:
+                problems += error.problems
+    return tables
+
+
+def one_table(source: str, wanted: Collection[str]) -> Table:
+    """Return the table of a source that is one split: a file or packaged data."""
+    match kind_of(source):
+        case "packaged":
+            return packaged(source)
+        case "folder":
+            raise DataError(f"{source} is a folder: give one file of it")
+        case "hub":
+            raise DataError(f"{source}: no such file; give a file, or packaged:NAME")
+        case _:
+            return read_table(Path(source).expanduser(), wanted)
+
+
+def train_file(folder: Path) -> Path:
+    """Return the training file of a folder; DataError if there is none, or several."""
+    return _file_of(folder, "train") or _no_train_file(folder)
+
+
+def _own_splits(source: str, wanted: Collection[str]) -> dict[str, Table]:
+    match kind_of(source):
+        case "hub":
+            return hub_tables(source, wanted)
+        case "folder":
+            return _folder_tables(Path(source).expanduser(), wanted)
+        case _:
+            return {"train": one_table(source, wanted)}
+
+
+def _folder_tables(folder: Path, wanted: Collection[str]) -> dict[str, Table]:
+    files = {"train": train_file(folder)}
+    files |= {split: file for split in ("validation", "test") if (file := _file_of(folder, split)) is not None}
+    problems, tables = [], {}
+    for split, file in files.items():
+        try:
+            tables[split] = read_table(file, wanted)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(*problems)
+    return tables
+
+
+def _file_of(folder: Path, split: str) -> Path | None:
+    found = sorted(file for file in folder.iterdir() if file.name.partition(".")[0] == split and file.is_file())
+    readable = [file for file in found if suffix_of(file) in SUFFIXES]
+    if len(readable) > 1:
+        raise DataError(
+            f"{folder} holds {', '.join(file.name for file in readable)}: keep one, or name one by its path"
+        )
+    # A file in another format is handed on, so that its refusal says why.
+    return (readable or found or [None])[0]
+
+
+def _no_train_file(folder: Path) -> Path:
+    names = sorted(file.name for file in folder.iterdir())
+    inside = f"it holds {', '.join(names[:8])}{' and more' if len(names) > 8 else ''}" if names else "it is empty"
+    raise DataError(f"{folder} holds no train file ({' or '.join(f'train{suffix}' for suffix in SUFFIXES)}): {inside}")

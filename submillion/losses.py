@@ -1,0 +1,36 @@
+"""Loss functions on logits. A loss is a sum over rows; the caller divides by the rows of the global batch."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from submillion.config import TrainConfig
+
+
+def class_weights(train: TrainConfig, labels: tuple[str, ...], counts: list[int]) -> torch.Tensor | None:
+    """Return each class's loss weight, float32 [C] in the order of `labels`, or None where all are 1.
+
+    `balanced` is n / (C · n_c), as in scikit-learn's `class_weight="balanced"`; labels that a table
+    does not name weigh 1.
+    """
+    if train.class_weights is None:
+        return None
+    if train.class_weights == "balanced":
+        return torch.tensor([sum(counts) / (len(counts) * count) for count in counts], dtype=torch.float32)
+    return torch.tensor([train.class_weights.get(label, 1.0) for label in labels], dtype=torch.float32)
+
+
+def supervised(
+    logits: torch.Tensor, label_ids: torch.Tensor, smoothing: float, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the summed cross-entropy of float32 logits [B, C] and label ids [B], a scalar.
+
+    With smoothing s the target is 1 − s on the label plus s / C on every class (Szegedy et al. 2016,
+    §7). A row counts with the weight of its class (smoothed part included), so weights scale rows.
+
+    >>> supervised(torch.zeros(2, 4), torch.tensor([0, 3]), 0.0, None).item() / 2  # ln 4
+    1.3862943649291992
+    """
+    row_losses = functional.cross_entropy(logits, label_ids, reduction="none", label_smoothing=smoothing)
+    return (row_losses if weights is None else row_losses * weights[label_ids]).sum()

@@ -1,0 +1,79 @@
+"""Parameter groups, optimisers and learning-rate schedules.
+
+A schedule is a pure function of the step, so that resuming needs the step alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from submillion.config import TrainConfig
+
+_POLYNOMIAL_END = 1e-7  # the final learning rate of transformers' polynomial schedule, which the studies used
+_WARMUP_NOT_STARTED = 1  # warm-up starts at 1 / n, not at 0: a first step that changes nothing is a wasted one
+
+
+def build(
+    adapter: Mapping[str, nn.Parameter], head: Mapping[str, nn.Parameter], train: TrainConfig
+) -> torch.optim.Optimizer:
+    """Return the optimiser over up to four groups: adapter and head, each with and without weight decay.
+
+    Vectors (biases, norms, magnitudes, IA3's and AdaLoRA's scales, whose shape has a 1) do not decay.
+    Each group holds its peak rate as `peak`.
+    """
+    groups = [
+        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
+        for named, rate in ((adapter, train.learning_rate), (head, train.head_learning_rate or train.learning_rate))
+        for parameters, decay in (
+            ([p for p in named.values() if p.squeeze().ndim > 1], train.weight_decay),
+            ([p for p in named.values() if p.squeeze().ndim <= 1], 0.0),
+        )
+        if parameters
+    ]
+    match train.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups)
+        case "sgd":
+            return torch.optim.SGD(groups, momentum=train.momentum)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, momentum=train.momentum)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, train: TrainConfig, step: int, n_steps: int) -> float:
+    """Set every group's rate for `step` (1 to n_steps) and return the adapters' (the first group's)."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * rate_factor(train, step, n_steps)
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def warmup_steps(train: TrainConfig, n_steps: int) -> int:
+    """Return the steps of rising learning rate: `warmup` itself, or that share of all steps, rounded up."""
+    return math.ceil(train.warmup * n_steps) if train.warmup < 1 else int(train.warmup)
+
+
+def rate_factor(train: TrainConfig, step: int, n_steps: int) -> float:
+    """Return the share of the peak learning rate at `step`, 1 to n_steps.
+
+    Shapes as in transformers 5.23 `optimization.py`, one step later: there the first step of a
+    warm-up has rate 0. cosine-restarts is SGDR with equal cycles (Loshchilov & Hutter 2017, §3).
+    """
+    done, warmup = step - 1, warmup_steps(train, n_steps)
+    if done < warmup:
+        return (done + _WARMUP_NOT_STARTED) / (warmup + _WARMUP_NOT_STARTED)
+    progress = (done - warmup) / max(1, n_steps - warmup)
+    match train.schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - progress
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "cosine-restarts":
+            return 0.5 * (1.0 + math.cos(math.pi * (train.cycles * progress % 1.0)))
+        case "polynomial":
+            end = min(1.0, _POLYNOMIAL_END / train.learning_rate)
+            return (1.0 - end) * (1.0 - progress) ** train.power + end

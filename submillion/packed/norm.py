@@ -1,0 +1,53 @@
+"""The end of each half of a layer: dropout, residual connection and LayerNorm in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from submillion.packed.dropout import Dice, keep_frac, masked
+
+
+def add_and_norm(y: torch.Tensor, residual: torch.Tensor, norm: nn.LayerNorm, p: float, dice: Dice) -> torch.Tensor:
+    """Return norm(residual + dropout(y)), all [T, D] in one dtype; statistics are float32."""
+    spec = _Spec(dice.mask(tuple(y.shape), p), 1.0 / keep_frac(p), norm.eps)
+    return _AddAndNorm.apply(y, residual, norm.weight.float(), norm.bias.float(), spec)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    mask: torch.Tensor | None
+    factor: float
+    eps: float
+
+
+class _AddAndNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, spec: _Spec
+    ) -> torch.Tensor:
+        if spec.mask is None:
+            total = residual + y
+        else:
+            total = masked(y, spec.mask)
+            torch.add(residual, total, alpha=spec.factor, out=total)
+        out, mean, rstd = torch.native_layer_norm(total, weight.shape, weight, bias, spec.eps)
+        ctx.factor = spec.factor
+        ctx.save_for_backward(total, mean, rstd, weight, bias, spec.mask)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        total, mean, rstd, weight, bias, mask = ctx.saved_tensors
+        needs_y, needs_residual, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        wanted = [needs_y or needs_residual, needs_weight, needs_bias]
+        dtotal, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
+            grads[0], total, weight.shape, mean, rstd, weight, bias, wanted
+        )
+        dy = dtotal
+        if mask is not None and needs_y:
+            dy = masked(dtotal, mask).mul_(ctx.factor)
+        return dy, dtotal, dweight, dbias, None

@@ -1,0 +1,26 @@
+"""From a budget and wishes to a `Plan`: which layers get an adapter, of which rank, and what trains in all.
+
+`targets` finds the layers that the wishes name, `costs` counts them at any rank, `drafts` makes the
+`Plan` of `plans`, `reasons` explains it, `alternatives` shows what else the budget would buy, `fitting`
+refuses what does not fit. Counting itself stands in `budget`; building and checking the model in `adapters`.
+"""
+
+from submillion.budget import Target
+from submillion.planning.alternatives import Alternative, alternatives
+from submillion.planning.drafts import draft
+from submillion.planning.fitting import fitting_rank, plan
+from submillion.planning.plans import Part, Plan, from_json, parts, to_json
+
+__all__ = [
+    "Alternative",
+    "Part",
+    "Plan",
+    "Target",
+    "alternatives",
+    "draft",
+    "fitting_rank",
+    "from_json",
+    "parts",
+    "plan",
+    "to_json",
+]

@@ -1,0 +1,120 @@
+"""What else the budget would buy: the largest rank for each of sites × layers × head."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from submillion import budget
+from submillion.budget import HeadSize
+from submillion.config import Config
+from submillion.config.settings import Head
+from submillion.errors import ConfigError
+from submillion.planning import costs
+from submillion.planning.costs import Wishes
+from submillion.planning.targets import select, site_keys
+
+_SITES = (
+    "query",
+    "value",
+    "query+value",
+    "query+key+value",
+    "query+key+value+attention_output",
+    "query+dense",
+    "all-linear",
+)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One row: `rank` is the largest that fits and `total` what it needs, in parameters.
+
+    Where no rank fits, `rank` is None and `total` is that of the smallest. With ia3 `rank` is always
+    None. `n_changes` counts what differs from the config's own wishes, of sites, layers and head.
+    """
+
+    sites: str
+    layers: str
+    head: Head
+    rank: int | None
+    total: int
+    fits: bool
+    n_changes: int
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One combination before it is counted: its names in the table, and its wishes."""
+
+    sites: str
+    layers: str
+    wishes: Wishes
+
+
+def alternatives(config: Config, n_classes: int) -> list[Alternative]:
+    """Return the table for a config's encoder, method, biases and budget; the config's own row included.
+
+    Rows go by sites, then layers (all, the top two thirds, the top third), then head; heads that the
+    family refuses are left out. Empty with method none. Raises what `draft` raises about wishes.
+    """
+    own = costs.read(config, n_classes)
+    return [_row(variant, own, config.budget, None) for variant in _variants(config, own)]
+
+
+def cheapest(config: Config, n_classes: int, rank: int) -> Alternative | None:
+    """Return the row that fits at `rank` with the fewest changes, and among those the least total."""
+    own = costs.read(config, n_classes)
+    rows = (_row(variant, own, config.budget, rank) for variant in _variants(config, own))
+    return min((row for row in rows if row.fits), key=lambda row: (row.n_changes, row.total), default=None)
+
+
+def _row(variant: _Variant, own: Wishes, limit: int, rank: int | None) -> Alternative:
+    wishes = variant.wishes
+    if rank is None:
+        rank = costs.largest_rank(wishes, limit)
+    total = costs.total(wishes, rank or wishes.rank_unit)
+    changes = (set(wishes.sites) != set(own.sites), wishes.layers != own.layers, wishes.head != own.head)
+    return Alternative(
+        variant.sites, variant.layers, wishes.head.kind, rank, total, total <= limit, n_changes=sum(changes)
+    )
+
+
+def _variants(config: Config, own: Wishes) -> Iterator[_Variant]:
+    """Every combination that exists; the user's own pattern may match nothing in some of the layers."""
+    if own.method == "none":
+        return
+    arch = own.architecture
+    choices = itertools.product(_site_choices(own), _layer_choices(config, own).items(), _head_choices(own))
+    for (sites, keys), (label, layers), head in choices:
+        with contextlib.suppress(ConfigError):
+            targets = select(arch, keys, layers)
+            kept = tuple(key for key in keys if any(target.site == key for target in targets))
+            yield _Variant(sites, label, replace(own, sites=kept, layers=layers, targets=targets, head=head))
+
+
+def _site_choices(own: Wishes) -> list[tuple[str, Sequence[str]]]:
+    """The table's sites, and the user's own before them where they are not among them."""
+    choices: list[tuple[str, Sequence[str]]] = [(sites, site_keys(sites)) for sites in _SITES]
+    if any(set(keys) == set(own.sites) for _, keys in choices):
+        return choices
+    return [("+".join(own.sites), own.sites), *choices]
+
+
+def _layer_choices(config: Config, own: Wishes) -> dict[str, tuple[int, ...]]:
+    n = own.architecture.n_layers
+    tops = [top for top in dict.fromkeys((round(2 * n / 3), round(n / 3))) if 1 <= top < n]
+    choices = {"all": tuple(range(n))} | {f"top:{top}": tuple(range(n - top, n)) for top in tops}
+    if own.layers in choices.values():
+        return choices
+    wished = config.adapter.layers
+    return {wished if isinstance(wished, str) else ",".join(map(str, own.layers)): own.layers} | choices
+
+
+def _head_choices(own: Wishes) -> list[HeadSize]:
+    """The heads that the family takes; the bottleneck at the user's width, else the default."""
+    width = own.head.width or budget.DEFAULT_HEAD_WIDTH
+    sizes = [HeadSize(kind, own.head.n_classes, width if kind == "bottleneck" else None) for kind in get_args(Head)]
+    return [size for size in sizes if not budget.head_problems(own.architecture, size)]

@@ -1,0 +1,123 @@
+"""A config's wishes, resolved against its encoder, and what they cost at any rank.
+
+Costs grow linearly in the rank, so that the largest one that fits is a division.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from submillion import architectures, budget
+from submillion.architectures import Architecture
+from submillion.budget import Bias, HeadSize, Target
+from submillion.config import Config, Method
+from submillion.errors import ConfigError
+from submillion.planning.targets import chosen_layers, select, site_keys
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What shall train, before ranks are given: `targets` have rank 0, `sites` are in the user's order.
+
+    Ranks go in steps of `rank_unit`: orthogonal A and B need an even one.
+    """
+
+    architecture: Architecture
+    method: Method
+    sites: tuple[str, ...]
+    layers: tuple[int, ...]
+    targets: tuple[Target, ...]
+    head: HeadSize
+    bias: Bias
+    rank_unit: int
+
+
+def read(config: Config, n_classes: int) -> Wishes:
+    """Return the wishes of a config for C classes; ConfigError lists all that its encoder cannot do."""
+    arch = architectures.load(config.model.name)
+    adapter = config.adapter
+    head = HeadSize(config.model.head, n_classes, _head_width(config))
+    problems = [*budget.head_problems(arch, head), *_full_problems(config)]
+    layers = _kept(lambda: chosen_layers(arch, adapter.layers), problems) or list(range(arch.n_layers))
+    keys = site_keys(adapter.sites) if adapter.method != "none" else []
+    targets = _kept(lambda: select(arch, keys, layers), problems) or ()
+    if problems:
+        raise ConfigError(*problems)
+    sites = tuple(key for key in keys if any(target.site == key for target in targets))
+    rank_unit = 2 if adapter.init == "orthogonal" else 1
+    return Wishes(arch, adapter.method, sites, tuple(layers), targets, head, adapter.bias, rank_unit)
+
+
+def ranked(wishes: Wishes, ranks: int | Mapping[str, int]) -> tuple[Target, ...]:
+    """Return the wishes' targets with one rank, or with their site's (0 where it has none)."""
+    by_site = dict.fromkeys(wishes.sites, ranks) if isinstance(ranks, int) else ranks
+    return tuple(replace(target, rank=by_site.get(target.site, 0)) for target in wishes.targets)
+
+
+def adapter_params(wishes: Wishes, targets: Sequence[Target]) -> int:
+    """Return what trains inside the encoder with these ranks, biases included."""
+    arch = wishes.architecture
+    if wishes.method == "none":
+        return architectures.encoder_parameters(arch)
+    adapters = sum(budget.target_params(wishes.method, target) for target in targets)
+    return adapters + budget.bias_params(arch, wishes.bias, targets, wishes.head.kind)
+
+
+def total(wishes: Wishes, ranks: int | Mapping[str, int]) -> int:
+    """Return every trainable parameter, the head included, with these ranks."""
+    return adapter_params(wishes, ranked(wishes, ranks)) + budget.head_params(wishes.architecture, wishes.head)
+
+
+def has_rank(wishes: Wishes) -> bool:
+    """Say whether the method has ranks at all."""
+    return wishes.method in ("lora", "dora", "adalora")
+
+
+def rank_cap(targets: Sequence[Target]) -> int:
+    """Return the rank beyond which some target's full matrix has fewer parameters than A and B."""
+    return min(target.d_in * target.d_out // (target.d_in + target.d_out) for target in targets)
+
+
+def largest_rank(wishes: Wishes, limit: int) -> int | None:
+    """Return the largest rank, up to `rank_cap`, whose total is at most `limit`; None if there is none."""
+    if not has_rank(wishes):
+        return None
+    fitting = (limit - total(wishes, 0)) // budget.step(wishes.method, wishes.targets)
+    rank = _whole_units(wishes, min(fitting, rank_cap(wishes.targets)))
+    return rank if rank >= 1 else None
+
+
+def is_capped(wishes: Wishes, rank: int) -> bool:
+    """Say whether a larger rank would be beyond `rank_cap`."""
+    return rank >= _whole_units(wishes, rank_cap(wishes.targets))
+
+
+def _whole_units(wishes: Wishes, rank: int) -> int:
+    return rank - rank % wishes.rank_unit
+
+
+def _head_width(config: Config) -> int | None:
+    return (config.model.head_width or budget.DEFAULT_HEAD_WIDTH) if config.model.head == "bottleneck" else None
+
+
+def _full_problems(config: Config) -> list[str]:
+    """What full fine-tuning cannot do: leave something frozen."""
+    problems = []
+    if config.adapter.method == "none" and config.model.head != "full":
+        problems.append(f"model.head is {config.model.head}, but method none trains every layer: take head: full")
+    if config.adapter.method == "none" and config.adapter.layers is not None:
+        problems.append(f"adapter.layers is {config.adapter.layers!r}, but method none trains every layer: set null")
+    return problems
+
+
+def _kept(resolve: Callable[[], T], problems: list[str]) -> T | None:
+    """The result, or None with the problems added to the others, so that all are reported together."""
+    try:
+        return resolve()
+    except ConfigError as error:
+        problems += error.problems
+        return None

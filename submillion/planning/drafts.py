@@ -1,0 +1,113 @@
+"""From a config to a `Plan`: ranks, alpha, totals, and the reason for each choice.
+
+A draft is the plan as wished, even where it is over its budget; `fitting.plan` is what refuses that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from submillion import budget
+from submillion.config import Config
+from submillion.errors import ConfigError, did_you_mean
+from submillion.planning import costs
+from submillion.planning.costs import Wishes
+from submillion.planning.plans import Plan
+from submillion.planning.reasons import reasons
+from submillion.planning.targets import GROUPS
+
+
+def draft(config: Config, n_classes: int) -> Plan:
+    """Return the plan of a config for C classes as wished; over its budget, `slack` is negative.
+
+    Where no rank is wished and none fits, it has the smallest. ConfigError lists wishes that cannot be.
+    """
+    wishes = costs.read(config, n_classes)
+    ranks = _ranks(config, wishes)
+    alphas = {site: config.adapter.alpha or 2.0 * rank for site, rank in ranks.items()}
+    targets = tuple(replace(target, alpha=alphas.get(target.site, 0.0)) for target in costs.ranked(wishes, ranks))
+    adapter_params = costs.adapter_params(wishes, targets)
+    head_params = budget.head_params(wishes.architecture, wishes.head)
+    total = adapter_params + head_params
+    limit = None if wishes.method == "none" else config.budget
+    plan = Plan(
+        architecture=wishes.architecture,
+        method=wishes.method,
+        ranks=ranks,
+        alpha=_shared(alphas),
+        layers=tuple(sorted({target.layer for target in targets})) or wishes.layers,
+        targets=targets,
+        head=wishes.head.kind,
+        head_width=wishes.head.width,
+        n_classes=n_classes,
+        bias=wishes.bias,
+        adapter_params=adapter_params,
+        head_params=head_params,
+        total=total,
+        all_params=budget.all_params(wishes.architecture, wishes.method, targets, wishes.head),
+        budget=limit,
+        slack=None if limit is None else limit - total,
+        reasons=(),
+    )
+    return replace(plan, reasons=reasons(config, wishes, plan))
+
+
+def _ranks(config: Config, wishes: Wishes) -> dict[str, int]:
+    if not costs.has_rank(wishes):
+        return {}
+    match config.adapter.rank:
+        case None:
+            ranks = dict.fromkeys(wishes.sites, costs.largest_rank(wishes, config.budget) or wishes.rank_unit)
+        case int(rank):
+            ranks = dict.fromkeys(wishes.sites, rank)
+        case table:
+            ranks = _from_table(table, wishes)
+    if problems := _rank_problems(config, wishes, ranks):
+        raise ConfigError(*problems)
+    return ranks
+
+
+def _from_table(table: Mapping[str, int], wishes: Wishes) -> dict[str, int]:
+    """The rank of each site; a group's rank (`dense`) counts for those of its sites that have none of their own."""
+    spelt_out = {site: rank for key, rank in table.items() for site in GROUPS.get(key, ())} | dict(table)
+    sites = list(wishes.sites)
+    problems = [
+        f"adapter.rank names {key!r}, which is no site with layers of its own here: {did_you_mean(key, sites)}"
+        for key in table
+        if not set(GROUPS.get(key, (key,))) & set(sites)
+    ]
+    if missing := [site for site in sites if site not in spelt_out]:
+        problems.append(f"adapter.rank has no rank for {', '.join(missing)}: give one to each site")
+    if problems:
+        raise ConfigError(*problems)
+    return {site: spelt_out[site] for site in sites}
+
+
+def _rank_problems(config: Config, wishes: Wishes, ranks: Mapping[str, int]) -> list[str]:
+    adapter = config.adapter
+    problems = []
+    if adapter.target_rank is not None and adapter.target_rank > min(ranks.values()):
+        problems.append(
+            f"adapter.target_rank is {adapter.target_rank}: AdaLoRA only prunes, so allowed are 1 to its "
+            f"first rank, {min(ranks.values())}"
+        )
+    problems += [
+        f"adapter.rank is {rank} for {site}: init {adapter.init} needs an even rank"
+        for site, rank in ranks.items()
+        if rank % wishes.rank_unit
+    ]
+    if adapter.init in ("pissa", "olora"):
+        problems += [
+            f"adapter.rank is {ranks[target.site]} for {target.site}: init {adapter.init} takes A and B from the "
+            f"weights, so allowed are 1 to {min(target.d_in, target.d_out)}"
+            for target in {target.site: target for target in wishes.targets}.values()
+            if ranks[target.site] > min(target.d_in, target.d_out)
+        ]
+    return problems
+
+
+def _shared(alphas: Mapping[str, float]) -> float | dict[str, float] | None:
+    """One number where all sites share it; None where there are no sites."""
+    values = set(alphas.values())
+    return dict(alphas) if len(values) > 1 else next(iter(values), None)

@@ -1,0 +1,70 @@
+"""Why a plan is as it is: one sentence for each choice that the user did not spell out."""
+
+from __future__ import annotations
+
+from submillion import budget
+from submillion.config import Config
+from submillion.planning import costs
+from submillion.planning.costs import Wishes
+from submillion.planning.plans import Plan
+from submillion.planning.targets import site_keys
+
+
+def reasons(config: Config, wishes: Wishes, plan: Plan) -> tuple[str, ...]:
+    """Return the sentences, in the order rank, alpha, sites, head, method."""
+    if wishes.method == "none":
+        return (f"method none trains every parameter: the budget of {config.budget:,} is lifted",)
+    found = [*_of_rank(config, wishes, plan), *_of_alpha(config, plan), *_of_sites(config, wishes)]
+    found += _of_head(config, wishes, plan)
+    if wishes.method == "adalora":
+        found.append("AdaLoRA trains its first rank before it prunes: the first rank is what counts")
+    if wishes.method == "ia3":
+        found.append("IA3 has no rank: it trains one vector a layer, over the inputs of ffn_out, else over the outputs")
+    return tuple(found)
+
+
+def _of_rank(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
+    if not plan.ranks:
+        return []
+    if config.adapter.rank is None:
+        return [_of_largest(config, wishes, next(iter(plan.ranks.values())))]
+    capped = {site: costs.rank_cap([t for t in plan.targets if t.site == site]) for site in plan.ranks}
+    return [
+        f"rank {rank} of {site}: beyond {capped[site]} the full matrix would have fewer parameters"
+        for site, rank in plan.ranks.items()
+        if rank > capped[site]
+    ]
+
+
+def _of_largest(config: Config, wishes: Wishes, rank: int) -> str:
+    if costs.is_capped(wishes, rank):
+        return f"rank {rank}: no more, since beyond it a full matrix would have fewer parameters"
+    more = rank + wishes.rank_unit
+    needed = costs.total(wishes, more)
+    return f"rank {rank}: the largest that fits; {more} would need {needed:,}, {needed - config.budget:,} too many"
+
+
+def _of_alpha(config: Config, plan: Plan) -> list[str]:
+    if config.adapter.alpha is not None or plan.alpha is None:
+        return []
+    if isinstance(plan.alpha, dict):
+        return ["alpha: twice each site's rank"]
+    return [f"alpha {plan.alpha:g}: twice the rank"]
+
+
+def _of_sites(config: Config, wishes: Wishes) -> list[str]:
+    taken = [key for key in site_keys(config.adapter.sites) if key not in wishes.sites]
+    return [f"{key}: all of its layers belong to another site already, each is adapted once" for key in taken]
+
+
+def _of_head(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
+    arch = wishes.architecture
+    found = [f"head {plan.head}: {100 * plan.head_params / plan.total:.1f} % of what trains"]
+    if arch.family == "bert" and plan.head == "full":
+        linear = budget.last_layer_params(arch, plan.n_classes)
+        found[0] += f", with the pretrained pooler; head linear keeps the pooler frozen ({linear:,})"
+    elif arch.family == "bert":
+        found[0] += ", on the pretrained pooler" + (", frozen" if plan.head == "linear" else " and its low-rank change")
+    if plan.head == "bottleneck" and config.model.head_width is None:
+        found.append(f"head_width {plan.head_width}: the default")
+    return found

@@ -1,0 +1,99 @@
+"""A finished run at work: labels and probabilities for texts and files, scores for labelled files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from submillion import batching, data, evaluation, metrics, runs
+from submillion.classifier import Classifier
+from submillion.config import Config
+from submillion.data import Example
+from submillion.errors import ConfigError
+from submillion.metrics import Score
+from submillion.runs import Run
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
+    columns are `classes`."""
+
+    ids: list[str]
+    labels: list[str]
+    probs: np.ndarray
+    classes: tuple[str, ...]
+
+
+def load(run: Run | Path | str, device: str | None = None) -> tuple[Classifier, Config]:
+    """Return a finished run's classifier and settings; RunError if it is unfinished or damaged."""
+    run = run if isinstance(run, Run) else runs.load(run)
+    runs.verify(run)
+    settings = run.config()
+    return Classifier.load(run, device or settings.device), settings
+
+
+def evaluate(run: Run | Path | str, source: Path | str, device: str | None = None) -> dict[str, Score]:
+    """Return a run's scores on a labelled file; the opening counts if it is a test split of runs beside it."""
+    run = run if isinstance(run, Run) else runs.load(run)
+    classifier, settings = load(run, device)
+    examples = data.read_rows(source, settings.data, labels=classifier.labels)
+    runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
+    return metrics.score(_predictions(classifier, settings, examples))
+
+
+def predict(
+    run: Run | Path | str,
+    texts: Sequence[str] | Path | str,
+    device: str | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Labelled:
+    """Return the labels of texts (a sequence) or of a file's rows (a path), in their order.
+
+    A file is read by the run's own columns; labels in it are ignored. `watch` is called with the
+    number of rows done.
+    """
+    classifier, settings = load(run, device)
+    if isinstance(texts, (str, Path)):
+        examples = data.read_rows(texts, settings.data, labels=None)
+    else:
+        examples = [Example(str(i), text, None) for i, text in enumerate(texts)]
+    predictions = _predictions(classifier, settings, examples, watch)
+    chosen = predictions.probs.argmax(axis=1)
+    return Labelled(predictions.ids, [classifier.labels[i] for i in chosen], predictions.probs, classifier.labels)
+
+
+def write_csv(labelled: Labelled, output: Path, probabilities: bool = False, label_ids: bool = False) -> None:
+    """Write `id,label` rows, `prob_<class>` columns on request; with `label_ids`, `ID,Label` and numbers."""
+    check_output(output)
+    numbers = {label: str(i) for i, label in enumerate(labelled.classes)}
+    header = ["ID", "Label"] if label_ids else ["id", "label"]
+    if probabilities:
+        header += [f"prob_{name}" for name in labelled.classes]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row_id, label, probs in zip(labelled.ids, labelled.labels, labelled.probs, strict=True):
+        chances = [f"{p:.6f}" for p in probs] if probabilities else []
+        writer.writerow([row_id, numbers[label] if label_ids else label, *chances])
+    runs.write_atomically(output, text.getvalue())
+
+
+def check_output(output: Path) -> None:
+    """Raise a ConfigError if predictions cannot be written to `output`; asked before the work starts."""
+    if output.suffix.lower() != ".csv":
+        raise ConfigError(f"{output}: predictions are written as CSV; give a name that ends in .csv")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"{output.absolute().parent}: no such folder; make it first")
+
+
+def _predictions(
+    classifier: Classifier, settings: Config, examples: Sequence[Example], watch: Callable[[int], None] | None = None
+) -> metrics.Predictions:
+    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
+    return evaluation.predict(classifier, split, settings.train.evaluation_batch_size, watch)

@@ -1,0 +1,25 @@
+"""The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
+
+from submillion.runs.files import write_atomically
+from submillion.runs.finding import create, find, list_runs, load, locate, remove, verify
+from submillion.runs.folder import Run, State
+from submillion.runs.records import EvalRecord, Record, StepRecord
+from submillion.runs.seal import append_test_read, count_test_reads
+
+__all__ = [
+    "EvalRecord",
+    "Record",
+    "Run",
+    "State",
+    "StepRecord",
+    "append_test_read",
+    "count_test_reads",
+    "create",
+    "find",
+    "list_runs",
+    "load",
+    "locate",
+    "remove",
+    "verify",
+    "write_atomically",
+]

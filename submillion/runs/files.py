@@ -1,0 +1,58 @@
+"""Files that are whole or not there: atomic writes, checked reads, plain messages.
+
+What the files mean is the affair of the run folder's other modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from submillion.errors import RunError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    RunError with the path and the reason if that fails; the old content then stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with reported(path, "written"):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value; RunError names a file that is missing or damaged."""
+    with reported(path, "read"):
+        content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}): restore it, or remove the run and train again") from None
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 as hex digits; RunError if it cannot be read."""
+    with reported(path, "read"), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reported(path: Path, done: str) -> Iterator[None]:
+    """Turn an OSError inside into a RunError: which path could not be read, written, removed, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be {done}: {error.strerror or error}") from None

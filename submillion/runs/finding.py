@@ -1,0 +1,123 @@
+"""Which run folders there are, and whether one may be used: create, find, load, verify, list, remove."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from submillion.errors import RunError, did_you_mean
+from submillion.runs.files import read_json, reported, sha256
+from submillion.runs.folder import FORMAT, Run
+
+_JSON_FILES = ("plan.json", "environment.json", "labels.json", "data.json", "scores.json")
+_ENDS_IN_HASH = re.compile(r"-[0-9a-f]{8}$")
+
+
+def create(out: str | Path, name: str, hash8: str) -> Run:
+    """Return the run of the folder `<out>/<name>-<hash8>`, which is made if it is not there."""
+    path = Path(out).expanduser() / f"{name}-{hash8}"
+    with reported(path, "made"):
+        path.mkdir(parents=True, exist_ok=True)
+    return Run(path)
+
+
+def find(out: str | Path, hash8: str) -> Run | None:
+    """Return the run with this hash, whatever its name; of several a finished one, else the first by name."""
+    found = [run for run in list_runs(out) if run.name.endswith(f"-{hash8}")]
+    return next((run for run in found if run.is_done), found[0] if found else None)
+
+
+def list_runs(out: str | Path) -> list[Run]:
+    """Return the run folders in `out`, by name; none if there is no such folder."""
+    folder = Path(out).expanduser()
+    if not folder.is_dir():
+        return []
+    with reported(folder, "read"):
+        return [Run(path) for path in sorted(folder.iterdir()) if _ENDS_IN_HASH.search(path.name) and _is_run(path)]
+
+
+def load(path: str | Path) -> Run:
+    """Return a finished run; RunError if it is missing, incomplete, damaged or of a newer version.
+
+    The adapter's files are not hashed here: `verify` does that.
+    """
+    run = Run(_existing(Path(path).expanduser()))
+    if not run.is_done:
+        raise RunError(
+            f"{run.path} is not finished: start the command that began it again and it goes on where it stopped "
+            f"(`submillion train --config {run.path / 'config.yaml'}`)"
+        )
+    done = _done(run)
+    if done["format"] > FORMAT:
+        raise RunError(
+            f"{run.path} was written by submillion {done.get('submillion')}, in format {done['format']}; "
+            f"this version reads {FORMAT}: update submillion"
+        )
+    for name in _JSON_FILES:
+        run.read_json(name)
+    return run
+
+
+def verify(run: Run) -> None:
+    """Check the adapter's files against the hashes in `DONE`; RunError names each that is missing or changed."""
+    problems = []
+    for name, expected in _done(run)["files"].items():
+        path = run.path / name
+        if not path.exists():
+            problems.append(f"{path} is missing: restore it, or remove the run and train again")
+        elif sha256(path) != expected:
+            problems.append(f"{path} is not what training wrote (its SHA-256 differs): restore it, or train again")
+    if problems:
+        raise RunError(*problems)
+
+
+def locate(text: str, out: str | Path = "runs") -> Path:
+    """Return the folder that a user means by a path, or by a folder's name, a name or a hash within `out`."""
+    if _is_run(Path(text).expanduser()):
+        return Path(text).expanduser()
+    runs = list_runs(out)
+    found = [run.path for run in runs if text in (run.name, run.name[:-9], run.name[-8:])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RunError(f"{text!r} is the name of {len(found)} runs: say which of {', '.join(p.name for p in found)}")
+    if not runs or Path(text).expanduser().exists():
+        return _existing(Path(text).expanduser())
+    raise RunError(f"no run {text!r} in {out}: {did_you_mean(text, [run.name for run in runs])}")
+
+
+def remove(run: Run) -> None:
+    """Delete a run folder; RunError if it is no run folder, a link, or being written."""
+    _existing(run.path)
+    if run.path.is_symlink():
+        raise RunError(f"{run.path} is a link: remove the folder it points to, {run.path.resolve()}")
+    with run.lock(), reported(run.path, "removed"):
+        # DONE goes first and config.yaml last: what a removal that is cut short leaves is an unfinished run.
+        for path in sorted(run.path.iterdir(), key=lambda path: (path.name != "DONE", path.name == "config.yaml")):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        run.path.rmdir()
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file()
+
+
+def _existing(path: Path) -> Path:
+    if _is_run(path):
+        return path
+    if not path.exists():
+        raise RunError(f"{path}: no such run folder; `submillion runs list` prints those in runs/")
+    inside = [run.name for run in list_runs(path)]
+    hint = f"it holds runs: {', '.join(inside[:5])}" if inside else "it has no config.yaml"
+    raise RunError(f"{path} is not a run folder: {hint}")
+
+
+def _done(run: Run) -> dict:
+    done = read_json(run.path / "DONE")
+    if not isinstance(done, dict) or not isinstance(done.get("format"), int) or not isinstance(done.get("files"), dict):
+        raise RunError(f"{run.path / 'DONE'} is damaged: remove the run and train again")
+    return done

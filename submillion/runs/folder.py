@@ -1,0 +1,213 @@
+"""One run folder: what is written into it, in which order, and how it is read back.
+
+`config.yaml` comes first and makes it a run folder; `DONE` comes last and seals the adapter's files.
+Which folders there are, and whether one may be used, is left to `finding`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from submillion import config
+from submillion.config import Config
+from submillion.errors import RunError
+from submillion.metrics import Predictions, Score
+from submillion.runs.files import read_json, reported, sha256, write_atomically
+from submillion.runs.records import EvalRecord, Record, dumps, from_line, score_from, to_line
+
+FORMAT = 1  # of the run folder; raised when an older version could no longer read it
+State = Literal["done", "interrupted", "empty"]
+_PROB = "prob_"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, `<out>/<name>-<hash8>/`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Return the folder's name, its hash included."""
+        return self.path.name
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether the run is finished."""
+        return (self.path / "DONE").exists()
+
+    @property
+    def state(self) -> State:
+        """Return done, interrupted (there are records or checkpoints to go on from) or empty."""
+        if self.is_done:
+            return "done"
+        began = _size(self._metrics) > 0 or any((self.path / "checkpoints").glob("*.safetensors"))
+        return "interrupted" if began else "empty"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from writing the run; RunError if one does already.
+
+        The system frees the lock when the process ends, however it ends.
+        """
+        with reported(self.path / ".lock", "opened"):
+            file = open(self.path / ".lock", "wb")  # noqa: SIM115 - closed below, after the body
+        with file:
+            if not _locked(file):
+                raise RunError(f"{self.path}: another process is writing it; wait for it, or stop it")
+            yield
+
+    @property
+    def is_locked(self) -> bool:
+        """Say whether a process is writing the run now."""
+        try:
+            with open(self.path / ".lock", "rb") as file:
+                return not _locked(file)
+        except OSError:
+            return False
+
+    def write(self, name: str, text: str) -> None:
+        """Write one of the run's text files, atomically."""
+        write_atomically(self.path / name, text)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write one of the run's JSON files, atomically; numbers that are not finite become null."""
+        self.write(name, dumps(value, indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Return the value of one of the run's JSON files; RunError if it is missing or damaged."""
+        return read_json(self.path / name)
+
+    def environment(self) -> dict[str, Any] | None:
+        """Return what `environment.json` says; None before it is written."""
+        return self.read_json("environment.json") if (self.path / "environment.json").exists() else None
+
+    def config(self) -> Config:
+        """Return the run's resolved config; ConfigError if it is damaged or of a newer version."""
+        return config.load(self.path / "config.yaml")
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the label names, in the order of their ids."""
+        labels = self.read_json("labels.json")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
+        return tuple(labels)
+
+    def append(self, record: Record) -> None:
+        """Add a record to `metrics.jsonl`; it is with the operating system when this returns."""
+        with reported(self._metrics, "written"), open(self._metrics, "ab") as file:
+            file.write(to_line(record).encode())
+
+    def records(self) -> list[Record]:
+        """Return the records of `metrics.jsonl`; a last line that a crash cut short is left out."""
+        return [record for record, _ in self._records()]
+
+    def cut_back(self, step: int, evaluated_step: int | None = None) -> None:
+        """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps stand in it once.
+
+        evaluated_step is the checkpoint's last evaluation (null = step): later ones are cut too.
+        """
+        evaluated = step if evaluated_step is None else evaluated_step
+        end = 0
+        for record, line_end in self._records():
+            if record.step > (evaluated if isinstance(record, EvalRecord) else step):
+                break
+            end = line_end
+        if _size(self._metrics) > end:
+            with reported(self._metrics, "cut"):
+                os.truncate(self._metrics, end)
+
+    def save_predictions(self, split: str, predictions: Predictions) -> None:
+        """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a name), and prob_<label> per label."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        labels = np.array(self.labels(), dtype=object)
+        columns = {
+            "id": predictions.ids,
+            "label": labels[predictions.label_ids],
+            "label_id": predictions.label_ids,
+            "predicted": labels[predictions.predicted],
+        } | {f"{_PROB}{label}": predictions.probs[:, i] for i, label in enumerate(labels)}
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), buffer)
+        write_atomically(self._predictions(split), buffer.getvalue().to_pybytes())
+
+    def load_predictions(self, split: str) -> Predictions:
+        """Return saved predictions bit for bit; RunError if the file is missing, damaged or of other labels."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path, labels = self._predictions(split), self.labels()
+        if not path.exists():
+            raise RunError(f"{path}: no such file; the run has no predictions of its {split} split")
+        try:
+            table = pq.read_table(path)
+            probs = [table[f"{_PROB}{label}"].to_numpy() for label in labels]
+            return Predictions(table["id"].to_pylist(), table["label_id"].to_numpy(), np.stack(probs, axis=1))
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise RunError(f"{path} is damaged ({error}): remove the run and train again") from None
+
+    def write_scores(self, scores: Mapping[str, Mapping[str, Score]]) -> None:
+        """Write `scores.json`: split → metric → value, low, high, n."""
+        values = {split: {name: asdict(score) for name, score in named.items()} for split, named in scores.items()}
+        self.write_json("scores.json", values)
+
+    def scores(self) -> dict[str, dict[str, Score]]:
+        """Return `scores.json`; RunError if it is missing or damaged."""
+        values = self.read_json("scores.json")
+        try:
+            return {split: {name: score_from(s) for name, s in named.items()} for split, named in values.items()}
+        except (AttributeError, TypeError) as error:
+            raise RunError(f"{self.path / 'scores.json'} is damaged ({error})") from None
+
+    def mark_done(self) -> None:
+        """Write `DONE`: the format, the version and the SHA-256 of each file in `adapter/`."""
+        files = sorted(file for file in (self.path / "adapter").rglob("*") if file.is_file())
+        hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
+        self.write_json("DONE", {"format": FORMAT, "submillion": version("submillion"), "files": hashes})
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def _predictions(self, split: str) -> Path:
+        return self.path / f"predictions-{split}.parquet"
+
+    def _records(self) -> Iterator[tuple[Record, int]]:
+        """Each record with the byte at which its line ends."""
+        if not self._metrics.exists():
+            return
+        with reported(self._metrics, "read"):
+            content = self._metrics.read_bytes()
+        end = 0
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            end += len(line)
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield from_line(line), end
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise RunError(f"{self._metrics}, line {number}, is not a record: the file is damaged") from None
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Take the file's lock, unless another process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,97 @@
+"""The records of a training and their lines in `metrics.jsonl`.
+
+One JSON object a line, strict JSON: a number that is not finite is written as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from submillion.metrics import Score
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimiser step: its number (from 1), epochs passed, mean loss of its rows, learning rate of the adapters,
+    real tokens and seconds since the last record (the first includes all work before it, evaluations excluded)."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+    kind: Literal["step"] = "step"
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """One evaluation on the validation split after `step` steps.
+
+    loss is the validation split's, evaluation_s the seconds it took (not part of seconds), scores are
+    `metrics.score`'s, best says whether no earlier evaluation was as good.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+    evaluation_s: float
+    scores: dict[str, Score]
+    best: bool
+    kind: Literal["eval"] = "eval"
+
+
+Record = StepRecord | EvalRecord
+
+
+def to_line(record: Record) -> str:
+    r"""Return the record as one line of JSON, newline included; scores stand beside the other keys.
+
+    >>> to_line(StepRecord(1, 0.5, float("nan"), 1e-4, 900, 0.25))
+    '{"kind": "step", "step": 1, "epoch": 0.5, "loss": null, "learning_rate": 0.0001, "tokens": 900, "seconds": 0.25}\n'
+    """
+    values = asdict(record)
+    scores = values.pop("scores", {})
+    return dumps({"kind": values.pop("kind"), **values, **scores}) + "\n"
+
+
+def from_line(line: str | bytes) -> Record:
+    """Return the record of a line; null numbers become nan. ValueError, KeyError or TypeError if it is none."""
+    values = json.loads(line)
+    kind = values.pop("kind")
+    if kind not in ("step", "eval"):
+        raise ValueError(f"kind is {kind!r}")
+    if kind == "step":
+        return StepRecord(**_numbers(values))
+    scores = {key: score_from(value) for key, value in values.items() if isinstance(value, dict)}
+    return EvalRecord(**_numbers({key: value for key, value in values.items() if key not in scores}), scores=scores)
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """Return strict JSON in Unicode: nan and infinities become null."""
+    return json.dumps(_strict(value), allow_nan=False, ensure_ascii=False, indent=indent)
+
+
+def score_from(values: dict[str, Any]) -> Score:
+    """Return the score of its JSON object; TypeError if keys are missing or unknown."""
+    return Score(**_numbers(values))
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: math.nan if value is None else value for key, value in values.items()}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return value

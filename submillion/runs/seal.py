@@ -1,0 +1,43 @@
+"""The log of test splits that were opened, `<out>/test-reads.jsonl`: a test is fresh only once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from submillion.errors import RunError
+from submillion.runs.files import reported
+from submillion.runs.folder import Run
+from submillion.runs.records import dumps
+
+_NAME = "test-reads.jsonl"
+
+
+def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) -> None:
+    """Note that the test split with this fingerprint is opened now, by which run and for what (`train`, `evaluate`)."""
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fingerprint": fingerprint,
+        "run": run.name,
+        "purpose": purpose,
+    }
+    path = Path(out).expanduser() / _NAME
+    with reported(path, "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:  # opened to append: lines of several processes do not mix
+            file.write((dumps(entry) + "\n").encode())
+
+
+def count_test_reads(out: str | Path, fingerprint: str) -> int:
+    """Return how often the test split with this fingerprint was opened."""
+    import json
+
+    path = Path(out).expanduser() / _NAME
+    if not path.exists():
+        return 0
+    with reported(path, "read"):
+        lines = path.read_bytes().splitlines()
+    try:
+        return sum(json.loads(line)["fingerprint"] == fingerprint for line in lines)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({error}): repair or remove its broken line") from None

@@ -1,0 +1,247 @@
+"""The loop: a generator of records.
+
+`fit` trains, evaluates and writes checkpoints; what happens to a record is the caller's affair. A
+record that was yielded counts as written when the generator goes on, so a checkpoint at step s is
+never older than the records up to s. Closing the generator writes a checkpoint at the last step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from submillion import adapters, evaluation, optimizers
+from submillion.backbone import seed_for
+from submillion.batching import Batch, TokenizedSplit, training_order
+from submillion.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
+from submillion.classifier import Classifier
+from submillion.config import TrainConfig
+from submillion.errors import RunError
+from submillion.metrics import score
+from submillion.runs import EvalRecord, StepRecord
+
+Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
+
+_MIN_STEPS, _MAX_EPOCHS = 600, 10
+_MAX_EVALUATIONS, _EVALUATED_SHARE = 20, 0.25
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is: n_steps optimiser steps, of which n_epoch_steps pass once over the rows,
+    with an evaluation every evaluate_every steps and at the end. `reasons` says what was derived."""
+
+    n_steps: int
+    n_epoch_steps: int
+    evaluate_every: int
+    reasons: tuple[str, ...]
+
+
+def length(train: TrainConfig, n_rows: int, n_validation_rows: int) -> Length:
+    """Return the length of a training on `n_rows` rows; what the config leaves null is derived."""
+    n_epoch_steps = math.ceil(n_rows / (train.batch_size * train.accumulation))
+    epochs, reasons = train.epochs, []
+    if epochs is None and train.steps is None:
+        epochs = min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / n_epoch_steps))
+        reasons.append(f"{epochs} epochs: whole ones up to {_MIN_STEPS} steps, at most {_MAX_EPOCHS}")
+    n_steps = train.steps or max(1, round((epochs or 1) * n_epoch_steps))
+    every = train.evaluate_every
+    if every is None:
+        n_read = _EVALUATED_SHARE * n_steps * train.batch_size * train.accumulation
+        n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
+        every = math.ceil(n_steps / n_evaluations)
+        reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
+    return Length(n_steps, n_epoch_steps, every, tuple(reasons))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training works on; `started` is the clock (time.perf_counter) when its work began."""
+
+    classifier: Classifier
+    train: TokenizedSplit
+    validation: TokenizedSplit
+    settings: TrainConfig
+    length: Length
+    loss: Loss
+    checkpoints: Checkpoints
+    started: float
+
+
+def fit(job: Job) -> Iterator[StepRecord | EvalRecord]:
+    """Train from the last checkpoint, or the start, to the end; yield a record a step and an evaluation.
+
+    Afterwards the classifier holds the parameters of the best evaluation. RunError when the loss is
+    not a number; the best evaluation's parameters stay in the run's checkpoints.
+    """
+    loop = _Loop(job)
+    progress = loop.restore()
+    try:
+        while True:
+            if _evaluation_is_due(progress, job.length):
+                record, progress = loop.evaluate(progress)
+                yield record
+                loop.save(progress)
+            elif _is_over(progress, job):
+                break
+            else:
+                record = loop.step(progress.step + 1)
+                progress = replace(progress, step=record.step)
+                yield record
+                if progress.step % job.settings.checkpoint_every == 0:
+                    loop.save(progress)
+    except GeneratorExit:
+        loop.save(progress)
+        raise
+    loop.restore_best(progress)
+
+
+def restore_best(job: Job) -> None:
+    """Load the best evaluation so far into the classifier of a training that was closed early."""
+    loop = _Loop(job)
+    loop.restore_best(loop.restore())
+
+
+def _evaluation_is_due(progress: Progress, length: Length) -> bool:
+    step = progress.step
+    return step > progress.evaluated_step and (step % length.evaluate_every == 0 or step == length.n_steps)
+
+
+def _is_over(progress: Progress, job: Job) -> bool:
+    patience = job.settings.patience
+    return progress.step >= job.length.n_steps or (patience is not None and progress.n_worse >= patience)
+
+
+class _Loop:
+    """The mutable half of a training: the optimiser, the clock and the order of the current epoch."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model = job.classifier
+        self.parameters = adapters.trainable_parameters(self.model.model)
+        head = {name: p for name, p in self.parameters.items() if adapters.is_head(self.model.model, name)}
+        adapter = {name: p for name, p in self.parameters.items() if name not in head}
+        self.optimizer = optimizers.build(adapter, head, job.settings)
+        self.device = next(iter(self.parameters.values())).device
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.model.precision == "fp16")
+        self.clock = job.started
+        self.epoch, self.batches = -1, []
+
+    def step(self, step: int) -> StepRecord:
+        """Do optimiser step `step` (from 1) and return its record."""
+        job, train = self.job, self.job.settings
+        rate = optimizers.set_learning_rate(self.optimizer, train, step, job.length.n_steps)
+        micro_batches = self._rows_of(step)
+        n_rows = sum(len(rows) for rows in micro_batches)
+        self.model.train()
+        loss, n_tokens = 0.0, 0
+        for micro, rows in enumerate(micro_batches):
+            batch = job.train.batch(rows)
+            torch.manual_seed(seed_for("dropout", train.seed, step, micro, 0))
+            loss += self._backward(batch.to(self.device), n_rows)
+            n_tokens += batch.n_tokens
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at step {step}: lower train.learning_rate (it is {train.learning_rate}) or "
+                "set train.precision to fp32; checkpoints up to the last evaluation are kept"
+            )
+        self._update(step)
+        return StepRecord(step, step / job.length.n_epoch_steps, loss, rate, n_tokens, self._seconds())
+
+    def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
+        """Score the validation split and keep the parameters if they are the best so far (a tie keeps the earlier).
+
+        The time it takes is kept apart from training's.
+        """
+        job, seconds = self.job, self._seconds()
+        predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size)
+        scores = score(predictions)
+        accuracy = scores["accuracy"].value
+        record = EvalRecord(
+            step=progress.step,
+            epoch=progress.step / job.length.n_epoch_steps,
+            loss=scores["log_loss"].value,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            tokens=0,
+            seconds=seconds,
+            evaluation_s=self._seconds(),
+            scores=scores,
+            best=progress.best_accuracy is None or accuracy > progress.best_accuracy,
+        )
+        progress = replace(progress, evaluated_step=progress.step)
+        if not record.best:
+            return record, replace(progress, n_worse=progress.n_worse + 1)
+        parts = self._parts()
+        self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
+        return record, replace(progress, best_step=record.step, best_accuracy=accuracy, n_worse=0)
+
+    def save(self, progress: Progress) -> None:
+        """Write the checkpoint of the current step."""
+        scale = self.scaler.get_scale() if self.scaler.is_enabled() else None
+        parts = {**self._parts(), "optimizer": optimizer_tensors(self.optimizer)}
+        self.job.checkpoints.save(replace(progress, loss_scale=scale), parts)
+
+    def restore(self) -> Progress:
+        """Load the last checkpoint, if there is one, and return where it stands."""
+        found = self.job.checkpoints.load()
+        if found is None:
+            return Progress()
+        progress, parts = found
+        self._load(parts["trainable"] | parts.get("method", {}))
+        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+        if progress.loss_scale is not None:
+            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": progress.loss_scale})
+        return progress
+
+    def restore_best(self, progress: Progress) -> None:
+        """Load the best evaluation's parameters into the classifier."""
+        if progress.best_step is not None and progress.best_step != progress.step:
+            self._load(self.job.checkpoints.load_best(progress.best_step))
+
+    def _parts(self) -> dict[str, Tensors]:
+        trainable = {name: parameter.detach() for name, parameter in self.parameters.items()}
+        return {"trainable": trainable, "method": adapters.method_state(self.model.model)}
+
+    def _load(self, tensors: Tensors) -> None:
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[name])
+        adapters.load_method_state(
+            self.model.model, {name: t for name, t in tensors.items() if name not in self.parameters}
+        )
+
+    def _rows_of(self, step: int) -> list[np.ndarray]:
+        """The row numbers of each micro-batch of a step; an epoch's order is made when it begins."""
+        train, per_epoch = self.job.settings, self.job.length.n_epoch_steps
+        epoch, place = divmod(step - 1, per_epoch)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.batches = training_order(self.job.train.lengths, train.batch_size, train.seed, epoch)
+        return self.batches[place * train.accumulation : (place + 1) * train.accumulation]
+
+    def _backward(self, batch: Batch, n_rows: int) -> float:
+        """Add the micro-batch's gradients; return its part of the step's mean loss over `n_rows` rows."""
+        loss = self.job.loss(self.model(batch), batch) / n_rows
+        penalty = adapters.orthogonality_loss(self.model.model)
+        total = loss if penalty is None else loss + penalty * (batch.n_rows / n_rows)
+        self.scaler.scale(total).backward()
+        return float(loss.detach())
+
+    def _update(self, step: int) -> None:
+        self.scaler.unscale_(self.optimizer)
+        if self.job.settings.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.job.settings.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        adapters.reallocate(self.model.model, step)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _seconds(self) -> float:
+        """Seconds since it was last asked (or since the job began)."""
+        before, self.clock = self.clock, time.perf_counter()
+        return self.clock - before

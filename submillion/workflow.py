@@ -1,0 +1,210 @@
+"""The order of the steps behind `train`: read, plan, build, fit, evaluate, write.
+
+Owns nothing else. Each step is a module above; a run folder is the only thing left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import FrameType
+from typing import Literal
+
+import torch
+
+from submillion import backbone, batching, config, data, evaluation, losses, metrics, planning, runs, training
+from submillion.checkpoints import Checkpoints
+from submillion.classifier import Classifier
+from submillion.config import Config
+from submillion.data import Splits
+from submillion.errors import ConfigError
+from submillion.runs import EvalRecord, Run, StepRecord
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing."""
+
+    name: str
+    n_steps: int = 0
+    done_steps: int = 0
+    notes: tuple[str, ...] = ()
+    kind: Literal["phase"] = "phase"
+
+
+Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
+
+
+def train(settings: Config, watch: Watch = lambda _: False) -> Run:
+    """Return the finished run of the settings: trained now, resumed, or found in its folder.
+
+    `watch` sees every record and phase; True stops the training, and the best evaluation so far is
+    kept as the result. ConfigError, DataError, BudgetError or RunError says what is wrong with the input.
+    """
+    refuse_unbuilt(settings)
+    watch(Phase("reading"))
+    splits = data.read(settings.data)
+    plan = planning.plan(settings, len(splits.labels))
+    fingerprint = config.digest(settings, splits.fingerprint)
+    run = runs.find(settings.out, fingerprint) or runs.create(settings.out, settings.name, fingerprint)
+    if run.is_done:
+        runs.verify(runs.load(run.path))
+        return run
+    with run.lock():
+        _run(run, settings, splits, plan, watch)
+    return run
+
+
+def refuse_unbuilt(settings: Config) -> None:
+    """Raise a ConfigError for keys that are accepted in a config but have no effect in this version."""
+    unbuilt = {
+        "augmentation.kind": settings.augmentation.kind,
+        "distillation.teacher": settings.distillation.teacher,
+        "tracking": settings.tracking or None,
+    }
+    problems = [
+        f"{key} is {value!r}: this version cannot do that yet; --set {key}={'[]' if key == 'tracking' else 'null'} "
+        "trains without it"
+        for key, value in unbuilt.items()
+        if value is not None
+    ]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        problems.append("several processes were launched: this version trains in one; start it without a launcher")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch) -> None:
+    started = time.perf_counter()
+    device = backbone.choose_device(settings.device)
+    precision, reason = _precision(run, settings, device)
+    _describe(run, settings, splits, plan, {"device": str(device), "precision": precision, "precision_reason": reason})
+    watch(Phase("tokenising", notes=(f"device {device}", f"precision {reason}", *splits.warnings)))
+    tokenizer = backbone.load_tokenizer(settings.model.name)
+    train_split, validation_split = (
+        batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
+        for examples in (splits.train, splits.validation)
+    )
+    duration = training.length(settings.train, len(train_split), len(validation_split))
+    watch(Phase("building", notes=duration.reasons))
+    classifier = Classifier.build(settings, plan, splits.labels, duration.n_steps, precision, device)
+    watch(Phase("built", notes=classifier.notes))
+    checkpoints = Checkpoints(run.path / "checkpoints")
+    job = training.Job(
+        classifier,
+        train_split,
+        validation_split,
+        settings.train,
+        duration,
+        _loss(settings, splits, device),
+        checkpoints,
+        started,
+    )
+    _fit(run, job, watch)
+    _finish(run, settings, splits, job, watch)
+
+
+def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
+    """The run's own precision where it was begun before: a probe may fall out differently another day."""
+    before = run.environment()
+    if before is not None and before["device"] == str(device):
+        return before["precision"], before["precision_reason"]
+    return backbone.choose_precision(settings.train.precision, device)
+
+
+def _describe(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str]) -> None:
+    run.write("config.yaml", config.to_yaml(settings))
+    run.write("plan.json", planning.to_json(plan))
+    run.write_json("environment.json", chosen | _environment())
+    run.write_json("labels.json", list(splits.labels))
+    run.write_json("data.json", splits.summary())
+
+
+def _environment() -> dict[str, object]:
+    packages = ("submillion", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "packages": {package: version(package) for package in packages},
+    }
+
+
+def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Loss:
+    unknown = [key for key in settings.train.class_weights or () if key not in splits.labels]
+    if isinstance(settings.train.class_weights, dict) and unknown:
+        raise ConfigError(f"train.class_weights names {unknown}: the labels are {list(splits.labels)}")
+    counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
+    weights = losses.class_weights(settings.train, splits.labels, counts)
+    weights = None if weights is None else weights.to(device)
+    smoothing = settings.train.label_smoothing
+    return lambda logits, batch: losses.supervised(logits, batch.label_ids, smoothing, weights)
+
+
+def _fit(run: Run, job: training.Job, watch: Watch) -> None:
+    done = job.checkpoints.progress()
+    run.cut_back(done.step, done.evaluated_step)
+    watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step))
+    with _deferred_interrupt() as interrupted, closing(training.fit(job)) as records:
+        for record in records:
+            run.append(record)
+            stop = watch(record)
+            if interrupted():
+                raise KeyboardInterrupt
+            if stop:
+                break
+        else:
+            return
+    # The watcher ended the training: the best evaluation so far is the result.
+    training.restore_best(job)
+
+
+def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Watch) -> None:
+    watch(Phase("saving"))
+    job.classifier.save(run.path / "adapter")
+    scores = {"validation": _score(run, "validation", job, job.validation)}
+    if splits.test:
+        watch(Phase("testing"))
+        runs.append_test_read(settings.out, splits.test_fingerprint, run, "train")
+        test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
+        scores["test"] = _score(run, "test", job, test)
+    run.write_scores(scores)
+    run.mark_done()
+    job.checkpoints.remove()
+
+
+def _score(run: Run, name: str, job: training.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:
+    predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size)
+    run.save_predictions(name, predictions)
+    return metrics.score(run.load_predictions(name))
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step, so that the step is not lost; a second one is not deferred."""
+    requests = 0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal requests
+        requests += 1
+        if requests > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: signals are not ours to handle
+        yield lambda: False
+        return
+    try:
+        yield lambda: requests > 0
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,61 @@
+"""Models with adapters for tests: every family with every head it may have, and every way to adapt it."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from submillion import adapters, architectures, backbone, planning
+from submillion.planning import Plan
+from tests.tiny import FAMILIES, settings
+
+LABELS = ("bad", "fine", "good")
+HEADS = [
+    (family, head)
+    for family in FAMILIES
+    for head in ("full", "linear", "bottleneck")
+    if not (head == "linear" and family in ("electra", "distilbert"))
+]
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "dora": {"method": "dora"},
+    "adalora": {"method": "adalora"},
+    "ia3": {"method": "ia3"},
+    "rslora": {"rslora": True, "sites": ("query", "ffn_out"), "rank": {"query": 2, "ffn_out": 3}},
+    "bias-all": {"bias": "all", "layers": "top:1"},
+    "bias-lora-only": {"bias": "lora_only", "sites": ("value", "attention_output")},
+    "adalora-bias-all": {"method": "adalora", "bias": "all"},
+    "gaussian": {"init": "gaussian"},
+    "orthogonal": {"init": "orthogonal"},
+    "pissa": {"init": "pissa"},
+    "olora": {"init": "olora", "rslora": True, "sites": ("key", "ffn_in"), "rank": {"key": 2, "ffn_in": 5}},
+}
+
+
+@cache
+def stock_model(encoder: Path) -> tuple[nn.Module, frozenset[str]]:
+    """The stock classifier of an encoder, loaded once; copy it before changing it."""
+    return backbone.load_model(architectures.load(str(encoder)), LABELS, seed=1)
+
+
+def adapted(encoder: Path, head: str = "full", **adapter: Any) -> tuple[nn.Module, Plan]:
+    """A freshly injected model in evaluation mode, and its plan."""
+    config = settings(encoder, head, **adapter)
+    plan = planning.plan(config, len(LABELS))
+    model = adapters.inject(copy.deepcopy(stock_model(encoder)[0]), plan, config.adapter, total_steps=20)
+    return model.eval(), plan
+
+
+def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The model with noise added to all that trains, as if it had been trained."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapters.trainable_parameters(model).values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+

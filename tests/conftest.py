@@ -1,0 +1,28 @@
+"""What all tests share: no network, one torch thread, tiny encoders."""
+
+from __future__ import annotations
+
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Two people's tests share this machine's cores, and tiny models gain nothing from threads."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder with a tiny random checkpoint for each family."""
+    from tests.tiny import FAMILIES, make_encoder
+
+    parent = tmp_path_factory.mktemp("encoders")
+    return {family: make_encoder(family, parent / family) for family in FAMILIES}

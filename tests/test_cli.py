@@ -1,0 +1,183 @@
+"""Laws of the command line: results on stdout, the rest on stderr, the exit code says whose fault it is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from submillion.cli import main
+from submillion.runs import Run
+from tests.data import write_csv
+
+
+def call(*arguments: str | Path) -> int:
+    """Run the command line in this process; return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code if isinstance(stop.value.code, int) else 0
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", 90)
+
+
+@pytest.fixture(scope="module")
+def arguments(rows: Path, encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The arguments of a small `train`."""
+    out = tmp_path_factory.mktemp("runs")
+    sets = [f"model.name={encoders['mpnet']}", "train.steps=8", "train.precision=fp32", "data.test=20"]
+    return ["train", "--data", str(rows), "--out", str(out), *(word for text in sets for word in ("--set", text))]
+
+
+@pytest.fixture(scope="module")
+def run(arguments: list[str]) -> Run:
+    assert call(*arguments) == 0
+    (path,) = (folder for folder in Path(arguments[4]).iterdir() if folder.is_dir())
+    return Run(path)
+
+
+def test_train_prints_the_score_the_files_and_the_next_command(
+    run: Run, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "test accuracy",
+        "after selection",
+        "trainable parameters",
+        "scores.json",
+        "adapter",
+        "submillion predict",
+    ):
+        assert part in out
+    assert str(run.path) in out
+
+
+def test_train_json_is_json_alone(run: Run, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*arguments, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["scores"] == json.loads((run.path / "scores.json").read_text())
+    assert printed["total"] <= printed["budget"]
+    assert Path(printed["run"]) == run.path
+
+
+def test_evaluate_prints_one_split(run: Run, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", run.path, "--data", rows, "--json") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece"}
+    assert scores["accuracy"].keys() == {"value", "low", "high", "n"}
+    assert scores["accuracy"]["n"] == 90
+    assert call("evaluate", run.name, "--out", run.path.parent, "--data", rows) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_evaluating_the_test_rows_again_gives_the_same_score_and_is_noted(
+    run: Run, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test_ids = set(run.load_predictions("test").ids)
+    with rows.open(encoding="utf-8") as file:
+        lines = list(csv.reader(file))
+    again = tmp_path / "again.csv"
+    with again.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([lines[0], *(line for line in lines if line[0] in test_ids)])
+    log = run.path.parent / "test-reads.jsonl"
+    before = len(log.read_text().splitlines())
+    assert call("evaluate", run.path, "--data", again, "--json") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["accuracy"] == vars(run.scores()["test"]["accuracy"])
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(entries) == before + 1
+    assert entries[-1]["fingerprint"] == run.read_json("data.json")["test_fingerprint"]
+
+
+def test_predict_keeps_ids_order_and_labels(run: Run, rows: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labels.csv"
+    assert call("predict", run.path, "--input", rows, "--output", output, "--probabilities") == 0
+    with output.open(encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert [row["id"] for row in written] == [f"r{i}" for i in range(90)]
+    for row in written:
+        probs = {label: float(row[f"prob_{label}"]) for label in run.labels()}
+        assert row["label"] == max(probs, key=lambda label: probs[label])
+        assert sum(probs.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_numbers_rows_without_ids_and_writes_label_ids(run: Run, tmp_path: Path) -> None:
+    source, output = tmp_path / "new.jsonl", tmp_path / "submission.csv"
+    source.write_text('{"text": "the game of the team"}\n{"text": "a film"}\n', encoding="utf-8")
+    assert call("predict", run.path, "--input", source, "--output", output, "--label-ids") == 0
+    lines = output.read_text().splitlines()
+    assert lines[0] == "ID,Label"
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "1"]
+    assert all(0 <= int(line.split(",")[1]) < 3 for line in lines[1:])
+
+
+def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    out = arguments[4]
+    assert call("runs", "list", "--out", out, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [Path(entry["path"]).name for entry in listed] == [run.name]
+    assert call("runs", "list", "--out", out) == 0
+    assert run.name in capsys.readouterr().out
+    assert call("runs", "show", run.path) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("predict RUN --input nowhere.csv --output {tmp}/o.csv", 1, "nowhere.csv"),
+        ("predict RUN --input ROWS --output {tmp}/o.txt", 1, "ends in .csv"),
+        ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
+        ("predict nobody --input ROWS --output {tmp}/o.csv", 1, "nobody"),
+        ("evaluate RUN --data {tmp}", 1, "{tmp}"),
+        ("train --recipe nothing", 1, "did you mean"),
+        ("train", 1, "data.source"),
+        ("train --set train.epochs", 1, "section.key=value"),
+        ("train --config {tmp}/none.yaml", 1, "no such file"),
+        ("plan --budget 0", 1, "budget is 0"),
+        ("train --unknown", 2, "--unknown"),
+        ("nothing", 2, "nothing"),
+        ("plan --budget many", 2, "many"),
+    ],
+)
+def test_mistakes_are_named_and_have_their_exit_code(
+    run: Run, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int, message: str
+) -> None:
+    words = command.format(tmp=tmp_path).replace("RUN", str(run.path)).replace("ROWS", str(rows)).split()
+    assert call(*words) == code
+    captured = capsys.readouterr()
+    assert message.format(tmp=tmp_path) in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_our_own_faults_exit_with_three_and_show_where_only_with_v(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("submillion.config.recipe_names", broken)
+    assert call("recipes") == 3
+    assert "Traceback" not in capsys.readouterr().err
+    assert call("-v", "recipes") == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_config_prints_a_config_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("config", "--recipe", "study-b", "--set", "train.seed=5") == 0
+    file = tmp_path / "c.yaml"
+    file.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert call("config", "--config", file, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["train"]["seed"] == 5
+
+
+def test_it_starts_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "submillion", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("submillion 0.")

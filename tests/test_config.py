@@ -1,0 +1,167 @@
+"""Laws of the settings: what is dumped loads equal, problems come together, the hash names the question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from submillion import config
+from submillion.config import Config
+from submillion.errors import ConfigError
+
+CHANGED = config.load(
+    overrides=[
+        "budget=5000",
+        "data.source=a.csv",
+        "data.text=[title, description]",
+        "adapter.sites=[query, value]",
+        "adapter.rank={query: 2, value: 3}",
+        "train.steps=10",
+        "train.class_weights={a: 2.0}",
+        "tracking=[wandb]",
+    ]
+)
+
+
+def sections(section: BaseModel, path: str = "") -> list[tuple[str, Any]]:
+    """Every leaf setting with its dotted key and its field."""
+    found: list[tuple[str, Any]] = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        found += sections(value, f"{path}{key}.") if isinstance(value, BaseModel) else [(path + key, field)]
+    return found
+
+
+@pytest.mark.parametrize("settings", [Config(), CHANGED], ids=["default", "changed"])
+@pytest.mark.parametrize("dump", [config.to_yaml, config.commented])
+def test_what_is_dumped_loads_equal(settings: Config, dump: Any, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(settings), encoding="utf-8")
+    assert config.load(file) == settings
+
+
+@pytest.mark.parametrize(
+    ("key", "field"), sections(Config()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_setting_has_a_help_text(key: str, field: Any) -> None:
+    assert field.description
+    assert not field.is_required(), key
+    assert f"# {field.description}" in config.commented()
+
+
+@pytest.mark.parametrize("recipe", config.recipe_names())
+def test_recipes_load_and_say_what_they_are(recipe: str) -> None:
+    settings = config.load(recipe=recipe)
+    assert settings.name == ("run" if recipe == "default" else recipe)
+    assert settings.train.precision is None
+    assert config.recipe_text(recipe).startswith("# ")
+
+
+def test_the_default_recipe_is_empty() -> None:
+    assert yaml.safe_load(config.recipe_text("default")) is None
+    assert config.load(recipe="default") == config.load()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lerning_rate=1", "unknown key train.lerning_rate: did you mean 'learning_rate'?"),
+        ("trian.epochs=1", "unknown key trian: did you mean 'train'?"),
+        ("train.optimizer=adam", "train.optimizer is 'adam': input should be 'adamw', 'sgd' or 'rmsprop'"),
+        ("adapter.rank=0", "adapter.rank is 0"),
+        ("adapter.rank={query: 0}", "adapter.rank"),
+        ("data.validation=-1", "validation is -1"),
+        ("data.validation=1.5", "a number of rows is a whole number"),
+        ("data.text=[]", "name at least one column"),
+        ("name=../up", "name is '../up'"),
+        ("model.head_width=4", "only head: bottleneck has a width"),
+        ("adapter.target_rank=4", "allowed with adalora"),
+        ("adapter.method=none; adapter.rank=4", "method none has none"),
+        ("adapter.method=dora; adapter.init=pissa", "use lora"),
+        ("adapter.method=ia3; adapter.dropout=0.1", "method ia3 has none"),
+        ("adapter.method=ia3; adapter.bias=all", "allowed with lora, dora and adalora"),
+        ("adapter.method=adalora; adapter.rank={query: 3}", "AdaLoRA spreads one rank itself"),
+        ("adapter.sites=[]", "sites is empty"),
+        ("train.epochs=1; train.steps=5", "keep one"),
+        ("train.warmup=1.5", "whole steps, or a fraction below 1"),
+        ("train.learning_rate=.inf", "train.learning_rate is inf"),
+        ("train.learning_rate=.nan", "train.learning_rate is nan"),
+        ("budget=many", "budget is 'many'"),
+        ("train", "give it as section.key=value"),
+        ("train.epochs={", "the value is not YAML"),
+        ("name.inner=1", "name"),
+        ("data=3", "data is 3"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.load(overrides=override.split("; "))
+    assert message in str(error.value)
+
+
+def test_all_problems_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as error:
+        config.load(overrides=["budget=0", "train.seed=-1", "model.heads=full", "device=tpu"])
+    assert len(error.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- a\n- b\n", "holds a list"),
+        (b"a: [", "is not YAML"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"train:\n  seed: 1\n  seed: 2\n", "given twice"),
+        (b"!!python/object/apply:os.system [ls]", "is not YAML"),
+        (b"text", "holds a str"),
+        (b"#" * 1_000_001, "too large"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        config.load(file)
+
+
+def test_missing_file_and_recipe() -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        config.load("nowhere.yaml")
+    with pytest.raises(ConfigError, match="did you mean 'study-b'"):
+        config.load(recipe="studyb")
+    with pytest.raises(ConfigError, match="keep one"):
+        config.load("a.yaml", recipe="demo")
+
+
+def test_numbers_that_yaml_reads_as_text_count() -> None:
+    assert config.load(overrides=["train.learning_rate=1e-3"]).train.learning_rate == 1e-3
+
+
+def test_an_override_of_steps_takes_the_place_of_a_recipes_epochs() -> None:
+    settings = config.load(recipe="demo", overrides=["train.steps=7"])
+    assert (settings.train.steps, settings.train.epochs) == (7, None)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_override_is_taken_or_refused_clearly(key: str, value: str) -> None:
+    try:
+        settings = config.load(overrides=[f"{key}={value}"])
+    except ConfigError as error:
+        settings = None
+        message = str(error)
+    assert settings is not None or message
+
+
+def test_the_hash_ignores_where_and_how_but_not_what() -> None:
+    base = config.digest(Config(), "rows")
+    same = config.load(overrides=["name=other", "out=elsewhere", "device=cpu", "tracking=[mlflow]"])
+    assert config.digest(same, "rows") == base
+    assert config.digest(config.load(overrides=["train.seed=1"]), "rows") != base
+    assert config.digest(Config(), "other rows") != base
+    assert len(base) == 8

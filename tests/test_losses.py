@@ -1,0 +1,50 @@
+"""Laws of the losses: equal to torch's and scikit-learn's, additive over rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_class_weight
+
+from submillion import config, losses
+
+LABELS = ("a", "b", "c")
+LOGITS = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+LABEL_IDS = torch.arange(20) % 3
+
+
+def test_equals_scikit_learn() -> None:
+    ours = losses.supervised(LOGITS, LABEL_IDS, 0.0, None) / 20
+    theirs = log_loss(LABEL_IDS.numpy(), torch.softmax(LOGITS.double(), 1).numpy())
+    assert ours.item() == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_smoothing_equals_the_written_out_target(smoothing: float) -> None:
+    target = (1 - smoothing) * torch.nn.functional.one_hot(LABEL_IDS, 3) + smoothing / 3
+    expected = -(target * torch.log_softmax(LOGITS, 1)).sum()
+    torch.testing.assert_close(losses.supervised(LOGITS, LABEL_IDS, smoothing, None), expected)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
+def test_a_batch_is_the_sum_of_its_parts(weights: torch.Tensor | None) -> None:
+    whole = losses.supervised(LOGITS, LABEL_IDS, 0.1, weights)
+    parts = [losses.supervised(LOGITS[i : i + 7], LABEL_IDS[i : i + 7], 0.1, weights) for i in range(0, 20, 7)]
+    torch.testing.assert_close(whole, torch.stack(parts).sum())
+
+
+def test_balanced_weights_equal_scikit_learn() -> None:
+    train = config.load(overrides=["train.class_weights=balanced"]).train
+    ours = losses.class_weights(train, LABELS, [10, 5, 1])
+    rows = [0] * 10 + [1] * 5 + [2]
+    assert ours is not None
+    assert ours.tolist() == pytest.approx(compute_class_weight("balanced", classes=[0, 1, 2], y=rows).tolist())
+
+
+def test_named_weights_leave_the_others_at_one() -> None:
+    train = config.load(overrides=["train.class_weights={b: 3.0}"]).train
+    ours = losses.class_weights(train, LABELS, [1, 1, 1])
+    assert ours is not None
+    assert ours.tolist() == [1.0, 3.0, 1.0]
+    assert losses.class_weights(config.load().train, LABELS, [1, 2, 3]) is None

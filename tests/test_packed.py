@@ -1,0 +1,341 @@
+"""Laws of the packed pass: the stock padded model's results, whatever trains, and dropout's statistics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import AdaLoraConfig, IA3Config, LoraConfig, get_peft_model
+from torch import nn
+
+from submillion import architectures, backbone, packed
+from submillion.architectures import SITES, module_name
+from submillion.batching import Batch
+from submillion.packed.dropout import Dice, keep_frac
+from submillion.packed.structure import stock_model
+from tests.tiny import FAMILIES
+
+LENGTHS = (2, 40, 7, 33, 2, 64, 31, 12)
+ATTENTION = ("query", "key", "value")
+
+
+def build(folder: Any, family: str, adapt: Callable[[list[str]], Any] | None = None, **wishes: Any) -> nn.Module:
+    """A stock model in evaluation mode, adapted at the sites and layers wished, no adapter weight at its start."""
+    sites, layers, n_layers = wishes.get("sites", SITES), wishes.get("layers"), wishes.get("n_layers", 2)
+    model, _ = backbone.load_model(architectures.load(str(folder)), ("a", "b", "c"), dropout=wishes.get("dropout"))
+    torch.manual_seed(0)
+    if adapt is None:
+        return model.eval()
+    targets = [module_name(family, site, layer) for layer in layers or range(n_layers) for site in sites]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a deprecated name
+        model = get_peft_model(model, adapt(targets))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and ("lora_" in name or "ia3" in name):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def lora(targets: list[str], **kwargs: Any) -> LoraConfig:
+    return LoraConfig(**{"r": 3, "lora_alpha": 6, "target_modules": targets, **kwargs})
+
+
+def make_batch(model: nn.Module, lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Batch:
+    """Random texts of these lengths, with token types where the family has them."""
+    config: Any = stock_model(model).config
+    rng = np.random.default_rng(seed)
+    tokens = torch.from_numpy(rng.integers(5, config.vocab_size, sum(lengths)))
+    n_types = getattr(config, "type_vocab_size", 1)
+    return Batch(
+        tokens=tokens,
+        token_types=torch.from_numpy(rng.integers(0, n_types, sum(lengths))),
+        offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+        label_ids=torch.from_numpy(rng.integers(0, 3, len(lengths))),
+        teacher_logits=None,
+        example_ids=tuple(map(str, range(len(lengths)))),
+    )
+
+
+def rows_of(batch: Batch, rows: list[int]) -> Batch:
+    """The batch with only these texts, in this order."""
+    spans = [slice(int(batch.offsets[row]), int(batch.offsets[row + 1])) for row in rows]
+    lengths = [span.stop - span.start for span in spans]
+    return Batch(
+        tokens=torch.cat([batch.tokens[span] for span in spans]),
+        token_types=torch.cat([batch.token_types[span] for span in spans]),
+        offsets=torch.tensor([0, *np.cumsum(lengths)]),
+        label_ids=batch.label_ids[rows],
+        teacher_logits=None,
+        example_ids=tuple(batch.example_ids[row] for row in rows),
+    )
+
+
+def stock_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    config: Any = stock_model(model).config
+    spans = list(zip(batch.offsets[:-1].tolist(), batch.offsets[1:].tolist(), strict=True))
+    shape = (len(spans), max(stop - start for start, stop in spans))
+    ids = torch.full(shape, config.pad_token_id)
+    types, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    for row, (start, stop) in enumerate(spans):
+        ids[row, : stop - start] = batch.tokens[start:stop]
+        types[row, : stop - start] = batch.token_types[start:stop]
+        mask[row, : stop - start] = 1
+    has_types = config.model_type in ("bert", "electra")
+    extra = {"token_type_ids": types} if has_types else {}
+    return model(input_ids=ids, attention_mask=mask, **extra).logits
+
+
+def packed_logits(model: nn.Module, batch: Batch, **kwargs: Any) -> torch.Tensor:
+    stock = stock_model(model)
+    hidden = packed.encode(packed.prepare(model, architecture(model)), batch, **kwargs)
+    match stock.config.model_type:
+        case "bert":
+            return stock.classifier(stock.dropout(stock.bert.pooler(hidden[:, None])))
+        case "distilbert":
+            return stock.classifier(stock.dropout(torch.relu(stock.pre_classifier(hidden))))
+        case _:
+            return stock.classifier(hidden[:, None])
+
+
+def architecture(model: nn.Module) -> architectures.Architecture:
+    return architectures.load(stock_model(model).config._name_or_path)
+
+
+def gradients(model: nn.Module, logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    nn.functional.cross_entropy(logits, batch.label_ids).backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def assert_same(model: nn.Module, batch: Batch, **kwargs: Any) -> None:
+    """The law itself: logits within 1e-5, gradients of the same parameters within 1e-4 of their largest entry."""
+    expected, found = stock_logits(model, batch), packed_logits(model, batch, **kwargs)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    wanted, got = gradients(model, expected, batch), gradients(model, found, batch)
+    assert wanted.keys() == got.keys()
+    for name, gradient in wanted.items():
+        # A key's bias has no influence: softmax does not see it. Its gradient is rounding.
+        scale = max(float(gradient.abs().max()), 1e-4)
+        assert float((got[name] - gradient).abs().max()) <= 1e-4 * scale, name
+
+
+METHODS: dict[str, tuple[Callable[[list[str]], Any] | None, dict[str, Any]]] = {
+    "all-linear": (lora, {}),
+    "value": (lora, {"sites": ("value",)}),
+    "query": (lora, {"sites": ("query",)}),
+    "query-value": (lora, {"sites": ("query", "value")}),
+    "query-key-value": (lora, {"sites": ATTENTION}),
+    "ffn": (lora, {"sites": ("ffn_in", "ffn_out")}),
+    "top layer": (lora, {"layers": (1,)}),
+    "bottom layer": (lora, {"sites": ("attention_output", "key"), "layers": (0,)}),
+    "ranks by site": (lambda t: lora(t, rank_pattern={name: 1 + i % 4 for i, name in enumerate(t)}), {}),
+    "rslora": (lambda t: lora(t, use_rslora=True), {}),
+    "dora": (lambda t: lora(t, use_dora=True), {}),
+    "ia3": (lambda t: IA3Config(target_modules=t, feedforward_modules=[n for n in t if "ffn" in n]), {}),
+    "adalora": (lambda t: AdaLoraConfig(init_r=3, target_r=2, total_step=10, target_modules=t), {}),
+    "bias all": (lambda t: lora(t, bias="all"), {"sites": ("value",)}),
+    "bias lora_only": (lambda t: lora(t, bias="lora_only"), {"sites": ("query", "ffn_out")}),
+    "dora and bias": (lambda t: lora(t, use_dora=True, bias="all"), {"sites": ("value", "ffn_in")}),
+    "none": (None, {}),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_to_stock(encoders, family, method):
+    adapt, wishes = METHODS[method]
+    model = build(encoders[family], family, adapt, **wishes)
+    assert packed.supported(model, architecture(model)) is None
+    assert_same(model, make_batch(model))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_of_one_batch_or_another_has_the_same_result(encoders, family):
+    model = build(encoders[family], family, lora)
+    batch = make_batch(model)
+    with torch.no_grad():
+        whole = packed_logits(model, batch)
+        order = [5, 0, 7, 3, 1, 6, 2, 4]
+        torch.testing.assert_close(packed_logits(model, rows_of(batch, order)), whole[order], rtol=0, atol=1e-5)
+        alone = torch.cat([packed_logits(model, rows_of(batch, [row])) for row in range(len(LENGTHS))])
+    torch.testing.assert_close(alone, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_padding_token_inside_a_text_shifts_positions_as_in_stock(encoders, family):
+    model = build(encoders[family], family)
+    batch = make_batch(model)
+    batch.tokens[[5, 6, 44]] = 1
+    assert_same(model, batch)
+
+
+def test_inference_mode_gives_the_same(encoders):
+    model = build(encoders["bert"], "bert", lora)
+    batch = make_batch(model)
+    expected = packed_logits(model, batch)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed_logits(model, batch), expected)
+
+
+PLACES = {
+    "embeddings": ".embeddings.dropout",
+    "attention weights": (".self.dropout", ".attn.dropout", "attention.dropout"),
+    "attention output": ("attention.output.dropout", "attention.dropout"),
+    "feed-forward output": (".output.dropout", ".ffn.dropout"),
+    "adapters": ".lora_dropout.default",
+}
+
+
+def only_dropout(model: nn.Module, place: str, p: float) -> None:
+    """Set the dropouts of one place to p, all others to 0, and train."""
+    model.train()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+            if name.endswith(PLACES[place]):
+                module.p = p
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("family", ["bert", "mpnet", "distilbert"])
+def test_dropout_has_the_stock_mean_and_variance(encoders, family, place):
+    model = build(encoders[family], family, lambda targets: lora(targets, lora_dropout=0.1))
+    only_dropout(model, place, 0.3)
+    n = 4000
+    batch = rows_of(make_batch(model, (5,)), [0] * n)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        expected, found = stock_logits(model, batch).double(), packed_logits(model, batch).double()
+    assert float(found.var(0).min()) > 0
+
+    def close(a: torch.Tensor, b: torch.Tensor) -> None:
+        error = ((a.var(0) + b.var(0)) / n).sqrt()
+        assert float(((a.mean(0) - b.mean(0)).abs() / error).max()) < 4.5
+
+    close(found, expected)
+    close((found - expected.mean(0)) ** 2, (expected - expected.mean(0)) ** 2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_is_reproducible_and_survives_checkpointing(encoders, family):
+    model = build(encoders[family], family, lambda targets: lora(targets, lora_dropout=0.2), dropout=0.2).train()
+    batch = make_batch(model)
+
+    def run(seed: int, checkpoint: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        torch.manual_seed(seed)
+        logits = packed_logits(model, batch, checkpoint=checkpoint)
+        return logits.detach(), gradients(model, logits, batch)
+
+    (first, wanted), (again, replayed), (kept, recomputed) = run(7, False), run(7, False), run(7, True)
+    assert torch.equal(first, again)
+    assert torch.equal(first, kept)
+    assert not torch.equal(first, run(8, False)[0])
+    for name, gradient in wanted.items():
+        assert torch.equal(gradient, replayed[name])
+        assert torch.equal(gradient, recomputed[name])
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
+def test_masks_keep_what_they_say(p):
+    torch.manual_seed(0)
+    n = 1_000_000
+    mask = Dice(torch.device("cpu")).mask((1000, 1000), p)
+    keep = keep_frac(p)
+    assert keep == pytest.approx(1 - p, abs=1e-5)
+    assert set(mask.unique().tolist()) == {-1, 0}
+    assert float((mask != 0).sum()) == pytest.approx(n * keep, abs=4.5 * (n * keep * (1 - keep)) ** 0.5)
+
+
+HALF = ("all-linear", "query-value", "dora", "ia3", "adalora", "bias all", "dora and bias", "none")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", HALF)
+def test_bf16_agrees_with_float32(encoders, family, method):
+    """Frozen weights in bf16, trained ones in float32; rows and products in bf16 whichever they are."""
+    adapt, wishes = METHODS[method]
+    model = build(encoders[family], family, adapt, **wishes)
+    batch = make_batch(model)
+
+    def run() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        hidden = packed.encode(packed.prepare(model, architecture(model), dtype), batch)
+        direction = torch.linspace(-1, 1, hidden.numel()).view(hidden.shape)
+        model.zero_grad()
+        (hidden * direction).sum().backward()
+        grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        return hidden.detach(), grads
+
+    dtype = torch.float32
+    exact, wanted = run()
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    dtype = torch.bfloat16
+    found, grads = run()
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, exact)
+    assert float((found - exact).norm() / exact.norm()) < 0.03
+    for name, gradient in grads.items():
+        assert gradient.dtype == torch.float32
+        if ".key.bias" not in name and "k_lin.bias" not in name and "attn.k.bias" not in name:  # zero but for rounding
+            assert float(nn.functional.cosine_similarity(gradient.ravel(), wanted[name].ravel(), dim=0)) > 0.95, name
+
+
+def test_prepare_leaves_one_copy_of_the_weights_and_the_model_as_it_was(encoders, tmp_path):
+    model = build(encoders["bert"], "bert")
+    model.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    packed.prepare(model, architecture(model))
+    state = model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in before.items())
+    own = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    assert sum(own.values()) == sum(tensor.numel() * tensor.element_size() for tensor in before.values())
+    model.save_pretrained(tmp_path)
+    again, _ = backbone.load_model(architectures.load(str(tmp_path)), ("a", "b", "c"))
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in before.items())
+
+
+def test_weights_changed_after_preparing_are_seen(encoders):
+    model = build(encoders["bert"], "bert", lora)
+    batch = make_batch(model)
+    inner = packed.prepare(model, architecture(model))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        for layer in inner.layers:  # as `.to()` and a safe merge do
+            weight = layer.sites["key"].get_base_layer().weight
+            weight.data = weight.data * 1.1
+        expected = stock_logits(model, batch)
+        hidden = packed.encode(inner, batch)
+        stock = stock_model(model)
+        found = stock.classifier(stock.bert.pooler(hidden[:, None]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_merged_and_disabled_adapters_are_followed(encoders):
+    model: Any = build(encoders["roberta"], "roberta", lora)
+    batch = make_batch(model)
+    with torch.no_grad():
+        adapted = packed_logits(model, batch)
+        with model.disable_adapter():
+            bare = packed_logits(model, batch)
+            torch.testing.assert_close(bare, stock_logits(model, batch), rtol=0, atol=1e-5)
+        assert not torch.allclose(bare, adapted, atol=1e-3)
+        model.merge_adapter()
+        torch.testing.assert_close(packed_logits(model, batch), adapted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"), [("is_decoder", True, "decoder"), ("chunk_size_feed_forward", 4, "chunk")]
+)
+def test_unsupported_models_are_named(encoders, key, value, word):
+    model = build(encoders["bert"], "bert")
+    setattr(model.config, key, value)
+    reason = packed.supported(model, architecture(model))
+    assert reason is not None
+    assert word in reason

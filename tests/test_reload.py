@@ -1,0 +1,115 @@
+"""Every saved adapter, loaded in a fresh process by transformers and PEFT alone, gives the same logits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from submillion import adapters
+from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
+from tests.tiny import TEXTS
+
+# What a stranger would write: nothing of submillion, one process for all folders.
+STRANGER = """
+import json, sys, warnings
+import torch
+from safetensors.torch import save_file
+torch.set_num_threads(1)
+warnings.filterwarnings("ignore", category=FutureWarning)
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+warnings.filterwarnings("error", message="Found missing adapter keys")
+texts, cases = json.loads(sys.stdin.read())
+found, names = {}, {}
+for folder, base, n_labels in cases:
+    with open(folder + "/config.json") as opened:
+        names[folder] = list(json.load(opened)["id2label"].values())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if base is None:
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=n_labels)
+        model = PeftModel.from_pretrained(model, folder)
+    with torch.no_grad():
+        found[folder] = model.eval()(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+save_file(found, sys.argv[1])
+print(json.dumps(names))
+"""
+
+
+@pytest.fixture(scope="module")
+def reloaded(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
+    """{(family, head, method): (our logits, a stranger's, the label names a stranger reads)}."""
+    import json
+
+    parent = tmp_path_factory.mktemp("adapters")
+    ours, folders = {}, {}
+    for number, case in enumerate(_cases()):
+        family, head, method = case
+        options = {"method": "none"} if method == "none" else METHODS[method]
+        model, _ = adapted(encoders[family], head, **options)
+        tokenizer = AutoTokenizer.from_pretrained(encoders[family])
+        with torch.no_grad():
+            ours[case] = shaken(model)(**tokenizer(list(TEXTS), padding=True, return_tensors="pt")).logits
+        folders[case] = parent / str(number)
+        fresh = stock_model(encoders[family])[1]
+        adapters.save(model, folders[case], tokenizer, LABELS, str(encoders[family]), fresh)
+    wanted = [
+        [str(folder), None if method == "none" else str(encoders[family]), len(LABELS)]
+        for (family, _, method), folder in folders.items()
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(parent / "logits")],
+        input=json.dumps([TEXTS, wanted]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    logits, names = load_file(parent / "logits"), json.loads(done.stdout)
+    return {case: (ours[case], logits[str(folders[case])], names[str(folders[case])]) for case in ours}
+
+
+def _cases() -> list[tuple[str, str, str]]:
+    """Every method on each family with its full head, plain LoRA with each other head, and full fine-tuning."""
+    cases = [
+        (family, head, method)
+        for family, head in HEADS
+        for method in (METHODS if head == "full" else ("lora", "adalora-bias-all"))
+    ]
+    return cases + [(family, head, "none") for family, head in HEADS if head == "full"]
+
+
+@pytest.mark.parametrize("case", _cases(), ids="-".join)
+def test_a_stranger_gets_the_same_logits_and_label_names(reloaded, case) -> None:
+    ours, theirs, names = reloaded[case]
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
+    assert (ours.max(0).values - ours.min(0).values).max() > 1e-3, "logits that hardly differ prove nothing"
+    assert names == list(LABELS)
+
+
+def test_a_random_frozen_parameter_is_not_saved_silently(encoders, tmp_path) -> None:
+    """BERT's pooler, where the checkpoint lacks it, is random: frozen and unsaved under a linear head."""
+    folder = tmp_path / "no-pooler"
+    folder.mkdir()
+    for file in encoders["bert"].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    weights = load_file(encoders["bert"] / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    fresh = stock_model(folder)[1]
+    for head in ("full", "bottleneck"):
+        adapters.refuse_unsaved(adapted(folder, head)[0], fresh)
+    model, _ = adapted(folder, "linear")
+    with pytest.raises(Exception, match="take model.head: full or bottleneck"):
+        adapters.save(model, tmp_path / "adapter", AutoTokenizer.from_pretrained(folder), LABELS, "base", fresh)
+    assert not (tmp_path / "adapter").exists()

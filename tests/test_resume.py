@@ -1,0 +1,91 @@
+"""A run that is killed at any step and started again ends as one that was never killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data import write_csv
+
+# One process imports torch once and forks a child a run: a child that must die kills itself with SIGKILL while a
+# record is being shown, so that no cleanup of ours runs. A single thread, because forks and thread pools do not mix.
+SCRIPT = """
+import json, os, signal, sys
+import torch
+torch.set_num_threads(1)
+from submillion import config, runs, workflow
+
+def run(out, overrides, kill_at):
+    def watch(record):
+        if record.kind != "phase" and (record.kind, record.step) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    try:
+        workflow.train(config.load(overrides=[*overrides, f"out={out}"]), watch)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+results = {}
+for name, case in json.load(sys.stdin).items():
+    folder = case["folder"]
+    codes = [run(folder + "/whole", case["overrides"], None)]
+    codes += [run(folder + "/killed", case["overrides"], tuple(kill)) for kill in case["kills"]]
+    codes += [run(folder + "/killed", case["overrides"], None)]
+    results[name] = codes
+print(json.dumps(results))
+"""
+COMMON = [
+    "train.steps=12",
+    "train.batch_size=8",
+    "train.checkpoint_every=2",
+    "train.evaluate_every=5",
+    "train.precision=fp32",
+]
+CASES = {
+    "lora": (["adapter.dropout=0.2", "train.accumulation=2"], [("step", 1), ("step", 5), ("eval", 5), ("step", 12)]),
+    "adalora": (
+        ["adapter.method=adalora", "adapter.rank=4", "train.steps=30"],
+        [("step", 7), ("step", 19), ("eval", 25)],
+    ),
+    "rmsprop, restarts": (["train.optimizer=rmsprop", "train.schedule=cosine-restarts"], [("step", 3), ("eval", 10)]),
+    "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8), ("eval", 12)]),
+}
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[str, Path]) -> None:
+    data = write_csv(tmp_path / "rows.csv", 90)
+    cases = {}
+    for number, (name, (overrides, kills)) in enumerate(CASES.items()):
+        base = [*COMMON, f"model.name={encoders['roberta']}", f"data.source={data}", "data.test=0.2"]
+        cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input=json.dumps(cases), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout)
+    for name, case in cases.items():
+        assert codes[name] == [0, *[9] * len(case["kills"]), 0], f"{name}: {done.stderr}"
+        whole, killed = (next((Path(case["folder"]) / part).glob("run-*")) for part in ("whole", "killed"))
+        assert whole.name == killed.name
+        for file in ("predictions-test.parquet", "predictions-validation.parquet", "scores.json"):
+            assert (whole / file).read_bytes() == (killed / file).read_bytes(), f"{name}: {file}"
+        assert _lines(whole) == _lines(killed), name
+
+
+def _lines(run: Path) -> list[dict[str, object]]:
+    """The records without their times."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in record.items() if key not in ("seconds", "evaluation_s")} for record in records
+    ]

@@ -1,0 +1,40 @@
+"""Laws of the derived length of a training."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from submillion import config, training
+
+
+@given(st.integers(2, 10**6), st.integers(1, 10**5), st.integers(1, 512), st.integers(1, 8))
+def test_a_derived_length_is_whole_epochs_within_its_limits(
+    n: int, n_validation: int, batch: int, accumulation: int
+) -> None:
+    train = config.load(overrides=[f"train.batch_size={batch}", f"train.accumulation={accumulation}"]).train
+    length = training.length(train, n, n_validation)
+    epochs = length.n_steps / length.n_epoch_steps
+    assert epochs == int(epochs)
+    assert 1 <= epochs <= 10
+    assert epochs == 10 or length.n_steps >= 600
+    assert epochs == 1 or length.n_steps - length.n_epoch_steps < 600
+    assert length.n_steps / length.evaluate_every <= 20 + 1
+    assert 1 <= length.evaluate_every <= length.n_steps
+    assert len(length.reasons) == 2
+
+
+@pytest.mark.parametrize(
+    ("given_length", "steps"), [("epochs=2", 200), ("epochs=0.25", 25), ("steps=7", 7), ("epochs=1e-9", 1)]
+)
+def test_a_given_length_is_kept(given_length: str, steps: int) -> None:
+    train = config.load(overrides=[f"train.{given_length}", "train.batch_size=10", "train.evaluate_every=3"]).train
+    assert training.length(train, 1000, 100) == training.Length(steps, 100, 3, ())
+
+
+def test_evaluations_read_at_most_a_quarter_of_the_rows_that_training_reads() -> None:
+    train = config.load(overrides=["train.epochs=1"]).train
+    length = training.length(train, 57_150, 6_350)
+    n_evaluations = -(-length.n_steps // length.evaluate_every)
+    assert n_evaluations * 6_350 <= 0.25 * 57_150 + 6_350

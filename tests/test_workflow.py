@@ -1,0 +1,207 @@
+"""Laws of a whole run: what it leaves behind, what it answers the second time, what it never does."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from submillion import config, runs, workflow
+from submillion.config import Config
+from submillion.errors import BudgetError, ConfigError, RunError
+from submillion.metrics import score
+from submillion.runs import Run
+from tests.data import write_csv
+
+OVERRIDES = ["train.steps=20", "train.batch_size=8", "train.evaluate_every=6", "train.precision=fp32", "data.test=0.2"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path]) -> list[str]:
+    """The overrides of a small run, without its out folder."""
+    data = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", 120)
+    return [*OVERRIDES, f"model.name={encoders['bert']}", f"data.source={data}"]
+
+
+@pytest.fixture(scope="module")
+def finished(base: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Run]:
+    settings = config.load(overrides=[*base, f"out={tmp_path_factory.mktemp('runs')}"])
+    return settings, workflow.train(settings)
+
+
+def settings_of(base: list[str], out: Path, *more: str) -> Config:
+    return config.load(overrides=[*base, f"out={out}", *more])
+
+
+def records_of(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_run_folder_holds_what_is_promised(finished: tuple[Config, Run]) -> None:
+    settings, run = finished
+    names = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
+    expected = {"config.yaml", "plan.json", "environment.json", "labels.json", "data.json", "metrics.jsonl", "adapter"}
+    assert expected | {"predictions-validation.parquet", "predictions-test.parquet", "scores.json", "DONE"} <= names
+    assert run.config() == settings
+    assert run.labels() == ("art", "money", "sport")
+    plan = run.read_json("plan.json")
+    assert plan["total"] <= plan["budget"] == 1_000_000
+
+
+def test_records_are_complete_and_in_order(finished: tuple[Config, Run]) -> None:
+    records = records_of(finished[1])
+    steps = [record for record in records if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == list(range(1, 21))
+    assert [record["step"] for record in records if record["kind"] == "eval"] == [6, 12, 18, 20]
+    keys = {"step", "epoch", "loss", "learning_rate", "tokens", "seconds"}
+    assert all(keys <= record.keys() and record["seconds"] >= 0 for record in records)
+    assert all(record["tokens"] > 0 and math.isfinite(record["loss"]) for record in steps)
+    for record in records:
+        if record["kind"] == "eval":
+            accuracy = record["accuracy"]
+            assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+
+
+def test_scores_come_from_the_saved_predictions(finished: tuple[Config, Run]) -> None:
+    _, run = finished
+    written = json.loads((run.path / "scores.json").read_text())
+    assert set(written) == {"test", "validation"}
+    for split, scores in written.items():
+        recomputed = {name: vars(value) for name, value in score(run.load_predictions(split)).items()}
+        assert scores == recomputed
+        assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece"}
+
+
+def test_the_best_checkpoint_is_the_result(finished: tuple[Config, Run]) -> None:
+    _, run = finished
+    evaluations = [record["accuracy"]["value"] for record in records_of(run) if record["kind"] == "eval"]
+    assert run.scores()["validation"]["accuracy"].value == max(evaluations)
+
+
+def test_it_learns(finished: tuple[Config, Run]) -> None:
+    steps = [record["loss"] for record in records_of(finished[1]) if record["kind"] == "step"]
+    assert sum(steps[-5:]) < 0.9 * sum(steps[:5])
+
+
+def test_the_test_split_is_opened_once_and_noted(finished: tuple[Config, Run]) -> None:
+    settings, run = finished
+    fingerprint = run.read_json("data.json")["test_fingerprint"]
+    assert runs.count_test_reads(settings.out, fingerprint) == 1
+    workflow.train(settings)
+    assert runs.count_test_reads(settings.out, fingerprint) == 1
+
+
+def test_the_same_question_is_answered_from_the_folder(finished: tuple[Config, Run]) -> None:
+    settings, run = finished
+    before = (run.path / "DONE").stat().st_mtime_ns
+    renamed = settings.model_copy(update={"name": "another"})
+    assert workflow.train(renamed).path == run.path
+    assert (run.path / "DONE").stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(
+    finished: tuple[Config, Run], base: list[str], tmp_path: Path
+) -> None:
+    _, run = finished
+    again = workflow.train(settings_of(base, tmp_path))
+    assert (again.path / "predictions-test.parquet").read_bytes() == (
+        run.path / "predictions-test.parquet"
+    ).read_bytes()
+    other = workflow.train(settings_of(base, tmp_path, "train.seed=1"))
+    assert other.path != again.path
+    assert (other.path / "predictions-test.parquet").read_bytes() != (
+        run.path / "predictions-test.parquet"
+    ).read_bytes()
+
+
+def test_accumulated_batches_equal_one_large_batch(base: list[str], tmp_path: Path) -> None:
+    # Every step passes over all rows, so both runs see the same ones, however they are cut into batches.
+    rows = write_csv(tmp_path / "few.csv", 40)
+    quiet = [f"data.source={rows}", "model.dropout=0", "train.steps=5", "train.evaluate_every=5"]
+    losses = [
+        [record["loss"] for record in records_of(workflow.train(settings_of(base, tmp_path, *quiet, *sizes)))]
+        for sizes in (["train.batch_size=7", "train.accumulation=8"], ["train.batch_size=64"])
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_watcher_can_stop_a_training(base: list[str], tmp_path: Path) -> None:
+    settings = settings_of(base, tmp_path)
+    run = workflow.train(settings, lambda record: record.kind == "eval" and record.step == 6)
+    assert run.is_done
+    assert records_of(run)[-1]["step"] == 6
+    assert run.scores()["validation"]["accuracy"].value == records_of(run)[-1]["accuracy"]["value"]
+
+
+def test_an_interrupt_keeps_the_last_step(base: list[str], tmp_path: Path) -> None:
+    settings = settings_of(base, tmp_path)
+
+    def interrupt(record: object) -> bool:
+        if getattr(record, "kind", "") == "step" and getattr(record, "step", 0) == 9:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.train(settings, interrupt)
+    (run,) = runs.list_runs(tmp_path)
+    assert run.state == "interrupted"
+    seen: list[int] = []
+    workflow.train(settings, lambda record: bool(record.kind == "step" and seen.append(record.step)))
+    assert seen == list(range(10, 21))
+
+
+def test_patience_ends_early(base: list[str], tmp_path: Path) -> None:
+    settings = settings_of(base, tmp_path, "train.patience=1", "train.learning_rate=1e-9", "train.evaluate_every=2")
+    run = workflow.train(settings)
+    evaluations = [record for record in records_of(run) if record["kind"] == "eval"]
+    assert [record["best"] for record in evaluations] == [True, False]
+    assert evaluations[-1]["step"] == 4
+
+
+def test_a_loss_that_is_no_number_stops_with_the_reason(base: list[str], tmp_path: Path) -> None:
+    diverging = ["train.optimizer=sgd", "train.learning_rate=10", "train.max_grad_norm=null", "adapter.method=none"]
+    with pytest.raises(RunError, match=r"lower train\.learning_rate"):
+        workflow.train(
+            settings_of(base, tmp_path, *diverging, "train.momentum=0.99", "train.warmup=0", "train.steps=200")
+        )
+
+
+def test_two_processes_cannot_write_one_run(base: list[str], tmp_path: Path) -> None:
+    settings = settings_of(base, tmp_path)
+
+    def train_again(record: object) -> bool:
+        if getattr(record, "kind", "") == "step":
+            with pytest.raises(RunError, match="another process"):
+                workflow.train(settings)
+            return True
+        return False
+
+    assert workflow.train(settings, train_again).is_done
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("augmentation.kind=synonyms", "augmentation.kind"),
+        ("distillation.teacher=study-e-teacher", "distillation.teacher"),
+        ("tracking=[wandb]", "tracking"),
+    ],
+)
+def test_keys_of_later_parts_are_refused_clearly(base: list[str], tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"{message}.*cannot do that yet"):
+        workflow.train(settings_of(base, tmp_path, override))
+    assert runs.list_runs(tmp_path) == []
+
+
+def test_over_budget_stops_before_anything_is_written(base: list[str], tmp_path: Path) -> None:
+    with pytest.raises(BudgetError):
+        workflow.train(settings_of(base, tmp_path, "budget=1000", "adapter.rank=8"))
+    assert runs.list_runs(tmp_path) == []
+
+
+def test_class_weights_must_name_labels(base: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="class_weights"):
+        workflow.train(settings_of(base, tmp_path, "train.class_weights={nobody: 2.0}"))
