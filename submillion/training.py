@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +73,7 @@ class Job:
     started: float
 
 
-def fit(job: Job) -> Iterator[StepRecord | EvalRecord]:
+def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     """Train from the last checkpoint, or the start, to the end; yield a record a step and an evaluation.
 
     Afterwards the classifier holds the parameters of the best evaluation. RunError when the loss is
@@ -166,7 +166,7 @@ class _Loop:
             step=progress.step,
             epoch=progress.step / job.length.n_epoch_steps,
             loss=scores["log_loss"].value,
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            learning_rate=optimizers.set_learning_rate(self.optimizer, job.settings, progress.step, job.length.n_steps),
             tokens=0,
             seconds=seconds,
             evaluation_s=self._seconds(),

@@ -172,7 +172,7 @@ def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch
     watch(Phase("saving"))
     job.classifier.save(run.path / "adapter")
     scores = {"validation": _score(run, "validation", job, job.validation)}
-    if splits.test:
+    if splits.test_fingerprint is not None:
         watch(Phase("testing"))
         runs.append_test_read(settings.out, splits.test_fingerprint, run, "train")
         test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)

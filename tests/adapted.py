@@ -52,10 +52,15 @@ def adapted(encoder: Path, head: str = "full", **adapter: Any) -> tuple[nn.Modul
 
 
 def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model with noise added to all that trains, as if it had been trained."""
+    """The model with noise added to all that trains, as if it had been trained; some of AdaLoRA's ranks pruned.
+
+    Of these one layer has none left, and the others keep every second one.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapters.trainable_parameters(model).values():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        for number, (name, parameter) in enumerate(adapters.trainable_parameters(model).items()):
+            if "lora_E" in name:
+                parameter[:: 1 if number < 3 else 2] = 0
     return model
-

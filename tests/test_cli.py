@@ -122,7 +122,7 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
     out = arguments[4]
     assert call("runs", "list", "--out", out, "--json") == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [Path(entry["path"]).name for entry in listed] == [run.name]
+    assert [entry["run"] for entry in listed] == [run.name]
     assert call("runs", "list", "--out", out) == 0
     assert run.name in capsys.readouterr().out
     assert call("runs", "show", run.path) == 0
@@ -137,14 +137,14 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
         ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
         ("predict nobody --input ROWS --output {tmp}/o.csv", 1, "nobody"),
         ("evaluate RUN --data {tmp}", 1, "{tmp}"),
-        ("train --recipe nothing", 1, "did you mean"),
+        ("train --recipe study-bb", 1, "did you mean 'study-b'"),
         ("train", 1, "data.source"),
         ("train --set train.epochs", 1, "section.key=value"),
         ("train --config {tmp}/none.yaml", 1, "no such file"),
         ("plan --budget 0", 1, "budget is 0"),
         ("train --unknown", 2, "--unknown"),
         ("nothing", 2, "nothing"),
-        ("plan --budget many", 2, "many"),
+        ("plan --budget many", 2, "--budget"),
     ],
 )
 def test_mistakes_are_named_and_have_their_exit_code(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
@@ -39,7 +40,9 @@ def test_balanced_weights_equal_scikit_learn() -> None:
     ours = losses.class_weights(train, LABELS, [10, 5, 1])
     rows = [0] * 10 + [1] * 5 + [2]
     assert ours is not None
-    assert ours.tolist() == pytest.approx(compute_class_weight("balanced", classes=[0, 1, 2], y=rows).tolist())
+    assert ours.tolist() == pytest.approx(
+        compute_class_weight("balanced", classes=np.arange(3), y=np.array(rows)).tolist()
+    )
 
 
 def test_named_weights_leave_the_others_at_one() -> None:

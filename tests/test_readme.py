@@ -58,8 +58,8 @@ def test_plan_commands_print_what_the_readme_shows(command: str, tmp_path: Path)
 
 def test_every_module_stands_in_the_file_tree() -> None:
     tree = next(block for block in blocks("text") if block.startswith("submillion/"))
-    modules = {path.name.removesuffix(".py") for path in (ROOT / "submillion").iterdir() if path.suffix == ".py" or path.is_dir()}
-    for module in modules - {"__init__", "__main__", "__pycache__"}:
+    paths = [path for path in (ROOT / "submillion").iterdir() if path.suffix == ".py" or path.is_dir()]
+    for module in {path.stem for path in paths} - {"__init__", "__main__", "__pycache__"}:
         assert re.search(rf"^  {module}\b", tree, flags=re.MULTILINE), f"{module} is not in the README's file tree"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore", category=FutureWarning)
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -31,8 +32,7 @@ warnings.filterwarnings("error", message="Found missing adapter keys")
 texts, cases = json.loads(sys.stdin.read())
 found, names = {}, {}
 for folder, base, n_labels in cases:
-    with open(folder + "/config.json") as opened:
-        names[folder] = list(json.load(opened)["id2label"].values())
+    names[folder] = list(AutoConfig.from_pretrained(folder).id2label.values())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if base is None:
         model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -49,8 +49,6 @@ print(json.dumps(names))
 @pytest.fixture(scope="module")
 def reloaded(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
     """{(family, head, method): (our logits, a stranger's, the label names a stranger reads)}."""
-    import json
-
     parent = tmp_path_factory.mktemp("adapters")
     ours, folders = {}, {}
     for number, case in enumerate(_cases()):

@@ -83,19 +83,6 @@ def layers(model: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in tuner.model.named_modules() if isinstance(module, AdaLoraLayer)}
 
 
-def kept_ranks(model: nn.Module) -> dict[str, list[bool]]:
-    """Return, in PEFT's `rank_pattern` form, which ranks of each layer count: those whose E is not 0.
-
-    Exact at any step, unlike the last mask, since E may grow again until it is masked anew. PEFT warns
-    of layers without ranks, so each keeps at least its first, whose E may be 0.
-    """
-    kept = {}
-    for name, layer in layers(model).items():
-        mask = (layer.lora_E["default"] != 0).flatten().tolist()
-        kept[f"{name}.lora_E"] = mask if any(mask) else [True, *mask[1:]]
-    return kept
-
-
 def _part(state: Mapping[str, torch.Tensor], prefix: str, model: nn.Module) -> dict[str, torch.Tensor]:
     device = next(model.parameters()).device
     return {name.removeprefix(prefix): t.to(device) for name, t in state.items() if name.startswith(prefix)}

@@ -126,6 +126,13 @@ def copy_of(module: nn.Module) -> nn.Module:
     return module.modules_to_save["default"] if isinstance(module, ModulesToSaveWrapper) else module
 
 
+def unwrap(model: nn.Module) -> None:
+    """Replace PEFT's wrapper of each saved module by the copy that trained (its own merge of IA3 fails at this)."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            model.set_submodule(name, copy_of(module))
+
+
 def fold(model: nn.Module) -> None:
     """Replace every `Bottleneck` inside the model by the ordinary dense layer that computes the same."""
     for module in list(model.modules()):

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from submillion.adapters import heads
 from submillion.adapters.injection import is_head, stock, trainable_parameters
-from submillion.adapters.saving import FULL_WEIGHTS, LABELS, SETTINGS, WEIGHTS, unpruned_state
+from submillion.adapters.saving import FULL_WEIGHTS, LABELS, SETTINGS, WEIGHTS, injected_state
 from submillion.errors import ConfigError
 
 Tensors = dict[str, torch.Tensor]
@@ -34,7 +34,7 @@ def start_from(model: nn.Module, source: Path, labels: Sequence[str]) -> bool:
     folder = source / "adapter" if (source / "adapter").is_dir() else source
     saved, settings, saved_labels = _read(folder, isinstance(model, PeftModel))
     own = _part(model, _state(model), of_head=False)
-    body = _unpruned(_part(model, saved, of_head=False), settings.get("rank_pattern") or {}, own)
+    body = _part(model, saved, of_head=False)
     if differences := [*_scale_differences(model, settings), *_shape_differences(body, own)]:
         raise ConfigError(*(f"adapter.start_from is {source}: {difference}" for difference in differences))
     with torch.no_grad():
@@ -51,6 +51,7 @@ def merged(model: nn.Module) -> PreTrainedModel:
     assert all(p.dtype == torch.float32 for p in model.parameters()), "merging starts from float32 weights"
     new: Any = copy.deepcopy(model)
     if isinstance(new, PeftModel):
+        heads.unwrap(new)
         new = new.merge_and_unload()
     heads.fold(new)
     for parameter in new.parameters():  # the fast path may have put several weights into one storage
@@ -74,7 +75,7 @@ def _read(folder: Path, is_adapter: bool) -> tuple[Tensors, dict[str, Any], list
 
 def _state(model: nn.Module) -> Tensors:
     """The model's tensors as they are saved; but for a bottleneck's they share the parameters' memory."""
-    return unpruned_state(model) if isinstance(model, PeftModel) else model.state_dict()
+    return injected_state(model) if isinstance(model, PeftModel) else model.state_dict()
 
 
 def _part(model: nn.Module, state: Mapping[str, torch.Tensor], of_head: bool) -> Tensors:
@@ -102,20 +103,6 @@ def _shape_differences(saved: Tensors, own: Tensors) -> list[str]:
         for name in sorted({*saved, *own})
         if shape(saved, name) != shape(own, name)
     ]
-
-
-def _unpruned(saved: Tensors, masks: Mapping[str, Any], own: Tensors) -> Tensors:
-    """The state with this model's fresh ranks in the place of those that AdaLoRA had pruned.
-
-    `masks` is PEFT's rank_pattern: AdaLoRA's {layer.lora_E: [kept, ...]}, or LoRA's {layer: rank}, left alone.
-    """
-    full = dict(saved)
-    for name, mask in masks.items():
-        for part, dim in (("lora_E", 0), ("lora_A", 0), ("lora_B", 1)):
-            key = f"base_model.model.{name.removesuffix('lora_E')}{part}"
-            if isinstance(mask, list) and key in saved and key in own and own[key].shape[dim] == len(mask):
-                full[key] = own[key].index_copy(dim, torch.tensor(mask).nonzero().flatten(), saved[key])
-    return full
 
 
 def _take_head(model: nn.Module, saved: Tensors) -> bool:

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from submillion.adapters import adalora, heads
+from submillion.adapters import heads
 from submillion.adapters.injection import INITIAL_A, INITIAL_B, stock
 from submillion.backbone import quiet
 from submillion.errors import ConfigError, RunError
@@ -92,24 +92,30 @@ def refuse_unsaved(model: nn.Module, fresh: Iterable[str]) -> None:
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
     """Return what PEFT saves of the adapter and the head, by the names that it saves them under.
 
-    A bottleneck stands there as an ordinary dense layer, AdaLoRA without its pruned ranks, PiSSA and
-    OLoRA as LoRA of twice the rank on the original weights.
+    A bottleneck stands there as an ordinary dense layer, PiSSA and OLoRA as LoRA of twice the rank on
+    the original weights. AdaLoRA keeps its pruned ranks, whose E is 0: PEFT drops those of the last
+    mask, but E grows again until it is masked anew.
+    """
+    return _with_first_weights(model, injected_state(model))
+
+
+def injected_state(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Return the same as `adapter_state`, but PiSSA and OLoRA as they were injected.
+
+    All but a bottleneck's weight share their memory with the parameters.
     """
     settings: Any = model.peft_config["default"]
-    if not isinstance(model.base_model, AdaLoraModel):
-        return _with_first_weights(model, unpruned_state(model))
-    masks, settings.rank_pattern = settings.rank_pattern, adalora.kept_ranks(model)
+    masks = getattr(settings, "rank_pattern", None)
+    if isinstance(model.base_model, AdaLoraModel):
+        settings.rank_pattern = None
     try:
-        return unpruned_state(model)
+        state = get_peft_model_state_dict(model, save_embedding_layers=False)
     finally:
-        settings.rank_pattern = masks
-
-
-def unpruned_state(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Return the adapter and the head as PEFT names them, the ranks as its config has them."""
-    state = heads.folded_state(model, get_peft_model_state_dict(model, save_embedding_layers=False))
+        if isinstance(model.base_model, AdaLoraModel):
+            settings.rank_pattern = masks
     # With bias: all PEFT also lists the biases of the head's two copies, under names that nothing reads.
     copies = (".original_module.", ".modules_to_save.")
+    state = heads.folded_state(model, state)
     return {name: tensor for name, tensor in state.items() if not any(part in name for part in copies)}
 
 
@@ -121,7 +127,9 @@ def _write(model: nn.Module, folder: Path, base_name: str) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(model).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     _published(model, base_name).save_pretrained(str(folder))
-    stock(model).config.save_pretrained(folder)
+    config = copy.deepcopy(stock(model).config)
+    config.architectures = [type(stock(model)).__name__]
+    config.save_pretrained(folder)
 
 
 def _published(model: PeftModel, base_name: str) -> Any:
@@ -134,7 +142,7 @@ def _published(model: PeftModel, base_name: str) -> Any:
     if isinstance(settings, IA3Config):
         settings.feedforward_modules = sorted(settings.feedforward_modules)
     if isinstance(model.base_model, AdaLoraModel):
-        settings.rank_pattern = adalora.kept_ranks(model)
+        settings.rank_pattern = None
     if _first_weights(model):
         _double_ranks(settings)
     return settings

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import Any, cast
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from submillion.cli import data, plan, predict, runs, settings, train
 from submillion.errors import SubmillionError
@@ -56,10 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
     given = [argument for argument in given if argument != "-v"]
     try:
         code = app(given, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        cast("Any", error).show()  # every one that parsing raises can print itself, with its usage line
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _say("stopped; the same command goes on from the last checkpoint" if given[:1] == ["train"] else "stopped")
         code = 130
     except SubmillionError as error:

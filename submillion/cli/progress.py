@@ -68,8 +68,9 @@ class TrainingView:
         if phase.n_steps:
             if phase.done_steps:
                 self.say(f"  going on after step {phase.done_steps}")
-            fields = {"rate": "", "loss": "–", "validation": "–"}
-            self.task = self.progress.add_task("step", total=phase.n_steps, completed=phase.done_steps, **fields)
+            self.task = self.progress.add_task(
+                "step", total=phase.n_steps, completed=phase.done_steps, rate="", loss="–", validation="–"
+            )
 
     def _step(self, record: StepRecord) -> None:
         self.smooth_loss = record.loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * record.loss

@@ -97,7 +97,7 @@ def count_classes(data: DataConfig) -> int | None:
 
     Only labels are read. DataError if they cannot be.
     """
-    if data.source is None:
+    if not data.source:
         return None
     path = Path(data.source).expanduser()
     match sources.kind_of(data.source):

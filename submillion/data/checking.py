@@ -71,7 +71,7 @@ def check_classes(rows: Rows, problems: list[str]) -> None:
             "is data.label the right column?"
         )
     problems += [
-        f"{rows.table.place(found)}: class {label!r} has {len(found)} row: at least {_MIN_ROWS} are needed, "
+        f"{rows.table.place(found)}: class {label!r} has {len(found)} usable row: at least {_MIN_ROWS} are needed, "
         "one to train on and one to validate with; add rows, or remove it"
         for label, found in of_label.items()
         if len(found) < _MIN_ROWS

@@ -40,8 +40,8 @@ def open_source(data: DataConfig, problems: list[str]) -> dict[str, Table]:
     Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
     null, always does. What cannot be read is added to `problems` and left out.
     """
-    if data.source is None:
-        problems.append("data.source is null: give the training rows, with --data or --set data.source=rows.csv")
+    if not data.source:
+        problems.append("data.source is empty: give the training rows, with --data or --set data.source=rows.csv")
         return {}
     wanted, tables = wanted_columns(data), {}
     try:

