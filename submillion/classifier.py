@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -82,7 +83,7 @@ class Classifier(nn.Module):
         adapters.refuse_unsaved(model, fresh)
         notes = _start(model, settings, labels)
         adapters.hold_frozen_in(model, _DTYPES[precision])
-        classifier = cls(model.to(device), backbone.load_tokenizer(name), labels, plan, precision)
+        classifier = cls(cast("nn.Module", model).to(device), backbone.load_tokenizer(name), labels, plan, precision)
         classifier.fresh = fresh
         classifier.notes += notes
         if settings.train.gradient_checkpointing:
@@ -105,7 +106,7 @@ class Classifier(nn.Module):
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
         tokenizer = backbone.load_tokenizer(str(folder))
-        return cls(loaded.to(place), tokenizer, labels, plan, precision).eval()
+        return cls(cast("nn.Module", loaded).to(place), tokenizer, labels, plan, precision).eval()
 
     @property
     def device(self) -> torch.device:
@@ -123,16 +124,13 @@ class Classifier(nn.Module):
         adapters.save(self.model, folder, self.tokenizer, self.labels, base, self.fresh)
 
     def checkpoint_layers(self) -> None:
-        """Compute each layer again in the backward pass, which keeps less in memory; ConfigError if it cannot be."""
-        stock = adapters.stock(self.model)
+        """Compute each layer again in the backward pass, which keeps less in memory (MPNet: in the packed pass only)."""
         self.checkpointing = True
+        stock = adapters.stock(self.model)
         if stock.supports_gradient_checkpointing:
-            stock.gradient_checkpointing_enable({"use_reentrant": False})
-        elif not self.packed:
-            raise ConfigError(
-                f"train.gradient_checkpointing is true, but the stock {self.architecture.family} cannot do that: "
-                "set it to false"
-            )
+            stock.activation_checkpointing_enable({"use_reentrant": False})
+            # Only reentrant checkpointing needs inputs with gradients; they would run the backward pass to the bottom.
+            stock.disable_input_require_grads()
 
     def _packed_first(self, batch: Batch) -> torch.Tensor:
         """The first tokens' hidden states by the packed pass, float32 [B, D]."""
@@ -152,9 +150,9 @@ class Classifier(nn.Module):
         lengths = batch.offsets.diff()
 
         def padded(flat: torch.Tensor, value: int) -> torch.Tensor:
-            return pad_sequence(flat.split(lengths.tolist()), batch_first=True, padding_value=value)
+            return pad_sequence(list(flat.split(lengths.tolist())), batch_first=True, padding_value=value)
 
-        tokens = padded(batch.tokens, self.tokenizer.pad_token_id)
+        tokens = padded(batch.tokens, cast("int", self.tokenizer.pad_token_id))
         mask = torch.arange(tokens.shape[1]) < lengths[:, None]
         inputs = {"input_ids": tokens, "attention_mask": mask.long().to(tokens.device)}
         if self.architecture.n_types > 1:

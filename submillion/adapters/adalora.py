@@ -7,7 +7,7 @@ training loops do, and nothing at all for a model of another method.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.adalora import AdaLoraLayer, AdaLoraModel
@@ -16,7 +16,7 @@ from torch import nn
 _SENSITIVITY, _UNCERTAINTY, _MASK = "adalora.sensitivity.", "adalora.uncertainty.", "adalora.mask."
 
 
-def schedule(total_steps: int) -> dict[str, int]:
+def schedule(total_steps: int) -> dict[str, Any]:
     """Return the steps of AdaLoRA's three phases, as PEFT names them.
 
     A tenth of the training prunes nothing, the last three tenths tune what is left; in between ranks
@@ -38,7 +38,8 @@ def orthogonality_loss(model: nn.Module) -> torch.Tensor | None:
         factor for layer in layers(model).values() for factor in (layer.lora_A["default"], layer.lora_B["default"].t())
     ]
     norms = [torch.linalg.norm(f @ f.t() - torch.eye(len(f), dtype=f.dtype, device=f.device)) for f in factors]
-    return tuner.peft_config["default"].orth_reg_weight * torch.stack(norms).mean()
+    settings: Any = tuner.peft_config["default"]
+    return settings.orth_reg_weight * torch.stack(norms).mean()
 
 
 def reallocate(model: nn.Module, step: int) -> None:
@@ -56,11 +57,11 @@ def method_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return what the method holds besides its parameters: AdaLoRA's scores and masks; else nothing."""
     if not isinstance(tuner := getattr(model, "base_model", None), AdaLoraModel):
         return {}
-    allocator, masks = tuner.rankallocator, tuner.peft_config["default"].rank_pattern or {}
+    allocator, settings = tuner.rankallocator, cast("Any", tuner.peft_config["default"])
     return {
         **{_SENSITIVITY + name: tensor for name, tensor in allocator.exp_avg_ipt.items()},
         **{_UNCERTAINTY + name: tensor for name, tensor in allocator.exp_avg_unc.items()},
-        **{_MASK + name: torch.tensor(mask) for name, mask in masks.items()},
+        **{_MASK + name: torch.tensor(mask) for name, mask in (settings.rank_pattern or {}).items()},
     }
 
 
@@ -74,7 +75,8 @@ def load_method_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> No
     # The scores of a parameter that has no `ipt` are set to 0; its own value is computed anew each step.
     allocator.ipt = {name: torch.zeros_like(tensor) for name, tensor in allocator.exp_avg_ipt.items()}
     masks = {name: mask.tolist() for name, mask in _part(state, _MASK, model).items()}
-    tuner.peft_config["default"].rank_pattern = masks or None
+    settings: Any = tuner.peft_config["default"]
+    settings.rank_pattern = masks or None
 
 
 def layers(model: nn.Module) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from peft.utils import ModulesToSaveWrapper
@@ -68,9 +69,9 @@ def build(model: PreTrainedModel, head: Head, width: int | None) -> None:
 
     The dense layer starts at the identity, but where it is full, and where it is BERT's pretrained pooler.
     """
-    family: Family = model.config.model_type
     if head == "full":
         return
+    family = family_of(model)
     parent, name = _dense_place(model, family)
     dense = getattr(parent, name)
     if family != "bert":
@@ -83,10 +84,9 @@ def build(model: PreTrainedModel, head: Head, width: int | None) -> None:
 
 def trained(model: PreTrainedModel, head: Head) -> Iterator[nn.Parameter]:
     """Yield the parameters of the built head that train."""
-    family: Family = model.config.model_type
     match head:
         case "full":
-            for name in head_modules(family):
+            for name in head_modules(family_of(model)):
                 yield from copy_of(model.get_submodule(name)).parameters()
         case "linear":
             yield from last_layer(model).parameters()
@@ -111,14 +111,21 @@ def take(model: PreTrainedModel, dense: Mapping[str, torch.Tensor], last: Mappin
 
 def dense_layer(model: PreTrainedModel) -> nn.Module:
     """Return the head's dense layer: an nn.Linear [D, D], or a `Bottleneck`."""
-    parent, name = _dense_place(model, model.config.model_type)
+    parent, name = _dense_place(model, family_of(model))
     return getattr(parent, name)
 
 
 def last_layer(model: PreTrainedModel) -> nn.Linear:
     """Return the head's last layer, [C, D]."""
     classifier = copy_of(model.get_submodule("classifier"))
-    return classifier if isinstance(classifier, nn.Linear) else classifier.get_submodule("out_proj")
+    last = classifier if isinstance(classifier, nn.Linear) else classifier.get_submodule("out_proj")
+    assert isinstance(last, nn.Linear)
+    return last
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """Return the family of a stock model."""
+    return cast("Family", model.config.model_type)
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -155,14 +162,15 @@ def folded_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[st
 
 def head_logits(model: PreTrainedModel, architecture: Architecture, first: torch.Tensor) -> torch.Tensor:
     """Return the stock head's logits [B, C] for the first tokens' hidden states [B, D], float32 all the way."""
+    stock: Any = model
     first = first.float()
     match architecture.family:
         case "bert":
-            return model.classifier(model.dropout(model.bert.pooler(first[:, None])))
+            return stock.classifier(stock.dropout(stock.bert.pooler(first[:, None])))
         case "distilbert":
-            return model.classifier(model.dropout(F.relu(model.pre_classifier(first))))
+            return stock.classifier(stock.dropout(F.relu(stock.pre_classifier(first))))
         case _:
-            return model.classifier(first[:, None])
+            return stock.classifier(first[:, None])
 
 
 def _dense_place(model: PreTrainedModel, family: Family) -> tuple[nn.Module, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
@@ -68,7 +68,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def is_head(model: nn.Module, name: str) -> bool:
     """Say whether a parameter of this full name belongs to the head."""
     prefix = _PREFIX if isinstance(model, PeftModel) else ""
-    return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(stock(model).config.model_type)))
+    return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(heads.family_of(stock(model)))))
 
 
 def verify(model: nn.Module, plan: Plan) -> None:
@@ -127,7 +127,7 @@ def _peft_config(plan: Plan, adapter: AdapterConfig, total_steps: int) -> PeftCo
     shared |= {"lora_alpha": alpha, "lora_dropout": adapter.dropout, "bias": plan.bias}
     if plan.method == "adalora":
         target_rank = adapter.target_rank or max(1, round(2 * rank / 3))
-        return AdaLoraConfig(**shared, init_r=rank, target_r=target_rank, **adalora.schedule(total_steps))
+        return AdaLoraConfig(init_r=rank, target_r=target_rank, **shared, **adalora.schedule(total_steps))
     return LoraConfig(
         **shared,
         r=rank,
@@ -156,7 +156,7 @@ def _trained_biases(model: PeftModel, bias: Bias) -> Iterator[nn.Parameter]:
             return
         case "lora_only":
             layers = (module for module in model.modules() if isinstance(module, BaseTunerLayer))
-            yield from (layer.get_base_layer().bias for layer in layers)
+            yield from (cast("nn.Linear", layer.get_base_layer()).bias for layer in layers)
         case "all":
             saved = tuple(f"{n}." for n, m in model.named_modules() if isinstance(m, ModulesToSaveWrapper))
             for name, parameter in model.named_parameters():

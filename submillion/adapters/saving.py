@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import IA3Config, PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.adalora import AdaLoraModel
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -138,9 +138,9 @@ def _published(model: PeftModel, base_name: str) -> Any:
     settings.inference_mode = True
     settings.base_model_name_or_path = base_name
     settings.modules_to_save = list(dict.fromkeys(settings.modules_to_save))
-    settings.target_modules = sorted(settings.target_modules)  # a set: its order changes from run to run
-    if isinstance(settings, IA3Config):
-        settings.feedforward_modules = sorted(settings.feedforward_modules)
+    for key in ("target_modules", "feedforward_modules"):  # sets, whose order changes from run to run
+        if hasattr(settings, key):
+            setattr(settings, key, sorted(getattr(settings, key)))
     if isinstance(model.base_model, AdaLoraModel):
         settings.rank_pattern = None
     if _first_weights(model):

@@ -16,6 +16,8 @@ from typer.exceptions import TyperException
 from submillion.cli import data, plan, predict, runs, settings, train
 from submillion.errors import SubmillionError
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 app = typer.Typer(
     name="submillion",
     help="Fine-tune a pretrained encoder for text classification inside a budget of trainable parameters.",
@@ -57,12 +59,14 @@ def main(arguments: list[str] | None = None) -> None:
     given = [argument for argument in given if argument != "-v"]
     try:
         code = app(given, standalone_mode=False)
+        if code == _INTERRUPTED:  # typer answers Ctrl-C with this code, not with the exception
+            raise KeyboardInterrupt
     except TyperException as error:
         cast("Any", error).show()  # every one that parsing raises can print itself, with its usage line
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; the same command goes on from the last checkpoint" if given[:1] == ["train"] else "stopped")
-        code = 130
+        code = _INTERRUPTED
     except SubmillionError as error:
         _say(f"error: {error}", verbose)
         code = 1

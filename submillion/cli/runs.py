@@ -108,10 +108,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:
         right = column in ("trainable_params", "minutes")
-        table.add_column(column.replace("_", " "), justify="right" if right else "left", overflow="fold")
+        # Names and paths are what people copy: they are never cut, the terminal wraps them.
+        table.add_column(column.replace("_", " "), justify="right" if right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in _COLUMNS))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    console = Console(markup=False, highlight=False, emoji=False)
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _cell(value: Any) -> str:

@@ -11,6 +11,7 @@ from submillion.runs.files import read_json, reported, sha256
 from submillion.runs.folder import FORMAT, Run
 
 _JSON_FILES = ("plan.json", "environment.json", "labels.json", "data.json", "scores.json")
+_LISTED_RUNS = 20
 _ENDS_IN_HASH = re.compile(r"-[0-9a-f]{8}$")
 
 
@@ -84,7 +85,9 @@ def locate(text: str, out: str | Path = "runs") -> Path:
         raise RunError(f"{text!r} is the name of {len(found)} runs: say which of {', '.join(p.name for p in found)}")
     if not runs or Path(text).expanduser().exists():
         return _existing(Path(text).expanduser())
-    raise RunError(f"no run {text!r} in {out}: {did_you_mean(text, [run.name for run in runs])}")
+    names = dict.fromkeys(name for run in runs for name in (run.name[:-9], run.name))
+    hint = did_you_mean(text, names) if len(runs) < _LISTED_RUNS else f"`submillion runs list --out {out}` prints them"
+    raise RunError(f"no run {text!r} in {out}: {hint}")
 
 
 def remove(run: Run) -> None:
