@@ -100,12 +100,13 @@ def load_model(
     labels: Sequence[str],
     seed: int = 0,
     dropout: float | None = None,
-    device_type: str = "cpu",
+    fused_attention: bool = True,
 ) -> tuple[PreTrainedModel, frozenset[str]]:
     """Return the stock classifier in float32 on the CPU, and the names of the parameters that start random.
 
     These are the head's, drawn with `seed`; `dropout` (a probability) replaces the checkpoint's own.
-    Weights are read from safetensors files only. ConfigError if they cannot be had or are not complete.
+    `fused_attention` is transformers' default (MPNet has none). Weights are read from safetensors files
+    only. ConfigError if they cannot be had or are not complete.
     """
     name, source = architecture.name, resolve(architecture.name)
     config = _loaded(name, lambda: AutoConfig.from_pretrained(source, **_label_settings(labels)))
@@ -121,7 +122,7 @@ def load_model(
                 dtype=torch.float32,
                 use_safetensors=True,  # a pickle could run code
                 ignore_mismatched_sizes=True,  # another head's classes; anything else is refused below
-                attn_implementation=_attention(architecture, device_type),
+                attn_implementation="sdpa" if fused_attention and architecture.family != "mpnet" else "eager",
                 output_loading_info=True,
             ),
         )
@@ -246,11 +247,6 @@ def _set_dropout(config: Any, dropout: float) -> None:
         keys = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     for key in keys:
         setattr(config, key, dropout)
-
-
-def _attention(architecture: Architecture, device_type: str) -> str:
-    """The stock attention to use: the fused one's backward is slow on CPUs (8 x in bf16), and MPNet has none."""
-    return "sdpa" if device_type == "cuda" and architecture.family != "mpnet" else "eager"
 
 
 def _refuse_random_encoder(architecture: Architecture, source: str, fresh: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""Laws of what trains: the plan's count, nothing changed by a fresh adapter, merging, starting from another, AdaLoRA."""
+"""Laws of what trains: the plan's count, fresh adapters change nothing, merging, starting from another, AdaLoRA."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def test_full_fine_tuning_trains_everything(encoders, family) -> None:
 def test_a_model_that_is_not_the_plan_is_refused_by_site(encoders) -> None:
     model, plan = adapted(encoders["bert"], sites=("query", "value"), bias="lora_only")
     wrong = tuple(dataclasses.replace(t, rank=t.rank + (t.site == "value")) for t in plan.targets)
-    with pytest.raises(BudgetError, match="site value: the plan has 640 parameters, the built model trains 512"):
+    with pytest.raises(BudgetError, match=r"site value: the plan has 640 parameters, the built model trains 512"):
         adapters.verify(model, dataclasses.replace(plan, targets=wrong))
     adapters.stock(model).bert.embeddings.LayerNorm.bias.requires_grad_(True)
-    with pytest.raises(BudgetError, match="biases: the plan has 128 parameters, the built model trains 160") as error:
+    with pytest.raises(BudgetError, match=r"biases: the plan has 128 parameters, the built model trains 160") as error:
         adapters.verify(model, plan)
     assert "site" not in str(error.value)
 
@@ -125,7 +125,7 @@ def test_merging_keeps_the_function_and_the_original(encoders, tmp_path, family,
 def test_merging_refuses_weights_that_would_round_the_adapter_away(encoders) -> None:
     model, _ = adapted(encoders["bert"])
     adapters.hold_frozen_in(model, torch.bfloat16)
-    with pytest.raises(AssertionError, match="float32"):
+    with pytest.raises(AssertionError, match=r"float32"):
         adapters.merged(model)
 
 
@@ -208,15 +208,15 @@ def test_loading_a_damaged_adapter_says_so(encoders, tmp_path) -> None:
     content = weights.read_bytes()
     for damaged in (content[:100], b""):
         weights.write_bytes(damaged)
-        with pytest.raises(RunError, match="is damaged, or of another model"):
+        with pytest.raises(RunError, match=r"is damaged, or of another model"):
             adapters.load(copy.deepcopy(stock_model(encoders["bert"])[0]), folder)
     weights.write_bytes(content)
-    with pytest.raises(RunError, match="is damaged, or of another model"):
+    with pytest.raises(RunError, match=r"is damaged, or of another model"):
         adapters.load(copy.deepcopy(stock_model(encoders["electra"])[0]), folder)
 
 
 def test_orthogonal_needs_an_even_rank(encoders) -> None:
-    with pytest.raises(ConfigError, match="adapter.rank is 3 for query: init orthogonal needs an even rank"):
+    with pytest.raises(ConfigError, match=r"adapter.rank is 3 for query: init orthogonal needs an even rank"):
         adapted(encoders["bert"], init="orthogonal", rank=3, sites=("query",))
 
 

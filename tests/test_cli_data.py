@@ -86,7 +86,7 @@ def test_tokenizers_are_found_without_a_network(encoders: dict[str, Path], tmp_p
     assert tokenizer is not None
     assert tokenizer.truncation is None
     assert tokenizer.padding is None
-    assert fast_tokenizer("roberta-base") is None
+    assert fast_tokenizer("no-such-organisation/no-such-model") is None
     assert fast_tokenizer("./none") is None
     (tmp_path / "config.json").touch()
     (tmp_path / "tokenizer.json").write_text("{}")

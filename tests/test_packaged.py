@@ -1,4 +1,4 @@
-"""The packaged data: read from an archive like the published one, refused when it is not, fetched whole or not at all."""
+"""The packaged data: read from an archive like the published one, else refused; fetched whole or not at all."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_packaged_data_is_split_like_any_other(cache: Path, archive: bytes) -> N
 
 def test_an_archive_that_is_not_the_published_one_is_refused(cache: Path) -> None:
     put(cache, b"something else")
-    with pytest.raises(DataError, match="the published archive has 5d7c06e0.*: remove it and start again"):
+    with pytest.raises(DataError, match=r"the published archive has 5d7c06e0.*: remove it and start again"):
         data.read(DataConfig(source="packaged:tweets"))
 
 

@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def blocks(language: str) -> list[str]:
     """The README's code blocks of a language."""
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)

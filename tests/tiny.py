@@ -24,6 +24,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from submillion.backbone import quiet
 from submillion.config import Config, validate
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")
@@ -68,7 +69,8 @@ def make_encoder(
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
 

@@ -7,7 +7,7 @@ training loops do, and nothing at all for a model of another method.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft.tuners.adalora import AdaLoraLayer, AdaLoraModel
@@ -32,14 +32,12 @@ def orthogonality_loss(model: nn.Module) -> torch.Tensor | None:
 
     The same as `AdaLoraModel.forward` adds to a loss (PEFT 0.21.2; Zhang et al. 2023, equation 4).
     """
-    if not isinstance(tuner := getattr(model, "base_model", None), AdaLoraModel):
+    if (tuner := _tuner(model)) is None:
         return None
-    factors = [
-        factor for layer in layers(model).values() for factor in (layer.lora_A["default"], layer.lora_B["default"].t())
-    ]
+    layers = [module for module in tuner.model.modules() if isinstance(module, AdaLoraLayer)]
+    factors = [factor for layer in layers for factor in (layer.lora_A["default"], layer.lora_B["default"].t())]
     norms = [torch.linalg.norm(f @ f.t() - torch.eye(len(f), dtype=f.dtype, device=f.device)) for f in factors]
-    settings: Any = tuner.peft_config["default"]
-    return settings.orth_reg_weight * torch.stack(norms).mean()
+    return tuner.peft_config["default"].orth_reg_weight * torch.stack(norms).mean()
 
 
 def reallocate(model: nn.Module, step: int) -> None:
@@ -47,44 +45,42 @@ def reallocate(model: nn.Module, step: int) -> None:
 
     The gradients of the step must still be there.
     """
-    tuner = getattr(model, "base_model", None)
+    tuner = _tuner(model)
     # PEFT cannot allocate a budget that equals the first one (rank 1, or target_rank = rank): nothing is pruned then.
-    if isinstance(tuner, AdaLoraModel) and tuner.rankallocator.target_bgt < tuner.rankallocator.init_bgt:
+    if tuner is not None and tuner.rankallocator.target_bgt < tuner.rankallocator.init_bgt:
         tuner.update_and_allocate(step)
 
 
 def method_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return what the method holds besides its parameters: AdaLoRA's scores and masks; else nothing."""
-    if not isinstance(tuner := getattr(model, "base_model", None), AdaLoraModel):
+    if (tuner := _tuner(model)) is None:
         return {}
-    allocator, settings = tuner.rankallocator, cast("Any", tuner.peft_config["default"])
+    allocator, masks = tuner.rankallocator, tuner.peft_config["default"].rank_pattern or {}
     return {
         **{_SENSITIVITY + name: tensor for name, tensor in allocator.exp_avg_ipt.items()},
         **{_UNCERTAINTY + name: tensor for name, tensor in allocator.exp_avg_unc.items()},
-        **{_MASK + name: torch.tensor(mask) for name, mask in (settings.rank_pattern or {}).items()},
+        **{_MASK + name: torch.tensor(mask) for name, mask in masks.items()},
     }
 
 
 def load_method_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Put back what `method_state` returned; an empty state is that of the start."""
-    if not isinstance(tuner := getattr(model, "base_model", None), AdaLoraModel):
+    if (tuner := _tuner(model)) is None:
         return
+    device = next(model.parameters()).device
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): t.to(device) for name, t in state.items() if name.startswith(prefix)}
+
     allocator = tuner.rankallocator
-    allocator.exp_avg_ipt = _part(state, _SENSITIVITY, model)
-    allocator.exp_avg_unc = _part(state, _UNCERTAINTY, model)
+    allocator.exp_avg_ipt, allocator.exp_avg_unc = part(_SENSITIVITY), part(_UNCERTAINTY)
     # The scores of a parameter that has no `ipt` are set to 0; its own value is computed anew each step.
     allocator.ipt = {name: torch.zeros_like(tensor) for name, tensor in allocator.exp_avg_ipt.items()}
-    masks = {name: mask.tolist() for name, mask in _part(state, _MASK, model).items()}
-    settings: Any = tuner.peft_config["default"]
-    settings.rank_pattern = masks or None
+    masks = {name: mask.tolist() for name, mask in part(_MASK).items()}
+    tuner.peft_config["default"].rank_pattern = masks or None
 
 
-def layers(model: nn.Module) -> dict[str, Any]:
-    """Return AdaLoRA's layers by their names in the stock model."""
-    tuner: Any = model.base_model
-    return {name: module for name, module in tuner.model.named_modules() if isinstance(module, AdaLoraLayer)}
-
-
-def _part(state: Mapping[str, torch.Tensor], prefix: str, model: nn.Module) -> dict[str, torch.Tensor]:
-    device = next(model.parameters()).device
-    return {name.removeprefix(prefix): t.to(device) for name, t in state.items() if name.startswith(prefix)}
+def _tuner(model: Any) -> Any:
+    """PEFT's AdaLoRA around the stock model, or None."""
+    tuner = getattr(model, "base_model", None)
+    return tuner if isinstance(tuner, AdaLoraModel) else None

@@ -155,7 +155,7 @@ def _trained_biases(model: PeftModel, bias: Bias) -> Iterator[nn.Parameter]:
         case "none":
             return
         case "lora_only":
-            layers = (module for module in model.modules() if isinstance(module, BaseTunerLayer))
+            layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
             yield from (cast("nn.Linear", layer.get_base_layer()).bias for layer in layers)
         case "all":
             saved = tuple(f"{n}." for n, m in model.named_modules() if isinstance(m, ModulesToSaveWrapper))
@@ -166,10 +166,10 @@ def _trained_biases(model: PeftModel, bias: Bias) -> Iterator[nn.Parameter]:
 
 def _keep_first_weights(model: PeftModel) -> None:
     """Note the first A and B, which PiSSA and OLoRA took out of the base weights: saving adds them again."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            for name, part in ((INITIAL_A, module.lora_A), (INITIAL_B, module.lora_B)):
-                module.register_buffer(name, part["default"].weight.detach().clone(), persistent=False)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name, part in ((INITIAL_A, layer.lora_A), (INITIAL_B, layer.lora_B)):
+            layer.register_buffer(name, part["default"].weight.detach().clone(), persistent=False)
 
 
 def _planned(plan: Plan) -> Counter[str]:
