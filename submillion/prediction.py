@@ -31,15 +31,22 @@ class Labelled:
 
 
 def load(run: Run | Path | str, device: str | None = None) -> tuple[Classifier, Config]:
-    """Return a finished run's classifier and settings; RunError if it is unfinished or damaged."""
+    """Return a finished run's classifier and settings; RunError if it is unfinished or damaged.
+
+    device None is the best there is here, whatever the run was trained on.
+    """
     run = run if isinstance(run, Run) else runs.load(run)
     runs.verify(run)
     settings = run.config()
-    return Classifier.load(run, device or settings.device), settings
+    return Classifier.load(run, device), settings
 
 
 def evaluate(run: Run | Path | str, source: Path | str, device: str | None = None) -> dict[str, Score]:
-    """Return a run's scores on a labelled file; the opening counts if it is a test split of runs beside it."""
+    """Return a run's scores on a labelled file.
+
+    The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
+    split's if the file holds just its rows.
+    """
     run = run if isinstance(run, Run) else runs.load(run)
     classifier, settings = load(run, device)
     examples = data.read_rows(source, settings.data, labels=classifier.labels)
@@ -49,23 +56,31 @@ def evaluate(run: Run | Path | str, source: Path | str, device: str | None = Non
 
 def predict(
     run: Run | Path | str,
-    texts: Sequence[str] | Path | str,
+    texts: Sequence[str] | Sequence[tuple[str, str]] | Path | str,
     device: str | None = None,
     watch: Callable[[int], None] | None = None,
 ) -> Labelled:
     """Return the labels of texts (a sequence) or of a file's rows (a path), in their order.
 
-    A file is read by the run's own columns; labels in it are ignored. `watch` is called with the
-    number of rows done.
+    Texts are pairs (text, second text) for a run that was trained on pairs. A file is read by the run's
+    own columns; labels in it are ignored. `watch` is called with the number of rows done.
     """
     classifier, settings = load(run, device)
     if isinstance(texts, (str, Path)):
         examples = data.read_rows(texts, settings.data, labels=None)
     else:
-        examples = [Example(str(i), text, None) for i, text in enumerate(texts)]
+        examples = [_example(i, text, settings) for i, text in enumerate(texts)]
     predictions = _predictions(classifier, settings, examples, watch)
     chosen = predictions.probs.argmax(axis=1)
     return Labelled(predictions.ids, [classifier.labels[i] for i in chosen], predictions.probs, classifier.labels)
+
+
+def _example(number: int, text: str | tuple[str, str], settings: Config) -> Example:
+    if isinstance(text, str) != (settings.data.text_pair is None):
+        expected = "texts" if settings.data.text_pair is None else "pairs (text, second text)"
+        raise ConfigError(f"text {number} is a {type(text).__name__}: the run was trained on {expected}")
+    first, second = (text, None) if isinstance(text, str) else text
+    return Example(str(number), first, None, second)
 
 
 def write_csv(labelled: Labelled, output: Path, probabilities: bool = False, label_ids: bool = False) -> None:

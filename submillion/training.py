@@ -1,8 +1,8 @@
 """The loop: a generator of records.
 
 `fit` trains, evaluates and writes checkpoints; what happens to a record is the caller's affair. A
-record that was yielded counts as written when the generator goes on, so a checkpoint at step s is
-never older than the records up to s. Closing the generator writes a checkpoint at the last step.
+record that was yielded counts as written when the generator goes on, so a checkpoint never knows of
+a record that was not written.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ def length(train: TrainConfig, n_rows: int, n_validation_rows: int) -> Length:
 
 @dataclass(frozen=True)
 class Job:
-    """What one training works on; `started` is the clock (time.perf_counter) when its work began."""
+    """What one training works on.
+
+    started: the clock (time.perf_counter) when its work began · is_paused: asked after each record; True
+    writes a checkpoint and ends the generator early.
+    """
 
     classifier: Classifier
     train: TokenizedSplit
@@ -71,40 +75,34 @@ class Job:
     loss: Loss
     checkpoints: Checkpoints
     started: float
+    is_paused: Callable[[], bool] = lambda: False
 
 
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     """Train from the last checkpoint, or the start, to the end; yield a record a step and an evaluation.
 
-    Afterwards the classifier holds the parameters of the best evaluation. RunError when the loss is
+    At the end the classifier holds the parameters of the best evaluation. RunError when the loss is
     not a number; the best evaluation's parameters stay in the run's checkpoints.
     """
     loop = _Loop(job)
     progress = loop.restore()
-    try:
-        while True:
-            if _evaluation_is_due(progress, job.length):
-                record, progress = loop.evaluate(progress)
-                yield record
+    while True:
+        if _evaluation_is_due(progress, job.length):
+            record, progress = loop.evaluate(progress)
+            yield record
+            loop.save(progress)
+        elif _is_over(progress, job):
+            break
+        else:
+            record = loop.step(progress.step + 1)
+            progress = replace(progress, step=record.step)
+            yield record
+            if progress.step % job.settings.checkpoint_every == 0:
                 loop.save(progress)
-            elif _is_over(progress, job):
-                break
-            else:
-                record = loop.step(progress.step + 1)
-                progress = replace(progress, step=record.step)
-                yield record
-                if progress.step % job.settings.checkpoint_every == 0:
-                    loop.save(progress)
-    except GeneratorExit:
-        loop.save(progress)
-        raise
+        if job.is_paused():
+            loop.save(progress)
+            return
     loop.restore_best(progress)
-
-
-def restore_best(job: Job) -> None:
-    """Load the best evaluation so far into the classifier of a training that was closed early."""
-    loop = _Loop(job)
-    loop.restore_best(loop.restore())
 
 
 def _evaluation_is_due(progress: Progress, length: Length) -> bool:
@@ -182,9 +180,8 @@ class _Loop:
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint of the current step."""
-        scale = self.scaler.get_scale() if self.scaler.is_enabled() else None
         parts = {**self._parts(), "optimizer": optimizer_tensors(self.optimizer)}
-        self.job.checkpoints.save(replace(progress, loss_scale=scale), parts)
+        self.job.checkpoints.save(replace(progress, scaler=self.scaler.state_dict()), parts)
 
     def restore(self) -> Progress:
         """Load the last checkpoint, if there is one, and return where it stands."""
@@ -194,8 +191,8 @@ class _Loop:
         progress, parts = found
         self._load(parts["trainable"] | parts.get("method", {}))
         restore_optimizer(self.optimizer, parts.get("optimizer", {}))
-        if progress.loss_scale is not None:
-            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": progress.loss_scale})
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(progress.scaler)
         return progress
 
     def restore_best(self, progress: Progress) -> None:

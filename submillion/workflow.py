@@ -11,9 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from threading import Event
 from types import FrameType
 from typing import Literal
 
@@ -24,7 +25,7 @@ from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, did_you_mean
 from submillion.runs import EvalRecord, Run, StepRecord
 
 
@@ -43,26 +44,29 @@ Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
 
 
 def train(settings: Config, watch: Watch = lambda _: False) -> Run:
-    """Return the finished run of the settings: trained now, resumed, or found in its folder.
+    """Return the run of the settings: trained now, resumed, or found finished in its folder.
 
-    `watch` sees every record and phase; True stops the training, and the best evaluation so far is
-    kept as the result. ConfigError, DataError, BudgetError or RunError says what is wrong with the input.
+    `watch` sees every record and phase; True pauses the training after a step or an evaluation: the run
+    is returned unfinished, its test split unopened, and the same call goes on. ConfigError, DataError,
+    BudgetError or RunError says what is wrong with the input.
     """
-    refuse_unbuilt(settings)
+    _refuse_unbuilt(settings)
     watch(Phase("reading"))
     splits = data.read(settings.data)
+    _refuse_unknown_classes(settings, splits)
     plan = planning.plan(settings, len(splits.labels))
     fingerprint = config.digest(settings, splits.fingerprint)
     run = runs.find(settings.out, fingerprint) or runs.create(settings.out, settings.name, fingerprint)
-    if run.is_done:
-        runs.verify(runs.load(run.path))
-        return run
-    with run.lock():
-        _run(run, settings, splits, plan, watch)
+    if not run.is_done:
+        with run.lock():
+            if not run.is_done:  # another process may have finished it meanwhile
+                _run(run, settings, splits, plan, watch)
+                return run
+    runs.verify(runs.load(run.path))
     return run
 
 
-def refuse_unbuilt(settings: Config) -> None:
+def _refuse_unbuilt(settings: Config) -> None:
     """Raise a ConfigError for keys that are accepted in a config but have no effect in this version."""
     unbuilt = {
         "augmentation.kind": settings.augmentation.kind,
@@ -81,6 +85,16 @@ def refuse_unbuilt(settings: Config) -> None:
         raise ConfigError(*problems)
 
 
+def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
+    """Raise a ConfigError if `train.class_weights` names labels that the data does not have."""
+    weights = settings.train.class_weights
+    unknown = [label for label in weights if label not in splits.labels] if isinstance(weights, dict) else []
+    if unknown:
+        raise ConfigError(
+            *(f"train.class_weights names {label!r}: {did_you_mean(label, splits.labels)}" for label in unknown)
+        )
+
+
 def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch) -> None:
     started = time.perf_counter()
     device = backbone.choose_device(settings.device)
@@ -93,22 +107,19 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
         for examples in (splits.train, splits.validation)
     )
     duration = training.length(settings.train, len(train_split), len(validation_split))
-    watch(Phase("building", notes=duration.reasons))
+    watch(Phase("building", notes=(*_cut(train_split, settings), *duration.reasons)))
     classifier = Classifier.build(settings, plan, splits.labels, duration.n_steps, precision, device)
-    watch(Phase("built", notes=classifier.notes))
     checkpoints = Checkpoints(run.path / "checkpoints")
-    job = training.Job(
-        classifier,
-        train_split,
-        validation_split,
-        settings.train,
-        duration,
-        _loss(settings, splits, device),
-        checkpoints,
-        started,
-    )
-    _fit(run, job, watch)
-    _finish(run, settings, splits, job, watch)
+    loss = _loss(settings, splits, device)
+    job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
+    if _fit(run, job, watch):
+        _finish(run, settings, splits, job, watch)
+
+
+def _cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
+    """The sentence about texts that are longer than the model reads, if there are any."""
+    n, longest = split.n_truncated, settings.model.max_length
+    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",) if n else ()
 
 
 def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
@@ -140,9 +151,6 @@ def _environment() -> dict[str, object]:
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Loss:
-    unknown = [key for key in settings.train.class_weights or () if key not in splits.labels]
-    if isinstance(settings.train.class_weights, dict) and unknown:
-        raise ConfigError(f"train.class_weights names {unknown}: the labels are {list(splits.labels)}")
     counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
     weights = losses.class_weights(settings.train, splits.labels, counts)
     weights = None if weights is None else weights.to(device)
@@ -150,22 +158,20 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Lo
     return lambda logits, batch: losses.supervised(logits, batch.label_ids, smoothing, weights)
 
 
-def _fit(run: Run, job: training.Job, watch: Watch) -> None:
+def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
+    """Train; say whether it came to its end, rather than being paused by the watcher. Ctrl-C pauses and raises."""
     done = job.checkpoints.progress()
     run.cut_back(done.step, done.evaluated_step)
-    watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step))
-    with _deferred_interrupt() as interrupted, closing(training.fit(job)) as records:
-        for record in records:
+    watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step, notes=job.classifier.notes))
+    stop = Event()
+    with _deferred_interrupt() as is_interrupted:
+        for record in training.fit(replace(job, is_paused=lambda: stop.is_set() or is_interrupted())):
             run.append(record)
-            stop = watch(record)
-            if interrupted():
-                raise KeyboardInterrupt
-            if stop:
-                break
-        else:
-            return
-    # The watcher ended the training: the best evaluation so far is the result.
-    training.restore_best(job)
+            if watch(record):
+                stop.set()
+        if is_interrupted():
+            raise KeyboardInterrupt
+    return not stop.is_set()
 
 
 def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Watch) -> None:

@@ -43,11 +43,13 @@ def stock_model(encoder: Path) -> tuple[nn.Module, frozenset[str]]:
     return backbone.load_model(architectures.load(str(encoder)), LABELS, seed=1)
 
 
-def adapted(encoder: Path, head: str = "full", **adapter: Any) -> tuple[nn.Module, Plan]:
-    """A freshly injected model in evaluation mode, and its plan."""
+def adapted(
+    encoder: Path, head: str = "full", total_steps: int = 20, seed: int = 0, **adapter: Any
+) -> tuple[nn.Module, Plan]:
+    """A freshly injected model in evaluation mode, and its plan; `adapter` are keys of that section."""
     config = settings(encoder, head, **adapter)
     plan = planning.plan(config, len(LABELS))
-    model = adapters.inject(copy.deepcopy(stock_model(encoder)[0]), plan, config.adapter, total_steps=20)
+    model = adapters.inject(copy.deepcopy(stock_model(encoder)[0]), plan, config.adapter, total_steps, seed)
     return model.eval(), plan
 
 

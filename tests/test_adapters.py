@@ -85,11 +85,14 @@ def test_a_fresh_adapter_taken_from_the_weights_changes_next_to_nothing(encoders
 
 
 @pytest.mark.parametrize("head", ["linear", "bottleneck"])
-def test_a_fresh_head_passes_on_what_it_reads(encoders, head) -> None:
+def test_a_fresh_head_passes_on_what_it_reads(encoders, tmp_path, head) -> None:
     """Both start as the identity before the activation; BERT's as the pooler that was pretrained."""
     first = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    model, _ = adapted(encoders["roberta"], head)
-    assert torch.equal(heads.dense_layer(adapters.stock(model))(first), first)
+    trained = adapters.merged(shaken(adapted(encoders["roberta"])[0]))
+    trained.save_pretrained(tmp_path)
+    for encoder in (encoders["roberta"], tmp_path):  # the second one comes with a head that was trained
+        model, _ = adapted(encoder, head)
+        assert torch.equal(heads.dense_layer(adapters.stock(model))(first), first)
     model, _ = adapted(encoders["bert"], head)
     pooler = stock_model(encoders["bert"])[0].bert.pooler.dense
     assert torch.equal(heads.dense_layer(adapters.stock(model))(first), pooler(first))
@@ -221,23 +224,13 @@ def test_orthogonal_needs_an_even_rank(encoders) -> None:
 
 
 def test_first_weights_follow_the_seed(encoders) -> None:
-    def first(seed: int) -> dict[str, torch.Tensor]:
-        config_model, fresh = copy.deepcopy(stock_model(encoders["bert"])[0]), None
-        del fresh
-        from submillion import planning
-        from tests.tiny import settings
-
-        config = settings(encoders["bert"], "bottleneck")
-        plan = planning.plan(config, 3)
-        return trainable(adapters.inject(config_model, plan, config.adapter, 10, seed))
-
     torch.manual_seed(1)
-    one = first(0)
+    one = trainable(adapted(encoders["bert"], "bottleneck", seed=5)[0])
     torch.manual_seed(2)
-    again, other = first(0), first(1)
+    again, other = (trainable(adapted(encoders["bert"], "bottleneck", seed=seed)[0]) for seed in (5, 6))
     assert all(torch.equal(one[name], again[name]) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in one if "lora_A" in name)
-    assert any(not torch.equal(one[name], other[name]) for name in one if name.endswith("dense.v"))
+    changed = {name.split(".")[-1] for name in one if not torch.equal(one[name], other[name])}
+    assert changed == {"weight", "v"}, "A of each site, and the bottleneck's V"
 
 
 # AdaLoRA while it trains
@@ -301,6 +294,8 @@ def test_adalora_resumes_exactly(encoders) -> None:
             other.load_state_dict(copy.deepcopy(model.state_dict()))
             adapters.load_method_state(other, state)
         assert torch.equal(adalora_step(model, encoder, step), adalora_step(other, encoder, step))
+        state, again = adapters.method_state(model), adapters.method_state(other)
+        assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
     assert all(torch.equal(p, trainable(other)[name]) for name, p in trainable(model).items())
     assert adapters.method_state(adapted(encoder)[0]) == {}
 
@@ -308,11 +303,7 @@ def test_adalora_resumes_exactly(encoders) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
 @pytest.mark.parametrize(("rank", "target"), [(1, None), (2, 2), (3, 1)])
 def test_adalora_survives_short_trainings_and_ranks_that_cannot_fall(encoders, steps, rank, target) -> None:
-    from submillion import planning
-    from tests.tiny import settings
-
-    config = settings(encoders["bert"], method="adalora", rank=rank, target_rank=target, sites=("query",))
-    stock = copy.deepcopy(stock_model(encoders["bert"])[0])
-    model = adapters.inject(stock, planning.plan(config, 3), config.adapter, steps)
+    wishes = {"method": "adalora", "rank": rank, "target_rank": target, "sites": ("query",)}
+    model, _ = adapted(encoders["bert"], total_steps=steps, **wishes)
     for step in range(1, steps + 1):
         assert torch.isfinite(adalora_step(model, encoders["bert"], step))

@@ -60,7 +60,10 @@ def test_polynomial_of_power_one_is_linear() -> None:
 @pytest.mark.parametrize("name", ["adamw", "sgd", "rmsprop"])
 def test_groups_hold_each_parameter_once_with_its_rate_and_decay(name: str) -> None:
     train = settings(f"optimizer={name}", "learning_rate=1e-3", "head_learning_rate=1e-2", "weight_decay=0.1")
-    adapter = {"a": nn.Parameter(torch.ones(3, 4)), "scale": nn.Parameter(torch.ones(1, 4))}
+    adapter = {
+        "lora_A.default.weight": nn.Parameter(torch.ones(1, 4)),
+        "lora_E.default": nn.Parameter(torch.ones(3, 1)),
+    }
     head = {"w": nn.Parameter(torch.ones(2, 3)), "b": nn.Parameter(torch.ones(2))}
     optimizer = optimizers.build(adapter, head, train)
     rate = optimizers.set_learning_rate(optimizer, train, 4, N_STEPS)
@@ -68,6 +71,6 @@ def test_groups_hold_each_parameter_once_with_its_rate_and_decay(name: str) -> N
         id(p): (group["lr"] / rate, group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]
     }
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(seen) == 4
-    found = [seen[id(p)] for p in (adapter["a"], adapter["scale"], head["w"], head["b"])]
+    found = [seen[id(p)] for p in (*adapter.values(), *head.values())]
     for (ratio, decay), expected in zip(found, [(1, 0.1), (1, 0.0), (10, 0.1), (10, 0.0)], strict=True):
         assert (ratio, decay) == (pytest.approx(expected[0]), expected[1])

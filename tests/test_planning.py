@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submillion import architectures
-from submillion.config import validate
+from submillion.config import load, validate
 from submillion.errors import BudgetError, ConfigError, RunError
 from submillion.planning import alternatives, draft, fitting_rank, from_json, parts, plan, to_json
 
@@ -425,3 +425,11 @@ def test_alpha_is_a_number_where_all_sites_share_it_else_a_table():
 def test_a_damaged_plan_is_refused(damage, told):
     with pytest.raises(RunError, match=told):
         from_json(damage(to_json(made())))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "total"),
+    [("study-a", 986_884), ("study-b", 999_172), ("study-c", 980_740), ("study-d", 999_172), ("study-e", 925_444)],
+)
+def test_the_studies_recipes_train_what_the_studies_could(recipe: str, total: int) -> None:
+    assert plan(load(recipe=recipe), n_classes=4).total == total

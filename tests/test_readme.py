@@ -73,6 +73,10 @@ def test_every_module_stands_in_the_file_tree() -> None:
         assert re.search(rf"^  {module}\b", tree, flags=re.MULTILINE), f"{module} is not in the README's file tree"
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.search(r"@[A-Z_]+@", README)
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from submillion import config, runs, workflow
+from submillion import backbone, batching, config, data, prediction, runs, workflow
 from submillion.config import Config
 from submillion.errors import BudgetError, ConfigError, RunError
 from submillion.metrics import score
-from submillion.runs import Run
+from submillion.runs import EvalRecord, Run, StepRecord
 from tests.data import write_csv
 
 OVERRIDES = ["train.steps=20", "train.batch_size=8", "train.evaluate_every=6", "train.precision=fp32", "data.test=0.2"]
@@ -78,10 +81,68 @@ def test_scores_come_from_the_saved_predictions(finished: tuple[Config, Run]) ->
         assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece"}
 
 
-def test_the_best_checkpoint_is_the_result(finished: tuple[Config, Run]) -> None:
-    _, run = finished
-    evaluations = [record["accuracy"]["value"] for record in records_of(run) if record["kind"] == "eval"]
-    assert run.scores()["validation"]["accuracy"].value == max(evaluations)
+def test_the_best_checkpoint_is_the_result_even_if_it_is_not_the_last(base: list[str], tmp_path: Path) -> None:
+    # A rate that never falls and a step too large: accuracy goes up and down.
+    wild = ["adapter.method=none", "train.schedule=constant", "train.learning_rate=5e-3", "train.evaluate_every=3"]
+    run = workflow.train(settings_of(base, tmp_path, *wild, "train.steps=90", "data.validation=0.3"))
+    evaluations = [record for record in records_of(run) if record["kind"] == "eval"]
+    best = max(evaluations, key=lambda record: record["accuracy"]["value"])
+    assert best["accuracy"]["value"] > evaluations[-1]["accuracy"]["value"]
+    saved = run.scores()["validation"]
+    assert vars(saved["accuracy"]) == best["accuracy"]
+    assert saved["log_loss"].value == pytest.approx(best["loss"], abs=1e-6)
+
+
+def test_records_count_the_real_tokens(base: list[str], tmp_path: Path) -> None:
+    settings = settings_of(base, tmp_path, "train.steps=null", "train.epochs=1")
+    run = workflow.train(settings)
+    splits = data.read(settings.data)
+    split = batching.tokenize(splits.train, backbone.load_tokenizer(settings.model.name), splits.labels, 128)
+    assert sum(record["tokens"] for record in records_of(run)) == len(split.tokens)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.class_weights=balanced", "train.label_smoothing=0.1", "train.head_learning_rate=1e-3"],
+        ["train.gradient_checkpointing=true", "adapter.dropout=0.1", "adapter.bias=all", "train.max_grad_norm=null"],
+        ["train.precision=bf16", "adapter.method=dora", "model.head=linear", "train.schedule=cosine-restarts"],
+        ["adapter.method=ia3", "train.optimizer=rmsprop", "train.schedule=polynomial", "model.dropout=0.3"],
+        [
+            "adapter.init=pissa",
+            "adapter.rslora=true",
+            "adapter.layers=top:1",
+            "model.head=bottleneck",
+            "model.head_width=4",
+        ],
+        ["adapter.method=none", "train.schedule=constant", "train.warmup=3", "train.steps=9"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_kind_of_run_ends_and_predicts(base: list[str], tmp_path: Path, overrides: list[str]) -> None:
+    run = workflow.train(settings_of(base, tmp_path, *overrides))
+    texts = ["the game of the team", "a film"]
+    assert len(prediction.predict(run, texts).labels) == 2
+    assert run.scores()["test"]["accuracy"].n == 24
+
+
+def test_the_evaluation_batch_size_does_not_change_predictions(
+    finished: tuple[Config, Run], base: list[str], tmp_path: Path
+) -> None:
+    one_by_one = workflow.train(settings_of(base, tmp_path, "train.evaluation_batch_size=1"))
+    ours, theirs = one_by_one.load_predictions("test"), finished[1].load_predictions("test")
+    assert ours.ids == theirs.ids
+    np.testing.assert_allclose(ours.probs, theirs.probs, atol=1e-5)
+
+
+def test_pairs_are_trained_and_predicted_as_pairs(base: list[str], tmp_path: Path) -> None:
+    rows = tmp_path / "pairs.csv"
+    lines = [f"the team {i},a game of {i % 7},{'same' if i % 2 else 'other'}" for i in range(60)]
+    rows.write_text("\n".join(["text,second,label", *lines]), encoding="utf-8")
+    run = workflow.train(settings_of(base, tmp_path, f"data.source={rows}", "data.text_pair=second", "train.steps=3"))
+    assert set(prediction.predict(run, [("a game", "the team")]).labels) <= {"same", "other"}
+    with pytest.raises(ConfigError, match="pairs"):
+        prediction.predict(run, ["a game"])
 
 
 def test_it_learns(base: list[str], tmp_path: Path) -> None:
@@ -132,20 +193,25 @@ def test_accumulated_batches_equal_one_large_batch(base: list[str], tmp_path: Pa
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_a_watcher_can_stop_a_training(base: list[str], tmp_path: Path) -> None:
+def test_a_watcher_pauses_a_run_that_goes_on_to_the_same_end(
+    finished: tuple[Config, Run], base: list[str], tmp_path: Path
+) -> None:
     settings = settings_of(base, tmp_path)
-    run = workflow.train(settings, lambda record: record.kind == "eval" and record.step == 6)
-    assert run.is_done
-    assert records_of(run)[-1]["step"] == 6
-    assert run.scores()["validation"]["accuracy"].value == records_of(run)[-1]["accuracy"]["value"]
+    paused = workflow.train(settings, lambda record: record.kind == "eval" and record.step == 6)
+    assert paused.state == "interrupted"
+    assert records_of(paused)[-1]["step"] == 6
+    assert not (tmp_path / "test-reads.jsonl").exists()
+    run = workflow.train(settings)
+    assert run.path == paused.path
+    assert (run.path / "scores.json").read_bytes() == (finished[1].path / "scores.json").read_bytes()
 
 
-def test_an_interrupt_keeps_the_last_step(base: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_last_step(base: list[str], tmp_path: Path) -> None:
     settings = settings_of(base, tmp_path)
 
-    def interrupt(record: object) -> bool:
-        if getattr(record, "kind", "") == "step" and getattr(record, "step", 0) == 9:
-            raise KeyboardInterrupt
+    def interrupt(record: StepRecord | EvalRecord | workflow.Phase) -> bool:
+        if record.kind == "step" and record.step == 9:
+            os.kill(os.getpid(), signal.SIGINT)
         return False
 
     with pytest.raises(KeyboardInterrupt):
@@ -153,7 +219,13 @@ def test_an_interrupt_keeps_the_last_step(base: list[str], tmp_path: Path) -> No
     (run,) = runs.list_runs(tmp_path)
     assert run.state == "interrupted"
     seen: list[int] = []
-    workflow.train(settings, lambda record: bool(record.kind == "step" and seen.append(record.step)))
+
+    def note(record: StepRecord | EvalRecord | workflow.Phase) -> bool:
+        if record.kind == "step":
+            seen.append(record.step)
+        return False
+
+    workflow.train(settings, note)
     assert seen == list(range(10, 21))
 
 
@@ -179,11 +251,10 @@ def test_a_loss_that_is_no_number_stops_with_the_reason(
 def test_two_processes_cannot_write_one_run(base: list[str], tmp_path: Path) -> None:
     settings = settings_of(base, tmp_path)
 
-    def train_again(record: object) -> bool:
-        if getattr(record, "kind", "") == "step":
+    def train_again(record: StepRecord | EvalRecord | workflow.Phase) -> bool:
+        if record.kind == "step" and record.step == 1:
             with pytest.raises(RunError, match="another process"):
                 workflow.train(settings)
-            return True
         return False
 
     assert workflow.train(settings, train_again).is_done

@@ -164,7 +164,7 @@ def _with_first_weights(model: PeftModel, state: Mapping[str, torch.Tensor]) -> 
     for name, layer in _first_weights(model).items():
         down, up = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
         state[down] = torch.cat([state[down], getattr(layer, INITIAL_A)])
-        state[up] = torch.cat([state[up], getattr(layer, INITIAL_B)], dim=1)
+        state[up] = torch.cat([state[up], -getattr(layer, INITIAL_B)], dim=1)
     return state
 
 

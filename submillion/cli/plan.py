@@ -48,7 +48,10 @@ def plan(  # noqa: PLR0913 - one parameter an option
     models: ModelsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the budget buys: exact ranks, where each parameter goes, and the alternatives."""
+    """Show the exact ranks that a budget buys.
+
+    And where each parameter goes, what one more rank costs, and what else the budget would buy.
+    """
     if models:
         _print_models(as_json)
         return

@@ -42,7 +42,10 @@ def predict(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the labels of a file's rows, in their order, with their ids."""
+    """Write the labels of a file's rows.
+
+    Rows keep their order and their ids (column id); rows without ids are numbered from 0.
+    """
     from submillion import runs
     from submillion.cli.progress import RowsView
 

@@ -21,7 +21,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command("list")
 def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
-    """List the runs: state, model, trainable parameters, accuracy with its interval, minutes, date."""
+    """List the runs of a folder with their scores."""
     from submillion import runs
 
     folder = out or "runs"

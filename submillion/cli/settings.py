@@ -12,7 +12,10 @@ from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOp
 def config(
     file: ConfigOption = None, recipe: RecipeOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Print every setting with its value, its meaning and what is allowed, as YAML."""
+    """Print every setting with its meaning, as YAML.
+
+    The settings are those of a file or a recipe, overridden; the defaults without either.
+    """
     from submillion.config import commented, load
 
     resolved = load(file, recipe, overrides or ())

@@ -31,7 +31,10 @@ def train(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a classifier inside the budget; the same command resumes it, or shows it when it is done."""
+    """Train a classifier inside the budget.
+
+    The same command resumes an interrupted run, and shows a finished one.
+    """
     settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
     from submillion.cli.progress import TrainingView
 

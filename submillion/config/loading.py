@@ -120,7 +120,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         """Return the mapping; ConstructorError names the line of a repeated key."""
         seen: set[str] = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a name", key_node.start_mark)
+            if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
                 )
@@ -136,8 +138,10 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
             problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
             continue
         try:
-            _assign(values, key.strip().split("."), yaml.safe_load(text))
-            given.add(key.strip())
+            value = yaml.safe_load(text)
+            _assign(values, key.strip().split("."), value)
+            if value is not None:
+                given.add(key.strip())
         except yaml.YAMLError:
             problems.append(f"--set {override}: the value is not YAML; quote it")
         except TypeError:

@@ -104,6 +104,7 @@ def count_classes(data: DataConfig) -> int | None:
         case "hub":
             return None
         case "packaged":
+            packaged.check_name(data.source)
             return len(packaged.CLASSES)
         case "folder":
             path = sources.train_file(path)

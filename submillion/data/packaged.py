@@ -42,9 +42,7 @@ def packaged(source: str) -> Table:
     else neutral. HTML entities (`&amp;`) are unescaped. DataError if the archive cannot be had, or is not the
     published one.
     """
-    name = source.removeprefix(PREFIX)
-    if name not in _FILES:
-        raise DataError(f"{source}: no such packaged data: {did_you_mean(name, _FILES)}")
+    name = check_name(source)
     columns: dict[str, list[str]] = {"id": [], "text": [], "label": []}
     for line in _member(f"hutto_ICWSM_2014/{_FILES[name]}_GroundTruth.txt").splitlines():
         row_id, rating, text = line.split("\t")
@@ -52,6 +50,14 @@ def packaged(source: str) -> Table:
         columns["text"].append(html.unescape(text))
         columns["label"].append(_label(float(rating)))
     return table_of(source, columns)
+
+
+def check_name(source: str) -> str:
+    """Return the name behind `packaged:`; DataError if there is no such data."""
+    name = source.removeprefix(PREFIX)
+    if name not in _FILES:
+        raise DataError(f"{source}: no such packaged data: {did_you_mean(name, _FILES)}")
+    return name
 
 
 def _label(rating: float) -> str:

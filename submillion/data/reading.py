@@ -64,7 +64,7 @@ def examples_of(table: Table, data: DataConfig, problems: list[str], labelled: b
     texts = _texts(table, columns, problems)
     pairs = [None] * len(texts) if data.text_pair is None else _texts(table, (data.text_pair,), problems)
     labels = labels_of(table, data.label, problems) if labelled else [None] * len(texts)
-    ids = _ids(table)
+    ids = _ids(table, [] if labelled else problems)
     usable = [
         row
         for row, text in enumerate(texts)
@@ -175,14 +175,24 @@ def _plain(value: Any) -> str:
     return "" if text.isspace() else text
 
 
-def _ids(table: Table) -> list[str]:
-    """The ids of an id column, if it has one for each row and none twice; else the rows' numbers from 0."""
+def _ids(table: Table, problems: list[str]) -> list[str]:
+    """The ids of an id column, if it has one for each row and none twice; else the rows' numbers from 0.
+
+    An id column that cannot be used is a problem where ids go into predictions.
+    """
     for column in ID_COLUMNS:
         cells = table.columns.get(column, ())
         names = [(cell.strip() or None) if isinstance(cell, str) else _name(cell) for cell in cells]
         ids = [name for name in names if name is not None]
         if ids and len(set(ids)) == len(ids) == len(table.numbers):
             return ids
+        if names:
+            first = {name: row for row, name in reversed(list(enumerate(names)))}
+            bad = [row for row, name in enumerate(names) if name is None or first[name] != row]
+            problems.append(
+                f"{table.place(bad)}: the {column} is missing or stands in an earlier row too: make each one unique, "
+                f"or rename the column {column}, and rows are numbered"
+            )
     return [str(number - 1) for number in table.numbers]
 
 
