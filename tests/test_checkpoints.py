@@ -55,6 +55,15 @@ def test_damage_is_named(saved: Checkpoints, cut: int) -> None:
         saved.load()
 
 
+@pytest.mark.parametrize("name", ["last.safetensors", "best-0000004.safetensors"])
+def test_a_flipped_bit_is_noticed(saved: Checkpoints, name: str) -> None:
+    content = bytearray((saved.folder / name).read_bytes())
+    content[-3] ^= 1
+    (saved.folder / name).write_bytes(content)
+    with pytest.raises(RunError, match=f"{name}.*damaged"):
+        saved.load() if name.startswith("last") else saved.load_best(4)
+
+
 def test_a_failed_write_leaves_the_last_checkpoint(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -197,11 +197,11 @@ def test_starting_from_a_run_is_noted(encoders, tmp_path) -> None:
     first = build(wishes)
     shaken(first.model)
     run = finished(first, wishes, tmp_path / "run")
-    second = build(settings(encoders["bert"], start_from=str(run.path)))
-    assert second.notes == (f"training starts from the adapter and head of {run.path}",)
+    second = build(settings(encoders["bert"], start_from=str(run.path / "adapter")))
+    assert second.notes == (f"training starts from {run.path / 'adapter'}: adapter and head",)
     assert torch.allclose(in_order(second), in_order(first), rtol=0, atol=1e-6)
-    third = build(settings(encoders["bert"], "bottleneck", start_from=str(run.path)))
-    assert third.notes[0].startswith("training starts from the adapter alone; the head starts anew")
+    third = build(settings(encoders["bert"], "bottleneck", start_from=str(run.path / "adapter")))
+    assert "the adapter alone; the head is new" in third.notes[0]
     with pytest.raises(ConfigError, match=r"adapter.start_from is"):
         build(settings(encoders["bert"], start_from=str(tmp_path / "nothing")))
 

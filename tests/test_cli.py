@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from submillion.cli import main
@@ -135,6 +137,8 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
         ("predict RUN --input nowhere.csv --output {tmp}/o.csv", 1, "nowhere.csv"),
         ("predict RUN --input ROWS --output {tmp}/o.txt", 1, "ends in .csv"),
         ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
+        ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is the input too"),
+        ("train --data no/such/folder", 1, "no such file or folder"),
         ("predict nobody --input ROWS --output {tmp}/o.csv", 1, "nobody"),
         ("evaluate RUN --data {tmp}", 1, "{tmp}"),
         ("train --recipe study-bb", 1, "did you mean 'study-b'"),
@@ -181,3 +185,19 @@ def test_config_prints_a_config_that_loads(tmp_path: Path, capsys: pytest.Captur
 def test_it_starts_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "submillion", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("submillion 0.")
+
+
+def test_plain_transformers_and_peft_give_the_runs_predictions(run: Run, rows: Path, tmp_path: Path) -> None:
+    page = Path(__file__).parent.parent / "docs" / "adapters.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    with rows.open(encoding="utf-8") as file:
+        texts = {row["id"]: row["text"] for row in csv.DictReader(file)}
+    predictions = run.load_predictions("test")
+    settings = run.config()
+    given = f"folder, base = {str(run.path / 'adapter')!r}, {settings.model.name!r}\n"
+    given += f"texts = {[texts[row_id] for row_id in predictions.ids]!r}\n"
+    shown = "import json\nprint(json.dumps([labels, logits.softmax(dim=-1).tolist()]))"
+    done = subprocess.run([sys.executable, "-c", given + code + shown], capture_output=True, text=True, check=True)
+    labels, probs = json.loads(done.stdout)
+    assert labels == [run.labels()[i] for i in predictions.predicted]
+    np.testing.assert_allclose(probs, predictions.probs, atol=1e-6)

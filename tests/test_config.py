@@ -79,6 +79,9 @@ def test_the_default_recipe_is_empty() -> None:
         ("data.validation=-1", "validation is -1"),
         ("data.validation=1.5", "a number of rows is a whole number"),
         ("data.text=[]", "name at least one column"),
+        ("data.validation=true", "True is no size"),
+        ("data.label=no", "put it in quotes"),
+        ("out=''", "out is ''"),
         ("name=../up", "name is '../up'"),
         ("model.head_width=4", "only head: bottleneck has a width"),
         ("adapter.target_rank=4", "allowed with adalora"),
@@ -137,6 +140,16 @@ def test_missing_file_and_recipe() -> None:
         config.load(recipe="studyb")
     with pytest.raises(ConfigError, match="keep one"):
         config.load("a.yaml", recipe="demo")
+
+
+def test_a_value_of_several_types_is_one_problem() -> None:
+    with pytest.raises(ConfigError) as error:
+        config.load(overrides=["data.validation=null", "adapter.layers=1"])
+    assert len(error.value.problems) == 2
+
+
+def test_labels_that_are_numbers_can_be_weighed() -> None:
+    assert config.load(overrides=["train.class_weights={0: 2.0}"]).train.class_weights == {"0": 2.0}
 
 
 def test_numbers_that_yaml_reads_as_text_count() -> None:

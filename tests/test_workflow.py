@@ -135,6 +135,49 @@ def test_the_evaluation_batch_size_does_not_change_predictions(
     np.testing.assert_allclose(ours.probs, theirs.probs, atol=1e-5)
 
 
+def test_training_starts_from_a_finished_run_of_the_same_encoder(
+    finished: tuple[Config, Run], encoders: dict[str, Path], base: list[str], tmp_path: Path
+) -> None:
+    start = f"adapter.start_from={finished[1].path}"
+    notes: list[str] = []
+
+    def note(record: StepRecord | EvalRecord | workflow.Phase) -> bool:
+        notes.extend(record.notes if record.kind == "phase" else ())
+        return False
+
+    workflow.train(settings_of(base, tmp_path, start, "train.steps=2"), note)
+    assert any(text.endswith(": adapter and head") for text in notes)
+    with pytest.raises(ConfigError, match=r"start_from is .*: it adapts .*bert, not model\.name"):
+        workflow.train(settings_of(base, tmp_path, start, f"model.name={encoders['electra']}"))
+    half_done = workflow.train(settings_of(base, tmp_path, "train.seed=7"), lambda record: record.kind == "step")
+    with pytest.raises(RunError, match="is not finished"):
+        workflow.train(settings_of(base, tmp_path, f"adapter.start_from={half_done.path}"))
+
+
+@pytest.mark.parametrize("file", ["labels.json", "config.yaml", "scores.json", "adapter/adapter_model.safetensors"])
+def test_an_edited_run_is_refused_by_name(base: list[str], tmp_path: Path, file: str) -> None:
+    settings = settings_of(base, tmp_path, "train.steps=2")
+    run = workflow.train(settings)
+    (run.path / file).write_bytes((run.path / file).read_bytes().replace(b"art", b"tra").replace(b"0", b"1"))
+    for use in (lambda: prediction.predict(run, ["a"]), lambda: workflow.train(settings)):
+        with pytest.raises(RunError, match=f"{file} is not what training wrote"):
+            use()
+
+
+def test_a_changed_encoder_is_noticed(base: list[str], encoders: dict[str, Path], tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(encoders["bert"], encoder)
+    settings = settings_of(base, tmp_path / "runs", f"model.name={encoder}", "train.steps=2")
+    run = workflow.train(settings)
+    weights = load_file(encoder / "model.safetensors")
+    changed = {name: tensor + 1 for name, tensor in weights.items()}
+    (encoder / "model.safetensors").unlink()
+    save_file(changed, encoder / "model.safetensors", metadata={"format": "pt"})
+    for use in (lambda: prediction.predict(run, ["a"]), lambda: workflow.train(settings)):
+        with pytest.raises(RunError, match="does not hold the weights"):
+            use()
+
+
 def test_pairs_are_trained_and_predicted_as_pairs(base: list[str], tmp_path: Path) -> None:
     rows = tmp_path / "pairs.csv"
     lines = [f"the team {i},a game of {i % 7},{'same' if i % 2 else 'other'}" for i in range(60)]

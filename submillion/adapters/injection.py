@@ -72,7 +72,10 @@ def is_head(model: nn.Module, name: str) -> bool:
 
 
 def verify(model: nn.Module, plan: Plan) -> None:
-    """Raise a BudgetError that names each site (and biases, head) whose built count is not the planned one."""
+    """Raise a BudgetError that names each site (and biases, head) whose built count is not the planned one.
+
+    And if the plan itself does not fit its budget.
+    """
     planned, built = _planned(plan), Counter[str]()
     prefix = _PREFIX if isinstance(model, PeftModel) else ""
     parts = _adapter_parts(model)
@@ -86,6 +89,8 @@ def verify(model: nn.Module, plan: Plan) -> None:
     ]
     if wrong or built.total() != plan.total:
         raise BudgetError(*wrong, f"in all, planned {plan.total:,}, built {built.total():,}: this is a bug; report it")
+    if plan.budget is not None and plan.total > plan.budget:
+        raise BudgetError(f"the plan trains {plan.total:,} parameters, its budget is {plan.budget:,}: plan again")
 
 
 def hold_frozen_in(model: nn.Module, dtype: torch.dtype) -> None:

@@ -21,7 +21,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.adalora import AdaLoraModel
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -125,7 +125,8 @@ def _write(model: nn.Module, folder: Path, base_name: str) -> None:
             stock(model).save_pretrained(folder)
         return
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(model).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    # Not save_file: it makes files that only their owner may read.
+    (folder / WEIGHTS).write_bytes(serialized(tensors, metadata={"format": "pt"}))
     _published(model, base_name).save_pretrained(str(folder))
     config = copy.deepcopy(stock(model).config)
     config.architectures = [type(stock(model)).__name__]

@@ -65,10 +65,14 @@ def main(arguments: list[str] | None = None) -> None:
         cast("Any", error).show()  # every one that parsing raises can print itself, with its usage line
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped; the same command goes on from the last checkpoint" if given[:1] == ["train"] else "stopped")
+        _say("stopped; the same command goes on where it stopped" if given[:1] == ["train"] else "stopped")
         code = _INTERRUPTED
     except SubmillionError as error:
         _say(f"error: {error}", verbose)
+        code = 1
+    except OSError as error:  # a full disk, a folder without permission: the machine's state, not our fault
+        reason = f"{error.filename or 'output'}: {error.strerror or error}"
+        _say(f"error: {reason}; check the disk and the permissions", verbose)
         code = 1
     except Exception as error:
         _say(f"internal error: {type(error).__name__}: {error}", verbose)

@@ -52,7 +52,7 @@ def predict(
     found = runs.load(runs.locate(run, out or "runs"))
     from submillion import prediction
 
-    prediction.check_output(output)
+    prediction.check_output(output, source)
     with RowsView("predicting") as view:
         labelled = prediction.predict(found, source, watch=view)
     prediction.write_csv(labelled, output, probabilities, label_ids)

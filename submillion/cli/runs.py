@@ -45,7 +45,7 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
     if as_json:
         typer.echo(json.dumps(facts | _parts(found), indent=2, ensure_ascii=False))
         return
-    lines = [f"{key.replace('_', ' '):<17} {_cell(facts[key])}" for key in _COLUMNS]
+    lines = [f"{key.replace('_', ' '):<20} {_cell(facts[key])}" for key in _COLUMNS]
     for split, scores in _scores(found).items():
         lines += ["", split, *score_table(scores)]
     typer.echo("\n".join([*lines, "", f"files in {found.path}/", *files(found)]))
@@ -87,6 +87,8 @@ def _facts(run: Run) -> dict[str, Any]:
             facts[f"{split}_accuracy"] = vars(scores["accuracy"])
     except SubmillionError as error:
         facts["state"] = f"damaged: {error.problems[0]}"
+    except (KeyError, TypeError, ValueError) as error:
+        facts["state"] = f"damaged: {type(error).__name__}: {error}"
     return facts
 
 

@@ -61,8 +61,10 @@ def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = dict.fromkeys(_problem(detail) for detail in error.errors())
-        raise ConfigError(*(f"{origin}: {problem}" for problem in problems)) from None
+        problems: dict[str, str] = {}
+        for detail in error.errors():  # a value of several types fails once for each: the first one speaks
+            problems.setdefault(_key(detail), _problem(detail))
+        raise ConfigError(*(f"{origin}: {problem}" for problem in problems.values())) from None
 
 
 def to_yaml(config: Config) -> str:
@@ -164,6 +166,10 @@ def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     values[path[-1]] = value
 
 
+def _key(detail: Any) -> str:
+    return ".".join(_section_of([str(part) for part in detail["loc"]])[1])
+
+
 def _problem(detail: Any) -> str:
     """One pydantic error as a sentence: the key, what was found, what is allowed."""
     path = [str(part) for part in detail["loc"]]
@@ -177,6 +183,8 @@ def _problem(detail: Any) -> str:
     found = "" if detail["type"] == "missing" else f" is {detail['input']!r}"
     help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
     hint = f" ({help_text})" if help_text else ""
+    if detail["type"] == "string_type" and isinstance(detail["input"], (bool, int, float)):
+        hint = f"; put it in quotes if it is a name{hint}"
     return f"{key}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
 
 

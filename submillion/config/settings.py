@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
 
 Frac = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
@@ -33,7 +33,7 @@ def setting(default: Any, help_text: str) -> Any:
 class ModelConfig(Section):
     """The pretrained encoder, and what stands on it."""
 
-    name: str = setting(
+    name: Annotated[str, Field(min_length=1)] = setting(
         "roberta-base", "a known checkpoint (`submillion plan --models`), a local folder, or a Hub name"
     )
     max_length: Annotated[int, Field(ge=4, le=8192)] = setting(
@@ -77,11 +77,18 @@ class DataConfig(Section):
     )
     seed: Seed = setting(0, "which rows make the validation and test splits")
 
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # a bool is an int to Python: true would be one row
+            raise ValueError(f"{value} is no size: allowed are a fraction between 0 and 1, a number of rows, or a file")
+        return value
+
     @model_validator(mode="after")
     def _check_sizes(self) -> DataConfig:
         for key in ("validation", "test"):
             value = getattr(self, key)
-            if isinstance(value, bool) or (isinstance(value, (int, float)) and value <= 0):
+            if isinstance(value, (int, float)) and value <= 0:
                 raise ValueError(
                     f"{key} is {value}: allowed are a fraction between 0 and 1, a number of rows, or a file"
                 )
@@ -196,6 +203,12 @@ class TrainConfig(Section):
     precision: Precision | None = setting(None, "of the frozen weights' products: fp32, bf16, fp16; null = measured")
     seed: Seed = setting(0, "first weights, order of rows, dropout")
 
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _names_of_numbers(cls, value: Any) -> Any:
+        """Labels that are numbers are written as numbers in YAML; their names are texts."""
+        return {str(label): weight for label, weight in value.items()} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
         if self.epochs is not None and self.steps is not None:
@@ -234,7 +247,7 @@ class Config(Section):
         "run", "first part of the run folder's name: letters, digits, dot, dash, underscore"
     )
     budget: PositiveInt = setting(1_000_000, "most parameters that may train, the head included")
-    out: str = setting("runs", "the folder that run folders are made in")
+    out: Annotated[str, Field(min_length=1)] = setting("runs", "the folder that run folders are made in")
     device: Literal["cpu", "cuda", "mps"] | None = setting(None, "null = cuda, then mps, then cpu")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

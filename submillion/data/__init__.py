@@ -67,6 +67,7 @@ def read(data: DataConfig) -> Splits:
     parts, labels, problems, warnings = _checked(data)
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()})
+    warnings += checking.lost_classes(splits, labels)
     warnings += checking.near_warnings({name: examples for name, examples in splits.items() if examples})
     return Splits(
         **splits,

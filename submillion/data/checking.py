@@ -15,6 +15,7 @@ import numpy as np
 
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.reading import Example, Rows
+from submillion.errors import DataError
 
 _MIN_ROWS = 2  # one to train on, one to validate with
 _TOKENIZED_AT_ONCE = 1000
@@ -166,3 +167,26 @@ def _summary(lengths: np.ndarray) -> dict[str, float]:
         "max": lengths.max(),
     }
     return {name: float(value) for name, value in values.items()}
+
+
+def lost_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str]) -> list[str]:
+    """Return warnings about classes that validation or test lack.
+
+    DataError if training lacks one, or if validation is empty. Equal texts stay together when a split is made,
+    so a class of few distinct texts may fall on one side.
+    """
+    lost = {name: [label for label in labels if label not in {e.label for e in rows}] for name, rows in splits.items()}
+    problems = [
+        f"class {label!r} has no row left to train on after splitting: give it more distinct texts, or smaller splits"
+        for label in lost["train"]
+    ]
+    if not splits["validation"]:
+        problems.append("no row could be taken for validation: each class has one distinct text; give more rows")
+    if problems:
+        raise DataError(*problems)
+    return [
+        f"no row of class {label!r} fell into the {name} split: nothing is measured about it there"
+        for name in ("validation", "test")
+        for label in lost[name]
+        if splits[name]
+    ]

@@ -106,6 +106,8 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     """
     names = set(labels)
     numeric = all(re.fullmatch(r"-?\d+", name) for name in names)
+    # Sixteen digits are more than any count of classes, and int() refuses texts of thousands.
+    numeric = numeric and all(len(name) <= 16 for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numeric else (0, name)))
 
 
@@ -159,7 +161,7 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[st
     odd = [row for column in columns for row, value in enumerate(table.columns[column]) if _is_list(value)]
     if odd:
         problems.append(f"{table.place(sorted(set(odd)))}: {name} is a list or an object: give plain text")
-    halves = [row for row, text in enumerate(texts) if not _is_unicode(text)]
+    halves = [row for row, text in enumerate(texts) if not is_unicode(text)]
     if halves:
         problems.append(f"{table.place(halves)}: {name} holds half a surrogate pair, which is no character: repair it")
     unusable = {*odd, *halves}
@@ -205,7 +207,7 @@ def _name(value: Any) -> str | None:
     if _is_missing(value):
         return None
     text = str(value).strip()
-    if not _is_unicode(text):
+    if not is_unicode(text):
         return None
     return (text.partition(".")[0] if _WHOLE.fullmatch(text) else text) or None
 
@@ -214,7 +216,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """False for text with half a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         text.encode()

@@ -98,6 +98,8 @@ def _refuse(path: Path, suffix: str) -> None:
             f"{path}: a .json file is one value, and rows are read one by one: convert it to JSON Lines, "
             "pandas.read_json(...).to_json('rows.jsonl', orient='records', lines=True)"
         )
+    if suffix not in SUFFIXES and not path.exists():
+        raise DataError(f"{path}: no such file or folder")
     if suffix not in SUFFIXES or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
         raise DataError(f"{path}: unknown kind of file {suffix or path.name!r}; allowed are {_ALLOWED}")
     if not path.exists():

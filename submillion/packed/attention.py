@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from submillion.packed.dropout import Dice, keep_frac, masked
+from submillion.packed.dropout import Dice, keep_frac, mask_, masked
 from submillion.packed.layout import Group, Layout
 
 
@@ -60,11 +60,11 @@ def attend(
     """
     if rows.is_cuda and rows.dtype != torch.float32 and p == 0.0 and tiles.relative is None:
         return _fused(tiles, rows, firsts)
-    masks = []
-    for part in tiles.tiles:
-        n = part.group.n_texts * tiles.n_heads
-        masks.append(dice.mask((n, part.group.width if firsts is None else 1, part.group.width), p))
-    return _Attention.apply(rows, firsts, tiles.relative, _Spec(tiles, tuple(masks), 1.0 / keep_frac(p), wanted))
+    groups = [part.group for part in tiles.tiles]
+    n_queries = [group.width if firsts is None else 1 for group in groups]
+    shapes = [(group.n_texts * tiles.n_heads, n, group.width) for group, n in zip(groups, n_queries, strict=True)]
+    masks = tuple(dice.masks(shapes, p))
+    return _Attention.apply(rows, firsts, tiles.relative, _Spec(tiles, masks, 1.0 / keep_frac(p), wanted))
 
 
 def _tile(group: Group, n_heads: int, dtype: torch.dtype, relative: torch.Tensor | None) -> Tile:
@@ -99,9 +99,7 @@ class _Attention(torch.autograd.Function):
             heads = rows.view(-1, head).index_select(0, part.gather[n_blocks]).view(n_blocks, -1, group.width, head)
             query = heads[0] if firsts is None else firsts[group.first : group.last].reshape(-1, 1, head)
             probs = _probs(query, heads[-2], part.addend, group.n_texts)
-            mixed = torch.bmm(probs if mask is None else masked(probs, mask), heads[-1])
-            if mask is not None:
-                mixed.mul_(spec.factor)
+            mixed = _product(probs if mask is None else masked(probs, mask), heads[-1], spec.factor)
             if firsts is None:
                 place = result[group.start : group.stop].view(-1, head)
                 torch.index_select(mixed.view(-1, head), 0, part.scatter[1], out=place)
@@ -132,13 +130,11 @@ class _Attention(torch.autograd.Function):
                 dmixed = dresult.view(-1, head).index_select(0, part.gather[1]).view(heads.shape[1:])
             else:
                 dmixed = dresult[group.first : group.last].reshape(-1, 1, head)
-            if mask is not None:
-                dmixed = dmixed * ctx.factor
             dheads = torch.empty_like(heads)
             dquery = dheads[0] if dfirsts is None else torch.empty_like(query)
             dscores = _backward(
                 (heads[0] if query is None else query, heads[-2], heads[-1]),
-                (probs, mask, dmixed),
+                (probs, mask, dmixed, ctx.factor),
                 (dquery, dheads[-2], dheads[-1]),
                 ctx.wanted if drelative is None else (True, True, True),
             )
@@ -158,41 +154,45 @@ _Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def _probs(query: torch.Tensor, key: torch.Tensor, addend: torch.Tensor | None, n_texts: int) -> torch.Tensor:
     """softmax(query key^T / sqrt(E) + addend), [G, queries, W]."""
-    scores = torch.bmm(query, key.transpose(1, 2))
-    scale = query.shape[-1] ** -0.5
-    if addend is None:
-        scores.mul_(scale)
-    else:
+    scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
+    if addend is not None:
         by_text = scores.view(n_texts, -1, *scores.shape[1:])
-        torch.add(addend[:, :, : scores.shape[1]], by_text, alpha=scale, out=by_text)
+        by_text.add_(addend[:, :, : scores.shape[1]])
     return torch.softmax(scores, -1)
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor | None = None) -> torch.Tensor:
+    """factor · a b, batched; the factor costs nothing inside the product."""
+    if out is None:
+        out = a.new_empty(len(a), a.shape[1], b.shape[2])
+    return torch.baddbmm(out, a, b, beta=0, alpha=factor, out=out)
 
 
 def _backward(
     heads: _Three,
-    weights: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor],
+    weights: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, float],
     out: _Three,
     wanted: tuple[bool, ...],
 ) -> torch.Tensor | None:
     """Write the gradients of query, key and value [G, ., E] to `out`; return that of the scores, if it was needed."""
     query, key, value = heads
-    probs, mask, dmixed = weights
+    probs, mask, dmixed, factor = weights
     dquery, dkey, dvalue = out
     if wanted[2]:
-        torch.bmm((probs if mask is None else masked(probs, mask)).transpose(1, 2), dmixed, out=dvalue)
+        _product((probs if mask is None else masked(probs, mask)).transpose(1, 2), dmixed, factor, dvalue)
     else:
         dvalue.zero_()
     if not (wanted[0] or wanted[1]):
         dquery.zero_()
         dkey.zero_()
         return None
-    dprobs = torch.bmm(dmixed, value.transpose(1, 2))
+    dprobs = _product(dmixed, value.transpose(1, 2), factor)
     if mask is not None:
-        dprobs = masked(dprobs, mask)
+        mask_(dprobs, mask)
     dscores = torch.ops.aten._softmax_backward_data(dprobs, probs, -1, probs.dtype)
     scale = query.shape[-1] ** -0.5
-    torch.bmm(dscores, key, out=dquery).mul_(scale)
-    torch.bmm(dscores.transpose(1, 2), query, out=dkey).mul_(scale)
+    _product(dscores, key, scale, dquery)
+    _product(dscores.transpose(1, 2), query, scale, dkey)
     return dscores
 
 

@@ -7,11 +7,17 @@ dropout is applied is the business of the functions that call this.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import nn
 
 _LEVELS = 1 << 16
+# Half of the numbers of a mask come from a second stream and thread; the same ones however many threads torch has.
+_HELPER = ThreadPoolExecutor(1, thread_name_prefix="dropout")
 
 
 def active_p(module: nn.Module | None) -> float:
@@ -29,12 +35,17 @@ def keep_frac(p: float) -> float:
 
 
 def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return a copy of `x` (16 or 32 bits an element) with 0 where the mask (int16, -1 or 0) is 0.
+    """Return a copy of `x` (16 or 32 bits an element) with 0 where the mask (int16, 1 or 0) is 0.
 
-    A bitwise and is 20 times faster here than masked_fill or a product with a bool tensor.
+    The integer product of the bits is 4 to 10 times as fast here as masked_fill or a product with bools.
     """
-    bits = torch.int16 if x.element_size() == 2 else torch.int32
-    return (x.view(bits) & mask).view(x.dtype)
+    return (x.view(_bits(x)) * mask).view(x.dtype)
+
+
+def mask_(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Do the same in place, which takes half the time; return `x`."""
+    x.view(_bits(x)).mul_(mask)
+    return x
 
 
 class Dice:
@@ -42,25 +53,39 @@ class Dice:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._bits: np.random.SFC64 | None = None
+        self._streams: tuple[np.random.SFC64, np.random.SFC64] | None = None
 
-    def mask(self, shape: tuple[int, ...], p: float) -> torch.Tensor | None:
-        """Return an int16 mask of `shape`, -1 (keep) with probability `keep_frac(p)`, else 0; None if p is 0."""
+    def mask(self, shape: Sequence[int], p: float) -> torch.Tensor | None:
+        """Return an int16 mask of `shape`, 1 (keep) with probability `keep_frac(p)`, else 0; None if p is 0."""
+        return self.masks([shape], p)[0]
+
+    def masks(self, shapes: Sequence[Sequence[int]], p: float) -> list[torch.Tensor | None]:
+        """Return a mask of each shape, from one draw."""
         if p == 0.0:
-            return None
-        numbers = self._numbers(shape)
-        torch.ge(numbers, _n_dropped(p) - _LEVELS // 2, out=numbers)
-        return numbers.neg_()
+            return [None] * len(shapes)
+        sizes = [math.prod(shape) for shape in shapes]
+        drawn = self._draw(sum(sizes), _n_dropped(p) - _LEVELS // 2)
+        return [part.view(*shape) for part, shape in zip(drawn.split(sizes), shapes, strict=True)]
 
-    def _numbers(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return uniform int16 numbers of `shape`."""
+    def _draw(self, n: int, least: int) -> torch.Tensor:
+        """Return n numbers, 1 where a uniform int16 number is at least `least`, else 0."""
         if self._device.type != "cpu":
-            return torch.empty(shape, dtype=torch.int16, device=self._device).random_(-_LEVELS // 2, _LEVELS // 2)
-        if self._bits is None:
-            self._bits = np.random.SFC64(int(torch.randint(2**62, ())))
-        n = int(np.prod(shape))
-        raw = self._bits.random_raw(-(-n // 4))
-        return torch.from_numpy(raw.view(np.int16)[:n]).view(shape)
+            numbers = torch.empty(n, dtype=torch.int16, device=self._device).random_(-_LEVELS // 2, _LEVELS // 2)
+            return torch.ge(numbers, least, out=numbers)
+        if self._streams is None:
+            seed = int(torch.randint(2**62, ()))
+            self._streams = (np.random.SFC64(seed), np.random.SFC64(seed + 1))
+        n_words = -(-n // 8)
+        other = _HELPER.submit(self._streams[1].random_raw, n_words)  # numpy lets other threads run meanwhile
+        halves = (self._streams[0].random_raw(n_words), other.result())
+        out = torch.empty(8 * n_words, dtype=torch.int16)
+        for raw, place in zip(halves, out.chunk(2), strict=True):
+            torch.ge(torch.from_numpy(raw.view(np.int16)), least, out=place)
+        return out[:n]
+
+
+def _bits(x: torch.Tensor) -> torch.dtype:
+    return torch.int16 if x.element_size() == 2 else torch.int32
 
 
 def _n_dropped(p: float) -> int:

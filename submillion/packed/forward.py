@@ -25,7 +25,7 @@ def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.T
     Equal to the stock padded model's within 1e-5 in float32 without dropout. With dropout it depends on torch's
     CPU generator alone (and on CUDA's, there). `checkpoint` computes each layer again in the backward pass.
     """
-    layout = lay_out(batch.offsets, batch.tokens.device)
+    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
     x = _embed(packed, batch, layout)
     tiles = tile(layout, packed.n_heads, packed.dtype, _relative(packed, layout))
     for i, layer in enumerate(packed.layers):
@@ -48,7 +48,7 @@ def _embed(packed: Packed, batch: Batch, layout: Layout) -> torch.Tensor:
     dice, p = Dice(x.device), active_p(tables.dropout)
     mask = dice.mask(tuple(x.shape), p)
     if mask is not None:
-        x = x * mask.to(x.dtype).mul_(-1.0 / keep_frac(p))
+        x = x * mask.to(x.dtype).mul_(1.0 / keep_frac(p))
     x = x.to(packed.dtype)
     return x if packed.widen is None else project(x, [packed.widen], dice)
 

@@ -14,9 +14,14 @@ from typing import Any
 import torch
 from peft.tuners import lora
 from torch import nn
-from torch.nn import functional as F
 
-from submillion.packed.dropout import Dice, active_p, keep_frac, masked
+from submillion.packed.dropout import Dice, active_p, keep_frac, mask_, masked
+
+# oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
+# most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products are not helped.
+_PART_WIDTHS = range(640, 1281)
+_WHOLE_ROWS = 704
+_PART_ROWS = 640
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,13 @@ def _project(x: torch.Tensor, weight: torch.Tensor, parts: Sequence[_Part], dice
     bias = None if bias is None else bias.to(x.dtype)
     adapted = [i for i, part in enumerate(parts) if part.down is not None]
     if not adapted:
-        return F.linear(x, weight.to(x.dtype), bias)
+        return _Linear.apply(x, bias, None, None, _Spec(weight.to(x.dtype)))
     p = parts[adapted[0]].p
     span = parts[adapted[0] : adapted[-1] + 1]
     start = sum(part.linear.out_features for part in parts[: adapted[0]])
     down, up = _adapters(span, 1.0 / keep_frac(p))
-    spec = _LoraSpec(weight.to(x.dtype), start, dice.mask(tuple(x.shape), p))
-    return _Lora.apply(x, bias, down.to(x.dtype), up.to(x.dtype), spec)
+    spec = _Spec(weight.to(x.dtype), start, dice.mask(tuple(x.shape), p))
+    return _Linear.apply(x, bias, down.to(x.dtype), up.to(x.dtype), spec)
 
 
 def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,46 +121,65 @@ def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torc
 
 
 @dataclass(frozen=True)
-class _LoraSpec:
-    """What does not train: the frozen weight, the first output column that `up` reaches, the input's dropout mask."""
+class _Spec:
+    """What does not train: the frozen weight, the first output column that `up` reaches, the adapters' dropout mask."""
 
     weight: torch.Tensor
-    start: int
-    mask: torch.Tensor | None
+    start: int = 0
+    mask: torch.Tensor | None = None
 
 
-class _Lora(torch.autograd.Function):
-    """x W^T + bias + dropout(x) down^T up^T, `up` [columns, R] reaching the columns from `start` on."""
+class _Linear(torch.autograd.Function):
+    """x W^T + bias + dropout(x) down^T up^T, `up` [columns, R] reaching the columns from `start` on, or absent."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
         bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        spec: _LoraSpec,
+        down: torch.Tensor | None,
+        up: torch.Tensor | None,
+        spec: _Spec,
     ) -> torch.Tensor:
-        y = F.linear(x, spec.weight, bias)
+        y = _product(x, spec.weight.t(), bias)
+        ctx.weight, ctx.start = spec.weight, spec.start
+        if down is None or up is None:
+            return y
         seen = x if spec.mask is None else masked(x, spec.mask)
         low = seen @ down.t()
         y[:, spec.start : spec.start + len(up)].addmm_(low, up.t())
-        ctx.weight, ctx.start = spec.weight, spec.start
         ctx.save_for_backward(seen, low, down, up, spec.mask)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (dy,) = grads
-        seen, low, down, up, mask = ctx.saved_tensors
+        dbias = dy.sum(0) if ctx.needs_input_grad[1] else None
+        saved = ctx.saved_tensors
+        if not saved:
+            return _product(dy, ctx.weight) if ctx.needs_input_grad[0] else None, dbias, None, None, None
+        seen, low, down, up, mask = saved
         reached = dy[:, ctx.start : ctx.start + len(up)]
         dlow = reached @ up
         dx = None
-        if ctx.needs_input_grad[0]:
-            dx = dy @ ctx.weight
-            dx = dx.addmm_(dlow, down) if mask is None else dx.add_(masked(dlow @ down, mask))
-        dbias = dy.sum(0) if ctx.needs_input_grad[1] else None
-        return dx, dbias, dlow.t() @ seen, reached.t() @ low, None
+        if ctx.needs_input_grad[0]:  # the large product last: adding to what is there costs less than a pass of its own
+            dx = dlow @ down
+            dx = _product(dy, ctx.weight, dx if mask is None else mask_(dx, mask))
+        return dx, dbias, dlow.t() @ seen, (low.t() @ reached).t(), None
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
+    """x weight + start, of a bias [N] or of rows [T, N], which are overwritten; in parts where that is faster."""
+    n_rows, width = len(x), weight.shape[1]
+    n_parts = -(-n_rows // _PART_ROWS) if width in _PART_WIDTHS and n_rows > _WHOLE_ROWS and x.is_cpu else 1
+    rows = -(-n_rows // n_parts)
+    out = start if start is not None and start.dim() == 2 else x.new_empty(n_rows, width)
+    for part, place in zip(x.split(rows), out.split(rows), strict=True):
+        if start is None:
+            torch.mm(part, weight, out=place)
+        else:
+            torch.addmm(place if start is out else start, part, weight, out=place)
+    return out
 
 
 def _foreign(module: nn.Module, x: torch.Tensor) -> torch.Tensor:

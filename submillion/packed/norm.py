@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from submillion.packed.dropout import Dice, keep_frac, masked
+from submillion.packed.dropout import Dice, keep_frac, mask_, masked
 
 
 def add_and_norm(y: torch.Tensor, residual: torch.Tensor, norm: nn.LayerNorm, p: float, dice: Dice) -> torch.Tensor:
-    """Return norm(residual + dropout(y)), all [T, D] in one dtype; statistics are float32."""
+    """Return norm(residual + dropout(y)), all [T, D] in one dtype; statistics are float32. `y` is overwritten."""
     spec = _Spec(dice.mask(tuple(y.shape), p), 1.0 / keep_frac(p), norm.eps)
     return _AddAndNorm.apply(y, residual, norm.weight.float(), norm.bias.float(), spec)
 
@@ -32,8 +32,7 @@ class _AddAndNorm(torch.autograd.Function):
         if spec.mask is None:
             total = residual + y
         else:
-            total = masked(y, spec.mask)
-            torch.add(residual, total, alpha=spec.factor, out=total)
+            total = torch.add(residual, mask_(y, spec.mask), alpha=spec.factor, out=y)
         out, mean, rstd = torch.native_layer_norm(total, weight.shape, weight, bias, spec.eps)
         ctx.factor = spec.factor
         ctx.save_for_backward(total, mean, rstd, weight, bias, spec.mask)

@@ -41,7 +41,7 @@ def list_runs(out: str | Path) -> list[Run]:
 def load(path: str | Path) -> Run:
     """Return a finished run; RunError if it is missing, incomplete, damaged or of a newer version.
 
-    The adapter's files are not hashed here: `verify` does that.
+    Files are not hashed here: `verify` does that.
     """
     run = Run(_existing(Path(path).expanduser()))
     if not run.is_done:
@@ -61,7 +61,7 @@ def load(path: str | Path) -> Run:
 
 
 def verify(run: Run) -> None:
-    """Check the adapter's files against the hashes in `DONE`; RunError names each that is missing or changed."""
+    """Check the run's files against the hashes in `DONE`; RunError names each that is missing or changed."""
     problems = []
     for name, expected in _done(run)["files"].items():
         path = run.path / name

@@ -1,6 +1,6 @@
 """One run folder: what is written into it, in which order, and how it is read back.
 
-`config.yaml` comes first and makes it a run folder; `DONE` comes last and seals the adapter's files.
+`config.yaml` comes first and makes it a run folder; `DONE` comes last and seals the others with their hashes.
 Which folders there are, and whether one may be used, is left to `finding`.
 """
 
@@ -170,8 +170,9 @@ class Run:
             raise RunError(f"{self.path / 'scores.json'} is damaged ({error})") from None
 
     def mark_done(self) -> None:
-        """Write `DONE`: the format, the version and the SHA-256 of each file in `adapter/`."""
-        files = sorted(file for file in (self.path / "adapter").rglob("*") if file.is_file())
+        """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on."""
+        patterns = ("adapter/**/*", "*.json", "config.yaml", "predictions-*.parquet")
+        files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
         self.write_json("DONE", {"format": FORMAT, "submillion": version("submillion"), "files": hashes})
 
