@@ -16,6 +16,7 @@ from submillion import architectures, backbone, packed
 from submillion.architectures import SITES, module_name
 from submillion.batching import Batch
 from submillion.packed.dropout import Dice, keep_frac
+from submillion.packed.linear import project
 from submillion.packed.structure import stock_model
 from tests.tiny import FAMILIES
 
@@ -284,6 +285,19 @@ def test_bf16_agrees_with_float32(encoders, family, method):
         assert gradient.dtype == torch.float32
         if ".key.bias" not in name and "k_lin.bias" not in name and "attn.k.bias" not in name:  # zero but for rounding
             assert float(nn.functional.cosine_similarity(gradient.ravel(), wanted[name].ravel(), dim=0)) > 0.95, name
+
+
+@pytest.mark.parametrize("rows", [64, 832, 1300])
+def test_products_in_parts_are_the_product(rows):
+    torch.manual_seed(0)
+    linear = nn.Linear(768, 768).bfloat16().requires_grad_(False)
+    x = torch.randn(rows, 768, dtype=torch.bfloat16, requires_grad=True)
+    found = project(x, [linear], Dice(x.device))
+    expected = linear(x)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    direction = torch.randn_like(found)
+    (wanted,) = torch.autograd.grad(expected, x, direction)
+    torch.testing.assert_close(torch.autograd.grad(found, x, direction)[0], wanted, rtol=0.02, atol=0.02)
 
 
 def test_prepare_leaves_one_copy_of_the_weights_and_the_model_as_it_was(encoders, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -62,6 +64,7 @@ def _text(run: Run) -> str:
     from submillion.cli.show import files, score_lines
 
     plan = run.read_json("plan.json")
+    program = "submillion" if shutil.which("submillion") else sys.argv[0]  # as it was called, where it is on no path
     share = 100 * plan["total"] / plan["all_params"]
     limit = "no budget: full fine-tuning" if plan["budget"] is None else f"budget {plan['budget']:,}"
     return "\n".join(
@@ -73,6 +76,7 @@ def _text(run: Run) -> str:
             *files(run),
             "",
             "next:",
-            f"  submillion predict {run.path} --input FILE --output predictions.csv",
+            f"  {program} runs show {run.path}",
+            f"  {program} predict {run.path} --input FILE --output predictions.csv",
         ]
     )

@@ -58,7 +58,7 @@ def attend(
     With `firsts` [B, D], the queries of the texts' first tokens, rows [rows, 2 D] holds key and value; the result
     is [B, D]. `p` is the dropout of the weights; `wanted` says which of query, key, value need a gradient.
     """
-    if rows.is_cuda and rows.dtype != torch.float32 and p == 0.0 and tiles.relative is None:
+    if p == 0.0 and tiles.relative is None and _has_fused_kernel(rows):
         return _fused(tiles, rows, firsts)
     groups = [part.group for part in tiles.tiles]
     n_queries = [group.width if firsts is None else 1 for group in groups]
@@ -194,6 +194,11 @@ def _backward(
     _product(dscores, key, scale, dquery)
     _product(dscores.transpose(1, 2), query, scale, dkey)
     return dscores
+
+
+def _has_fused_kernel(rows: torch.Tensor) -> bool:
+    """Flash attention: half precision on CUDA, from compute capability 8.0 on."""
+    return rows.is_cuda and rows.dtype != torch.float32 and torch.cuda.get_device_capability(rows.device) >= (8, 0)
 
 
 def _fused(tiles: Tiles, rows: torch.Tensor, firsts: torch.Tensor | None) -> torch.Tensor:

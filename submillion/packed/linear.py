@@ -171,7 +171,8 @@ class _Linear(torch.autograd.Function):
 def _product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
     """x weight + start, of a bias [N] or of rows [T, N], which are overwritten; in parts where that is faster."""
     n_rows, width = len(x), weight.shape[1]
-    n_parts = -(-n_rows // _PART_ROWS) if width in _PART_WIDTHS and n_rows > _WHOLE_ROWS and x.is_cpu else 1
+    is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
+    n_parts = -(-n_rows // _PART_ROWS) if is_slow else 1
     rows = -(-n_rows // n_parts)
     out = start if start is not None and start.dim() == 2 else x.new_empty(n_rows, width)
     for part, place in zip(x.split(rows), out.split(rows), strict=True):

@@ -33,10 +33,11 @@ class _AddAndNorm(torch.autograd.Function):
             total = residual + y
         else:
             total = torch.add(residual, mask_(y, spec.mask), alpha=spec.factor, out=y)
-        out, mean, rstd = torch.native_layer_norm(total, weight.shape, weight, bias, spec.eps)
+        summed = _normable(total)
+        out, mean, rstd = torch.native_layer_norm(summed, weight.shape, weight, bias, spec.eps)
         ctx.factor = spec.factor
-        ctx.save_for_backward(total, mean, rstd, weight, bias, spec.mask)
-        return out
+        ctx.save_for_backward(summed, mean, rstd, weight, bias, spec.mask)
+        return out.to(total.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -44,9 +45,15 @@ class _AddAndNorm(torch.autograd.Function):
         needs_y, needs_residual, needs_weight, needs_bias, _ = ctx.needs_input_grad
         wanted = [needs_y or needs_residual, needs_weight, needs_bias]
         dtotal, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-            grads[0], total, weight.shape, mean, rstd, weight, bias, wanted
+            grads[0].to(total.dtype), total, weight.shape, mean, rstd, weight, bias, wanted
         )
+        dtotal = None if dtotal is None else dtotal.to(grads[0].dtype)
         dy = dtotal
-        if mask is not None and needs_y:
+        if mask is not None and dtotal is not None and needs_y:
             dy = masked(dtotal, mask).mul_(ctx.factor)
         return dy, dtotal, dweight, dbias, None
+
+
+def _normable(x: torch.Tensor) -> torch.Tensor:
+    """The tensor in a dtype that LayerNorm takes beside float32 weights: on a CPU its own, elsewhere float32."""
+    return x if x.device.type == "cpu" else x.float()
