@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -50,6 +52,12 @@ def score_lines(run: Run) -> list[str]:
         if scores is not None:
             lines.append(f"{split + ' accuracy':<20}  {score_text(scores['accuracy'])}  ({caveat})")
     return lines
+
+
+def program() -> str:
+    """Return what to type to start this program: its name, or its path where it is on no PATH."""
+    called = sys.argv[0]
+    return called if called.endswith("/submillion") and not shutil.which("submillion") else "submillion"
 
 
 def files(run: Run) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -61,10 +59,9 @@ def _summary(run: Run) -> dict[str, object]:
 
 def _text(run: Run) -> str:
     """The result as people read it: the score first, then what was written, then what to type next."""
-    from submillion.cli.show import files, score_lines
+    from submillion.cli.show import files, program, score_lines
 
     plan = run.read_json("plan.json")
-    program = "submillion" if shutil.which("submillion") else sys.argv[0]  # as it was called, where it is on no path
     share = 100 * plan["total"] / plan["all_params"]
     limit = "no budget: full fine-tuning" if plan["budget"] is None else f"budget {plan['budget']:,}"
     return "\n".join(
@@ -76,7 +73,7 @@ def _text(run: Run) -> str:
             *files(run),
             "",
             "next:",
-            f"  {program} runs show {run.path}",
-            f"  {program} predict {run.path} --input FILE --output predictions.csv",
+            f"  {program()} runs show {run.path}",
+            f"  {program()} predict {run.path} --input FILE --output predictions.csv",
         ]
     )
