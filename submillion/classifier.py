@@ -101,9 +101,10 @@ class Classifier(nn.Module):
         place = backbone.choose_device(device)
         precision = _precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
         plan = planning.from_json(_text(run.path / "plan.json"))
-        refuse_another_encoder(run, plan.architecture.name)
         folder, labels = run.path / "adapter", run.labels()
         base = str(folder) if plan.method == "none" else _base_name(folder)
+        if plan.method != "none":  # else the folder holds the whole model
+            refuse_another_encoder(run, base)
         fused = _attention_is_fused(place, precision)
         model, _ = backbone.load_model(replace(plan.architecture, name=base), labels, fused_attention=fused)
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
@@ -164,9 +165,12 @@ class Classifier(nn.Module):
 
 
 def refuse_another_encoder(run: Run, name: str) -> None:
-    """Raise a RunError if the encoder's folder no longer holds the weights that the run began with."""
-    began = (run.environment() or {}).get("encoder_sha256")
-    if began is not None and backbone.weights_sha256(name) != began:
+    """Raise a RunError if the encoder's folder holds other weights than those that the run began with.
+
+    Weights that are not on this disk, or come from the Hub, are not compared.
+    """
+    began, found = (run.environment() or {}).get("encoder_sha256"), backbone.weights_sha256(name)
+    if None not in (began, found) and found != began:
         raise RunError(
             f"{backbone.resolve(name)} does not hold the weights that {run.path} was trained on: put them back, or "
             "give the changed encoder another folder, which makes another run"

@@ -178,6 +178,15 @@ def test_a_changed_encoder_is_noticed(base: list[str], encoders: dict[str, Path]
             use()
 
 
+def test_a_run_on_a_relative_path_works_from_another_folder(
+    base: list[str], encoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(encoders["bert"].parent)
+    run = workflow.train(settings_of(base, tmp_path, "model.name=./bert", "train.steps=2"))
+    monkeypatch.chdir(tmp_path)
+    assert len(prediction.predict(run, ["a film"]).labels) == 1
+
+
 def test_pairs_are_trained_and_predicted_as_pairs(base: list[str], tmp_path: Path) -> None:
     rows = tmp_path / "pairs.csv"
     lines = [f"the team {i},a game of {i % 7},{'same' if i % 2 else 'other'}" for i in range(60)]
