@@ -8,6 +8,7 @@ and set up in `adapters`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,7 +182,7 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
     source = settings.adapter.start_from
     if source is None:
         return ()
-    folder = Path(source).expanduser()
+    folder = Path(os.path.expanduser(source))
     if (folder / "config.yaml").exists():
         runs.verify(runs.load(folder))
         folder /= "adapter"

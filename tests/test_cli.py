@@ -139,6 +139,8 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
         ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
         ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is the input too"),
         ("train --data no/such/folder", 1, "no such file or folder"),
+        ("train --data ~nobody-here/rows.csv", 1, "~nobody-here/rows.csv"),
+        ("predict ~nobody-here/run --input ROWS --output {tmp}/o.csv", 1, "~nobody-here/run"),
         ("predict nobody --input ROWS --output {tmp}/o.csv", 1, "nobody"),
         ("evaluate RUN --data {tmp}", 1, "{tmp}"),
         ("train --recipe study-bb", 1, "did you mean 'study-b'"),

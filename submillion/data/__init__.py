@@ -6,6 +6,7 @@ step is a module of this folder; everything that is wrong is raised together.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ def count_classes(data: DataConfig) -> int | None:
     """
     if not data.source:
         return None
-    path = Path(data.source).expanduser()
+    path = Path(os.path.expanduser(data.source))
     match sources.kind_of(data.source):
         case "hub":
             return None

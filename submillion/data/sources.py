@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -27,7 +28,7 @@ def kind_of(source: str) -> Kind:
     """
     if source.startswith(PREFIX):
         return "packaged"
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_dir():
         return "folder"
     named_like_file = suffix_of(path) in (*SUFFIXES, *REFUSED_SUFFIXES)
@@ -70,7 +71,7 @@ def one_table(source: str, wanted: Collection[str]) -> Table:
         case "hub":
             raise DataError(f"{source}: no such file; give a file, or packaged:NAME")
         case _:
-            return read_table(Path(source).expanduser(), wanted)
+            return read_table(Path(os.path.expanduser(source)), wanted)
 
 
 def train_file(folder: Path) -> Path:
@@ -83,7 +84,7 @@ def _own_splits(source: str, wanted: Collection[str]) -> dict[str, Table]:
         case "hub":
             return hub_tables(source, wanted)
         case "folder":
-            return _folder_tables(Path(source).expanduser(), wanted)
+            return _folder_tables(Path(os.path.expanduser(source)), wanted)
         case _:
             return {"train": one_table(source, wanted)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ _ENDS_IN_HASH = re.compile(r"-[0-9a-f]{8}$")
 
 def create(out: str | Path, name: str, hash8: str) -> Run:
     """Return the run of the folder `<out>/<name>-<hash8>`, which is made if it is not there."""
-    path = Path(out).expanduser() / f"{name}-{hash8}"
+    path = Path(os.path.expanduser(out)) / f"{name}-{hash8}"
     with reported(path, "made"):
         path.mkdir(parents=True, exist_ok=True)
     return Run(path)
@@ -31,7 +32,7 @@ def find(out: str | Path, hash8: str) -> Run | None:
 
 def list_runs(out: str | Path) -> list[Run]:
     """Return the run folders in `out`, by name; none if there is no such folder."""
-    folder = Path(out).expanduser()
+    folder = Path(os.path.expanduser(out))
     if not folder.is_dir():
         return []
     with reported(folder, "read"):
@@ -43,7 +44,7 @@ def load(path: str | Path) -> Run:
 
     Files are not hashed here: `verify` does that.
     """
-    run = Run(_existing(Path(path).expanduser()))
+    run = Run(_existing(Path(os.path.expanduser(path))))
     if not run.is_done:
         raise RunError(
             f"{run.path} is not finished: start the command that began it again and it goes on where it stopped "
@@ -75,16 +76,16 @@ def verify(run: Run) -> None:
 
 def locate(text: str, out: str | Path = "runs") -> Path:
     """Return the folder that a user means by a path, or by a folder's name, a name or a hash within `out`."""
-    if _is_run(Path(text).expanduser()):
-        return Path(text).expanduser()
+    if _is_run(Path(os.path.expanduser(text))):
+        return Path(os.path.expanduser(text))
     runs = list_runs(out)
     found = [run.path for run in runs if text in (run.name, run.name[:-9], run.name[-8:])]
     if len(found) == 1:
         return found[0]
     if found:
         raise RunError(f"{text!r} is the name of {len(found)} runs: say which of {', '.join(p.name for p in found)}")
-    if not runs or Path(text).expanduser().exists():
-        return _existing(Path(text).expanduser())
+    if not runs or Path(os.path.expanduser(text)).exists():
+        return _existing(Path(os.path.expanduser(text)))
     names = dict.fromkeys(name for run in runs for name in (run.name[:-9], run.name))
     hint = did_you_mean(text, names) if len(runs) < _LISTED_RUNS else f"`submillion runs list --out {out}` prints them"
     raise RunError(f"no run {text!r} in {out}: {hint}")

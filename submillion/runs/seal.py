@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) 
         "run": run.name,
         "purpose": purpose,
     }
-    path = Path(out).expanduser() / _NAME
+    path = Path(os.path.expanduser(out)) / _NAME
     with reported(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab") as file:  # opened to append: lines of several processes do not mix
@@ -32,7 +33,7 @@ def count_test_reads(out: str | Path, fingerprint: str) -> int:
     """Return how often the test split with this fingerprint was opened."""
     import json
 
-    path = Path(out).expanduser() / _NAME
+    path = Path(os.path.expanduser(out)) / _NAME
     if not path.exists():
         return 0
     with reported(path, "read"):
