@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "submillion"
 # A module imports only what stands before it. None is the line below which torch may be imported.
 ORDER = (
     *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "comparison"),
-    *("shift", "runs", "reports", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
+    *("shift", "runs", "reports", "cache", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
     *("losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking", "prediction"),
     *("export", "workflow", "sweeps", "serving", "cli"),
 )

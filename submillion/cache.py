@@ -1,0 +1,109 @@
+"""Folders of files that are computed once and kept between runs, each under the key of what it was made from.
+
+Owns the place, atomic filling, checking on the way out, and the size of the whole; what a folder holds
+is the affair of its writer. Anything here may be removed at any time: it is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from submillion.errors import ConfigError
+
+_MANIFEST = "manifest.json"
+_PART = ".part-"
+_DEFAULT_GIB = 20.0
+
+
+def folder() -> Path:
+    """Return the cache's folder: $SUBMILLION_CACHE, else `submillion` under $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("SUBMILLION_CACHE"):
+        return Path(os.path.expanduser(own))
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "submillion"
+
+
+def key_of(*parts: str | bytes | memoryview) -> str:
+    """Return the key of parts, in their order: 32 hex digits, of SHA-256 over each part's length and content.
+
+    >>> key_of("ab", "c") == key_of("a", "bc")
+    False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        digest.update(f"{memoryview(content).nbytes}:".encode())
+        digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+def find(kind: str, key: str) -> Path | None:
+    """Return the folder filled under this key, its files checked against their SHA-256; None if there is none.
+
+    A damaged one is removed, so that it is made again.
+    """
+    place = folder() / kind / key
+    try:
+        sums = json.loads((place / _MANIFEST).read_bytes())
+        if all(_sha256(place / name) == found for name, found in sums.items()):
+            os.utime(place)  # what was used last is removed last
+            return place
+    except (OSError, ValueError, AttributeError):
+        pass
+    shutil.rmtree(place, ignore_errors=True)
+    return None
+
+
+@contextmanager
+def filling(kind: str, key: str) -> Iterator[Path]:
+    """Give a new folder to write files to; at the end of the block it stands under the key, for `find`.
+
+    Nothing stands there if the block raises. OSError if the disk is full or cannot be written.
+    """
+    place = folder() / kind / key
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=_PART, dir=place.parent))
+    try:
+        yield part
+        sums = {file.name: _sha256(file) for file in sorted(part.iterdir())}
+        (part / _MANIFEST).write_text(json.dumps(sums))
+        with suppress(OSError):  # another process was faster: the same key is the same content
+            os.replace(part, place)
+        if not place.is_dir():
+            raise OSError(f"{place} cannot be made")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    _trim(keep=place)
+
+
+def _limit_bytes() -> int:
+    """The most that the folder may hold: $SUBMILLION_CACHE_GIB, else 20 GiB."""
+    asked = os.environ.get("SUBMILLION_CACHE_GIB", str(_DEFAULT_GIB))
+    try:
+        return int(float(asked) * 2**30)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"$SUBMILLION_CACHE_GIB is {asked}: give a number of GiB, such as 20") from None
+
+
+def _trim(keep: Path) -> None:
+    """Remove what was used longest ago until the rest, `keep` included, is within the limit."""
+    entries = [entry for entry in folder().glob("*/*") if entry.is_dir() and not entry.name.startswith(_PART)]
+    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+    excess = sum(sizes.values()) - _limit_bytes()
+    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+        if excess <= 0:
+            return
+        if entry != keep:
+            shutil.rmtree(entry, ignore_errors=True)
+            excess -= sizes[entry]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
