@@ -15,7 +15,7 @@ from torch import nn
 from submillion import architectures, backbone, packed
 from submillion.architectures import SITES, module_name
 from submillion.batching import Batch
-from submillion.packed.dropout import Dice, keep_frac
+from submillion.packed.dropout import Dice, keep_frac, masked
 from submillion.packed.linear import project
 from submillion.packed.structure import stock_model
 from tests.tiny import FAMILIES
@@ -241,15 +241,21 @@ def test_dropout_is_reproducible_and_survives_checkpointing(encoders, family):
         assert torch.equal(gradient, recomputed[name])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
-def test_masks_keep_what_they_say(p):
+def test_masks_keep_what_they_say(p, dtype):
     torch.manual_seed(0)
-    n = 1_000_000
-    mask = Dice(torch.device("cpu")).mask((1000, 1000), p)
+    ones = torch.ones(1000, 1000, dtype=dtype)
+    first, second = (masked(ones, mask) for mask in Dice(ones).masks([(1000, 1000)] * 2, p))
     keep = keep_frac(p)
     assert keep == pytest.approx(1 - p, abs=1e-5)
-    assert set(mask.unique().tolist()) == {0, 1}
-    assert float((mask != 0).sum()) == pytest.approx(n * keep, abs=4.5 * (n * keep * (1 - keep)) ** 0.5)
+    assert set(first.unique().tolist()) == {0, 1}
+    n, variance = ones.numel(), keep * (1 - keep)
+    for kept, expected in ((first, keep), (second, keep), (first * second, keep**2), (first[1:] * first[:-1], keep**2)):
+        spread = 4.5 * (n * expected * (1 - expected)) ** 0.5
+        assert float(kept.float().sum()) == pytest.approx(kept.numel() * expected, abs=spread)
+    assert float(first.float().mean(0).var()) == pytest.approx(variance / 1000, rel=0.2)
+    assert float(first.float().mean(1).var()) == pytest.approx(variance / 1000, rel=0.2)
 
 
 HALF = ("all-linear", "query-value", "dora", "ia3", "adalora", "bias all", "dora and bias", "none")
@@ -292,7 +298,7 @@ def test_products_in_parts_are_the_product(rows):
     torch.manual_seed(0)
     linear = nn.Linear(768, 768).bfloat16().requires_grad_(False)
     x = torch.randn(rows, 768, dtype=torch.bfloat16, requires_grad=True)
-    found = project(x, [linear], Dice(x.device))
+    found = project(x, [linear], Dice(x))
     expected = linear(x)
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
     direction = torch.randn_like(found)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from submillion.packed.dropout import Dice, keep_frac, mask_, masked
+from submillion.packed import native
+from submillion.packed.dropout import Dice, Mask, keep_frac, mask_, masked
 from submillion.packed.layout import Group, Layout
 
 
@@ -20,13 +21,15 @@ from submillion.packed.layout import Group, Layout
 class Tile:
     """A group of texts with what each layer needs again: indices by number of blocks, and the scores' addend.
 
-    gather, scatter: see `Group` · addend: [texts, 1 or heads, 1 or W, W], -inf at padding, or None.
+    gather, scatter: see `Group` · addend: [texts, 1 or heads, 1 or W, W], -inf at padding, or None · is_plain:
+    whether there is nothing else in it.
     """
 
     group: Group
     gather: dict[int, torch.Tensor]
     scatter: dict[int, torch.Tensor]
     addend: torch.Tensor | None
+    is_plain: bool
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,13 @@ def _tile(group: Group, n_heads: int, dtype: torch.dtype, relative: torch.Tensor
         near = relative.detach()[:, : group.width, : group.width].to(dtype)
         addend = near[None] if addend is None else addend + near
     gather = {n: group.gather(n, n_heads) for n in (1, 2, 3)}
-    return Tile(group, gather, {n: group.scatter(n, n_heads) for n in (1, 2, 3)}, addend)
+    return Tile(group, gather, {n: group.scatter(n, n_heads) for n in (1, 2, 3)}, addend, relative is None)
 
 
 @dataclass(frozen=True)
 class _Spec:
     tiles: Tiles
-    masks: tuple[torch.Tensor | None, ...]
+    masks: tuple[Mask | None, ...]
     factor: float
     wanted: tuple[bool, bool, bool]
 
@@ -98,24 +101,24 @@ class _Attention(torch.autograd.Function):
             group = part.group
             heads = rows.view(-1, head).index_select(0, part.gather[n_blocks]).view(n_blocks, -1, group.width, head)
             query = heads[0] if firsts is None else firsts[group.first : group.last].reshape(-1, 1, head)
-            probs = _probs(query, heads[-2], part.addend, group.n_texts)
-            mixed = _product(probs if mask is None else masked(probs, mask), heads[-1], spec.factor)
+            probs, dropped = _probs(query, heads[-2], part, mask)
+            mixed = _product(dropped, heads[-1], spec.factor)
             if firsts is None:
                 place = result[group.start : group.stop].view(-1, head)
                 torch.index_select(mixed.view(-1, head), 0, part.scatter[1], out=place)
             else:
                 result[group.first : group.last] = mixed.view(-1, width)
-            saved += [heads, None if firsts is None else query, probs, mask]
+            saved += [heads, None if firsts is None else query, probs]
         if firsts is None:
             result[spec.tiles.layout.n_tokens :] = 0
-        ctx.tiles, ctx.factor, ctx.wanted, ctx.width = spec.tiles, spec.factor, spec.wanted, width
+        ctx.spec, ctx.width = spec, width
         ctx.save_for_backward(*saved)
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (dresult,) = grads
-        tiles, saved = ctx.tiles, ctx.saved_tensors
+        tiles, saved = ctx.spec.tiles, ctx.saved_tensors
         n_blocks = len(saved[0])
         head = ctx.width // tiles.n_heads
         dresult = dresult.contiguous()
@@ -124,7 +127,7 @@ class _Attention(torch.autograd.Function):
         dfirsts = torch.empty_like(dresult) if n_blocks == 2 else None
         drelative = torch.zeros_like(tiles.relative) if ctx.needs_input_grad[2] else None
         for i, part in enumerate(tiles.tiles):
-            heads, query, probs, mask = saved[4 * i : 4 * i + 4]
+            heads, query, probs = saved[3 * i : 3 * i + 3]
             group = part.group
             if dfirsts is None:
                 dmixed = dresult.view(-1, head).index_select(0, part.gather[1]).view(heads.shape[1:])
@@ -134,9 +137,9 @@ class _Attention(torch.autograd.Function):
             dquery = dheads[0] if dfirsts is None else torch.empty_like(query)
             dscores = _backward(
                 (heads[0] if query is None else query, heads[-2], heads[-1]),
-                (probs, mask, dmixed, ctx.factor),
+                (probs, ctx.spec.masks[i], dmixed, ctx.spec.factor),
                 (dquery, dheads[-2], dheads[-1]),
-                ctx.wanted if drelative is None else (True, True, True),
+                ctx.spec.wanted if drelative is None else (True, True, True),
             )
             if drelative is not None and dscores is not None:
                 n_queries = dscores.shape[1]
@@ -152,13 +155,21 @@ class _Attention(torch.autograd.Function):
 _Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _probs(query: torch.Tensor, key: torch.Tensor, addend: torch.Tensor | None, n_texts: int) -> torch.Tensor:
-    """softmax(query key^T / sqrt(E) + addend), [G, queries, W]."""
+def _probs(query: torch.Tensor, key: torch.Tensor, part: Tile, mask: Mask | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax(query key^T / sqrt(E) + addend), [G, queries, W], before and after dropout."""
     scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
-    if addend is not None:
-        by_text = scores.view(n_texts, -1, *scores.shape[1:])
-        by_text.add_(addend[:, :, : scores.shape[1]])
-    return torch.softmax(scores, -1)
+    if part.is_plain and native.fits(scores) and (mask is None or mask.bits is None):
+        return scores, native.softmax_(scores, part.group.lengths, *_seed(mask))
+    if part.addend is not None:
+        by_text = scores.view(part.group.n_texts, -1, *scores.shape[1:])
+        by_text.add_(part.addend[:, :, : scores.shape[1]])
+    probs = torch.softmax(scores, -1)
+    return probs, probs if mask is None else masked(probs, mask)
+
+
+def _seed(mask: Mask | None) -> tuple[int, int]:
+    """A mask's seed and least, as the native functions take them."""
+    return (0, 0) if mask is None else (mask.seed, mask.least)
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -170,7 +181,7 @@ def _product(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor 
 
 def _backward(
     heads: _Three,
-    weights: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, float],
+    weights: tuple[torch.Tensor, Mask | None, torch.Tensor, float],
     out: _Three,
     wanted: tuple[bool, ...],
 ) -> torch.Tensor | None:
@@ -187,9 +198,12 @@ def _backward(
         dkey.zero_()
         return None
     dprobs = _product(dmixed, value.transpose(1, 2), factor)
-    if mask is not None:
-        mask_(dprobs, mask)
-    dscores = torch.ops.aten._softmax_backward_data(dprobs, probs, -1, probs.dtype)
+    if native.fits(dprobs) and (mask is None or mask.bits is None):
+        dscores = native.softmax_backward_(probs, dprobs, *_seed(mask))
+    else:
+        if mask is not None:
+            mask_(dprobs, mask)
+        dscores = torch.ops.aten._softmax_backward_data(dprobs, probs, -1, probs.dtype)
     scale = query.shape[-1] ** -0.5
     _product(dscores, key, scale, dquery)
     _product(dscores.transpose(1, 2), query, scale, dkey)

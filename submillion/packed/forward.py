@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.batching import Batch
+from submillion.packed.activation import activate
 from submillion.packed.attention import Tiles, attend, tile
-from submillion.packed.dropout import Dice, active_p, keep_frac
+from submillion.packed.dropout import Dice, active_p, keep_frac, masked
 from submillion.packed.layout import Layout, lay_out
-from submillion.packed.linear import project
+from submillion.packed.linear import project, project_and_pass
 from submillion.packed.norm import add_and_norm
 from submillion.packed.structure import Layer, Packed
 
@@ -45,11 +46,11 @@ def _embed(packed: Packed, batch: Batch, layout: Layout) -> torch.Tensor:
     x = x + tables.position_embeddings(_positions(packed, tokens, layout))
     norm = tables.LayerNorm
     x = F.layer_norm(x, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-    dice, p = Dice(x.device), active_p(tables.dropout)
+    x = x.to(packed.dtype)
+    dice, p = Dice(x), active_p(tables.dropout)
     mask = dice.mask(tuple(x.shape), p)
     if mask is not None:
-        x = x * mask.to(x.dtype).mul_(1.0 / keep_frac(p))
-    x = x.to(packed.dtype)
+        x = x * masked(torch.full_like(x, 1.0 / keep_frac(p)), mask)
     return x if packed.widen is None else project(x, [packed.widen], dice)
 
 
@@ -74,15 +75,16 @@ def _relative(packed: Packed, layout: Layout) -> torch.Tensor | None:
 
 def _full(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
     """A layer for all rows: [rows, D] to [rows, D]."""
-    dice, sites = Dice(x.device), layer.sites
-    heads = project(x, [sites["query"], sites["key"], sites["value"]], dice)
-    mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, _wanted(layer, x))
+    dice, sites = Dice(x), layer.sites
+    wanted = _wanted(layer, x)
+    heads, x = project_and_pass(x, [sites["query"], sites["key"], sites["value"]], dice)
+    mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, wanted)
     return _rest(layer, mixed, x, dice)
 
 
 def _last(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
     """The last layer, queries of the first tokens only: [rows, D] to [B, D], in the layout's order."""
-    dice, sites = Dice(x.device), layer.sites
+    dice, sites = Dice(x), layer.sites
     firsts = x.index_select(0, tiles.layout.firsts)
     asked = project(firsts, [sites["query"]], dice)
     heads = project(x, [sites["key"], sites["value"]], dice)
@@ -94,7 +96,8 @@ def _rest(layer: Layer, mixed: torch.Tensor, residual: torch.Tensor, dice: Dice)
     """What follows attention: its output, the feed-forward, and their norms."""
     y = project(mixed, [layer.sites["attention_output"]], dice)
     x = add_and_norm(y, residual, layer.attention_norm, active_p(layer.attention_dropout), dice)
-    inner = layer.activation(project(x, [layer.sites["ffn_in"]], dice))
+    inner, x = project_and_pass(x, [layer.sites["ffn_in"]], dice)
+    inner = activate(inner, layer.activation)
     y = project(inner, [layer.sites["ffn_out"]], dice)
     return add_and_norm(y, x, layer.ffn_norm, active_p(layer.ffn_dropout), dice)
 

@@ -15,7 +15,7 @@ import torch
 from peft.tuners import lora
 from torch import nn
 
-from submillion.packed.dropout import Dice, active_p, keep_frac, mask_, masked
+from submillion.packed.dropout import Dice, Mask, active_p, add_masked_, keep_frac, mask_, masked
 
 # oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
 # most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products are not helped.
@@ -53,17 +53,25 @@ def stack(modules: Sequence[nn.Module]) -> None:
 
 def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
     """Return the modules' outputs side by side, [T, sum of d_out], from their common input x [T, d_in]."""
+    return project_and_pass(x, modules, dice)[0]
+
+
+def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same and x, for a residual connection: its gradient is added inside the backward pass's product."""
     parts = [_part(module) for module in modules]
     ours = [part for part in parts if part is not None]
     if len(ours) == len(parts) and len({part.p for part in ours if part.down is not None}) <= 1:
         weight = _stacked([part.linear.weight for part in ours])
         if weight is not None:
             return _project(x, weight, ours, dice)
-    outputs = [
-        _foreign(module, x) if part is None else _project(x, part.linear.weight, [part], dice)
-        for module, part in zip(modules, parts, strict=True)
-    ]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+    outputs: list[torch.Tensor] = []
+    for module, part in zip(modules, parts, strict=True):
+        if part is None:
+            outputs.append(_foreign(module, x))
+        else:
+            y, x = _project(x, part.linear.weight, [part], dice)
+            outputs.append(y)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1), x
 
 
 def _part(module: Any) -> _Part | None:
@@ -95,19 +103,22 @@ def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
     return first.as_strided((sum(len(weight) for weight in weights), first.shape[1]), (first.shape[1], 1))
 
 
-def _project(x: torch.Tensor, weight: torch.Tensor, parts: Sequence[_Part], dice: Dice) -> torch.Tensor:
+def _project(
+    x: torch.Tensor, weight: torch.Tensor, parts: Sequence[_Part], dice: Dice
+) -> tuple[torch.Tensor, torch.Tensor]:
     biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
     bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
     bias = None if bias is None else bias.to(x.dtype)
+    down = up = mask = None
+    start = 0
     adapted = [i for i, part in enumerate(parts) if part.down is not None]
-    if not adapted:
-        return _Linear.apply(x, bias, None, None, _Spec(weight.to(x.dtype)))
-    p = parts[adapted[0]].p
-    span = parts[adapted[0] : adapted[-1] + 1]
-    start = sum(part.linear.out_features for part in parts[: adapted[0]])
-    down, up = _adapters(span, 1.0 / keep_frac(p))
-    spec = _Spec(weight.to(x.dtype), start, dice.mask(tuple(x.shape), p))
-    return _Linear.apply(x, bias, down.to(x.dtype), up.to(x.dtype), spec)
+    if adapted:
+        p = parts[adapted[0]].p
+        down, up = (tensor.to(x.dtype) for tensor in _adapters(parts[adapted[0] : adapted[-1] + 1], 1.0 / keep_frac(p)))
+        start = sum(part.linear.out_features for part in parts[: adapted[0]])
+        mask = dice.mask(tuple(x.shape), p)
+    y, passed = _Linear.apply(x, bias, down, up, _Spec(weight.to(x.dtype), start, mask))
+    return y, passed if x.requires_grad else x
 
 
 def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,11 +137,11 @@ class _Spec:
 
     weight: torch.Tensor
     start: int = 0
-    mask: torch.Tensor | None = None
+    mask: Mask | None = None
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T + bias + dropout(x) down^T up^T, `up` [columns, R] reaching the columns from `start` on, or absent."""
+    """x W^T + bias + dropout(x) down^T up^T, `up` [columns, R] reaching the columns from `start` on, or absent; and x."""
 
     @staticmethod
     def forward(
@@ -140,36 +151,45 @@ class _Linear(torch.autograd.Function):
         down: torch.Tensor | None,
         up: torch.Tensor | None,
         spec: _Spec,
-    ) -> torch.Tensor:
-        y = _product(x, spec.weight.t(), bias)
-        ctx.weight, ctx.start = spec.weight, spec.start
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.spec = spec
+        y = product(x, spec.weight.t(), bias)
         if down is None or up is None:
-            return y
+            return y, x
         seen = x if spec.mask is None else masked(x, spec.mask)
         low = seen @ down.t()
         y[:, spec.start : spec.start + len(up)].addmm_(low, up.t())
-        ctx.save_for_backward(seen, low, down, up, spec.mask)
-        return y
+        ctx.save_for_backward(seen, low, down, up)
+        return y, x
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (dy,) = grads
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        dy, dpassed = grads
+        if dy is None:
+            return dpassed, None, None, None, None
+        spec, saved = ctx.spec, ctx.saved_tensors
         dbias = dy.sum(0) if ctx.needs_input_grad[1] else None
-        saved = ctx.saved_tensors
-        if not saved:
-            return _product(dy, ctx.weight) if ctx.needs_input_grad[0] else None, dbias, None, None, None
-        seen, low, down, up, mask = saved
-        reached = dy[:, ctx.start : ctx.start + len(up)]
-        dlow = reached @ up
-        dx = None
-        if ctx.needs_input_grad[0]:  # the large product last: adding to what is there costs less than a pass of its own
-            dx = dlow @ down
-            dx = _product(dy, ctx.weight, dx if mask is None else mask_(dx, mask))
-        return dx, dbias, dlow.t() @ seen, (low.t() @ reached).t(), None
+        ddown = dup = None
+        dx = dpassed  # nobody reads it after this
+        if saved:
+            seen, low, down, up = saved
+            reached = dy[:, spec.start : spec.start + len(up)]
+            dlow = reached @ up
+            ddown, dup = dlow.t() @ seen, (low.t() @ reached).t()
+            if ctx.needs_input_grad[0]:
+                small = dlow @ down
+                if dx is not None:
+                    dx = add_masked_(dx, small, spec.mask)
+                else:
+                    dx = small if spec.mask is None else mask_(small, spec.mask)
+        # The large product comes last: adding to what is there costs less than a pass of its own.
+        dx = product(dy, spec.weight, dx) if ctx.needs_input_grad[0] else None
+        return dx, dbias, ddown, dup, None
 
 
-def _product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
-    """x weight + start, of a bias [N] or of rows [T, N], which are overwritten; in parts where that is faster."""
+def product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
+    """Return x weight + start, of a bias [N] or of rows [T, N], which are overwritten; in parts where that is faster."""
     n_rows, width = len(x), weight.shape[1]
     is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
     n_parts = -(-n_rows // _PART_ROWS) if is_slow else 1

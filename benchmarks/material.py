@@ -1,0 +1,61 @@
+"""What the contestants work on: encoders of known sizes, and rows of token ids as long as AG News texts are.
+
+Nothing is fetched. MiniLM's weights come from their package; roberta-base's size has random weights, which
+cost what trained ones cost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from submillion import backbone
+from submillion.batching import TokenizedSplit
+
+LABELS = ("Business", "Sci/Tech", "Sports", "World")
+MINILM = "all-MiniLM-L6-v2"
+# The lengths, in MiniLM's tokens, of 20,000 of AG News' training texts (title and description) at the quantiles 0, 5 % ... 100 %.
+_LENGTHS = (18, 32, 36, 39, 41, 43, 44, 46, 48, 49, 51, 52, 54, 55, 57, 59, 62, 65, 70, 83, 128)
+
+
+def roberta_base(folder: Path) -> Path:
+    """Save a random encoder of roberta-base's size, with MiniLM's tokenizer; return the folder."""
+    import torch
+
+    config = AutoConfig.for_model("roberta", vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    torch.manual_seed(0)
+    with backbone.quiet():
+        AutoModel.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(backbone.resolve(MINILM)).save_pretrained(folder)
+    return folder
+
+
+def rows(n_rows: int, seed: int, length: int | None = None) -> TokenizedSplit:
+    """Return rows of random tokens and labels, as long as AG News texts, or all of one length, in tokens."""
+    rng = np.random.default_rng(seed)
+    if length is None:
+        places = rng.uniform(0, len(_LENGTHS) - 1, n_rows)
+        lengths = np.interp(places, np.arange(len(_LENGTHS)), _LENGTHS).round().astype(np.int64)
+    else:
+        lengths = np.full(n_rows, length)
+    n_tokens = int(lengths.sum())
+    return TokenizedSplit(
+        tokens=rng.integers(1000, 30000, n_tokens, dtype=np.int32),
+        token_types=np.zeros(n_tokens, np.uint8),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        label_ids=rng.integers(0, len(LABELS), n_rows),
+        example_ids=tuple(map(str, range(n_rows))),
+        n_truncated=0,
+    )
+
+
+def as_dicts(split: TokenizedSplit) -> list[dict[str, Any]]:
+    """Return the rows in the form that transformers' Trainer reads."""
+    parts = np.split(split.tokens, split.offsets[1:-1])
+    return [
+        {"input_ids": tokens.tolist(), "attention_mask": [1] * len(tokens), "labels": int(label)}
+        for tokens, label in zip(parts, split.label_ids, strict=True)
+    ]

@@ -1,0 +1,386 @@
+/* Passes over bfloat16 rows that torch's own operators would make several of: dropout, GELU, softmax, LayerNorm.
+ *
+ * Plain C for any compiler; nothing is allocated, nothing knows Python. submillion/packed/native.py declares and
+ * calls these functions, and says what each computes; without this library torch's operators do the same.
+ *
+ * Rows are read as 32-bit words of two elements, so every width is even. A mask is a function of (seed, element),
+ * not an array: the backward pass computes it again.
+ */
+#include <math.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FAST
+#endif
+
+typedef int64_t i64;
+typedef uint32_t word; /* two bfloat16: the first in the low half */
+
+/* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
+
+typedef void (*parallel_fn)(void (*)(void *), void *, unsigned, unsigned);
+static parallel_fn start_threads;
+static int (*thread_number)(void);
+static int (*thread_count)(void);
+
+void set_threads(void *parallel, void *number, void *count) {
+    start_threads = (parallel_fn)parallel;
+    thread_number = (int (*)(void))number;
+    thread_count = (int (*)(void))count;
+}
+
+typedef struct {
+    void (*body)(const void *, i64, i64);
+    const void *args;
+    i64 n, grain;
+} job;
+
+static void share(void *data) {
+    const job *j = data;
+    i64 part = (j->n + thread_count() - 1) / thread_count();
+    part = (part + j->grain - 1) / j->grain * j->grain;
+    i64 first = part * thread_number(), last = first + part;
+    if (first < j->n) j->body(j->args, first, last < j->n ? last : j->n);
+}
+
+/* Calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
+static void run(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads) {
+    job j = {body, args, n, grain};
+    if (threads > 1 && start_threads && n > grain) start_threads(share, &j, (unsigned)threads, 0);
+    else body(args, 0, n);
+}
+
+/* ---- numbers ---- */
+
+static inline float bits_float(word bits) {
+    union { word i; float f; } u = {bits};
+    return u.f;
+}
+
+static inline word float_bits(float value) {
+    union { float f; word i; } u = {value};
+    return u.i;
+}
+
+static inline float low(word w) { return bits_float(w << 16); }
+static inline float high(word w) { return bits_float(w & 0xffff0000u); }
+
+/* Rounded to nearest, ties to even, as torch does. */
+static inline word rounded(float value) {
+    word bits = float_bits(value);
+    return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+}
+
+static inline word both(float first, float second) { return rounded(first) | (rounded(second) << 16); }
+
+/* 32 random bits of word i: two rounds of the integer hash "lowbias32" (Wellons 2018), one for each half of the seed. */
+static inline word random_bits(word i, word seed_low, word seed_high) {
+    word x = i ^ seed_low;
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
+    x += seed_high;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+/* All bits of each half of word i set where a uniform 16-bit number is at least `least`. */
+static inline word kept(word i, uint64_t seed, word least) {
+    word x = random_bits(i, (word)seed, (word)(seed >> 32));
+    return ((x & 0xffffu) >= least ? 0xffffu : 0u) | ((x >> 16) >= least ? 0xffff0000u : 0u);
+}
+
+/* e^x for x <= 0: 2^k times a polynomial of degree 5 on +-ln 2 / 2 (Cephes' expf). */
+static inline float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float k = floorf(x * 1.44269504f + 0.5f);
+    float r = x - k * 0.693359375f + k * 2.12194440e-4f;
+    float y = 1.9875691500e-4f;
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * r * r + r + 1.0f;
+    return y * bits_float((word)((int32_t)k + 127) << 23);
+}
+
+/* GELU is x (1/2 + x P(x^2)) and its derivative 1/2 + x Q(x^2), up to where they are x or 0 to within bfloat16. P and Q
+ * are polynomials of y = 2 x^2 / end^2 - 1, fitted by least squares at Chebyshev nodes, reweighted to even out the
+ * error: at most 2e-6 of P's function, 1e-5 of Q's. */
+#define GELU_END 4.6f
+#define SLOPE_END 5.2f
+
+static inline float gelu_of(float x) {
+    float bounded = x > GELU_END ? GELU_END : x < -GELU_END ? -GELU_END : x;
+    float y = bounded * bounded * (2.0f / (GELU_END * GELU_END)) - 1.0f;
+    float p = 0.0010770784f;
+    p = p * y - 0.0028697676f;
+    p = p * y + 0.00359337009f;
+    p = p * y - 0.00596237089f;
+    p = p * y + 0.0122136837f;
+    p = p * y - 0.020145487f;
+    p = p * y + 0.029230684f;
+    p = p * y - 0.0403740741f;
+    p = p * y + 0.0541581884f;
+    p = p * y - 0.0757691562f;
+    p = p * y + 0.153543264f;
+    return (x < -GELU_END ? -GELU_END : x) * (0.5f + bounded * p);
+}
+
+static inline float gelu_slope(float x) {
+    float bounded = x > SLOPE_END ? SLOPE_END : x < -SLOPE_END ? -SLOPE_END : x;
+    float y = bounded * bounded * (2.0f / (SLOPE_END * SLOPE_END)) - 1.0f;
+    float q = 0.0176069159f;
+    q = q * y - 0.0397933796f;
+    q = q * y + 0.0205935966f;
+    q = q * y - 0.0122187203f;
+    q = q * y + 0.0598396622f;
+    q = q * y - 0.0895029455f;
+    q = q * y + 0.0800428763f;
+    q = q * y - 0.0741603002f;
+    q = q * y + 0.0718833506f;
+    q = q * y - 0.0643235669f;
+    q = q * y + 0.0606266297f;
+    q = q * y - 0.070850648f;
+    q = q * y + 0.13641195f;
+    return 0.5f + bounded * q;
+}
+
+/* ---- dropout ---- */
+
+typedef struct { const word *x; word *out; uint64_t seed; word least; } drop_args;
+
+FAST static void drop_body(const void *data, i64 first, i64 last) {
+    const drop_args a = *(const drop_args *)data;
+#pragma omp simd /* x may be out, but does not overlap it otherwise */
+    for (i64 i = first; i < last; i++) a.out[i] = a.x[i] & kept((word)i, a.seed, a.least);
+}
+
+void drop(const word *x, word *out, i64 n_words, uint64_t seed, word least, int threads) {
+    drop_args a = {x, out, seed, least};
+    run(drop_body, &a, n_words, 4096, threads);
+}
+
+FAST static void add_dropped_body(const void *data, i64 first, i64 last) {
+    const drop_args a = *(const drop_args *)data;
+#pragma omp simd
+    for (i64 i = first; i < last; i++) {
+        word x = a.x[i] & kept((word)i, a.seed, a.least);
+        a.out[i] = both(low(a.out[i]) + low(x), high(a.out[i]) + high(x));
+    }
+}
+
+void add_dropped(const word *x, word *out, i64 n_words, uint64_t seed, word least, int threads) {
+    drop_args a = {x, out, seed, least};
+    run(add_dropped_body, &a, n_words, 4096, threads);
+}
+
+/* ---- GELU ---- */
+
+typedef struct { const word *x; const word *grad; word *out; } gelu_args;
+
+FAST static void gelu_body(const void *data, i64 first, i64 last) {
+    const gelu_args a = *(const gelu_args *)data;
+#pragma omp simd
+    for (i64 i = first; i < last; i++) {
+        a.out[i] = both(gelu_of(low(a.x[i])), gelu_of(high(a.x[i])));
+    }
+}
+
+FAST static void gelu_backward_body(const void *data, i64 first, i64 last) {
+    const gelu_args a = *(const gelu_args *)data;
+#pragma omp simd
+    for (i64 i = first; i < last; i++) {
+        a.out[i] = both(low(a.grad[i]) * gelu_slope(low(a.x[i])), high(a.grad[i]) * gelu_slope(high(a.x[i])));
+    }
+}
+
+void gelu(const word *x, word *out, i64 n_words, int threads) {
+    gelu_args a = {x, 0, out};
+    run(gelu_body, &a, n_words, 1024, threads);
+}
+
+void gelu_backward(const word *x, const word *grad, word *out, i64 n_words, int threads) {
+    gelu_args a = {x, grad, out};
+    run(gelu_backward_body, &a, n_words, 1024, threads);
+}
+
+/* ---- softmax over the columns of a text, and dropout of the result ---- */
+
+typedef struct {
+    word *scores, *dropped;
+    const i64 *lengths;
+    i64 rows_per_text, width;
+    uint64_t seed;
+    word least;
+} softmax_args;
+
+#define MAX_WIDTH 8192
+
+FAST static void softmax_body(const void *data, i64 first, i64 last) {
+    const softmax_args a = *(const softmax_args *)data;
+    const i64 n = a.width / 2;
+    float even[MAX_WIDTH / 2], odd[MAX_WIDTH / 2];
+    for (i64 row = first; row < last; row++) {
+        word *scores = a.scores + row * n;
+        const i64 length = a.lengths[row / a.rows_per_text];
+        float top = -INFINITY, sum = 0.0f;
+#pragma omp simd reduction(max : top)
+        for (i64 i = 0; i < n; i++) {
+            even[i] = 2 * i < length ? low(scores[i]) : -INFINITY;
+            odd[i] = 2 * i + 1 < length ? high(scores[i]) : -INFINITY;
+            float larger = even[i] > odd[i] ? even[i] : odd[i];
+            top = larger > top ? larger : top;
+        }
+#pragma omp simd reduction(+ : sum)
+        for (i64 i = 0; i < n; i++) {
+            even[i] = 2 * i < length ? exponential(even[i] - top) : 0.0f;
+            odd[i] = 2 * i + 1 < length ? exponential(odd[i] - top) : 0.0f;
+            sum += even[i] + odd[i];
+        }
+        const float factor = 1.0f / sum;
+        if (a.dropped == 0) {
+            for (i64 i = 0; i < n; i++) scores[i] = both(even[i] * factor, odd[i] * factor);
+        } else {
+            word *dropped = a.dropped + row * n;
+            for (i64 i = 0; i < n; i++) {
+                word probs = both(even[i] * factor, odd[i] * factor);
+                scores[i] = probs;
+                dropped[i] = probs & kept((word)(row * n + i), a.seed, a.least);
+            }
+        }
+    }
+}
+
+void softmax(word *scores, word *dropped, const i64 *lengths, i64 n_rows, i64 rows_per_text, i64 width, uint64_t seed,
+             word least, int threads) {
+    softmax_args a = {scores, dropped, lengths, rows_per_text, width, seed, least};
+    run(softmax_body, &a, n_rows, 1, threads);
+}
+
+typedef struct { const word *probs; word *grad; i64 width; uint64_t seed; word least; } softmax_backward_args;
+
+FAST static void softmax_backward_body(const void *data, i64 first, i64 last) {
+    const softmax_backward_args a = *(const softmax_backward_args *)data;
+    const i64 n = a.width / 2;
+    for (i64 row = first; row < last; row++) {
+        const word *probs = a.probs + row * n;
+        word *grad = a.grad + row * n;
+        float dot = 0.0f;
+        if (a.least) {
+            for (i64 i = 0; i < n; i++) grad[i] &= kept((word)(row * n + i), a.seed, a.least);
+        }
+#pragma omp simd reduction(+ : dot)
+        for (i64 i = 0; i < n; i++) dot += low(grad[i]) * low(probs[i]) + high(grad[i]) * high(probs[i]);
+        for (i64 i = 0; i < n; i++) {
+            grad[i] = both(low(probs[i]) * (low(grad[i]) - dot), high(probs[i]) * (high(grad[i]) - dot));
+        }
+    }
+}
+
+void softmax_backward(const word *probs, word *grad, i64 n_rows, i64 width, uint64_t seed, word least, int threads) {
+    softmax_backward_args a = {probs, grad, width, seed, least};
+    run(softmax_backward_body, &a, n_rows, 1, threads);
+}
+
+/* ---- dropout, residual and LayerNorm ---- */
+
+typedef struct {
+    word *y;
+    const word *residual;
+    const float *weight, *bias;
+    word *out;
+    float *mean, *rstd;
+    i64 width;
+    float eps, factor;
+    uint64_t seed;
+    word least;
+} norm_args;
+
+FAST static void norm_body(const void *data, i64 first, i64 last) {
+    const norm_args a = *(const norm_args *)data;
+    const i64 n = a.width / 2;
+    for (i64 row = first; row < last; row++) {
+        word *y = a.y + row * n, *out = a.out + row * n;
+        const word *residual = a.residual + row * n;
+        float sum = 0.0f, squares = 0.0f;
+        if (a.least) {
+            for (i64 i = 0; i < n; i++) y[i] &= kept((word)(row * n + i), a.seed, a.least);
+        }
+#pragma omp simd reduction(+ : sum)
+        for (i64 i = 0; i < n; i++) {
+            y[i] = both(low(residual[i]) + a.factor * low(y[i]), high(residual[i]) + a.factor * high(y[i]));
+            sum += low(y[i]) + high(y[i]);
+        }
+        const float mean = sum / (float)a.width;
+#pragma omp simd reduction(+ : squares)
+        for (i64 i = 0; i < n; i++) {
+            float u = low(y[i]) - mean, v = high(y[i]) - mean;
+            squares += u * u + v * v;
+        }
+        const float rstd = 1.0f / sqrtf(squares / (float)a.width + a.eps);
+        for (i64 i = 0; i < n; i++) {
+            float u = (low(y[i]) - mean) * rstd, v = (high(y[i]) - mean) * rstd;
+            out[i] = both(u * a.weight[2 * i] + a.bias[2 * i], v * a.weight[2 * i + 1] + a.bias[2 * i + 1]);
+        }
+        a.mean[row] = mean;
+        a.rstd[row] = rstd;
+    }
+}
+
+void add_norm(word *y, const word *residual, const float *weight, const float *bias, word *out, float *mean, float *rstd,
+              i64 n_rows, i64 width, float eps, float factor, uint64_t seed, word least, int threads) {
+    norm_args a = {y, residual, weight, bias, out, mean, rstd, width, eps, factor, seed, least};
+    run(norm_body, &a, n_rows, 1, threads);
+}
+
+typedef struct {
+    const word *grad, *total;
+    const float *mean, *rstd, *weight;
+    word *dtotal, *dy;
+    i64 width;
+    float factor;
+    uint64_t seed;
+    word least;
+} norm_backward_args;
+
+FAST static void norm_backward_body(const void *data, i64 first, i64 last) {
+    const norm_backward_args a = *(const norm_backward_args *)data;
+    const i64 n = a.width / 2;
+    for (i64 row = first; row < last; row++) {
+        const word *grad = a.grad + row * n, *total = a.total + row * n;
+        word *dtotal = a.dtotal + row * n;
+        const float mean = a.mean[row], rstd = a.rstd[row];
+        float sum = 0.0f, dot = 0.0f;
+#pragma omp simd reduction(+ : sum, dot)
+        for (i64 i = 0; i < n; i++) {
+            float u = low(grad[i]) * a.weight[2 * i], v = high(grad[i]) * a.weight[2 * i + 1];
+            sum += u + v;
+            dot += u * (low(total[i]) - mean) + v * (high(total[i]) - mean);
+        }
+        const float shift = sum / (float)a.width, slope = dot * rstd * rstd / (float)a.width;
+        for (i64 i = 0; i < n; i++) {
+            float u = low(grad[i]) * a.weight[2 * i], v = high(grad[i]) * a.weight[2 * i + 1];
+            u = (u - shift - slope * (low(total[i]) - mean)) * rstd;
+            v = (v - shift - slope * (high(total[i]) - mean)) * rstd;
+            dtotal[i] = both(u, v);
+            if (a.dy) {
+                a.dy[row * n + i] = both(a.factor * u, a.factor * v) & kept((word)(row * n + i), a.seed, a.least);
+            }
+        }
+    }
+}
+
+void add_norm_backward(const word *grad, const word *total, const float *mean, const float *rstd, const float *weight,
+                       word *dtotal, word *dy, i64 n_rows, i64 width, float factor, uint64_t seed, word least,
+                       int threads) {
+    norm_backward_args a = {grad, total, mean, rstd, weight, dtotal, dy, width, factor, seed, least};
+    run(norm_backward_body, &a, n_rows, 1, threads);
+}

@@ -1,0 +1,158 @@
+"""The functions of kernels.c: passes over bfloat16 rows on the CPU, each in place of several of torch's.
+
+Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares. Where the library
+was not compiled, or rows do not fit, callers take torch's operators, which do the same more slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_MAX_TILE = 8192  # MAX_WIDTH in kernels.c
+
+
+def _load() -> Any:
+    """The library with its functions' types declared, or None."""
+    files = sorted(Path(__file__).parent.glob("_kernels*"))
+    try:
+        library = ctypes.CDLL(str(files[0]))
+    except (IndexError, OSError):  # not compiled, or for another machine
+        return None
+    pointer, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+    dropout = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]  # seed, least, threads
+    arguments = {
+        "drop": [pointer] * 2 + [integer, *dropout],
+        "add_dropped": [pointer] * 2 + [integer, *dropout],
+        "gelu": [pointer] * 2 + [integer, ctypes.c_int],
+        "gelu_backward": [pointer] * 3 + [integer, ctypes.c_int],
+        "softmax": [pointer] * 3 + [integer] * 3 + dropout,
+        "softmax_backward": [pointer] * 2 + [integer] * 2 + dropout,
+        "add_norm": [pointer] * 7 + [integer] * 2 + [number] * 2 + dropout,
+        "add_norm_backward": [pointer] * 7 + [integer] * 2 + [number, *dropout],
+    }
+    for name, types in arguments.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = types, None
+    _share_threads(library)
+    return library
+
+
+def _share_threads(library: Any) -> None:
+    """Give the library torch's own pool of threads; a second pool would spin against it. Without one it uses one thread."""
+    folder = Path(torch.__file__).parent
+    for file in sorted([*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")]):
+        openmp = ctypes.CDLL(str(file))
+        functions = (openmp.GOMP_parallel, openmp.omp_get_thread_num, openmp.omp_get_num_threads)
+        library.set_threads(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
+        return
+
+
+_library = _load()
+
+
+def available() -> bool:
+    """Return whether the library is there."""
+    return _library is not None
+
+
+def fits(x: torch.Tensor) -> bool:
+    """Return whether these functions can work on a tensor: bfloat16 on the CPU, dense, of an even width."""
+    is_right = x.dtype == torch.bfloat16 and x.is_cpu and x.is_contiguous()
+    return _library is not None and is_right and x.shape[-1] % 2 == 0 and x.shape[-1] <= _MAX_TILE
+
+
+def drop(x: torch.Tensor, seed: int, least: int, out: torch.Tensor) -> None:
+    """Write `x` (16 bits an element) to `out`, perhaps itself, with 0 for a fraction least / 65536 of the elements."""
+    _library.drop(x.data_ptr(), out.data_ptr(), x.numel() // 2, seed, least, torch.get_num_threads())
+
+
+def add_dropped(x: torch.Tensor, seed: int, least: int, out: torch.Tensor) -> None:
+    """Add to `out` what `drop` would write."""
+    _library.add_dropped(x.data_ptr(), out.data_ptr(), x.numel() // 2, seed, least, torch.get_num_threads())
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """Return x Phi(x)."""
+    out = torch.empty_like(x)
+    _library.gelu(x.data_ptr(), out.data_ptr(), x.numel() // 2, torch.get_num_threads())
+    return out
+
+
+def gelu_backward(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of `x`, given that of gelu(x)."""
+    out = torch.empty_like(x)
+    _library.gelu_backward(x.data_ptr(), grad.data_ptr(), out.data_ptr(), x.numel() // 2, torch.get_num_threads())
+    return out
+
+
+def softmax_(scores: torch.Tensor, lengths: torch.Tensor, seed: int, least: int) -> torch.Tensor:
+    """Turn scores [G, Q, W] into probabilities in place; return them after dropout, a tensor of its own if least > 0.
+
+    Columns at and beyond the length of a row's text (lengths: int64 [texts], G a multiple of it) get 0.
+    """
+    *_, width = scores.shape
+    n_rows = scores.numel() // width
+    dropped = torch.empty_like(scores) if least else scores
+    _library.softmax(
+        scores.data_ptr(),
+        dropped.data_ptr() if least else None,
+        lengths.data_ptr(),
+        n_rows,
+        n_rows // len(lengths),
+        width,
+        seed,
+        least,
+        torch.get_num_threads(),
+    )
+    return dropped
+
+
+def softmax_backward_(probs: torch.Tensor, grad: torch.Tensor, seed: int, least: int) -> torch.Tensor:
+    """Turn the gradient of what `softmax_` returned into that of the scores, in place; return it."""
+    *_, width = probs.shape
+    n_rows = probs.numel() // width
+    _library.softmax_backward(probs.data_ptr(), grad.data_ptr(), n_rows, width, seed, least, torch.get_num_threads())
+    return grad
+
+
+def add_norm_(
+    y: torch.Tensor,
+    residual: torch.Tensor,
+    norm: tuple[torch.Tensor, torch.Tensor, float],
+    factor: float,
+    seed: int,
+    least: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Put residual + factor · dropout(y) in the place of y; return its LayerNorm [T, D], mean and 1 / deviation [T, 1].
+
+    `norm`: weight and bias, float32 [D], and epsilon.
+    """
+    weight, bias, eps = norm
+    n_rows, width = y.shape
+    out = torch.empty_like(y)
+    mean, rstd = y.new_empty(2, n_rows, 1, dtype=torch.float32)
+    _library.add_norm(
+        *(tensor.data_ptr() for tensor in (y, residual, weight, bias, out, mean, rstd)),
+        *(n_rows, width, eps, factor, seed, least, torch.get_num_threads()),
+    )
+    return out, mean, rstd
+
+
+def add_norm_backward(
+    grad: torch.Tensor, saved: tuple[torch.Tensor, ...], factor: float, seed: int, least: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight."""
+    total, mean, rstd, weight = saved
+    n_rows, width = total.shape
+    dtotal = torch.empty_like(total)
+    dy = torch.empty_like(total) if least else dtotal
+    _library.add_norm_backward(
+        *(tensor.data_ptr() for tensor in (grad, total, mean, rstd, weight, dtotal)),
+        dy.data_ptr() if least else None,
+        *(n_rows, width, factor, seed, least, torch.get_num_threads()),
+    )
+    return dtotal, dy

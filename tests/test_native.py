@@ -1,0 +1,163 @@
+"""The functions of kernels.c compute what torch's operators compute, on one thread and on several."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from submillion.packed import native
+from submillion.packed.activation import activate
+
+SEED, LEAST = 0x123456789ABCDEF, 6554
+KEEP = 1 - LEAST / 65536
+compiled = pytest.mark.skipif(not native.available(), reason="kernels.c was not compiled here")
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], autouse=True)
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def rows(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return (torch.randn(shape, generator=generator) * scale).bfloat16()
+
+
+def kept(shape: tuple[int, ...]) -> torch.Tensor:
+    """What the mask of SEED and LEAST keeps, float32 of 1 and 0."""
+    out = torch.empty(shape, dtype=torch.bfloat16)
+    native.drop(torch.ones_like(out), SEED, LEAST, out)
+    return out.float()
+
+
+def near(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Equal to within bfloat16's rounding, of the values and of what they are sums of."""
+    torch.testing.assert_close(found.float(), wanted.float(), rtol=2**-7, atol=2**-8 * float(wanted.abs().max()))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_library_is_compiled_where_there_is_a_compiler():
+    assert native.available()
+
+
+@compiled
+@pytest.mark.parametrize("shape", [(1, 2), (3, 50), (700, 768)])
+def test_drop_keeps_or_zeroes_and_does_not_depend_on_place_or_threads(shape):
+    x = rows(*shape)
+    out = torch.empty_like(x)
+    native.drop(x, SEED, LEAST, out)
+    assert torch.equal(out, x * kept(shape).bfloat16())
+    native.drop(x, SEED, LEAST, x)
+    assert torch.equal(out, x)
+    assert not torch.equal(kept((700, 768)), kept((701, 768))[1:])
+    torch.set_num_threads(1)
+    again = rows(*shape)
+    native.drop(again, SEED, LEAST, again)
+    assert torch.equal(out, again)
+
+
+@compiled
+def test_masks_are_uniform_over_seeds_elements_and_pairs():
+    masks = []
+    for i in range(400):
+        out = torch.empty(32, 64, dtype=torch.bfloat16)
+        native.drop(torch.ones_like(out), (SEED + i * 0x9E3779B97F4A7C15) % 2**64, LEAST, out)
+        masks.append(out.float().flatten())
+    table = torch.stack(masks) - KEEP
+    n, variance = table.numel(), KEEP * (1 - KEEP)
+    assert abs(float(table.mean())) < 4.5 * (variance / n) ** 0.5
+    assert float(table.mean(0).var()) == pytest.approx(variance / 400, rel=0.2)
+    assert float(table.mean(1).var()) == pytest.approx(variance / 2048, rel=0.3)
+    for shift in (1, 2, 7):
+        assert abs(float((table[:, shift:] * table[:, :-shift]).mean())) < 4.5 * variance / n**0.5
+        assert abs(float((table[shift:] * table[:-shift]).mean())) < 4.5 * variance / n**0.5
+
+
+@compiled
+def test_add_dropped_adds_what_drop_writes():
+    x, out = rows(300, 384), rows(300, 384, scale=2.0)
+    wanted = out.float() + x.float() * kept((300, 384))
+    native.add_dropped(x, SEED, LEAST, out)
+    near(out, wanted)
+
+
+@compiled
+def test_gelu_and_its_gradient():
+    x = torch.linspace(-12, 12, 60_000).bfloat16().view(100, -1)
+    exact = x.float().requires_grad_()
+    wanted = F.gelu(exact)
+    grad = rows(*x.shape)
+    wanted.backward(grad.float())
+    torch.testing.assert_close(native.gelu(x).float(), wanted.detach(), rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(native.gelu_backward(x, grad).float(), exact.grad, rtol=2**-8, atol=5e-5)
+    far = torch.tensor([[-1e30, -1e4, 1e4, 1e30]]).bfloat16()
+    assert torch.allclose(native.gelu(far).float(), F.gelu(far.float()), atol=1e-5)
+
+
+@compiled
+@pytest.mark.parametrize("lengths", [(64, 37), (1, 2), (33, 64)])
+@pytest.mark.parametrize("n_queries", [1, 64])
+@pytest.mark.parametrize("least", [0, LEAST])
+def test_softmax_its_dropout_and_its_gradient(lengths, n_queries, least):
+    n_heads, width = 3, 64
+    scores = rows(2 * n_heads, n_queries, width, scale=3.0)
+    padding = (torch.arange(width) >= torch.tensor(lengths)[:, None]).repeat_interleave(n_heads, 0)[:, None]
+    wanted = torch.softmax(scores.float().masked_fill(padding, float("-inf")), -1)
+    mask = kept(tuple(scores.shape)) if least else 1.0
+    dropped = native.softmax_(scores, torch.tensor(lengths), SEED, least)
+    near(scores, wanted)
+    assert torch.equal(dropped.float(), scores.float() * mask)
+    assert torch.equal(scores[padding.expand_as(scores)], torch.zeros_like(scores[padding.expand_as(scores)]))
+    grad = rows(*scores.shape)
+    probs, dprobs = scores.float(), grad.float() * mask
+    near(native.softmax_backward_(scores, grad, SEED, least), probs * (dprobs - (dprobs * probs).sum(-1, keepdim=True)))
+
+
+@compiled
+@pytest.mark.parametrize("least", [0, LEAST])
+@pytest.mark.parametrize("shape", [(1, 2), (5, 30), (200, 768)])
+def test_dropout_residual_and_norm_with_their_gradients(shape, least):
+    y, residual, grad = rows(*shape), rows(*shape, scale=2.0), rows(*shape, scale=0.5)
+    weight, bias, factor = torch.rand(shape[1]) + 0.5, torch.rand(shape[1]), 1 / KEEP if least else 1.0
+    exact_y, exact_residual = y.float().requires_grad_(), residual.float().requires_grad_()
+    mask = kept(shape) if least else 1.0
+    total = exact_residual + factor * exact_y * mask
+    # The sum is rounded to bfloat16 before its statistics are taken, as torch's operators do it.
+    wanted = F.layer_norm(total + (total.bfloat16().float() - total).detach(), shape[1:], weight, bias, 1e-2)
+    wanted.backward(grad.float())
+    out, mean, rstd = native.add_norm_(y, residual, (weight, bias, 1e-2), factor, SEED, least)
+    near(y, total.detach())
+    near(out, wanted.detach())
+    assert mean.shape == rstd.shape == (shape[0], 1)
+    dtotal, dy = native.add_norm_backward(grad, (y, mean, rstd, weight), factor, SEED, least)
+    near(dtotal, exact_residual.grad)
+    near(dy, exact_y.grad)
+
+
+@compiled
+@pytest.mark.parametrize(
+    "x",
+    [torch.ones(4, 6), torch.ones(4, 5).bfloat16(), torch.ones(6, 4).bfloat16().t(), torch.ones(4, 6).half()],
+    ids=["float32", "odd width", "transposed", "float16"],
+)
+def test_rows_that_do_not_fit_are_left_to_torch(x):
+    assert not native.fits(x)
+
+
+def test_activations_that_are_not_gelu_are_called():
+    x = rows(4, 8)
+    assert torch.equal(activate(x, torch.tanh), torch.tanh(x))
+    near(activate(x, torch.nn.GELU()), F.gelu(x.float()))
+    assert torch.equal(activate(x, torch.nn.GELU("tanh")), F.gelu(x, approximate="tanh"))
+
+
+def test_without_the_library_nothing_fits(monkeypatch):
+    monkeypatch.setattr(native, "_library", None)
+    assert not native.available()
+    assert not native.fits(rows(4, 8))
