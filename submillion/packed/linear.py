@@ -189,7 +189,7 @@ class _Linear(torch.autograd.Function):
 
 
 def product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
-    """Return x weight + start, of a bias [N] or of rows [T, N], which are overwritten; in parts where that is faster."""
+    """Return x weight + start (a bias [N], or rows [T, N], which are overwritten), in parts where that is faster."""
     n_rows, width = len(x), weight.shape[1]
     is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
     n_parts = -(-n_rows // _PART_ROWS) if is_slow else 1

@@ -42,7 +42,7 @@ def _load() -> Any:
 
 
 def _share_threads(library: Any) -> None:
-    """Give the library torch's own pool of threads; a second pool would spin against it. Without one it uses one thread."""
+    """Give the library torch's own threads, since a second pool would spin against them; without them it has one."""
     folder = Path(torch.__file__).parent
     for file in sorted([*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")]):
         openmp = ctypes.CDLL(str(file))
