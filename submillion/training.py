@@ -17,7 +17,7 @@ import torch
 
 from submillion import adapters, evaluation, optimizers
 from submillion.backbone import seed_for
-from submillion.batching import Batch, TokenizedSplit, training_order
+from submillion.batching import Batch, TokenizedSplit, n_batches, training_order
 from submillion.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
 from submillion.classifier import Classifier
 from submillion.config import TrainConfig
@@ -42,9 +42,10 @@ class Length:
     reasons: tuple[str, ...]
 
 
-def length(train: TrainConfig, n_rows: int, n_validation_rows: int) -> Length:
-    """Return the length of a training on `n_rows` rows; what the config leaves null is derived."""
-    n_epoch_steps = math.ceil(n_rows / (train.batch_size * train.accumulation))
+def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> Length:
+    """Return the length of a training on rows of these lengths (tokens, int64 [N]); what the config leaves
+    null is derived."""
+    n_epoch_steps = math.ceil(n_batches(lengths, train) / train.accumulation)
     epochs, reasons = train.epochs, []
     if epochs is None and train.steps is None:
         epochs = min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / n_epoch_steps))
@@ -52,7 +53,7 @@ def length(train: TrainConfig, n_rows: int, n_validation_rows: int) -> Length:
     n_steps = train.steps or max(1, round((epochs or 1) * n_epoch_steps))
     every = train.evaluate_every
     if every is None:
-        n_read = _EVALUATED_SHARE * n_steps * train.batch_size * train.accumulation
+        n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
         n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
         every = math.ceil(n_steps / n_evaluations)
         reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
@@ -218,7 +219,7 @@ class _Loop:
         epoch, place = divmod(step - 1, per_epoch)
         if epoch != self.epoch:
             self.epoch = epoch
-            self.batches = training_order(self.job.train.lengths, train.batch_size, train.seed, epoch)
+            self.batches = training_order(self.job.train.lengths, train, epoch)
         return self.batches[place * train.accumulation : (place + 1) * train.accumulation]
 
     def _backward(self, batch: Batch, n_rows: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from submillion import batching
+from submillion.backbone import seed_for
+from submillion.batching import TokenizedSplit, order
+from submillion.config import TrainConfig
 from submillion.data import Example
 from tests.tiny import FAMILIES, TEXTS, make_tokenizer
 
 LABELS = ("bad", "good")
 EXAMPLES = [Example(str(i), text, LABELS[i % 2]) for i, text in enumerate(TEXTS)]
+
+
+def train_of(**keys: Any) -> TrainConfig:
+    return TrainConfig.model_validate(keys)
+
+
+def split_of(lengths: list[int]) -> TokenizedSplit:
+    offsets = np.cumsum([0, *lengths])
+    zeros = np.zeros(offsets[-1], dtype=np.uint16)
+    n = len(lengths)
+    return TokenizedSplit(zeros, zeros, offsets, np.zeros(n, np.int64), tuple(str(i) for i in range(n)), 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -48,34 +64,75 @@ def test_rows_without_a_known_label_have_minus_one() -> None:
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
-def test_an_epoch_holds_each_row_once(lengths: list[int], batch_size: int, seed: int, epoch: int) -> None:
-    batches = batching.training_order(np.array(lengths), batch_size, seed, epoch)
+def test_an_epoch_by_rows_holds_each_row_once(lengths: list[int], batch_size: int, seed: int, epoch: int) -> None:
+    train = train_of(batch_size=batch_size, seed=seed)
+    batches = batching.training_order(np.array(lengths), train, epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert len(batches) == batching.n_batches(np.array(lengths), train)
     assert all(len(rows) == batch_size for rows in batches[:-1])
-    again = batching.training_order(np.array(lengths), batch_size, seed, epoch)
+    again = batching.training_order(np.array(lengths), train, epoch)
     assert [rows.tolist() for rows in batches] == [rows.tolist() for rows in again]
 
 
-def test_order_changes_with_seed_and_epoch_and_rows_leave_no_window() -> None:
+@given(
+    st.lists(st.one_of(st.integers(1, 40), st.just(40), st.just(1)), min_size=1, max_size=1500),
+    st.integers(0, 1000),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+def test_an_epoch_by_tokens_holds_each_row_once_within_the_bound(
+    lengths: list[int], more: int, seed: int, epoch: int
+) -> None:
+    sizes = np.array(lengths)
+    train = train_of(batch_tokens=int(sizes.max()) + more, seed=seed)
+    batches = batching.training_order(sizes, train, epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert len(batches) == batching.n_batches(sizes, train)
+    assert all(len(rows) and sizes[rows].sum() <= train.batch_tokens for rows in batches)
+
+
+# 250 tokens are fewer than three of the longest texts: batches of the two rows that always fit.
+@pytest.mark.parametrize("cut", [{"batch_size": 4}, {"batch_tokens": 250}, {"batch_tokens": 400}], ids=str)
+def test_order_changes_with_seed_and_epoch_and_rows_leave_no_window(cut: dict[str, int]) -> None:
     lengths = np.random.default_rng(0).integers(2, 100, 4000)
     orders = {
-        tuple(np.concatenate(batching.training_order(lengths, 4, seed, epoch)).tolist())
+        tuple(np.concatenate(batching.training_order(lengths, train_of(**cut, seed=seed), epoch)).tolist())
         for seed, epoch in [(0, 0), (0, 1), (1, 0)]
     }
     assert len(orders) == 3
-    batches = batching.training_order(lengths, 4, 0, 0)
+    batches = batching.training_order(lengths, train_of(**cut), 0)
     spread = np.mean([np.ptp(lengths[rows]) for rows in batches])
-    assert spread < 0.4 * np.mean([np.ptp(lengths[i : i + 4]) for i in range(0, 4000, 4)])
-    window = batching.WINDOW_BATCHES * 4
-    shuffled = batching.training_order(np.ones(4000, dtype=int), 4, 0, 0)
-    for start in range(4000 // window):
-        part = slice(start * batching.WINDOW_BATCHES, (start + 1) * batching.WINDOW_BATCHES)
-        assert set(np.concatenate(batches[part])) == set(np.concatenate(shuffled[part]))
+    shuffled = np.random.default_rng(seed_for("order", 0, 0)).permutation(4000)
+    assert spread < 0.4 * np.mean([np.ptp(lengths[shuffled[i : i + 4]]) for i in range(0, 4000, 4)])
+    place = np.argsort(shuffled)
+    n, window = len(batches), batching.WINDOW_BATCHES
+    if cut == {"batch_tokens": 400}:
+        ends = [math.ceil(i * n / (n // window)) for i in range(n // window + 1)]
+    else:
+        ends = [*range(0, n, window), n]
+    places = [place[np.concatenate(batches[start:end])] for start, end in pairwise(ends)]
+    assert all(left.max() < right.min() for left, right in pairwise(places))
 
 
-def test_evaluation_covers_every_row_once_longest_first(tmp_path: Path) -> None:
+def test_batches_by_tokens_are_nearly_full_where_many_texts_fit() -> None:
+    lengths = np.clip(np.random.default_rng(0).lognormal(3.9, 0.4, 20_000), 8, 128).astype(int)
+    batches = batching.training_order(lengths, train_of(batch_tokens=4096), 0)
+    assert np.mean([lengths[rows].sum() for rows in batches]) > 0.96 * 4096
+
+
+def test_evaluation_covers_every_row_once_longest_first() -> None:
     split = batching.tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 32)
     found = list(batching.evaluation_batches(split, 4))
     assert sorted(np.concatenate([rows for rows, _ in found]).tolist()) == list(range(len(EXAMPLES)))
     lengths = [split.lengths[row] for rows, _ in found for row in rows]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@given(st.lists(st.integers(0, 9000), min_size=1, max_size=40), st.integers(1, 20))
+def test_evaluation_batches_are_bounded_in_rows_and_in_padded_tokens(lengths: list[int], batch_size: int) -> None:
+    found = [rows for rows, _ in batching.evaluation_batches(split_of(lengths), batch_size)]
+    sizes = np.array(lengths)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    for rows in found:
+        assert 1 <= len(rows) <= batch_size
+        assert len(rows) * sizes[rows].max() <= order.EVALUATION_TOKENS or len(rows) == 1

@@ -92,6 +92,7 @@ def test_the_default_recipe_is_empty() -> None:
         ("adapter.method=adalora; adapter.rank={query: 3}", "AdaLoRA spreads one rank itself"),
         ("adapter.sites=[]", "sites is empty"),
         ("train.epochs=1; train.steps=5", "keep one"),
+        ("train.batch_tokens=100", "train.batch_tokens is 100, but a text may have 128 tokens (model.max_length)"),
         ("train.warmup=1.5", "whole steps, or a fraction below 1"),
         ("train.learning_rate=.inf", "train.learning_rate is inf"),
         ("train.learning_rate=.nan", "train.learning_rate is nan"),
@@ -159,6 +160,14 @@ def test_numbers_that_yaml_reads_as_text_count() -> None:
 def test_an_override_of_steps_takes_the_place_of_a_recipes_epochs() -> None:
     settings = config.load(recipe="demo", overrides=["train.steps=7"])
     assert (settings.train.steps, settings.train.epochs) == (7, None)
+
+
+def test_an_override_of_batch_size_takes_the_place_of_a_files_batch_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("train: {batch_tokens: 2048}")
+    assert config.load(file, overrides=["train.batch_size=16"]).train.batch_tokens is None
+    both = ["train.batch_size=16", "train.batch_tokens=1024"]
+    assert config.load(file, overrides=both).train.batch_tokens == 1024
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

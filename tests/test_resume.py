@@ -58,6 +58,10 @@ CASES = {
         [("step", 7), ("step", 19), ("eval", 25)],
     ),
     "rmsprop, restarts": (["train.optimizer=rmsprop", "train.schedule=cosine-restarts"], [("step", 3), ("eval", 10)]),
+    "by tokens": (
+        ["model.max_length=64", "train.batch_tokens=240", "train.accumulation=2", "train.steps=16"],
+        [("step", 3), ("eval", 5), ("step", 11)],
+    ),
     "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8), ("eval", 12)]),
 }
 

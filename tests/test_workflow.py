@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from submillion import backbone, batching, config, data, prediction, runs, workflow
+from submillion.batching import order, tokens
 from submillion.config import Config
 from submillion.errors import BudgetError, ConfigError, RunError
 from submillion.metrics import score
@@ -135,6 +136,48 @@ def test_the_evaluation_batch_size_does_not_change_predictions(
     np.testing.assert_allclose(ours.probs, theirs.probs, atol=1e-5)
 
 
+@pytest.mark.parametrize("bound", [1, 40, 100])
+def test_the_token_bound_of_evaluation_does_not_change_predictions(
+    finished: tuple[Config, Run], base: list[str], bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = finished[0].data.source
+    assert source is not None
+    usual = prediction.predict(finished[1], Path(source))
+    monkeypatch.setattr(order, "EVALUATION_TOKENS", bound)
+    np.testing.assert_allclose(prediction.predict(finished[1], Path(source)).probs, usual.probs, atol=1e-5)
+
+
+def test_batches_by_tokens_keep_their_bound_and_pass_over_all_rows(base: list[str], tmp_path: Path) -> None:
+    cut = ["train.steps=null", "train.epochs=2", "model.max_length=32", "train.batch_tokens=200"]
+    settings = settings_of(base, tmp_path, *cut)
+    steps = [record for record in records_of(workflow.train(settings)) if record["kind"] == "step"]
+    splits = data.read(settings.data)
+    split = batching.tokenize(splits.train, backbone.load_tokenizer(settings.model.name), splits.labels, 32)
+    assert len(steps) == 2 * batching.n_batches(split.lengths, settings.train)
+    assert steps[-1]["epoch"] == 2
+    assert all(0 < record["tokens"] <= 200 for record in steps)
+    for epoch in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
+        assert sum(record["tokens"] for record in epoch) == len(split.tokens)
+
+
+def test_without_a_writable_cache_a_run_trains_and_says_so(
+    finished: tuple[Config, Run], base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SUBMILLION_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tokens, "_CACHED_ROWS", 1)
+    notes: list[str] = []
+
+    def note(record: StepRecord | EvalRecord | workflow.Phase) -> bool:
+        notes.extend(record.notes if record.kind == "phase" else ())
+        return False
+
+    run = workflow.train(settings_of(base, tmp_path / "runs"), note)
+    assert sum(text.startswith("token ids are not kept") for text in notes) == 1
+    assert run.path.name == finished[1].path.name
+    assert (run.path / "scores.json").read_bytes() == (finished[1].path / "scores.json").read_bytes()
+
+
 def test_training_starts_from_a_finished_run_of_the_same_encoder(
     finished: tuple[Config, Run], encoders: dict[str, Path], base: list[str], tmp_path: Path
 ) -> None:
@@ -240,9 +283,14 @@ def test_accumulated_batches_equal_one_large_batch(base: list[str], tmp_path: Pa
     quiet = [f"data.source={rows}", "model.dropout=0", "train.steps=5", "train.evaluate_every=5"]
     losses = [
         [record["loss"] for record in records_of(workflow.train(settings_of(base, tmp_path, *quiet, *sizes)))]
-        for sizes in (["train.batch_size=7", "train.accumulation=8"], ["train.batch_size=64"])
+        for sizes in (
+            ["train.batch_size=64"],
+            ["train.batch_size=7", "train.accumulation=8"],
+            ["model.max_length=40", "train.batch_tokens=160", "train.accumulation=16"],
+        )
     ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_a_watcher_pauses_a_run_that_goes_on_to_the_same_end(

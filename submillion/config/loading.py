@@ -24,7 +24,7 @@ from submillion.errors import ConfigError, did_you_mean
 _NOT_HASHED = ("name", "out", "tracking", "device")
 _MAX_CONFIG_BYTES = 1_000_000
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
-_INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps"}
+_INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps", "train.batch_size": "train.batch_tokens"}
 
 
 def recipe_names() -> list[str]:

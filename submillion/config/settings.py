@@ -185,7 +185,12 @@ class TrainConfig(Section):
         None, "loss weight of each class: balanced = inverse to its rows, or {label: weight}"
     )
     batch_size: PositiveInt = setting(32, "rows a forward pass")
-    evaluation_batch_size: PositiveInt = setting(128, "rows a forward pass where nothing is trained")
+    batch_tokens: PositiveInt | None = setting(
+        None, "most tokens a forward pass, instead of batch_size; at least model.max_length; null = by rows"
+    )
+    evaluation_batch_size: PositiveInt = setting(
+        128, "most rows a forward pass where nothing is trained; fewer where they have more than 16,384 tokens"
+    )
     accumulation: PositiveInt = setting(1, "batches a step")
     epochs: Annotated[float, Field(gt=0)] | None = setting(
         None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
@@ -256,3 +261,13 @@ class Config(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     distillation: DistillationConfig = DistillationConfig()
     tracking: tuple[Tracker, ...] = setting((), "where records go besides metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _any_text_fits_a_batch(self) -> Config:
+        tokens, longest = self.train.batch_tokens, self.model.max_length
+        if tokens is not None and tokens < longest:
+            raise ValueError(
+                f"train.batch_tokens is {tokens}, but a text may have {longest} tokens (model.max_length): raise the "
+                "first or lower the second"
+            )
+        return self

@@ -1,0 +1,19 @@
+"""From texts to batches without padding.
+
+`tokens`: texts to token ids, kept in the cache · `batches`: their flat storage and the `Batch` · `order`:
+which rows make a batch, and when. What a model does with a batch is its own affair.
+"""
+
+from submillion.batching.batches import Batch, TokenizedSplit
+from submillion.batching.order import WINDOW_BATCHES, evaluation_batches, n_batches, training_order
+from submillion.batching.tokens import tokenize
+
+__all__ = [
+    "WINDOW_BATCHES",
+    "Batch",
+    "TokenizedSplit",
+    "evaluation_batches",
+    "n_batches",
+    "tokenize",
+    "training_order",
+]

@@ -1,0 +1,86 @@
+"""The flat storage of a split's token ids, and the `Batch` that is cut from it.
+
+Where the ids come from is the affair of `tokens`, which rows make a batch that of `order`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
+
+    tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
+    kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None.
+    """
+
+    tokens: torch.Tensor
+    token_types: torch.Tensor
+    offsets: torch.Tensor
+    label_ids: torch.Tensor
+    teacher_logits: torch.Tensor | None
+    example_ids: tuple[str, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Return B."""
+        return len(self.example_ids)
+
+    @property
+    def n_tokens(self) -> int:
+        """Return T, the real tokens."""
+        return int(self.tokens.numel())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch with its tensors, but the offsets, on `device`."""
+        teacher = None if self.teacher_logits is None else self.teacher_logits.to(device)
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            token_types=self.token_types.to(device),
+            label_ids=self.label_ids.to(device),
+            teacher_logits=teacher,
+        )
+
+
+@dataclass(frozen=True)
+class TokenizedSplit:
+    """A split's token ids in flat arrays: tokens uint16 or int32 [T], token_types uint8 [T], offsets int64 [N + 1],
+    label_ids int64 [N] (-1 where a row has no label), example_ids of length N, n_truncated rows cut.
+    `notes` are sentences worth printing."""
+
+    tokens: np.ndarray
+    token_types: np.ndarray
+    offsets: np.ndarray
+    label_ids: np.ndarray
+    example_ids: tuple[str, ...]
+    n_truncated: int
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.example_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return the number of tokens of each row, int64 [N]."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Return the rows (int64 [B], in the order wanted) as a `Batch` on the CPU."""
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Batch(
+            tokens=torch.from_numpy(self.tokens[index].astype(np.int64)),
+            token_types=torch.from_numpy(self.token_types[index].astype(np.int64)),
+            offsets=torch.from_numpy(offsets),
+            label_ids=torch.from_numpy(self.label_ids[rows]),
+            teacher_logits=None,
+            example_ids=tuple(self.example_ids[row] for row in rows),
+        )
