@@ -6,7 +6,7 @@ length together inside a window) and the `Batch`. What a model does with a batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ class Batch:
     """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
 
     tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
-    kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None.
+    kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
+    the model's frozen lower layers where that is kept, or None.
     """
 
     tokens: torch.Tensor
@@ -36,6 +37,7 @@ class Batch:
     label_ids: torch.Tensor
     teacher_logits: torch.Tensor | None
     example_ids: tuple[str, ...]
+    hidden: torch.Tensor | None = None
 
     @property
     def n_rows(self) -> int:
@@ -56,13 +58,18 @@ class Batch:
             token_types=self.token_types.to(device),
             label_ids=self.label_ids.to(device),
             teacher_logits=teacher,
+            hidden=None if self.hidden is None else self.hidden.to(device),
         )
 
 
 @dataclass(frozen=True)
 class TokenizedSplit:
     """A split's token ids in flat arrays: tokens int32 [T], token_types uint8 [T], offsets int64 [N + 1],
-    label_ids int64 [N] (-1 where a row has no label), example_ids of length N, n_truncated rows cut."""
+    label_ids int64 [N] (-1 where a row has no label), example_ids of length N, n_truncated rows cut.
+
+    hidden, where the frozen layers' output is kept: from the texts' first tokens and lengths (int64 [B] each) to
+    their rows [T, D], one text after the other.
+    """
 
     tokens: np.ndarray
     token_types: np.ndarray
@@ -70,6 +77,7 @@ class TokenizedSplit:
     label_ids: np.ndarray
     example_ids: tuple[str, ...]
     n_truncated: int
+    hidden: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -91,6 +99,7 @@ class TokenizedSplit:
             label_ids=torch.from_numpy(self.label_ids[rows]),
             teacher_logits=None,
             example_ids=tuple(self.example_ids[row] for row in rows),
+            hidden=None if self.hidden is None else self.hidden(starts, lengths),
         )
 
 
