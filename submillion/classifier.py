@@ -59,6 +59,7 @@ class Classifier(nn.Module):
         if reason is not None:
             self.notes = (f"the stock padded forward pass is used, which is slower: {reason}",)
         self._walk: packed.Packed | None = None
+        self._has_prefix = False
 
     @classmethod
     def build(
@@ -149,6 +150,7 @@ class Classifier(nn.Module):
         """
         if not self.packed:
             return split, "not kept: the stock padded forward pass computes every layer"
+        self._has_prefix = True
         return prefix.kept(self._prepared(), adapters.stock(self.model).config, split, watch)
 
     def _prepared(self) -> packed.Packed:
@@ -159,6 +161,8 @@ class Classifier(nn.Module):
 
     def _packed_first(self, batch: Batch) -> torch.Tensor:
         """The first tokens' hidden states by the packed pass, float32 [B, D]."""
+        if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
+            batch = replace(batch, hidden=None)
         return packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
 
     def _padded_first(self, batch: Batch) -> torch.Tensor:

@@ -153,6 +153,14 @@ def test_nothing_below_is_computed_again(deep) -> None:
         assert classifier(split.batch(rows)).isnan().all()
 
 
+def test_another_model_does_not_take_it_for_its_own(deep) -> None:
+    student, teacher = (build(settings_of(deep["bert"], layers=layers)).eval() for layers in ("top:1", "top:2"))
+    split, rows = split_of(student), np.arange(8)
+    kept = keep(student, split)
+    with torch.no_grad():
+        assert torch.equal(teacher(kept.batch(rows)), teacher(split.batch(rows)))
+
+
 def spoil(classifier: Classifier) -> None:
     """Make every weight below the last layer a NaN."""
     for name, parameter in adapters.stock(classifier.model).named_parameters():
