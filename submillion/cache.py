@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from submillion.errors import ConfigError
 _MANIFEST = "manifest.json"
 _PART = ".part-"
 _DEFAULT_GIB = 20.0
+_ABANDONED_S = 3600.0
 
 
 def folder() -> Path:
@@ -68,6 +70,7 @@ def filling(kind: str, key: str) -> Iterator[Path]:
     """
     place = folder() / kind / key
     place.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(place.parent)
     part = Path(tempfile.mkdtemp(prefix=_PART, dir=place.parent))
     try:
         yield part
@@ -82,8 +85,8 @@ def filling(kind: str, key: str) -> Iterator[Path]:
     _trim(keep=place)
 
 
-def _limit_bytes() -> int:
-    """The most that the folder may hold: $SUBMILLION_CACHE_GIB, else 20 GiB."""
+def limit_bytes() -> int:
+    """Return the most that the folder may hold: $SUBMILLION_CACHE_GIB, else 20 GiB."""
     asked = os.environ.get("SUBMILLION_CACHE_GIB", str(_DEFAULT_GIB))
     try:
         return int(float(asked) * 2**30)
@@ -91,11 +94,19 @@ def _limit_bytes() -> int:
         raise ConfigError(f"$SUBMILLION_CACHE_GIB is {asked}: give a number of GiB, such as 20") from None
 
 
+def _remove_abandoned(kind: Path) -> None:
+    """Remove what a killed process left half filled: nothing was written to it for an hour."""
+    for part in kind.glob(f"{_PART}*"):
+        with suppress(OSError):  # its process has just finished it, or removed it
+            if time.time() - max(path.stat().st_mtime for path in (part, *part.iterdir())) > _ABANDONED_S:
+                shutil.rmtree(part, ignore_errors=True)
+
+
 def _trim(keep: Path) -> None:
     """Remove what was used longest ago until the rest, `keep` included, is within the limit."""
     entries = [entry for entry in folder().glob("*/*") if entry.is_dir() and not entry.name.startswith(_PART)]
     sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
-    excess = sum(sizes.values()) - _limit_bytes()
+    excess = sum(sizes.values()) - limit_bytes()
     for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
         if excess <= 0:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from submillion import adapters, backbone, packed, planning, runs
-from submillion.batching import Batch
+from submillion import adapters, backbone, packed, planning, prefix, runs
+from submillion.batching import Batch, TokenizedSplit
 from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
 from submillion.planning import Plan
@@ -59,6 +59,7 @@ class Classifier(nn.Module):
         if reason is not None:
             self.notes = (f"the stock padded forward pass is used, which is slower: {reason}",)
         self._walk: packed.Packed | None = None
+        self._has_prefix = False
 
     @classmethod
     def build(
@@ -85,6 +86,7 @@ class Classifier(nn.Module):
         adapters.refuse_unsaved(model, fresh)
         notes = _start(model, settings, labels)
         adapters.hold_frozen_in(model, _DTYPES[precision])
+        prefix.without_dropout(model, plan.architecture, plan.n_prefix_layers)
         classifier = cls(cast("nn.Module", model).to(device), backbone.load_tokenizer(name), labels, plan, precision)
         classifier.fresh = fresh
         classifier.notes += notes
@@ -137,11 +139,31 @@ class Classifier(nn.Module):
             # Only reentrant checkpointing needs inputs with gradients; they would run the backward pass to the bottom.
             stock.disable_input_require_grads()
 
+    def prefix_mib(self, split: TokenizedSplit) -> float:
+        """Return the size of what `with_prefix` keeps of a split."""
+        return len(split.tokens) * self.architecture.width * _DTYPES[self.precision].itemsize / 2**20
+
+    def with_prefix(self, split: TokenizedSplit, watch: Callable[[int], object]) -> tuple[TokenizedSplit, str]:
+        """Return the split with the output of the plan's frozen layers, from the cache or computed now, and a note.
+
+        `watch` is called with the number of rows computed. Without it, where it cannot be kept: the note says why.
+        """
+        if not self.packed:
+            return split, "not kept: the stock padded forward pass computes every layer"
+        self._has_prefix = True
+        return prefix.kept(self._prepared(), adapters.stock(self.model).config, split, watch)
+
+    def _prepared(self) -> packed.Packed:
+        if self._walk is None:
+            dtype = _DTYPES[self.precision]
+            self._walk = packed.prepare(self.model, self.architecture, dtype, self.plan.n_prefix_layers)
+        return self._walk
+
     def _packed_first(self, batch: Batch) -> torch.Tensor:
         """The first tokens' hidden states by the packed pass, float32 [B, D]."""
-        if self._walk is None:
-            self._walk = packed.prepare(self.model, self.architecture, _DTYPES[self.precision])
-        return packed.encode(self._walk, batch, checkpoint=self.checkpointing and self.training)
+        if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
+            batch = replace(batch, hidden=None)
+        return packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
 
     def _padded_first(self, batch: Batch) -> torch.Tensor:
         """The same by the stock model over padded rows, under autocast in lower precision."""

@@ -31,11 +31,16 @@ from submillion.runs import EvalRecord, Run, StepRecord
 
 @dataclass(frozen=True)
 class Phase:
-    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing."""
+    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
+
+    One that works through rows has `n_rows`, and is shown again with more and more `done_rows`.
+    """
 
     name: str
     n_steps: int = 0
     done_steps: int = 0
+    n_rows: int = 0
+    done_rows: int = 0
     notes: tuple[str, ...] = ()
     kind: Literal["phase"] = "phase"
 
@@ -117,6 +122,7 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     checkpoints = Checkpoints(run.path / "checkpoints")
     loss = _loss(settings, splits, device)
     job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
+    job = _with_prefix(job, settings, watch)
     if _fit(run, job, watch):
         _finish(run, settings, splits, job, watch)
 
@@ -161,6 +167,27 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Lo
     weights = None if weights is None else weights.to(device)
     smoothing = settings.train.label_smoothing
     return lambda logits, batch: losses.supervised(logits, batch.label_ids, smoothing, weights)
+
+
+def _with_prefix(job: training.Job, settings: Config, watch: Watch) -> training.Job:
+    """The job with the frozen layers' output beside the rows that are read more than once.
+
+    Validation always is: by an evaluation, and for its predictions. The choice must not depend on what the cache
+    holds, or a resumed run could differ in its last bits from one never interrupted.
+    """
+    if job.classifier.plan.n_prefix_layers == 0:
+        return job
+    splits = {"validation": job.validation}
+    if settings.model.prefix or job.length.n_steps > job.length.n_epoch_steps:
+        splits = {"train": job.train, **splits}
+    for name, split in splits.items():
+        size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"
+        phase = Phase("computing the frozen layers' output", n_rows=len(split), notes=(size,))
+        watch(phase)
+        rows = replace(phase, notes=())
+        splits[name], note = job.classifier.with_prefix(split, lambda n, rows=rows: watch(replace(rows, done_rows=n)))
+        watch(replace(phase, done_rows=len(split), notes=(f"{name}: {note}",)))
+    return replace(job, **splits)
 
 
 def _fit(run: Run, job: training.Job, watch: Watch) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,15 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setenv("SUBMILLION_CACHE_GIB", "much")
     with pytest.raises(ConfigError, match="SUBMILLION_CACHE_GIB is much"):
         fill("one")
+
+
+def test_what_a_killed_process_left_half_filled_is_removed_after_an_hour(place):
+    for name, age_s in ((".part-dead", 7_200), (".part-alive", 60)):
+        part = place / "tokens" / name
+        part.mkdir(parents=True)
+        (part / "data.bin").write_bytes(b"half")
+        then = time.time() - age_s
+        os.utime(part / "data.bin", (then, then))
+        os.utime(part, (then, then))
+    fill("one")
+    assert {entry.name for entry in (place / "tokens").iterdir()} == {"one", ".part-alive"}

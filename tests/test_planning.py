@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -433,3 +434,46 @@ def test_a_damaged_plan_is_refused(damage, told):
 )
 def test_the_studies_recipes_train_what_the_studies_could(recipe: str, total: int) -> None:
     assert plan(load(recipe=recipe), n_classes=4).total == total
+
+
+# --- the prefix -----------------------------------------------------------------------------------
+
+
+def with_prefix(asked, dropout=None, **adapter):
+    model = {"name": "roberta-base", "prefix": asked, "dropout": dropout}
+    return validate({"model": model, "adapter": {"sites": "query", **adapter}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "dropout", "layers", "n", "told"),
+    [
+        (True, None, "top:4", 8, "prefix: the output of layers 0 to 7, frozen and without dropout, is computed once"),
+        (True, 0.1, "top:11", 1, "prefix: the output of layer 0, frozen and without dropout, .*; dropout falls on"),
+        (True, 0, [3, 7], 3, "prefix: the output of layers 0 to 2"),
+        (None, 0, "top:4", 8, "prefix: the output of layers 0 to 7, .* if they are read more than once"),
+        (None, 0.1, "top:4", 0, r"prefix: none, since model\.dropout is 0\.1, below layer 8 too"),
+        (None, None, "top:4", 0, r"prefix: none, since model\.dropout is the checkpoint's own, below layer 8"),
+        (None, 0, None, 0, None),
+        (False, 0, "top:4", 0, None),
+    ],
+)
+def test_the_plan_tells_its_prefix(asked, dropout, layers, n, told):
+    found = plan(with_prefix(asked, dropout, layers=layers), 4)
+    assert found.n_prefix_layers == n
+    sentences = [reason for reason in found.reasons if reason.startswith("prefix")]
+    assert len(sentences) == (told is not None)
+    assert told is None or re.match(told, sentences[0])
+
+
+@pytest.mark.parametrize("wishes", [{"bias": "all"}, {"method": "none", "sites": "all-linear"}, {"layers": [0, 11]}])
+def test_there_is_no_prefix_where_something_trains_at_the_bottom(wishes):
+    asked_not = with_prefix(None, 0, **({"layers": "top:4"} if "bias" in wishes else {}), **wishes)
+    assert plan(asked_not, 4).n_prefix_layers == 0
+    with pytest.raises(ConfigError, match=r"model\.prefix is true, but .*(method none|bias all|layer 0).*null"):
+        plan(with_prefix(True, **wishes), 4)
+
+
+def test_a_plan_written_before_there_were_prefixes_has_none():
+    values = json.loads(to_json(made()))
+    del values["n_prefix_layers"]
+    assert from_json(json.dumps(values)) == made()

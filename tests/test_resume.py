@@ -20,8 +20,11 @@ torch.set_num_threads(1)
 from submillion import config, runs, workflow
 
 def run(out, overrides, kill_at):
+    os.environ["SUBMILLION_CACHE"] = out + "/cache"
+
     def watch(record):
-        if record.kind != "phase" and (record.kind, record.step) == kill_at:
+        place = ("rows", int(record.done_rows > 0)) if record.kind == "phase" else (record.kind, record.step)
+        if place == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return False
     child = os.fork()
@@ -61,6 +64,10 @@ CASES = {
     "by tokens": (
         ["model.max_length=64", "train.batch_tokens=240", "train.accumulation=2", "train.steps=16"],
         [("step", 3), ("eval", 5), ("step", 11)],
+    ),
+    "prefix": (
+        ["adapter.layers=top:1", "model.prefix=true", "train.precision=bf16"],
+        [("rows", 1), ("step", 3), ("eval", 5)],
     ),
     "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8), ("eval", 12)]),
 }

@@ -43,7 +43,12 @@ def module_name(family: Family, site: Site, layer: int) -> str:
     >>> module_name("roberta", "query", 3)
     'roberta.encoder.layer.3.attention.self.query'
     """
-    return f"{_layers_path(family)}.{layer}.{_inner_name(family, site)}"
+    return f"{layer_name(family, layer)}.{_inner_name(family, site)}"
+
+
+def layer_name(family: Family, layer: int) -> str:
+    """Return the full name of an encoder layer in the stock sequence-classification model."""
+    return f"{_layers_path(family)}.{layer}"
 
 
 def linear_modules(arch: Architecture) -> dict[str, tuple[Site, int]]:

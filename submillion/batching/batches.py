@@ -5,6 +5,7 @@ Where the ids come from is the affair of `tokens`, which rows make a batch that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,8 @@ class Batch:
     """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
 
     tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
-    kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None.
+    kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
+    the model's frozen lower layers where that is kept, or None.
     """
 
     tokens: torch.Tensor
@@ -25,6 +27,7 @@ class Batch:
     label_ids: torch.Tensor
     teacher_logits: torch.Tensor | None
     example_ids: tuple[str, ...]
+    hidden: torch.Tensor | None = None
 
     @property
     def n_rows(self) -> int:
@@ -45,6 +48,7 @@ class Batch:
             token_types=self.token_types.to(device),
             label_ids=self.label_ids.to(device),
             teacher_logits=teacher,
+            hidden=None if self.hidden is None else self.hidden.to(device),
         )
 
 
@@ -52,7 +56,10 @@ class Batch:
 class TokenizedSplit:
     """A split's token ids in flat arrays: tokens uint16 or int32 [T], token_types uint8 [T], offsets int64 [N + 1],
     label_ids int64 [N] (-1 where a row has no label), example_ids of length N, n_truncated rows cut.
-    `notes` are sentences worth printing."""
+
+    notes: sentences worth printing · hidden, where the frozen layers' output is kept: from the texts' first tokens
+    and lengths (int64 [B] each) to their rows [T, D], one text after the other.
+    """
 
     tokens: np.ndarray
     token_types: np.ndarray
@@ -61,6 +68,7 @@ class TokenizedSplit:
     example_ids: tuple[str, ...]
     n_truncated: int
     notes: tuple[str, ...] = ()
+    hidden: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -83,4 +91,5 @@ class TokenizedSplit:
             label_ids=torch.from_numpy(self.label_ids[rows]),
             teacher_logits=None,
             example_ids=tuple(self.example_ids[row] for row in rows),
+            hidden=None if self.hidden is None else self.hidden(starts, lengths),
         )

@@ -33,7 +33,7 @@ class TrainingView:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = None
+        self.task, self.rows = None, None
         self.smooth_loss: float | None = None
         self.tokens, self.seconds, self.printed_at = 0, 0.0, time.monotonic()
 
@@ -62,7 +62,8 @@ class TrainingView:
         self.console.print(text, style="dim", markup=False)
 
     def _phase(self, phase: Phase) -> None:
-        self.say(phase.name)
+        if not phase.done_rows:
+            self.say(phase.name)
         for note in phase.notes:
             self.say(f"  {note}")
         if phase.n_steps:
@@ -71,6 +72,18 @@ class TrainingView:
             self.task = self.progress.add_task(
                 "step", total=phase.n_steps, completed=phase.done_steps, rate="", loss="–", validation="–"
             )
+        if phase.n_rows:
+            self._rows(phase)
+
+    def _rows(self, phase: Phase) -> None:
+        if not phase.done_rows:
+            self.rows = self.progress.add_task("row", total=phase.n_rows, rate="", loss="–", validation="–")
+        elif self.rows is not None and phase.done_rows < phase.n_rows:
+            self.progress.update(self.rows, completed=phase.done_rows)
+            self._line(f"row {phase.done_rows:,} of {phase.n_rows:,}")
+        elif self.rows is not None:
+            self.progress.remove_task(self.rows)
+            self.rows = None
 
     def _step(self, record: StepRecord) -> None:
         self.smooth_loss = record.loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * record.loss
@@ -79,9 +92,13 @@ class TrainingView:
         rate = f"{self.tokens / self.seconds:,.0f} tokens/s " if self.seconds else ""
         if self.task is not None:
             self.progress.update(self.task, completed=record.step, rate=rate, loss=f"{self.smooth_loss:.3f}")
+        self._line(f"step {record.step}: {rate}loss {self.smooth_loss:.3f}")
+
+    def _line(self, text: str) -> None:
+        """Print a line now and then where there is no bar."""
         if not self.console.is_terminal and time.monotonic() - self.printed_at > _LINE_EVERY_S:
             self.printed_at = time.monotonic()
-            self.say(f"step {record.step}: {rate}loss {self.smooth_loss:.3f}")
+            self.say(text)
 
     def _evaluation(self, record: EvalRecord) -> None:
         accuracy = record.scores["accuracy"]

@@ -48,6 +48,11 @@ class ModelConfig(Section):
         None, "the bottleneck's rank, in units; null = 32; only for head: bottleneck"
     )
     dropout: Frac | None = setting(None, "hidden and attention dropout, a probability; null = the checkpoint's own")
+    prefix: bool | None = setting(
+        None,
+        "true: layers below the lowest adapted one work without dropout, and their output is computed once and "
+        "kept; false: never; null = where model.dropout is 0 and rows are read more than once",
+    )
 
     @model_validator(mode="after")
     def _width_needs_bottleneck(self) -> ModelConfig:

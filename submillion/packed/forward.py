@@ -25,15 +25,38 @@ def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.T
 
     Equal to the stock padded model's within 1e-5 in float32 without dropout. With dropout it depends on torch's
     CPU generator alone (and on CUDA's, there). `checkpoint` computes each layer again in the backward pass.
+    A batch that carries the lower layers' output starts above them.
     """
-    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
-    x = _embed(packed, batch, layout)
-    tiles = tile(layout, packed.n_heads, packed.dtype, _relative(packed, layout))
-    for i, layer in enumerate(packed.layers):
+    layout, tiles = _lay_out(packed, batch)
+    if batch.hidden is None:
+        x, first = _embed(packed, batch, layout), 0
+    else:
+        x, first = batch.hidden.index_select(0, layout.take), packed.n_prefix_layers
+    for i, layer in enumerate(packed.layers[first:], first):
         step = _last if i == len(packed.layers) - 1 else _full
         keep = not checkpoint or not torch.is_grad_enabled()
         x = step(layer, x, tiles) if keep else recomputed(step, layer, x, tiles, use_reentrant=False)
     return x.index_select(0, layout.unsort).float()
+
+
+@torch.no_grad()
+def lower(packed: Packed, batch: Batch) -> torch.Tensor:
+    """Return the output of the embeddings and the first `n_prefix_layers` layers: `packed.dtype` [T, D].
+
+    In the order of the batch's tokens, as `Batch.hidden` has it; dropout must be 0 there.
+    """
+    layout, tiles = _lay_out(packed, batch)
+    x = _embed(packed, batch, layout)
+    for layer in packed.layers[: packed.n_prefix_layers]:
+        x = _full(layer, x, tiles)
+    rows = torch.empty_like(x[: layout.n_tokens])
+    rows[layout.take[: layout.n_tokens]] = x[: layout.n_tokens]
+    return rows
+
+
+def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, Tiles]:
+    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
+    return layout, tile(layout, packed.n_heads, packed.dtype, _relative(packed, layout))
 
 
 def _embed(packed: Packed, batch: Batch, layout: Layout) -> torch.Tensor:
@@ -46,11 +69,12 @@ def _embed(packed: Packed, batch: Batch, layout: Layout) -> torch.Tensor:
     x = x + tables.position_embeddings(_positions(packed, tokens, layout))
     norm = tables.LayerNorm
     x = F.layer_norm(x, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-    x = x.to(packed.dtype)
-    dice, p = Dice(x), active_p(tables.dropout)
+    ones = torch.ones_like(x, dtype=packed.dtype)
+    dice, p = Dice(ones), active_p(tables.dropout)
     mask = dice.mask(tuple(x.shape), p)
     if mask is not None:
-        x = x * masked(torch.full_like(x, 1.0 / keep_frac(p)), mask)
+        x = x * masked(ones, mask).float().mul_(1.0 / keep_frac(p))
+    x = x.to(packed.dtype)
     return x if packed.widen is None else project(x, [packed.widen], dice)
 
 

@@ -141,7 +141,7 @@ class _Spec:
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T + bias + dropout(x) down^T up^T, `up` [columns, R] reaching the columns from `start` on, or absent; and x."""
+    """x W^T + bias + dropout(x) down^T up^T, and x; `up` [columns, R] starts at the column `start`, or is absent."""
 
     @staticmethod
     def forward(

@@ -39,7 +39,8 @@ class Packed:
     """An encoder as the packed pass sees it; `dtype` is that of its rows and products.
 
     padding_id: where positions count from, and what they skip, or None where they count from 0 · widen: ELECTRA's
-    projection of narrow embeddings · mpnet: the module with the relative position bias.
+    projection of narrow embeddings · mpnet: the module with the relative position bias · n_prefix_layers: how many
+    layers from the bottom a batch that carries their output skips.
     """
 
     embeddings: Any
@@ -50,6 +51,7 @@ class Packed:
     has_types: bool
     padding_id: int | None
     dtype: torch.dtype
+    n_prefix_layers: int = 0
 
 
 def supported(model: nn.Module, architecture: Architecture) -> str | None:
@@ -67,7 +69,9 @@ def supported(model: nn.Module, architecture: Architecture) -> str | None:
     return None
 
 
-def prepare(model: nn.Module, architecture: Architecture, dtype: torch.dtype | None = None) -> Packed:
+def prepare(
+    model: nn.Module, architecture: Architecture, dtype: torch.dtype | None = None, n_prefix_layers: int = 0
+) -> Packed:
     """Return what `encode` needs of a stock sequence-classification model, wrapped by PEFT or not.
 
     `dtype` is that of rows and products, by default the embeddings'. Frozen query, key and value weights of a layer
@@ -88,6 +92,7 @@ def prepare(model: nn.Module, architecture: Architecture, dtype: torch.dtype | N
         has_types=hasattr(base.embeddings, "token_type_embeddings"),
         padding_id=base.embeddings.padding_idx if is_roberta else None,
         dtype=dtype or base.embeddings.word_embeddings.weight.dtype,
+        n_prefix_layers=n_prefix_layers,
     )
 
 

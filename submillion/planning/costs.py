@@ -45,6 +45,8 @@ def read(config: Config, n_classes: int) -> Wishes:
     layers = _kept(lambda: chosen_layers(arch, adapter.layers), problems) or list(range(arch.n_layers))
     keys = site_keys(adapter.sites) if adapter.method != "none" else []
     targets = _kept(lambda: select(arch, keys, layers), problems) or ()
+    if targets or adapter.method == "none":
+        problems += _prefix_problems(config, targets)
     if problems:
         raise ConfigError(*problems)
     sites = tuple(key for key in keys if any(target.site == key for target in targets))
@@ -70,6 +72,13 @@ def adapter_params(wishes: Wishes, targets: Sequence[Target]) -> int:
 def total(wishes: Wishes, ranks: int | Mapping[str, int]) -> int:
     """Return every trainable parameter, the head included, with these ranks."""
     return adapter_params(wishes, ranked(wishes, ranks)) + budget.head_params(wishes.architecture, wishes.head)
+
+
+def n_frozen_layers(wishes: Wishes) -> int:
+    """Return how many layers, from the bottom, stay as they were pretrained, and the embeddings too; 0 to L - 1."""
+    if wishes.method == "none" or wishes.bias == "all":
+        return 0
+    return min(target.layer for target in wishes.targets)
 
 
 def has_rank(wishes: Wishes) -> bool:
@@ -112,6 +121,20 @@ def _full_problems(config: Config) -> list[str]:
     if config.adapter.method == "none" and config.adapter.layers is not None:
         problems.append(f"adapter.layers is {config.adapter.layers!r}, but method none trains every layer: set null")
     return problems
+
+
+def _prefix_problems(config: Config, targets: Sequence[Target]) -> list[str]:
+    """Why there is nothing frozen below the lowest adapted layer, where model.prefix asks for that."""
+    if not config.model.prefix:
+        return []
+    found = "model.prefix is true, but"
+    if config.adapter.method == "none":
+        return [f"{found} method none trains every layer, so none is frozen: set it to null"]
+    if config.adapter.bias == "all":
+        return [f"{found} adapter.bias all trains biases in every layer: take none or lora_only, or prefix: null"]
+    if any(target.layer == 0 for target in targets):
+        return [f"{found} layer 0 is adapted, so none below is frozen: take adapter.layers top:N, or prefix: null"]
+    return []
 
 
 def _kept(resolve: Callable[[], T], problems: list[str]) -> T | None:

@@ -49,8 +49,15 @@ def draft(config: Config, n_classes: int) -> Plan:
         budget=limit,
         slack=None if limit is None else limit - total,
         reasons=(),
+        n_prefix_layers=_n_prefix_layers(config, wishes),
     )
     return replace(plan, reasons=reasons(config, wishes, plan))
+
+
+def _n_prefix_layers(config: Config, wishes: Wishes) -> int:
+    """The layers of the prefix; undecided, it is where it changes nothing but the time: without dropout."""
+    wanted = config.model.dropout == 0 if config.model.prefix is None else config.model.prefix
+    return costs.n_frozen_layers(wishes) if wanted else 0
 
 
 def _ranks(config: Config, wishes: Wishes) -> dict[str, int]:

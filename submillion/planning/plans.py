@@ -21,6 +21,8 @@ class Plan:
     {site: alpha}; None where there are no ranks. `layers` are those with a target. `adapter_params` has all
     that trains inside the encoder, biases included; `all_params` all that the model holds in training,
     PEFT's copies of the head included. `budget` and `slack` are None with method none, which lifts the budget.
+    `n_prefix_layers` counts the frozen layers, from the bottom, that work without dropout and whose output is
+    kept; older files lack it, which means 0.
     """
 
     architecture: Architecture
@@ -40,6 +42,7 @@ class Plan:
     budget: int | None
     slack: int | None
     reasons: tuple[str, ...]
+    n_prefix_layers: int = 0
 
 
 @dataclass(frozen=True)

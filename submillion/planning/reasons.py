@@ -11,7 +11,7 @@ from submillion.planning.targets import site_keys
 
 
 def reasons(config: Config, wishes: Wishes, plan: Plan) -> tuple[str, ...]:
-    """Return the sentences, in the order rank, alpha, sites, head, method."""
+    """Return the sentences, in the order rank, alpha, sites, head, method, prefix."""
     if wishes.method == "none":
         return (f"method none trains every parameter: the budget of {config.budget:,} is lifted",)
     found = [*_of_rank(config, wishes, plan), *_of_alpha(config, plan), *_of_sites(config, wishes)]
@@ -20,7 +20,7 @@ def reasons(config: Config, wishes: Wishes, plan: Plan) -> tuple[str, ...]:
         found.append("AdaLoRA trains its first rank before it prunes: the first rank is what counts")
     if wishes.method == "ia3":
         found.append("IA3 has no rank: it trains one vector a layer, over the inputs of ffn_out, else over the outputs")
-    return tuple(found)
+    return (*found, *_of_prefix(config, wishes, plan))
 
 
 def _of_rank(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
@@ -68,3 +68,20 @@ def _of_head(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
     if plan.head == "bottleneck" and config.model.head_width is None:
         found.append(f"head_width {plan.head_width}: the default")
     return found
+
+
+def _of_prefix(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
+    n, asked = costs.n_frozen_layers(wishes), config.model.prefix
+    if n == 0 or asked is False:
+        return []
+    if not plan.n_prefix_layers:
+        own = "the checkpoint's own" if config.model.dropout is None else f"{config.model.dropout:g}"
+        return [
+            f"prefix: none, since model.dropout is {own}, below layer {n} too, the lowest adapted one; model.prefix "
+            "true works without it there, and computes the frozen layers' output once"
+        ]
+    span = "layer 0" if n == 1 else f"layers 0 to {n - 1}"
+    found = f"prefix: the output of {span}, frozen and without dropout, is computed once and reused"
+    if asked is None:
+        return [f"{found}; of training rows only if they are read more than once"]
+    return [found if config.model.dropout == 0 else f"{found}; dropout falls on what is above alone"]
