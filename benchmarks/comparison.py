@@ -1,7 +1,7 @@
 """False winners and power of `submillion compare`, by simulation with known truth.
 
 `python -m benchmarks.comparison` writes benchmarks/results/comparison.json and prints what docs/comparison.md shows.
-One core, about two minutes, seeded. A run's checkpoint is the best of 12 on the very rows that are then compared.
+One core, two to four minutes, seeded. A run's checkpoint is the best of 12 on the very rows that are then compared.
 
 The truth at accuracy 0.914: every run has 80 % of the rows right and 2 % wrong; 18 % are open. An open row is right
 where a sum is positive: normal variables that all runs share, or one setting, one run, one checkpoint alone, and the
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -168,7 +169,7 @@ def five_tied(n_checkpoints: int, n: int, seed: int) -> dict[str, dict[str, floa
     return {name: rate(each) for name, each in found.items()}
 
 
-def early(points: float, n: int, seed: int, n_rows: int = 7000) -> dict[str, object]:
+def early(points: float, n: int, seed: int, n_rows: int = 7000) -> dict[str, Any]:
     """Return how often a trial that is `points` worse is ruled out when looked at every 100 rows, and at which row."""
     rng = np.random.default_rng(seed)
     stops = []
@@ -194,14 +195,14 @@ def discordance(seed: int) -> dict[str, float]:
     return {name: round(float((a != b).sum() / n_rows), 4) for name, (a, b) in pairs.items()}
 
 
-def simulate() -> dict[str, object]:
+def simulate() -> dict[str, Any]:
     """Return every rate of the page."""
 
-    def table(measure: Callable[[Truth, int, int], object], truth: Truth) -> dict[str, object]:
+    def table(measure: Callable[[Truth, int, int], Any], truth: Truth) -> dict[str, Any]:
         n = 250 if truth.advantage else 1000
         return {str(n_rows): measure(replace(truth, n_rows=n_rows), n, n_rows) for n_rows in SIZES}
 
-    results: dict[str, object] = {"discordance": discordance(1)}
+    results: dict[str, Any] = {"discordance": discordance(1)}
     for name, truth in CASES.items():
         results[name] = {"1 seed": table(two_runs, truth)} | {
             f"{n_seeds} seeds": table(two_settings, replace(truth, n_seeds=n_seeds)) for n_seeds in (3, 5)
@@ -213,15 +214,36 @@ def simulate() -> dict[str, object]:
     return results
 
 
+def tables(results: dict[str, Any]) -> str:
+    """Return the rates as docs/comparison.md shows them, in percent, a line a case."""
+    tied = [name for name in CASES if name.startswith("tied")]
+    apart = [name for name in CASES if not name.startswith("tied")]
+    lines = ["Said to differ though tied:", "", *_table(results, tied, ("compare", "welch", "plain"))]
+    lines += ["", "Said to differ, and different:", "", *_table(results, apart, ("compare",))]
+    return "\n".join(lines)
+
+
+def _table(results: dict[str, Any], names: list[str], methods: tuple[str, ...]) -> list[str]:
+    lines = [f"| truth | seeds | {' | '.join(f'{n:,} rows' for n in SIZES)} |", "|---|---|" + "---|" * len(SIZES)]
+    for name in names:
+        for seeds, cells in results[name].items():
+            found = [cells[str(n)] for n in SIZES]
+            shown = [_cell([c] if "percent" in c else [c[method] for method in methods]) for c in found]
+            lines.append(f"| {name} | {seeds.split()[0]} | {' | '.join(shown)} |")
+    return lines
+
+
+def _cell(rates: list[dict[str, float]]) -> str:
+    first, *others = (f"{each['percent']:.1f}" for each in rates)
+    return f"**{first}** ({', '.join(others)})" if others else f"**{first}**"
+
+
 def main() -> None:
-    """Simulate, write the JSON, print it."""
+    """Simulate, write the JSON, print its tables."""
     began = time.process_time()
     results = simulate()
     RESULTS.write_text(json.dumps({"cpu_s": round(time.process_time() - began), **results}, indent=1) + "\n")
-    for name, rows in results.items():
-        print(f"\n{name}")
-        for row, cells in rows.items():
-            print(f"  {row:<20}", json.dumps(cells))
+    print(tables(results))
 
 
 if __name__ == "__main__":

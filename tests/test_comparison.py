@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import submillion
+from benchmarks import comparison as benchmark
 from submillion import metrics
 from submillion.comparison import Comparison, Setting, conclude, holm, is_ruled_out, log_evidence, mcnemar, rows_needed
 from submillion.comparison.resampling import METRICS, Resampled, resample, weights
@@ -292,6 +293,21 @@ def test_one_row_is_refused() -> None:
         conclude([setting("a", run(1, label_ids=LABEL_IDS[:1])), setting("b", run(2, label_ids=LABEL_IDS[:1]))])
 
 
+def test_the_page_shows_what_was_measured() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "comparison.md").read_text(encoding="utf-8")
+    results = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
+    lines = [line for line in benchmark.tables(results).splitlines() if line.startswith("|")]
+    assert len(lines) > len(benchmark.CASES)
+    assert all(line in page for line in lines)
+
+
+@pytest.mark.parametrize("case", [name for name in benchmark.CASES if name.startswith("tied") and "12" not in name])
+def test_no_tied_case_was_measured_above_5_percent(case: str) -> None:
+    results = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))[case]
+    for n_seeds in ("3 seeds", "5 seeds"):
+        assert all(rates["compare"]["percent"] <= 5 for rates in results[n_seeds].values())
+
+
 # Run folders --------------------------------------------------------------------------------------------------------
 
 
@@ -371,6 +387,7 @@ def test_each_opening_of_the_test_split_is_noted(trained: dict[str, Run], capsys
     out = capsys.readouterr().out
     assert "nothing is recommended" in out
     assert "test split, 20 rows" in out
+    assert f"opened {len(before) + 2 - 1} times" in out  # one line is of the run on other rows
     noted = [json.loads(line) for line in log.read_text().splitlines()[len(before) :]]
     assert {(entry["run"], entry["purpose"]) for entry in noted} == {
         (trained["a0"].name, "compare"),

@@ -180,7 +180,8 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
     most, least = (pick(setting.n_evaluations for setting in settings) for pick in (max, min))
     if split == "validation" and most > least:
         notes.append(
-            f"checkpoints were chosen among {least} to {most} evaluations: more choices favour a setting on this split"
+            f"checkpoints were chosen among {least} to {most} evaluations: more choices favour a setting here, "
+            "and the p values do not know it (docs/comparison.md); train with one train.evaluate_every"
         )
     if split == "validation" and pairs:
         notes.append("the best of several validation scores is optimistic: expect less on new rows")

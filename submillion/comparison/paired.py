@@ -70,7 +70,7 @@ def rows_needed(difference: float, discordance: float) -> int | None:
     discordance: the share of discordant rows; of means over seeds the mean square of a row's difference.
 
     >>> rows_needed(0.01, 0.05)
-    3922
+    3923
     """
     if difference == 0:
         return None

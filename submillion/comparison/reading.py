@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,14 @@ def compare(paths: Sequence[Run | Path | str], split: Split = "validation") -> C
             runs.append_test_read(fact.run.path.parent, str(fact.content), fact.run, "compare")
     predictions = [_by_id(fact.run.load_predictions(split)) for fact in facts]
     _refuse_other_rows(facts, predictions, split)
-    return conclude(_settings(facts, predictions), split)
+    found = conclude(_settings(facts, predictions), split)
+    return replace(found, notes=(*found.notes, _openings(facts))) if split == "test" else found
+
+
+def _openings(facts: Sequence[_Facts]) -> str:
+    places = {(fact.run.path.parent, str(fact.content)) for fact in facts}
+    n_reads = sum(runs.count_test_reads(*place) for place in places)
+    return f"these test rows were opened {n_reads} times so far, this time included: a test is fresh only once"
 
 
 def _read_all(paths: Sequence[Run | Path | str], split: Split) -> list[_Facts]:
