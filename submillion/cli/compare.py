@@ -156,7 +156,8 @@ def _verdict(found: Comparison) -> list[str]:
 def _group_sentence(found: Comparison, group: list[int]) -> str:
     what = "settings" if all(pair.about == "settings" for pair in found.pairs) else "runs"
     if len(found.settings) == 2:
-        what = f"these two {what}"
+        several = what == "runs" and sum(len(setting.runs) for setting in found.settings) > 2
+        what = "the runs of 1 and 2" if several else f"these two {what}"
         return f"{what} cannot be told apart" if len(group) == 2 else f"{what} differ: 1 is better than 2"
     if len(group) == 1:
         return f"1 is better than each other of these {what}"

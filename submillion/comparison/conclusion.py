@@ -168,7 +168,7 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
     notes = []
     fewest = min(len(setting.runs) for setting in settings)
     if any(pair.about == "runs" for pair in pairs):
-        which = "these two runs" if len(settings) == 2 else "these runs, two at a time"
+        which = "these two runs" if sum(len(setting.runs) for setting in settings) == 2 else "these runs"
         notes.append(
             f"with one seed, a test speaks of {which}, not of their settings; "
             "runs with other values of train.seed let it speak of settings"
