@@ -194,7 +194,7 @@ def _submillion(spec: Spec) -> None:
     model, config = classifier(spec), settings(spec)
     split = rows(spec.n_rows, 0, spec.length)
     validation = rows(1, 1)
-    length = training.length(config.train, len(split), len(validation))
+    length = training.length(config.train, split.lengths, len(validation))
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()))
     job = training.Job(
         model,

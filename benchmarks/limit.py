@@ -18,6 +18,7 @@ from benchmarks.material import LABELS, rows
 from submillion import planning
 from submillion.architectures import Architecture
 from submillion.batching import training_order
+from submillion.config import TrainConfig
 from submillion.packed import linear
 
 
@@ -26,7 +27,7 @@ def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
     plan = planning.plan(settings(spec), len(LABELS))
     dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
     split = rows(spec.n_rows, 0, spec.length)
-    batches = _forever(split.lengths, spec.batch_size)
+    batches = _forever(split.lengths, settings(spec).train)
     weights = _weights(plan.architecture, dtype)
 
     def work(n_steps: int) -> tuple[int, int]:
@@ -40,15 +41,15 @@ def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
     return work
 
 
-def _forever(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+def _forever(lengths: np.ndarray, train: TrainConfig) -> Iterator[np.ndarray]:
     epoch = 0
     while True:
-        yield from training_order(lengths, batch_size, 0, epoch)
+        yield from training_order(lengths, train, epoch)
         epoch += 1
 
 
 def _weights(arch: Architecture, dtype: torch.dtype) -> list[list[torch.Tensor]]:
-    """Query-key-value, attention output, feed-forward in and out of every layer: no two share memory, as in training."""
+    """Query-key-value, attention output, feed-forward in and out of every layer; no two share memory."""
     width, inner = arch.width, arch.ffn_width
     shapes = [(3 * width, width), (width, width), (inner, width), (width, inner)]
     return [[torch.randn(shape).to(dtype) for shape in shapes] for _ in range(arch.n_layers)]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from submillion.classifier import Classifier
+    from submillion.comparison import compare
     from submillion.config import Config
     from submillion.config import load as load_config
     from submillion.planning import plan
     from submillion.prediction import evaluate, predict
     from submillion.workflow import train
 
-__all__ = ["Classifier", "Config", "evaluate", "load_config", "plan", "predict", "train"]
+__all__ = ["Classifier", "Config", "compare", "evaluate", "load_config", "plan", "predict", "train"]
 
 _HOMES = {
     "Classifier": ("submillion.classifier", "Classifier"),
@@ -27,6 +28,7 @@ _HOMES = {
     "train": ("submillion.workflow", "train"),
     "evaluate": ("submillion.prediction", "evaluate"),
     "predict": ("submillion.prediction", "predict"),
+    "compare": ("submillion.comparison", "compare"),
 }
 
 

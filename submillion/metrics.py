@@ -107,18 +107,32 @@ def macro_f1(counts: np.ndarray) -> Score:
 
 
 def log_loss(predictions: Predictions) -> Score:
-    """Return the mean of -log(probability of the true class), in nats, plus or minus 1.96 standard errors.
+    """Return the mean of `row_losses` plus or minus 1.96 standard errors.
 
-    Probabilities are kept away from 0 and 1 by their dtype's epsilon, as scikit-learn 1.9 does. One
-    row alone says nothing about the spread: its interval is all that is possible.
+    One row alone says nothing about the spread: its interval is all that is possible.
     """
-    epsilon = np.finfo(predictions.probs.dtype).eps
-    n = len(predictions.label_ids)
-    of_truth = predictions.probs[np.arange(n), predictions.label_ids]
-    losses = np.sort(-np.log(np.clip(of_truth, epsilon, 1 - epsilon).astype(np.float64)))
-    value, most = float(losses.mean()), float(-np.log(epsilon))
+    n, losses = len(predictions.label_ids), np.sort(row_losses(predictions))
+    value, most = float(losses.mean()), float(-np.log(np.finfo(predictions.probs.dtype).eps))
     half = Z_95 * float(losses.std(ddof=1)) / math.sqrt(n) if n > 1 else most
     return Score(value, max(value - half, 0.0), min(value + half, most), n)
+
+
+def row_losses(predictions: Predictions) -> np.ndarray:
+    """Return -log(probability of the true class) of each row, in nats, float64 [B].
+
+    Probabilities are kept away from 0 and 1 by their dtype's epsilon, as scikit-learn 1.9 does.
+    """
+    epsilon = np.finfo(predictions.probs.dtype).eps
+    of_truth = predictions.probs[np.arange(len(predictions.label_ids)), predictions.label_ids]
+    return -np.log(np.clip(of_truth, epsilon, 1 - epsilon).astype(np.float64))
+
+
+def mean_f1(right: np.ndarray, involved: np.ndarray) -> np.ndarray:
+    """Return the mean F1 over the last axis, the classes; a class that is not involved counts 0.
+
+    right: rows of the class that were predicted as such · involved: rows of the class, and rows predicted as it.
+    """
+    return np.mean(2 * right / np.maximum(involved, 1), axis=-1)
 
 
 def ece(predictions: Predictions) -> Score:
@@ -155,4 +169,4 @@ def _mean_f1(true: np.ndarray, predicted: np.ndarray, cells: np.ndarray, n_class
     """Macro-F1 of a sparse confusion matrix: `cells` rows of class `true` were predicted as `predicted`."""
     right = np.bincount(true, cells * (true == predicted), n_classes)
     involved = np.bincount(true, cells, n_classes) + np.bincount(predicted, cells, n_classes)
-    return float(np.mean(2 * right / np.maximum(involved, 1)))
+    return float(mean_f1(right, involved))

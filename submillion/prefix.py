@@ -26,7 +26,7 @@ from submillion import adapters, cache, packed
 from submillion.architectures import Architecture, layer_name
 from submillion.batching import TokenizedSplit
 from submillion.errors import RunError
-from submillion.packed import Packed
+from submillion.packed import Packed, native
 
 _FORMAT = 1  # raised when the same weights and tokens would give other rows: a change in `packed`, or of the file
 _KIND, _FILE = "prefix", "rows.bin"
@@ -147,7 +147,7 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
     }
     device = walk.embeddings.word_embeddings.weight.device.type
     facts = [_FORMAT, torch.__version__, transformers.__version__, device, torch.backends.cpu.get_cpu_capability()]
-    facts += [packed.native.available(), _BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
+    facts += [native.available(), _BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
     for name, tensor in _weights(walk):
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]

@@ -13,8 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "submillion"
 # A module imports only what stands before it. None is the line below which torch may be imported.
 ORDER = (
-    *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "comparison"),
-    *("shift", "runs", "reports", "cache", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
+    *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift", "runs"),
+    *("comparison", "reports", "cache", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
     *("losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking", "prediction"),
     *("export", "workflow", "sweeps", "serving", "cli"),
 )
@@ -99,7 +99,9 @@ def test_module_docstrings(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text())), "a module opens with what it owns"
 
 
-@pytest.mark.parametrize("command", ["--help", "plan --help", "train --help", "config", "recipes", "runs --help"])
+@pytest.mark.parametrize(
+    "command", ["--help", "plan --help", "train --help", "config", "recipes", "runs --help", "compare --help"]
+)
 def test_light_commands_do_not_import_torch(command: str) -> None:
     code = (
         "import sys\nfrom submillion.cli import main\n"

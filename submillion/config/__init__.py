@@ -1,6 +1,7 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
 from submillion.config.loading import (
+    NOT_HASHED,
     commented,
     digest,
     load,
@@ -20,6 +21,7 @@ from submillion.config.settings import (
 )
 
 __all__ = [
+    "NOT_HASHED",
     "AdapterConfig",
     "Config",
     "DataConfig",

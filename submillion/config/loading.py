@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from submillion.config.settings import Config
 from submillion.errors import ConfigError, did_you_mean
 
-_NOT_HASHED = ("name", "out", "tracking", "device")
+NOT_HASHED = ("name", "out", "tracking", "device")
 _MAX_CONFIG_BYTES = 1_000_000
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
 _INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps", "train.batch_size": "train.batch_tokens"}
@@ -79,7 +79,7 @@ def commented(config: Config | None = None) -> str:
 
 def digest(config: Config, data_fingerprint: str) -> str:
     """Return 8 hex digits that name a run: of the config (but name, out, tracking, device) and the data."""
-    values = config.model_dump(mode="json", exclude=set(_NOT_HASHED))
+    values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
     text = json.dumps([values, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

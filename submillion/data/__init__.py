@@ -49,6 +49,7 @@ class Splits:
             "rows": {name: len(examples) for name, examples in splits.items()},
             "classes": {name: {label: count[label] for label in self.labels} for name, count in counts.items()},
             "fingerprint": self.fingerprint,
+            "validation_fingerprint": fingerprint(self.validation),
             "test_fingerprint": self.test_fingerprint,
             "warnings": list(self.warnings),
         }
