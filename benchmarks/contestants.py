@@ -18,7 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["trainer", "submillion", "limit", "pipeline", "trainer-predict", "submillion-predict"]
+Kind = Literal[
+    *("trainer", "submillion", "limit"),
+    *("pipeline", "trainer-predict", "submillion-predict"),
+    *("trainer-reach", "submillion-reach"),
+]
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Spec:
     """What a contestant does. `sites` and `layers` as in the config's adapter section.
 
     padded: the Trainer pads every text to 128 · length: all texts have so many tokens, None = AG News' lengths ·
-    dropout: of the adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's.
+    dropout: of the adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: the
+    frozen layers' output is kept.
     """
 
     kind: Kind
@@ -81,7 +86,7 @@ def settings(spec: Spec) -> Any:
     """Return the Submillion config of a contestant."""
     from submillion.config import validate
 
-    model = {"name": spec.encoder, "dropout": spec.model_dropout, **({"prefix": True} if spec.prefix else {})}
+    model = {"name": spec.encoder, "dropout": spec.model_dropout, "prefix": spec.prefix}
     adapter = {"sites": spec.sites, "rank": spec.rank, "layers": spec.layers, "dropout": spec.dropout}
     train = {"batch_size": spec.batch_size, "steps": 100_000, "checkpoint_every": 100_000, "precision": spec.precision}
     return validate({"budget": 100_000_000, "model": model, "adapter": adapter, "train": train})
@@ -133,6 +138,7 @@ def _trainer(spec: Spec) -> None:
     from benchmarks.material import as_dicts, rows
     from submillion import backbone
 
+    asked = requests()
     tokenizer = AutoTokenizer.from_pretrained(backbone.resolve(spec.encoder))
     pad = DataCollatorWithPadding(tokenizer, **({"padding": "max_length", "max_length": 128} if spec.padded else {}))
     sizes: list[tuple[int, int]] = []  # rows and tokens of each batch, in the order in which they are collated
@@ -154,7 +160,7 @@ def _trainer(spec: Spec) -> None:
             self.begin()
 
         def begin(self) -> None:
-            n_steps = next(requests)
+            n_steps = next(asked)
             self.first = getattr(self, "last", 0)
             self.last = self.first + n_steps
             self.start = time.perf_counter()
@@ -181,7 +187,6 @@ def _trainer(spec: Spec) -> None:
         callbacks=[Rounds()],
     )
     answer()
-    requests = _requests()
     trainer.train()
 
 
@@ -193,6 +198,13 @@ def _submillion(spec: Spec) -> None:
 
     model, config = classifier(spec), settings(spec)
     split = rows(spec.n_rows, 0, spec.length)
+    build_s, mib = 0.0, 0.0
+    if spec.prefix:
+        os.environ["SUBMILLION_CACHE"] = tempfile.mkdtemp()
+        started = time.perf_counter()
+        mib = model.prefix_mib(split)
+        split, _ = model.with_prefix(split, lambda _: None)
+        build_s = time.perf_counter() - started
     validation = rows(1, 1)
     length = training.length(config.train, split.lengths, len(validation))
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()))
@@ -212,7 +224,7 @@ def _submillion(spec: Spec) -> None:
         tokens = [next(records).tokens for _ in range(n_steps)]
         return n_steps * spec.batch_size, sum(tokens)
 
-    answer()
+    answer(prefix_build_s=build_s, prefix_mib=mib)
     _serve(work)
 
 
@@ -226,13 +238,14 @@ def _limit(spec: Spec) -> None:
 
 
 def _serve(work: Callable[[int], tuple[int, int]]) -> None:
-    for n_steps in _requests():
+    for n_steps in requests():
         start = time.perf_counter()
         n_rows, n_tokens = work(n_steps)
         answer(seconds=time.perf_counter() - start, rows=n_rows, tokens=n_tokens)
 
 
-def _requests() -> Iterator[int]:
+def requests() -> Iterator[int]:
+    """Yield what the other end asks for, until it ends."""
     for line in sys.stdin:
         yield int(line)
     sys.exit()
@@ -245,7 +258,7 @@ def answer(**values: Any) -> None:
 
 
 def _main(spec: Spec) -> None:
-    from benchmarks import predicting
+    from benchmarks import predicting, reaching
 
     match spec.kind:
         case "trainer":
@@ -254,6 +267,8 @@ def _main(spec: Spec) -> None:
             _submillion(spec)
         case "limit":
             _limit(spec)
+        case "trainer-reach" | "submillion-reach":
+            reaching.reach(spec)
         case kind:
             _serve(predicting.worker(kind, spec))
 
