@@ -45,6 +45,7 @@ class Classifier(nn.Module):
         precision: Precision,
     ) -> None:
         super().__init__()
+        backbone.keep_freed_memory()
         self.model = model
         self.tokenizer = tokenizer
         self.labels = tuple(labels)

@@ -36,7 +36,7 @@ def build(
     ]
     match train.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups)
+            return torch.optim.AdamW(groups, fused=True)  # a fifth of the time for many small tensors
         case "sgd":
             return torch.optim.SGD(groups, momentum=train.momentum)
         case "rmsprop":
