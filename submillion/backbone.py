@@ -174,7 +174,7 @@ def choose_device(device: str | None) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep blocks below 1 GiB that were freed, for the next ones; where it is not glibc, nothing happens.
+    """Let glibc keep blocks below 1 GiB that were freed, for the next ones; with another C library nothing happens.
 
     By default it gives blocks above 32 MiB back to the system at once, and gets them again page by page: a quarter of
     the time of an evaluation at roberta-base's size. It holds for the whole process.
