@@ -4,12 +4,13 @@ BIN := .venv/bin
 SOURCES := submillion tests $(wildcard benchmarks)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test test-fast check clean
+.PHONY: help setup demo test test-fast bench check clean
 
 help:
 	@echo "make demo       install into .venv, train on tweets, score"
 	@echo "make test       install what tests need, run them all"
 	@echo "make test-fast  the tests but the slow ones"
+	@echo "make bench      measure speed, write docs/benchmarks.md"
 	@echo "make check      format, lint, types"
 	@echo "make clean      remove .venv and the demo's runs"
 
@@ -35,6 +36,13 @@ test: setup
 
 test-fast: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m 'not slow'
+
+# Takes half an hour and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt matplotlib
+	$(BIN)/python -m benchmarks.speed
+	if [ -n "$$SUBMILLION_AGNEWS" ]; then $(BIN)/python -m benchmarks.accuracy runs/benchmark; fi
+	$(BIN)/python -m benchmarks.page
 
 check: setup
 	$(BIN)/ruff format --check $(SOURCES)
