@@ -24,7 +24,7 @@ SETTINGS = {
     "bf16, model.dropout 0": ["train.precision=bf16", "model.dropout=0"],
 }
 SEEDS = (0, 1, 2)
-N_STEPS = 500
+N_STEPS = 200
 
 
 def command(overrides: list[str], seed: int, out: str) -> list[str]:
