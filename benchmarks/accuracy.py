@@ -24,12 +24,18 @@ SETTINGS = {
     "bf16, model.dropout 0": ["train.precision=bf16", "model.dropout=0"],
 }
 SEEDS = (0, 1, 2)
-N_STEPS = 200
+N_STEPS = 150
 
 
 def command(overrides: list[str], seed: int, out: str) -> list[str]:
     """Return the command of one run."""
-    own = [f"model.name={MINILM}", "data.text=[title,description]", f"train.steps={N_STEPS}", f"train.seed={seed}"]
+    own = [
+        f"model.name={MINILM}",
+        "data.text=[title,description]",
+        f"train.steps={N_STEPS}",
+        f"train.seed={seed}",
+        "data.validation=3000",
+    ]
     sets = [part for override in [*own, *overrides] for part in ("--set", override)]
     data = str(Path(os.environ["SUBMILLION_AGNEWS"]) / "train.parquet")
     return [sys.executable, "-m", "submillion", "train", "--data", data, *sets, "--out", out, "--json"]

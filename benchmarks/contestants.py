@@ -30,8 +30,8 @@ class Spec:
     """What a contestant does. `sites` and `layers` as in the config's adapter section.
 
     padded: the Trainer pads every text to 128 · length: all texts have so many tokens, None = AG News' lengths ·
-    dropout: of the adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: the
-    frozen layers' output is kept.
+    dropout: of the adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: no
+    dropout in the frozen layers, whose output is computed in every step, or kept.
     """
 
     kind: Kind
@@ -47,7 +47,7 @@ class Spec:
     model_dropout: float | None = None
     n_rows: int = 4000
     length: int | None = None
-    prefix: bool = False
+    prefix: Literal["computed", "kept"] | None = None
 
 
 class Contestant:
@@ -57,6 +57,7 @@ class Contestant:
         started = time.perf_counter()
         command = [sys.executable, "-m", "benchmarks.contestants", json.dumps(asdict(spec))]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+        environment["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing is found that another run left
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.spec = spec
         self.ready = self._answer()
@@ -77,7 +78,7 @@ class Contestant:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith(b"{"):
+            if line.startswith(b'{"'):
                 return json.loads(line)
         raise RuntimeError(f"{self.spec} ended with {self._process.wait()}")
 
@@ -86,7 +87,7 @@ def settings(spec: Spec) -> Any:
     """Return the Submillion config of a contestant."""
     from submillion.config import validate
 
-    model = {"name": spec.encoder, "dropout": spec.model_dropout, "prefix": spec.prefix}
+    model = {"name": spec.encoder, "dropout": spec.model_dropout, "prefix": spec.prefix is not None}
     adapter = {"sites": spec.sites, "rank": spec.rank, "layers": spec.layers, "dropout": spec.dropout}
     train = {"batch_size": spec.batch_size, "steps": 100_000, "checkpoint_every": 100_000, "precision": spec.precision}
     return validate({"budget": 100_000_000, "model": model, "adapter": adapter, "train": train})
@@ -199,8 +200,7 @@ def _submillion(spec: Spec) -> None:
     model, config = classifier(spec), settings(spec)
     split = rows(spec.n_rows, 0, spec.length)
     build_s, mib = 0.0, 0.0
-    if spec.prefix:
-        os.environ["SUBMILLION_CACHE"] = tempfile.mkdtemp()
+    if spec.prefix == "kept":
         started = time.perf_counter()
         mib = model.prefix_mib(split)
         split, _ = model.with_prefix(split, lambda _: None)

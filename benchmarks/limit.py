@@ -20,6 +20,7 @@ from submillion.architectures import Architecture
 from submillion.batching import training_order
 from submillion.config import TrainConfig
 from submillion.packed import linear
+from submillion.packed.layout import n_rows_for
 
 
 def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
@@ -29,6 +30,8 @@ def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
     split = rows(spec.n_rows, 0, spec.length)
     batches = _forever(split.lengths, settings(spec).train)
     weights = _weights(plan.architecture, dtype)
+    for order in training_order(split.lengths, settings(spec).train, 0):  # kernels are made for each number of rows
+        _step(weights, int(split.lengths[order].sum()), spec.batch_size, min(plan.layers))
 
     def work(n_steps: int) -> tuple[int, int]:
         n_tokens = 0
@@ -56,6 +59,7 @@ def _weights(arch: Architecture, dtype: torch.dtype) -> list[list[torch.Tensor]]
 
 
 def _step(weights: list[list[torch.Tensor]], n_tokens: int, n_texts: int, lowest: int) -> None:
+    n_tokens = n_rows_for(n_tokens + 1)
     for number, (attention, *rest) in enumerate(weights):
         is_last = number == len(weights) - 1
         query, keys_values = attention.tensor_split([attention.shape[1]])

@@ -22,13 +22,14 @@ _OURS, _THEIRS, _GREY = "#1f6f8b", "#c8553d", "#8a8f98"
 _NAMES = {
     "a": "a. Trainer + PEFT, fp32, padded to 128",
     "b eager": "b. Trainer + PEFT, bf16, dynamic padding, grouped by length, eager",
-    "b sdpa": "b. the same, sdpa",
+    "b sdpa": "b. Trainer + PEFT, bf16, dynamic padding, grouped by length, sdpa",
     "c": "c. Submillion",
     "c model.dropout 0": "c. Submillion, `model.dropout: 0`",
     "d": "d. limit: the frozen layers' products alone",
     "pipeline": "`transformers.pipeline`, bf16, batch 64, eager",
-    "pipeline sdpa": "the same, sdpa",
+    "pipeline sdpa": "`transformers.pipeline`, bf16, batch 64, sdpa",
     "b": "b's model in `Trainer.predict`, bf16 autocast, batch 64, eager",
+    "b sdpa predict": "b's model in `Trainer.predict`, bf16 autocast, batch 64, sdpa",
 }
 
 

@@ -181,8 +181,8 @@ def keep_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        if mallopt(_M_MMAP_THRESHOLD, 1 << 30) == 1:  # refused before glibc 2.35, where the second alone would harm
+            mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def choose_precision(precision: Precision | None, device: torch.device) -> tuple[Precision, str]:

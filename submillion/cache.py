@@ -18,7 +18,7 @@ from pathlib import Path
 
 from submillion.errors import ConfigError
 
-_MANIFEST = "manifest.json"
+_MANIFEST = "submillion-cache.json"  # nothing without it is ours, or removed
 _PART = ".part-"
 _DEFAULT_GIB = 20.0
 _ABANDONED_S = 3600.0
@@ -51,10 +51,13 @@ def find(kind: str, key: str) -> Path | None:
     A damaged one is removed, so that it is made again.
     """
     place = folder() / kind / key
+    if not (place / _MANIFEST).is_file():
+        return None
     try:
         sums = json.loads((place / _MANIFEST).read_bytes())
         if all(_sha256(place / name) == found for name, found in sums.items()):
-            os.utime(place)  # what was used last is removed last
+            with suppress(OSError):  # a folder that may only be read serves as well
+                os.utime(place)  # what was used last is removed last
             return place
     except (OSError, ValueError, AttributeError):
         pass
@@ -76,13 +79,20 @@ def filling(kind: str, key: str) -> Iterator[Path]:
         yield part
         sums = {file.name: _sha256(file) for file in sorted(part.iterdir())}
         (part / _MANIFEST).write_text(json.dumps(sums))
-        with suppress(OSError):  # another process was faster: the same key is the same content
-            os.replace(part, place)
-        if not place.is_dir():
-            raise OSError(f"{place} cannot be made")
+        _put(part, place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     _trim(keep=place)
+
+
+def _put(part: Path, place: Path) -> None:
+    """Give a filled folder its name, unless another process was faster: the same key is the same content."""
+    if not (place / _MANIFEST).is_file():
+        shutil.rmtree(place, ignore_errors=True)  # without a manifest it is of no use to anybody
+    with suppress(OSError):
+        os.replace(part, place)
+    if not place.is_dir():
+        raise OSError(f"{place} cannot be made")
 
 
 def limit_bytes() -> int:
@@ -104,15 +114,18 @@ def _remove_abandoned(kind: Path) -> None:
 
 def _trim(keep: Path) -> None:
     """Remove what was used longest ago until the rest, `keep` included, is within the limit."""
-    entries = [entry for entry in folder().glob("*/*") if entry.is_dir() and not entry.name.startswith(_PART)]
-    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
-    excess = sum(sizes.values()) - limit_bytes()
-    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+    entries: list[tuple[float, int, Path]] = []
+    for manifest in folder().glob(f"*/[!.]*/{_MANIFEST}"):
+        with suppress(OSError):  # another process has just removed it
+            size = sum(file.stat().st_size for file in manifest.parent.iterdir())
+            entries.append((manifest.parent.stat().st_mtime, size, manifest.parent))
+    excess = sum(size for _, size, _ in entries) - limit_bytes()
+    for _, size, entry in sorted(entries):
         if excess <= 0:
             return
         if entry != keep:
             shutil.rmtree(entry, ignore_errors=True)
-            excess -= sizes[entry]
+            excess -= size
 
 
 def _sha256(file: Path) -> str:

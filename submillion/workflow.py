@@ -26,6 +26,7 @@ from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import ConfigError, did_you_mean
+from submillion.packed import native
 from submillion.runs import EvalRecord, Run, StepRecord
 
 
@@ -109,7 +110,8 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
     chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
     _describe(run, settings, splits, plan, chosen)
-    watch(Phase("tokenising", notes=(f"device {device}", f"precision {reason}", *splits.warnings)))
+    notes = (f"device {device}", f"precision {reason}", *_slowness(precision, device), *splits.warnings)
+    watch(Phase("tokenising", notes=notes))
     tokenizer = backbone.load_tokenizer(settings.model.name)
     train_split, validation_split = (
         batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
@@ -125,6 +127,15 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     job = _with_prefix(job, settings, watch)
     if _fit(run, job, watch):
         _finish(run, settings, splits, job, watch)
+
+
+def _slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
+    """The sentence about kernels that are missing, where they would be used."""
+    if precision != "bf16" or device.type != "cpu" or native.available():
+        return ()
+    return (
+        "submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler and submillion again",
+    )
 
 
 def _cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
@@ -156,6 +167,7 @@ def _environment() -> dict[str, object]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
+        "kernels": native.available(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "packages": {package: version(package) for package in packages},
     }

@@ -50,9 +50,9 @@ def test_nothing_stands_there_when_filling_fails(place):
         lambda file: file.write_bytes(b"other bytes"),
         lambda file: file.write_bytes(b""),
         lambda file: file.unlink(),
-        lambda file: file.with_name("manifest.json").write_text("{"),
-        lambda file: file.with_name("manifest.json").write_text("[]"),
-        lambda file: file.with_name("manifest.json").unlink(),
+        lambda file: file.with_name("submillion-cache.json").write_text("{"),
+        lambda file: file.with_name("submillion-cache.json").write_text("[]"),
+        lambda file: file.with_name("submillion-cache.json").unlink(),
     ],
 )
 def test_a_damaged_folder_is_removed_and_can_be_filled_again(damage, place):

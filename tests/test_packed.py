@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import nn
 from submillion import architectures, backbone, packed
 from submillion.architectures import SITES, module_name
 from submillion.batching import Batch
-from submillion.packed.dropout import Dice, keep_frac, masked
+from submillion.packed import native
+from submillion.packed.dropout import Dice, Mask, keep_frac, masked
 from submillion.packed.linear import project
 from submillion.packed.structure import stock_model
 from tests.tiny import FAMILIES
@@ -239,6 +240,43 @@ def test_dropout_is_reproducible_and_survives_checkpointing(encoders, family):
     for name, gradient in wanted.items():
         assert torch.equal(gradient, replayed[name])
         assert torch.equal(gradient, recomputed[name])
+
+
+class SpelledOut(Dice):
+    """The same masks as tensors, which torch's operators apply."""
+
+    def masks(self, shapes: Sequence[Sequence[int]], p: float) -> list[Mask | None]:
+        found = super().masks(shapes, p)
+        ones = [torch.ones(*shape, dtype=torch.int16) for shape in shapes]
+        return [mask and Mask(0, mask.least, masked(bits, mask)) for bits, mask in zip(ones, found, strict=True)]
+
+
+@pytest.mark.skipif(not native.available(), reason="kernels.c was not compiled here")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", [{}, {"bias": "all"}, {"use_dora": True}], ids=["lora", "bias all", "dora"])
+def test_kernels_drop_the_same_elements_forward_and_backward(encoders, family, kind, monkeypatch):
+    model = build(encoders[family], family, lambda t: lora(t, lora_dropout=0.2, **kind), dropout=0.2).train()
+    batch = make_batch(model)
+    walk = packed.prepare(model, architectures.load(str(encoders[family])), torch.bfloat16)
+
+    def run() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        torch.manual_seed(3)
+        first = packed.encode(walk, batch)
+        return first.detach(), gradients(model, first.square(), batch)
+
+    found, found_gradients = run()
+    again, replayed = run()
+    assert torch.equal(found, again)
+    monkeypatch.setattr(packed.forward, "Dice", SpelledOut)
+    wanted, wanted_gradients = run()
+
+    def near(a: torch.Tensor, b: torch.Tensor) -> bool:
+        return float((a - b).norm()) <= 0.05 * float(b.norm()) + 1e-6
+
+    assert near(found, wanted)
+    for name, gradient in wanted_gradients.items():
+        assert torch.equal(found_gradients[name], replayed[name])
+        assert near(found_gradients[name], gradient), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

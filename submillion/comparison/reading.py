@@ -87,6 +87,8 @@ def _facts(run: Run, split: Split) -> _Facts:
         raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
     keys = _flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]
+    environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
+    keys |= {f"environment.{key}": _text(environment.get(key)) for key in ("precision", "encoder_sha256")}
     return _Facts(
         run=run,
         keys=keys,

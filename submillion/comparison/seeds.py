@@ -49,9 +49,12 @@ class Spread:
         return self.quantile * self.error if self.error > 0 else 0.0
 
     def p_value(self, value: float) -> float:
-        """Return the two-sided p value of a mean of 0 where `value` was found; 1 where nothing varies or differs."""
+        """Return the two-sided p value of a mean of 0 where `value` was found.
+
+        Where nothing varies it is the sign test's, of as many rows that all differ in one way; 1 where nothing differs.
+        """
         if self.error == 0:
-            return float(value == 0)
+            return min(1.0, 2.0 * 0.5**self.n_rows) if value else 1.0
         return float(2 * stats.t.sf(abs(value) / self.error, self._all_dof))
 
     @property

@@ -1,7 +1,7 @@
 /* Passes over bfloat16 rows that torch's own operators would make several of: dropout, GELU, softmax, LayerNorm.
  *
- * Plain C for any compiler; nothing is allocated, nothing knows Python. submillion/packed/native.py declares and
- * calls these functions, and says what each computes; without this library torch's operators do the same.
+ * Plain C; nothing is allocated, nothing knows Python. submillion/packed/native.py declares and calls these functions, and
+ * says what each computes; without this library torch's operators do the same with other random numbers.
  *
  * Rows are read as 32-bit words of two elements, so every width is even. A mask is a function of (seed, element),
  * not an array: the backward pass computes it again.
@@ -9,14 +9,19 @@
 #include <math.h>
 #include <stdint.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+/* Several versions of a function, of which the loader takes the one for this processor. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#elif defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#define FAST __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FAST
 #endif
 
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
+
+int kernels_version(void) { return 1; } /* raised with any change of a function's arguments, here and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 

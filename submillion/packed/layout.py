@@ -111,7 +111,7 @@ def lay_out(offsets: torch.Tensor, n_heads: int, device: torch.device) -> Layout
     n_tokens = int(lengths.sum())
     positions = np.arange(n_tokens) - np.repeat(firsts, lengths)
     take = positions + np.repeat(ends[:-1][order], lengths)
-    spare = np.zeros(_rounded(n_tokens + 1) - n_tokens, dtype=np.int64)
+    spare = np.zeros(n_rows_for(n_tokens + 1) - n_tokens, dtype=np.int64)
 
     def there(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
@@ -126,10 +126,10 @@ def lay_out(offsets: torch.Tensor, n_heads: int, device: torch.device) -> Layout
     )
 
 
-def _rounded(n_rows: int) -> int:
-    """n_rows or a few more, 3 % on average.
+def n_rows_for(n_rows: int) -> int:
+    """Return n_rows or a few more, 3 % on average.
 
-    >>> _rounded(33), _rounded(800), _rounded(801)
+    >>> n_rows_for(33), n_rows_for(800), n_rows_for(801)
     (34, 800, 832)
     """
     step = max(1, (1 << n_rows.bit_length() - 1) // _STEPS)

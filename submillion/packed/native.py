@@ -1,27 +1,42 @@
 """The functions of kernels.c: passes over bfloat16 rows on the CPU, each in place of several of torch's.
 
 Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares. Where the library
-was not compiled, or rows do not fit, callers take torch's operators, which do the same more slowly.
+was not compiled, or rows do not fit, callers take torch's operators, which do the same more slowly
+and draw other masks.
 """
 
 from __future__ import annotations
 
 import ctypes
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
 import torch
 
+_VERSION = 1  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 
 
 def _load() -> Any:
     """The library with its functions' types declared, or None."""
-    files = sorted(Path(__file__).parent.glob("_kernels*"))
     try:
-        library = ctypes.CDLL(str(files[0]))
-    except (IndexError, OSError):  # not compiled, or for another machine
+        file = next(file for file in map(_place, EXTENSION_SUFFIXES) if file.is_file())
+        library = ctypes.CDLL(str(file))
+        if library.kernels_version() != _VERSION:
+            return None
+        _share_threads(library)
+    except (StopIteration, OSError, AttributeError):  # not compiled; for another machine; older; no OpenMP in torch
         return None
+    _declare(library)
+    return library
+
+
+def _place(suffix: str) -> Path:
+    return Path(__file__).with_name(f"_kernels{suffix}")
+
+
+def _declare(library: Any) -> None:
     pointer, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     dropout = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]  # seed, least, threads
     arguments = {
@@ -37,18 +52,13 @@ def _load() -> Any:
     for name, types in arguments.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
-    _share_threads(library)
-    return library
 
 
 def _share_threads(library: Any) -> None:
-    """Give the library torch's own threads, since a second pool would spin against them; without them it has one."""
-    folder = Path(torch.__file__).parent
-    for file in sorted([*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")]):
-        openmp = ctypes.CDLL(str(file))
-        functions = (openmp.GOMP_parallel, openmp.omp_get_thread_num, openmp.omp_get_num_threads)
-        library.set_threads(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
-        return
+    """Give the library torch's own threads: a second pool would spin against them. AttributeError if torch has none."""
+    openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))  # and what it is linked to
+    functions = (openmp.GOMP_parallel, openmp.omp_get_thread_num, openmp.omp_get_num_threads)
+    library.set_threads(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
 
 
 _library = _load()
