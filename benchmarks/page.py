@@ -248,9 +248,9 @@ def page(results: dict[str, Any], accuracy: dict[str, Any] | None) -> str:
         *("![layers](benchmarks/layers.svg)", "", *_layers(found["layers"])),
         *("", "## Against batch size, length and rows", "", "roberta-base's size. Batches of AG News' lengths:", ""),
         *("![batch](benchmarks/batch.svg)", "", *_points(found["batch"], "rows a batch")),
+        *("", "Batches of 16 from splits of different sizes:", "", *_rows(found["rows"])),
         *("", "Batches of 8 texts of one length:", ""),
         *("![length](benchmarks/length.svg)", "", *_points(found["length"], "tokens a text")),
-        *("", "Batches of 16 from splits of different sizes:", "", *_rows(found["rows"])),
     ]
     if found.get("reaching"):
         parts += ["", "## Time to validation accuracy 0.90 on AG News", "", *_reached(found["reaching"])]

@@ -55,11 +55,10 @@ def test_nothing_stands_there_when_filling_fails(place):
         lambda file: file.with_name("submillion-cache.json").unlink(),
     ],
 )
-def test_a_damaged_folder_is_removed_and_can_be_filled_again(damage, place):
+def test_a_damaged_folder_is_not_found_and_can_be_filled_again(damage, place):
     fill("one")
     damage(place / "tokens" / "one" / "data.bin")
     assert cache.find("tokens", "one") is None
-    assert not (place / "tokens" / "one").exists()
     fill("one")
     assert cache.find("tokens", "one") is not None
 
@@ -112,3 +111,14 @@ def test_what_a_killed_process_left_half_filled_is_removed_after_an_hour(place):
         os.utime(part, (then, then))
     fill("one")
     assert {entry.name for entry in (place / "tokens").iterdir()} == {"one", ".part-alive"}
+
+
+def test_what_the_cache_did_not_make_is_never_removed(monkeypatch, place):
+    thesis = place / "projects" / "thesis"
+    thesis.mkdir(parents=True)
+    (thesis / "chapter.txt").write_text("years of work")
+    monkeypatch.setenv("SUBMILLION_CACHE_GIB", "0")
+    fill("one")
+    fill("two")
+    assert (thesis / "chapter.txt").exists()
+    assert [entry.name for entry in (place / "tokens").iterdir()] == ["two"]
