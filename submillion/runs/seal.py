@@ -15,7 +15,7 @@ _NAME = "test-reads.jsonl"
 
 
 def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) -> None:
-    """Note that the test split with this fingerprint is opened now, by which run and for what (`train`, `evaluate`)."""
+    """Note that the test split with this fingerprint is opened now, by which run and for which command."""
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": fingerprint,
