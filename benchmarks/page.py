@@ -249,9 +249,10 @@ def page(results: dict[str, Any], accuracy: dict[str, Any] | None) -> str:
         *("", "## Against batch size, length and rows", "", "roberta-base's size. Batches of AG News' lengths:", ""),
         *("![batch](benchmarks/batch.svg)", "", *_points(found["batch"], "rows a batch")),
         *("", "Batches of 16 from splits of different sizes:", "", *_rows(found["rows"])),
-        *("", "Batches of 8 texts of one length:", ""),
-        *("![length](benchmarks/length.svg)", "", *_points(found["length"], "tokens a text")),
     ]
+    if "length" in found:
+        parts += ["", "Batches of 8 texts of one length:", ""]
+        parts += ["![length](benchmarks/length.svg)", "", *_points(found["length"], "tokens a text")]
     if found.get("reaching"):
         parts += ["", "## Time to validation accuracy 0.90 on AG News", "", *_reached(found["reaching"])]
     if accuracy:
@@ -269,7 +270,8 @@ def main() -> None:
     _bars(found["prediction roberta-base"], "Prediction, roberta-base's size", "prediction.svg")
     both = {"b": "b. Trainer + PEFT, eager", "c": "c. Submillion"}
     _curve(found["batch"], "rows a batch", "batch.svg", both)
-    _curve(found["length"], "tokens a text", "length.svg", both)
+    if "length" in found:
+        _curve(found["length"], "tokens a text", "length.svg", both)
     _curve(found["layers"], "adapted layers", "layers.svg", {"without": "without prefix", "with": "with prefix"})
     PAGE.write_text(page(results, json.loads(accuracy.read_text()) if accuracy.exists() else None))
 
