@@ -276,7 +276,7 @@ def test_kernels_drop_the_same_elements_forward_and_backward(encoders, family, k
     assert near(found, wanted, 0.05)
     for name, gradient in wanted_gradients.items():
         assert torch.equal(found_gradients[name], replayed[name])
-        # Rounding makes a sixth of small gradients (and all of the keys' biases, which are 0); other masks more than a half.
+        # Rounding makes a sixth of small gradients, and all of the keys' biases', which are 0; other masks over a half.
         assert near(found_gradients[name], gradient, 0.25), name
 
 
