@@ -131,7 +131,9 @@ def test_relabelled_rows_are_found_and_have_the_new_labels_and_ids() -> None:
     assert split.example_ids == tuple(example.id for example in relabelled)
 
 
-@pytest.mark.parametrize("file", ["tokens.npy", "token_types.npy", "offsets.npy", "n_truncated.npy", "manifest.json"])
+@pytest.mark.parametrize(
+    "file", ["tokens.npy", "token_types.npy", "offsets.npy", "n_truncated.npy", "submillion-cache.json"]
+)
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["gone", "empty"])
 def test_a_damaged_entry_is_made_again(file: str, damage: Any, place: Path) -> None:
     made = tokenize(PAIRS, make_tokenizer("bert"), LABELS, 12)
