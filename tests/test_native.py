@@ -39,7 +39,7 @@ def kept(shape: tuple[int, ...]) -> torch.Tensor:
     return out.float()
 
 
-def near(found: torch.Tensor, wanted: torch.Tensor) -> None:
+def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
     """Equal to within bfloat16's rounding, of the values and of what they are sums of."""
     torch.testing.assert_close(found.float(), wanted.float(), rtol=2**-7, atol=2**-8 * float(wanted.abs().max()))
 
@@ -87,7 +87,7 @@ def test_add_dropped_adds_what_drop_writes():
     x, out = rows(300, 384), rows(300, 384, scale=2.0)
     wanted = out.float() + x.float() * kept((300, 384))
     native.add_dropped(x, SEED, LEAST, out)
-    near(out, wanted)
+    assert_near(out, wanted)
 
 
 @compiled
@@ -114,12 +114,14 @@ def test_softmax_its_dropout_and_its_gradient(lengths, n_queries, least):
     wanted = torch.softmax(scores.float().masked_fill(padding, float("-inf")), -1)
     mask = kept(tuple(scores.shape)) if least else 1.0
     dropped = native.softmax_(scores, torch.tensor(lengths), SEED, least)
-    near(scores, wanted)
+    assert_near(scores, wanted)
     assert torch.equal(dropped.float(), scores.float() * mask)
     assert torch.equal(scores[padding.expand_as(scores)], torch.zeros_like(scores[padding.expand_as(scores)]))
     grad = rows(*scores.shape)
     probs, dprobs = scores.float(), grad.float() * mask
-    near(native.softmax_backward_(scores, grad, SEED, least), probs * (dprobs - (dprobs * probs).sum(-1, keepdim=True)))
+    assert_near(
+        native.softmax_backward_(scores, grad, SEED, least), probs * (dprobs - (dprobs * probs).sum(-1, keepdim=True))
+    )
 
 
 @compiled
@@ -135,12 +137,12 @@ def test_dropout_residual_and_norm_with_their_gradients(shape, least):
     wanted = F.layer_norm(total + (total.bfloat16().float() - total).detach(), shape[1:], weight, bias, 1e-2)
     wanted.backward(grad.float())
     out, mean, rstd = native.add_norm_(y, residual, (weight, bias, 1e-2), factor, SEED, least)
-    near(y, total.detach())
-    near(out, wanted.detach())
+    assert_near(y, total.detach())
+    assert_near(out, wanted.detach())
     assert mean.shape == rstd.shape == (shape[0], 1)
     dtotal, dy = native.add_norm_backward(grad, (y, mean, rstd, weight), factor, SEED, least)
-    near(dtotal, exact_residual.grad)
-    near(dy, exact_y.grad)
+    assert_near(dtotal, exact_residual.grad)
+    assert_near(dy, exact_y.grad)
 
 
 @compiled
@@ -156,7 +158,7 @@ def test_rows_that_do_not_fit_are_left_to_torch(x):
 def test_activations_that_are_not_gelu_are_called():
     x = rows(4, 8)
     assert torch.equal(activate(x, torch.tanh), torch.tanh(x))
-    near(activate(x, torch.nn.GELU()), F.gelu(x.float()))
+    assert_near(activate(x, torch.nn.GELU()), F.gelu(x.float()))
     assert torch.equal(activate(x, torch.nn.GELU("tanh")), F.gelu(x, approximate="tanh"))
 
 
