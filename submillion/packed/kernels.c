@@ -122,40 +122,32 @@ static inline float exponential(float x) {
 #define GELU_END 4.6f
 #define SLOPE_END 5.2f
 
+static const float GELU_TERMS[] = {
+    0.0010770784f, -0.0028697676f, 0.00359337009f, -0.00596237089f, 0.0122136837f, -0.020145487f,
+    0.029230684f, -0.0403740741f, 0.0541581884f, -0.0757691562f, 0.153543264f,
+};
+static const float SLOPE_TERMS[] = {
+    0.0176069159f, -0.0397933796f, 0.0205935966f, -0.0122187203f, 0.0598396622f, -0.0895029455f, 0.0800428763f,
+    -0.0741603002f, 0.0718833506f, -0.0643235669f, 0.0606266297f, -0.070850648f, 0.13641195f,
+};
+#define N_TERMS(terms) ((int)(sizeof(terms) / sizeof(float)))
+
+static inline float bounded(float x, float end) { return x > end ? end : x < -end ? -end : x; }
+
+/* x times the polynomial of 2 x^2 / end^2 - 1, the highest power first. */
+static inline float odd(float x, float end, const float *terms, int n) {
+    float y = x * x * (2.0f / (end * end)) - 1.0f, sum = terms[0];
+    for (int i = 1; i < n; i++) sum = sum * y + terms[i];
+    return x * sum;
+}
+
 static inline float gelu_of(float x) {
-    float bounded = x > GELU_END ? GELU_END : x < -GELU_END ? -GELU_END : x;
-    float y = bounded * bounded * (2.0f / (GELU_END * GELU_END)) - 1.0f;
-    float p = 0.0010770784f;
-    p = p * y - 0.0028697676f;
-    p = p * y + 0.00359337009f;
-    p = p * y - 0.00596237089f;
-    p = p * y + 0.0122136837f;
-    p = p * y - 0.020145487f;
-    p = p * y + 0.029230684f;
-    p = p * y - 0.0403740741f;
-    p = p * y + 0.0541581884f;
-    p = p * y - 0.0757691562f;
-    p = p * y + 0.153543264f;
-    return (x < -GELU_END ? -GELU_END : x) * (0.5f + bounded * p);
+    float share = 0.5f + odd(bounded(x, GELU_END), GELU_END, GELU_TERMS, N_TERMS(GELU_TERMS));
+    return (x < -GELU_END ? -GELU_END : x) * share;
 }
 
 static inline float gelu_slope(float x) {
-    float bounded = x > SLOPE_END ? SLOPE_END : x < -SLOPE_END ? -SLOPE_END : x;
-    float y = bounded * bounded * (2.0f / (SLOPE_END * SLOPE_END)) - 1.0f;
-    float q = 0.0176069159f;
-    q = q * y - 0.0397933796f;
-    q = q * y + 0.0205935966f;
-    q = q * y - 0.0122187203f;
-    q = q * y + 0.0598396622f;
-    q = q * y - 0.0895029455f;
-    q = q * y + 0.0800428763f;
-    q = q * y - 0.0741603002f;
-    q = q * y + 0.0718833506f;
-    q = q * y - 0.0643235669f;
-    q = q * y + 0.0606266297f;
-    q = q * y - 0.070850648f;
-    q = q * y + 0.13641195f;
-    return 0.5f + bounded * q;
+    return 0.5f + odd(bounded(x, SLOPE_END), SLOPE_END, SLOPE_TERMS, N_TERMS(SLOPE_TERMS));
 }
 
 /* ---- dropout ---- */
