@@ -470,3 +470,10 @@ def test_comparing_imports_no_torch(trained: dict[str, Run]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("n_rows", [2, 5, 100])
+def test_certainty_does_not_come_from_runs_that_never_vary(n_rows: int) -> None:
+    spread = Spread(rows=0.0, n_rows=n_rows)
+    assert spread.p_value(0.0) == 1.0
+    assert spread.p_value(1.0) == min(1.0, 2 * 0.5**n_rows)
