@@ -50,6 +50,11 @@ _STOP_WORDS = frozenset(
     "what whatever when whenever where whereas wherever whether which whichever while who whoever whole whom "
     "whose why will with within would yes yet you your yours yourself".split()
 )
+# Insults that WordNet does not mark, "queer" for "curious" among them. Not all there are.
+_INSULTS = frozenset(
+    "adulteress bastard bitch cretin cunt fornicatress gipsy gypsy harlot hussy imbecile moron oriental queer savage "
+    "slattern slut squaw strumpet tart trollop whore".split()
+)
 
 Synset = tuple[str, int]  # part of speech, offset in its file
 
@@ -77,7 +82,7 @@ def _senses(folder: Path, n_tagged: dict[tuple[str, str, int], int]) -> dict[str
     Irregular forms that are also words (saw, found, left) have none: they are more often the form.
     """
     left_out = {line.split()[0] for name in _FILES.values() for line in _lines(folder / f"{name}.exc")}
-    left_out |= _STOP_WORDS | NEGATIONS
+    left_out |= _STOP_WORDS | _INSULTS | NEGATIONS
     ranked: defaultdict[str, list[tuple[int, int, int, Synset]]] = defaultdict(list)
     for rank, (part, name) in enumerate(_FILES.items()):
         for word, *fields in map(str.split, _lines(folder / f"index.{name}")):
