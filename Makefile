@@ -1,7 +1,7 @@
 # For people and CI alike. `make demo` first, `make test` second.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := submillion tests $(wildcard benchmarks)
+SOURCES := submillion tests $(wildcard benchmarks scripts)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: help setup demo test test-fast bench check clean

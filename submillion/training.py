@@ -219,7 +219,9 @@ class _Loop:
         epoch, place = divmod(step - 1, per_epoch)
         if epoch != self.epoch:
             self.epoch = epoch
-            self.batches = training_order(self.job.train.lengths, train, epoch)
+            split = self.job.train
+            order = training_order(split.epoch_lengths, train, epoch)
+            self.batches = [split.in_epoch(rows, epoch) for rows in order]
         return self.batches[place * train.accumulation : (place + 1) * train.accumulation]
 
     def _backward(self, batch: Batch, n_rows: int) -> float:

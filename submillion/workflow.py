@@ -20,11 +20,23 @@ from typing import Literal
 
 import torch
 
-from submillion import backbone, batching, config, data, evaluation, losses, metrics, planning, runs, training
+from submillion import (
+    augmentation,
+    backbone,
+    batching,
+    config,
+    data,
+    evaluation,
+    losses,
+    metrics,
+    planning,
+    runs,
+    training,
+)
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
-from submillion.data import Splits
+from submillion.data import Example, Splits
 from submillion.errors import ConfigError, did_you_mean
 from submillion.packed import native
 from submillion.runs import EvalRecord, Run, StepRecord
@@ -76,7 +88,6 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
 def _refuse_unbuilt(settings: Config) -> None:
     """Raise a ConfigError for keys that are accepted in a config but have no effect in this version."""
     unbuilt = {
-        "augmentation.kind": settings.augmentation.kind,
         "distillation.teacher": settings.distillation.teacher,
         "tracking": settings.tracking or None,
     }
@@ -110,14 +121,17 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
     chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
     _describe(run, settings, splits, plan, chosen)
-    notes = (f"device {device}", f"precision {reason}", *_slowness(precision, device), *splits.warnings)
+    train_examples, copied = _augmented(settings, splits.train, watch)
+    notes = (f"device {device}", f"precision {reason}", *_slowness(precision, device), *splits.warnings, *copied)
     watch(Phase("tokenising", notes=notes))
     tokenizer = backbone.load_tokenizer(settings.model.name)
     train_split, validation_split = (
         batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
-        for examples in (splits.train, splits.validation)
+        for examples in (train_examples, splits.validation)
     )
-    duration = training.length(settings.train, train_split.lengths, len(validation_split))
+    if settings.augmentation.kind is not None and settings.augmentation.placement == "rotating":
+        train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
+    duration = training.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
     watch(Phase("building", notes=(*_cut(train_split, settings), *kept, *duration.reasons)))
     classifier = Classifier.build(settings, plan, splits.labels, duration.n_steps, precision, device)
@@ -136,6 +150,19 @@ def _slowness(precision: config.Precision, device: torch.device) -> tuple[str, .
     return (
         "submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler and submillion again",
     )
+
+
+def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple[list[Example], tuple[str, ...]]:
+    """The training examples with the copies that the settings want, and a sentence about these."""
+    kind = settings.augmentation.kind
+    if kind is None:
+        return examples, ()
+    watch(Phase("augmenting"))
+    found = augmentation.with_copies(examples, settings.augmentation, settings.train.seed)
+    texts = [(example.text, example.text_pair) for example in found]
+    n = len(examples)
+    n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(found)))
+    return found, (f"{len(found) - n:,} changed copies of training texts ({kind}); {n_equal:,} equal their text",)
 
 
 def _cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
@@ -190,7 +217,7 @@ def _with_prefix(job: training.Job, settings: Config, watch: Watch) -> training.
     if job.classifier.plan.n_prefix_layers == 0:
         return job
     splits = {"validation": job.validation}
-    if settings.model.prefix or job.length.n_steps > job.length.n_epoch_steps:
+    if settings.model.prefix or job.length.n_steps > job.length.n_epoch_steps * job.train.n_variants:
         splits = {"train": job.train, **splits}
     for name, split in splits.items():
         size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"

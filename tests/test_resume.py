@@ -69,6 +69,10 @@ CASES = {
         ["adapter.layers=top:1", "model.prefix=true", "train.precision=bf16"],
         [("rows", 1), ("step", 3), ("eval", 5)],
     ),
+    "rotating copies": (
+        ["augmentation.kind=swap", "augmentation.copies=2", "augmentation.placement=rotating", "train.steps=30"],
+        [("step", 3), ("eval", 15), ("step", 23)],
+    ),
     "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8), ("eval", 12)]),
 }
 

@@ -59,6 +59,8 @@ class TokenizedSplit:
 
     notes: sentences worth printing · hidden, where the frozen layers' output is kept: from the texts' first tokens
     and lengths (int64 [B] each) to their rows [T, D], one text after the other.
+    n_variants: the rows are so many blocks of equal length, each a variant of the same examples in the same order, of
+    which an epoch reads one.
     """
 
     tokens: np.ndarray
@@ -69,6 +71,7 @@ class TokenizedSplit:
     n_truncated: int
     notes: tuple[str, ...] = ()
     hidden: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
+    n_variants: int = 1
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -77,6 +80,15 @@ class TokenizedSplit:
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of each row, int64 [N]."""
         return np.diff(self.offsets)
+
+    @property
+    def epoch_lengths(self) -> np.ndarray:
+        """Return the tokens of each row of an epoch, int64 [N / n_variants]: its longest variant's, so that all fit."""
+        return self.lengths.reshape(self.n_variants, -1).max(axis=0)
+
+    def in_epoch(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+        """Return where the variants of an epoch's rows stand: variant 0 in epoch 0, then 1, and round again."""
+        return rows + epoch % self.n_variants * (len(self) // self.n_variants)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the rows (int64 [B], in the order wanted) as a `Batch` on the CPU."""

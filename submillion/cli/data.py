@@ -1,9 +1,13 @@
-"""`submillion data check`: what a data set holds and what is wrong with it, before anything is trained."""
+"""`submillion data check`: what a data set holds and what is wrong with it, before anything is trained.
+
+`submillion data augment`: what the changed copies of its training texts look like.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from submillion.data import Census, Survey
+    from submillion.config import Config
+    from submillion.data import Census, Example, Survey
 
 app = typer.Typer(no_args_is_help=True)
 _BAR_WIDTH = 24
@@ -54,6 +59,37 @@ def check(
         _show(survey, model.name)
     if survey.problems:
         raise DataError(*survey.problems)
+
+
+@app.command("augment")
+def augment(
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="Training rows (data.source).")] = None,
+    config_file: ConfigOption = None,
+    recipe: RecipeOption = None,
+    overrides: SetOption = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="synonyms, deletion, swap or insertion (augmentation.kind).")
+    ] = None,
+    n_rows: Annotated[int, typer.Option("--rows", min=1, help="How many training rows, from the first.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Print training texts beside the changed copies that `train` would make of them.
+
+    [-gone-] and {+new+} mark words. How many copies, and how much changes: --set augmentation.copies=3, .rate=0.2.
+    """
+    settings = resolved(config_file, recipe, overrides, {"data.source": source, "augmentation.kind": kind})
+    from submillion import data
+    from submillion.errors import ConfigError
+
+    if settings.augmentation.kind is None:
+        raise ConfigError(
+            "augmentation.kind is null: no text is changed; add --kind synonyms (or deletion, swap, insertion)"
+        )
+    examples = data.read(settings.data).train[:n_rows]
+    if as_json:
+        typer.echo(json.dumps(_copies_as_dict(settings, examples), indent=2, ensure_ascii=False))
+    else:
+        _show_copies(settings, examples)
 
 
 def _as_dict(survey: Survey, model: str) -> dict[str, Any]:
@@ -116,3 +152,53 @@ def _facts(census: Census, model: str) -> Iterator[str]:
         )
     yield f"rows that repeat an earlier text: {census.n_duplicates:,}; that nearly repeat one: {census.n_near:,}"
     yield f"texts with different labels: {census.n_conflicts:,}"
+
+
+def _copies(settings: Config, example: Example) -> list[Example]:
+    from submillion import augmentation
+
+    numbers = range(1, settings.augmentation.copies + 1)
+    return [augmentation.copy_of(example, number, settings.augmentation, settings.train.seed) for number in numbers]
+
+
+def _copies_as_dict(settings: Config, examples: Sequence[Example]) -> dict[str, Any]:
+    rows = [
+        asdict(example) | {"copies": [_as_json(copy) for copy in _copies(settings, example)]} for example in examples
+    ]
+    return settings.augmentation.model_dump() | {"seed": settings.train.seed, "rows": rows}
+
+
+def _as_json(copy: Example) -> dict[str, str | None]:
+    return {"text": copy.text, "text_pair": copy.text_pair}
+
+
+def _texts(example: Example) -> list[str]:
+    """The text, and the second one of a pair."""
+    return [example.text] if example.text_pair is None else [example.text, example.text_pair]
+
+
+def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("row", "label", "copy", "text"):
+        table.add_column(column, overflow="fold")
+    for example in examples:
+        table.add_row(example.id, example.label, "", " | ".join(_texts(example)))
+        for number, copy in enumerate(_copies(settings, example), start=1):
+            marked = [_marked(*both) for both in zip(_texts(example), _texts(copy), strict=True)]
+            table.add_row("", "", str(number), " | ".join(marked))
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _marked(before: str, after: str) -> str:
+    """The text after a change, with the words that are gone and those that are new."""
+    old, new = before.split(), after.split()
+    parts: list[str] = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts += old[i:j]
+            continue
+        parts += [f"[-{' '.join(old[i:j])}-]"] * (j > i) + [f"{{+{' '.join(new[k:m])}+}}"] * (m > k)
+    return " ".join(parts)

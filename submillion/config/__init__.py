@@ -12,6 +12,8 @@ from submillion.config.loading import (
 )
 from submillion.config.settings import (
     AdapterConfig,
+    AugmentationConfig,
+    AugmentationKind,
     Config,
     DataConfig,
     Method,
@@ -23,6 +25,8 @@ from submillion.config.settings import (
 __all__ = [
     "NOT_HASHED",
     "AdapterConfig",
+    "AugmentationConfig",
+    "AugmentationKind",
     "Config",
     "DataConfig",
     "Method",

@@ -211,7 +211,7 @@ class TrainConfig(Section):
     )
     gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")
     precision: Precision | None = setting(None, "of the frozen weights' products: fp32, bf16, fp16; null = measured")
-    seed: Seed = setting(0, "first weights, order of rows, dropout")
+    seed: Seed = setting(0, "first weights, order of rows, dropout, augmentation")
 
     @field_validator("class_weights", mode="before")
     @classmethod
@@ -228,14 +228,24 @@ class TrainConfig(Section):
         return self
 
 
+AugmentationKind = Literal["synonyms", "deletion", "swap", "insertion"]
+
+
 class AugmentationConfig(Section):
     """Changed copies of training texts."""
 
-    kind: Literal["synonyms", "deletion", "swap", "insertion"] | None = setting(
-        None, "how texts are changed; null = not"
+    kind: AugmentationKind | None = setting(
+        None, "how texts are changed; null = not. Names, digits and negations stay; synonyms are English"
     )
     copies: PositiveInt = setting(1, "changed copies a text")
-    rate: Frac = setting(0.1, "share of a text's words that change")
+    rate: Annotated[float, Field(gt=0, lt=1)] = setting(
+        0.1, "share of a text's words that change, one at least; of deletion, the probability of each"
+    )
+    placement: Literal["beside", "rotating"] = setting(
+        "beside",
+        "beside: an epoch reads each text and all its copies; rotating: one of them, the text itself in the first "
+        "epoch, copy 1 in the second, and so on",
+    )
 
 
 class DistillationConfig(Section):
