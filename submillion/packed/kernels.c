@@ -21,7 +21,7 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
-int kernels_version(void) { return 1; } /* raised with any change of a function's arguments, here and in native.py */
+int kernels_version(void) { return 2; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 
@@ -51,7 +51,7 @@ static void share(void *data) {
 }
 
 /* Calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
-static void run(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads) {
+void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads) {
     job j = {body, args, n, grain};
     if (threads > 1 && start_threads && n > grain) start_threads(share, &j, (unsigned)threads, 0);
     else body(args, 0, n);
@@ -162,7 +162,7 @@ FAST static void drop_body(const void *data, i64 first, i64 last) {
 
 void drop(const word *x, word *out, i64 n_words, uint64_t seed, word least, int threads) {
     drop_args a = {x, out, seed, least};
-    run(drop_body, &a, n_words, 4096, threads);
+    in_parallel(drop_body, &a, n_words, 4096, threads);
 }
 
 FAST static void add_dropped_body(const void *data, i64 first, i64 last) {
@@ -176,7 +176,7 @@ FAST static void add_dropped_body(const void *data, i64 first, i64 last) {
 
 void add_dropped(const word *x, word *out, i64 n_words, uint64_t seed, word least, int threads) {
     drop_args a = {x, out, seed, least};
-    run(add_dropped_body, &a, n_words, 4096, threads);
+    in_parallel(add_dropped_body, &a, n_words, 4096, threads);
 }
 
 /* ---- GELU ---- */
@@ -201,12 +201,12 @@ FAST static void gelu_backward_body(const void *data, i64 first, i64 last) {
 
 void gelu(const word *x, word *out, i64 n_words, int threads) {
     gelu_args a = {x, 0, out};
-    run(gelu_body, &a, n_words, 1024, threads);
+    in_parallel(gelu_body, &a, n_words, 1024, threads);
 }
 
 void gelu_backward(const word *x, const word *grad, word *out, i64 n_words, int threads) {
     gelu_args a = {x, grad, out};
-    run(gelu_backward_body, &a, n_words, 1024, threads);
+    in_parallel(gelu_backward_body, &a, n_words, 1024, threads);
 }
 
 /* ---- softmax over the columns of a text, and dropout of the result ---- */
@@ -259,7 +259,7 @@ FAST static void softmax_body(const void *data, i64 first, i64 last) {
 void softmax(word *scores, word *dropped, const i64 *lengths, i64 n_rows, i64 rows_per_text, i64 width, uint64_t seed,
              word least, int threads) {
     softmax_args a = {scores, dropped, lengths, rows_per_text, width, seed, least};
-    run(softmax_body, &a, n_rows, 1, threads);
+    in_parallel(softmax_body, &a, n_rows, 1, threads);
 }
 
 typedef struct { const word *probs; word *grad; i64 width; uint64_t seed; word least; } softmax_backward_args;
@@ -284,7 +284,7 @@ FAST static void softmax_backward_body(const void *data, i64 first, i64 last) {
 
 void softmax_backward(const word *probs, word *grad, i64 n_rows, i64 width, uint64_t seed, word least, int threads) {
     softmax_backward_args a = {probs, grad, width, seed, least};
-    run(softmax_backward_body, &a, n_rows, 1, threads);
+    in_parallel(softmax_backward_body, &a, n_rows, 1, threads);
 }
 
 /* ---- dropout, residual and LayerNorm ---- */
@@ -335,7 +335,7 @@ FAST static void norm_body(const void *data, i64 first, i64 last) {
 void add_norm(word *y, const word *residual, const float *weight, const float *bias, word *out, float *mean, float *rstd,
               i64 n_rows, i64 width, float eps, float factor, uint64_t seed, word least, int threads) {
     norm_args a = {y, residual, weight, bias, out, mean, rstd, width, eps, factor, seed, least};
-    run(norm_body, &a, n_rows, 1, threads);
+    in_parallel(norm_body, &a, n_rows, 1, threads);
 }
 
 typedef struct {
@@ -379,5 +379,5 @@ void add_norm_backward(const word *grad, const word *total, const float *mean, c
                        word *dtotal, word *dy, i64 n_rows, i64 width, float factor, uint64_t seed, word least,
                        int threads) {
     norm_backward_args a = {grad, total, mean, rstd, weight, dtotal, dy, width, factor, seed, least};
-    run(norm_backward_body, &a, n_rows, 1, threads);
+    in_parallel(norm_backward_body, &a, n_rows, 1, threads);
 }

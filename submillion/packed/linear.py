@@ -1,7 +1,7 @@
 """Linear layers over packed rows: frozen, with plain LoRA, or whatever PEFT made of them.
 
 Layers that read the same input are computed together where their frozen weights stand one behind the
-other in memory (`stack`). Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own
+other in memory (`weights`). Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own
 module, under autocast where the rows are of half precision.
 """
 
@@ -16,12 +16,7 @@ from peft.tuners import lora
 from torch import nn
 
 from submillion.packed.dropout import Dice, Mask, active_p, add_masked_, keep_frac, mask_, masked
-
-# oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
-# most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products are not helped.
-_PART_WIDTHS = range(640, 1281)
-_WHOLE_ROWS = 704
-_PART_ROWS = 640
+from submillion.packed.weights import Weight, frozen
 
 
 @dataclass(frozen=True)
@@ -35,22 +30,6 @@ class _Part:
     p: float = 0.0
 
 
-def stack(modules: Sequence[nn.Module]) -> None:
-    """Move the frozen weights of linear layers of one input, adapted or not, into one tensor, which they then view.
-
-    Nothing happens where a weight trains, or the weights differ in dtype or device.
-    """
-    linears = [module.get_base_layer() if isinstance(module, lora.LoraLayer) else module for module in modules]
-    weights = [linear.weight for linear in linears if isinstance(linear, nn.Linear)]
-    if len(weights) < len(modules) or len({(w.dtype, w.device, w.shape[1], w.requires_grad) for w in weights}) > 1:
-        return
-    if weights[0].requires_grad or _stacked(weights) is not None:
-        return
-    whole = torch.cat([weight.data for weight in weights])
-    for weight, rows in zip(weights, whole.split([len(weight) for weight in weights]), strict=True):
-        weight.data = rows
-
-
 def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
     """Return the modules' outputs side by side, [T, sum of d_out], from their common input x [T, d_in]."""
     return project_and_pass(x, modules, dice)[0]
@@ -61,15 +40,16 @@ def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) 
     parts = [_part(module) for module in modules]
     ours = [part for part in parts if part is not None]
     if len(ours) == len(parts) and len({part.p for part in ours if part.down is not None}) <= 1:
-        weight = _stacked([part.linear.weight for part in ours])
+        weight = frozen([part.linear.weight for part in ours])
         if weight is not None:
             return _project(x, weight, ours, dice)
     outputs: list[torch.Tensor] = []
     for module, part in zip(modules, parts, strict=True):
-        if part is None:
+        weight = None if part is None else frozen([part.linear.weight])
+        if part is None or weight is None:
             outputs.append(_foreign(module, x))
         else:
-            y, x = _project(x, part.linear.weight, [part], dice)
+            y, x = _project(x, weight, [part], dice)
             outputs.append(y)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1), x
 
@@ -89,23 +69,7 @@ def _part(module: Any) -> _Part | None:
     return _Part(base, down, up, float(module.scaling[name]), active_p(module.lora_dropout[name]))
 
 
-def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """The weights as one [sum of d_out, d_in] view, if they stand one behind the other in one storage."""
-    first = weights[0].detach()
-    if len(weights) == 1:
-        return first
-    place, storage = first.data_ptr(), first.untyped_storage().data_ptr()
-    for weight in weights:
-        is_next = weight.data_ptr() == place and weight.untyped_storage().data_ptr() == storage
-        if not is_next or weight.dtype != first.dtype or weight.shape[1:] != first.shape[1:]:
-            return None
-        place += weight.numel() * weight.element_size()
-    return first.as_strided((sum(len(weight) for weight in weights), first.shape[1]), (first.shape[1], 1))
-
-
-def _project(
-    x: torch.Tensor, weight: torch.Tensor, parts: Sequence[_Part], dice: Dice
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
     biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
     bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
     bias = None if bias is None else bias.to(x.dtype)
@@ -117,7 +81,7 @@ def _project(
         down, up = (tensor.to(x.dtype) for tensor in _adapters(parts[adapted[0] : adapted[-1] + 1], 1.0 / keep_frac(p)))
         start = sum(part.linear.out_features for part in parts[: adapted[0]])
         mask = dice.mask(tuple(x.shape), p)
-    y, passed = _Linear.apply(x, bias, down, up, _Spec(weight.to(x.dtype), start, mask))
+    y, passed = _Linear.apply(x, bias, down, up, _Spec(weight, start, mask))
     return y, passed if x.requires_grad else x
 
 
@@ -135,7 +99,7 @@ def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torc
 class _Spec:
     """What does not train: the frozen weight, the first output column that `up` reaches, the adapters' dropout mask."""
 
-    weight: torch.Tensor
+    weight: Weight
     start: int = 0
     mask: Mask | None = None
 
@@ -154,7 +118,7 @@ class _Linear(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.set_materialize_grads(False)
         ctx.spec = spec
-        y = product(x, spec.weight.t(), bias)
+        y = spec.weight.forward(x, bias)
         if down is None or up is None:
             return y, x
         seen = x if spec.mask is None else masked(x, spec.mask)
@@ -184,23 +148,8 @@ class _Linear(torch.autograd.Function):
                 else:
                     dx = small if spec.mask is None else mask_(small, spec.mask)
         # The large product comes last: adding to what is there costs less than a pass of its own.
-        dx = product(dy, spec.weight, dx) if ctx.needs_input_grad[0] else None
+        dx = spec.weight.backward(dy, dx) if ctx.needs_input_grad[0] else None
         return dx, dbias, ddown, dup, None
-
-
-def product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
-    """Return x weight + start (a bias [N], or rows [T, N], which are overwritten), in parts where that is faster."""
-    n_rows, width = len(x), weight.shape[1]
-    is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
-    n_parts = -(-n_rows // _PART_ROWS) if is_slow else 1
-    rows = -(-n_rows // n_parts)
-    out = start if start is not None and start.dim() == 2 else x.new_empty(n_rows, width)
-    for part, place in zip(x.split(rows), out.split(rows), strict=True):
-        if start is None:
-            torch.mm(part, weight, out=place)
-        else:
-            torch.addmm(place if start is out else start, part, weight, out=place)
-    return out
 
 
 def _foreign(module: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""The functions of kernels.c: passes over bfloat16 rows on the CPU, each in place of several of torch's.
+"""The functions of kernels.c and products.c: passes over bfloat16 rows on the CPU, each in place of several of torch's,
+and products with frozen weights on processors with matrix tiles.
 
 Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares. Where the library
 was not compiled, or rows do not fit, callers take torch's operators, which do the same more slowly
@@ -14,8 +15,9 @@ from typing import Any
 
 import torch
 
-_VERSION = 1  # kernels_version in kernels.c
+_VERSION = 2  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
+_PANEL = 32  # DEPTH in products.c
 
 
 def _load() -> Any:
@@ -48,6 +50,8 @@ def _declare(library: Any) -> None:
         "softmax_backward": [pointer] * 2 + [integer] * 2 + dropout,
         "add_norm": [pointer] * 7 + [integer] * 2 + [number] * 2 + dropout,
         "add_norm_backward": [pointer] * 7 + [integer] * 2 + [number, *dropout],
+        "pack": [pointer] * 2 + [integer] * 4,
+        "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [ctypes.c_int],
     }
     for name, types in arguments.items():
         function = getattr(library, name)
@@ -62,6 +66,7 @@ def _share_threads(library: Any) -> None:
 
 
 _library = _load()
+_has_tiles = _library is not None and bool(_library.products_available())
 
 
 def available() -> bool:
@@ -166,3 +171,31 @@ def add_norm_backward(
         *(n_rows, width, factor, seed, least, torch.get_num_threads()),
     )
     return dtotal, dy
+
+
+def fits_product(x: torch.Tensor, width: int) -> bool:
+    """Return whether `multiply` can take rows x [T, K] and a weight [K, width]."""
+    is_right = _has_tiles and x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1
+    return is_right and x.shape[1] % _PANEL == 0 and width % _PANEL == 0
+
+
+def packed(weight: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a weight [K, N], bfloat16, as `multiply` reads it: [K · N]."""
+    depth, width = weight.shape
+    out = torch.empty(depth * width, dtype=weight.dtype)
+    _library.pack(weight.data_ptr(), out.data_ptr(), depth, width, *weight.stride())
+    return out
+
+
+def multiply(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
+    """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten."""
+    n_rows, depth = x.shape
+    width = weight.numel() // depth
+    bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())
+    out = x.new_empty(n_rows, width) if rows is None else rows
+    _library.multiply(
+        *(x.data_ptr(), x.stride(0), weight.data_ptr()),
+        *(None if tensor is None else tensor.data_ptr() for tensor in (bias, rows)),
+        *(out.data_ptr(), n_rows, width, depth, torch.get_num_threads()),
+    )
+    return out

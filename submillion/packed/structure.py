@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from submillion.architectures import SITES, Architecture, Site, module_name
-from submillion.packed.linear import stack
+from submillion.packed.weights import stack
+
+# The linear layers of a layer, those of one input together.
+_INPUTS: tuple[tuple[Site, ...], ...] = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,15 @@ def prepare(
     """Return what `encode` needs of a stock sequence-classification model, wrapped by PEFT or not.
 
     `dtype` is that of rows and products, by default the embeddings'. Frozen query, key and value weights of a layer
-    are moved into one tensor (their values stay, and so do the modules), so call it after `.to(device)`.
+    are moved into one tensor (their values stay, and so do the modules), so call it after `.to(device)`, and again
+    where frozen weights were changed through `.data`, as merging does.
     """
     stock = stock_model(model)
     base: Any = getattr(stock, stock.base_model_prefix)
     layers = tuple(_layer(stock, base, architecture, i) for i in range(architecture.n_layers))
     for layer in layers:
-        stack([layer.sites[site] for site in ("query", "key", "value")])
+        for sites in _INPUTS:
+            stack([_weight(layer.sites[site]) for site in sites])
     is_roberta = architecture.family in ("roberta", "xlm-roberta", "mpnet")
     return Packed(
         embeddings=base.embeddings,
@@ -94,6 +100,12 @@ def prepare(
         dtype=dtype or base.embeddings.word_embeddings.weight.dtype,
         n_prefix_layers=n_prefix_layers,
     )
+
+
+def _weight(module: nn.Module) -> nn.Parameter:
+    """The weight of a linear layer, below its adapter."""
+    linear: Any = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    return linear.weight
 
 
 def stock_model(model: nn.Module) -> Any:

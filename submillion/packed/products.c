@@ -1,0 +1,218 @@
+/* Products of bfloat16 rows with a frozen weight that was packed once, on processors with matrix tiles (Intel AMX).
+ *
+ * Sums are float32 and are rounded once, after the bias or the rows to add. An element's terms are added in one order
+ * whatever the other rows, the number of rows and the threads: the same row gives the same result in every batch.
+ * submillion/packed/native.py declares and calls these functions; elsewhere torch multiplies.
+ *
+ * A tile is 16 rows of 64 bytes. `_tile_dpbf16ps` adds to 16 x 16 sums the product of 16 x 32 elements with 32 x 16,
+ * where a row of the second tile holds two rows of the matrix, element by element in turn.
+ */
+#include <stdint.h>
+#include <string.h>
+
+typedef int64_t i64;
+typedef uint16_t bf16;
+
+/* Defined in kernels.c: calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
+void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
+
+#define DEPTH 32  /* of a tile, in elements; a panel of the weight is so many columns wide */
+#define TILE 512  /* elements */
+
+/* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP elements in the first.
+ * Weights of at most WHOLE rows need no second visit to the sums. Found by trying, docs/log.md. */
+#define ROWS 224
+#define COLUMNS 192
+#define DEEP 192
+#define WHOLE 384
+
+static i64 least(i64 a, i64 b) { return a < b ? a : b; }
+static i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
+
+#if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 14)
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TILES __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512bf16")))
+
+/* Whether the processor has the instructions and Linux lets this process use tiles (arch_prctl, ARCH_REQ_XCOMP_PERM). */
+int products_available(void) {
+    unsigned a, b, c, d, more;
+    if (!__get_cpuid_count(7, 0, &more, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return 0;
+    if (more < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return 0;
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+}
+
+/* Rows that stand a multiple of 4 KiB apart, or nearly, push each other out of the first cache: they are copied. */
+#define FAR 2048
+
+typedef struct {
+    const bf16 *x, *weight, *bias, *start;
+    bf16 *out;
+    i64 x_step, n_rows, width, depth;
+} product_args;
+
+typedef struct { const bf16 *at; i64 row_bytes, next, below; } left; /* 32 rows: next tile to the right, tile below */
+
+static _Thread_local float sums[ROWS * COLUMNS] __attribute__((aligned(64)));
+static _Thread_local bf16 copies[DEPTH * WHOLE] __attribute__((aligned(64)));
+
+/* Tiles 0-3: sums; 4 and 5: rows, of which 32 or fewer are there; 6 and 7: the weight. */
+TILES static void shape_tiles(i64 n_rows) {
+    struct { uint8_t palette, start_row, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape;
+    memset(&shape, 0, sizeof shape);
+    shape.palette = 1;
+    for (int i = 0; i < 8; i++) {
+        int is_below = i == 2 || i == 3 || i == 5, is_weight = i > 5;
+        i64 rows = is_weight ? 16 : is_below ? n_rows - 16 : n_rows;
+        shape.bytes[i] = 64;
+        shape.rows[i] = (uint8_t)(rows < 1 ? 1 : rows > 16 ? 16 : rows);
+    }
+    _tile_loadconfig(&shape);
+}
+
+TILES static void multiply_tiles(left rows, const bf16 *weight, i64 n_tiles) {
+    for (i64 i = 0; i < n_tiles; i++) {
+        _tile_loadd(6, weight, 64);
+        _tile_loadd(4, rows.at, rows.row_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, weight + TILE, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, rows.at + rows.below, rows.row_bytes);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        weight += 2 * TILE;
+        rows.at += rows.next;
+    }
+}
+
+TILES static inline __m512 widened(const bf16 *x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
+}
+
+/* Writes the sums of 32 columns from `column`, in rows of 32 floats. */
+TILES static void finish(const product_args *a, const float *total, i64 row, i64 n_rows, i64 column) {
+    for (i64 i = 0; i < n_rows; i++, total += DEPTH) {
+        i64 at = (row + i) * a->width + column;
+        __m512 low = _mm512_load_ps(total), high = _mm512_load_ps(total + 16);
+        if (a->bias) {
+            low = _mm512_add_ps(low, widened(a->bias + column));
+            high = _mm512_add_ps(high, widened(a->bias + column + 16));
+        }
+        if (a->start) {
+            low = _mm512_add_ps(low, widened(a->start + at));
+            high = _mm512_add_ps(high, widened(a->start + at + 16));
+        }
+        _mm512_storeu_si512(a->out + at, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+}
+
+TILES static left left_rows(const product_args *a, i64 row, i64 n_rows, i64 k, i64 depth) {
+    const bf16 *x = a->x + row * a->x_step + k;
+    i64 below = n_rows > 16;
+    if (a->depth < FAR) return (left){x, a->x_step * 2, DEPTH, below * 16 * a->x_step};
+    for (i64 i = 0; i < n_rows; i++) {
+        for (i64 j = 0; j < depth; j += DEPTH) {
+            _mm512_store_si512(copies + j * DEPTH + i * DEPTH, _mm512_loadu_si512(x + i * a->x_step + j));
+        }
+    }
+    return (left){copies, 64, 2 * TILE, below * TILE};
+}
+
+/* Up to 32 rows times `depth` rows of the weight from k, for the columns of a block; `total` holds the block's sums. */
+TILES static void step(const product_args *a, i64 row, i64 n_rows, i64 k, i64 depth, i64 columns[2], float *total) {
+    const bf16 *weight = a->weight + columns[0] * a->depth + k * (columns[1] - columns[0]);
+    float last[DEPTH * DEPTH] __attribute__((aligned(64)));
+    left rows = left_rows(a, row, n_rows, k, depth);
+    for (i64 column = columns[0]; column < columns[1]; column += DEPTH, total += 4 * 256, weight += depth * DEPTH) {
+        if (k == 0) {
+            _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+        } else {
+            _tile_loadd(0, total, 64); _tile_loadd(1, total + 256, 64);
+            _tile_loadd(2, total + 512, 64); _tile_loadd(3, total + 768, 64);
+        }
+        multiply_tiles(rows, weight, depth / DEPTH);
+        if (k + depth < a->depth) {
+            _tile_stored(0, total, 64); _tile_stored(1, total + 256, 64);
+            _tile_stored(2, total + 512, 64); _tile_stored(3, total + 768, 64);
+        } else {
+            _tile_stored(0, last, 128); _tile_stored(1, last + 16, 128);
+            _tile_stored(2, last + 512, 128); _tile_stored(3, last + 528, 128);
+            finish(a, last, row, n_rows, column);
+        }
+    }
+}
+
+/* A block's sums stay where they are while the weight's rows pass by, DEEP at a time. */
+TILES static void block(const product_args *a, i64 rows[2], i64 columns[2]) {
+    i64 deep = deep_for(a->depth), shaped = 0;
+    for (i64 k = 0; k < a->depth; k += deep) {
+        float *total = sums;
+        for (i64 row = rows[0]; row < rows[1]; row += DEPTH, total += DEPTH * COLUMNS) {
+            i64 n_rows = least(rows[1] - row, DEPTH);
+            if (n_rows != shaped) shape_tiles(shaped = n_rows);
+            step(a, row, n_rows, k, least(a->depth - k, deep), columns, total);
+        }
+    }
+}
+
+TILES static void blocks(const product_args *a, i64 rows[2], i64 columns[2]) {
+    for (i64 row = rows[0]; row < rows[1]; row += ROWS) {
+        for (i64 column = columns[0]; column < columns[1]; column += COLUMNS) {
+            block(a, (i64[]){row, least(row + ROWS, rows[1])}, (i64[]){column, least(column + COLUMNS, columns[1])});
+        }
+    }
+    _tile_release();
+}
+
+TILES static void rows_body(const void *data, i64 first, i64 last) {
+    const product_args *a = data;
+    blocks(a, (i64[]){first, last}, (i64[]){0, a->width});
+}
+
+TILES static void columns_body(const void *data, i64 first, i64 last) {
+    const product_args *a = data;
+    blocks(a, (i64[]){0, a->n_rows}, (i64[]){first, last});
+}
+
+void multiply(const bf16 *x, i64 x_step, const bf16 *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
+              i64 width, i64 depth, int threads) {
+    product_args a = {x, weight, bias, start, out, x_step, n_rows, width, depth};
+    if (n_rows > width) in_parallel(rows_body, &a, n_rows, DEPTH, threads);
+    else in_parallel(columns_body, &a, width, COLUMNS, threads);
+}
+
+#else
+
+int products_available(void) { return 0; }
+void multiply(const bf16 *x, i64 x_step, const bf16 *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
+              i64 width, i64 depth, int threads) {}
+
+#endif
+
+typedef struct { const bf16 *weight; bf16 *out; i64 depth, k_step, n_step; } pack_args;
+
+static void pack_columns(const pack_args *a, i64 first, i64 last) {
+    bf16 *out = a->out + first * a->depth;
+    for (i64 k = 0; k < a->depth; k += deep_for(a->depth)) {
+        i64 end = least(k + deep_for(a->depth), a->depth);
+        for (i64 n = first; n < last; n += DEPTH) {
+            for (i64 tiles = k; tiles < end; tiles += DEPTH) {
+                for (i64 i = 0; i < 2 * TILE; i++) { /* tile, row of two, column, which of the two */
+                    i64 row = tiles + i % TILE / DEPTH * 2 + i % 2, column = n + i / TILE * 16 + i % DEPTH / 2;
+                    *out++ = a->weight[row * a->k_step + column * a->n_step];
+                }
+            }
+        }
+    }
+}
+
+/* The matrix [depth, width], element (k, n) of which is weight[k * k_step + n * n_step], in the order in which `multiply`
+ * reads it: blocks of COLUMNS; in a block, DEEP rows at a time; of these, panels of 32 columns; of a panel, two tiles side
+ * by side for every 32 rows. */
+void pack(const bf16 *weight, bf16 *out, i64 depth, i64 width, i64 k_step, i64 n_step) {
+    pack_args a = {weight, out, depth, k_step, n_step};
+    for (i64 n = 0; n < width; n += COLUMNS) pack_columns(&a, n, least(n + COLUMNS, width));
+}
