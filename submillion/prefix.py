@@ -147,7 +147,7 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
     }
     device = walk.embeddings.word_embeddings.weight.device.type
     facts = [_FORMAT, torch.__version__, transformers.__version__, device, torch.backends.cpu.get_cpu_capability()]
-    facts += [native.available(), _BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
+    facts += [native.kind(), _BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
     for name, tensor in _weights(walk):
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]

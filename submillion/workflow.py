@@ -194,7 +194,7 @@ def _environment() -> dict[str, object]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "kernels": native.available(),
+        "kernels": native.kind(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "packages": {package: version(package) for package in packages},
     }

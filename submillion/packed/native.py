@@ -74,6 +74,13 @@ def available() -> bool:
     return _library is not None
 
 
+def kind() -> str:
+    """Return which functions work here, and their version: results differ in their last bits between kinds."""
+    if _library is None:
+        return "none"
+    return f"passes and products, version {_VERSION}" if _has_tiles else f"passes, version {_VERSION}"
+
+
 def fits(x: torch.Tensor) -> bool:
     """Return whether these functions can work on a tensor: bfloat16 on the CPU, dense, of an even width."""
     is_right = x.dtype == torch.bfloat16 and x.is_cpu and x.is_contiguous()
