@@ -238,7 +238,8 @@ def _key(teacher: Run, classifier: Classifier, split: TokenizedSplit) -> str:
     """The key of everything that decides the logits: weights as they are now, tokens, and how they are computed."""
     facts = [_FORMAT, torch.__version__, transformers.__version__, classifier.device.type, classifier.precision]
     facts += [native.available(), torch.backends.cpu.get_cpu_capability(), _BATCH_ROWS, order.EVALUATION_TOKENS]
-    facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict()]
+    # A folder that was moved holds the same model.
+    facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict() | {"_name_or_path": None}]
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
     for name, tensor in classifier.model.state_dict().items():  # all of them: a Hub's encoder is in no other fact
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", tensor.cpu().flatten().view(torch.uint8).numpy().data]
