@@ -41,7 +41,7 @@ def asked(settings: Config, chain: tuple[str, ...] = ()) -> tuple[Run | Config, 
     """
     problems: list[str] = []
     found: list[Run | Config] = []
-    for text in names(settings):
+    for text in _names(settings):
         try:
             found.append(_recipe(text, settings, chain) or _finished(text, settings.out))
         except SubmillionError as error:
@@ -51,18 +51,12 @@ def asked(settings: Config, chain: tuple[str, ...] = ()) -> tuple[Run | Config, 
     return tuple(found)
 
 
-def names(settings: Config) -> tuple[str, ...]:
-    """Return the texts that `distillation.teacher` holds; none without a teacher."""
-    teacher = settings.distillation.teacher
-    return (teacher,) if isinstance(teacher, str) else teacher or ()
-
-
 def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[str, ...]:
-    """Return warnings about teachers; DataError says why each of those may not teach on these splits that may not.
+    """Return warnings about finished teachers; one DataError says which may not teach on these splits, and why.
 
-    Its labels must be the student's, in any order; its texts single or pairs as the student's. None of the student's
-    validation and test rows may stand in its training split. That is known without reading where both held out the
-    same rows; else its data are read again, and a warning is given where they are gone.
+    A teacher has the student's labels, in any order, and reads single texts or pairs as the student does. None of the
+    student's validation and test rows may stand in its training split. That is known without reading where both held
+    out the same rows; else its data are read again, and a warning is given where they are gone.
     """
     problems, warnings = list[str](), list[str]()
     for run in teachers:
@@ -78,7 +72,7 @@ def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[st
 
 
 def identity(run: Run) -> str:
-    """Return the SHA-256, as hex digits, of all that decides a run's logits: weights, tokenizer, labels, length."""
+    """Return 32 hex digits of all that decides a run's logits: weights, tokenizer, labels, `max_length`."""
     files = run.read_json("DONE")["files"]
     weights = {name: sha for name, sha in files.items() if name.startswith("adapter/") or name == "labels.json"}
     encoder = (run.environment() or {}).get("encoder_sha256")
@@ -141,6 +135,12 @@ def mean_logits(teachers: Sequence[np.ndarray], temperature: float) -> np.ndarra
     stacked = torch.from_numpy(np.stack(teachers)).double() / temperature
     mean = torch.logsumexp(torch.log_softmax(stacked, dim=-1), dim=0) - np.log(len(teachers))
     return (temperature * mean).float().numpy()
+
+
+def _names(settings: Config) -> tuple[str, ...]:
+    """The texts that `distillation.teacher` holds; none without a teacher."""
+    teacher = settings.distillation.teacher
+    return (teacher,) if isinstance(teacher, str) else teacher or ()
 
 
 def _recipe(text: str, settings: Config, chain: tuple[str, ...]) -> Config | None:
