@@ -164,7 +164,7 @@ def _finished(text: str, out: str) -> Run:
         path = runs.locate(text, out)
     except RunError as error:
         recipes = did_you_mean(text, config.recipe_names())
-        raise RunError(f"{error}; a recipe or a config file (.yaml) may stand here too; recipes: {recipes}") from None
+        raise RunError(f"{error}; a config file (.yaml) or a recipe may stand here too: {recipes}") from None
     run = runs.load(path)
     runs.verify(run)
     theirs = run.config()

@@ -108,12 +108,14 @@ def _teachers(asked: Sequence[Run | Config], watch: Watch) -> list[Run]:
     """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last."""
     found: list[Run] = []
     for teacher in asked:
-        if isinstance(teacher, Config):
-            watch(Phase(f"training the teacher {teacher.name} first"))
-            teacher = train(teacher, watch)
-        found.append(teacher)
-        if not teacher.is_done:
+        if isinstance(teacher, Run):
+            found.append(teacher)
+            continue
+        watch(Phase(f"first the teacher, {teacher.name}"))
+        found.append(train(teacher, watch))
+        if not found[-1].is_done:
             break
+        watch(Phase(f"the teacher is {found[-1].path}, now its student"))
     return found
 
 
