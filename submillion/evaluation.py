@@ -16,22 +16,33 @@ def predict(
     classifier: Classifier,
     split: TokenizedSplit,
     batch_size: int,
-    watch: Callable[[int], None] | None = None,
+    watch: Callable[[int], object] | None = None,
 ) -> Predictions:
     """Return the class probabilities of every row, float64 [N, C], in the split's order.
 
     `watch` is called with the number of rows done after each batch. The classifier is left in
     evaluation mode.
     """
-    probs = np.empty((len(split), len(classifier.labels)), dtype=np.float64)
+    found = torch.from_numpy(logits(classifier, split, batch_size, watch))
+    probs = torch.softmax(found.double(), dim=-1).numpy()
+    return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
+
+
+def logits(
+    classifier: Classifier,
+    split: TokenizedSplit,
+    batch_size: int,
+    watch: Callable[[int], object] | None = None,
+) -> np.ndarray:
+    """Return the logits of every row, float32 [N, C], in the split's order; else as `predict`."""
+    found = np.empty((len(split), len(classifier.labels)), dtype=np.float32)
     device = next(classifier.parameters()).device
     classifier.eval()
     n_done = 0
     with torch.no_grad():
         for rows, batch in evaluation_batches(split, batch_size):
-            logits = classifier(batch.to(device))
-            probs[rows] = torch.softmax(logits.cpu().double(), dim=-1).numpy()
+            found[rows] = classifier(batch.to(device)).cpu().numpy()
             n_done += len(rows)
             if watch is not None:
                 watch(n_done)
-    return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
+    return found

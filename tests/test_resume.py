@@ -73,6 +73,11 @@ CASES = {
         ["augmentation.kind=swap", "augmentation.copies=2", "augmentation.placement=rotating", "train.steps=30"],
         [("step", 3), ("eval", 15), ("step", 23)],
     ),
+    # The first two kills fall into the teacher's training, the third between both, the others into the student's.
+    "taught by a recipe": (
+        ["distillation.teacher=TEACHER", "augmentation.kind=swap"],
+        [("step", 3), ("eval", 6), ("rows", 1), ("step", 7), ("eval", 10)],
+    ),
     "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8), ("eval", 12)]),
 }
 
@@ -80,9 +85,13 @@ CASES = {
 @pytest.mark.slow
 def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[str, Path]) -> None:
     data = write_csv(tmp_path / "rows.csv", 90)
+    teacher = tmp_path / "teacher.yaml"
+    model = f"{{name: {encoders['bert']}}}"
+    teacher.write_text(f"name: teacher\nmodel: {model}\ntrain: {{steps: 6, batch_size: 8, precision: fp32}}\n")
     cases = {}
     for number, (name, (overrides, kills)) in enumerate(CASES.items()):
         base = [*COMMON, f"model.name={encoders['roberta']}", f"data.source={data}", "data.test=0.2"]
+        overrides = [override.replace("TEACHER", str(teacher)) for override in overrides]
         cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], input=json.dumps(cases), capture_output=True, text=True, check=False

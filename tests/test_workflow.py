@@ -365,7 +365,6 @@ def test_two_processes_cannot_write_one_run(base: list[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("distillation.teacher=study-e-teacher", "distillation.teacher"),
         ("tracking=[wandb]", "tracking"),
     ],
 )

@@ -61,6 +61,7 @@ class TokenizedSplit:
     and lengths (int64 [B] each) to their rows [T, D], one text after the other.
     n_variants: the rows are so many blocks of equal length, each a variant of the same examples in the same order, of
     which an epoch reads one.
+    teacher_logits: float32 [N, C], where there is a teacher.
     """
 
     tokens: np.ndarray
@@ -72,6 +73,7 @@ class TokenizedSplit:
     notes: tuple[str, ...] = ()
     hidden: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
     n_variants: int = 1
+    teacher_logits: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -101,7 +103,7 @@ class TokenizedSplit:
             token_types=torch.from_numpy(self.token_types[index].astype(np.int64)),
             offsets=torch.from_numpy(offsets),
             label_ids=torch.from_numpy(self.label_ids[rows]),
-            teacher_logits=None,
+            teacher_logits=None if self.teacher_logits is None else torch.from_numpy(self.teacher_logits[rows]),
             example_ids=tuple(self.example_ids[row] for row in rows),
             hidden=None if self.hidden is None else self.hidden(starts, lengths),
         )

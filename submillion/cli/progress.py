@@ -69,6 +69,7 @@ class TrainingView:
         if phase.n_steps:
             if phase.done_steps:
                 self.say(f"  going on after step {phase.done_steps}")
+            self.smooth_loss, self.tokens, self.seconds = None, 0, 0.0  # a teacher's training may have gone before
             self.task = self.progress.add_task(
                 "step", total=phase.n_steps, completed=phase.done_steps, rate="", loss="–", validation="–"
             )

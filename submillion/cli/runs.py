@@ -98,7 +98,7 @@ def _scores(run: Run) -> dict[str, Any]:
 
 def _parts(run: Run) -> dict[str, Any]:
     """The run's JSON files, those that are there."""
-    names = ("plan", "data", "labels", "environment", "scores")
+    names = ("plan", "data", "teachers", "labels", "environment", "scores")
     parts = {name: run.read_json(f"{name}.json") for name in names if (run.path / f"{name}.json").exists()}
     return {"path": str(run.path), "config": run.config().model_dump(mode="json"), **parts}
 

@@ -18,6 +18,7 @@ _WHAT = {
     "environment.json": "device, precision, versions, command",
     "labels.json": "label names in the order of their numbers",
     "data.json": "rows, splits, fingerprints",
+    "teachers.json": "the runs that taught this one",
     "metrics.jsonl": "a record a step and an evaluation",
     "adapter": "opens with plain transformers + peft",
     "predictions-validation.parquet": "each row's probabilities",

@@ -251,8 +251,10 @@ class AugmentationConfig(Section):
 class DistillationConfig(Section):
     """A teacher's logits as a second target."""
 
-    teacher: str | tuple[str, ...] | None = setting(None, "a finished run, several, or a recipe; null = no teacher")
-    alpha: Annotated[float, Field(ge=0, le=1)] = setting(0.5, "weight of the labels; the teacher has the rest")
+    teacher: str | tuple[str, ...] | None = setting(
+        None, "a finished run (folder, name or hash), a recipe or config file, or several of these; null = no teacher"
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] = setting(0.5, "weight of the labels' loss; the teacher's has the rest")
     temperature: Annotated[float, Field(gt=0)] = setting(2.0, "both sets of logits are divided by it")
     scaled: bool = setting(True, "multiply the teacher's part by temperature squared")
 

@@ -1,6 +1,7 @@
 """The order of the steps behind `train`: read, plan, build, fit, evaluate, write.
 
-Owns nothing else. Each step is a module above; a run folder is the only thing left behind.
+Owns nothing else. Each step is a module above; a run folder is the only thing left behind. `rows`: what is made of
+the training rows before the first step · `phases`: what a watcher is shown besides records.
 """
 
 from __future__ import annotations
@@ -10,22 +11,21 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from threading import Event
 from types import FrameType
-from typing import Literal
 
 import torch
 
 from submillion import (
-    augmentation,
     backbone,
     batching,
     config,
     data,
+    distillation,
     evaluation,
     losses,
     metrics,
@@ -36,49 +36,41 @@ from submillion import (
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
-from submillion.data import Example, Splits
+from submillion.data import Splits
 from submillion.errors import ConfigError, did_you_mean
 from submillion.packed import native
-from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.runs import Run
+from submillion.workflow import rows
+from submillion.workflow.phases import Phase, Watch
 
-
-@dataclass(frozen=True)
-class Phase:
-    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
-
-    One that works through rows has `n_rows`, and is shown again with more and more `done_rows`.
-    """
-
-    name: str
-    n_steps: int = 0
-    done_steps: int = 0
-    n_rows: int = 0
-    done_rows: int = 0
-    notes: tuple[str, ...] = ()
-    kind: Literal["phase"] = "phase"
-
-
-Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
+__all__ = ["Phase", "Watch", "train"]
 
 
 def train(settings: Config, watch: Watch = lambda _: False) -> Run:
     """Return the run of the settings: trained now, resumed, or found finished in its folder.
 
     `watch` sees every record and phase; True pauses the training after a step or an evaluation: the run
-    is returned unfinished, its test split unopened, and the same call goes on. ConfigError, DataError,
+    is returned unfinished, its test split unopened, and the same call goes on. A teacher that is a recipe is
+    trained first, before the same `watch`: then the run that is paused is the teacher's. ConfigError, DataError,
     BudgetError or RunError says what is wrong with the input.
     """
     _refuse_unbuilt(settings)
+    asked = distillation.asked(settings)
     watch(Phase("reading"))
     splits = data.read(settings.data)
     _refuse_unknown_classes(settings, splits)
     plan = planning.plan(settings, len(splits.labels))
-    fingerprint = config.digest(settings, splits.fingerprint)
+    doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
+    splits = replace(splits, warnings=splits.warnings + doubts)
+    teachers = _teachers(asked, watch)
+    if not all(teacher.is_done for teacher in teachers):
+        return teachers[-1]
+    fingerprint = config.digest(distillation.identified(settings, teachers), splits.fingerprint)
     run = runs.find(settings.out, fingerprint) or runs.create(settings.out, settings.name, fingerprint)
     if not run.is_done:
         with run.lock():
             if not run.is_done:  # another process may have finished it meanwhile
-                _run(run, settings, splits, plan, watch)
+                _run(run, settings, splits, plan, teachers, watch)
                 return run
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, settings.model.name)
@@ -88,7 +80,6 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
 def _refuse_unbuilt(settings: Config) -> None:
     """Raise a ConfigError for keys that are accepted in a config but have no effect in this version."""
     unbuilt = {
-        "distillation.teacher": settings.distillation.teacher,
         "tracking": settings.tracking or None,
     }
     problems = [
@@ -113,7 +104,24 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch) -> None:
+def _teachers(asked: Sequence[Run | Config], watch: Watch) -> list[Run]:
+    """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last."""
+    found: list[Run] = []
+    for teacher in asked:
+        if isinstance(teacher, Run):
+            found.append(teacher)
+            continue
+        watch(Phase(f"first the teacher, {teacher.name}"))
+        found.append(train(teacher, watch))
+        if not found[-1].is_done:
+            break
+        watch(Phase(f"the teacher is {found[-1].path}, now its student"))
+    return found
+
+
+def _run(
+    run: Run, settings: Config, splits: Splits, plan: planning.Plan, teachers: Sequence[Run], watch: Watch
+) -> None:
     started = time.perf_counter()
     refuse_another_encoder(run, settings.model.name)
     device = backbone.choose_device(settings.device)
@@ -121,7 +129,9 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
     chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
     _describe(run, settings, splits, plan, chosen)
-    train_examples, copied = _augmented(settings, splits.train, watch)
+    if teachers:
+        run.write_json("teachers.json", distillation.summary(teachers))
+    train_examples, copied = rows.augmented(settings, splits.train, watch)
     notes = (f"device {device}", f"precision {reason}", *_slowness(precision, device), *splits.warnings, *copied)
     watch(Phase("tokenising", notes=notes))
     tokenizer = backbone.load_tokenizer(settings.model.name)
@@ -131,6 +141,10 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     )
     if settings.augmentation.kind is not None and settings.augmentation.placement == "rotating":
         train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
+    if teachers:
+        place = (device, precision)
+        column = rows.teacher_logits(teachers, train_examples, splits.labels, place, settings.distillation, watch)
+        train_split = replace(train_split, teacher_logits=column)
     duration = training.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
     watch(Phase("building", notes=(*_cut(train_split, settings), *kept, *duration.reasons)))
@@ -138,7 +152,7 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     checkpoints = Checkpoints(run.path / "checkpoints")
     loss = _loss(settings, splits, device)
     job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
-    job = _with_prefix(job, settings, watch)
+    job = rows.with_prefix(job, settings, watch)
     if _fit(run, job, watch):
         _finish(run, settings, splits, job, watch)
 
@@ -150,19 +164,6 @@ def _slowness(precision: config.Precision, device: torch.device) -> tuple[str, .
     return (
         "submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler and submillion again",
     )
-
-
-def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple[list[Example], tuple[str, ...]]:
-    """The training examples with the copies that the settings want, and a sentence about these."""
-    kind = settings.augmentation.kind
-    if kind is None:
-        return examples, ()
-    watch(Phase("augmenting"))
-    found = augmentation.with_copies(examples, settings.augmentation, settings.train.seed)
-    texts = [(example.text, example.text_pair) for example in found]
-    n = len(examples)
-    n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(found)))
-    return found, (f"{len(found) - n:,} changed copies of training texts ({kind}); {n_equal:,} equal their text",)
 
 
 def _cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
@@ -205,28 +206,14 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Lo
     weights = losses.class_weights(settings.train, splits.labels, counts)
     weights = None if weights is None else weights.to(device)
     smoothing = settings.train.label_smoothing
-    return lambda logits, batch: losses.supervised(logits, batch.label_ids, smoothing, weights)
 
+    def loss(logits: torch.Tensor, batch: batching.Batch) -> torch.Tensor:
+        supervised = losses.supervised(logits, batch.label_ids, smoothing, weights)
+        if batch.teacher_logits is None:
+            return supervised
+        return losses.distilled(supervised, logits, batch.teacher_logits, settings.distillation)
 
-def _with_prefix(job: training.Job, settings: Config, watch: Watch) -> training.Job:
-    """The job with the frozen layers' output beside the rows that are read more than once.
-
-    Validation always is: by an evaluation, and for its predictions. The choice must not depend on what the cache
-    holds, or a resumed run could differ in its last bits from one never interrupted.
-    """
-    if job.classifier.plan.n_prefix_layers == 0:
-        return job
-    splits = {"validation": job.validation}
-    if settings.model.prefix or job.length.n_steps > job.length.n_epoch_steps * job.train.n_variants:
-        splits = {"train": job.train, **splits}
-    for name, split in splits.items():
-        size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"
-        phase = Phase("computing the frozen layers' output", n_rows=len(split), notes=(size,))
-        watch(phase)
-        rows = replace(phase, notes=())
-        splits[name], note = job.classifier.with_prefix(split, lambda n, rows=rows: watch(replace(rows, done_rows=n)))
-        watch(replace(phase, done_rows=len(split), notes=(f"{name}: {note}",)))
-    return replace(job, **splits)
+    return loss
 
 
 def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
