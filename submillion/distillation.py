@@ -128,7 +128,7 @@ def mean_logits(teachers: Sequence[np.ndarray], temperature: float) -> np.ndarra
     """Return the logits, float32 [N, C], whose softmax at the temperature is the mean of the teachers' at it.
 
     Their gradient is then the mean of the teachers' gradients, and a teacher of large logits does not outvote the
-    others, as it would in a mean of logits (docs/decisions/011-teachers.md). One teacher's logits stay as they are.
+    others, as it would in a mean of logits (docs/decisions/012-teachers.md). One teacher's logits stay as they are.
     """
     if len(teachers) == 1:
         return teachers[0]
@@ -237,7 +237,7 @@ def _found_or_computed(
 def _key(teacher: Run, classifier: Classifier, split: TokenizedSplit) -> str:
     """The key of everything that decides the logits: weights as they are now, tokens, and how they are computed."""
     facts = [_FORMAT, torch.__version__, transformers.__version__, classifier.device.type, classifier.precision]
-    facts += [native.available(), torch.backends.cpu.get_cpu_capability(), _BATCH_ROWS, order.EVALUATION_TOKENS]
+    facts += [native.kind(), torch.backends.cpu.get_cpu_capability(), _BATCH_ROWS, order.EVALUATION_TOKENS]
     # A folder that was moved holds the same model.
     facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict() | {"_name_or_path": None}]
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
