@@ -177,3 +177,18 @@ def test_census_in_tokens() -> None:
 
 def test_census_of_nothing() -> None:
     assert checking.census([], 128).n_rows == 0
+
+
+def test_rows_that_were_read_are_kept_until_their_file_changes(tmp_path):
+    def write(texts):
+        lines = [f"{text},{'ab'[i % 2]}" for i, text in enumerate(texts)]
+        (tmp_path / "train.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+
+    write(f"this is text {i}" for i in range(40))
+    settings = DataConfig(source=str(tmp_path / "train.csv"), validation=4)
+    first = data.read(settings)
+    assert data.read(settings) is first
+    write(f"this is line {i}" for i in range(41))
+    again = data.read(settings)
+    assert len(again.train) == len(first.train) + 1
+    assert again.fingerprint != first.fingerprint

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,15 @@ class Survey:
 
 
 def read(data: DataConfig) -> Splits:
-    """Return the checked splits of the settings; one DataError lists everything that is wrong."""
+    """Return the checked splits of the settings; one DataError lists everything that is wrong.
+
+    The last ones are kept in memory, for the next trial of a study: callers must not change them.
+    """
+    return _read(data, sources.stamp(data))
+
+
+@lru_cache(maxsize=1)
+def _read(data: DataConfig, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
     parts, labels, problems, warnings = _checked(data)
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()})

@@ -74,6 +74,14 @@ def one_table(source: str, wanted: Collection[str]) -> Table:
             return read_table(Path(os.path.expanduser(source)), wanted)
 
 
+def stamp(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
+    """Return path, size and time of change (ns) of each local file that may hold rows: equal stamps, equal rows."""
+    named = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str))]
+    paths = [Path(os.path.expanduser(source)) for source in named if source]
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    return tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
 def train_file(folder: Path) -> Path:
     """Return the training file of a folder; DataError if there is none, or several."""
     return _file_of(folder, "train") or _no_train_file(folder)
