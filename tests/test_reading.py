@@ -21,6 +21,13 @@ from submillion.config import DataConfig
 from submillion.data import Example, reading, sources
 from submillion.errors import DataError
 
+
+@pytest.fixture(autouse=True)
+def _nothing_kept():
+    """A Hub set is taken to be the same within a process; here each test makes another one."""
+    data._read.cache_clear()
+
+
 COLUMNS = DataConfig()
 ROWS = [
     {"id": "a", "text": 'He said "no", twice', "label": "x"},

@@ -104,7 +104,7 @@ def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
     return first.as_strided((sum(len(weight) for weight in weights), first.shape[1]), (first.shape[1], 1))
 
 
-def torch_product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
+def torch_product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
     """Return x weight + start (a bias [N], or rows [T, N], which are overwritten), in parts where that is faster."""
     n_rows, width = len(x), weight.shape[1]
     is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
