@@ -30,12 +30,14 @@ from submillion import (
     losses,
     metrics,
     planning,
+    reports,
     runs,
     training,
 )
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
+from submillion.cost import Stopwatch
 from submillion.data import Example, Splits
 from submillion.errors import ConfigError, did_you_mean
 from submillion.packed import native
@@ -69,6 +71,7 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
     BudgetError or RunError says what is wrong with the input.
     """
     _refuse_unbuilt(settings)
+    watch = Stopwatch(watch)
     watch(Phase("reading"))
     splits = data.read(settings.data)
     _refuse_unknown_classes(settings, splits)
@@ -79,6 +82,7 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
         with run.lock():
             if not run.is_done:  # another process may have finished it meanwhile
                 _run(run, settings, splits, plan, watch)
+                _report(run, splits, watch)
                 return run
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, settings.model.name)
@@ -113,7 +117,7 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch) -> None:
+def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Stopwatch) -> None:
     started = time.perf_counter()
     refuse_another_encoder(run, settings.model.name)
     device = backbone.choose_device(settings.device)
@@ -245,7 +249,7 @@ def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
     return not stop.is_set()
 
 
-def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Watch) -> None:
+def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Stopwatch) -> None:
     watch(Phase("saving"))
     job.classifier.save(run.path / "adapter")
     scores = {"validation": _score(run, "validation", job, job.validation)}
@@ -255,8 +259,21 @@ def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch
         test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
         scores["test"] = _score(run, "test", job, test)
     run.write_scores(scores)
+    run.write_json("cost.json", watch.cost(job.classifier.device))
     run.mark_done()
     job.checkpoints.remove()
+
+
+def _report(run: Run, splits: Splits, watch: Watch) -> None:
+    """Write a finished run's pages. Whatever is wrong with them, the run stands."""
+    if not run.is_done:
+        return
+    watch(Phase("reporting"))
+    try:
+        reports.write(run, splits)
+    except Exception as error:
+        again = f"the run is finished all the same; `submillion report {run.path}` tries again"
+        watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))
 
 
 def _score(run: Run, name: str, job: training.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:

@@ -23,6 +23,10 @@ _WHAT = {
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
     "scores.json": "scores with 95 % intervals",
+    "cost.json": "seconds of each phase, peak memory",
+    "report.html": "what came out, to be opened in a browser",
+    "report.md": "the same as Markdown, with figures/",
+    "report.json": "the same as numbers",
     "DONE": "written last: the run is complete",
 }
 

@@ -68,18 +68,17 @@ def markdown(run: Run, report: Report) -> str:
         f"## How to use it\n\n```python\n{code}```\n",
         _reading(settings.data.text_pair),
         "## Limits\n",
-        f"Trained on {report.data['rows']['train']:,} texts of at most {settings.model.max_length} tokens; longer ones are "
-        "cut. The scores hold for rows drawn like these. Every text gets one of the classes, also one that fits none.\n",
+        f"Trained on {report.data['rows']['train']:,} texts of at most {settings.model.max_length} tokens; longer ones "
+        "are cut. The scores hold for rows drawn like these. Every text gets one of the classes, also one that fits "
+        "none.\n",
     ]
     return "\n".join(line for line in lines if line)
 
 
 def _reading(text_pair: str | None) -> str:
-    return (
-        ""
-        if text_pair is None
-        else "Rows are pairs: give the tokenizer a second list, `tokenizer(texts, pairs, ...)`.\n"
-    )
+    if text_pair is None:
+        return ""
+    return "Rows are pairs: give the tokenizer a second list, `tokenizer(texts, pairs, ...)`.\n"
 
 
 def _base(run: Run, report: Report) -> str:

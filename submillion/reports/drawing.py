@@ -9,11 +9,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+import numpy as np
+
+from submillion.metrics import Score
 
 # Each colour has a name in the page's style sheet. No two are equal: they are found again in the SVG by their digits.
 INK, MUTED, GRID = "#1b1f24", "#59626d", "#d8dde3"
@@ -28,7 +32,7 @@ _VARIABLES = {
     ON_HEAT: "--on-heat",
 }
 WIDTH = 4.6  # inches: on a phone the page shows a figure at about this size, so that 8.5 pt stays readable
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "submillion",
     "text.parse_math": False,
@@ -58,6 +62,7 @@ _STYLE = {
     "savefig.facecolor": "none",
 }
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+_LIGHT_TEXT_FROM = 0.55  # the share of a cell's colour from which light text is easier to read
 _LONGEST_NAME = 22
 
 
@@ -97,6 +102,50 @@ def files(name: str, figure: Any, with_png: bool = True) -> Drawn:
     if with_png:
         figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
     return Drawn(name, svg.getvalue(), png.getvalue(), figure.get_figwidth() > WIDTH)
+
+
+def dots(
+    axes: Any,
+    names: Sequence[str],
+    series: Sequence[Sequence[Score]],
+    colours: Sequence[str],
+    titles: Sequence[str | None],
+) -> None:
+    """Draw a line a name, from the top; each series as points with intervals, a little apart."""
+    apart = 0.24
+    for number, (scores, colour, title) in enumerate(zip(series, colours, titles, strict=True)):
+        y = np.arange(len(names)) + apart * (number - (len(series) - 1) / 2)
+        marker = "osD"[number]
+        values = np.array([score.value for score in scores])
+        axes.errorbar(values, y, xerr=arms(scores), fmt=marker, color=colour, ms=3.6, lw=1.3, label=title)
+    axes.set_yticks(range(len(names)), [short(name, 30) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def arms(scores: Sequence[Score]) -> np.ndarray:
+    """Return the lengths of the intervals' arms, [2, N], as matplotlib wants them."""
+    return np.maximum([[s.value - s.low for s in scores], [s.high - s.value for s in scores]], 0)
+
+
+def cell(axes: Any, place: tuple[int, int], share: float, text: str, n_wide: int = 1, size: float = 7.5) -> None:
+    """Draw a cell of a matrix at (column, row), the darker the larger the share, with its text in ink or in white."""
+    from matplotlib.patches import Rectangle
+
+    x, y = place
+    axes.add_patch(Rectangle((x - 0.47, y - 0.45), n_wide - 0.06, 0.9, facecolor=HEAT, alpha=max(share, 0.0), lw=0))
+    axes.add_patch(Rectangle((x - 0.47, y - 0.45), n_wide - 0.06, 0.9, fill=False, edgecolor=GRID, lw=0.5))
+    colour = ON_HEAT if share >= _LIGHT_TEXT_FROM else INK
+    axes.text(x + (n_wide - 1) / 2, y, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def bare(axes: Any) -> None:
+    """Take grid, ticks and frame away, as a matrix wants it."""
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def inlined(drawn: Drawn, alt: str) -> str:

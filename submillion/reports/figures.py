@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from submillion.metrics import Bin, Score
+from submillion.metrics import Bin
 from submillion.reports.drawing import (
     BLUE,
-    GRID,
-    HEAT,
     INK,
     MUTED,
-    ON_HEAT,
     ORANGE,
     WIDTH,
     Drawn,
+    arms,
+    bare,
     canvas,
+    cell,
+    dots,
     files,
     short,
     style,
@@ -30,7 +31,6 @@ from submillion.reports.run import Report
 
 MAX_CLASSES = 20  # that a figure shows
 _MAX_CONFUSED = 12  # classes of a confusion matrix that is too large to be shown whole
-_LIGHT_TEXT_FROM = 0.55  # the share of a cell's colour from which light text is easier to read
 _CELL = 0.52  # inches a side
 
 
@@ -75,34 +75,9 @@ def _scores(report: Report) -> Any:
     rows += [(baseline.name, baseline.accuracy) for baseline in report.baselines]
     figure = canvas(0.55 + 0.34 * len(rows))
     axes = figure.subplots()
-    _dots(axes, [name for name, _ in rows], [[score for _, score in rows]], [BLUE], [None])
+    dots(axes, [name for name, _ in rows], [[score for _, score in rows]], [BLUE], [None])
     axes.set_xlabel(f"accuracy on {report.split}")
     return figure
-
-
-def _dots(
-    axes: Any,
-    names: Sequence[str],
-    series: Sequence[Sequence[Score]],
-    colours: Sequence[str],
-    titles: Sequence[str | None],
-) -> None:
-    """A line a name, from the top; each series as points with intervals, a little apart."""
-    apart = 0.24
-    for number, (scores, colour, title) in enumerate(zip(series, colours, titles, strict=True)):
-        y = np.arange(len(names)) + apart * (number - (len(series) - 1) / 2)
-        marker = "osD"[number]
-        values = np.array([score.value for score in scores])
-        axes.errorbar(values, y, xerr=_arms(scores), fmt=marker, color=colour, ms=3.6, lw=1.3, label=title)
-    axes.set_yticks(range(len(names)), [short(name, 30) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-
-
-def _arms(scores: Sequence[Score]) -> np.ndarray:
-    """The lengths of the intervals' arms, [2, N], as matplotlib wants them."""
-    return np.maximum([[s.value - s.low for s in scores], [s.high - s.value for s in scores]], 0)
 
 
 def _plan(report: Report) -> Any:
@@ -119,9 +94,9 @@ def _plan(report: Report) -> Any:
     most = max(share[site] for site in sites)
     for target in plan.targets:
         text = f"r {target.rank}" if target.rank else f"{share[target.site]:,.0f}"
-        _cell(axes, (sites.index(target.site), target.layer), share[target.site] / most * 0.8, text)
+        cell(axes, (sites.index(target.site), target.layer), share[target.site] / most * 0.8, text)
     for row, part in enumerate(head, start=n_layers):
-        _cell(axes, (0, row), 0.15, f"{part.name}  {part.params:,}", n_wide=len(sites))
+        cell(axes, (0, row), 0.15, f"{part.name}  {part.params:,}", n_wide=len(sites))
     axes.set_xlim(-0.5, len(sites) - 0.5)
     axes.set_ylim(-0.5, n_layers + len(head) - 0.5)
     axes.set_xticks(range(len(sites)), [short(site.replace("_", "\n"), 14).replace(" ", "\n") for site in sites])
@@ -129,25 +104,8 @@ def _plan(report: Report) -> Any:
         [*range(n_layers)], [str(layer) if n_layers <= 12 or layer % 2 == 0 else "" for layer in range(n_layers)]
     )
     axes.set_ylabel("layer")
-    _bare(axes)
+    bare(axes)
     return figure
-
-
-def _cell(axes: Any, place: tuple[int, int], share: float, text: str, n_wide: int = 1, size: float = 7.5) -> None:
-    from matplotlib.patches import Rectangle
-
-    x, y = place
-    axes.add_patch(Rectangle((x - 0.47, y - 0.45), n_wide - 0.06, 0.9, facecolor=HEAT, alpha=max(share, 0.0), lw=0))
-    axes.add_patch(Rectangle((x - 0.47, y - 0.45), n_wide - 0.06, 0.9, fill=False, edgecolor=GRID, lw=0.5))
-    colour = ON_HEAT if share >= _LIGHT_TEXT_FROM else INK
-    axes.text(x + (n_wide - 1) / 2, y, text, ha="center", va="center", color=colour, fontsize=size)
-
-
-def _bare(axes: Any) -> None:
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def _training(report: Report) -> Any:
@@ -167,7 +125,7 @@ def _training(report: Report) -> Any:
     scores = [record.scores["accuracy"] for record in evaluations]
     bottom.fill_between(x, [s.low for s in scores], [s.high for s in scores], color=ORANGE, alpha=0.18, lw=0)
     bottom.errorbar(
-        x, [s.value for s in scores], yerr=_arms(scores), color=ORANGE, fmt="s-", ms=3, lw=1.2, elinewidth=0.6
+        x, [s.value for s in scores], yerr=arms(scores), color=ORANGE, fmt="s-", ms=3, lw=1.2, elinewidth=0.6
     )
     chosen = [record for record in evaluations if record.best][-1:]
     for record in chosen:
@@ -199,7 +157,7 @@ def _confusion(report: Report) -> Any:
     for i, true in enumerate(shown):
         for j, predicted in enumerate(shown):
             count, share = counts[true, predicted], counts[true, predicted] / totals[true]
-            _cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=7)
+            cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=7)
     names = [short(report.labels[number], 16) for number in shown]
     axes.set_xlim(-0.5, len(shown) - 0.5)
     axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -214,7 +172,7 @@ def _confusion(report: Report) -> Any:
     axes.set_yticks(range(len(shown)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    _bare(axes)
+    bare(axes)
     return figure
 
 
@@ -224,7 +182,7 @@ def _classes(report: Report) -> Any:
     figure = canvas(0.75 + 0.36 * len(found))
     axes = figure.subplots()
     series = [[each.precision for each in found], [each.recall for each in found], [each.f1 for each in found]]
-    _dots(axes, [report.labels[n] for n in shown], series, [BLUE, ORANGE, INK], ["precision", "recall", "F1"])
+    dots(axes, [report.labels[n] for n in shown], series, [BLUE, ORANGE, INK], ["precision", "recall", "F1"])
     figure.legend(loc="outside upper center", ncols=3)
     return figure
 
@@ -261,19 +219,11 @@ def _reliability(report: Report) -> Any:
 
 
 def _bins(axes: Any, bins: Sequence[Bin], colour: str, marker: str, title: str) -> None:
-    scores = [each.accuracy for each in bins]
-    x = [each.confidence for each in bins]
-    axes.errorbar(
-        x,
-        [s.value for s in scores],
-        yerr=_arms(scores),
-        color=colour,
-        marker=marker,
-        ms=3.4,
-        lw=1.1,
-        elinewidth=0.7,
-        label=title,
-    )
+    x, scores = [each.confidence for each in bins], [each.accuracy for each in bins]
+    y, sizes = [s.value for s in scores], np.array([s.n for s in scores])
+    axes.plot(x, y, color=colour, lw=0.8, alpha=0.4)
+    axes.errorbar(x, y, yerr=arms(scores), color=colour, fmt="none", elinewidth=0.6)
+    axes.scatter(x, y, 6 + 60 * sizes / sizes.sum(), color=colour, marker=marker, label=title, zorder=3)
 
 
 def _coverage(report: Report) -> Any:
@@ -295,7 +245,7 @@ def _lengths(report: Report) -> Any:
     axes = figure.subplots()
     scores = [each.accuracy for each in report.lengths]
     x = range(len(scores))
-    axes.errorbar(x, [s.value for s in scores], yerr=_arms(scores), color=BLUE, fmt="o", ms=4, lw=1.3)
+    axes.errorbar(x, [s.value for s in scores], yerr=arms(scores), color=BLUE, fmt="o", ms=4, lw=1.3)
     axes.set_xticks(x, [_range(each.n_least, each.n_most) for each in report.lengths])
     axes.set_xlim(-0.5, len(scores) - 0.5)
     axes.set_xlabel("words")

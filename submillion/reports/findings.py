@@ -1,4 +1,4 @@
-"""What the predictions show, a section each: the answer first, then confusion, classes, confidence, lengths, mistakes."""
+"""What the predictions show, a section each: the answer, confusion, classes, confidence, lengths, mistakes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from submillion.metrics import Score, wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
-from submillion.reports.run import Report
-from submillion.reports.sections import Quote, Section, Table, cut, interval, percent
+from submillion.reports.run import Mistake, Report
+from submillion.reports.sections import Quote, Section, Table, cut, interval, percent, quoted
 
 _LEVEL = 0.05
 _N_PAIRS = 10
@@ -41,7 +41,7 @@ def _selected(report: Report) -> str:
 
 def _rights(report: Report) -> str:
     if report.split == "test":
-        times = "once, by this run" if report.n_test_reads == 1 else f"{report.n_test_reads} times"
+        times = "once" if report.n_test_reads == 1 else f"{report.n_test_reads} times"
         known = f"opened {times}" if report.n_test_reads else "opened; how often is not noted in this folder"
         return f"These test rows were {known}: a test is fresh only once."
     if report.after_selection:
@@ -57,8 +57,10 @@ def _against(baseline: Baseline) -> str:
     what = f"{abs(100 * difference.value):.1f} points"
     span = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     if difference.p >= _LEVEL:
-        return f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}."
-    return f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}."
+        found = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
+    else:
+        found = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
+    return f"{found}: {baseline.about}."
 
 
 def _baseline_table(report: Report) -> Table:
@@ -69,7 +71,7 @@ def _baseline_table(report: Report) -> Table:
         span = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
         p = f"{difference.p:.4f}" if difference.p >= 0.0001 else "< 0.0001"
         scores = (interval(baseline.accuracy), interval(baseline.macro_f1))
-        rows.append((f"{baseline.name}: {baseline.about}", *scores, span, p))
+        rows.append((baseline.name, *scores, span, p))
     heads = ("", "accuracy", "macro-F1", "run minus baseline", "p (McNemar)")
     return Table(f"On the same {report.split} rows, trained on the same split", heads, rows)
 
@@ -97,8 +99,8 @@ def confusion(report: Report) -> Section:
         nav="Confusion",
         title=_confusion_title(report),
         figure="confusion",
-        reading=f"{limit}Each line is a true class: how many of its rows were predicted as what, and their share of the "
-        "line, which is also the colour. The diagonal is right.",
+        reading=f"{limit}Each line is a true class: how many of its rows were predicted as what, and their share of "
+        "the line, which is also the colour. The diagonal is right.",
         tables=(Table("The commonest mistakes", ("true", "predicted", "rows", "of the class"), rows),) if rows else (),
     )
 
@@ -116,12 +118,12 @@ def _confusion_title(report: Report) -> str:
     if not both.any():
         return "No class is taken for another"
     a, b = (int(i) for i in np.unravel_index(both.argmax(), both.shape))
-    first, second = report.labels[a], report.labels[b]
     if len(report.labels) == 2:
         t, p = (a, b) if counts[a, b] >= counts[b, a] else (b, a)
-        return f"{counts[t, p]:,} rows of {report.labels[t]} are taken for {report.labels[p]}, {counts[p, t]:,} the other way"
+        names = f"{quoted(report.labels[t])} are taken for {quoted(report.labels[p])}"
+        return f"{counts[t, p]:,} rows of {names}, {counts[p, t]:,} the other way"
     rows = "1 row" if both[a, b] == 1 else f"{both[a, b]:,} rows"
-    return f"{first} and {second} are confused most: {rows}"
+    return f"{quoted(report.labels[a])} and {quoted(report.labels[b])} are confused most: {rows}"
 
 
 def classes(report: Report) -> Section:
@@ -134,7 +136,7 @@ def classes(report: Report) -> Section:
     return Section(
         anchor="classes",
         nav="Classes",
-        title=f"{report.labels[worst]} has the lowest F1: {interval(report.classes[worst].f1)}",
+        title=f"{quoted(report.labels[worst])} has the lowest F1: {interval(report.classes[worst].f1)}",
         figure="classes",
         reading=f"{_limit(report, 'with the lowest F1')}Precision: of the rows predicted as the class, the share that "
         "is right. Recall: of its own rows, the share that is found. F1 is their harmonic mean. Lines are 95 % "
@@ -154,21 +156,12 @@ def distribution(report: Report) -> Section:
     most = max(range(len(report.labels)), key=lambda i: abs(report.classes[i].n_predicted - report.classes[i].n_true))
     each = report.classes[most]
     more = "more" if each.n_predicted > each.n_true else "less"
-    title = (
-        f"{report.labels[most]} is predicted {more} often than it is true: {each.n_predicted:,} against {each.n_true:,} rows"
-        if each.n_predicted != each.n_true
-        else "Each class is predicted as often as it is true"
-    )
-    rows = [
-        (
-            label,
-            f"{each.n_true:,}",
-            interval(wilson(each.n_true, n)),
-            f"{each.n_predicted:,}",
-            interval(wilson(each.n_predicted, n)),
-        )
-        for label, each in zip(report.labels, report.classes, strict=True)
-    ]
+    against = f"{each.n_predicted:,} against {each.n_true:,} rows"
+    title = f"{quoted(report.labels[most])} is predicted {more} often than it is true: {against}"
+    if each.n_predicted == each.n_true:
+        title = "Each class is predicted as often as it is true"
+    pairs = [(label, each.n_true, each.n_predicted) for label, each in zip(report.labels, report.classes, strict=True)]
+    rows = [(label, f"{t:,}", interval(wilson(t, n)), f"{p:,}", interval(wilson(p, n))) for label, t, p in pairs]
     heads = ("class", "true rows", "share", "predicted rows", "share")
     return Section(
         anchor="distribution",
@@ -191,12 +184,11 @@ def calibration(report: Report) -> Section:
     title = f"Confidence is {how}: {percent(confidence)} on average, and {percent(mean)} are right"
     if before.low == 0:
         title = f"Confidence fits what is right as far as {before.n:,} rows can tell"
-    scaled = (
-        f"Temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds) "
-        f"{'lowers' if after.value < before.value else 'does not lower'} the ECE: {before.value:.4f} → {after.value:.4f}."
-        if temperatures
-        else "There are too few rows for temperature scaling."
-    )
+    scaled = "There are too few rows for temperature scaling."
+    if temperatures:
+        span = f"Temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
+        verb = "lowers" if after.value < before.value else "does not lower"
+        scaled = f"{span} {verb} the ECE: {before.value:.4f} → {after.value:.4f}."
     rows = [("as trained", interval(before)), ("temperature scaled, cross-fitted", interval(after))]
     return Section(
         anchor="calibration",
@@ -204,8 +196,8 @@ def calibration(report: Report) -> Section:
         title=title,
         sentences=(scaled, "Each fifth of the rows is scaled by the temperature that fits the other four fifths best."),
         figure="reliability",
-        reading="Rows in 15 bins by confidence: points below the dashed line are surer than they are right. ECE is the "
-        "mean distance from that line, each bin weighted by its rows.",
+        reading="Rows in 15 bins by confidence, a larger point for more rows: those below the dashed line are surer "
+        "than they are right. ECE is the mean distance from that line, each bin weighted by its rows.",
         tables=(Table("Expected calibration error", ("", f"ECE on {report.split}"), rows),),
     )
 
@@ -214,7 +206,8 @@ def coverage(report: Report) -> Section:
     """What is gained by answering only the surest rows."""
     points, every = report.coverage, report.coverage[-1]
     near = min(points, key=lambda point: abs(point.share - 0.8))
-    title = f"Answering the surest {percent(near.share)} gives accuracy {percent(near.accuracy.value)}, all rows {percent(every.accuracy.value)}"
+    gain = f"{percent(near.accuracy.value)}, all rows {percent(every.accuracy.value)}"
+    title = f"Answering the surest {percent(near.share)} gives accuracy {gain}"
     wanted = dict.fromkeys(
         min(points, key=lambda point: abs(point.share - share)) for share in (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
     )
@@ -245,7 +238,8 @@ def lengths(report: Report) -> Section:
         nav="Length",
         title=title,
         figure="lengths",
-        reading="Rows in groups of about equal size by their number of words, divided by blanks. Lines are 95 % intervals.",
+        reading="Rows in groups of about equal size by their number of words, divided by blanks. Lines are 95 % "
+        "intervals.",
         tables=(Table("Accuracy by length", ("length", "rows", "accuracy"), rows),),
     )
 
@@ -276,14 +270,13 @@ def mistakes(report: Report) -> Section:
         nav="Mistakes",
         title=f"{n_sure}{more} of {report.n_mistakes:,} validation mistakes are made with confidence 0.9 or higher",
         sentences=(
-            "Suspected label errors: where the model is sure and the label says otherwise, read the text and decide who "
-            "is right. Texts are of the validation split; those of test stay unread.",
+            "Suspected label errors: where the model is sure and the label says otherwise, read the text and decide "
+            "who is right. Texts are of the validation split; those of test stay unread.",
         ),
-        quotes=tuple(
-            Quote(
-                cut(each.text),
-                f"{each.id} · label {each.label} · predicted {each.predicted}, confidence {each.confidence:.4f}",
-            )
-            for each in report.mistakes
-        ),
+        quotes=tuple(Quote(cut(each.text), _about(each)) for each in report.mistakes),
     )
+
+
+def _about(mistake: Mistake) -> str:
+    said = f"predicted {quoted(mistake.predicted)}, confidence {mistake.confidence:.4f}"
+    return f"{mistake.id} · label {quoted(mistake.label)} · {said}"

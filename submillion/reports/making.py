@@ -15,11 +15,7 @@ def plan(report: Report) -> Section:
     share = f"{percent(plan.total / plan.all_params)} of {plan.all_params:,} parameters train"
     limit = "no budget: full fine-tuning" if plan.budget is None else f"of a budget of {plan.budget:,}"
     rows = [
-        (
-            part.name,
-            *(_cell(value) for value in (part.n_layers, part.rank, part.params)),
-            percent(part.params / plan.total),
-        )
+        (part.name, _cell(part.n_layers), _cell(part.rank), _cell(part.params), percent(part.params / plan.total))
         for part in report.parts
     ]
     return Section(
@@ -50,22 +46,16 @@ def training(report: Report) -> Section:
     best, last = chosen[0], report.evaluations[-1]
     when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
     rows = [
-        (
-            f"{record.step:,}",
-            f"{record.epoch:.2f}",
-            f"{record.loss:.4f}",
-            interval(record.scores["accuracy"]),
-            "chosen" * (record is best),
-        )
-        for record in report.evaluations
+        (f"{record.step:,}", f"{record.epoch:.2f}", f"{record.loss:.4f}", interval(record.scores["accuracy"]), mark)
+        for record, mark in ((record, "chosen" if record is best else "") for record in report.evaluations)
     ]
     return Section(
         anchor="training",
         nav="Training",
         title=f"The checkpoint of step {best.step:,} was chosen of {len(report.evaluations)} evaluated ({when})",
         figure="training",
-        reading="The chosen checkpoint has the highest validation accuracy; of equals the earliest. The band is the 95 % "
-        "interval: ups and downs within it may be chance.",
+        reading="The chosen checkpoint has the highest validation accuracy; of equals the earliest. The band is the "
+        "95 % interval: ups and downs within it may be chance.",
         tables=(Table("Evaluations", ("step", "epoch", "validation loss", "validation accuracy", ""), rows),),
     )
 

@@ -150,10 +150,8 @@ def _reread(run: Run, splits: Splits | None, predictions: dict[str, Predictions]
         return None, f"the run's data cannot be read again: {error.problems[0]}"
     ids = {name: [example.id for example in getattr(splits, name)] for name in predictions}
     if splits.fingerprint != fingerprint or any(ids[name] != found.ids for name, found in predictions.items()):
-        return None, (
-            f"{settings.source} is not what the run was trained on: its fingerprint is {splits.fingerprint[:8]}, and was "
-            f"{str(fingerprint)[:8]}"
-        )
+        both = f"its fingerprint is {splits.fingerprint[:8]}, and was {str(fingerprint)[:8]}"
+        return None, f"{settings.source} is not what the run was trained on: {both}"
     return splits, None
 
 
@@ -194,13 +192,13 @@ def _mistakes(examples: Sequence[Example], found: Predictions, labels: Sequence[
     settings changed after such a list, and a test that was read for it is no test any more."""
     confidence, predicted = found.probs.max(axis=1), found.predicted
     wrong = np.flatnonzero(predicted != found.label_ids)
-    rows = sorted(wrong, key=lambda row: (-confidence[row], found.ids[row]))[:N_MISTAKES]
+    rows = sorted(wrong.tolist(), key=lambda row: (-confidence[row], found.ids[row]))[:N_MISTAKES]
     return [
         Mistake(
             id=examples[row].id,
             text=" ⏐ ".join(filter(None, (examples[row].text, examples[row].text_pair))),
-            label=labels[found.label_ids[row]],
-            predicted=labels[predicted[row]],
+            label=labels[int(found.label_ids[row])],
+            predicted=labels[int(predicted[row])],
             confidence=float(confidence[row]),
         )
         for row in rows

@@ -6,12 +6,12 @@ numbers are written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from submillion.metrics import Score
 
 MAX_CHARACTERS = 400  # of a text that is shown
+_LONGEST_LABEL = 60  # in a sentence
 CUT = " … [cut]"
 
 
@@ -85,10 +85,10 @@ def cut(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS].rstrip() + CUT
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them.
+def quoted(label: str) -> str:
+    """Return a label as a sentence has it, a very long one cut.
 
-    >>> listed(["a", "b", "c"]), listed(["a"])
-    ('a, b and c', 'a')
+    >>> quoted("Sci/Tech")
+    '“Sci/Tech”'
     """
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+    return f"“{label}”" if len(label) <= _LONGEST_LABEL else f"“{label[: _LONGEST_LABEL - 1]}…”"
