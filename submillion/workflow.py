@@ -12,11 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from threading import Event
 from types import FrameType
-from typing import Literal
 
 import torch
 
@@ -37,30 +36,11 @@ from submillion import (
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
-from submillion.cost import Stopwatch
 from submillion.data import Example, Splits
 from submillion.errors import ConfigError, did_you_mean
 from submillion.packed import native
-from submillion.runs import EvalRecord, Run, StepRecord
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
-
-    One that works through rows has `n_rows`, and is shown again with more and more `done_rows`.
-    """
-
-    name: str
-    n_steps: int = 0
-    done_steps: int = 0
-    n_rows: int = 0
-    done_rows: int = 0
-    notes: tuple[str, ...] = ()
-    kind: Literal["phase"] = "phase"
-
-
-Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
+from submillion.phases import Phase, Stopwatch, Watch
+from submillion.runs import Run
 
 
 def train(settings: Config, watch: Watch = lambda _: False) -> Run:

@@ -16,7 +16,7 @@ ORDER = (
     *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift", "runs"),
     *("comparison", "reports", "cache", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
     *("losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking", "prediction"),
-    *("export", "cost", "workflow", "sweeps", "serving", "cli"),
+    *("export", "phases", "workflow", "sweeps", "serving", "cli"),
 )
 TORCH_LINE = ORDER.index(None)
 HEAVY = {"torch", "transformers", "peft", "accelerate"}
@@ -100,7 +100,8 @@ def test_module_docstrings(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "plan --help", "train --help", "config", "recipes", "runs --help", "compare --help", "report --help"]
+    "command",
+    ["--help", "plan --help", "train --help", "config", "recipes", "runs --help", "compare --help", "report --help"],
 )
 def test_light_commands_do_not_import_torch(command: str) -> None:
     code = (

@@ -1,4 +1,4 @@
-"""What a run costs besides its steps: seconds of each phase and the peak of memory, for `cost.json`."""
+"""The phases of a run, shown to whoever watches, and what they cost: seconds of each, peak of memory (`cost.json`)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,43 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
+
+from submillion.runs import EvalRecord, StepRecord
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
+
+    One that works through rows has `n_rows`, and is shown again with more and more `done_rows`.
+    """
+
+    name: str
+    n_steps: int = 0
+    done_steps: int = 0
+    n_rows: int = 0
+    done_rows: int = 0
+    notes: tuple[str, ...] = ()
+    kind: Literal["phase"] = "phase"
+
+
+Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
 
 
 class Stopwatch:
     """A watcher that hands everything on and notes when each phase began."""
 
-    def __init__(self, watch: Callable[[Any], bool]) -> None:
+    def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.phases_s: dict[str, float] = {}
         self.name, self.began = "", time.perf_counter()
         self.resumed_from_step = 0
 
-    def __call__(self, record: Any) -> bool:
+    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
         """Show the record to the watcher; say what it says."""
         if record.kind == "phase" and not record.done_rows:
             self._stop()
