@@ -6,12 +6,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from scipy.stats import binom, binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 from sklearn.metrics import log_loss as reference_log_loss
 
 from submillion.errors import DataError
-from submillion.metrics import Predictions, Score, confusion, ece, macro_f1, score, wilson
+from submillion.metrics import (
+    Predictions,
+    Score,
+    calibrated,
+    class_scores,
+    confusion,
+    coverage,
+    ece,
+    macro_f1,
+    reliability,
+    score,
+    wilson,
+)
 
 
 def drawn(seed: int, n_rows: int, n_classes: int, dtype: type = np.float64, sharpness: float = 2.0) -> Predictions:
@@ -135,14 +148,14 @@ def test_a_perfect_run_has_the_best_scores() -> None:
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_class_scores_equal_scikit_learn_and_lie_in_their_intervals(n_classes: int) -> None:
-    found = random_predictions(300, n_classes)
+    found = drawn(0, 300, n_classes)
     reference = precision_recall_fscore_support(
         found.label_ids, found.predicted, labels=range(n_classes), zero_division=0.0
     )
     each = class_scores(confusion(found, n_classes))
     for name, values in zip(("precision", "recall", "f1"), reference, strict=False):
         assert [getattr(one, name).value for one in each] == pytest.approx(list(values))
-        assert all(0 <= getattr(one, name).low <= getattr(one, name).value <= getattr(one, name).high <= 1 for one in each)
+        assert all(0 <= s.low <= s.value <= s.high <= 1 for s in (getattr(one, name) for one in each))
 
 
 def test_a_class_that_is_never_there_has_scores_of_no_rows() -> None:
@@ -172,7 +185,7 @@ def test_temperature_scaling_finds_the_temperature_that_was_applied() -> None:
 
 
 def test_temperature_scaling_does_not_depend_on_the_order_of_rows_and_leaves_few_rows_alone() -> None:
-    found, order = random_predictions(50, 3), np.random.default_rng(1).permutation(50)
+    found, order = drawn(0, 50, 3), np.random.default_rng(1).permutation(50)
     mixed = Predictions([found.ids[i] for i in order], found.label_ids[order], found.probs[order])
     assert calibrated(mixed).predictions.probs == pytest.approx(calibrated(found).predictions.probs[order], abs=1e-6)
     few = Predictions(found.ids[:4], found.label_ids[:4], found.probs[:4])
@@ -180,7 +193,7 @@ def test_temperature_scaling_does_not_depend_on_the_order_of_rows_and_leaves_few
 
 
 def test_a_rows_own_label_does_not_decide_its_temperature() -> None:
-    found = random_predictions(50, 3)
+    found = drawn(0, 50, 3)
     other = found.label_ids.copy()
     other[0] = (other[0] + 1) % 3
     changed = calibrated(Predictions(found.ids, other, found.probs)).predictions.probs
@@ -188,7 +201,7 @@ def test_a_rows_own_label_does_not_decide_its_temperature() -> None:
 
 
 def test_the_bins_of_the_diagram_give_the_calibration_error() -> None:
-    found = random_predictions(200, 3)
+    found = drawn(0, 200, 3)
     bins = reliability(found)
     gap = sum(each.accuracy.n * abs(each.confidence - each.accuracy.value) for each in bins) / 200
     assert gap == pytest.approx(ece(found).value)
@@ -196,7 +209,7 @@ def test_the_bins_of_the_diagram_give_the_calibration_error() -> None:
 
 
 def test_coverage_ends_at_all_rows_and_takes_equals_together() -> None:
-    found = random_predictions(200, 3)
+    found = drawn(0, 200, 3)
     points = coverage(found)
     assert points[-1].share == 1.0
     assert points[-1].accuracy == score(found)["accuracy"]

@@ -276,9 +276,7 @@ def test_a_run_of_an_older_version_gets_a_report_that_says_what_is_missing(tmp_p
         ("DONE", '{"format": 99, "submillion": "9", "files": {}}', "update submillion"),
     ],
 )
-def test_bad_folders_get_a_message_and_no_page(
-    tmp_path: Path, name: str, content: str | None, message: str
-) -> None:
+def test_bad_folders_get_a_message_and_no_page(tmp_path: Path, name: str, content: str | None, message: str) -> None:
     run = make_run(tmp_path)
     if content is None:
         (run.path / name).unlink()

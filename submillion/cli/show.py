@@ -27,7 +27,7 @@ _WHAT = {
     "report.html": "what came out, to be opened in a browser",
     "report.md": "the same as Markdown, with figures/",
     "report.json": "the same as numbers",
-    "DONE": "written last: the run is complete",
+    "DONE": "the run is complete: hashes of its files",
 }
 
 

@@ -88,11 +88,13 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(height: float, width: float = WIDTH, **kwargs: Any) -> Any:
+def canvas(height: float, width: float = WIDTH) -> Any:
     """Return a figure of this size in inches, laid out without overlaps; drawn inside `style`."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", **kwargs)
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.12)  # the reader's font may be wider
+    return figure
 
 
 def files(name: str, figure: Any, with_png: bool = True) -> Drawn:

@@ -92,6 +92,8 @@ def _plan(report: Report) -> Any:
     axes = figure.subplots()
     share = {part.name: part.params / (part.n_layers or 1) for part in report.parts}
     most = max(share[site] for site in sites)
+    for x, y in np.ndindex(len(sites), n_layers):
+        cell(axes, (x, y), 0, "")
     for target in plan.targets:
         text = f"r {target.rank}" if target.rank else f"{share[target.site]:,.0f}"
         cell(axes, (sites.index(target.site), target.layer), share[target.site] / most * 0.8, text)
@@ -99,7 +101,7 @@ def _plan(report: Report) -> Any:
         cell(axes, (0, row), 0.15, f"{part.name}  {part.params:,}", n_wide=len(sites))
     axes.set_xlim(-0.5, len(sites) - 0.5)
     axes.set_ylim(-0.5, n_layers + len(head) - 0.5)
-    axes.set_xticks(range(len(sites)), [short(site.replace("_", "\n"), 14).replace(" ", "\n") for site in sites])
+    axes.set_xticks(range(len(sites)), [short(site.replace("_", " "), 18).replace(" ", "\n") for site in sites])
     axes.set_yticks(
         [*range(n_layers)], [str(layer) if n_layers <= 12 or layer % 2 == 0 else "" for layer in range(n_layers)]
     )
