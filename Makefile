@@ -39,7 +39,6 @@ test-fast: setup
 
 # Takes half an hour and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
 bench: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt matplotlib
 	$(BIN)/python -m benchmarks.speed
 	if [ -n "$$SUBMILLION_AGNEWS" ]; then $(BIN)/python -m benchmarks.accuracy runs/benchmark; fi
 	$(BIN)/python -m benchmarks.page

@@ -36,3 +36,11 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     parent = tmp_path_factory.mktemp("encoders")
     return {family: make_encoder(family, parent / family) for family in FAMILIES}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_reports():
+    """A report takes longer than a tiny training; tests/test_reports.py writes its own."""
+    from submillion import reports
+
+    reports.write = lambda *_: []

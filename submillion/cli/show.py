@@ -24,7 +24,11 @@ _WHAT = {
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
     "scores.json": "scores with 95 % intervals",
-    "DONE": "written last: the run is complete",
+    "cost.json": "seconds of each phase, peak memory",
+    "report.html": "what came out, to be opened in a browser",
+    "report.md": "the same as Markdown, with figures/",
+    "report.json": "the same as numbers",
+    "DONE": "the run is complete: hashes of its files",
 }
 
 

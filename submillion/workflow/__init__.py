@@ -30,6 +30,7 @@ from submillion import (
     losses,
     metrics,
     planning,
+    reports,
     runs,
     training,
 )
@@ -41,7 +42,7 @@ from submillion.errors import ConfigError, did_you_mean
 from submillion.packed import native
 from submillion.runs import Run
 from submillion.workflow import rows
-from submillion.workflow.phases import Phase, Watch
+from submillion.workflow.phases import Phase, Stopwatch, Watch
 
 __all__ = ["Phase", "Watch", "train"]
 
@@ -56,6 +57,7 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
     """
     _refuse_unbuilt(settings)
     asked = distillation.asked(settings)
+    watch = Stopwatch(watch)
     watch(Phase("reading"))
     splits = data.read(settings.data)
     _refuse_unknown_classes(settings, splits)
@@ -71,6 +73,7 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
         with run.lock():
             if not run.is_done:  # another process may have finished it meanwhile
                 _run(run, settings, splits, plan, teachers, watch)
+                _report(run, splits, watch)
                 return run
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, settings.model.name)
@@ -104,7 +107,7 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _teachers(asked: Sequence[Run | Config], watch: Watch) -> list[Run]:
+def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
     """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last."""
     found: list[Run] = []
     for teacher in asked:
@@ -112,7 +115,7 @@ def _teachers(asked: Sequence[Run | Config], watch: Watch) -> list[Run]:
             found.append(teacher)
             continue
         watch(Phase(f"first the teacher, {teacher.name}"))
-        found.append(train(teacher, watch))
+        found.append(train(teacher, watch.watch))  # whose phases are its own
         if not found[-1].is_done:
             break
         watch(Phase(f"the teacher is {found[-1].path}, now its student"))
@@ -120,7 +123,7 @@ def _teachers(asked: Sequence[Run | Config], watch: Watch) -> list[Run]:
 
 
 def _run(
-    run: Run, settings: Config, splits: Splits, plan: planning.Plan, teachers: Sequence[Run], watch: Watch
+    run: Run, settings: Config, splits: Splits, plan: planning.Plan, teachers: Sequence[Run], watch: Stopwatch
 ) -> None:
     started = time.perf_counter()
     refuse_another_encoder(run, settings.model.name)
@@ -232,7 +235,7 @@ def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
     return not stop.is_set()
 
 
-def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Watch) -> None:
+def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Stopwatch) -> None:
     watch(Phase("saving"))
     job.classifier.save(run.path / "adapter")
     scores = {"validation": _score(run, "validation", job, job.validation)}
@@ -242,8 +245,21 @@ def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch
         test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
         scores["test"] = _score(run, "test", job, test)
     run.write_scores(scores)
+    run.write_json("cost.json", watch.cost(job.classifier.device))
     run.mark_done()
     job.checkpoints.remove()
+
+
+def _report(run: Run, splits: Splits, watch: Watch) -> None:
+    """Write a finished run's pages. Whatever is wrong with them, the run stands."""
+    if not run.is_done:
+        return
+    watch(Phase("reporting"))
+    try:
+        reports.write(run, splits)
+    except Exception as error:
+        again = f"the run is finished all the same; `submillion report {run.path}` tries again"
+        watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))
 
 
 def _score(run: Run, name: str, job: training.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:

@@ -1,10 +1,15 @@
-"""What a watcher of `workflow.train` is shown besides records: the steps of the work."""
+"""The phases of a run, shown to whoever watches, and what they cost: seconds of each, peak of memory (`cost.json`)."""
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import torch
 
 from submillion.runs import EvalRecord, StepRecord
 
@@ -26,3 +31,40 @@ class Phase:
 
 
 Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
+
+
+class Stopwatch:
+    """A watcher that hands everything on and notes when each phase began."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.phases_s: dict[str, float] = {}
+        self.name, self.began = "", time.perf_counter()
+        self.resumed_from_step = 0
+
+    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
+        """Show the record to the watcher; say what it says."""
+        if record.kind == "phase" and not record.done_rows:
+            self._stop()
+            self.name = record.name
+            self.resumed_from_step = max(self.resumed_from_step, record.done_steps)
+        return self.watch(record)
+
+    def cost(self, device: torch.device) -> dict[str, Any]:
+        """Return seconds by phase, of one name together, and the process' and the device's peak memory in MiB."""
+        self._stop()
+        peak_mib = {"process": _peak_resident_mib()}
+        if device.type == "cuda":
+            peak_mib["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+        return {"phases_s": self.phases_s, "peak_mib": peak_mib, "resumed_from_step": self.resumed_from_step}
+
+    def _stop(self) -> None:
+        now = time.perf_counter()
+        if self.name:
+            self.phases_s[self.name] = self.phases_s.get(self.name, 0.0) + now - self.began
+        self.began = now
+
+
+def _peak_resident_mib() -> float:
+    """The most memory that the process held; the system counts in KiB, on macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,8 +1,7 @@
-"""Scores of saved predictions, each with its 95 % interval.
+"""The scores that every run is judged by: accuracy, macro-F1, log loss, calibration, and the confusion matrix.
 
-Owns accuracy, macro-F1, log loss, calibration and the confusion matrix: pure functions of whole
-arrays, independent of the rows' order and repeatable to the bit. Comparing two runs is left to others.
-Shapes: B rows, C classes.
+Independent of the rows' order and repeatable to the bit. Comparing two runs is left to others. Shapes: B rows,
+C classes.
 """
 
 from __future__ import annotations

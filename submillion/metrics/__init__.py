@@ -1,0 +1,44 @@
+"""Scores of saved predictions, each with its 95 % interval: pure functions of whole arrays.
+
+`scores` has what every run is judged by, and the confusion matrix; `classes` what is said of one class; `calibration`
+whether confidence can be believed; `coverage` what is gained by answering only what is sure.
+"""
+
+from submillion.metrics.calibration import Bin, Scaling, calibrated, reliability
+from submillion.metrics.classes import ClassScores, class_scores
+from submillion.metrics.coverage import Coverage, coverage
+from submillion.metrics.scores import (
+    Z_95,
+    Predictions,
+    Score,
+    confusion,
+    ece,
+    log_loss,
+    macro_f1,
+    mean_f1,
+    row_losses,
+    score,
+    wilson,
+)
+
+__all__ = [
+    "Z_95",
+    "Bin",
+    "ClassScores",
+    "Coverage",
+    "Predictions",
+    "Scaling",
+    "Score",
+    "calibrated",
+    "class_scores",
+    "confusion",
+    "coverage",
+    "ece",
+    "log_loss",
+    "macro_f1",
+    "mean_f1",
+    "reliability",
+    "row_losses",
+    "score",
+    "wilson",
+]

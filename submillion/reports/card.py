@@ -1,0 +1,116 @@
+"""The model card, adapter/README.md: what the Hub reads of it as YAML, what people need below.
+
+No licence is claimed: the encoder's and the data's decide it, and neither is known here. Paths of this machine are left
+out; a file is named without its folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from submillion import architectures
+from submillion.data.sources import kind_of
+from submillion.reports.findings import answer
+from submillion.reports.page import plain, table_lines
+from submillion.reports.run import Report
+from submillion.runs import Run
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+_ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this folder, or its name on the Hub
+config = AutoConfig.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained({base!r}, config=config)
+model = PeftModel.from_pretrained(model, folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+"""
+_FULL = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this folder, or its name on the Hub
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+config = model.config
+"""
+_USE = """\
+texts = ["a text to classify", "another one"]
+tokens = tokenizer(texts, truncation=True, max_length={max_length}, padding=True, return_tensors="pt")
+probs = model(**tokens).logits.softmax(dim=-1)
+print([config.id2label[i] for i in probs.argmax(dim=-1).tolist()])
+"""
+
+
+def markdown(run: Run, report: Report) -> str:
+    """Return the card of a run: YAML between two lines of dashes, then Markdown."""
+    settings, plan = run.config(), report.plan
+    name, base = settings.model.name, _base(run, report)
+    facts = yaml.safe_dump(_facts(report, base, settings.data.source), sort_keys=False, allow_unicode=True)
+    found = answer(report)
+    code = (_FULL if plan.method == "none" else _ADAPTER.format(base=base)) + _USE.format(
+        max_length=settings.model.max_length
+    )
+    lines = [
+        f"---\n{facts}---\n",
+        f"# {report.run}\n",
+        f"{plain(base or name)}, fine-tuned to tell {len(report.labels)} classes apart: "
+        f"{plain(', '.join(report.labels[:30]))}{' and more' if len(report.labels) > 30 else ''}. "
+        f"{plan.total:,} of {plan.all_params:,} parameters were trained (method {plan.method}).\n",
+        f"## {plain(found.title)}\n",
+        *(f"{plain(sentence)}\n" for sentence in found.sentences),
+        *("\n".join(table_lines(table)) + "\n" for table in found.tables),
+        f"## How to use it\n\n```python\n{code}```\n",
+        _reading(settings.data.text_pair),
+        "## Limits\n",
+        f"Trained on {report.data['rows']['train']:,} texts of at most {settings.model.max_length} tokens; longer ones "
+        "are cut. The scores hold for rows drawn like these. Every text gets one of the classes, also one that fits "
+        "none.\n",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _reading(text_pair: str | None) -> str:
+    if text_pair is None:
+        return ""
+    return "Rows are pairs: give the tokenizer a second list, `tokenizer(texts, pairs, ...)`.\n"
+
+
+def _base(run: Run, report: Report) -> str:
+    """What the base model is loaded by: as PEFT's settings have it, or the encoder's public name."""
+    if report.plan.method == "none":
+        name = report.plan.architecture.name
+        return architectures.hub_id(name) or name
+    return str(run.read_json("adapter/adapter_config.json").get("base_model_name_or_path"))
+
+
+def _facts(report: Report, base: str, source: str | None) -> dict[str, Any]:
+    """The front matter, as https://huggingface.co/docs/hub/model-cards describes it."""
+    method = report.plan.method
+    facts: dict[str, Any] = {"library_name": "transformers" if method == "none" else "peft"}
+    if _HUB_ID.fullmatch(base):
+        facts["base_model"] = base
+    facts["pipeline_tag"] = "text-classification"
+    facts["tags"] = ["text-classification", "submillion", *([] if method == "none" else [method])]
+    scores = report.scores[report.split]
+    results = {
+        "task": {"type": "text-classification"},
+        "dataset": _dataset(source, report),
+        "metrics": [
+            {"type": "accuracy", "value": scores["accuracy"].value},
+            {"type": "f1", "name": "macro-F1", "value": scores["macro_f1"].value},
+        ],
+    }
+    facts["model-index"] = [{"name": report.run, "results": [results]}]
+    return facts
+
+
+def _dataset(source: str | None, report: Report) -> dict[str, str]:
+    source = source or "unknown"
+    name = source if kind_of(source) in ("hub", "packaged") else Path(source).name
+    return {"name": name, "type": name, "split": report.split}

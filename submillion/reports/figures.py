@@ -1,0 +1,276 @@
+"""The report's figures: a function each, from a `Report` to a matplotlib figure. How they look is `drawing`'s affair.
+
+matplotlib is imported when the first figure is drawn. Intervals are drawn wherever there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from submillion.metrics import Bin
+from submillion.reports.drawing import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    WIDTH,
+    Drawn,
+    arms,
+    bare,
+    canvas,
+    cell,
+    dots,
+    files,
+    short,
+    style,
+)
+from submillion.reports.run import Report
+
+MAX_CLASSES = 20  # that a figure shows
+_MAX_CONFUSED = 12  # classes of a confusion matrix that is too large to be shown whole
+_CELL = 0.52  # inches a side
+
+
+def draw(report: Report, with_png: bool = True) -> dict[str, Drawn]:
+    """Return every figure that the report has numbers for, by name."""
+    makers: dict[str, Callable[[Report], Any]] = {
+        "scores": _scores,
+        "plan": _plan,
+        "training": _training,
+        "confusion": _confusion,
+        "classes": _classes,
+        "distribution": _distribution,
+        "reliability": _reliability,
+        "coverage": _coverage,
+        "lengths": _lengths,
+        "cost": _cost,
+    }
+    with style():
+        drawn = {name: make(report) for name, make in makers.items()}
+        return {name: files(name, figure, with_png) for name, figure in drawn.items() if figure is not None}
+
+
+def shown_classes(weights: Sequence[float], n_most: int = MAX_CLASSES) -> list[int]:
+    """Return the classes of the largest weights, in the order of their ids; all where there are few.
+
+    >>> shown_classes([0.1, 0.5, 0.2], n_most=2)
+    [1, 2]
+    """
+    order = sorted(range(len(weights)), key=lambda number: (-weights[number], number))
+    return sorted(order[:n_most])
+
+
+def confused_classes(confusion: Sequence[Sequence[int]]) -> list[int]:
+    """Return the classes of the confusion matrix that are shown: all of at most 20, else the 12 most confused."""
+    counts = np.array(confusion)
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    return shown_classes(wrong.tolist(), len(counts) if len(counts) <= MAX_CLASSES else _MAX_CONFUSED)
+
+
+def _scores(report: Report) -> Any:
+    rows = [("this run", report.scores[report.split]["accuracy"])]
+    rows += [(baseline.name, baseline.accuracy) for baseline in report.baselines]
+    figure = canvas(0.55 + 0.34 * len(rows))
+    axes = figure.subplots()
+    dots(axes, [name for name, _ in rows], [[score for _, score in rows]], [BLUE], [None])
+    axes.set_xlabel(f"accuracy on {report.split}")
+    return figure
+
+
+def _plan(report: Report) -> Any:
+    """Layers × sites, the darker the more parameters; the head lies on top, as in the model."""
+    plan = report.plan
+    if not plan.targets:
+        return None
+    sites = list(dict.fromkeys(target.site for target in plan.targets))
+    n_layers = plan.architecture.n_layers
+    head = [part for part in report.parts if part.name not in sites]
+    figure = canvas(0.5 + 0.21 * (n_layers + len(head)))
+    axes = figure.subplots()
+    share = {part.name: part.params / (part.n_layers or 1) for part in report.parts}
+    most = max(share[site] for site in sites)
+    for x, y in np.ndindex(len(sites), n_layers):
+        cell(axes, (x, y), 0, "")
+    for target in plan.targets:
+        text = f"r {target.rank}" if target.rank else f"{share[target.site]:,.0f}"
+        cell(axes, (sites.index(target.site), target.layer), share[target.site] / most * 0.8, text)
+    for row, part in enumerate(head, start=n_layers):
+        cell(axes, (0, row), 0.15, f"{part.name}  {part.params:,}", n_wide=len(sites))
+    axes.set_xlim(-0.5, len(sites) - 0.5)
+    axes.set_ylim(-0.5, n_layers + len(head) - 0.5)
+    axes.set_xticks(range(len(sites)), [short(site.replace("_", " "), 18).replace(" ", "\n") for site in sites])
+    axes.set_yticks(
+        [*range(n_layers)], [str(layer) if n_layers <= 12 or layer % 2 == 0 else "" for layer in range(n_layers)]
+    )
+    axes.set_ylabel("layer")
+    bare(axes)
+    return figure
+
+
+def _training(report: Report) -> Any:
+    if not report.steps:
+        return None
+    figure = canvas(3.5)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    steps, loss = np.array([(record.step, record.loss) for record in report.steps]).T
+    top.plot(steps, loss, color=BLUE, lw=0.5, alpha=0.3)
+    top.plot(steps, _smoothed(loss), color=BLUE, lw=1.4, label="training, smoothed")
+    evaluations = report.evaluations
+    x = [record.step for record in evaluations]
+    top.plot(x, [record.loss for record in evaluations], color=ORANGE, marker="s", ms=3, lw=1.2, label="validation")
+    top.set_title("loss")
+    top.set_ylim(0, None)
+    top.legend()
+    scores = [record.scores["accuracy"] for record in evaluations]
+    bottom.fill_between(x, [s.low for s in scores], [s.high for s in scores], color=ORANGE, alpha=0.18, lw=0)
+    bottom.errorbar(
+        x, [s.value for s in scores], yerr=arms(scores), color=ORANGE, fmt="s-", ms=3, lw=1.2, elinewidth=0.6
+    )
+    chosen = [record for record in evaluations if record.best][-1:]
+    for record in chosen:
+        accuracy = record.scores["accuracy"].value
+        bottom.plot(record.step, accuracy, marker="o", ms=9, mfc="none", mec=INK, ls="none", label="chosen checkpoint")
+    bottom.set_title("validation accuracy")
+    bottom.set_xlabel("step")
+    bottom.legend(loc="lower right")
+    return figure
+
+
+def _smoothed(loss: np.ndarray, weight: float = 0.05) -> np.ndarray:
+    """The exponential mean, its start corrected as in Adam; a step without a number counts as the one before."""
+    mean, found = 0.0, np.empty(len(loss))
+    for i, value in enumerate(loss):
+        mean += weight * ((value if np.isfinite(value) else mean) - mean)
+        found[i] = mean / (1 - (1 - weight) ** (i + 1))
+    return found
+
+
+def _confusion(report: Report) -> Any:
+    counts = np.array(report.confusion)
+    shown = confused_classes(report.confusion)
+    totals = np.maximum(counts.sum(axis=1), 1)
+    side = max(_CELL * len(shown), 2.2)
+    width = max(WIDTH, side + 1.9)
+    figure = canvas(side + 1.2, width)
+    axes = figure.subplots()
+    for i, true in enumerate(shown):
+        for j, predicted in enumerate(shown):
+            count, share = counts[true, predicted], counts[true, predicted] / totals[true]
+            cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=7)
+    names = [short(report.labels[number], 16) for number in shown]
+    axes.set_xlim(-0.5, len(shown) - 0.5)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    turned = len(shown) > 4 or max(map(len, names)) > 9
+    axes.set_xticks(
+        range(len(shown)),
+        names,
+        rotation=45 if turned else 0,
+        ha="right" if turned else "center",
+        rotation_mode="anchor",
+    )
+    axes.set_yticks(range(len(shown)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    bare(axes)
+    return figure
+
+
+def _classes(report: Report) -> Any:
+    shown = shown_classes([-each.f1.value for each in report.classes])
+    found = [report.classes[number] for number in shown]
+    figure = canvas(0.75 + 0.36 * len(found))
+    axes = figure.subplots()
+    series = [[each.precision for each in found], [each.recall for each in found], [each.f1 for each in found]]
+    dots(axes, [report.labels[n] for n in shown], series, [BLUE, ORANGE, INK], ["precision", "recall", "F1"])
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _distribution(report: Report) -> Any:
+    shown = shown_classes([abs(each.n_predicted - each.n_true) for each in report.classes])
+    found = [report.classes[number] for number in shown]
+    figure = canvas(0.75 + 0.36 * len(found))
+    axes = figure.subplots()
+    y = np.arange(len(found))
+    axes.barh(y - 0.19, [each.n_true for each in found], 0.34, color=MUTED, alpha=0.55, label="true")
+    axes.barh(y + 0.19, [each.n_predicted for each in found], 0.34, color=BLUE, label="predicted")
+    axes.set_yticks(y, [short(report.labels[number], 30) for number in shown])
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(f"{report.split} rows")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def _reliability(report: Report) -> Any:
+    figure = canvas(3.3)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    _bins(axes, report.calibration.before, BLUE, "o", "as trained")
+    _bins(axes, report.calibration.after, ORANGE, "s", "temperature scaled")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def _bins(axes: Any, bins: Sequence[Bin], colour: str, marker: str, title: str) -> None:
+    x, scores = [each.confidence for each in bins], [each.accuracy for each in bins]
+    y, sizes = [s.value for s in scores], np.array([s.n for s in scores])
+    axes.plot(x, y, color=colour, lw=0.8, alpha=0.4)
+    axes.errorbar(x, y, yerr=arms(scores), color=colour, fmt="none", elinewidth=0.6)
+    axes.scatter(x, y, 6 + 60 * sizes / sizes.sum(), color=colour, marker=marker, label=title, zorder=3)
+
+
+def _coverage(report: Report) -> Any:
+    figure = canvas(2.6)
+    axes = figure.subplots()
+    x, scores = [100 * each.share for each in report.coverage], [each.accuracy for each in report.coverage]
+    axes.fill_between(x, [s.low for s in scores], [s.high for s in scores], color=BLUE, alpha=0.2, lw=0)
+    axes.plot(x, [s.value for s in scores], color=BLUE, lw=1.4, marker="o", ms=2)
+    axes.set_xlim(0, 101)
+    axes.set_xlabel("answered, % of rows, the surest first")
+    axes.set_ylabel("accuracy")
+    return figure
+
+
+def _lengths(report: Report) -> Any:
+    if report.lengths is None:
+        return None
+    figure = canvas(2.5)
+    axes = figure.subplots()
+    scores = [each.accuracy for each in report.lengths]
+    x = range(len(scores))
+    axes.errorbar(x, [s.value for s in scores], yerr=arms(scores), color=BLUE, fmt="o", ms=4, lw=1.3)
+    axes.set_xticks(x, [_range(each.n_least, each.n_most) for each in report.lengths])
+    axes.set_xlim(-0.5, len(scores) - 0.5)
+    axes.set_xlabel("words")
+    axes.set_ylabel("accuracy")
+    axes.grid(visible=False, axis="x")
+    return figure
+
+
+def _range(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least}–{most}"
+
+
+def _cost(report: Report) -> Any:
+    if not report.cost:
+        return None
+    phases = report.cost["phases_s"]
+    figure = canvas(0.55 + 0.26 * len(phases))
+    axes = figure.subplots()
+    y = range(len(phases))
+    axes.barh(y, list(phases.values()), 0.6, color=BLUE)
+    axes.set_yticks(y, [short(name, 34) for name in phases])
+    axes.set_ylim(len(phases) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("seconds")
+    return figure

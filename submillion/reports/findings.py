@@ -1,0 +1,282 @@
+"""What the predictions show, a section each: the answer, confusion, classes, confidence, lengths, mistakes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from submillion.metrics import Score, wilson
+from submillion.reports.baselines import Baseline
+from submillion.reports.figures import MAX_CLASSES, confused_classes
+from submillion.reports.run import Mistake, Report
+from submillion.reports.sections import Quote, Section, Table, cut, interval, percent, quoted
+
+_LEVEL = 0.05
+_N_PAIRS = 10
+
+
+def answer(report: Report) -> Section:
+    """The score against both baselines."""
+    accuracy = report.scores[report.split]["accuracy"]
+    rows = "test" if report.split == "test" else "validation"
+    sentences = [f"Accuracy {interval(accuracy)}, with its 95 % interval. {_rights(report)}"]
+    sentences += [_against(baseline) for baseline in report.baselines]
+    if report.baselines[0].name == "majority class":
+        why = report.data_problem or "no training text has a word"
+        sentences.append(f"There is no baseline on words: {why}.")
+    return Section(
+        anchor="answer",
+        nav="Answer",
+        title=f"Right on {percent(accuracy.value)} of {accuracy.n:,} {rows} rows{_selected(report)}",
+        sentences=tuple(sentences),
+        figure="scores",
+        reading="A dot is the accuracy, its line the 95 % interval (Wilson). The test of a difference is in the table, "
+        "since all three judge the same rows: intervals may overlap and the difference still be real.",
+        tables=(_baseline_table(report), _score_table(report)),
+    )
+
+
+def _selected(report: Report) -> str:
+    return ", after selection" if report.after_selection else ""
+
+
+def _rights(report: Report) -> str:
+    if report.split == "test":
+        times = "once" if report.n_test_reads == 1 else f"{report.n_test_reads} times"
+        known = f"opened {times}" if report.n_test_reads else "opened; how often is not noted in this folder"
+        return f"These test rows were {known}: a test is fresh only once."
+    if report.after_selection:
+        return (
+            "After selection: the checkpoint was chosen on these rows, so the score is a little too good. "
+            "The test split is sealed."
+        )
+    return "The test split is sealed."
+
+
+def _against(baseline: Baseline) -> str:
+    difference = baseline.difference
+    what = f"{abs(100 * difference.value):.1f} points"
+    span = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    if difference.p >= _LEVEL:
+        found = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
+    else:
+        found = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
+    return f"{found}: {baseline.about}."
+
+
+def _baseline_table(report: Report) -> Table:
+    own = report.scores[report.split]
+    rows = [("this run", interval(own["accuracy"]), interval(own["macro_f1"]), "", "")]
+    for baseline in report.baselines:
+        difference = baseline.difference
+        span = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+        p = f"{difference.p:.4f}" if difference.p >= 0.0001 else "< 0.0001"
+        scores = (interval(baseline.accuracy), interval(baseline.macro_f1))
+        rows.append((baseline.name, *scores, span, p))
+    heads = ("", "accuracy", "macro-F1", "run minus baseline", "p (McNemar)")
+    return Table(f"On the same {report.split} rows, trained on the same split", heads, rows)
+
+
+def _score_table(report: Report) -> Table:
+    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss", "ece": "ECE"}
+    rows = [(name, *(interval(scores[key]) for scores in report.scores.values())) for key, name in names.items()]
+    chosen = len(report.evaluations) > 1
+    heads = tuple(
+        f"{split}, {scores['accuracy'].n:,} rows" + (" (after selection)" if split == "validation" and chosen else "")
+        for split, scores in report.scores.items()
+    )
+    return Table("Every score with its 95 % interval", ("", *heads), rows)
+
+
+def confusion(report: Report) -> Section:
+    """Which classes are taken for which."""
+    pairs = _confused_pairs(report)
+    shown = len(confused_classes(report.confusion))
+    some = shown < len(report.labels)
+    rows = [(report.labels[t], report.labels[p], f"{n:,}", percent(n / report.classes[t].n_true)) for t, p, n in pairs]
+    limit = f"Of {len(report.labels)} classes the {shown} most confused are drawn. " if some else ""
+    return Section(
+        anchor="confusion",
+        nav="Confusion",
+        title=_confusion_title(report),
+        figure="confusion",
+        reading=f"{limit}Each line is a true class: how many of its rows were predicted as what, and their share of "
+        "the line, which is also the colour. The diagonal is right.",
+        tables=(Table("The commonest mistakes", ("true", "predicted", "rows", "of the class"), rows),) if rows else (),
+    )
+
+
+def _confused_pairs(report: Report) -> list[tuple[int, int, int]]:
+    counts = np.array(report.confusion)
+    np.fill_diagonal(counts, 0)
+    cells = [(int(t), int(p), int(counts[t, p])) for t, p in zip(*np.nonzero(counts), strict=True)]
+    return sorted(cells, key=lambda cell: (-cell[2], cell[:2]))[:_N_PAIRS]
+
+
+def _confusion_title(report: Report) -> str:
+    counts = np.array(report.confusion)
+    both = np.triu(counts + counts.T, 1)
+    if not both.any():
+        return "No class is taken for another"
+    a, b = (int(i) for i in np.unravel_index(both.argmax(), both.shape))
+    if len(report.labels) == 2:
+        t, p = (a, b) if counts[a, b] >= counts[b, a] else (b, a)
+        names = f"{quoted(report.labels[t])} are taken for {quoted(report.labels[p])}"
+        return f"{counts[t, p]:,} rows of {names}, {counts[p, t]:,} the other way"
+    rows = "1 row" if both[a, b] == 1 else f"{both[a, b]:,} rows"
+    return f"{quoted(report.labels[a])} and {quoted(report.labels[b])} are confused most: {rows}"
+
+
+def classes(report: Report) -> Section:
+    """Precision, recall and F1 of each class."""
+    worst = min(range(len(report.labels)), key=lambda number: report.classes[number].f1.value)
+    rows = [
+        (label, f"{each.n_true:,}", interval(each.precision), interval(each.recall), interval(each.f1))
+        for label, each in zip(report.labels, report.classes, strict=True)
+    ]
+    return Section(
+        anchor="classes",
+        nav="Classes",
+        title=f"{quoted(report.labels[worst])} has the lowest F1: {interval(report.classes[worst].f1)}",
+        figure="classes",
+        reading=f"{_limit(report, 'with the lowest F1')}Precision: of the rows predicted as the class, the share that "
+        "is right. Recall: of its own rows, the share that is found. F1 is their harmonic mean. Lines are 95 % "
+        "intervals (Wilson).",
+        tables=(Table("Each class", ("class", "rows", "precision", "recall", "F1"), rows),),
+    )
+
+
+def _limit(report: Report, which: str) -> str:
+    n = len(report.labels)
+    return f"Of {n} classes the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
+
+
+def distribution(report: Report) -> Section:
+    """How often each class is predicted, against how often it is true."""
+    n = sum(each.n_true for each in report.classes)
+    most = max(range(len(report.labels)), key=lambda i: abs(report.classes[i].n_predicted - report.classes[i].n_true))
+    each = report.classes[most]
+    more = "more" if each.n_predicted > each.n_true else "less"
+    against = f"{each.n_predicted:,} against {each.n_true:,} rows"
+    title = f"{quoted(report.labels[most])} is predicted {more} often than it is true: {against}"
+    if each.n_predicted == each.n_true:
+        title = "Each class is predicted as often as it is true"
+    pairs = [(label, each.n_true, each.n_predicted) for label, each in zip(report.labels, report.classes, strict=True)]
+    rows = [(label, f"{t:,}", interval(wilson(t, n)), f"{p:,}", interval(wilson(p, n))) for label, t, p in pairs]
+    heads = ("class", "true rows", "share", "predicted rows", "share")
+    return Section(
+        anchor="distribution",
+        nav="Distribution",
+        title=title,
+        figure="distribution",
+        reading=f"{_limit(report, 'that differ most')}Bars of unequal length: the class is predicted too often or too "
+        "rarely. Equal bars do not mean that the rows are the right ones.",
+        tables=(Table("Shares with 95 % intervals", heads, rows),),
+    )
+
+
+def calibration(report: Report) -> Section:
+    """Whether confidence can be believed, before and after temperature scaling."""
+    found = report.calibration
+    before, after, temperatures = found.ece_before, found.ece_after, found.temperatures
+    mean = report.scores[report.split]["accuracy"].value
+    confidence = sum(b.confidence * b.accuracy.n for b in found.before) / before.n
+    how = "too sure" if confidence > mean else "not sure enough"
+    title = f"Confidence is {how}: {percent(confidence)} on average, and {percent(mean)} are right"
+    if before.low == 0:
+        title = f"Confidence fits what is right as far as {before.n:,} rows can tell"
+    scaled = "There are too few rows for temperature scaling."
+    if temperatures:
+        span = f"Temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
+        verb = "lowers" if after.value < before.value else "does not lower"
+        scaled = f"{span} {verb} the ECE: {before.value:.4f} → {after.value:.4f}."
+    rows = [("as trained", interval(before)), ("temperature scaled, cross-fitted", interval(after))]
+    return Section(
+        anchor="calibration",
+        nav="Calibration",
+        title=title,
+        sentences=(scaled, "Each fifth of the rows is scaled by the temperature that fits the other four fifths best."),
+        figure="reliability",
+        reading="Rows in 15 bins by confidence, a larger point for more rows: those below the dashed line are surer "
+        "than they are right. ECE is the mean distance from that line, each bin weighted by its rows.",
+        tables=(Table("Expected calibration error", ("", f"ECE on {report.split}"), rows),),
+    )
+
+
+def coverage(report: Report) -> Section:
+    """What is gained by answering only the surest rows."""
+    points, every = report.coverage, report.coverage[-1]
+    near = min(points, key=lambda point: abs(point.share - 0.8))
+    gain = f"{percent(near.accuracy.value)}, all rows {percent(every.accuracy.value)}"
+    title = f"Answering the surest {percent(near.share)} gives accuracy {gain}"
+    wanted = dict.fromkeys(
+        min(points, key=lambda point: abs(point.share - share)) for share in (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
+    )
+    rows = [(percent(p.share), f"{p.accuracy.n:,}", f"{p.threshold:.4f}", interval(p.accuracy)) for p in wanted]
+    return Section(
+        anchor="coverage",
+        nav="Risk–coverage",
+        title=title if len(points) > 1 else "All rows are equally sure",
+        figure="coverage",
+        reading="From the left: the accuracy if only the surest rows are answered and the others are left to people. "
+        "The band is the 95 % interval at each point (Wilson).",
+        tables=(Table("Where to draw the line", ("answered", "rows", "confidence at least", "accuracy"), rows),),
+    )
+
+
+def lengths(report: Report) -> Section:
+    """Accuracy against the length of texts."""
+    if report.lengths is None:
+        return Section("lengths", "Length", "Accuracy by text length needs the texts", (f"{report.data_problem}.",))
+    worst = min(report.lengths, key=lambda each: each.accuracy.value)
+    best = max(report.lengths, key=lambda each: each.accuracy.value)
+    title = f"Texts of {words(worst.n_least, worst.n_most)} are hardest: {percent(worst.accuracy.value)} right"
+    if _overlap(worst.accuracy, best.accuracy):
+        title = "No length of text is clearly harder than another"
+    rows = [(words(e.n_least, e.n_most), f"{e.accuracy.n:,}", interval(e.accuracy)) for e in report.lengths]
+    return Section(
+        anchor="lengths",
+        nav="Length",
+        title=title,
+        figure="lengths",
+        reading="Rows in groups of about equal size by their number of words, divided by blanks. Lines are 95 % "
+        "intervals.",
+        tables=(Table("Accuracy by length", ("length", "rows", "accuracy"), rows),),
+    )
+
+
+def words(least: int, most: int) -> str:
+    """Return a range of words as a sentence has it.
+
+    >>> words(3, 9), words(1, 1)
+    ('3 to 9 words', '1 word')
+    """
+    return f"{least} to {most} words" if least != most else f"{least} word{'s' if least != 1 else ''}"
+
+
+def _overlap(first: Score, second: Score) -> bool:
+    return first.high >= second.low and second.high >= first.low
+
+
+def mistakes(report: Report) -> Section:
+    """The surest mistakes, some of which may be errors of the labels."""
+    if report.mistakes is None:
+        return Section("mistakes", "Mistakes", "The surest mistakes need the texts", (f"{report.data_problem}.",))
+    if not report.mistakes:
+        return Section("mistakes", "Mistakes", "No validation row is wrong")
+    n_sure = sum(each.confidence >= 0.9 for each in report.mistakes)
+    more = " or more" if n_sure == len(report.mistakes) < report.n_mistakes else ""
+    return Section(
+        anchor="mistakes",
+        nav="Mistakes",
+        title=f"{n_sure}{more} of {report.n_mistakes:,} validation mistakes are made with confidence 0.9 or higher",
+        sentences=(
+            "Suspected label errors: where the model is sure and the label says otherwise, read the text and decide "
+            "who is right. Texts are of the validation split; those of test stay unread.",
+        ),
+        quotes=tuple(Quote(cut(each.text), _about(each)) for each in report.mistakes),
+    )
+
+
+def _about(mistake: Mistake) -> str:
+    said = f"predicted {quoted(mistake.predicted)}, confidence {mistake.confidence:.4f}"
+    return f"{mistake.id} · label {quoted(mistake.label)} · {said}"

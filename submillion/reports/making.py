@@ -1,0 +1,125 @@
+"""How the run came about, a section each: where the budget went, the training, what it cost, settings and machine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from submillion.reports.run import Report
+from submillion.reports.sections import Section, Table, duration, interval, percent
+
+
+def plan(report: Report) -> Section:
+    """Where the budget went."""
+    plan = report.plan
+    share = f"{percent(plan.total / plan.all_params)} of {plan.all_params:,} parameters train"
+    limit = "no budget: full fine-tuning" if plan.budget is None else f"of a budget of {plan.budget:,}"
+    rows = [
+        (part.name, _cell(part.n_layers), _cell(part.rank), _cell(part.params), percent(part.params / plan.total))
+        for part in report.parts
+    ]
+    return Section(
+        anchor="plan",
+        nav="Plan",
+        title=f"{plan.total:,} parameters train, {limit}",
+        sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *_sentences(plan.reasons)),
+        figure="plan" if plan.targets else None,
+        reading="Encoder layers from the bottom up, a column a site: the darker, the more parameters; r is the rank. "
+        "Empty places have no adapter. The head lies on top.",
+        tables=(Table("Trainable parameters", ("part", "layers", "rank", "parameters", "share"), rows),),
+    )
+
+
+def _cell(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _sentences(reasons: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons)
+
+
+def training(report: Report) -> Section:
+    """Loss and validation accuracy over the steps, and which checkpoint was taken."""
+    chosen = [record for record in report.evaluations if record.best][-1:]
+    if not chosen:
+        return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")
+    best, last = chosen[0], report.evaluations[-1]
+    when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
+    rows = [
+        (f"{record.step:,}", f"{record.epoch:.2f}", f"{record.loss:.4f}", interval(record.scores["accuracy"]), mark)
+        for record, mark in ((record, "chosen" if record is best else "") for record in report.evaluations)
+    ]
+    return Section(
+        anchor="training",
+        nav="Training",
+        title=f"The checkpoint of step {best.step:,} was chosen of {len(report.evaluations)} evaluated ({when})",
+        figure="training",
+        reading="The chosen checkpoint has the highest validation accuracy; of equals the earliest. The band is the "
+        "95 % interval: ups and downs within it may be chance.",
+        tables=(Table("Evaluations", ("step", "epoch", "validation loss", "validation accuracy", ""), rows),),
+    )
+
+
+def cost(report: Report) -> Section:
+    """Time by phase, tokens a second, peak memory."""
+    training_s = sum(record.seconds for record in report.steps)
+    evaluation_s = sum(record.evaluation_s for record in report.evaluations)
+    n_tokens = sum(record.tokens for record in report.steps)
+    # The first record's seconds hold the work before it too.
+    rate_s, rated = sum(r.seconds for r in report.steps[1:]), sum(r.tokens for r in report.steps[1:])
+    rows = [
+        ("training steps", duration(training_s)),
+        ("evaluations on validation", duration(evaluation_s)),
+        ("tokens trained on", f"{n_tokens:,}"),
+        ("tokens a second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
+    ]
+    if report.cost is None:
+        sentences = ("An older version made this run: it kept neither the time of each phase nor the peak of memory.",)
+        title = f"Training took {duration(training_s)}"
+        return Section("cost", "Cost", title, sentences, tables=(Table("Cost", ("", ""), rows),))
+    total = sum(report.cost["phases_s"].values())
+    rows += [(f"phase: {name}", duration(seconds)) for name, seconds in report.cost["phases_s"].items()]
+    rows += [(f"peak memory, {name}", f"{mib:,.0f} MiB") for name, mib in report.cost["peak_mib"].items()]
+    resumed = report.cost["resumed_from_step"]
+    note = (
+        f"The run was resumed after step {resumed:,}: phases are those of the process that finished it."
+        if resumed
+        else ""
+    )
+    return Section(
+        anchor="cost",
+        nav="Cost",
+        title=f"The run took {duration(total)} and {report.cost['peak_mib']['process']:,.0f} MiB at most",
+        sentences=(note,) if note else (),
+        figure="cost",
+        reading="Seconds by phase, in the order of the work; evaluations are part of training.",
+        tables=(Table("Cost", ("", ""), rows),),
+    )
+
+
+def setup(report: Report) -> Section:
+    """The command, the data, the machine and every setting: what repeats the run."""
+    environment, facts = report.environment, report.data
+    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+    plain = {k: v for k, v in environment.items() if k not in ("packages", "command")}
+    rows = [(name.replace("_", " "), str(value)) for name, value in plain.items()] + [("packages", packages)]
+    splits = [
+        (label, *(f"{facts['classes'][split].get(label, 0):,}" for split in facts["classes"]))
+        for label in report.labels
+    ]
+    splits.append(("all", *(f"{n:,}" for n in facts["rows"].values())))
+    return Section(
+        anchor="setup",
+        nav="Setup",
+        title="What repeats this run",
+        sentences=_sentences(tuple(facts.get("warnings", ()))),
+        tables=(
+            Table("Rows of each class", ("class", *facts["classes"]), splits),
+            Table("Environment", ("", ""), rows),
+        ),
+        code=(
+            ("The command", shlex.join(environment.get("command", []))),
+            ("config.yaml", report.config.rstrip()),
+            ("Fingerprints", json.dumps({k: v for k, v in facts.items() if k.endswith("fingerprint")}, indent=1)),
+        ),
+    )

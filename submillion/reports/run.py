@@ -1,0 +1,205 @@
+"""A finished run's folder becomes the `Report`: every number and text that its pages show, and nothing drawn.
+
+Scores come from the saved predictions and scores.json. Texts, and the baseline on words, need the data once more: it
+is read again and its fingerprint checked; where it is gone or changed, `data_problem` says so and the rest stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from submillion import data, metrics, planning, runs
+from submillion.data import Example, Splits
+from submillion.errors import RunError, SubmillionError
+from submillion.metrics import Bin, ClassScores, Coverage, Predictions, Score
+from submillion.planning import Part, Plan
+from submillion.reports import baselines
+from submillion.reports.baselines import Baseline
+from submillion.runs import EvalRecord, Run, StepRecord
+
+N_MISTAKES = 20
+_N_LENGTH_BINS = 6
+Split = Literal["test", "validation"]
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """Rows whose texts have n_least to n_most words, and the accuracy on them."""
+
+    n_least: int
+    n_most: int
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A validation row that the run is wrong about; `confidence` is the probability of `predicted`."""
+
+    id: str
+    text: str
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The reliability diagram and the ECE before and after cross-fitted temperature scaling."""
+
+    before: list[Bin]
+    after: list[Bin]
+    ece_before: Score
+    ece_after: Score
+    temperatures: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run as its pages tell it. `split` is the one that is judged: test if it was opened, else validation.
+
+    lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none.
+    n_test_reads counts the openings of the test split that the folder of runs knows of.
+    """
+
+    run: str
+    split: Split
+    after_selection: bool
+    labels: tuple[str, ...]
+    scores: dict[str, dict[str, Score]]
+    n_test_reads: int
+    baselines: list[Baseline]
+    plan: Plan
+    parts: list[Part]
+    steps: list[StepRecord]
+    evaluations: list[EvalRecord]
+    confusion: list[list[int]]
+    classes: list[ClassScores]
+    calibration: Calibration
+    coverage: list[Coverage]
+    lengths: list[LengthBin] | None
+    mistakes: list[Mistake] | None
+    n_mistakes: int
+    data_problem: str | None
+    cost: dict[str, Any] | None
+    data: dict[str, Any]
+    environment: dict[str, Any]
+    config: str
+
+
+def read(run: Run, splits: Splits | None = None) -> Report:
+    """Return the report of a finished run; `splits` are its rows where they are at hand.
+
+    RunError names what is missing, unfinished, damaged or changed since the run ended.
+    """
+    runs.verify(runs.load(run.path))
+    scores, labels, facts = run.scores(), run.labels(), run.read_json("data.json")
+    split: Split = "test" if "test" in scores else "validation"
+    predictions = {name: run.load_predictions(name) for name in scores}
+    _check(run, predictions, labels, facts)
+    judged, records = predictions[split], run.records()
+    splits, problem = _reread(run, splits, predictions)
+    counts = metrics.confusion(judged, len(labels))
+    evaluations = [record for record in records if isinstance(record, EvalRecord)]
+    plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
+    return Report(
+        run=run.name,
+        split=split,
+        after_selection=split == "validation" and len(evaluations) > 1,
+        labels=labels,
+        scores=scores,
+        n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),
+        baselines=_baselines(facts, labels, splits, split, judged),
+        plan=plan,
+        parts=planning.parts(plan),
+        steps=[record for record in records if isinstance(record, StepRecord)],
+        evaluations=evaluations,
+        confusion=counts.tolist(),
+        classes=metrics.class_scores(counts),
+        calibration=_calibration(judged, scores[split]["ece"]),
+        coverage=metrics.coverage(judged),
+        lengths=None if splits is None else _lengths(getattr(splits, split), judged),
+        mistakes=None if splits is None else _mistakes(splits.validation, predictions["validation"], labels),
+        n_mistakes=int((predictions["validation"].predicted != predictions["validation"].label_ids).sum()),
+        data_problem=problem,
+        cost=run.read_json("cost.json") if (run.path / "cost.json").exists() else None,
+        data=facts,
+        environment=run.environment() or {},
+        config=(run.path / "config.yaml").read_text(encoding="utf-8"),
+    )
+
+
+def _check(run: Run, predictions: dict[str, Predictions], labels: Sequence[str], facts: dict[str, Any]) -> None:
+    """Refuse files that do not belong together: a page of them would be wrong without looking it."""
+    problems = [] if "validation" in predictions else [f"{run.path / 'scores.json'} has no scores of validation"]
+    if not isinstance(facts.get("classes"), dict) or set(facts["classes"].get("train", ())) != set(labels):
+        problems.append(f"{run.path / 'data.json'} and labels.json name other classes")
+    if problems:
+        raise RunError(*(f"{problem}: restore the run, or train again" for problem in problems))
+
+
+def _reread(run: Run, splits: Splits | None, predictions: dict[str, Predictions]) -> tuple[Splits | None, str | None]:
+    """The run's rows, or None and why they cannot be had."""
+    settings, fingerprint = run.config().data, run.read_json("data.json").get("fingerprint")
+    try:
+        splits = splits or data.read(settings)
+    except SubmillionError as error:
+        return None, f"the run's data cannot be read again: {error.problems[0]}"
+    ids = {name: [example.id for example in getattr(splits, name)] for name in predictions}
+    if splits.fingerprint != fingerprint or any(ids[name] != found.ids for name, found in predictions.items()):
+        both = f"its fingerprint is {splits.fingerprint[:8]}, and was {str(fingerprint)[:8]}"
+        return None, f"{settings.source} is not what the run was trained on: {both}"
+    return splits, None
+
+
+def _baselines(
+    facts: dict[str, Any], labels: Sequence[str], splits: Splits | None, split: Split, judged: Predictions
+) -> list[Baseline]:
+    found = [baselines.majority([facts["classes"]["train"][label] for label in labels], judged)]
+    words = None if splits is None else baselines.words(splits, split, judged)
+    return found if words is None else [words, *found]
+
+
+def _calibration(judged: Predictions, ece_before: Score) -> Calibration:
+    scaled = metrics.calibrated(judged)
+    return Calibration(
+        before=metrics.reliability(judged),
+        after=metrics.reliability(scaled.predictions),
+        ece_before=ece_before,
+        ece_after=metrics.ece(scaled.predictions),
+        temperatures=scaled.temperatures,
+    )
+
+
+def _lengths(examples: Sequence[Example], judged: Predictions) -> list[LengthBin]:
+    """Accuracy over bins of about as many rows each; texts of one length are never parted."""
+    lengths = np.array([len(example.text.split()) + len((example.text_pair or "").split()) for example in examples])
+    right = judged.predicted == judged.label_ids
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _N_LENGTH_BINS + 1)[1:], method="higher"))
+    bins = np.searchsorted(edges, lengths)
+    members = [bins == number for number in np.unique(bins)]
+    return [
+        LengthBin(int(lengths[m].min()), int(lengths[m].max()), metrics.wilson(int(right[m].sum()), int(m.sum())))
+        for m in members
+    ]
+
+
+def _mistakes(examples: Sequence[Example], found: Predictions, labels: Sequence[str]) -> list[Mistake]:
+    """The validation rows that the run is surest and wrong about. Test texts stay unread: labels get corrected and
+    settings changed after such a list, and a test that was read for it is no test any more."""
+    confidence, predicted = found.probs.max(axis=1), found.predicted
+    wrong = np.flatnonzero(predicted != found.label_ids)
+    rows = sorted(wrong.tolist(), key=lambda row: (-confidence[row], found.ids[row]))[:N_MISTAKES]
+    return [
+        Mistake(
+            id=examples[row].id,
+            text=" ⏐ ".join(filter(None, (examples[row].text, examples[row].text_pair))),
+            label=labels[int(found.label_ids[row])],
+            predicted=labels[int(predicted[row])],
+            confidence=float(confidence[row]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,94 @@
+"""The sections of a report, in the order that they are read; the HTML page and the Markdown show the same ones.
+
+`findings` says what the predictions show, `making` how the run came about. Here is what a section is made of, and how
+numbers are written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from submillion.metrics import Score
+
+MAX_CHARACTERS = 400  # of a text that is shown
+_LONGEST_LABEL = 60  # in a sentence
+CUT = " … [cut]"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its caption, the columns' heads, the rows' cells; the first cell of a row names it."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A row's text and what is said of it."""
+
+    text: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading that states the finding; sentences; a figure by name with how to read it; tables; texts; code blocks.
+
+    code: (what it is, the text).
+    """
+
+    anchor: str
+    nav: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    figure: str | None = None
+    reading: str = ""
+    tables: tuple[Table, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    code: tuple[tuple[str, str], ...] = ()
+
+
+def interval(score: Score) -> str:
+    """Return a score with its interval as text; a dash where there were no rows.
+
+    >>> interval(Score(0.9, 0.88, 0.92, 500)), interval(Score(0.0, 0.0, 1.0, 0))
+    ('0.9000 [0.8800, 0.9200]', '–')
+    """
+    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]" if score.n else "–"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with one decimal.
+
+    >>> percent(0.8167)
+    '81.7 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them.
+
+    >>> duration(7.25), duration(201), duration(7380)
+    ('7.2 s', '3 min 21 s', '2 h 3 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def cut(text: str) -> str:
+    """Return a text, a very long one cut with a mark."""
+    return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS].rstrip() + CUT
+
+
+def quoted(label: str) -> str:
+    """Return a label as a sentence has it, a very long one cut.
+
+    >>> quoted("Sci/Tech")
+    '“Sci/Tech”'
+    """
+    return f"“{label}”" if len(label) <= _LONGEST_LABEL else f"“{label[: _LONGEST_LABEL - 1]}…”"

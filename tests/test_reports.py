@@ -1,0 +1,435 @@
+"""Laws of reports: they say what the folder says, load nothing, run nothing that users wrote, repeat to the byte."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from submillion import config, data, planning, reports, runs
+from submillion.cli import main
+from submillion.errors import RunError
+from submillion.metrics import Predictions, score
+from submillion.reports import read, write
+from submillion.reports.sections import CUT, interval
+from submillion.runs import EvalRecord, Run, StepRecord
+from tests.data import write_csv
+
+ATTACK = '<script>alert("x")</script><img src="http://evil.example/x.png">'
+SOURCE = Path(__file__).parent.parent
+
+
+def make_run(parent: Path, n_classes: int = 3, n_rows: int = 240, test: float | None = 0.2, extra: str = "") -> Run:
+    """A finished run's folder without a training: labels are in the texts, three predictions in four are right."""
+    rng = np.random.default_rng(0)
+    labels = [f"class {number}{extra}" for number in range(n_classes)]
+    source = parent / "rows.jsonl"
+    rows = [
+        {
+            "id": f"r{i}",
+            "label": labels[i % n_classes],
+            "text": f"word{i % n_classes} {'x ' * (i % 17)}number {i} {extra}",
+        }
+        for i in range(n_rows)
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    overrides = ["model.name=all-MiniLM-L6-v2", f"data.source={source}", "data.validation=0.3", "adapter.layers=top:2"]
+    settings = config.load(overrides=[*overrides, f"data.test={'null' if test is None else test}"])
+    splits = data.read(settings.data)
+    run = runs.create(parent / "runs", "demo", "0a1b2c3d")
+    run.write("config.yaml", config.to_yaml(settings))
+    run.write("plan.json", planning.to_json(planning.plan(settings, n_classes)))
+    run.write_json(
+        "environment.json", {"device": "cpu", "command": ["submillion", "train"], "packages": {"torch": "2"}}
+    )
+    run.write_json("labels.json", list(splits.labels))
+    run.write_json("data.json", splits.summary())
+    scores = {}
+    for name in ("validation", "test") if test else ("validation",):
+        examples = getattr(splits, name)
+        true = np.array([splits.labels.index(str(example.label)) for example in examples])
+        said = np.where(rng.random(len(true)) < 0.75, true, rng.integers(0, n_classes, len(true)))
+        probs = rng.dirichlet(np.ones(n_classes), len(true)) + 2 * rng.random((len(true), 1)) * np.eye(n_classes)[said]
+        run.save_predictions(name, Predictions([e.id for e in examples], true, probs / probs.sum(1, keepdims=True)))
+        scores[name] = score(run.load_predictions(name))
+    for number in (1, 2):
+        run.append(StepRecord(number, number / 2, 1 / number, 1e-3, 900, 0.25))
+        run.append(EvalRecord(number, number / 2, 0.5, 1e-3, 0, 0.1, 1.5, scores["validation"], best=number == 1))
+    run.write_scores(scores)
+    (run.path / "adapter").mkdir()
+    run.write_json("adapter/adapter_config.json", {"base_model_name_or_path": "sentence-transformers/all-MiniLM-L6-v2"})
+    run.write_json(
+        "cost.json",
+        {"phases_s": {"reading": 1.0, "training": 61.0}, "peak_mib": {"process": 512.0}, "resumed_from_step": 0},
+    )
+    run.mark_done()
+    if test:
+        runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
+    return run
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = make_run(tmp_path_factory.mktemp("report"))
+    write(run)
+    return run
+
+
+def page_of(run: Run) -> str:
+    return (run.path / "report.html").read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    """The page's text, figures left out."""
+    bare = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", bare)).split())
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes; ids twice or tags left open are errors."""
+
+    VOID = ("meta", "br", "img", "link", "path", "rect", "use", "circle")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_every_score_stands_in_the_page_and_in_the_markdown(written: Run) -> None:
+    text, markdown = text_of(page_of(written)), (written.path / "report.md").read_text().replace("\\", "")
+    for scores in written.scores().values():
+        for each in scores.values():
+            assert interval(each) in text
+            assert interval(each) in markdown
+    assert written.read_json("report.json")["scores"] == written.read_json("scores.json")
+
+
+def test_the_page_loads_nothing_and_runs_nothing(written: Run) -> None:
+    for tag, attributes in Tags(page_of(written)).tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "img")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "xlink:href", "action", "data"):
+                assert str(value).startswith("#"), (tag, name, value)
+    assert "@import" not in page_of(written)
+    assert not re.search(r"url\((?!#)", page_of(written))
+
+
+def test_headings_tables_and_figures_can_be_read_aloud_and_linked_to(written: Run) -> None:
+    tags = Tags(page_of(written)).tags
+    ids = [attributes["id"] for _, attributes in tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    links = {str(attributes["href"])[1:] for tag, attributes in tags if tag == "a"}
+    assert links <= set(ids)
+    assert len(links) == 12
+    assert [tag for tag, _ in tags].count("h1") == 1
+    assert all(attributes.get("role") == "img" and attributes["aria-label"] for tag, attributes in tags if tag == "svg")
+    n_tables = sum(tag == "table" for tag, _ in tags)
+    assert sum(tag == "caption" for tag, _ in tags) == n_tables > 10
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+
+
+def test_each_figure_is_a_file_too(written: Run) -> None:
+    folder = written.path / "figures"
+    names = {path.stem for path in folder.glob("*.svg")}
+    assert names == {path.stem for path in folder.glob("*.png")}
+    assert names == set(reports.figures.draw(read(written), with_png=False)) >= {"plan", "confusion", "cost"}
+    for path in folder.glob("*.svg"):
+        ElementTree.parse(path)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.glob("*.png"))
+    linked = re.findall(r"\]\((figures/[^)]+)\)", (written.path / "report.md").read_text())
+    assert len(linked) == len(names)
+    assert all((written.path / link).exists() for link in linked)
+
+
+def test_a_report_written_again_is_the_same_to_the_byte_and_the_run_is_untouched(written: Run) -> None:
+    def content() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in written.path.rglob("*") if path.is_file()}
+
+    before = content()
+    write(written)
+    assert content() == before
+    runs.verify(written)
+    written.mark_done()
+    sealed = json.loads((written.path / "DONE").read_text())["files"]
+    assert "adapter/README.md" not in sealed
+    assert "report.json" not in sealed
+    assert {"cost.json", "scores.json"} <= set(sealed)
+
+
+def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path, extra=ATTACK + " $x^2$ | `a` \x07")
+    write(run)
+    tags = [tag for tag, _ in Tags(page_of(run)).tags]
+    assert "script" not in tags
+    assert "img" not in tags
+    assert 'alert("x")' in text_of(page_of(run))
+    for name in ("report.md", "adapter/README.md"):
+        assert "<script" not in (run.path / name).read_text()
+    for path in (run.path / "figures").glob("*.svg"):
+        assert not [node for node in ElementTree.parse(path).iter() if node.tag.endswith("script")]
+
+
+def test_very_long_texts_are_cut_with_a_mark(tmp_path: Path) -> None:
+    run = make_run(tmp_path, extra="long " * 5000)
+    write(run)
+    assert CUT.strip() in text_of(page_of(run))
+    assert len(page_of(run)) < 1_500_000
+
+
+def test_a_sealed_test_gives_a_report_of_validation_after_selection(tmp_path: Path) -> None:
+    run = make_run(tmp_path, test=None)
+    write(run)
+    title = re.search(r"<h1[^>]*>(.*?)</h1>", page_of(run))
+    assert title is not None
+    assert "validation rows, after selection" in text_of(title[1])
+    assert "The test split is sealed" in text_of(page_of(run))
+    assert read(run).n_test_reads == 0
+
+
+def test_texts_of_test_rows_are_not_shown(written: Run) -> None:
+    splits = data.read(written.config().data)
+    text = text_of(page_of(written))
+    mistakes = read(written).mistakes
+    assert mistakes
+    assert {each.text for each in mistakes} <= {example.text for example in splits.validation}
+    assert not [example.text for example in splits.test if f" {example.text} " in text]
+    confidences = [each.confidence for each in mistakes]
+    assert confidences == sorted(confidences, reverse=True)
+
+
+@pytest.mark.parametrize("n_classes", [2, 25, 150])
+def test_few_and_many_classes(tmp_path: Path, n_classes: int) -> None:
+    run = make_run(tmp_path, n_classes, n_rows=max(240, 8 * n_classes))
+    write(run)
+    text = text_of(page_of(run))
+    assert all(f"class {number}" in text for number in range(n_classes))
+    assert (f"Of {n_classes} classes the 12 most confused are drawn" in text) == (n_classes > 20)
+    wide = 'figure class="wide"' in page_of(run)
+    assert wide == (n_classes > 20)
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_without_its_data_a_report_says_so_and_the_rest_stands(tmp_path: Path, change: str) -> None:
+    run = make_run(tmp_path)
+    source = tmp_path / "rows.jsonl"
+    if change == "gone":
+        source.unlink()
+    else:
+        source.write_text(source.read_text() + json.dumps({"id": "new", "label": "class 1", "text": "one more"}) + "\n")
+    write(run)
+    text = text_of(page_of(run))
+    assert ("cannot be read again" if change == "gone" else "is not what the run was trained on") in text
+    assert "There is no baseline on words" in text
+    assert interval(run.scores()["test"]["accuracy"]) in text
+    assert "majority class" in text
+    assert read(run).mistakes is None
+
+
+def test_a_run_of_an_older_version_gets_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run.path / "cost.json").unlink()
+    plan, facts = run.read_json("plan.json"), run.read_json("data.json")
+    del plan["n_prefix_layers"], facts["validation_fingerprint"]
+    run.write_json("plan.json", plan)
+    run.write_json("data.json", facts)
+    run.mark_done()
+    write(run)
+    assert "An older version made this run" in text_of(page_of(run))
+    assert not (run.path / "figures" / "cost.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("DONE", None, "is not finished"),
+        ("scores.json", "{}", "is not what training wrote"),
+        ("scores.json", "{", "damaged"),
+        ("predictions-test.parquet", "x", "is not what training wrote"),
+        ("predictions-test.parquet", None, "is missing"),
+        ("DONE", '{"format": 99, "submillion": "9", "files": {}}', "update submillion"),
+    ],
+)
+def test_bad_folders_get_a_message_and_no_page(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    run = make_run(tmp_path)
+    if content is None:
+        (run.path / name).unlink()
+    else:
+        (run.path / name).write_text(content)
+    with pytest.raises(RunError, match=message):
+        write(run)
+    assert not (run.path / "report.html").exists()
+
+
+def test_the_command_writes_and_prints_paths(
+    written: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "write", write)
+    shutil.rmtree(written.path / "figures")
+    with pytest.raises(SystemExit) as stop:
+        main(["report", "demo", "--out", str(written.path.parent)])
+    assert stop.value.code == 0
+    paths = capsys.readouterr().out.split()
+    assert str(written.path / "report.html") in paths
+    assert all(Path(path).exists() for path in paths)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_torch_is_imported(written: Run, as_json: bool) -> None:
+    command = ["report", str(written.path), *(["--json"] if as_json else [])]
+    code = (
+        "import sys\nfrom submillion.cli import main\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert not {'torch', 'transformers', 'peft', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if as_json:
+        assert json.loads(done.stdout)["scores"] == written.read_json("scores.json")
+
+
+def test_planning_imports_neither_drawing_nor_learning_libraries() -> None:
+    code = (
+        "import sys\nfrom submillion.cli import main\n"
+        "try:\n    main(['plan', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'matplotlib', 'sklearn', 'jinja2'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_the_card_is_yaml_that_the_hub_reads(written: Run) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(written.path / "adapter" / "README.md")
+    assert card.data.library_name == "peft"
+    assert card.data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert card.data.license is None
+    (accuracy, _) = card.data.eval_results or []
+    assert accuracy.metric_value == written.scores()["test"]["accuracy"].value
+    assert accuracy.dataset_split == "test"
+    front = (written.path / "adapter" / "README.md").read_text().split("---")[1]
+    assert str(SOURCE) not in yaml.safe_dump(yaml.safe_load(front))
+
+
+def test_the_baselines_are_those_of_scikit_learn_on_the_same_rows(written: Run) -> None:
+    """The label is a word of the text, so that words are enough; the commonest class is a third."""
+    words, majority = read(written).baselines
+    predictions = written.load_predictions("test")
+    assert words.accuracy.value == 1.0
+    assert words.difference.value == pytest.approx((predictions.predicted == predictions.label_ids).mean() - 1)
+    counts = list(written.read_json("data.json")["classes"]["train"].values())
+    assert majority.accuracy.value == (predictions.label_ids == np.argmax(counts)).mean()
+
+
+@pytest.fixture(scope="module")
+def trained(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A real, tiny run, whose training wrote its report."""
+    from submillion import workflow
+
+    source = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", 120)
+    overrides = ["train.steps=8", "train.batch_size=8", "train.precision=fp32", "data.test=0.2"]
+    overrides += [f"model.name={encoders['bert']}", f"data.source={source}", f"out={tmp_path_factory.mktemp('runs')}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reports, "write", write)
+        return workflow.train(config.load(overrides=overrides))
+
+
+def test_a_training_writes_its_report_and_what_it_cost(trained: Run) -> None:
+    cost = trained.read_json("cost.json")
+    assert list(cost["phases_s"]) == ["reading", "tokenising", "building", "training", "saving", "testing"]
+    assert cost["peak_mib"]["process"] > 50
+    steps = [record.seconds for record in trained.records()]
+    assert 0 < sum(steps) < sum(cost["phases_s"].values()) + 1
+    before = page_of(trained)
+    write(trained)  # the rows are read again, those of training were at hand
+    assert page_of(trained) == before
+    runs.verify(trained)
+
+
+def test_a_report_that_fails_does_not_fail_the_run(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from submillion import workflow
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("no figure")
+
+    monkeypatch.setattr(reports, "write", broken)
+    notes: list[str] = []
+    settings = trained.config().model_copy(update={"out": str(tmp_path)})
+    run = workflow.train(settings, lambda seen: bool(notes.extend(getattr(seen, "notes", ()))))
+    assert run.is_done
+    assert "ZeroDivisionError: no figure" in notes
+    assert f"`submillion report {run.path}` tries again" in notes[-1]
+
+
+@pytest.mark.slow
+def test_the_code_of_the_card_runs_as_it_stands(trained: Run) -> None:
+    code = (trained.path / "adapter" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=trained.path / "adapter", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    labels = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    assert len(labels) == 2
+    assert set(labels) <= set(trained.labels())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_classes", [2, 30])
+def test_a_phone_scrolls_no_page_sideways(tmp_path: Path, n_classes: int) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no chromium on this machine")
+    run = make_run(tmp_path, n_classes, extra="averyverylongwordwithoutanyblank" * 9)
+    write(run)
+    # The page allows no script: a page around it, of the phone's width, measures it.
+    (tmp_path / "phone.html").write_text(
+        f'<iframe id="page" src="{run.path}/report.html" style="width:390px;height:800px;border:0"></iframe>'
+        "<script>onload = () => { const root = document.getElementById('page').contentDocument.documentElement;"
+        "document.title = root.scrollWidth + ' of ' + root.clientWidth }</script>"
+    )
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=5000",
+    ]
+    done = subprocess.run(
+        [browser, *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path}/phone.html"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    found = re.search(r"<title>(\d+) of (\d+)</title>", done.stdout)
+    assert found, done.stderr[-500:]
+    assert found[1] == found[2]
+    assert int(found[2]) >= 370
