@@ -68,7 +68,8 @@ class Survey:
 def read(data: DataConfig) -> Splits:
     """Return the checked splits of the settings; one DataError lists everything that is wrong.
 
-    The last ones are kept in memory, for the next trial of a study: callers must not change them. A Hub set is read once.
+    The last ones are kept in memory, for the next trial of a study: callers must not change them. A Hub set is read
+    once a process.
     """
     return _read(data, sources.stamp(data))
 
