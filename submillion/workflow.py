@@ -30,6 +30,7 @@ from submillion import (
     losses,
     metrics,
     planning,
+    prediction,
     runs,
     training,
 )
@@ -61,12 +62,13 @@ class Phase:
 Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
 
 
-def train(settings: Config, watch: Watch = lambda _: False) -> Run:
+def train(settings: Config, watch: Watch = lambda _: False, open_test: bool = True) -> Run:
     """Return the run of the settings: trained now, resumed, or found finished in its folder.
 
     `watch` sees every record and phase; True pauses the training after a step or an evaluation: the run
-    is returned unfinished, its test split unopened, and the same call goes on. ConfigError, DataError,
-    BudgetError or RunError says what is wrong with the input.
+    is returned unfinished, its test split unopened, and the same call goes on. Without `open_test` test stays
+    unopened at the end too, until a call that opens it. ConfigError, DataError, BudgetError or RunError says what
+    is wrong with the input.
     """
     _refuse_unbuilt(settings)
     watch(Phase("reading"))
@@ -78,10 +80,13 @@ def train(settings: Config, watch: Watch = lambda _: False) -> Run:
     if not run.is_done:
         with run.lock():
             if not run.is_done:  # another process may have finished it meanwhile
-                _run(run, settings, splits, plan, watch)
+                _run(run, settings, splits, plan, watch, open_test)
                 return run
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, settings.model.name)
+    if open_test and splits.test and "test" not in run.scores():
+        watch(Phase("testing"))
+        prediction.open_test(run, splits, settings.device)
     return run
 
 
@@ -113,7 +118,9 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch) -> None:
+def _run(
+    run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch, open_test: bool
+) -> None:
     started = time.perf_counter()
     refuse_another_encoder(run, settings.model.name)
     device = backbone.choose_device(settings.device)
@@ -140,7 +147,7 @@ def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch:
     job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
     job = _with_prefix(job, settings, watch)
     if _fit(run, job, watch):
-        _finish(run, settings, splits, job, watch)
+        _finish(run, settings, splits if open_test else None, job, watch)
 
 
 def _slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
@@ -245,11 +252,12 @@ def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
     return not stop.is_set()
 
 
-def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Watch) -> None:
+def _finish(run: Run, settings: Config, splits: Splits | None, job: training.Job, watch: Watch) -> None:
+    """Save and score; splits are None where test stays sealed."""
     watch(Phase("saving"))
     job.classifier.save(run.path / "adapter")
     scores = {"validation": _score(run, "validation", job, job.validation)}
-    if splits.test_fingerprint is not None:
+    if splits is not None and splits.test_fingerprint is not None:
         watch(Phase("testing"))
         runs.append_test_read(settings.out, splits.test_fingerprint, run, "train")
         test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)

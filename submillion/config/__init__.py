@@ -2,6 +2,7 @@
 
 from submillion.config.loading import (
     NOT_HASHED,
+    changed,
     commented,
     digest,
     load,
@@ -33,6 +34,7 @@ __all__ = [
     "ModelConfig",
     "Precision",
     "TrainConfig",
+    "changed",
     "commented",
     "digest",
     "load",

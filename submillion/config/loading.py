@@ -67,6 +67,25 @@ def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
         raise ConfigError(*(f"{origin}: {problem}" for problem in problems.values())) from None
 
 
+def changed(config: Config, settings: Mapping[str, Any], origin: str = "the settings") -> Config:
+    """Return the config with settings of full keys (`train.steps`) replaced; ConfigError lists every problem.
+
+    >>> changed(Config(), {"train.steps": 20}).train.steps
+    20
+    """
+    values = config.model_dump(mode="json")
+    problems = []
+    for key, value in settings.items():
+        try:
+            _assign(values, key.split("."), value)
+        except TypeError:
+            problems.append(f"{origin}: {key} is not a section")
+    if problems:
+        raise ConfigError(*problems)
+    _make_room(values, {key for key, value in settings.items() if value is not None})
+    return validate(values, origin)
+
+
 def to_yaml(config: Config) -> str:
     """Return the resolved config as YAML; `load` of it gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -150,10 +169,14 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
             problems.append(f"--set {override}: {key} is not a section")
     if problems:
         raise ConfigError(*problems)
+    _make_room(values, given)
+    return values
+
+
+def _make_room(values: dict[str, Any], given: set[str]) -> None:
     for key in given & _INSTEAD_OF.keys():
         if _INSTEAD_OF[key] not in given:
             _assign(values, _INSTEAD_OF[key].split("."), None)
-    return values
 
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -186,4 +186,6 @@ def _split(data: DataConfig, given: dict[str, list[Example]]) -> dict[str, list[
         rest, made["test"] = splitting.carve(rest, "test", float(data.test), n_total, data.seed, keep)
     if "validation" not in given:
         rest, made["validation"] = splitting.carve(rest, "validation", float(data.validation), n_total, data.seed)
+    if data.train_rows is not None:
+        rest = splitting.carve(rest, "train_rows", float(data.train_rows), len(rest), data.seed, keep=0)[1]
     return {"train": rest, **{name: given.get(name, made[name]) for name in ("validation", "test")}}

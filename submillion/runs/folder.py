@@ -169,10 +169,14 @@ class Run:
         except (AttributeError, TypeError) as error:
             raise RunError(f"{self.path / 'scores.json'} is damaged ({error})") from None
 
-    def mark_done(self) -> None:
-        """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on."""
+    def mark_done(self, unsealed: str | None = None) -> None:
+        """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on.
+
+        `unsealed` is left out: a file that is about to be replaced.
+        """
         patterns = ("adapter/**/*", "*.json", "config.yaml", "predictions-*.parquet")
         files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
+        files = [file for file in files if file.name != unsealed]
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
         self.write_json("DONE", {"format": FORMAT, "submillion": version("submillion"), "files": hashes})
 
