@@ -23,7 +23,7 @@ from submillion.classifier import Classifier
 from submillion.config import TrainConfig
 from submillion.errors import DivergedError
 from submillion.metrics import score
-from submillion.runs import EvalRecord, StepRecord
+from submillion.runs import EvalRecord, StepRecord, packed_rows
 
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
 
@@ -171,6 +171,7 @@ class _Loop:
             evaluation_s=self._seconds(),
             scores=scores,
             best=progress.best_accuracy is None or accuracy > progress.best_accuracy,
+            right=packed_rows(predictions.predicted == predictions.label_ids),
         )
         progress = replace(progress, evaluated_step=progress.step)
         if not record.best:

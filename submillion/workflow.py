@@ -118,9 +118,7 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _run(
-    run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch, open_test: bool
-) -> None:
+def _run(run: Run, settings: Config, splits: Splits, plan: planning.Plan, watch: Watch, open_test: bool) -> None:
     started = time.perf_counter()
     refuse_another_encoder(run, settings.model.name)
     device = backbone.choose_device(settings.device)

@@ -53,7 +53,7 @@ def load(file: Path | str | None = None, recipe: str | None = None, overrides: S
         origin, values = f"recipe {recipe}", _mapping(recipe_text(recipe), f"recipe {recipe}")
     else:
         origin, values = "the settings", {}
-    return validate(_overridden(values, overrides), origin)
+    return validate(_replaced(values, parse_overrides(overrides), "--set"), origin)
 
 
 def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
@@ -73,17 +73,29 @@ def changed(config: Config, settings: Mapping[str, Any], origin: str = "the sett
     >>> changed(Config(), {"train.steps": 20}).train.steps
     20
     """
-    values = config.model_dump(mode="json")
-    problems = []
-    for key, value in settings.items():
+    return validate(_replaced(config.model_dump(mode="json"), settings, origin), origin)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `section.key=value` texts as keys and values; ConfigError lists those that are none."""
+    problems, found = [], dict[str, Any]()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
+            continue
         try:
-            _assign(values, key.split("."), value)
-        except TypeError:
-            problems.append(f"{origin}: {key} is not a section")
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"--set {override}: the value is not YAML; quote it")
     if problems:
         raise ConfigError(*problems)
-    _make_room(values, {key for key, value in settings.items() if value is not None})
-    return validate(values, origin)
+    return found
+
+
+def read_mapping(file: Path | str) -> dict[str, Any]:
+    """Return a YAML file's table as plain values; ConfigError if it cannot be read or holds none."""
+    return _mapping(_read(Path(file)), str(file))
 
 
 def to_yaml(config: Config) -> str:
@@ -151,32 +163,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    problems, given = [], set[str]()
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
-            continue
+def _replaced(values: dict[str, Any], settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    problems = []
+    for key, value in settings.items():
         try:
-            value = yaml.safe_load(text)
-            _assign(values, key.strip().split("."), value)
-            if value is not None:
-                given.add(key.strip())
-        except yaml.YAMLError:
-            problems.append(f"--set {override}: the value is not YAML; quote it")
+            _assign(values, key.split("."), value)
         except TypeError:
-            problems.append(f"--set {override}: {key} is not a section")
+            problems.append(f"{origin} {key}: {key.rpartition('.')[0]} is not a section")
     if problems:
         raise ConfigError(*problems)
-    _make_room(values, given)
-    return values
-
-
-def _make_room(values: dict[str, Any], given: set[str]) -> None:
+    given = {key for key, value in settings.items() if value is not None}
     for key in given & _INSTEAD_OF.keys():
         if _INSTEAD_OF[key] not in given:
             _assign(values, _INSTEAD_OF[key].split("."), None)
+    return values
 
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
