@@ -2,7 +2,8 @@
 
 `paired` has the exact test of two runs, Holm's correction and the rows that a difference takes; `resampling` the
 bootstrap over rows; `seeds` the difference of settings over seeds and rows; `sequential` the test that may stop early;
-`conclusion` the tie group and what to take; `wording` says it; `reading` makes it all from run folders. Nothing is trained here.
+`conclusion` the tie group and what to take; `wording` says it; `reading` makes it all from run folders. Nothing is
+trained here.
 """
 
 from submillion.comparison.conclusion import Comparison, Pair, Setting, conclude

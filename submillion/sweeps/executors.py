@@ -123,6 +123,7 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
     """Ray tasks, one core each; a task whose worker dies is started again, and its run goes on where it was."""
     try:
         import ray
+        from ray import exceptions
     except ImportError:
         raise ConfigError("--executor ray needs Ray: pip install 'submillion[ray]'") from None
     try:
@@ -138,9 +139,9 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
             while waiting:
                 (done,), waiting = ray.wait(waiting, num_returns=1)
                 yield _reached(ray.get(done))
-        except ray.exceptions.RayTaskError as error:
+        except exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, SubmillionError) else error) from None
-        except ray.exceptions.RayError as error:
+        except exceptions.RayError as error:
             raise RunError(
                 f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the same command goes on"
             ) from None

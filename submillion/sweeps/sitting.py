@@ -7,7 +7,6 @@ asked twice is answered once. Test is opened once, at the end, by the recommende
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from submillion import comparison, config, data, runs, workflow
@@ -20,7 +19,7 @@ from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
-from submillion.sweeps.study import How, Outcome, Prepared, Status, Sweep, Watch, prepare
+from submillion.sweeps.study import How, Outcome, Prepared, Status, Sweep, Watch, prepare, previewed, whole
 from submillion.sweeps.trials import Trial
 from submillion.workflow import Watch as RunWatch
 
@@ -44,14 +43,16 @@ def sweep(
 def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda _: False) -> Sweep:
     """Return the finished study that was prepared."""
     folder = prepared.folder
-    summary.write_study(prepared)
+    summary.make_folder(prepared)
     with runs.locked(folder):
-        splits = data.read(prepared.space.base.data)
-        space = replace(prepared.space, n_classes=len(splits.labels))
+        summary.write_study(prepared)
+        splits = data.read(whole(prepared.space.base))
+        size = timing.counted(splits)
+        prepared = previewed(prepared.study, prepared.space, size, prepared.preview.speed)
         _refuse_teachers(prepared, splits)
         store = storage.opened(prepared.study, folder, _identity(prepared), how.storage, how.n_workers)
         with executors.executor(how.where, how.n_workers, how.address) as execute:
-            sitting = _Sitting(replace(prepared, space=space), store, execute, watch, watch_run)
+            sitting = _Sitting(prepared, store, execute, watch, watch_run)
             try:
                 ending = sitting.run()
             finally:
@@ -67,7 +68,7 @@ class _Sitting:
     def __init__(self, prepared: Prepared, store: Storage, execute: Execute, watch: Watch, watch_run: RunWatch) -> None:
         self.prepared, self.store, self.execute = prepared, store, execute
         self.watch, self.watch_run = watch, watch_run
-        self.n_flops = {trial.candidate.name: n for trial, n in prepared.preview.trials}
+        self.n_flops = {_place(trial): n for trial, n in prepared.preview.trials}
         self.outcomes: list[Outcome] = []
         self.notes: list[str] = []
         self.fingerprints: dict[str, str] = {}
@@ -185,9 +186,13 @@ class _Sitting:
         speed = self.prepared.preview.speed.flops_per_s
         if self.measured:
             speed = sum(n for n, _ in self.measured) / sum(seconds for _, seconds in self.measured)
-        ended = {outcome.trial.candidate.name for outcome in self.outcomes if outcome.is_done or outcome.why}
-        left = sum(n for name, n in self.n_flops.items() if name not in ended)
+        ended = {_place(outcome.trial) for outcome in self.outcomes if outcome.is_done or outcome.why}
+        left = sum(n for place, n in self.n_flops.items() if place not in ended)
         self.watch(Status(tuple(self.outcomes), stage, left / speed / self.store.n_parallel, line))
+
+
+def _place(trial: Trial) -> tuple[str, str]:
+    return trial.candidate.stage, trial.candidate.name
 
 
 def _add(outcome: Outcome, result: Result) -> None:

@@ -38,7 +38,7 @@ class Storage:
     n_parallel: int
 
     def begin(self, candidate: Candidate) -> int:
-        """Return the number of the candidate's trial: its own, an earlier one's that asked the same, or a new one's."""
+        """Return the number of the candidate's trial: its own, an earlier one that asked the same, or a new one."""
         if candidate.number is not None:
             return candidate.number
         noted = _noted(candidate)
@@ -58,7 +58,7 @@ class Storage:
             return next((str(why) for why in found if why is not None), None)
 
     def tell(self, number: int, accuracy: float | None, runs: list[str], why: str | None = None) -> None:
-        """Note what became of a trial: its mean validation accuracy, or why it has none; told twice, the first counts."""
+        """Note what became of a trial: its mean validation accuracy, or why it has none. The first telling counts."""
         with _reported(self.url):
             trial = self.optuna_study.trials[number]
             if trial.state.is_finished():
@@ -154,8 +154,8 @@ def _reported(url: str) -> Iterator[None]:
         yield
     except (ArgumentError, ImportError) as error:
         raise ConfigError(
-            f"the storage cannot be opened ({_first_line(error)}): give an SQLAlchemy URL, such as sqlite:///study.sqlite3 "
-            "or postgresql+psycopg://user:password@host/name, and install its driver"
+            f"the storage cannot be opened ({_first_line(error)}): give an SQLAlchemy URL, such as "
+            "sqlite:///study.sqlite3 or postgresql+psycopg://user:password@host/name, and install its driver"
         ) from None
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = _first_line(error.__cause__ or error)

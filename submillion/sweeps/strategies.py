@@ -157,8 +157,8 @@ def correlation(short: list[float], full: list[float]) -> RankCorrelation:
     n = len(short)
     if n < 2 or len(set(short)) == 1 or len(set(full)) == 1:
         return RankCorrelation(n, None, None, None, None)
-    tau = float(stats.kendalltau(short, full).statistic)
-    rho = float(stats.spearmanr(short, full).statistic)
+    (tau, _), (rho, _) = stats.kendalltau(short, full), stats.spearmanr(short, full)
+    tau, rho = float(tau), float(rho)
     if n < 5 or abs(rho) > 1 - 1e-12:
         return RankCorrelation(n, tau, rho, None, None)
     half = Z_95 * math.sqrt(1.06 / (n - 3))
@@ -167,16 +167,15 @@ def correlation(short: list[float], full: list[float]) -> RankCorrelation:
 
 def correlation_sentence(found: RankCorrelation) -> str:
     """Return the correlation with its number of settings, and how little that proves."""
+    what = f"rank correlation of short and full trials, {found.n} settings"
     if found.tau is None or found.rho is None:
-        return (
-            f"rank correlation of short and full trials: none can be computed from {found.n} settings, or all are tied"
-        )
-    line = f"rank correlation of short and full trials, {found.n} settings: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}"
-    if found.low is not None and found.high is not None:
-        line += f" [{found.low:.2f}, {found.high:.2f}]"
-    else:
-        line += f"; {found.n} values do not bound it"
-    return f"{line}; only settings that the short trials kept are in it, so it says nothing of those they dropped"
+        return f"{what}: none can be computed, for they are fewer than two, or all tied"
+    bounded = found.low is not None and found.high is not None
+    interval = f" [{found.low:.2f}, {found.high:.2f}]" if bounded else f"; {found.n} values do not bound it"
+    return (
+        f"{what}: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{interval}; "
+        "it says nothing of settings that the short trials dropped"
+    )
 
 
 def _drawn(propose: Propose) -> Strategy:

@@ -6,10 +6,11 @@ Running it is left to `sitting`, writing it down to `summary`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from submillion.comparison import Comparison
+from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
 from submillion.runs import Run
 from submillion.sweeps import loading, previews, timing
@@ -17,6 +18,7 @@ from submillion.sweeps.executors import Where
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Study, base_config
 from submillion.sweeps.strategies import Ending
+from submillion.sweeps.timing import Size, Speed
 from submillion.sweeps.trials import Space, Trial
 
 
@@ -111,7 +113,16 @@ def prepare(which: Path | str, overrides: Sequence[str] = (), scale: float = 1.0
         raise ConfigError(f"the scale is {scale:g}: give one above 0, at most 1, such as 0.1")
     study, folder = loading.load_study(which)
     base = base_config(study, folder, tuple(overrides))
-    size = timing.size_of(base.data.model_copy(update={"train_rows": None}))
-    space = Space(base, size.n_classes, study.seeds, scale)
     speed = timing.speed(base.out, base.model.name)
+    return previewed(study, Space(base, 0, study.seeds, scale), timing.size_of(whole(base)), speed)
+
+
+def whole(base: Config) -> DataConfig:
+    """Return the data settings with all training rows."""
+    return base.data.model_copy(update={"train_rows": None})
+
+
+def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:
+    """Return the study with the preview of its trials on data of this size."""
+    space = replace(space, n_classes=size.n_classes)
     return Prepared(study, space, previews.preview(study, space, size, speed))

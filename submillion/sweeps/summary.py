@@ -20,15 +20,18 @@ from submillion.sweeps.study import Outcome, Prepared, Sweep
 from submillion.sweeps.trials import Trial
 
 
-def write_study(prepared: Prepared) -> None:
-    """Make the study's folder and write the study as it was read."""
-    folder = prepared.folder
+def make_folder(prepared: Prepared) -> None:
+    """Make the study's folder; RunError if that fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        prepared.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder} cannot be made: {error.strerror}") from None
+        raise RunError(f"{prepared.folder} cannot be made: {error.strerror}") from None
+
+
+def write_study(prepared: Prepared) -> None:
+    """Write the study as it was read."""
     text = yaml.safe_dump(prepared.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    runs.write_atomically(folder / "study.yaml", text)
+    runs.write_atomically(prepared.folder / "study.yaml", text)
 
 
 def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome]) -> None:
@@ -147,8 +150,8 @@ def verdict(found: Sweep) -> list[str]:
     if score is not None:
         each = score["accuracy"]
         lines.append(
-            f"its test accuracy: {each.value:.4f}  [{each.low:.4f}, {each.high:.4f}]  {each.n:,} rows, which were opened "
-            f"{found.n_test_reads} times so far; no other trial of this study opened them"
+            f"its test accuracy: {each.value:.4f}  [{each.low:.4f}, {each.high:.4f}]  {each.n:,} rows, "
+            f"opened {found.n_test_reads} times so far; of this study's trials only this one opened them"
         )
     return lines
 

@@ -1,6 +1,6 @@
 """How long trials take: products per token from the plan's shapes, times rows, over a speed that was measured.
 
-The speed is that of finished runs with the same encoder, else a short product of matrices. Both are estimates, and say so.
+The speed is that of finished runs with the same encoder, else of a short product of matrices: an estimate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from submillion import data, planning, runs, training
 from submillion.config import Config, DataConfig
-from submillion.data import Example, sources
+from submillion.data import Example, Splits, sources
 from submillion.errors import SubmillionError
 from submillion.planning import Plan
 from submillion.runs import EvalRecord, Run
@@ -46,16 +46,22 @@ class Speed:
 def size_of(settings: DataConfig) -> Size:
     """Return the size of the data, without asking a network: of a Hub data set it is assumed."""
     if settings.source and sources.kind_of(settings.source) != "hub":
-        splits = data.read(settings)
-        tokens = _tokens_per_row(splits.train)
-        rows = (len(splits.train), len(splits.validation))
-        return Size(*rows, tokens, len(splits.labels), f"{rows[0]:,} training rows of about {tokens:.0f} tokens")
-    size = Size(_ASSUMED_ROWS, int(0.1 * _ASSUMED_ROWS), _ASSUMED_TOKENS, _ASSUMED_CLASSES, "")
-    return Size(
-        *(size.n_train, size.n_validation, size.tokens_per_row, size.n_classes),
-        f"{settings.source} is not on this machine: {_ASSUMED_ROWS:,} rows of {_ASSUMED_TOKENS:.0f} tokens and "
-        f"{_ASSUMED_CLASSES} classes are assumed",
+        return counted(data.read(settings))
+    asked = settings.validation
+    share = 0.1 if isinstance(asked, str) else asked
+    n_validation = int(share if share >= 1 else share * _ASSUMED_ROWS)
+    sentence = (
+        f"{_ASSUMED_ROWS:,} rows of {_ASSUMED_TOKENS:.0f} tokens and {_ASSUMED_CLASSES} classes, which are assumed: "
+        f"{settings.source} is not on this machine"
     )
+    return Size(_ASSUMED_ROWS, n_validation, _ASSUMED_TOKENS, _ASSUMED_CLASSES, sentence)
+
+
+def counted(splits: Splits) -> Size:
+    """Return the size of data that was read; tokens are estimated from characters."""
+    tokens, n_train = _tokens_per_row(splits.train), len(splits.train)
+    sentence = f"{n_train:,} training rows of about {tokens:.0f} tokens"
+    return Size(n_train, len(splits.validation), tokens, len(splits.labels), sentence)
 
 
 def _tokens_per_row(examples: Sequence[Example]) -> float:
@@ -123,10 +129,10 @@ def measured(run: Run, model: str | None = None) -> tuple[float, float] | None:
 
 def _probe() -> float:
     a = np.ones((_PROBE_WIDTH, _PROBE_WIDTH), dtype=np.float32)
-    a @ a  # the first product starts threads
+    np.dot(a, a)  # the first product starts threads
     n, started = 0, time.perf_counter()
     while time.perf_counter() - started < _PROBE_S:
-        a @ a
+        np.dot(a, a)
         n += 1
     return n * 2 * _PROBE_WIDTH**3 / (time.perf_counter() - started)
 

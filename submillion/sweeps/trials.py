@@ -118,8 +118,8 @@ def scaled(settings: Config, scale: float) -> Config:
 def scale_sentence(scale: float) -> str:
     """Return what the scale cuts, for people."""
     return (
-        f"scale {scale:g}: training rows, and train.steps, train.evaluate_every and train.warmup where they count steps, "
-        f"are multiplied by {scale:g}; epochs pass over the fewer rows; validation and test rows stay"
+        f"scale {scale:g}: training rows, train.steps, train.evaluate_every and a train.warmup that counts steps are "
+        f"multiplied by {scale:g}; epochs pass over the fewer rows; validation and test rows stay"
     )
 
 
