@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, cast
 
 from scipy import stats
 
@@ -157,8 +158,8 @@ def correlation(short: list[float], full: list[float]) -> RankCorrelation:
     n = len(short)
     if n < 2 or len(set(short)) == 1 or len(set(full)) == 1:
         return RankCorrelation(n, None, None, None, None)
-    (tau, _), (rho, _) = stats.kendalltau(short, full), stats.spearmanr(short, full)
-    tau, rho = float(tau), float(rho)
+    # Their results are untyped tuples.
+    tau, rho = (float(cast("Any", test(short, full)).statistic) for test in (stats.kendalltau, stats.spearmanr))
     if n < 5 or abs(rho) > 1 - 1e-12:
         return RankCorrelation(n, tau, rho, None, None)
     half = Z_95 * math.sqrt(1.06 / (n - 3))
