@@ -129,6 +129,7 @@ def test_over_budget_is_listed_with_what_fits_and_never_started(settings: dict[s
     assert len(runs.list_runs(tmp_path / "runs")) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_results_of_one(
     grid: tuple[Path, Sweep], settings: dict[str, Any], tmp_path: Path
 ) -> None:

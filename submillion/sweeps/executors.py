@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -150,7 +151,8 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
                 ray.cancel(each)
 
     try:
-        yield execute
+        with redirect_stdout(sys.stderr):  # what Ray prints of its workers; stdout is the result's
+            yield execute
     finally:
         ray.shutdown()
 

@@ -51,9 +51,9 @@ def preview_values(found: Preview) -> dict[str, Any]:
     return {
         "n_trials": len(found.trials),
         "n_runs": found.n_runs,
-        "estimated_s": round(found.seconds, 1),
+        "estimated_s": _rounded(found.seconds),
         "notes": list(found.notes),
-        "trials": [trial_values(trial) | {"estimated_s": round(found.seconds_of(n), 1)} for trial, n in found.trials],
+        "trials": [trial_values(trial) | {"estimated_s": _rounded(found.seconds_of(n))} for trial, n in found.trials],
     }
 
 
@@ -154,6 +154,11 @@ def verdict(found: Sweep) -> list[str]:
             f"opened {found.n_test_reads} times so far; of this study's trials only this one opened them"
         )
     return lines
+
+
+def _rounded(seconds: float) -> float:
+    """An estimate with no more digits than it may claim."""
+    return float(f"{seconds:.3g}")
 
 
 def _json(value: Any) -> str:
