@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from submillion.config import load as load_config
     from submillion.planning import plan
     from submillion.prediction import evaluate, predict
+    from submillion.sweeps.sitting import sweep
     from submillion.workflow import train
 
-__all__ = ["Classifier", "Config", "compare", "evaluate", "load_config", "plan", "predict", "train"]
+__all__ = ["Classifier", "Config", "compare", "evaluate", "load_config", "plan", "predict", "sweep", "train"]
 
 _HOMES = {
     "Classifier": ("submillion.classifier", "Classifier"),
@@ -28,6 +29,7 @@ _HOMES = {
     "train": ("submillion.workflow", "train"),
     "evaluate": ("submillion.prediction", "evaluate"),
     "predict": ("submillion.prediction", "predict"),
+    "sweep": ("submillion.sweeps.sitting", "sweep"),
     "compare": ("submillion.comparison", "compare"),
 }
 

@@ -39,6 +39,10 @@ class RunError(SubmillionError):
     """A run folder that is missing, incomplete, in use, damaged or written by another version."""
 
 
+class DivergedError(RunError):
+    """A training whose loss is no longer a number."""
+
+
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:
     """Return the problems as text: one alone as it is, several as a list of at most `limit`.
 

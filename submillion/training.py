@@ -21,9 +21,9 @@ from submillion.batching import Batch, TokenizedSplit, n_batches, training_order
 from submillion.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
 from submillion.classifier import Classifier
 from submillion.config import TrainConfig
-from submillion.errors import RunError
+from submillion.errors import DivergedError
 from submillion.metrics import score
-from submillion.runs import EvalRecord, StepRecord
+from submillion.runs import EvalRecord, StepRecord, packed_rows
 
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
 
@@ -82,7 +82,7 @@ class Job:
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     """Train from the last checkpoint, or the start, to the end; yield a record a step and an evaluation.
 
-    At the end the classifier holds the parameters of the best evaluation. RunError when the loss is
+    At the end the classifier holds the parameters of the best evaluation. DivergedError when the loss is
     not a number; the best evaluation's parameters stay in the run's checkpoints.
     """
     loop = _Loop(job)
@@ -145,7 +145,7 @@ class _Loop:
             loss += self._backward(batch.to(self.device), n_rows)
             n_tokens += batch.n_tokens
         if not math.isfinite(loss):
-            raise RunError(
+            raise DivergedError(
                 f"the loss is {loss} at step {step}: lower train.learning_rate (it is {train.learning_rate}) or "
                 "set train.precision to fp32; checkpoints up to the last evaluation are kept"
             )
@@ -171,6 +171,7 @@ class _Loop:
             evaluation_s=self._seconds(),
             scores=scores,
             best=progress.best_accuracy is None or accuracy > progress.best_accuracy,
+            right=packed_rows(predictions.predicted == predictions.label_ids),
         )
         progress = replace(progress, evaluated_step=progress.step)
         if not record.best:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from submillion.cli import compare, data, plan, predict, report, runs, settings, train
+from submillion.cli import compare, data, plan, predict, report, runs, settings, sweep, train
 from submillion.errors import SubmillionError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -31,6 +31,7 @@ app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(predict.evaluate)
 app.command("predict")(predict.predict)
+app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("config")(settings.config)
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         cast("Any", error).show()  # every one that parsing raises can print itself, with its usage line
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped; the same command goes on where it stopped" if given[:1] == ["train"] else "stopped")
+        _say("stopped; the same command goes on where it stopped" if given[:1] in (["train"], ["sweep"]) else "stopped")
         code = _INTERRUPTED
     except SubmillionError as error:
         _say(f"error: {error}", verbose)

@@ -53,7 +53,7 @@ def load(file: Path | str | None = None, recipe: str | None = None, overrides: S
         origin, values = f"recipe {recipe}", _mapping(recipe_text(recipe), f"recipe {recipe}")
     else:
         origin, values = "the settings", {}
-    return validate(_overridden(values, overrides), origin)
+    return validate(_replaced(values, parse_overrides(overrides), "--set"), origin)
 
 
 def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
@@ -65,6 +65,37 @@ def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
         for detail in error.errors():  # a value of several types fails once for each: the first one speaks
             problems.setdefault(_key(detail), _problem(detail))
         raise ConfigError(*(f"{origin}: {problem}" for problem in problems.values())) from None
+
+
+def changed(config: Config, settings: Mapping[str, Any], origin: str = "the settings") -> Config:
+    """Return the config with settings of full keys (`train.steps`) replaced; ConfigError lists every problem.
+
+    >>> changed(Config(), {"train.steps": 20}).train.steps
+    20
+    """
+    return validate(_replaced(config.model_dump(mode="json"), settings, origin), origin)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `section.key=value` texts as keys and values; ConfigError lists those that are none."""
+    problems, found = [], dict[str, Any]()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
+            continue
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"--set {override}: the value is not YAML; quote it")
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
+def read_mapping(file: Path | str) -> dict[str, Any]:
+    """Return a YAML file's table as plain values; ConfigError if it cannot be read or holds none."""
+    return _mapping(_read(Path(file)), str(file))
 
 
 def to_yaml(config: Config) -> str:
@@ -132,24 +163,16 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    problems, given = [], set[str]()
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
-            continue
+def _replaced(values: dict[str, Any], settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    problems = []
+    for key, value in settings.items():
         try:
-            value = yaml.safe_load(text)
-            _assign(values, key.strip().split("."), value)
-            if value is not None:
-                given.add(key.strip())
-        except yaml.YAMLError:
-            problems.append(f"--set {override}: the value is not YAML; quote it")
+            _assign(values, key.split("."), value)
         except TypeError:
-            problems.append(f"--set {override}: {key} is not a section")
+            problems.append(f"{origin} {key}: {key.rpartition('.')[0]} is not a section")
     if problems:
         raise ConfigError(*problems)
+    given = {key for key, value in settings.items() if value is not None}
     for key in given & _INSTEAD_OF.keys():
         if _INSTEAD_OF[key] not in given:
             _assign(values, _INSTEAD_OF[key].split("."), None)

@@ -80,9 +80,12 @@ class DataConfig(Section):
     test: float | int | str | None = setting(
         None, "the test split: the same choices; null = the source's own test split, if it has one"
     )
+    train_rows: float | int | None = setting(
+        None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
+    )
     seed: Seed = setting(0, "which rows make the validation and test splits")
 
-    @field_validator("validation", "test", mode="before")
+    @field_validator("validation", "test", "train_rows", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any) -> Any:
         if isinstance(value, bool):  # a bool is an int to Python: true would be one row
@@ -91,7 +94,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> DataConfig:
-        for key in ("validation", "test"):
+        for key in ("validation", "test", "train_rows"):
             value = getattr(self, key)
             if isinstance(value, (int, float)) and value <= 0:
                 raise ValueError(

@@ -71,11 +71,12 @@ def read(data: DataConfig) -> Splits:
     The last ones are kept in memory, for the next trial of a study: callers must not change them. A Hub set is read
     once a process.
     """
-    return _read(data, sources.stamp(data))
+    return _read(data.model_dump_json(), sources.stamp(data))
 
 
 @lru_cache(maxsize=1)
-def _read(data: DataConfig, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
+def _read(settings: str, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
+    data = DataConfig.model_validate_json(settings)
     parts, labels, problems, warnings = _checked(data)
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()})
@@ -196,4 +197,6 @@ def _split(data: DataConfig, given: dict[str, list[Example]]) -> dict[str, list[
         rest, made["test"] = splitting.carve(rest, "test", float(data.test), n_total, data.seed, keep)
     if "validation" not in given:
         rest, made["validation"] = splitting.carve(rest, "validation", float(data.validation), n_total, data.seed)
+    if data.train_rows is not None:
+        rest = splitting.carve(rest, "train_rows", float(data.train_rows), len(rest), data.seed, keep=0)[1]
     return {"train": rest, **{name: given.get(name, made[name]) for name in ("validation", "test")}}

@@ -15,7 +15,7 @@ from submillion.data.duplicates import key_of
 from submillion.data.reading import Example
 from submillion.errors import DataError
 
-Part = Literal["validation", "test"]
+Part = Literal["validation", "test", "train_rows"]
 
 
 def carve(

@@ -1,9 +1,9 @@
 """The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
 
-from submillion.runs.files import write_atomically
+from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import create, find, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
-from submillion.runs.records import EvalRecord, Record, StepRecord
+from submillion.runs.records import EvalRecord, Record, StepRecord, packed_rows, unpacked_rows
 from submillion.runs.seal import append_test_read, count_test_reads
 
 __all__ = [
@@ -19,7 +19,10 @@ __all__ = [
     "list_runs",
     "load",
     "locate",
+    "locked",
+    "packed_rows",
     "remove",
+    "unpacked_rows",
     "verify",
     "write_atomically",
 ]

@@ -5,13 +5,14 @@ What the files mean is the affair of the run folder's other modules.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from submillion.errors import RunError
 
@@ -56,3 +57,26 @@ def reported(path: Path, done: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"{path} cannot be {done}: {error.strerror or error}") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing a folder; RunError if one does already.
+
+    The system frees the lock when the process ends, however it ends.
+    """
+    with reported(folder / ".lock", "opened"):
+        file = open(folder / ".lock", "wb")  # noqa: SIM115 - closed below, after the body
+    with file:
+        if not take_lock(file):
+            raise RunError(f"{folder}: another process is writing it; wait for it, or stop it")
+        yield
+
+
+def take_lock(file: IO[bytes]) -> bool:
+    """Take the file's lock and return True, unless another process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

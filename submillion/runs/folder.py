@@ -6,14 +6,13 @@ Which folders there are, and whether one may be used, is left to `finding`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from submillion import config
 from submillion.config import Config
 from submillion.errors import RunError
 from submillion.metrics import Predictions, Score
-from submillion.runs.files import read_json, reported, sha256, write_atomically
+from submillion.runs.files import locked, read_json, reported, sha256, take_lock, write_atomically
 from submillion.runs.records import EvalRecord, Record, dumps, from_line, score_from, to_line
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
@@ -60,11 +59,7 @@ class Run:
 
         The system frees the lock when the process ends, however it ends.
         """
-        with reported(self.path / ".lock", "opened"):
-            file = open(self.path / ".lock", "wb")  # noqa: SIM115 - closed below, after the body
-        with file:
-            if not _locked(file):
-                raise RunError(f"{self.path}: another process is writing it; wait for it, or stop it")
+        with locked(self.path):
             yield
 
     @property
@@ -72,7 +67,7 @@ class Run:
         """Say whether a process is writing the run now."""
         try:
             with open(self.path / ".lock", "rb") as file:
-                return not _locked(file)
+                return not take_lock(file)
         except OSError:
             return False
 
@@ -170,11 +165,14 @@ class Run:
         except (AttributeError, TypeError) as error:
             raise RunError(f"{self.path / 'scores.json'} is damaged ({error})") from None
 
-    def mark_done(self) -> None:
-        """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on."""
+    def mark_done(self, unsealed: str | None = None) -> None:
+        """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on.
+
+        `unsealed` is left out: a file that is about to be replaced.
+        """
         patterns = ("adapter/**/*", "*.json", "config.yaml", "predictions-*.parquet")
         files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
-        files = [file for file in files if file.name not in _REPORTS]
+        files = [file for file in files if file.name not in (*_REPORTS, unsealed)]
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
         self.write_json("DONE", {"format": FORMAT, "submillion": version("submillion"), "files": hashes})
 
@@ -200,15 +198,6 @@ class Run:
                 yield from_line(line), end
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise RunError(f"{self._metrics}, line {number}, is not a record: the file is damaged") from None
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Take the file's lock, unless another process holds it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _size(path: Path) -> int:

@@ -5,10 +5,13 @@ One JSON object a line, strict JSON: a number that is not finite is written as n
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from submillion.metrics import Score
 
@@ -32,7 +35,8 @@ class EvalRecord:
     """One evaluation on the validation split after `step` steps.
 
     loss is the validation split's, evaluation_s the seconds it took (not part of seconds), scores are
-    `metrics.score`'s, best says whether no earlier evaluation was as good.
+    `metrics.score`'s, best says whether no earlier evaluation was as good. right says which rows were right, as
+    `packed_rows` has it; None in folders of before it was noted.
     """
 
     step: int
@@ -45,6 +49,7 @@ class EvalRecord:
     scores: dict[str, Score]
     best: bool
     kind: Literal["eval"] = "eval"
+    right: str | None = None
 
 
 Record = StepRecord | EvalRecord
@@ -58,6 +63,8 @@ def to_line(record: Record) -> str:
     """
     values = asdict(record)
     scores = values.pop("scores", {})
+    if values.get("right", "") is None:
+        del values["right"]
     return dumps({"kind": values.pop("kind"), **values, **scores}) + "\n"
 
 
@@ -71,6 +78,20 @@ def from_line(line: str | bytes) -> Record:
         return StepRecord(**_numbers(values))
     scores = {key: score_from(value) for key, value in values.items() if isinstance(value, dict)}
     return EvalRecord(**_numbers({key: value for key, value in values.items() if key not in scores}), scores=scores)
+
+
+def packed_rows(right: np.ndarray) -> str:
+    """Return bool [B] as text: a bit a row, base64.
+
+    >>> unpacked_rows(packed_rows(np.array([True, False, True]))).tolist()
+    [True, False, True, False, False, False, False, False]
+    """
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def unpacked_rows(text: str) -> np.ndarray:
+    """Return the rows of `packed_rows`, filled up with False to whole bytes."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8)).astype(bool)
 
 
 def dumps(value: Any, indent: int | None = None) -> str:

@@ -1,22 +1,17 @@
 """The order of the steps behind `train`: read, plan, build, fit, evaluate, write.
 
 Owns nothing else. Each step is a module above; a run folder is the only thing left behind. `rows`: what is made of
-the training rows before the first step · `phases`: what a watcher is shown besides records.
+the training rows before the first step · `phases`: what a watcher is shown besides records, and what it cost ·
+`describing`: what a run says of itself · `interrupts`: Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from threading import Event
-from types import FrameType
 
 import torch
 
@@ -30,6 +25,7 @@ from submillion import (
     losses,
     metrics,
     planning,
+    prediction,
     reports,
     runs,
     training,
@@ -39,45 +35,77 @@ from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import ConfigError, did_you_mean
-from submillion.packed import native
 from submillion.runs import Run
-from submillion.workflow import rows
+from submillion.workflow import describing, rows
+from submillion.workflow.interrupts import deferred_interrupt
 from submillion.workflow.phases import Phase, Stopwatch, Watch
 
-__all__ = ["Phase", "Watch", "train"]
+__all__ = ["Phase", "Question", "Stopwatch", "Watch", "ask", "train"]
 
 
-def train(settings: Config, watch: Watch = lambda _: False) -> Run:
+@dataclass(frozen=True)
+class Question:
+    """What a run answers: checked settings, rows, the plan, finished teachers.
+
+    as_trial: of a study, whose test split stays sealed · paused: a teacher that the watcher stopped; then there is no
+    answer yet.
+    """
+
+    settings: Config
+    splits: Splits
+    plan: planning.Plan
+    teachers: tuple[Run, ...]
+    as_trial: bool
+    paused: Run | None = None
+
+    @property
+    def hash(self) -> str:
+        """Return the hash that addresses the run."""
+        return config.digest(distillation.identified(self.settings, self.teachers), self.splits.fingerprint)
+
+
+def train(settings: Config, watch: Watch = lambda _: False, as_trial: bool = False) -> Run:
     """Return the run of the settings: trained now, resumed, or found finished in its folder.
 
     `watch` sees every record and phase; True pauses the training after a step or an evaluation: the run
     is returned unfinished, its test split unopened, and the same call goes on. A teacher that is a recipe is
-    trained first, before the same `watch`: then the run that is paused is the teacher's. ConfigError, DataError,
+    trained first, before the same `watch`: then the run that is paused is the teacher's. A study's trial gets no
+    report and its test split stays unopened, until a call that is not for a trial. ConfigError, DataError,
     BudgetError or RunError says what is wrong with the input.
     """
+    watch = Stopwatch(watch)
+    question = ask(settings, watch, as_trial)
+    if question.paused is not None:
+        return question.paused
+    run = runs.find(settings.out, question.hash) or runs.create(settings.out, settings.name, question.hash)
+    if not run.is_done:
+        with run.lock():
+            if not run.is_done:  # another process may have finished it meanwhile
+                _run(run, question, watch)
+                return run
+    runs.verify(runs.load(run.path))
+    refuse_another_encoder(run, settings.model.name)
+    if not as_trial and question.splits.test and "test" not in run.scores():
+        watch(Phase("testing"))
+        prediction.open_test(run, question.splits, settings.device)
+    if not as_trial and not (run.path / "report.html").exists():
+        _report(run, question.splits, watch)
+    return run
+
+
+def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
+    """Return the question of the settings, its teachers trained; the same errors as `train`'s."""
     _refuse_unbuilt(settings)
     asked = distillation.asked(settings)
-    watch = Stopwatch(watch)
     watch(Phase("reading"))
     splits = data.read(settings.data)
     _refuse_unknown_classes(settings, splits)
     plan = planning.plan(settings, len(splits.labels))
     doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts)
-    teachers = _teachers(asked, watch)
-    if not all(teacher.is_done for teacher in teachers):
-        return teachers[-1]
-    fingerprint = config.digest(distillation.identified(settings, teachers), splits.fingerprint)
-    run = runs.find(settings.out, fingerprint) or runs.create(settings.out, settings.name, fingerprint)
-    if not run.is_done:
-        with run.lock():
-            if not run.is_done:  # another process may have finished it meanwhile
-                _run(run, settings, splits, plan, teachers, watch)
-                _report(run, splits, watch)
-                return run
-    runs.verify(runs.load(run.path))
-    refuse_another_encoder(run, settings.model.name)
-    return run
+    teachers = _teachers(asked, watch, as_trial)
+    paused = next((teacher for teacher in teachers if not teacher.is_done), None)
+    return Question(settings, splits, plan, tuple(teachers), as_trial, paused)
 
 
 def _refuse_unbuilt(settings: Config) -> None:
@@ -107,7 +135,7 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
+def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, as_trial: bool) -> list[Run]:
     """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last."""
     found: list[Run] = []
     for teacher in asked:
@@ -115,27 +143,32 @@ def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
             found.append(teacher)
             continue
         watch(Phase(f"first the teacher, {teacher.name}"))
-        found.append(train(teacher, watch.watch))  # whose phases are its own
+        found.append(train(teacher, watch.watch, as_trial))  # its phases are its own
         if not found[-1].is_done:
             break
         watch(Phase(f"the teacher is {found[-1].path}, now its student"))
     return found
 
 
-def _run(
-    run: Run, settings: Config, splits: Splits, plan: planning.Plan, teachers: Sequence[Run], watch: Stopwatch
-) -> None:
+def _run(run: Run, question: Question, watch: Stopwatch) -> None:
+    settings, splits, plan, teachers = question.settings, question.splits, question.plan, question.teachers
     started = time.perf_counter()
     refuse_another_encoder(run, settings.model.name)
     device = backbone.choose_device(settings.device)
     precision, reason = _precision(run, settings, device)
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
     chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
-    _describe(run, settings, splits, plan, chosen)
+    describing.write(run, settings, splits, plan, chosen)
     if teachers:
         run.write_json("teachers.json", distillation.summary(teachers))
     train_examples, copied = rows.augmented(settings, splits.train, watch)
-    notes = (f"device {device}", f"precision {reason}", *_slowness(precision, device), *splits.warnings, *copied)
+    notes = (
+        f"device {device}",
+        f"precision {reason}",
+        *describing.slowness(precision, device),
+        *splits.warnings,
+        *copied,
+    )
     watch(Phase("tokenising", notes=notes))
     tokenizer = backbone.load_tokenizer(settings.model.name)
     train_split, validation_split = (
@@ -150,29 +183,14 @@ def _run(
         train_split = replace(train_split, teacher_logits=column)
     duration = training.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
-    watch(Phase("building", notes=(*_cut(train_split, settings), *kept, *duration.reasons)))
+    watch(Phase("building", notes=(*describing.cut(train_split, settings), *kept, *duration.reasons)))
     classifier = Classifier.build(settings, plan, splits.labels, duration.n_steps, precision, device)
     checkpoints = Checkpoints(run.path / "checkpoints")
     loss = _loss(settings, splits, device)
     job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
     job = rows.with_prefix(job, settings, watch)
     if _fit(run, job, watch):
-        _finish(run, settings, splits, job, watch)
-
-
-def _slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
-    """The sentence about kernels that are missing, where they would be used."""
-    if precision != "bf16" or device.type != "cpu" or native.available():
-        return ()
-    return (
-        "submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler and submillion again",
-    )
-
-
-def _cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
-    """The sentence about texts that are longer than the model reads, if there are any."""
-    n, longest = split.n_truncated, settings.model.max_length
-    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",) if n else ()
+        _finish(run, question, job, watch)
 
 
 def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
@@ -181,27 +199,6 @@ def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config
     if before is not None and before.get("device") == str(device):
         return before["precision"], before["precision_reason"]
     return backbone.choose_precision(settings.train.precision, device)
-
-
-def _describe(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str | None]) -> None:
-    run.write("config.yaml", config.to_yaml(settings))
-    run.write("plan.json", planning.to_json(plan))
-    run.write_json("environment.json", chosen | _environment())
-    run.write_json("labels.json", list(splits.labels))
-    run.write_json("data.json", splits.summary())
-
-
-def _environment() -> dict[str, object]:
-    packages = ("submillion", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "kernels": native.kind(),
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
-        "packages": {package: version(package) for package in packages},
-    }
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Loss:
@@ -225,7 +222,7 @@ def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
     run.cut_back(done.step, done.evaluated_step)
     watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step, notes=job.classifier.notes))
     stop = Event()
-    with _deferred_interrupt() as is_interrupted:
+    with deferred_interrupt() as is_interrupted:
         for record in training.fit(replace(job, is_paused=lambda: stop.is_set() or is_interrupted())):
             run.append(record)
             if watch(record):
@@ -235,11 +232,12 @@ def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
     return not stop.is_set()
 
 
-def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch: Stopwatch) -> None:
+def _finish(run: Run, question: Question, job: training.Job, watch: Stopwatch) -> None:
+    settings, splits = question.settings, question.splits
     watch(Phase("saving"))
     job.classifier.save(run.path / "adapter")
     scores = {"validation": _score(run, "validation", job, job.validation)}
-    if splits.test_fingerprint is not None:
+    if not question.as_trial and splits.test_fingerprint is not None:
         watch(Phase("testing"))
         runs.append_test_read(settings.out, splits.test_fingerprint, run, "train")
         test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
@@ -248,12 +246,12 @@ def _finish(run: Run, settings: Config, splits: Splits, job: training.Job, watch
     run.write_json("cost.json", watch.cost(job.classifier.device))
     run.mark_done()
     job.checkpoints.remove()
+    if not question.as_trial:
+        _report(run, splits, watch)
 
 
 def _report(run: Run, splits: Splits, watch: Watch) -> None:
     """Write a finished run's pages. Whatever is wrong with them, the run stands."""
-    if not run.is_done:
-        return
     watch(Phase("reporting"))
     try:
         reports.write(run, splits)
@@ -266,25 +264,3 @@ def _score(run: Run, name: str, job: training.Job, split: batching.TokenizedSpli
     predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size)
     run.save_predictions(name, predictions)
     return metrics.score(run.load_predictions(name))
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of a step, so that the step is not lost; a second one is not deferred."""
-    requests = 0
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal requests
-        requests += 1
-        if requests > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: signals are not ours to handle
-        yield lambda: False
-        return
-    try:
-        yield lambda: requests > 0
-    finally:
-        signal.signal(signal.SIGINT, before)

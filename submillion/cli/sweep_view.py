@@ -1,0 +1,94 @@
+"""What people watch while a sweep runs, on stderr: a live table on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from submillion.runs import EvalRecord, StepRecord
+    from submillion.sweeps.study import Prepared, Status
+    from submillion.workflow import Phase
+
+_N_ROWS = 15  # trials in the live table; a longer one would not fit a terminal
+
+
+class SweepView:
+    """A watcher for a sweep; on Ctrl-C it sums up what is finished."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.status: Status | None = None
+        self.n_steps, self.step = 0, 0
+
+    def __enter__(self) -> SweepView:
+        if self.console.is_terminal:
+            self.live.start()
+        self._say(f"about {self._duration(self.prepared.preview.seconds)}, an estimate; --dry-run tells more")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+        if kind is not None and self.status is not None:
+            for line in self._summary(self.status):
+                self._say(line)
+
+    def __call__(self, status: Status) -> None:
+        """Show where the study stands."""
+        self.status, self.step = status, 0
+        self._say(f"{status.line}  ({self._duration(status.left_s)} left)")
+        self._draw()
+
+    def see_record(self, record: StepRecord | EvalRecord | Phase) -> bool:
+        """Note the step of an inline run; never stops it."""
+        if record.kind == "phase":
+            self.n_steps = record.n_steps or self.n_steps
+        elif record.step != self.step:
+            self.step = record.step
+            self._draw()
+        return False
+
+    def _draw(self) -> None:
+        if not self.console.is_terminal or self.status is None:
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in ("stage", "trial", "state", "validation accuracy"):
+            table.add_column(heading, no_wrap=True)
+        for outcome in self.status.outcomes[-_N_ROWS:]:
+            from submillion.sweeps import summary
+
+            score = summary.score_text(outcome) if outcome.is_done else ""
+            candidate = outcome.trial.candidate
+            table.add_row(candidate.stage, candidate.name, summary.state(outcome), score)
+        step = f"step {self.step} of {self.n_steps}, " if self.step else ""
+        left = Text(f"{step}about {self._duration(self.status.left_s)} left", style="dim")
+        self.live.update(Group(table, left), refresh=True)
+
+    def _summary(self, status: Status) -> list[str]:
+        from submillion.sweeps import summary
+
+        done = [outcome for outcome in status.outcomes if outcome.is_done]
+        best = max(done, key=lambda outcome: outcome.accuracy or 0.0, default=None)
+        lines = [f"{len(done)} of {len(self.prepared.preview.trials)} trials are finished and kept"]
+        if best is not None:
+            lines.append(f"best so far: {summary.outcome_line(best)}")
+        return [*lines, "the same command goes on where it stopped"]
+
+    def _duration(self, seconds: float) -> str:
+        from submillion.sweeps.timing import duration
+
+        return duration(seconds)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, style="dim", markup=False)
+        sys.stderr.flush()

@@ -1,0 +1,185 @@
+"""Where trials run: in this process, in several, or on a Ray cluster.
+
+Each way gives a function from jobs to results as they come. A job is an ordinary run, without test; which jobs there
+are, and what results mean, is left to `study`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
+
+import torch
+
+from submillion import workflow
+from submillion.config import Config
+from submillion.errors import ConfigError, DivergedError, RunError, SubmillionError
+from submillion.sweeps import stopping
+from submillion.workflow import Watch
+
+Where = Literal["inline", "processes", "ray"]
+RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begins
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained; `best` is a file that names the best finished run so far, which may rule it out early."""
+
+    number: int
+    config: Config
+    best: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: its run's folder, or why there is none."""
+
+    number: int
+    run: Path | None
+    why: str | None = None
+
+
+Execute = Callable[[Sequence[Job], Watch], Iterator[Result]]
+
+
+def executor(where: Where, n_workers: int, address: str | None) -> Any:
+    """Return a context manager that gives an `Execute`; the address is a Ray cluster's, None starts a local one."""
+    match where:
+        case "inline":
+            return nullcontext(_inline)
+        case "processes":
+            return _processes(n_workers)
+        case "ray":
+            return _ray(n_workers, address)
+
+
+def run_job(job: Job, watch: Watch = lambda _: False) -> Result:
+    """Train one job; a diverged or ruled-out one is a result, every other error is raised."""
+    stop = stopping.Watcher(job.best)
+    try:
+        run = workflow.train(job.config, lambda record: bool(stop(record)) | watch(record), as_trial=True)
+    except DivergedError as error:
+        return Result(job.number, None, f"diverged: {error}")
+    if not run.is_done:
+        return Result(job.number, None, f"{RULED_OUT}: {stop.reason}")
+    return Result(job.number, run.path)
+
+
+def _inline(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
+    for job in jobs:
+        yield run_job(job, watch)
+
+
+@contextmanager
+def _processes(n_workers: int) -> Iterator[Execute]:
+    """Fresh processes that share the cores; the pool lives as long as the study."""
+    n_threads = max(1, len(os.sched_getaffinity(0)) // n_workers)
+    with ProcessPoolExecutor(
+        n_workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(n_threads, os.getpid())
+    ) as pool:
+
+        def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
+            futures = [pool.submit(run_job, job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BrokenProcessPool:
+                raise RunError(
+                    "a worker process died, perhaps for lack of memory: finished trials are kept; start the same "
+                    "command again, with fewer --workers"
+                ) from None
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        yield execute
+
+
+def _begin_worker(n_threads: int, parent: int) -> None:
+    """Share the cores, leave Ctrl-C to training (which keeps its step), and end when the parent is gone."""
+    torch.set_num_threads(n_threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)  # an orphan would hold its run's lock against the same command started again
+
+    Thread(target=watch_parent, daemon=True).start()
+
+
+@contextmanager
+def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
+    """Ray tasks, one core each; a task whose worker dies is started again, and its run goes on where it was."""
+    try:
+        import ray
+        from ray import exceptions
+    except ImportError:
+        raise ConfigError("--executor ray needs Ray: pip install 'submillion[ray]'") from None
+    try:
+        size = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {}
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
+    except Exception as error:  # Ray's own classes differ with what failed: connection, authentication, versions
+        raise RunError(_ray_sentence(address, error)) from None
+    task = ray.remote(num_cpus=1, max_retries=3)(_ray_job)
+
+    def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
+        waiting = [task.remote(job) for job in jobs]
+        try:
+            while waiting:
+                (done,), waiting = ray.wait(waiting, num_returns=1)
+                yield _reached(ray.get(done))
+        except exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, SubmillionError) else error) from None
+        except exceptions.RayError as error:
+            raise RunError(
+                f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the same command goes on"
+            ) from None
+        finally:
+            for each in waiting:
+                ray.cancel(each)
+
+    try:
+        with redirect_stdout(sys.stderr):  # what Ray prints of its workers; stdout is the result's
+            yield execute
+    finally:
+        ray.shutdown()
+
+
+def _ray_job(job: Job) -> Result:
+    torch.set_num_threads(1)
+    return run_job(job)
+
+
+def _reached(result: Result) -> Result:
+    if result.run is not None and not result.run.is_dir():
+        raise RunError(
+            f"{result.run} was trained on another machine and is not here: give an --out that all machines share, "
+            "such as a network folder"
+        )
+    return result
+
+
+def _ray_sentence(address: str | None, error: Exception) -> str:
+    where = (
+        "a local Ray cluster cannot be started" if address is None else f"the Ray cluster {address} cannot be reached"
+    )
+    reason = " ".join(str(error).split())[:300]
+    advice = "check the address, and that Ray's versions agree"
+    if any(word in reason.lower() for word in ("auth", "token", "credential")):
+        advice = (
+            "the cluster wants a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
+            "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
+    return f"{where} ({type(error).__name__}: {reason}): {advice}"

@@ -1,0 +1,247 @@
+"""One sitting of a study: what is finished is looked up, the rest is trained, the next batch follows from the results.
+
+A trial's run is an ordinary run folder, addressed by its hash, so that a study that was killed goes on and a question
+asked twice is answered once. Test is opened once, at the end, by the recommended run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from submillion import comparison, config, data, runs, workflow
+from submillion.comparison import Comparison
+from submillion.config import Config
+from submillion.data import Splits
+from submillion.errors import ConfigError, RunError
+from submillion.runs import Run
+from submillion.sweeps import executors, storage, summary, timing
+from submillion.sweeps.executors import Execute, Job, Result
+from submillion.sweeps.storage import Storage
+from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
+from submillion.sweeps.study import How, Outcome, Prepared, Status, Sweep, Watch, prepare, previewed, whole
+from submillion.sweeps.trials import Trial
+from submillion.workflow import Stopwatch
+from submillion.workflow import Watch as RunWatch
+
+
+def sweep(
+    which: Path | str,
+    overrides: Sequence[str] = (),
+    how: How | None = None,
+    watch: Watch = lambda _: None,
+    watch_run: RunWatch = lambda _: False,
+) -> Sweep:
+    """Return a finished study, by its file or a shipped one's name; what earlier sittings finished is not run again.
+
+    `watch` sees each trial that ends, `watch_run` the records of an inline run. With processes the calling script needs
+    `if __name__ == "__main__":`. ConfigError, DataError or RunError says what stopped it; finished trials are kept.
+    """
+    how = how or How()
+    return run(prepare(which, overrides, how.scale), how, watch, watch_run)
+
+
+def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda _: False) -> Sweep:
+    """Return the finished study that was prepared."""
+    folder = prepared.folder
+    summary.make_folder(prepared)
+    with runs.locked(folder):
+        summary.write_study(prepared)
+        splits = data.read(whole(prepared.space.base))
+        size = timing.counted(splits)
+        prepared = previewed(prepared.study, prepared.space, size, prepared.preview.speed)
+        _refuse_teachers(prepared, splits)
+        store = storage.opened(prepared.study, folder, _identity(prepared), how.storage, how.n_workers)
+        with executors.executor(how.where, how.n_workers, how.address) as execute:
+            sitting = _Sitting(prepared, store, execute, watch, watch_run)
+            try:
+                ending = sitting.run()
+            finally:
+                summary.write_outcomes(prepared, sitting.outcomes)
+        found = sitting.conclude(ending)
+        summary.write(prepared, found)
+    return found
+
+
+class _Sitting:
+    """The mutable half of a study: what came out so far."""
+
+    def __init__(self, prepared: Prepared, store: Storage, execute: Execute, watch: Watch, watch_run: RunWatch) -> None:
+        self.prepared, self.store, self.execute = prepared, store, execute
+        self.watch, self.watch_run = watch, watch_run
+        self.n_flops = {_place(trial): n for trial, n in prepared.preview.trials}
+        self.outcomes: list[Outcome] = []
+        self.notes: list[str] = []
+        self.hashes: dict[str, str] = {}
+        self.measured: list[tuple[float, float]] = []
+        self.best_file = prepared.folder / "best-so-far"
+
+    def run(self) -> Ending:
+        """Run batch after batch; return what the strategy ends with."""
+        generator = strategy(self.prepared.study, self.store.propose)
+        try:
+            batch = next(generator)
+            while True:
+                self._conclude_notes(batch.notes, batch.stage)
+                batch = generator.send(self._verdict(self._run(batch)))
+        except StopIteration as end:
+            self._conclude_notes(end.value.notes, "")
+            return end.value
+
+    def conclude(self, ending: Ending) -> Sweep:
+        """Compare what finished, open the recommended run's test split, return it all."""
+        done = [
+            outcome for outcome in self.outcomes if outcome.trial.candidate in ending.contenders and outcome.is_done
+        ]
+        if not done:
+            reasons = {outcome.why or outcome.trial.excess for outcome in self.outcomes}
+            raise RunError(f"no trial finished: {'; '.join(sorted(map(str, reasons)))}")
+        compared = _compared(done)
+        chosen = _recommended(done, compared)
+        # The first seed's run, not the best one's: choosing among seeds would be one more selection.
+        run = workflow.train(chosen.trial.configs[0], self.watch_run)
+        fingerprint = run.read_json("data.json")["test_fingerprint"]
+        n_reads = 0 if fingerprint is None else runs.count_test_reads(run.path.parent, fingerprint)
+        study, folder = self.prepared.study, self.prepared.folder
+        return Sweep(study, folder, tuple(self.outcomes), ending, tuple(self.notes), compared, run, n_reads)
+
+    def _conclude_notes(self, notes: Sequence[str], stage: str) -> None:
+        for note in notes:
+            self.notes.append(note)
+            self._say(stage, note)
+
+    def _run(self, batch: Batch) -> list[Outcome]:
+        """Look up what is finished, train the rest, tell the storage."""
+        outcomes = [self._known(self.prepared.space.trial(candidate)) for candidate in batch.candidates]
+        self.outcomes += outcomes
+        wanted = self._wanted(outcomes)
+        self._say(batch.stage, f"{batch.stage}: {len(outcomes)} trials, {len(wanted)} runs to train")
+        numbers = [self.store.begin(outcome.trial.candidate) for outcome in outcomes]
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            self._tell(number, outcome)
+        best = self.best_file if self.prepared.study.stop_early else None
+        jobs = [Job(i, settings, best) for i, (settings, _) in enumerate(wanted)]
+        for result in self.execute(jobs, self.watch_run):
+            for which in wanted[result.number][1]:
+                _add(outcomes[which], result)
+                self._tell(numbers[which], outcomes[which])
+                self._note_best(outcomes[which])
+            self._measure(result)
+            self._say(batch.stage, summary.outcome_line(outcomes[wanted[result.number][1][0]]))
+        return outcomes
+
+    def _known(self, trial: Trial) -> Outcome:
+        """The trial's outcome as its run folders tell it, and the storage, of trials that have no result."""
+        if not trial.fits:
+            return Outcome(trial, why="over budget")
+        found = (runs.find(each.out, self._hash(each)) for each in trial.configs)
+        why = self.store.why(trial.candidate)
+        if why is not None and why.startswith(executors.RULED_OUT) and not self.prepared.study.stop_early:
+            why = None
+        return Outcome(trial, [run.path for run in found if run is not None and run.is_done], why)
+
+    def _wanted(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[int]]]:
+        """The configs whose runs are missing, each once, with the numbers of the outcomes that want it."""
+        wanted: dict[str, tuple[Config, list[int]]] = {}
+        for number, outcome in enumerate(outcomes):
+            finished = {path.name[-8:] for path in outcome.runs}
+            for settings in outcome.trial.configs if outcome.why is None else ():
+                if (name := self._hash(settings)) not in finished:
+                    wanted.setdefault(name, (settings, []))[1].append(number)
+        return list(wanted.values())
+
+    def _hash(self, settings: Config) -> str:
+        """The hash that addresses a run; a recipe that teaches is trained for it, once."""
+        key = settings.model_dump_json()
+        if key not in self.hashes:
+            self.hashes[key] = workflow.ask(settings, Stopwatch(self.watch_run), as_trial=True).hash
+        return self.hashes[key]
+
+    def _tell(self, number: int, outcome: Outcome) -> None:
+        if outcome.is_done or outcome.why is not None:
+            self.store.tell(number, outcome.accuracy, [path.name for path in outcome.runs], outcome.why)
+
+    def _note_best(self, outcome: Outcome) -> None:
+        """Name the best finished run so far in a file, which workers look at."""
+        if self.prepared.study.stop_early and outcome.is_done:
+            done = [each for each in self.outcomes if each.is_done]
+            best = max(done, key=lambda each: each.accuracy or 0.0)
+            runs.write_atomically(self.best_file, str(best.runs[0].absolute()))
+
+    def _verdict(self, outcomes: Sequence[Outcome]) -> Verdict:
+        """Which candidates finished, in their order of accuracy, and which cannot be told from the best."""
+        done = _distinct([outcome for outcome in outcomes if outcome.is_done])
+        ranked = sorted(((each.trial.candidate, each.accuracy or 0.0) for each in done), key=lambda pair: -pair[1])
+        compared = _compared(done)
+        if not done or compared is None:
+            return Verdict(tuple(ranked), tuple(c for c, _ in ranked), ranked[0][0] if ranked else None)
+        group = [each.trial.candidate for each in done if _setting(each, compared) in compared.group]
+        return Verdict(tuple(ranked), tuple(group), _recommended(done, compared).trial.candidate)
+
+    def _measure(self, result: Result) -> None:
+        if result.run is not None and (found := timing.measured(Run(result.run))) is not None:
+            self.measured.append(found)
+
+    def _say(self, stage: str, line: str) -> None:
+        """Tell the watcher, with the time that is left by the speed of what was trained in this sitting."""
+        speed = self.prepared.preview.speed.flops_per_s
+        if self.measured:
+            speed = sum(n for n, _ in self.measured) / sum(seconds for _, seconds in self.measured)
+        ended = {_place(outcome.trial) for outcome in self.outcomes if outcome.is_done or outcome.why}
+        left = sum(n for place, n in self.n_flops.items() if place not in ended)
+        self.watch(Status(tuple(self.outcomes), stage, left / speed / self.store.n_parallel, line))
+
+
+def _place(trial: Trial) -> tuple[str, str]:
+    return trial.candidate.stage, trial.candidate.name
+
+
+def _add(outcome: Outcome, result: Result) -> None:
+    outcome.is_new = True
+    if result.run is None:
+        outcome.why = result.why
+    else:
+        outcome.runs.append(result.run)
+
+
+def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
+    """Outcomes without those whose runs an earlier one has: the same question was asked twice."""
+    return list({tuple(sorted(outcome.runs)): outcome for outcome in reversed(done)}.values())[::-1]
+
+
+def _compared(done: Sequence[Outcome]) -> Comparison | None:
+    paths = sorted({path for outcome in done for path in outcome.runs})
+    return comparison.compare(paths) if len(paths) > 1 else None
+
+
+def _setting(outcome: Outcome, compared: Comparison) -> str:
+    """The name under which the comparison has an outcome's runs."""
+    return next(each.name for each in compared.settings if outcome.runs[0].name in each.runs)
+
+
+def _recommended(done: Sequence[Outcome], compared: Comparison | None) -> Outcome:
+    if compared is None:
+        return done[0]
+    return next(outcome for outcome in done if _setting(outcome, compared) == compared.recommended)
+
+
+def _identity(prepared: Prepared) -> str:
+    """What makes results comparable in one Optuna study: the shared settings, seeds and scale, not the factors."""
+    space, study = prepared.space, prepared.study
+    return config.digest(space.base, f"{study.kind} {study.seeds} {space.scale:g} {study.sampler_seed}")
+
+
+def _refuse_teachers(prepared: Prepared, splits: Splits) -> None:
+    """Raise a ConfigError for finished runs that are named as teachers and know other labels."""
+    problems = {}
+    for trial, _ in prepared.preview.trials:
+        named = trial.configs[0].distillation.teacher or ()
+        for teacher in (named,) if isinstance(named, str) else named:
+            path = Path(teacher).expanduser()
+            if (path / "labels.json").is_file() and set(Run(path).labels()) != set(splits.labels):
+                theirs, ours = ", ".join(Run(path).labels()), ", ".join(splits.labels)
+                problems[teacher] = (
+                    f"the teacher {teacher} knows the labels {theirs}, the data has {ours}: take another"
+                )
+    if problems:
+        raise ConfigError(*problems.values())

@@ -1,0 +1,257 @@
+"""The study file: its keys, their checks, and what a factor's alternatives set.
+
+Owns everything that can be said of a study before a row is read. Which trials follow is left to `strategies`,
+what a trial costs to `trials`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from submillion import config
+from submillion.config import NOT_HASHED, Config
+from submillion.config.settings import Section, setting
+from submillion.errors import ConfigError, did_you_mean
+
+Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
+_SAME_ROWS = ("data.source", "data.validation", "data.test", "data.seed")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of a factor: what it is called, and the settings it stands for, by their full keys."""
+
+    label: str
+    settings: Mapping[str, Any] = field(hash=False)
+
+
+class Alternative(Section):
+    """A choice with a name that sets several keys."""
+
+    label: Annotated[str, Field(min_length=1)]
+    settings: dict[str, Any]
+
+
+class Factor(Section):
+    """What a study varies: values of one key, named alternatives, subsets of a list, or a range."""
+
+    name: str | None = setting(None, "what tables call it; null = the key")
+    key: str | None = setting(None, "a setting's full key, such as train.learning_rate")
+    values: tuple[Any, ...] | None = setting(
+        None, "the key's values; of adapter.alpha also multiples of the rank, such as 2r"
+    )
+    alternatives: tuple[Alternative, ...] | None = setting(None, "choices with a label that set several keys")
+    subsets: tuple[str, ...] | None = setting(None, "every subset of these, but the empty one, is a value of the key")
+    settings: dict[str, Any] = setting({}, "set beside every value, such as adapter.rank: null")
+    low: float | int | None = setting(None, "the range's least value; kinds random and tpe")
+    high: float | int | None = setting(None, "the range's greatest value")
+    log: bool = setting(False, "draw from the range on a logarithmic scale")
+
+    @property
+    def title(self) -> str:
+        """Return what tables call the factor."""
+        return self.name or (self.key or "alternatives").rpartition(".")[2]
+
+    @property
+    def is_range(self) -> bool:
+        """Say whether the factor is a range, which only random and tpe can draw from."""
+        return self.low is not None or self.high is not None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Factor:
+        title = self.title
+        given = [name for name in ("values", "alternatives", "subsets") if getattr(self, name) is not None]
+        given += ["low and high"] * self.is_range
+        if len(given) != 1:
+            found = " and ".join(given) or "nothing"
+            raise ValueError(f"factor {title} has {found}: give one of values, alternatives, subsets, or low and high")
+        if given != ["low and high"] and not getattr(self, given[0]):
+            raise ValueError(f"factor {title} is empty: give at least one of its {given[0]}")
+        if (self.key is None) != (given == ["alternatives"]):
+            raise ValueError(
+                f"factor {title}: {given[0]} {'need a key' if self.key is None else 'name their own keys'}"
+            )
+        if self.is_range:
+            self._check_range()
+        twice = [label for label, n in Counter(option.label for option in options(self)).items() if n > 1]
+        if twice:
+            raise ValueError(f"factor {title} has {', '.join(twice)} more than once: give each once")
+        return self
+
+    def _check_range(self) -> None:
+        if self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError(f"factor {self.title}: low is {self.low} and high is {self.high}: give low below high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"factor {self.title}: low is {self.low}, and a logarithmic range starts above 0")
+
+
+class Base(Section):
+    """The settings that all trials share."""
+
+    recipe: str | None = setting(None, "a shipped recipe")
+    config: str | None = setting(None, "a config file, its path counted from the study file")
+    settings: dict[str, Any] = setting({}, "settings by their full keys, over the recipe's or the file's")
+
+
+class Study(Section):
+    """A study file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")] = setting(
+        "study", "names the study's folder and the runs: letters, digits, dot, dash, underscore"
+    )
+    kind: Kind
+    base: Base = Base()
+    factors: Annotated[tuple[Factor, ...], Field(min_length=1)]
+    seeds: PositiveInt = setting(1, "runs a setting, with train.seed, train.seed + 1, …")
+    fix: Literal["best", "cheapest"] = setting(
+        "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"
+    )
+    keep: Annotated[int, Field(ge=2)] = setting(3, "two-stage: how many settings are trained in full")
+    short: dict[str, Any] = setting({}, "two-stage: settings of the short trials")
+    full: dict[str, Any] = setting({}, "two-stage: settings of the full ones")
+    n_trials: PositiveInt = setting(20, "random and tpe: settings that are tried")
+    sampler_seed: NonNegativeInt = setting(0, "random and tpe: which settings are drawn")
+    stop_early: bool = setting(
+        False, "stop a trial that a paired sequential test rules out against the best one so far, at the same step"
+    )
+    split: Literal["validation", "test"] = setting("validation", "what trials are chosen on")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Study:
+        problems = []
+        if self.split == "test":
+            problems.append(
+                "split is test: trials are chosen on validation; test is opened once, by the recommended run"
+            )
+        if self.kind == "two-stage" and not (self.short and self.full):
+            problems.append("kind is two-stage: give short and full, such as short: {train.epochs: 1}")
+        if self.kind != "two-stage" and (self.short or self.full):
+            problems.append(f"short and full are for kind two-stage, and kind is {self.kind}")
+        ranges = [factor.title for factor in self.factors if factor.is_range]
+        if ranges and self.kind not in ("random", "tpe"):
+            problems.append(f"{', '.join(ranges)}: a range is for kinds random and tpe; give values for {self.kind}")
+        problems += [*_key_problems(self), *_twice(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def options(factor: Factor) -> tuple[Option, ...]:
+    """Return a factor's choices in their order; none for a range."""
+    beside = factor.settings
+    if factor.alternatives is not None:
+        return tuple(Option(each.label, {**beside, **each.settings}) for each in factor.alternatives)
+    key = str(factor.key)
+    if factor.subsets is not None:
+        sets = [s for n in range(1, len(factor.subsets) + 1) for s in combinations(factor.subsets, n)]
+        return tuple(Option("+".join(s), {**beside, key: list(s)}) for s in sets)
+    return tuple(Option(label(value), {**beside, key: value}) for value in factor.values or ())
+
+
+def label(value: Any) -> str:
+    """Return a value as tables show it.
+
+    >>> label(2e-05), label(None), label(["query", "key"])
+    ('2e-05', 'null', 'query+key')
+    """
+    match value:
+        case None:
+            return "null"
+        case float():
+            return f"{value:.4g}"
+        case list() | tuple():
+            return "+".join(map(label, value))
+        case _:
+            return str(value)
+
+
+def parse(values: Mapping[str, Any], origin: str) -> Study:
+    """Return the study of plain values; ConfigError lists every problem."""
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{origin}: {line}" for detail in error.errors() for line in _problem(detail).splitlines()]
+        raise ConfigError(*dict.fromkeys(problems)) from None
+
+
+def base_config(study: Study, folder: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Return the settings that all trials share: the base's, overridden; relative files count from `folder`."""
+    file = None if study.base.config is None else folder / study.base.config
+    settings = config.changed(config.load(file, study.base.recipe), study.base.settings, "base.settings")
+    given = config.parse_overrides(overrides)
+    varied = {key for factor in study.factors for key in keys_of(factor)} & given.keys()
+    if varied:
+        raise ConfigError(
+            *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
+        )
+    return config.changed(settings, {**given, "name": study.name}, "--set")
+
+
+def keys_of(factor: Factor) -> set[str]:
+    """Return every key that a factor sets."""
+    own = {factor.key} if factor.key is not None else set[str]()
+    return own | {key for option in options(factor) for key in option.settings}
+
+
+def _key_problems(study: Study) -> list[str]:
+    problems = []
+    named = [("base", study.base.settings), ("short", study.short), ("full", study.full)]
+    named += [(f"factor {factor.title}", keys_of(factor)) for factor in study.factors]
+    for where, keys in named:
+        for key in sorted(keys):
+            if problem := _unknown(key):
+                problems.append(f"{where}: {problem}")
+            elif where != "base" and key in (*NOT_HASHED, *_SAME_ROWS):
+                problems.append(f"{where}: {key} is the same for all trials; set it in base")
+            elif where != "base" and key == "train.seed":
+                problems.append(f"{where}: train.seed is no factor; seeds: 3 trains each setting with three")
+    return problems
+
+
+def _unknown(key: str) -> str | None:
+    section: Any = Config
+    for part in key.split("."):
+        fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
+        if part not in fields:
+            return f"unknown key {key}: {did_you_mean(part, fields) if fields else 'it is no section'}"
+        section = fields[part].annotation
+    return (
+        f"{key} is a section: name one of its keys"
+        if isinstance(section, type) and issubclass(section, BaseModel)
+        else None
+    )
+
+
+def _twice(study: Study) -> list[str]:
+    """Two factors on one key; one that is fixed by then may be changed again beside another one."""
+    sets = [{factor.key} - {None} if study.kind == "one-factor" else keys_of(factor) for factor in study.factors]
+    found = [
+        f"factors {a.title} and {b.title} both vary {key}: keep one"
+        for (a, keys_a), (b, keys_b) in combinations(zip(study.factors, sets, strict=True), 2)
+        for key in sorted(map(str, keys_a & keys_b))
+    ]
+    titles = Counter(factor.title for factor in study.factors)
+    return found or [f"two factors are called {title}: give one a name" for title, n in titles.items() if n > 1]
+
+
+def _problem(detail: Any) -> str:
+    """One pydantic error as a sentence."""
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        section = (
+            {"factors": Factor, "base": Base}.get(str(detail["loc"][0]), Study) if len(detail["loc"]) > 1 else Study
+        )
+        return f"unknown key {where}: {did_you_mean(detail['loc'][-1], section.model_fields)}"
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    if where == "factors" and detail["type"] == "too_short":
+        return "factors is empty: name at least one"
+    found = "" if detail["type"] == "missing" else f" is {detail['input']!r}"
+    return f"{where}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

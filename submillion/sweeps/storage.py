@@ -1,0 +1,169 @@
+"""The Optuna study behind a sweep: which trials there are, what became of them, and what is drawn next.
+
+Any storage that Optuna knows by a URL serves; SQLite in the sweep's folder is the default. A trial counts once its
+settings are noted, which is the last step of asking for one; what a crash left without them is told as failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from submillion.errors import ConfigError, RunError
+from submillion.sweeps.space import Factor, Study, label, options
+from submillion.sweeps.trials import Candidate
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+_NOTED = "candidate"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An open Optuna study; `n_parallel` is how many candidates tpe proposes before it sees a result."""
+
+    study: Study
+    url: str
+    optuna_study: optuna.Study
+    n_parallel: int
+
+    def begin(self, candidate: Candidate) -> int:
+        """Return the number of the candidate's trial: its own, an earlier one that asked the same, or a new one."""
+        if candidate.number is not None:
+            return candidate.number
+        noted = _noted(candidate)
+        with _reported(self.url):
+            for trial in self._trials():
+                if trial.user_attrs[_NOTED] == noted:
+                    return trial.number
+            trial = self.optuna_study.ask()
+            trial.set_user_attr(_NOTED, noted)
+            return trial.number
+
+    def why(self, candidate: Candidate) -> str | None:
+        """Return why an earlier sitting's trial of the candidate has no result; None if it has, or there is none."""
+        noted = _noted(candidate)
+        with _reported(self.url):
+            found = (trial.user_attrs.get("why") for trial in self._trials() if trial.user_attrs[_NOTED] == noted)
+            return next((str(why) for why in found if why is not None), None)
+
+    def tell(self, number: int, accuracy: float | None, runs: list[str], why: str | None = None) -> None:
+        """Note what became of a trial: its mean validation accuracy, or why it has none. The first telling counts."""
+        with _reported(self.url):
+            trial = self.optuna_study.trials[number]
+            if trial.state.is_finished():
+                return
+            handle = optuna.Trial(self.optuna_study, trial._trial_id)
+            handle.set_user_attr("runs", runs)
+            handle.set_user_attr("why", why)
+            state = TrialState.FAIL if accuracy is None else TrialState.COMPLETE
+            self.optuna_study.tell(number, accuracy, state=state)
+
+    def propose(self, n_before: int) -> tuple[Candidate, ...]:
+        """Return the drawn candidates after the first `n_before`: those of earlier sittings, else new ones."""
+        with _reported(self.url):
+            earlier = [_candidate(trial) for trial in self._trials()][: self.study.n_trials]
+            if n_before < len(earlier):
+                return tuple(earlier[n_before:])
+            n_left = self.study.n_trials - n_before
+            n_new = n_left if self.study.kind == "random" else min(n_left, self.n_parallel)
+            return tuple(self._draw(n_before + i) for i in range(n_new))
+
+    def _trials(self) -> list[FrozenTrial]:
+        """The trials whose settings are noted."""
+        return [trial for trial in self.optuna_study.get_trials(deepcopy=False) if _NOTED in trial.user_attrs]
+
+    def _draw(self, number: int) -> Candidate:
+        """Ask for a candidate. The sampler is seeded anew for each, so that a killed study draws what it would have."""
+        seed = self.study.sampler_seed * 1_000_003 + number
+        self.optuna_study.sampler = _sampler(self.study, seed, self.n_parallel)
+        trial = self.optuna_study.ask()
+        chosen = {factor.title: _chosen(factor, trial) for factor in self.study.factors}
+        choices = {title: name for title, (name, _) in chosen.items()}
+        settings = {key: value for _, given in chosen.values() for key, value in given.items()}
+        trial.set_user_attr(_NOTED, _noted(Candidate("drawn", choices, settings)))
+        return Candidate("drawn", choices, settings, trial.number)
+
+
+def opened(study: Study, folder: Path, identity: str, url: str | None, n_parallel: int) -> Storage:
+    """Return the storage of a study in its folder, or at a URL; RunError or ConfigError if it cannot be had.
+
+    identity: of the shared settings; under another one the same file holds another Optuna study.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = url or f"sqlite:///{folder.absolute() / 'study.sqlite3'}"
+    with _reported(url):
+        found = optuna.create_study(
+            study_name=f"{study.name}-{identity}", storage=url, direction="maximize", load_if_exists=True
+        )
+        for trial in found.get_trials(deepcopy=False):
+            if _NOTED not in trial.user_attrs and not trial.state.is_finished():
+                found.tell(trial.number, state=TrialState.FAIL)
+    return Storage(study, url, found, n_parallel)
+
+
+def in_memory(study: Study) -> Storage:
+    """Return a storage for a dry run; tpe then draws at random, for there are no results."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return Storage(study, "memory", optuna.create_study(direction="maximize"), study.n_trials)
+
+
+def _sampler(study: Study, seed: int, n_parallel: int) -> optuna.samplers.BaseSampler:
+    if study.kind == "random":
+        return optuna.samplers.RandomSampler(seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=n_parallel > 1)
+
+
+def _chosen(factor: Factor, trial: optuna.Trial) -> tuple[str, dict[str, Any]]:
+    """The label and the settings of what Optuna draws from a factor."""
+    if factor.low is not None and factor.high is not None:
+        name = f"{factor.title} (log)" if factor.log else factor.title  # one name may not change its scale
+        if isinstance(factor.low, int) and isinstance(factor.high, int):
+            value = trial.suggest_int(name, factor.low, factor.high, log=factor.log)
+        else:
+            value = trial.suggest_float(name, factor.low, factor.high, log=factor.log)
+        return label(value), {**factor.settings, str(factor.key): value}
+    by_label = {option.label: option for option in options(factor)}
+    # Optuna refuses other choices under one name: with them in it, choices may be added later.
+    drawn = trial.suggest_categorical(f"{factor.title} of {', '.join(by_label)}", list(by_label))
+    return drawn, dict(by_label[drawn].settings)
+
+
+def _noted(candidate: Candidate) -> str:
+    return json.dumps([candidate.stage, dict(candidate.choices), dict(candidate.settings)])
+
+
+def _candidate(trial: FrozenTrial) -> Candidate:
+    return Candidate(*json.loads(trial.user_attrs[_NOTED]), number=trial.number)
+
+
+@contextmanager
+def _reported(url: str) -> Iterator[None]:
+    """Turn what a storage raises into a sentence; passwords in its URL stay out of it."""
+    try:
+        yield
+    except (ArgumentError, ImportError) as error:
+        raise ConfigError(
+            f"the storage cannot be opened ({_first_line(error)}): give an SQLAlchemy URL, such as "
+            "sqlite:///study.sqlite3 or postgresql+psycopg://user:password@host/name, and install its driver"
+        ) from None
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = _first_line(error.__cause__ or error)
+        raise RunError(
+            f"{make_url(url).render_as_string(hide_password=True)} cannot be used ({reason}): another process may hold "
+            "it, the disk may be full, or the server away; finished trials are kept, and the same command goes on"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

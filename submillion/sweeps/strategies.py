@@ -1,0 +1,187 @@
+"""Which candidates come next: one generator a kind of study, which yields batches and is sent what came out.
+
+Owns the order, the winners that are fixed, and the rank correlation of short and full trials. Nothing is run or
+stored here; data flows one way, from a `Verdict` to the next `Batch`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, cast
+
+from scipy import stats
+
+from submillion.errors import RunError
+from submillion.metrics import Z_95
+from submillion.sweeps.space import Factor, Study, options
+from submillion.sweeps.trials import Candidate, for_stage
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates that may be run in any order, at the same time; notes are what was concluded before."""
+
+    stage: str
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out of a batch: candidates that finished with their validation accuracies, the best first.
+
+    group: those that cannot be told from the best · recommended: the cheapest of them. All empty, or None, where
+    nothing finished.
+    """
+
+    ranked: tuple[tuple[Candidate, float], ...]
+    group: tuple[Candidate, ...]
+    recommended: Candidate | None
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
+
+    low and high are rho's approximate 95 % interval; None for fewer than 5 settings, or where all are tied.
+    """
+
+    n: int
+    tau: float | None
+    rho: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a study ends with: the candidates whose runs are compared, what was concluded last."""
+
+    contenders: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+    correlation: RankCorrelation | None = None
+
+
+Strategy = Generator[Batch, Verdict, Ending]
+Propose = Callable[[int], tuple[Candidate, ...]]
+
+
+def strategy(study: Study, propose: Propose) -> Strategy:
+    """Return the generator of a study; `propose(n)` gives the next n drawn candidates, fewer at the end."""
+    match study.kind:
+        case "grid":
+            return _grid(study)
+        case "one-factor":
+            return _one_factor(study)
+        case "two-stage":
+            return _two_stage(study)
+        case "random" | "tpe":
+            return _drawn(propose)
+
+
+def _grid(study: Study) -> Strategy:
+    candidates = _combinations(study, "grid")
+    yield Batch("grid", candidates)
+    return Ending(candidates)
+
+
+def _combinations(study: Study, stage: str) -> tuple[Candidate, ...]:
+    """Every combination of the factors' choices; of two factors that set one key the later one counts."""
+    titles = [factor.title for factor in study.factors]
+    return tuple(
+        Candidate(
+            stage,
+            {title: option.label for title, option in zip(titles, combination, strict=True)},
+            {key: value for option in combination for key, value in option.settings.items()},
+        )
+        for combination in product(*(options(factor) for factor in study.factors))
+    )
+
+
+def _one_factor(study: Study) -> Strategy:
+    fixed = Candidate("", {}, {})
+    tried: list[Candidate] = []
+    notes: tuple[str, ...] = ()
+    for factor in study.factors:
+        candidates = tuple(
+            Candidate(
+                factor.title, {**fixed.choices, factor.title: option.label}, {**fixed.settings, **option.settings}
+            )
+            for option in options(factor)
+        )
+        verdict = yield Batch(factor.title, candidates, notes)
+        if not verdict.ranked or verdict.recommended is None:
+            raise RunError(f"factor {factor.title}: none of its choices could be trained, so that none can be fixed")
+        fixed = verdict.ranked[0][0] if study.fix == "best" else verdict.recommended
+        notes = (_fixed_sentence(factor, fixed, verdict),)
+        tried += candidates
+    return Ending(tuple(tried), notes)
+
+
+def _fixed_sentence(factor: Factor, fixed: Candidate, verdict: Verdict) -> str:
+    title = factor.title
+    line = f"{title}: {fixed.choices[title]} is fixed for the next factors"
+    others = [candidate.choices[title] for candidate in verdict.group if candidate is not fixed]
+    if not others:
+        return line
+    return f"{line}, inside a tie: these rows cannot tell it from {', '.join(others)}"
+
+
+def _two_stage(study: Study) -> Strategy:
+    short = tuple(for_stage(each, "short", study.short) for each in _combinations(study, "short"))
+    verdict = yield Batch("short", short)
+    kept = verdict.ranked[: study.keep]
+    full = tuple(for_stage(candidate, "full", study.full) for candidate, _ in kept)
+    names = "; ".join(candidate.name for candidate in full)
+    cut = [c for c, _ in verdict.ranked[study.keep :] if c in verdict.group]
+    notes = [f"kept for full training, {len(full)} of {len(verdict.ranked)}: {names}"]
+    if cut:
+        notes.append(f"{len(cut)} that were not kept cannot be told from the best short trial on these rows")
+    verdict = yield Batch("full", full, tuple(notes))
+    accuracy = {candidate.name: value for candidate, value in verdict.ranked}
+    pairs = [(value, accuracy[candidate.name]) for candidate, value in kept if candidate.name in accuracy]
+    found = correlation(*(list(side) for side in zip(*pairs, strict=True))) if pairs else correlation([], [])
+    return Ending(full, (correlation_sentence(found),), found)
+
+
+def correlation(short: list[float], full: list[float]) -> RankCorrelation:
+    """Return the rank correlation of short and full results, in the same order of settings.
+
+    rho's interval is Fisher's, with the variance 1.06 / (n - 3) (Fieller, Hartley and Pearson 1957).
+
+    >>> correlation([0.7, 0.8, 0.9], [0.8, 0.9, 0.95]).tau
+    1.0
+    """
+    n = len(short)
+    if n < 2 or len(set(short)) == 1 or len(set(full)) == 1:
+        return RankCorrelation(n, None, None, None, None)
+    # Their results are untyped tuples.
+    tau, rho = (float(cast("Any", test(short, full)).statistic) for test in (stats.kendalltau, stats.spearmanr))
+    if n < 5 or abs(rho) > 1 - 1e-12:
+        return RankCorrelation(n, tau, rho, None, None)
+    half = Z_95 * math.sqrt(1.06 / (n - 3))
+    return RankCorrelation(n, tau, rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
+
+
+def correlation_sentence(found: RankCorrelation) -> str:
+    """Return the correlation with its number of settings, and how little that proves."""
+    what = f"rank correlation of short and full trials, {found.n} settings"
+    if found.tau is None or found.rho is None:
+        return f"{what}: none can be computed, for they are fewer than two, or all tied"
+    bounded = found.low is not None and found.high is not None
+    interval = f" [{found.low:.2f}, {found.high:.2f}]" if bounded else f"; {found.n} values do not bound it"
+    return (
+        f"{what}: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{interval}; "
+        "it says nothing of settings that the short trials dropped"
+    )
+
+
+def _drawn(propose: Propose) -> Strategy:
+    candidates: list[Candidate] = []
+    while found := propose(len(candidates)):
+        candidates += found
+        yield Batch("drawn", found)
+    return Ending(tuple(candidates))

@@ -1,0 +1,128 @@
+"""The types that travel through a sweep, and a study made ready: read, checked, its trials previewed.
+
+Running it is left to `sitting`, writing it down to `summary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from submillion.comparison import Comparison
+from submillion.config import Config, DataConfig
+from submillion.errors import ConfigError
+from submillion.runs import Run
+from submillion.sweeps import loading, previews, timing
+from submillion.sweeps.executors import Where
+from submillion.sweeps.previews import Preview
+from submillion.sweeps.space import Study, base_config
+from submillion.sweeps.strategies import Ending
+from submillion.sweeps.timing import Size, Speed
+from submillion.sweeps.trials import Space, Trial
+
+
+@dataclass(frozen=True)
+class How:
+    """How a study is run, which never changes what its trials are, but for the scale.
+
+    n_workers: processes, or cores of a local Ray cluster · address: of a Ray cluster, None starts a local one ·
+    storage: an SQLAlchemy URL, None for SQLite in the study's folder · scale: of rows and steps, above 0, at most 1.
+    """
+
+    where: Where = "inline"
+    n_workers: int = 1
+    address: str | None = None
+    storage: str | None = None
+    scale: float = 1.0
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What is known of a trial: its finished runs so far, one a seed, and why it has no more; `is_new` if any was
+    trained in this sitting."""
+
+    trial: Trial
+    runs: list[Path] = field(default_factory=list)
+    why: str | None = None
+    is_new: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether all seeds are finished."""
+        return len(self.runs) == len(self.trial.configs)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Return the mean validation accuracy over seeds, after selection; None before all are finished."""
+        if not self.is_done:
+            return None
+        values = [Run(path).scores()["validation"]["accuracy"].value for path in self.runs]
+        return sum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a watcher sees: every outcome so far, the stage at work, the estimated seconds left, a line to print."""
+
+    outcomes: tuple[Outcome, ...]
+    stage: str
+    left_s: float
+    line: str
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A finished study: its folder, outcomes, conclusions, the comparison of what finished (None for fewer than two
+    runs), and the recommended run, whose test split was opened if it has one."""
+
+    study: Study
+    folder: Path
+    outcomes: tuple[Outcome, ...]
+    ending: Ending
+    notes: tuple[str, ...]
+    comparison: Comparison | None
+    recommended: Run
+    n_test_reads: int
+
+
+Watch = Callable[[Status], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that was read and checked: its shared settings, space, data, and the preview of its trials."""
+
+    study: Study
+    space: Space
+    preview: Preview
+
+    @property
+    def folder(self) -> Path:
+        """Return the study's folder, `<out>/<name>`; scaled, the scale is part of its name."""
+        scale = "" if self.space.scale == 1 else f"-x{self.space.scale:g}"
+        return Path(self.space.base.out).expanduser() / f"{self.study.name}{scale}"
+
+
+def prepare(which: Path | str, overrides: Sequence[str] = (), scale: float = 1.0) -> Prepared:
+    """Return a study ready to run, by its file or a shipped one's name; nothing is started.
+
+    overrides: `section.key=value` texts over its base. ConfigError or DataError lists what is wrong.
+    """
+    if not 0 < scale <= 1:
+        raise ConfigError(f"the scale is {scale:g}: give one above 0, at most 1, such as 0.1")
+    study, folder = loading.load_study(which)
+    base = base_config(study, folder, tuple(overrides))
+    speed = timing.speed(base.out, base.model.name)
+    return previewed(study, Space(base, 0, study.seeds, scale), timing.size_of(whole(base)), speed)
+
+
+def whole(base: Config) -> DataConfig:
+    """Return the data settings with all training rows."""
+    return base.data.model_copy(update={"train_rows": None})
+
+
+def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:
+    """Return the study with the preview of its trials on data of this size."""
+    space = replace(space, n_classes=size.n_classes)
+    return Prepared(study, space, previews.preview(study, space, size, speed))

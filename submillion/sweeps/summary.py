@@ -1,0 +1,165 @@
+"""What a sweep leaves in its folder: `study.yaml`, `summary.json` and `summary.md`; and its trials as plain values.
+
+Files are written atomically. Runs are not copied: they are named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+
+from submillion import comparison, runs
+from submillion.errors import RunError
+from submillion.runs import Run
+from submillion.sweeps.previews import Preview
+from submillion.sweeps.study import Outcome, Prepared, Sweep
+from submillion.sweeps.trials import Trial
+
+
+def make_folder(prepared: Prepared) -> None:
+    """Make the study's folder; RunError if that fails."""
+    try:
+        prepared.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{prepared.folder} cannot be made: {error.strerror}") from None
+
+
+def write_study(prepared: Prepared) -> None:
+    """Write the study as it was read."""
+    text = yaml.safe_dump(prepared.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    runs.write_atomically(prepared.folder / "study.yaml", text)
+
+
+def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome]) -> None:
+    """Write what is known so far: a study that is stopped leaves this."""
+    values = {"study": prepared.study.name, "finished": False, "trials": [outcome_values(each) for each in outcomes]}
+    runs.write_atomically(prepared.folder / "summary.json", _json(values))
+
+
+def write(prepared: Prepared, found: Sweep) -> None:
+    """Write the conclusion, for programs and for people."""
+    runs.write_atomically(prepared.folder / "summary.json", _json(values(found)))
+    runs.write_atomically(prepared.folder / "summary.md", markdown(found))
+
+
+def preview_values(found: Preview) -> dict[str, Any]:
+    """Return a dry run as JSON holds it."""
+    return {
+        "n_trials": len(found.trials),
+        "n_runs": found.n_runs,
+        "estimated_s": _rounded(found.seconds),
+        "notes": list(found.notes),
+        "trials": [trial_values(trial) | {"estimated_s": _rounded(found.seconds_of(n))} for trial, n in found.trials],
+    }
+
+
+def trial_values(trial: Trial) -> dict[str, Any]:
+    """Return a trial as JSON holds it."""
+    return {
+        "stage": trial.candidate.stage,
+        "choices": dict(trial.candidate.choices),
+        "settings": dict(trial.candidate.settings),
+        "seeds": [each.train.seed for each in trial.configs],
+        "rank": trial.plan.ranks,
+        "total": trial.plan.total,
+        "budget": trial.plan.budget,
+        "fits": trial.fits,
+        "largest_rank": trial.largest_rank,
+        "over_budget": trial.excess,
+    }
+
+
+def outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON holds it; scores are of the selected checkpoint, with their intervals."""
+    scores = [asdict(Run(path).scores()["validation"]["accuracy"]) for path in outcome.runs]
+    return trial_values(outcome.trial) | {
+        "state": state(outcome),
+        "why": outcome.why,
+        "runs": [path.name for path in outcome.runs],
+        "validation_accuracy": {"after_selection": True, "mean": outcome.accuracy, "by_seed": scores},
+    }
+
+
+def state(outcome: Outcome) -> str:
+    """Return done, over budget, diverged, ruled out, or unfinished."""
+    if outcome.is_done:
+        return "done"
+    return "unfinished" if outcome.why is None else outcome.why.partition(":")[0]
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """Return a trial's result in a line."""
+    name = outcome.trial.candidate.name
+    if outcome.is_done:
+        return f"{name}: validation accuracy {score_text(outcome)}"
+    if outcome.why is not None:
+        return f"{name}: {outcome.why}"
+    return f"{name}: {len(outcome.runs)} of {len(outcome.trial.configs)} seeds are finished"
+
+
+def score_text(outcome: Outcome) -> str:
+    """Return a finished trial's accuracy: one run's with its interval, several seeds' mean with their range."""
+    found = [Run(path).scores()["validation"]["accuracy"] for path in outcome.runs]
+    if len(found) == 1:
+        return f"{found[0].value:.4f}  [{found[0].low:.4f}, {found[0].high:.4f}]  after selection"
+    low, high = min(score.value for score in found), max(score.value for score in found)
+    return f"{outcome.accuracy:.4f}  (mean of {len(found)} seeds, {low:.4f} to {high:.4f})  after selection"
+
+
+def values(found: Sweep) -> dict[str, Any]:
+    """Return a finished sweep as JSON holds it."""
+    return {
+        "study": found.study.name,
+        "kind": found.study.kind,
+        "finished": True,
+        "folder": str(found.folder),
+        "recommended": str(found.recommended.path),
+        "scores": found.recommended.read_json("scores.json"),
+        "n_test_reads": found.n_test_reads,
+        "rank_correlation": None if found.ending.correlation is None else asdict(found.ending.correlation),
+        "notes": list(found.notes),
+        "comparison": None if found.comparison is None else comparison.values(found.comparison),
+        "trials": [outcome_values(each) for each in found.outcomes],
+    }
+
+
+def markdown(found: Sweep) -> str:
+    """Return a finished sweep as a page."""
+    lines = [f"# {found.study.name} ({found.study.kind})", ""]
+    lines += ["| stage | choices | parameters | validation accuracy, after selection |", "|---|---|---|---|"]
+    for outcome in found.outcomes:
+        trial = outcome.trial
+        result = score_text(outcome).removesuffix("  after selection") if outcome.is_done else state(outcome)
+        lines.append(f"| {trial.candidate.stage} | {trial.candidate.name} | {trial.plan.total:,} | {result} |")
+    if found.comparison is not None:
+        lines += ["", *(f"{i}. {each.name}" for i, each in enumerate(found.comparison.settings, start=1))]
+    return "\n".join([*lines, "", *(f"- {line}" for line in verdict(found)), ""])
+
+
+def verdict(found: Sweep) -> list[str]:
+    """Return what a sweep concluded, as sentences."""
+    lines = list(found.notes)
+    if found.comparison is not None:
+        lines += [*comparison.sentences(found.comparison), *found.comparison.notes]
+    lines.append(f"recommended: {found.recommended.path}")
+    score = found.recommended.scores().get("test")
+    if score is not None:
+        each = score["accuracy"]
+        lines.append(
+            f"its test accuracy: {each.value:.4f}  [{each.low:.4f}, {each.high:.4f}]  {each.n:,} rows, "
+            f"opened {found.n_test_reads} times so far; of this study's trials only this one opened them"
+        )
+    return lines
+
+
+def _rounded(seconds: float) -> float:
+    """An estimate with no more digits than it may claim."""
+    return float(f"{seconds:.3g}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,53 @@
+"""What a run says of itself before its first step: files of its folder, and sentences worth printing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import version
+
+import torch
+
+from submillion import batching, config, planning
+from submillion.config import Config
+from submillion.data import Splits
+from submillion.packed import native
+from submillion.runs import Run
+
+
+def write(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str | None]) -> None:
+    """Write the files that say what the run is: settings, plan, environment (with what was `chosen`), labels, data."""
+    run.write("config.yaml", config.to_yaml(settings))
+    run.write("plan.json", planning.to_json(plan))
+    run.write_json("environment.json", chosen | _environment())
+    run.write_json("labels.json", list(splits.labels))
+    run.write_json("data.json", splits.summary())
+
+
+def _environment() -> dict[str, object]:
+    packages = ("submillion", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "kernels": native.kind(),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "packages": {package: version(package) for package in packages},
+    }
+
+
+def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
+    """Return the sentence about kernels that are missing, where they would be used."""
+    if precision != "bf16" or device.type != "cpu" or native.available():
+        return ()
+    return (
+        "submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler and submillion again",
+    )
+
+
+def cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
+    """Return the sentence about texts that are longer than the model reads, if there are any."""
+    n, longest = split.n_truncated, settings.model.max_length
+    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",) if n else ()

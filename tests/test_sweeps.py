@@ -1,0 +1,316 @@
+"""Laws of a sweep: what it runs, what it never runs twice, what it may say, and that test stays sealed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from scipy import stats
+
+from submillion import data, runs
+from submillion.sweeps import study_names
+from submillion.sweeps.sitting import sweep
+from submillion.sweeps.strategies import correlation, correlation_sentence
+from submillion.sweeps.study import How, Sweep, prepare
+from submillion.workflow import Phase
+from tests.data import write_csv
+
+BASE = {
+    "train.steps": 6,
+    "train.batch_size": 8,
+    "train.evaluate_every": 3,
+    "train.precision": "fp32",
+    "data.test": 0.2,
+    "data.validation": 0.3,
+}
+GRID = [
+    {"key": "adapter.rank", "values": [1, 2]},
+    {"key": "train.learning_rate", "values": [0.001, 0.01]},
+]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path]) -> dict[str, Any]:
+    """The settings of a small base."""
+    rows = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", 120)
+    return {**BASE, "model.name": str(encoders["bert"]), "data.source": str(rows)}
+
+
+def write_study(folder: Path, settings: dict[str, Any], **keys: Any) -> Path:
+    """Write a study file, a grid of four unless `keys` say otherwise; its runs go to `folder / runs`."""
+    own = keys.pop("base", {})
+    base = {"settings": {**settings, "out": str(folder / "runs"), **own}}
+    values = {"name": "tiny", "kind": "grid", "base": base, "factors": GRID, **keys}
+    (folder / "study.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return folder / "study.yaml"
+
+
+def trained(which: Path, how: How | None = None, **keys: Any) -> tuple[Sweep, list[str]]:
+    """Run a study; return it and the runs that were trained, by their first phase of work."""
+    begun: list[str] = []
+
+    def note(record: Any) -> bool:
+        if isinstance(record, Phase) and record.name == "training":
+            begun.append(record.name)
+        return False
+
+    return sweep(which, how=how, watch_run=note, **keys), begun
+
+
+@pytest.fixture(scope="module")
+def grid(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sweep]:
+    file = write_study(tmp_path_factory.mktemp("grid"), settings)
+    found, begun = trained(file)
+    assert len(begun) == 4
+    return file, found
+
+
+def test_a_grid_runs_every_combination_once(grid: tuple[Path, Sweep]) -> None:
+    _, found = grid
+    hashes = [path.name[-8:] for outcome in found.outcomes for path in outcome.runs]
+    assert len(hashes) == len(set(hashes)) == 4
+    pairs = {(o.trial.configs[0].adapter.rank, o.trial.configs[0].train.learning_rate) for o in found.outcomes}
+    assert pairs == {(rank, rate) for rank in (1, 2) for rate in (0.001, 0.01)}
+
+
+def test_asked_twice_is_answered_once(grid: tuple[Path, Sweep]) -> None:
+    file, found = grid
+    before = {path: (path / "DONE").stat().st_mtime_ns for outcome in found.outcomes for path in outcome.runs}
+    again, begun = trained(file)
+    assert begun == []
+    assert again.recommended.path == found.recommended.path
+    assert {path: (path / "DONE").stat().st_mtime_ns for path in before} == before
+
+
+def test_only_the_recommended_run_opens_test_and_once(grid: tuple[Path, Sweep]) -> None:
+    _, found = grid
+    out = found.recommended.path.parent
+    reads = [json.loads(line) for line in (out / "test-reads.jsonl").read_text().splitlines()]
+    assert [each["run"] for each in reads] == [found.recommended.name]
+    opened = [run.name for run in runs.list_runs(out) if (run.path / "predictions-test.parquet").exists()]
+    assert opened == [found.recommended.name]
+    assert found.n_test_reads == 1
+    runs.verify(found.recommended)
+
+
+def results(found: Sweep) -> dict[str, Any]:
+    """What a sweep found, without times and paths."""
+    scores = {
+        o.trial.candidate.name: [(p.name, (p / "scores.json").read_text()) for p in o.runs] for o in found.outcomes
+    }
+    return {"scores": scores, "recommended": found.recommended.name, "notes": found.notes}
+
+
+def test_a_new_value_of_a_finished_study_runs_only_what_is_new(settings: dict[str, Any], tmp_path: Path) -> None:
+    first, begun = trained(write_study(tmp_path, settings, factors=[{"key": "adapter.rank", "values": [1, 2]}]))
+    assert len(begun) == 2
+    second, begun = trained(write_study(tmp_path, settings, factors=[{"key": "adapter.rank", "values": [1, 2, 3]}]))
+    assert len(begun) == 1
+    assert [o.runs for o in second.outcomes][:2] == [o.runs for o in first.outcomes]
+
+
+def test_over_budget_is_listed_with_what_fits_and_never_started(settings: dict[str, Any], tmp_path: Path) -> None:
+    factors = [{"key": "adapter.rank", "values": [1, 16]}]
+    found, begun = trained(write_study(tmp_path, settings, factors=factors, base={"budget": 6000}))
+    assert len(begun) == 1
+    over = found.outcomes[1]
+    assert over.why == "over budget"
+    assert over.runs == []
+    assert over.trial.largest_rank is not None
+    assert over.trial.plan.total > 6000
+    assert f"is {over.trial.largest_rank} (" in str(over.trial.excess)
+    assert len(runs.list_runs(tmp_path / "runs")) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_results_of_one(
+    grid: tuple[Path, Sweep], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    found, _ = trained(write_study(tmp_path, settings), How("processes", 2))
+    assert results(found) == results(grid[1])
+
+
+def test_seeds_make_settings_of_runs(settings: dict[str, Any], tmp_path: Path) -> None:
+    factors = [{"key": "adapter.rank", "values": [1, 2]}]
+    found, begun = trained(write_study(tmp_path, settings, factors=factors, seeds=3))
+    assert len(begun) == 6
+    assert found.comparison is not None
+    assert [len(setting.runs) for setting in found.comparison.settings] == [3, 3]
+    assert all(pair.about == "settings" for pair in found.comparison.pairs)
+    assert found.recommended.config().train.seed == 0
+
+
+def test_one_factor_fixes_winners_and_says_when_they_are_tied(settings: dict[str, Any], tmp_path: Path) -> None:
+    factors = [
+        {"key": "train.optimizer", "values": ["sgd", "adamw"]},
+        {"key": "adapter.sites", "subsets": ["query", "value"], "settings": {"adapter.rank": None}},
+        {"key": "adapter.alpha", "values": ["1r", "2r"]},
+    ]
+    found, _ = trained(write_study(tmp_path, settings, kind="one-factor", factors=factors, base={"budget": 3000}))
+    stages = [outcome.trial.candidate.stage for outcome in found.outcomes]
+    assert stages == ["optimizer"] * 2 + ["sites"] * 3 + ["alpha"] * 2
+    by_stage = {
+        stage: [o for o in found.outcomes if o.trial.candidate.stage == stage] for stage in dict.fromkeys(stages)
+    }
+    for stage, following in (("optimizer", "sites"), ("sites", "alpha")):
+        best = max(by_stage[stage], key=lambda outcome: outcome.accuracy or 0)
+        assert {o.trial.candidate.choices[stage] for o in by_stage[following]} == {best.trial.candidate.choices[stage]}
+    # 36 rows cannot tell these apart, and each note says so.
+    assert len(found.notes) == 3
+    assert all("inside a tie" in note for note in found.notes)
+    sites = by_stage["sites"]
+    assert all(o.trial.plan.total <= 3000 for o in sites)
+    assert len({o.trial.plan.ranks["query"] for o in sites if "query" in o.trial.plan.ranks}) == 2
+    for outcome, times in zip(by_stage["alpha"], (1, 2), strict=True):
+        (rank,) = set(outcome.trial.plan.ranks.values())
+        assert outcome.trial.configs[0].adapter.alpha == times * rank
+
+
+def test_two_stages_correlate_short_with_full_results(settings: dict[str, Any], tmp_path: Path) -> None:
+    factors = [{"key": "train.learning_rate", "values": [0.0001, 0.001, 0.01, 0.03]}]
+    stages = {"short": {"train.steps": 4}, "full": {"train.steps": 12}, "keep": 3}
+    file = write_study(tmp_path, settings, kind="two-stage", factors=factors, **stages)
+    found, begun = trained(file)
+    assert len(begun) == 7
+    full = [o for o in found.outcomes if o.trial.candidate.stage == "full"]
+    short = {o.trial.candidate.name: o.accuracy for o in found.outcomes if o.trial.candidate.stage == "short"}
+    best = sorted(short, key=lambda name: -(short[name] or 0))[:3]
+    assert {o.trial.candidate.name for o in full} == set(best)
+    assert all(o.trial.configs[0].train.steps == 12 for o in full)
+    pairs = [(short[o.trial.candidate.name], o.accuracy) for o in full]
+    assert found.ending.correlation == correlation(*map(list, zip(*pairs, strict=True)))
+    assert "3 settings" in found.notes[-1]
+    assert set(found.ending.contenders) == {o.trial.candidate for o in full}
+
+
+@pytest.mark.parametrize("n", [3, 6, 20])
+def test_the_correlation_is_scipys(n: int) -> None:
+    rng = np.random.default_rng(n)
+    short, full = rng.normal(size=n).round(1).tolist(), rng.normal(size=n).round(1).tolist()
+    found = correlation(short, full)
+    assert found.n == n
+    assert found.tau == pytest.approx(stats.kendalltau(short, full).statistic)
+    assert found.rho == pytest.approx(stats.spearmanr(short, full).statistic)
+    if n >= 5:
+        assert found.low is not None
+        assert found.high is not None
+        assert -1 <= found.low <= found.rho <= found.high <= 1
+
+
+def test_the_correlation_of_a_reversed_order_is_minus_one_and_ties_have_none() -> None:
+    assert correlation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).tau == -1
+    assert correlation([1.0, 1.0, 1.0], [3.0, 2.0, 1.0]).tau is None
+    assert correlation([], []).n == 0
+    assert "fewer than two" in correlation_sentence(correlation([0.5], [0.6]))
+
+
+DRAWN = [
+    {"key": "train.learning_rate", "low": 0.0001, "high": 0.1, "log": True},
+    {"key": "adapter.rank", "low": 1, "high": 4},
+    {"key": "train.schedule", "values": ["linear", "cosine"]},
+]
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe"])
+def test_drawn_settings_lie_in_their_ranges_and_are_drawn_again(
+    kind: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    found, begun = trained(write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=4))
+    assert len(found.outcomes) == 4 == len(begun)
+    for outcome in found.outcomes:
+        config = outcome.trial.configs[0]
+        assert 0.0001 <= config.train.learning_rate <= 0.1
+        assert config.adapter.rank in (1, 2, 3, 4)
+        assert config.train.schedule in ("linear", "cosine")
+    again, begun = trained(write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=6))
+    assert len(begun) == 2
+    assert [o.runs for o in again.outcomes][:4] == [o.runs for o in found.outcomes]
+    elsewhere = write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=6, base={"out": str(tmp_path / "b")})
+    assert results(sweep(elsewhere)) == results(again)
+
+
+def test_a_drawn_study_takes_another_choice(settings: dict[str, Any], tmp_path: Path) -> None:
+    factor = {"key": "train.schedule", "values": ["linear", "cosine"]}
+    trained(write_study(tmp_path, settings, kind="tpe", factors=[factor], n_trials=2))
+    factor = {"key": "train.schedule", "values": ["linear", "cosine", "constant"]}
+    found, _ = trained(write_study(tmp_path, settings, kind="tpe", factors=[factor], n_trials=4))
+    assert len(found.outcomes) == 4
+
+
+def test_a_diverged_trial_is_a_result_and_the_study_goes_on(
+    settings: dict[str, Any], tmp_path: Path, encoders: dict[str, Path]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(encoders["bert"], broken)
+    weights = load_file(broken / "model.safetensors")
+    save_file({k: v * torch.inf for k, v in weights.items()}, broken / "model.safetensors", metadata={"format": "pt"})
+    both = [{"label": str(path), "settings": {"model.name": str(path)}} for path in (broken, encoders["bert"])]
+    file = write_study(tmp_path, settings, factors=[{"name": "encoder", "alternatives": both}])
+    found, begun = trained(file)
+    assert len(begun) == 2
+    assert str(found.outcomes[0].why).startswith("diverged: the loss is nan")
+    assert found.outcomes[1].is_done
+    assert trained(file)[1] == []
+
+
+def test_a_trial_that_is_ruled_out_stops_early_only_if_asked(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = write_csv(tmp_path / "rows.csv", 400)
+    base = {"data.source": str(rows), "train.steps": 200, "train.evaluate_every": 100, "adapter.method": "none"}
+    factors = [{"key": "train.learning_rate", "values": [0.003, 0.0000001]}]
+    found, _ = trained(write_study(tmp_path, settings, factors=factors, base=base, stop_early=True))
+    assert str(found.outcomes[1].why).startswith("ruled out")
+    assert found.recommended.path == found.outcomes[0].runs[0]
+    found, begun = trained(write_study(tmp_path, settings, factors=factors, base=base))
+    assert len(begun) == 1
+    assert found.outcomes[1].is_done
+
+
+def test_scale_cuts_rows_and_steps_and_gives_other_runs(grid: tuple[Path, Sweep], settings: dict[str, Any]) -> None:
+    prepared = prepare(grid[0], scale=0.5)
+    whole = prepare(grid[0])
+    assert prepared.folder != whole.folder
+    assert any("0.5" in note for note in prepared.preview.notes)
+    for (cut, _), (full, _) in zip(prepared.preview.trials, whole.preview.trials, strict=True):
+        assert cut.configs[0].train.steps == 3
+        assert full.configs[0].train.steps == 6
+        assert len(data.read(cut.configs[0].data).train) == pytest.approx(
+            len(data.read(full.configs[0].data).train) / 2, abs=2
+        )
+        assert data.read(cut.configs[0].data).validation == data.read(full.configs[0].data).validation
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_shipped_studies_plan_offline(name: str, tmp_path: Path) -> None:
+    overrides = [f"out={tmp_path}"] + (["data.source=ag_news"] if name == "quick" else [])
+    found = prepare(name, overrides).preview
+    assert found.n_runs > 0
+    assert found.seconds > 0
+    configs = [trial.configs[0].model_dump_json() for trial, _ in found.trials]
+    assert len(set(configs)) == len(configs)
+    assert all(trial.plan.total <= 1_000_000 for trial, _ in found.trials if trial.fits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_studies_have_the_counts_of_their_reports(tmp_path: Path) -> None:
+    trials = {name: [trial for trial, _ in prepare(f"study-{name}").preview.trials] for name in "abc"}
+    a = trials["a"]
+    assert len(a) == 3 * 3 * 5 * 2
+    assert {(t.plan.ranks["query"], t.fits, t.largest_rank) for t in a} == {
+        (8, True, None),
+        (16, False, 11),
+        (32, False, 11),
+    }
+    sites = {t.candidate.choices["sites"]: t for t in trials["b"] if t.candidate.stage == "sites"}
+    counts = {name: (max(t.plan.ranks.values()), t.plan.total) for name, t in sites.items()}
+    one, two, three = (22, 999_172), (11, 999_172), (7, 980_740)
+    names = ("query", "key", "value", "query+key", "query+value", "key+value", "query+key+value")
+    assert counts == dict(zip(names, (one, one, one, two, two, two, three), strict=True))
+    largest = {t.plan.total for t in trials["c"] if t.candidate.choices["rank"] == "max"}
+    assert largest == {999_172, 980_740}
