@@ -100,7 +100,18 @@ def test_module_docstrings(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "plan --help", "train --help", "config", "recipes", "runs --help", "compare --help"]
+    "command",
+    [
+        "--help",
+        "plan --help",
+        "train --help",
+        "config",
+        "recipes",
+        "runs --help",
+        "compare --help",
+        "sweep --help",
+        "sweep",
+    ],
 )
 def test_light_commands_do_not_import_torch(command: str) -> None:
     code = (

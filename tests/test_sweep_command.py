@@ -181,7 +181,7 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(
     child = subprocess.Popen(
         command(file, "--workers", str(workers)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(out.glob("tiny-*/DONE")) and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
@@ -296,7 +296,7 @@ def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, An
         command(file, "--executor", "ray", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     out = tmp_path / "runs"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(out.glob("tiny-*/metrics.jsonl")) and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.005)
     (worker,) = {pid for lock in out.glob("tiny-*/.lock") if (pid := holder_of(lock)) is not None}
