@@ -103,7 +103,7 @@ def test_only_the_recommended_run_opens_test_and_once(grid: tuple[Path, Sweep]) 
 def results(found: Sweep) -> dict[str, Any]:
     """What a sweep found, without times and paths."""
     scores = {
-        o.trial.candidate.name: [(p.name, (p / "scores.json").read_text()) for p in o.runs] for o in found.outcomes
+        o.trial.candidate.name: list(zip([p.name for p in o.runs], o.scores, strict=True)) for o in found.outcomes
     }
     # Of equally large runs the faster is recommended, and a clock never says the same twice: its size is compared.
     size = found.recommended.read_json("plan.json")["total"]
