@@ -101,7 +101,18 @@ def test_module_docstrings(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "plan --help", "train --help", "config", "recipes", "runs --help", "compare --help", "report --help"],
+    [
+        "--help",
+        "plan --help",
+        "train --help",
+        "config",
+        "recipes",
+        "runs --help",
+        "compare --help",
+        "report --help",
+        "sweep --help",
+        "sweep",
+    ],
 )
 def test_light_commands_do_not_import_torch(command: str) -> None:
     code = (

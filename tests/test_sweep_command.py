@@ -181,7 +181,7 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(
     child = subprocess.Popen(
         command(file, "--workers", str(workers)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(out.glob("tiny-*/DONE")) and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
@@ -198,7 +198,8 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(
     after = {path: path.stat().st_mtime_ns for path in finished}
     assert {p for p in finished if finished[p] != after[p]} <= {out / recommended / "DONE"}  # its test was opened
     whole = sweep(write_study(tmp_path / "whole", settings, base=base))
-    assert recommended == whole.recommended.name
+    # Not the same run for sure: of equally large ones the faster is taken, and a clock never says the same twice.
+    assert Run(out / recommended).read_json("plan.json")["total"] == whole.recommended.read_json("plan.json")["total"]
     for outcome in whole.outcomes:
         (path,) = outcome.runs
         ours = Run(out / path.name).load_predictions("validation")
@@ -296,7 +297,7 @@ def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, An
         command(file, "--executor", "ray", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     out = tmp_path / "runs"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(out.glob("tiny-*/metrics.jsonl")) and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.005)
     (worker,) = {pid for lock in out.glob("tiny-*/.lock") if (pid := holder_of(lock)) is not None}

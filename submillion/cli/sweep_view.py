@@ -25,7 +25,7 @@ class SweepView:
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.live = Live(console=self.console, transient=True)
         self.status: Status | None = None
         self.n_steps, self.step = 0, 0
 
@@ -72,7 +72,7 @@ class SweepView:
             table.add_row(candidate.stage, candidate.name, summary.state(outcome), score)
         step = f"step {self.step} of {self.n_steps}, " if self.step else ""
         left = Text(f"{step}about {self._duration(self.status.left_s)} left", style="dim")
-        self.live.update(Group(table, left), refresh=True)
+        self.live.update(Group(table, left))
 
     def _summary(self, status: Status) -> list[str]:
         from submillion.sweeps import summary

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Literal
 
 import torch
@@ -30,6 +30,8 @@ from submillion.workflow import Watch
 
 Where = Literal["inline", "processes", "ray"]
 RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begins
+
+_interrupted = Event()  # a worker process's own
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _processes(n_workers: int) -> Iterator[Execute]:
     ) as pool:
 
         def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
-            futures = [pool.submit(run_job, job) for job in jobs]
+            futures = [pool.submit(_worker_job, job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -107,9 +109,9 @@ def _processes(n_workers: int) -> Iterator[Execute]:
 
 
 def _begin_worker(n_threads: int, parent: int) -> None:
-    """Share the cores, leave Ctrl-C to training (which keeps its step), and end when the parent is gone."""
+    """Share the cores, let Ctrl-C wait for a step, and end when the parent is gone."""
     torch.set_num_threads(n_threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: _interrupted.set())
 
     def watch_parent() -> None:
         while os.getppid() == parent:
@@ -117,6 +119,14 @@ def _begin_worker(n_threads: int, parent: int) -> None:
         os._exit(1)  # an orphan would hold its run's lock against the same command started again
 
     Thread(target=watch_parent, daemon=True).start()
+
+
+def _worker_job(job: Job) -> Result:
+    """Train in a worker; Ctrl-C before the first step pauses after it."""
+    result = run_job(job, lambda _: _interrupted.is_set())
+    if _interrupted.is_set() and result.run is None:
+        raise KeyboardInterrupt
+    return result
 
 
 @contextmanager

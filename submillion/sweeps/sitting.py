@@ -51,7 +51,7 @@ def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda
         size = timing.counted(splits)
         prepared = previewed(prepared.study, prepared.space, size, prepared.preview.speed)
         _refuse_teachers(prepared, splits)
-        store = storage.opened(prepared.study, folder, _identity(prepared), how.storage, how.n_workers)
+        store = storage.opened(prepared.study, folder, _identity(prepared, splits), how.storage, how.n_workers)
         with executors.executor(how.where, how.n_workers, how.address) as execute:
             sitting = _Sitting(prepared, store, execute, watch, watch_run)
             try:
@@ -75,6 +75,7 @@ class _Sitting:
         self.hashes: dict[str, str] = {}
         self.measured: list[tuple[float, float]] = []
         self.best_file = prepared.folder / "best-so-far"
+        self.best_file.unlink(missing_ok=True)  # an earlier sitting's may be of other rows
 
     def run(self) -> Ending:
         """Run batch after batch; return what the strategy ends with."""
@@ -119,11 +120,12 @@ class _Sitting:
         numbers = [self.store.begin(outcome.trial.candidate) for outcome in outcomes]
         for number, outcome in zip(numbers, outcomes, strict=True):
             self._tell(number, outcome)
+            self._note_best(outcome)
         best = self.best_file if self.prepared.study.stop_early else None
         jobs = [Job(i, settings, best) for i, (settings, _) in enumerate(wanted)]
         for result in self.execute(jobs, self.watch_run):
             for which in wanted[result.number][1]:
-                _add(outcomes[which], result)
+                self._add(outcomes[which], result)
                 self._tell(numbers[which], outcomes[which])
                 self._note_best(outcomes[which])
             self._measure(result)
@@ -149,6 +151,14 @@ class _Sitting:
                 if (name := self._hash(settings)) not in finished:
                     wanted.setdefault(name, (settings, []))[1].append(number)
         return list(wanted.values())
+
+    def _add(self, outcome: Outcome, result: Result) -> None:
+        """Note a run that ended; runs stand in the order of their seeds, whichever ended first."""
+        if result.run is None:
+            outcome.why = result.why
+            return
+        order = [self._hash(each) for each in outcome.trial.configs]
+        outcome.runs = sorted([*outcome.runs, result.run], key=lambda path: order.index(path.name[-8:]))
 
     def _hash(self, settings: Config) -> str:
         """The hash that addresses a run; a recipe that teaches is trained for it, once."""
@@ -196,14 +206,6 @@ def _place(trial: Trial) -> tuple[str, str]:
     return trial.candidate.stage, trial.candidate.name
 
 
-def _add(outcome: Outcome, result: Result) -> None:
-    outcome.is_new = True
-    if result.run is None:
-        outcome.why = result.why
-    else:
-        outcome.runs.append(result.run)
-
-
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
     """Outcomes without those whose runs an earlier one has: the same question was asked twice."""
     return list({tuple(sorted(outcome.runs)): outcome for outcome in reversed(done)}.values())[::-1]
@@ -225,10 +227,12 @@ def _recommended(done: Sequence[Outcome], compared: Comparison | None) -> Outcom
     return next(outcome for outcome in done if _setting(outcome, compared) == compared.recommended)
 
 
-def _identity(prepared: Prepared) -> str:
-    """What makes results comparable in one Optuna study: the shared settings, seeds and scale, not the factors."""
+def _identity(prepared: Prepared, splits: Splits) -> str:
+    """What makes results comparable in one Optuna study: rows, shared settings, seeds and scale, not the factors."""
     space, study = prepared.space, prepared.study
-    return config.digest(space.base, f"{study.kind} {study.seeds} {space.scale:g} {study.sampler_seed}")
+    return config.digest(
+        space.base, f"{splits.fingerprint} {study.kind} {study.seeds} {space.scale:g} {study.sampler_seed}"
+    )
 
 
 def _refuse_teachers(prepared: Prepared, splits: Splits) -> None:

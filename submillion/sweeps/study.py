@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from submillion.comparison import Comparison
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
+from submillion.metrics import Score
 from submillion.runs import Run
 from submillion.sweeps import loading, previews, timing
 from submillion.sweeps.executors import Where
@@ -39,13 +41,11 @@ class How:
 
 @dataclass(eq=False)
 class Outcome:
-    """What is known of a trial: its finished runs so far, one a seed, and why it has no more; `is_new` if any was
-    trained in this sitting."""
+    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more."""
 
     trial: Trial
     runs: list[Path] = field(default_factory=list)
     why: str | None = None
-    is_new: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -57,8 +57,17 @@ class Outcome:
         """Return the mean validation accuracy over seeds, after selection; None before all are finished."""
         if not self.is_done:
             return None
-        values = [Run(path).scores()["validation"]["accuracy"].value for path in self.runs]
-        return sum(values) / len(values)
+        return sum(score.value for score in self.scores) / len(self.runs)
+
+    @property
+    def scores(self) -> list[Score]:
+        """Return the finished runs' validation accuracies, after selection."""
+        return [_validation_accuracy(path) for path in self.runs]
+
+
+@cache
+def _validation_accuracy(path: Path) -> Score:
+    return Run(path).scores()["validation"]["accuracy"]
 
 
 @dataclass(frozen=True)

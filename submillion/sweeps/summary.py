@@ -14,7 +14,6 @@ import yaml
 
 from submillion import comparison, runs
 from submillion.errors import RunError
-from submillion.runs import Run
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.study import Outcome, Prepared, Sweep
 from submillion.sweeps.trials import Trial
@@ -75,7 +74,7 @@ def trial_values(trial: Trial) -> dict[str, Any]:
 
 def outcome_values(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as JSON holds it; scores are of the selected checkpoint, with their intervals."""
-    scores = [asdict(Run(path).scores()["validation"]["accuracy"]) for path in outcome.runs]
+    scores = [asdict(score) for score in outcome.scores]
     return trial_values(outcome.trial) | {
         "state": state(outcome),
         "why": outcome.why,
@@ -103,7 +102,7 @@ def outcome_line(outcome: Outcome) -> str:
 
 def score_text(outcome: Outcome) -> str:
     """Return a finished trial's accuracy: one run's with its interval, several seeds' mean with their range."""
-    found = [Run(path).scores()["validation"]["accuracy"] for path in outcome.runs]
+    found = outcome.scores
     if len(found) == 1:
         return f"{found[0].value:.4f}  [{found[0].low:.4f}, {found[0].high:.4f}]  after selection"
     low, high = min(score.value for score in found), max(score.value for score in found)
