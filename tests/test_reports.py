@@ -11,6 +11,7 @@ import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -30,8 +31,13 @@ ATTACK = '<script>alert("x")</script><img src="http://evil.example/x.png">'
 SOURCE = Path(__file__).parent.parent
 
 
-def make_run(parent: Path, n_classes: int = 3, n_rows: int = 240, test: float | None = 0.2, extra: str = "") -> Run:
-    """A finished run's folder without a training: labels are in the texts, three predictions in four are right."""
+def make_run(
+    parent: Path, n_classes: int = 3, n_rows: int = 240, test: float | None = 0.2, extra: str = "", **options: Any
+) -> Run:
+    """A finished run's folder without a training: labels are in the texts, three predictions in four are right.
+
+    options: right, the share of predictions that are right · overrides, more settings.
+    """
     rng = np.random.default_rng(0)
     labels = [f"class {number}{extra}" for number in range(n_classes)]
     source = parent / "rows.jsonl"
@@ -44,7 +50,8 @@ def make_run(parent: Path, n_classes: int = 3, n_rows: int = 240, test: float | 
         for i in range(n_rows)
     ]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    overrides = ["model.name=all-MiniLM-L6-v2", f"data.source={source}", "data.validation=0.3", "adapter.layers=top:2"]
+    overrides = ["model.name=all-MiniLM-L6-v2", f"data.source={source}", "data.validation=0.3"]
+    overrides += options.get("overrides", ["adapter.layers=top:2"])
     settings = config.load(overrides=[*overrides, f"data.test={'null' if test is None else test}"])
     splits = data.read(settings.data)
     run = runs.create(parent / "runs", "demo", "0a1b2c3d")
@@ -59,8 +66,11 @@ def make_run(parent: Path, n_classes: int = 3, n_rows: int = 240, test: float | 
     for name in ("validation", "test") if test else ("validation",):
         examples = getattr(splits, name)
         true = np.array([splits.labels.index(str(example.label)) for example in examples])
-        said = np.where(rng.random(len(true)) < 0.75, true, rng.integers(0, n_classes, len(true)))
-        probs = rng.dirichlet(np.ones(n_classes), len(true)) + 2 * rng.random((len(true), 1)) * np.eye(n_classes)[said]
+        said = np.where(rng.random(len(true)) < options.get("right", 0.75), true, rng.integers(0, n_classes, len(true)))
+        probs = (
+            rng.dirichlet(np.ones(n_classes), len(true))
+            + (2 * rng.random((len(true), 1)) + int("right" in options)) * np.eye(n_classes)[said]
+        )
         run.save_predictions(name, Predictions([e.id for e in examples], true, probs / probs.sum(1, keepdims=True)))
         scores[name] = score(run.load_predictions(name))
     for number in (1, 2):
@@ -233,6 +243,28 @@ def test_few_and_many_classes(tmp_path: Path, n_classes: int) -> None:
     assert (f"Of {n_classes} classes the 12 most confused are drawn" in text) == (n_classes > 20)
     wide = 'figure class="wide"' in page_of(run)
     assert wide == (n_classes > 20)
+
+
+@pytest.mark.parametrize("method", ["none", "ia3", "dora"])
+def test_every_method_has_a_page_and_a_card(tmp_path: Path, method: str) -> None:
+    run = make_run(tmp_path, overrides=[f"adapter.method={method}"])
+    write(run)
+    total = run.read_json("plan.json")["total"]
+    assert f"{total:,} parameters train" in text_of(page_of(run))
+    assert (run.path / "figures" / "plan.svg").exists() == (method != "none")
+    card = (run.path / "adapter" / "README.md").read_text()
+    assert f"library_name: {'transformers' if method == 'none' else 'peft'}\n" in card
+    assert "base_model: sentence-transformers/all-MiniLM-L6-v2\n" in card
+    assert ("PeftModel" in card) == (method != "none")
+
+
+def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path, right=1.1)
+    assert run.scores()["test"]["accuracy"].value == 1.0
+    write(run)
+    text = text_of(page_of(run))
+    assert "No class is taken for another" in text
+    assert "No validation row is wrong" in text
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
