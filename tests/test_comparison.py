@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -214,6 +214,7 @@ def test_a_trial_that_is_as_good_is_ruled_out_in_at_most_5_percent_though_looked
     assert 0.005 < np.mean(np.array(highest) >= np.log(20)) <= 0.05
 
 
+@example(0, 1073)  # a beta tail of 1e-324
 @given(st.integers(0, 3000), st.integers(0, 3000))
 def test_evidence_is_a_fair_bet_and_grows_with_what_is_lost(n_lost: int, n_won: int) -> None:
     now, lose, win = log_evidence(n_lost, n_won), log_evidence(n_lost + 1, n_won), log_evidence(n_lost, n_won + 1)
