@@ -219,11 +219,12 @@ def _accuracy(found: dict[str, Any]) -> list[str]:
 
 def _machine(results: dict[str, Any]) -> list[str]:
     facts = results["training roberta-base"]["machine"]
+    commits = sorted({section["machine"]["commit"].removesuffix("-dirty") for section in results.values()})
     packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     gpu = facts["gpu"] or "none: no GPU was available, and nothing here says how fast one would be"
     return [
         f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads, {facts['capability']}, "
-        f"{facts['memory_gib']} GiB; GPU: {gpu}. Python {facts['python']}, {packages}. Commit {facts['commit']}, "
+        f"{facts['memory_gib']} GiB; GPU: {gpu}. Python {facts['python']}, {packages}. Commits {', '.join(commits)}, "
         f"{results['training roberta-base']['measured'][:10]}."
     ]
 
