@@ -199,7 +199,8 @@ def _accuracy(found: dict[str, Any]) -> list[str]:
     n_rows = next(iter(found["comparisons"].values()))["n_rows"]
     lines = [f"MiniLM on AG News, {found['n_steps']} steps of 32, {len(found['seeds'])} seeds a setting, {n_rows:,}"]
     lines += [
-        f"validation rows, the last checkpoint; {found['machine']['threads']} thread. Compared over seeds and rows: [how](comparison.md).",
+        f"validation rows, the last checkpoint; threads: {found['machine']['threads']}. Compared over seeds and rows: "
+        "[how](comparison.md).",
         "",
     ]
     lines += ["| setting | seeds | accuracy, mean | training s |", "|---|---|---|---|"]
