@@ -131,6 +131,28 @@ def test_over_budget_is_listed_with_what_fits_and_never_started(settings: dict[s
     assert len(runs.list_runs(tmp_path / "runs")) == 1
 
 
+def test_a_recipe_that_teaches_is_trained_once_and_taught_trials_are_found_again(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    sections: dict[str, dict[str, Any]] = {"adapter": {"method": "none"}}
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    teacher = tmp_path / "teacher.yaml"
+    teacher.write_text(yaml.safe_dump({"name": "teacher", **sections}), encoding="utf-8")
+    taught = [
+        {"label": name, "settings": {"distillation.teacher": to}} for name, to in (("no", None), ("yes", str(teacher)))
+    ]
+    factors = [{"name": "teacher", "alternatives": taught}, {"key": "adapter.rank", "values": [1, 2]}]
+    file = write_study(tmp_path, settings, factors=factors)
+    found, begun = trained(file)
+    assert len(begun) == 5  # two that are not taught, the teacher, two that are
+    assert len({path for outcome in found.outcomes for path in outcome.runs}) == 4
+    opened = [run.name for run in runs.list_runs(tmp_path / "runs") if (run.path / "predictions-test.parquet").exists()]
+    assert opened == [found.recommended.name]
+    assert trained(file)[1] == []
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_results_of_one(
     grid: tuple[Path, Sweep], settings: dict[str, Any], tmp_path: Path
