@@ -61,12 +61,12 @@ class SweepView:
     def _draw(self) -> None:
         if not self.console.is_terminal or self.status is None:
             return
+        from submillion.sweeps import summary
+
         table = Table(box=None, pad_edge=False)
         for heading in ("stage", "trial", "state", "validation accuracy"):
             table.add_column(heading, no_wrap=True)
         for outcome in self.status.outcomes[-_N_ROWS:]:
-            from submillion.sweeps import summary
-
             score = summary.score_text(outcome) if outcome.is_done else ""
             candidate = outcome.trial.candidate
             table.add_row(candidate.stage, candidate.name, summary.state(outcome), score)
