@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from submillion import runs
+from submillion import config, runs, workflow
+from submillion.config import Config
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.runs import Run, files
 from submillion.sweeps import executors, study_names
@@ -89,14 +90,17 @@ def test_an_unknown_study_names_the_shipped_ones() -> None:
         prepare("study-aa")
 
 
-def test_a_teacher_with_other_labels_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
-    teacher = tmp_path / "teacher-00000000"
-    teacher.mkdir()
-    (teacher / "labels.json").write_text('["yes", "no"]')
-    file = write_study(tmp_path, settings, base={"distillation.teacher": str(teacher)})
-    with pytest.raises(ConfigError, match="knows the labels yes, no, the data has art, money, sport"):
+def test_a_teacher_with_other_labels_is_refused_before_any_trial(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text(Path(settings["data.source"]).read_text().replace(",art\n", ",painting\n"))
+    other = {**settings, "data.source": str(rows), "out": str(tmp_path / "teachers")}
+    teacher = workflow.train(config.changed(Config(), other), as_trial=True)
+    taught = {"label": "taught", "settings": {"distillation.teacher": str(teacher.path)}}
+    alone = {"label": "alone", "settings": {"distillation.teacher": None}}
+    file = write_study(tmp_path, settings, factors=[{"name": "teacher", "alternatives": [alone, taught]}])
+    with pytest.raises(ConfigError, match="has other labels: it lacks 'art'; it has 'painting'"):
         sweep(file)
-    assert runs.list_runs(tmp_path / "runs") == []
+    assert not runs.list_runs(tmp_path / "runs")
 
 
 def test_another_process_on_the_same_study_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:

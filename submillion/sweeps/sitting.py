@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from submillion import comparison, config, data, runs, workflow
+from submillion import comparison, config, data, distillation, runs, workflow
 from submillion.comparison import Comparison
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import ConfigError, RunError
+from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.runs import Run
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
@@ -236,16 +236,15 @@ def _identity(prepared: Prepared, splits: Splits) -> str:
 
 
 def _refuse_teachers(prepared: Prepared, splits: Splits) -> None:
-    """Raise a ConfigError for finished runs that are named as teachers and know other labels."""
-    problems = {}
-    for trial, _ in prepared.preview.trials:
-        named = trial.configs[0].distillation.teacher or ()
-        for teacher in (named,) if isinstance(named, str) else named:
-            path = Path(teacher).expanduser()
-            if (path / "labels.json").is_file() and set(Run(path).labels()) != set(splits.labels):
-                theirs, ours = ", ".join(Run(path).labels()), ", ".join(splits.labels)
-                problems[teacher] = (
-                    f"the teacher {teacher} knows the labels {theirs}, the data has {ours}: take another"
-                )
+    """Raise what `distillation` has against the teachers of any trial: no trial starts that a later one would follow
+    into an error."""
+    problems: list[str] = []
+    taught = {trial.configs[0].distillation.teacher: trial.configs[0] for trial, _ in prepared.preview.trials}
+    for settings in taught.values():
+        try:
+            finished = [teacher for teacher in distillation.asked(settings) if isinstance(teacher, Run)]
+            distillation.check(finished, settings, splits)
+        except SubmillionError as error:
+            problems += error.problems
     if problems:
-        raise ConfigError(*problems.values())
+        raise ConfigError(*dict.fromkeys(problems))
