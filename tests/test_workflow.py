@@ -383,3 +383,23 @@ def test_over_budget_stops_before_anything_is_written(base: list[str], tmp_path:
 def test_class_weights_must_name_labels(base: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="class_weights"):
         workflow.train(settings_of(base, tmp_path, "train.class_weights={nobody: 2.0}"))
+
+
+def test_a_trial_that_is_trained_for_good_opens_test_once_and_is_reported_anew(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[set[str]] = []
+
+    def write(run: Run, _: Any) -> None:
+        run.write("report.html", "")
+        scored.append(set(run.scores()))
+
+    monkeypatch.setattr("submillion.reports.write", write)
+    settings = settings_of(base, tmp_path)
+    run = workflow.train(settings, as_trial=True)
+    run.write("report.html", "of validation")  # asked for by hand
+    assert (set(run.scores()), scored) == ({"validation"}, [])
+    for _ in range(2):
+        workflow.train(settings)
+    assert scored == [{"validation", "test"}]
+    assert len((tmp_path / "test-reads.jsonl").read_text().splitlines()) == 1

@@ -85,11 +85,8 @@ def train(settings: Config, watch: Watch = lambda _: False, as_trial: bool = Fal
                 return run
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, settings.model.name)
-    if not as_trial and question.splits.test and "test" not in run.scores():
-        watch(Phase("testing"))
-        prediction.open_test(run, question.splits, settings.device)
-    if not as_trial and not (run.path / "report.html").exists():
-        _report(run, question.splits, watch)
+    if not as_trial:
+        _complete(run, question, watch)
     return run
 
 
@@ -109,16 +106,11 @@ def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
 
 
 def _refuse_unbuilt(settings: Config) -> None:
-    """Raise a ConfigError for keys that are accepted in a config but have no effect in this version."""
-    unbuilt = {
-        "tracking": settings.tracking or None,
-    }
-    problems = [
-        f"{key} is {value!r}: this version cannot do that yet; --set {key}={'[]' if key == 'tracking' else 'null'} "
-        "trains without it"
-        for key, value in unbuilt.items()
-        if value is not None
-    ]
+    """Raise a ConfigError for what a config or a launcher asks for and this version cannot do."""
+    problems = []
+    if settings.tracking:
+        found = ", ".join(settings.tracking)
+        problems.append(f"tracking is {found}: this version cannot do that yet; --set tracking=[] trains without it")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         problems.append("several processes were launched: this version trains in one; start it without a launcher")
     if problems:
@@ -146,7 +138,7 @@ def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, as_trial: bool) -
         found.append(train(teacher, watch.watch, as_trial))  # its phases are its own
         if not found[-1].is_done:
             break
-        watch(Phase(f"the teacher is {found[-1].path}, now its student"))
+        watch(Phase("now its student", notes=(f"the teacher is {found[-1].path}",)))
     return found
 
 
@@ -248,6 +240,16 @@ def _finish(run: Run, question: Question, job: training.Job, watch: Stopwatch) -
     job.checkpoints.remove()
     if not question.as_trial:
         _report(run, splits, watch)
+
+
+def _complete(run: Run, question: Question, watch: Watch) -> None:
+    """Give a finished run what a trial was left without: test's scores, and a report that has them."""
+    is_sealed = bool(question.splits.test) and "test" not in run.scores()
+    if is_sealed:
+        watch(Phase("testing"))
+        prediction.open_test(run, question.splits, question.settings.device)
+    if is_sealed or not (run.path / "report.html").exists():
+        _report(run, question.splits, watch)
 
 
 def _report(run: Run, splits: Splits, watch: Watch) -> None:
