@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.material import MINILM
-from benchmarks.shifts import DOMAINS, Shift, between_domains, made
+from benchmarks.shifts import Shift, between_domains, made, of_own_rows
 
 RESULTS = Path(__file__).parent / "results" / "shift.json"
 AGNEWS = Path(os.environ.get("SUBMILLION_AGNEWS", ".")) / "train.parquet"
@@ -43,10 +43,11 @@ def shifts_of(source: str, run: Any) -> list[Shift]:
     """Return the shifts of a run; of AG News, made of the rows that neither training nor validation has."""
     from submillion import data
 
-    if source != "agnews":
-        return [shift for shift in between_domains() if shift.source == source]
     settings = run.config().data
     splits = data.read(settings)
+    if source != "agnews":
+        pairs = [shift for shift in between_domains() if shift.source == source]
+        return pairs + of_own_rows(source, splits.test)
     used = {one.id for one in (*splits.train, *splits.validation)}
     rows = data.read_rows(AGNEWS, settings, splits.labels)
     return made([one for one in rows if one.id not in used], AGNEWS)

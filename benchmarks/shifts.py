@@ -1,7 +1,8 @@
 """The shifts that estimates without labels are measured on: two groups, each with a half that methods are fixed on.
 
 Between domains: a model of each of the packaged sentiment data's four domains, on the three others. Made: one model of
-AG News on rows that training and validation did not have, drawn or changed. Halves are parted by the source domain and
+AG News on rows that training and validation did not have, drawn or changed; and each sentiment model on its own test
+rows, changed. Halves are parted by the source domain and
 by the kind of change, so that what is judged was not met before at another strength. Nothing is predicted here.
 """
 
@@ -53,6 +54,16 @@ def between_domains() -> list[Shift]:
         for target in DOMAINS
         if source != target
     ]
+
+
+def of_own_rows(source: str, rows: Sequence[Example]) -> list[Shift]:
+    """Return a sentiment model's test rows as they are, and changed in the ways of its half."""
+    half = "fixed on" if source in _FIXED_DOMAINS else "judged"
+    plain = _drawn(rows)
+    changed = [_changed(f"{kind} {rate}", each, plain, _by_kind(kind, rate)) for kind, each, rate in _KINDS]
+    changed += [_changed(name, each, plain, change) for name, each, change in _CHANGES]
+    chosen = [shift for shift in changed if shift.half == half]
+    return [replace(shift, source=source) for shift in (Shift("none", source, "no shift", plain), *chosen)]
 
 
 def made(pool: Sequence[Example], file: Path) -> list[Shift]:

@@ -27,8 +27,8 @@ def write(of: Run, splits: Splits | None = None) -> list[Path]:
     """
     report = run.read(of, splits)
     drawn, parts = figures.draw(report), sections(report)
-    of.write("report.html", page.html(report, parts, drawn))
-    of.write("report.md", page.markdown(report, parts, drawn))
+    of.write("report.html", page.html(report.run, parts, drawn))
+    of.write("report.md", page.markdown(report.run, parts, drawn))
     of.write_json("report.json", asdict(report))
     (of.path / "adapter").mkdir(exist_ok=True)
     of.write("adapter/README.md", card.markdown(of, report))

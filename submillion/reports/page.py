@@ -12,7 +12,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from submillion.reports.drawing import Drawn, inlined
-from submillion.reports.run import Report
 from submillion.reports.sections import Section, Table
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|~$>-])")
 
 
-def html(report: Report, sections: Sequence[Section], figures: Mapping[str, Drawn]) -> str:
-    """Return the page: UTF-8, its figures inside, nothing to load."""
+def html(run: str, sections: Sequence[Section], figures: Mapping[str, Drawn], command: str = "report") -> str:
+    """Return the page about a run, by its name: UTF-8, its figures inside, nothing to load."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -34,12 +33,12 @@ def html(report: Report, sections: Sequence[Section], figures: Mapping[str, Draw
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
-    return template.render(report=report, sections=sections, figures=figures, inlined=figure, style=style)
+    return template.render(run=run, command=command, sections=sections, figures=figures, inlined=figure, style=style)
 
 
-def markdown(report: Report, sections: Sequence[Section], figures: Mapping[str, Drawn]) -> str:
+def markdown(run: str, sections: Sequence[Section], figures: Mapping[str, Drawn]) -> str:
     """Return the report as Markdown; figures are those of the folder `figures` beside it."""
-    lines = [f"`{report.run}`", ""]
+    lines = [f"`{run}`", ""]
     for number, section in enumerate(sections):
         lines += [f"{'#' if number == 0 else '##'} {plain(section.title)}", ""]
         lines += [f"{plain(sentence)}\n" for sentence in section.sentences]

@@ -3,8 +3,9 @@
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import create, find, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
-from submillion.runs.records import EvalRecord, Record, StepRecord, packed_rows, unpacked_rows
+from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import append_test_read, count_test_reads
+from submillion.runs.unlabelled import load_unlabelled, save_unlabelled
 
 __all__ = [
     "EvalRecord",
@@ -15,13 +16,16 @@ __all__ = [
     "append_test_read",
     "count_test_reads",
     "create",
+    "dumps",
     "find",
     "list_runs",
     "load",
+    "load_unlabelled",
     "locate",
     "locked",
     "packed_rows",
     "remove",
+    "save_unlabelled",
     "unpacked_rows",
     "verify",
     "write_atomically",

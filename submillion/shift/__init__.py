@@ -5,17 +5,21 @@ their intervals · `drift`: whether texts look as those of training · `verdict`
 Where predictions come from, and pages, are the affair of others.
 """
 
-from submillion.shift.drift import Drift, Telling, drift
+from submillion.shift.drift import Drift, Lengths, Telling, drift
 from submillion.shift.estimates import MIN_ROWS, Estimates, class_shares, estimate
 from submillion.shift.priors import corrected
+from submillion.shift.verdict import Verdict, judge
 
 __all__ = [
     "MIN_ROWS",
     "Drift",
     "Estimates",
+    "Lengths",
     "Telling",
+    "Verdict",
     "class_shares",
     "corrected",
     "drift",
     "estimate",
+    "judge",
 ]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from submillion.metrics import Score
-
 
 def atc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> float:
     """Return the accuracy by average thresholded confidence (Garg et al. 2022, section 4).
@@ -37,8 +35,3 @@ def doc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> floa
 def negative_entropy(probs: np.ndarray) -> np.ndarray:
     """Return the sum of p log p of each row, [N]: a score that rises with confidence, 0 at most."""
     return (probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny))).sum(axis=1)
-
-
-def stated(validation: float, by_atc: Score, by_doc: Score) -> Score:
-    """The estimate to go by."""
-    return by_atc

@@ -46,8 +46,8 @@ class Drift:
     """How texts differ from the training texts; validation texts, unseen as these are, show what is usual.
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
-    unseen: the mean share of a text's words that no training text has · n_copies: texts that stand in training word for
-    word · auc: of the domain classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts or no words ·
+    unseen: the mean share of a text's words that no training text has · n_copies: texts that stand in training word
+    for word · auc: of the domain classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts or no words ·
     telling: words that speak for being here, strongest first, then as many that speak for training.
     """
 
@@ -148,7 +148,7 @@ def _regression(features: Any, is_here: np.ndarray) -> Any:
 
 
 def _auc(scores: np.ndarray, is_here: np.ndarray, folds: np.ndarray) -> Score:
-    """The folds' mean AUC, weighted by rows: scores of two folds come from two models. The interval is a bootstrap's."""
+    """The folds' mean AUC, weighted by rows: scores of two folds come from two models. Interval: a bootstrap's."""
     generator, n = np.random.default_rng(_SEED), int(is_here.sum())
     value = _mean_auc(scores, is_here, folds)
     draws = []

@@ -21,12 +21,12 @@ _N_DRAWS, _SEED = 200, 20253
 
 @dataclass(frozen=True)
 class Estimates:
-    """What one run's predictions of a file say; shares are in the order of the labels, each with its 95 % interval.
+    """What one run's predictions of a file say; shares are in the order of the labels. All intervals are of 95 %.
 
-    predicted, predicted_validation: shares of predicted classes, here and on validation · test: whether the two differ ·
+    predicted, predicted_validation: shares of predicted classes, here and on validation · test: whether they differ ·
     bbse, em: estimated shares of true classes, if texts of a class look as they did · missing: classes without a
-    validation row, whose share BBSE takes for 0 · validation: accuracy there · atc, doc: estimated accuracy here, with
-    the interval of chance alone · stated: the one to go by, with the method's own errors in its interval.
+    validation row, whose share BBSE takes for 0 · temperature: that confidences are scaled by · validation: accuracy
+    there · atc, doc: estimated accuracy here, with the interval of chance alone, not of the method's errors.
     """
 
     n: int
@@ -43,7 +43,6 @@ class Estimates:
     validation: Score
     atc: Score
     doc: Score
-    stated: Score
 
 
 def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
@@ -73,12 +72,11 @@ def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
         validation=wilson(int((reference == validation.label_ids).sum()), len(reference)),
         atc=scores[0],
         doc=scores[1],
-        stated=accuracy.stated(float((reference == validation.label_ids).mean()), scores[0], scores[1]),
     )
 
 
 def class_shares(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return calibrated probabilities [N, C], the shares they stand for and EM's shares here, [C]: what correcting needs."""
+    """Return what correcting needs: calibrated probabilities [N, C], the shares they stand for and EM's here, [C]."""
     calibrate = priors.calibrator(validation)
     calibrated, before = calibrate(probs), calibrate(validation.probs).mean(axis=0)
     return calibrated, before, priors.em(calibrated, before)

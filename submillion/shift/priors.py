@@ -109,7 +109,7 @@ class SharesTest:
 def shares_test(first: np.ndarray, second: np.ndarray, n_classes: int) -> SharesTest:
     """Return the test of two arrays of predicted classes, int64; classes that neither has are left out.
 
-    The same model predicts both, so that its errors do not pass for a shift (Rabanser, Günnemann and Lipton 2019, BBSDh).
+    One model predicts both, so that its errors do not pass for a shift (Rabanser, Günnemann and Lipton 2019, BBSDh).
     """
     counts = np.stack([np.bincount(found, minlength=n_classes) for found in (first, second)])
     distance = float(np.abs(counts[0] / len(first) - counts[1] / len(second)).sum() / 2)
