@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from submillion.metrics import Score
-from submillion.shift.drift import Drift
 from submillion.shift.estimates import Estimates
+from submillion.shift.texts import Drift
 
 COVERAGE = 0.9  # of the stated interval
 

@@ -31,6 +31,7 @@ def _accuracy(report: ShiftReport) -> Any:
     axes = figure.subplots()
     dots(axes, [name for name, _ in rows], [[score for _, score in rows]], [BLUE], [None])
     axes.set_xlabel("accuracy")
+    axes.locator_params(axis="x", nbins=6)
     return figure
 
 

@@ -1,11 +1,11 @@
-"""What a shift report says, a section each: the answer, classes, class shares, accuracy, texts, disagreement, limits."""
+"""What a shift report says, a section each: answer, classes, class shares, accuracy, texts, disagreement, limits."""
 
 from __future__ import annotations
 
 from submillion.metrics import Score
 from submillion.reports.figures import MAX_CLASSES
 from submillion.reports.sections import Section, Table, percent, percents, quoted
-from submillion.reports.shift.reading import OfRun, ShiftReport
+from submillion.reports.shift.reading import OfRun, Pair, ShiftReport
 from submillion.shift import Drift, Lengths
 
 _LEVEL = 0.05
@@ -36,8 +36,8 @@ def answer(report: ShiftReport) -> Section:
         title=title,
         sentences=(*one.verdict.cautions, *_read(report)),
         figure="accuracy",
-        reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are of 95 % and hold chance alone; the "
-        "stated one is of 90 % and counts how far the methods were off where the truth was known.",
+        reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are of 95 % and hold chance alone; "
+        "the stated one is of 90 % and counts how far the methods were off where the truth was known.",
         tables=(Table("Runs", ("run", "accuracy here, estimated", "on validation, measured", ""), rows),),
     )
 
@@ -219,14 +219,20 @@ def disagreement(report: ShiftReport) -> Section:
     return Section(
         anchor="disagreement",
         nav="Disagreement",
-        title=f"Runs predict different classes for up to {percent(most.here.value)} of rows",
+        title=f"{_named(most)} predict different classes for {percent(most.here.value)} of rows",
         sentences=(
-            "Where two runs differ, one of them is wrong at least: the share of such rows is the least that their "
-            "errors add up to. Runs that agree may be wrong together, and under a shift they often are: disagreement "
-            "underestimates errors (Jiang et al. 2022 need runs that are calibrated as an ensemble).",
+            "Where two runs differ, one of them is wrong at least: their errors add up to that share of rows or more, "
+            "whatever the shift. So these two are right on "
+            f"{percent(1 - most.here.value / 2)} of rows on average at most.",
+            "Runs that agree may be wrong together, and under a shift they often are: disagreement underestimates "
+            "errors. That it equals them takes runs that are calibrated as an ensemble (Jiang et al. 2022).",
         ),
         tables=(Table("Rows that two runs label differently", ("runs", "here", "validation"), rows),),
     )
+
+
+def _named(pair: Pair) -> str:
+    return f"{pair.first} and {pair.second}"
 
 
 def limits() -> Section:

@@ -47,8 +47,9 @@ class Drift:
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
     unseen: the mean share of a text's words that no training text has · n_copies: texts that stand in training word
-    for word · auc: of the domain classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts or no words ·
-    telling: words that speak for being here, strongest first, then as many that speak for training.
+    for word · n_compared: texts of each kind, at most, that the classifier saw · auc: of the classifier, 0.5 where
+    nothing tells them apart; None with fewer than 10 texts or no words · telling: words that speak for being here,
+    strongest first, then as many that speak for training.
     """
 
     lengths: tuple[Lengths, Lengths, Lengths]
@@ -78,7 +79,7 @@ def drift(train: Sequence[str], validation: Sequence[str], texts: Sequence[str])
         unseen_validation=_unseen(validation, known),
         unseen=_unseen(texts, known),
         n_copies=sum(text in copies for text in texts),
-        n_compared=min(len(left), len(right)),
+        n_compared=max(len(left), len(right)),
         auc=auc,
         telling=telling,
     )
