@@ -1,4 +1,4 @@
-"""Laws of estimates without labels: they find a known truth where their assumption holds; what says nothing is refused."""
+"""Laws of estimates without labels: they find a known truth where their assumption holds, and refuse empty input."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from submillion.errors import RunError
 from submillion.reports import shift as pages
 from submillion.reports.sections import percents
 from submillion.runs import Run
-from submillion.shift import estimates, texts
+from submillion.shift import estimates
 from tests.data import write_csv
 from tests.test_cli import call
 from tests.test_reports import ATTACK, Tags, make_run, text_of
@@ -27,7 +27,6 @@ def _few_draws():
     """Intervals have a test file of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimates, "_N_DRAWS", 10)
-        patch.setattr(texts, "_N_DRAWS", 10)
         yield
 
 

@@ -11,6 +11,7 @@ from submillion.cli.options import JsonOption, OutOption
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.table import Table as Grid
 
     from submillion.reports.sections import Section, Table
     from submillion.reports.shift import Asked
@@ -75,9 +76,9 @@ def _probs(asked: Asked) -> np.ndarray:
     from submillion import prediction
     from submillion.cli.progress import RowsView
 
-    texts = [(one.text, one.text_pair) if one.text_pair is not None else one.text for one in asked.examples]
+    pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
     with RowsView("predicting") as view:
-        probs = prediction.predict(asked.run, texts, watch=view).probs
+        probs = prediction.predict(asked.run, pairs or [one.text for one in asked.examples], watch=view).probs
     runs.save_unlabelled(asked.folder, asked.ids, probs, labels)
     return probs
 
@@ -106,7 +107,7 @@ def _show(sections: list[Section]) -> None:
             console.print(table)
 
 
-def _table(found: Table) -> object:
+def _table(found: Table) -> Grid:
     from rich.table import Table as Grid
 
     grid = Grid(box=None, pad_edge=False)

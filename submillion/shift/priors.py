@@ -7,6 +7,7 @@ numbers are wrong without showing it. Shapes: V validation rows, N rows without 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -39,10 +40,9 @@ def calibrator(validation: Predictions, start: Calibrator | None = None) -> Cali
     truth = np.eye(n_classes)[validation.label_ids]
 
     def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = log_probs * found[0] + found[1:]
-        total = special.logsumexp(logits, axis=1, keepdims=True)
-        apart = np.exp(logits - total) - truth
-        value = float((total[:, 0] - (logits * truth).sum(axis=1)).mean() + _RIDGE * (found[1:] ** 2).sum())
+        scaled = special.log_softmax(log_probs * found[0] + found[1:], axis=1)
+        apart = np.exp(scaled) - truth
+        value = float(_RIDGE * (found[1:] ** 2).sum() - (scaled * truth).sum(axis=1).mean())
         slope = np.concatenate([[(apart * log_probs).sum(axis=1).mean()], apart.mean(axis=0) + 2 * _RIDGE * found[1:]])
         return value, slope
 
@@ -116,5 +116,5 @@ def shares_test(first: np.ndarray, second: np.ndarray, n_classes: int) -> Shares
     counts = counts[:, counts.sum(axis=0) > 0]
     if counts.shape[1] < 2:
         return SharesTest(1.0, distance, float(counts.min()))
-    found = stats.chi2_contingency(counts)
+    found: Any = stats.chi2_contingency(counts)
     return SharesTest(float(found.pvalue), distance, float(found.expected_freq.min()))
