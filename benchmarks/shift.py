@@ -85,7 +85,7 @@ def measured(run: Any, shift: Shift) -> dict[str, Any]:
         "truth": float((probs.argmax(axis=1) == labels).mean()),
         "stated": vars(verdict.accuracy),
         "is_trusted": verdict.is_trusted,
-        "n_cautions": len(verdict.cautions),
+        "difference": verdict.difference,
         "validation": found.validation.value,
         "atc": vars(found.atc),
         "doc": vars(found.doc),

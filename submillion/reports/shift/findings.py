@@ -179,11 +179,6 @@ def texts(report: ShiftReport) -> Section:
         "model: texts that differ may be as easy, and errors may rise where no word is new. Other shares of classes "
         "alone bring other words.",
     ]
-    if found.n_copies:
-        sentences.append(
-            f"{found.n_copies:,} of these texts stand in the training split word for word: the model knows them, and "
-            "accuracy on them says nothing of new texts."
-        )
     tables = [Table("Texts", ("", "training", "validation", "here"), rows)]
     if found.telling:
         words = [(each.word, percent(each.in_training), percent(each.here)) for each in found.telling]
