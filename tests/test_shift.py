@@ -7,8 +7,8 @@ import pytest
 from scipy import optimize, special
 
 from submillion.errors import DataError
-from submillion.metrics import Predictions, scaled, temperature
-from submillion.shift import accuracy, class_shares, corrected, drift, estimate, priors
+from submillion.metrics import Predictions, Score, scaled, temperature
+from submillion.shift import Drift, Lengths, accuracy, class_shares, corrected, drift, estimate, judge, priors
 
 EVEN = (1 / 3, 1 / 3, 1 / 3)
 SKEWED = (0.7, 0.25, 0.05)
@@ -153,6 +153,50 @@ def test_predictions_that_are_not_numbers_are_refused() -> None:
     probs[3] = np.nan
     with pytest.raises(DataError, match="diverged"):
         estimate(sample(30, EVEN, 1), probs)
+
+
+def drifted(auc: float, length_distance: float = 0.0, n_copies: int = 0) -> Drift:
+    usual = Lengths(5.0, 8.0, 11.0)
+    unseen = Score(0.1, 0.09, 0.11, 100)
+    found = Score(auc, auc, auc, 100)
+    return Drift((usual,) * 3, length_distance, 1.0, unseen, unseen, n_copies, 100, found, ())
+
+
+def test_the_more_texts_differ_the_wider_is_the_interval_and_the_less_it_is_trusted() -> None:
+    found = estimate(sample(300, EVEN, 0), sample(300, EVEN, 1).probs)
+    verdicts = [judge(found, drifted(auc)) for auc in (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)]
+    scores = [one.accuracy for one in verdicts]
+    assert {one.value for one in scores} == {found.atc.value}
+    assert [one.low for one in scores] == sorted((one.low for one in scores), reverse=True)
+    assert [one.high for one in scores] == sorted(one.high for one in scores)
+    assert [one.is_trusted for one in verdicts] == [True, True, True, True, False, False]
+    assert judge(found, drifted(0.5, length_distance=0.6)).accuracy == judge(found, drifted(0.8)).accuracy
+    assert scores[0].high - scores[0].low < found.atc.high - found.atc.low  # 90 % of chance against 95 %
+
+
+def test_an_unknown_difference_counts_as_the_largest() -> None:
+    found = estimate(sample(300, EVEN, 0), sample(300, EVEN, 1).probs)
+    unknown = judge(found, None)
+    assert unknown.accuracy == judge(found, drifted(1.0)).accuracy
+    assert (unknown.is_trusted, unknown.difference) == (False, None)
+
+
+def test_what_speaks_against_an_estimate_is_said() -> None:
+    few = estimate(sample(60, EVEN, 0), sample(300, EVEN, 1).probs)
+    assert "60 validation rows" in " ".join(judge(few, drifted(0.5)).cautions)
+    sure = estimate(sample(3000, EVEN, 0), sample(3000, EVEN, 1).probs)
+    assert judge(sure, drifted(0.5)).cautions == ()
+    assert "7 of 3,000 texts stand in the training split" in judge(sure, drifted(0.5, n_copies=7)).cautions[0]
+    probs = np.tile([[0.5, 0.48, 0.02], [0.34, 0.33, 0.33]], (1500, 1))
+    assert "do not go by either" in " ".join(judge(estimate(sample(3000, EVEN, 0), probs), drifted(0.5)).cautions)
+
+
+def test_all_right_and_all_wrong_leave_an_interval() -> None:
+    sure = Predictions([str(i) for i in range(50)], np.zeros(50, int), np.tile([0.9, 0.1], (50, 1)))
+    accuracy_here = judge(estimate(sure, sure.probs), drifted(0.5)).accuracy
+    assert accuracy_here.low < accuracy_here.value == 1.0
+    wrong = Predictions(sure.ids, np.ones(50, int), sure.probs)
+    assert judge(estimate(wrong, sure.probs), drifted(0.9)).accuracy.value == 0.0
 
 
 def texts(n: int, words: str, seed: int) -> list[str]:

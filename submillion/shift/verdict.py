@@ -1,7 +1,7 @@
 """The estimate to go by, and when not to: how far the methods were off where the truth was known, and how far this is.
 
-The constants were fixed on one half of the shifts of `benchmarks/shift.py`, 28 of them, before the other half was looked
-at; docs/shift.md has them and what the other half said.
+The constants were fixed on one half of the shifts of `benchmarks/shift.py`, 28 of them, before the other half was
+looked at; docs/shift.md has them and what the other half said.
 """
 
 from __future__ import annotations
