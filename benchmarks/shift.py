@@ -110,15 +110,15 @@ def _held(scores: Any, truth: np.ndarray) -> float:
 
 def main() -> None:
     """Train and predict what is not there yet, estimate, write the results."""
-    out, rows = sys.argv[1], []
-    for source in (*DOMAINS, "agnews"):
-        from submillion import runs
+    from submillion import runs
 
+    out, rows = sys.argv[1], []
+    for source in ("agnews", *reversed(DOMAINS)):
         run = runs.load(trained(source, out))
         for shift in shifts_of(source, run):
             rows.append(measured(run, shift))
+            RESULTS.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
             print(f"{source}: {shift.name}", file=sys.stderr, flush=True)
-    RESULTS.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

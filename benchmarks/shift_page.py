@@ -92,7 +92,8 @@ def _line(row: dict[str, Any]) -> str:
     marks = ", ".join((["missed"] if not _held(row) else []) + (["warned"] if not row["is_trusted"] else []))
     off = f"{100 * (stated['value'] - row['truth']):+.1f}"
     name = row["shift"] if row["group"] == "made" else row["shift"].replace("→", "on")
-    cells = (name, row["source"], row["half"], f"{100 * row['truth']:.1f}", span, off, f"{row['difference']:.2f}", marks)
+    numbers = (f"{100 * row['truth']:.1f}", span, off, f"{row['difference']:.2f}")
+    cells = (name, row["source"], row["half"], *numbers, marks)
     return f"| {' | '.join(cells)} |"
 
 

@@ -27,13 +27,14 @@ CorrectOption = Annotated[
         help="Also write all rows' labels to this CSV, by probabilities corrected for the estimated class shares.",
     ),
 ]
+_MAX_ROWS = 10_000  # more would narrow no interval that matters: the methods' own errors are larger
 _SHOWN = ("answer", "classes", "shares", "texts", "disagreement")
 
 
 def shift(
     run: RunsArgument,
     source: InputOption,
-    rows: RowsOption = 10_000,
+    rows: RowsOption = _MAX_ROWS,
     correct_priors: CorrectOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,

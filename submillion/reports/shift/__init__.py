@@ -12,10 +12,10 @@ from pathlib import Path
 from submillion.reports import page
 from submillion.reports.shift import figures
 from submillion.reports.shift.findings import sections
-from submillion.reports.shift.reading import MAX_ROWS, Asked, OfRun, Pair, ShiftReport, ask, read
+from submillion.reports.shift.reading import Asked, OfRun, Pair, ShiftReport, ask, read
 from submillion.runs import dumps, write_atomically
 
-__all__ = ["MAX_ROWS", "Asked", "OfRun", "Pair", "ShiftReport", "ask", "read", "sections", "values", "write"]
+__all__ = ["Asked", "OfRun", "Pair", "ShiftReport", "ask", "read", "sections", "values", "write"]
 
 
 def values(report: ShiftReport) -> str:

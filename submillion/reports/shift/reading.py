@@ -25,7 +25,6 @@ from submillion.reports.run import reread
 from submillion.runs import Run
 from submillion.shift import Drift, Estimates, Verdict, drift, estimate, judge
 
-MAX_ROWS = 10_000  # of a file; more would narrow no interval that matters: the methods' own errors are larger
 _SEED = 20254
 
 
@@ -83,10 +82,10 @@ class ShiftReport:
     pairs: tuple[Pair, ...]
 
 
-def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = MAX_ROWS) -> list[Asked]:
-    """Return each finished run with the rows of a file; of more than max_rows a fixed draw, in the file's order.
+def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = None) -> list[Asked]:
+    """Return each finished run with the rows of a file, in their order.
 
-    The label column is never read. RunError names every run that is damaged, given twice or of other labels; DataError
+    Of more than max_rows rows a fixed draw is taken; None takes all. The label column is never read. RunError names every run that is damaged, given twice or of other labels; DataError
     every row that cannot be used.
     """
     problems: list[str] = []
