@@ -85,8 +85,8 @@ class ShiftReport:
 def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = None) -> list[Asked]:
     """Return each finished run with the rows of a file, in their order.
 
-    Of more than max_rows rows a fixed draw is taken; None takes all. The label column is never read. RunError names every run that is damaged, given twice or of other labels; DataError
-    every row that cannot be used.
+    Of more than max_rows rows a fixed draw is taken; None takes all. The label column is never read. RunError names
+    every run that is damaged, given twice or of other labels; DataError every row that cannot be used.
     """
     problems: list[str] = []
     for run in found:
