@@ -170,7 +170,7 @@ def test_the_more_texts_differ_the_wider_is_the_interval_and_the_less_it_is_trus
     assert [one.low for one in scores] == sorted((one.low for one in scores), reverse=True)
     assert [one.high for one in scores] == sorted(one.high for one in scores)
     assert [one.is_trusted for one in verdicts] == [True, True, True, True, False, False]
-    assert judge(found, drifted(0.5, length_distance=0.6)).accuracy == judge(found, drifted(0.8)).accuracy
+    assert judge(found, drifted(0.5, length_distance=0.5)).accuracy == judge(found, drifted(0.75)).accuracy
     assert scores[0].high - scores[0].low < found.atc.high - found.atc.low  # 90 % of chance against 95 %
 
 
