@@ -63,7 +63,7 @@ def compare(paths: Sequence[Run | Path | str], split: Split = "validation") -> C
 def _openings(facts: Sequence[_Facts]) -> str:
     places = {(fact.run.path.parent, str(fact.content)) for fact in facts}
     n_reads = sum(runs.count_test_reads(*place) for place in places)
-    return f"these test rows were opened {n_reads} times so far, this time included: a test is fresh only once"
+    return f"these test rows were opened {runs.times(n_reads)} so far, this time included: a test is fresh only once"
 
 
 def _read_all(paths: Sequence[Run | Path | str], split: Split) -> list[_Facts]:

@@ -1,10 +1,10 @@
 """The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
 
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import create, find, list_runs, load, locate, remove, verify
+from submillion.runs.finding import create, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
 from submillion.runs.records import EvalRecord, Record, StepRecord, packed_rows, unpacked_rows
-from submillion.runs.seal import append_test_read, count_test_reads
+from submillion.runs.seal import append_test_read, count_test_reads, times
 
 __all__ = [
     "EvalRecord",
@@ -16,12 +16,14 @@ __all__ = [
     "count_test_reads",
     "create",
     "find",
+    "folder",
     "list_runs",
     "load",
     "locate",
     "locked",
     "packed_rows",
     "remove",
+    "times",
     "unpacked_rows",
     "verify",
     "write_atomically",

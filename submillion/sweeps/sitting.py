@@ -136,11 +136,15 @@ class _Sitting:
         """The trial's outcome as its run folders tell it, and the storage, of trials that have no result."""
         if not trial.fits:
             return Outcome(trial, why="over budget")
-        found = (runs.find(each.out, self._hash(each)) for each in trial.configs)
+        found = [runs.find(each.out, self._hash(each)) for each in trial.configs]
+        folders = tuple(
+            runs.folder(each.out, each.name, self._hash(each)) if run is None else run.path
+            for each, run in zip(trial.configs, found, strict=True)
+        )
         why = self.store.why(trial.candidate)
         if why is not None and why.startswith(executors.RULED_OUT) and not self.prepared.study.stop_early:
             why = None
-        return Outcome(trial, [run.path for run in found if run is not None and run.is_done], why)
+        return Outcome(trial, [run.path for run in found if run is not None and run.is_done], why, folders)
 
     def _wanted(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[int]]]:
         """The configs whose runs are missing, each once, with the numbers of the outcomes that want it."""

@@ -41,11 +41,15 @@ class How:
 
 @dataclass(eq=False)
 class Outcome:
-    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more."""
+    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more.
+
+    folders: where its runs are, or will be.
+    """
 
     trial: Trial
     runs: list[Path] = field(default_factory=list)
     why: str | None = None
+    folders: tuple[Path, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -58,6 +62,12 @@ class Outcome:
         if not self.is_done:
             return None
         return sum(score.value for score in self.scores) / len(self.runs)
+
+    @property
+    def step(self) -> int | None:
+        """Return the last step of the run that is not finished but furthest on; None where none has begun."""
+        underway = [Run(path).records() for path in self.folders if path not in self.runs]
+        return max((records[-1].step for records in underway if records), default=None)
 
     @property
     def scores(self) -> list[Score]:

@@ -150,7 +150,7 @@ def verdict(found: Sweep) -> list[str]:
         each = score["accuracy"]
         lines.append(
             f"its test accuracy: {each.value:.4f}  [{each.low:.4f}, {each.high:.4f}]  {each.n:,} rows, "
-            f"opened {found.n_test_reads} times so far; of this study's trials only this one opened them"
+            f"opened {runs.times(found.n_test_reads)} so far; of this study's trials only this one opened them"
         )
     return lines
 
