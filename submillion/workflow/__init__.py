@@ -69,8 +69,8 @@ def train(settings: Config, watch: Watch = lambda _: False, as_trial: bool = Fal
 
     `watch` sees every record and phase; True pauses the training after a step or an evaluation: the run
     is returned unfinished, its test split unopened, and the same call goes on. A teacher that is a recipe is
-    trained first, before the same `watch`: then the run that is paused is the teacher's. A study's trial gets no
-    report and its test split stays unopened, until a call that is not for a trial. ConfigError, DataError,
+    trained first, before the same `watch`: then the run that is paused is the teacher's. A study's trial, and such a
+    teacher, gets no report and its test split stays unopened, until a call that asks for it. ConfigError, DataError,
     BudgetError or RunError says what is wrong with the input.
     """
     watch = Stopwatch(watch)
@@ -100,7 +100,7 @@ def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
     plan = planning.plan(settings, len(splits.labels))
     doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts)
-    teachers = _teachers(asked, watch, as_trial)
+    teachers = _teachers(asked, watch)
     paused = next((teacher for teacher in teachers if not teacher.is_done), None)
     return Question(settings, splits, plan, tuple(teachers), as_trial, paused)
 
@@ -127,15 +127,18 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, as_trial: bool) -> list[Run]:
-    """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last."""
+def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
+    """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last.
+
+    A teacher's test split stays sealed: its student's is read once, of the same rows.
+    """
     found: list[Run] = []
     for teacher in asked:
         if isinstance(teacher, Run):
             found.append(teacher)
             continue
         watch(Phase(f"first the teacher, {teacher.name}"))
-        found.append(train(teacher, watch.watch, as_trial))  # its phases are its own
+        found.append(train(teacher, watch.watch, as_trial=True))  # its phases are its own
         if not found[-1].is_done:
             break
         watch(Phase("now its student", notes=(f"the teacher is {found[-1].path}",)))
