@@ -1,0 +1,135 @@
+"""What a loaded run says of a text, and which words it says it for: occlusion.
+
+A word's effect is the probability of a class minus that without the word (leave one out: Li, Monroe and Jurafsky 2016,
+"Understanding Neural Networks through Representation Erasure", section 2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from submillion import batching, evaluation
+from submillion.data import Example, reading
+from submillion.errors import DataError
+from submillion.serving.models import Loaded
+
+MAX_CHARACTERS = 20_000
+MAX_WORDS = 300  # each is a pass of the whole text
+
+Texts = tuple[str, str | None]
+_WORDS = re.compile(r"(\S+)(\s*)")
+
+
+def check(loaded: Loaded, texts: Texts) -> None:
+    """Raise a DataError that lists why the run cannot classify the text, or the pair of texts."""
+    columns, problems = loaded.settings.data, []
+    if columns.text_pair is None and texts[1] is not None:
+        problems.append(f"{loaded.run.name} was trained on single texts: leave the second text out")
+    if columns.text_pair is not None and texts[1] is None:
+        problems.append(f"{loaded.run.name} was trained on pairs of texts: give the second one too")
+    for name, text in zip(("the text", "the second text"), texts, strict=True):
+        if text is None:
+            continue
+        if not text.strip():
+            problems.append(f"{name} is empty: type at least one word")
+        if len(text) > MAX_CHARACTERS:
+            problems.append(
+                f"{name} has {len(text):,} characters: at most {MAX_CHARACTERS:,} are taken here; shorten it, or use "
+                "`submillion predict`"
+            )
+        if not reading.is_unicode(text):
+            problems.append(f"{name} has half a character (a lone surrogate): type it anew")
+    if problems:
+        raise DataError(*problems)
+
+
+def facts(loaded: Loaded) -> dict[str, Any]:
+    """Return what a form for the run needs to know, as JSON holds it."""
+    columns = loaded.settings.data
+    return {
+        "run": loaded.run.name,
+        "labels": loaded.classifier.labels,
+        "text": [columns.text] if isinstance(columns.text, str) else columns.text,
+        "text_pair": columns.text_pair,
+        "max_length": loaded.settings.model.max_length,
+        "device": loaded.classifier.device.type,
+        "notes": loaded.classifier.notes,
+    }
+
+
+def probs(loaded: Loaded, rows: Sequence[Texts]) -> np.ndarray:
+    """Return the class probabilities of texts, float64 [N, C]."""
+    examples = [Example(str(i), text, None, pair) for i, (text, pair) in enumerate(rows)]
+    classifier, settings = loaded.classifier, loaded.settings
+    with loaded.lock:
+        split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
+        return evaluation.predict(classifier, split, settings.train.evaluation_batch_size).probs
+
+
+def prediction(loaded: Loaded, texts: Texts) -> dict[str, Any]:
+    """Return the classes with their probabilities, the most probable first, and whether the text was cut."""
+    check(loaded, texts)
+    (found,) = probs(loaded, [texts])
+    read = _read_until(loaded, texts)
+    n_unread = sum(start >= end for text, end in zip(texts, read, strict=True) if text for start, _, _ in _spans(text))
+    return {"classes": _ranked(loaded, found), "n_unread_words": n_unread}
+
+
+def words(loaded: Loaded, texts: Texts) -> dict[str, Any]:
+    """Return each text in words with their effects on the most probable class.
+
+    An effect is None where the word was not tried: beyond the run's last token, or after the first `MAX_WORDS`.
+    """
+    check(loaded, texts)
+    ends = _read_until(loaded, texts)
+    spans = [(i, *span) for i, text in enumerate(texts) if text is not None for span in _spans(text)]
+    tried = [span for span in spans if span[1] < ends[span[0]]][:MAX_WORDS]
+    found = probs(loaded, [texts, *(_without(texts, *span[:3]) for span in tried)])
+    best = int(found[0].argmax())
+    effects = dict(zip(tried, (found[0, best] - found[1:, best]).tolist(), strict=True))
+    return {
+        "label": loaded.classifier.labels[best],
+        "prob": float(found[0, best]),
+        "texts": [
+            [{"word": word, "effect": effects.get((i, start, end, word))} for j, start, end, word in spans if j == i]
+            for i, text in enumerate(texts)
+            if text is not None
+        ],
+        "n_tried": len(tried),
+    }
+
+
+def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
+    labels = loaded.classifier.labels
+    return [{"label": labels[i], "prob": float(found[i])} for i in np.argsort(-found, kind="stable")]
+
+
+def _spans(text: str) -> list[tuple[int, int, str]]:
+    """Each word with where it starts and where the next one does: its blanks go with it."""
+    return [(found.start(), found.end(), found[1]) for found in _WORDS.finditer(text)]
+
+
+def _without(texts: Texts, which: int, start: int, end: int) -> Texts:
+    shorter = [
+        text if text is None or number != which else (text[:start] + text[end:]).rstrip()
+        for number, text in enumerate(texts)
+    ]
+    return shorter[0] or "", shorter[1]
+
+
+def _read_until(loaded: Loaded, texts: Texts) -> tuple[int, int]:
+    """Where the last token that the run reads ends, in characters, in each text."""
+    text, pair = texts
+    tokenizer, longest = loaded.classifier.tokenizer, loaded.settings.model.max_length
+    with loaded.lock:
+        pairs = None if pair is None else [pair]
+        encoding = tokenizer([text], pairs, truncation=True, max_length=longest, padding=False).encodings[0]
+    ends = [0, 0]
+    for which, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
+        if which is not None:
+            ends[which] = max(ends[which], end)
+    return ends[0], ends[1]
