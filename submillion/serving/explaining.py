@@ -1,4 +1,4 @@
-"""What a loaded run says of a text, and which words it says it for: occlusion.
+"""What a loaded run says of a text, which words it says it for (occlusion), and what it says of changed copies.
 
 A word's effect is the probability of a class minus that without the word (leave one out: Li, Monroe and Jurafsky 2016,
 "Understanding Neural Networks through Representation Erasure", section 2).
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from submillion import batching, evaluation
+from submillion import augmentation, batching, evaluation
 from submillion.data import Example, reading
 from submillion.errors import DataError
 from submillion.serving.models import Loaded
@@ -21,6 +21,7 @@ MAX_CHARACTERS = 20_000
 MAX_WORDS = 300  # each is a pass of the whole text
 
 Texts = tuple[str, str | None]
+_STRENGTHS = ("mild", "moderate", "strong")  # as augmentation has them
 _WORDS = re.compile(r"(\S+)(\s*)")
 
 
@@ -103,6 +104,24 @@ def words(loaded: Loaded, texts: Texts) -> dict[str, Any]:
     }
 
 
+def variants(loaded: Loaded, texts: Texts, strength: str) -> list[dict[str, Any]]:
+    """Return the text as it is and changed in each way that robustness is measured by, with its classes.
+
+    `first-column` is left out: a text that is typed has no columns. The same text is always changed alike.
+    """
+    check(loaded, texts)
+    step, kinds = _STRENGTHS.index(strength), augmentation.STRENGTHS.items()
+    rates = {kind: steps[step] for kind, steps in kinds if kind != "first-column"}
+    typed = Example("", texts[0], None, texts[1])
+    changed = {kind: augmentation.perturbed(typed, kind, rate, ["playground"]) for kind, rate in rates.items()}
+    rows = [(each.text, each.text_pair) for each in (typed, *changed.values())]
+    found = probs(loaded, rows)
+    return [
+        {"kind": kind, "rate": rate, "texts": row, "is_changed": row != texts, "classes": _ranked(loaded, each)}
+        for (kind, rate), row, each in zip([(None, 0.0), *rates.items()], rows, found, strict=True)
+    ]
+
+
 def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
     labels = loaded.classifier.labels
     return [{"label": labels[i], "prob": float(found[i])} for i in np.argsort(-found, kind="stable")]
@@ -124,7 +143,8 @@ def _without(texts: Texts, which: int, start: int, end: int) -> Texts:
 def _read_until(loaded: Loaded, texts: Texts) -> tuple[int, int]:
     """Where the last token that the run reads ends, in characters, in each text."""
     text, pair = texts
-    tokenizer, longest = loaded.classifier.tokenizer, loaded.settings.model.max_length
+    tokenizer: Any = loaded.classifier.tokenizer
+    longest = loaded.settings.model.max_length
     with loaded.lock:
         pairs = None if pair is None else [pair]
         encoding = tokenizer([text], pairs, truncation=True, max_length=longest, padding=False).encodings[0]

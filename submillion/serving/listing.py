@@ -35,7 +35,7 @@ class Listing:
         rows = [self._row(run) for run in self._folder.runs()]
         for row in rows:
             row["studies"] = [study["name"] for study in studies if row["run"] in study["runs"]]
-        return {"folder": str(self._folder.path), "runs": _with_differing(rows), "studies": studies}
+        return {"folder": str(self._folder.path), "runs": rows, "studies": studies}
 
     def _row(self, run: Run) -> Values:
         try:
@@ -82,15 +82,6 @@ def _settings(run: Run) -> dict[str, str]:
 
 def _deciding(settings: Config) -> Values:
     return settings.model_dump(mode="json", exclude=set(NOT_HASHED))
-
-
-def _with_differing(rows: list[Values]) -> list[Values]:
-    """Each row with `differing`: its settings without those that all rows share."""
-    every = [set(row["settings"].items()) for row in rows]
-    shared = set.intersection(*every) if len(rows) > 1 else set()
-    for row in rows:
-        row["differing"] = {key: value for key, value in row["settings"].items() if (key, value) not in shared}
-    return rows
 
 
 def _study(path: Path) -> Values:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from submillion import comparison
+from submillion.errors import ConfigError
 from submillion.serving import planner
 from submillion.serving.folders import Folder, UnknownNameError
 from submillion.serving.guarding import REPORT_POLICY
@@ -31,17 +32,18 @@ class Compared(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    runs: Annotated[list[str], Field(min_length=2, max_length=MAX_COMPARED)]
+    runs: list[str]
     split: Literal["validation", "test"] = "validation"
 
 
 class Asked(BaseModel):
-    """A text to classify; a second one for runs that were trained on pairs."""
+    """A text to classify; a second one for runs that were trained on pairs. `strength` is of changed copies."""
 
     model_config = ConfigDict(extra="forbid")
 
     text: str
     text_pair: str | None = None
+    strength: Literal["mild", "moderate", "strong"] = "moderate"
 
 
 def _folder(request: Request) -> Folder:
@@ -133,6 +135,8 @@ def listed(listing: ListingOfApp) -> dict[str, Any]:
 @router.post("/api/compare")
 def compared(asked: Compared, folder: FolderOfApp) -> dict[str, Any]:
     """Return what `submillion compare` says of the runs."""
+    if len(asked.runs) > MAX_COMPARED:
+        raise ConfigError(f"{len(asked.runs)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
     found = comparison.compare([folder.run(name) for name in asked.runs], asked.split)
     return comparison.values(found) | {"sentences": comparison.sentences(found)}
 
@@ -171,3 +175,11 @@ def words(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
     from submillion.serving import explaining
 
     return explaining.words(loaded, (asked.text, asked.text_pair))
+
+
+@router.post("/api/runs/{name}/variants")
+def variants(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+    """Return the class probabilities of the text and of its changed copies."""
+    from submillion.serving import explaining
+
+    return {"variants": explaining.variants(loaded, (asked.text, asked.text_pair), asked.strength)}
