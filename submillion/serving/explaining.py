@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ MAX_WORDS = 300  # each is a pass of the whole text
 Texts = tuple[str, str | None]
 _STRENGTHS = ("mild", "moderate", "strong")  # as augmentation has them
 _WORDS = re.compile(r"(\S+)(\s*)")
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word of text 0 or 1: where it starts, in characters, and where the next one does: its blanks go with it."""
+
+    which: int
+    start: int
+    end: int
+    text: str
 
 
 def check(loaded: Loaded, texts: Texts) -> None:
@@ -72,32 +83,32 @@ def probs(loaded: Loaded, rows: Sequence[Texts]) -> np.ndarray:
 
 
 def prediction(loaded: Loaded, texts: Texts) -> dict[str, Any]:
-    """Return the classes with their probabilities, the most probable first, and whether the text was cut."""
+    """Return the classes with their probabilities, the most probable first, and how many words were not read."""
     check(loaded, texts)
     (found,) = probs(loaded, [texts])
-    read = _read_until(loaded, texts)
-    n_unread = sum(start >= end for text, end in zip(texts, read, strict=True) if text for start, _, _ in _spans(text))
+    n_unread = sum(word.start >= end for word, end in _with_ends(loaded, texts))
     return {"classes": _ranked(loaded, found), "n_unread_words": n_unread}
 
 
 def words(loaded: Loaded, texts: Texts) -> dict[str, Any]:
-    """Return each text in words with their effects on the most probable class.
+    """Return each text in words with their effects on the most probable class, of what the run reads.
 
     An effect is None where the word was not tried: beyond the run's last token, or after the first `MAX_WORDS`.
     """
     check(loaded, texts)
-    ends = _read_until(loaded, texts)
-    spans = [(i, *span) for i, text in enumerate(texts) if text is not None for span in _spans(text)]
-    tried = [span for span in spans if span[1] < ends[span[0]]][:MAX_WORDS]
-    found = probs(loaded, [texts, *(_without(texts, *span[:3]) for span in tried)])
-    best = int(found[0].argmax())
-    effects = dict(zip(tried, (found[0, best] - found[1:, best]).tolist(), strict=True))
+    found = _with_ends(loaded, texts)
+    read = [word for word, end in found if word.start < end]
+    texts = _cut(texts, read)  # what is not read moves in for no word
+    tried = read[:MAX_WORDS]
+    after = probs(loaded, [texts, *(_without(texts, word) for word in tried)])
+    best = int(after[0].argmax())
+    effects = dict(zip(tried, (after[0, best] - after[1:, best]).tolist(), strict=True))
     return {
         "label": loaded.classifier.labels[best],
-        "prob": float(found[0, best]),
+        "prob": float(after[0, best]),
         "texts": [
-            [{"word": word, "effect": effects.get((i, start, end, word))} for j, start, end, word in spans if j == i]
-            for i, text in enumerate(texts)
+            [{"word": word.text, "effect": effects.get(word)} for word, _ in found if word.which == which]
+            for which, text in enumerate(texts)
             if text is not None
         ],
         "n_tried": len(tried),
@@ -127,15 +138,27 @@ def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
     return [{"label": labels[i], "prob": float(found[i])} for i in np.argsort(-found, kind="stable")]
 
 
-def _spans(text: str) -> list[tuple[int, int, str]]:
-    """Each word with where it starts and where the next one does: its blanks go with it."""
-    return [(found.start(), found.end(), found[1]) for found in _WORDS.finditer(text)]
+def _with_ends(loaded: Loaded, texts: Texts) -> list[tuple[_Word, int]]:
+    """Each word of both texts, with the character at which the run's last token of its text ends."""
+    ends = _read_until(loaded, texts)
+    return [
+        (_Word(which, found.start(), found.end(), found[1]), ends[which])
+        for which, text in enumerate(texts)
+        for found in _WORDS.finditer(text or "")
+    ]
 
 
-def _without(texts: Texts, which: int, start: int, end: int) -> Texts:
+def _cut(texts: Texts, read: Sequence[_Word]) -> Texts:
+    """The texts up to the last word that is read, of each."""
+    ends = [max((word.end for word in read if word.which == which), default=0) for which in (0, 1)]
+    return texts[0][: ends[0]], None if texts[1] is None else texts[1][: ends[1]]
+
+
+def _without(texts: Texts, word: _Word) -> Texts:
+    """The texts without a word and its blanks."""
     shorter = [
-        text if text is None or number != which else (text[:start] + text[end:]).rstrip()
-        for number, text in enumerate(texts)
+        text if text is None or which != word.which else (text[: word.start] + text[word.end :]).rstrip()
+        for which, text in enumerate(texts)
     ]
     return shorter[0] or "", shorter[1]
 

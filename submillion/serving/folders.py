@@ -14,7 +14,7 @@ from submillion import runs
 from submillion.errors import RunError
 from submillion.runs import Run
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _STUDY_FILES = ("study.yaml", "summary.json")
 
 

@@ -128,9 +128,10 @@ def _summary(values: Values) -> Values:
     }
     if finished:
         scores = values["scores"]
+        split = "test" if "test" in scores else "validation"
         found |= {
             "recommended": Path(values["recommended"]).name,
-            "accuracy": next({"split": s, **scores[s]["accuracy"]} for s in ("test", "validation") if s in scores),
+            "accuracy": {"split": split, **scores[split]["accuracy"]},
             "notes": values["notes"],
         }
     return found

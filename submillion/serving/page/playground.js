@@ -74,7 +74,7 @@ function asked() {
 }
 
 async function classify() {
-  if (facts === null) return;
+  if (facts === null) return notice(byId("play-problems"), ["no run is loaded: choose a finished one, or wait until it is ready"]);
   const body = asked();
   const problems = [["text", body.text], ["second text", body.text_pair]].flatMap(([name, text]) =>
     text === undefined ? [] : text.length > MOST_CHARACTERS

@@ -49,6 +49,7 @@ export function start(compare) {
 }
 
 function show() {
+  if (listing === null) return; // the answer is on its way
   const rows = sorted(listing.runs.filter(matches));
   const all = listing.runs.length;
   byId("runs-count").textContent = all === 0
