@@ -430,6 +430,7 @@ def test_screenshots(browser: Browser, served: Path, tmp_path: Path) -> None:
             page.locator("#plan-command").wait_for()
             shoot(page, images / "serve-planner.png")
             play(page, address, names[-1])
+            page.locator("#play-text-label").evaluate("label => label.scrollIntoView()")
             shoot(page, images / "serve-playground.png")
         with opened(browser, address, 360, color_scheme="dark") as page:
             play(page, address, names[-1])
