@@ -44,3 +44,11 @@ def _no_reports():
     from submillion import reports
 
     reports.write = lambda *_: []
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path]) -> Path:
+    """A folder of runs and a study, some of them broken, as `tests.served` makes it."""
+    from tests.served import make_folder
+
+    return make_folder(tmp_path_factory.mktemp("served"), encoders["bert"])

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from submillion import batching, config, data, runs, workflow
-from submillion.augmentation import changed, copy_of, synonyms, with_copies
+from submillion.augmentation import STRENGTHS, changed, copy_of, perturbed, synonyms, with_copies
 from submillion.augmentation.synonyms import TABLE, Ending, inflected, read_table
+from submillion.augmentation.typos import mistyped
 from submillion.augmentation.words import NEGATIONS, changeable
 from submillion.batching import TokenizedSplit
 from submillion.cli import main
@@ -30,8 +31,10 @@ from submillion.errors import ConfigError
 from tests.data import write_csv
 
 KINDS = get_args(AugmentationKind)
-TEXT = "the film was not good , and Anna never bought 12 of the large automobiles that they built in the city"
-PAIR = Example("7", TEXT, "bad", text_pair="a quick answer to a hard question")
+WORD_KINDS = ("synonyms", "deletion", "swap", "insertion", "typos")  # names, digits and negations stay
+NESTED = ("typos", "lower", "upper", "truncation", "punctuation", "first-column")
+TEXT = "the film, was not good. And Anna never bought 12 of the (large) automobiles; they built Them In the city"
+PAIR = Example("7", TEXT, "bad", text_pair="A quick, Answer to a hard question", first_chars=10)
 PLAIN = ("film", "large", "automobile", "answers", "quickly", "the", "of", "city", "building", "help", "helped")
 STAYING = (
     "Anna",
@@ -51,7 +54,7 @@ STAYING = (
 WORDS = st.lists(st.sampled_from((*PLAIN, *STAYING, "good.", "(large)", "“answer”", "well-known")), max_size=40)
 
 
-def settings_of(kind: str = "synonyms", **keys: Any) -> AugmentationConfig:
+def settings_of(kind: str | list[str] = "synonyms", **keys: Any) -> AugmentationConfig:
     return AugmentationConfig.model_validate({"kind": kind, **keys})
 
 
@@ -63,13 +66,14 @@ def bare(text: str) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_depends_on_seed_example_and_number_alone(kind: str) -> None:
     settings = settings_of(kind, rate=0.5, copies=2)
-    examples = [Example(str(i), TEXT, "x") for i in range(6)]
+    examples = [Example(str(i), TEXT, "x", first_chars=10) for i in range(6)]
     made = {example.id: example.text for example in with_copies(examples, settings, 3)}
     again = {example.id: example.text for example in with_copies(examples[:2:-1], settings, 3)}
     assert again.items() <= made.items()
     assert made["4#2"] == copy_of(examples[4], 2, settings, 3).text
-    assert len({copy_of(examples[0], 1, settings, seed).text for seed in range(8)}) > 1
-    assert len(set(made.values())) > 4, "ids and numbers make a difference"
+    assert len({copy_of(examples[0], 1, settings, seed).text for seed in range(8)}) > (kind != "truncation")
+    n_different = 1 if kind in ("truncation", "first-column") else 4
+    assert len(set(made.values())) > n_different, "ids and numbers make a difference"
 
 
 def test_copies_stand_after_their_examples_with_ids_of_their_own() -> None:
@@ -85,11 +89,11 @@ def test_both_texts_of_a_pair_change_and_nothing_else_does(kind: str) -> None:
     copies = [copy_of(PAIR, number, settings_of(kind, rate=0.4), 0) for number in range(1, 20)]
     assert {(copy.id, copy.label) for copy in copies} == {("7", "bad")}
     assert any(copy.text != PAIR.text for copy in copies)
-    assert any(copy.text_pair != PAIR.text_pair for copy in copies)
+    assert any(copy.text_pair != PAIR.text_pair for copy in copies) == (kind != "first-column")
     assert copy_of(Example("7", TEXT, "bad"), 1, settings_of(kind), 0).text_pair is None
 
 
-@given(words=WORDS, kind=st.sampled_from(KINDS), rate=st.floats(0.01, 0.99), seed=st.integers(0, 2**31))
+@given(words=WORDS, kind=st.sampled_from(WORD_KINDS), rate=st.floats(0.01, 1), seed=st.integers(0, 2**31))
 def test_names_digits_and_negations_keep_their_number_and_order(
     words: list[str], kind: AugmentationKind, rate: float, seed: int
 ) -> None:
@@ -156,7 +160,107 @@ def test_blanks_and_punctuation_stay() -> None:
 
 
 def test_a_text_without_a_word_that_may_change_is_its_own_copy() -> None:
-    assert {changed("Anna, 42", kind, 0.9, Random(0)) for kind in KINDS} == {"Anna, 42"}
+    assert {changed("Anna, 42", kind, 0.9, Random(0)) for kind in WORD_KINDS} == {"Anna, 42"}
+
+
+@given(words=WORDS, kind=st.sampled_from(KINDS), seed=st.integers(0, 2**31))
+def test_rate_0_changes_nothing_and_no_text_becomes_empty(words: list[str], kind: AugmentationKind, seed: int) -> None:
+    text = " ".join(words)
+    assert changed(text, kind, 0, Random(seed)) == text
+    assert bool(changed(text, kind, 1, Random(seed))) == bool(text)
+
+
+@given(words=WORDS, kind=st.sampled_from(KINDS), rates=st.tuples(st.floats(0, 1), st.floats(0, 1)), seed=st.integers(0))
+def test_a_higher_rate_changes_the_same_words_and_more(
+    words: list[str], kind: AugmentationKind, rates: tuple[float, float], seed: int
+) -> None:
+    if kind not in NESTED or not words:
+        return
+    example = Example("7", " ".join(words), None, first_chars=len(words[0]) + 1 if len(words) > 1 else 0)
+    mild, strong = (perturbed(example, kind, rate, [seed]).text.split() for rate in sorted(rates))
+    if kind == "truncation":
+        assert mild[: len(strong)] == strong
+    elif kind == "first-column":
+        assert strong in (mild, words[1:])
+    elif kind == "punctuation":
+        kept = iter(mild)
+        assert all(any(after in (before, bare(before)[0]) for before in kept) for after in strong)
+    else:
+        changes = [
+            {i for i, pair in enumerate(zip(words, new, strict=True)) if len(set(pair)) > 1} for new in (mild, strong)
+        ]
+        assert changes[0] <= changes[1]
+        assert all(mild[i] == strong[i] for i in changes[0])
+
+
+@given(words=WORDS, rate=st.floats(0.01, 1), seed=st.integers(0, 2**31))
+def test_a_typo_is_one_key_inside_a_word(words: list[str], rate: float, seed: int) -> None:
+    new = changed(" ".join(words), "typos", rate, Random(seed)).split()
+    pairs = [(old, now) for old, now in zip(map(bare, words), map(bare, new), strict=True) if old != now]
+    long = [word for word in words if word not in STAYING and len(bare(word)[0]) >= 4]
+    assert len(pairs) == min(max(1, round(rate * len(words))), len(long))
+    for (old,), (now,) in pairs:
+        assert (old[0], old[-1]) == (now[0], now[-1])
+        differing = [i for i, both in enumerate(zip(old, now, strict=False)) if len(set(both)) > 1]
+        i = differing[0]
+        assert now in (
+            old[:i] + old[i + 1 :],
+            old[:i] + now[i] + old[i + 1 :],
+            old[:i] + old[i + 1] + old[i] + old[i + 2 :],
+        )
+
+
+@pytest.mark.parametrize("word", ["nine", "cat", "aaaa", "not", "žluť"])
+def test_a_typo_makes_no_negation_and_knows_other_letters(word: str) -> None:
+    found = {mistyped(word, Random(seed)) for seed in range(300)}
+    assert not found & NEGATIONS - {word}
+    assert (len(found) > 1) == (len(word) > 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"),
+    [
+        ("lower", "“yes”, u.n. said: don't pay $3.5 to @bob - :) http://a.b/c"),
+        ("upper", "“YES”, U.N. SAID: DON'T PAY $3.5 TO @BOB - :) HTTP://A.B/C"),
+        ("punctuation", "Yes U.N said don't pay $3.5 to @bob http://a.b/c"),
+    ],
+)
+def test_case_and_punctuation_at_rate_1(kind: AugmentationKind, new: str) -> None:
+    assert changed("“Yes”, U.N. said: don't pay $3.5 to @bob - :) http://a.b/c", kind, 1, Random(0)) == new
+
+
+@pytest.mark.parametrize(("rate", "n_left"), [(0, 8), (0.01, 7), (0.25, 6), (0.75, 2), (1, 1)])
+def test_truncation_keeps_the_start(rate: float, n_left: int) -> None:
+    words = TEXT.split()[:8]
+    assert changed(" ".join(words), "truncation", rate, Random(0)).split() == words[:n_left]
+
+
+@pytest.mark.parametrize(
+    ("row", "left"),
+    [({"title": "A title", "body": " the body"}, "the body"), ({"title": "", "body": "the body"}, "the body")]
+    + [({"title": "A title", "body": blank}, "A title") for blank in ("", "  ")],
+)
+def test_the_first_column_goes_where_another_is_left(tmp_path: Path, row: dict[str, str], left: str) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (example,) = data.read_rows(tmp_path / "a.jsonl", config.DataConfig(text=("title", "body")))
+    assert perturbed(example, "first-column", 1, [0]).text == left
+    assert perturbed(example, "first-column", 0, [0]) == example
+    (single,) = data.read_rows(tmp_path / "a.jsonl", config.DataConfig(text="body" if row["body"].strip() else "title"))
+    assert perturbed(single, "first-column", 1, [0]) == single
+
+
+def test_several_kinds_take_turns() -> None:
+    settings = settings_of(["upper", "punctuation", "truncation"], rate=1, copies=3)
+    examples = [Example(str(i), "two words, here", "x") for i in range(30)]
+    found = [example.text for example in with_copies(examples, settings, 0)[30:]]
+    whole = {"TWO WORDS, HERE", "two words here", "two"}
+    assert all({*found[i::30]} == whole for i in range(30)), "each example meets each kind once"
+    assert {*found[:30]} == whole, "and they start at different ones"
+
+
+def test_every_kind_has_three_rising_strengths() -> None:
+    assert set(STRENGTHS) == set(KINDS)
+    assert all(0 < mild < moderate < strong <= 1 for mild, moderate, strong in STRENGTHS.values())
 
 
 def test_inflection_is_carried_over() -> None:
@@ -286,12 +390,14 @@ def test_a_paused_run_ends_as_one_that_was_not(base: list[str], tmp_path: Path, 
 
 
 def test_settings_of_augmentation_name_another_run(base: list[str], tmp_path: Path) -> None:
-    changes = ["kind=swap", "kind=null", "copies=3", "rate=0.2", "placement=rotating"]
+    changes = ["kind=swap", "kind=null", "kind=[swap,typos]", "copies=3", "rate=0.2", "placement=rotating"]
     others = [config_of(base, tmp_path, f"augmentation.{change}") for change in changes]
-    assert len({config.digest(settings, "") for settings in (*others, config_of(base, tmp_path))}) == 6
+    assert len({config.digest(settings, "") for settings in (*others, config_of(base, tmp_path))}) == 7
 
 
-@pytest.mark.parametrize("override", ["rate=0", "rate=1", "copies=0", "kind=synonym", "placement=both"])
+@pytest.mark.parametrize(
+    "override", ["rate=0", "rate=1.1", "copies=0", "kind=synonym", "kind=[]", "kind=[swap,typo]", "placement=both"]
+)
 def test_settings_that_make_no_sense_are_refused(base: list[str], tmp_path: Path, override: str) -> None:
     with pytest.raises(ConfigError, match=rf"augmentation\.{override.split('=')[0]}"):
         config_of(base, tmp_path, f"augmentation.{override}")

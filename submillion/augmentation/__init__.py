@@ -1,12 +1,13 @@
-"""Changed copies of training texts: synonyms, deletion, swap, insertion.
+"""Changed texts: synonyms, deletion, swap, insertion, typing mistakes, case, punctuation, length; keyed.
 
-`words`: which words may change · `synonyms`: the table that ships with the package, and inflection ·
-`changes`: the four ways to change a text · `copies`: examples and their copies, keyed by (seed, example,
-copy). Which rows are copied, and when a copy is read, is the affair of the workflow.
+`words`: which words may change · `synonyms`: the table that ships with the package, and inflection · `typos`: one
+mistake in a word · `changes`: the ways to change a text, and the rates that robustness is measured at · `copies`:
+examples and their copies, keyed by (seed, example, copy). Which rows are changed, and when a copy is read, is the
+affair of others.
 """
 
-from submillion.augmentation.changes import changed
-from submillion.augmentation.copies import copy_of, with_copies
+from submillion.augmentation.changes import STRENGTHS, changed
+from submillion.augmentation.copies import copy_of, kinds_of, perturbed, with_copies
 from submillion.augmentation.synonyms import synonyms
 
-__all__ = ["changed", "copy_of", "synonyms", "with_copies"]
+__all__ = ["STRENGTHS", "changed", "copy_of", "kinds_of", "perturbed", "synonyms", "with_copies"]

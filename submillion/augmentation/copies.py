@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 
 from submillion.augmentation.changes import changed
-from submillion.config import AugmentationConfig
+from submillion.config import AugmentationConfig, AugmentationKind
 from submillion.data import Example
 
 
@@ -31,13 +31,40 @@ def with_copies(examples: Sequence[Example], settings: AugmentationConfig, seed:
 
 
 def copy_of(example: Example, number: int, settings: AugmentationConfig, seed: int) -> Example:
-    """Return copy `number` (from 1) of an example: its id and label, its text or both its texts changed."""
-    kind, rate = settings.kind, settings.rate
-    if kind is None:
+    """Return copy `number` (from 1) of an example: its id and label, its text or both its texts changed.
+
+    Of several kinds each example starts at one of its own, and its next copy takes the next.
+    """
+    kinds = kinds_of(settings)
+    if not kinds:
         return example
+    first = Random(json.dumps([seed, example.id])).randrange(len(kinds))
+    return perturbed(example, kinds[(first + number) % len(kinds)], settings.rate, [seed, example.id, number])
+
+
+def kinds_of(settings: AugmentationConfig) -> tuple[AugmentationKind, ...]:
+    """Return the kinds of the settings, none, one or several."""
+    match settings.kind:
+        case None:
+            return ()
+        case tuple():
+            return settings.kind
+        case kind:
+            return (kind,)
+
+
+def perturbed(example: Example, kind: AugmentationKind, rate: float, key: Sequence[object]) -> Example:
+    """Return the example changed by one kind at a rate; what is drawn is a function of the key, plain values.
+
+    `first-column` takes what came from the first of several columns, with probability `rate`; its examples of a
+    higher rate, and an equal key, hold those of a lower one.
+    """
 
     def new(part: str, text: str) -> str:
-        return changed(text, kind, rate, Random(json.dumps([seed, example.id, number, part])))
+        return changed(text, kind, rate, Random(json.dumps([*key, part])))
 
+    if kind == "first-column" and Random(json.dumps([*key])).random() < rate:
+        return replace(example, text=example.text[example.first_chars :].lstrip(), first_chars=0)
     pair = None if example.text_pair is None else new("text_pair", example.text_pair)
-    return replace(example, text=new("text", example.text), text_pair=pair)
+    text = new("text", example.text)
+    return replace(example, text=text, text_pair=pair, first_chars=example.first_chars * (text == example.text))

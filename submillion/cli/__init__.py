@@ -13,7 +13,7 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from submillion.cli import compare, data, plan, predict, report, runs, settings, sweep, train
+from submillion.cli import compare, data, plan, predict, report, runs, serve, settings, sweep, train
 from submillion.errors import SubmillionError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -34,6 +34,7 @@ app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("config")(settings.config)
 app.command("recipes")(settings.recipes)
 app.add_typer(runs.app, name="runs", help="List, show and remove run folders.")

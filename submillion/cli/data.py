@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -68,7 +68,7 @@ def augment(
     recipe: RecipeOption = None,
     overrides: SetOption = None,
     kind: Annotated[
-        str | None, typer.Option("--kind", help="synonyms, deletion, swap or insertion (augmentation.kind).")
+        str | None, typer.Option("--kind", help="synonyms, typos, lower, truncation, ... (augmentation.kind).")
     ] = None,
     n_rows: Annotated[int, typer.Option("--rows", min=1, help="How many training rows, from the first.")] = 5,
     as_json: JsonOption = False,
@@ -79,11 +79,13 @@ def augment(
     """
     settings = resolved(config_file, recipe, overrides, {"data.source": source, "augmentation.kind": kind})
     from submillion import data
+    from submillion.config import AugmentationKind
     from submillion.errors import ConfigError
 
     if settings.augmentation.kind is None:
+        others = [kind for kind in get_args(AugmentationKind) if kind != "synonyms"]
         raise ConfigError(
-            "augmentation.kind is null: no text is changed; add --kind synonyms (or deletion, swap, insertion)"
+            f"augmentation.kind is null: no text is changed; add --kind synonyms (or {', '.join(others)})"
         )
     examples = data.read(settings.data).train[:n_rows]
     if as_json:
@@ -163,13 +165,16 @@ def _copies(settings: Config, example: Example) -> list[Example]:
 
 def _copies_as_dict(settings: Config, examples: Sequence[Example]) -> dict[str, Any]:
     rows = [
-        asdict(example) | {"copies": [_as_json(copy) for copy in _copies(settings, example)]} for example in examples
+        {"id": example.id, "label": example.label}
+        | _as_json(example)
+        | {"copies": [_as_json(copy) for copy in _copies(settings, example)]}
+        for example in examples
     ]
     return settings.augmentation.model_dump() | {"seed": settings.train.seed, "rows": rows}
 
 
-def _as_json(copy: Example) -> dict[str, str | None]:
-    return {"text": copy.text, "text_pair": copy.text_pair}
+def _as_json(example: Example) -> dict[str, str | None]:
+    return {"text": example.text, "text_pair": example.text_pair}
 
 
 def _texts(example: Example) -> list[str]:

@@ -231,17 +231,19 @@ class TrainConfig(Section):
         return self
 
 
-AugmentationKind = Literal["synonyms", "deletion", "swap", "insertion"]
+AugmentationKind = Literal[
+    "synonyms", "deletion", "swap", "insertion", "typos", "lower", "upper", "truncation", "punctuation", "first-column"
+]
 
 
 class AugmentationConfig(Section):
     """Changed copies of training texts."""
 
-    kind: AugmentationKind | None = setting(
-        None, "how texts are changed; null = not. Names, digits and negations stay; synonyms are English"
+    kind: AugmentationKind | Annotated[tuple[AugmentationKind, ...], Field(min_length=1)] | None = setting(
+        None, "how texts are changed, or several ways, taken in turn; null = not; docs/robustness.md has them all"
     )
     copies: PositiveInt = setting(1, "changed copies a text")
-    rate: Annotated[float, Field(gt=0, lt=1)] = setting(
+    rate: Annotated[float, Field(gt=0, le=1)] = setting(
         0.1, "share of a text's words that change, one at least; of deletion, the probability of each"
     )
     placement: Literal["beside", "rotating"] = setting(

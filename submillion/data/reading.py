@@ -27,12 +27,17 @@ _SEPARATORS = "|;,"
 
 @dataclass(frozen=True)
 class Example:
-    """A row: its id, its text, its label (None where labels are not read), the second text of a pair."""
+    """A row: its id, its text, its label (None where labels are not read), the second text of a pair.
+
+    first_chars: characters of the text that came from the first of several columns, the blank after it included;
+    0 where there is one column, or the first or all others are empty.
+    """
 
     id: str
     text: str
     label: str | None
     text_pair: str | None = None
+    first_chars: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def examples_of(table: Table, data: DataConfig, problems: list[str], labelled: b
         for row, text in enumerate(texts)
         if text and (pairs[row] or data.text_pair is None) and (labels[row] is not None or not labelled)
     ]
-    return Rows(table, [Example(ids[row], texts[row], labels[row], pairs[row]) for row in usable], usable)
+    firsts = _first_chars(table, columns, texts)
+    return Rows(table, [Example(ids[row], texts[row], labels[row], pairs[row], firsts[row]) for row in usable], usable)
 
 
 def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None]:
@@ -169,6 +175,13 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[st
     if empty:
         problems.append(f"{table.place(empty)}: {name} is empty: fill it in or delete the row")
     return ["" if row in unusable else text for row, text in enumerate(texts)]
+
+
+def _first_chars(table: Table, columns: Sequence[str], texts: Sequence[str]) -> list[int]:
+    if len(columns) == 1:
+        return [0] * len(texts)
+    lengths = [len(_plain(value).lstrip()) for value in table.columns[columns[0]]]
+    return [n + 1 if 0 < n < len(text.rstrip()) else 0 for n, text in zip(lengths, texts, strict=True)]
 
 
 def _plain(value: Any) -> str:

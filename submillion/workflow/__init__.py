@@ -16,6 +16,7 @@ from threading import Event
 import torch
 
 from submillion import (
+    augmentation,
     backbone,
     batching,
     config,
@@ -111,6 +112,11 @@ def _refuse_unbuilt(settings: Config) -> None:
     if settings.tracking:
         found = ", ".join(settings.tracking)
         problems.append(f"tracking is {found}: this version cannot do that yet; --set tracking=[] trains without it")
+    if "first-column" in augmentation.kinds_of(settings.augmentation) and isinstance(settings.data.text, str):
+        problems.append(
+            f"augmentation.kind has first-column, but data.text is one column ({settings.data.text}): name several, "
+            "or take first-column out"
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         problems.append("several processes were launched: this version trains in one; start it without a launcher")
     if problems:

@@ -19,15 +19,16 @@ from submillion.workflow.phases import Phase, Watch
 
 def augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple[list[Example], tuple[str, ...]]:
     """Return the training examples with the copies that the settings want, and a sentence about these."""
-    kind = settings.augmentation.kind
-    if kind is None:
+    kinds = augmentation.kinds_of(settings.augmentation)
+    if not kinds:
         return examples, ()
     watch(Phase("augmenting"))
     found = augmentation.with_copies(examples, settings.augmentation, settings.train.seed)
     texts = [(example.text, example.text_pair) for example in found]
     n = len(examples)
     n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(found)))
-    return found, (f"{len(found) - n:,} changed copies of training texts ({kind}); {n_equal:,} equal their text",)
+    named = ", ".join(kinds)
+    return found, (f"{len(found) - n:,} changed copies of training texts ({named}); {n_equal:,} equal their text",)
 
 
 def teacher_logits(
