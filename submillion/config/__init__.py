@@ -1,5 +1,6 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
+from submillion.config.keys import as_text, flat
 from submillion.config.loading import (
     NOT_HASHED,
     changed,
@@ -38,9 +39,11 @@ __all__ = [
     "ModelConfig",
     "Precision",
     "TrainConfig",
+    "as_text",
     "changed",
     "commented",
     "digest",
+    "flat",
     "load",
     "parse_overrides",
     "read_mapping",
