@@ -51,7 +51,8 @@ def show(found: Robustness) -> None:
     plain = found.scores["accuracy"]
     console.print(f"accuracy of the {plain.n:,} rows as they are: {_interval(plain)}; 95 % intervals\n")
     console.print(table)
-    console.print("\nbelow each accuracy its paired difference; * = p < 0.05 after Holm's correction for all of them")
+    legend = "below each accuracy its paired difference; * = p < 0.05 after Holm's correction for all of them"
+    console.print(f"\n{legend}", soft_wrap=True)
 
 
 def _interval(score: Score) -> str:
