@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from math import isfinite
@@ -69,8 +69,10 @@ class Mirror:
     def close(self) -> None:
         """End every tracker that is open."""
         for name, tracker in list(self.trackers.items()):
-            with self._guarded(name), _quiet():
+            with self._guarded(name), _quiet() as heard:
                 tracker.finish()
+                if name == "trackio":
+                    _end_trackio(heard)
         self.trackers.clear()
 
     def _open(self, name: Tracker) -> None:
@@ -173,9 +175,15 @@ def _wandb(run: Run, group: str, known: str | None) -> tuple[GeneralTracker, str
 
     mode = os.environ.get("WANDB_MODE", "offline")
     run_id = known or f"{run.name}-{secrets.token_hex(3)}"
-    # What it would send home besides: the terminal's text, the machine's load, the code.
+    # What it would keep besides: the terminal's text, the machine's load and packages, the code.
     settings = wandb.Settings(
-        silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True
+        silent=True,
+        console="off",
+        disable_git=True,
+        save_code=False,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_save_requirements=False,
     )
     tracker = WandBTracker(
         os.environ.get("WANDB_PROJECT", _PROJECT),
@@ -228,6 +236,16 @@ def _trackio(run: Run, group: str, known: str | None) -> tuple[GeneralTracker, s
     return tracker, run.name
 
 
+def _end_trackio(heard: Sequence[warnings.WarningMessage]) -> None:
+    """Keep trackio from ending an ended run again, aloud, when the process ends. What it cannot write, it warns of."""
+    from trackio import context_vars
+
+    context_vars.current_run.set(None)
+    lost = [text for text in map(str, (warning.message for warning in heard)) if text.startswith("trackio failed")]
+    if lost:
+        raise OSError(lost[0])
+
+
 def _scores(prefix: str, scores: Mapping[str, Score]) -> Iterator[tuple[str, float]]:
     for name, score in scores.items():
         parts = {"": score.value, "_low": score.low, "_high": score.high}
@@ -241,11 +259,11 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Iterator[list[warnings.WarningMessage]]:
     """Keep what libraries print and warn of away: stdout is the result's, and their deprecations are not the user's."""
-    with redirect_stdout(StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    with redirect_stdout(StringIO()), warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield heard
 
 
 @contextmanager

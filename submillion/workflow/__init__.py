@@ -187,7 +187,9 @@ def _run(run: Run, question: Question, watch: Stopwatch) -> None:
     job = rows.with_prefix(job, settings, watch)
     if settings.tracking:
         watch(Phase("starting trackers", notes=(f"they write into {tracking.folder_of(run)}",)))
+    before = time.perf_counter()
     with tracking.mirrored(run, settings, lambda why: watch.watch(Phase("a tracker less", notes=(why,)))) as mirror:
+        job = replace(job, started=started + time.perf_counter() - before)  # their start is no part of training
         if _fit(run, job, watch, mirror):
             _finish(run, question, job, watch)
             mirror.log_scores(run.scores())
