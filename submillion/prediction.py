@@ -47,11 +47,18 @@ def evaluate(run: Run | Path | str, source: Path | str, device: str | None = Non
     The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
     split's if the file holds just its rows.
     """
+    return metrics.score(predictions_of(*open_labelled(run, source, device)))
+
+
+def open_labelled(
+    run: Run | Path | str, source: Path | str, device: str | None = None
+) -> tuple[Classifier, Config, list[Example]]:
+    """Return a run's classifier and settings and a labelled file's rows; the opening is noted, as `evaluate` says."""
     run = run if isinstance(run, Run) else runs.load(run)
     classifier, settings = load(run, device)
     examples = data.read_rows(source, settings.data, labels=classifier.labels)
     runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
-    return metrics.score(_predictions(classifier, settings, examples))
+    return classifier, settings, examples
 
 
 def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
@@ -59,7 +66,7 @@ def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
     with run.lock():
         classifier, settings = load(run, device)
         runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
-        run.save_predictions("test", _predictions(classifier, settings, splits.test))
+        run.save_predictions("test", predictions_of(classifier, settings, splits.test))
         scores = {**run.scores(), "test": metrics.score(run.load_predictions("test"))}
         run.mark_done(unsealed="scores.json")  # killed before the last line, the run is whole still
         run.write_scores(scores)
@@ -82,7 +89,7 @@ def predict(
         examples = data.read_rows(texts, settings.data, labels=None)
     else:
         examples = [_example(i, text, settings) for i, text in enumerate(texts)]
-    predictions = _predictions(classifier, settings, examples, watch)
+    predictions = predictions_of(classifier, settings, examples, watch)
     chosen = predictions.probs.argmax(axis=1)
     return Labelled(predictions.ids, [classifier.labels[i] for i in chosen], predictions.probs, classifier.labels)
 
@@ -123,8 +130,9 @@ def check_output(output: Path, source: Path | None = None) -> None:
         raise ConfigError(f"{output} is the input too: give another name, so that its texts are kept")
 
 
-def _predictions(
+def predictions_of(
     classifier: Classifier, settings: Config, examples: Sequence[Example], watch: Callable[[int], None] | None = None
 ) -> metrics.Predictions:
+    """Return what a run's classifier says of examples; `watch` is called with the number of rows done."""
     split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
     return evaluation.predict(classifier, split, settings.train.evaluation_batch_size, watch)

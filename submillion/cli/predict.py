@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from submillion.cli.options import JsonOption, OutOption
+
+if TYPE_CHECKING:
+    from submillion.runs import Run
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
 
@@ -16,19 +19,54 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, i
 def evaluate(
     run: RunArgument,
     data: Annotated[Path, typer.Option("--data", help="A labelled file, read by the run's own columns.")],
+    perturb: Annotated[
+        str | None,
+        typer.Option("--perturb", metavar="NAMES", help="all, or some: typos,lower,truncation (robustness)."),
+    ] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="With --perturb: an .svg or .png to draw.")] = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run on a labelled file."""
+    """Score a run on a labelled file, as it is or perturbed at three strengths.
+
+    Perturbations: typos, lower, upper, punctuation, truncation, first-column, synonyms, insertion, swap, deletion.
+    """
     from submillion import runs
 
     found = runs.load(runs.locate(run, out or "runs"))
+    if perturb is not None or figure is not None:
+        _evaluate_perturbed(found, data, perturb, figure, as_json)
+        return
     from submillion import prediction
     from submillion.cli.show import score_table
 
     scores = prediction.evaluate(found, data)
     values = {name: vars(score) for name, score in scores.items()}
     typer.echo(json.dumps(values, indent=2) if as_json else "\n".join(score_table(scores)))
+
+
+def _evaluate_perturbed(run: Run, data: Path, perturb: str | None, figure: Path | None, as_json: bool) -> None:
+    from submillion.cli.progress import RowsView
+    from submillion.cli.robustness_view import parse_kinds, show, values
+    from submillion.errors import ConfigError
+    from submillion.reports import robustness as drawing
+
+    if perturb is None:
+        raise ConfigError(f"--figure {figure}: it shows perturbations; add --perturb all")
+    kinds = parse_kinds(perturb)
+    if figure is not None:
+        drawing.check_figure(figure)
+    from submillion import robustness
+
+    with RowsView("evaluating") as view:
+        found = robustness.measure(run, data, kinds, watch=view)
+    if figure is not None:
+        accuracies = {kind: [each.accuracy for each in levels] for kind, levels in found.by_kind.items()}
+        drawing.write_figure(figure, found.scores["accuracy"], accuracies)
+    if as_json:
+        typer.echo(json.dumps(values(found), indent=2))
+    else:
+        show(found)
 
 
 def predict(

@@ -133,6 +133,6 @@ class RowsView:
     ) -> None:
         self.progress.stop()
 
-    def __call__(self, n_done: int) -> None:
-        """Show that `n_done` rows are done."""
-        self.progress.update(self.task, completed=n_done)
+    def __call__(self, n_done: int, n_all: int | None = None) -> None:
+        """Show that `n_done` rows are done, of `n_all` where that is known."""
+        self.progress.update(self.task, completed=n_done, total=n_all)

@@ -24,6 +24,7 @@ from submillion.config.settings import (
     Method,
     ModelConfig,
     Precision,
+    Tracker,
     TrainConfig,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "Method",
     "ModelConfig",
     "Precision",
+    "Tracker",
     "TrainConfig",
     "as_text",
     "changed",

@@ -29,6 +29,7 @@ from submillion import (
     prediction,
     reports,
     runs,
+    tracking,
     training,
 )
 from submillion.checkpoints import Checkpoints
@@ -107,11 +108,8 @@ def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
 
 
 def _refuse_unbuilt(settings: Config) -> None:
-    """Raise a ConfigError for what a config or a launcher asks for and this version cannot do."""
+    """Raise a ConfigError for what a config or a launcher asks for and cannot be had."""
     problems = []
-    if settings.tracking:
-        found = ", ".join(settings.tracking)
-        problems.append(f"tracking is {found}: this version cannot do that yet; --set tracking=[] trains without it")
     if "first-column" in augmentation.kinds_of(settings.augmentation) and isinstance(settings.data.text, str):
         problems.append(
             f"augmentation.kind has first-column, but data.text is one column ({settings.data.text}): name several, "
@@ -190,8 +188,14 @@ def _run(run: Run, question: Question, watch: Stopwatch) -> None:
     loss = _loss(settings, splits, device)
     job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
     job = rows.with_prefix(job, settings, watch)
-    if _fit(run, job, watch):
-        _finish(run, question, job, watch)
+    if settings.tracking:
+        watch(Phase("starting trackers", notes=(f"they write into {tracking.folder_of(run)}",)))
+    before = time.perf_counter()
+    with tracking.mirrored(run, settings, lambda why: watch.watch(Phase("a tracker less", notes=(why,)))) as mirror:
+        job = replace(job, started=started + time.perf_counter() - before)  # their start is no part of training
+        if _fit(run, job, watch, mirror):
+            _finish(run, question, job, watch)
+            mirror.log_scores(run.scores())
 
 
 def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
@@ -217,7 +221,7 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Lo
     return loss
 
 
-def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
+def _fit(run: Run, job: training.Job, watch: Watch, mirror: tracking.Mirror) -> bool:
     """Train; say whether it came to its end, rather than being paused by the watcher. Ctrl-C pauses and raises."""
     done = job.checkpoints.progress()
     run.cut_back(done.step, done.evaluated_step)
@@ -226,6 +230,7 @@ def _fit(run: Run, job: training.Job, watch: Watch) -> bool:
     with deferred_interrupt() as is_interrupted:
         for record in training.fit(replace(job, is_paused=lambda: stop.is_set() or is_interrupted())):
             run.append(record)
+            mirror(record)
             if watch(record):
                 stop.set()
         if is_interrupted():
