@@ -153,7 +153,8 @@ def _show(found: Sweep) -> None:
         console.print()
     lines = [f"recommended: {found.recommended.path}", *score_lines(found.recommended)]
     lines += [f"the test rows were opened {found.n_test_reads} times so far"] if found.n_test_reads else []
-    lines += ["", f"{found.folder}/", "  study.yaml, summary.json, summary.md, study.sqlite3", ""]
+    pages = "report.html, report.md, report.json, figures/, " if (found.folder / "report.html").exists() else ""
+    lines += ["", f"{found.folder}/", f"  {pages}study.yaml, summary.json, summary.md, study.sqlite3", ""]
     lines += ["next:", f"  {program()} runs show {found.recommended.path}"]
     console.print("\n".join(lines), soft_wrap=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from submillion.metrics import Score
+from submillion.reports.drawing import Drawn
 
 MAX_CHARACTERS = 400  # of a text that is shown
 _LONGEST_LABEL = 60  # in a sentence
@@ -17,11 +18,15 @@ CUT = " … [cut]"
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, the columns' heads, the rows' cells; the first cell of a row names it."""
+    """A table: its caption, the columns' heads, the rows' cells; the first cell of a row names it.
+
+    is_sortable: the page lets readers sort it; then a cell starts with its number, or has none.
+    """
 
     caption: str
     heads: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    is_sortable: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,17 @@ class Section:
     tables: tuple[Table, ...] = ()
     quotes: tuple[Quote, ...] = ()
     code: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report in full: what it is of, the folder or command that it was written from, sections in their order, and
+    figures by name."""
+
+    name: str
+    origin: str
+    sections: list[Section]
+    figures: dict[str, Drawn]
 
 
 def interval(score: Score) -> str:
