@@ -5,6 +5,7 @@ What is concluded was decided in `comparison`; the page shows what `submillion c
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from submillion import comparison
@@ -12,11 +13,12 @@ from submillion.comparison import Comparison
 from submillion.reports import forests, page
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
-from submillion.reports.sections import Page, Section, Table, duration, interval
+from submillion.reports.sections import Page, Section, Table, as_sentences, duration, interval
 from submillion.reports.verdicts import Verdict, pairs_table, rows_sentence, verdict_of
 from submillion.runs import write_atomically
 
 _MAX_ROWS = 40
+_SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for it
 
 
 def write(found: Comparison, file: Path) -> None:
@@ -37,7 +39,7 @@ def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
     shown = [e for i, e in enumerate(verdict.settings) if i < _MAX_ROWS or e.setting == verdict.recommended]
     rows = [
         Row(
-            f"{names[e.setting]}  {e.setting}",
+            f"{names[e.setting]}  {_SECTION.sub('', e.setting)}",
             e.scores["accuracy"],
             verdict.is_tied(e),
             e.setting == verdict.recommended,
@@ -51,7 +53,7 @@ def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
 def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences = [_taken(verdict, names)] if verdict.recommended is not None else []
     sentences += [rows_sentence(verdict, names)] if verdict.against_best else []
-    sentences += [f"{note[:1].upper()}{note[1:]}." for note in verdict.notes]
+    sentences += as_sentences(verdict.notes)
     limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
     return Section(
         anchor="answer",
@@ -89,7 +91,7 @@ def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
         (
             names[each.setting],
             *(interval(each.scores[metric]) for metric in ("accuracy", "macro_f1", "log_loss")),
-            "tied" if verdict.is_tied(each) else "worse",
+            "best" if verdict.against(each) is None else "tied" if verdict.is_tied(each) else "worse",
             f"{each.n_params:,}",
             f"{each.training_s:,.1f}",
         )

@@ -71,6 +71,7 @@ def draw(axes: Any, rows: Sequence[Row], limits: tuple[float, float]) -> None:
     for y, row in enumerate(rows):
         _draw(axes, y, row, limits)
     axes.set_xlim(*limits)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_yticks(range(len(rows)), [short(row.name, _LONGEST) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -104,9 +105,10 @@ def legend(figure: Any, rows: Sequence[Row], marked: str) -> None:
     """Say above a figure what its marks mean: those that are there."""
     from matplotlib.lines import Line2D
 
-    names = {True: "tied with the best", False: "worse", None: "not compared"}
+    names = {True: "best, or tied with it", False: "worse", None: "not compared"}
     handles = []
-    for kind in dict.fromkeys(row.is_tied for row in rows if row.score is not None):
+    there = {row.is_tied for row in rows if row.score is not None}
+    for kind in (kind for kind in names if kind in there):
         colour, fill, marker = look(kind)
         handles.append(Line2D([], [], color=colour, mfc=fill, marker=marker, ms=4, lw=1.2, label=names[kind]))
     if any(row.is_marked for row in rows):

@@ -6,6 +6,7 @@ numbers are written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from submillion.metrics import Score
@@ -94,6 +95,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def as_sentences(notes: Iterable[str]) -> tuple[str, ...]:
+    """Return notes with a capital and a full stop.
+
+    >>> as_sentences(["expect less on new rows"])
+    ('Expect less on new rows.',)
+    """
+    return tuple(f"{note[:1].upper()}{note[1:]}." for note in notes)
 
 
 def cut(text: str) -> str:

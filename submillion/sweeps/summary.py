@@ -148,7 +148,8 @@ def values(found: Sweep) -> dict[str, Any]:
 def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> dict[str, Any]:
     """What can be said of a study at any time."""
     study, space = prepared.study, prepared.space
-    keys = sorted({*study.short, *study.full, *(key for factor in study.factors for key in keys_of(factor))})
+    keys = list(dict.fromkeys(key for factor in study.factors for key in sorted(keys_of(factor))))
+    keys += sorted({*study.short, *study.full} - {*keys})
     return {
         "format": STUDY_FORMAT,
         "study": study.name,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 
+from submillion.metrics import Score
 from submillion.reports.forests import READING
 from submillion.reports.sections import Quote, Section, Table, interval
 from submillion.reports.sweep.claims import Judged
 from submillion.reports.sweep.figures import said
 from submillion.reports.sweep.panels import Choice, Panel
-from submillion.reports.sweep.study import Entry, StudyReport
-from submillion.reports.verdicts import difference, interval_or_dash, p_value
+from submillion.reports.sweep.study import StudyReport
+from submillion.reports.verdicts import Tested, difference, interval_or_dash, p_value
 
 
-def tested_cells(of: Entry | Choice) -> tuple[str, str, str] | None:
-    """Return the difference to the best, p and Holm's p as cells; None of the best itself."""
-    found = of.difference
-    return None if found is None else (difference(found), p_value(found.p), p_value(found.p_holm))
+def tested_cells(found: Tested | None) -> tuple[str, str]:
+    """Return the difference to the best and Holm's p as cells; dashes of the best itself."""
+    return ("–", "–") if found is None else (difference(found), p_value(found.p_holm))
 
 
 def factors(report: StudyReport) -> Section | None:
@@ -37,7 +37,7 @@ def factors(report: StudyReport) -> Section | None:
         sentences=sentences,
         figure="factors",
         reading=f"{READING} The dashed line is the best of the panel, a ring the choice that was taken.",
-        tables=tuple(_panel_table(panel) for panel in report.panels),
+        tables=(_choices_table(report.panels),),
     )
 
 
@@ -45,6 +45,8 @@ def _factors_title(panels: list[Panel]) -> str:
     compared = [panel for panel in panels if panel.found != "not compared"]
     if not compared:
         return "No factor has two choices that were compared"
+    if len(compared) == 1:
+        return f"{compared[0].factor}: {said(compared[0])}"
     decided = [panel.factor for panel in compared if panel.found == "told apart"]
     if not decided:
         return f"No winner was told from all others in any of {len(compared)} factors"
@@ -57,20 +59,25 @@ def _fixed_in_a_tie(panel: Panel) -> str:
     return f"{panel.factor}: {panel.fixed.label} was fixed inside a tie; these rows cannot tell it from {others}."
 
 
-def _panel_table(panel: Panel) -> Table:
-    rows = []
-    for choice in panel.choices:
-        marks = [] if panel.found == "not compared" or choice.score is None else ["tied" if choice.is_tied else "worse"]
-        marks += ["taken"] if choice.is_fixed else []
-        tested = tested_cells(choice) or ("best" if choice is panel.best else choice.why or "–", "", "")
-        params = "–" if choice.n_params is None else f"{choice.n_params:,}"
-        number = "–" if choice.trial is None else str(choice.trial)
-        accuracy = interval_or_dash(choice.score)
-        rows.append((choice.label, number, accuracy, tested[0], tested[2], ", ".join(marks), params))
-    given = ", ".join(f"{name}={choice}" for name, choice in panel.given.items())
-    caption = f"{panel.factor}: {said(panel)}" + (f"; with {given}" if given else "")
-    heads = ("", "trial", "accuracy", "minus the best", "p (Holm)", "", "parameters")
-    return Table(caption, heads, rows)
+def _choices_table(panels: list[Panel]) -> Table:
+    rows = [
+        (
+            f"{panel.factor}={choice.label}",
+            "–" if choice.trial is None else str(choice.trial),
+            interval_or_dash(choice.score),
+            *tested_cells(choice.difference),
+            ", ".join(filter(None, (_standing(panel, choice), "taken" if choice.is_fixed else ""))),
+        )
+        for panel in panels
+        for choice in panel.choices
+    ]
+    return Table("Each choice", ("", "trial", "accuracy", "minus the best", "p (Holm)", ""), rows)
+
+
+def _standing(panel: Panel, choice: Choice) -> str:
+    if choice.score is None or panel.found == "not compared":
+        return choice.why or ""
+    return "best" if choice is panel.best else "tied" if choice.is_tied else "worse"
 
 
 def claims(report: StudyReport) -> Section | None:
@@ -78,19 +85,27 @@ def claims(report: StudyReport) -> Section | None:
     if not report.claims:
         return None
     n = Counter(each.judgement for each in report.claims)
-    order = ("holds", "told apart against it", "a tie", "not tested here")
-    counts = ", ".join(f"{n[name]} {name}" for name in order if n[name])
+    words = {
+        "holds": ("holds", "hold"),
+        "told apart against it": ("is told apart against", "are told apart against"),
+        "a tie": ("is a tie", "are ties"),
+        "not tested here": ("is not tested here", "are not tested here"),
+    }
+    counts = ", ".join(f"{n[name]} {verbs[n[name] > 1]}" for name, verbs in words.items() if n[name])
     scale = "" if report.summary.scale == 1 else f", at scale {report.summary.scale:g}"
     return Section(
         anchor="claims",
         nav="Claims",
-        title=f"Of {len(report.claims)} claims: {counts}",
+        title=f"Of {len(report.claims)} claims {counts}" if len(report.claims) > 1 else f"The claim {counts[2:]}",
         sentences=(
             f"Measured with {report.summary.encoder}{scale}. A claim holds where every other choice is told from the "
             "claimed winner on these rows; a tie contradicts nothing and confirms nothing.",
+            *filter(None, map(_own_rows, report.claims)),
         ),
         tables=(_claims_table(report), *_claimed_table(report)),
-        quotes=tuple(Quote(each.claim.says, each.claim.factor) for each in report.claims if each.claim.says),
+        quotes=tuple(
+            Quote(each.claim.says, f"said of {each.claim.factor}") for each in report.claims if each.claim.says
+        ),
     )
 
 
@@ -99,9 +114,28 @@ def _claims_table(report: StudyReport) -> Table:
     for each in report.claims:
         measured = "–" if each.measured is None else interval_or_dash(each.measured.score)
         rival = "–" if each.rival is None else f"{each.rival.label}: {interval_or_dash(each.rival.score)}"
-        rows.append((each.claim.factor, each.claim.winner, measured, rival, _p_of(each), _judgement(each)))
-    heads = ("factor", "claimed winner", "measured", "against", "p (Holm)", "")
+        rows.append((f"{each.claim.factor}={each.claim.winner}", _judgement(each), measured, rival, _p_of(each)))
+    heads = ("claimed winner", "", "measured", "against", "p (Holm)")
     return Table("Claims, and what these rows say of them", heads, rows)
+
+
+def _own_rows(each: Judged) -> str:
+    """What the claim's own rows say of its winner and the next best."""
+    first = each.claimed.get(each.claim.winner)
+    others = {label: score for label, score in each.claimed.items() if label != each.claim.winner}
+    if first is None or not first.n or not others:
+        return ""
+    name = max(others, key=lambda label: others[label].value)
+    points = 100 * (first.value - others[name].value)
+    above = "equal to" if points == 0 else f"{points:+.1f} points from"
+    return (
+        f"{each.claim.factor}: {each.claim.winner} was claimed {above} {name}, on {first.n:,} rows, where the 95 % "
+        f"interval is ± {_half_points(first)} points."
+    )
+
+
+def _half_points(score: Score) -> str:
+    return f"{50 * (score.high - score.low):.1f}"
 
 
 def _judgement(each: Judged) -> str:
@@ -125,7 +159,7 @@ def _claimed_table(report: StudyReport) -> tuple[Table, ...]:
         for label, score in each.claimed.items():
             claimed = interval(score) if score.n else f"{score.value:.4f}"
             n_rows = f"{score.n:,}" if score.n else "not known"
-            half = f"± {50 * (score.high - score.low):.1f} points" if score.n else "–"
+            half = f"± {_half_points(score)} points" if score.n else "–"
             rows.append((f"{each.claim.factor}={label}", claimed, n_rows, half, interval_or_dash(here.get(label))))
     heads = ("", "claimed", "rows", "95 % interval", "measured here")
     return (Table("Claimed scores, with Wilson's interval on the claim's own rows", heads, rows),) if rows else ()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from submillion.reports import forests
-from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, WIDTH, Drawn, arms, canvas, files, short, style
+from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, PAPER, WIDTH, Drawn, arms, canvas, files, short, style
 from submillion.reports.forests import ROW, Row
 from submillion.reports.sweep.panels import Panel
 from submillion.reports.sweep.reading import Trial, name_of
@@ -21,6 +21,7 @@ from submillion.reports.sweep.study import StudyReport
 MAX_ROWS = 40  # of the settings, the choices of a factor, and the times that a figure shows
 MAX_LINES = 80
 _ON_A_PAGE = 5  # axes of settings; with more the figure is wide
+_UNDER = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of text that lines run through
 
 
 def draw(report: StudyReport, with_png: bool = True) -> dict[str, Drawn]:
@@ -150,7 +151,7 @@ def _settings(report: StudyReport) -> Any:
     """Parallel coordinates: a line a setting through its values, to its score at the right."""
     entries = report.entries[:MAX_LINES]
     axes_found = axes_of([report.summary.trials[entry.number - 1] for entry in entries])
-    if len(entries) < 2 or not axes_found:
+    if len(entries) < 2 or len(axes_found) < 2:
         return None
     width = WIDTH if len(axes_found) <= _ON_A_PAGE else 1.05 * (len(axes_found) + 1)
     figure = canvas(3.6, width)
@@ -179,11 +180,11 @@ def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float]) -> Non
     for x, axis in enumerate(found):
         axes.axvline(x, color=MUTED, lw=0.6)
         for y, text in axis.ticks:
-            axes.text(x + 0.03, y, short(text, 14), fontsize=7, va="center", bbox=None)
+            axes.text(x + 0.03, y, short(text, 14), fontsize=7, va="center", bbox=_UNDER, zorder=5)
     last = len(found)
     axes.axvline(last, color=MUTED, lw=0.6)
     for value in np.linspace(*limits, 4):
-        axes.text(last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=7, va="center")
+        axes.text(last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=7, va="center", bbox=_UNDER, zorder=5)
     names = [short(axis.key.rpartition(".")[2].replace("_", " "), 16).replace(" ", "\n") for axis in found]
     axes.set_xticks(range(last + 1), [*names, "accuracy"])
     axes.set_xlim(-0.1, last + 0.45)
@@ -198,7 +199,7 @@ def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float]) -> Non
 def _settings_legend(figure: Any, rows: Sequence[Row]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=BLUE, lw=1.4, label="tied with the best")]
+    handles = [Line2D([], [], color=BLUE, lw=1.4, label="best, or tied with it")]
     if not all(row.is_tied for row in rows):
         handles.append(Line2D([], [], color=MUTED, lw=1, ls=(0, (3, 2)), label="worse"))
     handles.append(Line2D([], [], color=ORANGE, lw=2, label="recommended"))

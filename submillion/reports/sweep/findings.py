@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from submillion.reports.forests import READING
-from submillion.reports.sections import Section, Table, duration, interval
+from submillion.reports.sections import Section, Table, as_sentences, duration, interval
 from submillion.reports.sweep.factors import tested_cells
 from submillion.reports.sweep.figures import MAX_ROWS
 from submillion.reports.sweep.reading import Summary
-from submillion.reports.sweep.study import StudyReport
-from submillion.reports.verdicts import rows_sentence
+from submillion.reports.sweep.study import Entry, StudyReport
+from submillion.reports.verdicts import p_value, rows_sentence
 
 _N_NAMED = 12  # trials that a sentence names
 
@@ -68,7 +68,13 @@ def _taken(report: StudyReport) -> list[str]:
     found, best, verdict = report.recommended, report.entries[0], report.summary.comparison
     if found is None:
         return []
-    why = "" if len(report.entries) == 1 else ", the only one left" if len(report.group) == 1 else ", the cheapest tied"
+    why = (
+        ""
+        if len(report.entries) == 1
+        else ", the only one left"
+        if len(report.group) == 1
+        else ", the cheapest of the tie group"
+    )
     cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
     lines = [
         f"Take trial {found.number} ({found.name}){why}: accuracy {interval(found.score)} on {found.score.n:,} "
@@ -76,10 +82,22 @@ def _taken(report: StudyReport) -> list[str]:
     ]
     if found is not best:
         lines.append(f"The highest score is that of trial {best.number} ({best.name}): {interval(best.score)}.")
+    lines += _doubts(report, found)
     if verdict is not None and verdict.against_best:
         names = {each.setting: f"trial {report.summary.first_of(each)[0]}" for each in verdict.settings}
         lines.append(rows_sentence(verdict, names))
     return lines
+
+
+def _doubts(report: StudyReport, found: Entry) -> list[str]:
+    """Whether the recommended trial was told from the best of its own factor, where fewer pairs are corrected for."""
+    of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == found.runs]
+    return [
+        f"Among the choices of {panel.factor} alone it was told from {panel.best.label} "
+        f"(p {p_value(choice.difference.p_holm)}): there fewer pairs are corrected for than among all trials."
+        for panel, choice in of_it
+        if not choice.is_tied and choice.difference is not None and panel.best is not None
+    ]
 
 
 def _tested(summary: Summary) -> list[str]:
@@ -103,17 +121,17 @@ def _counts(summary: Summary) -> str:
     return f"{asked}: {ended}{same}."
 
 
-def _notes(summary: Summary) -> list[str]:
+def _notes(summary: Summary) -> tuple[str, ...]:
     notes = () if summary.comparison is None else summary.comparison.notes
-    return [f"{note[:1].upper()}{note[1:]}." for note in notes]
+    return as_sentences(notes)
 
 
 def _answer_table(report: StudyReport) -> Table:
     rows = []
     for role, entry in (("recommended", report.recommended), *zip(("best", "second"), report.entries, strict=False)):
         if entry is not None:
-            rows.append((role, f"{entry.number}: {entry.name}", interval(entry.score), f"{entry.n_params:,}"))
-    return Table("Validation accuracy, after selection", ("", "trial", "accuracy", "parameters"), rows)
+            rows.append((f"{entry.number}: {entry.name}", role, interval(entry.score), f"{entry.n_params:,}"))
+    return Table("Validation accuracy, after selection", ("trial", "", "accuracy", "parameters"), rows)
 
 
 def ties(report: StudyReport) -> Section | None:
@@ -141,16 +159,15 @@ def ties(report: StudyReport) -> Section | None:
 def _ties_table(report: StudyReport) -> Table:
     rows = [
         (
-            str(entry.number),
-            entry.name,
+            f"{entry.number}: {entry.name}",
             interval(entry.score),
-            *(tested_cells(entry) or ("best", "", "")),
-            "tied" if entry.is_tied else "worse",
+            *tested_cells(entry.difference),
+            "best" if entry.difference is None else "tied" if entry.is_tied else "worse",
             f"{entry.n_params:,}",
         )
         for entry in report.entries
     ]
-    heads = ("trial", "setting", "accuracy", "minus the best", "p", "p (Holm)", "", "parameters")
+    heads = ("trial", "accuracy", "minus the best", "p (Holm)", "", "parameters")
     return Table("Each setting against the best; Holm's correction is over all pairs", heads, rows, is_sortable=True)
 
 

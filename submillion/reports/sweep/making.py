@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from submillion.reports.sections import Section, Table, duration, interval
+from submillion.reports.sections import Section, Table, as_sentences, duration, interval
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS
 from submillion.reports.sweep.reading import Summary, Trial, name_of
 from submillion.reports.sweep.settings import axes_of, text
@@ -13,7 +13,7 @@ def settings(report: StudyReport) -> Section | None:
     """Which values the tied settings share."""
     trials = [_trial(report, entry) for entry in report.entries]
     axes = axes_of(trials)
-    if len(trials) < 2 or not axes:
+    if len(trials) < 2 or len(axes) < 2:
         return None
     tied = [_trial(report, entry) for entry in report.group]
     values = {axis.key: {text(trial.resolved.get(axis.key)) for trial in tied} for axis in axes}
@@ -59,14 +59,12 @@ def stages(report: StudyReport) -> Section | None:
         title = (
             f"Short and full trials of {found.n} settings: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{bounds}"
         )
-    unbounded = () if bounds else (f"{found.n} settings do not bound the correlation.",)
-    kept = "It says nothing of settings that the short trials dropped: only those that were kept were trained in full."
     rows = [(f"{pair.number}: {pair.name}", interval(pair.short), interval(pair.full)) for pair in report.pairs]
     return Section(
         anchor="stages",
         nav="Short and full",
         title=title,
-        sentences=(*unbounded, kept),
+        sentences=as_sentences(report.summary.notes),
         figure="stages",
         reading="A point is a setting that was kept, by the number of its full trial; lines are 95 % intervals.",
         tables=(Table("The kept settings", ("trial", "short", "full"), rows),) if rows else (),
@@ -103,12 +101,12 @@ def trials(report: StudyReport) -> Section:
     title = ", ".join(filter(None, (f"{len(summary.trials)} trials", *without)))
     tables = [_trials_table(report)]
     if over:
-        rows = [(str(n), name_of(t), f"{t.total:,}", f"{t.total - (t.budget or 0):,}", _fits(t)) for n, t in over]
-        heads = ("trial", "setting", "parameters", "over budget by", "what would fit")
+        rows = [(f"{n}: {name_of(t)}", f"{t.total:,}", f"{t.total - (t.budget or 0):,}", _fits(t)) for n, t in over]
+        heads = ("trial", "parameters", "over budget by", "what would fit")
         tables.append(Table("Over budget, and not started", heads, rows))
     if failed:
-        rows = [(str(n), name_of(t), str(t.why)) for n, t in failed]
-        tables.append(Table("Without a result", ("trial", "setting", "why"), rows))
+        rows = [(f"{n}: {name_of(t)}", str(t.why)) for n, t in failed]
+        tables.append(Table("Without a result", ("trial", "why"), rows))
     return Section("trials", "Trials", title, tables=tuple(tables))
 
 
@@ -124,9 +122,7 @@ def _trials_table(report: StudyReport) -> Table:
         mean = trial.validation_accuracy.mean
         rows.append(
             (
-                str(number),
-                trial.stage,
-                name_of(trial),
+                f"{number}: {name_of(trial)}",
                 trial.state if same == number else f"{trial.state}, as {same}",
                 "–" if mean is None else f"{mean:.4f}" if len(trial.runs) > 1 else _own(trial),
                 f"{trial.total:,}",
@@ -134,7 +130,7 @@ def _trials_table(report: StudyReport) -> Table:
                 ", ".join(trial.runs) or "–",
             )
         )
-    heads = ("trial", "stage", "setting", "state", "accuracy", "parameters", "seconds of steps", "runs")
+    heads = ("trial", "state", "accuracy", "parameters", "seconds of steps", "runs")
     return Table(
         "Every trial; accuracies are after selection, of several seeds the mean", heads, rows, is_sortable=True
     )
@@ -161,7 +157,6 @@ def setup(report: StudyReport) -> Section:
         anchor="setup",
         nav="Setup",
         title="What the study asked",
-        sentences=tuple(f"{note[:1].upper()}{note[1:]}." for note in summary.notes),
         tables=(Table("The study", ("", ""), rows), _factors_table(summary)),
     )
 

@@ -155,7 +155,8 @@ def name_of(trial: Trial) -> str:
     """Return what a trial is called: of one factor at a time the one it tries, else all its choices."""
     if trial.stage in trial.choices:
         return f"{trial.stage}={trial.choices[trial.stage]}"
-    return ", ".join(f"{factor}={choice}" for factor, choice in trial.choices.items())
+    choices = ", ".join(f"{factor}={choice}" for factor, choice in trial.choices.items())
+    return f"{trial.stage}: {choices}" if trial.stage in ("short", "full") else choices
 
 
 def is_study(folder: Path) -> bool:

@@ -122,9 +122,9 @@ def _frontier(entries: list[Entry]) -> list[Entry]:
 
 def _pairs(summary: Summary) -> list[Pair]:
     """The kept settings' short and full scores; several seeds have theirs in the comparison of their stage."""
-    short = {name_of(trial): _score(summary, trial) for _, trial in summary.done if trial.stage == "short"}
-    full = [(n, name_of(trial), _score(summary, trial)) for n, trial in summary.done if trial.stage == "full"]
-    found = [(number, name, short.get(name), score) for number, name, score in full]
+    short = {str(trial.choices): _score(summary, trial) for _, trial in summary.done if trial.stage == "short"}
+    full = [(number, trial) for number, trial in summary.done if trial.stage == "full"]
+    found = [(n, name_of(trial), short.get(str(trial.choices)), _score(summary, trial)) for n, trial in full]
     return [Pair(number, name, a, b) for number, name, a, b in found if a is not None and b is not None]
 
 
