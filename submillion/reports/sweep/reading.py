@@ -185,14 +185,14 @@ def read(folder: Path) -> Summary:
 
 def _checked(summary: Summary, path: Path, again: str) -> Summary:
     """Refuse a summary whose parts do not belong together: a page of it would be wrong without looking it."""
-    known = {run for trial in summary.trials for run in trial.runs}
+    known = {run for _, trial in summary.done for run in trial.runs}
     verdicts = [*(stage.comparison for stage in summary.stages), summary.comparison]
     unknown = [r for v in verdicts if v is not None for each in v.settings for r in each.runs if r not in known]
     broken = [str(number) for number, trial in summary.done if not trial.runs or len(trial.seconds) != len(trial.runs)]
-    problems = [f"no trial has the compared run {name}" for name in unknown[:3]]
+    problems = [f"no finished trial has the compared run {name}" for name in unknown[:3]]
     problems += [f"trial {number} is done and its runs are not all there" for number in broken[:3]]
     if summary.finished and (summary.recommended_run not in known or summary.scores is None):
-        problems.append("no trial has the recommended run, or its scores are missing")
+        problems.append("no finished trial has the recommended run, or its scores are missing")
     if problems:
         raise RunError(f"{path} is damaged ({'; '.join(problems)}): {again}")
     return summary
