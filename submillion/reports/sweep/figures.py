@@ -101,7 +101,12 @@ def _range(axes: Any, panel: Panel, limits: tuple[float, float]) -> None:
         if choice.is_fixed:
             axes.plot(choice.score.value, y, marker="o", ms=9, mfc="none", mec=ORANGE, mew=1.4, ls="none")
     axes.set_yscale("log" if panel.is_log else "linear")
+    labels = [choice.label for choice in panel.scored]  # by size
+    named = list(dict.fromkeys((labels[0], labels[len(labels) // 2], labels[-1])))
+    axes.set_yticks([float(label) for label in named], named)
+    axes.set_yticks([], minor=True)
     axes.set_xlim(*limits)
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _frontier(report: StudyReport) -> Any:

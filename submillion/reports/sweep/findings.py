@@ -40,8 +40,8 @@ def _unfinished(report: StudyReport) -> Section:
         sentences.append("What fits the budget, and why others failed, stands with the trials.")
     else:
         sentences.append(
-            "Nothing is recommended yet, and trials are compared once all of their stage have ended. The same "
-            "`submillion sweep` command goes on where it stopped."
+            "Nothing is recommended yet, and trials are compared once all of their stage have ended. The command "
+            "that began the sweep goes on where it stopped."
         )
     best = max(summary.done, key=lambda each: each[1].validation_accuracy.mean or 0.0, default=None)
     if best is not None:
