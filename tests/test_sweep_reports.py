@@ -414,6 +414,14 @@ def test_bad_summaries_get_a_message_and_no_page(change: Any, message: str, tmp_
     assert not (folder / "report.html").exists()
 
 
+def test_a_name_that_nothing_has_is_answered_with_the_studies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of(tmp_path, study())
+    assert call("report", "demmo", "--out", tmp_path) == 1
+    assert f"studies in {tmp_path}: demo" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("claims", "message"),
     [
