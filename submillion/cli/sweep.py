@@ -154,9 +154,15 @@ def _show(found: Sweep) -> None:
         console.print()
     lines = [f"recommended: {found.recommended.path}", *score_lines(found.recommended)]
     lines += [f"the test rows were opened {runs.times(found.n_test_reads)} so far"] if found.n_test_reads else []
-    lines += ["", f"{found.folder}/", "  study.yaml, summary.json, summary.md, study.sqlite3", ""]
+    lines += ["", f"{found.folder}/", f"  {', '.join(_files(found))}", ""]
     lines += ["next:", f"  {program()} runs show {found.recommended.path}"]
     console.print("\n".join(lines), soft_wrap=True)
+
+
+def _files(found: Sweep) -> list[str]:
+    """What stands in the study's folder, what people open first."""
+    names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json", "summary.md")
+    return [name for name in (*names, "study.sqlite3") if (found.folder / name).exists()]
 
 
 def _console() -> Console:

@@ -65,7 +65,7 @@ class SweepView:
 
         done = [outcome for outcome in status.outcomes if outcome.is_done]
         best = max(done, key=lambda outcome: outcome.accuracy or 0.0, default=None)
-        lines = [f"{len(done)} of {len(self.prepared.preview.trials)} trials are finished and kept"]
+        lines = [f"{len(done)} of {self.prepared.preview.n_asked} trials are finished and kept"]
         if best is not None:
             lines.append(f"best so far: {summary.outcome_line(best)}")
         return [*lines, "the same command goes on where it stopped"]

@@ -14,7 +14,7 @@ from submillion.comparison import Comparison
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
 from submillion.metrics import Score
-from submillion.runs import Run
+from submillion.runs import EvalRecord, Run
 from submillion.sweeps import loading, previews, timing
 from submillion.sweeps.executors import Where
 from submillion.sweeps.previews import Preview
@@ -74,10 +74,31 @@ class Outcome:
         """Return the finished runs' validation accuracies, after selection."""
         return [_validation_accuracy(path) for path in self.runs]
 
+    @property
+    def seconds(self) -> list[tuple[float, float]]:
+        """Return the seconds that each finished run trained and evaluated."""
+        return [_seconds(path) for path in self.runs]
+
 
 @cache
 def _validation_accuracy(path: Path) -> Score:
     return Run(path).scores()["validation"]["accuracy"]
+
+
+@cache
+def _seconds(path: Path) -> tuple[float, float]:
+    records = Run(path).records()
+    return sum(r.seconds for r in records), sum(r.evaluation_s for r in records if isinstance(r, EvalRecord))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Trials that ran side by side, compared (None for fewer than two runs); `fixed` is the choice that later factors
+    build on, None where none was."""
+
+    name: str
+    comparison: Comparison | None
+    fixed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,17 +113,27 @@ class Status:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A finished study: its folder, outcomes, conclusions, the comparison of what finished (None for fewer than two
+    """A finished study: its outcomes, stages, conclusions, the comparison of what finished (None for fewer than two
     runs), and the recommended run, whose test split was opened if it has one."""
 
-    study: Study
-    folder: Path
+    prepared: Prepared
     outcomes: tuple[Outcome, ...]
+    stages: tuple[Stage, ...]
     ending: Ending
     notes: tuple[str, ...]
     comparison: Comparison | None
     recommended: Run
     n_test_reads: int
+
+    @property
+    def study(self) -> Study:
+        """Return the study as its file has it."""
+        return self.prepared.study
+
+    @property
+    def folder(self) -> Path:
+        """Return the study's folder."""
+        return self.prepared.folder
 
 
 Watch = Callable[[Status], None]
