@@ -47,16 +47,17 @@ def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> st
     """Return the card. Its scores are those of the run, from its saved predictions; the checks are the export's."""
     report, max_length = reports.read(run), run.config().model.max_length
     sections = (_checks(kind, checks, margin), _licence(card.base_of(run, report)))
+    is_run = kind != "onnx-int8"
     match kind:
         case "merged":
             facts = {"library_name": "transformers", "base_model_relation": "finetune"}
             code = card.FULL + card.USE.format(max_length=max_length)
-            loading = Loading(facts, (), code, card.PAIRS, sections)
+            loading = Loading(facts, (), code, card.PAIRS, sections, is_run)
         case "onnx" | "onnx-int8":
             facts = {"base_model_relation": "finetune" if kind == "onnx" else "quantized"}
             tags = ("onnx",) if kind == "onnx" else ("onnx", "int8")
             pairs = "give `encode_batch` a list of pairs, `(text, second text)`"
-            loading = Loading(facts, tags, _GRAPH.replace("MAX_LENGTH", str(max_length)), pairs, sections)
+            loading = Loading(facts, tags, _GRAPH.replace("MAX_LENGTH", str(max_length)), pairs, sections, is_run)
     return card.markdown(run, report, loading)
 
 
@@ -74,6 +75,11 @@ def _checks(kind: Format, checks: Checks, margin: float | None) -> str:
     ]
     if checks.accuracy is not None:
         lines.append(_accuracy(checks.accuracy, margin))
+    if kind == "onnx-int8":
+        lines.append(
+            "The texts of a batch share the scales of their activations: a text's logits depend a little on its "
+            "neighbours. Most rows were given in batches, where scales are coarser than alone."
+        )
     lines.append("`manifest.json` has these numbers, the versions they were measured with, and the hash of every file.")
     return "\n\n".join(lines)
 
@@ -101,8 +107,8 @@ def _licence(base: str) -> str:
     said = _licence_of(base)
     known = "was not at hand" if said is None else f"says {plain(said)}"
     return (
-        f"## Licence\n\nThis folder holds the weights of {plain(card.shown(base))}, changed by training. That model's own "
-        f"card {known}. No licence is claimed here: those of the base model and of the training data decide."
+        f"## Licence\n\nThis folder holds the weights of {plain(card.shown(base))}, changed by training. Its own card "
+        f"{known}. No licence is claimed here: those of the base model and of the training data decide."
     )
 
 

@@ -45,9 +45,7 @@ def write(kind: Format, run: Run, folder: Path) -> None:
     write_tokenizer(classifier.tokenizer, max_length, folder)
     match kind:
         case "merged":
-            with quiet():
-                model.save_pretrained(folder)
-            (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors lets only its owner read
+            write_merged(model, folder)
         case "onnx":
             write_config(model, folder)
             write_graph(model, folder / GRAPH)
@@ -69,6 +67,13 @@ def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
         pad_id=tokenizer.pad_token_id, pad_type_id=tokenizer.pad_token_type_id, pad_token=tokenizer.pad_token
     )
     tokenizer.save_pretrained(folder)
+
+
+def write_merged(model: PreTrainedModel, folder: Path) -> None:
+    """Write the model as a stock checkpoint, readable by whom its config is: safetensors lets only the owner."""
+    with quiet():
+        model.save_pretrained(folder)
+    (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
 
 
 def write_config(model: PreTrainedModel, folder: Path) -> None:

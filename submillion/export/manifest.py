@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from submillion.errors import ConfigError, RunError
-from submillion.runs.files import read_json, reported, sha256
+from submillion.runs.files import read_json, sha256
 from submillion.runs.records import dumps
 
 Format = Literal["merged", "onnx", "onnx-int8"]
@@ -111,9 +111,8 @@ def _sealed(file: Path) -> dict[str, Any]:
 
 def _synced(file: Path) -> None:
     """Bring a file to the disk: one that has no room for it says so now at the latest."""
-    with reported(file, "written"):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

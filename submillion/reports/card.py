@@ -52,13 +52,14 @@ PAIRS = "give the tokenizer a second list, `tokenizer(texts, pairs, ...)`"
 @dataclass(frozen=True)
 class Loading:
     """How the folder that the card is for is loaded: the front matter's own keys and tags, Python, what it takes for
-    pairs, and sections that stand after it."""
+    pairs, sections that stand after it, and whether the run's scores are the folder's too."""
 
     facts: dict[str, str]
     tags: tuple[str, ...]
     code: str
     pairs: str
     sections: tuple[str, ...] = ()
+    is_run: bool = True
 
 
 def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
@@ -74,6 +75,7 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
         f"{plain(shown(base or name))}, fine-tuned to tell {len(report.labels)} classes apart: "
         f"{plain(', '.join(report.labels[:30]))}{' and more' if len(report.labels) > 30 else ''}. "
         f"{plan.total:,} of {plan.all_params:,} parameters were trained (method {plan.method}).\n",
+        "" if loading.is_run else "The scores are those of the run; what this folder keeps of them stands below.\n",
         f"## {plain(found.title)}\n",
         *(f"{plain(sentence)}\n" for sentence in found.sentences),
         *("\n".join(table_lines(table)) + "\n" for table in found.tables),
@@ -118,6 +120,8 @@ def _facts(report: Report, base: str, source: str | None, loading: Loading) -> d
         facts["base_model"] = base
     facts["pipeline_tag"] = "text-classification"
     facts["tags"] = ["text-classification", "submillion", *loading.tags]
+    if not loading.is_run:
+        return facts
     scores = report.scores[report.split]
     results = {
         "task": {"type": "text-classification"},
