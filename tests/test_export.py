@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from submillion import adapters, config, export, prediction, runs, workflow
+from submillion import adapters, cli, config, export, prediction, runs, workflow
 from submillion.errors import ConfigError, DataError, ExportError, RunError
 from submillion.export import checking, formats, manifest
 from submillion.runs import Run
@@ -300,6 +300,23 @@ def test_the_interval_decides_not_the_difference_seen(n_lost: int, n_won: int, m
             checking.refuse("onnx-int8", checks, margin)
 
 
+@pytest.mark.parametrize("margin", [0.01, 0.02, 0.1])
+def test_the_fewest_rows_that_can_show_a_margin_are_named(margin: float) -> None:
+    """Where no label changes: so many rows pass, and one fewer is refused with their number."""
+
+    def refuse(n_rows: int) -> None:
+        right = np.tile([0.0, 1.0], (n_rows, 1))
+        checks = checking.judge("onnx-int8", "rows", right, right, np.ones(n_rows, dtype=np.int64))
+        checking.refuse("onnx-int8", checks, margin)
+
+    with pytest.raises(ExportError, match="too few rows to tell") as refusal:
+        refuse(20)
+    (n_rows,) = re.findall(r"about ([\d,]+) labelled", str(refusal.value))
+    refuse(int(n_rows.replace(",", "")))
+    with pytest.raises(ExportError, match=f"about {n_rows} labelled"):
+        refuse(int(n_rows.replace(",", "")) - 1)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_logits_that_are_no_numbers_are_refused(kind: export.Format) -> None:
     checks = checking.judge(kind, "rows", np.full((3, 2), np.nan), np.zeros((3, 2)), np.zeros(3, dtype=np.int64))
@@ -371,3 +388,43 @@ def test_two_processes_do_not_write_one_export(finished: Run, tmp_path: Path) ->
     (tmp_path / ".merged.part").mkdir()
     with runs.locked(tmp_path / ".merged.part"), pytest.raises(RunError, match="another process is writing it"):
         export.write(finished, "merged", tmp_path / "merged")
+
+
+def _command(*arguments: object) -> int | str | None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["export", *map(str, arguments)])
+    return stop.value.code
+
+
+def test_the_command_prints_what_was_found_and_where(exported, finished: Run, capsys) -> None:
+    asked = (finished.path, "--format", "onnx", "--output", exported["onnx"].folder)
+    assert _command(*asked, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["folder"] == str(exported["onnx"].folder)
+    assert not values["is_new"]
+    assert values["checks"]["parity"]["n_same_label"] == 24
+    assert _command(*asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("(was there already)")
+    assert "24 labels are the same" in lines[1]
+    assert lines[-1] == f"{exported['onnx'].folder / 'README.md'} shows how to load it"
+
+
+def test_the_command_shows_its_steps_on_stderr(finished: Run, tmp_path: Path, capsys) -> None:
+    asked = ("--format", "onnx-int8", "--margin", WIDE, "--output", tmp_path / "int8")
+    assert _command(finished.path, *asked) == 0
+    printed = capsys.readouterr()
+    steps = ("reading the validation rows", "computing the run's logits", "writing onnx-int8", "computing the export's")
+    assert all(step in printed.err for step in steps)
+    assert "int8 loses less than 0.9 of accuracy" in printed.out
+
+
+def test_what_the_command_refuses(finished: Run, exported, monkeypatch, capsys) -> None:
+    assert _command(finished.path, "--format", "tflite") == 2
+    assert "'merged', 'onnx', 'onnx-int8'" in capsys.readouterr().err
+    assert _command(finished.path, "--format", "merged", "--push-to", "a/b/c") == 1
+    assert "--push-to is 'a/b/c', no name of a Hub repository" in capsys.readouterr().err
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    asked = (finished.path, "--format", "merged", "--output", exported["merged"].folder, "--push-to", "me/mine")
+    assert _command(*asked) == 1
+    assert f"the export is finished, in {exported['merged'].folder}, but it was not uploaded" in capsys.readouterr().err

@@ -7,6 +7,7 @@ Shapes: N rows, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from submillion import metrics
 from submillion.backbone import quiet
 from submillion.batching.order import EVALUATION_TOKENS
-from submillion.comparison import Difference, mcnemar
+from submillion.comparison import Difference, mcnemar, rows_needed
 from submillion.data import Example
 from submillion.errors import ExportError
 from submillion.export.formats import GRAPH
@@ -50,11 +51,13 @@ class Parity:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The run's accuracy in float32 and the export's on the same rows, and the export's minus the run's, paired."""
+    """The run's accuracy in float32 and the export's on the same rows, the export's minus the run's, paired, and the
+    rows that one of the two has right and the other wrong."""
 
     run: Score
     export: Score
     difference: Difference
+    n_discordant: int
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def judge(kind: Format, rows: str, found: np.ndarray, reference: np.ndarray, lab
         return Checks(rows, parity, None)
     rights = [logits.argmax(axis=1) == label_ids for logits in (reference, found)]
     scores = [metrics.wilson(int(right.sum()), len(right)) for right in rights]
-    return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0])))
+    n_discordant = int((rights[0] != rights[1]).sum())
+    return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0]), n_discordant))
 
 
 def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
@@ -117,10 +121,11 @@ def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
     if not np.isfinite(parity.max_difference):
         raise ExportError(f"{kind} is refused: some of its logits are no numbers; take --format onnx")
     if margin is not None and checks.accuracy is not None and checks.accuracy.difference.low <= -margin:
-        raise ExportError(_inferior(kind, checks.accuracy.difference, margin))
+        raise ExportError(_inferior(kind, checks.accuracy, margin))
 
 
-def _inferior(kind: Format, difference: Difference, margin: float) -> str:
+def _inferior(kind: Format, accuracy: Accuracy, margin: float) -> str:
+    difference = accuracy.difference
     seen = (
         f"{kind} is refused: its accuracy minus the run's is {difference.value:+.4f} "
         f"[{difference.low:+.4f}, {difference.high:+.4f}] on {difference.n:,} rows, and the 95 % interval must lie "
@@ -129,9 +134,9 @@ def _inferior(kind: Format, difference: Difference, margin: float) -> str:
     ways = "take --format onnx, or allow more with --margin"
     if difference.value <= -margin:
         return f"{seen}; {ways}"
-    # The interval's half shrinks with the root of the rows; it must be no longer than from the value to the margin.
-    n = difference.n * ((difference.value - difference.low) / (difference.value + margin)) ** 2
-    return f"{seen}: too few rows to tell, about {n:,.0f} labelled ones would do (--data FILE); or {ways}"
+    at_best = math.ceil(metrics.Z_95**2 * (1 - margin) / margin)  # where no label changes, by the same interval
+    n_rows = max(at_best, rows_needed(difference.value + margin, accuracy.n_discordant / difference.n) or 0)
+    return f"{seen}: too few rows to tell, about {n_rows:,} labelled ones would do (--data FILE); or {ways}"
 
 
 def _n_characters(example: Example) -> int:

@@ -111,15 +111,20 @@ def write_graph(model: PreTrainedModel, file: Path) -> None:
 
 
 def quantize(full: Path, file: Path) -> None:
-    """Write a float32 graph with int8 weights, a scale a column; activations are quantised as they come.
+    """Write a float32 graph with int8 weights, a scale a column; activations are quantised as they come. OSError if
+    that fails.
 
     Weights take 7 of the 8 bits: products of 8-bit ones saturate on x86 processors without VNNI, and the accuracy that
     was measured here would not be theirs (docs/decisions/019-exports.md).
     """
+    from google.protobuf.message import DecodeError
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _quietly():
-        quantize_dynamic(full, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+    try:
+        with _quietly():
+            quantize_dynamic(full, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+    except DecodeError:  # it writes a copy of the graph first, and does not notice when that is cut short
+        raise OSError("the quantiser cannot read its own copy of the graph: no space left on device") from None
 
 
 class _Logits(nn.Module):
