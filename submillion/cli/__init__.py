@@ -13,7 +13,7 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from submillion.cli import compare, data, plan, predict, report, runs, serve, settings, sweep, train
+from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, sweep, train
 from submillion.errors import SubmillionError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -31,6 +31,7 @@ app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(predict.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

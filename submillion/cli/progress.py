@@ -136,3 +136,43 @@ class RowsView:
     def __call__(self, n_done: int, n_all: int | None = None) -> None:
         """Show that `n_done` rows are done, of `n_all` where that is known."""
         self.progress.update(self.task, completed=n_done, total=n_all)
+
+
+class StepsView:
+    """A watcher of steps, some of them through rows: `watch(step, rows done, rows in all)`.
+
+    A line for each step, and a bar over its rows on a terminal.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rows"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("rows", visible=False)
+        self.step: str | None = None
+
+    def __enter__(self) -> StepsView:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.update(self.task, visible=False)
+        self.progress.stop()
+
+    def __call__(self, step: str, n_done: int, n_rows: int) -> None:
+        """Show the step, and how far it is."""
+        if step != self.step:
+            self.console.print(step, style="dim", markup=False)
+            self.progress.reset(self.task)
+            self.step = step
+        self.progress.update(self.task, completed=n_done, total=n_rows, visible=n_rows > 0)

@@ -29,6 +29,7 @@ _WHAT = {
     "report.html": "what came out, to be opened in a browser",
     "report.md": "the same as Markdown, with figures/",
     "report.json": "the same as numbers",
+    "exports": "the run as files for other programs, each checked against it",
     "DONE": "the run is complete: hashes of its files",
 }
 
