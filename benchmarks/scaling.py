@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ class Assumptions:
     width: int = 768
     cache_gib: float = 20.0
     memory_gib: float = 32.0
+    overhead_bytes: int = 468  # of an `Example`, its id and its text beyond the characters: sys.getsizeof, Python 3.11
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,6 @@ def speed(contestant: dict[str, Any]) -> Speed:
     return Speed(statistics.median(rates), min(rates), max(rates), tokens, contestant["peak_mib"])
 
 
-def object_bytes(n_characters: int) -> int:
-    """Return what one text of ASCII letters takes as a Python object: an `Example`, its id, its text."""
-    from submillion.data import Example
-
-    example = Example("r" + "0" * 9, "x" * n_characters, None)
-    held = getattr(example, "__dict__", None)
-    parts = [example, example.id, example.text, *([] if held is None else [held])]
-    return sum(sys.getsizeof(part) for part in parts) + 8  # its place in a list
-
-
 def page(results: dict[str, Any], given: Assumptions) -> str:
     """Return the page's text."""
     predicting = {name: speed(results[f"prediction {name}"]["results"]["c"]) for name in _SECTIONS}
@@ -82,7 +72,7 @@ def page(results: dict[str, Any], given: Assumptions) -> str:
     machine = results["prediction MiniLM"]["machine"]
     price_h = machine["cores"] * given.price_core_h
     lines = [
-        line if line.startswith("|") else textwrap.fill(line, 120, break_long_words=False, break_on_hyphens=False)
+        line if line.startswith("|") else _wrapped(line)
         for line in (
             *_head(machine, given, price_h),
             *("", f"## Predicting {_power(given.n_texts)} texts", "", *_predicting(predicting, given, price_h)),
@@ -108,8 +98,8 @@ def _head(machine: dict[str, Any], given: Assumptions, price_h: float) -> list[s
         "measured**, so none is in the tables.",
         "",
         f"**Assumed**: {given.price_core_h:.2f} dollars a core and hour, a round number and nobody's offer, so "
-        f"{price_h:.2f} an hour for a machine like the measured one; all machines as fast as it; "
-        f"{given.characters_a_token} characters a token; {given.n_labels} labels; a network of "
+        f"{price_h:.2f} an hour for a machine like the measured one; all machines as fast as it, with "
+        f"{given.memory_gib:g} GiB; {given.characters_a_token} characters a token; {given.n_labels} labels; a network of "
         f"{given.network_gbit_s:g} Gbit/s; machines do not wait for one another. Change `Assumptions` in "
         "`benchmarks/scaling.py` and write the page again.",
     ]
@@ -195,7 +185,7 @@ def _sharing(speeds: dict[str, Speed], results: dict[str, Any], given: Assumptio
 
 def _breaking(minilm: Speed, given: Assumptions, n_cores: int) -> list[str]:
     n_characters = round(minilm.tokens * given.characters_a_token)
-    held = object_bytes(n_characters)
+    held = n_characters + given.overhead_bytes
     token_bytes = minilm.tokens * 2 + 8
     prefix_bytes = minilm.tokens * given.width * 2
     output_bytes = 20 + 8 * given.n_labels
@@ -216,18 +206,23 @@ def _breaking(minilm: Speed, given: Assumptions, n_cores: int) -> list[str]:
         f"nothing stops. In training the prefix is larger: {prefix_bytes / 1e3:.0f} kB a text at width {given.width}, "
         f"so that {given.cache_gib * 2**30 / prefix_bytes:,.0f} texts fill the cache; beyond that it is not kept, and "
         "each pass computes it.",
-        f"3. **Computing, as money.** It is all of the first table. One text costs {n_cores * 1000 / minilm.median:.1f} "
+        f"3. **Computing, as money**: all of the first table. One text costs {n_cores * 1000 / minilm.median:.1f} "
         "ms of a core, tokenising included; tokenising alone was not measured.",
         f"4. **Disk of input and output**: {n * n_characters / 1e9:,.0f} GB of texts, {n * output_bytes / 1e9:,.0f} GB "
         "of probabilities.",
-        f"5. **Network, last.** A machine reads and writes {per_machine_kb_s:,.0f} kB/s; {machines:,.0f} machines fill "
-        f"one link of {given.network_gbit_s:g} Gbit/s to a shared store.",
+        f"5. **Network, last.** A machine reads and writes {per_machine_kb_s:,.0f} kB/s; {machines:,.0f} machines "
+        f"fill one link of {given.network_gbit_s:g} Gbit/s to a shared store.",
     ]
 
 
 def _range(values: tuple[float, ...]) -> str:
     middle, low, high = (f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in values)
     return f"{middle} [{low}, {high}]"
+
+
+def _wrapped(line: str) -> str:
+    indent = "   " if line[:1].isdigit() else ""
+    return textwrap.fill(line, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _power(n: int) -> str:
