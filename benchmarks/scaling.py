@@ -99,8 +99,8 @@ def _head(machine: dict[str, Any], given: Assumptions, price_h: float) -> list[s
         "",
         f"**Assumed**: {given.price_core_h:.2f} dollars a core and hour, a round number and nobody's offer, so "
         f"{price_h:.2f} an hour for a machine like the measured one; all machines as fast as it, with "
-        f"{given.memory_gib:g} GiB; {given.characters_a_token} characters a token; {given.n_labels} labels; a network of "
-        f"{given.network_gbit_s:g} Gbit/s; machines do not wait for one another. Change `Assumptions` in "
+        f"{given.memory_gib:g} GiB; {given.characters_a_token} characters a token; {given.n_labels} labels; a network "
+        f"of {given.network_gbit_s:g} Gbit/s; machines do not wait for one another. Change `Assumptions` in "
         "`benchmarks/scaling.py` and write the page again.",
     ]
 

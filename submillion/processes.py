@@ -154,7 +154,7 @@ def add_gradients(parameters: Sequence[torch.nn.Parameter], *numbers: float) -> 
 
 
 def _is_launched() -> bool:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         missing = [name for name in _NEEDED if name not in os.environ]
         if missing:
             raise ConfigError(
@@ -171,7 +171,7 @@ def _is_launched() -> bool:
 
 
 def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return int(os.environ.get("LOCAL_RANK") or 0)
 
 
 def _connect() -> None:
@@ -215,7 +215,8 @@ def _reaching() -> Iterator[None]:
 
 def _portable(error: Exception) -> Exception:
     """The error itself, if it survives the way, with where it was raised; else its text."""
-    error.add_note(f"raised in process {rank()}:\n{''.join(traceback.format_exception(error))}")
+    if not is_main():  # the main process prints its own
+        error.add_note(f"raised in process {rank()}:\n{''.join(traceback.format_exception(error))}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -128,6 +128,7 @@ class _Loop:
         self.optimizer = optimizers.build(adapter, head, job.settings)
         self.device = next(iter(self.parameters.values())).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.model.precision == "fp16")
+        self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
         self.clock = job.started
         self.epoch, self.batches = -1, []
 

@@ -18,7 +18,7 @@ def launched(arguments: list[str]) -> Iterator[None]:
     """Run the block as one command of all processes of the launch, if there is one; else just run it."""
     command = arguments[0] if arguments else "submillion"
     if command != "train":
-        if os.environ.get("WORLD_SIZE", "1") != "1":
+        if os.environ.get("WORLD_SIZE") not in (None, "", "1"):
             if os.environ.get("RANK", "0") != "0":
                 _be_silent()
             raise ConfigError(f"{command} works in one process: start it without a launcher (only train is shared out)")

@@ -30,7 +30,7 @@ from submillion import (
 from submillion.classifier import refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError, RunError, did_you_mean
 from submillion.runs import Run
 from submillion.workflow import preparing
 from submillion.workflow.interrupts import deferred_interrupt
@@ -59,6 +59,8 @@ def _train(settings: Config, watch: Stopwatch, as_trial: bool) -> Run:
     question = ask(settings, watch, as_trial)
     if question.paused is not None:
         return question.paused
+    if processes.on_main(lambda: question.hash) != question.hash:
+        raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
     run = processes.on_main(
         lambda: runs.find(settings.out, question.hash) or runs.create(settings.out, settings.name, question.hash)
     )
