@@ -12,7 +12,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TypeVar, cast
 
@@ -25,6 +25,7 @@ from submillion.errors import ConfigError, RunError
 _FINE, _ASKED, _FAILED = 0, 1, 2
 # A process may wait for another as long as work can take. One that died is noticed at once: its connection breaks.
 _PATIENCE = timedelta(days=30)
+_LEAVING = timedelta(seconds=10)
 _NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 T = TypeVar("T")
@@ -183,8 +184,15 @@ def _connect() -> None:
             distributed.init_process_group()
             atexit.register(distributed.destroy_process_group)
         _State.group = cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=_PATIENCE))
+        atexit.register(_leave, _State.group)
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the processes of this launch do not find one another: {error}") from None
+
+
+def _leave(group: ProcessGroup) -> None:
+    """Wait for the others at the end: when one is gone the launcher ends the rest, who may not have said why yet."""
+    with suppress(RuntimeError):
+        distributed.monitored_barrier(group, _LEAVING)
 
 
 def _agree(word: int, error: Exception | None = None) -> bool:

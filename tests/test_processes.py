@@ -117,7 +117,9 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
         env=environment(tmp_path),
         timeout=600,
     )
+    taught_by = next((tmp_path / "two").glob("teacher-*"))  # its weights, to the bit, are in the student's hash
     for name, overrides in cases.items():
+        overrides = [override.replace(str(teacher), str(taught_by)) for override in overrides]
         one = trained(overrides, tmp_path / "one").path
         two = tmp_path / "two" / one.name  # the hash knows nothing of processes
         assert (two / "DONE").exists(), f"{name}: {done.stderr}"
@@ -130,7 +132,7 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
     assert len(computed) == 2  # of training and validation rows, and no half-filled folders beside them
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("row r17 has a label that nobody knows") == 1
-    assert "Traceback" not in done.stderr.split("ChildFailedError")[0]
+    assert "internal error" not in done.stderr
     assert not list((tmp_path / "two").glob("fails-*/DONE"))
 
 
