@@ -26,7 +26,7 @@ from tests.test_cli import call
 
 ROOT = Path(__file__).parent.parent
 COMMON = [
-    *("train.steps=12", "train.batch_size=8", "train.checkpoint_every=2", "train.evaluate_every=5"),
+    *("train.steps=12", "train.batch_size=8", "train.checkpoint_every=6", "train.evaluate_every=5"),
     *("train.precision=fp32", "data.test=0.2", "model.dropout=0", "adapter.dropout=0"),
 ]
 CASES = {
@@ -142,7 +142,7 @@ def at_step(step: int):
 
 @pytest.mark.slow
 def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(base: list[str], tmp_path: Path) -> None:
-    overrides = [*base, "train.steps=150", "train.evaluate_every=30"]
+    overrides = [*base, "train.steps=100", "train.evaluate_every=50"]
     arguments = ["train", "--json", *(word for o in [*overrides, f"out={tmp_path / 'two'}"] for word in ("--set", o))]
     command = launch("-m", "submillion", *arguments, launcher="accelerate")
     child = subprocess.Popen(
