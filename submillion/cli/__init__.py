@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, sweep, train
+from submillion.cli.launched import launched
 from submillion.errors import SubmillionError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -63,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     verbose = "-v" in given
     given = [argument for argument in given if argument != "-v"]
     try:
-        code = app(given, standalone_mode=False)
+        with launched(given):
+            code = app(given, standalone_mode=False)
         if code == _INTERRUPTED:  # typer answers Ctrl-C with this code, not with the exception
             raise KeyboardInterrupt
     except TyperException as error:

@@ -23,8 +23,8 @@ class SweepView:
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.status: Status | None = None  # before the table, which asks for it at once
         self.live = Live(console=self.console, transient=True, get_renderable=self._table, refresh_per_second=1)
-        self.status: Status | None = None
 
     def __enter__(self) -> SweepView:
         if self.console.is_terminal:
