@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from submillion import augmentation, batching, evaluation
+from submillion.config import AugmentationKind
 from submillion.data import Example, reading
 from submillion.errors import DataError
 from submillion.serving.models import Loaded
@@ -122,7 +123,7 @@ def variants(loaded: Loaded, texts: Texts, strength: str) -> list[dict[str, Any]
     """
     check(loaded, texts)
     step, kinds = _STRENGTHS.index(strength), augmentation.STRENGTHS.items()
-    rates = {kind: steps[step] for kind, steps in kinds if kind != "first-column"}
+    rates: dict[AugmentationKind, float] = {kind: steps[step] for kind, steps in kinds if kind != "first-column"}
     typed = Example("", texts[0], None, texts[1])
     changed = {kind: augmentation.perturbed(typed, kind, rate, ["playground"]) for kind, rate in rates.items()}
     rows = [(each.text, each.text_pair) for each in (typed, *changed.values())]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from submillion.errors import ConfigError
 from submillion.serving.folders import Folder
 
+_PATIENCE_S = 3  # for answers that are being computed when the server is stopped
+
 
 def serve(folder: Folder, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve a folder until Ctrl-C; `announce` is called with the URL once the port is taken (0 takes a free one).
@@ -26,7 +28,8 @@ def serve(folder: Folder, host: str, port: int, announce: Callable[[str], None])
     with _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         announce(f"http://{name}:{listener.getsockname()[1]}/")
-        settings = uvicorn.Config(create_app(folder, (host, name)), log_level="warning", access_log=False)
+        app = create_app(folder, (host, name))
+        settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_PATIENCE_S)
         uvicorn.Server(settings).run(sockets=[listener])
 
 

@@ -52,15 +52,15 @@ function settingsTable(found) {
     String(setting.n_seeds),
     count(setting.n_params),
     setting.training_s.toFixed(1),
-    verdict(found, setting.setting),
+    verdict(found, setting.setting, i),
   ]);
   const heads = ["", "Setting", "Accuracy", "Seeds", "Parameters", "Training s", "Verdict"];
   return table("Settings, the best accuracy first", heads, rows, "cards");
 }
 
-function verdict(found, name) {
+function verdict(found, name, place) {
   if (!found.against_best.length) return "–";
-  const tied = found.tie_group.includes(name) ? (found.tie_group.length > 1 ? "cannot be told from the best" : "best") : "worse than 1";
+  const tied = place === 0 ? "the best seen" : found.tie_group.includes(name) ? "cannot be told from 1" : "worse than 1";
   return name === found.recommended ? el("strong", {}, `take this: ${tied}`) : tied;
 }
 

@@ -10,8 +10,8 @@ const NO_RANK = ["ia3", "none"];
 let choices = null;
 let waiting = null;
 
-// The slider is logarithmic: 1,000 at 0, ten times more every 100 steps, two significant digits.
-const budgetAt = (place) => Number((10 ** (3 + place / 100)).toPrecision(2));
+// The slider is logarithmic: 1,000 at 0, ten times more every 100 steps, three digits, so that each step is seen.
+const budgetAt = (place) => Number((10 ** (3 + place / 100)).toPrecision(3));
 const placeOf = (budget) => Math.round(100 * (Math.log10(Math.max(budget, 1)) - 3));
 
 export function start() {
@@ -50,6 +50,11 @@ function take({ sites, layers, head }) {
   byId("plan-rank").value = "";
   follow();
   plan();
+}
+
+function takeAlternative(wishes) {
+  take(wishes);
+  byId("plan-status").focus({ preventScroll: true }); // the button that was pressed goes with the old table
 }
 
 const siteBoxes = () => [...byId("plan-site-boxes").querySelectorAll("input")];
@@ -96,7 +101,7 @@ function wish() {
 
 async function plan() {
   const invalid = [...byId("plan-form").elements].find((field) => field.willValidate && !field.checkValidity());
-  if (invalid) return failed([`${invalid.labels?.[0]?.firstChild?.textContent.trim() || invalid.ariaLabel}: ${invalid.validationMessage}`]);
+  if (invalid) return failed([`${invalid.labels[0]?.textContent ?? invalid.ariaLabel}: ${invalid.validationMessage}`]);
   try {
     const found = await latest(post("/api/plan", wish()));
     if (found === undefined) return;
@@ -104,7 +109,7 @@ async function plan() {
     byId("plan-status").textContent = found.overrun
       ? `over the budget by ${count(found.overrun.excess)}: ${found.total_words}`
       : `${ranks(found)}${found.total_words}; ${found.slack_words}`;
-    fill(byId("planned"), pictures(found, take, choices.groups));
+    fill(byId("planned"), pictures(found, takeAlternative, choices.groups));
   } catch (error) {
     failed(problemsOf(error));
   }

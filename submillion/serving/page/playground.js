@@ -43,7 +43,7 @@ function forget() {
   byId("play-go").disabled = true;
   byId("play-model").textContent = "";
   byId("play-status").textContent = "";
-  byId("play-pair-label").hidden = true;
+  byId("play-second").hidden = true;
   notice(byId("play-problems"), []);
   fill(byId("played"));
 }
@@ -56,9 +56,9 @@ async function load(name) {
     if (found === undefined) return;
     facts = found;
     byId("play-go").disabled = false;
-    byId("play-pair-label").hidden = facts.text_pair === null;
-    byId("play-text-label").firstChild.textContent = `Text (${facts.text.join(" ")}) `;
-    byId("play-pair-label").firstChild.textContent = `Second text (${facts.text_pair ?? ""}) `;
+    byId("play-second").hidden = facts.text_pair === null;
+    byId("play-text-label").textContent = `Text (${facts.text.join(" ")})`;
+    byId("play-pair-label").textContent = `Second text (${facts.text_pair ?? ""})`;
     byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).join(", ")}` +
       `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; float32 on ${facts.device}`;
   } catch (error) {

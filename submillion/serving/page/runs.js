@@ -54,7 +54,7 @@ function show() {
   const all = listing.runs.length;
   byId("runs-count").textContent = all === 0
     ? `There are no runs in ${listing.folder}. \`submillion train --out ${listing.folder}\` makes one; then reload the list.`
-    : rows.length === all ? `${count(all)} runs` : `${count(rows.length)} of ${count(all)} runs`;
+    : `${rows.length === all ? "" : `${count(rows.length)} of `}${count(all)} ${all === 1 ? "run" : "runs"}`;
   fill(byId("runs-table"), rows.length ? runsTable(rows) : null);
   showTicked();
 }
