@@ -91,7 +91,9 @@ def _part(module: Any) -> _Part | None:
 
 def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:
     """The frozen products of all rows at once, then each model's LoRA for its rows; for evaluation only."""
-    by_model = [[_part(module) for module in of_model] for of_model in zip(*(m.of_models for m in modules), strict=True)]
+    by_model = [
+        [_part(module) for module in of_model] for of_model in zip(*(m.of_models for m in modules), strict=True)
+    ]
     y = project(x, [part.linear for part in by_model[0] if part is not None], dice)
     for parts, rows in zip(by_model, modules[0].rows[len(x)], strict=True):
         lora = _lora([part for part in parts if part is not None], 1.0)

@@ -11,6 +11,7 @@ import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -137,7 +138,7 @@ def _split(rows: Sequence[Row]) -> TokenizedSplit:
 def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     """Return a new stock model around the same parameters, with a last layer of its own for these labels."""
     shared = {id(tensor): tensor for tensor in (*stock.parameters(), *stock.buffers())}
-    model = copy.deepcopy(stock, shared)
+    model: Any = copy.deepcopy(stock, shared)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: number for number, label in enumerate(labels)}
     model.num_labels = len(labels)
