@@ -41,7 +41,7 @@ def run(body: Body, limits: Limits | None = None) -> Work:
         async with asyncio.timeout(10), queue.running():
             await body(queue, work)
 
-    asyncio.run(everything())
+    asyncio.run(asyncio.wait_for(everything(), 10))
     return work
 
 
@@ -90,12 +90,16 @@ def test_the_first_text_waits_no_longer_than_it_may() -> None:
     async def body(queue: Queue[int, str], work: Work) -> None:
         began = time.monotonic()
         await asyncio.gather(ask(queue, [1]), ask(queue, [2]))
-        assert 0.05 <= time.monotonic() - began < 1
-        began = time.monotonic()
-        await ask(queue, [3], n_tokens=10)  # a full batch waits for nobody
-        assert time.monotonic() - began < 0.05
+        assert time.monotonic() - began >= 0.05
 
-    assert run(body, Limits(10, 0.05, 100)).batches == [[1, 2], [3]]
+    assert run(body, Limits(10, 0.05, 100)).batches == [[1, 2]]
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        await ask(queue, [3], n_tokens=10)  # or `run` would give up
+
+    run(body, Limits(10, 60.0, 100))
 
 
 def test_a_full_queue_refuses_and_says_for_how_long() -> None:
@@ -142,15 +146,13 @@ def test_a_fault_is_told_to_its_batch_alone() -> None:
 
 def test_what_was_taken_is_answered_at_the_end_and_nothing_after_it() -> None:
     async def everything() -> None:
-        queue: Queue[int, str] = Queue(Work(), Limits(2, 5.0, 100))
+        queue: Queue[int, str] = Queue(Work(), Limits(2, 60.0, 100))
         async with queue.running():
             taken = [asyncio.create_task(ask(queue, [i, i])) for i in range(5)]
             late = asyncio.create_task(ask(queue, [9]))  # would wait for others to join it
             await asyncio.sleep(0)
-        began = time.monotonic()
         assert await asyncio.gather(*taken, late) == [[str(i)] * 2 for i in range(5)] + [["9"]]
-        assert time.monotonic() - began < 1
         with pytest.raises(FullError, match="stopping"):
             await ask(queue, [1])
 
-    asyncio.run(everything())
+    asyncio.run(asyncio.wait_for(everything(), 10))

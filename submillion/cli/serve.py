@@ -28,7 +28,7 @@ EncodersOption = Annotated[
 BatchOption = Annotated[int, typer.Option("--batch-tokens", min=1, help="Most tokens of texts computed together.")]
 WaitOption = Annotated[float, typer.Option("--wait-ms", min=0, help="How long a text waits for others to join it.")]
 QueueOption = Annotated[
-    int, typer.Option("--queue-texts", min=1, help="Most texts taken and not answered yet; more are refused (503).")
+    int, typer.Option("--queue-texts", min=256, help="Most texts taken and not answered yet; more are refused (503).")
 ]
 
 
