@@ -1,11 +1,12 @@
 """The application: a folder of runs, the routes over it, the guards before them, errors as sentences.
 
-Another part that answers over the same folder adds its router here and takes runs from `app.state.models`.
+The page's routes and the service's answer over the same folder, and from the same loaded runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,26 +16,48 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from submillion.errors import SubmillionError
-from submillion.serving import guarding, pages
+from submillion.serving import api, guarding, pages
+from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder, UnknownNameError
 from submillion.serving.listing import Listing
 from submillion.serving.models import Models
+from submillion.serving.options import Options
+from submillion.serving.queue import FullError
+from submillion.serving.service import Service
 
 
-def create_app(folder: Folder, hosts: Sequence[str] = ()) -> FastAPI:
-    """Return the application that serves a folder; it may be asked by the loopback's names and `hosts`."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)  # the pages of docs_url load scripts from a CDN
+def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | None = None) -> FastAPI:
+    """Return the application that serves a folder.
+
+    It may be asked by the loopback's names and `hosts`; where a token is asked for, by any name.
+    """
+    options = options or Options()
+    # The pages of docs_url load scripts from a CDN; openapi.json is among the service's routes.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.folder = folder
     app.state.listing = Listing(folder)
-    app.state.models = Models()
+    app.state.models = Models(options.n_encoders, options.precision)
+    app.state.counts = Counts()
+    app.state.service = Service(folder, app.state.models, app.state.counts, options.limits)
     app.include_router(pages.router)
+    app.include_router(api.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(guarding.bounded)  # the last one added is the first one asked
     app.add_middleware(guarding.own_origin_only)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*guarding.LOOPBACK, *hosts], www_redirect=False)
+    # A page that reaches the server by a name of its own (DNS rebinding) does not have the token.
+    names = [*guarding.LOOPBACK, *hosts] if options.token is None else ["*"]
+    app.add_middleware(guarding.with_token, token=options.token)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     app.add_middleware(guarding.with_headers)
+    app.add_middleware(app.state.counts.counting, paths=api.COUNTED)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with app.state.service.running():
+        yield
 
 
 def _problems(status: int, problems: Sequence[str]) -> Response:
@@ -44,6 +67,11 @@ def _problems(status: int, problems: Sequence[str]) -> Response:
 def _of_user(request: Request, error: Exception) -> Response:
     assert isinstance(error, SubmillionError)
     return _problems(404 if isinstance(error, UnknownNameError) else 400, error.problems)
+
+
+def _of_full(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FullError)
+    return JSONResponse({"problems": [str(error)]}, 503, {"retry-after": str(error.retry_after_s)})
 
 
 def _of_http(request: Request, error: Exception) -> Response:
@@ -71,6 +99,7 @@ def _of_us(request: Request, error: Exception) -> Response:
 
 _HANDLERS: dict[type[Exception], Any] = {
     SubmillionError: _of_user,
+    FullError: _of_full,
     HTTPException: _of_http,
     RequestValidationError: _of_fields,
     OSError: _of_machine,

@@ -78,9 +78,9 @@ def probs(loaded: Loaded, rows: Sequence[Texts]) -> np.ndarray:
     """Return the class probabilities of texts, float64 [N, C]."""
     examples = [Example(str(i), text, None, pair) for i, (text, pair) in enumerate(rows)]
     classifier, settings = loaded.classifier, loaded.settings
-    with loaded.lock:
+    with loaded.tokenizer.lock:
         split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
-        return evaluation.predict(classifier, split, settings.train.evaluation_batch_size).probs
+    return evaluation.predict(classifier, split, settings.train.evaluation_batch_size).probs
 
 
 def prediction(loaded: Loaded, texts: Texts) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _read_until(loaded: Loaded, texts: Texts) -> tuple[int, int]:
     text, pair = texts
     tokenizer: Any = loaded.classifier.tokenizer
     longest = loaded.settings.model.max_length
-    with loaded.lock:
+    with loaded.tokenizer.lock:
         pairs = None if pair is None else [pair]
         encoding = tokenizer([text], pairs, truncation=True, max_length=longest, padding=False).encodings[0]
     ends = [0, 0]

@@ -1,4 +1,4 @@
-"""Who may ask and how much: the page itself, by this machine's names, in requests of bounded size.
+"""Who may ask and how much: the page itself and programs, by this machine's names, in requests of bounded size.
 
 A page of another site cannot reach the server: its name in the Host header is refused (DNS rebinding), and so is its
 Origin. What is answered says what the browser may do with it.
@@ -6,6 +6,9 @@ Origin. What is answered says what the browser may do with it.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -65,6 +68,38 @@ def own_origin_only(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return asked
+
+
+def with_token(app: ASGIApp, token: str | None) -> ASGIApp:
+    """Return the app for those who show the token: as Bearer, or for browsers as the password of any user.
+
+    /healthz is open to all; without a token everything is.
+    """
+    if token is None:
+        return app
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        is_closed = scope["type"] == "http" and scope["path"] != "/healthz"
+        if is_closed and not _shows(Headers(scope=scope).get("authorization", ""), token):
+            problem = "this server asks for its token: send it as `Authorization: Bearer TOKEN`"
+            challenge = {"www-authenticate": 'Bearer, Basic realm="the token is the password", charset="UTF-8"'}
+            await JSONResponse({"problems": [problem]}, 401, challenge)(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    return asked
+
+
+def _shows(authorization: str, token: str) -> bool:
+    scheme, _, shown = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return hmac.compare_digest(shown.encode(), token.encode())  # as long for a wrong token as for a nearly right one
 
 
 def bounded(app: ASGIApp) -> ASGIApp:

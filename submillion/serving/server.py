@@ -9,27 +9,31 @@ from collections.abc import Callable
 
 from submillion.errors import ConfigError
 from submillion.serving.folders import Folder
+from submillion.serving.options import Options
 
-_PATIENCE_S = 3  # for answers that are being computed when the server is stopped
+_PATIENCE_S = 30  # for answers that are being computed when the server is stopped
 
 
-def serve(folder: Folder, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve a folder until Ctrl-C; `announce` is called with the URL once the port is taken (0 takes a free one).
+def serve(
+    folder: Folder, host: str, port: int, announce: Callable[[str], None], options: Options | None = None
+) -> None:
+    """Serve a folder until Ctrl-C or SIGTERM, and answer what was taken by then.
 
-    ConfigError if FastAPI or uvicorn is missing, or the port cannot be taken.
+    `announce` is called with the URL once the port is taken (0 takes a free one).
+    ConfigError if a package of the extra is missing, or the port cannot be taken.
     """
     try:
         import uvicorn
 
         from submillion.serving.app import create_app
     except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "starlette", "uvicorn"):
+        if error.name not in ("fastapi", "prometheus_client", "starlette", "uvicorn"):
             raise
-        raise ConfigError("serve needs FastAPI and uvicorn: pip install 'submillion[serve]'") from None
+        raise ConfigError(f"serve needs {error.name}: pip install 'submillion[serve]'") from None
     with _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         announce(f"http://{name}:{listener.getsockname()[1]}/")
-        app = create_app(folder, (host, name))
+        app = create_app(folder, (host, name), options)
         settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_PATIENCE_S)
         uvicorn.Server(settings).run(sockets=[listener])
 
