@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "submillion"
 ORDER = (
     *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift", "runs"),
     *("comparison", "reports", "cache", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
-    *("losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking", "prediction"),
-    *("export", "workflow", "sweeps", "serving", "cli"),
+    *("losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking", "workers"),
+    *("prediction", "export", "workflow", "sweeps", "serving", "cli"),
 )
 TORCH_LINE = ORDER.index(None)
 HEAVY = {"torch", "transformers", "peft", "accelerate"}

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from submillion.cli.options import JsonOption, OutOption
 
+Executor = Literal["inline", "processes", "ray"]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="A run folder, its name, or its hash; several predict together.")
+]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Processes, which share the cores; with ray its workers.")
+]
+ExecutorOption = Annotated[
+    Executor | None, typer.Option("--executor", help="Where rows are predicted; else inline, or as --processes says.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster's address; else a local one is started.")
+]
 
 
 def evaluate(
@@ -31,34 +44,44 @@ def evaluate(
     typer.echo(json.dumps(values, indent=2) if as_json else "\n".join(score_table(scores)))
 
 
-def predict(
-    run: RunArgument,
-    source: Annotated[Path, typer.Option("--input", help="Rows to label: .csv, .tsv, .jsonl or .parquet.")],
-    output: Annotated[Path, typer.Option("--output", help="The CSV file to write.")],
+def predict(  # noqa: PLR0913 - one parameter an option
+    chosen: RunsArgument,
+    source: Annotated[
+        Path, typer.Option("--input", help="Rows to label: .csv, .tsv, .jsonl or .parquet, or a folder of them.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", help="The file to write, its format by its name; a folder for a folder.")
+    ],
     label_ids: Annotated[bool, typer.Option("--label-ids", help="Columns ID,Label with the labels' numbers.")] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="A column with each class's probability.")
     ] = False,
+    processes: ProcessesOption = None,
+    executor: ExecutorOption = None,
+    address: AddressOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the labels of a file's rows.
+    """Write the labels of a file's rows, by a run or by the mean of several.
 
-    Rows keep their order and their ids (column id); rows without ids are numbered from 0.
+    Rows keep their order and their ids (column id); rows without ids are numbered from 0. The same command goes on
+    where it stopped.
     """
     from submillion import runs
     from submillion.cli.progress import RowsView
 
-    found = runs.load(runs.locate(run, out or "runs"))
+    found = [runs.load(runs.locate(run, out or "runs")) for run in chosen]
     from submillion import prediction
 
-    prediction.check_output(output, source)
-    with RowsView("predicting") as view:
-        labelled = prediction.predict(found, source, watch=view)
-    prediction.write_csv(labelled, output, probabilities, label_ids)
-    counts = {label: labelled.labels.count(label) for label in labelled.classes}
+    where = executor or ("processes" if (processes or 1) > 1 else "inline")
+    how = prediction.How(where, processes, address)
+    with RowsView() as view:
+        written = prediction.predict_file(
+            found, source, output, prediction.Form(probabilities, label_ids), how, watch=view
+        )
     if as_json:
-        typer.echo(json.dumps({"output": str(output), "rows": len(labelled.ids), "predicted": counts}, indent=2))
+        counts = {"output": str(output), "rows": written.n_rows, "predicted": written.counts}
+        typer.echo(json.dumps(counts, indent=2))
         return
-    shares = ", ".join(f"{label} {100 * n / max(1, len(labelled.ids)):.1f} %" for label, n in counts.items())
-    typer.echo(f"{output}: {len(labelled.ids):,} rows ({shares})")
+    shares = ", ".join(f"{label} {100 * n / max(1, written.n_rows):.1f} %" for label, n in written.counts.items())
+    typer.echo(f"{output}: {written.n_rows:,} rows ({shares})")
