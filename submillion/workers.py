@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from multiprocessing import get_context
@@ -25,18 +25,18 @@ Where = Literal["inline", "processes", "ray"]
 interrupted = Event()  # a worker process's own: Ctrl-C was pressed
 
 
-def pool(n_workers: int, begin: Callable[..., object] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """Return fresh processes that share this one's threads; each calls `begin` first.
+def pool(n_workers: int) -> ProcessPoolExecutor:
+    """Return fresh processes that share this one's threads.
 
     Ctrl-C sets their `interrupted`; they end when this process is gone. The calling script needs
     `if __name__ == "__main__":`.
     """
     n_threads = max(1, torch.get_num_threads() // n_workers)
-    given = (n_threads, os.getpid(), begin, arguments)
+    given = (n_threads, os.getpid())
     return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin, initargs=given)
 
 
-def _begin(n_threads: int, parent: int, begin: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
+def _begin(n_threads: int, parent: int) -> None:
     torch.set_num_threads(n_threads)
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
 
@@ -46,8 +46,6 @@ def _begin(n_threads: int, parent: int, begin: Callable[..., object] | None, arg
         os._exit(1)  # an orphan would hold its run's lock against the same command started again
 
     Thread(target=watch_parent, daemon=True).start()
-    if begin is not None:
-        begin(*arguments)
 
 
 @contextmanager

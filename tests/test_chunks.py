@@ -29,7 +29,7 @@ def write(path: Path, texts: list[str] = TEXTS, ids: list[str] | None = None) ->
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"id": ids, "text": texts}), path, row_group_size=4)
         return path
-    if ".jsonl" in path.name:
+    if "json" in path.name:
         content = "".join(json.dumps({"id": i, "text": t}) + "\n\n" for i, t in zip(ids, texts, strict=True))
     else:
         mark = "\t" if ".tsv" in path.name else ","

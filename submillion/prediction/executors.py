@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, cast
 
@@ -63,16 +64,14 @@ def execute(how: How, members: Members, chunks: Sequence[Chunk], n_rows: int, wa
             return _ray(how, members, chunks, n_rows)
 
 
-_labeller: Labeller | None = None  # a worker process's own
-
-
 def _processes(n_workers: int, members: Members, chunks: Sequence[Chunk], n_rows: int) -> Iterator[Result]:
     """Results are few at a time: a chunk is given out when one has come back."""
     waiting, running = iter(chunks), set[Future[Result]]()
-    with workers.pool(n_workers, _begin, members, n_rows) as pool:
+    with workers.pool(n_workers) as pool:
         try:
             while True:
-                running |= {pool.submit(_label, chunk) for chunk in islice(waiting, _AHEAD * n_workers - len(running))}
+                room = _AHEAD * n_workers - len(running)
+                running |= {pool.submit(_label, members, n_rows, chunk) for chunk in islice(waiting, room)}
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -88,14 +87,14 @@ def _processes(n_workers: int, members: Members, chunks: Sequence[Chunk], n_rows
                 future.cancel()
 
 
-def _begin(members: Members, n_rows: int) -> None:
-    global _labeller  # a process pool has no other place for what lives as long as the process
-    _labeller = Labeller(members, n_rows)
+def _label(members: Members, n_rows: int, chunk: Chunk) -> Result:
+    return chunk.key, _labeller(members, n_rows)(chunk, _stop_if_interrupted)
 
 
-def _label(chunk: Chunk) -> Result:
-    assert _labeller is not None
-    return chunk.key, _labeller(chunk, _stop_if_interrupted)
+@lru_cache(maxsize=1)
+def _labeller(members: Members, n_rows: int) -> Labeller:
+    """A worker process's own, loaded for its first chunk: an error then comes back as the chunk's."""
+    return Labeller(members, n_rows)
 
 
 def _stop_if_interrupted(_: int) -> None:
@@ -129,15 +128,15 @@ def _ray(how: How, members: Members, chunks: Sequence[Chunk], n_rows: int) -> It
 
 
 class _Actor:
-    """A `Labeller` with one core, for Ray Data."""
+    """A process' `Labeller` with one core, for Ray Data."""
 
     def __init__(self, members: Members, n_rows: int) -> None:
         torch.set_num_threads(1)
-        self.labeller = Labeller(members, n_rows)
+        self.given = members, n_rows
 
     def __call__(self, batch: Any) -> Any:
         import pyarrow as pa
 
         chunks = [Chunk(**row) for row in batch.to_pylist()]
-        content = [self.labeller(chunk) for chunk in chunks]
+        content = [_labeller(*self.given)(chunk) for chunk in chunks]
         return pa.table({"key": [chunk.key for chunk in chunks], "content": pa.array(content, pa.binary())})
