@@ -266,10 +266,19 @@ def test_what_another_command_left_is_refused(members: list[Run], source: Path, 
         predict_file(members[0], source, output)
     damaged.unlink()
     assert predict_file(members[0], source, output).n_rows == N_ROWS
+    begun(members[0], source, output, n=1)  # killed before its first chunk: nothing would be lost
+    assert predict_file(members[1], source, output).n_kept == 0
     left.mkdir()
     (left / "mine.txt").touch()
     with pytest.raises(ConfigError, match=r"holds mine\.txt"):
         predict_file(members[0], source, output)
+
+
+def test_a_way_of_computing_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ConfigError, match="inline is one process, not 3"):
+        How("inline", 3)
+    with pytest.raises(ConfigError, match="give --executor ray too"):
+        How("processes", 2, "10.0.0.1:6379")
 
 
 def test_bad_rows_are_reported_before_anything_is_predicted(run: Run, source: Path, tmp_path: Path) -> None:
@@ -372,7 +381,7 @@ def actors_of(cluster: Any) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             parent = process.joinpath("stat").read_text().rpartition(")")[2].split()[1]
-            if parent in nodes and b"ray::MapBatches(" in process.joinpath("cmdline").read_bytes():
+            if parent in nodes and b"MapBatches(_Actor)" in process.joinpath("cmdline").read_bytes():
                 found.append(int(process.name))
         except OSError:
             continue

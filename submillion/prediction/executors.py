@@ -6,10 +6,12 @@ left to `streaming`.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any, cast
@@ -18,7 +20,8 @@ import torch
 
 from submillion import workers
 from submillion.data.chunks import Chunk, Reader
-from submillion.errors import RunError
+from submillion.data.packaged import PREFIX
+from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.prediction.ensemble import Ensemble, Members
 from submillion.prediction.journal import packed
 from submillion.workers import Where
@@ -37,6 +40,12 @@ class How:
     where: Where = "inline"
     n_workers: int | None = None
     address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.where == "inline" and (self.n_workers or 1) > 1:
+            raise ConfigError(f"inline is one process, not {self.n_workers}: take --executor processes or ray")
+        if self.where != "ray" and self.address is not None:
+            raise ConfigError(f"--address {self.address} is a Ray cluster's: give --executor ray too")
 
 
 class Labeller:
@@ -110,11 +119,11 @@ def _ray(how: How, members: Members, chunks: Sequence[Chunk], n_rows: int) -> It
     with workers.ray_cluster(how.n_workers, how.address) as ray:
         import ray.data as ray_data
 
-        context = ray_data.DataContext.get_current()
-        context.enable_progress_bars = False
+        ray_data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         n_actors = min(how.n_workers or int(ray.cluster_resources().get("CPU", 1)), len(chunks))
-        rows = ray_data.from_items([asdict(chunk) for chunk in chunks], override_num_blocks=len(chunks))
-        found = rows.map_batches(
+        described = [asdict(replace(chunk, source=_absolute(chunk.source))) for chunk in chunks]
+        found = ray_data.from_items(described, override_num_blocks=len(chunks)).map_batches(
             cast("Any", _Actor),
             fn_constructor_args=(members, n_rows),
             batch_size=1,
@@ -122,13 +131,20 @@ def _ray(how: How, members: Members, chunks: Sequence[Chunk], n_rows: int) -> It
             compute=ray_data.ActorPoolStrategy(size=n_actors),
             num_cpus=1,
         )
-        for batch in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in cast("Any", batch).to_pylist():
-                yield row["key"], row["content"]
+        try:
+            for batch in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for row in cast("Any", batch).to_pylist():
+                    if row["problems"]:
+                        raise RunError(*row["problems"])
+                    yield row["key"], row["content"]
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"Ray gave up ({type(error).__name__}): finished rows are kept; the same command goes on"
+            ) from error
 
 
 class _Actor:
-    """A process' `Labeller` with one core, for Ray Data."""
+    """A process' `Labeller` with one core, for Ray Data: a table of a chunk's description in, of its result out."""
 
     def __init__(self, members: Members, n_rows: int) -> None:
         torch.set_num_threads(1)
@@ -137,6 +153,17 @@ class _Actor:
     def __call__(self, batch: Any) -> Any:
         import pyarrow as pa
 
-        chunks = [Chunk(**row) for row in batch.to_pylist()]
-        content = [_labeller(*self.given)(chunk) for chunk in chunks]
-        return pa.table({"key": [chunk.key for chunk in chunks], "content": pa.array(content, pa.binary())})
+        (chunk,) = (Chunk(**row) for row in batch.to_pylist())
+        content, problems = b"", ()
+        try:
+            content = _labeller(*self.given)(chunk)
+        except SubmillionError as error:  # Ray would wrap it in sentences of its own
+            problems = error.problems
+        types = {"key": pa.string(), "content": pa.binary(), "problems": pa.list_(pa.string())}
+        rows = [{"key": chunk.key, "content": content, "problems": list(problems)}]
+        return pa.Table.from_pylist(rows, schema=pa.schema(types))
+
+
+def _absolute(source: str) -> str:
+    """Actors work in folders of their own."""
+    return source if source.startswith(PREFIX) else os.path.abspath(os.path.expanduser(source))

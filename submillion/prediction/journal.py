@@ -6,9 +6,10 @@ chunks at hand, and a chunk whose rows have changed is not taken for another.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from submillion import runs
 from submillion.data.chunks import Chunk
 from submillion.errors import ConfigError, RunError
-from submillion.runs.files import read_json, reported
+from submillion.runs.files import reported
 from submillion.runs.records import dumps
 
 FORMAT = 1
@@ -63,9 +64,10 @@ class Journal:
     def remove(self) -> None:
         """Remove the folder, its manifest last: killed here, the same command makes again what is gone by then."""
         with reported(self.folder, "removed"):
-            for path in sorted(self.folder.iterdir(), key=lambda path: (path.name == _MANIFEST, path.name == ".lock")):
+            for path in sorted(self.folder.iterdir(), key=lambda path: (path.name == ".lock", path.name == _MANIFEST)):
                 path.unlink()
-            self.folder.rmdir()
+            with suppress(OSError):  # another command has begun the next one
+                self.folder.rmdir()
 
 
 def packed(ids: list[str], probs: np.ndarray) -> bytes:
@@ -90,17 +92,18 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
         raise ConfigError(f"{folder} holds {strange[0]}, and is needed for what is finished of {output.name}: move it")
     with runs.locked(folder):
         facts = {"format": FORMAT, **facts}
-        if (folder / _MANIFEST).exists():
-            began = read_json(folder / _MANIFEST)
-            _refuse_another(folder, began, facts)
-            facts = began
         found = frozenset(path.stem for path in folder.glob("*.parquet"))
+        if found:
+            facts = _begun(folder, facts)
         yield Journal(folder, facts, found)
 
 
-def _refuse_another(folder: Path, began: Any, facts: Mapping[str, Any]) -> None:
-    if not isinstance(began, dict):
-        raise RunError(f"{folder / _MANIFEST} is damaged: remove {folder}, and start again")
+def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder's manifest says; ConfigError if that is of another command."""
+    try:
+        began = json.loads((folder / _MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
     problems = [
         f"its {name} {'were' if isinstance(value, list) else 'was'} {_shown(began.get(name))}, not {_shown(value)}"
         for name, value in facts.items()
@@ -111,6 +114,7 @@ def _refuse_another(folder: Path, began: Any, facts: Mapping[str, Any]) -> None:
             f"{folder} is what another command left unfinished: {'; '.join(problems)}. Finish that one, or remove the "
             "folder, or give another --output"
         )
+    return began
 
 
 def _shown(value: Any) -> str:
