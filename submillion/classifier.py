@@ -117,7 +117,7 @@ class Classifier(nn.Module):
         frozen weights with others. RunError if the run's files are damaged.
         """
         place = backbone.choose_device(device)
-        precision = _precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
+        precision = precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
         plan = planning.from_json(_text(run.path / "plan.json"))
         folder, labels = run.path / "adapter", run.labels()
         base = str(folder) if plan.method == "none" else _base_name(folder)
@@ -221,6 +221,14 @@ def mixed_logits(classifiers: Sequence[Classifier], batch: Batch, model_of: torc
     ]
 
 
+def precision_of(run: Run, device: torch.device) -> Precision:
+    """Return the precision a finished run works in on a device: its own, or on another kind the one chosen here."""
+    environment = run.environment() or {}
+    if environment.get("device") == device.type:
+        return environment["precision"]
+    return backbone.choose_precision(None, device)[0]
+
+
 def refuse_another_encoder(run: Run, name: str) -> None:
     """Raise a RunError if the encoder's folder holds other weights than those that the run began with.
 
@@ -272,13 +280,6 @@ def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
 def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
     """Whether the padded pass takes the fused attention: on CPUs its backward in lower precision is 8 times slower."""
     return device.type != "cpu" or precision == "fp32"
-
-
-def _precision_of(run: Run, device: torch.device) -> Precision:
-    environment = run.environment() or {}
-    if environment.get("device") == device.type:
-        return environment["precision"]
-    return backbone.choose_precision(None, device)[0]
 
 
 def _base_name(folder: Path) -> str:

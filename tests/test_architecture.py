@@ -16,7 +16,7 @@ ORDER = (
     *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift", "runs"),
     *("comparison", "reports", "cache", None, "processes", "backbone", "batching", "adapters", "packed", "prefix"),
     *("classifier", "losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking"),
-    *("prediction", "robustness", "export", "workflow", "sweeps", "serving", "cli"),
+    *("workers", "prediction", "robustness", "export", "workflow", "sweeps", "serving", "cli"),
 )
 TORCH_LINE = ORDER.index(None)
 HEAVY = {"torch", "transformers", "peft", "accelerate"}

@@ -72,7 +72,11 @@ def main(arguments: list[str] | None = None) -> None:
         cast("Any", error).show()  # every one that parsing raises can print itself, with its usage line
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped; the same command goes on where it stopped" if given[:1] in (["train"], ["sweep"]) else "stopped")
+        _say(
+            "stopped; the same command goes on where it stopped"
+            if given[:1] in (["train"], ["sweep"], ["predict"])
+            else "stopped"
+        )
         code = _INTERRUPTED
     except SubmillionError as error:
         _say(f"error: {error}", verbose)
