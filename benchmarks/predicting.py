@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from benchmarks.contestants import Kind, Spec
 
-_WORDS = "market team world new software player government price game plan report year oil web record".split()
+WORDS = "market team world new software player government price game plan report year oil web record".split()
 
 
 def worker(kind: Kind, spec: Spec) -> Callable[[int], tuple[int, int]]:
@@ -24,7 +24,7 @@ def worker(kind: Kind, spec: Spec) -> Callable[[int], tuple[int, int]]:
     tokenizer = backbone.load_tokenizer(spec.encoder)
     lengths = rows(spec.n_rows, 2, spec.length).lengths
     rng = np.random.default_rng(2)
-    texts = [" ".join(rng.choice(_WORDS, n - 2)) for n in lengths]  # each word is one token; two are special
+    texts = [" ".join(rng.choice(WORDS, n - 2)) for n in lengths]  # each word is one token; two are special
     predict = {"pipeline": _pipeline, "trainer-predict": _trainer, "submillion-predict": _submillion}[kind](
         spec, tokenizer
     )

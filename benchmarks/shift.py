@@ -83,6 +83,7 @@ def measured(run: Any, shift: Shift) -> dict[str, Any]:
         "half": shift.half,
         "n": len(labels),
         "truth": float((probs.argmax(axis=1) == labels).mean()),
+        "corrected": corrected_accuracy(run, probs, labels),
         "stated": vars(verdict.accuracy),
         "is_trusted": verdict.is_trusted,
         "difference": verdict.difference,
@@ -96,6 +97,14 @@ def measured(run: Any, shift: Shift) -> dict[str, Any]:
             for name, scores in (("bbse", found.bbse), ("em", found.em))
         },
     }
+
+
+def corrected_accuracy(run: Any, probs: np.ndarray, labels: np.ndarray) -> float:
+    """Return the accuracy of what `--correct-priors` would write."""
+    from submillion.shift import class_shares, corrected
+
+    found = corrected(*class_shares(run.load_predictions("validation"), probs))
+    return float((found.argmax(axis=1) == labels).mean())
 
 
 def _apart(found: list[float], truth: np.ndarray) -> float:

@@ -60,8 +60,8 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
     lines += [_line(row) for row in rows]
     lines += [
         "",
-        "| class shares | BBSE off by | EM off by | BBSE's intervals hold | EM's hold |",
-        "|---|---:|---:|---:|---:|",
+        "| class shares | BBSE off by | EM off by | BBSE's intervals hold | EM's hold | accuracy, corrected priors |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     sorts = {
         "no shift": [row for row in rows if row["half"] == "no shift"],
@@ -100,7 +100,8 @@ def _line(row: dict[str, Any]) -> str:
 def _shares(rows: list[dict[str, Any]]) -> str:
     off = [f"{_mean_points(row['shares'][name]['off'] for row in rows):.1f}" for name in ("bbse", "em")]
     held = [f"{_mean_points(row['shares'][name]['held'] for row in rows):.0f} %" for name in ("bbse", "em")]
-    return " | ".join([*off, *held])
+    change = _mean_points(row["corrected"] - row["truth"] for row in rows)
+    return " | ".join([*off, *held, f"{change:+.1f}"])
 
 
 def main() -> None:

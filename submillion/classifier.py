@@ -17,9 +17,10 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion import adapters, backbone, packed, planning, prefix, runs
+from submillion.architectures import Architecture
 from submillion.batching import Batch, TokenizedSplit
 from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
@@ -27,7 +28,12 @@ from submillion.packed import memory
 from submillion.planning import Plan
 from submillion.runs import Run
 
+LoadStock = Callable[[Architecture, Sequence[str], bool], PreTrainedModel]  # with fused attention, or not
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def _load_stock(architecture: Architecture, labels: Sequence[str], fused_attention: bool) -> PreTrainedModel:
+    return backbone.load_model(architecture, labels, fused_attention=fused_attention)[0]
 
 
 class Classifier(nn.Module):
@@ -97,21 +103,28 @@ class Classifier(nn.Module):
         return classifier
 
     @classmethod
-    def load(cls, run: Run, device: str | None = None, precision: Precision | None = None) -> Classifier:
+    def load(
+        cls,
+        run: Run,
+        device: str | None = None,
+        precision: Precision | None = None,
+        load_stock: LoadStock = _load_stock,
+    ) -> Classifier:
         """Return a finished run's classifier, for evaluation; nothing in it trains.
 
         device None: the best there is. precision None: the run's own where this device has it, else
-        the one chosen here. RunError if the run's files are damaged.
+        the one chosen here. `load_stock` returns the stock model that the adapter is put on, which may share its
+        frozen weights with others. RunError if the run's files are damaged.
         """
         place = backbone.choose_device(device)
-        precision = _precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
+        precision = precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
         plan = planning.from_json(_text(run.path / "plan.json"))
         folder, labels = run.path / "adapter", run.labels()
         base = str(folder) if plan.method == "none" else _base_name(folder)
         if plan.method != "none":  # else the folder holds the whole model
             refuse_another_encoder(run, base)
         fused = _attention_is_fused(place, precision)
-        model, _ = backbone.load_model(replace(plan.architecture, name=base), labels, fused_attention=fused)
+        model = load_stock(replace(plan.architecture, name=base), labels, fused)
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
         tokenizer = backbone.load_tokenizer(str(folder))
@@ -155,6 +168,11 @@ class Classifier(nn.Module):
         self._has_prefix = True
         return prefix.kept(self._prepared(), adapters.stock(self.model).config, split, watch)
 
+    @property
+    def is_mixable(self) -> bool:
+        """Say whether rows of this classifier and of another that shares its encoder may be in one batch."""
+        return self.packed and packed.mixable(self._prepared())
+
     def _prepared(self) -> packed.Packed:
         if self._walk is None:
             dtype = _DTYPES[self.precision]
@@ -187,6 +205,28 @@ class Classifier(nn.Module):
         if self.architecture.n_types > 1:
             inputs["token_type_ids"] = padded(batch.token_types, 0)
         return inputs
+
+
+@torch.no_grad()
+def mixed_logits(classifiers: Sequence[Classifier], batch: Batch, model_of: torch.Tensor) -> list[torch.Tensor]:
+    """Return the logits of each classifier's rows of a batch, float32 [its rows, its C].
+
+    model_of: int64 [B], on the CPU, which classifier each row is for. They share one encoder and are all mixable.
+    """
+    first = packed.encode_mixed([each._prepared() for each in classifiers], batch, model_of)
+    owners = model_of.to(first.device)
+    return [
+        adapters.head_logits(adapters.stock(each.model), each.architecture, first[owners == number])
+        for number, each in enumerate(classifiers)
+    ]
+
+
+def precision_of(run: Run, device: torch.device) -> Precision:
+    """Return the precision a finished run works in on a device: its own, or on another kind the one chosen here."""
+    environment = run.environment() or {}
+    if environment.get("device") == device.type:
+        return environment["precision"]
+    return backbone.choose_precision(None, device)[0]
 
 
 def refuse_another_encoder(run: Run, name: str) -> None:
@@ -240,13 +280,6 @@ def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
 def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
     """Whether the padded pass takes the fused attention: on CPUs its backward in lower precision is 8 times slower."""
     return device.type != "cpu" or precision == "fp32"
-
-
-def _precision_of(run: Run, device: torch.device) -> Precision:
-    environment = run.environment() or {}
-    if environment.get("device") == device.type:
-        return environment["precision"]
-    return backbone.choose_precision(None, device)[0]
 
 
 def _base_name(folder: Path) -> str:

@@ -43,6 +43,10 @@ class DivergedError(RunError):
     """A training whose loss is no longer a number."""
 
 
+class ExportError(SubmillionError):
+    """An export that could not be written or uploaded, or that is not worth what its run is."""
+
+
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:
     """Return the problems as text: one alone as it is, several as a list of at most `limit`.
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from submillion.batching import TokenizedSplit, evaluation_batches
+from submillion import processes
+from submillion.batching import ALL, TokenizedSplit, evaluation_batches
 from submillion.classifier import Classifier
 from submillion.metrics import Predictions
 
@@ -17,13 +18,14 @@ def predict(
     split: TokenizedSplit,
     batch_size: int,
     watch: Callable[[int], object] | None = None,
+    shared: bool = False,
 ) -> Predictions:
     """Return the class probabilities of every row, float64 [N, C], in the split's order.
 
     `watch` is called with the number of rows done after each batch. The classifier is left in
-    evaluation mode.
+    evaluation mode. `shared`: as in `logits`.
     """
-    found = torch.from_numpy(logits(classifier, split, batch_size, watch))
+    found = torch.from_numpy(logits(classifier, split, batch_size, watch, shared))
     probs = torch.softmax(found.double(), dim=-1).numpy()
     return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
 
@@ -33,16 +35,23 @@ def logits(
     split: TokenizedSplit,
     batch_size: int,
     watch: Callable[[int], object] | None = None,
+    shared: bool = False,
 ) -> np.ndarray:
-    """Return the logits of every row, float32 [N, C], in the split's order; else as `predict`."""
-    found = np.empty((len(split), len(classifier.labels)), dtype=np.float32)
+    """Return the logits of every row, float32 [N, C], in the split's order; else as `predict`.
+
+    `shared`: the processes of a launch compute every n-th batch each, and all return the whole. Batches are those of
+    one process, so that the logits are equal to the bit.
+    """
+    found = np.zeros((len(split), len(classifier.labels)), dtype=np.float32)
     device = next(classifier.parameters()).device
     classifier.eval()
     n_done = 0
     with torch.no_grad():
-        for rows, batch in evaluation_batches(split, batch_size):
+        for rows, batch in evaluation_batches(split, batch_size, processes.part() if shared else ALL):
             found[rows] = classifier(batch.to(device)).cpu().numpy()
             n_done += len(rows)
             if watch is not None:
                 watch(n_done)
+    if shared:
+        processes.add_up(torch.from_numpy(found))
     return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from submillion import adapters, evaluation, optimizers
+from submillion import adapters, evaluation, optimizers, processes
 from submillion.backbone import seed_for
 from submillion.batching import Batch, TokenizedSplit, n_batches, training_order
 from submillion.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
@@ -100,7 +100,7 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
             yield record
             if progress.step % job.settings.checkpoint_every == 0:
                 loop.save(progress)
-        if job.is_paused():
+        if processes.anybody(job.is_paused()):
             loop.save(progress)
             return
     loop.restore_best(progress)
@@ -128,6 +128,7 @@ class _Loop:
         self.optimizer = optimizers.build(adapter, head, job.settings)
         self.device = next(iter(self.parameters.values())).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.model.precision == "fp16")
+        self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
         self.clock = job.started
         self.epoch, self.batches = -1, []
 
@@ -139,18 +140,21 @@ class _Loop:
         n_rows = sum(len(rows) for rows in micro_batches)
         self.model.train()
         loss, n_tokens = 0.0, 0
-        for micro, rows in enumerate(micro_batches):
+        for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
+            if len(rows) == 0:  # fewer rows than processes
+                continue
             batch = job.train.batch(rows)
-            torch.manual_seed(seed_for("dropout", train.seed, step, micro, 0))
+            torch.manual_seed(seed_for("dropout", train.seed, step, micro, processes.rank()))
             loss += self._backward(batch.to(self.device), n_rows)
             n_tokens += batch.n_tokens
+        loss, n_tokens = processes.add_gradients(list(self.parameters.values()), loss, n_tokens)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} at step {step}: lower train.learning_rate (it is {train.learning_rate}) or "
                 "set train.precision to fp32; checkpoints up to the last evaluation are kept"
             )
         self._update(step)
-        return StepRecord(step, step / job.length.n_epoch_steps, loss, rate, n_tokens, self._seconds())
+        return StepRecord(step, step / job.length.n_epoch_steps, loss, rate, int(n_tokens), self._seconds())
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
         """Score the validation split and keep the parameters if they are the best so far (a tie keeps the earlier).
@@ -158,7 +162,7 @@ class _Loop:
         The time it takes is kept apart from training's.
         """
         job, seconds = self.job, self._seconds()
-        predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size)
+        predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size, shared=True)
         scores = score(predictions)
         accuracy = scores["accuracy"].value
         record = EvalRecord(
@@ -177,17 +181,20 @@ class _Loop:
         if not record.best:
             return record, replace(progress, n_worse=progress.n_worse + 1)
         parts = self._parts()
-        self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
+        if processes.is_main():
+            self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
         return record, replace(progress, best_step=record.step, best_accuracy=accuracy, n_worse=0)
 
     def save(self, progress: Progress) -> None:
-        """Write the checkpoint of the current step."""
+        """Write the checkpoint of the current step; the main process does, all have the same."""
+        if not processes.is_main():
+            return
         parts = {**self._parts(), "optimizer": optimizer_tensors(self.optimizer)}
         self.job.checkpoints.save(replace(progress, scaler=self.scaler.state_dict()), parts)
 
     def restore(self) -> Progress:
         """Load the last checkpoint, if there is one, and return where it stands."""
-        found = self.job.checkpoints.load()
+        found = processes.on_main(self.job.checkpoints.load)
         if found is None:
             return Progress()
         progress, parts = found
@@ -200,7 +207,8 @@ class _Loop:
     def restore_best(self, progress: Progress) -> None:
         """Load the best evaluation's parameters into the classifier."""
         if progress.best_step is not None and progress.best_step != progress.step:
-            self._load(self.job.checkpoints.load_best(progress.best_step))
+            best = progress.best_step
+            self._load(processes.on_main(lambda: self.job.checkpoints.load_best(best)))
 
     def _parts(self) -> dict[str, Tensors]:
         trainable = {name: parameter.detach() for name, parameter in self.parameters.items()}

@@ -40,7 +40,15 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_reports():
-    """A report takes longer than a tiny training; tests/test_reports.py writes its own."""
+    """A report takes longer than a tiny training; those that test reports write their own."""
     from submillion import reports
 
-    reports.write = lambda *_: []
+    reports.write = reports.write_study = lambda *_: []
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path]) -> Path:
+    """A folder of runs and a study, some of them broken, as `tests.served` makes it."""
+    from tests.served import make_folder
+
+    return make_folder(tmp_path_factory.mktemp("served"), encoders["bert"])

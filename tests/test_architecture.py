@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "submillion"
 # A module imports only what stands before it. None is the line below which torch may be imported.
 ORDER = (
     *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift", "runs"),
-    *("comparison", "reports", "cache", None, "backbone", "batching", "adapters", "packed", "prefix", "classifier"),
-    *("losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking", "prediction"),
-    *("export", "workflow", "sweeps", "serving", "cli"),
+    *("comparison", "reports", "cache", None, "processes", "backbone", "batching", "adapters", "packed", "prefix"),
+    *("classifier", "losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking"),
+    *("workers", "prediction", "robustness", "export", "workflow", "sweeps", "serving", "cli"),
 )
 TORCH_LINE = ORDER.index(None)
 HEAVY = {"torch", "transformers", "peft", "accelerate"}
@@ -111,6 +111,7 @@ def test_module_docstrings(file: Path) -> None:
         "compare --help",
         "report --help",
         "shift --help",
+        "serve --help",
         "sweep --help",
         "sweep",
     ],

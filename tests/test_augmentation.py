@@ -20,6 +20,7 @@ from scipy.stats import binom
 
 from submillion import batching, config, data, runs, workflow
 from submillion.augmentation import STRENGTHS, changed, copy_of, perturbed, synonyms, with_copies
+from submillion.augmentation.changes import WordKind
 from submillion.augmentation.synonyms import TABLE, Ending, inflected, read_table
 from submillion.augmentation.typos import mistyped
 from submillion.augmentation.words import NEGATIONS, changeable
@@ -31,7 +32,7 @@ from submillion.errors import ConfigError
 from tests.data import write_csv
 
 KINDS = get_args(AugmentationKind)
-WORD_KINDS = ("synonyms", "deletion", "swap", "insertion", "typos")  # names, digits and negations stay
+WORD_KINDS = get_args(WordKind)
 NESTED = ("typos", "lower", "upper", "truncation", "punctuation", "first-column")
 TEXT = "the film, was not good. And Anna never bought 12 of the (large) automobiles; they built Them In the city"
 PAIR = Example("7", TEXT, "bad", text_pair="A quick, Answer to a hard question", first_chars=10)
@@ -376,9 +377,14 @@ def test_a_run_reads_the_copies_in_training_alone(
     assert run.load_predictions("validation").ids == [example.id for example in splits.validation]
 
 
-@pytest.mark.parametrize("placement", ["beside", "rotating"])
-def test_a_paused_run_ends_as_one_that_was_not(base: list[str], tmp_path: Path, placement: str) -> None:
-    extra = [f"augmentation.placement={placement}", "adapter.layers=top:1", "model.prefix=true"]
+@pytest.mark.parametrize(("placement", "kind"), [("beside", "synonyms"), ("rotating", "[typos,truncation,upper]")])
+def test_a_paused_run_ends_as_one_that_was_not(base: list[str], tmp_path: Path, placement: str, kind: str) -> None:
+    extra = [
+        f"augmentation.placement={placement}",
+        f"augmentation.kind={kind}",
+        "adapter.layers=top:1",
+        "model.prefix=true",
+    ]
     whole = workflow.train(config_of(base, tmp_path / "whole", *extra))
     settings = config_of(base, tmp_path / "paused", *extra)
     paused = workflow.train(settings, lambda record: record.kind == "step" and record.step == 7)
@@ -401,6 +407,12 @@ def test_settings_of_augmentation_name_another_run(base: list[str], tmp_path: Pa
 def test_settings_that_make_no_sense_are_refused(base: list[str], tmp_path: Path, override: str) -> None:
     with pytest.raises(ConfigError, match=rf"augmentation\.{override.split('=')[0]}"):
         config_of(base, tmp_path, f"augmentation.{override}")
+    assert runs.list_runs(tmp_path) == []
+
+
+def test_a_first_column_needs_several(base: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"first-column, but data\.text is one column"):
+        workflow.train(config_of(base, tmp_path, "augmentation.kind=[typos,first-column]"))
     assert runs.list_runs(tmp_path) == []
 
 
@@ -435,7 +447,14 @@ def test_the_preview_shows_what_training_reads(base: list[str], tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("kind", "marks"),
-    [("synonyms", ("[-", "{+")), ("deletion", ("[-",)), ("insertion", ("{+",)), ("swap", ("[-", "{+"))],
+    [
+        ("synonyms", ("[-", "{+")),
+        ("deletion", ("[-",)),
+        ("insertion", ("{+",)),
+        ("swap", ("[-", "{+")),
+        ("typos", ("[-", "{+")),
+        ("truncation", ("[-",)),
+    ],
 )
 def test_the_preview_marks_words(base: list[str], capsys, kind: str, marks: tuple[str, ...]) -> None:
     options = [part for override in base for part in ("--set", override)]

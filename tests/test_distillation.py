@@ -382,6 +382,7 @@ def test_a_recipe_is_trained_once_on_the_student_s_splits(
     assert teacher.read_json("plan.json")["budget"] is None
     assert teacher.read_json("data.json")["fingerprint"] == run.read_json("data.json")["fingerprint"]
     assert sum(record.kind == "step" for record in seen) == 8 + 12
+    assert "test" not in teacher.scores(), "the student's reading of these rows is the only one"
     phases = [record for record in seen if isinstance(record, Phase) and record.n_rows]
     n_rows = run.read_json("data.json")["rows"]["train"]
     assert (phases[0].n_rows, phases[0].done_rows, phases[-1].done_rows) == (n_rows, 0, n_rows)

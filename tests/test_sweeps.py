@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 from submillion import data, runs
+from submillion.runs import StepRecord
 from submillion.sweeps import study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.strategies import correlation, correlation_sentence
-from submillion.sweeps.study import How, Sweep, prepare
+from submillion.sweeps.study import How, Status, Sweep, prepare
 from submillion.workflow import Phase
 from tests.data import write_csv
 
@@ -98,6 +99,21 @@ def test_only_the_recommended_run_opens_test_and_once(grid: tuple[Path, Sweep]) 
     assert opened == [found.recommended.name]
     assert found.n_test_reads == 1
     runs.verify(found.recommended)
+
+
+def test_a_trial_at_work_shows_its_step_and_a_waiting_one_none(settings: dict[str, Any], tmp_path: Path) -> None:
+    shown: list[Status] = []
+    seen: list[tuple[int, list[int | None]]] = []
+
+    def note(record: Any) -> bool:
+        if isinstance(record, StepRecord):
+            seen.append((record.step, [outcome.step for outcome in shown[-1].outcomes]))
+        return False
+
+    sweep(write_study(tmp_path, settings), watch=shown.append, watch_run=note)
+    first = seen[: len(seen) // 4]
+    assert [steps for _, steps in first] == [[step, None, None, None] for step, _ in first]
+    assert all(outcome.step is None for outcome in shown[-1].outcomes), "a finished one needs none"
 
 
 def results(found: Sweep) -> dict[str, Any]:

@@ -362,18 +362,6 @@ def test_two_processes_cannot_write_one_run(base: list[str], tmp_path: Path) -> 
     assert workflow.train(settings, train_again).is_done
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("tracking=[wandb]", "tracking"),
-    ],
-)
-def test_keys_of_later_parts_are_refused_clearly(base: list[str], tmp_path: Path, override: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"{message}.*cannot do that yet"):
-        workflow.train(settings_of(base, tmp_path, override))
-    assert runs.list_runs(tmp_path) == []
-
-
 def test_over_budget_stops_before_anything_is_written(base: list[str], tmp_path: Path) -> None:
     with pytest.raises(BudgetError):
         workflow.train(settings_of(base, tmp_path, "budget=1000", "adapter.rank=8"))

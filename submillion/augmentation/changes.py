@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Literal
 
 from submillion.augmentation.synonyms import synonyms
 from submillion.augmentation.typos import mistyped
@@ -35,6 +36,7 @@ _TOKENS = re.compile(r"(\S+)(\s*)")
 _MARKS = ".,;:!?…\"'‘’“”«»()[]{}*"
 _DASHES = "-–—"
 
+WordKind = Literal["synonyms", "insertion", "swap", "deletion", "typos"]  # names, digits and negations stay
 Tokens = list[tuple[str, str]]  # each with the blanks that follow it
 
 
@@ -46,10 +48,12 @@ def changed(text: str, kind: AugmentationKind, rate: float, rng: Random) -> str:
     changes no text by itself. Never empty, if the text is not. With equal generators, a higher rate of typos, lower,
     upper, punctuation or truncation changes the same words and more.
     """
-    if rate == 0 or kind == "first-column":
+    if rate == 0:
         return text
     tokens: Tokens = _TOKENS.findall(text)
     match kind:
+        case "first-column":
+            return text
         case "truncation":
             tokens = tokens[: max(1, len(tokens) - _n_changes(tokens, rate))]
         case "lower":
@@ -67,7 +71,7 @@ def _n_changes(tokens: Sequence[object], rate: float) -> int:
     return max(1, round(rate * len(tokens)))
 
 
-def _with_changed_words(tokens: Tokens, kind: AugmentationKind, rate: float, rng: Random) -> Tokens:
+def _with_changed_words(tokens: Tokens, kind: WordKind, rate: float, rng: Random) -> Tokens:
     """Only words that may change do."""
     words = {place: word for place, (token, _) in enumerate(tokens) if (word := changeable(token)) is not None}
     n_changes = _n_changes(tokens, rate)
@@ -82,7 +86,6 @@ def _with_changed_words(tokens: Tokens, kind: AugmentationKind, rate: float, rng
             return _deleted(tokens, words, rate, rng)
         case "typos":
             return _mistyped(tokens, words, n_changes, rng)
-    raise AssertionError(kind)
 
 
 def _replaced(tokens: Tokens, words: dict[int, Word], n_changes: int, rng: Random) -> Tokens:

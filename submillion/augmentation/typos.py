@@ -26,15 +26,18 @@ def mistyped(word: str, rng: Random) -> str:
     """
     if len(word) < _SHORTEST:
         return word
-    letters = [i for i in range(1, len(word) - 1) if word[i].isalpha()]
-    swaps = [i for i in letters if i + 1 in letters]
-    sorts = (
-        [word[:i] + key + word[i + 1 :] for i in letters for key in _NEIGHBOURS.get(word[i], "")],
-        [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in swaps],
-        [word[:i] + word[i + 1 :] for i in letters],
+    letters = {i for i in range(1, len(word) - 1) if word[i].isalpha()}
+    swaps = [i for i in sorted(letters) if i + 1 in letters and word[i] != word[i + 1]]
+    sorts: tuple[list[tuple[int, int, str]], ...] = (  # each: from, to, and what stands there instead
+        [(i, i + 1, key) for i in sorted(letters) for key in _NEIGHBOURS.get(word[i], "")],
+        [(i, i + 2, word[i + 1] + word[i]) for i in swaps],
+        [(i, i + 1, "") for i in sorted(letters)],
     )
-    possible = [different for found in sorts if (different := [new for new in found if new != word])]
-    new = rng.choice(rng.choice(possible)) if possible else word
+    possible = [found for found in sorts if found]
+    if not possible:
+        return word
+    start, end, instead = rng.choice(rng.choice(possible))
+    new = word[:start] + instead + word[end:]
     return new if changeable(new) is not None else word
 
 

@@ -5,10 +5,11 @@ which rows make a batch, and when. What a model does with a batch is its own aff
 """
 
 from submillion.batching.batches import Batch, TokenizedSplit
-from submillion.batching.order import WINDOW_BATCHES, evaluation_batches, n_batches, training_order
+from submillion.batching.order import ALL, WINDOW_BATCHES, evaluation_batches, n_batches, training_order
 from submillion.batching.tokens import tokenize
 
 __all__ = [
+    "ALL",
     "WINDOW_BATCHES",
     "Batch",
     "TokenizedSplit",

@@ -21,6 +21,7 @@ from submillion.config import TrainConfig
 WINDOW_BATCHES = 16
 # The defaults' 128 rows of 128 tokens. A feed-forward layer of width 3,072 then needs 200 MB in float32.
 EVALUATION_TOKENS = 128 * 128
+ALL = slice(None)
 
 
 def n_batches(lengths: np.ndarray, train: TrainConfig) -> int:
@@ -46,19 +47,23 @@ def training_order(lengths: np.ndarray, train: TrainConfig, epoch: int) -> list[
     return _by_rows(rows, lengths, size, rng)
 
 
-def evaluation_batches(split: TokenizedSplit, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:
+def evaluation_batches(split: TokenizedSplit, batch_size: int, part: slice = ALL) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield (row numbers, batch) over the whole split, longest texts first, so that memory peaks at once.
 
     A batch has at most `batch_size` rows, and fewer where they would need more than `EVALUATION_TOKENS`,
-    padding included; at least one.
+    padding included; at least one. Of the batches, `part` is yielded.
     """
-    lengths = split.lengths
+    for rows in list(_evaluation_rows(split.lengths, batch_size))[part]:
+        yield rows, split.batch(rows)
+
+
+def _evaluation_rows(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
         rows = order[start : start + min(batch_size, max(1, EVALUATION_TOKENS // longest))]
-        yield rows, split.batch(rows)
+        yield rows
         start += len(rows)
 
 

@@ -29,13 +29,17 @@ _ARRAYS = ("tokens", "token_types", "offsets", "n_truncated")
 Arrays = dict[str, np.ndarray]
 
 
-def tokenize(examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], max_length: int) -> TokenizedSplit:
+def tokenize(
+    examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], max_length: int, keep: bool = True
+) -> TokenizedSplit:
     """Return the examples as token ids, special tokens included, cut to `max_length` tokens.
 
-    Many rows are looked for in the cache, and kept there; a note says why if they cannot be kept. Either all
-    examples are pairs or none is.
+    Many rows are looked for in the cache, and kept there; a note says why if they cannot be kept. With `keep` false
+    they are neither. Either all examples are pairs or none is.
     """
-    arrays, notes = _made_or_found(examples, tokenizer, max_length)
+    arrays, notes = (
+        _made_or_found(examples, tokenizer, max_length) if keep else (_made(examples, tokenizer, max_length), ())
+    )
     label_ids = {label: i for i, label in enumerate(labels)}
     tokens, types = arrays["tokens"], arrays["token_types"]
     return TokenizedSplit(

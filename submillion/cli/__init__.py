@@ -13,7 +13,8 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from submillion.cli import compare, data, plan, predict, report, runs, settings, shift, sweep, train
+from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, shift, sweep, train
+from submillion.cli.launched import launched
 from submillion.errors import SubmillionError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -31,10 +32,12 @@ app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(predict.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("shift")(shift.shift)
+app.command("serve")(serve.serve)
 app.command("config")(settings.config)
 app.command("recipes")(settings.recipes)
 app.add_typer(runs.app, name="runs", help="List, show and remove run folders.")
@@ -62,14 +65,19 @@ def main(arguments: list[str] | None = None) -> None:
     verbose = "-v" in given
     given = [argument for argument in given if argument != "-v"]
     try:
-        code = app(given, standalone_mode=False)
+        with launched(given):
+            code = app(given, standalone_mode=False)
         if code == _INTERRUPTED:  # typer answers Ctrl-C with this code, not with the exception
             raise KeyboardInterrupt
     except TyperException as error:
         cast("Any", error).show()  # every one that parsing raises can print itself, with its usage line
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped; the same command goes on where it stopped" if given[:1] in (["train"], ["sweep"]) else "stopped")
+        _say(
+            "stopped; the same command goes on where it stopped"
+            if given[:1] in (["train"], ["sweep"], ["predict"])
+            else "stopped"
+        )
         code = _INTERRUPTED
     except SubmillionError as error:
         _say(f"error: {error}", verbose)

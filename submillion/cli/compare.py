@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
 
 Split = Literal["validation", "test"]
 RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Run folders, their names or hashes.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Also write it as a page, one HTML file.")
+]
 SplitOption = Annotated[Split, typer.Option("--split", help="The rows to compare on; reading test is noted.")]
 
 
 def compare(
-    run: RunsArgument, split: SplitOption = "validation", out: OutOption = None, as_json: JsonOption = False
+    run: RunsArgument,
+    split: SplitOption = "validation",
+    report: ReportOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say which runs, or settings, can be told apart, and which to take.
 
@@ -29,11 +37,30 @@ def compare(
     """
     from submillion import comparison, runs
 
+    _refuse_no_page(report)
     found = comparison.compare([runs.locate(each, out or "runs") for each in run], split)
+    if report is not None:
+        from submillion import reports
+
+        reports.write_comparison(found, report)
     if as_json:
         typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
         return
     show(found)
+    if report is not None:
+        typer.echo(f"\n{report}")
+
+
+def _refuse_no_page(file: Path | None) -> None:
+    """A wrong file is named before test is opened."""
+    from submillion.errors import RunError
+
+    if file is None:
+        return
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"--report {file}: the page is an HTML file; give a name such as comparison.html")
+    if not file.absolute().parent.is_dir():
+        raise RunError(f"--report {file}: there is no folder {file.absolute().parent}; make it, or give another one")
 
 
 def show(found: Comparison) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,11 +63,11 @@ def plan(  # noqa: PLR0913 - one parameter an option
         made = planning.plan(settings, n_classes)
     except BudgetError as error:
         if as_json:
-            typer.echo(json.dumps(_overrun(settings, n_classes, error), indent=2))
+            typer.echo(json.dumps(planning.overrun_values(settings, n_classes, error), indent=2))
         raise
     rows = planning.alternatives(settings, n_classes)
     if as_json:
-        typer.echo(json.dumps(_as_dict(made, rows), indent=2))
+        typer.echo(json.dumps(planning.values(made, rows), indent=2))
     else:
         _show(made, rows, origin)
 
@@ -93,50 +92,17 @@ def _count_classes(settings: Config, classes: int | None) -> tuple[int, str]:
     return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
 
 
-def _overrun(settings: Config, n_classes: int, error: Exception) -> dict[str, object]:
-    from submillion import planning
-
-    drafted = planning.draft(settings, n_classes)
-    return {
-        "error": str(error),
-        "total": drafted.total,
-        "budget": settings.budget,
-        "excess": drafted.total - settings.budget,
-        "largest_rank": planning.fitting_rank(settings, n_classes),
-    }
-
-
-def _as_dict(made: Plan, rows: Sequence[Alternative]) -> dict[str, object]:
-    from submillion import planning
-    from submillion.budget import step
-
-    return json.loads(planning.to_json(made)) | {
-        "percent": round(_percent(made), 4),
-        "per_site": [asdict(part) for part in planning.parts(made)],
-        "one_more_rank": step(made.method, made.targets),
-        "alternatives": [asdict(row) for row in rows],
-    }
-
-
-def _percent(made: Plan) -> float:
-    return 100 * made.total / made.all_params
-
-
 def _show(made: Plan, rows: Sequence[Alternative], origin: str) -> None:
     from rich.console import Console
 
+    from submillion import planning
+
     console = Console(markup=False, highlight=False, emoji=False)
-    arch = made.architecture
-    limit = "no budget" if made.budget is None else f"budget {made.budget:,}"
-    lines = [
-        f"{arch.name} ({arch.family}, {arch.n_layers} layers of width {arch.width}), {origin}",
-        f"method {made.method} in {_layers(made)}, head {made.head}, {limit}\n",
-    ]
-    console.print("\n".join(lines), soft_wrap=True)
+    console.print(f"{planning.encoder_words(made)}, {origin}\n{planning.wish_words(made)}\n", soft_wrap=True)
     console.print(_parts_table(made, console))
     lines = [
-        f"\n{made.total:,} of {made.all_params:,} parameters train ({_percent(made):.4f} %)",
-        _slack(made),
+        f"\n{planning.total_words(made)}",
+        planning.slack_words(made),
         "\nwhy",
         *(f"- {reason}" for reason in made.reasons),
     ]
@@ -144,26 +110,6 @@ def _show(made: Plan, rows: Sequence[Alternative], origin: str) -> None:
     if rows:
         console.print(f"\nwhat else {made.budget:,} would buy: the largest rank, and its total", soft_wrap=True)
         console.print(_alternatives_table(rows))
-
-
-def _layers(made: Plan) -> str:
-    """The adapted layers as people say them."""
-    n, chosen = made.architecture.n_layers, made.layers
-    if len(chosen) == n:
-        return f"all {n} layers"
-    for end, layers in (("top", range(n - len(chosen), n)), ("bottom", range(len(chosen)))):
-        if chosen == tuple(layers):
-            return f"the {end} {len(chosen)} of {n} layers"
-    return f"layers {', '.join(map(str, chosen))}"
-
-
-def _slack(made: Plan) -> str:
-    from submillion.budget import step
-
-    if made.slack is None:
-        return "the budget is lifted"
-    cost = step(made.method, made.targets)
-    return f"slack {made.slack:,}" + (f"; one more rank at every site costs {cost:,}" if cost else "")
 
 
 def _parts_table(made: Plan, console: Console) -> Table:

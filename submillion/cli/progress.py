@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from submillion.prediction import Progress as RowProgress
     from submillion.runs import EvalRecord, StepRecord
     from submillion.workflow import Phase
 
 _LINE_EVERY_S = 30.0
+_SPEED_OVER_S = 300.0  # chunks begin with their longest texts: a short window sees only those
 
 
 class TrainingView:
@@ -111,18 +116,24 @@ class TrainingView:
 
 
 class RowsView:
-    """A bar over rows for predictions: `watch(n_done)`; prints nothing without a terminal."""
+    """A watcher for `prediction.predict_file`: a bar with the time left, or a line now and then without a terminal."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,} rows"),
+            TextColumn("{task.fields[rows]} rows"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            speed_estimate_period=_SPEED_OVER_S,
         )
-        self.task = self.progress.add_task(description, total=None)
+        self.task: TaskID | None = None
+        self.phase, self.n_before = "", 0
+        self.began = self.printed_at = time.monotonic()
 
     def __enter__(self) -> RowsView:
         self.progress.start()
@@ -133,6 +144,68 @@ class RowsView:
     ) -> None:
         self.progress.stop()
 
-    def __call__(self, n_done: int) -> None:
-        """Show that `n_done` rows are done."""
-        self.progress.update(self.task, completed=n_done)
+    def __call__(self, done: RowProgress) -> None:
+        """Show how far the phase is."""
+        for note in done.notes:
+            self.console.print(note, style="dim", markup=False)
+        rows = f"{done.n_done:,}" + (f" of {done.n_rows:,}" if done.n_rows is not None else "")
+        if done.phase != self.phase:
+            self._begin(done, rows)
+        elif self.task is not None:
+            self.progress.update(self.task, completed=done.n_done, rows=rows)
+        if not self.console.is_terminal and time.monotonic() - self.printed_at > _LINE_EVERY_S:
+            self.printed_at = time.monotonic()
+            self.console.print(f"{done.phase}: {rows} rows{self._left(done)}", style="dim", markup=False)
+
+    def _begin(self, done: RowProgress, rows: str) -> None:
+        if self.task is not None:
+            self.progress.remove_task(self.task)
+        self.phase, self.n_before, self.began = done.phase, done.n_done, time.monotonic()
+        self.task = self.progress.add_task(done.phase, total=done.n_rows, completed=done.n_done, rows=rows)
+
+    def _left(self, done: RowProgress) -> str:
+        """The time that the rest takes at the speed so far; "" before there is one."""
+        if done.n_rows is None or done.n_done <= self.n_before:
+            return ""
+        s_per_row = (time.monotonic() - self.began) / (done.n_done - self.n_before)
+        return f", about {timedelta(seconds=round(s_per_row * (done.n_rows - done.n_done)))} left"
+
+
+class StepsView:
+    """A watcher of steps, some of them through rows: `watch(step, rows done, rows in all)`.
+
+    A line for each step, and a bar over its rows on a terminal.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rows"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("rows", visible=False)
+        self.step: str | None = None
+
+    def __enter__(self) -> StepsView:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.update(self.task, visible=False)
+        self.progress.stop()
+
+    def __call__(self, step: str, n_done: int, n_rows: int) -> None:
+        """Show the step, and how far it is."""
+        if step != self.step:
+            self.console.print(step, style="dim", markup=False)
+            self.progress.reset(self.task)
+            self.step = step
+        self.progress.update(self.task, completed=n_done, total=n_rows, visible=n_rows > 0)

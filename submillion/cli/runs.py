@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +24,7 @@ def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
     from submillion import runs
 
     folder = out or "runs"
-    rows = [_facts(run) for run in runs.list_runs(folder)]
+    rows = [runs.facts(run) for run in runs.list_runs(folder)]
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
@@ -41,11 +40,11 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
     from submillion.cli.show import files, score_table
 
     found = runs.Run(runs.locate(run, out or "runs"))
-    facts = _facts(found)
+    facts = runs.facts(found)
     if as_json:
         typer.echo(json.dumps(facts | _parts(found), indent=2, ensure_ascii=False))
         return
-    lines = [f"{key.replace('_', ' '):<20} {_cell(facts[key])}" for key in _COLUMNS]
+    lines = [f"{key.replace('_', ' '):<20} {_cell(facts[key])}" for key in runs.COLUMNS]
     for split, scores in _scores(found).items():
         lines += ["", split, *score_table(scores)]
     typer.echo("\n".join([*lines, "", f"files in {found.path}/", *files(found)]))
@@ -68,30 +67,6 @@ def remove(run: RunArgument, out: OutOption = None, yes: YesOption = False, as_j
     typer.echo(json.dumps({"removed": str(found.path)}) if as_json else f"removed {found.path}")
 
 
-_COLUMNS = ("run", "state", "model", "trainable_params", "validation_accuracy", "test_accuracy", "minutes", "date")
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    """A run in one line. A damaged one is listed all the same, with the damage as its state."""
-    from submillion.errors import SubmillionError
-
-    began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
-    facts: dict[str, Any] = dict.fromkeys(_COLUMNS) | {"run": run.name, "date": began.isoformat(timespec="minutes")}
-    try:
-        facts["state"] = "running" if run.is_locked else run.state
-        facts["model"] = run.config().model.name
-        facts["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
-        records = run.records()
-        facts["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
-        for split, scores in _scores(run).items():
-            facts[f"{split}_accuracy"] = vars(scores["accuracy"])
-    except SubmillionError as error:
-        facts["state"] = f"damaged: {error.problems[0]}"
-    except (KeyError, TypeError, ValueError) as error:
-        facts["state"] = f"damaged: {type(error).__name__}: {error}"
-    return facts
-
-
 def _scores(run: Run) -> dict[str, Any]:
     return run.scores() if (run.path / "scores.json").exists() else {}
 
@@ -107,13 +82,15 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from submillion import runs
+
     table = Table(box=None, pad_edge=False)
-    for column in _COLUMNS:
+    for column in runs.COLUMNS:
         right = column in ("trainable_params", "minutes")
         # Names and paths are what people copy: they are never cut, the terminal wraps them.
         table.add_column(column.replace("_", " "), justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in _COLUMNS))
+        table.add_row(*(_cell(row[column]) for column in runs.COLUMNS))
     console = Console(markup=False, highlight=False, emoji=False)
     needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.width = max(console.width, needed)

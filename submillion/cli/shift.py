@@ -24,7 +24,7 @@ CorrectOption = Annotated[
     typer.Option(
         "--correct-priors",
         metavar="FILE",
-        help="Also write all rows' labels to this CSV, by probabilities corrected for the estimated class shares.",
+        help="Also write all rows' labels to this file, by probabilities corrected for the estimated class shares.",
     ),
 ]
 _MAX_ROWS = 10_000  # more would narrow no interval that matters: the methods' own errors are larger
@@ -78,20 +78,22 @@ def _probs(asked: Asked) -> np.ndarray:
     from submillion.cli.progress import RowsView
 
     pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
-    with RowsView("predicting") as view:
-        probs = prediction.predict(asked.run, pairs or [one.text for one in asked.examples], watch=view).probs
+    texts, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
+    with RowsView() as view:
+        probs = prediction.predict(
+            asked.run, texts, watch=lambda n: view(prediction.Progress("predicting", n, n_rows))
+        ).probs
     runs.save_unlabelled(asked.folder, asked.ids, probs, labels)
     return probs
 
 
 def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
-    from submillion import prediction
+    from submillion.prediction import writing
     from submillion.shift import class_shares, corrected
 
-    labels = asked.run.labels()
     found = corrected(*class_shares(asked.run.load_predictions("validation"), probs))
-    chosen = [labels[number] for number in found.argmax(axis=1)]
-    prediction.write_csv(prediction.Labelled(asked.ids, chosen, found, labels), output, probabilities=True)
+    form, temporary = writing.Form(probabilities=True), output.with_name(f".{output.name}.tmp")
+    writing.write(output, temporary, asked.run.labels(), form, [(asked.ids, found)], "snappy")
 
 
 def _show(sections: list[Section]) -> None:

@@ -20,6 +20,7 @@ _WHAT = {
     "data.json": "rows, splits, fingerprints",
     "teachers.json": "the runs that taught this one",
     "metrics.jsonl": "a record a step and an evaluation",
+    "tracking.json": "the names under which trackers know the run",
     "adapter": "opens with plain transformers + peft",
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
@@ -28,6 +29,7 @@ _WHAT = {
     "report.html": "what came out, to be opened in a browser",
     "report.md": "the same as Markdown, with figures/",
     "report.json": "the same as numbers",
+    "exports": "the run as files for other programs, each checked against it",
     "DONE": "the run is complete: hashes of its files",
 }
 

@@ -71,7 +71,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     from submillion.cli.sweep_view import SweepView
 
     with SweepView(prepared) as view:
-        found = sitting.run(prepared, how, view, view.see_record)
+        found = sitting.run(prepared, how, view)
     if as_json:
         typer.echo(json.dumps(summary.values(found), indent=2, ensure_ascii=False))
     else:
@@ -135,6 +135,7 @@ def _what_fits(trial: Trial) -> str:
 
 
 def _show(found: Sweep) -> None:
+    from submillion import runs
     from submillion.cli import compare
     from submillion.cli.show import program, score_lines
     from submillion.sweeps import summary
@@ -152,10 +153,16 @@ def _show(found: Sweep) -> None:
         compare.show(found.comparison)
         console.print()
     lines = [f"recommended: {found.recommended.path}", *score_lines(found.recommended)]
-    lines += [f"the test rows were opened {found.n_test_reads} times so far"] if found.n_test_reads else []
-    lines += ["", f"{found.folder}/", "  study.yaml, summary.json, summary.md, study.sqlite3", ""]
+    lines += [f"the test rows were opened {runs.times(found.n_test_reads)} so far"] if found.n_test_reads else []
+    lines += ["", f"{found.folder}/", f"  {', '.join(_files(found))}", ""]
     lines += ["next:", f"  {program()} runs show {found.recommended.path}"]
     console.print("\n".join(lines), soft_wrap=True)
+
+
+def _files(found: Sweep) -> list[str]:
+    """What stands in the study's folder, what people open first."""
+    names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json", "summary.md")
+    return [name for name in (*names, "study.sqlite3") if (found.folder / name).exists()]
 
 
 def _console() -> Console:

@@ -12,9 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from submillion.runs import EvalRecord, StepRecord
-    from submillion.sweeps.study import Prepared, Status
-    from submillion.workflow import Phase
+    from submillion.sweeps.study import Outcome, Prepared, Status
 
 _N_ROWS = 15  # trials in the live table; a longer one would not fit a terminal
 
@@ -25,9 +23,8 @@ class SweepView:
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.live = Live(console=self.console, transient=True)
-        self.status: Status | None = None
-        self.n_steps, self.step = 0, 0
+        self.status: Status | None = None  # before the table, which asks for it at once
+        self.live = Live(console=self.console, transient=True, get_renderable=self._table, refresh_per_second=1)
 
     def __enter__(self) -> SweepView:
         if self.console.is_terminal:
@@ -45,41 +42,30 @@ class SweepView:
 
     def __call__(self, status: Status) -> None:
         """Show where the study stands."""
-        self.status, self.step = status, 0
+        self.status = status
         self._say(f"{status.line}  ({self._duration(status.left_s)} left)")
-        self._draw()
 
-    def see_record(self, record: StepRecord | EvalRecord | Phase) -> bool:
-        """Note the step of an inline run; never stops it."""
-        if record.kind == "phase":
-            self.n_steps = record.n_steps or self.n_steps
-        elif record.step != self.step:
-            self.step = record.step
-            self._draw()
-        return False
-
-    def _draw(self) -> None:
-        if not self.console.is_terminal or self.status is None:
-            return
+    def _table(self) -> Group:
+        """The last trials and the steps they are at; their run folders tell, whatever process or machine works."""
         from submillion.sweeps import summary
 
         table = Table(box=None, pad_edge=False)
         for heading in ("stage", "trial", "state", "validation accuracy"):
             table.add_column(heading, no_wrap=True)
+        if self.status is None:
+            return Group()
         for outcome in self.status.outcomes[-_N_ROWS:]:
-            score = summary.score_text(outcome) if outcome.is_done else ""
             candidate = outcome.trial.candidate
-            table.add_row(candidate.stage, candidate.name, summary.state(outcome), score)
-        step = f"step {self.step} of {self.n_steps}, " if self.step else ""
-        left = Text(f"{step}about {self._duration(self.status.left_s)} left", style="dim")
-        self.live.update(Group(table, left))
+            score = summary.score_text(outcome) if outcome.is_done else ""
+            table.add_row(candidate.stage, candidate.name, _state(outcome), score)
+        return Group(table, Text(f"about {self._duration(self.status.left_s)} left", style="dim"))
 
     def _summary(self, status: Status) -> list[str]:
         from submillion.sweeps import summary
 
         done = [outcome for outcome in status.outcomes if outcome.is_done]
         best = max(done, key=lambda outcome: outcome.accuracy or 0.0, default=None)
-        lines = [f"{len(done)} of {len(self.prepared.preview.trials)} trials are finished and kept"]
+        lines = [f"{len(done)} of {self.prepared.preview.n_asked} trials are finished and kept"]
         if best is not None:
             lines.append(f"best so far: {summary.outcome_line(best)}")
         return [*lines, "the same command goes on where it stopped"]
@@ -92,3 +78,11 @@ class SweepView:
     def _say(self, text: str) -> None:
         self.console.print(text, style="dim", markup=False)
         sys.stderr.flush()
+
+
+def _state(outcome: Outcome) -> str:
+    from submillion.sweeps import summary
+
+    if outcome.is_done or outcome.why is not None:
+        return summary.state(outcome)
+    return "waiting" if outcome.step is None else f"step {outcome.step:,}"

@@ -40,10 +40,11 @@ def train(
 
     with TrainingView() as view:
         view.say("loading")
-        from submillion import workflow
+        from submillion import processes, workflow
 
         run = workflow.train(settings, view)
-    typer.echo(json.dumps(_summary(run), indent=2) if as_json else _text(run))
+    if processes.is_main():  # another machine may not see the folder
+        typer.echo(json.dumps(_summary(run), indent=2) if as_json else _text(run))
 
 
 def _summary(run: Run) -> dict[str, object]:

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from submillion import runs
 from submillion.comparison.conclusion import Comparison, Setting, Split, conclude
-from submillion.config import NOT_HASHED
+from submillion.config import NOT_HASHED, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.metrics import Predictions
 from submillion.runs import EvalRecord, Run
@@ -63,7 +62,7 @@ def compare(paths: Sequence[Run | Path | str], split: Split = "validation") -> C
 def _openings(facts: Sequence[_Facts]) -> str:
     places = {(fact.run.path.parent, str(fact.content)) for fact in facts}
     n_reads = sum(runs.count_test_reads(*place) for place in places)
-    return f"these test rows were opened {n_reads} times so far, this time included: a test is fresh only once"
+    return f"these test rows were opened {runs.times(n_reads)} so far, this time included: a test is fresh only once"
 
 
 def _read_all(paths: Sequence[Run | Path | str], split: Split) -> list[_Facts]:
@@ -85,10 +84,10 @@ def _facts(run: Run, split: Split) -> _Facts:
         raise RunError(f"{run.path / 'metrics.jsonl'} is missing or empty: restore it, or train again")
     if split == "test" and data["test_fingerprint"] is None:
         raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
-    keys = _flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
+    keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]
     environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
-    keys |= {f"environment.{key}": _text(environment.get(key)) for key in ("precision", "encoder_sha256")}
+    keys |= {f"environment.{key}": as_text(environment.get(key)) for key in ("precision", "encoder_sha256")}
     return _Facts(
         run=run,
         keys=keys,
@@ -99,29 +98,6 @@ def _facts(run: Run, split: Split) -> _Facts:
         training_s=sum(record.seconds for record in records),
         n_evaluations=sum(isinstance(record, EvalRecord) for record in records),
     )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every key with its section, and its value as it is written in a config."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = _text(value)
-    return flat
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case float():
-            return f"{value:.12g}"
-        case list():
-            return f"[{','.join(map(_text, value))}]"
-        case _:
-            return str(value)
 
 
 def _refuse_copies(facts: Sequence[_Facts]) -> None:

@@ -1,5 +1,6 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
+from submillion.config.keys import as_text, flat
 from submillion.config.loading import (
     NOT_HASHED,
     changed,
@@ -23,6 +24,7 @@ from submillion.config.settings import (
     Method,
     ModelConfig,
     Precision,
+    Tracker,
     TrainConfig,
 )
 
@@ -37,10 +39,13 @@ __all__ = [
     "Method",
     "ModelConfig",
     "Precision",
+    "Tracker",
     "TrainConfig",
+    "as_text",
     "changed",
     "commented",
     "digest",
+    "flat",
     "load",
     "parse_overrides",
     "read_mapping",

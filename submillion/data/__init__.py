@@ -123,7 +123,7 @@ def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example]
     That column is not read. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    table = sources.one_table(str(source), reading.wanted_columns(data) - {data.label})
+    table = sources.one_table(str(source), reading.wanted_columns(data, labelled=False))
     rows = reading.examples_of(table, data, problems, labelled=False)
     reading.raise_all(problems)
     return rows.examples, data.label in table.names

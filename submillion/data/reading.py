@@ -49,16 +49,18 @@ class Rows:
     rows: list[int]
 
 
-def wanted_columns(data: DataConfig) -> set[str]:
+def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
     """Return the names of the columns that the settings speak of, and those that may hold ids."""
-    return {*_text_columns(data), data.label, *ID_COLUMNS}
+    return {*_text_columns(data), *ID_COLUMNS, *([data.label] if labelled else [])}
 
 
-def examples_of(table: Table, data: DataConfig, problems: list[str], labelled: bool = True) -> Rows:
+def examples_of(
+    table: Table, data: DataConfig, problems: list[str], labelled: bool = True, ids: Sequence[str] | None = None
+) -> Rows:
     """Return the usable rows; what is wrong with the others is added to `problems`.
 
     Text columns are joined by a blank, empty parts left out. With `labelled` false the label column is not
-    looked at and labels are None.
+    looked at and labels are None. `ids` are each row's, where the caller has found them; else the table's own.
     """
     problems += table.problems
     missing = missing_columns(table, _keys(data, labelled))
@@ -69,7 +71,7 @@ def examples_of(table: Table, data: DataConfig, problems: list[str], labelled: b
     texts = _texts(table, columns, problems)
     pairs = [None] * len(texts) if data.text_pair is None else _texts(table, (data.text_pair,), problems)
     labels = labels_of(table, data.label, problems) if labelled else [None] * len(texts)
-    ids = _ids(table, [] if labelled else problems)
+    ids = _ids(table, [] if labelled else problems) if ids is None else ids
     usable = [
         row
         for row, text in enumerate(texts)
@@ -190,25 +192,40 @@ def _plain(value: Any) -> str:
     return "" if text.isspace() else text
 
 
+def names_of_rows(table: Table, column: str) -> list[str | None]:
+    """Return the ids that a column gives the rows, None where one is missing."""
+    cells = table.columns[column]
+    return [(cell.strip() or None) if isinstance(cell, str) else _name(cell) for cell in cells]
+
+
+def numbers_of_rows(table: Table) -> list[str]:
+    """Return the ids of rows that have none of their own: their numbers in the file, from 0."""
+    return [str(number - 1) for number in table.numbers]
+
+
+def bad_ids(where: str, column: str) -> str:
+    """Return the problem of rows, at `where`, whose ids in the column cannot be used."""
+    return (
+        f"{where}: the {column} is missing or stands in an earlier row too: make each one unique, "
+        f"or rename the column {column}, and rows are numbered"
+    )
+
+
 def _ids(table: Table, problems: list[str]) -> list[str]:
     """The ids of an id column, if it has one for each row and none twice; else the rows' numbers from 0.
 
     An id column that cannot be used is a problem where ids go into predictions.
     """
-    for column in ID_COLUMNS:
-        cells = table.columns.get(column, ())
-        names = [(cell.strip() or None) if isinstance(cell, str) else _name(cell) for cell in cells]
+    for column in (name for name in ID_COLUMNS if name in table.columns):
+        names = names_of_rows(table, column)
         ids = [name for name in names if name is not None]
         if ids and len(set(ids)) == len(ids) == len(table.numbers):
             return ids
         if names:
             first = {name: row for row, name in reversed(list(enumerate(names)))}
             bad = [row for row, name in enumerate(names) if name is None or first[name] != row]
-            problems.append(
-                f"{table.place(bad)}: the {column} is missing or stands in an earlier row too: make each one unique, "
-                f"or rename the column {column}, and rows are numbered"
-            )
-    return [str(number - 1) for number in table.numbers]
+            problems.append(bad_ids(table.place(bad), column))
+    return numbers_of_rows(table)
 
 
 def _name(value: Any) -> str | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from submillion.config import DataConfig
+from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
 from submillion.data.hub import hub_tables
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import wanted_columns
-from submillion.data.tables import REFUSED_SUFFIXES, SUFFIXES, Table, read_table, suffix_of
+from submillion.data.tables import Table, read_table
 from submillion.errors import DataError
 
 Kind = Literal["packaged", "folder", "file", "hub"]

@@ -2,14 +2,15 @@
 
 Layers that read the same input are computed together where their frozen weights stand one behind the
 other in memory (`weights`). Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own
-module, under autocast where the rows are of half precision.
+module, under autocast where the rows are of half precision. `Mixed` holds one site of several models that share their
+frozen weights, for batches that mix their rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners import lora
@@ -30,6 +31,23 @@ class _Part:
     p: float = 0.0
 
 
+class Mixed(nn.Module):
+    """One site of several models over one frozen weight; each model's LoRA falls on its own rows alone.
+
+    `rows` are the models' rows, int64 each, by the number of rows in the input: the last layer asks for fewer.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], rows: Mapping[int, Sequence[torch.Tensor]]) -> None:
+        super().__init__()
+        self.of_models = tuple(modules)  # a tuple: they stay their own models'
+        self.rows = rows
+
+
+def is_ours(module: nn.Module) -> bool:
+    """Say whether a linear layer is frozen, with or without plain LoRA, and so is computed here."""
+    return _part(module) is not None
+
+
 def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
     """Return the modules' outputs side by side, [T, sum of d_out], from their common input x [T, d_in]."""
     return project_and_pass(x, modules, dice)[0]
@@ -37,6 +55,8 @@ def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.
 
 def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the same and x, for a residual connection: its gradient is added inside the backward pass's product."""
+    if isinstance(modules[0], Mixed):
+        return _project_mixed(x, cast("Sequence[Mixed]", modules), dice), x
     parts = [_part(module) for module in modules]
     ours = [part for part in parts if part is not None]
     if len(ours) == len(parts) and len({part.p for part in ours if part.down is not None}) <= 1:
@@ -69,20 +89,51 @@ def _part(module: Any) -> _Part | None:
     return _Part(base, down, up, float(module.scaling[name]), active_p(module.lora_dropout[name]))
 
 
+def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:
+    """The frozen products of all rows at once, then each model's LoRA for its rows; for evaluation only."""
+    by_model = [
+        [_part(module) for module in of_model] for of_model in zip(*(m.of_models for m in modules), strict=True)
+    ]
+    y = project(x, [part.linear for part in by_model[0] if part is not None], dice)
+    for parts, rows in zip(by_model, modules[0].rows[len(x)], strict=True):
+        lora = _lora([part for part in parts if part is not None], 1.0)
+        if lora is not None:
+            down, up = lora.down.to(x.dtype), lora.up.to(x.dtype)
+            low = x.index_select(0, rows) @ down.t()
+            y[:, lora.start : lora.start + len(up)].index_add_(0, rows, low @ up.t())
+    return y
+
+
 def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
     biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
     bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
     bias = None if bias is None else bias.to(x.dtype)
     down = up = mask = None
     start = 0
-    adapted = [i for i, part in enumerate(parts) if part.down is not None]
-    if adapted:
-        p = parts[adapted[0]].p
-        down, up = (tensor.to(x.dtype) for tensor in _adapters(parts[adapted[0] : adapted[-1] + 1], 1.0 / keep_frac(p)))
-        start = sum(part.linear.out_features for part in parts[: adapted[0]])
+    p = next((part.p for part in parts if part.down is not None), 0.0)
+    if (lora := _lora(parts, 1.0 / keep_frac(p))) is not None:
+        down, up, start = lora.down.to(x.dtype), lora.up.to(x.dtype), lora.start
         mask = dice.mask(tuple(x.shape), p)
     y, passed = _Linear.apply(x, bias, down, up, _Spec(weight, start, mask))
     return y, passed if x.requires_grad else x
+
+
+@dataclass(frozen=True)
+class _Lora:
+    """The LoRA of layers side by side: `up` [columns, R] times `down` [R, d_in], from the output column `start` on."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    start: int
+
+
+def _lora(parts: Sequence[_Part], factor: float) -> _Lora | None:
+    """The parts' LoRA, scaled by `factor` too; None if none has any."""
+    adapted = [i for i, part in enumerate(parts) if part.down is not None]
+    if not adapted:
+        return None
+    down, up = _adapters(parts[adapted[0] : adapted[-1] + 1], factor)
+    return _Lora(down, up, sum(part.linear.out_features for part in parts[: adapted[0]]))
 
 
 def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 `targets` finds the layers that the wishes name, `costs` counts them at any rank, `drafts` makes the
 `Plan` of `plans`, `reasons` explains it, `alternatives` shows what else the budget would buy, `fitting`
-refuses what does not fit. Counting itself stands in `budget`; building and checking the model in `adapters`.
+refuses what does not fit, `wording` says it all as values and in words. Counting itself stands in `budget`; building
+and checking the model in `adapters`.
 """
 
 from submillion.budget import Target
@@ -10,6 +11,7 @@ from submillion.planning.alternatives import Alternative, alternatives
 from submillion.planning.drafts import draft
 from submillion.planning.fitting import fitting_rank, plan
 from submillion.planning.plans import Part, Plan, from_json, parts, to_json
+from submillion.planning.wording import encoder_words, overrun_values, slack_words, total_words, values, wish_words
 
 __all__ = [
     "Alternative",
@@ -18,9 +20,15 @@ __all__ = [
     "Target",
     "alternatives",
     "draft",
+    "encoder_words",
     "fitting_rank",
     "from_json",
+    "overrun_values",
     "parts",
     "plan",
+    "slack_words",
     "to_json",
+    "total_words",
+    "values",
+    "wish_words",
 ]

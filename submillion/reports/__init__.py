@@ -2,21 +2,26 @@
 
 `run` reads a folder, with the `baselines`; `findings` and `making` say in `sections` what it shows; `figures` draws it
 in the style of `drawing`; `page` and `card` write it down. Everything can be made again from the folder alone.
+`sweep` does the same for a study's folder, `comparing` for runs that were compared, with `verdicts` and `forests`.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from submillion.data import Splits
-from submillion.reports import card, figures, findings, making, page, run
+from submillion.reports import card, comparing, figures, findings, making, page, run
 from submillion.reports.run import Report, read
-from submillion.reports.sections import Section
-from submillion.runs import Run, write_atomically
+from submillion.reports.sections import Page, Section
+from submillion.reports.sweep import write as write_study
+from submillion.reports.sweep.reading import FORMAT as STUDY_FORMAT
+from submillion.reports.sweep.reading import is_study
+from submillion.runs import Run
 
-__all__ = ["Report", "read", "write"]
+__all__ = ["STUDY_FORMAT", "Report", "is_study", "read", "write", "write_comparison", "write_study"]
+
+write_comparison = comparing.write
 
 
 def write(of: Run, splits: Splits | None = None) -> list[Path]:
@@ -26,17 +31,11 @@ def write(of: Run, splits: Splits | None = None) -> list[Path]:
     the same bytes. RunError says why a run cannot be reported.
     """
     report = run.read(of, splits)
-    drawn, parts = figures.draw(report), sections(report)
-    of.write("report.html", page.html(report.run, parts, drawn))
-    of.write("report.md", page.markdown(report.run, parts, drawn))
+    origin = f"submillion report from the run folder {of.name}"
+    page.save(Page(report.run, origin, sections(report), figures.draw(report)), of.path)
     of.write_json("report.json", asdict(report))
     (of.path / "adapter").mkdir(exist_ok=True)
     of.write("adapter/README.md", card.markdown(of, report))
-    shutil.rmtree(of.path / "figures", ignore_errors=True)
-    (of.path / "figures").mkdir()
-    for name, figure in drawn.items():
-        of.write(f"figures/{name}.svg", figure.svg)
-        write_atomically(of.path / "figures" / f"{name}.png", figure.png)
     return [of.path / name for name in ("report.html", "report.md", "report.json", "adapter/README.md", "figures")]
 
 

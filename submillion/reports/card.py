@@ -1,4 +1,4 @@
-"""The model card, adapter/README.md: what the Hub reads of it as YAML, what people need below.
+"""The model card, of an adapter's folder or an export's: what the Hub reads of it as YAML, what people need below.
 
 No licence is claimed: the encoder's and the data's decide it, and neither is known here. Paths of this machine are left
 out; a file is named without its folder.
@@ -7,6 +7,7 @@ out; a file is named without its folder.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ model = AutoModelForSequenceClassification.from_pretrained({base!r}, config=conf
 model = PeftModel.from_pretrained(model, folder).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
 """
-_FULL = """\
+FULL = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 folder = "."  # this folder, or its name on the Hub
@@ -39,34 +40,48 @@ model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
 config = model.config
 """
-_USE = """\
+USE = """\
 texts = ["a text to classify", "another one"]
 tokens = tokenizer(texts, truncation=True, max_length={max_length}, padding=True, return_tensors="pt")
 probs = model(**tokens).logits.softmax(dim=-1)
 print([config.id2label[i] for i in probs.argmax(dim=-1).tolist()])
 """
+PAIRS = "give the tokenizer a second list, `tokenizer(texts, pairs, ...)`"
 
 
-def markdown(run: Run, report: Report) -> str:
-    """Return the card of a run: YAML between two lines of dashes, then Markdown."""
+@dataclass(frozen=True)
+class Loading:
+    """How the folder that the card is for is loaded: the front matter's own keys and tags, Python, what it takes for
+    pairs, sections that stand after it, and whether the run's scores are the folder's too."""
+
+    facts: dict[str, str]
+    tags: tuple[str, ...]
+    code: str
+    pairs: str
+    sections: tuple[str, ...] = ()
+    is_run: bool = True
+
+
+def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
+    """Return the card of a run: YAML between two lines of dashes, then Markdown. `loading` None: of its adapter."""
     settings, plan = run.config(), report.plan
-    name, base = settings.model.name, _base(run, report)
-    facts = yaml.safe_dump(_facts(report, base, settings.data.source), sort_keys=False, allow_unicode=True)
+    name, base = settings.model.name, base_of(run, report)
+    loading = loading or _of_adapter(base, plan.method, settings.model.max_length)
+    facts = yaml.safe_dump(_facts(report, base, settings.data.source, loading), sort_keys=False, allow_unicode=True)
     found = answer(report)
-    code = (_FULL if plan.method == "none" else _ADAPTER.format(base=base)) + _USE.format(
-        max_length=settings.model.max_length
-    )
     lines = [
         f"---\n{facts}---\n",
         f"# {report.run}\n",
-        f"{plain(base or name)}, fine-tuned to tell {len(report.labels)} classes apart: "
+        f"{plain(shown(base or name))}, fine-tuned to tell {len(report.labels)} classes apart: "
         f"{plain(', '.join(report.labels[:30]))}{' and more' if len(report.labels) > 30 else ''}. "
         f"{plan.total:,} of {plan.all_params:,} parameters were trained (method {plan.method}).\n",
+        "" if loading.is_run else "The scores are those of the run; what this folder keeps of them stands below.\n",
         f"## {plain(found.title)}\n",
         *(f"{plain(sentence)}\n" for sentence in found.sentences),
         *("\n".join(table_lines(table)) + "\n" for table in found.tables),
-        f"## How to use it\n\n```python\n{code}```\n",
-        _reading(settings.data.text_pair),
+        f"## How to use it\n\n```python\n{loading.code}```\n",
+        "" if settings.data.text_pair is None else f"Rows are pairs: {loading.pairs}.\n",
+        *(f"{section}\n" for section in loading.sections),
         "## Limits\n",
         f"Trained on {report.data['rows']['train']:,} texts of at most {settings.model.max_length} tokens; longer ones "
         "are cut. The scores hold for rows drawn like these. Every text gets one of the classes, also one that fits "
@@ -75,28 +90,38 @@ def markdown(run: Run, report: Report) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _reading(text_pair: str | None) -> str:
-    if text_pair is None:
-        return ""
-    return "Rows are pairs: give the tokenizer a second list, `tokenizer(texts, pairs, ...)`.\n"
+def _of_adapter(base: str, method: str, max_length: int) -> Loading:
+    code = (FULL if method == "none" else _ADAPTER.format(base=base)) + USE.format(max_length=max_length)
+    library = "transformers" if method == "none" else "peft"
+    return Loading({"library_name": library}, () if method == "none" else (method,), code, PAIRS)
 
 
-def _base(run: Run, report: Report) -> str:
-    """What the base model is loaded by: as PEFT's settings have it, or the encoder's public name."""
+def base_of(run: Run, report: Report) -> str:
+    """Return what the base model is loaded by: as PEFT's settings have it, or the encoder's public name."""
     if report.plan.method == "none":
         name = report.plan.architecture.name
         return architectures.hub_id(name) or name
     return str(run.read_json("adapter/adapter_config.json").get("base_model_name_or_path"))
 
 
-def _facts(report: Report, base: str, source: str | None) -> dict[str, Any]:
+def shown(base: str) -> str:
+    """Return the base model's name as people read it: without the folders of this machine.
+
+    >>> shown("/home/me/my-encoder"), shown("FacebookAI/roberta-base")
+    ('my-encoder', 'FacebookAI/roberta-base')
+    """
+    return Path(base).name if Path(base).is_absolute() else base
+
+
+def _facts(report: Report, base: str, source: str | None, loading: Loading) -> dict[str, Any]:
     """The front matter, as https://huggingface.co/docs/hub/model-cards describes it."""
-    method = report.plan.method
-    facts: dict[str, Any] = {"library_name": "transformers" if method == "none" else "peft"}
+    facts: dict[str, Any] = dict(loading.facts)
     if _HUB_ID.fullmatch(base):
         facts["base_model"] = base
     facts["pipeline_tag"] = "text-classification"
-    facts["tags"] = ["text-classification", "submillion", *([] if method == "none" else [method])]
+    facts["tags"] = ["text-classification", "submillion", *loading.tags]
+    if not loading.is_run:
+        return facts
     scores = report.scores[report.split]
     results = {
         "task": {"type": "text-classification"},

@@ -21,7 +21,7 @@ from submillion.metrics import Score
 
 # Each colour has a name in the page's style sheet. No two are equal: they are found again in the SVG by their digits.
 INK, MUTED, GRID = "#1b1f24", "#59626d", "#d8dde3"
-BLUE, ORANGE, HEAT, ON_HEAT = "#0072b2", "#d55e00", "#0072b3", "#fefefe"
+BLUE, ORANGE, HEAT, ON_HEAT, PAPER = "#0072b2", "#d55e00", "#0072b3", "#fefefe", "#fffffe"
 _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -30,6 +30,7 @@ _VARIABLES = {
     ORANGE: "--orange",
     HEAT: "--heat",
     ON_HEAT: "--on-heat",
+    PAPER: "--paper",
 }
 WIDTH = 4.6  # inches: on a phone the page shows a figure at about this size, so that 8.5 pt stays readable
 _STYLE: Any = {

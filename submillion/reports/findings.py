@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from submillion import runs
 from submillion.metrics import Score, wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
@@ -41,8 +42,8 @@ def _selected(report: Report) -> str:
 
 def _rights(report: Report) -> str:
     if report.split == "test":
-        times = "once" if report.n_test_reads == 1 else f"{report.n_test_reads} times"
-        known = f"opened {times}" if report.n_test_reads else "opened; how often is not noted in this folder"
+        noted = f"opened {runs.times(report.n_test_reads)}"
+        known = noted if report.n_test_reads else "opened; how often is not noted in this folder"
         return f"These test rows were {known}: a test is fresh only once."
     if report.after_selection:
         return (

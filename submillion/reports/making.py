@@ -6,7 +6,7 @@ import json
 import shlex
 
 from submillion.reports.run import Report
-from submillion.reports.sections import Section, Table, duration, interval, percent
+from submillion.reports.sections import Section, Table, as_sentences, duration, interval, percent
 
 
 def plan(report: Report) -> Section:
@@ -22,7 +22,7 @@ def plan(report: Report) -> Section:
         anchor="plan",
         nav="Plan",
         title=f"{plan.total:,} parameters train, {limit}",
-        sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *_sentences(plan.reasons)),
+        sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *as_sentences(plan.reasons)),
         figure="plan" if plan.targets else None,
         reading="Encoder layers from the bottom up, a column a site: the darker, the more parameters; r is the rank. "
         "Empty places have no adapter. The head lies on top.",
@@ -32,10 +32,6 @@ def plan(report: Report) -> Section:
 
 def _cell(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
-
-
-def _sentences(reasons: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons)
 
 
 def training(report: Report) -> Section:
@@ -112,7 +108,7 @@ def setup(report: Report) -> Section:
         anchor="setup",
         nav="Setup",
         title="What repeats this run",
-        sentences=_sentences(tuple(facts.get("warnings", ()))),
+        sentences=as_sentences(facts.get("warnings", ())),
         tables=(
             Table("Rows of each class", ("class", *facts["classes"]), splits),
             Table("Environment", ("", ""), rows),

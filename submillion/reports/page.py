@@ -1,18 +1,22 @@
 """The report as one HTML file that loads nothing, and as Markdown. What it says stands in `sections`.
 
 Everything that users wrote, texts, labels, names, settings, is escaped; a content security policy in the page forbids
-scripts and loading besides.
+loading, and every script but the one that sorts tables, which is known by its hash.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import shutil
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from submillion.reports.drawing import Drawn, inlined
-from submillion.reports.sections import Section, Table
+from submillion.reports.drawing import inlined
+from submillion.reports.sections import Page, Section, Table
+from submillion.runs import write_atomically
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -20,29 +24,44 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|~$>-])")
 
 
-def html(run: str, sections: Sequence[Section], figures: Mapping[str, Drawn], command: str = "report") -> str:
-    """Return the page about a run, by its name: UTF-8, its figures inside, nothing to load."""
+def save(page: Page, folder: Path) -> list[Path]:
+    """Write report.html, report.md and figures/ into a folder, in place of older ones; return their paths."""
+    write_atomically(folder / "report.html", html(page))
+    write_atomically(folder / "report.md", markdown(page))
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    (folder / "figures").mkdir()
+    for name, figure in page.figures.items():
+        write_atomically(folder / "figures" / f"{name}.svg", figure.svg)
+        write_atomically(folder / "figures" / f"{name}.png", figure.png)
+    return [folder / name for name in ("report.html", "report.md", "figures")]
+
+
+def html(page: Page) -> str:
+    """Return the page: UTF-8, its figures inside, nothing to load."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     folder = files("submillion.reports")
 
     def figure(section: Section) -> Markup:
-        return Markup(inlined(figures[str(section.figure)], alt(section)))
+        return Markup(inlined(page.figures[str(section.figure)], alt(section)))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
-    return template.render(run=run, command=command, sections=sections, figures=figures, inlined=figure, style=style)
+    is_sortable = any(table.is_sortable for section in page.sections for table in section.tables)
+    script = Markup(folder.joinpath("page.js").read_text(encoding="utf-8")) if is_sortable else None
+    digest = base64.b64encode(hashlib.sha256((script or "").encode()).digest()).decode()
+    return template.render(page=page, inlined=figure, style=style, script=script, script_sha256=digest)
 
 
-def markdown(run: str, sections: Sequence[Section], figures: Mapping[str, Drawn]) -> str:
+def markdown(page: Page) -> str:
     """Return the report as Markdown; figures are those of the folder `figures` beside it."""
-    lines = [f"`{run}`", ""]
-    for number, section in enumerate(sections):
+    lines = [f"`{page.name}`", ""]
+    for number, section in enumerate(page.sections):
         lines += [f"{'#' if number == 0 else '##'} {plain(section.title)}", ""]
         lines += [f"{plain(sentence)}\n" for sentence in section.sentences]
-        if section.figure in figures:
+        if section.figure in page.figures:
             lines += [f"![{plain(alt(section))}](figures/{section.figure}.png)", "", plain(section.reading), ""]
         for table in section.tables:
             lines += [*table_lines(table), ""]

@@ -6,9 +6,11 @@ numbers are written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from submillion.metrics import Score
+from submillion.reports.drawing import Drawn
 
 MAX_CHARACTERS = 400  # of a text that is shown
 _LONGEST_LABEL = 60  # in a sentence
@@ -17,11 +19,15 @@ CUT = " … [cut]"
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, the columns' heads, the rows' cells; the first cell of a row names it."""
+    """A table: its caption, the columns' heads, the rows' cells; the first cell of a row names it.
+
+    is_sortable: the page lets readers sort it; then a cell starts with its number, or has none.
+    """
 
     caption: str
     heads: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    is_sortable: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,17 @@ class Section:
     tables: tuple[Table, ...] = ()
     quotes: tuple[Quote, ...] = ()
     code: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report in full: what it is of, the folder or command that it was written from, sections in their order, and
+    figures by name."""
+
+    name: str
+    origin: str
+    sections: list[Section]
+    figures: dict[str, Drawn]
 
 
 def interval(score: Score) -> str:
@@ -87,6 +104,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def as_sentences(notes: Iterable[str]) -> tuple[str, ...]:
+    """Return notes with a capital and a full stop.
+
+    >>> as_sentences(["expect less on new rows"])
+    ('Expect less on new rows.',)
+    """
+    return tuple(f"{note[:1].upper()}{note[1:]}." for note in notes)
 
 
 def cut(text: str) -> str:

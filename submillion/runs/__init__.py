@@ -1,13 +1,15 @@
 """The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
 
+from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import create, find, list_runs, load, locate, remove, verify
+from submillion.runs.finding import create, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
 from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
-from submillion.runs.seal import append_test_read, count_test_reads
+from submillion.runs.seal import append_test_read, count_test_reads, times
 from submillion.runs.unlabelled import load_unlabelled, save_unlabelled
 
 __all__ = [
+    "COLUMNS",
     "EvalRecord",
     "Record",
     "Run",
@@ -17,7 +19,9 @@ __all__ = [
     "count_test_reads",
     "create",
     "dumps",
+    "facts",
     "find",
+    "folder",
     "list_runs",
     "load",
     "load_unlabelled",
@@ -26,6 +30,7 @@ __all__ = [
     "packed_rows",
     "remove",
     "save_unlabelled",
+    "times",
     "unpacked_rows",
     "verify",
     "write_atomically",

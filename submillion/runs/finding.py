@@ -16,9 +16,14 @@ _LISTED_RUNS = 20
 _ENDS_IN_HASH = re.compile(r"-[0-9a-f]{8}$")
 
 
+def folder(out: str | Path, name: str, hash8: str) -> Path:
+    """Return where a run is or would be: `<out>/<name>-<hash8>`."""
+    return Path(os.path.expanduser(out)) / f"{name}-{hash8}"
+
+
 def create(out: str | Path, name: str, hash8: str) -> Run:
-    """Return the run of the folder `<out>/<name>-<hash8>`, which is made if it is not there."""
-    path = Path(os.path.expanduser(out)) / f"{name}-{hash8}"
+    """Return the run of its folder, which is made if it is not there."""
+    path = folder(out, name, hash8)
     with reported(path, "made"):
         path.mkdir(parents=True, exist_ok=True)
     return Run(path)
@@ -32,11 +37,11 @@ def find(out: str | Path, hash8: str) -> Run | None:
 
 def list_runs(out: str | Path) -> list[Run]:
     """Return the run folders in `out`, by name; none if there is no such folder."""
-    folder = Path(os.path.expanduser(out))
-    if not folder.is_dir():
+    parent = Path(os.path.expanduser(out))
+    if not parent.is_dir():
         return []
-    with reported(folder, "read"):
-        return [Run(path) for path in sorted(folder.iterdir()) if _ENDS_IN_HASH.search(path.name) and _is_run(path)]
+    with reported(parent, "read"):
+        return [Run(path) for path in sorted(parent.iterdir()) if _ENDS_IN_HASH.search(path.name) and _is_run(path)]
 
 
 def load(path: str | Path) -> Run:

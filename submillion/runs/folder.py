@@ -26,7 +26,7 @@ from submillion.runs.records import EvalRecord, Record, dumps, from_line, score_
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
 _PROB = "prob_"
-_REPORTS = ("report.json", "README.md")  # made again at any time, by any version: not sealed
+_UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Run:
         """
         patterns = ("adapter/**/*", "*.json", "config.yaml", "predictions-*.parquet")
         files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
-        files = [file for file in files if file.name not in (*_REPORTS, unsealed)]
+        files = [file for file in files if file.name not in (*_UNSEALED, unsealed)]
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
         self.write_json("DONE", {"format": FORMAT, "submillion": version("submillion"), "files": hashes})
 

@@ -29,6 +29,15 @@ def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) 
             file.write((dumps(entry) + "\n").encode())
 
 
+def times(n_reads: int) -> str:
+    """Return how often test rows were opened, as people say it.
+
+    >>> times(1), times(3)
+    ('once', '3 times')
+    """
+    return "once" if n_reads == 1 else f"{n_reads} times"
+
+
 def count_test_reads(out: str | Path, fingerprint: str) -> int:
     """Return how often the test split with this fingerprint was opened."""
     import json

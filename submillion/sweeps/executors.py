@@ -6,32 +6,24 @@ are, and what results mean, is left to `study`.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from submillion import workflow
+from submillion import workers, workflow
 from submillion.config import Config
-from submillion.errors import ConfigError, DivergedError, RunError, SubmillionError
+from submillion.errors import DivergedError, RunError
 from submillion.sweeps import stopping
+from submillion.workers import Where
 from submillion.workflow import Watch
 
-Where = Literal["inline", "processes", "ray"]
 RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begins
-
-_interrupted = Event()  # a worker process's own
 
 
 @dataclass(frozen=True)
@@ -86,10 +78,7 @@ def _inline(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
 @contextmanager
 def _processes(n_workers: int) -> Iterator[Execute]:
     """Fresh processes that share the cores; the pool lives as long as the study."""
-    n_threads = max(1, len(os.sched_getaffinity(0)) // n_workers)
-    with ProcessPoolExecutor(
-        n_workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(n_threads, os.getpid())
-    ) as pool:
+    with workers.pool(n_workers) as pool:
 
         def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
             futures = [pool.submit(_worker_job, job) for job in jobs]
@@ -108,23 +97,10 @@ def _processes(n_workers: int) -> Iterator[Execute]:
         yield execute
 
 
-def _begin_worker(n_threads: int, parent: int) -> None:
-    """Share the cores, let Ctrl-C wait for a step, and end when the parent is gone."""
-    torch.set_num_threads(n_threads)
-    signal.signal(signal.SIGINT, lambda *_: _interrupted.set())
-
-    def watch_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)  # an orphan would hold its run's lock against the same command started again
-
-    Thread(target=watch_parent, daemon=True).start()
-
-
 def _worker_job(job: Job) -> Result:
     """Train in a worker; Ctrl-C before the first step pauses after it."""
-    result = run_job(job, lambda _: _interrupted.is_set())
-    if _interrupted.is_set() and result.run is None:
+    result = run_job(job, lambda _: workers.interrupted.is_set())
+    if workers.interrupted.is_set() and result.run is None:
         raise KeyboardInterrupt
     return result
 
@@ -132,39 +108,27 @@ def _worker_job(job: Job) -> Result:
 @contextmanager
 def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
     """Ray tasks, one core each; a task whose worker dies is started again, and its run goes on where it was."""
-    try:
-        import ray
-        from ray import exceptions
-    except ImportError:
-        raise ConfigError("--executor ray needs Ray: pip install 'submillion[ray]'") from None
-    try:
-        size = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {}
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
-    except Exception as error:  # Ray's own classes differ with what failed: connection, authentication, versions
-        raise RunError(_ray_sentence(address, error)) from None
-    task = ray.remote(num_cpus=1, max_retries=3)(_ray_job)
+    with workers.ray_cluster(n_workers, address) as ray:
+        task = ray.remote(num_cpus=1, max_retries=3)(_ray_job)
 
-    def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
-        waiting = [task.remote(job) for job in jobs]
-        try:
-            while waiting:
-                (done,), waiting = ray.wait(waiting, num_returns=1)
-                yield _reached(ray.get(done))
-        except exceptions.RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, SubmillionError) else error) from None
-        except exceptions.RayError as error:
-            raise RunError(
-                f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the same command goes on"
-            ) from None
-        finally:
-            for each in waiting:
-                ray.cancel(each)
+        def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
+            waiting = [task.remote(job) for job in jobs]
+            try:
+                while waiting:
+                    (done,), waiting = ray.wait(waiting, num_returns=1)
+                    yield _reached(ray.get(done))
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError as error:
+                raise RunError(
+                    f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the same command "
+                    "goes on"
+                ) from None
+            finally:
+                for each in waiting:
+                    ray.cancel(each)
 
-    try:
-        with redirect_stdout(sys.stderr):  # what Ray prints of its workers; stdout is the result's
-            yield execute
-    finally:
-        ray.shutdown()
+        yield execute
 
 
 def _ray_job(job: Job) -> Result:
@@ -179,17 +143,3 @@ def _reached(result: Result) -> Result:
             "such as a network folder"
         )
     return result
-
-
-def _ray_sentence(address: str | None, error: Exception) -> str:
-    where = (
-        "a local Ray cluster cannot be started" if address is None else f"the Ray cluster {address} cannot be reached"
-    )
-    reason = " ".join(str(error).split())[:300]
-    advice = "check the address, and that Ray's versions agree"
-    if any(word in reason.lower() for word in ("auth", "token", "credential")):
-        advice = (
-            "the cluster wants a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
-            "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        )
-    return f"{where} ({type(error).__name__}: {reason}): {advice}"

@@ -27,11 +27,12 @@ _ASSUMED = {
 @dataclass(frozen=True)
 class Preview:
     """The trials in their order, each with its floating-point operations (of all its seeds; 0 over budget), the speed
-    they are divided by, and sentences worth printing."""
+    they are divided by, and sentences worth printing. `n_asked` counts those that ask what an earlier one asked too."""
 
     trials: tuple[tuple[Trial, float], ...]
     speed: Speed
     notes: tuple[str, ...]
+    n_asked: int
 
     def seconds_of(self, n_flops: float) -> float:
         """Return the estimated time of so many operations."""
@@ -53,9 +54,11 @@ def preview(study: Study, space: Space, size: Size, speed: Speed) -> Preview:
     generator = strategy(study, storage.in_memory(study).propose)
     problems: list[str] = []
     seen: dict[str, Trial] = {}
+    n_asked = 0
     batch: Batch | None = next(generator)
     while batch is not None:
         trials = _trials(space, batch, problems)
+        n_asked += len(trials)
         for trial in trials:
             seen.setdefault(_identity(trial), trial)
         fitting = [trial for trial in trials if trial.fits]
@@ -68,7 +71,10 @@ def preview(study: Study, space: Space, size: Size, speed: Speed) -> Preview:
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return Preview(
-        tuple((trial, _flops(trial, size)) for trial in seen.values()), speed, _notes(study, space, size, speed)
+        tuple((trial, _flops(trial, size)) for trial in seen.values()),
+        speed,
+        _notes(study, space, size, speed),
+        n_asked,
     )
 
 

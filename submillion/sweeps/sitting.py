@@ -7,9 +7,10 @@ asked twice is answered once. Test is opened once, at the end, by the recommende
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from submillion import comparison, config, data, distillation, runs, workflow
+from submillion import comparison, config, data, distillation, reports, runs, workflow
 from submillion.comparison import Comparison
 from submillion.config import Config
 from submillion.data import Splits
@@ -19,7 +20,7 @@ from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
-from submillion.sweeps.study import How, Outcome, Prepared, Status, Sweep, Watch, prepare, previewed, whole
+from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
 from submillion.sweeps.trials import Trial
 from submillion.workflow import Stopwatch
 from submillion.workflow import Watch as RunWatch
@@ -57,9 +58,10 @@ def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda
             try:
                 ending = sitting.run()
             finally:
-                summary.write_outcomes(prepared, sitting.outcomes)
+                sitting.note()
         found = sitting.conclude(ending)
-        summary.write(prepared, found)
+        summary.write(found)
+        sitting.report()
     return found
 
 
@@ -71,6 +73,8 @@ class _Sitting:
         self.watch, self.watch_run = watch, watch_run
         self.n_flops = {_place(trial): n for trial, n in prepared.preview.trials}
         self.outcomes: list[Outcome] = []
+        self.stages: list[Stage] = []
+        self.compared: dict[tuple[Path, ...], Comparison] = {}
         self.notes: list[str] = []
         self.hashes: dict[str, str] = {}
         self.measured: list[tuple[float, float]] = []
@@ -83,10 +87,10 @@ class _Sitting:
         try:
             batch = next(generator)
             while True:
-                self._conclude_notes(batch.notes, batch.stage)
-                batch = generator.send(self._verdict(self._run(batch)))
+                self._conclude(batch, batch.stage)
+                batch = generator.send(self._verdict(batch.stage, self._run(batch)))
         except StopIteration as end:
-            self._conclude_notes(end.value.notes, "")
+            self._conclude(end.value, "")
             return end.value
 
     def conclude(self, ending: Ending) -> Sweep:
@@ -97,17 +101,33 @@ class _Sitting:
         if not done:
             reasons = {outcome.why or outcome.trial.excess for outcome in self.outcomes}
             raise RunError(f"no trial finished: {'; '.join(sorted(map(str, reasons)))}")
-        compared = _compared(done)
+        compared = self._compared(done)
         chosen = _recommended(done, compared)
         # The first seed's run, not the best one's: choosing among seeds would be one more selection.
         run = workflow.train(chosen.trial.configs[0], self.watch_run)
         fingerprint = run.read_json("data.json")["test_fingerprint"]
         n_reads = 0 if fingerprint is None else runs.count_test_reads(run.path.parent, fingerprint)
-        study, folder = self.prepared.study, self.prepared.folder
-        return Sweep(study, folder, tuple(self.outcomes), ending, tuple(self.notes), compared, run, n_reads)
+        outcomes, stages, notes = tuple(self.outcomes), tuple(self.stages), tuple(self.notes)
+        return Sweep(self.prepared, outcomes, stages, ending, notes, compared, run, n_reads)
 
-    def _conclude_notes(self, notes: Sequence[str], stage: str) -> None:
-        for note in notes:
+    def note(self) -> None:
+        """Write down what is known so far: a study that is stopped, or killed, leaves this."""
+        summary.write_outcomes(self.prepared, self.outcomes, self.stages)
+
+    def report(self) -> None:
+        """Write the finished study's pages. Whatever is wrong with them, the study stands."""
+        folder = self.prepared.folder
+        try:
+            reports.write_study(folder)
+        except Exception as error:
+            again = f"the study is finished all the same; `submillion report {folder}` tries again"
+            self._say("", f"no report: {type(error).__name__}: {error}; {again}")
+
+    def _conclude(self, after: Batch | Ending, stage: str) -> None:
+        """Note what was concluded from the batch before."""
+        if after.fixed is not None:
+            self.stages[-1] = replace(self.stages[-1], fixed=after.fixed)
+        for note in after.notes:
             self.notes.append(note)
             self._say(stage, note)
 
@@ -129,6 +149,7 @@ class _Sitting:
                 self._tell(numbers[which], outcomes[which])
                 self._note_best(outcomes[which])
             self._measure(result)
+            self.note()
             self._say(batch.stage, summary.outcome_line(outcomes[wanted[result.number][1][0]]))
         return outcomes
 
@@ -136,11 +157,15 @@ class _Sitting:
         """The trial's outcome as its run folders tell it, and the storage, of trials that have no result."""
         if not trial.fits:
             return Outcome(trial, why="over budget")
-        found = (runs.find(each.out, self._hash(each)) for each in trial.configs)
+        found = [runs.find(each.out, self._hash(each)) for each in trial.configs]
+        folders = tuple(
+            runs.folder(each.out, each.name, self._hash(each)) if run is None else run.path
+            for each, run in zip(trial.configs, found, strict=True)
+        )
         why = self.store.why(trial.candidate)
         if why is not None and why.startswith(executors.RULED_OUT) and not self.prepared.study.stop_early:
             why = None
-        return Outcome(trial, [run.path for run in found if run is not None and run.is_done], why)
+        return Outcome(trial, [run.path for run in found if run is not None and run.is_done], why, folders)
 
     def _wanted(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[int]]]:
         """The configs whose runs are missing, each once, with the numbers of the outcomes that want it."""
@@ -178,15 +203,23 @@ class _Sitting:
             best = max(done, key=lambda each: each.accuracy or 0.0)
             runs.write_atomically(self.best_file, str(best.runs[0].absolute()))
 
-    def _verdict(self, outcomes: Sequence[Outcome]) -> Verdict:
+    def _verdict(self, stage: str, outcomes: Sequence[Outcome]) -> Verdict:
         """Which candidates finished, in their order of accuracy, and which cannot be told from the best."""
         done = _distinct([outcome for outcome in outcomes if outcome.is_done])
         ranked = sorted(((each.trial.candidate, each.accuracy or 0.0) for each in done), key=lambda pair: -pair[1])
-        compared = _compared(done)
+        compared = self._compared(done)
+        self.stages.append(Stage(stage, compared))
         if not done or compared is None:
             return Verdict(tuple(ranked), tuple(c for c, _ in ranked), ranked[0][0] if ranked else None)
         group = [each.trial.candidate for each in done if _setting(each, compared) in compared.group]
         return Verdict(tuple(ranked), tuple(group), _recommended(done, compared).trial.candidate)
+
+    def _compared(self, done: Sequence[Outcome]) -> Comparison | None:
+        """The comparison of outcomes, made once: a study's last one is often that of a batch."""
+        paths = tuple(sorted({path for outcome in done for path in outcome.runs}))
+        if len(paths) > 1 and paths not in self.compared:
+            self.compared[paths] = comparison.compare(paths)
+        return self.compared.get(paths)
 
     def _measure(self, result: Result) -> None:
         if result.run is not None and (found := timing.measured(Run(result.run))) is not None:
@@ -209,11 +242,6 @@ def _place(trial: Trial) -> tuple[str, str]:
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
     """Outcomes without those whose runs an earlier one has: the same question was asked twice."""
     return list({tuple(sorted(outcome.runs)): outcome for outcome in reversed(done)}.values())[::-1]
-
-
-def _compared(done: Sequence[Outcome]) -> Comparison | None:
-    paths = sorted({path for outcome in done for path in outcome.runs})
-    return comparison.compare(paths) if len(paths) > 1 else None
 
 
 def _setting(outcome: Outcome, compared: Comparison) -> str:

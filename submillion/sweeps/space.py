@@ -19,6 +19,8 @@ from submillion import config
 from submillion.config import NOT_HASHED, Config
 from submillion.config.settings import Section, setting
 from submillion.errors import ConfigError, did_you_mean
+from submillion.sweeps import claims
+from submillion.sweeps.claims import Claim, label
 
 Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
 _SAME_ROWS = ("data.source", "data.validation", "data.test", "data.seed")
@@ -122,6 +124,7 @@ class Study(Section):
         False, "stop a trial that a paired sequential test rules out against the best one so far, at the same step"
     )
     split: Literal["validation", "test"] = setting("validation", "what trials are chosen on")
+    claims: tuple[Claim, ...] = setting((), "which choices are expected, or were published, to win; the report judges")
 
     @model_validator(mode="after")
     def _agree(self) -> Study:
@@ -137,7 +140,7 @@ class Study(Section):
         ranges = [factor.title for factor in self.factors if factor.is_range]
         if ranges and self.kind not in ("random", "tpe"):
             problems.append(f"{', '.join(ranges)}: a range is for kinds random and tpe; give values for {self.kind}")
-        problems += [*_key_problems(self), *_twice(self)]
+        problems += [*_key_problems(self), *_twice(self), *claims.problems(self.claims, _choices(self))]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -153,23 +156,6 @@ def options(factor: Factor) -> tuple[Option, ...]:
         sets = [s for n in range(1, len(factor.subsets) + 1) for s in combinations(factor.subsets, n)]
         return tuple(Option("+".join(s), {**beside, key: list(s)}) for s in sets)
     return tuple(Option(label(value), {**beside, key: value}) for value in factor.values or ())
-
-
-def label(value: Any) -> str:
-    """Return a value as tables show it.
-
-    >>> label(2e-05), label(None), label(["query", "key"])
-    ('2e-05', 'null', 'query+key')
-    """
-    match value:
-        case None:
-            return "null"
-        case float():
-            return f"{value:.4g}"
-        case list() | tuple():
-            return "+".join(map(label, value))
-        case _:
-            return str(value)
 
 
 def parse(values: Mapping[str, Any], origin: str) -> Study:
@@ -229,6 +215,10 @@ def _unknown(key: str) -> str | None:
     )
 
 
+def _choices(study: Study) -> dict[str, list[str] | None]:
+    return {f.title: None if f.is_range else [option.label for option in options(f)] for f in study.factors}
+
+
 def _twice(study: Study) -> list[str]:
     """Two factors on one key; one that is fixed by then may be changed again beside another one."""
     sets = [{factor.key} - {None} if study.kind == "one-factor" else keys_of(factor) for factor in study.factors]
@@ -245,9 +235,8 @@ def _problem(detail: Any) -> str:
     """One pydantic error as a sentence."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        section = (
-            {"factors": Factor, "base": Base}.get(str(detail["loc"][0]), Study) if len(detail["loc"]) > 1 else Study
-        )
+        sections = {"factors": Factor, "base": Base, "claims": Claim}
+        section = sections.get(str(detail["loc"][0]), Study) if len(detail["loc"]) > 1 else Study
         return f"unknown key {where}: {did_you_mean(detail['loc'][-1], section.model_fields)}"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])

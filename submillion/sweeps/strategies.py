@@ -22,11 +22,13 @@ from submillion.sweeps.trials import Candidate, for_stage
 
 @dataclass(frozen=True)
 class Batch:
-    """Candidates that may be run in any order, at the same time; notes are what was concluded before."""
+    """Candidates that may be run in any order, at the same time; notes are what was concluded before, `fixed` the
+    choice that won the factor before."""
 
     stage: str
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
+    fixed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a study ends with: the candidates whose runs are compared, what was concluded last."""
+    """What a study ends with: the candidates whose runs are compared, what was concluded last; `fixed` as a batch's."""
 
     contenders: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     correlation: RankCorrelation | None = None
+    fixed: str | None = None
 
 
 Strategy = Generator[Batch, Verdict, Ending]
@@ -105,6 +108,7 @@ def _one_factor(study: Study) -> Strategy:
     fixed = Candidate("", {}, {})
     tried: list[Candidate] = []
     notes: tuple[str, ...] = ()
+    won: str | None = None
     for factor in study.factors:
         candidates = tuple(
             Candidate(
@@ -112,13 +116,13 @@ def _one_factor(study: Study) -> Strategy:
             )
             for option in options(factor)
         )
-        verdict = yield Batch(factor.title, candidates, notes)
+        verdict = yield Batch(factor.title, candidates, notes, won)
         if not verdict.ranked or verdict.recommended is None:
             raise RunError(f"factor {factor.title}: none of its choices could be trained, so that none can be fixed")
         fixed = verdict.ranked[0][0] if study.fix == "best" else verdict.recommended
-        notes = (_fixed_sentence(factor, fixed, verdict),)
+        notes, won = (_fixed_sentence(factor, fixed, verdict),), fixed.choices[factor.title]
         tried += candidates
-    return Ending(tuple(tried), notes)
+    return Ending(tuple(tried), notes, fixed=won)
 
 
 def _fixed_sentence(factor: Factor, fixed: Candidate, verdict: Verdict) -> str:

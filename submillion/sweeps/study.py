@@ -14,7 +14,7 @@ from submillion.comparison import Comparison
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
 from submillion.metrics import Score
-from submillion.runs import Run
+from submillion.runs import EvalRecord, Run
 from submillion.sweeps import loading, previews, timing
 from submillion.sweeps.executors import Where
 from submillion.sweeps.previews import Preview
@@ -41,11 +41,15 @@ class How:
 
 @dataclass(eq=False)
 class Outcome:
-    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more."""
+    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more.
+
+    folders: where its runs are, or will be.
+    """
 
     trial: Trial
     runs: list[Path] = field(default_factory=list)
     why: str | None = None
+    folders: tuple[Path, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -60,14 +64,41 @@ class Outcome:
         return sum(score.value for score in self.scores) / len(self.runs)
 
     @property
+    def step(self) -> int | None:
+        """Return the last step of the run that is not finished but furthest on; None where none has begun."""
+        underway = [Run(path).records() for path in self.folders if path not in self.runs]
+        return max((records[-1].step for records in underway if records), default=None)
+
+    @property
     def scores(self) -> list[Score]:
         """Return the finished runs' validation accuracies, after selection."""
         return [_validation_accuracy(path) for path in self.runs]
+
+    @property
+    def seconds(self) -> list[tuple[float, float]]:
+        """Return the seconds that each finished run trained and evaluated."""
+        return [_seconds(path) for path in self.runs]
 
 
 @cache
 def _validation_accuracy(path: Path) -> Score:
     return Run(path).scores()["validation"]["accuracy"]
+
+
+@cache
+def _seconds(path: Path) -> tuple[float, float]:
+    records = Run(path).records()
+    return sum(r.seconds for r in records), sum(r.evaluation_s for r in records if isinstance(r, EvalRecord))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Trials that ran side by side, compared (None for fewer than two runs); `fixed` is the choice that later factors
+    build on, None where none was."""
+
+    name: str
+    comparison: Comparison | None
+    fixed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,17 +113,27 @@ class Status:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A finished study: its folder, outcomes, conclusions, the comparison of what finished (None for fewer than two
+    """A finished study: its outcomes, stages, conclusions, the comparison of what finished (None for fewer than two
     runs), and the recommended run, whose test split was opened if it has one."""
 
-    study: Study
-    folder: Path
+    prepared: Prepared
     outcomes: tuple[Outcome, ...]
+    stages: tuple[Stage, ...]
     ending: Ending
     notes: tuple[str, ...]
     comparison: Comparison | None
     recommended: Run
     n_test_reads: int
+
+    @property
+    def study(self) -> Study:
+        """Return the study as its file has it."""
+        return self.prepared.study
+
+    @property
+    def folder(self) -> Path:
+        """Return the study's folder."""
+        return self.prepared.folder
 
 
 Watch = Callable[[Status], None]

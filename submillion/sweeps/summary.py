@@ -1,6 +1,6 @@
 """What a sweep leaves in its folder: `study.yaml`, `summary.json` and `summary.md`; and its trials as plain values.
 
-Files are written atomically. Runs are not copied: they are named.
+Files are written atomically. Runs are not copied: they are named. Reports are made from `summary.json` alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import yaml
 
 from submillion import comparison, runs
 from submillion.errors import RunError
+from submillion.reports import STUDY_FORMAT
 from submillion.sweeps.previews import Preview
-from submillion.sweeps.study import Outcome, Prepared, Sweep
+from submillion.sweeps.space import Factor, keys_of, options
+from submillion.sweeps.study import Outcome, Prepared, Stage, Sweep
 from submillion.sweeps.trials import Trial
 
 
@@ -33,16 +35,15 @@ def write_study(prepared: Prepared) -> None:
     runs.write_atomically(prepared.folder / "study.yaml", text)
 
 
-def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome]) -> None:
+def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> None:
     """Write what is known so far: a study that is stopped leaves this."""
-    values = {"study": prepared.study.name, "finished": False, "trials": [outcome_values(each) for each in outcomes]}
-    runs.write_atomically(prepared.folder / "summary.json", _json(values))
+    runs.write_atomically(prepared.folder / "summary.json", _json(_known(prepared, outcomes, stages)))
 
 
-def write(prepared: Prepared, found: Sweep) -> None:
+def write(found: Sweep) -> None:
     """Write the conclusion, for programs and for people."""
-    runs.write_atomically(prepared.folder / "summary.json", _json(values(found)))
-    runs.write_atomically(prepared.folder / "summary.md", markdown(found))
+    runs.write_atomically(found.folder / "summary.json", _json(values(found)))
+    runs.write_atomically(found.folder / "summary.md", markdown(found))
 
 
 def preview_values(found: Preview) -> dict[str, Any]:
@@ -72,15 +73,36 @@ def trial_values(trial: Trial) -> dict[str, Any]:
     }
 
 
-def outcome_values(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as JSON holds it; scores are of the selected checkpoint, with their intervals."""
+def outcome_values(outcome: Outcome, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Return an outcome as JSON holds it; scores are of the selected checkpoint, with their intervals.
+
+    `resolved` has the trial's values of these keys, ranks and alphas that were left to the plan as it chose them.
+    """
     scores = [asdict(score) for score in outcome.scores]
     return trial_values(outcome.trial) | {
+        "resolved": {key: _resolved(outcome.trial, key) for key in keys},
         "state": state(outcome),
         "why": outcome.why,
         "runs": [path.name for path in outcome.runs],
         "validation_accuracy": {"after_selection": True, "mean": outcome.accuracy, "by_seed": scores},
+        "seconds": [{"training": training, "evaluation": evaluation} for training, evaluation in outcome.seconds],
     }
+
+
+def _resolved(trial: Trial, key: str) -> Any:
+    values: Any = trial.configs[0].model_dump(mode="json")
+    for part in key.split("."):
+        values = values[part]
+    if values is None and key == "adapter.rank":
+        return _shared(trial.plan.ranks)
+    return _shared(trial.plan.alpha) if values is None and key == "adapter.alpha" else values
+
+
+def _shared(values: Any) -> Any:
+    """The one value that all sites have; of several all."""
+    if not isinstance(values, dict):
+        return values
+    return next(iter(values.values())) if len(set(values.values())) == 1 else list(values.values())
 
 
 def state(outcome: Outcome) -> str:
@@ -111,9 +133,7 @@ def score_text(outcome: Outcome) -> str:
 
 def values(found: Sweep) -> dict[str, Any]:
     """Return a finished sweep as JSON holds it."""
-    return {
-        "study": found.study.name,
-        "kind": found.study.kind,
+    return _known(found.prepared, found.outcomes, found.stages) | {
         "finished": True,
         "folder": str(found.folder),
         "recommended": str(found.recommended.path),
@@ -122,8 +142,38 @@ def values(found: Sweep) -> dict[str, Any]:
         "rank_correlation": None if found.ending.correlation is None else asdict(found.ending.correlation),
         "notes": list(found.notes),
         "comparison": None if found.comparison is None else comparison.values(found.comparison),
-        "trials": [outcome_values(each) for each in found.outcomes],
     }
+
+
+def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> dict[str, Any]:
+    """What can be said of a study at any time."""
+    study, space = prepared.study, prepared.space
+    keys = list(dict.fromkeys(key for factor in study.factors for key in sorted(keys_of(factor))))
+    keys += sorted({*study.short, *study.full} - {*keys})
+    return {
+        "format": STUDY_FORMAT,
+        "study": study.name,
+        "kind": study.kind,
+        "finished": False,
+        "n_planned": prepared.preview.n_asked,
+        "scale": space.scale,
+        "encoder": space.base.model.name,
+        "factors": [_factor_values(factor) for factor in study.factors],
+        "claims": [claim.model_dump(mode="json") for claim in study.claims],
+        "stages": [_stage_values(stage) for stage in stages if study.kind in ("one-factor", "two-stage")],
+        "trials": [outcome_values(each, keys) for each in outcomes],
+    }
+
+
+def _factor_values(factor: Factor) -> dict[str, Any]:
+    choices = None if factor.is_range else [option.label for option in options(factor)]
+    return {"factor": factor.title, "choices": choices, "log": factor.log}
+
+
+def _stage_values(stage: Stage) -> dict[str, Any]:
+    """A stage; where its trials are not all of the study's, they were compared among themselves."""
+    compared = None if stage.comparison is None else comparison.values(stage.comparison)
+    return {"stage": stage.name, "fixed": stage.fixed, "comparison": compared}
 
 
 def markdown(found: Sweep) -> str:
@@ -150,7 +200,7 @@ def verdict(found: Sweep) -> list[str]:
         each = score["accuracy"]
         lines.append(
             f"its test accuracy: {each.value:.4f}  [{each.low:.4f}, {each.high:.4f}]  {each.n:,} rows, "
-            f"opened {found.n_test_reads} times so far; of this study's trials only this one opened them"
+            f"opened {runs.times(found.n_test_reads)} so far; of this study's trials only this one opened them"
         )
     return lines
 

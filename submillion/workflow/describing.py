@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from submillion import batching, config, planning
+from submillion import batching, config, planning, processes
 from submillion.config import Config
 from submillion.data import Splits
 from submillion.packed import native
@@ -32,6 +32,7 @@ def _environment() -> dict[str, object]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
         "kernels": native.kind(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "packages": {package: version(package) for package in packages},

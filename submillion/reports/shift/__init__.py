@@ -1,4 +1,4 @@
-"""A file without labels, and runs → shift.html, shift.md, shift.json: what may be said before anyone knows the truth.
+"""A file without labels, and runs → report.html, report.md, report.json: what may be said before the truth is known.
 
 `reading` gathers the numbers; `findings` says what they show, `figures` draws it. The pages are written into a folder
 of the first run, `shift/<file>-<hash>/`, beside its predictions; what `DONE` seals is never touched.
@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from submillion.reports import page
+from submillion.reports.sections import Page
 from submillion.reports.shift import figures
 from submillion.reports.shift.findings import sections
 from submillion.reports.shift.reading import Asked, OfRun, Pair, ShiftReport, ask, read
@@ -24,14 +25,9 @@ def values(report: ShiftReport) -> str:
 
 
 def write(folder: Path, report: ShiftReport) -> Path:
-    """Write shift.html, shift.md with its figures, and shift.json into a folder; return the page's path."""
-    parts, drawn = sections(report), figures.draw(report)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        write_atomically(folder / "figures" / f"{name}.svg", figure.svg)
-        write_atomically(folder / "figures" / f"{name}.png", figure.png)
+    """Write report.html, report.md with its figures, and report.json into a folder that is there; return the page."""
     run = report.runs[0].run
-    write_atomically(folder / "shift.json", values(report) + "\n")
-    write_atomically(folder / "shift.md", page.markdown(run, parts, drawn))
-    write_atomically(folder / "shift.html", page.html(run, parts, drawn, command="shift"))
-    return folder / "shift.html"
+    origin = f"submillion shift from the run folder {run}"
+    written = page.save(Page(run, origin, sections(report), figures.draw(report)), folder)
+    write_atomically(folder / "report.json", values(report) + "\n")
+    return written[0]

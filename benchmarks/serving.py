@@ -1,0 +1,278 @@
+"""Measure `submillion serve`: throughput with and without batching, latency, overload, memory of 1 and 20 adapters.
+
+`python -m benchmarks.serving [minilm | roberta-base] [--precision fp32 | bf16] [--seconds S] [--rounds N]` makes a
+folder of 20 runs on one encoder, starts servers on the loopback and asks them for texts as long as AG News texts are.
+Servers that are compared take turns. Client and servers share the machine's cores. Results go to results/serving.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+RESULTS = Path(__file__).parent / "results" / "serving.json"
+N_RUNS = 20
+N_CALLERS = 64  # of the closed loop: each asks again when it was answered
+OVERLOAD_TEXTS = 256  # the queue's limit in the part that overloads it
+_WORDS = "market team world new software player government price game plan report year oil web record".split()
+
+
+@dataclass
+class Tally:
+    """What a load came to: seconds of each answer by status, and of the whole."""
+
+    seconds: float = 0.0
+    latencies_s: dict[int, list[float]] = field(default_factory=dict)
+
+    def note(self, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self.latencies_s.setdefault(status, []).append(seconds)
+
+    @property
+    def texts_a_s(self) -> float:
+        """Return the texts that were classified in a second."""
+        return len(self.latencies_s.get(200, ())) / self.seconds
+
+    def values(self) -> dict[str, Any]:
+        """Return counts, and quantiles of the answered ones in milliseconds."""
+        answered = self.latencies_s.get(200) or [float("nan")]
+        p50, p99 = np.quantile(answered, [0.5, 0.99]) * 1000
+        counts = {str(status): len(each) for status, each in sorted(self.latencies_s.items())}
+        return {
+            "answers": counts,
+            "texts_a_s": round(self.texts_a_s, 1),
+            "p50_ms": round(p50, 1),
+            "p99_ms": round(p99, 1),
+        }
+
+
+class Server:
+    """A `submillion serve` of a folder, with its client."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        assert self.process.stdout is not None
+        self.url = json.loads(self.process.stdout.readline())["url"]
+
+    def rss_mib(self) -> float:
+        """Return the memory that the process has."""
+        for family in text_string_to_metric_families(httpx2.get(f"{self.url}metrics").text):
+            if family.name == "process_resident_memory_bytes":
+                return family.samples[0].value / 2**20
+        raise RuntimeError("the server does not say how much memory it has")
+
+    def warm(self, names: list[str]) -> None:
+        """Have runs loaded."""
+        for name in names:
+            body = {"texts": ["a text"], "run": name}
+            httpx2.post(f"{self.url}v1/predict", json=body, timeout=120).raise_for_status()
+
+    def closed(self, texts: list[str], names: list[str], seconds: float, n_most: int = 10**9) -> Tally:
+        """Return what `N_CALLERS` callers get who ask again as soon as they are answered."""
+        tally, began = Tally(), time.perf_counter()
+
+        async def caller(client: httpx2.AsyncClient, number: int) -> None:
+            place = number
+            while time.perf_counter() - began < seconds and place < n_most:
+                await self._ask(client, texts[place % len(texts)], names[place % len(names)], tally)
+                place += N_CALLERS
+
+        async def load() -> None:
+            async with self._client() as client:
+                await asyncio.gather(*(caller(client, number) for number in range(N_CALLERS)))
+
+        asyncio.run(load())
+        tally.seconds = time.perf_counter() - began
+        return tally
+
+    def opened(self, texts: list[str], names: list[str], rate: float, seconds: float) -> Tally:
+        """Return what callers get who come at random, so many a second, whether others are answered or not."""
+        rng, tally = np.random.default_rng(3), Tally()
+        gaps = rng.exponential(1 / rate, int(rate * seconds))
+
+        async def load() -> None:
+            async with self._client() as client, asyncio.TaskGroup() as group:
+                due = time.perf_counter()
+                for place, gap in enumerate(gaps):
+                    due += gap
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                    group.create_task(self._ask(client, texts[place % len(texts)], names[place % len(names)], tally))
+
+        began = time.perf_counter()
+        asyncio.run(load())
+        tally.seconds = time.perf_counter() - began
+        return tally
+
+    def _client(self) -> httpx2.AsyncClient:
+        unlimited = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        return httpx2.AsyncClient(base_url=self.url, timeout=60, limits=unlimited)
+
+    async def _ask(self, client: httpx2.AsyncClient, text: str, name: str, tally: Tally) -> None:
+        began = time.perf_counter()
+        answer = await client.post("v1/predict", json={"texts": [text], "run": name})
+        tally.note(answer.status_code, time.perf_counter() - began)
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[Server]:
+    """Start a server, and stop it."""
+    server = Server(folder, *options)
+    try:
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait()
+
+
+def make_runs(folder: Path, encoder: str) -> list[str]:
+    """Write finished runs on one encoder with random LoRA of rank 8 on query and value; return their names."""
+    import torch
+
+    from benchmarks.material import LABELS
+    from submillion import adapters, backbone, config, planning
+    from submillion.classifier import Classifier
+    from submillion.config import validate
+    from submillion.runs import Run
+
+    adapter = {"sites": "query+value", "rank": 8}
+    settings = validate({"model": {"name": encoder, "max_length": 128}, "adapter": adapter})
+    plan = planning.plan(settings, len(LABELS))
+    classifier = Classifier.build(settings, plan, LABELS, 1, "fp32", torch.device("cpu"))
+    environment = {"device": "cpu", "precision": "fp32", "encoder_sha256": backbone.weights_sha256(encoder)}
+    names = []
+    for number in range(N_RUNS):
+        with torch.no_grad():
+            for parameter in adapters.trainable_parameters(classifier.model).values():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        run = Run(folder / f"run-{number:08x}")
+        run.path.mkdir()
+        classifier.save(run.path / "adapter")
+        run.write("config.yaml", config.to_yaml(settings))
+        run.write("plan.json", planning.to_json(plan))
+        files = {"labels": list(LABELS), "environment": environment, "data": {}, "scores": {}}
+        for name, value in files.items():
+            run.write_json(f"{name}.json", value)
+        run.mark_done()
+        names.append(run.name)
+    return names
+
+
+def make_texts(n_texts: int) -> list[str]:
+    """Return texts as long as AG News', of words that are one token each."""
+    from benchmarks.material import rows
+
+    rng = np.random.default_rng(2)
+    return [" ".join(rng.choice(_WORDS, n - 2)) for n in rows(n_texts, 2).lengths]
+
+
+def memory(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Return MiB with one run and with all, after equal work, and after each third of the texts that are replayed."""
+    with serving(folder, "--precision", options.precision) as server:
+        found: dict[str, Any] = {"idle_mib": server.rss_mib()}
+        server.warm(names[:1])
+        server.closed(texts, names[:1], 120, 500)
+        found["1_adapter_mib"] = server.rss_mib()
+        server.warm(names)
+        server.closed(texts, names, 120, 500)
+        found[f"{len(names)}_adapters_mib"] = server.rss_mib()
+        parts = []
+        for _ in range(3):
+            server.closed(texts, names, 600, options.replayed // 3)
+            parts.append(server.rss_mib())
+    found["ratio"] = found[f"{len(names)}_adapters_mib"] / found["1_adapter_mib"]
+    found[f"replayed_{options.replayed // 3}_each_mib"] = parts
+    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 2))
+
+
+def throughput(
+    folder: Path, names: list[str], texts: list[str], options: argparse.Namespace
+) -> tuple[dict[str, Any], float]:
+    """Return texts a second in batches and one at a time, of one run and of all, and the first number."""
+    shared = ("--precision", options.precision)
+    found: dict[str, list[float]] = {}
+    with (
+        serving(folder, *shared) as batches,
+        serving(folder, *shared, "--batch-tokens", "1", "--wait-ms", "0") as singles,
+    ):
+        for server in (batches, singles):
+            server.warm(names)
+        for number in range(options.rounds + 1):
+            for what, server, asked in (
+                ("batches", batches, names[:1]),
+                ("one at a time", singles, names[:1]),
+                ("batches, 20 adapters", batches, names),
+                ("one at a time, 20 adapters", singles, names),
+            ):
+                rate = server.closed(texts, asked, options.seconds).texts_a_s
+                if number:  # the first round warms up
+                    found.setdefault(what, []).append(rate)
+    ratios = {
+        f"ratio{of}": statistics.median(
+            a / b for a, b in zip(found[f"batches{of}"], found[f"one at a time{of}"], strict=True)
+        )
+        for of in ("", ", 20 adapters")
+    }
+    values = {what: [round(rate, 1) for rate in rates] for what, rates in found.items()}
+    return values | {name: round(ratio, 2) for name, ratio in ratios.items()}, statistics.median(found["batches"])
+
+
+def load(folder: Path, names: list[str], texts: list[str], rate: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Return latencies at half of `rate`, what three times as much does, and half again after it."""
+    limit = ("--queue-texts", str(OVERLOAD_TEXTS))
+    with serving(folder, "--precision", options.precision, *limit) as server:
+        server.warm(names)
+        server.closed(texts, names[:1], options.seconds)
+        parts = {"half load": 0.5, "three times the load": 3.0, "half load, after it": 0.5}
+        return {
+            what: server.opened(texts, names[:1], factor * rate, options.seconds * 2).values()
+            for what, factor in parts.items()
+        }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="minilm", choices=["minilm", "roberta-base"])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--replayed", type=int, default=3000)
+    parser.add_argument("--only-memory", action="store_true")
+    options = parser.parse_args()
+    from benchmarks.material import MINILM, roberta_base
+
+    with tempfile.TemporaryDirectory() as temporary:
+        encoder = MINILM if options.model == "minilm" else str(roberta_base(Path(temporary) / "encoder"))
+        folder = Path(temporary) / "runs"
+        folder.mkdir()
+        names, texts = make_runs(folder, encoder), make_texts(1000)
+        found: dict[str, Any] = {"memory": memory(folder, names, texts, options)}
+        if not options.only_memory:
+            found["throughput"], rate = throughput(folder, names, texts, options)
+            found["load"] = load(folder, names, texts, rate, options)
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    key = f"{options.model}, {options.precision}"
+    known[key] = known.get(key, {}) | found
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+    print(json.dumps({key: found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

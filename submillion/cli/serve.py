@@ -1,0 +1,76 @@
+"""The `serve` command: a folder of runs as a page in the browser and as a service for programs."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from submillion.cli.options import JsonOption
+from submillion.config import Precision
+
+DirArgument = Annotated[str, typer.Argument(metavar="DIR", help="A folder of run folders, or one run's.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")]
+HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; others than loopback want a token.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token-file", help="A file with the token to ask for; else $SUBMILLION_TOKEN, if set.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="fp32 gives the same whatever else is asked at once; bf16 is faster.")
+]
+EncodersOption = Annotated[
+    int, typer.Option("--encoders", min=1, help="Most encoders in memory; runs on the same one share it.")
+]
+BatchOption = Annotated[int, typer.Option("--batch-tokens", min=1, help="Most tokens of texts computed together.")]
+WaitOption = Annotated[float, typer.Option("--wait-ms", min=0, help="How long a text waits for others to join it.")]
+QueueOption = Annotated[
+    int, typer.Option("--queue-texts", min=256, help="Most texts taken and not answered yet; more are refused (503).")
+]
+
+
+def serve(  # noqa: PLR0913
+    folder: DirArgument = "runs",
+    port: PortOption = 8000,
+    host: HostOption = "127.0.0.1",
+    open_page: OpenOption = False,
+    token_file: TokenOption = None,
+    precision: PrecisionOption = "fp32",
+    encoders: EncodersOption = 2,
+    batch_tokens: BatchOption = 4096,
+    wait_ms: WaitOption = 5.0,
+    queue_texts: QueueOption = 1024,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a page (runs, comparisons, the planner, a playground), and predictions under /v1.
+
+    Until Ctrl-C. Without a token everybody who reaches the port can read the runs and use them.
+    """
+    from submillion.serving import folders, server
+    from submillion.serving.options import Options, read_token
+    from submillion.serving.queue import Limits
+
+    found = folders.opened(folder)
+    limits = Limits(batch_tokens, wait_ms / 1000, queue_texts)
+    options = Options(read_token(token_file), precision, encoders, limits)
+    if options.token is None and not _is_loopback(host):
+        typer.echo(f"warning: whoever reaches {host} can read the runs and use them: give --token-file FILE", err=True)
+
+    def announce(url: str) -> None:
+        typer.echo(json.dumps({"url": url, "folder": str(found.path)}) if as_json else f"{url}  ({found.path})")
+        if open_page:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    server.serve(found, host, port, announce, options)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,198 @@
+"""Files of any size in chunks of a fixed number of rows: counted and checked in one pass, then read again by chunk.
+
+A chunk's key is a hash of what is predicted from, so that a chunk that was read before is known again, and one that
+has changed is not. The rules for rows are those of `tables` and `reading`; memory holds one chunk, and 8 bytes a row
+for ids while a file is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from submillion.config import DataConfig
+from submillion.data import reading, sources
+from submillion.data.files import ALLOWED
+from submillion.data.packaged import PREFIX, packaged
+from submillion.data.reading import ID_COLUMNS, Example
+from submillion.data.tables import Table, place, tables
+from submillion.errors import DataError
+
+CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a source: the `number`-th of its chunks, from 0.
+
+    key: 32 hex digits of the ids and texts · id_column: where ids stand; None where rows are numbered.
+    """
+
+    source: str
+    number: int
+    n_rows: int
+    key: str
+    id_column: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a source: its path in a folder, or its name alone, and its chunks, which may be none in a folder."""
+
+    name: str
+    source: str
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Return the rows of all chunks."""
+        return sum(chunk.n_rows for chunk in self.chunks)
+
+
+def survey(
+    source: str, settings: Sequence[DataConfig], n_rows: int = CHUNK_ROWS, watch: Callable[[int], object] | None = None
+) -> list[Part]:
+    """Return the parts of a file, of packaged data or of a folder, cut into chunks of n_rows; labels are not read.
+
+    Rows are checked by the columns of each of the settings; a folder's files are checked as each would be alone, but
+    may be without rows. `watch` is called with the number of rows read. DataError lists everything that is wrong.
+    """
+    problems: list[str] = []
+    parts, n_read = [], 0
+    for name, file in _files(source):
+        check = _Check(file, settings, may_be_empty=sources.kind_of(source) == "folder")
+        try:
+            for table in _tables(file, settings, n_rows):
+                check.add(table)
+                n_read += len(table.numbers)
+                if watch is not None:
+                    watch(n_read)
+            parts.append(Part(name, file, check.conclude(n_rows)))
+        except DataError as error:
+            check.problems += error.problems
+        problems += check.problems
+    if not problems and not any(part.chunks for part in parts):
+        problems.append(f"{source} has no rows")
+    reading.raise_all(problems)
+    return parts
+
+
+class Reader:
+    """Reads chunks of a survey: quick where they are asked for in ascending order, since files are read onwards."""
+
+    def __init__(self, settings: Sequence[DataConfig], n_rows: int = CHUNK_ROWS) -> None:
+        self.settings, self.n_rows = settings, n_rows
+        self._source, self._next = "", 0
+        self._tables: Iterator[Table] = iter(())
+
+    def read(self, chunk: Chunk) -> list[list[Example]]:
+        """Return the chunk's rows as examples, by the columns of each of the settings.
+
+        DataError if they are not what the survey saw.
+        """
+        if chunk.source != self._source or chunk.number < self._next:
+            self._source, self._next = chunk.source, 0
+            self._tables = _tables(chunk.source, self.settings, self.n_rows)
+        table = next(islice(self._tables, chunk.number - self._next, None), None)
+        self._next = chunk.number + 1
+        if table is None or _key(table, chunk.number, chunk.id_column) != chunk.key:
+            raise DataError(f"{chunk.source} has changed while it was read: start the same command again")
+        names = [] if chunk.id_column is None else reading.names_of_rows(table, chunk.id_column)
+        ids = [str(name) for name in names] or reading.numbers_of_rows(table)
+        return [reading.examples_of(table, each, [], labelled=False, ids=ids).examples for each in self.settings]
+
+
+class _Check:
+    """What is found out about a file, chunk after chunk."""
+
+    def __init__(self, file: str, settings: Sequence[DataConfig], may_be_empty: bool) -> None:
+        self.file, self.settings, self.may_be_empty = file, settings, may_be_empty
+        self.problems: list[str] = []
+        self.chunks: list[Chunk] = []
+        self.hashes: list[np.ndarray] = []  # of ids, "" for a missing one
+
+    def add(self, table: Table) -> None:
+        if self.may_be_empty and not table.numbers and not table.problems:
+            return
+        column = next((name for name in ID_COLUMNS if name in table.columns), None)
+        for settings in self.settings:
+            reading.examples_of(table, settings, self.problems, labelled=False, ids=reading.numbers_of_rows(table))
+        if column is not None:
+            ids = reading.names_of_rows(table, column)
+            self.hashes.append(np.fromiter((hash(name or "") for name in ids), np.int64, len(ids)))
+        number = len(self.chunks)
+        self.chunks.append(Chunk(self.file, number, len(table.numbers), _key(table, number, column), column))
+
+    def conclude(self, n_rows: int) -> tuple[Chunk, ...]:
+        """The file's chunks; a problem is added for ids that cannot be used, which the last row may show."""
+        column = self.chunks[-1].id_column if self.chunks else None
+        if column is None:
+            return tuple(self.chunks)
+        hashes, counts = np.unique(np.concatenate(self.hashes), return_counts=True)
+        repeated = set(hashes[counts > 1].tolist())
+        if repeated or hash("") in hashes or any(chunk.id_column != column for chunk in self.chunks):
+            self._add_bad_ids(column, repeated, n_rows)
+        return tuple(self.chunks)
+
+    def _add_bad_ids(self, column: str, repeated: set[int], n_rows: int) -> None:
+        """Read the file again for the rows without an id, or with one that stood before: hashes may agree by chance."""
+        numbers, lines, seen = array("q"), array("q"), set[str]()
+        for table in _tables(self.file, self.settings, n_rows):
+            known = column in table.columns
+            names = reading.names_of_rows(table, column) if known else [None] * len(table.numbers)
+            for row, name in enumerate(names):
+                if name is None or name in seen:
+                    numbers.append(table.numbers[row])
+                    lines.extend([] if table.lines is None else [table.lines[row]])
+                elif hash(name) in repeated:
+                    seen.add(name)
+        if numbers:
+            self.problems.append(reading.bad_ids(place(self.file, numbers, lines or None), column))
+
+
+def _files(source: str) -> list[tuple[str, str]]:
+    """The name and the place of each of a source's files, in the order of their names."""
+    path = Path(os.path.expanduser(source))
+    match sources.kind_of(source):
+        case "packaged":
+            return [(source, source)]
+        case "hub":
+            raise DataError(f"{source}: no such file or folder; give one, or packaged:NAME")
+        case "file":
+            return [(path.name, str(path))]
+    names = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+    # Spark and others leave notes beside the parts, such as _SUCCESS and .part-0.csv.crc.
+    kept = sorted(name.as_posix() for name in names if not any(piece.startswith((".", "_")) for piece in name.parts))
+    if not kept:
+        raise DataError(f"{source} holds no files: a folder's parts are {ALLOWED}")
+    return [(name, str(path / name)) for name in kept]
+
+
+def _tables(file: str, settings: Sequence[DataConfig], n_rows: int) -> Iterator[Table]:
+    wanted = {column for each in settings for column in reading.wanted_columns(each, labelled=False)}
+    if not file.startswith(PREFIX):
+        yield from tables(Path(file), wanted, n_rows)
+        return
+    whole = packaged(file)
+    columns = {name: values for name, values in whole.columns.items() if name in wanted}
+    for start in range(0, len(whole.numbers), n_rows):
+        cut = slice(start, start + n_rows)
+        yield replace(
+            whole, columns={name: column[cut] for name, column in columns.items()}, numbers=whole.numbers[cut]
+        )
+
+
+def _key(table: Table, number: int, id_column: str | None) -> str:
+    """A hash of a chunk's texts and ids; of its number too, which makes the ids of rows that have none."""
+    unused = {name for name in ID_COLUMNS if name != id_column}
+    content = repr(
+        (number, id_column, sorted((name, cells) for name, cells in table.columns.items() if name not in unused))
+    )
+    return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -1,0 +1,124 @@
+"""The README.md of an exported folder: the run's model card with the export's own checks and how it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from submillion import backbone, reports
+from submillion.export.checking import Accuracy, Checks
+from submillion.export.manifest import Format
+from submillion.metrics import Score
+from submillion.reports import card
+from submillion.reports.card import Loading
+from submillion.reports.page import plain
+from submillion.runs import Run
+
+_GRAPH = """\
+import json
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+folder = "."  # this folder
+with open(f"{folder}/config.json", encoding="utf-8") as file:
+    labels = json.load(file)["id2label"]
+tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")  # cuts at MAX_LENGTH tokens, pads to the longest text
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+
+texts = ["a text to classify", "another one"]
+rows = tokenizer.encode_batch(texts)
+columns = {
+    "input_ids": [row.ids for row in rows],
+    "attention_mask": [row.attention_mask for row in rows],
+    "token_type_ids": [row.type_ids for row in rows],
+}
+names = [each.name for each in session.get_inputs()]  # not every model has token types
+(logits,) = session.run(["logits"], {name: np.array(columns[name], dtype=np.int64) for name in names})
+exps = np.exp(logits - logits.max(axis=1, keepdims=True))
+probs = exps / exps.sum(axis=1, keepdims=True)
+print([labels[str(i)] for i in probs.argmax(axis=1)])
+"""
+
+
+def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> str:
+    """Return the card. Its scores are those of the run, from its saved predictions; the checks are the export's."""
+    report, max_length = reports.read(run), run.config().model.max_length
+    sections = (_checks(kind, checks, margin), _licence(card.base_of(run, report)))
+    is_run = kind != "onnx-int8"
+    match kind:
+        case "merged":
+            facts = {"library_name": "transformers", "base_model_relation": "finetune"}
+            code = card.FULL + card.USE.format(max_length=max_length)
+            loading = Loading(facts, (), code, card.PAIRS, sections, is_run)
+        case "onnx" | "onnx-int8":
+            facts = {"base_model_relation": "finetune" if kind == "onnx" else "quantized"}
+            tags = ("onnx",) if kind == "onnx" else ("onnx", "int8")
+            pairs = "give `encode_batch` a list of pairs, `(text, second text)`"
+            loading = Loading(facts, tags, _GRAPH.replace("MAX_LENGTH", str(max_length)), pairs, sections, is_run)
+    return card.markdown(run, report, loading)
+
+
+def _checks(kind: Format, checks: Checks, margin: float | None) -> str:
+    """What was measured when the folder was made, in sentences."""
+    parity = checks.parity
+    rows = "validation rows of the run" if checks.rows == "validation" else f"rows of {plain(checks.rows)}"
+    n_same = f"{parity.n_same_label:,} of {parity.n:,} rows have the same label"
+    lines = [
+        "## What this export was checked for",
+        f"This folder ({kind}) was loaded by itself and given the {parity.n:,} {rows}. Against the run in float32 its "
+        f"logits differ by at most {parity.max_difference:.1e}"
+        + (f" ({parity.tolerance:g} is allowed)" if parity.tolerance is not None else "")
+        + f", {parity.mean_difference:.1e} in the mean; {n_same}.",
+    ]
+    if checks.accuracy is not None:
+        lines.append(_accuracy(checks.accuracy, margin))
+    if kind == "onnx-int8":
+        lines.append(
+            "The texts of a batch share the scales of their activations: a text's logits depend a little on its "
+            "neighbours. Most rows were given in batches, where scales are coarser than alone."
+        )
+    lines.append("`manifest.json` has these numbers, the versions they were measured with, and the hash of every file.")
+    return "\n\n".join(lines)
+
+
+def _accuracy(accuracy: Accuracy, margin: float | None) -> str:
+    difference = accuracy.difference
+    said = (
+        f"On these rows its accuracy is {_interval(accuracy.export)}, the run's in float32 {_interval(accuracy.run)}; "
+        f"the difference, paired, is {difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]."
+    )
+    if margin is None:
+        return said
+    return (
+        f"{said} The 95 % interval lies above {-margin:g}: a loss of accuracy of {margin:g} or more is ruled out, at "
+        "the one-sided level 0.025 (non-inferiority). A gain is not claimed."
+    )
+
+
+def _interval(score: Score) -> str:
+    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
+
+
+def _licence(base: str) -> str:
+    """What is known of the licence of the weights that are inside."""
+    said = _licence_of(base)
+    known = "was not at hand" if said is None else f"says {plain(said)}"
+    return (
+        f"## Licence\n\nThis folder holds the weights of {plain(card.shown(base))}, changed by training. Its own card "
+        f"{known}. No licence is claimed here: those of the base model and of the training data decide."
+    )
+
+
+def _licence_of(base: str) -> str | None:
+    """The `license` in the front matter of the base model's README.md, where that lies on this disk."""
+    file = Path(backbone.resolve(base)) / "README.md"
+    try:
+        parts = file.read_text(encoding="utf-8").split("---", 2)
+        front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    licence = front.get("license") if isinstance(front, dict) else None
+    return licence if isinstance(licence, str) else None

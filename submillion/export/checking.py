@@ -1,0 +1,193 @@
+"""An exported folder, loaded as a stranger would, judged against the run on the same rows.
+
+From texts to logits by the folder's own files: transformers alone for a merged checkpoint, onnxruntime and tokenizers
+alone for a graph. Float32 formats must give the run's logits; int8 must be shown to lose less accuracy than a margin.
+Shapes: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from submillion import metrics
+from submillion.backbone import quiet
+from submillion.batching.order import EVALUATION_TOKENS
+from submillion.comparison import Difference, mcnemar, rows_needed
+from submillion.data import Example
+from submillion.errors import ExportError
+from submillion.export.formats import GRAPH
+from submillion.export.manifest import Format
+from submillion.metrics import Score
+
+# Of logits in float32, where the run's and the export's sums are taken in another order. Over 2,000 rows of a trained
+# MiniLM 1e-5 is seen; 1e-4 moves a probability by at most 5e-5.
+TOLERANCE = 1e-4
+MARGIN = 0.01  # the most accuracy that int8 may lose, a share of rows; docs/export.md says why
+_BATCH_ROWS = 64
+_N_ALONE = 16  # rows that are also asked for one at a time, as a service does: no padding, another shape
+
+Texts = Sequence[Example]
+Logits = Callable[[Texts], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an export's logits are from the run's in float32: the largest and the mean distance, the tolerance of
+    the largest (None where none is promised), rows, and rows with the same label."""
+
+    max_difference: float
+    mean_difference: float
+    tolerance: float | None
+    n: int
+    n_same_label: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The run's accuracy in float32 and the export's on the same rows, the export's minus the run's, paired, and the
+    rows that one of the two has right and the other wrong."""
+
+    run: Score
+    export: Score
+    difference: Difference
+    n_discordant: int
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What an export was found to be worth; accuracy is None where rows have no labels."""
+
+    rows: str
+    parity: Parity
+    accuracy: Accuracy | None
+
+    def values(self) -> dict[str, Any]:
+        """Return the checks as the manifest holds them."""
+        return asdict(self)
+
+
+def logits(kind: Format, folder: Path, examples: Texts, watch: Callable[[int], object]) -> np.ndarray:
+    """Return the folder's logits, float32 [N, C]; `watch` is called with the number of rows done.
+
+    The longest rows go first, in batches; some go alone.
+    """
+    model = _merged(folder) if kind == "merged" else _graph(folder)
+    order = sorted(range(len(examples)), key=lambda i: -_n_characters(examples[i]))
+    alone = order[:: max(1, len(order) // _N_ALONE)][:_N_ALONE]
+    rest = [i for i in order if i not in set(alone)]
+    size = model.batch_rows
+    batches = [[i] for i in alone] + [rest[start : start + size] for start in range(0, len(rest), size)]
+    found, n_done = {}, 0
+    for batch in batches:
+        found |= dict(zip(batch, model.logits([examples[i] for i in batch]), strict=True))
+        n_done += len(batch)
+        watch(n_done)
+    return np.stack([found[i] for i in range(len(examples))])
+
+
+def judge(kind: Format, rows: str, found: np.ndarray, reference: np.ndarray, label_ids: np.ndarray | None) -> Checks:
+    """Return how an export's logits compare with the run's, float32 [N, C]; label_ids int64 [N], or None."""
+    distance = np.abs(found.astype(np.float64) - reference)
+    same = found.argmax(axis=1) == reference.argmax(axis=1)
+    tolerance = None if kind == "onnx-int8" else TOLERANCE
+    parity = Parity(float(distance.max()), float(distance.mean()), tolerance, len(found), int(same.sum()))
+    if label_ids is None:
+        return Checks(rows, parity, None)
+    rights = [logits.argmax(axis=1) == label_ids for logits in (reference, found)]
+    scores = [metrics.wilson(int(right.sum()), len(right)) for right in rights]
+    n_discordant = int((rights[0] != rights[1]).sum())
+    return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0]), n_discordant))
+
+
+def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
+    """Raise an ExportError if the export may not stand for its run.
+
+    A float32 format: if a logit is further off than the tolerance, or no number. int8: unless the 95 % interval of
+    its accuracy minus the run's lies above -margin: a test of non-inferiority at the one-sided level 0.025.
+    """
+    parity = checks.parity
+    if parity.tolerance is not None and not parity.max_difference <= parity.tolerance:
+        raise ExportError(
+            f"{kind} is refused: its logits differ from the run's by up to {parity.max_difference:.2g} on {parity.n:,} "
+            f"rows, and {parity.tolerance:g} is allowed; this is a fault of the export, not of your input"
+        )
+    if not np.isfinite(parity.max_difference):
+        raise ExportError(f"{kind} is refused: some of its logits are no numbers; take --format onnx")
+    if margin is not None and checks.accuracy is not None and checks.accuracy.difference.low <= -margin:
+        raise ExportError(_inferior(kind, checks.accuracy, margin))
+
+
+def _inferior(kind: Format, accuracy: Accuracy, margin: float) -> str:
+    difference = accuracy.difference
+    seen = (
+        f"{kind} is refused: its accuracy minus the run's is {difference.value:+.4f} "
+        f"[{difference.low:+.4f}, {difference.high:+.4f}] on {difference.n:,} rows, and the 95 % interval must lie "
+        f"above {-margin:g} (--margin)"
+    )
+    ways = "take --format onnx, or allow more with --margin"
+    if difference.value <= -margin:
+        return f"{seen}; {ways}"
+    at_best = math.ceil(metrics.Z_95**2 * (1 - margin) / margin)  # where no label changes, by the same interval
+    n_rows = max(at_best, rows_needed(difference.value + margin, accuracy.n_discordant / difference.n) or 0)
+    return f"{seen}: too few rows to tell, about {n_rows:,} labelled ones would do (--data FILE); or {ways}"
+
+
+def _n_characters(example: Example) -> int:
+    return len(example.text) + len(example.text_pair or "")
+
+
+@dataclass(frozen=True)
+class _Model:
+    logits: Logits
+    batch_rows: int
+
+
+def _batch_rows(max_length: int) -> int:
+    return max(1, min(_BATCH_ROWS, EVALUATION_TOKENS // max_length))
+
+
+def _merged(folder: Path) -> _Model:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with quiet():
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        model: Any = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
+
+    def logits(examples: Texts) -> np.ndarray:
+        texts = [example.text for example in examples]
+        pairs = None if examples[0].text_pair is None else [str(example.text_pair) for example in examples]
+        inputs = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            return model(**inputs).logits.numpy()
+
+    return _Model(logits, _batch_rows(tokenizer.model_max_length))
+
+
+def _graph(folder: Path) -> _Model:
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # it asks neither OMP_NUM_THREADS nor torch
+    session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+
+    def logits(examples: Texts) -> np.ndarray:
+        encodings = tokenizer.encode_batch([e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples])
+        columns = {
+            "input_ids": [encoding.ids for encoding in encodings],
+            "attention_mask": [encoding.attention_mask for encoding in encodings],
+            "token_type_ids": [encoding.type_ids for encoding in encodings],
+        }
+        inputs = {name: np.array(columns[name], dtype=np.int64) for name in names}
+        return np.asarray(session.run(["logits"], inputs)[0])
+
+    return _Model(logits, _batch_rows((tokenizer.truncation or {})["max_length"]))

@@ -1,0 +1,162 @@
+"""The files of each format, written from the merged float32 model.
+
+Every format carries config.json with the label names, and a tokenizer that cuts and pads as the run did. The ONNX
+graph is traced from the stock model; what tracing may get wrong is found by `checking`, not believed here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from submillion import adapters
+from submillion.backbone import quiet
+from submillion.classifier import Classifier
+from submillion.errors import ConfigError
+from submillion.export.manifest import Format
+from submillion.runs import Run
+
+OPSET = 17  # the first with LayerNormalization as one operator
+WEIGHTS, GRAPH = "model.safetensors", "model.onnx"
+_MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit of one file, and room for the graph itself
+_EXAMPLE_SHAPE = (2, 8)
+
+
+def refuse_missing(kind: Format) -> None:
+    """Raise a ConfigError with the line that installs what the format needs, if that is not there."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if kind != "merged" and missing:
+        raise ConfigError(f"--format {kind} needs {' and '.join(missing)}: pip install 'submillion[onnx]'")
+
+
+def write(kind: Format, run: Run, folder: Path) -> None:
+    """Write the run's model, config and tokenizer into a folder that is there; OSError if that fails."""
+    classifier = Classifier.load(run, "cpu", "fp32")
+    model, max_length = adapters.merged(classifier.model), run.config().model.max_length
+    write_tokenizer(classifier.tokenizer, max_length, folder)
+    match kind:
+        case "merged":
+            write_merged(model, folder)
+        case "onnx":
+            write_config(model, folder)
+            write_graph(model, folder / GRAPH)
+        case "onnx-int8":
+            write_config(model, folder)
+            full = folder / f".{GRAPH}"
+            write_graph(model, full)
+            quantize(full, folder / GRAPH)
+            full.unlink()
+
+
+def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
+    """Write the tokenizer files; `tokenizers` alone then cuts at max_length and pads to the longest text."""
+    tokenizer.model_max_length = max_length
+    tokenizer.padding_side = "right"
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    backend.enable_padding(
+        pad_id=tokenizer.pad_token_id, pad_type_id=tokenizer.pad_token_type_id, pad_token=tokenizer.pad_token
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def write_merged(model: PreTrainedModel, folder: Path) -> None:
+    """Write the model as a stock checkpoint, readable by whom its config is: safetensors lets only the owner."""
+    with quiet():
+        model.save_pretrained(folder)
+    (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
+
+
+def write_config(model: PreTrainedModel, folder: Path) -> None:
+    """Write the stock config.json, which carries the label names."""
+    config: Any = model.config
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+
+
+def write_graph(model: PreTrainedModel, file: Path) -> None:
+    """Write the model as an ONNX graph: int64 [batch, sequence] inputs, float32 `logits` [batch, classes].
+
+    ConfigError if its weights exceed what one ONNX file holds.
+    """
+    n_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    if n_bytes > _MAX_GRAPH_BYTES:
+        raise ConfigError(
+            f"the model has {n_bytes / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB: take --format merged"
+        )
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 1) > 1:
+        names.append("token_type_ids")
+    model.set_attn_implementation("eager")  # plain products: the fused one branches in Python on what it is traced with
+    with _quietly():
+        torch.onnx.export(
+            _Logits(model, names).eval(),
+            _example(model, names),
+            str(file),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def quantize(full: Path, file: Path) -> None:
+    """Write a float32 graph with int8 weights, a scale a column; activations are quantised as they come. OSError if
+    that fails.
+
+    Weights take 7 of the 8 bits: products of 8-bit ones saturate on x86 processors without VNNI, and the accuracy that
+    was measured here would not be theirs (docs/decisions/019-exports.md).
+    """
+    from google.protobuf.message import DecodeError
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    try:
+        with _quietly():
+            quantize_dynamic(full, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+    except DecodeError:  # it writes a copy of the graph first, and does not notice when that is cut short
+        raise OSError("the quantiser cannot read its own copy of the graph: no space left on device") from None
+
+
+class _Logits(nn.Module):
+    """The model as a function of tensors by their place, with its logits alone; tracing takes nothing else."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(**dict(zip(self.names, inputs, strict=True))).logits
+
+
+def _example(model: PreTrainedModel, names: list[str]) -> tuple[torch.Tensor, ...]:
+    """Inputs to trace with, each [2, 8]; one row is padded, or the graph would know no mask."""
+    config: Any = model.config
+    tokens = torch.full(_EXAMPLE_SHAPE, 5 if config.pad_token_id != 5 else 6)
+    mask = torch.ones_like(tokens)
+    tokens[1, 5:], mask[1, 5:] = config.pad_token_id, 0
+    columns = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": torch.zeros_like(tokens)}
+    return tuple(columns[name] for name in names)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the exporter and the quantiser from warning about themselves and about what `checking` checks."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,163 @@
+"""The order of the steps behind `export`: read rows, the run's logits, write, load again, judge, seal, rename.
+
+Everything is written into a folder beside the one asked for, which gets its name when nothing is left to do: what
+fails, or is killed, leaves no export.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from submillion import distillation, runs
+from submillion.classifier import refuse_another_encoder
+from submillion.errors import ConfigError, ExportError
+from submillion.export import card, checking, formats, manifest, rows
+from submillion.export.manifest import Format, Manifest, Question
+from submillion.export.rows import Rows
+from submillion.runs import Run
+
+Watch = Callable[[str, int, int], object]  # what is done now, rows done, rows in all (0 where it has none)
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export: its folder, its manifest, and whether it was made now or found."""
+
+    folder: Path
+    manifest: Manifest
+    is_new: bool
+
+
+def write(
+    run: Run,
+    kind: Format,
+    output: Path | None = None,
+    file: Path | None = None,
+    margin: float | None = None,
+    watch: Watch = lambda *_: None,
+) -> Export:
+    """Return the export of a finished run, made and checked now, or found in its folder.
+
+    output None: `exports/<format>` in the run's folder · file: rows to check on in the place of the validation split,
+    labelled for onnx-int8 · margin: the most accuracy that onnx-int8 may lose, a share of rows; None is 0.01.
+    ExportError if the export is not worth what its run is; ConfigError, DataError or RunError says what is wrong with
+    the input. Nothing is left behind then.
+    """
+    formats.refuse_missing(kind)
+    margin = _margin(kind, margin)
+    run = runs.load(run.path)
+    runs.verify(run)
+    if run.config().adapter.method != "none":  # else the run has the whole model
+        refuse_another_encoder(run, run.config().model.name)
+    folder = run.path / "exports" / kind if output is None else Path(os.path.expanduser(output))
+    given = None if file is None else rows.of_file(run, file, labelled=kind == "onnx-int8")
+    question = Question(kind, distillation.identity(run), given.fingerprint if given else rows.VALIDATION, margin)
+    if (found := manifest.find(folder, question)) is not None:
+        return Export(folder, found, is_new=False)
+    with _filling(folder) as part:
+        made = _make(run, question, given, part, watch)
+    return Export(folder, made, is_new=True)
+
+
+def _margin(kind: Format, margin: float | None) -> float | None:
+    if kind != "onnx-int8":
+        if margin is not None:
+            raise ConfigError(f"--margin is for onnx-int8; {kind} is float32 and must give the run's own logits")
+        return None
+    if margin is not None and not 0 < margin < 1:
+        raise ConfigError(f"--margin is {margin:g}: allowed is a share of rows above 0 and below 1, such as 0.01")
+    return checking.MARGIN if margin is None else margin
+
+
+def _make(run: Run, question: Question, given: Rows | None, part: Path, watch: Watch) -> Manifest:
+    kind, labels = question.format, run.labels()
+    watch("reading the validation rows" if given is None else f"reading {given.name}", 0, 0)
+    checked = rows.validation(run) if given is None else given
+    n_rows = len(checked.examples)
+    say = "computing the run's logits in float32"
+    watch(say, 0, n_rows)
+    place = (torch.device("cpu"), "fp32")
+    reference, _ = distillation.logits(run, checked.examples, labels, place, lambda n: watch(say, n, n_rows))
+    watch(f"writing {kind}", 0, 0)
+    with _reported(part):
+        formats.write(kind, run, part)
+    say = "computing the export's logits"
+    watch(say, 0, n_rows)
+    found = checking.logits(kind, part, checked.examples, lambda n: watch(say, n, n_rows))
+    checks = checking.judge(kind, checked.name, found, reference, _label_ids(checked, labels))
+    checking.refuse(kind, checks, question.margin)
+    watch("writing the model card", 0, 0)
+    with _reported(part):
+        text = card.markdown(run, kind, checks, question.margin)
+        (part / "README.md").write_text(text, encoding="utf-8")
+        return manifest.write(part, question, run.name, checks.values(), _facts(run, kind))
+
+
+def _label_ids(checked: Rows, labels: tuple[str, ...]) -> np.ndarray | None:
+    if not checked.labelled:
+        return None
+    return np.array([labels.index(str(example.label)) for example in checked.examples])
+
+
+def _facts(run: Run, kind: Format) -> dict[str, Any]:
+    packages = ("submillion", "torch", "transformers", *(() if kind == "merged" else ("onnx", "onnxruntime")))
+    return {
+        "labels": list(run.labels()),
+        "max_length": run.config().model.max_length,
+        "opset": None if kind == "merged" else formats.OPSET,
+        "versions": {name: version(name) for name in packages},
+        "machine": {"architecture": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
+    }
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside `folder`, which takes its name if the block ends well, and is removed if it does not.
+
+    What a killed process left there is removed first; RunError if a living one is at it.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    with _reported(folder):
+        part.mkdir(parents=True, exist_ok=True)
+    with runs.locked(part):
+        try:
+            with _reported(folder):
+                _empty(part)
+            yield part
+            with _reported(folder):
+                if folder.exists():  # it is empty, `manifest.find` saw to that; another process may have been faster
+                    folder.rmdir()
+                os.rename(part, folder)
+                (folder / _LOCK).unlink()
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _empty(part: Path) -> None:
+    for path in part.iterdir():
+        if path.name != _LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+    """Turn what writing raises into an ExportError; the libraries wrap a full disk in classes of their own."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, SafetensorError)) and "os error" not in str(error):  # tokenizers' bare one
+            raise
+        raise ExportError(f"{folder} cannot be written: {error}; nothing of the export is left behind") from None

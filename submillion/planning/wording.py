@@ -1,0 +1,79 @@
+"""A plan as plain values and in words, for the command line and the page.
+
+What is said was decided in `drafts`, `fitting` and `alternatives`; here it is only worded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from submillion.budget import step
+from submillion.config import Config
+from submillion.planning.alternatives import Alternative
+from submillion.planning.drafts import draft
+from submillion.planning.fitting import fitting_rank
+from submillion.planning.plans import Plan, parts, to_json
+
+
+def values(plan: Plan, rows: Sequence[Alternative]) -> dict[str, object]:
+    """Return a plan as JSON holds it, with its parts and the alternatives."""
+    return json.loads(to_json(plan)) | {
+        "percent": round(_percent(plan), 4),
+        "per_site": [asdict(part) for part in parts(plan)],
+        "one_more_rank": step(plan.method, plan.targets),
+        "alternatives": [asdict(row) for row in rows],
+    }
+
+
+def overrun_values(config: Config, n_classes: int, error: Exception) -> dict[str, object]:
+    """Return what does not fit as JSON holds it: the message, the numbers, the largest rank that would fit."""
+    drafted = draft(config, n_classes)
+    return {
+        "error": str(error),
+        "total": drafted.total,
+        "budget": config.budget,
+        "excess": drafted.total - config.budget,
+        "largest_rank": fitting_rank(config, n_classes),
+    }
+
+
+def encoder_words(plan: Plan) -> str:
+    """Return the encoder and its shape."""
+    arch = plan.architecture
+    return f"{arch.name} ({arch.family}, {arch.n_layers} layers of width {arch.width})"
+
+
+def wish_words(plan: Plan) -> str:
+    """Return what was asked: method, layers, head, budget."""
+    limit = "no budget" if plan.budget is None else f"budget {plan.budget:,}"
+    return f"method {plan.method} in {_layers(plan)}, head {plan.head}, {limit}"
+
+
+def total_words(plan: Plan) -> str:
+    """Return what trains, of what the model holds."""
+    return f"{plan.total:,} of {plan.all_params:,} parameters train ({_percent(plan):.4f} %)"
+
+
+def slack_words(plan: Plan) -> str:
+    """Return what is left of the budget, and what one more rank would cost."""
+    if plan.slack is None:
+        return "the budget is lifted"
+    cost = step(plan.method, plan.targets)
+    return f"slack {plan.slack:,}" + (f"; one more rank at every site costs {cost:,}" if cost else "")
+
+
+def _percent(plan: Plan) -> float:
+    return 100 * plan.total / plan.all_params
+
+
+def _layers(plan: Plan) -> str:
+    """The adapted layers as people say them."""
+    n, chosen = plan.architecture.n_layers, plan.layers
+    if len(chosen) == n:
+        return f"all {n} layers"
+    for end, layers in (("top", range(n - len(chosen), n)), ("bottom", range(len(chosen)))):
+        if chosen == tuple(layers):
+            return f"the {end} {len(chosen)} of {n} layers"
+    return f"layers {', '.join(map(str, chosen))}"

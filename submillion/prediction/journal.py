@@ -1,0 +1,121 @@
+"""What is finished of an output, in `OUTPUT.partial/`: a file a chunk, and what they were predicted with.
+
+A chunk's file is named by the chunk's key and written whole or not at all, so that a killed command loses at most the
+chunks at hand, and a chunk whose rows have changed is not taken for another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from submillion import runs
+from submillion.data.chunks import Chunk
+from submillion.errors import ConfigError, RunError
+from submillion.runs.files import reported
+from submillion.runs.records import dumps
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_OURS = re.compile(r"[0-9a-f]{32}\.parquet|\.[^/]*\.tmp|\.lock|manifest\.json|joined-.*")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """An opened journal; `facts` are what its chunks were predicted with, `found` the chunks that were there."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+    found: frozenset[str]
+
+    def write(self, key: str, content: bytes) -> None:
+        """Keep a chunk's predictions, as `packed` gives them."""
+        runs.write_atomically(self.folder / f"{key}.parquet", content)
+
+    def read(self, chunk: Chunk) -> tuple[list[str], np.ndarray]:
+        """Return a chunk's ids and probabilities, float64 [N, C]; RunError if they are damaged."""
+        path = self.folder / f"{chunk.key}.parquet"
+        try:
+            with reported(path, "read"):
+                table = pq.read_table(path)
+            ids = table["id"].to_pylist()
+            probs = np.stack([table[name].to_numpy() for name in table.column_names[1:]], axis=1)
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}): remove it and start the same command again") from None
+        if len(ids) != chunk.n_rows:
+            raise RunError(
+                f"{path} has {len(ids)} rows, not {chunk.n_rows}: remove it and start the same command again"
+            )
+        return ids, probs
+
+    def note(self, **facts: Any) -> None:
+        """Add facts that a later sitting may look at."""
+        runs.write_atomically(self.folder / _MANIFEST, dumps({**self.facts, **facts}, indent=2) + "\n")
+
+    def remove(self) -> None:
+        """Remove the folder, its manifest last: killed here, the same command makes again what is gone by then."""
+        with reported(self.folder, "removed"):
+            for path in sorted(self.folder.iterdir(), key=lambda path: (path.name == ".lock", path.name == _MANIFEST)):
+                path.unlink()
+            with suppress(OSError):  # another command has begun the next one
+                self.folder.rmdir()
+
+
+def packed(ids: list[str], probs: np.ndarray) -> bytes:
+    """Return a chunk's ids and probabilities, float64 [N, C], as the bytes of its file."""
+    sink = pa.BufferOutputStream()
+    columns = {"id": pa.array(ids, pa.string())} | {str(i): column for i, column in enumerate(probs.T)}
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@contextmanager
+def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
+    """Give the journal of an output, new or begun by the same command; no other process writes it meanwhile.
+
+    ConfigError if another command began it, RunError if another process is at it.
+    """
+    folder = output.with_name(f"{output.name}.partial")
+    with reported(folder, "made"):
+        folder.mkdir(exist_ok=True)
+    names = {path.name for path in folder.iterdir()}
+    if strange := sorted(name for name in names if not _OURS.fullmatch(name)):
+        raise ConfigError(f"{folder} holds {strange[0]}, and is needed for what is finished of {output.name}: move it")
+    with runs.locked(folder):
+        facts = {"format": FORMAT, **facts}
+        found = frozenset(path.stem for path in folder.glob("*.parquet"))
+        if found:
+            facts = _begun(folder, facts)
+        yield Journal(folder, facts, found)
+
+
+def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder's manifest says; ConfigError if that is of another command."""
+    try:
+        began = json.loads((folder / _MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
+    problems = [
+        f"its {name} {'were' if isinstance(value, list) else 'was'} {_shown(began.get(name))}, not {_shown(value)}"
+        for name, value in facts.items()
+        if began.get(name) != value
+    ]
+    if problems:
+        raise ConfigError(
+            f"{folder} is what another command left unfinished: {'; '.join(problems)}. Finish that one, or remove the "
+            "folder, or give another --output"
+        )
+    return began
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,202 @@
+"""Predicted rows as files: CSV, TSV, JSON Lines and Parquet, packed or not, a chunk at a time.
+
+Owns the columns and what may be written where. A file is written under a temporary name and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from submillion.data.files import ALLOWED, SUFFIXES, packing_of, suffix_of
+from submillion.errors import ConfigError
+from submillion.runs.files import reported
+
+_ROW_GROUP_ROWS = 2**17
+Rows = tuple[Sequence[str], np.ndarray]  # ids and probabilities, float64 [N, C]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The columns: id and label, with `probabilities` also prob_<label>; with `label_ids` ID and Label, a number."""
+
+    probabilities: bool = False
+    label_ids: bool = False
+
+
+def check_output(output: Path, source: Path | str | None = None) -> None:
+    """Raise a ConfigError if predictions cannot be written to `output`, or would replace or join `source`."""
+    path = None if source is None else Path(os.path.expanduser(source))
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"{output.absolute().parent}: no such folder; make it first")
+    if path is not None and _same(output, path):
+        raise ConfigError(f"{output} is the input too: give another name, so that its texts are kept")
+    if path is not None and path.is_dir():
+        _check_folder(output, path)
+    elif output.is_dir():
+        raise ConfigError(f"{output} is a folder, and {source} a file: give a file's name")
+    elif suffix_of(output) not in SUFFIXES or (suffix_of(output) == ".parquet" and packing_of(output)):
+        raise ConfigError(f"{output}: the name decides the format; give one that ends in {ALLOWED}")
+
+
+def _check_folder(output: Path, source: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output} is a file, and {source} a folder: give the name of a folder for its parts")
+    inner, outer = output.resolve(), source.resolve()
+    if outer in inner.parents or inner in outer.parents:
+        raise ConfigError(
+            f"{output} and {source} are inside one another: give a folder beside, so that parts stay apart"
+        )
+
+
+def check_parts(output: Path, names: Iterable[str]) -> None:
+    """Raise a ConfigError if a folder holds files that are none of the parts to be written: they would pass for it."""
+    known = set(names)
+    found = sorted(file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file())
+    if strange := [name for name in found if name not in known]:
+        more = f" and {len(strange) - 1:,} other files" if len(strange) > 1 else ""
+        raise ConfigError(f"{output} holds {strange[0]}{more}, no part of the input: give another folder, or empty it")
+
+
+def write(
+    output: Path, temporary: Path, labels: Sequence[str], form: Form, chunks: Iterable[Rows], codec: str
+) -> Counter[str]:
+    """Write chunks of rows to one file by way of `temporary`, on the same disk; return the count of each label.
+
+    codec: a Parquet file's. RunError if the disk does not take it; the old file then stays.
+    """
+    counts: Counter[str] = Counter()
+    with reported(output, "written"):
+        with _writer(output, temporary, labels, form, codec) as add:
+            for ids, probs in chunks:
+                chosen = probs.argmax(axis=1)
+                counts.update([labels[int(i)] for i in chosen])
+                add(ids, chosen, probs)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, output)
+    return counts
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+def codec_of(path: Path) -> str:
+    """Return the compression of a Parquet file's first column; "snappy", the usual one, for another file."""
+    if suffix_of(path) != ".parquet":
+        return "snappy"
+    with pq.ParquetFile(path) as file:
+        groups = file.metadata.num_row_groups
+        codec = file.metadata.row_group(0).column(0).compression.lower() if groups else "snappy"
+    return "none" if codec == "uncompressed" else codec
+
+
+Add = Callable[[Sequence[str], np.ndarray, np.ndarray], None]
+
+
+@contextmanager
+def _writer(output: Path, temporary: Path, labels: Sequence[str], form: Form, codec: str) -> Iterator[Add]:
+    suffix = suffix_of(output)
+    if suffix == ".parquet":
+        with _parquet(temporary, labels, form, codec) as add:
+            yield add
+        return
+    with _packed(temporary, packing_of(output)) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        match suffix:
+            case ".csv" | ".tsv":
+                yield _delimited(text, "," if suffix == ".csv" else "\t", labels, form)
+            case _:
+                yield _json_lines(text, labels, form)
+        text.flush()
+        text.detach()
+
+
+def _header(labels: Sequence[str], form: Form) -> list[str]:
+    names = ["ID", "Label"] if form.label_ids else ["id", "label"]
+    return [*names, *(f"prob_{label}" for label in labels if form.probabilities)]
+
+
+def _delimited(text: IO[str], delimiter: str, labels: Sequence[str], form: Form) -> Add:
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(_header(labels, form))
+
+    def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
+        names = chosen if form.label_ids else [labels[i] for i in chosen]
+        for row_id, name, row in zip(ids, names, probs, strict=True):
+            writer.writerow([row_id, name, *(f"{p:.6f}" for p in row if form.probabilities)])
+
+    return add
+
+
+def _json_lines(text: IO[str], labels: Sequence[str], form: Form) -> Add:
+    names = _header(labels, form)
+
+    def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
+        for row_id, label_id, row in zip(ids, chosen.tolist(), probs, strict=True):
+            label = label_id if form.label_ids else labels[label_id]
+            values = [row_id, label, *(round(float(p), 6) for p in row if form.probabilities)]
+            text.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
+
+    return add
+
+
+@contextmanager
+def _parquet(path: Path, labels: Sequence[str], form: Form, codec: str) -> Iterator[Add]:
+    """Rows are held until they make a row group of use; probabilities are not rounded."""
+    names = _header(labels, form)
+    label_type = pa.int64() if form.label_ids else pa.string()
+    types = [pa.string(), label_type, *(pa.float64() for _ in names[2:])]
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    held: list[pa.Table] = []
+    with pq.ParquetWriter(path, schema, compression=codec) as writer:
+
+        def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
+            label = chosen if form.label_ids else [labels[i] for i in chosen]
+            columns = [ids, label, *probs.T[: len(names) - 2]]
+            held.append(pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], schema=schema))
+            if sum(table.num_rows for table in held) >= _ROW_GROUP_ROWS:
+                flush()
+
+        def flush() -> None:
+            writer.write_table(pa.concat_tables(held))
+            held.clear()
+
+        yield add
+        if held:
+            flush()
+
+
+@contextmanager
+def _packed(path: Path, packing: str) -> Iterator[Any]:
+    """A file to write bytes to, which are packed; equal bytes give equal files: no name and no time stand in them."""
+    with open(path, "wb") as raw:
+        match packing:
+            case ".gz":
+                packer: Any = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+            case ".bz2":
+                packer = bz2.BZ2File(raw, "wb")
+            case ".xz":
+                packer = lzma.LZMAFile(raw, "wb")  # noqa: SIM115 - closed below
+            case ".zst":
+                packer = pa.CompressedOutputStream(cast("Any", raw), "zstd")
+            case _:
+                packer = nullcontext(raw)
+        with packer as file:
+            yield file

@@ -1,0 +1,132 @@
+"""The page of a comparison of runs: one HTML file, its figure inside.
+
+What is concluded was decided in `comparison`; the page shows what `submillion compare` prints.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from submillion import comparison
+from submillion.comparison import Comparison
+from submillion.reports import forests, page
+from submillion.reports.drawing import Drawn, files, style
+from submillion.reports.forests import Row
+from submillion.reports.sections import Page, Section, Table, as_sentences, duration, interval
+from submillion.reports.verdicts import Verdict, pairs_table, rows_sentence, verdict_of
+from submillion.runs import write_atomically
+
+_MAX_ROWS = 40
+_SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for it
+
+
+def write(found: Comparison, file: Path) -> None:
+    """Write a comparison's page; RunError if the file cannot be written. The same runs give the same bytes."""
+    verdict = verdict_of(comparison.values(found))
+    names = {each.setting: str(number) for number, each in enumerate(verdict.settings, start=1)}
+    n_runs = sum(len(each.runs) for each in verdict.settings)
+    made = Page(
+        name=f"{n_runs} runs on {verdict.n_rows:,} {verdict.split} rows",
+        origin="submillion compare",
+        sections=[_answer(verdict, names), _settings(verdict, names), *_pairs(verdict, names)],
+        figures=_figures(verdict, names),
+    )
+    write_atomically(file, page.html(made))
+
+
+def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
+    shown = [e for i, e in enumerate(verdict.settings) if i < _MAX_ROWS or e.setting == verdict.recommended]
+    rows = [
+        Row(
+            f"{names[e.setting]}  {_SECTION.sub('', e.setting)}",
+            e.scores["accuracy"],
+            verdict.is_tied(e),
+            e.setting == verdict.recommended,
+        )
+        for e in shown
+    ]
+    with style():
+        return {"forest": files("forest", forests.forest(rows, f"accuracy on {verdict.split}", "recommended"), False)}
+
+
+def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
+    sentences = [_taken(verdict, names)] if verdict.recommended is not None else []
+    sentences += [rows_sentence(verdict, names)] if verdict.against_best else []
+    sentences += as_sentences(verdict.notes)
+    limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
+    return Section(
+        anchor="answer",
+        nav="Answer",
+        title=_title(verdict, names),
+        sentences=tuple(sentences),
+        figure="forest",
+        reading=(limit if len(verdict.settings) > _MAX_ROWS else "") + forests.READING,
+        tables=(_scores_table(verdict, names),),
+    )
+
+
+def _title(verdict: Verdict, names: dict[str, str]) -> str:
+    group, n = [names[name] for name in verdict.tie_group], len(verdict.settings)
+    rows, what = f"{verdict.n_rows:,} {verdict.split} rows", verdict.about
+    if n == 1:
+        return "One setting: there is nothing to compare it with"
+    if len(group) == 1:
+        return f"1 is better than {'2' if n == 2 else f'each of the {n - 1} others'} on {rows}"
+    if len(group) == n:
+        return f"These {n} {what} cannot be told apart on {rows}"
+    return f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; the others are worse"
+
+
+def _taken(verdict: Verdict, names: dict[str, str]) -> str:
+    found = next(each for each in verdict.settings if each.setting == verdict.recommended)
+    why = "the only one left" if len(verdict.tie_group) == 1 else "the cheapest of these"
+    cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
+    return f"Take {names[found.setting]}, {why} ({cost}): {found.setting}."
+
+
+def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
+    selected = any(each.after_selection for each in verdict.settings)
+    rows = [
+        (
+            names[each.setting],
+            *(interval(each.scores[metric]) for metric in ("accuracy", "macro_f1", "log_loss")),
+            "best" if verdict.against(each) is None else "tied" if verdict.is_tied(each) else "worse",
+            f"{each.n_params:,}",
+            f"{each.training_s:,.1f}",
+        )
+        for each in verdict.settings
+    ]
+    heads = ("", "accuracy", "macro-F1", "log loss", "", "parameters", "training s")
+    after = ", after selection" if selected else ""
+    return Table(f"Scores on {verdict.split}{after}; the best first", heads, rows, is_sortable=True)
+
+
+def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
+    rows = [(names[each.setting], each.setting, ", ".join(each.runs)) for each in verdict.settings]
+    n_runs = sum(len(each.runs) for each in verdict.settings)
+    return Section(
+        anchor="settings",
+        nav="Settings",
+        title=f"{len(verdict.settings)} settings, {n_runs} runs",
+        sentences=("Runs that differ in train.seed alone are one setting.",),
+        tables=(Table("The keys that differ, and the run folders", ("", "setting", "runs"), rows),),
+    )
+
+
+def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
+    if not verdict.against_best:
+        return []
+    n_tied = len(verdict.tie_group) - 1
+    return [
+        Section(
+            anchor="tests",
+            nav="Tests",
+            title=f"{n_tied} of {len(verdict.against_best)} others are tied with 1",
+            sentences=(
+                "Two runs: McNemar's exact test, with Tango's interval of the difference. Settings with several seeds: "
+                "bootstrap over rows, and seeds as a second source of chance. p (Holm) decides, at 0.05.",
+            ),
+            tables=(pairs_table(verdict, names),),
+        )
+    ]

@@ -1,0 +1,165 @@
+"""What a study says of its factors and of the claims about them, a section each."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from submillion.metrics import Score
+from submillion.reports.forests import READING
+from submillion.reports.sections import Quote, Section, Table, interval
+from submillion.reports.sweep.claims import Judged
+from submillion.reports.sweep.figures import said
+from submillion.reports.sweep.panels import Choice, Panel
+from submillion.reports.sweep.study import StudyReport
+from submillion.reports.verdicts import Tested, difference, interval_or_dash, p_value
+
+
+def tested_cells(found: Tested | None) -> tuple[str, str]:
+    """Return the difference to the best and Holm's p as cells; dashes of the best itself."""
+    return ("–", "–") if found is None else (difference(found), p_value(found.p_holm))
+
+
+def factors(report: StudyReport) -> Section | None:
+    """What is known of each factor."""
+    if not any(panel.scored for panel in report.panels):
+        return None
+    is_ordered = report.summary.kind == "one-factor"
+    sentences = (
+        "Each factor's trials were compared among themselves, with the choices that were fixed before."
+        if is_ordered
+        else "A choice stands for its best trial; all trials were compared together.",
+        *(_fixed_in_a_tie(panel) for panel in report.panels if is_ordered and panel.found == "tie" and panel.fixed),
+    )
+    return Section(
+        anchor="factors",
+        nav="Factors",
+        title=_factors_title(report.panels),
+        sentences=sentences,
+        figure="factors",
+        reading=f"{READING} The dashed line is the best of the panel, a ring the choice that was taken.",
+        tables=(_choices_table(report.panels),),
+    )
+
+
+def _factors_title(panels: list[Panel]) -> str:
+    compared = [panel for panel in panels if panel.found != "not compared"]
+    if not compared:
+        return "No factor has two choices that were compared"
+    if len(compared) == 1:
+        return f"{compared[0].factor}: {said(compared[0])}"
+    decided = [panel.factor for panel in compared if panel.found == "told apart"]
+    if not decided:
+        return f"No winner was told from all others in any of {len(compared)} factors"
+    return f"{len(decided)} of {len(compared)} factors have a winner that is told from all others: {', '.join(decided)}"
+
+
+def _fixed_in_a_tie(panel: Panel) -> str:
+    assert panel.fixed is not None
+    others = ", ".join(choice.label for choice in panel.tied if choice is not panel.fixed)
+    return f"{panel.factor}: {panel.fixed.label} was fixed inside a tie; these rows cannot tell it from {others}."
+
+
+def _choices_table(panels: list[Panel]) -> Table:
+    rows = [
+        (
+            f"{panel.factor}={choice.label}",
+            "–" if choice.trial is None else str(choice.trial),
+            interval_or_dash(choice.score),
+            *tested_cells(choice.difference),
+            ", ".join(filter(None, (_standing(panel, choice), "taken" if choice.is_fixed else ""))),
+        )
+        for panel in panels
+        for choice in panel.choices
+    ]
+    return Table("Each choice", ("", "trial", "accuracy", "minus the best", "p (Holm)", ""), rows)
+
+
+def _standing(panel: Panel, choice: Choice) -> str:
+    if choice.score is None or panel.found == "not compared":
+        return choice.why or ""
+    return "best" if choice is panel.best else "tied" if choice.is_tied else "worse"
+
+
+def claims(report: StudyReport) -> Section | None:
+    """What was claimed beside what was measured."""
+    if not report.claims:
+        return None
+    n = Counter(each.judgement for each in report.claims)
+    words = {
+        "holds": ("holds", "hold"),
+        "told apart against it": ("is told apart against", "are told apart against"),
+        "a tie": ("is a tie", "are ties"),
+        "not tested here": ("is not tested here", "are not tested here"),
+    }
+    counts = ", ".join(f"{n[name]} {verbs[n[name] > 1]}" for name, verbs in words.items() if n[name])
+    scale = "" if report.summary.scale == 1 else f", at scale {report.summary.scale:g}"
+    return Section(
+        anchor="claims",
+        nav="Claims",
+        title=f"Of {len(report.claims)} claims {counts}" if len(report.claims) > 1 else f"The claim {counts[2:]}",
+        sentences=(
+            f"Measured with {report.summary.encoder}{scale}. A claim holds where every other choice is told from the "
+            "claimed winner on these rows; a tie contradicts nothing and confirms nothing.",
+            *filter(None, map(_own_rows, report.claims)),
+        ),
+        tables=(_claims_table(report), *_claimed_table(report)),
+        quotes=tuple(
+            Quote(each.claim.says, f"said of {each.claim.factor}") for each in report.claims if each.claim.says
+        ),
+    )
+
+
+def _claims_table(report: StudyReport) -> Table:
+    rows = []
+    for each in report.claims:
+        measured = "–" if each.measured is None else interval_or_dash(each.measured.score)
+        rival = "–" if each.rival is None else f"{each.rival.label}: {interval_or_dash(each.rival.score)}"
+        rows.append((f"{each.claim.factor}={each.claim.winner}", _judgement(each), measured, rival, _p_of(each)))
+    heads = ("claimed winner", "", "measured", "against", "p (Holm)")
+    return Table("Claims, and what these rows say of them", heads, rows)
+
+
+def _own_rows(each: Judged) -> str:
+    """What the claim's own rows say of its winner and the next best."""
+    first = each.claimed.get(each.claim.winner)
+    others = {label: score for label, score in each.claimed.items() if label != each.claim.winner}
+    if first is None or not first.n or not others:
+        return ""
+    name = max(others, key=lambda label: others[label].value)
+    points = 100 * (first.value - others[name].value)
+    above = "equal to" if points == 0 else f"{points:+.1f} points from"
+    return (
+        f"{each.claim.factor}: {each.claim.winner} was claimed {above} {name}, on {first.n:,} rows, where the 95 % "
+        f"interval is ± {_half_points(first)} points."
+    )
+
+
+def _half_points(score: Score) -> str:
+    return f"{50 * (score.high - score.low):.1f}"
+
+
+def _judgement(each: Judged) -> str:
+    return each.judgement if each.why is None else f"{each.judgement}: {each.why}"
+
+
+def _p_of(each: Judged) -> str:
+    """The test between the two: that of whichever is not the best."""
+    if each.measured is None or each.rival is None:
+        return "–"
+    tested = each.measured.difference or each.rival.difference
+    return "–" if tested is None else p_value(tested.p_holm)
+
+
+def _claimed_table(report: StudyReport) -> tuple[Table, ...]:
+    """The claimed scores with the intervals that their own rows allow."""
+    rows = []
+    for each in report.claims:
+        panel = next((panel for panel in report.panels if panel.factor == each.claim.factor), None)
+        here = {} if panel is None else {choice.label: choice.score for choice in panel.choices}
+        for label, score in each.claimed.items():
+            claimed = interval(score) if score.n else f"{score.value:.4f}"
+            n_rows = f"{score.n:,}" if score.n else "not known"
+            half = f"± {_half_points(score)} points" if score.n else "–"
+            rows.append((f"{each.claim.factor}={label}", claimed, n_rows, half, interval_or_dash(here.get(label))))
+    heads = ("", "claimed", "rows", "95 % interval", "measured here")
+    return (Table("Claimed scores, with Wilson's interval on the claim's own rows", heads, rows),) if rows else ()

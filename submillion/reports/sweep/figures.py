@@ -1,0 +1,256 @@
+"""The figures of a study's page: a function each, from a `StudyReport` to a matplotlib figure.
+
+Filled means tied with the best, everywhere; a ring marks what was taken. How figures look is `drawing`'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from submillion.reports import forests
+from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, PAPER, WIDTH, Drawn, arms, canvas, files, short, style
+from submillion.reports.forests import ROW, Row
+from submillion.reports.sweep.panels import Panel
+from submillion.reports.sweep.reading import Trial, name_of
+from submillion.reports.sweep.settings import Axis, axes_of, place
+from submillion.reports.sweep.study import StudyReport
+
+MAX_ROWS = 40  # of the settings, the choices of a factor, and the times that a figure shows
+MAX_LINES = 80
+_ON_A_PAGE = 5  # axes of settings; with more the figure is wide
+_UNDER = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of text that lines run through
+
+
+def draw(report: StudyReport, with_png: bool = True) -> dict[str, Drawn]:
+    """Return every figure that the study has numbers for, by name."""
+    makers: dict[str, Callable[[StudyReport], Any]] = {
+        "ties": _ties,
+        "factors": _factors,
+        "frontier": _frontier,
+        "settings": _settings,
+        "stages": _stages,
+        "time": _time,
+    }
+    with style():
+        drawn = {name: make(report) for name, make in makers.items()}
+        return {name: files(name, figure, with_png) for name, figure in drawn.items() if figure is not None}
+
+
+def _ties(report: StudyReport) -> Any:
+    """The settings that were compared, the best first, and after a gap the recommended one where it stands lower."""
+    entries = report.entries
+    if len(entries) < 2:
+        return None
+    shown = [e for i, e in enumerate(entries) if i < MAX_ROWS or e.is_recommended]
+    rows = [Row(f"{e.number}  {e.name}", e.score, e.is_tied, e.is_recommended) for e in shown]
+    return forests.forest(rows, "validation accuracy, after selection", "recommended")
+
+
+def _factors(report: StudyReport) -> Any:
+    panels = [panel for panel in report.panels if panel.scored]
+    if not panels:
+        return None
+    rows = {panel.factor: _rows(panel) for panel in panels}
+    heights = [(8 if panel.is_range else len(rows[panel.factor])) + 1.7 for panel in panels]
+    figure = canvas(0.6 + ROW * sum(heights))
+    limits = forests.window([row.score for each in rows.values() for row in each if row.score is not None])
+    grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for axes, panel in zip(grid, panels, strict=True):
+        if panel.is_range:
+            _range(axes, panel, limits)
+        else:
+            forests.draw(axes, rows[panel.factor], limits)
+        axes.set_title(f"{short(panel.factor, 24)}: {said(panel)}")
+    grid[-1].set_xlabel("validation accuracy, after selection")
+    marked = "fixed for the next" if report.summary.kind == "one-factor" else "in the recommended run"
+    forests.legend(figure, [row for each in rows.values() for row in each], marked)
+    return figure
+
+
+def _rows(panel: Panel) -> list[Row]:
+    """The choices in their order; of too many the first of the best."""
+    choices = list(panel.choices)
+    if len(choices) > MAX_ROWS:
+        best = sorted(panel.scored, key=lambda each: -(each.score.value if each.score else 0))[:MAX_ROWS]
+        choices = [choice for choice in choices if choice in best]
+    compared = panel.found != "not compared"
+    return [Row(c.label, c.score, c.is_tied if compared else None, c.is_fixed, c.why or "") for c in choices]
+
+
+def said(panel: Panel) -> str:
+    """Return what a factor's panel shows, in a few words."""
+    if panel.found == "not compared":
+        return "nothing to compare"
+    if panel.found == "told apart":
+        return "one told from the rest"
+    return f"{len(panel.tied)} of {len(panel.scored)} tied"
+
+
+def _range(axes: Any, panel: Panel, limits: tuple[float, float]) -> None:
+    """Drawn values against their scores."""
+    for choice in panel.scored:
+        colour, fill, marker = forests.look(choice.is_tied if panel.found != "not compared" else None)
+        if choice.score is None or choice.score.value < limits[0]:
+            continue
+        y = float(choice.label)
+        axes.plot([max(choice.score.low, limits[0]), choice.score.high], [y, y], color=colour, lw=0.8)
+        axes.plot(choice.score.value, y, marker=marker, ms=3.6, color=colour, mfc=fill, ls="none")
+        if choice.is_fixed:
+            axes.plot(choice.score.value, y, marker="o", ms=9, mfc="none", mec=ORANGE, mew=1.4, ls="none")
+    axes.set_yscale("log" if panel.is_log else "linear")
+    labels = [choice.label for choice in panel.scored]  # by size
+    named = list(dict.fromkeys((labels[0], labels[len(labels) // 2], labels[-1])))
+    axes.set_yticks([float(label) for label in named], named)
+    axes.set_yticks([], minor=True)
+    axes.set_xlim(*limits)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _frontier(report: StudyReport) -> Any:
+    """Trainable parameters against accuracy, and the best score that each size reaches."""
+    entries = report.entries
+    if len({entry.n_params for entry in entries}) < 2:
+        return None
+    low, high = forests.window([entry.score for entry in entries])
+    near = [entry for entry in entries if entry.score.value >= low]
+    figure = canvas(3.4)
+    axes = figure.subplots()
+    for is_tied in (False, True):
+        group = [entry for entry in near if entry.is_tied == is_tied]
+        if group:
+            colour, fill, marker = forests.look(is_tied)
+            x, y = [e.n_params for e in group], [e.score.value for e in group]
+            yerr = arms([e.score for e in group])
+            axes.errorbar(x, y, yerr=yerr, fmt=marker, ms=4, color=colour, mfc=fill, elinewidth=0.7, alpha=0.8)
+    steps = report.frontier
+    most = max(entry.n_params for entry in entries)
+    axes.step(
+        [*(e.n_params for e in steps), most],
+        [*(e.score.value for e in steps), steps[-1].score.value],
+        where="post",
+        color=INK,
+        lw=0.9,
+    )
+    for entry in near:
+        if entry.is_recommended:
+            axes.plot(entry.n_params, entry.score.value, marker="o", ms=10, mfc="none", mec=ORANGE, mew=1.6, ls="none")
+    axes.set_ylim(low, high)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_locator(_few_ticks())
+    axes.set_xlabel("trainable parameters")
+    axes.set_ylabel("validation accuracy, after selection")
+    forests.legend(figure, [Row("", e.score, e.is_tied, e.is_recommended) for e in near], "recommended")
+    return figure
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5, integer=True)
+
+
+def _settings(report: StudyReport) -> Any:
+    """Parallel coordinates: a line a setting through its values, to its score at the right."""
+    entries = report.entries[:MAX_LINES]
+    axes_found = axes_of([report.summary.trials[entry.number - 1] for entry in entries])
+    if len(entries) < 2 or len(axes_found) < 2:
+        return None
+    width = WIDTH if len(axes_found) <= _ON_A_PAGE else 1.05 * (len(axes_found) + 1)
+    figure = canvas(3.6, width)
+    axes = figure.subplots()
+    limits = forests.window([entry.score for entry in entries])
+    heights = [_height(entry.score.value, limits) for entry in entries]
+    for number, entry in reversed(list(enumerate(entries))):
+        apart = 0.5 - number / max(len(entries) - 1, 1)
+        trial = report.summary.trials[entry.number - 1]
+        y = [*(place(axis, trial, apart) for axis in axes_found), heights[number]]
+        colour = ORANGE if entry.is_recommended else BLUE if entry.is_tied else MUTED
+        strength = 1.0 if entry.is_recommended else 0.15 + 0.75 * heights[number]
+        line, thick = ("-", 1.2) if entry.is_tied else ((0, (3, 2)), 0.8)
+        axes.plot(y, color=colour, alpha=strength, lw=2 if entry.is_recommended else thick, ls=line)
+    _label(axes, axes_found, limits)
+    rows = [Row("", e.score, e.is_tied) for e in entries]
+    _settings_legend(figure, rows)
+    return figure
+
+
+def _height(value: float, limits: tuple[float, float]) -> float:
+    return max(0.0, (value - limits[0]) / (limits[1] - limits[0]))
+
+
+def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float]) -> None:
+    for x, axis in enumerate(found):
+        axes.axvline(x, color=MUTED, lw=0.6)
+        for y, text in axis.ticks:
+            axes.text(x + 0.03, y, short(text, 14), fontsize=7, va="center", bbox=_UNDER, zorder=5)
+    last = len(found)
+    axes.axvline(last, color=MUTED, lw=0.6)
+    for value in np.linspace(*limits, 4):
+        axes.text(last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=7, va="center", bbox=_UNDER, zorder=5)
+    names = [short(axis.key.rpartition(".")[2].replace("_", " "), 16).replace(" ", "\n") for axis in found]
+    axes.set_xticks(range(last + 1), [*names, "accuracy"])
+    axes.set_xlim(-0.1, last + 0.45)
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _settings_legend(figure: Any, rows: Sequence[Row]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=BLUE, lw=1.4, label="best, or tied with it")]
+    if not all(row.is_tied for row in rows):
+        handles.append(Line2D([], [], color=MUTED, lw=1, ls=(0, (3, 2)), label="worse"))
+    handles.append(Line2D([], [], color=ORANGE, lw=2, label="recommended"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.6)
+
+
+def _stages(report: StudyReport) -> Any:
+    """Short against full results of the settings that were kept."""
+    if not report.pairs:
+        return None
+    figure = canvas(3.2)
+    axes = figure.subplots()
+    for pair in report.pairs:
+        axes.errorbar(
+            pair.short.value,
+            pair.full.value,
+            xerr=arms([pair.short]),
+            yerr=arms([pair.full]),
+            fmt="o",
+            ms=4,
+            color=BLUE,
+            elinewidth=0.7,
+        )
+        axes.annotate(
+            str(pair.number), (pair.short.value, pair.full.value), (4, 4), textcoords="offset points", fontsize=7
+        )
+    axes.set_xlabel("validation accuracy, short")
+    axes.set_ylabel("validation accuracy, full")
+    return figure
+
+
+def _time(report: StudyReport) -> Any:
+    trials: list[tuple[int, Trial]] = report.timed
+    if not trials:
+        return None
+    longest = sorted(trials, key=lambda each: -(each[1].training_s + each[1].evaluation_s))[:MAX_ROWS]
+    shown = sorted(longest, key=lambda each: each[0])
+    figure = canvas(0.95 + ROW * len(shown))
+    axes = figure.subplots()
+    y, steps = np.arange(len(shown)), [trial.training_s for _, trial in shown]
+    axes.barh(y, steps, 0.62, color=BLUE, label="steps")
+    axes.barh(y, [t.evaluation_s for _, t in shown], 0.62, left=steps, color=MUTED, alpha=0.55, label="evaluations")
+    axes.set_yticks(y, [short(f"{number}  {name_of(trial)}", 32) for number, trial in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("seconds a run")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure

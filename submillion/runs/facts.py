@@ -1,0 +1,34 @@
+"""A run in one line, for lists: what it is, how far it came, what it scored; a damaged one too, with the damage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from submillion.errors import SubmillionError
+from submillion.runs.folder import Run
+
+COLUMNS = ("run", "state", "model", "trainable_params", "validation_accuracy", "test_accuracy", "minutes", "date")
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """Return a run as JSON holds it, by `COLUMNS`; what is not known yet is None.
+
+    state: done, running, interrupted, empty, or `damaged: ` with the damage. Accuracies are {value, low, high, n}.
+    Hashes are not checked.
+    """
+    began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
+    found: dict[str, Any] = dict.fromkeys(COLUMNS) | {"run": run.name, "date": began.isoformat(timespec="minutes")}
+    try:
+        found["state"] = "running" if run.is_locked else run.state
+        found["model"] = run.config().model.name
+        found["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
+        records = run.records()
+        found["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
+        for split, scores in (run.scores() if (run.path / "scores.json").exists() else {}).items():
+            found[f"{split}_accuracy"] = vars(scores["accuracy"])
+    except SubmillionError as error:
+        found["state"] = f"damaged: {error.problems[0]}"
+    except (KeyError, TypeError, ValueError) as error:
+        found["state"] = f"damaged: {type(error).__name__}: {error}"
+    return found

@@ -1,0 +1,107 @@
+"""The application: a folder of runs, the routes over it, the guards before them, errors as sentences.
+
+The page's routes and the service's answer over the same folder, and from the same loaded runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from submillion.errors import SubmillionError
+from submillion.serving import api, guarding, pages
+from submillion.serving.counting import Counts
+from submillion.serving.folders import Folder, UnknownNameError
+from submillion.serving.listing import Listing
+from submillion.serving.models import Models
+from submillion.serving.options import Options
+from submillion.serving.queue import FullError
+from submillion.serving.service import Service
+
+
+def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | None = None) -> FastAPI:
+    """Return the application that serves a folder.
+
+    It may be asked by the loopback's names and `hosts`; where a token is asked for, by any name.
+    """
+    options = options or Options()
+    # The pages of docs_url load scripts from a CDN; openapi.json is among the service's routes.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
+    app.state.folder = folder
+    app.state.listing = Listing(folder)
+    app.state.models = Models(options.n_encoders, options.precision)
+    app.state.counts = Counts()
+    app.state.service = Service(folder, app.state.models, app.state.counts, options.limits)
+    app.include_router(pages.router)
+    app.include_router(api.router)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(guarding.bounded)  # the last one added is the first one asked
+    app.add_middleware(guarding.own_origin_only)
+    # A page that reaches the server by a name of its own (DNS rebinding) does not have the token.
+    names = [*guarding.LOOPBACK, *hosts] if options.token is None else ["*"]
+    app.add_middleware(guarding.with_token, token=options.token)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    app.add_middleware(guarding.with_headers)
+    app.add_middleware(app.state.counts.counting, paths=api.COUNTED)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with app.state.service.running():
+        yield
+
+
+def _problems(status: int, problems: Sequence[str]) -> Response:
+    return JSONResponse({"problems": list(problems)}, status)
+
+
+def _of_user(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SubmillionError)
+    return _problems(404 if isinstance(error, UnknownNameError) else 400, error.problems)
+
+
+def _of_full(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FullError)
+    return JSONResponse({"problems": [str(error)]}, 503, {"retry-after": str(error.retry_after_s)})
+
+
+def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _problems(error.status_code, [str(error.detail)])
+
+
+def _of_fields(request: Request, error: Exception) -> Response:
+    """What a body's fields have against them, without repeating what was sent."""
+    assert isinstance(error, RequestValidationError)
+    if any(each["type"] == "json_invalid" for each in error.errors()):
+        return _problems(422, ["the request is not JSON"])
+    return _problems(422, [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()])
+
+
+def _of_machine(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    reason = f"{error.filename or 'output'}: {error.strerror or error}"
+    return _problems(500, [f"{reason}; check the disk and the permissions, and reload the list"])
+
+
+def _of_us(request: Request, error: Exception) -> Response:
+    return _problems(500, [f"internal error: {type(error).__name__}: {error}; this is a fault of submillion"])
+
+
+_HANDLERS: dict[type[Exception], Any] = {
+    SubmillionError: _of_user,
+    FullError: _of_full,
+    HTTPException: _of_http,
+    RequestValidationError: _of_fields,
+    OSError: _of_machine,
+    Exception: _of_us,
+}

@@ -1,0 +1,78 @@
+"""From names in addresses to folders: a name means a run or a study inside the served folder, or nothing.
+
+No name leads out of the folder, and neither does a link that lies in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from submillion import runs
+from submillion.errors import RunError
+from submillion.runs import Run
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_STUDY_FILES = ("study.yaml", "summary.json")
+
+
+class UnknownNameError(RunError):
+    """A name in an address that means no run, study or file of the folder."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The served folder: `path`, resolved, holds run folders and studies; with `only`, one run of it is served."""
+
+    path: Path
+    only: str | None = None
+
+    def runs(self) -> list[Run]:
+        """Return the run folders, by name; links that lead out are left out."""
+        found = (run for run in runs.list_runs(self.path) if self.only in (None, run.name))
+        return [run for run in found if self._is_inside(run.path)]
+
+    def studies(self) -> list[Path]:
+        """Return the studies' folders, by name."""
+        if self.only is not None or not self.path.is_dir():
+            return []
+        found = (path for path in sorted(self.path.iterdir()) if any((path / name).is_file() for name in _STUDY_FILES))
+        return [path for path in found if self._is_inside(path)]
+
+    def run(self, name: str) -> Run:
+        """Return the run of this name, finished or not; UnknownNameError if there is none."""
+        path = self.path / name
+        known = _NAME.fullmatch(name) and self.only in (None, name) and (path / "config.yaml").is_file()
+        if not known or not self._is_inside(path):
+            raise UnknownNameError(f"there is no run {name[:80]!r} in {self.path} (any more): reload the list")
+        return Run(path)
+
+    def study(self, name: str) -> Path:
+        """Return the folder of the study of this name; UnknownNameError if there is none."""
+        found = next((path for path in self.studies() if path.name == name), None)
+        if found is None:
+            raise UnknownNameError(f"there is no study {name[:80]!r} in {self.path} (any more): reload the list")
+        return found
+
+    def file(self, of: Path, name: str, remedy: str) -> Path:
+        """Return a file of a run or study; UnknownNameError with the remedy if it is not there, or leads out."""
+        path = of / name
+        if not path.is_file() or not self._is_inside(path):
+            raise UnknownNameError(f"{of.name} has no {name}: {remedy}")
+        return path
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.path)
+
+
+def opened(given: str | Path) -> Folder:
+    """Return the folder to serve: a parent of run folders, or one run's; RunError if there is no such folder."""
+    path = Path(os.path.expanduser(given)).resolve()
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise RunError(f"{path} {what}: give a folder of runs, such as runs/, or one run's folder")
+    if (path / "config.yaml").is_file():
+        return Folder(path.parent, path.name)
+    return Folder(path)

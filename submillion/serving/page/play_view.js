@@ -1,0 +1,59 @@
+// What the playground shows: classes as bars, words with their effects, changed texts with their classes.
+
+import { el, rowHead, table } from "/page/dom.js";
+import { signed } from "/page/words.js";
+
+const MOST_CLASSES = 20;
+const NAMES = {
+  typos: "typing mistakes", lower: "lower case", upper: "upper case", punctuation: "punctuation deleted",
+  truncation: "cut at the end", synonyms: "synonyms", insertion: "words inserted", swap: "words swapped", deletion: "words deleted",
+};
+
+export function classes(found) {
+  const rows = found.classes.slice(0, MOST_CLASSES).map(({ label, prob }) => [
+    rowHead(label), prob.toFixed(4), el("td", { class: "bar" }, el("span", { "aria-hidden": "true", "--share": `${100 * prob}%` })),
+  ]);
+  const more = found.classes.length - rows.length;
+  return [
+    el("h2", {}, "Classes"),
+    table(`Probabilities${more > 0 ? `; ${more} less probable classes are not shown` : ""}`, ["Class", "Probability", ""], rows, "classes"),
+    found.n_unread_words ? el("p", { class: "small" }, `The text is longer than the run reads: its last ${found.n_unread_words} words were not read.`) : null,
+  ];
+}
+
+export function wordEffects(found) {
+  const all = found.texts.flat();
+  const most = Math.max(...all.map((each) => Math.abs(each.effect ?? 0)), 1e-9);
+  const untried = all.filter((each) => each.effect === null).length;
+  return [
+    el("h2", {}, "Words that mattered"),
+    el("p", {}, `Occlusion: the number under a word is how much lower the probability of ${found.label} (${found.prob.toFixed(4)}) ` +
+      "would be without it. Blue with +: it speaks for the class; orange with −, dashed: against it. Effects do not add up."),
+    found.texts.map((words) => el("p", { class: "words", dir: "auto" }, words.map((each) => word(each, most)))),
+    untried ? el("p", { class: "small" }, `${untried} words without a number were not tried: they are beyond what the run reads, or after the first ${found.n_tried}.`) : null,
+  ];
+}
+
+function word({ word: text, effect }, most) {
+  if (effect === null) return el("span", { class: "untried" }, text, " ");
+  const side = Math.abs(effect) < 0.0005 ? "none" : effect > 0 ? "for" : "against";
+  return el("span", { class: side, "--share": `${(55 * Math.abs(effect)) / most}%` },
+    el("span", {}, text), el("span", { class: "effect" }, signed(effect, 3)), " ");
+}
+
+export function changedTexts(variants) {
+  const [typed, ...changed] = variants;
+  const usual = typed.classes[0].label;
+  const prob = (variant) => variant.classes.find(({ label }) => label === usual).prob;
+  const rows = changed.map((variant) => [
+    rowHead(NAMES[variant.kind] ?? variant.kind),
+    el("td", { class: "text", dir: "auto" }, variant.is_changed ? variant.texts.filter((text) => text !== null).join(" ⏐ ") : "nothing to change"),
+    variant.is_changed ? prob(variant).toFixed(4) : "–",
+    variant.is_changed ? signed(prob(variant) - prob(typed)) : "–",
+    !variant.is_changed ? "–" : variant.classes[0].label === usual ? "stays" : el("strong", {}, `becomes ${variant.classes[0].label}`),
+  ]);
+  return [
+    el("h2", {}, "The same text, changed"),
+    table(`As typed: ${usual}, ${prob(typed).toFixed(4)}`, ["Change", "Text", `Probability of ${usual}`, "Difference", "Class"], rows, "cards"),
+  ];
+}

@@ -1,0 +1,105 @@
+"""What the planner answers: the plan that `submillion plan` makes of the same wishes, with the command that does.
+
+Only checkpoints known offline may be asked for, so that a page can neither look for files nor reach the network.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import typing
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from submillion import architectures, config, planning
+from submillion.config import Config, Method
+from submillion.config.settings import Head
+from submillion.errors import BudgetError, ConfigError, did_you_mean
+from submillion.planning.targets import GROUPS, site_keys
+
+_MOST = 10**12
+
+
+class Wish(BaseModel):
+    """What the planner's form says; rank None is the largest that fits, layers None are all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Annotated[str, Field(max_length=100)]
+    n_classes: Annotated[int, Field(ge=2, le=100_000)]
+    budget: Annotated[int, Field(ge=1, le=_MOST)]
+    method: Method
+    sites: Annotated[tuple[str, ...], Field(max_length=20)]
+    layers: Annotated[str, Field(max_length=20)] | None
+    rank: Annotated[int, Field(ge=1, le=_MOST)] | None
+    head: Head
+
+
+def choices() -> dict[str, Any]:
+    """Return what the form offers, and the defaults that it starts from."""
+    usual = Config()
+    names = architectures.known()
+    return {
+        "models": {name: architectures.hub_id(name) for name in names},
+        "n_layers": {name: architectures.load(name).n_layers for name in names},
+        "methods": typing.get_args(Method),
+        "heads": typing.get_args(Head),
+        "sites": architectures.SITES,
+        "groups": GROUPS,
+        "start": {
+            "model": usual.model.name,
+            "budget": usual.budget,
+            "method": usual.adapter.method,
+            "sites": site_keys(usual.adapter.sites),
+            "head": usual.model.head,
+        },
+    }
+
+
+def answer(wish: Wish) -> dict[str, Any]:
+    """Return the plan of a wish as JSON holds it; ConfigError if its encoder cannot do it.
+
+    Over the budget, `overrun` has the message and the largest rank that fits, and the plan is the one that was wished.
+    """
+    if wish.model not in architectures.known():
+        raise ConfigError(
+            f"model {wish.model!r} is not known offline: {did_you_mean(wish.model, architectures.known())}"
+        )
+    overrides = _overrides(wish)
+    settings = config.load(overrides=overrides)
+    overrun = None
+    try:
+        made = planning.plan(settings, wish.n_classes)
+    except BudgetError as error:
+        made = planning.draft(settings, wish.n_classes)
+        overrun = planning.overrun_values(settings, wish.n_classes, error)
+    command = ["submillion", "plan", "--classes", str(wish.n_classes)]
+    return planning.values(made, planning.alternatives(settings, wish.n_classes)) | {
+        "overrun": overrun,
+        "encoder_words": planning.encoder_words(made),
+        "wish_words": planning.wish_words(made),
+        "total_words": planning.total_words(made),
+        "slack_words": planning.slack_words(made),
+        "command": shlex.join([*command, *(part for override in overrides for part in ("--set", override))]),
+    }
+
+
+def _overrides(wish: Wish) -> list[str]:
+    """The wish as `--set` texts; what is the default is left out."""
+    keys = {
+        "model.name": wish.model,
+        "budget": wish.budget,
+        "adapter.method": wish.method,
+        "adapter.sites": "+".join(wish.sites),
+        "adapter.layers": wish.layers,
+        "adapter.rank": wish.rank,
+        "model.head": wish.head,
+    }
+    usual = config.flat(Config().model_dump(mode="json"))
+    usual["adapter.sites"] = "+".join(site_keys(usual["adapter.sites"]))
+    return [f"{key}={_yaml(value)}" for key, value in keys.items() if usual[key] != config.as_text(value)]
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value)

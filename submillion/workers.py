@@ -1,0 +1,88 @@
+"""Processes that work for this one, here or on a Ray cluster: how they begin, share the cores, and end.
+
+What they compute is the affair of `prediction` and `sweeps`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
+from multiprocessing import get_context
+from threading import Event, Thread
+from typing import Any, Literal
+
+import torch
+
+from submillion.errors import ConfigError, RunError, SubmillionError
+
+Where = Literal["inline", "processes", "ray"]
+
+interrupted = Event()  # a worker process's own: Ctrl-C was pressed
+
+
+def pool(n_workers: int) -> ProcessPoolExecutor:
+    """Return fresh processes that share this one's threads.
+
+    Ctrl-C sets their `interrupted`; they end when this process is gone. The calling script needs
+    `if __name__ == "__main__":`.
+    """
+    n_threads = max(1, torch.get_num_threads() // n_workers)
+    given = (n_threads, os.getpid())
+    return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin, initargs=given)
+
+
+def _begin(n_threads: int, parent: int) -> None:
+    torch.set_num_threads(n_threads)
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+
+    def watch_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)  # an orphan would hold its run's lock against the same command started again
+
+    Thread(target=watch_parent, daemon=True).start()
+
+
+@contextmanager
+def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
+    """Give the `ray` module, connected to the cluster at the address; None starts a local one of n_workers cores.
+
+    ConfigError without Ray, RunError if the cluster cannot be reached. An error of ours inside a task is raised here
+    as it was there.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayTaskError
+    except ImportError:
+        raise ConfigError("--executor ray needs Ray: pip install 'submillion[ray]'") from None
+    try:
+        size = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {}
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
+    except Exception as error:  # Ray's own classes differ with what failed: connection, authentication, versions
+        raise RunError(_ray_sentence(address, error)) from None
+    try:
+        with redirect_stdout(sys.stderr):  # what Ray prints of its workers; stdout is the result's
+            yield ray
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, SubmillionError) else error) from None
+    finally:
+        ray.shutdown()
+
+
+def _ray_sentence(address: str | None, error: Exception) -> str:
+    where = (
+        "a local Ray cluster cannot be started" if address is None else f"the Ray cluster {address} cannot be reached"
+    )
+    reason = " ".join(str(error).split())[:300]
+    advice = "check the address, and that Ray's versions agree"
+    if any(word in reason.lower() for word in ("auth", "token", "credential")):
+        advice = (
+            "the cluster wants a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
+            "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
+    return f"{where} ({type(error).__name__}: {reason}): {advice}"

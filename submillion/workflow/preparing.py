@@ -1,0 +1,116 @@
+"""What stands before the first step: the question that a run answers, and the `training.Job` that is made of it.
+
+The question is asked, and the job is worked through, by the folder's `train`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from submillion import backbone, batching, config, distillation, losses, planning, training
+from submillion.checkpoints import Checkpoints
+from submillion.classifier import Classifier, refuse_another_encoder
+from submillion.config import Config
+from submillion.data import Splits
+from submillion.runs import Run
+from submillion.workflow import describing, rows
+from submillion.workflow.phases import Phase, Watch
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a run answers: checked settings, rows, the plan, finished teachers.
+
+    as_trial: of a study, whose test split stays sealed · paused: a teacher that the watcher stopped; then there is no
+    answer yet.
+    """
+
+    settings: Config
+    splits: Splits
+    plan: planning.Plan
+    teachers: tuple[Run, ...]
+    as_trial: bool
+    paused: Run | None = None
+
+    @property
+    def hash(self) -> str:
+        """Return the hash that addresses the run."""
+        return config.digest(distillation.identified(self.settings, self.teachers), self.splits.fingerprint)
+
+
+def begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:
+    """Write what a run says of itself; return its precision, and why."""
+    settings, teachers = question.settings, question.teachers
+    refuse_another_encoder(run, settings.model.name)
+    precision, reason = _precision(run, settings, device)
+    chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
+    chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
+    describing.write(run, settings, question.splits, question.plan, chosen)
+    if teachers:
+        run.write_json("teachers.json", distillation.summary(teachers))
+    return precision, reason
+
+
+def job_of(
+    run: Run,
+    question: Question,
+    chosen: tuple[torch.device, config.Precision, str],
+    watch: Watch,
+    started: float,
+) -> training.Job:
+    """What the training works on: rows, their teachers' logits, the model, the frozen layers' output."""
+    settings, splits, plan, teachers = question.settings, question.splits, question.plan, question.teachers
+    device, precision, reason = chosen
+    train_examples, copied = rows.augmented(settings, splits.train, watch)
+    notes = (
+        f"device {device}",
+        f"precision {reason}",
+        *describing.slowness(precision, device),
+        *splits.warnings,
+        *copied,
+    )
+    watch(Phase("tokenising", notes=notes))
+    tokenizer = backbone.load_tokenizer(settings.model.name)
+    train_split, validation_split = (
+        batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
+        for examples in (train_examples, splits.validation)
+    )
+    if settings.augmentation.kind is not None and settings.augmentation.placement == "rotating":
+        train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
+    if teachers:
+        place = (device, precision)
+        column = rows.teacher_logits(teachers, train_examples, splits.labels, place, settings.distillation, watch)
+        train_split = replace(train_split, teacher_logits=column)
+    duration = training.length(settings.train, train_split.epoch_lengths, len(validation_split))
+    kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
+    watch(Phase("building", notes=(*describing.cut(train_split, settings), *kept, *duration.reasons)))
+    classifier = Classifier.build(settings, plan, splits.labels, duration.n_steps, precision, device)
+    checkpoints = Checkpoints(run.path / "checkpoints")
+    loss = _loss(settings, splits, device)
+    job = training.Job(classifier, train_split, validation_split, settings.train, duration, loss, checkpoints, started)
+    return rows.with_prefix(job, settings, watch)
+
+
+def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
+    """The run's own precision where it was begun before: a probe may fall out differently another day."""
+    before = run.environment()
+    if before is not None and before.get("device") == str(device):
+        return before["precision"], before["precision_reason"]
+    return backbone.choose_precision(settings.train.precision, device)
+
+
+def _loss(settings: Config, splits: Splits, device: torch.device) -> training.Loss:
+    counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
+    weights = losses.class_weights(settings.train, splits.labels, counts)
+    weights = None if weights is None else weights.to(device)
+    smoothing = settings.train.label_smoothing
+
+    def loss(logits: torch.Tensor, batch: batching.Batch) -> torch.Tensor:
+        supervised = losses.supervised(logits, batch.label_ids, smoothing, weights)
+        if batch.teacher_logits is None:
+            return supervised
+        return losses.distilled(supervised, logits, batch.teacher_logits, settings.distillation)
+
+    return loss

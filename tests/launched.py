@@ -1,0 +1,50 @@
+"""What the launched processes of tests/test_processes.py run: `torchrun tests/launched.py FILE`.
+
+FILE holds a JSON list of overrides, each a run; one torch import serves them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from submillion import batching, config, processes, reports, workflow
+from submillion.errors import DataError
+
+
+def main(file: Path) -> None:
+    torch.set_num_threads(1)
+    reports.write = lambda *_: []  # longer than a tiny training
+    job: dict[str, Any] = json.loads(file.read_text())
+    for overrides in job["runs"]:
+        run = workflow.train(config.load(overrides=overrides))
+        assert (run.path / "DONE").exists()
+    _fail(job["fails"])
+
+
+def _fail(overrides: list[str]) -> None:
+    """Train by the command line, where the second process meets a bad row in its third micro-batch."""
+    from submillion import cli
+
+    if os.environ["RANK"] == "1":
+        real, calls = batching.TokenizedSplit.batch, 0
+
+        def bad(split: batching.TokenizedSplit, rows: Any) -> batching.Batch:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise DataError("row r17 has a label that nobody knows")
+            return real(split, rows)
+
+        batching.TokenizedSplit.batch = bad
+    assert processes.count() == 1  # the last run's launch is over, the next one's has not begun
+    cli.main(["train", *(word for override in overrides for word in ("--set", override))])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,373 @@
+"""Laws of the service: it says what `predict` says, to each caller their own, and no to what it cannot take."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from submillion import prediction
+from submillion.errors import ConfigError
+from submillion.runs import Run
+from submillion.serving import api, folders
+from submillion.serving.app import create_app
+from submillion.serving.options import Options, read_token
+from submillion.serving.queue import Limits
+from tests.test_cli import call
+from tests.test_service_sharing import THREE, TWO, make_run
+from tests.tiny import TEXTS
+
+URL = "http://127.0.0.1:8000"
+TOKEN = "0123456789abcdef-token"
+
+
+@pytest.fixture(scope="module")
+def made(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Three runs that share an encoder, one of them on pairs, and one on another encoder."""
+    out = tmp_path_factory.mktemp("runs")
+    return {
+        "three": make_run(out, encoders["bert"], THREE),
+        "two": make_run(out, encoders["bert"], TWO, sites=("ffn_in", "key")),
+        "pairs": make_run(out, encoders["bert"], TWO, pairs=True),
+        "roberta": make_run(out, encoders["roberta"], THREE),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(made: dict[str, Run]) -> Path:
+    return made["three"].path.parent
+
+
+def app_of(folder: Path, **options: Any) -> Any:
+    return create_app(folders.opened(folder), options=Options(**options))
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[TestClient]:
+    with TestClient(app_of(folder), base_url=URL) as client:
+        yield client
+
+
+def ask(client: TestClient, run: Run | None, texts: Any, **more: Any) -> Any:
+    body = {"texts": texts, **({} if run is None else {"run": run.name}), **more}
+    return client.post("/v1/predict", content=json.dumps(body), headers={"content-type": "application/json"})
+
+
+def check(found: Mapping[str, Any], run: Run, texts: Any) -> None:
+    """The answer is the run's own prediction of the texts, in their order."""
+    expected = prediction.predict(run.path, texts)
+    assert found["run"] == run.name
+    assert [each["label"] for each in found["predictions"]] == expected.labels
+    for each, probs in zip(found["predictions"], expected.probs, strict=True):
+        assert each["probs"] == pytest.approx(dict(zip(expected.classes, probs, strict=True)), abs=1e-5)
+
+
+def problem(answer: Any, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    return "\n".join(answer.json()["problems"])
+
+
+@pytest.mark.parametrize("name", ["three", "two", "roberta"])
+def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], name: str) -> None:
+    for texts in (TEXTS[:1], TEXTS):
+        check(ask(client, made[name], texts).json(), made[name], texts)
+
+
+def test_pairs(client: TestClient, made: dict[str, Run]) -> None:
+    pairs = list(zip(TEXTS, reversed(TEXTS), strict=True))
+    found = ask(client, made["pairs"], TEXTS, text_pairs=TEXTS[::-1]).json()
+    check(found, made["pairs"], pairs)
+    assert "texts[0]: " in problem(ask(client, made["pairs"], ["a"]), 400)
+    assert "trained on single texts" in problem(ask(client, made["two"], ["a"], text_pairs=["b"]), 400)
+    assert "2 texts and 1 text_pairs" in problem(ask(client, made["pairs"], ["a", "b"], text_pairs=["c"]), 422)
+
+
+def test_the_run_is_named_where_there_are_several(client: TestClient, made: dict[str, Run], tmp_path: Path) -> None:
+    said = problem(ask(client, None, ["a"]), 400)
+    assert "has 4 finished runs: name one" in said
+    assert all(run.name in said for run in made.values())
+    with TestClient(app_of(made["two"].path), base_url=URL) as alone:
+        check(ask(alone, None, TEXTS).json(), made["two"], TEXTS)
+    with TestClient(app_of(tmp_path), base_url=URL) as empty:
+        assert "has 0 finished runs" in problem(ask(empty, None, ["a"]), 400)
+
+
+def test_any_interleaving_gives_each_caller_their_own(made: dict[str, Run], folder: Path) -> None:
+    runs = [made[name] for name in ("three", "two", "roberta")]
+    rng = random.Random(0)
+    asked = [(rng.choice(runs), tuple(rng.sample(TEXTS, rng.randint(1, 4)))) for _ in range(40)]
+    app = app_of(folder, limits=Limits(60, 0.005, 1000))
+
+    async def everything() -> list[Any]:
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=URL) as client,
+        ):
+
+            async def one(run: Run, texts: tuple[str, ...]) -> Any:
+                await asyncio.sleep(rng.random() * 0.05)
+                return await client.post("/v1/predict", json={"run": run.name, "texts": texts}, timeout=60)
+
+            return await asyncio.gather(*(one(*each) for each in asked))
+
+    found = asyncio.run(everything())
+    for run in runs:
+        own = [(answer, texts) for answer, (of, texts) in zip(found, asked, strict=True) if of is run]
+        flat = [text for _, texts in own for text in texts]
+        together = [each for answer, _ in own for each in answer.json()["predictions"]]
+        check({"run": own[0][0].json()["run"], "predictions": together}, run, flat)
+    numbers = numbers_of(app.state.counts.exposition().decode())
+    assert numbers["submillion_batch_texts_sum"] == sum(len(texts) for _, texts in asked)
+    assert numbers["submillion_batch_texts_count"] < len(asked)
+    assert numbers["submillion_loaded_encoders"] == 2
+    assert numbers["submillion_texts_in_hand"] == 0
+
+
+def numbers_of(exposition: str) -> dict[str, float]:
+    """The numbers without labels, and sums over labels."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
+
+
+def test_models_health_and_numbers(folder: Path, made: dict[str, Run]) -> None:
+    with TestClient(app_of(folder), base_url=URL) as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        ask(client, made["two"], ["a", "b"])
+        ask(client, made["two"], [])
+        found = {each["run"]: each for each in client.get("/v1/models").json()["models"]}
+        assert set(found) == {run.name for run in made.values()}
+        assert found[made["two"].name]["labels"] == list(TWO)
+        assert [name for name, run in made.items() if found[run.name]["is_loaded"]] == ["two"]
+        assert [name for name, run in made.items() if found[run.name]["takes_pairs"]] == ["pairs"]
+        answer = client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert 'submillion_requests_total{path="/v1/predict",status="422"} 1.0' in answer.text
+        assert f'submillion_texts_total{{run="{made["two"].name}"}} 2.0' in answer.text
+        numbers = numbers_of(answer.text)
+        assert numbers["process_resident_memory_bytes"] > 0
+        assert numbers["submillion_loaded_runs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ("{", 422, "JSON decode error"),
+        ('{"run": "RUN"}', 422, "texts: Field required"),
+        ('{"texts": "a", "run": "RUN"}', 422, "texts: Input should be a valid list"),
+        ('{"texts": [], "run": "RUN"}', 422, "at least 1 item"),
+        ('{"texts": [""], "run": "RUN"}', 422, "texts.0: String should have at least 1 character"),
+        ('{"texts": ["a"], "more": 1, "run": "RUN"}', 422, "more: Extra inputs are not permitted"),
+        (json.dumps({"texts": ["a"] * 257, "run": "RUN"}), 422, "at most 256 items"),
+        (json.dumps({"texts": ["a" * 20_001], "run": "RUN"}), 422, "at most 20000 characters"),
+        (json.dumps({"texts": ["a" * 19_000] * 14, "run": "RUN"}), 413, "more than 262,144 bytes"),
+        ('{"texts": ["a", " "], "run": "RUN"}', 400, "texts[1]: the text is empty"),
+        ('{"texts": ["\\ud800"], "run": "RUN"}', 422, "as a unicode string"),
+        ('{"texts": ["a"], "run": "gone-00000000"}', 404, "no run 'gone-00000000'"),
+        ('{"texts": ["a"], "run": "../etc"}', 404, "no run"),
+        ('{"texts": ["a"], "run": "a\\u0000"}', 404, "no run"),
+    ],
+)
+def test_what_cannot_be_answered(
+    client: TestClient, made: dict[str, Run], body: str, status: int, message: str
+) -> None:
+    content = body.replace("RUN", made["three"].name)
+    answer = client.post("/v1/predict", content=content, headers={"content-type": "application/json"})
+    assert message in problem(answer, status)
+
+
+def test_a_full_queue_says_503_and_when_to_come_back(folder: Path, made: dict[str, Run]) -> None:
+    with TestClient(app_of(folder, limits=Limits(n_texts=4)), base_url=URL) as client:
+        answer = ask(client, made["two"], ["a"] * 5)
+        assert "5 more were sent, and 4 is the most" in problem(answer, 503)
+        assert int(answer.headers["retry-after"]) >= 1
+        assert ask(client, made["two"], ["a"] * 4).status_code == 200
+
+
+def test_a_client_that_leaves_frees_its_places(folder: Path, made: dict[str, Run]) -> None:
+    app = app_of(folder, limits=Limits(10_000, 60.0, 10))
+    body = json.dumps({"texts": ["a"] * 10, "run": made["two"].name}).encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/predict",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }
+    waiting, sent = asyncio.Event(), []
+
+    async def receive() -> dict[str, Any]:
+        if not waiting.is_set():
+            waiting.set()
+            return {"type": "http.request", "body": body}
+        while app.state.service._queue._n_tokens == 0:
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def everything() -> None:
+        async with app.router.lifespan_context(app):
+            await asyncio.wait_for(app(scope, receive, send), 30)
+            await asyncio.sleep(0)
+            assert app.state.service._queue.n_texts == 0
+
+    asyncio.run(everything())
+    assert sent[0]["status"] == 499
+
+
+# Who may ask ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_asked_for_everywhere_but_at_healthz(folder: Path, made: dict[str, Run]) -> None:
+    with TestClient(app_of(folder, token=TOKEN), base_url="http://box.lan") as client:
+        assert client.get("/healthz").status_code == 200
+        for path in ("/", "/v1/models", "/metrics", "/openapi.json", "/api/list", "/page/app.js"):
+            answer = client.get(path)
+            assert "asks for its token" in problem(answer, 401)
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert client.get(path, headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+        as_password = base64.b64encode(f"me:{TOKEN}".encode()).decode()
+        for wrong in ("", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Basic !", "Basic 4pyT", "é"):
+            sent = {"authorization": wrong.encode()}
+            assert client.get("/", headers=sent).status_code == 401
+        assert client.get("/", headers={"authorization": f"Basic {as_password}"}).status_code == 200
+        client.headers["authorization"] = f"bearer {TOKEN}"
+        check(ask(client, made["two"], TEXTS).json(), made["two"], TEXTS)
+
+
+def test_where_the_token_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert read_token(file, {"SUBMILLION_TOKEN": "x" * 20}) == TOKEN
+    assert read_token(None, {"SUBMILLION_TOKEN": "x" * 20}) == "x" * 20
+    assert read_token(None, {}) is None
+    assert TOKEN not in repr(Options(token=TOKEN))
+    for bad in ("", "short", "with a blank in it", "é" * 20):
+        file.write_text(bad)
+        with pytest.raises(ConfigError, match="openssl rand -hex 32"):
+            read_token(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_token(tmp_path / "none")
+
+
+def test_listening_elsewhere_without_a_token_warns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("submillion.serving.server.serve", lambda *_: None)
+    for host, env, warns in (("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", TOKEN, False)):
+        monkeypatch.delenv("SUBMILLION_TOKEN", raising=False)
+        if env:
+            monkeypatch.setenv("SUBMILLION_TOKEN", env)
+        assert call("serve", tmp_path, "--host", host) == 0
+        assert ("--token-file" in capsys.readouterr().err) == warns
+
+
+# Reloading and stopping ----------------------------------------------------------------------------------------------
+
+
+def test_runs_come_change_and_go_without_a_restart(made: dict[str, Run], tmp_path: Path) -> None:
+    place = Run(tmp_path / made["two"].name)
+    with TestClient(app_of(tmp_path), base_url=URL) as client:
+        assert client.get("/v1/models").json() == {"models": []}
+        assert "no run" in problem(ask(client, place, ["a"]), 404)
+        shutil.copytree(made["two"].path, place.path)
+        check(ask(client, None, TEXTS).json(), place, TEXTS)
+        shutil.rmtree(place.path)
+        shutil.copytree(made["three"].path, place.path)  # trained again, with another result
+        place.mark_done()
+        check(ask(client, None, TEXTS).json(), place, TEXTS)
+        (place.path / "DONE").unlink()
+        assert client.get("/v1/models").json() == {"models": []}
+        assert "is not finished" in problem(ask(client, place, ["a"]), 400)
+        assert client.app.state.models.loaded() == []  # type: ignore[attr-defined]
+        shutil.rmtree(place.path)
+        assert "no run" in problem(ask(client, place, ["a"]), 404)
+
+
+@pytest.mark.slow
+def test_shutdown_answers_what_it_took(folder: Path, made: dict[str, Run]) -> None:
+    command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", "--batch-tokens", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())["url"]
+    body = {"texts": ["a good film"] * 256, "run": made["two"].name}
+    answers: list[httpx2.Response] = []
+    try:
+        httpx2.post(f"{url}v1/predict", json=body | {"texts": ["a"]}, timeout=60)
+        asking = threading.Thread(target=lambda: answers.append(httpx2.post(f"{url}v1/predict", json=body, timeout=60)))
+        asking.start()
+        while numbers_of(httpx2.get(f"{url}metrics").text)["submillion_texts_in_hand"] == 0:
+            assert asking.is_alive(), "answered before it could be stopped: ask for more"
+        process.send_signal(signal.SIGTERM)
+        asking.join(60)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert len(answers[0].json()["predictions"]) == 256
+    assert process.returncode == -signal.SIGTERM
+    assert errors == ""
+
+
+# The description -----------------------------------------------------------------------------------------------------
+
+
+def test_the_description_has_the_services_routes_and_nothing_loads_from_elsewhere(client: TestClient) -> None:
+    found = client.get("/openapi.json").json()
+    assert set(found["paths"]) == {"/v1/predict", "/v1/models", "/healthz", "/metrics"}
+    assert found["components"]["schemas"]["Asked"]["properties"]["texts"]["maxItems"] == api.MAX_TEXTS
+    assert client.get("/docs").status_code == 404
+
+
+@pytest.mark.slow
+def test_no_request_breaks_it_and_answers_are_as_described(made: dict[str, Run]) -> None:
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.python import asgi
+    from schemathesis.specs.openapi import checks
+
+    app = create_app(folders.opened(made["two"].path), hosts=(asgi.HOST,))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    checked = (
+        schemathesis.checks.not_a_server_error,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+        checks.status_code_conformance,
+    )
+    statuses: dict[str, set[int]] = {}
+    quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+
+    def fuzz(case: Any) -> None:
+        answer = case.call()
+        statuses.setdefault(case.path, set()).add(answer.status_code)
+        case.validate_response(answer, checks=checked)
+
+    try:
+        for operation in (result.ok() for result in schema.get_all_operations()):
+            modes = (
+                schemathesis.GenerationMode if operation.method == "post" else [schemathesis.GenerationMode.POSITIVE]
+            )
+            for mode in modes:
+                quick(given(operation.as_strategy(generation_mode=mode))(fuzz))()
+    finally:
+        asgi.shutdown_lifespans()
+    assert {200, 422} <= statuses["/v1/predict"]
+    assert statuses["/v1/models"] == statuses["/metrics"] == statuses["/healthz"] == {200}

@@ -1,0 +1,158 @@
+"""Laws of the queue: everybody gets their own answer, in their order, whatever others do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from submillion.serving.queue import FullError, Limits, Queue
+
+Body = Callable[["Queue[int, str]", "Work"], Awaitable[None]]
+
+
+class Work:
+    """Answers an item with its text, notes the batches, and stops while `gate` is closed; -1 is a fault."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, items: Sequence[int]) -> list[str]:
+        self.gate.wait(10)
+        self.batches.append(list(items))
+        if -1 in items:
+            raise RuntimeError("a fault")
+        return [str(item) for item in items]
+
+
+def run(body: Body, limits: Limits | None = None) -> Work:
+    """Run a body beside a queue."""
+    work = Work()
+
+    async def everything() -> None:
+        queue: Queue[int, str] = Queue(work, limits or Limits(10, 0.0, 100))
+        async with asyncio.timeout(10), queue.running():
+            await body(queue, work)
+
+    asyncio.run(asyncio.wait_for(everything(), 10))
+    return work
+
+
+async def ask(queue: Queue[int, str], items: Sequence[int], n_tokens: int = 1) -> list[str]:
+    with queue.places(len(items)):
+        return await queue.answers(items, [n_tokens] * len(items))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 15), st.booleans()), min_size=1, max_size=12),
+    st.sampled_from([0.0, 0.002]),
+)
+def test_any_interleaving_gives_each_its_own_answers_in_order(requests: list, wait_s: float) -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        async def one(number: int, n_items: int, n_tokens: int, later: bool) -> None:
+            if later:
+                await asyncio.sleep(0.001)
+            items = [100 * number + i for i in range(n_items)]
+            assert await ask(queue, items, n_tokens) == [str(item) for item in items]
+
+        await asyncio.gather(*(one(number, *each) for number, each in enumerate(requests)))
+        assert queue.n_texts == 0
+
+    work = run(body, Limits(10, wait_s, 1000))
+    asked = [100 * number + i for number, each in enumerate(requests) for i in range(each[0])]
+    assert sorted(item for batch in work.batches for item in batch) == asked
+    sizes = {100 * number + i: each[1] for number, each in enumerate(requests) for i in range(each[0])}
+    assert all(len(batch) == 1 or sum(sizes[item] for item in batch) <= 10 for batch in work.batches)
+
+
+def test_texts_that_come_while_a_batch_is_computed_are_the_next_one() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        work.gate.clear()
+        first = asyncio.create_task(ask(queue, [0]))
+        await asyncio.sleep(0.02)
+        others = [asyncio.create_task(ask(queue, [i])) for i in range(1, 6)]
+        await asyncio.sleep(0.02)
+        work.gate.set()
+        await asyncio.gather(first, *others)
+
+    assert run(body).batches == [[0], [1, 2, 3, 4, 5]]
+
+
+def test_the_first_text_waits_no_longer_than_it_may() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        began = time.monotonic()
+        await asyncio.gather(ask(queue, [1]), ask(queue, [2]))
+        assert time.monotonic() - began >= 0.05
+
+    assert run(body, Limits(10, 0.05, 100)).batches == [[1, 2]]
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        await ask(queue, [3], n_tokens=10)  # or `run` would give up
+
+    run(body, Limits(10, 60.0, 100))
+
+
+def test_a_full_queue_refuses_and_says_for_how_long() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        await ask(queue, [0, 1])
+        work.gate.clear()
+        taken = asyncio.create_task(ask(queue, [1, 2, 3]))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError, match="3 texts are in hand, 2 more were sent, and 4 is the most") as refused:
+            await ask(queue, [4, 5])
+        assert 1 <= refused.value.retry_after_s <= 60
+        work.gate.set()
+        assert await taken == ["1", "2", "3"]
+        assert await ask(queue, [4, 5, 6, 7]) == ["4", "5", "6", "7"]
+
+    run(body, Limits(10, 0.0, 4))
+
+
+def test_who_leaves_frees_the_places_and_harms_nobody() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        work.gate.clear()
+        computed = asyncio.create_task(ask(queue, [0]))
+        await asyncio.sleep(0.02)
+        stays, leaves = asyncio.create_task(ask(queue, [1, 2])), asyncio.create_task(ask(queue, [3, 4, 5]))
+        await asyncio.sleep(0.02)
+        for gone in (computed, leaves):
+            gone.cancel()
+        await asyncio.sleep(0.02)
+        assert queue.n_texts == 2
+        work.gate.set()
+        assert await stays == ["1", "2"]
+
+    assert run(body).batches == [[0], [1, 2]]
+
+
+def test_a_fault_is_told_to_its_batch_alone() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        with pytest.raises(RuntimeError, match="a fault"):
+            await ask(queue, [-1, 2])
+        assert await ask(queue, [3]) == ["3"]
+
+    run(body)
+
+
+def test_what_was_taken_is_answered_at_the_end_and_nothing_after_it() -> None:
+    async def everything() -> None:
+        queue: Queue[int, str] = Queue(Work(), Limits(2, 60.0, 100))
+        async with queue.running():
+            taken = [asyncio.create_task(ask(queue, [i, i])) for i in range(5)]
+            late = asyncio.create_task(ask(queue, [9]))  # would wait for others to join it
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*taken, late) == [[str(i)] * 2 for i in range(5)] + [["9"]]
+        with pytest.raises(FullError, match="stopping"):
+            await ask(queue, [1])
+
+    asyncio.run(asyncio.wait_for(everything(), 10))

@@ -1,0 +1,143 @@
+"""Laws of shared encoders: a run answers as it does alone, whoever shares its weights and its batches."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from submillion import batching, config, planning, prediction
+from submillion.classifier import Classifier
+from submillion.data import Example
+from submillion.runs import Run
+from submillion.serving import sharing
+from submillion.serving.models import Loaded, Models
+from submillion.serving.sharing import Loader, Row
+from tests.adapted import HEADS, METHODS, shaken
+from tests.tiny import TEXTS, settings
+
+# Every family with a full head, and the other heads where the dense layer is part of the stock head, or not.
+FAMILY_HEADS = [(family, head) for family, head in HEADS if head == "full" or family in ("bert", "roberta")]
+THREE, TWO = ("bad", "fine", "good"), ("no", "yes")
+
+
+def make_run(
+    folder: Path,
+    encoder: Path,
+    labels: tuple[str, ...] = THREE,
+    head: str = "full",
+    pairs: bool = False,
+    **adapter: Any,
+) -> Run:
+    """A run that was not trained, but shaken: a finished folder in a moment."""
+    own = settings(encoder, head, **adapter)
+    if pairs:
+        own = own.model_copy(update={"data": own.data.model_copy(update={"text_pair": "second"})})
+    plan = planning.plan(own, len(labels))
+    classifier = Classifier.build(own, plan, labels, 20, "fp32", torch.device("cpu"))
+    shaken(classifier.model, seed=len(list(folder.iterdir())))
+    run = Run(folder / f"run{len(list(folder.iterdir()))}-00000000")
+    run.path.mkdir()
+    classifier.save(run.path / "adapter")
+    run.write("config.yaml", config.to_yaml(own))
+    run.write("plan.json", planning.to_json(plan))
+    run.write_json("labels.json", list(labels))
+    run.write_json("environment.json", {"device": "cpu", "precision": "fp32"})
+    run.write_json("data.json", {})
+    run.write_json("scores.json", {})
+    run.mark_done()
+    return run
+
+
+def tokenized(loaded: Loaded, texts: tuple[str, ...]) -> list[Row]:
+    examples = [Example("", text, None) for text in texts]
+    split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, 32)
+    cuts = split.offsets[1:-1]
+    parts = zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), strict=True)
+    return [Row(loaded, tokens, types) for tokens, types in parts]
+
+
+def mixed(runs: list[Loaded], seed: int = 0) -> list[tuple[Row, np.ndarray]]:
+    """Every run's rows in one batch in any order, each with what its own `predict` says."""
+    expected = [
+        (row, probs)
+        for loaded in runs
+        for row, probs in zip(tokenized(loaded, TEXTS), prediction.predict(loaded.run.path, TEXTS).probs, strict=True)
+    ]
+    return [expected[i] for i in np.random.default_rng(seed).permutation(len(expected))]
+
+
+def check(runs: list[Loaded]) -> None:
+    rows = mixed(runs)
+    for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "head"), FAMILY_HEADS)
+def test_runs_of_one_encoder_answer_as_alone_in_mixed_batches(
+    encoders: dict[str, Path], family: str, head: str, tmp_path: Path
+) -> None:
+    encoder, loader = encoders[family], Loader()
+    adapters = [{}, METHODS["rslora"], {"sites": ("ffn_in", "query"), "rank": 2, "layers": "top:1"}]
+    made = [make_run(tmp_path, encoder, head=head, **adapter) for adapter in adapters]
+    made.append(make_run(tmp_path, encoder, TWO, head))
+    runs = [loader.load(run) for run in made]
+    check(runs)
+    assert all(loaded.classifier.is_mixable for loaded in runs)
+    assert len({loaded.encoder for loaded in runs}) == len({loaded.tokenizer for loaded in runs}) == 1
+    embeddings = {loaded.classifier.model.get_input_embeddings().weight.data_ptr() for loaded in runs}
+    assert len(embeddings) == 1
+
+
+def test_every_method_answers_as_alone_beside_the_others(encoders: dict[str, Path], tmp_path: Path) -> None:
+    loader, encoder = Loader(), encoders["bert"]
+    runs = {name: loader.load(make_run(tmp_path, encoder, **adapter)) for name, adapter in METHODS.items()}
+    runs["none"] = loader.load(make_run(tmp_path, encoder, method="none"))
+    runs["roberta"] = loader.load(make_run(tmp_path, encoders["roberta"]))
+    check(list(runs.values()))
+    shared = {name for name, loaded in runs.items() if loaded.encoder is runs["lora"].encoder}
+    # PiSSA and OLoRA are saved as LoRA on the weights as they were
+    assert shared == set(METHODS) - {"bias-all", "bias-lora-only", "adalora-bias-all"}
+    own = {name for name in shared if not runs[name].classifier.is_mixable}
+    assert own == {"dora", "ia3", "adalora"}
+    check(list(runs.values()))  # and nobody changed what others share
+
+
+def test_an_encoder_goes_with_its_last_run_and_the_least_used_first(encoders: dict[str, Path], tmp_path: Path) -> None:
+    bert = [make_run(tmp_path, encoders["bert"]) for _ in range(3)]
+    roberta, electra = (make_run(tmp_path, encoders[family]) for family in ("roberta", "electra"))
+    models = Models(n_encoders=2)
+    for run in (bert[0], roberta, *bert[1:]):
+        models.get(run)
+    assert len(models.loaded()) == 4
+    models.get(electra)
+    assert {loaded.run.name for loaded in models.loaded()} == {run.name for run in (*bert, electra)}
+    shutil.rmtree(bert[1].path)
+    models.forget_gone()
+    assert len(models.loaded()) == 3
+    assert models.get(bert[0]) is models.find(bert[0])
+
+
+def test_another_encoder_under_the_same_path_is_refused_before_it_is_shared(
+    encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    loader = Loader()
+    run, other = (make_run(tmp_path, encoders["bert"]) for _ in range(2))
+    other.write_json("environment.json", {"encoder_sha256": "0" * 64})
+    other.mark_done()
+    first = loader.load(run)
+    with pytest.raises(Exception, match="does not hold the weights"):
+        loader.load(other)
+    check([first])
+
+
+def test_bf16_agrees(encoders: dict[str, Path], tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, encoders["bert"]) for _ in range(2)]
+    loader = Loader("bf16")
+    rows = mixed([loader.load(run) for run in runs])
+    for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)

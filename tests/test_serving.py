@@ -1,0 +1,515 @@
+"""Laws of the served folder: it says what the commands say, answers its own page alone, and never leaves the folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from submillion import comparison, prediction, runs
+from submillion.augmentation import STRENGTHS
+from submillion.errors import ConfigError, RunError
+from submillion.serving import explaining, folders, guarding, models, server
+from submillion.serving.app import create_app
+from submillion.serving.folders import Folder
+from tests.served import finished
+from tests.test_architecture import HEAVY
+from tests.test_cli import call
+
+WISH = {
+    "model": "roberta-base",
+    "n_classes": 4,
+    "budget": 1_000_000,
+    "method": "lora",
+    "sites": ["query", "value"],
+    "layers": None,
+    "rank": None,
+    "head": "full",
+}
+TEXT = "the team of the film"
+Ask = Callable[..., Any]
+
+
+def client_of(folder: Path | Folder, **options: Any) -> TestClient:
+    found = folder if isinstance(folder, Folder) else folders.opened(folder)
+    return TestClient(create_app(found, **options), base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture(scope="module")
+def client(served: Path) -> TestClient:
+    return client_of(served)
+
+
+@pytest.fixture(scope="module")
+def first(served: Path) -> str:
+    return finished(served)[0]
+
+
+def problem(answer: Any, status: int) -> str:
+    """The sentences of an answer that went wrong."""
+    assert answer.status_code == status, answer.text
+    return "\n".join(answer.json()["problems"])
+
+
+# The list ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_every_run_with_its_state_and_why(client: TestClient, served: Path) -> None:
+    values = client.get("/api/list").json()
+    rows = {row["run"]: row for row in values["runs"]}
+    assert values["folder"] == str(served.resolve())
+    names = {run.name for run in runs.list_runs(served)}
+    assert set(rows) == names - {"out-00000005"}
+    for name in finished(served):
+        expected = runs.facts(runs.Run(served / name))
+        assert {key: rows[name][key] for key in runs.COLUMNS} == expected | {"state": "finished"}
+        assert rows[name]["why"] == ""
+        assert rows[name]["studies"] == ["tiny"]
+        assert rows[name]["settings"]["train.steps"] == "6"
+    assert rows["cut-00000001"]["state"] == rows["half-00000003"]["state"] == "unfinished"
+    assert f"submillion train --config {served / 'cut-00000001' / 'config.yaml'}" in rows["cut-00000001"]["why"]
+    assert "labels.json is damaged" in rows["bad-00000002"]["why"]
+    assert "unknown key gone" in rows["old-00000004"]["why"]
+    assert {rows[name]["state"] for name in ("bad-00000002", "old-00000004")} == {"damaged"}
+
+
+def test_the_list_has_studies(client: TestClient, served: Path) -> None:
+    (study,) = client.get("/api/list").json()["studies"]
+    summary = json.loads((served / "tiny" / "summary.json").read_text())
+    assert (study["state"], study["n_done"], study["n_trials"]) == ("finished", 2, 2)
+    assert study["runs"] == finished(served)
+    assert study["recommended"] == Path(summary["recommended"]).name
+    assert study["accuracy"] == {"split": "test", **summary["scores"]["test"]["accuracy"]}
+    assert client.get("/studies/tiny/summary").text == (served / "tiny" / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("summary", "state", "why"),
+    [
+        (None, "unfinished", "before its first trial"),
+        ('{"study": "x", "finished": false, "trials": []}', "unfinished", "the same command goes on"),
+        ("{", "damaged", "summary.json is damaged"),
+        ("[]", "damaged", "not what a sweep writes"),
+        ('{"finished": true, "trials": [], "scores": {}, "recommended": "x", "notes": []}', "damaged", "not what"),
+        ('{"finished": true, "trials": [], "scores": {"test": {"accuracy": {"value": NaN}}}}', "damaged", "no number"),
+    ],
+)
+def test_studies_that_are_not_finished(tmp_path: Path, summary: str | None, state: str, why: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "study.yaml").write_text("name: x\n")
+    if summary is not None:
+        (tmp_path / "x" / "summary.json").write_text(summary)
+    (study,) = client_of(tmp_path).get("/api/list").json()["studies"]
+    assert study["state"] == state
+    assert why in study["why"]
+
+
+def test_the_list_follows_the_folder(served: Path, first: str, tmp_path: Path) -> None:
+    client = client_of(tmp_path)
+    assert client.get("/api/list").json() == {"folder": str(tmp_path), "runs": [], "studies": []}
+    shutil.copytree(served / first, tmp_path / first)
+    assert client.get("/api/list").json()["runs"][0]["has_report"] is False
+    (tmp_path / first / "report.html").write_text("<p>hello")
+    assert client.get("/api/list").json()["runs"][0]["has_report"] is True
+    shutil.rmtree(tmp_path / first)
+    assert client.get("/api/list").json()["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "odd"),
+    [
+        ("scores.json", r'"value": [\d.]+', '"value": null', "validation_accuracy"),
+        ("plan.json", r'"total": \d+', '"total": "many"', "trainable_params"),
+        ("metrics.jsonl", r'"seconds": ?[\d.e-]+', '"seconds": null', "minutes"),
+    ],
+)
+def test_one_edited_file_leaves_the_list(
+    served: Path, first: str, tmp_path: Path, name: str, old: str, new: str, odd: str
+) -> None:
+    shutil.copytree(served / first, tmp_path / first)
+    shutil.copytree(served / first, tmp_path / "other-00000000")
+    file = tmp_path / first / name
+    file.write_text(re.sub(old, new, file.read_text()))
+    row = next(row for row in client_of(tmp_path).get("/api/list").json()["runs"] if row["run"] == first)
+    assert (row["state"], row[odd]) == ("damaged", None)
+    assert odd in row["why"]
+
+
+def test_one_run_folder_is_served_alone(served: Path, first: str) -> None:
+    client = client_of(served / first)
+    assert [row["run"] for row in client.get("/api/list").json()["runs"]] == [first]
+    assert client.get(f"/runs/{first}/config").text == (served / first / "config.yaml").read_text()
+    assert "no run" in problem(client.get(f"/runs/{finished(served)[1]}/config"), 404)
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "%2e%2e", "..%2fruns", "%2fetc", "tiny", "out-00000005", "nothing", "a%00b", "x" * 5000]
+)
+@pytest.mark.parametrize("path", ["/runs/{}/config", "/runs/{}/report", "/studies/{}x/report"])
+def test_a_name_means_a_folder_inside_or_nothing(client: TestClient, name: str, path: str) -> None:
+    assert client.get(path.format(name)).status_code == 404
+
+
+def test_links_that_lead_out_are_refused(served: Path, first: str, tmp_path: Path) -> None:
+    shutil.copytree(served / first, tmp_path / first)
+    (tmp_path / "secret.html").write_text("secret")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    shutil.move(tmp_path / first, inner / first)
+    (inner / first / "report.html").symlink_to(tmp_path / "secret.html")
+    answer = client_of(inner).get(f"/runs/{first}/report")
+    assert "no report.html" in problem(answer, 404)
+
+
+@pytest.mark.parametrize("name", ["index.htm", "%2e%2e%2fapp.py", "app.py", "__init__.py"])
+def test_page_files_are_those_of_the_page(client: TestClient, name: str) -> None:
+    assert client.get(f"/page/{name}").status_code == 404
+    assert client.get("/page/app.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_folders_that_cannot_be_served(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="does not exist: give a folder of runs"):
+        folders.opened(tmp_path / "none")
+    with pytest.raises(RunError, match="is a file"):
+        folders.opened(tmp_path / "file")
+
+
+# Guards --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:8000", "", "0.0.0.0"])
+def test_other_hosts_are_refused(client: TestClient, host: str) -> None:
+    assert client.get("/api/list", headers={"host": host}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "[::1]:8000"])
+def test_the_loopback_names_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/api/choices", headers={"host": host}).status_code == 200
+
+
+def test_the_given_host_is_answered(tmp_path: Path) -> None:
+    client = client_of(tmp_path, hosts=("box.lan",))
+    assert client.get("/", headers={"host": "box.lan:8000"}).status_code == 200
+    assert client.get("/", headers={"host": "lan"}).status_code == 400
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9000", "https://127.0.0.1:8000x"])
+def test_other_origins_are_refused(client: TestClient, origin: str) -> None:
+    answer = client.post("/api/plan", json=WISH, headers={"origin": origin})
+    assert "answers its own page only" in problem(answer, 403)
+    assert "access-control-allow-origin" not in answer.headers
+    assert client.post("/api/plan", json=WISH, headers={"origin": "http://127.0.0.1:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_are_bounded(client: TestClient, chunked: bool) -> None:
+    body = b'{"text": "' + b"a" * 1_000_000 + b'"}'
+    content = iter([body[:500_000], body[500_000:]]) if chunked else body
+    answer = client.post("/api/plan", content=content, headers={"content-type": "application/json"})
+    assert f"more than {guarding.MAX_BODY_BYTES:,} bytes" in problem(answer, 413)
+
+
+def test_every_answer_binds_the_browser(client: TestClient, served: Path, first: str) -> None:
+    (served / first / "report.html").write_text("<script>alert(1)</script>")
+    try:
+        for path in ("/", "/page/app.js", "/api/list", "/api/none", f"/runs/{first}/report"):
+            headers = client.get(path).headers
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "'unsafe" not in headers["content-security-policy"].replace("style-src 'unsafe-inline'", "")
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "script-src" not in headers["content-security-policy"]
+        assert "sandbox allow-popups" in headers["content-security-policy"]
+    finally:
+        (served / first / "report.html").unlink()
+
+
+def test_nothing_in_the_page_makes_html_of_text_or_names_another_host(client: TestClient) -> None:
+    folder = Path(guarding.__file__).parent / "page"
+    for file in folder.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not any(
+            word in text for word in ("http:", "https:", "innerHTML", "insertAdjacentHTML", "document.write")
+        )
+        assert "style=" not in text
+        assert text.count("\n") <= 300, file
+
+
+# Comparison and plans ------------------------------------------------------------------------------------------------
+
+
+def test_compare_says_what_the_command_says(client: TestClient, served: Path) -> None:
+    names = finished(served)
+    expected = comparison.compare([served / name for name in names])
+    found = client.post("/api/compare", json={"runs": names}).json()
+    assert found == json.loads(json.dumps(comparison.values(expected))) | {"sentences": comparison.sentences(expected)}
+    assert found["recommended"] is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "status", "message"),
+    [
+        ([], 400, "a comparison takes at least two"),
+        (["one"], 404, "there is no run 'one'"),
+        (["bad-00000002", "cut-00000001"], 400, "labels.json is damaged"),
+        (["a"] * 61, 400, "61 runs are ticked"),
+    ],
+)
+def test_comparisons_that_cannot_be(client: TestClient, names: list[str], status: int, message: str) -> None:
+    assert message in problem(client.post("/api/compare", json={"runs": names}), status)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"budget": 300_000, "head": "linear", "model": "bert-large-cased"},
+        {"method": "ia3", "sites": ["key", "ffn_out"], "layers": "top:3"},
+        {"rank": 4, "layers": "bottom:2", "n_classes": 7, "sites": ["ffn_in"]},
+        {"sites": ["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]},
+        {"method": "none"},
+    ],
+)
+def test_the_planner_says_what_its_command_says(
+    client: TestClient, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = client.post("/api/plan", json=WISH | changes).json()
+    assert found["overrun"] is None
+    assert call(*found["command"].split()[1:], "--json") == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_the_planner_shows_what_does_not_fit(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    found = client.post("/api/plan", json=WISH | {"rank": 16}).json()
+    assert call(*found["command"].split()[1:], "--json") == 1
+    assert found["overrun"] == json.loads(capsys.readouterr().out)
+    assert found["total"] == found["overrun"]["total"] > found["budget"]
+    assert set(found["ranks"].values()) == {16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "message"),
+    [
+        ({"model": "/etc/passwd"}, 400, "not known offline"),
+        ({"model": "org/model"}, 400, "not known offline"),
+        ({"budget": 0}, 422, "budget: "),
+        ({"method": "lorra"}, 422, "method: "),
+        ({"sites": ["quary"]}, 400, "did you mean 'query'"),
+        ({"sites": []}, 400, "sites"),
+        ({"layers": "top:99"}, 400, "top:99"),
+        ({"method": "none", "layers": "top:1"}, 400, "method none trains every layer"),
+        ({"more": 1}, 422, "more: "),
+    ],
+)
+def test_wishes_that_cannot_be(client: TestClient, changes: dict[str, Any], status: int, message: str) -> None:
+    assert message in problem(client.post("/api/plan", json=WISH | changes), status)
+
+
+def test_the_planner_offers_what_there_is(client: TestClient) -> None:
+    found = client.get("/api/choices").json()
+    assert found["models"]["roberta-base"] == "FacebookAI/roberta-base"
+    assert set(found["groups"]["all-linear"]) == set(found["sites"]) == set(found["start"]["sites"])
+
+
+# The playground ------------------------------------------------------------------------------------------------------
+
+
+def played(client: TestClient, run: str, what: str, **body: Any) -> Any:
+    answer = client.post(f"/api/runs/{run}/{what}", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def probs_of(found: Any) -> dict[str, float]:
+    return {each["label"]: each["prob"] for each in found["classes"]}
+
+
+def test_the_playground_says_what_predict_says(client: TestClient, served: Path, first: str) -> None:
+    expected = prediction.predict(served / first, [TEXT])
+    found = played(client, first, "predict", text=TEXT)
+    assert found["classes"][0]["label"] == expected.labels[0]
+    assert probs_of(found) == pytest.approx(dict(zip(expected.classes, expected.probs[0], strict=True)), abs=1e-6)
+    assert [each["prob"] for each in found["classes"]] == sorted(probs_of(found).values(), reverse=True)
+    assert played(client, first, "load")["labels"] == list(expected.classes)
+
+
+def test_effects_are_what_is_lost_without_the_word(client: TestClient, first: str) -> None:
+    found = played(client, first, "words", text=TEXT)
+    ((*words,),) = found["texts"]
+    assert [each["word"] for each in words] == TEXT.split()
+    for place, each in enumerate(words):
+        shorter = " ".join(word for i, word in enumerate(TEXT.split()) if i != place)
+        without = probs_of(played(client, first, "predict", text=shorter))[found["label"]]
+        assert each["effect"] == pytest.approx(found["prob"] - without, abs=1e-6)
+
+
+def test_words_beyond_the_last_token_are_not_tried(client: TestClient, first: str) -> None:
+    n_read = 126  # of words of one token each; 2 of the 128 tokens are special
+    found = played(client, first, "words", text="good " * n_read + "bad bad bad")
+    effects = [each["effect"] for each in found["texts"][0]]
+    assert None not in effects[:n_read]
+    assert effects[n_read:] == [None] * 3
+    assert played(client, first, "predict", text="good " * n_read + "bad bad bad")["n_unread_words"] == 3
+
+
+def test_pairs(client: TestClient, served: Path, first: str) -> None:
+    (pairs,) = (path.name for path in served.glob("pairs-*"))
+    assert played(client, pairs, "load")["text_pair"] == "id"
+    expected = prediction.predict(served / pairs, [(TEXT, "r7")])
+    found = played(client, pairs, "predict", text=TEXT, text_pair="r7")
+    assert found["classes"][0]["prob"] == pytest.approx(expected.probs.max(), abs=1e-6)
+    words = played(client, pairs, "words", text=TEXT, text_pair="a r7")["texts"]
+    assert [[each["word"] for each in text] for text in words] == [TEXT.split(), ["a", "r7"]]
+    assert played(client, pairs, "variants", text=TEXT, text_pair="r7")["variants"][0]["texts"] == [TEXT, "r7"]
+    alone = client.post(f"/api/runs/{pairs}/predict", json={"text": TEXT})
+    assert "trained on pairs" in problem(alone, 400)
+    both = client.post(f"/api/runs/{first}/predict", json={"text": TEXT, "text_pair": "r7"})
+    assert "trained on single texts" in problem(both, 400)
+
+
+@pytest.mark.parametrize("strength", ["mild", "moderate", "strong"])
+def test_changed_texts_are_those_of_robustness_and_repeat(client: TestClient, first: str, strength: str) -> None:
+    text = "The Good film, and a bad play in the market"
+    found = played(client, first, "variants", text=text, strength=strength)["variants"]
+    assert [each["kind"] for each in found] == [None, *(kind for kind in STRENGTHS if kind != "first-column")]
+    place = ("mild", "moderate", "strong").index(strength)
+    assert all(each["rate"] == STRENGTHS[each["kind"]][place] for each in found[1:])
+    assert all(each["is_changed"] == (each["texts"][0] != text) for each in found)
+    assert sum(each["is_changed"] for each in found) > 5
+    for each in found:
+        alone = probs_of(played(client, first, "predict", text=each["texts"][0]))
+        assert probs_of(each) == pytest.approx(alone, abs=1e-6)
+    assert played(client, first, "variants", text=text, strength=strength)["variants"] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the text is empty"),
+        (" \n\t", "the text is empty"),
+        ("a" * (explaining.MAX_CHARACTERS + 1), "has 20,001 characters: at most 20,000"),
+        ("half \ud800", "half a character"),
+    ],
+)
+@pytest.mark.parametrize("what", ["predict", "words", "variants"])
+def test_texts_that_cannot_be_classified(client: TestClient, first: str, what: str, text: str, message: str) -> None:
+    content = json.dumps({"text": text})
+    answer = client.post(f"/api/runs/{first}/{what}", content=content, headers={"content-type": "application/json"})
+    assert message in problem(answer, 400)
+
+
+def test_odd_texts_are_classified(client: TestClient, first: str) -> None:
+    for text in ("x", "\x00", "😀 ‮abc", "a" * 2_000, "<b>good</b>", "w " * 9_999):
+        words = played(client, first, "words", text=text)
+        assert [each["word"] for each in words["texts"][0]] == text.split()
+        assert played(client, first, "variants", text=text)["variants"][0]["texts"][0] == text
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("cut-00000001", 400, "is not finished"),
+        ("half-00000003", 400, "is not finished"),
+        ("bad-00000002", 400, "labels.json is damaged"),
+        ("gone-00000000", 404, "reload the list"),
+    ],
+)
+def test_runs_that_cannot_be_played(client: TestClient, name: str, status: int, message: str) -> None:
+    assert message in problem(client.post(f"/api/runs/{name}/load"), status)
+    assert message in problem(client.post(f"/api/runs/{name}/predict", json={"text": TEXT}), status)
+
+
+def test_a_run_that_is_removed_or_edited_while_the_page_is_open(served: Path, first: str, tmp_path: Path) -> None:
+    shutil.copytree(served / first, tmp_path / first)
+    client = client_of(tmp_path)
+    played(client, first, "predict", text=TEXT)
+    with (tmp_path / first / "scores.json").open("a") as file:
+        file.write(" ")
+    (tmp_path / first / "DONE").touch()
+    answer = client.post(f"/api/runs/{first}/predict", json={"text": TEXT})
+    assert "is not what training wrote" in problem(answer, 400)
+    shutil.rmtree(tmp_path / first)
+    assert "reload the list" in problem(client.post(f"/api/runs/{first}/predict", json={"text": TEXT}), 404)
+
+
+def test_the_least_recently_used_run_goes_first(served: Path) -> None:
+    found = models.Models(n_kept=2)
+    one, two, three = (runs.Run(served / name) for name in finished(served)[:3])
+    loaded = {run.name: found.get(run) for run in (one, two)}
+    assert found.get(one) is loaded[one.name]
+    found.get(three)
+    assert found.get(one) is loaded[one.name]
+    assert found.get(two) is not loaded[two.name]
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_compare_and_planner_need_no_torch(served: Path) -> None:
+    names = finished(served)[:2]
+    code = (
+        "import sys\nfrom starlette.testclient import TestClient\n"
+        "from submillion.serving import folders\nfrom submillion.serving.app import create_app\n"
+        f"client = TestClient(create_app(folders.opened({str(served)!r})), base_url='http://localhost')\n"
+        "assert client.get('/api/list').status_code == 200\n"
+        f"assert client.post('/api/compare', json={{'runs': {names!r}}}).status_code == 200\n"
+        f"assert client.post('/api/plan', json={json.loads(json.dumps(WISH))!r}).status_code == 200\n"
+        f"assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_serve_says_where_and_ends_on_ctrl_c(served: Path) -> None:
+    command = [sys.executable, "-m", "submillion", "serve", str(served), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline())
+    assert said["folder"] == str(served.resolve())
+    host, port = said["url"].removeprefix("http://").rstrip("/").split(":")
+    assert host == "127.0.0.1"
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        connection.settimeout(30)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.strip() == "stopped"
+    assert process.returncode == 130
+
+
+def test_a_port_that_is_taken(served: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert call("serve", served, "--port", port) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"port {port} of 127.0.0.1 cannot be taken" in said.err
+    assert "--port" in said.err
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])
+def test_a_host_that_is_not_here(served: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match="give an address of this machine"):
+        server.serve(folders.opened(served), host, 0, lambda _: None)
+
+
+def test_without_the_extra(served: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert call("serve", served) == 1
+    assert "pip install 'submillion[serve]'" in capsys.readouterr().err
