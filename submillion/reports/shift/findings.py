@@ -176,8 +176,8 @@ def texts(report: ShiftReport) -> Section:
         f"Lengths differ from training's by {found.length_distance:.2f} (Kolmogorov and Smirnov: 0 alike, 1 apart; "
         f"p {_p(found.length_p)}). Validation texts, unseen too, show what is usual.",
         "A classifier that tells these texts from training's by their words needs no labels, and knows nothing of the "
-        "model: texts that differ may be as easy, and errors may rise where no word is new. Other shares of classes "
-        "alone bring other words.",
+        "model: texts that differ may be as easy, and errors may rise where no word is new. It sees no order of "
+        "words, no case and no punctuation. Other shares of classes alone bring other words.",
     ]
     tables = [Table("Texts", ("", "training", "validation", "here"), rows)]
     if found.telling:
