@@ -110,6 +110,7 @@ def test_module_docstrings(file: Path) -> None:
         "runs --help",
         "compare --help",
         "report --help",
+        "export --help",
         "sweep --help",
         "sweep",
     ],
