@@ -111,6 +111,7 @@ def test_module_docstrings(file: Path) -> None:
         "compare --help",
         "report --help",
         "serve --help",
+        "export --help",
         "sweep --help",
         "sweep",
     ],
