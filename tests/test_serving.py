@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -100,6 +101,7 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
         ("{", "damaged", "summary.json is damaged"),
         ("[]", "damaged", "not what a sweep writes"),
         ('{"finished": true, "trials": [], "scores": {}, "recommended": "x", "notes": []}', "damaged", "not what"),
+        ('{"finished": true, "trials": [], "scores": {"test": {"accuracy": {"value": NaN}}}}', "damaged", "no number"),
     ],
 )
 def test_studies_that_are_not_finished(tmp_path: Path, summary: str | None, state: str, why: str) -> None:
@@ -121,6 +123,26 @@ def test_the_list_follows_the_folder(served: Path, first: str, tmp_path: Path) -
     assert client.get("/api/list").json()["runs"][0]["has_report"] is True
     shutil.rmtree(tmp_path / first)
     assert client.get("/api/list").json()["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "odd"),
+    [
+        ("scores.json", r'"value": [\d.]+', '"value": null', "validation_accuracy"),
+        ("plan.json", r'"total": \d+', '"total": "many"', "trainable_params"),
+        ("metrics.jsonl", r'"seconds": ?[\d.e-]+', '"seconds": null', "minutes"),
+    ],
+)
+def test_one_edited_file_leaves_the_list(
+    served: Path, first: str, tmp_path: Path, name: str, old: str, new: str, odd: str
+) -> None:
+    shutil.copytree(served / first, tmp_path / first)
+    shutil.copytree(served / first, tmp_path / "other-00000000")
+    file = tmp_path / first / name
+    file.write_text(re.sub(old, new, file.read_text()))
+    row = next(row for row in client_of(tmp_path).get("/api/list").json()["runs"] if row["run"] == first)
+    assert (row["state"], row[odd]) == ("damaged", None)
+    assert odd in row["why"]
 
 
 def test_one_run_folder_is_served_alone(served: Path, first: str) -> None:

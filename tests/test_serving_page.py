@@ -28,6 +28,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SHOWN = os.environ.get("SUBMILLION_SCREENSHOTS")
 NEWS = "Oil prices rose on Monday, and the coach of the winning team sold his shares in the software company."
+expect.set_options(timeout=30_000)  # of machines with other work too
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path: `apt-get install chromium`"),

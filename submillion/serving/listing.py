@@ -5,6 +5,7 @@ Finished runs are read once: 14 ms a run add up in a folder of hundreds.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from submillion.runs import Run
 from submillion.serving.folders import Folder
 
 Values = dict[str, Any]
+_NUMBERS = ("trainable_params", "validation_accuracy", "test_accuracy", "minutes")
 _WHY = {
     "running": "a process is training it now",
     "interrupted": "it was stopped; `submillion train --config CONFIG` goes on where it stopped",
@@ -53,7 +55,7 @@ def _row(run: Run) -> Values:
         row = runs.facts(run)
     except OSError as error:  # removed while it was read
         row = dict.fromkeys(runs.COLUMNS) | {"run": run.name, "state": f"damaged: {error.strerror}"}
-    row |= _state(run, str(row["state"]))
+    row |= _state(run, str(row["state"])) | _without_oddities(row)
     row["has_report"] = (run.path / "report.html").is_file()
     row["settings"] = _settings(run)
     return row
@@ -69,6 +71,21 @@ def _state(run: Run, found: str) -> Values:
             return {"state": "damaged", "why": error.problems[0]}
         return {"state": "finished", "why": ""}
     return {"state": "unfinished", "why": _WHY[found].replace("CONFIG", str(run.path / "config.yaml"))}
+
+
+def _without_oddities(row: Values) -> Values:
+    """What replaces numbers that are none: one edited file shall not take the list with it."""
+    odd = [key for key in _NUMBERS if row[key] is not None and not _is_number(row[key])]
+    if not odd:
+        return {}
+    return dict.fromkeys(odd) | {"state": "damaged", "why": f"its files hold no number for {', '.join(odd)}"}
+
+
+def _is_number(value: Any) -> bool:
+    """Say whether a number, or each of a score's, is finite."""
+    if isinstance(value, dict):
+        return all(_is_number(value.get(key)) for key in ("value", "low", "high"))
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -129,6 +146,8 @@ def _summary(values: Values) -> Values:
     if finished:
         scores = values["scores"]
         split = "test" if "test" in scores else "validation"
+        if not _is_number(scores[split]["accuracy"]):
+            raise TypeError("its accuracy is no number")
         found |= {
             "recommended": Path(values["recommended"]).name,
             "accuracy": {"split": split, **scores[split]["accuracy"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 
@@ -42,6 +43,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        # create_server appends the address to the system's own words; names that are not found have no such number
+        reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
         match error.errno:
             case errno.EADDRINUSE:
                 remedy = "stop what holds it, or give another with --port (0: any free one)"
@@ -49,4 +52,4 @@ def _listening(host: str, port: int) -> socket.socket:
                 remedy = "give a port from 1024 up with --port"
             case _:
                 remedy = "give an address of this machine with --host"
-        raise ConfigError(f"port {port} of {host} cannot be taken ({error.strerror}): {remedy}") from None
+        raise ConfigError(f"port {port} of {host} cannot be taken ({reason}): {remedy}") from None
