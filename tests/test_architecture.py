@@ -112,6 +112,7 @@ def test_module_docstrings(file: Path) -> None:
         "report --help",
         "serve --help",
         "export --help",
+        "shift --help",
         "sweep --help",
         "sweep",
     ],

@@ -13,7 +13,7 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, sweep, train
+from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, shift, sweep, train
 from submillion.cli.launched import launched
 from submillion.errors import SubmillionError
 
@@ -37,6 +37,7 @@ app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
+app.command("shift")(shift.shift)
 app.command("config")(settings.config)
 app.command("recipes")(settings.recipes)
 app.add_typer(runs.app, name="runs", help="List, show and remove run folders.")

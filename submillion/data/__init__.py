@@ -22,7 +22,18 @@ from submillion.data.splitting import content_fingerprint as fingerprint
 from submillion.data.tables import read_table
 from submillion.errors import DataError
 
-__all__ = ["Census", "Example", "Splits", "Survey", "count_classes", "fingerprint", "read", "read_rows", "survey"]
+__all__ = [
+    "Census",
+    "Example",
+    "Splits",
+    "Survey",
+    "count_classes",
+    "fingerprint",
+    "read",
+    "read_rows",
+    "read_unlabelled",
+    "survey",
+]
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,18 @@ def read_rows(source: str | Path, data: DataConfig, labels: Sequence[str] | None
         reading.refuse_unknown(rows, labels, problems)
     reading.raise_all(problems)
     return rows.examples
+
+
+def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example], bool]:
+    """Return the rows of a file or of packaged data without labels, and whether it has a label column all the same.
+
+    That column is not read. DataError lists everything that is wrong.
+    """
+    problems: list[str] = []
+    table = sources.one_table(str(source), reading.wanted_columns(data) - {data.label})
+    rows = reading.examples_of(table, data, problems, labelled=False)
+    reading.raise_all(problems)
+    return rows.examples, data.label in table.names
 
 
 def count_classes(data: DataConfig) -> int | None:

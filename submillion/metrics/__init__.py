@@ -4,7 +4,7 @@
 whether confidence can be believed; `coverage` what is gained by answering only what is sure.
 """
 
-from submillion.metrics.calibration import Bin, Scaling, calibrated, reliability
+from submillion.metrics.calibration import Bin, Scaling, calibrated, reliability, safe_log, scaled, temperature
 from submillion.metrics.classes import ClassScores, class_scores
 from submillion.metrics.coverage import Coverage, coverage
 from submillion.metrics.scores import (
@@ -39,6 +39,9 @@ __all__ = [
     "mean_f1",
     "reliability",
     "row_losses",
+    "safe_log",
+    "scaled",
     "score",
+    "temperature",
     "wilson",
 ]

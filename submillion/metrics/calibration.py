@@ -53,7 +53,7 @@ def calibrated(predictions: Predictions) -> Scaling:
     n = len(predictions.ids)
     if n < N_FOLDS:
         return Scaling(predictions, ())
-    log_probs = np.log(np.maximum(predictions.probs.astype(np.float64), np.finfo(np.float64).tiny))
+    log_probs = safe_log(predictions.probs)
     ranks = np.empty(n, dtype=np.int64)
     ranks[sorted(range(n), key=predictions.ids.__getitem__)] = np.arange(n)
     folds, probs, temperatures = ranks % N_FOLDS, np.empty(log_probs.shape), []
@@ -63,6 +63,21 @@ def calibrated(predictions: Predictions) -> Scaling:
         probs[held_out] = special.softmax(log_probs[held_out] * inverse, axis=1)
         temperatures.append(1 / inverse)
     return Scaling(Predictions(predictions.ids, predictions.label_ids, probs), tuple(temperatures))
+
+
+def temperature(predictions: Predictions) -> float:
+    """Return the T that minimises the log loss of all rows, between 1/50 and 50: for rows other than these."""
+    return 1 / _inverse_temperature(safe_log(predictions.probs), predictions.label_ids)
+
+
+def scaled(probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities [B, C] whose logits are divided by a temperature, float64."""
+    return special.softmax(safe_log(probs) / temperature, axis=1)
+
+
+def safe_log(probs: np.ndarray) -> np.ndarray:
+    """Return the logarithm in float64, finite where a probability is 0."""
+    return np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float64).tiny))
 
 
 def _inverse_temperature(log_probs: np.ndarray, label_ids: np.ndarray) -> float:

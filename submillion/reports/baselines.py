@@ -48,7 +48,7 @@ def words(splits: Splits, split: str, predictions: Predictions) -> Baseline | No
     train = _at_most(splits.train, MAX_ROWS)
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     try:
-        features = vectorizer.fit_transform(map(_text, train))
+        features = vectorizer.fit_transform(map(text_of, train))
     except ValueError:  # "empty vocabulary"
         return None
     ids = {label: number for number, label in enumerate(splits.labels)}
@@ -89,8 +89,9 @@ def _fitted(features: Any, label_ids: np.ndarray, strength: float) -> Any:
 
 
 def _features(vectorizer: Any, examples: Sequence[Example]) -> Any:
-    return vectorizer.transform(map(_text, examples))
+    return vectorizer.transform(map(text_of, examples))
 
 
-def _text(example: Example) -> str:
+def text_of(example: Example) -> str:
+    """Return all words of a row: the second text of a pair stands behind the first."""
     return example.text if example.text_pair is None else f"{example.text} {example.text_pair}"

@@ -101,7 +101,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
     predictions = {name: run.load_predictions(name) for name in scores}
     _check(run, predictions, labels, facts)
     judged, records = predictions[split], run.records()
-    splits, problem = _reread(run, splits, predictions)
+    splits, problem = reread(run, predictions, splits)
     counts = metrics.confusion(judged, len(labels))
     evaluations = [record for record in records if isinstance(record, EvalRecord)]
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
@@ -141,8 +141,10 @@ def _check(run: Run, predictions: dict[str, Predictions], labels: Sequence[str],
         raise RunError(*(f"{problem}: restore the run, or train again" for problem in problems))
 
 
-def _reread(run: Run, splits: Splits | None, predictions: dict[str, Predictions]) -> tuple[Splits | None, str | None]:
-    """The run's rows, or None and why they cannot be had."""
+def reread(
+    run: Run, predictions: dict[str, Predictions], splits: Splits | None = None
+) -> tuple[Splits | None, str | None]:
+    """Return the run's rows, those that its saved predictions are of, or None and why they cannot be had."""
     settings, fingerprint = run.config().data, run.read_json("data.json").get("fingerprint")
     try:
         splits = splits or data.read(settings)

@@ -85,6 +85,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def percents(score: Score) -> str:
+    """Return a score with its interval in percent.
+
+    >>> percents(Score(0.9, 0.88, 0.925, 500))
+    '90.0 % [88.0, 92.5]'
+    """
+    return f"{percent(score.value)} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as people say them.
 

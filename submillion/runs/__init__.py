@@ -4,8 +4,9 @@ from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import create, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
-from submillion.runs.records import EvalRecord, Record, StepRecord, packed_rows, unpacked_rows
+from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import append_test_read, count_test_reads, times
+from submillion.runs.unlabelled import load_unlabelled, save_unlabelled
 
 __all__ = [
     "COLUMNS",
@@ -17,15 +18,18 @@ __all__ = [
     "append_test_read",
     "count_test_reads",
     "create",
+    "dumps",
     "facts",
     "find",
     "folder",
     "list_runs",
     "load",
+    "load_unlabelled",
     "locate",
     "locked",
     "packed_rows",
     "remove",
+    "save_unlabelled",
     "times",
     "unpacked_rows",
     "verify",

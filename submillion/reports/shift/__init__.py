@@ -1,0 +1,32 @@
+"""A file without labels, and runs → shift.html, shift.md, shift.json: what may be said before anyone knows the truth.
+
+`reading` gathers the numbers; `findings` says what they show, `figures` draws it. The pages are written into a folder
+of the first run, `shift/<file>-<hash>/`, beside its predictions; what `DONE` seals is never touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from submillion.reports import page
+from submillion.reports.sections import Page
+from submillion.reports.shift import figures
+from submillion.reports.shift.findings import sections
+from submillion.reports.shift.reading import Asked, OfRun, Pair, ShiftReport, ask, read
+from submillion.runs import dumps, write_atomically
+
+__all__ = ["Asked", "OfRun", "Pair", "ShiftReport", "ask", "read", "sections", "values", "write"]
+
+
+def values(report: ShiftReport) -> str:
+    """Return the report's numbers as JSON."""
+    return dumps(asdict(report), indent=2)
+
+
+def write(folder: Path, report: ShiftReport) -> Path:
+    """Write shift.html, shift.md with its figures, and shift.json into a folder; return the page's path."""
+    run = report.runs[0].run
+    origin = f"submillion shift from the run folder {run}"
+    write_atomically(folder / "shift.json", values(report) + "\n")
+    return page.save(Page(run, origin, sections(report), figures.draw(report)), folder, "shift")[0]

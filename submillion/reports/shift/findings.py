@@ -1,0 +1,256 @@
+"""What a shift report says, a section each: answer, classes, class shares, accuracy, texts, disagreement, limits."""
+
+from __future__ import annotations
+
+from submillion.metrics import Score
+from submillion.reports.figures import MAX_CLASSES
+from submillion.reports.sections import Section, Table, percent, percents, quoted
+from submillion.reports.shift.reading import OfRun, Pair, ShiftReport
+from submillion.shift import Drift, Lengths
+
+_LEVEL = 0.05
+
+
+def sections(report: ShiftReport) -> list[Section]:
+    """Return the sections in the order that they are read; what is said of one run is said of the first."""
+    found = [answer(report), classes(report), shares(report), accuracy(report), texts(report)]
+    return [*found, *([disagreement(report)] if report.pairs else []), limits(), setup(report)]
+
+
+def answer(report: ShiftReport) -> Section:
+    """The stated accuracy, and what speaks against it."""
+    one = report.runs[0]
+    stated = one.verdict.accuracy
+    about = f"{percent(stated.value)} of these predictions are right, by estimate"
+    span = f"90 % interval {100 * stated.low:.0f} to {100 * stated.high:.0f} %"
+    title = f"About {about} ({span})"
+    if not one.verdict.is_trusted:
+        title = f"Not to be trusted: about {about} ({span})"
+    rows = [
+        (each.run, percents(each.verdict.accuracy), percents(each.estimates.validation), _trust(each))
+        for each in report.runs
+    ]
+    return Section(
+        anchor="answer",
+        nav="Answer",
+        title=title,
+        sentences=(*one.verdict.cautions, *_read(report)),
+        figure="accuracy",
+        reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are of 95 % and hold chance alone; "
+        "the stated one is of 90 % and counts how far the methods were off where the truth was known.",
+        tables=(Table("Runs", ("run", "accuracy here, estimated", "on validation, measured", ""), rows),),
+    )
+
+
+def _trust(one: OfRun) -> str:
+    return "" if one.verdict.is_trusted else "not to be trusted"
+
+
+def _read(report: ShiftReport) -> tuple[str, ...]:
+    lines = []
+    if report.n_read < report.n_rows:
+        lines.append(f"{report.n_read:,} of the {report.n_rows:,} rows were read: a fixed draw.")
+    if report.has_labels:
+        lines.append(
+            "The file has a label column, and it was not read. If its labels are true, `submillion evaluate` measures "
+            "the accuracy, and no estimate is needed."
+        )
+    return tuple(lines)
+
+
+def classes(report: ShiftReport) -> Section:
+    """Predicted classes here against those on validation and the true ones in training."""
+    one = report.runs[0]
+    found = one.estimates
+    moved = max(range(len(report.labels)), key=lambda i: abs(_change(one, i)))
+    title = (
+        f"{quoted(report.labels[moved])} is predicted for {percent(found.predicted[moved].value)} of rows, "
+        f"{percent(found.predicted_validation[moved].value)} on validation"
+    )
+    if found.test.p >= _LEVEL:
+        title = "Predicted classes are distributed as on validation, as far as these rows can tell"
+    test = f"Total variation {found.test.distance:.3f}: so large a share of rows would have to change class. "
+    test += f"Chi-squared test of equal shares: p {_p(found.test.p)}"
+    if found.test.least_expected < 5:
+        test += ", rough: a class is expected fewer than 5 times"
+    rows = [
+        (label, percent(one.train_shares[i]), percents(found.predicted_validation[i]), percents(found.predicted[i]))
+        for i, label in enumerate(report.labels)
+    ]
+    heads = ("class", "training, true", "validation, predicted", "here, predicted")
+    return Section(
+        anchor="classes",
+        nav="Classes",
+        title=title,
+        sentences=(
+            f"{test}.",
+            "Predictions are compared with predictions, so that the model's usual errors do not pass for a shift. The "
+            "test says that something has changed, not what: other classes, other texts, or errors that now fall "
+            "elsewhere. With many rows differences too small to matter are found; without one, texts may differ still.",
+        ),
+        figure="shares",
+        reading=f"A class a line{_most(report)}; lines are 95 % intervals (Wilson).",
+        tables=(Table("Shares of classes", heads, rows),),
+    )
+
+
+def _change(one: OfRun, i: int) -> float:
+    return one.estimates.predicted[i].value - one.estimates.predicted_validation[i].value
+
+
+def _most(report: ShiftReport) -> str:
+    return f", the {MAX_CLASSES} that moved most" if len(report.labels) > MAX_CLASSES else ""
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
+
+
+def shares(report: ShiftReport) -> Section:
+    """Estimated shares of true classes."""
+    one = report.runs[0]
+    found = one.estimates
+    apart = sum(abs(a.value - b.value) for a, b in zip(found.bbse, found.em, strict=True)) / 2
+    title = "If only the classes' shares have changed, they are these"
+    if not one.verdict.is_trusted:
+        title = "Class shares, if only they have changed: here that is doubtful"
+    sentences = [
+        "Both methods assume label shift: texts of a class look as in training, and only how often it occurs has "
+        "moved. Nothing in these numbers shows when that is wrong, and then they can be wrong altogether.",
+        f"The two differ by {percent(apart)} of rows (total variation). Where they disagree, the assumption or the "
+        "calibration does not hold; where they agree, both may be wrong in the same way.",
+    ]
+    if found.missing:
+        names = ", ".join(quoted(report.labels[i]) for i in found.missing)
+        sentences.append(f"BBSE takes the share of {names} for 0: no validation row has it.")
+    rows = [
+        (label, percent(one.train_shares[i]), percents(found.bbse[i]), percents(found.em[i]))
+        for i, label in enumerate(report.labels)
+    ]
+    heads = ("class", "training, true", "here: BBSE", "here: EM")
+    return Section(
+        anchor="shares",
+        nav="Class shares",
+        title=title,
+        sentences=tuple(sentences),
+        tables=(Table("Estimated shares of true classes, 95 % intervals by bootstrap", heads, rows),),
+    )
+
+
+def accuracy(report: ShiftReport) -> Section:
+    """What the stated accuracy is made of."""
+    found, stated = report.runs[0].estimates, report.runs[0].verdict.accuracy
+    change = 100 * (found.confidence - found.confidence_validation)
+    rows = [
+        ("validation, measured", percents(found.validation), "after selection of the checkpoint: a little too good"),
+        ("here: ATC", percents(found.atc), "chance alone"),
+        ("here: DoC", percents(found.doc), "chance alone"),
+        ("here: stated", percents(stated), "90 %, with the methods' errors"),
+    ]
+    return Section(
+        anchor="accuracy",
+        nav="Accuracy",
+        title=f"Confidence is {abs(change):.1f} points {'lower' if change < 0 else 'higher'} than on validation",
+        sentences=(
+            f"Mean confidence, temperature scaled on validation (T = {found.temperature:.2f}): "
+            f"{percent(found.confidence_validation)} there, {percent(found.confidence)} here.",
+            "ATC counts the rows that are surer than a threshold, set so that on validation it counts as many as are "
+            "right. DoC lowers validation's accuracy by what mean confidence has lost. Both see an error only where it "
+            "makes the model unsure: rows that are wrong with confidence are counted as right.",
+        ),
+        tables=(Table("Accuracy", ("", "accuracy", "its interval holds"), rows),),
+    )
+
+
+def texts(report: ShiftReport) -> Section:
+    """How the texts differ from the training texts."""
+    one = report.runs[0]
+    if one.drift is None:
+        return Section("texts", "Texts", "How the texts differ needs those of training", (f"{one.data_problem}.",))
+    found = one.drift
+    rows = [
+        ("words a text: median [quartiles]", *map(_lengths, found.lengths)),
+        ("words that training has not", "–", percents(found.unseen_validation), percents(found.unseen)),
+    ]
+    sentences = [
+        f"Lengths differ from training's by {found.length_distance:.2f} (Kolmogorov and Smirnov: 0 alike, 1 apart; "
+        f"p {_p(found.length_p)}). Validation texts, unseen too, show what is usual.",
+        "A classifier that tells these texts from training's by their words needs no labels, and knows nothing of the "
+        "model: texts that differ may be as easy, and errors may rise where no word is new. Other shares of classes "
+        "alone bring other words.",
+    ]
+    tables = [Table("Texts", ("", "training", "validation", "here"), rows)]
+    if found.telling:
+        words = [(each.word, percent(each.in_training), percent(each.here)) for each in found.telling]
+        tables.append(
+            Table("The most telling words: share of texts that have them", ("word", "training", "here"), words)
+        )
+    return Section("texts", "Texts", _drift_title(found), tuple(sentences), tables=tuple(tables))
+
+
+def _lengths(found: Lengths) -> str:
+    return f"{found.median:.0f} [{found.low:.0f}, {found.high:.0f}]"
+
+
+def _drift_title(found: Drift) -> str:
+    if found.auc is None:
+        return "There are too few words to tell these texts from training's"
+    if found.auc.low <= 0.5:
+        return f"By their words these texts cannot be told from training's (AUC {_auc(found.auc)})"
+    return f"By their words these texts are told from training's with AUC {_auc(found.auc)}"
+
+
+def _auc(score: Score) -> str:
+    return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}], {score.n:,} texts"
+
+
+def disagreement(report: ShiftReport) -> Section:
+    """How often runs predict different classes."""
+    most = max(report.pairs, key=lambda pair: pair.here.value)
+    rows = [
+        (f"{pair.first} | {pair.second}", percents(pair.here), percents(pair.validation) if pair.validation else "–")
+        for pair in report.pairs
+    ]
+    return Section(
+        anchor="disagreement",
+        nav="Disagreement",
+        title=f"{_named(most)} predict different classes for {percent(most.here.value)} of rows",
+        sentences=(
+            "Where two runs differ, one of them is wrong at least: their errors add up to that share of rows or more, "
+            "whatever the shift. So these two are right on "
+            f"{percent(1 - most.here.value / 2)} of rows on average at most.",
+            "Runs that agree may be wrong together, and under a shift they often are: disagreement underestimates "
+            "errors. That it equals them takes runs that are calibrated as an ensemble (Jiang et al. 2022).",
+        ),
+        tables=(Table("Rows that two runs label differently", ("runs", "here", "validation"), rows),),
+    )
+
+
+def _named(pair: Pair) -> str:
+    return f"{pair.first} and {pair.second}"
+
+
+def limits() -> Section:
+    """What no number of the page can say."""
+    return Section(
+        anchor="limits",
+        nav="Limits",
+        title="What these numbers cannot say",
+        sentences=(
+            "No method finds the accuracy under every shift: for each there are texts on which it is right and others, "
+            "with the same confidences, on which it is wrong (Garg et al. 2022, section 3).",
+            "If labels mean something else here, other annotators, another rule, what counts as neutral, nothing in "
+            "texts or predictions shows it.",
+            "Rows that belong to none of the classes get one all the same.",
+            "The way out is labels: 200 rows drawn at random and labelled give an accuracy of 70 % with an interval of "
+            "13 points, whatever the shift.",
+        ),
+    )
+
+
+def setup(report: ShiftReport) -> Section:
+    """What was read."""
+    rows = [("file", report.source), ("rows of the file", f"{report.n_rows:,}"), ("rows read", f"{report.n_read:,}")]
+    rows += [(f"run {number}", one.run) for number, one in enumerate(report.runs, start=1)]
+    rows.append(("validation rows of run 1", f"{report.runs[0].estimates.n_validation:,}"))
+    return Section("setup", "Setup", "What was read", tables=(Table("Input", ("", ""), rows),))

@@ -1,0 +1,166 @@
+"""Runs and a file without labels → the `ShiftReport`: every number that its pages show, and nothing drawn.
+
+Owns which rows are read, the folder that predictions of them are kept in, and the refusals. Predictions are made by
+others; estimates are those of `submillion.shift`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from submillion import data, runs
+from submillion.data import Example
+from submillion.errors import RunError, SubmillionError
+from submillion.metrics import Predictions, Score, wilson
+from submillion.reports.baselines import text_of
+from submillion.reports.run import reread
+from submillion.runs import Run
+from submillion.shift import Drift, Estimates, Verdict, drift, estimate, judge
+
+_SEED = 20254
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run and the rows that it is asked about; `folder` is where its predictions of them are kept.
+
+    n_rows: rows of the file, of which `examples` are all or a draw · has_labels: the file has a label column, unread.
+    """
+
+    run: Run
+    examples: list[Example]
+    n_rows: int
+    has_labels: bool
+    folder: Path
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the rows' ids."""
+        return [example.id for example in self.examples]
+
+
+@dataclass(frozen=True)
+class OfRun:
+    """What one run says of the rows. `drift` is None where its training texts are gone, and `data_problem` says why."""
+
+    run: str
+    train_shares: tuple[float, ...]
+    estimates: Estimates
+    drift: Drift | None
+    data_problem: str | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How often two runs predict different classes: here, and on validation where they share its rows."""
+
+    first: str
+    second: str
+    here: Score
+    validation: Score | None
+
+
+@dataclass(frozen=True)
+class ShiftReport:
+    """What runs say of a file without labels, the first run first; n_read of its n_rows were read."""
+
+    source: str
+    n_rows: int
+    n_read: int
+    has_labels: bool
+    labels: tuple[str, ...]
+    runs: tuple[OfRun, ...]
+    pairs: tuple[Pair, ...]
+
+
+def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = None) -> list[Asked]:
+    """Return each finished run with the rows of a file, in their order.
+
+    Of more than max_rows rows a fixed draw is taken; None takes all. The label column is never read. RunError names
+    every run that is damaged, given twice or of other labels; DataError every row that cannot be used.
+    """
+    problems: list[str] = []
+    for run in found:
+        try:
+            runs.verify(run)
+        except SubmillionError as error:
+            problems += error.problems
+    seen: set[Path] = set()
+    for run in found:
+        if run.path.resolve() in seen:
+            problems.append(f"{run.path} is given twice: give it once")
+        seen.add(run.path.resolve())
+        if run.labels() != found[0].labels():
+            labels = " and ".join(", ".join(each.labels()[:20]) for each in (found[0], run))
+            problems.append(f"{found[0].path} and {run.path} have other labels: {labels}; give runs of one task")
+    if problems:
+        raise RunError(*problems)
+    return [_asked(run, source, max_rows) for run in found]
+
+
+def _asked(run: Run, source: Path | str, max_rows: int | None) -> Asked:
+    examples, has_labels = data.read_unlabelled(source, run.config().data)
+    n_rows = len(examples)
+    if max_rows is not None and n_rows > max_rows:
+        rows = np.random.default_rng(_SEED).choice(n_rows, max_rows, replace=False)
+        examples = [examples[row] for row in np.sort(rows)]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source).name.partition(".")[0])[:40].strip("-") or "rows"
+    rows = json.dumps([(one.id, one.text, one.text_pair) for one in examples])  # in their order: so are predictions
+    key = hashlib.sha256(rows.encode()).hexdigest()[:8]
+    return Asked(run, examples, n_rows, has_labels, run.path / "shift" / f"{name}-{key}")
+
+
+def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str) -> ShiftReport:
+    """Return the report of runs from their predictions of the rows, float64 [N, C] each."""
+    validations = [one.run.load_predictions("validation") for one in asked]
+    drifts: dict[tuple[str, ...], tuple[Drift | None, str | None]] = {}
+    of_runs = []
+    for one, validation, found in zip(asked, validations, probs, strict=True):
+        estimates = estimate(validation, found)
+        settings, facts = one.run.config().data, one.run.read_json("data.json")
+        # Runs of the same rows have one drift; it takes longer than all else.
+        key = (facts["fingerprint"], repr(settings.text), repr(settings.text_pair))
+        if key not in drifts:
+            drifts[key] = _drift(one, validation)
+        counts = np.array([facts["classes"]["train"][label] for label in one.run.labels()])
+        shares = tuple((counts / counts.sum()).tolist())
+        of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], judge(estimates, drifts[key][0])))
+    return ShiftReport(
+        source=str(source),
+        n_rows=asked[0].n_rows,
+        n_read=len(asked[0].examples),
+        has_labels=any(one.has_labels for one in asked),
+        labels=asked[0].run.labels(),
+        runs=tuple(of_runs),
+        pairs=tuple(
+            _pair(*two)
+            for two in combinations(list(zip([one.run for one in asked], probs, validations, strict=True)), 2)
+        ),
+    )
+
+
+def _drift(asked: Asked, validation: Predictions) -> tuple[Drift | None, str | None]:
+    splits, problem = reread(asked.run, {"validation": validation})
+    if splits is None:
+        return None, problem
+    rows = (splits.train, splits.validation, asked.examples)
+    return drift(*([text_of(example) for example in each] for each in rows)), None
+
+
+def _pair(first: tuple[Run, np.ndarray, Predictions], second: tuple[Run, np.ndarray, Predictions]) -> Pair:
+    differ = first[1].argmax(axis=1) != second[1].argmax(axis=1)
+    by_id = dict(zip(second[2].ids, second[2].predicted.tolist(), strict=True))
+    on_validation = None
+    if by_id.keys() == set(first[2].ids):
+        others = np.array([by_id[row_id] for row_id in first[2].ids])
+        on_validation = wilson(int((first[2].predicted != others).sum()), len(others))
+    return Pair(first[0].name, second[0].name, wilson(int(differ.sum()), len(differ)), on_validation)
