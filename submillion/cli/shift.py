@@ -75,11 +75,12 @@ def _probs(asked: Asked) -> np.ndarray:
     if saved is not None:
         return saved
     from submillion import prediction
-    from submillion.cli.progress import RowsView
+    from submillion.cli.progress import StepsView
 
     pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
-    with RowsView("predicting") as view:
-        probs = prediction.predict(asked.run, pairs or [one.text for one in asked.examples], watch=view).probs
+    rows, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
+    with StepsView() as view:
+        probs = prediction.predict(asked.run, rows, watch=lambda n_done: view("predicting", n_done, n_rows)).probs
     runs.save_unlabelled(asked.folder, asked.ids, probs, labels)
     return probs
 
@@ -88,10 +89,8 @@ def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
     from submillion import prediction
     from submillion.shift import class_shares, corrected
 
-    labels = asked.run.labels()
     found = corrected(*class_shares(asked.run.load_predictions("validation"), probs))
-    chosen = [labels[number] for number in found.argmax(axis=1)]
-    prediction.write_csv(prediction.Labelled(asked.ids, chosen, found, labels), output, probabilities=True)
+    prediction.write_rows(output, asked.run.labels(), (asked.ids, found), prediction.Form(probabilities=True))
 
 
 def _show(sections: list[Section]) -> None:
