@@ -82,8 +82,11 @@ def _transformers(folder: Path) -> Predict:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    from submillion import backbone
+
+    with backbone.quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
     def predict(given: list[str]) -> np.ndarray:
         with torch.inference_mode():

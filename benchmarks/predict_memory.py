@@ -2,8 +2,9 @@
 
 `python -m benchmarks.predict_memory [RUN TEXTS.parquet]` writes benchmarks/results/predict_memory.json. A tiny random
 model labels 1,000,000 generated rows (CSV); the run, where one is given, 20,000 and 100,000 rows of the texts (Parquet,
-repeated as needed). Each is a process of its own: resident memory when it has imported all it needs, and the peak of
-its whole life. `SUBMILLION_ROWS` gives another number than 1,000,000. Only memory is measured: the machine may be busy.
+repeated as needed). Each is a process of its own, of one thread: resident memory when it has imported all it needs, and
+the peak of its whole life. `SUBMILLION_ROWS` gives another number than 1,000,000. Only memory is measured: the machine
+may be busy.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> None:
 def in_a_process(run: Path, source: Path) -> dict[str, Any]:
     """Return what a fresh process measures."""
     command = [sys.executable, "-m", "benchmarks.predict_memory", "--measure", str(run), str(source)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=one_thread).stdout)
 
 
 def measured(run: str, source: str) -> dict[str, Any]:

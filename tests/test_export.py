@@ -424,6 +424,8 @@ def test_what_the_command_refuses(finished: Run, exported, monkeypatch, capsys) 
     assert "'merged', 'onnx', 'onnx-int8'" in capsys.readouterr().err
     assert _command(finished.path, "--format", "merged", "--push-to", "a/b/c") == 1
     assert "--push-to is 'a/b/c', no name of a Hub repository" in capsys.readouterr().err
+    assert _command(finished.path, "--format", "merged", "--private") == 1
+    assert "--private is for --push-to" in capsys.readouterr().err
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     asked = (finished.path, "--format", "merged", "--output", exported["merged"].folder, "--push-to", "me/mine")
     assert _command(*asked) == 1

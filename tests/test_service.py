@@ -168,7 +168,7 @@ def test_models_health_and_numbers(folder: Path, made: dict[str, Run]) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ("{", 422, "JSON decode error"),
+        ("{", 422, "the request is not JSON"),
         ('{"run": "RUN"}', 422, "texts: Field required"),
         ('{"texts": "a", "run": "RUN"}', 422, "texts: Input should be a valid list"),
         ('{"texts": [], "run": "RUN"}', 422, "at least 1 item"),

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from submillion import comparison, prediction, runs
 from submillion.augmentation import STRENGTHS
 from submillion.errors import ConfigError, RunError
-from submillion.serving import explaining, folders, guarding, models, server
+from submillion.serving import explaining, folders, guarding, server
 from submillion.serving.app import create_app
 from submillion.serving.folders import Folder
 from tests.served import finished
@@ -445,16 +445,6 @@ def test_a_run_that_is_removed_or_edited_while_the_page_is_open(served: Path, fi
     assert "is not what training wrote" in problem(answer, 400)
     shutil.rmtree(tmp_path / first)
     assert "reload the list" in problem(client.post(f"/api/runs/{first}/predict", json={"text": TEXT}), 404)
-
-
-def test_the_least_recently_used_run_goes_first(served: Path) -> None:
-    found = models.Models(n_kept=2)
-    one, two, three = (runs.Run(served / name) for name in finished(served)[:3])
-    loaded = {run.name: found.get(run) for run in (one, two)}
-    assert found.get(one) is loaded[one.name]
-    found.get(three)
-    assert found.get(one) is loaded[one.name]
-    assert found.get(two) is not loaded[two.name]
 
 
 # The command ---------------------------------------------------------------------------------------------------------

@@ -63,8 +63,7 @@ def written(run: Run) -> Path:
 
 
 def test_every_number_stands_in_the_page_in_the_markdown_and_in_the_json(run: Run, written: Path) -> None:
-    text = text_of((written / "report.html").read_text())
-    markdown = (written / "report.md").read_text().replace("\\", "")
+    text, markdown = text_of((written / "shift.html").read_text()), (written / "shift.md").read_text().replace("\\", "")
     (asked,) = pages.ask([run], run.path.parent.parent / "new.csv")
     probs = runs.load_unlabelled(asked.folder, asked.ids, run.labels())
     assert probs is not None
@@ -73,13 +72,13 @@ def test_every_number_stands_in_the_page_in_the_markdown_and_in_the_json(run: Ru
     for score in (one.verdict.accuracy, one.estimates.atc, one.estimates.doc, *one.estimates.bbse, *one.estimates.em):
         assert percents(score) in text
         assert percents(score) in markdown
-    values = json.loads((written / "report.json").read_text())
+    values = json.loads((written / "shift.json").read_text())
     assert values["runs"][0]["verdict"]["accuracy"] == vars(one.verdict.accuracy)
     assert sum(share["value"] for share in values["runs"][0]["estimates"]["em"]) == pytest.approx(1)
 
 
 def test_the_page_loads_nothing_and_its_figures_are_files(written: Path) -> None:
-    page = (written / "report.html").read_text()
+    page = (written / "shift.html").read_text()
     for tag, attributes in Tags(page).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed", "img")
         assert all(str(value).startswith("#") for name, value in attributes.items() if name in ("src", "href"))
@@ -96,7 +95,7 @@ def test_the_json_is_json_alone_and_saved_predictions_need_no_torch(run: Run, wr
         "    assert not stop.code\nassert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == json.loads((written / "report.json").read_text())
+    assert json.loads(done.stdout) == json.loads((written / "shift.json").read_text())
 
 
 def test_a_label_column_is_not_read_and_evaluate_is_offered(run: Run, tmp_path: Path, written: Path) -> None:
@@ -104,10 +103,10 @@ def test_a_label_column_is_not_read_and_evaluate_is_offered(run: Run, tmp_path: 
     labelled = tmp_path / "new.csv"
     labelled.write_text("\n".join([f"{plain[0]},label", *(f"{line},no such class" for line in plain[1:])]) + "\n")
     assert call("shift", run.path, "--input", labelled) == 0
-    values = json.loads((written / "report.json").read_text())  # the same rows: the same folder
+    values = json.loads((written / "shift.json").read_text())  # the same rows: the same folder
     assert values["has_labels"]
-    assert "submillion evaluate" in (written / "report.md").read_text()
-    assert "no such class" not in (written / "report.html").read_text()
+    assert "submillion evaluate" in (written / "shift.md").read_text()
+    assert "no such class" not in (written / "shift.html").read_text()
 
 
 def test_of_a_large_file_a_fixed_draw_is_read_and_both_counts_are_stated(run: Run, tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_of_a_large_file_a_fixed_draw_is_read_and_both_counts_are_stated(run: Ru
     assert asked.ids == sorted(asked.ids, key=lambda row_id: int(row_id[1:]))
     runs.save_unlabelled(asked.folder, asked.ids, np.full((50, 3), 1 / 3), run.labels())
     assert call("shift", run.path, "--input", source, "--rows", 50) == 0
-    assert "50 of the 200 rows were read" in text_of((asked.folder / "report.html").read_text())
+    assert "50 of the 200 rows were read" in text_of((asked.folder / "shift.html").read_text())
 
 
 def test_predictions_of_other_rows_are_not_taken(run: Run, tmp_path: Path) -> None:
@@ -137,10 +136,10 @@ def test_a_run_whose_data_is_gone_says_so_and_the_rest_stands(tmp_path: Path) ->
     folder = with_predictions(run, source)
     (tmp_path / "rows.jsonl").unlink()
     assert call("shift", run.path, "--input", source) == 0
-    text = text_of((folder / "report.html").read_text())
+    text = text_of((folder / "shift.html").read_text())
     assert "cannot be read again" in text
     assert "Not to be trusted" in text
-    assert json.loads((folder / "report.json").read_text())["runs"][0]["drift"] is None
+    assert json.loads((folder / "shift.json").read_text())["runs"][0]["drift"] is None
 
 
 def test_two_runs_are_shown_with_their_disagreement(run: Run, tmp_path: Path) -> None:
@@ -149,18 +148,18 @@ def test_two_runs_are_shown_with_their_disagreement(run: Run, tmp_path: Path) ->
     folder = with_predictions(run, source)
     with_predictions(other, source, seed=1)
     assert call("shift", run.path, other.path, "--input", source) == 0
-    (pair,) = json.loads((folder / "report.json").read_text())["pairs"]
+    (pair,) = json.loads((folder / "shift.json").read_text())["pairs"]
     assert pair["here"]["n"] == 60
     assert pair["validation"] is not None
-    assert "underestimates" in text_of((folder / "report.html").read_text())
+    assert "underestimates" in text_of((folder / "shift.html").read_text())
 
 
 def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
     run = make_run(tmp_path, extra=ATTACK)
     folder = with_predictions(run, unlabelled(tmp_path, word=ATTACK.replace('"', "'").replace(",", " ")))
     assert call("shift", run.path, "--input", tmp_path / "new.csv") == 0
-    assert not {"script", "img"} & {tag for tag, _ in Tags((folder / "report.html").read_text()).tags}
-    assert "<script" not in (folder / "report.md").read_text()
+    assert not {"script", "img"} & {tag for tag, _ in Tags((folder / "shift.html").read_text()).tags}
+    assert "<script" not in (folder / "shift.md").read_text()
 
 
 @pytest.mark.parametrize(

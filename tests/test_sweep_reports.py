@@ -291,6 +291,14 @@ def test_the_same_summary_gives_the_same_bytes(tmp_path: Path) -> None:
     assert content() == before
 
 
+def test_folders_of_this_machine_stay_out_of_the_page(tmp_path: Path) -> None:
+    text = words_of(
+        tmp_path, study(encoder="/home/me/my-encoder", claims=[claim()], recommended="/home/me/demo-00000000")
+    )
+    assert "my-encoder" in text
+    assert "/home" not in text
+
+
 def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
     values = study(text=ATTACK + " $x^2$ | `a` \x07", states=("done", "done", "done", "diverged"))
     values["trials"][3]["why"] = f"diverged: {ATTACK}"

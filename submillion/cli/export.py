@@ -10,6 +10,7 @@ import typer
 
 from submillion.cli.options import JsonOption, OutOption
 from submillion.cli.predict import RunArgument
+from submillion.errors import ConfigError
 
 if TYPE_CHECKING:
     from submillion.export import Export
@@ -45,6 +46,8 @@ def export(  # noqa: PLR0913 - each is an option
 
     if push_to is not None:
         hub.check_name(push_to)
+    elif private:
+        raise ConfigError("--private is for --push-to, which names the repository")
     with StepsView() as view:
         made = exports.write(found, kind, output, data, margin, view)
         address = None

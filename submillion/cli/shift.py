@@ -24,7 +24,7 @@ CorrectOption = Annotated[
     typer.Option(
         "--correct-priors",
         metavar="FILE",
-        help="Also write all rows' labels to this file, by probabilities corrected for the estimated class shares.",
+        help="Also write all rows' labels to this CSV, by probabilities corrected for the estimated class shares.",
     ),
 ]
 _MAX_ROWS = 10_000  # more would narrow no interval that matters: the methods' own errors are larger
@@ -75,25 +75,22 @@ def _probs(asked: Asked) -> np.ndarray:
     if saved is not None:
         return saved
     from submillion import prediction
-    from submillion.cli.progress import RowsView
+    from submillion.cli.progress import StepsView
 
     pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
-    texts, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
-    with RowsView() as view:
-        probs = prediction.predict(
-            asked.run, texts, watch=lambda n: view(prediction.Progress("predicting", n, n_rows))
-        ).probs
+    rows, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
+    with StepsView() as view:
+        probs = prediction.predict(asked.run, rows, watch=lambda n_done: view("predicting", n_done, n_rows)).probs
     runs.save_unlabelled(asked.folder, asked.ids, probs, labels)
     return probs
 
 
 def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
-    from submillion.prediction import writing
+    from submillion import prediction
     from submillion.shift import class_shares, corrected
 
     found = corrected(*class_shares(asked.run.load_predictions("validation"), probs))
-    form, temporary = writing.Form(probabilities=True), output.with_name(f".{output.name}.tmp")
-    writing.write(output, temporary, asked.run.labels(), form, [(asked.ids, found)], "snappy")
+    prediction.write_rows(output, asked.run.labels(), (asked.ids, found), prediction.Form(probabilities=True))
 
 
 def _show(sections: list[Section]) -> None:

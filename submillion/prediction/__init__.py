@@ -8,7 +8,7 @@ from submillion.prediction.ensemble import Ensemble, Members, members
 from submillion.prediction.executors import How
 from submillion.prediction.scoring import Labelled, evaluate, load, open_labelled, open_test, predict, predictions_of
 from submillion.prediction.streaming import Progress, Written, predict_file
-from submillion.prediction.writing import Form, check_output
+from submillion.prediction.writing import Form, check_output, write_rows
 
 __all__ = [
     "Ensemble",
@@ -27,4 +27,5 @@ __all__ = [
     "predict",
     "predict_file",
     "predictions_of",
+    "write_rows",
 ]

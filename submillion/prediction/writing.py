@@ -93,6 +93,11 @@ def write(
     return counts
 
 
+def write_rows(output: Path, labels: Sequence[str], rows: Rows, form: Form) -> None:
+    """Write rows that are in memory to one file, as `write` does."""
+    write(output, output.with_name(f".{output.name}.{os.getpid()}"), labels, form, [rows], "snappy")
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 

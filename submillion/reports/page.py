@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|~$>-])")
 
 
-def save(page: Page, folder: Path) -> list[Path]:
-    """Write report.html, report.md and figures/ into a folder, in place of older ones; return their paths."""
-    write_atomically(folder / "report.html", html(page))
-    write_atomically(folder / "report.md", markdown(page))
+def save(page: Page, folder: Path, stem: str = "report") -> list[Path]:
+    """Write <stem>.html, <stem>.md and figures/ into a folder, in place of older ones; return their paths."""
+    write_atomically(folder / f"{stem}.html", html(page))
+    write_atomically(folder / f"{stem}.md", markdown(page))
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir()
     for name, figure in page.figures.items():
         write_atomically(folder / "figures" / f"{name}.svg", figure.svg)
         write_atomically(folder / "figures" / f"{name}.png", figure.png)
-    return [folder / name for name in ("report.html", "report.md", "figures")]
+    return [folder / name for name in (f"{stem}.html", f"{stem}.md", "figures")]
 
 
 def html(page: Page) -> str:

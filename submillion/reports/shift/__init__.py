@@ -1,4 +1,4 @@
-"""A file without labels, and runs → report.html, report.md, report.json: what may be said before the truth is known.
+"""A file without labels, and runs → shift.html, shift.md, shift.json: what may be said before anyone knows the truth.
 
 `reading` gathers the numbers; `findings` says what they show, `figures` draws it. The pages are written into a folder
 of the first run, `shift/<file>-<hash>/`, beside its predictions; what `DONE` seals is never touched.
@@ -25,9 +25,8 @@ def values(report: ShiftReport) -> str:
 
 
 def write(folder: Path, report: ShiftReport) -> Path:
-    """Write report.html, report.md with its figures, and report.json into a folder that is there; return the page."""
+    """Write shift.html, shift.md with its figures, and shift.json into a folder; return the page's path."""
     run = report.runs[0].run
     origin = f"submillion shift from the run folder {run}"
-    written = page.save(Page(run, origin, sections(report), figures.draw(report)), folder)
-    write_atomically(folder / "report.json", values(report) + "\n")
-    return written[0]
+    write_atomically(folder / "shift.json", values(report) + "\n")
+    return page.save(Page(run, origin, sections(report), figures.draw(report)), folder, "shift")[0]

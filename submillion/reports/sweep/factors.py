@@ -98,8 +98,8 @@ def claims(report: StudyReport) -> Section | None:
         nav="Claims",
         title=f"Of {len(report.claims)} claims {counts}" if len(report.claims) > 1 else f"The claim {counts[2:]}",
         sentences=(
-            f"Measured with {report.summary.encoder}{scale}. A claim holds where every other choice is told from the "
-            "claimed winner on these rows; a tie contradicts nothing and confirms nothing.",
+            f"Measured with {report.summary.encoder_name}{scale}. A claim holds where every other choice is told from "
+            "the claimed winner on these rows; a tie contradicts nothing and confirms nothing.",
             *filter(None, map(_own_rows, report.claims)),
         ),
         tables=(_claims_table(report), *_claimed_table(report)),

@@ -147,7 +147,7 @@ def setup(report: StudyReport) -> Section:
     budgets = sorted({trial.budget for trial in summary.trials if trial.budget is not None})
     rows = [
         ("kind", summary.kind),
-        ("encoder", summary.encoder),
+        ("encoder", summary.encoder_name),
         ("budget", ", ".join(f"{each:,}" for each in budgets) or "none"),
         ("scale of rows and steps", f"{summary.scale:g}"),
         ("seeds a setting", str(seeds)),

@@ -141,6 +141,11 @@ class Summary:
         return [(number, trial) for number, trial in enumerate(self.trials, start=1) if trial.is_done]
 
     @property
+    def encoder_name(self) -> str:
+        """Return the encoder's name as people read it: a local one's without the folders of this machine."""
+        return Path(self.encoder).name if Path(self.encoder).is_absolute() else self.encoder
+
+    @property
     def recommended_run(self) -> str | None:
         """Return the name of the recommended run's folder."""
         return None if self.recommended is None else Path(self.recommended).name
