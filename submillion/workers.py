@@ -60,18 +60,19 @@ def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
         from ray.exceptions import RayTaskError
     except ImportError:
         raise ConfigError("--executor ray needs Ray: pip install 'submillion[ray]'") from None
-    try:
-        size = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {}
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
-    except Exception as error:  # Ray's own classes differ with what failed: connection, authentication, versions
-        raise RunError(_ray_sentence(address, error)) from None
-    try:
-        with redirect_stdout(sys.stderr):  # what Ray prints of its workers; stdout is the result's
+    # What Ray prints of its workers and nodes, to the end of its shutdown: stdout is the result's.
+    with redirect_stdout(sys.stderr):
+        try:
+            size = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {}
+            ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
+        except Exception as error:  # Ray's own classes differ with what failed: connection, authentication, versions
+            raise RunError(_ray_sentence(address, error)) from None
+        try:
             yield ray
-    except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, SubmillionError) else error) from None
-    finally:
-        ray.shutdown()
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, SubmillionError) else error) from None
+        finally:
+            ray.shutdown()
 
 
 def _ray_sentence(address: str | None, error: Exception) -> str:
