@@ -99,7 +99,7 @@ def test_a_full_batch_waits_for_nobody() -> None:
     async def body(queue: Queue[int, str], work: Work) -> None:
         await ask(queue, [3], n_tokens=10)  # or `run` would give up
 
-    run(body, Limits(10, 60.0, 100))
+    assert run(body, Limits(10, 60.0, 100)).batches == [[3]]
 
 
 def test_a_full_queue_refuses_and_says_for_how_long() -> None:

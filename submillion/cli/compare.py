@@ -110,6 +110,8 @@ def _settings_table(found: Comparison) -> Table:
 def _pairs_table(found: Comparison) -> Table:
     from rich.table import Table
 
+    from submillion.comparison import p_value
+
     table = Table(box=None, pad_edge=False)
     table.add_column("minus 1", justify="right")
     for column in ("metric", "difference", "p", "p (Holm)", ""):
@@ -121,8 +123,8 @@ def _pairs_table(found: Comparison) -> Table:
                 str(number) if metric == "accuracy" else "",
                 metric.replace("_", " "),
                 f"{each.value:+.4f}  [{each.low:+.4f}, {each.high:+.4f}]",
-                _p(each.p),
-                _p(corrected),
+                p_value(each.p),
+                p_value(corrected),
                 ("tie" if pair.is_tied else "worse") if metric == "accuracy" else "",
             )
     return table
@@ -130,7 +132,3 @@ def _pairs_table(found: Comparison) -> Table:
 
 def _interval(score: Score) -> str:
     return f"{score.value:.4f}  [{score.low:.4f}, {score.high:.4f}]"
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"

@@ -10,7 +10,7 @@ from submillion.comparison.conclusion import Comparison, Pair, Setting, conclude
 from submillion.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
 from submillion.comparison.reading import compare
 from submillion.comparison.sequential import is_ruled_out, log_evidence
-from submillion.comparison.wording import sentences, values
+from submillion.comparison.wording import p_value, sentences, values
 
 __all__ = [
     "LEVEL",
@@ -24,6 +24,7 @@ __all__ = [
     "is_ruled_out",
     "log_evidence",
     "mcnemar",
+    "p_value",
     "rows_needed",
     "sentences",
     "values",

@@ -36,6 +36,15 @@ def values(found: Comparison) -> dict[str, Any]:
     }
 
 
+def p_value(p: float) -> str:
+    """Return a p value as tables have it.
+
+    >>> p_value(0.03125), p_value(1e-9)
+    ('0.0312', '< 0.0001')
+    """
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
 def _pair_values(pair: Pair) -> dict[str, Any]:
     differences = {name: vars(each) | {"p_holm": pair.p_holm[name]} for name, each in pair.differences.items()}
     return {"setting": pair.setting, "about": pair.about, "is_tied": pair.is_tied, "differences": differences}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from submillion import runs
+from submillion.comparison import p_value
 from submillion.metrics import Score, wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
@@ -70,9 +71,8 @@ def _baseline_table(report: Report) -> Table:
     for baseline in report.baselines:
         difference = baseline.difference
         span = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-        p = f"{difference.p:.4f}" if difference.p >= 0.0001 else "< 0.0001"
         scores = (interval(baseline.accuracy), interval(baseline.macro_f1))
-        rows.append((baseline.name, *scores, span, p))
+        rows.append((baseline.name, *scores, span, p_value(difference.p)))
     heads = ("", "accuracy", "macro-F1", "run minus baseline", "p (McNemar)")
     return Table(f"On the same {report.split} rows, trained on the same split", heads, rows)
 

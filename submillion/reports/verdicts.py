@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from submillion.comparison import p_value
 from submillion.metrics import Score
 from submillion.reports.sections import Table, interval
 
@@ -78,15 +79,6 @@ class Verdict:
     def about(self) -> str:
         """Return what the tests speak of: settings, or these runs, where one has a single seed."""
         return "settings" if all(each.about == "settings" for each in self.against_best) else "runs"
-
-
-def p_value(p: float) -> str:
-    """Return a p value as tables have it.
-
-    >>> p_value(0.03125), p_value(1e-9)
-    ('0.0312', '< 0.0001')
-    """
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def difference(found: Tested | Score) -> str:

@@ -44,6 +44,11 @@ class Estimates:
     atc: Score
     doc: Score
 
+    @property
+    def apart(self) -> float:
+        """Return how far BBSE's and EM's shares are from one another, as a share of rows (total variation)."""
+        return sum(abs(a.value - b.value) for a, b in zip(self.bbse, self.em, strict=True)) / 2
+
 
 def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
     """Return the estimates for rows with these probabilities, [N, C]. The order of rows does not matter.

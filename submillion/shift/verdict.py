@@ -90,12 +90,11 @@ def _few(found: Estimates) -> tuple[str, ...]:
 
 
 def _shares(found: Estimates) -> tuple[str, ...]:
-    apart = sum(abs(a.value - b.value) for a, b in zip(found.bbse, found.em, strict=True)) / 2
-    if apart < _APART:
+    if found.apart < _APART:
         return ()
     return (
-        f"BBSE and EM give class shares that differ by {100 * apart:.0f} % of rows: do not go by either, and do not "
-        "correct predictions by them.",
+        f"BBSE and EM give class shares that differ by {100 * found.apart:.0f} % of rows: do not go by either, and do "
+        "not correct predictions by them.",
     )
 
 

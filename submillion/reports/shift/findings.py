@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from submillion.comparison import p_value
 from submillion.metrics import Score
 from submillion.reports.figures import MAX_CLASSES
 from submillion.reports.sections import Section, Table, percent, percents, quoted
@@ -70,7 +71,7 @@ def classes(report: ShiftReport) -> Section:
     if found.test.p >= _LEVEL:
         title = "Predicted classes are distributed as on validation, as far as these rows can tell"
     test = f"Total variation {found.test.distance:.3f}: so large a share of rows would have to change class. "
-    test += f"Chi-squared test of equal shares: p {_p(found.test.p)}"
+    test += f"Chi-squared test of equal shares: p {p_value(found.test.p)}"
     if found.test.least_expected < 5:
         test += ", rough: a class is expected fewer than 5 times"
     rows = [
@@ -102,23 +103,18 @@ def _most(report: ShiftReport) -> str:
     return f", the {MAX_CLASSES} that moved most" if len(report.labels) > MAX_CLASSES else ""
 
 
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
-
-
 def shares(report: ShiftReport) -> Section:
     """Estimated shares of true classes."""
     one = report.runs[0]
     found = one.estimates
-    apart = sum(abs(a.value - b.value) for a, b in zip(found.bbse, found.em, strict=True)) / 2
     title = "If only the classes' shares have changed, they are these"
     if not one.verdict.is_trusted:
         title = "Class shares, if only they have changed: here that is doubtful"
     sentences = [
         "Both methods assume label shift: texts of a class look as in training, and only how often it occurs has "
         "moved. Nothing in these numbers shows when that is wrong, and then they can be wrong altogether.",
-        f"The two differ by {percent(apart)} of rows (total variation). Where they disagree, the assumption or the "
-        "calibration does not hold; where they agree, both may be wrong in the same way.",
+        f"The two differ by {percent(found.apart)} of rows (total variation). Where they disagree, the assumption or "
+        "the calibration does not hold; where they agree, both may be wrong in the same way.",
     ]
     if found.missing:
         names = ", ".join(quoted(report.labels[i]) for i in found.missing)
@@ -174,7 +170,7 @@ def texts(report: ShiftReport) -> Section:
     ]
     sentences = [
         f"Lengths differ from training's by {found.length_distance:.2f} (Kolmogorov and Smirnov: 0 alike, 1 apart; "
-        f"p {_p(found.length_p)}). Validation texts, unseen too, show what is usual.",
+        f"p {p_value(found.length_p)}). Validation texts, unseen too, show what is usual.",
         "A classifier that tells these texts from training's by their words needs no labels, and knows nothing of the "
         "model: texts that differ may be as easy, and errors may rise where no word is new. It sees no order of "
         "words, no case and no punctuation. Other shares of classes alone bring other words.",

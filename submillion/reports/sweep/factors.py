@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from submillion.comparison import p_value
 from submillion.metrics import Score
 from submillion.reports.forests import READING
 from submillion.reports.sections import Quote, Section, Table, interval
@@ -11,7 +12,7 @@ from submillion.reports.sweep.claims import Judged
 from submillion.reports.sweep.figures import said
 from submillion.reports.sweep.panels import Choice, Panel
 from submillion.reports.sweep.study import StudyReport
-from submillion.reports.verdicts import Tested, difference, interval_or_dash, p_value
+from submillion.reports.verdicts import Tested, difference, interval_or_dash
 
 
 def tested_cells(found: Tested | None) -> tuple[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from submillion.comparison import p_value
 from submillion.reports.forests import READING
 from submillion.reports.sections import Section, Table, as_sentences, duration, interval
 from submillion.reports.sweep.factors import tested_cells
 from submillion.reports.sweep.figures import MAX_ROWS
 from submillion.reports.sweep.reading import Summary
 from submillion.reports.sweep.study import Entry, StudyReport
-from submillion.reports.verdicts import p_value, rows_sentence
+from submillion.reports.verdicts import rows_sentence
 
 _N_NAMED = 12  # trials that a sentence names
 
