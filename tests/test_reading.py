@@ -215,9 +215,10 @@ def test_many_rows_are_counted(tmp_path: Path) -> None:
 
 def test_missing_columns_are_named_with_those_there_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [{"txt": "a", "lable": "x"}])
+    rename = "or rename the column"
     assert problems_of(path).splitlines()[1:] == [
-        f"  - {path} has no column 'text': did you mean 'txt'?; it has txt, lable; set data.text, or rename the column",
-        f"  - {path} has no column 'label': did you mean 'lable'?; it has txt, lable; set data.label, or rename the column",
+        f"  - {path} has no column 'text': did you mean 'txt'?; it has txt, lable; set data.text, {rename}",
+        f"  - {path} has no column 'label': did you mean 'lable'?; it has txt, lable; set data.label, {rename}",
     ]
 
 

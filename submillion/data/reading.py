@@ -142,7 +142,8 @@ def missing_columns(table: Table, keys: Mapping[str, str]) -> list[str]:
     """Return a problem for each column that the table has not; `keys` are column → the setting that names it."""
     found = ", ".join(table.names)
     return [
-        f"{table.origin} has no column {name!r}: {did_you_mean(name, table.names)}; it has {found}; set {key}, or rename the column"
+        f"{table.origin} has no column {name!r}: {did_you_mean(name, table.names)}; it has {found}; "
+        f"set {key}, or rename the column"
         for name, key in keys.items()
         if table.names and name not in table.names
     ]
