@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 from submillion import data, runs
+from submillion.errors import ConfigError
 from submillion.runs import StepRecord
 from submillion.sweeps import study_names
 from submillion.sweeps.sitting import sweep
@@ -185,6 +186,55 @@ def test_seeds_make_settings_of_runs(settings: dict[str, Any], tmp_path: Path) -
     assert [len(setting.runs) for setting in found.comparison.settings] == [3, 3]
     assert all(pair.about == "settings" for pair in found.comparison.pairs)
     assert found.recommended.config().train.seed == 0
+
+
+def test_only_settings_that_tie_get_more_seeds(settings: dict[str, Any], tmp_path: Path) -> None:
+    rates = [{"key": "train.learning_rate", "values": [1e-7, 0.01, 0.02]}]
+    lines = [f"{word} {word} {word} {i},{word}" for i in range(100) for word in ("game", "market", "film")]
+    (tmp_path / "easy.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    own = {"train.steps": 40, "train.evaluate_every": 20, "data.source": str(tmp_path / "easy.csv")}
+    file = write_study(tmp_path, settings, factors=rates, tie_seeds=3, base=own)
+    found, begun = trained(file)
+    assert [len(outcome.runs) for outcome in found.outcomes] == [1, 3, 3], "1e-7 is told from the best by one seed"
+    assert len(begun) == 7
+    assert found.comparison is not None
+    told = {pair.setting: pair.about for pair in found.comparison.pairs}
+    assert sorted(told.values()) == ["runs", "settings"]
+    assert [outcome.trial.configs[-1].train.seed for outcome in found.outcomes] == [0, 2, 2]
+    again, begun = trained(file)
+    assert begun == []
+    assert [outcome.runs for outcome in again.outcomes] == [outcome.runs for outcome in found.outcomes]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "n_seeds"),
+    [
+        ("one-factor", {}, {"rank": 2, "learning_rate": 2}),
+        ("two-stage", {"short": {"train.steps": 3}, "full": {"train.steps": 6}, "keep": 2}, {"short": 1, "full": 2}),
+        ("random", {"n_trials": 3}, {"drawn": 2}),
+    ],
+)
+def test_each_kind_settles_its_ties(
+    settings: dict[str, Any], tmp_path: Path, kind: str, keys: dict[str, Any], n_seeds: dict[str, int]
+) -> None:
+    found, _ = trained(write_study(tmp_path, settings, kind=kind, tie_seeds=2, **keys))
+    compared = {stage.name: stage.comparison for stage in found.stages}
+    if kind == "random":
+        compared["drawn"] = found.comparison
+    for outcome in found.outcomes:
+        stage = outcome.trial.candidate.stage
+        names = [each.name for each in compared[stage].settings if outcome.runs[0].name in each.runs]
+        is_tied = len(compared[stage].group) > 1 and names[0] in compared[stage].group
+        assert len(outcome.runs) == (n_seeds[stage] if is_tied else 1)
+    assert any(len(outcome.runs) == 2 for outcome in found.outcomes)
+
+
+def test_more_seeds_for_ties_are_announced_and_must_be_more(settings: dict[str, Any], tmp_path: Path) -> None:
+    preview = prepare(write_study(tmp_path, settings, tie_seeds=3)).preview
+    assert preview.n_runs == 4
+    assert any("takes 2 more runs" in note for note in preview.notes)
+    with pytest.raises(ConfigError, match="tie_seeds is 3 and seeds is 3: give tie_seeds above seeds"):
+        prepare(write_study(tmp_path, settings, tie_seeds=3, seeds=3))
 
 
 def test_one_factor_fixes_winners_and_says_when_they_are_tied(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -12,17 +12,16 @@ from pathlib import Path
 
 from submillion import comparison, config, data, distillation, reports, runs, workflow
 from submillion.comparison import Comparison
-from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.runs import Run
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
+from submillion.sweeps.lookup import Lookup
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
 from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
-from submillion.sweeps.trials import Trial
-from submillion.workflow import Stopwatch
+from submillion.sweeps.trials import Trial, with_seeds
 from submillion.workflow import Watch as RunWatch
 
 
@@ -71,12 +70,12 @@ class _Sitting:
     def __init__(self, prepared: Prepared, store: Storage, execute: Execute, watch: Watch, watch_run: RunWatch) -> None:
         self.prepared, self.store, self.execute = prepared, store, execute
         self.watch, self.watch_run = watch, watch_run
-        self.n_flops = {_place(trial): n for trial, n in prepared.preview.trials}
+        self.lookup = Lookup(store, watch_run)
+        self.n_flops = {_place(trial): n / len(trial.configs) for trial, n in prepared.preview.trials}  # of a run
         self.outcomes: list[Outcome] = []
         self.stages: list[Stage] = []
         self.compared: dict[tuple[Path, ...], Comparison] = {}
         self.notes: list[str] = []
-        self.hashes: dict[str, str] = {}
         self.measured: list[tuple[float, float]] = []
         self.best_file = prepared.folder / "best-so-far"
         self.best_file.unlink(missing_ok=True)  # an earlier sitting's may be of other rows
@@ -95,9 +94,10 @@ class _Sitting:
 
     def conclude(self, ending: Ending) -> Sweep:
         """Compare what finished, open the recommended run's test split, return it all."""
-        done = [
-            outcome for outcome in self.outcomes if outcome.trial.candidate in ending.contenders and outcome.is_done
-        ]
+        contenders = [outcome for outcome in self.outcomes if outcome.trial.candidate in ending.contenders]
+        if ending.settles:
+            self._settle("ties", contenders)
+        done = [outcome for outcome in contenders if outcome.is_done]
         if not done:
             reasons = {outcome.why or outcome.trial.excess for outcome in self.outcomes}
             raise RunError(f"no trial finished: {'; '.join(sorted(map(str, reasons)))}")
@@ -132,72 +132,60 @@ class _Sitting:
             self._say(stage, note)
 
     def _run(self, batch: Batch) -> list[Outcome]:
-        """Look up what is finished, train the rest, tell the storage."""
-        outcomes = [self._known(self.prepared.space.trial(candidate)) for candidate in batch.candidates]
+        """Look up what is finished, train the rest; where settings tie, train these with more seeds."""
+        outcomes = [Outcome(self.prepared.space.trial(candidate)) for candidate in batch.candidates]
+        for outcome in outcomes:
+            self.lookup.ask(outcome, outcome.trial)
         self.outcomes += outcomes
-        wanted = self._wanted(outcomes)
-        self._say(batch.stage, f"{batch.stage}: {len(outcomes)} trials, {len(wanted)} runs to train")
-        numbers = [self.store.begin(outcome.trial.candidate) for outcome in outcomes]
-        for number, outcome in zip(numbers, outcomes, strict=True):
-            self._tell(number, outcome)
-            self._note_best(outcome)
+        self._train(batch.stage, outcomes)
+        if batch.settles:
+            self._settle(batch.stage, outcomes)
+        return outcomes
+
+    def _train(self, stage: str, outcomes: Sequence[Outcome]) -> None:
+        """Train the runs that are missing, tell the storage."""
+        wanted = self.lookup.missing(outcomes)
+        self._say(stage, f"{stage}: {len(outcomes)} trials, {len(wanted)} runs to train")
+        for outcome in outcomes:
+            outcome.number = self.store.begin(outcome.trial.candidate)
+            self._tell(outcome)
         best = self.best_file if self.prepared.study.stop_early else None
         jobs = [Job(i, settings, best) for i, (settings, _) in enumerate(wanted)]
         for result in self.execute(jobs, self.watch_run):
-            for which in wanted[result.number][1]:
-                self._add(outcomes[which], result)
-                self._tell(numbers[which], outcomes[which])
-                self._note_best(outcomes[which])
+            for outcome in wanted[result.number][1]:
+                if result.run is None:
+                    outcome.why = result.why
+                else:
+                    self.lookup.add(outcome, result.run)
+                self._tell(outcome)
             self._measure(result)
             self.note()
-            self._say(batch.stage, summary.outcome_line(outcomes[wanted[result.number][1][0]]))
-        return outcomes
+            self._say(stage, summary.outcome_line(wanted[result.number][1][0]))
 
-    def _known(self, trial: Trial) -> Outcome:
-        """The trial's outcome as its run folders tell it, and the storage, of trials that have no result."""
-        if not trial.fits:
-            return Outcome(trial, why="over budget")
-        found = [runs.find(each.out, self._hash(each)) for each in trial.configs]
-        folders = tuple(
-            runs.folder(each.out, each.name, self._hash(each)) if run is None else run.path
-            for each, run in zip(trial.configs, found, strict=True)
-        )
-        why = self.store.why(trial.candidate)
-        if why is not None and why.startswith(executors.RULED_OUT) and not self.prepared.study.stop_early:
-            why = None
-        return Outcome(trial, [run.path for run in found if run is not None and run.is_done], why, folders)
+    def _settle(self, stage: str, outcomes: Sequence[Outcome]) -> None:
+        """Give each setting that cannot be told from the best `tie_seeds` seeds. What more seeds lower may let another
+        one into the group, which gets them too."""
+        n_seeds = self.prepared.study.tie_seeds or 0
+        while True:
+            tied = self._tied(_distinct([outcome for outcome in outcomes if outcome.is_done]))
+            few = [outcome for outcome in tied if len(outcome.trial.configs) < n_seeds]
+            if len(tied) < 2 or not few:
+                return
+            self._say(stage, f"{stage}: {len(tied)} settings cannot be told apart; {n_seeds} seeds for each of them")
+            for outcome in few:
+                self.lookup.ask(outcome, with_seeds(outcome.trial, n_seeds))
+            self._train(stage, few)
 
-    def _wanted(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[int]]]:
-        """The configs whose runs are missing, each once, with the numbers of the outcomes that want it."""
-        wanted: dict[str, tuple[Config, list[int]]] = {}
-        for number, outcome in enumerate(outcomes):
-            finished = {path.name[-8:] for path in outcome.runs}
-            for settings in outcome.trial.configs if outcome.why is None else ():
-                if (name := self._hash(settings)) not in finished:
-                    wanted.setdefault(name, (settings, []))[1].append(number)
-        return list(wanted.values())
+    def _tied(self, done: Sequence[Outcome]) -> list[Outcome]:
+        """Those of the finished that cannot be told from the best of them."""
+        compared = self._compared(done)
+        return list(done) if compared is None else [each for each in done if _setting(each, compared) in compared.group]
 
-    def _add(self, outcome: Outcome, result: Result) -> None:
-        """Note a run that ended; runs stand in the order of their seeds, whichever ended first."""
-        if result.run is None:
-            outcome.why = result.why
-            return
-        order = [self._hash(each) for each in outcome.trial.configs]
-        outcome.runs = sorted([*outcome.runs, result.run], key=lambda path: order.index(path.name[-8:]))
-
-    def _hash(self, settings: Config) -> str:
-        """The hash that addresses a run; a recipe that teaches is trained for it, once."""
-        key = settings.model_dump_json()
-        if key not in self.hashes:
-            self.hashes[key] = workflow.ask(settings, Stopwatch(self.watch_run), as_trial=True).hash
-        return self.hashes[key]
-
-    def _tell(self, number: int, outcome: Outcome) -> None:
-        if outcome.is_done or outcome.why is not None:
-            self.store.tell(number, outcome.accuracy, [path.name for path in outcome.runs], outcome.why)
-
-    def _note_best(self, outcome: Outcome) -> None:
-        """Name the best finished run so far in a file, which workers look at."""
+    def _tell(self, outcome: Outcome) -> None:
+        """Tell the storage of an outcome that is known; name the best finished run so far in a file, which workers
+        look at."""
+        if outcome.number is not None and (outcome.is_done or outcome.why is not None):
+            self.store.tell(outcome.number, outcome.accuracy, [path.name for path in outcome.runs], outcome.why)
         if self.prepared.study.stop_early and outcome.is_done:
             done = [each for each in self.outcomes if each.is_done]
             best = max(done, key=lambda each: each.accuracy or 0.0)
@@ -211,8 +199,8 @@ class _Sitting:
         self.stages.append(Stage(stage, compared))
         if not done or compared is None:
             return Verdict(tuple(ranked), tuple(c for c, _ in ranked), ranked[0][0] if ranked else None)
-        group = [each.trial.candidate for each in done if _setting(each, compared) in compared.group]
-        return Verdict(tuple(ranked), tuple(group), _recommended(done, compared).trial.candidate)
+        group = tuple(each.trial.candidate for each in self._tied(done))
+        return Verdict(tuple(ranked), group, _recommended(done, compared).trial.candidate)
 
     def _compared(self, done: Sequence[Outcome]) -> Comparison | None:
         """The comparison of outcomes, made once: a study's last one is often that of a batch."""
@@ -230,8 +218,10 @@ class _Sitting:
         speed = self.prepared.preview.speed.flops_per_s
         if self.measured:
             speed = sum(n for n, _ in self.measured) / sum(seconds for _, seconds in self.measured)
-        ended = {_place(outcome.trial) for outcome in self.outcomes if outcome.is_done or outcome.why}
-        left = sum(n for place, n in self.n_flops.items() if place not in ended)
+        missing = dict.fromkeys(self.n_flops, self.prepared.study.seeds)
+        for outcome in self.outcomes:
+            missing[_place(outcome.trial)] = 0 if outcome.why else len(outcome.trial.configs) - len(outcome.runs)
+        left = sum(n * missing[place] for place, n in self.n_flops.items())
         self.watch(Status(tuple(self.outcomes), stage, left / speed / self.store.n_parallel, line))
 
 
@@ -241,7 +231,7 @@ def _place(trial: Trial) -> tuple[str, str]:
 
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
     """Outcomes without those whose runs an earlier one has: the same question was asked twice."""
-    return list({tuple(sorted(outcome.runs)): outcome for outcome in reversed(done)}.values())[::-1]
+    return list({outcome.runs[0]: outcome for outcome in reversed(done)}.values())[::-1]
 
 
 def _setting(outcome: Outcome, compared: Comparison) -> str:

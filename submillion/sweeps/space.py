@@ -112,6 +112,9 @@ class Study(Section):
     base: Base = Base()
     factors: Annotated[tuple[Factor, ...], Field(min_length=1)]
     seeds: PositiveInt = setting(1, "runs a setting, with train.seed, train.seed + 1, …")
+    tie_seeds: PositiveInt | None = setting(
+        None, "runs for each setting that cannot be told from the best, in the place of `seeds`; null = no more"
+    )
     fix: Literal["best", "cheapest"] = setting(
         "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"
     )
@@ -137,6 +140,10 @@ class Study(Section):
             problems.append("kind is two-stage: give short and full, such as short: {train.epochs: 1}")
         if self.kind != "two-stage" and (self.short or self.full):
             problems.append(f"short and full are for kind two-stage, and kind is {self.kind}")
+        if self.tie_seeds is not None and self.tie_seeds <= self.seeds:
+            problems.append(
+                f"tie_seeds is {self.tie_seeds} and seeds is {self.seeds}: give tie_seeds above seeds, such as 3"
+            )
         ranges = [factor.title for factor in self.factors if factor.is_range]
         if ranges and self.kind not in ("random", "tpe"):
             problems.append(f"{', '.join(ranges)}: a range is for kinds random and tpe; give values for {self.kind}")

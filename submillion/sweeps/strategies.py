@@ -23,12 +23,13 @@ from submillion.sweeps.trials import Candidate, for_stage
 @dataclass(frozen=True)
 class Batch:
     """Candidates that may be run in any order, at the same time; notes are what was concluded before, `fixed` the
-    choice that won the factor before."""
+    choice that won the factor before; `settles` where a tie among them is worth more seeds."""
 
     stage: str
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     fixed: str | None = None
+    settles: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a study ends with: the candidates whose runs are compared, what was concluded last; `fixed` as a batch's."""
+    """What a study ends with: the candidates whose runs are compared, what was concluded last; `fixed` and `settles`
+    as a batch's."""
 
     contenders: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     correlation: RankCorrelation | None = None
     fixed: str | None = None
+    settles: bool = False
 
 
 Strategy = Generator[Batch, Verdict, Ending]
@@ -136,7 +139,7 @@ def _fixed_sentence(factor: Factor, fixed: Candidate, verdict: Verdict) -> str:
 
 def _two_stage(study: Study) -> Strategy:
     short = tuple(for_stage(each, "short", study.short) for each in _combinations(study, "short"))
-    verdict = yield Batch("short", short)
+    verdict = yield Batch("short", short, settles=False)
     kept = verdict.ranked[: study.keep]
     full = tuple(for_stage(candidate, "full", study.full) for candidate, _ in kept)
     names = "; ".join(candidate.name for candidate in full)
@@ -187,5 +190,5 @@ def _drawn(propose: Propose) -> Strategy:
     candidates: list[Candidate] = []
     while found := propose(len(candidates)):
         candidates += found
-        yield Batch("drawn", found)
-    return Ending(tuple(candidates))
+        yield Batch("drawn", found, settles=False)
+    return Ending(tuple(candidates), settles=True)

@@ -43,13 +43,14 @@ class How:
 class Outcome:
     """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more.
 
-    folders: where its runs are, or will be.
+    folders: where its runs are, or will be · number: its trial's in the storage, None before it is begun.
     """
 
     trial: Trial
     runs: list[Path] = field(default_factory=list)
     why: str | None = None
     folders: tuple[Path, ...] = ()
+    number: int | None = None
 
     @property
     def is_done(self) -> bool:

@@ -74,7 +74,7 @@ class Space:
             plan = planning.draft(settings, self.n_classes)
         except ConfigError as error:
             raise ConfigError(*(f"{candidate.name}: {problem}" for problem in error.problems)) from None
-        configs = tuple(_with_seed(settings, settings.train.seed + i) for i in range(self.n_seeds))
+        configs = _seeded(settings, self.n_seeds)
         try:
             planning.plan(settings, self.n_classes)
         except BudgetError as error:
@@ -123,9 +123,15 @@ def scale_sentence(scale: float) -> str:
     )
 
 
-def _with_seed(settings: Config, seed: int) -> Config:
-    train = settings.train.model_copy(update={"seed": seed})
-    return settings.model_copy(update={"train": train})
+def with_seeds(trial: Trial, n_seeds: int) -> Trial:
+    """Return the trial with so many seeds."""
+    return replace(trial, configs=_seeded(trial.configs[0], n_seeds))
+
+
+def _seeded(first: Config, n_seeds: int) -> tuple[Config, ...]:
+    """The config with its own seed and those that follow."""
+    trains = [first.train.model_copy(update={"seed": first.train.seed + i}) for i in range(n_seeds)]
+    return tuple(first.model_copy(update={"train": train}) for train in trains)
 
 
 def for_stage(candidate: Candidate, stage: str, settings: Mapping[str, Any]) -> Candidate:

@@ -1,0 +1,64 @@
+"""What run folders, and the storage, already answer of a trial; and which runs are still missing.
+
+Owns the hashes that address runs. Training what is missing is left to `sitting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from submillion import runs, workflow
+from submillion.config import Config
+from submillion.sweeps import executors
+from submillion.sweeps.storage import Storage
+from submillion.sweeps.study import Outcome
+from submillion.sweeps.trials import Trial
+from submillion.workflow import Stopwatch
+from submillion.workflow import Watch as RunWatch
+
+
+class Lookup:
+    """Finds runs by their hashes, each of which is worked out once."""
+
+    def __init__(self, store: Storage, watch: RunWatch) -> None:
+        self.store, self.watch = store, watch
+        self.hashes: dict[str, str] = {}
+
+    def ask(self, outcome: Outcome, trial: Trial) -> None:
+        """Write into the outcome what its folders tell of the trial, and the storage, where that has no result."""
+        outcome.trial, outcome.runs = trial, []
+        if not trial.fits:
+            outcome.why = "over budget"
+            return
+        found = [runs.find(each.out, self.hash(each)) for each in trial.configs]
+        outcome.folders = tuple(
+            runs.folder(each.out, each.name, self.hash(each)) if run is None else run.path
+            for each, run in zip(trial.configs, found, strict=True)
+        )
+        outcome.runs = [run.path for run in found if run is not None and run.is_done]
+        outcome.why = self.store.why(trial.candidate)
+        if str(outcome.why).startswith(executors.RULED_OUT) and not self.store.study.stop_early:
+            outcome.why = None
+
+    def missing(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[Outcome]]]:
+        """Return the configs whose runs are missing, each once, with the outcomes that want it."""
+        wanted: dict[str, tuple[Config, list[Outcome]]] = {}
+        for outcome in outcomes:
+            finished = {path.name[-8:] for path in outcome.runs}
+            for settings in outcome.trial.configs if outcome.why is None else ():
+                if (name := self.hash(settings)) not in finished:
+                    wanted.setdefault(name, (settings, []))[1].append(outcome)
+        return list(wanted.values())
+
+    def add(self, outcome: Outcome, run: Path) -> None:
+        """Note a run that is finished; runs stand in the order of their seeds, whichever ended first."""
+        order = [self.hash(each) for each in outcome.trial.configs]
+        outcome.runs = sorted([*outcome.runs, run], key=lambda path: order.index(path.name[-8:]))
+
+    def hash(self, settings: Config) -> str:
+        """Return the hash that addresses a run; a recipe that teaches is trained for it, once."""
+        key = settings.model_dump_json()
+        if key not in self.hashes:
+            self.hashes[key] = workflow.ask(settings, Stopwatch(self.watch), as_trial=True).hash
+        return self.hashes[key]
