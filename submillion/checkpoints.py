@@ -31,7 +31,7 @@ class Progress:
 
     evaluated_step is the step of the last evaluation (0 before the first); best_step and best_accuracy
     belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
-    other precisions.
+    other precisions; max_tokens is the training's `Fitting`.
     """
 
     step: int = 0
@@ -40,6 +40,7 @@ class Progress:
     best_accuracy: float | None = None
     n_worse: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)

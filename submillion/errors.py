@@ -10,6 +10,14 @@ import difflib
 from collections.abc import Iterable
 
 MAX_PROBLEMS = 20
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, XPU, MPS
+    "can't allocate memory",  # torch's allocator on Unix
+    "not enough memory",  # the same on Windows
+    "std::bad_alloc",  # what torch calls, such as oneDNN
+    "could not create a primitive",  # oneDNN, which gives no reason; on supported devices there is no other
+    "can't start new thread",  # there is no memory for its stack
+)
 
 
 class SubmillionError(Exception):
@@ -45,6 +53,17 @@ class DivergedError(RunError):
 
 class ExportError(SubmillionError):
     """An export that could not be written or uploaded, or that is not worth what its run is."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is a lack of memory, the machine's or an accelerator's; torch has several kinds of them.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))
+    True
+    """
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:
