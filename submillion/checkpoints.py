@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from submillion.errors import RunError
+from submillion.errors import RunError, first_line
 
 _LAST = "last.safetensors"
 _FORMAT = "1"
@@ -119,7 +119,8 @@ class Checkpoints:
         except (SafetensorError, OSError) as error:
             temporary.unlink(missing_ok=True)
             raise RunError(
-                f"{self.folder / name} cannot be written: {error}; the last checkpoint is untouched"
+                f"{self.folder / name} cannot be written: {first_line(error)}; the last checkpoint is untouched: make "
+                "room, or let the folder be written, and the same command goes on from there"
             ) from None
 
     def _damaged(self, file: Path, reason: str) -> RunError:

@@ -7,6 +7,7 @@ reported together. The command line turns these into exit code 1; anything else 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 MAX_PROBLEMS = 20
@@ -64,6 +65,30 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, for a sentence; its kind where it has none.
+
+    >>> first_line(MemoryError())
+    'MemoryError'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def os_problem(error: OSError) -> str:
+    """Return what the system has against a file, and what to do, where that is known.
+
+    >>> os_problem(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device: make room; what is finished is kept, and the same command goes on'
+    """
+    reason = error.strerror or first_line(error)
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return f"{reason}: make room; what is finished is kept, and the same command goes on"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return f"{reason}: change its permissions, or give another folder"
+    return reason
 
 
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:

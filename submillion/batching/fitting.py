@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from submillion.batching.order import within
-from submillion.errors import RunError, is_out_of_memory
+from submillion.errors import RunError, first_line, is_out_of_memory
 
 # oneDNN found no memory for its code. The thread that this happened in makes no new code ever after (xbyak keeps the
 # error in the thread; torch 2.13): it goes on in another thread.
@@ -37,7 +37,7 @@ class Fitting:
 
     max_tokens: int | None = None
     say: Callable[[str], object] = logging.getLogger("submillion").warning
-    _at_hand: tuple[int, int] | None = field(default=None, init=False)  # rows and tokens of the part that is tried
+    _at_hand: tuple[int, int] = field(default=(0, 0), init=False)  # rows and tokens of the part that is tried
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
 
     def parts(self, rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
@@ -58,18 +58,18 @@ class Fitting:
         mode is torch's default. RunError if memory runs out on a single text.
         """
         while True:
-            self._at_hand = None
+            self._at_hand = 0, 0
             try:
                 return work() if self._thread is None else self._thread.submit(work).result()
             except (MemoryError, RuntimeError) as error:
-                if self._at_hand is None or not is_out_of_memory(error):
+                if self._at_hand == (0, 0) or not is_out_of_memory(error):
                     raise
-                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                (n_rows, n_tokens), reason = self._at_hand, first_line(error)
             # The error is gone here, and with it the frames that held the attempt's tensors.
             _give_back()
             if _STUCK in reason:
                 self._thread = ThreadPoolExecutor(1, "batches")
-            self._halve(*self._at_hand, reason)
+            self._halve(n_rows, n_tokens, reason)
 
     def _halve(self, n_rows: int, n_tokens: int, reason: str) -> None:
         if n_rows == 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from threading import Event
 
@@ -29,6 +29,7 @@ from submillion import (
     tracking,
     training,
 )
+from submillion.checkpoints import Checkpoints
 from submillion.classifier import refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
@@ -219,6 +220,8 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     """Check a finished run; give it what a trial was left without, unless a trial asks."""
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, question.settings.model.name)
+    with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
+        Checkpoints(run.path / "checkpoints").remove()
     if not question.as_trial:
         _complete(run, question, watch)
 
