@@ -81,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _is_there(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to an open file: who finished meanwhile may have removed it, and another begun anew."""
+    """Whether a path still leads to an open file: who has just finished may have removed it, and another begun anew."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:

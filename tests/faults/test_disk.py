@@ -5,6 +5,7 @@ Real disks: a small tmpfs, and bind mounts.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from tests.faults.conftest import Question
 
 
 def holding(disks: Commands, folder: Path, run: Path) -> Path:
-    """Make a folder a small disk which has another finished run; return that run, seen from here."""
+    """Make a folder a small disk which has another finished run; return that run, seen from here.
+
+    The log of test reads ends just before a page does, of which alone the next line's beginning would fit.
+    """
     disks.small_disk(folder, "8m")
     other = disks.inside(folder) / "other-00000001"
     shutil.copytree(run, other)
+    log = json.dumps({"fingerprint": "f1", "purpose": ""})
+    (other.parent / "test-reads.jsonl").write_text(log.replace('""', f'"{"-" * (4079 - len(log))}"') + "\n")
     return other
 
 
@@ -42,10 +48,12 @@ def test_on_a_full_disk_a_run_stops_and_goes_on_when_there_is_room(
     assert full.code == 1
     assert f"{file} cannot be written: No space left on device: make room" in full.err
     assert question.results(other) == question.results(question.answer)
+    assert runs.count_test_reads(other.parent, "f1") == 1, "no half line stands in the log"
     (disks.inside(out) / "filler").unlink()
     done = question.ask(out)
     assert done.code == 0, done.err
     assert question.is_answered(disks.inside(out))
+    assert len((other.parent / "test-reads.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(

@@ -7,9 +7,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from submillion import prediction, runs
 from submillion.errors import RunError
-from submillion.runs import Run
+from submillion.runs import Run, files
 from tests.faults.conftest import Question
 
 
@@ -37,6 +39,16 @@ def test_a_second_prediction_to_one_file_is_told_at_once(question: Question, tmp
         assert not output.exists()
     assert question.commands.run(*words).code == 0
     assert len(output.read_text().splitlines()) == 121
+
+
+def test_a_lock_that_another_process_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(_: object) -> bool:
+        (tmp_path / ".lock").unlink()  # it finished between our opening the file and our lock
+        return True
+
+    monkeypatch.setattr(files, "take_lock", take)
+    with pytest.raises(RunError, match="another process is writing it"), runs.locked(tmp_path):
+        pass
 
 
 def test_two_predictions_at_one_moment_leave_a_whole_file(question: Question, tmp_path: Path) -> None:
