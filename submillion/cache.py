@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -48,21 +49,29 @@ def key_of(*parts: str | bytes | memoryview) -> str:
 def find(kind: str, key: str) -> Path | None:
     """Return the folder filled under this key, its files checked against their SHA-256; None if there is none.
 
-    A damaged one is removed, so that it is made again.
+    A damaged one is removed, so that it is made again, and a line says so.
     """
     place = folder() / kind / key
-    if not (place / _MANIFEST).is_file():
+    if not os.path.lexists(place):
         return None
+    if _is_whole(place):
+        with suppress(OSError):  # a folder that may only be read serves as well
+            os.utime(place)  # what was used last is removed last
+        return place
+    if os.path.lexists(place):  # else another process has just removed it, to make room
+        logging.getLogger("submillion").warning(f"{place} is damaged: what it held is computed again")
+        _remove(place)
+    return None
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether all that was filled in is there as it was, and nothing else."""
     try:
         sums = json.loads((place / _MANIFEST).read_bytes())
-        if all(_sha256(place / name) == found for name, found in sums.items()):
-            with suppress(OSError):  # a folder that may only be read serves as well
-                os.utime(place)  # what was used last is removed last
-            return place
-    except (OSError, ValueError, AttributeError):
-        pass
-    shutil.rmtree(place, ignore_errors=True)
-    return None
+        names = {path.name for path in place.iterdir()} - {_MANIFEST}
+        return names == set(sums) and all(_sha256(place / name) == found for name, found in sums.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 @contextmanager
@@ -88,11 +97,18 @@ def filling(kind: str, key: str) -> Iterator[Path]:
 def _put(part: Path, place: Path) -> None:
     """Give a filled folder its name, unless another process was faster: the same key is the same content."""
     if not (place / _MANIFEST).is_file():
-        shutil.rmtree(place, ignore_errors=True)  # without a manifest it is of no use to anybody
+        _remove(place)  # without a manifest it is of no use to anybody
     with suppress(OSError):
         os.replace(part, place)
     if not place.is_dir():
         raise OSError(f"{place} cannot be made")
+
+
+def _remove(place: Path) -> None:
+    """Remove what stands in an entry's place: a folder, or what somebody put there; it stays if that is forbidden."""
+    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):
+        place.unlink()
 
 
 def limit_bytes() -> int:

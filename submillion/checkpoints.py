@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from submillion.errors import RunError
+from submillion.errors import RunError, first_line
 
 _LAST = "last.safetensors"
 _FORMAT = "1"
@@ -31,7 +31,7 @@ class Progress:
 
     evaluated_step is the step of the last evaluation (0 before the first); best_step and best_accuracy
     belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
-    other precisions.
+    other precisions; max_tokens is the training's `Fitting`.
     """
 
     step: int = 0
@@ -40,6 +40,7 @@ class Progress:
     best_accuracy: float | None = None
     n_worse: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class Checkpoints:
         except (SafetensorError, OSError) as error:
             temporary.unlink(missing_ok=True)
             raise RunError(
-                f"{self.folder / name} cannot be written: {error}; the last checkpoint is untouched"
+                f"{self.folder / name} cannot be written: {first_line(error)}; the last checkpoint is untouched: make "
+                "room, or let the folder be written, and the same command goes on from there"
             ) from None
 
     def _damaged(self, file: Path, reason: str) -> RunError:

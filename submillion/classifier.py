@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion import adapters, backbone, packed, planning, prefix, runs
 from submillion.architectures import Architecture
-from submillion.batching import Batch, TokenizedSplit
+from submillion.batching import Batch, Fitting, TokenizedSplit
 from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
 from submillion.packed import memory
@@ -40,7 +40,7 @@ class Classifier(nn.Module):
     """A classifier over `labels`: the model, its tokenizer and its plan, in one precision.
 
     `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
-    sentences worth printing. `fresh` names the parameters that started random.
+    sentences worth printing. `fresh` names the parameters that started random. `fitting` is of evaluations.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Classifier(nn.Module):
         self.checkpointing = False
         self.fresh: frozenset[str] = frozenset()
         self.notes: tuple[str, ...] = ()
+        self.fitting = Fitting()
         reason = packed.supported(model, self.architecture)
         self.packed = reason is None
         if reason is not None:

@@ -226,6 +226,8 @@ def _found_or_computed(
         except OSError:  # another process has just removed it, to make room
             pass
     made = evaluation.logits(classifier, split, _BATCH_ROWS, watch)
+    if classifier.fitting.max_tokens is not None:
+        return made, "computed in smaller batches, and not kept for other runs: their last digits may differ"
     try:
         with cache.filling(_KIND, key) as folder:
             np.save(folder / _FILE, made)

@@ -7,9 +7,18 @@ reported together. The command line turns these into exit code 1; anything else 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 MAX_PROBLEMS = 20
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, XPU, MPS
+    "can't allocate memory",  # torch's allocator on Unix
+    "not enough memory",  # the same on Windows
+    "std::bad_alloc",  # what torch calls, such as oneDNN
+    "could not create a primitive",  # oneDNN, which gives no reason; on supported devices there is no other
+    "can't start new thread",  # there is no memory for its stack
+)
 
 
 class SubmillionError(Exception):
@@ -45,6 +54,41 @@ class DivergedError(RunError):
 
 class ExportError(SubmillionError):
     """An export that could not be written or uploaded, or that is not worth what its run is."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is a lack of memory, the machine's or an accelerator's; torch has several kinds of them.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))
+    True
+    """
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, for a sentence; its kind where it has none.
+
+    >>> first_line(MemoryError())
+    'MemoryError'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def os_problem(error: OSError) -> str:
+    """Return what the system has against a file, and what to do, where that is known.
+
+    >>> os_problem(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device: make room; what is finished is kept, and the same command goes on'
+    """
+    reason = error.strerror or first_line(error)
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return f"{reason}: make room; what is finished is kept, and the same command goes on"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return f"{reason}: change its permissions, or give another folder"
+    return reason
 
 
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:

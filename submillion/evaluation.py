@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
 from submillion import processes
-from submillion.batching import ALL, TokenizedSplit, evaluation_batches
+from submillion.batching import ALL, TokenizedSplit, evaluation_rows
 from submillion.classifier import Classifier
 from submillion.metrics import Predictions
 
@@ -40,18 +41,24 @@ def logits(
     """Return the logits of every row, float32 [N, C], in the split's order; else as `predict`.
 
     `shared`: the processes of a launch compute every n-th batch each, and all return the whole. Batches are those of
-    one process, so that the logits are equal to the bit.
+    one process, so that the logits are equal to the bit. Batches that memory does not hold are cut
+    (`Classifier.fitting`), and the next ones too.
     """
     found = np.zeros((len(split), len(classifier.labels)), dtype=np.float32)
-    device = next(classifier.parameters()).device
+    lengths, device, fitting = split.lengths, classifier.device, classifier.fitting
+
+    @torch.no_grad()
+    def compute(rows: np.ndarray) -> None:
+        for part in fitting.parts(rows, lengths):
+            found[part] = classifier(split.batch(part).to(device)).cpu().numpy()
+
     classifier.eval()
     n_done = 0
-    with torch.no_grad():
-        for rows, batch in evaluation_batches(split, batch_size, processes.part() if shared else ALL):
-            found[rows] = classifier(batch.to(device)).cpu().numpy()
-            n_done += len(rows)
-            if watch is not None:
-                watch(n_done)
+    for rows in list(evaluation_rows(lengths, batch_size))[processes.part() if shared else ALL]:
+        fitting.until_it_fits(partial(compute, rows))
+        n_done += len(rows)
+        if watch is not None:
+            watch(n_done)
     if shared:
         processes.add_up(torch.from_numpy(found))
     return found

@@ -24,7 +24,7 @@ from torch import nn
 
 from submillion import adapters, cache, packed
 from submillion.architectures import Architecture, layer_name
-from submillion.batching import TokenizedSplit
+from submillion.batching import TokenizedSplit, within
 from submillion.errors import RunError
 from submillion.packed import Packed, native
 
@@ -110,19 +110,9 @@ def _found_or_computed(
 def _write(file: Path, walk: Packed, split: TokenizedSplit, watch: Callable[[int], object]) -> None:
     device = walk.embeddings.word_embeddings.weight.device
     with file.open("wb") as out:
-        for rows in _fixed_batches(split.offsets):
-            out.write(_bytes(packed.lower(walk, split.batch(rows).to(device))))
-            watch(int(rows[-1]) + 1)
-
-
-def _fixed_batches(offsets: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows in their order, as many at a time as have `_BATCH_TOKENS` tokens at most, but at least one."""
-    start, n_rows = 0, len(offsets) - 1
-    while start < n_rows:
-        fitting = int(np.searchsorted(offsets, offsets[start] + _BATCH_TOKENS, side="right")) - 1
-        stop = max(fitting, start + 1)
-        yield np.arange(start, stop)
-        start = stop
+        for part in within(split.lengths, _BATCH_TOKENS):
+            out.write(_bytes(packed.lower(walk, split.batch(np.arange(part.start, part.stop)).to(device))))
+            watch(part.stop)
 
 
 def _refuse_lack_of_space(needed: int) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from submillion import adapters, evaluation, optimizers, processes
 from submillion.backbone import seed_for
-from submillion.batching import Batch, TokenizedSplit, n_batches, training_order
+from submillion.batching import Batch, Fitting, TokenizedSplit, n_batches, training_order
 from submillion.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
 from submillion.classifier import Classifier
 from submillion.config import TrainConfig
@@ -64,8 +64,8 @@ def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> L
 class Job:
     """What one training works on.
 
-    started: the clock (time.perf_counter) when its work began · is_paused: asked after each record; True
-    writes a checkpoint and ends the generator early.
+    started: the clock (time.perf_counter) when its work began · fitting: of steps; that of evaluations is the
+    classifier's · is_paused: asked after each record; True writes a checkpoint and ends the generator early.
     """
 
     classifier: Classifier
@@ -76,33 +76,38 @@ class Job:
     loss: Loss
     checkpoints: Checkpoints
     started: float
+    fitting: Fitting = field(default_factory=Fitting)
     is_paused: Callable[[], bool] = lambda: False
 
 
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     """Train from the last checkpoint, or the start, to the end; yield a record a step and an evaluation.
 
-    At the end the classifier holds the parameters of the best evaluation. DivergedError when the loss is
-    not a number; the best evaluation's parameters stay in the run's checkpoints.
+    At the end the classifier holds the parameters of the best evaluation; also at a DivergedError, which says that
+    the loss, or what the model gives, is not a number, if there was an evaluation before.
     """
     loop = _Loop(job)
     progress = loop.restore()
-    while True:
-        if _evaluation_is_due(progress, job.length):
-            record, progress = loop.evaluate(progress)
-            yield record
-            loop.save(progress)
-        elif _is_over(progress, job):
-            break
-        else:
-            record = loop.step(progress.step + 1)
-            progress = replace(progress, step=record.step)
-            yield record
-            if progress.step % job.settings.checkpoint_every == 0:
+    try:
+        while True:
+            if _evaluation_is_due(progress, job.length):
+                record, progress = loop.evaluate(progress)
+                yield record
                 loop.save(progress)
-        if processes.anybody(job.is_paused()):
-            loop.save(progress)
-            return
+            elif _is_over(progress, job):
+                break
+            else:
+                record = loop.step(progress.step + 1)
+                progress = replace(progress, step=record.step)
+                yield record
+                if progress.step % job.settings.checkpoint_every == 0:
+                    loop.save(progress)
+            if processes.anybody(job.is_paused()):
+                loop.save(progress)
+                return
+    except DivergedError:
+        loop.restore_best(progress)
+        raise
     loop.restore_best(progress)
 
 
@@ -129,6 +134,7 @@ class _Loop:
         self.device = next(iter(self.parameters.values())).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.model.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
+        self.lengths = job.train.lengths
         self.clock = job.started
         self.epoch, self.batches = -1, []
 
@@ -136,23 +142,11 @@ class _Loop:
         """Do optimiser step `step` (from 1) and return its record."""
         job, train = self.job, self.job.settings
         rate = optimizers.set_learning_rate(self.optimizer, train, step, job.length.n_steps)
-        micro_batches = self._rows_of(step)
-        n_rows = sum(len(rows) for rows in micro_batches)
         self.model.train()
-        loss, n_tokens = 0.0, 0
-        for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
-            if len(rows) == 0:  # fewer rows than processes
-                continue
-            batch = job.train.batch(rows)
-            torch.manual_seed(seed_for("dropout", train.seed, step, micro, processes.rank()))
-            loss += self._backward(batch.to(self.device), n_rows)
-            n_tokens += batch.n_tokens
+        loss, n_tokens = job.fitting.until_it_fits(lambda: self._gradients(step))
         loss, n_tokens = processes.add_gradients(list(self.parameters.values()), loss, n_tokens)
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {step}: lower train.learning_rate (it is {train.learning_rate}) or "
-                "set train.precision to fp32; checkpoints up to the last evaluation are kept"
-            )
+            raise self._diverged(f"the loss is {loss} at step {step}", step)
         self._update(step)
         return StepRecord(step, step / job.length.n_epoch_steps, loss, rate, int(n_tokens), self._seconds())
 
@@ -163,6 +157,8 @@ class _Loop:
         """
         job, seconds = self.job, self._seconds()
         predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size, shared=True)
+        if not np.isfinite(predictions.probs).all():  # a step's gradient may not be finite though its loss is
+            raise self._diverged(f"probabilities of validation rows are no numbers after step {progress.step}")
         scores = score(predictions)
         accuracy = scores["accuracy"].value
         record = EvalRecord(
@@ -185,12 +181,22 @@ class _Loop:
             self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
         return record, replace(progress, best_step=record.step, best_accuracy=accuracy, n_worse=0)
 
+    def _diverged(self, found: str, step: int | None = None) -> DivergedError:
+        if step == 1:
+            return DivergedError(
+                f"{found}, before anything was learnt: set train.precision to fp32, or start from other weights "
+                "(model.name, adapter.start_from)"
+            )
+        rate = self.job.settings.learning_rate
+        return DivergedError(f"{found}: lower train.learning_rate (it is {rate}) or set train.precision to fp32")
+
     def save(self, progress: Progress) -> None:
         """Write the checkpoint of the current step; the main process does, all have the same."""
         if not processes.is_main():
             return
         parts = {**self._parts(), "optimizer": optimizer_tensors(self.optimizer)}
-        self.job.checkpoints.save(replace(progress, scaler=self.scaler.state_dict()), parts)
+        state = replace(progress, scaler=self.scaler.state_dict(), max_tokens=self.job.fitting.max_tokens)
+        self.job.checkpoints.save(state, parts)
 
     def restore(self) -> Progress:
         """Load the last checkpoint, if there is one, and return where it stands."""
@@ -200,6 +206,7 @@ class _Loop:
         progress, parts = found
         self._load(parts["trainable"] | parts.get("method", {}))
         restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+        self.job.fitting.max_tokens = progress.max_tokens
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(progress.scaler)
         return progress
@@ -232,6 +239,23 @@ class _Loop:
             order = training_order(split.epoch_lengths, train, epoch)
             self.batches = [split.in_epoch(rows, epoch) for rows in order]
         return self.batches[place * train.accumulation : (place + 1) * train.accumulation]
+
+    def _gradients(self, step: int) -> tuple[float, int]:
+        """Set the gradients of this process' rows of a step; return their part of its mean loss, and their tokens.
+
+        An earlier attempt at the step leaves nothing: what it had added up is dropped, and dropout draws anew.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        micro_batches = self._rows_of(step)
+        n_rows = sum(len(rows) for rows in micro_batches)
+        loss, n_tokens = 0.0, 0
+        for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
+            torch.manual_seed(seed_for("dropout", self.job.settings.seed, step, micro, processes.rank()))
+            for part in self.job.fitting.parts(rows, self.lengths):
+                batch = self.job.train.batch(part)
+                loss += self._backward(batch.to(self.device), n_rows)
+                n_tokens += batch.n_tokens
+        return loss, n_tokens
 
     def _backward(self, batch: Batch, n_rows: int) -> float:
         """Add the micro-batch's gradients; return its part of the step's mean loss over `n_rows` rows."""

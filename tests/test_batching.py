@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from submillion import batching
 from submillion.backbone import seed_for
-from submillion.batching import TokenizedSplit, order
+from submillion.batching import order
 from submillion.config import TrainConfig
 from submillion.data import Example
 from tests.tiny import FAMILIES, TEXTS, make_tokenizer
@@ -24,13 +24,6 @@ EXAMPLES = [Example(str(i), text, LABELS[i % 2]) for i, text in enumerate(TEXTS)
 
 def train_of(**keys: Any) -> TrainConfig:
     return TrainConfig.model_validate(keys)
-
-
-def split_of(lengths: list[int]) -> TokenizedSplit:
-    offsets = np.cumsum([0, *lengths])
-    zeros = np.zeros(offsets[-1], dtype=np.uint16)
-    n = len(lengths)
-    return TokenizedSplit(zeros, zeros, offsets, np.zeros(n, np.int64), tuple(str(i) for i in range(n)), 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -122,16 +115,16 @@ def test_batches_by_tokens_are_nearly_full_where_many_texts_fit() -> None:
 
 def test_evaluation_covers_every_row_once_longest_first() -> None:
     split = batching.tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 32)
-    found = list(batching.evaluation_batches(split, 4))
-    assert sorted(np.concatenate([rows for rows, _ in found]).tolist()) == list(range(len(EXAMPLES)))
-    lengths = [split.lengths[row] for rows, _ in found for row in rows]
+    found = np.concatenate(list(batching.evaluation_rows(split.lengths, 4)))
+    assert sorted(found.tolist()) == list(range(len(EXAMPLES)))
+    lengths = split.lengths[found].tolist()
     assert lengths == sorted(lengths, reverse=True)
 
 
 @given(st.lists(st.integers(0, 9000), min_size=1, max_size=40), st.integers(1, 20))
 def test_evaluation_batches_are_bounded_in_rows_and_in_padded_tokens(lengths: list[int], batch_size: int) -> None:
-    found = [rows for rows, _ in batching.evaluation_batches(split_of(lengths), batch_size)]
     sizes = np.array(lengths)
+    found = list(batching.evaluation_rows(sizes, batch_size))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
     for rows in found:
         assert 1 <= len(rows) <= batch_size

@@ -30,7 +30,7 @@ def build(settings: Config, precision: Any = "fp32", steps: int = 20) -> Classif
 def make_batch(classifier: Classifier, texts=TEXTS, pairs=None) -> batching.Batch:
     examples = [Example(str(i), text, LABELS[i % 3], pairs[i] if pairs else None) for i, text in enumerate(texts)]
     split = batching.tokenize(examples, classifier.tokenizer, LABELS, 32)
-    return next(batch for _, batch in batching.evaluation_batches(split, 100))
+    return split.batch(next(batching.evaluation_rows(split.lengths, 100)))
 
 
 def in_order(classifier: Classifier, **kwargs: Any) -> torch.Tensor:

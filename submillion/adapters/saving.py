@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from submillion.adapters import heads
 from submillion.adapters.injection import INITIAL_A, INITIAL_B, stock
 from submillion.backbone import quiet
-from submillion.errors import ConfigError, RunError
+from submillion.errors import ConfigError, RunError, first_line, os_problem
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 FULL_WEIGHTS, LABELS = "model.safetensors", "labels.json"
@@ -59,7 +59,8 @@ def save(
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{folder} cannot be written: {error}") from None
+        reason = os_problem(error) if isinstance(error, OSError) else first_line(error)
+        raise RunError(f"{folder} cannot be written: {reason}") from None
 
 
 def load(model: PreTrainedModel, folder: Path) -> PeftModel:

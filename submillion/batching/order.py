@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from submillion.backbone import seed_for
-from submillion.batching.batches import Batch, TokenizedSplit
 from submillion.config import TrainConfig
 
 # Rows are shuffled over the whole split; then, inside each window of this many batches, rows of
@@ -47,17 +46,28 @@ def training_order(lengths: np.ndarray, train: TrainConfig, epoch: int) -> list[
     return _by_rows(rows, lengths, size, rng)
 
 
-def evaluation_batches(split: TokenizedSplit, batch_size: int, part: slice = ALL) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yield (row numbers, batch) over the whole split, longest texts first, so that memory peaks at once.
+def within(lengths: np.ndarray, max_tokens: int) -> Iterator[slice]:
+    """Yield rows of these lengths (tokens, int64 [B]) in their order, as many together as have at most `max_tokens`.
+
+    At least one, also where that is longer.
+
+    >>> list(within(np.array([3, 3, 9, 1, 4]), 6))
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+    """
+    ends = np.cumsum(lengths)
+    start, before = 0, 0
+    while start < len(lengths):
+        stop = max(int(np.searchsorted(ends, before + max_tokens, side="right")), start + 1)
+        yield slice(start, stop)
+        start, before = stop, int(ends[stop - 1])
+
+
+def evaluation_rows(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield the row numbers of each batch of an evaluation, longest texts first, so that memory peaks at once.
 
     A batch has at most `batch_size` rows, and fewer where they would need more than `EVALUATION_TOKENS`,
-    padding included; at least one. Of the batches, `part` is yielded.
+    padding included; at least one.
     """
-    for rows in list(_evaluation_rows(split.lengths, batch_size))[part]:
-        yield rows, split.batch(rows)
-
-
-def _evaluation_rows(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

@@ -76,6 +76,8 @@ def cost(report: Report) -> Section:
     total = sum(report.cost["phases_s"].values())
     rows += [(f"phase: {name}", duration(seconds)) for name, seconds in report.cost["phases_s"].items()]
     rows += [(f"peak memory, {name}", f"{mib:,.0f} MiB") for name, mib in report.cost["peak_mib"].items()]
+    halved = {use: n for use, n in report.cost.get("halved_to_tokens", {}).items() if n is not None}
+    rows += [(f"memory did not hold its batches: parts in {use}", f"{n:,} tokens") for use, n in halved.items()]
     resumed = report.cost["resumed_from_step"]
     note = (
         f"The run was resumed after step {resumed:,}: phases are those of the process that finished it."

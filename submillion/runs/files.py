@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from submillion.errors import RunError
+from submillion.errors import RunError, os_problem
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -31,6 +31,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of writes that were killed; hold the folder's lock."""
+    with reported(folder, "tidied"):
+        for temporary in folder.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
 
 
@@ -56,7 +63,7 @@ def reported(path: Path, done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path} cannot be {done}: {error.strerror or error}") from None
+        raise RunError(f"{path} cannot be {done}: {os_problem(error)}") from None
 
 
 @contextmanager
@@ -68,9 +75,17 @@ def locked(folder: Path) -> Iterator[None]:
     with reported(folder / ".lock", "opened"):
         file = open(folder / ".lock", "wb")  # noqa: SIM115 - closed below, after the body
     with file:
-        if not take_lock(file):
+        if not take_lock(file) or not _is_there(file, folder / ".lock"):
             raise RunError(f"{folder}: another process is writing it; wait for it, or stop it")
         yield
+
+
+def _is_there(file: IO[bytes], path: Path) -> bool:
+    """Whether a path still leads to an open file: who has just finished may have removed it, and another begun anew."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except OSError:
+        return False
 
 
 def take_lock(file: IO[bytes]) -> bool:

@@ -20,7 +20,7 @@ from submillion import config
 from submillion.config import Config
 from submillion.errors import RunError
 from submillion.metrics import Predictions, Score
-from submillion.runs.files import locked, read_json, reported, sha256, take_lock, write_atomically
+from submillion.runs.files import locked, read_json, remove_abandoned, reported, sha256, take_lock, write_atomically
 from submillion.runs.records import EvalRecord, Record, dumps, from_line, score_from, to_line
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
@@ -57,9 +57,11 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Keep other processes from writing the run; RunError if one does already.
 
-        The system frees the lock when the process ends, however it ends.
+        The system frees the lock when the process ends, however it ends. What a killed one had begun to write is
+        removed.
         """
         with locked(self.path):
+            remove_abandoned(self.path)
             yield
 
     @property

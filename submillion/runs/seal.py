@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +26,14 @@ def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) 
     path = Path(os.path.expanduser(out)) / _NAME
     with reported(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:  # opened to append: lines of several processes do not mix
-            file.write((dumps(entry) + "\n").encode())
+        with open(path, "ab", buffering=0) as file:  # opened to append: lines of several processes do not mix
+            line, end = (dumps(entry) + "\n").encode(), file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.truncate(path, end)  # half a line would make the log unreadable
+                raise
 
 
 def times(n_reads: int) -> str:

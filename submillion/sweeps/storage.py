@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from submillion.errors import ConfigError, RunError
+from submillion.errors import ConfigError, RunError, first_line
 from submillion.sweeps.space import Factor, Study, label, options
 from submillion.sweeps.trials import Candidate
 
@@ -154,16 +154,12 @@ def _reported(url: str) -> Iterator[None]:
         yield
     except (ArgumentError, ImportError) as error:
         raise ConfigError(
-            f"the storage cannot be opened ({_first_line(error)}): give an SQLAlchemy URL, such as "
+            f"the storage cannot be opened ({first_line(error)}): give an SQLAlchemy URL, such as "
             "sqlite:///study.sqlite3 or postgresql+psycopg://user:password@host/name, and install its driver"
         ) from None
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        reason = _first_line(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         raise RunError(
             f"{make_url(url).render_as_string(hide_password=True)} cannot be used ({reason}): another process may hold "
             "it, the disk may be full, or the server away; finished trials are kept, and the same command goes on"
         ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from threading import Event
 
@@ -29,10 +29,11 @@ from submillion import (
     tracking,
     training,
 )
+from submillion.checkpoints import Checkpoints
 from submillion.classifier import refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import ConfigError, RunError, did_you_mean
+from submillion.errors import ConfigError, DivergedError, RunError, did_you_mean
 from submillion.runs import Run
 from submillion.workflow import preparing
 from submillion.workflow.interrupts import deferred_interrupt
@@ -139,6 +140,8 @@ def _run(run: Run, question: Question, watch: Stopwatch) -> None:
     precision, reason = processes.on_main(lambda: preparing.begin(run, question, device))
     with processes.in_turn():
         job = preparing.job_of(run, question, (device, precision, reason), watch, started)
+    for fitting in (job.fitting, job.classifier.fitting):
+        fitting.say = lambda note: watch.watch(Phase("less memory than a batch needs", notes=(note,)))
     before = time.perf_counter()
     with _mirrored(run, question.settings, watch) if processes.is_main() else nullcontext() as mirror:
         job = replace(job, started=started + time.perf_counter() - before)  # their start is no part of training
@@ -162,15 +165,28 @@ def _fit(run: Run, job: training.Job, watch: Watch, mirror: tracking.Mirror | No
     watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step, notes=job.classifier.notes))
     stop = Event()
     with deferred_interrupt() as is_interrupted:
-        for record in training.fit(replace(job, is_paused=lambda: stop.is_set() or is_interrupted())):
-            if mirror is not None:  # the main process has one
-                run.append(record)
-                mirror(record)
-            if watch(record):
-                stop.set()
+        try:
+            for record in training.fit(replace(job, is_paused=lambda: stop.is_set() or is_interrupted())):
+                if mirror is not None:  # the main process has one
+                    run.append(record)
+                    mirror(record)
+                if watch(record):
+                    stop.set()
+        except DivergedError as error:
+            raise _with_best(run, job, error) from None
         if processes.anybody(is_interrupted()):
             raise KeyboardInterrupt
     return not processes.anybody(stop.is_set())
+
+
+def _with_best(run: Run, job: training.Job, error: DivergedError) -> DivergedError:
+    """Save the best evaluation's parameters, which the classifier holds, in the unfinished run; say so."""
+    best = processes.on_main(job.checkpoints.progress).best_step
+    if best is None:
+        return DivergedError(f"{error}; nothing was evaluated before, so there is nothing to keep")
+    processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
+    use = "model.name" if job.classifier.plan.method == "none" else "adapter.start_from"
+    return DivergedError(f"{error}; what was best, after step {best}, is in {run.path / 'adapter'}, for {use} or PEFT")
 
 
 def _finish(run: Run, question: Question, job: training.Job, watch: Stopwatch) -> None:
@@ -192,7 +208,8 @@ def _seal(
     run: Run, question: Question, job: training.Job, scores: dict[str, dict[str, metrics.Score]], watch: Stopwatch
 ) -> None:
     run.write_scores(scores)
-    run.write_json("cost.json", watch.cost(job.classifier.device))
+    halved = {"training": job.fitting.max_tokens, "evaluation": job.classifier.fitting.max_tokens}
+    run.write_json("cost.json", {**watch.cost(job.classifier.device), "halved_to_tokens": halved})
     run.mark_done()
     job.checkpoints.remove()
     if not question.as_trial:
@@ -203,6 +220,8 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     """Check a finished run; give it what a trial was left without, unless a trial asks."""
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, question.settings.model.name)
+    with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
+        Checkpoints(run.path / "checkpoints").remove()
     if not question.as_trial:
         _complete(run, question, watch)
 
