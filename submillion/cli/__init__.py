@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, shift, sweep, train
 from submillion.cli.launched import launched
-from submillion.errors import SubmillionError
+from submillion.errors import SubmillionError, visible, without_secrets
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -96,5 +96,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _say(text: str, verbose: bool = False) -> None:
     if verbose:
-        traceback.print_exc()
-    print(text, file=sys.stderr)  # noqa: T201
+        text = traceback.format_exc() + text
+    print(visible(without_secrets(text)), file=sys.stderr)  # noqa: T201

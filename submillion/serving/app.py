@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from submillion.errors import SubmillionError
+from submillion.errors import SubmillionError, without_secrets
 from submillion.serving import api, guarding, pages
 from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder, UnknownNameError
@@ -94,7 +94,8 @@ def _of_machine(request: Request, error: Exception) -> Response:
 
 
 def _of_us(request: Request, error: Exception) -> Response:
-    return _problems(500, [f"internal error: {type(error).__name__}: {error}; this is a fault of submillion"])
+    what = without_secrets(f"{type(error).__name__}: {error}")
+    return _problems(500, [f"internal error: {what}; this is a fault of submillion"])
 
 
 _HANDLERS: dict[type[Exception], Any] = {
