@@ -17,13 +17,15 @@ MAX_PROBLEMS = 20
 MAX_CHARACTERS = 2000  # of one problem
 _END_CHARACTERS = 500  # of a longer one's end, where the advice stands
 _COMPARED_CHARACTERS = 200  # of a name that is looked for among others
+_MOST_COMPARED = 1000  # names that it is looked for among
+_MOST_NAMES = 40  # that are listed
 _SHORTEST_SECRET = 8
-_USER_OF_URL = re.compile(r"(?<=://)(?:[^\s/@]*:[^\s@]*|[^\s/@]+)(?=@)")
+_USER_OF_URL = re.compile(r"(:/{1,2})(?:[^\s/@]*:[^\s@]*|[^\s/@]+)(?=@)")  # a path that was a URL has one slash
 _GIVEN_IN_URL = re.compile(r"([?&][^\s=&]*(?:token|key|secret|password|sig)[^\s=&]*=)[^\s&]+", re.IGNORECASE)
 _TOKEN_OF_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 _NAME_OF_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
-# All but tab and new line, and what turns the direction of a line: they would act on the terminal.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# What acts on a terminal, but for tab and new line: control characters, turns of direction. And halves of characters.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class SubmillionError(Exception):
@@ -67,7 +69,7 @@ def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> s
     >>> without_secrets("postgresql://me:word@host/db and hf_abcdefgh in $X_KEY, 12345678", {"X_KEY": "12345678"})
     'postgresql://***@host/db and *** in $X_KEY, ***'
     """
-    text = _GIVEN_IN_URL.sub(r"\1***", _USER_OF_URL.sub("***", text))
+    text = _GIVEN_IN_URL.sub(r"\1***", _USER_OF_URL.sub(r"\1***", text))
     text = _TOKEN_OF_HUB.sub("***", text)
     held = (value for name, value in environment.items() if _NAME_OF_SECRET.search(name))
     for secret in sorted((value for value in held if len(value) >= _SHORTEST_SECRET), key=len, reverse=True):
@@ -143,5 +145,8 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     'allowed: query, value'
     """
     names = list(allowed)
-    close = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS], names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(names)}"
+    close = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS], names[:_MOST_COMPARED], n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = "" if len(names) <= _MOST_NAMES else f" and {len(names) - _MOST_NAMES} more"
+    return f"allowed: {', '.join(names[:_MOST_NAMES])}{more}"

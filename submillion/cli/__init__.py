@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = 1
     except OSError as error:  # a full disk, a folder without permission: the machine's state, not our fault
         reason = f"{error.filename or 'output'}: {error.strerror or error}"
-        _say(f"error: {reason}; check the disk and the permissions", verbose)
+        _say(f"error: {SubmillionError(f'{reason}; check the disk and the permissions')}", verbose)
         code = 1
     except Exception as error:
         _say(f"internal error: {type(error).__name__}: {error}", verbose)
