@@ -14,7 +14,7 @@ import pytest
 from submillion.cli import main
 
 LIMIT_S = 20  # of what takes far less than one, on a machine that does other things
-MAX_LINES, MAX_CHARACTERS = 25, 6000
+MAX_LINES, MAX_CHARACTERS = 25, 6000  # twenty problems and a heading; a long path in each
 _OUR_FAULT = ("internal error", "Traceback", "object has no attribute", "NoneType")
 
 
