@@ -90,6 +90,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a model; ConfigError if there is none, or if it does not fit the model."""
     source = resolve(name)
     tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    if tokenizer.init_kwargs.get("auto_map"):
+        raise ConfigError(
+            f"model.name is {name}: its tokenizer asks to run code of its own (auto_map), and none is run"
+        )
     if not tokenizer.is_fast:
         raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other is used")
     # Without its vocabulary file a tokenizer is built all the same, of special tokens alone.
@@ -289,10 +293,8 @@ def _reason(error: Exception) -> str:
         offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0") != "0" else "no connection"
         return f"it is not on this disk and the Hub was not reached ({offline}); give a local folder, or get it first"
     if "no file named model.safetensors" in text:
-        return (
-            "it has no model.safetensors; pickled weights are not read, since they can run code. Where you trust them, "
-            "convert them: transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
-        )
+        way = "convert them where you trust them: transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(NEW)"
+        return f"it has no model.safetensors; pickled weights are not read, since they can run code; {way}"
     if "trust_remote_code" in text:
         return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
     return text[:300] or type(error).__name__

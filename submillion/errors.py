@@ -20,7 +20,7 @@ _COMPARED_CHARACTERS = 200  # of a name that is looked for among others
 _MOST_COMPARED = 1000  # names that it is looked for among
 _MOST_NAMES = 40  # that are listed
 _SHORTEST_SECRET = 8
-_USER_OF_URL = re.compile(r"(:/{1,2})(?:[^\s/@]*:[^\s@]*|[^\s/@]+)(?=@)")  # a path that was a URL has one slash
+_USER_OF_URL = re.compile(r"(:/{1,2})(?:[^\s/@:]*:\S*|[^\s/@]+)(?=@)")  # of a path that was a URL too
 _GIVEN_IN_URL = re.compile(r"([?&][^\s=&]*(?:token|key|secret|password|sig)[^\s=&]*=)[^\s&]+", re.IGNORECASE)
 _TOKEN_OF_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 _NAME_OF_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -13,6 +14,7 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 Frac = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # a byte of a file's name that is no UTF-8 comes as half a character
 
 
 class Section(BaseModel):
@@ -32,8 +34,8 @@ class Section(BaseModel):
         is_slip = (isinstance(value, bool) and not asked) or any(isinstance(part, bool) for part in parts)
         if is_slip and "Any" not in str(annotation):
             raise ValueError(f"{info.field_name} is {shown(value)}: a truth value is no number")
-        if any(isinstance(part, str) and "\0" in part for part in (value, *parts)):
-            raise ValueError(f"{info.field_name} holds a NUL character, which no name of a file or column can")
+        if any(isinstance(part, str) and _NO_TEXT.search(part) for part in (value, *parts)):
+            raise ValueError(f"{info.field_name} is {shown(value)}: NUL and what is no UTF-8 can stand in no setting")
         return value
 
 
