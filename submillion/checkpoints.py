@@ -67,9 +67,12 @@ class Checkpoints:
             with safe_open(file, framework="pt") as opened:
                 metadata = opened.metadata() or {}
             if metadata.get("format", _FORMAT) != _FORMAT:
-                raise RunError(f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}")
+                raise RunError(
+                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: go on with the "
+                    f"submillion that began it, or remove the run (`submillion runs remove {self.folder.parent}`)"
+                )
             return Progress(**json.loads(metadata["progress"]))
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise self._damaged(file, str(error)) from None
 
     def load(self) -> tuple[Progress, dict[str, Tensors]] | None:

@@ -7,12 +7,11 @@ and set up in `adapters`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from torch import nn
@@ -27,6 +26,7 @@ from submillion.errors import ConfigError, RunError
 from submillion.packed import memory
 from submillion.planning import Plan
 from submillion.runs import Run
+from submillion.runs.files import read_bytes, read_json
 
 LoadStock = Callable[[Architecture, Sequence[str], bool], PreTrainedModel]  # with fused attention, or not
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -119,8 +119,12 @@ class Classifier(nn.Module):
         """
         place = backbone.choose_device(device)
         precision = precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
-        plan = planning.from_json(_text(run.path / "plan.json"))
+        plan = planning.from_json(read_bytes(run.path / "plan.json"))
         folder, labels = run.path / "adapter", run.labels()
+        if len(labels) != plan.n_classes:
+            raise RunError(
+                f"{run.path / 'labels.json'} has {len(labels)} labels, and plan.json {plan.n_classes} classes"
+            )
         base = str(folder) if plan.method == "none" else _base_name(folder)
         if plan.method != "none":  # else the folder holds the whole model
             refuse_another_encoder(run, base)
@@ -225,7 +229,7 @@ def mixed_logits(classifiers: Sequence[Classifier], batch: Batch, model_of: torc
 def precision_of(run: Run, device: torch.device) -> Precision:
     """Return the precision a finished run works in on a device: its own, or on another kind the one chosen here."""
     environment = run.environment() or {}
-    if environment.get("device") == device.type:
+    if environment.get("device") == device.type and environment.get("precision") in get_args(Precision):
         return environment["precision"]
     return backbone.choose_precision(None, device)[0]
 
@@ -285,14 +289,8 @@ def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
 
 def _base_name(folder: Path) -> str:
     """What the adapter's base model is loaded by; a path in it is absolute, unlike one in the config may be."""
-    name = json.loads(_text(folder / "adapter_config.json")).get("base_model_name_or_path")
+    values = read_json(folder / "adapter_config.json")
+    name = values.get("base_model_name_or_path") if isinstance(values, dict) else None
     if not isinstance(name, str):
         raise RunError(f"{folder / 'adapter_config.json'} names no base model: the run is damaged; train again")
     return name
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{file} cannot be read ({error.strerror}): the run is damaged; train again") from None

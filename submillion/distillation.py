@@ -189,7 +189,7 @@ def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[st
     held_out = {data.fingerprint(splits.validation), splits.test_fingerprint} - {None}
     if held_out <= {facts.get("validation_fingerprint"), facts.get("test_fingerprint")}:
         return  # nothing that a run holds out is in its own training split: `data` refuses that
-    texts = _training_texts(run, facts["fingerprint"])
+    texts = _training_texts(run, facts.get("fingerprint"))
     if texts is None:
         warnings.append(
             f"teacher {run.name} held out other rows, and those it was trained on are no longer there to compare: if "
@@ -206,7 +206,7 @@ def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[st
         )
 
 
-def _training_texts(run: Run, fingerprint: str) -> set[str] | None:
+def _training_texts(run: Run, fingerprint: str | None) -> set[str] | None:
     """The texts of a run's training split, read again; None if its data are gone or have changed."""
     try:
         splits = data.read(run.config().data)

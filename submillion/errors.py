@@ -1,16 +1,32 @@
 """The errors a user can cause, and the shape of their messages.
 
 Every message says what was found, what is allowed and what to do. Problems found together are
-reported together. The command line turns these into exit code 1; anything else is our bug.
+reported together. The command line turns these into exit code 1; anything else is our bug. What was found may be of
+any size and hold anything: messages are bounded, and show neither passwords nor control characters.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+import os
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
 
 MAX_PROBLEMS = 20
+MAX_CHARACTERS = 2000  # of one problem
+_END_CHARACTERS = 500  # of a longer one's end, where the advice stands
+_COMPARED_CHARACTERS = 200  # of a name that is looked for among others
+_MOST_COMPARED = 1000  # names that it is looked for among
+_MOST_NAMES = 40  # that are listed
+_SHORTEST_SECRET = 8
+_USER_OF_URL = re.compile(r"(:/{1,2})(?:[^\s/@:]*:\S*|[^\s/@]+)(?=@)")  # of a path that was a URL too
+_GIVEN_IN_URL = re.compile(r"([?&][^\s=&]*(?:token|key|secret|password|sig)[^\s=&]*=)[^\s&]+", re.IGNORECASE)
+_TOKEN_OF_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+_NAME_OF_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
+# What acts on a terminal, but for tab and new line: control characters, turns of direction. And halves of characters.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, XPU, MPS
     "can't allocate memory",  # torch's allocator on Unix
@@ -25,8 +41,8 @@ class SubmillionError(Exception):
     """One or several problems with the user's input; `problems` holds each message."""
 
     def __init__(self, *problems: str) -> None:
-        self.problems = problems
-        super().__init__(listed(problems))
+        self.problems = tuple(map(_presentable, problems))
+        super().__init__(listed(self.problems))
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
         return type(self), self.problems
@@ -91,6 +107,59 @@ def os_problem(error: OSError) -> str:
     return reason
 
 
+def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the text with `***` for passwords and tokens: in URLs, of the Hub, and those that variables hold.
+
+    >>> without_secrets("postgresql://me:word@host/db and hf_abcdefgh in $X_KEY, 12345678", {"X_KEY": "12345678"})
+    'postgresql://***@host/db and *** in $X_KEY, ***'
+    """
+    text = _GIVEN_IN_URL.sub(r"\1***", _USER_OF_URL.sub(r"\1***", text))
+    text = _TOKEN_OF_HUB.sub("***", text)
+    held = (value for name, value in environment.items() if _NAME_OF_SECRET.search(name))
+    for secret in sorted((value for value in held if len(value) >= _SHORTEST_SECRET), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: its repr, cut where it is long, deep or has many parts.
+
+    >>> shown("tpu"), shown([["x"] * 1000])[:20], len(shown("x" * 10**6)) < 250
+    ("'tpu'", "[['x', 'x', 'x', 'x'", True)
+    """
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python refuses to write whole numbers of more than 4,300 digits
+        return f"a {type(value).__name__} too large to show"
+
+
+def _bounded_repr() -> reprlib.Repr:
+    found = reprlib.Repr()
+    found.maxlevel = 2
+    found.maxlist = found.maxtuple = found.maxdict = found.maxset = 10
+    found.maxstring = found.maxother = found.maxlong = 200
+    return found
+
+
+_REPR = _bounded_repr()
+
+
+def visible(text: str) -> str:
+    """Return the text with control characters written out, which would act on a terminal.
+
+    >>> visible("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _presentable(problem: str) -> str:
+    text = visible(without_secrets(problem))
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[: MAX_CHARACTERS - _END_CHARACTERS]} ... {text[-_END_CHARACTERS:]}"
+
+
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:
     """Return the problems as text: one alone as it is, several as a list of at most `limit`.
 
@@ -120,5 +189,8 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     'allowed: query, value'
     """
     names = list(allowed)
-    close = difflib.get_close_matches(str(found), names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(names)}"
+    close = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS], names[:_MOST_COMPARED], n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = "" if len(names) <= _MOST_NAMES else f" and {len(names) - _MOST_NAMES} more"
+    return f"allowed: {', '.join(names[:_MOST_NAMES])}{more}"

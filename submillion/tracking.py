@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from submillion import config
 from submillion.config import Config, Tracker
+from submillion.errors import without_secrets
 from submillion.metrics import Score
 from submillion.runs import EvalRecord, Run, StepRecord
 
@@ -255,7 +256,7 @@ def _scores(prefix: str, scores: Mapping[str, Score]) -> Iterator[tuple[str, flo
 def _reason(error: Exception) -> str:
     if isinstance(error, ImportError):
         return "is not installed: pip install 'submillion[tracking]'"
-    return f"failed ({type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]})"
+    return f"failed ({type(error).__name__}: {' '.join(without_secrets(str(error)).split())[:_LONGEST_REASON]})"
 
 
 @contextmanager

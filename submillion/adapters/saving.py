@@ -65,11 +65,22 @@ def save(
 
 def load(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the base model with a saved adapter and head, nothing trainable; RunError if the folder is damaged."""
+    if not (folder / WEIGHTS).is_file():  # PEFT would look for a pickle, which could run code
+        raise RunError(f"{folder} has no {WEIGHTS}, and weights are read from nothing else: restore it, or train again")
     try:
         with quiet(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             loaded = PeftModel.from_pretrained(model, str(folder))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        UserWarning,
+    ) as error:
         raise RunError(f"{folder} is damaged, or of another model: {' '.join(str(error).split())[:300]}") from None
     return loaded.requires_grad_(False)
 

@@ -169,4 +169,10 @@ def _size_problems(sizes: Mapping[str, Any], keys: Mapping[str, str]) -> list[st
 def _shape_problems(values: Mapping[str, Any]) -> list[str]:
     """Settings that give the stock class other parameters than the ones counted here."""
     found = [key for key in ("is_decoder", "add_cross_attention", "quantization_config") if values.get(key)]
-    return [f"{key} is set: only plain encoders are counted and trained" for key in found]
+    problems = [f"{key} is set: only plain encoders are counted and trained" for key in found]
+    if values.get("auto_map"):
+        problems.append(
+            "auto_map is set: the model wants to run code of its own, and none of a model's folder is run; take a "
+            "checkpoint that transformers knows by itself"
+        )
+    return problems

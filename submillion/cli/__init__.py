@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, shift, sweep, train
 from submillion.cli.launched import launched
-from submillion.errors import SubmillionError, first_line, is_out_of_memory, os_problem
+from submillion.errors import SubmillionError, first_line, is_out_of_memory, os_problem, visible, without_secrets
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -83,21 +83,23 @@ def main(arguments: list[str] | None = None) -> None:
         _say(f"error: {error}", verbose)
         code = 1
     except OSError as error:  # a full disk, a folder without permission: the machine's state, not our fault
-        _say(f"error: {error.filename or 'output'}: {os_problem(error)}; check the disk and the permissions", verbose)
+        reason = f"{error.filename or 'output'}: {os_problem(error)}"
+        _say(f"error: {SubmillionError(f'{reason}; check the disk and the permissions')}", verbose)
         code = 1
     except Exception as error:
         if is_out_of_memory(error):
             reason = first_line(error)
             _say(f"error: memory ran out ({reason}); end what else is in it, or ask for less; what is finished is kept")
-            sys.exit(1)
-        _say(f"internal error: {type(error).__name__}: {error}", verbose)
-        if not verbose:
-            _say("this is a fault of submillion; -v shows where")
-        code = 3
+            code = 1
+        else:
+            _say(f"internal error: {type(error).__name__}: {error}", verbose)
+            if not verbose:
+                _say("this is a fault of submillion; -v shows where")
+            code = 3
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _say(text: str, verbose: bool = False) -> None:
     if verbose:
-        traceback.print_exc()
-    print(text, file=sys.stderr)  # noqa: T201
+        text = traceback.format_exc() + text
+    print(visible(without_secrets(text)), file=sys.stderr)  # noqa: T201

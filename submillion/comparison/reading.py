@@ -82,7 +82,9 @@ def _facts(run: Run, split: Split) -> _Facts:
     config, data, records = run.config(), run.read_json("data.json"), run.records()
     if not records:
         raise RunError(f"{run.path / 'metrics.jsonl'} is missing or empty: restore it, or train again")
-    if split == "test" and data["test_fingerprint"] is None:
+    if not isinstance(data.get("fingerprint"), str):
+        raise RunError(f"{run.path / 'data.json'} is damaged: it has no fingerprint; restore it, or train again")
+    if split == "test" and data.get("test_fingerprint") is None:
         raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
     keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]

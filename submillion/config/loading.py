@@ -19,10 +19,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from submillion.config.settings import Config
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError, did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
-_MAX_CONFIG_BYTES = 1_000_000
+_MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
 _INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps", "train.batch_size": "train.batch_tokens"}
 
@@ -85,8 +85,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
             continue
         try:
-            found[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            found[key.strip()] = yaml.load(text, Loader=_UniqueKeyLoader)
+        except (yaml.YAMLError, RecursionError):
             problems.append(f"--set {override}: the value is not YAML; quote it")
     if problems:
         raise ConfigError(*problems)
@@ -121,15 +121,19 @@ def _recipes() -> Any:
 
 def _read(file: Path) -> str:
     try:
-        if file.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ConfigError(f"{file} has {file.stat().st_size:,} bytes: too large for a config; is it a data file?")
-        return file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:  # a pipe, such as <(...), or a device tells no size
+            content = opened.read(_MAX_CONFIG_BYTES + 1)
+        if len(content) > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{file} has more than {_MAX_CONFIG_BYTES:,} bytes: too large for a config; is it data?")
+        return content.decode()
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file; `submillion config > {file}` writes one with every setting") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{shown(str(file))} is no file name: it holds a character that none can") from None
 
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:
@@ -147,7 +151,19 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, where YAML's own would take the last one."""
+    """A SafeLoader that refuses a key given twice, where YAML's own would take the last one.
+
+    Of a value that is not what it looks like (2024-99-99) or is tagged as (!!bool maybe), it names the line.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the node's value; ConstructorError names the line of one that has none."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            reason = f" ({error})" if isinstance(error, ValueError) else ""
+            found = f"{shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}{reason}"
+            raise yaml.constructor.ConstructorError(None, None, found, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping; ConstructorError names the line of a repeated key."""
@@ -199,11 +215,14 @@ def _problem(detail: Any) -> str:
     section, names = _section_of(path)
     key = ".".join(names)
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {key}: {did_you_mean(path[-1], section.model_fields)}"
+        return f"unknown key {key if key.isprintable() else shown(key)}: {did_you_mean(path[-1], section.model_fields)}"
+    if detail["type"] == "invalid_key":
+        where = f" of {'.'.join(names[:-1])}" if names[:-1] else ""
+        return f"key {shown(detail['input'])}{where} is no name: {did_you_mean(detail['input'], section.model_fields)}"
     if detail["type"] == "value_error":
         where = f"{key}: " if key else ""
         return where + str(detail["ctx"]["error"])
-    found = "" if detail["type"] == "missing" else f" is {detail['input']!r}"
+    found = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
     help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
     hint = f" ({help_text})" if help_text else ""
     if detail["type"] == "string_type" and isinstance(detail["input"], (bool, int, float)):

@@ -8,26 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Frac = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(gt=0, le=10)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+from submillion.config.fields import Count, Frac, Positive, Rate, Section, Seed, setting
 
 Head = Literal["full", "linear", "bottleneck"]
 Method = Literal["lora", "dora", "adalora", "ia3", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, no unknown keys, numbers finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def setting(default: Any, help_text: str) -> Any:
-    """Return a field with its help text; `default` is what an empty config means."""
-    return Field(default, description=help_text)
 
 
 class ModelConfig(Section):
@@ -44,9 +31,7 @@ class ModelConfig(Section):
         "full: every layer after the encoder trains; linear: only the last one; "
         "bottleneck: a dense layer of low rank and the last one",
     )
-    head_width: PositiveInt | None = setting(
-        None, "the bottleneck's rank, in units; null = 32; only for head: bottleneck"
-    )
+    head_width: Count | None = setting(None, "the bottleneck's rank, in units; null = 32; only for head: bottleneck")
     dropout: Frac | None = setting(None, "hidden and attention dropout, a probability; null = the checkpoint's own")
     prefix: bool | None = setting(
         None,
@@ -119,13 +104,13 @@ class AdapterConfig(Section):
     layers: str | tuple[int, ...] | None = setting(
         None, "encoder layers, counted from 0 at the bottom: null = all, top:N, bottom:N, or a list"
     )
-    rank: PositiveInt | dict[str, PositiveInt] | None = setting(
+    rank: Count | dict[str, Count] | None = setting(
         None, "rank of every site, or {site: rank}; null = the largest that fits the budget"
     )
-    target_rank: PositiveInt | None = setting(
+    target_rank: Count | None = setting(
         None, "AdaLoRA's mean rank at the end; null = two thirds of rank; only for method: adalora"
     )
-    alpha: Annotated[float, Field(gt=0)] | None = setting(
+    alpha: Positive | None = setting(
         None, "LoRA's scale: updates count alpha / rank (alpha / sqrt(rank) with rslora); null = 2 x rank"
     )
     dropout: Frac = setting(0.0, "dropout on each adapter's input, a probability")
@@ -183,35 +168,37 @@ class TrainConfig(Section):
     schedule: Literal["linear", "cosine", "cosine-restarts", "polynomial", "constant"] = setting(
         "linear", "how the learning rate falls after warm-up"
     )
-    cycles: PositiveInt = setting(2, "cosine-restarts: number of cycles")
-    power: Annotated[float, Field(gt=0)] = setting(1.0, "polynomial: the power; 1 is linear")
-    warmup: NonNegativeFloat = setting(0.06, "steps of rising learning rate, or a fraction of all steps, below 1")
-    weight_decay: NonNegativeFloat = setting(0.01, "decay of weight matrices; biases and norms have none")
+    cycles: Count = setting(2, "cosine-restarts: number of cycles")
+    power: Positive = setting(1.0, "polynomial: the power; 1 is linear")
+    warmup: Annotated[float, Field(ge=0, le=1e12)] = setting(
+        0.06, "steps of rising learning rate, or a fraction of all steps, below 1"
+    )
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = setting(
+        0.01, "decay of weight matrices; biases and norms have none"
+    )
     momentum: Frac = setting(0.9, "momentum of sgd and rmsprop")
     label_smoothing: Frac = setting(0.0, "share of each target spread over all classes")
-    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = setting(
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = setting(
         None, "loss weight of each class: balanced = inverse to its rows, or {label: weight}"
     )
-    batch_size: PositiveInt = setting(32, "rows a forward pass")
-    batch_tokens: PositiveInt | None = setting(
+    batch_size: Count = setting(32, "rows a forward pass")
+    batch_tokens: Count | None = setting(
         None, "most tokens a forward pass, instead of batch_size; at least model.max_length; null = by rows"
     )
-    evaluation_batch_size: PositiveInt = setting(
+    evaluation_batch_size: Count = setting(
         128, "most rows a forward pass where nothing is trained; fewer where they have more than 16,384 tokens"
     )
-    accumulation: PositiveInt = setting(1, "batches a step")
-    epochs: Annotated[float, Field(gt=0)] | None = setting(
+    accumulation: Count = setting(1, "batches a step")
+    epochs: Positive | None = setting(
         None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
     )
-    steps: PositiveInt | None = setting(None, "optimiser steps, instead of epochs")
-    evaluate_every: PositiveInt | None = setting(
+    steps: Count | None = setting(None, "optimiser steps, instead of epochs")
+    evaluate_every: Count | None = setting(
         None, "steps between evaluations; null = reading a quarter as many rows as training, 1 to 20 times"
     )
-    checkpoint_every: PositiveInt = setting(100, "steps between checkpoints; every evaluation writes one too")
-    patience: PositiveInt | None = setting(None, "evaluations without a better one before stopping; null = never")
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = setting(
-        1.0, "gradients are scaled down to this norm; null = never"
-    )
+    checkpoint_every: Count = setting(100, "steps between checkpoints; every evaluation writes one too")
+    patience: Count | None = setting(None, "evaluations without a better one before stopping; null = never")
+    max_grad_norm: Positive | None = setting(1.0, "gradients are scaled down to this norm; null = never")
     gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")
     precision: Precision | None = setting(None, "of the frozen weights' products: fp32, bf16, fp16; null = measured")
     seed: Seed = setting(0, "first weights, order of rows, dropout, augmentation")
@@ -242,7 +229,7 @@ class AugmentationConfig(Section):
     kind: AugmentationKind | Annotated[tuple[AugmentationKind, ...], Field(min_length=1)] | None = setting(
         None, "how texts are changed, or several ways, taken in turn; null = not; docs/robustness.md has them all"
     )
-    copies: PositiveInt = setting(1, "changed copies a text")
+    copies: Count = setting(1, "changed copies a text")
     rate: Annotated[float, Field(gt=0, le=1)] = setting(
         0.1, "share of a text's words that change, one at least; of deletion, the probability of each"
     )
@@ -260,7 +247,7 @@ class DistillationConfig(Section):
         None, "a finished run (folder, name or hash), a recipe or config file, or several of these; null = no teacher"
     )
     alpha: Annotated[float, Field(ge=0, le=1)] = setting(0.5, "weight of the labels' loss; the teacher's has the rest")
-    temperature: Annotated[float, Field(gt=0)] = setting(2.0, "both sets of logits are divided by it")
+    temperature: Positive = setting(2.0, "both sets of logits are divided by it")
     scaled: bool = setting(True, "multiply the teacher's part by temperature squared")
 
 
@@ -273,7 +260,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = setting(
         "run", "first part of the run folder's name: letters, digits, dot, dash, underscore"
     )
-    budget: PositiveInt = setting(1_000_000, "most parameters that may train, the head included")
+    budget: Count = setting(1_000_000, "most parameters that may train, the head included")
     out: Annotated[str, Field(min_length=1)] = setting("runs", "the folder that run folders are made in")
     device: Literal["cpu", "cuda", "mps"] | None = setting(None, "null = cuda, then mps, then cpu")
     model: ModelConfig = ModelConfig()
@@ -283,6 +270,13 @@ class Config(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     distillation: DistillationConfig = DistillationConfig()
     tracking: tuple[Tracker, ...] = setting((), "where records go besides metrics.jsonl")
+
+    @field_validator("out")
+    @classmethod
+    def _a_folder(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError(f"out is {value}: run folders are made on this machine's disks, and this is a URL")
+        return value
 
     @model_validator(mode="after")
     def _any_text_fits_a_batch(self) -> Config:

@@ -9,9 +9,11 @@ import bz2
 import gzip
 import io
 import lzma
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +26,9 @@ _PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".bin", ".npy", ".npz", ".jo
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 REFUSED_SUFFIXES = (*_PICKLES, *_SHEETS, ".json", ".txt", ".zip", ".arrow", ".feather")
 _SHOWN_LINES = 8
+_MAX_LINE_CHARACTERS = 2**26  # 600 times the text of a long novel's chapter; without it one line could fill the memory
+_MAX_UNPACKED = 100  # times the packed size; texts unpack to 3 to 10 times, copies of a few rows to 1,000
+_LET_UNPACK = 2**23  # characters, or rows of Parquet, that are never too many
 
 
 def suffix_of(path: Path) -> str:
@@ -86,8 +91,17 @@ class Lines:
                 raise DataError(f"{self.path} is UTF-16: save it as UTF-8 ('CSV UTF-8' in spreadsheets)")
             # Each byte that is not UTF-8 comes as a lone surrogate, which no UTF-8 text can hold.
             text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=self.newline)
-            for line in text:
+            n_characters, most = 0, most_unpacked(self.path) if packing_of(self.path) else math.inf
+            for line in iter(partial(text.readline, _MAX_LINE_CHARACTERS), ""):
                 self.n_lines += 1
+                n_characters += len(line)
+                if len(line) == _MAX_LINE_CHARACTERS:
+                    raise DataError(
+                        f"{self.path}, line {self.n_lines}, has {_MAX_LINE_CHARACTERS:,} characters and more: it is no "
+                        "text, or its line ends are missing"
+                    )
+                if n_characters > most:
+                    raise DataError(bomb(self.path))
                 yield line if line.isascii() else self._repaired(line)
 
     def problems(self) -> list[str]:
@@ -114,6 +128,19 @@ class Lines:
             where = f"byte {error.start + 1} of line {self.n_lines} is 0x{content[error.start]:02X}"
             self._first = self._first or where
         return content.decode(errors="replace")
+
+
+def most_unpacked(path: Path) -> int:
+    """Return how many characters a packed file may hold, or a Parquet file rows, before it is taken for a bomb."""
+    return max(_LET_UNPACK, _MAX_UNPACKED * path.stat().st_size)
+
+
+def bomb(path: Path) -> str:
+    """Return the problem of a file that unpacks to more than it may."""
+    return (
+        f"{path} has {path.stat().st_size:,} bytes, and unpacked more than {_MAX_UNPACKED} times as many: made "
+        "to fill the memory, it seems; if it is data, unpack it yourself and give the .csv or .jsonl file"
+    )
 
 
 def listed(numbers: Sequence[int]) -> str:

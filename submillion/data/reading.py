@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
 _LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
 _SEPARATORS = "|;,"
+_SHOWN_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,12 @@ def raise_all(problems: Sequence[str]) -> None:
 
 def missing_columns(table: Table, keys: Mapping[str, str]) -> list[str]:
     """Return a problem for each column that the table has not; `keys` are column → the setting that names it."""
-    found = ", ".join(table.names)
+    found = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     return [
-        f"{table.origin} has no column {name!r}: {did_you_mean(name, table.names)}; it has {found}; "
+        f"{table.origin} has no column {name!r}: {did_you_mean(name, table.names)}; it has {found or 'none'}; "
         f"set {key}, or rename the column"
         for name, key in keys.items()
-        if table.names and name not in table.names
+        if (table.names or table.numbers) and name not in table.names
     ]
 
 

@@ -22,13 +22,15 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def kind_of(source: str) -> Kind:
-    """Return what a source is; what could be a Hub name and is not on the disk is one.
+    """Return what a source is; what could be a Hub name and is not on the disk is one. DataError for a URL.
 
     >>> kind_of("packaged:tweets"), kind_of("rows.csv"), kind_of("ag_news"), kind_of("./rows")
     ('packaged', 'file', 'hub', 'file')
     """
     if source.startswith(PREFIX):
         return "packaged"
+    if "://" in source:
+        raise DataError(f"{source} is a URL, and rows are read from files: download it, and give the file")
     path = Path(os.path.expanduser(source))
     if path.is_dir():
         return "folder"

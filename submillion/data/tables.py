@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from submillion.data.files import Lines, listed, read_errors, refuse, suffix_of
-from submillion.errors import DataError
+from submillion.data.files import Lines, bomb, listed, most_unpacked, read_errors, refuse, suffix_of
+from submillion.errors import DataError, shown
 
 _PARQUET_BUFFER_BYTES = 2**20
 
@@ -134,15 +135,18 @@ def _batches(rows: Iterable[Any], n_rows: int | None) -> Iterator[tuple[int, lis
 def _check_header(path: Path, names: Sequence[str], delimiter: str) -> None:
     if not names:
         raise DataError(f"{path} is empty: the first line must name the columns")
-    repeated = sorted({name for name in names if name and names.count(name) > 1})
-    if repeated:
-        raise DataError(f"{path}: the header names {', '.join(map(repr, repeated))} more than once: rename one")
+    _refuse_repeated(path, [name for name in names if name])
     other = next((mark for mark in ";\t|," if mark in names[0]), None)
     if len(names) == 1 and other is not None:
         raise DataError(
             f"{path} seems to be separated by {other!r}, and a {suffix_of(path)} file is by {delimiter!r}: "
             "save it with that, or name it .tsv if tabs separate it"
         )
+
+
+def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
+        raise DataError(f"{path}: the header names {', '.join(map(repr, repeated))} more than once: rename one")
 
 
 @contextmanager
@@ -181,7 +185,7 @@ def _json_lines(path: Path, wanted: Collection[str], n_rows: int | None) -> Iter
 def _json_object(content: str) -> dict[str, Any]:
     value = json.loads(content)
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__}")
+        raise ValueError(f"it is {shown(content)}")
     return value
 
 
@@ -197,6 +201,9 @@ def _parquet(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterato
             pq.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES) as file,
         ):
             names = tuple(file.schema_arrow.names)
+            _refuse_repeated(path, [name for name in names if name in wanted])
+            if file.metadata.num_rows > most_unpacked(path):
+                raise DataError(bomb(path))
             chosen = [name for name in names if name in wanted]
             whole = (file.read(columns=chosen) for _ in range(1))
             for found in whole if n_rows is None else _sliced(file, chosen, n_rows):
@@ -230,6 +237,10 @@ def _values(path: Path, name: str, column: Any, first: int, problems: list[str])
         values = column.to_pylist()
     except UnicodeDecodeError:
         values = column.cast(pa.large_binary()).to_pylist()
+    except (OverflowError, ValueError) as error:  # a day beyond the year 9999, say
+        raise DataError(
+            f"{path}: column {name!r} ({column.type}) holds what is no text ({error}): write text"
+        ) from None
     if not any(isinstance(value, bytes) for value in values):
         return values
     broken, decoded = [], []

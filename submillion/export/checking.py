@@ -157,8 +157,10 @@ def _merged(folder: Path) -> _Model:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with quiet():
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model: Any = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False
+        ).eval()
 
     def logits(examples: Texts) -> np.ndarray:
         texts = [example.text for example in examples]

@@ -86,7 +86,7 @@ def to_json(plan: Plan) -> str:
     return TypeAdapter(Plan).dump_json(plan, indent=2).decode()
 
 
-def from_json(text: str) -> Plan:
+def from_json(text: str | bytes) -> Plan:
     """Return the plan that `to_json` wrote; RunError names what is missing or of the wrong type."""
     try:
         return TypeAdapter(Plan).validate_json(text)

@@ -102,8 +102,15 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the folder's manifest says; ConfigError if that is of another command."""
     try:
         began = json.loads((folder / _MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
+        if not isinstance(began, dict):
+            raise ValueError("it holds no table")
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
+    if isinstance(began.get("format"), int) and began["format"] > FORMAT:
+        raise RunError(
+            f"{folder / _MANIFEST} has format {began['format']}; this version reads {FORMAT}: update submillion, or "
+            f"remove {folder}, and start again"
+        )
     problems = [
         f"its {name} {'were' if isinstance(value, list) else 'was'} {_shown(began.get(name))}, not {_shown(value)}"
         for name, value in facts.items()

@@ -43,12 +43,19 @@ def remove_abandoned(folder: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """Return a JSON file's value; RunError names a file that is missing or damaged."""
-    with reported(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): restore it, or remove the run and train again") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content; RunError if it cannot be read, or is a pipe or a device, which may have no end."""
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path} is no file: restore it, or remove the run and train again")
+    with reported(path, "read"):
+        return path.read_bytes()
 
 
 def sha256(path: Path) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from submillion.errors import RunError, did_you_mean
 from submillion.runs.files import read_json, reported, sha256
-from submillion.runs.folder import FORMAT, Run
+from submillion.runs.folder import FORMAT, UNSEALED, Run
 
-_JSON_FILES = ("plan.json", "environment.json", "labels.json", "data.json", "scores.json")
+_TABLES = ("plan.json", "environment.json", "data.json", "scores.json")
+_SEALED = ("config.yaml", "plan.json", "environment.json", "labels.json", "data.json")  # of every run, always
 _LISTED_RUNS = 20
 _ENDS_IN_HASH = re.compile(r"-[0-9a-f]{8}$")
 
@@ -55,28 +57,44 @@ def load(path: str | Path) -> Run:
             f"{run.path} is not finished: start the command that began it again and it goes on where it stopped "
             f"(`submillion train --config {run.path / 'config.yaml'}`)"
         )
-    done = _done(run)
-    if done["format"] > FORMAT:
-        raise RunError(
-            f"{run.path} was written by submillion {done.get('submillion')}, in format {done['format']}; "
-            f"this version reads {FORMAT}: update submillion"
-        )
-    for name in _JSON_FILES:
-        run.read_json(name)
+    _done(run)
+    run.labels()
+    for name in _TABLES:
+        values = run.read_json(name)
+        if not isinstance(values, dict) or (name == "plan.json" and type(values.get("total")) is not int):
+            raise RunError(f"{run.path / name} is damaged: restore it, or remove the run and train again")
     return run
 
 
 def verify(run: Run) -> None:
-    """Check the run's files against the hashes in `DONE`; RunError names each that is missing or changed."""
-    problems = []
-    for name, expected in _done(run)["files"].items():
+    """Check the run's files against the hashes in `DONE`; RunError names each that is missing, changed or strange.
+
+    Strange is a file of `adapter/` that training did not write: transformers would read some, unasked.
+    """
+    sealed = _done(run)["files"]
+    done = run.path / "DONE"
+    problems = [
+        f"{done} does not seal {name}: remove the run and train again" for name in _SEALED if name not in sealed
+    ]
+    for name, expected in sealed.items():
         path = run.path / name
-        if not path.exists():
-            problems.append(f"{path} is missing: restore it, or remove the run and train again")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            problems.append(f"{done} names {name}, which leads out of the run: remove the run and train again")
+        elif not path.is_file():
+            what = "is no file" if path.exists() else "is missing"
+            problems.append(f"{path} {what}: restore it, or remove the run and train again")
         elif sha256(path) != expected:
             problems.append(f"{path} is not what training wrote (its SHA-256 differs): restore it, or train again")
+    problems += [f"{path} was not written by training: remove it" for path in _strangers(run, sealed)]
     if problems:
         raise RunError(*problems)
+
+
+def _strangers(run: Run, sealed: Collection[str]) -> list[Path]:
+    """What `adapter/` holds that is not sealed; hidden files are left by tools, and read by none."""
+    found = (path for path in sorted(run.path.glob("adapter/**/*")) if not path.is_dir() or path.is_symlink())
+    unknown = (path for path in found if path.relative_to(run.path).as_posix() not in sealed)
+    return [path for path in unknown if path.name not in UNSEALED and not path.name.startswith(".")]
 
 
 def locate(text: str, out: str | Path = "runs") -> Path:
@@ -127,6 +145,12 @@ def _existing(path: Path) -> Path:
 
 def _done(run: Run) -> dict:
     done = read_json(run.path / "DONE")
-    if not isinstance(done, dict) or not isinstance(done.get("format"), int) or not isinstance(done.get("files"), dict):
+    whole = isinstance(done, dict) and type(done.get("format")) is int and isinstance(done.get("files"), dict)
+    if not whole or done["format"] < 1:
         raise RunError(f"{run.path / 'DONE'} is damaged: remove the run and train again")
+    if done["format"] > FORMAT:
+        raise RunError(
+            f"{run.path / 'DONE'} was written by submillion {done.get('submillion')}, in format {done['format']}; "
+            f"this version reads {FORMAT}: update submillion"
+        )
     return done

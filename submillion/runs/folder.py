@@ -20,13 +20,22 @@ from submillion import config
 from submillion.config import Config
 from submillion.errors import RunError
 from submillion.metrics import Predictions, Score
-from submillion.runs.files import locked, read_json, remove_abandoned, reported, sha256, take_lock, write_atomically
+from submillion.runs.files import (
+    locked,
+    read_bytes,
+    read_json,
+    remove_abandoned,
+    reported,
+    sha256,
+    take_lock,
+    write_atomically,
+)
 from submillion.runs.records import EvalRecord, Record, dumps, from_line, score_from, to_line
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
 _PROB = "prob_"
-_UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
+UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Run:
     def labels(self) -> tuple[str, ...]:
         """Return the label names, in the order of their ids."""
         labels = self.read_json("labels.json")
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
             raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
         return tuple(labels)
 
@@ -145,13 +154,13 @@ class Run:
         import pyarrow.parquet as pq
 
         path, labels = self._predictions(split), self.labels()
-        if not path.exists():
+        if not path.is_file():
             raise RunError(f"{path}: no such file; the run has no predictions of its {split} split")
         try:
             table = pq.read_table(path)
             probs = [table[f"{_PROB}{label}"].to_numpy() for label in labels]
             return Predictions(table["id"].to_pylist(), table["label_id"].to_numpy(), np.stack(probs, axis=1))
-        except (pa.ArrowException, KeyError, OSError) as error:
+        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise RunError(f"{path} is damaged ({error}): remove the run and train again") from None
 
     def write_scores(self, scores: Mapping[str, Mapping[str, Score]]) -> None:
@@ -164,17 +173,17 @@ class Run:
         values = self.read_json("scores.json")
         try:
             return {split: {name: score_from(s) for name, s in named.items()} for split, named in values.items()}
-        except (AttributeError, TypeError) as error:
-            raise RunError(f"{self.path / 'scores.json'} is damaged ({error})") from None
+        except (AttributeError, TypeError):
+            raise RunError(f"{self.path / 'scores.json'} is damaged: it holds no scores by split and name") from None
 
     def mark_done(self, unsealed: str | None = None) -> None:
         """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on.
 
         `unsealed` is left out: a file that is about to be replaced.
         """
-        patterns = ("adapter/**/*", "*.json", "config.yaml", "predictions-*.parquet")
+        patterns = ("adapter/**/*", "*.json", "config.yaml", "metrics.jsonl", "predictions-*.parquet")
         files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
-        files = [file for file in files if file.name not in (*_UNSEALED, unsealed)]
+        files = [file for file in files if file.name not in (*UNSEALED, unsealed)]
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
         self.write_json("DONE", {"format": FORMAT, "submillion": version("submillion"), "files": hashes})
 
@@ -189,16 +198,14 @@ class Run:
         """Each record with the byte at which its line ends."""
         if not self._metrics.exists():
             return
-        with reported(self._metrics, "read"):
-            content = self._metrics.read_bytes()
-        end = 0
+        content, end = read_bytes(self._metrics), 0
         for number, line in enumerate(content.splitlines(keepends=True), start=1):
             end += len(line)
             if not line.endswith(b"\n"):
                 return
             try:
                 yield from_line(line), end
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise RunError(f"{self._metrics}, line {number}, is not a record: the file is damaged") from None
 
 

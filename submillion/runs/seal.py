@@ -56,5 +56,5 @@ def count_test_reads(out: str | Path, fingerprint: str) -> int:
         lines = path.read_bytes().splitlines()
     try:
         return sum(json.loads(line)["fingerprint"] == fingerprint for line in lines)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): repair or remove its broken line") from None

@@ -13,9 +13,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from submillion.errors import SubmillionError
+from submillion.errors import MAX_PROBLEMS, SubmillionError
 from submillion.serving import api, guarding, pages
 from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder, UnknownNameError
@@ -46,9 +45,9 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
     app.add_middleware(guarding.bounded)  # the last one added is the first one asked
     app.add_middleware(guarding.own_origin_only)
     # A page that reaches the server by a name of its own (DNS rebinding) does not have the token.
-    names = [*guarding.LOOPBACK, *hosts] if options.token is None else ["*"]
     app.add_middleware(guarding.with_token, token=options.token)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    if options.token is None:
+        app.add_middleware(guarding.by_known_names_only, names=[*guarding.LOOPBACK, *hosts])
     app.add_middleware(guarding.with_headers)
     app.add_middleware(app.state.counts.counting, paths=api.COUNTED)
     return app
@@ -61,7 +60,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _problems(status: int, problems: Sequence[str]) -> Response:
-    return JSONResponse({"problems": list(problems)}, status)
+    shown = SubmillionError(*problems[:MAX_PROBLEMS]).problems  # what they quote of a request may be of any size
+    n_more = len(problems) - len(shown)
+    return JSONResponse({"problems": [*shown, *([f"and {n_more} more"] if n_more else [])]}, status)
 
 
 def _of_user(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from submillion import comparison
@@ -102,28 +102,28 @@ def run_report(name: str, folder: FolderOfApp) -> Response:
     """Return a run's report as it lies in its folder."""
     run = folder.run(name)
     path = folder.file(run.path, "report.html", f"`submillion report {run.path}` writes it")
-    return FileResponse(path, media_type="text/html", headers=_REPORT_HEADERS)
+    return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
 
 
 @router.get("/studies/{name}/report")
 def study_report(name: str, folder: FolderOfApp) -> Response:
     """Return a study's report as it lies in its folder."""
     path = folder.file(folder.study(name), "report.html", "its summary.md has the results")
-    return FileResponse(path, media_type="text/html", headers=_REPORT_HEADERS)
+    return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
 
 
 @router.get("/studies/{name}/summary")
 def study_summary(name: str, folder: FolderOfApp) -> Response:
     """Return a study's summary.md, as text."""
     path = folder.file(folder.study(name), "summary.md", "it is written when the study ends")
-    return FileResponse(path, media_type="text/plain; charset=utf-8")
+    return Response(path.read_bytes(), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/runs/{name}/config")
 def run_config(name: str, folder: FolderOfApp) -> Response:
     """Return a run's config.yaml, as text."""
     path = folder.file(folder.run(name).path, "config.yaml", "the run is damaged")
-    return FileResponse(path, media_type="text/plain; charset=utf-8")
+    return Response(path.read_bytes(), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/api/list")

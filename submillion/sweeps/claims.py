@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
-from submillion.config.settings import Section, setting
-from submillion.errors import did_you_mean
+from submillion.config.fields import Section, setting
+from submillion.errors import did_you_mean, shown
 
 
 def label(value: Any) -> str:
@@ -26,7 +26,9 @@ def label(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case list() | tuple():
-            return "+".join(map(label, value))
+            return "+".join(shown(part) if isinstance(part, (list, tuple, dict)) else label(part) for part in value)
+        case dict() if any(isinstance(part, (list, tuple, dict)) for part in value.values()):
+            return shown(value)  # no setting is as deep, and its text may be without end
         case _:
             return str(value)
 

@@ -6,6 +6,7 @@ what a trial costs to `trials`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,16 +14,18 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from submillion import config
 from submillion.config import NOT_HASHED, Config
-from submillion.config.settings import Section, setting
-from submillion.errors import ConfigError, did_you_mean
+from submillion.config.fields import Section, setting
+from submillion.errors import ConfigError, did_you_mean, shown
 from submillion.sweeps import claims
 from submillion.sweeps.claims import Claim, label
 
 Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
+_MOST_TRIALS = 2000  # of a minute each: more than a day
+_MOST_SUBSETS_OF = 10  # 1,023 subsets
 _SAME_ROWS = ("data.source", "data.validation", "data.test", "data.seed")
 
 
@@ -82,6 +85,10 @@ class Factor(Section):
             )
         if self.is_range:
             self._check_range()
+        if len(self.subsets or ()) > _MOST_SUBSETS_OF:
+            raise ValueError(
+                f"factor {title} has subsets of {len(self.subsets or ())}: give at most {_MOST_SUBSETS_OF}"
+            )
         twice = [label for label, n in Counter(option.label for option in options(self)).items() if n > 1]
         if twice:
             raise ValueError(f"factor {title} has {', '.join(twice)} more than once: give each once")
@@ -111,8 +118,8 @@ class Study(Section):
     kind: Kind
     base: Base = Base()
     factors: Annotated[tuple[Factor, ...], Field(min_length=1)]
-    seeds: PositiveInt = setting(1, "runs a setting, with train.seed, train.seed + 1, …")
-    tie_seeds: PositiveInt | None = setting(
+    seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs a setting, with train.seed, train.seed + 1, …")
+    tie_seeds: Annotated[int, Field(gt=0, le=100)] | None = setting(
         None, "runs for each setting that cannot be told from the best, in the place of `seeds`; null = no more"
     )
     fix: Literal["best", "cheapest"] = setting(
@@ -121,8 +128,8 @@ class Study(Section):
     keep: Annotated[int, Field(ge=2)] = setting(3, "two-stage: how many settings are trained in full")
     short: dict[str, Any] = setting({}, "two-stage: settings of the short trials")
     full: dict[str, Any] = setting({}, "two-stage: settings of the full ones")
-    n_trials: PositiveInt = setting(20, "random and tpe: settings that are tried")
-    sampler_seed: NonNegativeInt = setting(0, "random and tpe: which settings are drawn")
+    n_trials: Annotated[int, Field(gt=0, le=_MOST_TRIALS)] = setting(20, "random and tpe: settings that are tried")
+    sampler_seed: Annotated[int, Field(ge=0, le=4000)] = setting(0, "random and tpe: which settings are drawn")
     stop_early: bool = setting(
         False, "stop a trial that a paired sequential test rules out against the best one so far, at the same step"
     )
@@ -147,6 +154,9 @@ class Study(Section):
         ranges = [factor.title for factor in self.factors if factor.is_range]
         if ranges and self.kind not in ("random", "tpe"):
             problems.append(f"{', '.join(ranges)}: a range is for kinds random and tpe; give values for {self.kind}")
+        together = sum if self.kind == "one-factor" else math.prod
+        if (n := together(len(options(factor)) or 1 for factor in self.factors)) > _MOST_TRIALS:
+            problems.append(f"the factors make {n:,} trials: at most {_MOST_TRIALS:,} are run; vary less")
         problems += [*_key_problems(self), *_twice(self), *claims.problems(self.claims, _choices(self))]
         if problems:
             raise ValueError("\n".join(problems))
@@ -249,5 +259,5 @@ def _problem(detail: Any) -> str:
         return str(detail["ctx"]["error"])
     if where == "factors" and detail["type"] == "too_short":
         return "factors is empty: name at least one"
-    found = "" if detail["type"] == "missing" else f" is {detail['input']!r}"
+    found = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
     return f"{where}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

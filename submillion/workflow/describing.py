@@ -12,6 +12,7 @@ import torch
 from submillion import batching, config, planning, processes
 from submillion.config import Config
 from submillion.data import Splits
+from submillion.errors import without_secrets
 from submillion.packed import native
 from submillion.runs import Run
 
@@ -34,7 +35,7 @@ def _environment() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
         "kernels": native.kind(),
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "command": [without_secrets(word) for word in (os.path.basename(sys.argv[0]), *sys.argv[1:])],
         "packages": {package: version(package) for package in packages},
     }
 
