@@ -66,7 +66,7 @@ def save(
 def load(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the base model with a saved adapter and head, nothing trainable; RunError if the folder is damaged."""
     if not (folder / WEIGHTS).is_file():  # PEFT would look for a pickle, which could run code
-        raise RunError(f"{folder} has no {WEIGHTS}, and weights are read from nothing else: restore it, or train again")
+        raise RunError(f"{folder} is damaged: it has no {WEIGHTS}, and weights are read from nothing else; train again")
     try:
         with quiet(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")

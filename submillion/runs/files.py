@@ -52,8 +52,9 @@ def read_json(path: Path) -> Any:
 
 def read_bytes(path: Path) -> bytes:
     """Return a file's content; RunError if it cannot be read, or is a pipe or a device, which may have no end."""
-    if path.exists() and not path.is_file():
-        raise RunError(f"{path} is no file: restore it, or remove the run and train again")
+    if not path.is_file():
+        what = "is no file" if path.exists() else "cannot be read: No such file"
+        raise RunError(f"{path} {what}; the run is damaged: restore it, or remove the run and train again")
     with reported(path, "read"):
         return path.read_bytes()
 
