@@ -19,8 +19,8 @@ from submillion.config import TrainConfig
 # similar length are put together. A row's batch is random within the window, never beyond it. Windows
 # are a little larger where batches are cut by tokens and their number is no multiple.
 WINDOW_BATCHES = 16
-# Larger batches are no faster (at MiniLM's size, less than 5 %), but memory is in proportion: a feed-forward layer of width
-# 3,072 needs 50 MB in float32, some of it several times, and freed blocks of many sizes leave holes between them.
+# Larger batches are hardly faster (less than 5 % at MiniLM's size), but memory is in proportion: a feed-forward layer
+# of width 3,072 needs 50 MB in float32, and freed blocks of many sizes leave holes between them.
 EVALUATION_TOKENS = 4096
 ALL = slice(None)
 
