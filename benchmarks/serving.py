@@ -1,7 +1,7 @@
 """Measure `submillion serve`: throughput with and without batching, latency, overload, memory of 1 and 20 adapters.
 
-`python -m benchmarks.serving [minilm | roberta-base] [--precision fp32 | bf16] [--seconds S] [--rounds N]` makes a
-folder of 20 runs on one encoder, starts servers on the loopback and asks them for texts as long as AG News texts are.
+`python -m benchmarks.serving [minilm | roberta-base] [--precision fp32 | bf16] [--only PART]` makes a folder of 20 runs
+on one encoder, starts servers on the loopback and asks them for texts as long as AG News texts are, one a request.
 Servers that are compared take turns. Client and servers share the machine's cores. Results go to results/serving.json.
 """
 
@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -30,6 +31,7 @@ RESULTS = Path(__file__).parent / "results" / "serving.json"
 N_RUNS = 20
 N_CALLERS = 64  # of the closed loop: each asks again when it was answered
 OVERLOAD_TEXTS = 256  # the queue's limit in the part that overloads it
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _WORDS = "market team world new software player government price game plan report year oil web record".split()
 
 
@@ -38,6 +40,7 @@ class Tally:
     """What a load came to: seconds of each answer by status, and of the whole."""
 
     seconds: float = 0.0
+    n_asked: int = 0
     latencies_s: dict[int, list[float]] = field(default_factory=dict)
 
     def note(self, status: int, seconds: float) -> None:
@@ -55,6 +58,7 @@ class Tally:
         p50, p99 = np.quantile(answered, [0.5, 0.99]) * 1000
         counts = {str(status): len(each) for status, each in sorted(self.latencies_s.items())}
         return {
+            "asked": self.n_asked,
             "answers": counts,
             "texts_a_s": round(self.texts_a_s, 1),
             "p50_ms": round(p50, 1),
@@ -84,19 +88,21 @@ class Server:
             body = {"texts": ["a text"], "run": name}
             httpx2.post(f"{self.url}v1/predict", json=body, timeout=120).raise_for_status()
 
-    def closed(self, texts: list[str], names: list[str], seconds: float, n_most: int = 10**9) -> Tally:
-        """Return what `N_CALLERS` callers get who ask again as soon as they are answered."""
+    def closed(
+        self, texts: list[str], names: list[str], seconds: float, n_callers: int = N_CALLERS, n_most: int = 10**9
+    ) -> Tally:
+        """Return what callers get who ask again as soon as they are answered."""
         tally, began = Tally(), time.perf_counter()
 
-        async def caller(client: httpx2.AsyncClient, number: int) -> None:
-            place = number
-            while time.perf_counter() - began < seconds and place < n_most:
-                await self._ask(client, texts[place % len(texts)], names[place % len(names)], tally)
-                place += N_CALLERS
+        async def caller(number: int) -> None:
+            async with self._connection() as connection:
+                for place in range(number, n_most, n_callers):
+                    if time.perf_counter() - began >= seconds:
+                        return
+                    await _ask(connection, texts[place % len(texts)], names[place % len(names)], tally)
 
         async def load() -> None:
-            async with self._client() as client:
-                await asyncio.gather(*(caller(client, number) for number in range(N_CALLERS)))
+            await asyncio.gather(*(caller(number) for number in range(n_callers)))
 
         asyncio.run(load())
         tally.seconds = time.perf_counter() - began
@@ -104,30 +110,48 @@ class Server:
 
     def opened(self, texts: list[str], names: list[str], rate: float, seconds: float) -> Tally:
         """Return what callers get who come at random, so many a second, whether others are answered or not."""
-        rng, tally = np.random.default_rng(3), Tally()
+        rng, tally, began = np.random.default_rng(3), Tally(), time.perf_counter()
         gaps = rng.exponential(1 / rate, int(rate * seconds))
 
         async def load() -> None:
-            async with self._client() as client, asyncio.TaskGroup() as group:
+            async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+                idle: list[Connection] = []
+
+                async def caller(place: int) -> None:
+                    connection = idle.pop() if idle else await stack.enter_async_context(self._connection())
+                    await _ask(connection, texts[place % len(texts)], names[place % len(names)], tally)
+                    idle.append(connection)
+
                 due = time.perf_counter()
                 for place, gap in enumerate(gaps):
                     due += gap
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    group.create_task(self._ask(client, texts[place % len(texts)], names[place % len(names)], tally))
+                    group.create_task(caller(place))
 
-        began = time.perf_counter()
         asyncio.run(load())
         tally.seconds = time.perf_counter() - began
         return tally
 
-    def _client(self) -> httpx2.AsyncClient:
-        unlimited = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        return httpx2.AsyncClient(base_url=self.url, timeout=60, limits=unlimited)
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.url).port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
 
-    async def _ask(self, client: httpx2.AsyncClient, text: str, name: str, tally: Tally) -> None:
-        began = time.perf_counter()
-        answer = await client.post("v1/predict", json={"texts": [text], "run": name})
-        tally.note(answer.status_code, time.perf_counter() - began)
+
+async def _ask(connection: Connection, text: str, name: str, tally: Tally) -> None:
+    """Ask for a text; by hand, since HTTP libraries take as long as the server, on cores that it needs."""
+    (reader, writer), began = connection, time.perf_counter()
+    body = json.dumps({"texts": [text], "run": name}).encode()
+    tally.n_asked += 1
+    writer.write(b"POST /v1/predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n")
+    writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+    status, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:"))
+    await reader.readexactly(length)
+    tally.note(int(status.split()[1]), time.perf_counter() - began)
 
 
 @contextmanager
@@ -183,51 +207,56 @@ def make_texts(n_texts: int) -> list[str]:
 
 
 def memory(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Return MiB with one run and with all, after equal work, and after each third of the texts that are replayed."""
+    """Return MiB with one run and with all, after equal work, and after each tenth of the replay of an hour."""
     with serving(folder, "--precision", options.precision) as server:
         found: dict[str, Any] = {"idle_mib": server.rss_mib()}
         server.warm(names[:1])
-        server.closed(texts, names[:1], 120, 500)
+        server.closed(texts, names[:1], 120, n_most=500)
         found["1_adapter_mib"] = server.rss_mib()
         server.warm(names)
-        server.closed(texts, names, 120, 500)
+        server.closed(texts, names, 120, n_most=500)
         found[f"{len(names)}_adapters_mib"] = server.rss_mib()
-        parts = []
-        for _ in range(3):
-            server.closed(texts, names, 600, options.replayed // 3)
+        found["ratio"] = found[f"{len(names)}_adapters_mib"] / found["1_adapter_mib"]
+        found["replayed_texts"], parts = options.replayed, []
+        for _ in range(10):
+            server.closed(texts, names, 600, n_most=options.replayed // 10)
             parts.append(server.rss_mib())
-    found["ratio"] = found[f"{len(names)}_adapters_mib"] / found["1_adapter_mib"]
-    found[f"replayed_{options.replayed // 3}_each_mib"] = parts
+    found["replayed_mib"] = parts
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 2))
 
 
 def throughput(
     folder: Path, names: list[str], texts: list[str], options: argparse.Namespace
 ) -> tuple[dict[str, Any], float]:
-    """Return texts a second in batches and one at a time, of one run and of all, and the first number."""
+    """Return texts a second of one run and of all, in batches and not, their ratios, and the first number.
+
+    Not in batches: one caller who waits for each answer, and as many callers as those of the batches. That server does
+    not wait for texts to join.
+    """
     shared = ("--precision", options.precision)
     found: dict[str, list[float]] = {}
     with (
         serving(folder, *shared) as batches,
         serving(folder, *shared, "--batch-tokens", "1", "--wait-ms", "0") as singles,
     ):
+        ways = {
+            "batches": (batches, names[:1], N_CALLERS),
+            "batches, 20 adapters": (batches, names, N_CALLERS),
+            "one caller": (singles, names[:1], 1),
+            "one caller, 20 adapters": (singles, names, 1),
+            "no batches": (singles, names[:1], N_CALLERS),
+        }
         for server in (batches, singles):
             server.warm(names)
         for number in range(options.rounds + 1):
-            for what, server, asked in (
-                ("batches", batches, names[:1]),
-                ("one at a time", singles, names[:1]),
-                ("batches, 20 adapters", batches, names),
-                ("one at a time, 20 adapters", singles, names),
-            ):
-                rate = server.closed(texts, asked, options.seconds).texts_a_s
+            for what, (server, asked, n_callers) in ways.items():
+                rate = server.closed(texts, asked, options.seconds, n_callers).texts_a_s
                 if number:  # the first round warms up
                     found.setdefault(what, []).append(rate)
+    pairs = [("batches", "one caller"), ("batches, 20 adapters", "one caller, 20 adapters"), ("batches", "no batches")]
     ratios = {
-        f"ratio{of}": statistics.median(
-            a / b for a, b in zip(found[f"batches{of}"], found[f"one at a time{of}"], strict=True)
-        )
-        for of in ("", ", 20 adapters")
+        f"{many} / {single}": statistics.median(a / b for a, b in zip(found[many], found[single], strict=True))
+        for many, single in pairs
     }
     values = {what: [round(rate, 1) for rate in rates] for what, rates in found.items()}
     return values | {name: round(ratio, 2) for name, ratio in ratios.items()}, statistics.median(found["batches"])
@@ -240,8 +269,8 @@ def load(folder: Path, names: list[str], texts: list[str], rate: float, options:
         server.warm(names)
         server.closed(texts, names[:1], options.seconds)
         parts = {"half load": 0.5, "three times the load": 3.0, "half load, after it": 0.5}
-        return {
-            what: server.opened(texts, names[:1], factor * rate, options.seconds * 2).values()
+        return {"texts_a_s": round(rate, 1)} | {
+            what: server.opened(texts, names[:1], factor * rate, options.seconds * 3).values()
             for what, factor in parts.items()
         }
 
@@ -253,8 +282,8 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--replayed", type=int, default=3000)
-    parser.add_argument("--only-memory", action="store_true")
+    parser.add_argument("--replayed", type=int, default=36_000, help="an hour at 10 texts a second")
+    parser.add_argument("--only", choices=["memory", "speed"])
     options = parser.parse_args()
     from benchmarks.material import MINILM, roberta_base
 
@@ -263,8 +292,10 @@ def main() -> None:
         folder = Path(temporary) / "runs"
         folder.mkdir()
         names, texts = make_runs(folder, encoder), make_texts(1000)
-        found: dict[str, Any] = {"memory": memory(folder, names, texts, options)}
-        if not options.only_memory:
+        found: dict[str, Any] = {}
+        if options.only != "speed":
+            found["memory"] = memory(folder, names, texts, options)
+        if options.only != "memory":
             found["throughput"], rate = throughput(folder, names, texts, options)
             found["load"] = load(folder, names, texts, rate, options)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -13,6 +13,7 @@ import torch
 from submillion import batching, config, planning, prediction
 from submillion.classifier import Classifier
 from submillion.data import Example
+from submillion.packed import mixing
 from submillion.runs import Run
 from submillion.serving import sharing
 from submillion.serving.models import Loaded, Models
@@ -141,3 +142,18 @@ def test_bf16_agrees(encoders: dict[str, Path], tmp_path: Path) -> None:
     rows = mixed([loader.load(run) for run in runs])
     for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 200, 1000])
+@pytest.mark.parametrize("n_models", [1, 3, 20])
+def test_each_row_has_one_place_in_a_lot_of_its_own_model(n_rows: int, n_models: int) -> None:
+    rng = np.random.default_rng(n_rows)
+    owners = np.concatenate([np.arange(n_models), rng.integers(-1, n_models, n_rows)])
+    lots = mixing._lots(owners, torch.device("cpu"))
+    rows = np.flatnonzero(owners >= 0)
+    places = lots.put.numpy()[rows]
+    size = len(lots.take) // len(lots.model)
+    assert len(set(places.tolist())) == len(rows)
+    np.testing.assert_array_equal(lots.take.numpy()[places], rows)
+    np.testing.assert_array_equal(lots.model.numpy()[places // size], owners[rows])
+    assert len(lots.take) < len(rows) + n_models * size, "at most a lot too many for each model"

@@ -186,7 +186,7 @@ class TrainConfig(Section):
         None, "most tokens a forward pass, instead of batch_size; at least model.max_length; null = by rows"
     )
     evaluation_batch_size: Count = setting(
-        128, "most rows a forward pass where nothing is trained; fewer where they have more than 16,384 tokens"
+        128, "most rows a forward pass where nothing is trained; fewer where they have more than 4,096 tokens"
     )
     accumulation: Count = setting(1, "batches a step")
     epochs: Positive | None = setting(

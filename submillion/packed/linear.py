@@ -2,8 +2,8 @@
 
 Layers that read the same input are computed together where their frozen weights stand one behind the
 other in memory (`weights`). Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own
-module, under autocast where the rows are of half precision. `Mixed` holds one site of several models that share their
-frozen weights, for batches that mix their rows.
+module, under autocast where the rows are of half precision. `Mixed` is one site of several models that share their
+frozen weights, for batches that mix their rows (`mixing`).
 """
 
 from __future__ import annotations
@@ -31,16 +31,45 @@ class _Part:
     p: float = 0.0
 
 
-class Mixed(nn.Module):
-    """One site of several models over one frozen weight; each model's LoRA falls on its own rows alone.
+@dataclass(frozen=True)
+class Lots:
+    """The rows of each model in lots of equal size, the last of each model padded.
 
-    `rows` are the models' rows, int64 each, by the number of rows in the input: the last layer asks for fewer.
+    model: int64 [lots], whose rows a lot has · take: int64 [lots · size], the row at each place (any, for padding) ·
+    put: int64 [rows], the place of each row (any, for rows of no model).
     """
 
-    def __init__(self, modules: Sequence[nn.Module], rows: Mapping[int, Sequence[torch.Tensor]]) -> None:
+    model: torch.Tensor
+    take: torch.Tensor
+    put: torch.Tensor
+
+
+class Mixed(nn.Module):
+    """One site of several models over one frozen layer; each model's LoRA falls on its own rows alone.
+
+    lora: down [models, R, d_in] and up, scaled, [models, R, d_out], zero beyond a model's rank; None if none has any ·
+    lots: by the number of rows in the input, since the last layer asks for fewer.
+    """
+
+    def __init__(
+        self, linear: nn.Linear, lora: tuple[torch.Tensor, torch.Tensor] | None, lots: Mapping[int, Lots]
+    ) -> None:
         super().__init__()
-        self.of_models = tuple(modules)  # a tuple: they stay their own models'
-        self.rows = rows
+        self.linear, self.lora, self.lots = linear, lora, lots
+
+
+def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the frozen layer of a linear layer that `is_ours`, and its LoRA: down [R, d_in], scaled up [R, d_out].
+
+    They have the values of now; without LoRA, R is 0.
+    """
+    part = _part(module)
+    assert part is not None
+    if part.down is None or part.up is None:
+        weight = part.linear.weight.detach()
+        return part.linear, (weight.new_empty(0, weight.shape[1]).to(dtype), weight.new_empty(0, len(weight)).to(dtype))
+    up = (part.up.detach() * part.scaling).t().to(dtype)
+    return part.linear, (part.down.detach().to(dtype), up.contiguous())
 
 
 def is_ours(module: nn.Module) -> bool:
@@ -90,17 +119,17 @@ def _part(module: Any) -> _Part | None:
 
 
 def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:
-    """The frozen products of all rows at once, then each model's LoRA for its rows; for evaluation only."""
-    by_model = [
-        [_part(module) for module in of_model] for of_model in zip(*(m.of_models for m in modules), strict=True)
-    ]
-    y = project(x, [part.linear for part in by_model[0] if part is not None], dice)
-    for parts, rows in zip(by_model, modules[0].rows[len(x)], strict=True):
-        lora = _lora([part for part in parts if part is not None], 1.0)
-        if lora is not None:
-            down, up = lora.down.to(x.dtype), lora.up.to(x.dtype)
-            low = x.index_select(0, rows) @ down.t()
-            y[:, lora.start : lora.start + len(up)].index_add_(0, rows, low @ up.t())
+    """The frozen products of all rows at once, then each site's LoRA in two batched products; for evaluation only."""
+    y = project(x, [module.linear for module in modules], dice)
+    lots = modules[0].lots[len(x)]
+    rows = None
+    for module, part in zip(modules, y.split([module.linear.out_features for module in modules], 1), strict=True):
+        if module.lora is not None:
+            if rows is None:
+                rows = x.index_select(0, lots.take).view(len(lots.model), -1, x.shape[1])
+            down, up = (factor.index_select(0, lots.model) for factor in module.lora)
+            added = torch.bmm(torch.bmm(rows, down.transpose(1, 2)), up)
+            part += added.flatten(0, 1).index_select(0, lots.put)
     return y
 
 

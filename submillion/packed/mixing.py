@@ -1,27 +1,39 @@
 """One forward pass over rows of several models that share their frozen weights, such as runs on one encoder.
 
-Everything but the low-rank parts is computed for all rows at once, through the first model's modules; each model's
-LoRA is added to its own rows (as in S-LoRA: Sheng et al. 2023, section 4). For evaluation only.
+Everything but the low-rank parts is computed for all rows at once; each model's LoRA is added to its own rows (as in
+S-LoRA: Sheng et al. 2023, section 4). A model's LoRA is read and cast once, at its first mixed pass: for evaluation
+of models that do not change any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
-from submillion.architectures import SITES
+from submillion.architectures import SITES, Site
 from submillion.batching import Batch
 from submillion.packed.forward import encode
 from submillion.packed.layout import lay_out
-from submillion.packed.linear import Mixed, is_ours
+from submillion.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
 from submillion.packed.structure import Layer, Packed
+
+_LOT_ROWS = 64
+# Lots' sizes are multiples of it: kernels are made for each new size.
+_STEP = 8
+
+_Site = tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]
+_sites: WeakKeyDictionary[Packed, list[dict[Site, _Site]]] = WeakKeyDictionary()
 
 
 def mixable(packed: Packed) -> bool:
     """Say whether an encoder has nothing but frozen linear layers and plain LoRA on them."""
-    return all(is_ours(layer.sites[site]) for layer in packed.layers for site in SITES)
+    return packed in _sites or all(is_ours(layer.sites[site]) for layer in packed.layers for site in SITES)
 
 
 def encode_mixed(models: Sequence[Packed], batch: Batch, model_of: torch.Tensor) -> torch.Tensor:
@@ -30,25 +42,52 @@ def encode_mixed(models: Sequence[Packed], batch: Batch, model_of: torch.Tensor)
     `model_of` is int64 [B], on the CPU, which of the models computes each text. They must be `mixable` and share their
     frozen weights. Equal to what each gives alone within 1e-5 in float32.
     """
-    rows = _rows(models, batch, model_of)
-    layers = tuple(_mixed(of_models, rows) for of_models in zip(*(model.layers for model in models), strict=True))
+    lots = _lots_of_batch(models[0], batch, model_of)
+    sites = [_sites_of(model) for model in models]
+    layers = tuple(
+        _mixed(layer, [of_model[number] for of_model in sites], lots) for number, layer in enumerate(models[0].layers)
+    )
     return encode(replace(models[0], layers=layers, n_prefix_layers=0), batch)
 
 
-def _rows(models: Sequence[Packed], batch: Batch, model_of: torch.Tensor) -> dict[int, list[torch.Tensor]]:
-    """Each model's rows among all, and among those of first tokens, in the layout's order."""
-    layout = lay_out(batch.offsets, models[0].n_heads, batch.tokens.device)
-    of_texts = torch.empty_like(model_of)
-    of_texts[layout.unsort.cpu()] = model_of
-    lengths = batch.offsets.diff()
-    of_tokens = torch.empty(layout.n_rows, dtype=torch.int64).fill_(-1)
-    of_tokens[: layout.n_tokens] = of_texts.repeat_interleave(lengths.sort(stable=True).values)
-    return {
-        len(owners): [(owners == number).nonzero()[:, 0].to(batch.tokens.device) for number in range(len(models))]
-        for owners in (of_texts, of_tokens)
-    }
+def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:
+    """Each layer's sites: the frozen layer and the model's LoRA on it, in the dtype of the rows."""
+    if packed not in _sites:
+        _sites[packed] = [
+            {site: frozen_and_lora(layer.sites[site], packed.dtype) for site in SITES} for layer in packed.layers
+        ]
+    return _sites[packed]
 
 
-def _mixed(of_models: Sequence[Layer], rows: dict[int, list[torch.Tensor]]) -> Layer:
-    sites = {site: Mixed([layer.sites[site] for layer in of_models], rows) for site in SITES}
-    return replace(of_models[0], sites=dict(sites))
+def _mixed(layer: Layer, of_models: Sequence[dict[Site, _Site]], lots: dict[int, Lots]) -> Layer:
+    def mixed(site: Site) -> nn.Module:
+        loras = [of_model[site][1] for of_model in of_models]
+        has_any = any(len(down) for down, _ in loras)
+        stacked = [pad_sequence(list(factors), batch_first=True) for factors in zip(*loras, strict=True)]
+        return Mixed(of_models[0][site][0], (stacked[0], stacked[1]) if has_any else None, lots)
+
+    return replace(layer, sites={site: mixed(site) for site in SITES})
+
+
+def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> dict[int, Lots]:
+    """The lots of all rows, and those of the texts' first tokens, by their numbers of rows in the layout's order."""
+    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
+    of_texts = np.empty_like(model_of.numpy())
+    of_texts[layout.unsort.cpu().numpy()] = model_of.numpy()
+    of_tokens = np.full(layout.n_rows, -1)
+    of_tokens[: layout.n_tokens] = np.repeat(of_texts, np.sort(np.diff(batch.offsets.numpy()), kind="stable"))
+    return {len(owners): _lots(owners, batch.tokens.device) for owners in (of_texts, of_tokens)}
+
+
+def _lots(owners: np.ndarray, device: torch.device) -> Lots:
+    """The lots of rows with these owners, from 0; -1 is nobody."""
+    rows = np.argsort(owners, kind="stable")[(owners < 0).sum() :]
+    counts = np.bincount(owners[rows])
+    size = min(_LOT_ROWS, -(-int(counts.max()) // _STEP) * _STEP)
+    n_lots = -(-counts // size)
+    begins = (np.cumsum(n_lots) - n_lots) * size - (np.cumsum(counts) - counts)
+    places = np.arange(len(rows)) + np.repeat(begins, counts)
+    take, put = np.zeros(int(n_lots.sum()) * size, np.int64), np.zeros(len(owners), np.int64)
+    take[places], put[rows] = rows, places
+    model = np.repeat(np.arange(len(counts)), n_lots)
+    return Lots(*(torch.from_numpy(array).to(device) for array in (model, take, put)))

@@ -38,7 +38,7 @@ class Layer:
     ffn_dropout: nn.Module
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """An encoder as the packed pass sees it; `dtype` is that of its rows and products.
 

@@ -17,6 +17,7 @@ from submillion.classifier import Classifier, precision_of
 from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example
 from submillion.errors import RunError
+from submillion.packed import memory
 from submillion.runs import Run
 
 Which = Run | Path | str
@@ -72,6 +73,7 @@ class Ensemble:
     """Loaded members."""
 
     def __init__(self, members: Members) -> None:
+        memory.keep_few_kernels()
         self.members, self.labels = members, members.labels
         precisions = zip(members.runs, members.precisions, strict=True)
         self.classifiers = [Classifier.load(run, members.device, precision) for run, precision in precisions]

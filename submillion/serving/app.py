@@ -38,8 +38,8 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
     app.state.models = Models(options.n_encoders, options.precision)
     app.state.counts = Counts()
     app.state.service = Service(folder, app.state.models, app.state.counts, options.limits)
+    app.include_router(api.router)  # before the page's: routes are tried in turn at each request
     app.include_router(pages.router)
-    app.include_router(api.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(guarding.bounded)  # the last one added is the first one asked

@@ -24,6 +24,7 @@ from submillion.architectures import Architecture
 from submillion.batching import TokenizedSplit
 from submillion.classifier import Classifier, mixed_logits
 from submillion.config import Precision
+from submillion.packed import memory
 from submillion.runs import Run
 from submillion.serving.models import Loaded
 
@@ -58,6 +59,7 @@ class Loader:
     """Loads runs in one precision; not for several threads at once."""
 
     def __init__(self, precision: Precision = "fp32") -> None:
+        memory.keep_few_kernels()
         self._precision: Precision = precision
         self._encoders: WeakValueDictionary[tuple[str, ...], Encoder] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()
