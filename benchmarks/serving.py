@@ -118,6 +118,8 @@ class Server:
                 idle: list[Connection] = []
 
                 async def caller(place: int) -> None:
+                    while idle and idle[-1][0].at_eof():  # the server closes connections that nobody uses
+                        idle.pop()
                     connection = idle.pop() if idle else await stack.enter_async_context(self._connection())
                     await _ask(connection, texts[place % len(texts)], names[place % len(names)], tally)
                     idle.append(connection)
@@ -297,6 +299,7 @@ def main() -> None:
             found["memory"] = memory(folder, names, texts, options)
         if options.only != "memory":
             found["throughput"], rate = throughput(folder, names, texts, options)
+            print(json.dumps(found["throughput"]), file=sys.stderr)
             found["load"] = load(folder, names, texts, rate, options)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     key = f"{options.model}, {options.precision}"
