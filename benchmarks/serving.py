@@ -115,14 +115,14 @@ class Server:
 
         async def load() -> None:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-                idle: list[Connection] = []
+                idle: list[tuple[float, Connection]] = []
 
                 async def caller(place: int) -> None:
-                    while idle and idle[-1][0].at_eof():  # the server closes connections that nobody uses
-                        idle.pop()
-                    connection = idle.pop() if idle else await stack.enter_async_context(self._connection())
+                    if idle and time.perf_counter() - idle[-1][0] > 2:  # the server closes those idle for 5 s
+                        idle.clear()
+                    connection = idle.pop()[1] if idle else await stack.enter_async_context(self._connection())
                     await _ask(connection, texts[place % len(texts)], names[place % len(names)], tally)
-                    idle.append(connection)
+                    idle.append((time.perf_counter(), connection))
 
                 due = time.perf_counter()
                 for place, gap in enumerate(gaps):
@@ -232,8 +232,8 @@ def throughput(
 ) -> tuple[dict[str, Any], float]:
     """Return texts a second of one run and of all, in batches and not, their ratios, and the first number.
 
-    Not in batches: one caller who waits for each answer, and as many callers as those of the batches. That server does
-    not wait for texts to join.
+    Not in batches: one caller who waits for each answer, of the same server and of one that does not wait for texts to
+    join, and as many callers as those of the batches on the latter.
     """
     shared = ("--precision", options.precision)
     found: dict[str, list[float]] = {}
@@ -244,6 +244,7 @@ def throughput(
         ways = {
             "batches": (batches, names[:1], N_CALLERS),
             "batches, 20 adapters": (batches, names, N_CALLERS),
+            "one caller, same server": (batches, names[:1], 1),
             "one caller": (singles, names[:1], 1),
             "one caller, 20 adapters": (singles, names, 1),
             "no batches": (singles, names[:1], N_CALLERS),
@@ -255,7 +256,8 @@ def throughput(
                 rate = server.closed(texts, asked, options.seconds, n_callers).texts_a_s
                 if number:  # the first round warms up
                     found.setdefault(what, []).append(rate)
-    pairs = [("batches", "one caller"), ("batches, 20 adapters", "one caller, 20 adapters"), ("batches", "no batches")]
+    pairs = [("batches", each) for each in ("one caller, same server", "one caller", "no batches")]
+    pairs.append(("batches, 20 adapters", "one caller, 20 adapters"))
     ratios = {
         f"{many} / {single}": statistics.median(a / b for a, b in zip(found[many], found[single], strict=True))
         for many, single in pairs
