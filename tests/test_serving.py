@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -465,6 +465,15 @@ def test_the_list_compare_and_planner_need_no_torch(served: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that are started here take Ctrl-C: a shell's background jobs, and so all they start, ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_serve_says_where_and_ends_on_ctrl_c(served: Path) -> None:
     command = [sys.executable, "-m", "submillion", "serve", str(served), "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
