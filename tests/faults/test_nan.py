@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from submillion import config, runs, workflow
 from submillion.batching import Batch
 from submillion.classifier import Classifier
 from submillion.errors import DivergedError, RunError
 from submillion.runs import Run
-from submillion.sweeps.study import How
 from tests.data import write_csv
-from tests.test_sweeps import settings, trained, write_study
 
-__all__ = ["settings"]  # a fixture
 ADAPTER = "adapter/adapter_model.safetensors"
 
 
@@ -93,18 +88,3 @@ def test_before_anything_was_evaluated_there_is_nothing_to_keep(
     (run,) = runs.list_runs(tmp_path)
     assert not (run.path / "adapter").exists()
     assert not list((run.path / "checkpoints").glob("best-*"))
-
-
-@pytest.mark.slow
-def test_in_a_process_of_a_study_it_is_a_result(
-    settings: dict[str, Any], tmp_path: Path, encoders: dict[str, Path]
-) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(encoders["bert"], broken)
-    weights = load_file(broken / "model.safetensors")
-    save_file({k: v * torch.inf for k, v in weights.items()}, broken / "model.safetensors", metadata={"format": "pt"})
-    both = [{"label": str(path), "settings": {"model.name": str(path)}} for path in (broken, encoders["bert"])]
-    file = write_study(tmp_path, settings, factors=[{"name": "encoder", "alternatives": both}])
-    found, _ = trained(file, How("processes", 1))
-    assert str(found.outcomes[0].why).startswith("diverged: the loss is nan at step 1")
-    assert found.outcomes[1].is_done
