@@ -83,8 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
         _say(f"error: {error}", verbose)
         code = 1
     except OSError as error:  # a full disk, a folder without permission: the machine's state, not our fault
-        reason = f"{error.filename or 'output'}: {os_problem(error)}"
-        _say(f"error: {SubmillionError(f'{reason}; check the disk and the permissions')}", verbose)
+        problem = SubmillionError(f"{error.filename or 'output'}: {os_problem(error)}")
+        _say(f"error: {problem}", verbose)
         code = 1
     except Exception as error:
         if is_out_of_memory(error):
