@@ -364,6 +364,17 @@ def test_a_trial_that_is_ruled_out_stops_early_only_if_asked(settings: dict[str,
     assert found.outcomes[1].is_done
 
 
+def test_only_trials_are_limited_and_not_the_space_that_they_are_drawn_from(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    keys = ("train.learning_rate", "train.weight_decay", "train.warmup", "train.label_smoothing")
+    factors = [{"key": key, "values": [0.001 * n for n in range(1, 9)]} for key in keys]
+    assert prepare(write_study(tmp_path, settings, factors=factors, kind="random", n_trials=3)).preview.n_runs == 3
+    assert prepare(write_study(tmp_path, settings, factors=factors, kind="one-factor")).preview.n_asked == 32
+    with pytest.raises(ConfigError, match="the factors make 4,096 trials: at most 2,000 are run; vary less"):
+        prepare(write_study(tmp_path, settings, factors=factors))
+
+
 def test_scale_cuts_rows_and_steps_and_gives_other_runs(grid: tuple[Path, Sweep], settings: dict[str, Any]) -> None:
     prepared = prepare(grid[0], scale=0.5)
     whole = prepare(grid[0])

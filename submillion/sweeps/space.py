@@ -154,13 +154,24 @@ class Study(Section):
         ranges = [factor.title for factor in self.factors if factor.is_range]
         if ranges and self.kind not in ("random", "tpe"):
             problems.append(f"{', '.join(ranges)}: a range is for kinds random and tpe; give values for {self.kind}")
-        together = sum if self.kind == "one-factor" else math.prod
-        if (n := together(len(options(factor)) or 1 for factor in self.factors)) > _MOST_TRIALS:
-            problems.append(f"the factors make {n:,} trials: at most {_MOST_TRIALS:,} are run; vary less")
+        n_trials = self._n_trials()
+        if n_trials > _MOST_TRIALS:
+            problems.append(f"the factors make {n_trials:,} trials: at most {_MOST_TRIALS:,} are run; vary less")
         problems += [*_key_problems(self), *_twice(self), *claims.problems(self.claims, _choices(self))]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _n_trials(self) -> int:
+        """How many trials there are, the full ones of two stages apart."""
+        n_choices = [len(options(factor)) for factor in self.factors]
+        match self.kind:
+            case "grid" | "two-stage":
+                return math.prod(n_choices)
+            case "one-factor":
+                return sum(n_choices)
+            case "random" | "tpe":  # drawn from a space of any size
+                return self.n_trials
 
 
 def options(factor: Factor) -> tuple[Option, ...]:
