@@ -124,7 +124,9 @@ def _notes(study: Study, space: Space, size: Size, speed: Speed) -> tuple[str, .
     notes = [f"estimated from {size.sentence}; {speed.sentence} ({speed.flops_per_s / 1e9:,.0f} GFLOP/s)"]
     notes += [_ASSUMED[study.kind]] if _ASSUMED[study.kind] else []
     if study.tie_seeds is not None:
-        n_more = study.tie_seeds - study.seeds
-        notes.append(f"each setting that ties with the best takes {n_more} more runs; how many do is not known before")
+        notes.append(
+            f"each setting that ties with the best gets {study.tie_seeds} seeds in the place of {study.seeds}: how many "
+            "these are is not known before, and not in the estimate"
+        )
     notes += [scale_sentence(space.scale)] if space.scale != 1 else []
     return tuple(notes)
