@@ -19,7 +19,17 @@ from scipy.stats import binomtest
 import submillion
 from benchmarks import comparison as benchmark
 from submillion import metrics
-from submillion.comparison import Comparison, Setting, conclude, holm, is_ruled_out, log_evidence, mcnemar, rows_needed
+from submillion.comparison import (
+    Comparison,
+    Setting,
+    conclude,
+    holm,
+    is_ruled_out,
+    log_evidence,
+    mcnemar,
+    rows_needed,
+    sentences,
+)
 from submillion.comparison.resampling import METRICS, Resampled, resample, weights
 from submillion.comparison.seeds import Spread, difference, spread_of
 from submillion.comparison.seeds import rows_needed as rows_needed_with_seeds
@@ -273,6 +283,11 @@ def test_one_seed_speaks_of_these_two_runs_and_three_of_settings() -> None:
     assert any("these two runs" in note for note in one.notes)
     mixed = conclude([setting("a", run(1), run(3), run(4)), setting("b", run(2))])
     assert mixed.pairs[0].about == "runs"
+    both = conclude(
+        [*(setting(str(k), *(run(3 * k + i, 2.0) for i in range(3))) for k in (1, 2)), setting("poor", run(5, 0.0))]
+    )
+    assert any("1 of the 3 settings has one seed" in note for note in both.notes)
+    assert sentences(both)[0] == "these settings cannot be told from the best: 1, 2", "the third has runs alone"
     three = conclude([setting(name, *(run(seed + k) for seed in range(3))) for k, name in ((0, "a"), (9, "b"))])
     assert three.pairs[0].about == "settings"
     assert not any("runs" in note for note in three.notes)

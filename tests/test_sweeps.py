@@ -229,6 +229,20 @@ def test_each_kind_settles_its_ties(
     assert any(len(outcome.runs) == 2 for outcome in found.outcomes)
 
 
+def test_one_setting_has_one_score_whatever_a_factor_calls_it(settings: dict[str, Any], tmp_path: Path) -> None:
+    factors = [{"key": "train.weight_decay", "values": [0, 0.1]}, {"key": "adapter.alpha", "values": ["2r", 4, "1r"]}]
+    base = {"adapter.rank": 2, "adapter.alpha": 4, "train.learning_rate": 1e-7}  # nothing is learned: all tie
+    file = write_study(tmp_path, settings, kind="one-factor", tie_seeds=2, factors=factors, base=base)
+    found, begun = trained(file)
+    runs = {outcome.trial.candidate.choices["alpha"]: outcome.runs for outcome in found.outcomes[2:]}
+    assert runs["2r"] == runs["4"]
+    assert runs["4"] in [outcome.runs for outcome in found.outcomes[:2]], "the factor before asked for it first"
+    assert [len(outcome.runs) for outcome in found.outcomes] == [2] * 5
+    assert len(begun) == 6
+    assert found.comparison is not None
+    assert {pair.about for pair in found.comparison.pairs} == {"settings"}
+
+
 def test_more_seeds_for_ties_are_announced_and_must_be_more(settings: dict[str, Any], tmp_path: Path) -> None:
     preview = prepare(write_study(tmp_path, settings, tie_seeds=3)).preview
     assert preview.n_runs == 4

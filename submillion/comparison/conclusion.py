@@ -167,7 +167,13 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
     """What a reader must know before believing the numbers."""
     notes = []
     fewest = min(len(setting.runs) for setting in settings)
-    if any(pair.about == "runs" for pair in pairs):
+    if {pair.about for pair in pairs} == {"runs", "settings"}:
+        alone = sum(len(setting.runs) == 1 for setting in settings)
+        notes.append(
+            f"{alone} of the {len(settings)} settings {'has' if alone == 1 else 'have'} one seed: "
+            "a test against one of these speaks of its runs, not of the setting"
+        )
+    elif any(pair.about == "runs" for pair in pairs):
         which = "these two runs" if sum(len(setting.runs) for setting in settings) == 2 else "these runs"
         notes.append(
             f"with one seed, a test speaks of {which}, not of their settings; "

@@ -67,7 +67,8 @@ def sentences(found: Comparison) -> list[str]:
 
 
 def _group_sentence(found: Comparison, group: list[int]) -> str:
-    what = "settings" if all(pair.about == "settings" for pair in found.pairs) else "runs"
+    spoken_of = [pair for pair in found.pairs if pair.is_tied] or found.pairs
+    what = "settings" if all(pair.about == "settings" for pair in spoken_of) else "runs"
     if len(found.settings) == 2:
         several = what == "runs" and sum(len(setting.runs) for setting in found.settings) > 2
         what = "the runs of 1 and 2" if several else f"these two {what}"

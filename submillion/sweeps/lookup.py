@@ -13,7 +13,7 @@ from submillion.config import Config
 from submillion.sweeps import executors
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.study import Outcome
-from submillion.sweeps.trials import Trial
+from submillion.sweeps.trials import Trial, with_seeds
 from submillion.workflow import Stopwatch
 from submillion.workflow import Watch as RunWatch
 
@@ -24,13 +24,20 @@ class Lookup:
     def __init__(self, store: Storage, watch: RunWatch) -> None:
         self.store, self.watch = store, watch
         self.hashes: dict[str, str] = {}
+        self.n_seeds: dict[str, int] = {}  # of a setting, by its first run's hash
 
     def ask(self, outcome: Outcome, trial: Trial) -> None:
-        """Write into the outcome what its folders tell of the trial, and the storage, where that has no result."""
+        """Write into the outcome what its folders tell of the trial, and the storage, where that has no result.
+
+        A setting that was asked for before, by a tie in an earlier stage, is asked for with as many seeds.
+        """
         outcome.trial, outcome.runs = trial, []
         if not trial.fits:
             outcome.why = "over budget"
             return
+        first = self.hash(trial.configs[0])
+        n_seeds = self.n_seeds[first] = max(len(trial.configs), self.n_seeds.get(first, 0))
+        outcome.trial = trial = with_seeds(trial, n_seeds)
         found = [runs.find(each.out, self.hash(each)) for each in trial.configs]
         outcome.folders = tuple(
             runs.folder(each.out, each.name, self.hash(each)) if run is None else run.path

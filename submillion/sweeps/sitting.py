@@ -167,8 +167,10 @@ class _Sitting:
         one into the group, which gets them too."""
         n_seeds = self.prepared.study.tie_seeds or 0
         while True:
-            tied = self._tied(_distinct([outcome for outcome in outcomes if outcome.is_done]))
-            few = [outcome for outcome in tied if len(outcome.trial.configs) < n_seeds]
+            done = [outcome for outcome in outcomes if outcome.is_done]
+            tied = self._tied(_distinct(done))
+            names = {outcome.runs[0] for outcome in tied}  # several candidates may be one setting
+            few = [each for each in done if each.runs[0] in names and len(each.trial.configs) < n_seeds]
             if len(tied) < 2 or not few:
                 return
             self._say(stage, f"{stage}: {len(tied)} settings cannot be told apart; {n_seeds} seeds for each of them")
