@@ -229,6 +229,26 @@ def test_each_kind_settles_its_ties(
     assert any(len(outcome.runs) == 2 for outcome in found.outcomes)
 
 
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("grid", {}),
+        ("one-factor", {"tie_seeds": 2}),
+        ("two-stage", {"short": {"train.steps": 3}, "full": {"train.steps": 6}, "keep": 2, "tie_seeds": 2}),
+        ("random", {"n_trials": 3, "seeds": 2}),
+    ],
+)
+def test_nothing_is_left_when_the_last_trial_has_ended(
+    settings: dict[str, Any], tmp_path: Path, kind: str, keys: dict[str, Any]
+) -> None:
+    seen: list[Status] = []
+    sweep(write_study(tmp_path, settings, kind=kind, **keys), watch=seen.append)
+    assert seen[0].left_s > 0
+    assert seen[-1].left_s == 0
+    if kind in ("one-factor", "two-stage"):
+        assert all(status.left_s > 0 for status in seen if status.stage == seen[0].stage), "another stage follows"
+
+
 def test_one_setting_has_one_score_whatever_a_factor_calls_it(settings: dict[str, Any], tmp_path: Path) -> None:
     factors = [{"key": "train.weight_decay", "values": [0, 0.1]}, {"key": "adapter.alpha", "values": ["2r", 4, "1r"]}]
     base = {"adapter.rank": 2, "adapter.alpha": 4, "train.learning_rate": 1e-7}  # nothing is learned: all tie

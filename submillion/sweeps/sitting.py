@@ -18,10 +18,11 @@ from submillion.runs import Run
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
 from submillion.sweeps.lookup import Lookup
+from submillion.sweeps.remaining import Remaining
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
 from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
-from submillion.sweeps.trials import Trial, with_seeds
+from submillion.sweeps.trials import with_seeds
 from submillion.workflow import Watch as RunWatch
 
 
@@ -53,7 +54,7 @@ def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda
         _refuse_teachers(prepared, splits)
         store = storage.opened(prepared.study, folder, _identity(prepared, splits), how.storage, how.n_workers)
         with executors.executor(how.where, how.n_workers, how.address) as execute:
-            sitting = _Sitting(prepared, store, execute, watch, watch_run)
+            sitting = _Sitting(prepared, store, execute, Remaining(prepared.preview, size), watch, watch_run)
             try:
                 ending = sitting.run()
             finally:
@@ -67,11 +68,19 @@ def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda
 class _Sitting:
     """The mutable half of a study: what came out so far."""
 
-    def __init__(self, prepared: Prepared, store: Storage, execute: Execute, watch: Watch, watch_run: RunWatch) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        store: Storage,
+        execute: Execute,
+        remaining: Remaining,
+        watch: Watch,
+        watch_run: RunWatch,
+    ) -> None:
         self.prepared, self.store, self.execute = prepared, store, execute
         self.watch, self.watch_run = watch, watch_run
         self.lookup = Lookup(store, watch_run)
-        self.n_flops = {_place(trial): n / len(trial.configs) for trial, n in prepared.preview.trials}  # of a run
+        self.remaining = remaining
         self.outcomes: list[Outcome] = []
         self.stages: list[Stage] = []
         self.compared: dict[tuple[Path, ...], Comparison] = {}
@@ -220,15 +229,8 @@ class _Sitting:
         speed = self.prepared.preview.speed.flops_per_s
         if self.measured:
             speed = sum(n for n, _ in self.measured) / sum(seconds for _, seconds in self.measured)
-        missing = dict.fromkeys(self.n_flops, self.prepared.study.seeds)
-        for outcome in self.outcomes:
-            missing[_place(outcome.trial)] = 0 if outcome.why else len(outcome.trial.configs) - len(outcome.runs)
-        left = sum(n * missing[place] for place, n in self.n_flops.items())
+        left = self.remaining.n_flops(self.outcomes)
         self.watch(Status(tuple(self.outcomes), stage, left / speed / self.store.n_parallel, line))
-
-
-def _place(trial: Trial) -> tuple[str, str]:
-    return trial.candidate.stage, trial.candidate.name
 
 
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
