@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 MAX_PROBLEMS = 20
 MAX_CHARACTERS = 2000  # of one problem
@@ -180,6 +180,16 @@ def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:
     return "\n".join(lines)
 
 
+def closest(found: object, allowed: Sequence[str]) -> str | None:
+    """Return the allowed name that an unknown one is nearest to; None where none is near.
+
+    >>> closest("qurey", ["query", "value"])
+    'query'
+    """
+    names = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS], allowed[:_MOST_COMPARED], n=1)
+    return names[0] if names else None
+
+
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return the hint to append to a message about an unknown name: the closest, or all allowed.
 
@@ -189,8 +199,7 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     'allowed: query, value'
     """
     names = list(allowed)
-    close = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS], names[:_MOST_COMPARED], n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    if (name := closest(found, names)) is not None:
+        return f"did you mean {name!r}?"
     more = "" if len(names) <= _MOST_NAMES else f" and {len(names) - _MOST_NAMES} more"
     return f"allowed: {', '.join(names[:_MOST_NAMES])}{more}"

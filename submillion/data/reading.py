@@ -14,7 +14,7 @@ from typing import Any
 
 from submillion.config import DataConfig
 from submillion.data.tables import Table
-from submillion.errors import DataError, did_you_mean
+from submillion.errors import DataError, closest, did_you_mean
 
 ID_COLUMNS = ("id", "ID", "Id")
 _WHOLE = re.compile(r"[+-]?\d+\.0*")
@@ -142,9 +142,10 @@ def raise_all(problems: Sequence[str]) -> None:
 def missing_columns(table: Table, keys: Mapping[str, str]) -> list[str]:
     """Return a problem for each column that the table has not; `keys` are column → the setting that names it."""
     found = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
+    near = {name: closest(name, table.names) for name in keys}
     return [
-        f"{table.origin} has no column {name!r}: {did_you_mean(name, table.names)}; it has {found or 'none'}; "
-        f"set {key}, or rename the column"
+        f"{table.origin} has no column {name!r}{f': did you mean {near[name]!r}?' if near[name] else ''}; "
+        f"it has {found or 'none'}; set {key}, or rename the column"
         for name, key in keys.items()
         if (table.names or table.numbers) and name not in table.names
     ]
