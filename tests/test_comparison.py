@@ -340,6 +340,15 @@ def trained(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         "b0": ["train.learning_rate=0.01"],
         "b1": ["train.learning_rate=0.01", "train.seed=1"],
         "rows": ["data.seed=3"],
+        "other": [
+            "adapter.sites=value",
+            "adapter.rank=1",
+            "adapter.alpha=3",
+            "train.learning_rate=0.01",
+            "train.batch_size=8",
+            "train.schedule=cosine",
+            "train.warmup=2",
+        ],
     }
     return {
         name: submillion.train(submillion.load_config(overrides=[*common, *overrides]))
@@ -363,6 +372,24 @@ def test_runs_that_differ_in_their_seed_are_one_setting_named_by_what_differs(tr
     again = submillion.compare(given[::-1])
     assert [each.runs for each in again.settings] == [each.runs for each in found.settings]
     assert again.pairs == found.pairs
+
+
+def test_settings_that_differ_in_many_keys_are_named_by_their_runs(
+    trained: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [trained[name] for name in ("a0", "a1", "other")]
+    found = submillion.compare(runs)
+    assert {each.name for each in found.settings} == {trained["a0"].name, trained["other"].name}
+    assert {each.keys["train.schedule"] for each in found.settings} == {"linear", "cosine"}
+    file = tmp_path / "page.html"
+    assert call("compare", *(run.path for run in runs), "--report", file) == 0
+    text, page = capsys.readouterr().out, file.read_text(encoding="utf-8")
+    assert len(found.keys) == 7
+    for key in found.keys:
+        row = [key, *(each.keys[key] for each in found.settings)]
+        assert row in [line.split() for line in text.splitlines()]
+        assert all(cell in page for cell in row)
+    assert submillion.compare([trained["a0"], trained["b0"]]).keys == (), "few keys are in the name"
 
 
 def test_runs_of_one_setting_have_nothing_to_compare_with(trained: dict[str, Run]) -> None:

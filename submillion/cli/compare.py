@@ -71,7 +71,9 @@ def show(found: Comparison) -> None:
 
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(f"{found.split} split, {found.n_rows:,} rows; 95 % intervals")
-    tables = [_settings_table(found), *([_pairs_table(found)] if found.pairs else [])]
+    tables = [_settings_table(found)]
+    tables += [_keys_table(found)] if found.keys else []
+    tables += [_pairs_table(found)] if found.pairs else []
     for table in tables:
         # Keys and values are what people copy: they are never cut, the terminal wraps them.
         needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
@@ -104,6 +106,17 @@ def _settings_table(found: Comparison) -> Table:
             f"{setting.n_params:,}",
             f"{setting.training_s:,.1f}",
         )
+    return table
+
+
+def _keys_table(found: Comparison) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("", *map(str, range(1, len(found.settings) + 1))):
+        table.add_column(column, no_wrap=True)
+    for key in found.keys:
+        table.add_row(key, *(setting.keys.get(key, "") for setting in found.settings))
     return table
 
 

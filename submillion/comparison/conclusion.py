@@ -6,8 +6,8 @@ Owns the family of tests that is corrected, and the words of caution. Where pred
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
@@ -27,8 +27,10 @@ Split = Literal["validation", "test"]
 class Setting:
     """Runs that differ in their seed alone; name is unique within a comparison.
 
-    runs: their folders' names · predictions: one a run, of the same rows in the same order · n_params: that train ·
-    training_s: mean of the runs · n_evaluations: the most that a run's checkpoint was chosen from.
+    keys: those of the config that differ within the comparison, with this setting's values; the name holds them, or is
+    the first run's where they are many · runs: their folders' names · predictions: one a run, of the same rows in the
+    same order · n_params: that train · training_s: mean of the runs · n_evaluations: the most that a run's checkpoint
+    was chosen from.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Setting:
     n_params: int
     training_s: float
     n_evaluations: int
+    keys: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Comparison:
     recommended: str | None
     n_rows_needed: int | None
     notes: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys that differ, where they are too many for the settings to be named by them; else none."""
+        return tuple(key for key in self.settings[0].keys if self.settings[0].name in self.settings[0].runs)
 
     @property
     def group(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from submillion.errors import RunError, SubmillionError
 from submillion.metrics import Predictions
 from submillion.runs import EvalRecord, Run
 
+_MOST_KEYS = 6  # that name a setting
 _N_IDS = 3  # of those that differ, named in an error
 _DATA = "data.fingerprint"
 _COLUMNS = ("data.text", "data.text_pair")
@@ -165,35 +166,34 @@ def _settings(facts: Sequence[_Facts], predictions: Sequence[Predictions]) -> li
     groups: dict[tuple[tuple[str, str], ...], list[tuple[_Facts, Predictions]]] = defaultdict(list)
     for fact, found in zip(facts, predictions, strict=True):
         groups[tuple(sorted(fact.keys.items()))].append((fact, found))
-    names = _names([dict(key) for key in groups], min(facts, key=lambda fact: fact.seed).run.name)
+    differing = _differing([dict(key) for key in groups])
     return [
-        _setting(name, sorted(members, key=lambda member: member[0].seed))
-        for name, members in zip(names, groups.values(), strict=True)
+        _setting(sorted(members, key=lambda member: member[0].seed), keys)
+        for members, keys in zip(groups.values(), differing, strict=True)
     ]
 
 
-def _setting(name: str, members: Sequence[tuple[_Facts, Predictions]]) -> Setting:
+def _setting(members: Sequence[tuple[_Facts, Predictions]], keys: dict[str, str]) -> Setting:
+    """A setting, named by its keys where these are few enough to be read."""
     facts = [fact for fact, _ in members]
+    named = ", ".join(f"{key}={value}" for key, value in keys.items())
     return Setting(
-        name=name,
+        name=named if 0 < len(keys) <= _MOST_KEYS else facts[0].run.name,
         runs=tuple(fact.run.name for fact in facts),
         predictions=tuple(predictions for _, predictions in members),
         n_params=facts[0].n_params,
         training_s=sum(fact.training_s for fact in facts) / len(facts),
         n_evaluations=max(fact.n_evaluations for fact in facts),
+        keys=keys,
     )
 
 
-def _names(settings: Sequence[dict[str, str]], alone: str) -> list[str]:
-    """The keys that differ between settings, with their values; one setting alone has a run's name."""
-    if len(settings) == 1:
-        return [alone]
+def _differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The keys that differ between settings, with each one's values: that of the data only where no other tells two
+    of them apart."""
     every = list(dict.fromkeys(key for keys in settings for key in keys))
     differing = [key for key in every if any(a.get(key) != b.get(key) for a, b in pairwise(settings))]
-    without_data = [key for key in differing if key != _DATA]
-    names = [_name(keys, without_data) for keys in settings]
-    return names if len(set(names)) == len(names) else [_name(keys, differing) for keys in settings]
-
-
-def _name(keys: dict[str, str], differing: Sequence[str]) -> str:
-    return ", ".join(f"{key}={keys[key]}" for key in differing if key in keys)
+    found = [{key: keys[key] for key in differing if key in keys and key != _DATA} for keys in settings]
+    if len({tuple(keys.items()) for keys in found}) == len(found):
+        return found
+    return [{key: keys[key] for key in differing if key in keys} for keys in settings]

@@ -15,6 +15,7 @@ def values(found: Comparison) -> dict[str, Any]:
     settings = [
         {
             "setting": setting.name,
+            "keys": dict(setting.keys),
             "runs": list(setting.runs),
             "n_seeds": len(setting.runs),
             "scores": {metric: vars(score) for metric, score in scores.items()},

@@ -110,8 +110,17 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
         nav="Settings",
         title=f"{len(verdict.settings)} settings, {n_runs} runs",
         sentences=("Runs that differ in train.seed alone are one setting.",),
-        tables=(Table("The keys that differ, and the run folders", ("", "setting", "runs"), rows),),
+        tables=(Table("Settings and their run folders", ("", "setting", "runs"), rows), *_keys(verdict, names)),
     )
+
+
+def _keys(verdict: Verdict, names: dict[str, str]) -> list[Table]:
+    """The keys that differ, where they are too many to name settings by."""
+    first = verdict.settings[0]
+    rows = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in first.keys]
+    if not rows or first.setting not in first.runs:
+        return []
+    return [Table("The keys that differ", ("key", *(names[each.setting] for each in verdict.settings)), rows)]
 
 
 def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:

@@ -6,7 +6,7 @@ was decided in `comparison`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -40,7 +40,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Standing:
-    """A setting with its scores; training_s is the mean of its runs."""
+    """A setting with its scores; training_s is the mean of its runs, keys are those that differ, with its values."""
 
     setting: str
     runs: tuple[str, ...]
@@ -48,6 +48,7 @@ class Standing:
     after_selection: bool
     n_params: int
     training_s: float
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,10 @@ class Verdict:
 
     @property
     def about(self) -> str:
-        """Return what the tests speak of: settings, or these runs, where one has a single seed."""
-        return "settings" if all(each.about == "settings" for each in self.against_best) else "runs"
+        """Return what the tests of those that tie with the best speak of, else of all: settings, or these runs,
+        where one has a single seed."""
+        spoken_of = [each for each in self.against_best if each.is_tied] or self.against_best
+        return "settings" if all(each.about == "settings" for each in spoken_of) else "runs"
 
 
 def difference(found: Tested | Score) -> str:
