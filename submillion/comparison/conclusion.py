@@ -79,7 +79,7 @@ class Comparison:
     @property
     def keys(self) -> tuple[str, ...]:
         """Return the keys that differ, where they are too many for the settings to be named by them; else none."""
-        return tuple(key for key in self.settings[0].keys if self.settings[0].name in self.settings[0].runs)
+        return tuple(dict.fromkeys(key for each in self.settings if each.name in each.runs for key in each.keys))
 
     @property
     def group(self) -> tuple[str, ...]:

@@ -167,18 +167,18 @@ def _settings(facts: Sequence[_Facts], predictions: Sequence[Predictions]) -> li
     for fact, found in zip(facts, predictions, strict=True):
         groups[tuple(sorted(fact.keys.items()))].append((fact, found))
     differing = _differing([dict(key) for key in groups])
+    is_short = 0 < max(map(len, differing)) <= _MOST_KEYS
     return [
-        _setting(sorted(members, key=lambda member: member[0].seed), keys)
+        _setting(sorted(members, key=lambda member: member[0].seed), keys, is_short)
         for members, keys in zip(groups.values(), differing, strict=True)
     ]
 
 
-def _setting(members: Sequence[tuple[_Facts, Predictions]], keys: dict[str, str]) -> Setting:
+def _setting(members: Sequence[tuple[_Facts, Predictions]], keys: dict[str, str], is_short: bool) -> Setting:
     """A setting, named by its keys where these are few enough to be read."""
     facts = [fact for fact, _ in members]
-    named = ", ".join(f"{key}={value}" for key, value in keys.items())
     return Setting(
-        name=named if 0 < len(keys) <= _MOST_KEYS else facts[0].run.name,
+        name=", ".join(f"{key}={value}" for key, value in keys.items()) if is_short else facts[0].run.name,
         runs=tuple(fact.run.name for fact in facts),
         predictions=tuple(predictions for _, predictions in members),
         n_params=facts[0].n_params,

@@ -116,10 +116,10 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
 
 def _keys(verdict: Verdict, names: dict[str, str]) -> list[Table]:
     """The keys that differ, where they are too many to name settings by."""
-    first = verdict.settings[0]
-    rows = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in first.keys]
-    if not rows or first.setting not in first.runs:
+    keys = dict.fromkeys(key for each in verdict.settings if each.setting in each.runs for key in each.keys)
+    if not keys:
         return []
+    rows = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in keys]
     return [Table("The keys that differ", ("key", *(names[each.setting] for each in verdict.settings)), rows)]
 
 
