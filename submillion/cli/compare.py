@@ -112,11 +112,12 @@ def _settings_table(found: Comparison) -> Table:
 def _keys_table(found: Comparison) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("", *map(str, range(1, len(found.settings) + 1))):
-        table.add_column(column, no_wrap=True)
-    for key in found.keys:
-        table.add_row(key, *(setting.keys.get(key, "") for setting in found.settings))
+    columns = [["", *found.keys]]
+    columns += [[str(n), *(each.keys.get(key, "") for key in found.keys)] for n, each in enumerate(found.settings, 1)]
+    lines = columns if len(found.settings) > len(found.keys) else list(zip(*columns, strict=True))
+    table = Table(*lines[0], box=None, pad_edge=False)
+    for line in lines[1:]:
+        table.add_row(*line)
     return table
 
 
