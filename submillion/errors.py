@@ -56,6 +56,10 @@ class DataError(SubmillionError):
     """Rows, columns, labels or files that cannot be used as asked."""
 
 
+class HubError(SubmillionError):
+    """What the Hugging Face Hub did not give, why, and what to type."""
+
+
 class BudgetError(SubmillionError):
     """A plan that does not fit its budget, or a built model that does not match its plan."""
 

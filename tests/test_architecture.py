@@ -13,8 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "submillion"
 # A module imports only what stands before it. None is the line below which torch may be imported.
 ORDER = (
-    *("errors", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift", "runs"),
-    *("comparison", "reports", "cache", None, "processes", "backbone", "batching", "adapters", "packed", "prefix"),
+    *("errors", "hub", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift"),
+    *("runs", "comparison", "reports", "cache", None, "processes", "backbone", "batching", "adapters", "packed", "prefix"),
     *("classifier", "losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking"),
     *("workers", "prediction", "robustness", "export", "workflow", "sweeps", "serving", "cli"),
 )
@@ -85,7 +85,7 @@ def test_the_command_line_imports_heavy_modules_late(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=ids)
 def test_sizes(file: Path) -> None:
     source = file.read_text()
-    assert source.count("\n") <= 300, "make it a folder of the same name"
+    assert source.count("\n") <= 400, "split it where the half has a second user or its own law in the tests"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert (node.end_lineno or 0) - node.lineno + 1 <= 60, node.name
