@@ -112,13 +112,14 @@ def stock(spec: Spec) -> Any:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     from benchmarks.material import LABELS
-    from submillion import architectures, backbone, planning
+    from submillion import architectures, planning
+    from submillion.architectures import files
 
-    config = AutoConfig.from_pretrained(backbone.resolve(spec.encoder), num_labels=len(LABELS))
+    config = AutoConfig.from_pretrained(files.folder(spec.encoder), num_labels=len(LABELS))
     if spec.model_dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = spec.model_dropout
     model = AutoModelForSequenceClassification.from_pretrained(
-        backbone.resolve(spec.encoder), config=config, attn_implementation=spec.attention
+        files.folder(spec.encoder), config=config, attn_implementation=spec.attention
     )
     plan = planning.plan(settings(spec), len(LABELS))
     lora = LoraConfig(
@@ -137,10 +138,10 @@ def _trainer(spec: Spec) -> None:
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
     from benchmarks.material import as_dicts, rows
-    from submillion import backbone
+    from submillion.architectures import files
 
     asked = requests()
-    tokenizer = AutoTokenizer.from_pretrained(backbone.resolve(spec.encoder))
+    tokenizer = AutoTokenizer.from_pretrained(files.folder(spec.encoder))
     pad = DataCollatorWithPadding(tokenizer, **({"padding": "max_length", "max_length": 128} if spec.padded else {}))
     sizes: list[tuple[int, int]] = []  # rows and tokens of each batch, in the order in which they are collated
 

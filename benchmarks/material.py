@@ -13,6 +13,7 @@ import numpy as np
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from submillion import backbone
+from submillion.architectures import files
 from submillion.batching import TokenizedSplit
 
 LABELS = ("Business", "Sci/Tech", "Sports", "World")
@@ -29,7 +30,7 @@ def roberta_base(folder: Path) -> Path:
     torch.manual_seed(0)
     with backbone.quiet():
         AutoModel.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(backbone.resolve(MINILM)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(files.folder(MINILM)).save_pretrained(folder)
     return folder
 
 

@@ -84,11 +84,12 @@ def tiny_run(folder: Path) -> Path:
 
     from benchmarks.material import MINILM
     from submillion import backbone, config, workflow
+    from submillion.architectures import files
 
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
     with backbone.quiet():
         AutoModel.from_config(AutoConfig.for_model("bert", **sizes)).save_pretrained(folder / "encoder")
-    AutoTokenizer.from_pretrained(backbone.resolve(MINILM)).save_pretrained(folder / "encoder")
+    AutoTokenizer.from_pretrained(files.folder(MINILM)).save_pretrained(folder / "encoder")
     rows = short_texts(folder / "rows.csv", 60)
     values = {"data.source": rows, "out": folder, "model.name": folder / "encoder", "train.steps": 1}
     return workflow.train(config.load(overrides=[f"{key}={value}" for key, value in values.items()])).path

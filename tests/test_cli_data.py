@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from submillion.cli import main
+from submillion.config import ModelConfig
 from submillion.data.tokens import fast_tokenizer
 from tests.data import write_csv
 
@@ -82,12 +83,12 @@ def test_many_classes_are_cut(tmp_path: Path, capsys) -> None:
 
 
 def test_tokenizers_are_found_without_a_network(encoders: dict[str, Path], tmp_path: Path) -> None:
-    tokenizer = fast_tokenizer(str(encoders["roberta"]))
+    tokenizer = fast_tokenizer(ModelConfig(name=str(encoders["roberta"])))
     assert tokenizer is not None
     assert tokenizer.truncation is None
     assert tokenizer.padding is None
-    assert fast_tokenizer("no-such-organisation/no-such-model") is None
-    assert fast_tokenizer("./none") is None
+    assert fast_tokenizer(ModelConfig(name="no-such-organisation/no-such-model")) is None
+    assert fast_tokenizer(ModelConfig(name="./none")) is None
     (tmp_path / "config.json").touch()
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert fast_tokenizer(str(tmp_path)) is None
+    assert fast_tokenizer(ModelConfig(name=str(tmp_path))) is None

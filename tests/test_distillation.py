@@ -385,7 +385,7 @@ def test_a_recipe_is_trained_once_on_the_student_s_splits(
     assert "test" not in teacher.scores(), "the student's reading of these rows is the only one"
     phases = [record for record in seen if isinstance(record, Phase) and record.n_rows]
     n_rows = run.read_json("data.json")["rows"]["train"]
-    assert (phases[0].n_rows, phases[0].done_rows, phases[-1].done_rows) == (n_rows, 0, n_rows)
+    assert (phases[0].n_total, phases[0].n_done, phases[-1].n_done) == (n_rows, 0, n_rows)
     seen.clear()
     again = workflow.train(
         settings_of(base, tmp_path / "runs", taught_by(recipe), "train.seed=5"),

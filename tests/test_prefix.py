@@ -546,9 +546,9 @@ def test_a_run_that_goes_on_after_its_cache_was_damaged_ends_the_same(
 
 def test_people_see_each_phase_once_and_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingView() as view:
-        phase = workflow.Phase("computing", n_rows=300, notes=("train: 2.0 MiB",))
+        phase = workflow.Phase("computing", n_total=300, notes=("train: 2.0 MiB",))
         view(phase)
         for done in (100, 200, 300):
-            view(dataclasses.replace(phase, done_rows=done, notes=()))
-        view(dataclasses.replace(phase, done_rows=300, notes=("train: computed in 1.0 s",)))
+            view(dataclasses.replace(phase, n_done=done, notes=()))
+        view(dataclasses.replace(phase, n_done=300, notes=("train: computed in 1.0 s",)))
     assert capsys.readouterr().err.split("\n") == ["computing", "  train: 2.0 MiB", "  train: computed in 1.0 s", ""]

@@ -23,7 +23,7 @@ def run(out, overrides, kill_at):
     os.environ["SUBMILLION_CACHE"] = out + "/cache"
 
     def watch(record):
-        place = ("rows", int(record.done_rows > 0)) if record.kind == "phase" else (record.kind, record.step)
+        place = ("rows", int(record.n_done > 0)) if record.kind == "phase" else (record.kind, record.step)
         if place == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return False

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 
-from submillion import architectures, backbone, cache, config, runs, workflow
+from submillion import architectures, cache, config, runs, workflow
 from submillion.data import hub
 from submillion.errors import ConfigError, DataError, SubmillionError, visible, without_secrets
 from submillion.reports import write as write_report  # before tests without reports silence it
@@ -368,6 +368,6 @@ def test_weights_are_those_of_the_folder_and_names_those_that_ship() -> None:
     """A bare name is looked for among known checkpoints, never as a file elsewhere."""
     with pytest.raises(ConfigError):
         architectures.load("../../etc/passwd")
-    assert backbone.resolve("roberta-base") == "FacebookAI/roberta-base"
+    assert architectures.files.at_hand("roberta-base") is None
     with pytest.raises(SubmillionError):
         runs.load("/etc")

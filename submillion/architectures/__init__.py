@@ -1,10 +1,12 @@
 """What the encoders look like: families, shapes, module names, and facts of common checkpoints.
 
 `families` owns the structure of the six supported model types; `checkpoints` turns a name, a folder
-or a config.json into an `Architecture`. Nothing here needs weights, torch or transformers.
+or a config.json into an `Architecture`; `files` finds a checkpoint's files, those of the Hub at one commit. Nothing
+here needs torch or transformers.
 """
 
-from submillion.architectures.checkpoints import hub_id, known, load, local_config
+from submillion.architectures import files
+from submillion.architectures.checkpoints import load
 from submillion.architectures.families import (
     FAMILIES,
     SITES,
@@ -22,6 +24,8 @@ from submillion.architectures.families import (
     n_parameters,
     site_shape,
 )
+from submillion.architectures.files import local_config, pinned
+from submillion.architectures.known import hub_id, known
 
 __all__ = [
     "FAMILIES",
@@ -31,6 +35,7 @@ __all__ = [
     "Site",
     "encoder_biases",
     "encoder_parameters",
+    "files",
     "head_layers",
     "head_modules",
     "head_parameters",
@@ -42,5 +47,6 @@ __all__ = [
     "local_config",
     "module_name",
     "n_parameters",
+    "pinned",
     "site_shape",
 ]

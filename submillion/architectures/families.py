@@ -20,8 +20,9 @@ SITES: tuple[Site, ...] = get_args(Site)
 class Architecture:
     """The sizes of an encoder, in units (neurons, entries, layers), and its family.
 
-    `name` is what the user wrote. `n_types` counts token types and `n_buckets` the relative positions;
-    each is 0 where the family has none. `embedding_width` differs from `width` in some ELECTRAs only.
+    `name` is what the user wrote, `revision` a commit where it comes from the Hub. `n_types` counts token types and
+    `n_buckets` the relative positions; each is 0 where the family has none. `embedding_width` differs from `width`
+    in some ELECTRAs only.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Architecture:
     n_types: int
     embedding_width: int
     n_buckets: int = 0
+    revision: str | None = None
 
 
 def module_name(family: Family, site: Site, layer: int) -> str:

@@ -51,7 +51,7 @@ def check(
     from submillion.errors import DataError
 
     model = settings.model
-    tokenizer = fast_tokenizer(model.name)
+    tokenizer = fast_tokenizer(model)
     survey = data.survey(settings.data, model.max_length, tokenizer)
     if as_json:
         typer.echo(json.dumps(_as_dict(survey, model.name), indent=2, ensure_ascii=False))

@@ -67,7 +67,7 @@ class TrainingView:
         self.console.print(text, style="dim", markup=False)
 
     def _phase(self, phase: Phase) -> None:
-        if not phase.done_rows:
+        if not phase.n_done:
             self.say(phase.name)
         for note in phase.notes:
             self.say(f"  {note}")
@@ -78,15 +78,15 @@ class TrainingView:
             self.task = self.progress.add_task(
                 "step", total=phase.n_steps, completed=phase.done_steps, rate="", loss="–", validation="–"
             )
-        if phase.n_rows:
-            self._rows(phase)
+        if phase.n_total:
+            self._through(phase)
 
-    def _rows(self, phase: Phase) -> None:
-        if not phase.done_rows:
-            self.rows = self.progress.add_task("row", total=phase.n_rows, rate="", loss="–", validation="–")
-        elif self.rows is not None and phase.done_rows < phase.n_rows:
-            self.progress.update(self.rows, completed=phase.done_rows)
-            self._line(f"row {phase.done_rows:,} of {phase.n_rows:,}")
+    def _through(self, phase: Phase) -> None:
+        if not phase.n_done:
+            self.rows = self.progress.add_task(phase.unit, total=phase.n_total, rate="", loss="–", validation="–")
+        elif self.rows is not None and phase.n_done < phase.n_total:
+            self.progress.update(self.rows, completed=phase.n_done)
+            self._line(f"{phase.n_done:,} of {phase.n_total:,} {phase.unit}")
         elif self.rows is not None:
             self.progress.remove_task(self.rows)
             self.rows = None

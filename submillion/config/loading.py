@@ -22,6 +22,11 @@ from submillion.config.settings import Config
 from submillion.errors import ConfigError, did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
+_ADDED = (
+    ("model", "revision"),
+    ("data", "revision"),
+    ("data", "config"),
+)  # null, they leave the hash as it was before them
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
 _INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps", "train.batch_size": "train.batch_tokens"}
@@ -111,6 +116,9 @@ def commented(config: Config | None = None) -> str:
 def digest(config: Config, data_fingerprint: str) -> str:
     """Return 8 hex digits that name a run: of the config (but name, out, tracking, device) and the data."""
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
+    for section, key in _ADDED:
+        if values[section].get(key) is None:
+            values[section].pop(key, None)
     text = json.dumps([values, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

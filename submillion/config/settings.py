@@ -23,6 +23,9 @@ class ModelConfig(Section):
     name: Annotated[str, Field(min_length=1)] = setting(
         "roberta-base", "a known checkpoint (`submillion plan --models`), a local folder, or a Hub name"
     )
+    revision: Annotated[str, Field(min_length=1)] | None = setting(
+        None, "a Hub model's branch, tag or commit; null = main; a run keeps the commit that this meant when it began"
+    )
     max_length: Annotated[int, Field(ge=4, le=8192)] = setting(
         128, "tokens a text, special tokens included; longer texts are cut"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
-from submillion import backbone, reports
+from submillion import reports
+from submillion.architectures import files
 from submillion.export.checking import Accuracy, Checks
 from submillion.export.manifest import Format
 from submillion.metrics import Score
@@ -46,7 +45,7 @@ print([labels[str(i)] for i in probs.argmax(axis=1)])
 def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> str:
     """Return the card. Its scores are those of the run, from its saved predictions; the checks are the export's."""
     report, max_length = reports.read(run), run.config().model.max_length
-    sections = (_checks(kind, checks, margin), _licence(card.base_of(run, report)))
+    sections = (_checks(kind, checks, margin), _licence(card.base_of(run, report), report.plan.architecture.revision))
     is_run = kind != "onnx-int8"
     match kind:
         case "merged":
@@ -102,9 +101,9 @@ def _interval(score: Score) -> str:
     return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 
-def _licence(base: str) -> str:
+def _licence(base: str, revision: str | None) -> str:
     """What is known of the licence of the weights that are inside."""
-    said = _licence_of(base)
+    said = _licence_of(base, revision)
     known = "was not at hand" if said is None else f"says {plain(said)}"
     return (
         f"## Licence\n\nThis folder holds the weights of {plain(card.shown(base))}, changed by training. Its own card "
@@ -112,9 +111,11 @@ def _licence(base: str) -> str:
     )
 
 
-def _licence_of(base: str) -> str | None:
+def _licence_of(base: str, revision: str | None) -> str | None:
     """The `license` in the front matter of the base model's README.md, where that lies on this disk."""
-    file = Path(backbone.resolve(base)) / "README.md"
+    if (folder := files.at_hand(base, revision)) is None:
+        return None
+    file = folder / "README.md"
     try:
         parts = file.read_text(encoding="utf-8").split("---", 2)
         front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None

@@ -60,8 +60,9 @@ def write(
     margin = _margin(kind, margin)
     run = runs.load(run.path)
     runs.verify(run)
-    if run.config().adapter.method != "none":  # else the run has the whole model
-        refuse_another_encoder(run, run.config().model.name)
+    settings = run.config()
+    if settings.adapter.method != "none":  # else the run has the whole model
+        refuse_another_encoder(run, settings.model.name, settings.model.revision)
     folder = run.path / "exports" / kind if output is None else Path(os.path.expanduser(output))
     given = None if file is None else rows.of_file(run, file, labelled=kind == "onnx-int8")
     question = Question(kind, distillation.identity(run), given.fingerprint if given else rows.VALIDATION, margin)

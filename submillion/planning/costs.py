@@ -38,7 +38,7 @@ class Wishes:
 
 def read(config: Config, n_classes: int) -> Wishes:
     """Return the wishes of a config for C classes; ConfigError lists all that its encoder cannot do."""
-    arch = architectures.load(config.model.name)
+    arch = architectures.load(config.model.name, config.model.revision)
     adapter = config.adapter
     head = HeadSize(config.model.head, n_classes, _head_width(config))
     problems = [*budget.head_problems(arch, head), *_full_problems(config)]

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion import backbone, evaluation, planning
-from submillion.architectures import Architecture
+from submillion.architectures import Architecture, files
 from submillion.batching import TokenizedSplit
 from submillion.classifier import Classifier, mixed_logits
 from submillion.config import Precision
@@ -155,10 +155,11 @@ def _encoder_key(run: Run) -> tuple[str, ...] | None:
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     if plan.method == "none" or plan.bias != "none":
         return None
-    base = run.read_json("adapter/adapter_config.json")["base_model_name_or_path"]
-    return backbone.resolve(base), str((run.environment() or {}).get("encoder_sha256"))
+    adapter = run.read_json("adapter/adapter_config.json")
+    base, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    return str(files.at_hand(base, revision)), str((run.environment() or {}).get("encoder_sha256"))
 
 
 def _tokenizer_key(run: Run) -> tuple[str, ...]:
-    files = run.read_json("DONE")["files"]
-    return tuple(f"{name} {files[name]}" for name in sorted(files) if name.startswith(_TOKENIZER_FILES))
+    sealed = run.read_json("DONE")["files"]
+    return tuple(f"{name} {sealed[name]}" for name in sorted(sealed) if name.startswith(_TOKENIZER_FILES))

@@ -64,6 +64,9 @@ def _train(settings: Config, watch: Stopwatch, as_trial: bool) -> Run:
         return question.paused
     if processes.on_main(lambda: question.hash) != question.hash:
         raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
+    if not processes.on_main(lambda: (found := runs.find(settings.out, question.hash)) is not None and found.is_done):
+        with processes.in_turn():  # before there is a folder: what cannot be had leaves none behind
+            preparing.download(question.settings, watch)
     run = processes.on_main(
         lambda: runs.find(settings.out, question.hash) or runs.create(settings.out, settings.name, question.hash)
     )
@@ -81,9 +84,13 @@ def _is_done(run: Run) -> bool:
 
 
 def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
-    """Return the question of the settings, its teachers trained; the same errors as `train`'s."""
+    """Return the question of the settings, its teachers trained; the same errors as `train`'s.
+
+    What comes from the Hub is pinned to a commit first: a run says what it was made from.
+    """
     _refuse_missing_column(settings)
     with processes.in_turn():
+        settings = preparing.pinned(settings, watch)
         asked = distillation.asked(settings)
         watch(Phase("reading"))
         splits = data.read(settings.data)
@@ -219,7 +226,7 @@ def _seal(
 def _revisit(run: Run, question: Question, watch: Watch) -> None:
     """Check a finished run; give it what a trial was left without, unless a trial asks."""
     runs.verify(runs.load(run.path))
-    refuse_another_encoder(run, question.settings.model.name)
+    refuse_another_encoder(run, question.settings.model.name, question.settings.model.revision)
     with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
         Checkpoints(run.path / "checkpoints").remove()
     if not question.as_trial:

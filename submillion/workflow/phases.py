@@ -18,14 +18,15 @@ from submillion.runs import EvalRecord, StepRecord
 class Phase:
     """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
 
-    One that works through rows has `n_rows`, and is shown again with more and more `done_rows`.
+    One that works through something has `n_total` of its `unit`, and is shown again with more and more `n_done`.
     """
 
     name: str
     n_steps: int = 0
     done_steps: int = 0
-    n_rows: int = 0
-    done_rows: int = 0
+    n_total: int = 0
+    n_done: int = 0
+    unit: Literal["rows", "MiB"] = "rows"
     notes: tuple[str, ...] = ()
     kind: Literal["phase"] = "phase"
 
@@ -44,7 +45,7 @@ class Stopwatch:
 
     def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
         """Show the record to the watcher; say what it says."""
-        if record.kind == "phase" and not record.done_rows:
+        if record.kind == "phase" and not record.n_done:
             self._stop()
             self.name = record.name
             self.resumed_from_step = max(self.resumed_from_step, record.done_steps)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from submillion import backbone, batching, config, distillation, losses, planning, training
+from submillion import architectures, backbone, batching, config, distillation, hub, losses, planning, training
+from submillion.architectures import files
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
 from submillion.config import Config
@@ -40,13 +41,37 @@ class Question:
         return config.digest(distillation.identified(self.settings, self.teachers), self.splits.fingerprint)
 
 
+def pinned(settings: Config, watch: Watch) -> Config:
+    """Return the settings with the commit of each thing that comes from the Hub; HubError if it cannot be had."""
+    model = architectures.pinned(settings.model, lambda note: watch(Phase("looking for the encoder", notes=(note,))))
+    return settings.model_copy(update={"model": model})
+
+
+def download(settings: Config, watch: Watch) -> None:
+    """Bring the encoder's files to this disk, with a bar, where they are not there; HubError if they cannot be had."""
+    model = settings.model
+    if files.at_hand(model.name, model.revision) is not None:
+        return
+    phase = Phase("downloading", unit="MiB")
+
+    def show(download: hub.Download) -> None:
+        nonlocal phase
+        done, total = (-(-n // 2**20) for n in (download.done, download.total))
+        if (done, total) != (phase.n_done, phase.n_total):  # the client reports every few hundred KiB
+            notes = (f"{model.name}, {total:,} MiB",) if phase.n_total == 0 else ()
+            phase = replace(phase, n_done=done, n_total=total, notes=notes)
+            watch(phase)
+
+    files.folder(model.name, model.revision, show)
+
+
 def begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:
     """Write what a run says of itself; return its precision, and why."""
     settings, teachers = question.settings, question.teachers
-    refuse_another_encoder(run, settings.model.name)
+    refuse_another_encoder(run, settings.model.name, settings.model.revision)
     precision, reason = _precision(run, settings, device)
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
-    chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name)
+    chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name, settings.model.revision)
     describing.write(run, settings, question.splits, question.plan, chosen)
     if teachers:
         run.write_json("teachers.json", distillation.summary(teachers))
@@ -72,7 +97,7 @@ def job_of(
         *copied,
     )
     watch(Phase("tokenising", notes=notes))
-    tokenizer = backbone.load_tokenizer(settings.model.name)
+    tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
     train_split, validation_split = (
         batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
         for examples in (train_examples, splits.validation)

@@ -42,12 +42,12 @@ def teacher_logits(
     """Return the teachers' logits of the training texts, copies included, float32 [N, C]; of several, their mean."""
     found = []
     for teacher in teachers:
-        phase = Phase(f"computing the logits of the teacher {teacher.name}", n_rows=len(examples))
+        phase = Phase(f"computing the logits of the teacher {teacher.name}", n_total=len(examples))
         watch(phase)
         logits, note = distillation.logits(
-            teacher, examples, labels, place, lambda n, phase=phase: watch(replace(phase, done_rows=n))
+            teacher, examples, labels, place, lambda n, phase=phase: watch(replace(phase, n_done=n))
         )
-        watch(replace(phase, done_rows=len(examples), notes=(note,)))
+        watch(replace(phase, n_done=len(examples), notes=(note,)))
         found.append(logits)
     return distillation.mean_logits(found, settings.temperature)
 
@@ -65,9 +65,9 @@ def with_prefix(job: training.Job, settings: Config, watch: Watch) -> training.J
         splits = {"train": job.train, **splits}
     for name, split in splits.items():
         size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"
-        phase = Phase("computing the frozen layers' output", n_rows=len(split), notes=(size,))
+        phase = Phase("computing the frozen layers' output", n_total=len(split), notes=(size,))
         watch(phase)
         rows = replace(phase, notes=())
-        splits[name], note = job.classifier.with_prefix(split, lambda n, rows=rows: watch(replace(rows, done_rows=n)))
-        watch(replace(phase, done_rows=len(split), notes=(f"{name}: {note}",)))
+        splits[name], note = job.classifier.with_prefix(split, lambda n, rows=rows: watch(replace(rows, n_done=n)))
+        watch(replace(phase, n_done=len(split), notes=(f"{name}: {note}",)))
     return replace(job, **splits)
