@@ -14,7 +14,7 @@ from submillion import adapters, backbone, batching, config, planning
 from submillion.classifier import Classifier
 from submillion.config import Config
 from submillion.data import Example
-from submillion.errors import ConfigError, RunError
+from submillion.errors import ConfigError, HubError, RunError
 from submillion.planning import Plan
 from submillion.runs import Run
 from tests.adapted import HEADS, LABELS, METHODS, shaken
@@ -218,7 +218,8 @@ def test_what_cannot_work_is_refused_before_training(encoders) -> None:
     lost = settings(encoders["bert"])
     plan = planning.plan(lost, 3)
     gone = dataclasses.replace(plan.architecture, name="nobody/no-such-model")
-    refused("it is not on this disk", lost, plan=dataclasses.replace(plan, architecture=gone))
+    with pytest.raises(HubError, match="it is not in the Hub's cache"):
+        Classifier.build(lost, dataclasses.replace(plan, architecture=gone), LABELS, 20, "fp32", CPU)
 
 
 def test_the_device_is_the_parameters(encoders) -> None:

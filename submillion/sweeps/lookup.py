@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from submillion import runs, workflow
-from submillion.config import Config
+from submillion import architectures, runs, workflow
+from submillion.config import Config, ModelConfig
 from submillion.sweeps import executors
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.study import Outcome
@@ -24,6 +24,8 @@ class Lookup:
     def __init__(self, store: Storage, watch: RunWatch) -> None:
         self.store, self.watch = store, watch
         self.hashes: dict[str, str] = {}
+        self.pinned: dict[str, Config] = {}  # by hash: what its run is trained from, wherever that is
+        self.models: dict[tuple[str, str | None], ModelConfig] = {}  # a Hub name means one commit for a whole study
         self.n_seeds: dict[str, int] = {}  # of a setting, by its first run's hash
 
     def ask(self, outcome: Outcome, trial: Trial) -> None:
@@ -55,7 +57,7 @@ class Lookup:
             finished = {path.name[-8:] for path in outcome.runs}
             for settings in outcome.trial.configs if outcome.why is None else ():
                 if (name := self.hash(settings)) not in finished:
-                    wanted.setdefault(name, (settings, []))[1].append(outcome)
+                    wanted.setdefault(name, (self.pinned[name], []))[1].append(outcome)
         return list(wanted.values())
 
     def add(self, outcome: Outcome, run: Path) -> None:
@@ -67,5 +69,14 @@ class Lookup:
         """Return the hash that addresses a run; a recipe that teaches is trained for it, once."""
         key = settings.model_dump_json()
         if key not in self.hashes:
-            self.hashes[key] = workflow.ask(settings, Stopwatch(self.watch), as_trial=True).hash
+            question = workflow.ask(self._of_one_commit(settings), Stopwatch(self.watch), as_trial=True)
+            self.hashes[key] = question.hash
+            self.pinned[question.hash] = question.settings
         return self.hashes[key]
+
+    def _of_one_commit(self, settings: Config) -> Config:
+        key = (settings.model.name, settings.model.revision)
+        if key not in self.models:
+            self.models[key] = architectures.pinned(settings.model)
+        sizes = settings.model.model_dump(exclude={"name", "revision"})
+        return settings.model_copy(update={"model": self.models[key].model_copy(update=sizes)})
