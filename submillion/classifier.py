@@ -148,8 +148,8 @@ class Classifier(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the adapter's folder, or the full model's, for plain transformers and PEFT."""
-        base = backbone.public_name(self.architecture.name)
-        adapters.save(self.model, folder, self.tokenizer, self.labels, (base, self.architecture.revision), self.fresh)
+        base, revision = backbone.public_name(self.architecture.name), self.architecture.revision
+        adapters.save(self.model, folder, self.tokenizer, self.labels, base, self.fresh, revision)
 
     def checkpoint_layers(self) -> None:
         """Compute each layer again in the backward pass, to save memory; MPNet can in the packed pass only."""

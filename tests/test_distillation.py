@@ -383,7 +383,7 @@ def test_a_recipe_is_trained_once_on_the_student_s_splits(
     assert teacher.read_json("data.json")["fingerprint"] == run.read_json("data.json")["fingerprint"]
     assert sum(record.kind == "step" for record in seen) == 8 + 12
     assert "test" not in teacher.scores(), "the student's reading of these rows is the only one"
-    phases = [record for record in seen if isinstance(record, Phase) and record.n_rows]
+    phases = [record for record in seen if isinstance(record, Phase) and record.n_total]
     n_rows = run.read_json("data.json")["rows"]["train"]
     assert (phases[0].n_total, phases[0].n_done, phases[-1].n_done) == (n_rows, 0, n_rows)
     seen.clear()

@@ -462,7 +462,7 @@ def train(base: list[str], out: Path, *more: str) -> tuple[Run, list[str]]:
     notes: list[str] = []
 
     def watch(record: Record) -> bool:
-        if record.kind == "phase" and record.n_rows:
+        if record.kind == "phase" and record.n_total:
             notes.extend(record.notes)
         return False
 

@@ -40,20 +40,21 @@ def save(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
-    base: tuple[str, str | None],
+    base_name: str,
     fresh: Iterable[str] = (),
+    revision: str | None = None,
 ) -> None:
     """Write the adapter's folder, in place of one that is there; complete or not at all.
 
-    `base` is what others load the base model by, and at which commit of the Hub. `fresh` names parameters that started
-    random: ConfigError if one is neither trained nor saved, RunError if the folder cannot be written.
+    `base_name` is what others load the base model by, `revision` its commit on the Hub. `fresh` names parameters that
+    started random: ConfigError if one is neither trained nor saved, RunError if the folder cannot be written.
     """
     refuse_unsaved(model, fresh)
     temporary = folder.with_name(f"{folder.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write(model, temporary, base)
+        _write(model, temporary, base_name, revision)
         tokenizer.save_pretrained(temporary)
         (temporary / LABELS).write_text(json.dumps(list(labels), ensure_ascii=False), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -131,7 +132,7 @@ def injected_state(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if not any(part in name for part in copies)}
 
 
-def _write(model: nn.Module, folder: Path, base: tuple[str, str | None]) -> None:
+def _write(model: nn.Module, folder: Path, base_name: str, revision: str | None) -> None:
     if not isinstance(model, PeftModel):
         with quiet():
             stock(model).save_pretrained(folder)
@@ -139,17 +140,17 @@ def _write(model: nn.Module, folder: Path, base: tuple[str, str | None]) -> None
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(model).items()}
     # Not save_file: it makes files that only their owner may read.
     (folder / WEIGHTS).write_bytes(serialized(tensors, metadata={"format": "pt"}))
-    _published(model, base).save_pretrained(str(folder))
+    _published(model, base_name, revision).save_pretrained(str(folder))
     config = copy.deepcopy(stock(model).config)
     config.architectures = [type(stock(model)).__name__]
     config.save_pretrained(folder)
 
 
-def _published(model: PeftModel, base: tuple[str, str | None]) -> Any:
+def _published(model: PeftModel, base_name: str, revision: str | None) -> Any:
     """PEFT's config as others need it: for inference, on the published base, without repeated module names."""
     settings: Any = copy.deepcopy(model.peft_config["default"])
     settings.inference_mode = True
-    settings.base_model_name_or_path, settings.revision = base
+    settings.base_model_name_or_path, settings.revision = base_name, revision
     settings.modules_to_save = list(dict.fromkeys(settings.modules_to_save))
     for key in ("target_modules", "feedforward_modules"):  # sets, whose order changes from run to run
         if hasattr(settings, key):
