@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.data import write_csv
-from tests.faults.commands import Commands, Done
+from tests.kit.commands import Commands, Done
 
 SETTINGS = (
     *("train.steps=6", "train.batch_size=8", "train.evaluate_every=3", "train.checkpoint_every=2"),

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from submillion import runs
-from tests.faults.commands import Commands
 from tests.faults.conftest import Question
+from tests.kit.commands import Commands
 
 
 def holding(disks: Commands, folder: Path, run: Path) -> Path:

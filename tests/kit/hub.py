@@ -1,7 +1,8 @@
 """A stand-in for the Hugging Face Hub on loopback, as far as the real clients ask it; nothing in them is patched.
 
 A test fills a `Hub` with repositories, scripts what goes wrong as `Fault`s, gives a process `Hub.environment`, and
-reads in `Hub.requests` what was asked. The answers were taken from the real Hub:
+reads in `Hub.requests` what was asked: other hosts too, since the stand-in is that process's proxy for https. It
+answers as the clients' source and what others saw of the real one say:
 
 * An API call or a file of a renamed repository: 307, to the same path with the new name. Bare names such as `ag_news`
   are old names too.
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,7 +118,7 @@ class _RefusedError(Exception):
 
 
 class Hub:
-    """The server and what it holds; after `close` its address refuses connections."""
+    """The server and what it holds."""
 
     def __init__(self) -> None:
         self.repositories: dict[tuple[Kind, str], Repository] = {}
@@ -129,18 +130,30 @@ class Hub:
         self.page = 1000  # entries of a tree in one answer
         self.closing = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.storage = f"http://localhost:{self.port}/storage"  # another host to clients, the same server
-        self._thread.start()
+        self.open()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.storage = f"http://localhost:{self._server.server_port}/storage"  # another host to clients
+
+    def open(self, port: int = 0) -> None:
+        """Listen, on a free port or on one that is given."""
+        self.closing.clear()
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening: connections are refused."""
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Do not listen for a while."""
+        self.close()
+        try:
+            yield
+        finally:
+            self.open(self._server.server_port)
 
     def add(self, kind: Kind, name: str, files: Mapping[str, bytes], **fields: Any) -> Repository:
         """Add a repository with its first commit on main."""
@@ -150,9 +163,13 @@ class Hub:
 
     def environment(self, home: Path, token: str | None = None) -> dict[str, str]:
         """Return the environment of a process to whom this is the Hub, with its own cache under `home`."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
+        }
         own = {"HF_ENDPOINT": self.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-        return {**kept, **own, **({} if token is None else {"HF_TOKEN": token})}
+        return {**kept, **own, "HTTPS_PROXY": self.url, **({} if token is None else {"HF_TOKEN": token})}
 
     def python(self, code: str, home: Path, token: str | None = None) -> Any:
         """Run Python code in such a process; return what it printed, as JSON."""
@@ -181,6 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         fault = self.hub.take_fault(f"{self.command} {self.path}")
+        requests = self.hub.requests  # of the test that asked; after a wait it may be the next one's turn
         if fault.wait_s:
             self.hub.closing.wait(fault.wait_s)
         if fault.status is not None:
@@ -191,12 +209,16 @@ class _Handler(BaseHTTPRequestHandler):
             except _RefusedError as refused:
                 answer = refused.answer
         answer.headers |= fault.headers
-        asked = Request(self.command, self.path, answer.status, "authorization" in self.headers, answer.file)
-        self.hub.requests.append(asked)
+        has_token = "authorization" in self.headers
+        requests.append(Request(self.command, self.path, answer.status, has_token, answer.file))
         with suppress(OSError):  # the client may leave first
             self._send(answer, fault)
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - http.server's names
+
+    def do_CONNECT(self) -> None:
+        self.hub.requests.append(Request("CONNECT", self.path, 403, False, None))
+        self.send_error(403)
 
     def _send(self, answer: _Answer, fault: Fault) -> None:
         self.send_response(answer.status)

@@ -1,8 +1,8 @@
 """Commands that meet a fault: each a child of one process that has imported torch once, in its own mount namespace.
 
-`Commands.run` gives a command's exit code and what it printed. The child may be killed when a line appears or before
-it changes a file. Folders may be small disks or read-only ones where the machine lets root mount; `Commands.inside`
-is a path as the commands see it.
+`Commands.run` gives a command's exit code and what it printed. The child may be killed when a line appears, before it
+changes a file, or when it takes too long. Folders may be small disks or read-only ones where the machine lets root
+mount; `Commands.inside` is a path as the commands see it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ class Done:
 
 
 class Commands:
-    """The process that runs commands; `can_mount` says whether it may mount folders."""
+    """The process that runs commands, with the environment given or its own; `can_mount`: it may mount folders."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, environment: dict[str, str] | None = None) -> None:
         self.cache = cache
         self.can_mount = subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0
-        start = [*(_UNSHARE if self.can_mount else []), sys.executable, "-m", "tests.faults.commands"]
-        self._process = subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
+        start = [*(_UNSHARE if self.can_mount else []), sys.executable, "-m", "tests.kit.commands"]
+        self._process = subprocess.Popen(
+            start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT, env=environment
+        )
 
     def run(self, *words: object, **fault: Any) -> Done:
         """Run `submillion words`; `fault`: the arguments of `_child`, and kill_at, a part of a line on stderr."""
@@ -122,17 +124,20 @@ def _child(
     fill_at: str | None = None,
     fill_after: str | None = None,
     disk: str = "",
+    limit_s: int = 0,
+    token: str | None = None,
 ) -> None:
     """Run the command in this process and end it.
 
     It is killed before or after a file of that name gets it (`os.replace`), or its disk is filled then, or when a
-    training says a line.
+    training says a line; by SIGALRM after `limit_s` if that is not 0. `token` is the Hub's.
     """
-    from signal import SIGKILL
+    from signal import SIGKILL, alarm
 
     from submillion.cli.progress import TrainingView
 
-    os.environ["SUBMILLION_CACHE"] = cache
+    alarm(limit_s)
+    os.environ |= {"SUBMILLION_CACHE": cache, **({"HF_TOKEN": token} if token else {})}
     say = TrainingView.say
 
     def filling(view: TrainingView, text: str) -> None:
