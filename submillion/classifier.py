@@ -128,6 +128,7 @@ class Classifier(nn.Module):
             )
         base, revision = (str(folder), None) if plan.method == "none" else _base(folder)
         if plan.method != "none":  # else the folder holds the whole model
+            files.folder(base, revision)  # downloaded where it is not there: what is not at hand is not compared
             refuse_another_encoder(run, base, revision)
         fused = _attention_is_fused(place, precision)
         model = load_stock(replace(plan.architecture, name=base, revision=revision), labels, fused)

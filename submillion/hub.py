@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["model", "dataset"]
 
-_ANSWER_S = 10  # until the Hub answers one request; its client alone would try for a minute, and say nothing
+_TRIES = 3  # for a file whose connection was reset; the client itself goes on after one that was closed
+_SILENCE_S = 5  # of a storage, before the client asks it again; it does so five times
+_RESET = re.compile(r"\bt=(\d+)")  # of a RateLimit header: seconds until the Hub takes requests again
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SETTING = {"model": ("model.name", "model.revision"), "dataset": ("data.source", "data.revision")}
 _NOUN = {"model": "model", "dataset": "data set"}
@@ -76,12 +79,17 @@ def resolve(name: str, kind: Kind, revision: str | None = None) -> Repository:
     One request. Without a network, or where the Hub is failing, the local cache answers. HubError says what stands in
     the way and what to type.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     with _explained(name, kind, revision):
         try:
-            api = HfApi(library_name="submillion")
-            info: Any = api.repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=_ANSWER_S)
+            info: Any = HfApi(library_name="submillion").repo_info(
+                name,
+                repo_type=kind,
+                revision=revision,
+                files_metadata=True,
+                timeout=constants.HF_HUB_ETAG_TIMEOUT,  # 10 s; its client's default waits for ever
+            )
         except Exception as error:
             if not _is_passing(error) or (commit := _cached_commit(name, kind, revision)) is None:
                 raise
@@ -101,29 +109,39 @@ def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Downloa
     """Return the folder of the local cache that holds these files at the repository's commit.
 
     Files that are not there are downloaded in order, each compared with the SHA-256 that the Hub has for it; where the
-    connection is lost it is tried again from where it stopped. `watch` None: the Hub's client draws its own bars.
-    HubError as `resolve`.
+    connection is lost it is tried again from where it stopped, where it was reset from the file's beginning. `watch`
+    None: the Hub's client draws its own bars. HubError as `resolve`.
     """
-    from huggingface_hub import hf_hub_download
-
     known = {file.name: file for file in repository.files or ()}
     folder = _storage(repository.id, repository.kind) / "snapshots" / repository.commit
     missing = [name for name in names if not (folder / name).exists()]
     total = sum(known[name].size or 0 for name in missing if name in known)
-    bar = None if watch is None else _bar(repository.id, total, watch)
-    with _explained(repository.id, repository.kind, repository.commit), _quiet():
+    if watch is not None and total:
+        watch(Download(repository.id, 0, total))
+    done = 0
+    with _explained(repository.id, repository.kind, repository.commit), _quiet(), _impatient():
         for name in missing:
-            hf_hub_download(
-                repository.id,
-                name,
-                repo_type=repository.kind,
-                revision=repository.commit,
-                library_name="submillion",
-                tqdm_class=cast("Any", bar),
-            )
+            bar = None if watch is None else _bar(repository.id, done, total, watch)
+            _download(repository, name, bar)
             if name in known:
                 _refuse_damaged(repository, folder / name, known[name])
+            done += (folder / name).stat().st_size
     return folder
+
+
+def _download(repository: Repository, name: str, bar: type | None) -> None:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    where: Any = {"repo_type": repository.kind, "revision": repository.commit}
+    # Its download would ask the same with a minute's patience, and wait out a 429 or 503 five times.
+    get_hf_file_metadata(hf_hub_url(repository.id, name, **where), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    for n_left in reversed(range(_TRIES)):
+        try:
+            hf_hub_download(repository.id, name, **where, library_name="submillion", tqdm_class=cast("Any", bar))
+            return
+        except Exception as error:
+            if n_left == 0 or not _is_reset(error):
+                raise
 
 
 def _refuse_damaged(repository: Repository, path: Path, file: File) -> None:
@@ -147,13 +165,12 @@ def _endpoint() -> str:
     return constants.ENDPOINT
 
 
-def _bar(repository: str, total: int, watch: Callable[[Download], object]) -> type:
-    """What the Hub's client takes for a progress bar of one file; the bytes of all files are counted together."""
-    done = 0
+def _bar(repository: str, before: int, total: int, watch: Callable[[Download], object]) -> type:
+    """What the Hub's client takes for a progress bar of one file, before which other files had so many bytes."""
 
     class Bar:
         def __init__(self, *_: object, initial: int = 0, **__: object) -> None:
-            self.update(initial)
+            self.done = before + initial
 
         def __enter__(self) -> Bar:
             return self
@@ -162,9 +179,8 @@ def _bar(repository: str, total: int, watch: Callable[[Download], object]) -> ty
             pass
 
         def update(self, n: float | None = 1) -> None:
-            nonlocal done
-            done += int(n or 0)
-            watch(Download(repository, min(done, total), total))
+            self.done += int(n or 0)
+            watch(Download(repository, min(self.done, total), total))
 
         def close(self) -> None:
             pass
@@ -172,8 +188,6 @@ def _bar(repository: str, total: int, watch: Callable[[Download], object]) -> ty
         def set_postfix_str(self, *_: object, **__: object) -> None:
             pass
 
-    if total:
-        watch(Download(repository, 0, total))
     return Bar
 
 
@@ -228,9 +242,25 @@ def _quiet() -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a disk that may be too small, which is told when it is
+            yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let a storage that says nothing be asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise."""
+    from huggingface_hub import constants
+
+    usual = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = _SILENCE_S
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = usual
 
 
 @contextmanager
@@ -273,7 +303,7 @@ def explanation(error: BaseException, name: str, kind: Kind, revision: str | Non
         return (
             f"the Hub was not reached ({constants.ENDPOINT}: {first_line(list(_causes(error))[-1])}) and the cache has "
             f"no whole copy: check the network, or give a {'folder' if kind == 'model' else 'file'} on this disk; "
-            "started again, a download goes on where it stopped"
+            "files that came down whole are kept"
         )
     return f"the Hub did not give it: {first_line(error)[:300]}"
 
@@ -313,7 +343,9 @@ def _status(error: Any, has_token: bool) -> str:
         case 403:
             return f"your token may not read it: allow that on {tokens}, or {_LOG_IN}"
         case 429:
-            seconds = error.response.headers.get("Retry-After")
+            headers = error.response.headers
+            reset = _RESET.search(headers.get("RateLimit", ""))
+            seconds = headers.get("Retry-After") or (reset and reset[1])
             wait = f"wait {seconds} seconds" if seconds else "wait a few minutes"
             more = "" if has_token else f"; with a token it takes more ({_LOG_IN})"
             return f"the Hub takes no more requests from here just now (429): {wait} and start again{more}"
@@ -338,6 +370,11 @@ def _is_connection(error: BaseException) -> bool:
     """Whether no answer came; the class is that of the client's own HTTP library, whose name changes."""
     names = {base.__name__ for cause in _causes(error) for base in type(cause).__mro__}
     return bool(names & {"TransportError", "ConnectionError", "TimeoutError", "OfflineModeIsEnabled"})
+
+
+def _is_reset(error: BaseException) -> bool:
+    """Whether a connection broke in the middle of an answer, in a way that the client does not go on after."""
+    return any(type(cause).__name__ == "ReadError" for cause in _causes(error))
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -67,6 +67,8 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
         return model.model_copy(update={"name": name})
     repository = hub.resolve(name, "model", model.revision)
     _wanted(repository)
+    if repository.files is not None:
+        hub.fetch(repository, [_CONFIG])  # the list of a gated repository's files is public, they are not
     if repository.note is not None:
         say(repository.note)
     return model.model_copy(update={"name": repository.id, "revision": repository.commit})
