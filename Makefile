@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := submillion tests $(wildcard benchmarks scripts)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test test-fast bench check clean
+.PHONY: help setup demo test test-fast bench check docs clean
 
 help:
 	@echo "make demo       install into .venv, train on tweets, score"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-fast  the tests but the slow ones"
 	@echo "make bench      measure speed, write docs/benchmarks.md"
 	@echo "make check      format, lint, types"
+	@echo "make docs       this documentation as a site, in build/site/"
 	@echo "make clean      remove .venv and the demo's runs"
 
 setup: .venv/ready
@@ -47,6 +48,10 @@ check: setup
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m scripts.docs
 
 clean:
 	rm -rf .venv runs/demo-*
