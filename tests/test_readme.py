@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import re
 import shlex
@@ -237,6 +238,23 @@ def test_every_module_is_in_the_table_of_the_architecture() -> None:
     paths = [path for path in (ROOT / "submillion").iterdir() if path.suffix == ".py" or path.is_dir()]
     for module in {path.stem for path in paths} - {"__init__", "__main__", "__pycache__", "recipes", "studies"}:
         assert re.search(rf"^\| .*`{module}`", table, flags=re.MULTILINE), f"{module} is not in docs/architecture.md"
+
+
+# The page for those who come from Trainer names arguments that the installed libraries have.
+
+
+def test_arguments_of_trainer_and_peft_exist() -> None:
+    from peft import AdaLoraConfig, IA3Config, LoraConfig
+    from transformers import TrainingArguments
+
+    page = (ROOT / "docs" / "from-trainer.md").read_text(encoding="utf-8")
+    _, lora, trainer = re.split(r"^## LoraConfig|^## TrainingArguments", page, flags=re.MULTILINE)
+    for text, classes in ((lora, (LoraConfig, AdaLoraConfig, IA3Config)), (trainer, (TrainingArguments,))):
+        fields = {field.name for each in classes for field in dataclasses.fields(each)}
+        others = {each.__name__ for each in classes} | {"EarlyStoppingCallback", "accelerate launch", "torchrun"}
+        for cell in re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE):
+            for argument in re.findall(r"`([\w ]+)", cell):
+                assert argument in fields | others, argument
 
 
 # Troubleshooting quotes messages that the program has.
