@@ -56,11 +56,7 @@ def stage(folder: Path) -> None:
 
 
 def site_target(target: str) -> str:
-    """Return what a link in a page of the repository leads to on the site.
-
-    >>> site_target("../README.md#speed"), site_target("docs/python.md"), site_target("budget.md")
-    ('index.md#speed', 'python.md', 'budget.md')
-    """
+    """Return what a link in a page of the repository leads to on the site: `../README.md#speed` to `index.md#speed`."""
     path, mark, anchor = target.partition("#")
     name = path.lstrip("./")
     if name in OUTSIDE:
