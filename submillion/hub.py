@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ Kind = Literal["model", "dataset"]
 _TRIES = 3  # for a file whose connection was reset; the client itself goes on after one that was closed
 _SILENCE_S = 5  # of a storage, before the client asks it again; it does so five times
 _RESET = re.compile(r"\bt=(\d+)")  # of a RateLimit header: seconds until the Hub takes requests again
+_MOST_TRIES = 2  # for an answer of the API whose connection is lost; a second passes between them
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SETTING = {"model": ("model.name", "model.revision"), "dataset": ("data.source", "data.revision")}
 _NOUN = {"model": "model", "dataset": "data set"}
@@ -119,7 +121,7 @@ def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Downloa
     if watch is not None and total:
         watch(Download(repository.id, 0, total))
     done = 0
-    with _explained(repository.id, repository.kind, repository.commit), _quiet(), _impatient():
+    with _explained(repository.id, repository.kind, repository.commit), quiet(), impatient():
         for name in missing:
             bar = None if watch is None else _bar(repository.id, done, total, watch)
             _download(repository, name, bar)
@@ -235,7 +237,7 @@ def _remember(repository: Repository, revision: str | None) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the Hub's client from writing beside our own bar: warnings of retries, hints about tokens."""
     from huggingface_hub.utils import logging
 
@@ -250,17 +252,50 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Let a storage that says nothing be asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise."""
-    from huggingface_hub import constants
+def without_bars() -> Iterator[None]:
+    """Keep the Hub's client from drawing its own bars."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    usual = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    was_shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if was_shown:
+            enable_progress_bars()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Make the Hub's client raise where it would ask again for half a minute, in silence.
+
+    That is after 429 or 5xx, and where a connection was lost twice before the API had answered. A storage that says
+    nothing is asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    asked: Counter[str] = Counter()
+
+    def count(request: Any) -> None:
+        asked[str(request.url)] += request.url.path.startswith("/api/")
+        if asked[str(request.url)] > _MOST_TRIES:
+            raise ConnectionError("the connection was lost before it had answered")
+
+    def refuse(response: Any) -> None:
+        if response.status_code == 429 or response.status_code >= 500:
+            response.read()
+            hf_raise_for_status(response)
+
+    client, usual = get_session(), constants.HF_HUB_DOWNLOAD_TIMEOUT
+    hooks = client.event_hooks
+    client.event_hooks = {"request": [*hooks["request"], count], "response": [*hooks["response"], refuse]}
     if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
         constants.HF_HUB_DOWNLOAD_TIMEOUT = _SILENCE_S
     try:
         yield
     finally:
-        constants.HF_HUB_DOWNLOAD_TIMEOUT = usual
+        client.event_hooks, constants.HF_HUB_DOWNLOAD_TIMEOUT = hooks, usual
 
 
 @contextmanager
@@ -271,11 +306,12 @@ def _explained(name: str, kind: Kind, revision: str | None) -> Iterator[None]:
     except HubError:
         raise
     except Exception as error:  # HTTP, connection, offline mode, names, disks: these share no class
-        raise HubError(f"{_SETTING[kind][0]} is {name}: {explanation(error, name, kind, revision)}") from None
+        why = explanation(error, name, kind, revision) or f"the Hub did not give it: {first_line(error)[:300]}"
+        raise HubError(f"{_SETTING[kind][0]} is {name}: {why}") from None
 
 
-def explanation(error: BaseException, name: str, kind: Kind, revision: str | None = None) -> str:
-    """Return what an error of the Hub's client means for a repository, and what to type."""
+def explanation(error: BaseException, name: str, kind: Kind, revision: str | None = None) -> str | None:
+    """Return what an error of the Hub's client means for a repository, and what to type; None where it is not known."""
     from huggingface_hub import constants, errors
 
     for cause in _causes(error):
@@ -305,7 +341,7 @@ def explanation(error: BaseException, name: str, kind: Kind, revision: str | Non
             f"no whole copy: check the network, or give a {'folder' if kind == 'model' else 'file'} on this disk; "
             "files that came down whole are kept"
         )
-    return f"the Hub did not give it: {first_line(error)[:300]}"
+    return None
 
 
 def _answer(error: Any, name: str, kind: Kind, revision: str | None) -> str:
@@ -356,7 +392,8 @@ def _status(error: Any, has_token: bool) -> str:
 
 
 def _download_command(name: str, kind: Kind) -> str:
-    return f"hf download {'--repo-type dataset ' if kind == 'dataset' else ''}{name}"
+    # Files alone are not enough to read a data set offline: `datasets` must have made its rows of them.
+    return f"hf download {name}" if kind == "model" else f"submillion data check {name}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

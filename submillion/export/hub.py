@@ -6,9 +6,9 @@ The token is the client's affair: from the environment or the Hub's login. It is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from submillion import hub
 from submillion.errors import ConfigError, ExportError
 from submillion.export.manifest import FILE
 
@@ -38,7 +38,7 @@ def push(export: Export, repo: str, private: bool) -> str:
         raise _unsent(export, "there is no token: `hf auth login`, or set HF_TOKEN")
     name = f"{export.manifest.run} as {export.manifest.question.format}"
     try:
-        with _without_bars():
+        with hub.without_bars():
             api = HfApi(library_name="submillion")
             url = api.create_repo(repo, private=private or None, exist_ok=True)
             if private and not api.repo_info(url.repo_id).private:
@@ -57,19 +57,6 @@ def _reasons(error: BaseException | None) -> Iterator[str]:
     while error is not None:
         yield " ".join(str(error).split())[:300] or type(error).__name__
         error = error.__cause__
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    was_shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if was_shown:
-            enable_progress_bars()
 
 
 def _unsent(export: Export, reason: str) -> ExportError:
