@@ -144,7 +144,8 @@ def _configs(name: str, commit: str) -> _Configs | None:
     if not isinstance(card, str):  # the cache knows that there is none
         return _Configs((), "default")
     try:
-        found = MetadataConfigs.from_dataset_card_data(DatasetCard.load(card).data)
+        facts: Any = DatasetCard.load(card).data
+        found = MetadataConfigs.from_dataset_card_data(facts)
         return _Configs(tuple(found), found.get_default_config_name() if found else "default")
     except (ValueError, TypeError, AttributeError, yaml.YAMLError):
         return None  # `datasets` says what is wrong with it
