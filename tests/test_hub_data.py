@@ -208,6 +208,14 @@ def test_labels_that_are_kept_back_leave_their_rows_out(hub: Hub, tmp_path: Path
     assert signs["labels"] == ["-1", "0", "1"], "beside others, and without names, -1 is a class"
 
 
+def test_training_rows_that_are_in_the_test_split_are_left_out(hub: Hub, tmp_path: Path) -> None:
+    both = {**news(), "default/test-0.parquet": parquet("ONE", 3, range(3))}
+    hub.add("datasets", "o/both", both)
+    (found,) = read(hub, tmp_path, {"source": "o/both"})
+    assert len(found["train"]) + len(found["validation"]) == 37
+    assert "3 train rows of o/both are left out: they stand in its test split too" in found["warnings"]
+
+
 def test_only_sets_of_the_hub_have_revisions_and_configurations(hub: Hub, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,label\na,x\n")
@@ -249,15 +257,19 @@ def test_each_trouble_is_one_sentence_at_once(hub: Hub, tmp_path: Path) -> None:
         hub.add("datasets", name, news(name))
         hub.faults.append(Fault(where.format(name), cut=10, resets=True))
         told[name] = ("HubError", "the Hub was not reached")
-    settings = [{"source": name} for name in told]
+    hub.add(
+        "datasets", "o/tests", {"README.md": card({"default": ("test",)}), "default/test-0.parquet": parquet("x", 9)}
+    )
+    told["o/tests"] = ("DataError", "o/tests on the Hub has no train split; it has test")
     revisions = {"source": "o/fine", "revision": "v9"}, {"source": "o/fine", "revision": "0" * 40}
-    found = read(hub, tmp_path, *settings, *revisions)
+    found = read(hub, tmp_path, *({"source": name} for name in told), *revisions)
     for each, (kind, sentence) in zip(found, told.values(), strict=False):
         assert (each["error"], sentence in each["text"]) == (kind, True), each["text"]
         assert "\n" not in each["text"]
     for each, revision in zip(found[-2:], ("v9", "0" * 40), strict=True):
         assert f"data.revision is {revision}, which it does not have" in each["text"]
     assert max(each["seconds"] for each in found) < LIMIT_S
+    assert "o/script/script.py" not in hub.sent()
 
 
 def test_what_a_token_may_not_read(hub: Hub, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ one configuration, and what it gives is checked.
 
 from __future__ import annotations
 
+import gc
 import glob
 import importlib.util
 import json
@@ -153,25 +154,39 @@ def _configs(name: str, commit: str) -> _Configs | None:
 
 def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] = lambda _: None) -> Any:
     """The builder of `datasets` for the set, its files downloaded and its rows prepared."""
-    from datasets import load_dataset_builder
-
-    name, commit = str(data.source), str(data.revision)
-    repository = hub.resolve(name, "dataset", commit)
+    name = str(data.source)
+    repository = hub.resolve(name, "dataset", data.revision)
     if repository.files is None:
         raise HubError(_not_there(data))
-    sizes = {file.name: file.size or 0 for file in repository.files}
-    _refuse_script(name, sizes)
-    if _CARD in sizes:
+    files = {file.name for file in repository.files}
+    _refuse_script(name, files)
+    if _CARD in files:
         hub.fetch(repository, [_CARD], lambda _: None)  # `datasets` does not say so plainly what is gated
     _refuse_config(data)
-    with _explained(data), hub.at_once():
-        builder: Any = load_dataset_builder(name, data.config, revision=commit)
-        if builder.hash != commit:
-            raise HubError(f"data.source is {name}: the Hub stopped answering: start again")
-        n_bytes = sum(sizes.get(file, 0) for file in _missing(builder, repository))
-        watch(hub.Download(name, 0, n_bytes))
-        builder.download_and_prepare()
-        watch(hub.Download(name, n_bytes, n_bytes))
+    try:
+        with hub.at_once():
+            return _made(data, repository, watch)
+    except SubmillionError:
+        raise
+    except Exception as error:  # HTTP, connections, files, formats, configurations: these share no class
+        problem = _explained(data, error)
+    # The error holds half-read Parquet files, and one that is closed at the process' end takes it down with SIGABRT
+    # (https://github.com/apache/arrow/issues/45214); so it goes now, and is no cause of what is raised.
+    gc.collect()
+    raise problem
+
+
+def _made(data: DataConfig, repository: hub.Repository, watch: Callable[[hub.Download], object]) -> Any:
+    from datasets import load_dataset_builder
+
+    sizes = {file.name: file.size or 0 for file in repository.files or ()}
+    builder: Any = load_dataset_builder(repository.id, data.config, revision=repository.commit)
+    if builder.hash != repository.commit:
+        raise HubError(f"data.source is {data.source}: the Hub stopped answering: start again")
+    n_bytes = sum(sizes.get(file, 0) for file in _missing(builder, repository))
+    watch(hub.Download(repository.id, 0, n_bytes))
+    builder.download_and_prepare()
+    watch(hub.Download(repository.id, n_bytes, n_bytes))
     return builder
 
 
@@ -226,23 +241,16 @@ def _refuse_config(data: DataConfig) -> None:
         )
 
 
-@contextmanager
-def _explained(data: DataConfig) -> Iterator[None]:
-    """Turn what `datasets` raises into one sentence: the Hub's, where an answer of it, the network or a disk is why."""
+def _explained(data: DataConfig, error: Exception) -> SubmillionError:
+    """What `datasets` raised as one sentence: the Hub's, where an answer of it, the network or a disk is why."""
     name = str(data.source)
-    try:
-        yield
-    except SubmillionError:
-        raise
-    except Exception as error:  # HTTP, connections, files, formats, configurations: these share no class
-        if (why := hub.explanation(error, name, "dataset", data.revision)) is not None:
-            raise HubError(f"data.source is {name}: {why}") from None
-        root = error.__cause__ or error
-        reasons = ": ".join(dict.fromkeys(first_line(each)[:300] for each in (error, root)))
-        raise DataError(
-            f"data.source is {name}: `datasets` cannot read it ({reasons}): try another revision or configuration, or "
-            "give the rows as a .parquet, .csv or .jsonl file"
-        ) from None
+    if (why := hub.explanation(error, name, "dataset", data.revision)) is not None:
+        return HubError(f"data.source is {name}: {why}")
+    reasons = ": ".join(dict.fromkeys(first_line(each)[:300] for each in (error, error.__cause__ or error)))
+    return DataError(
+        f"data.source is {name}: `datasets` cannot read it ({reasons}): try another revision or configuration, or give "
+        "the rows as a .parquet, .csv or .jsonl file"
+    )
 
 
 @contextmanager
