@@ -164,7 +164,7 @@ def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] = lamb
         hub.fetch(repository, [_CARD], lambda _: None)  # `datasets` does not say so plainly what is gated
     _refuse_config(data)
     try:
-        with hub.at_once():
+        with hub.impatient():
             return _made(data, repository, watch)
     except SubmillionError:
         raise

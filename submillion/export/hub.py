@@ -74,7 +74,7 @@ def check(repo: str, private: bool) -> None:
         raise _refusal(repo, "there is no token: `hf auth login`, or set HF_TOKEN")
     api = HfApi(library_name="submillion")
     try:
-        with hub.quiet(), hub.at_once():
+        with hub.quiet(), hub.impatient():
             account = api.whoami()
             name = repo if "/" in repo else f"{account['name']}/{repo}"
             try:
