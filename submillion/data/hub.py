@@ -255,15 +255,17 @@ def _explained(data: DataConfig, error: Exception) -> SubmillionError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep `datasets` from logging what is checked here."""
-    from datasets import logging
+    """Keep `datasets` from logging what is checked here, and from counting the download at a host of its own."""
+    from datasets import config, logging
 
-    verbosity = logging.get_verbosity()
+    verbosity, counts = logging.get_verbosity(), config.HF_UPDATE_DOWNLOAD_COUNTS
     logging.set_verbosity(logging.CRITICAL)
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a bucket of S3, for which it waits 3 s where only the Hub is reached
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        config.HF_UPDATE_DOWNLOAD_COUNTS = counts
 
 
 @contextmanager
