@@ -355,4 +355,4 @@ def test_a_study_asks_once_what_its_data_set_is(
     assert revisions == [ag_news.refs["main"]] * 2
     asked = [request.path for request in hub.requests if request.method == "GET"]
     assert len(set(asked)) == len(asked), "nothing is asked for twice"
-    assert {request.host for request in hub.requests} == {"127.0.0.1", "localhost"}, "the Hub and its storage alone"
+    assert not any(request.method == "CONNECT" for request in hub.requests), "no other host is asked"
