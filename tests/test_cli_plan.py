@@ -93,7 +93,8 @@ def test_classes_are_counted_in_local_data(run, tmp_path):
 
 
 def test_classes_of_hub_data_are_assumed(run):
-    assert "4 classes assumed" in run("--data", "ag_news")[1]
+    assert "4 classes assumed (plan does not ask the Hub about o/set: --classes N)" in run("--data", "o/set")[1]
+    assert "3 classes\n" in run("--data", "o/set", "--classes", "3")[1]
 
 
 @pytest.mark.parametrize(

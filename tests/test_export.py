@@ -421,12 +421,15 @@ def test_the_command_shows_its_steps_on_stderr(finished: Run, tmp_path: Path, ca
 
 def test_what_the_command_refuses(finished: Run, exported, monkeypatch, capsys) -> None:
     assert _command(finished.path, "--format", "tflite") == 2
-    assert "'merged', 'onnx', 'onnx-int8'" in capsys.readouterr().err
+    assert "'merged', 'onnx', 'onnx-int8', 'adapter'" in capsys.readouterr().err
     assert _command(finished.path, "--format", "merged", "--push-to", "a/b/c") == 1
     assert "--push-to is 'a/b/c', no name of a Hub repository" in capsys.readouterr().err
     assert _command(finished.path, "--format", "merged", "--private") == 1
     assert "--private is for --push-to" in capsys.readouterr().err
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    asked = (finished.path, "--format", "merged", "--output", exported["merged"].folder, "--push-to", "me/mine")
-    assert _command(*asked) == 1
-    assert f"the export is finished, in {exported['merged'].folder}, but it was not uploaded" in capsys.readouterr().err
+    assert _command(finished.path, "--format", "merged", "--push-to", "me/mine") == 1
+    assert "there is no token: `hf auth login`, or set HF_TOKEN; nothing was exported" in capsys.readouterr().err
+    assert _command(finished.path, "--format", "adapter", "--margin", "0.1", "--push-to", "me/mine") == 1
+    assert "--margin: --format adapter writes and checks nothing" in capsys.readouterr().err
+    assert _command(finished.path, "--format", "adapter", "--push-to", "me/mine") == 1
+    assert "a folder of this machine" in capsys.readouterr().err

@@ -372,7 +372,7 @@ import json
 from importlib.resources import files
 import yaml
 from submillion import config
-from submillion.data.sources import open_source
+from submillion.data.sources import open_source, pinned
 studies = [yaml.safe_load(file.read_text())["base"] for file in (files("submillion") / "studies").iterdir()]
 asked = [(name, []) for name in config.recipe_names()]
 asked += [(base["recipe"], [f"{k}={v}" for k, v in base.get("settings", {}).items()]) for base in studies]
@@ -381,7 +381,7 @@ for recipe, overrides in asked:
     settings = config.load(recipe=recipe, overrides=overrides)
     if settings.data.source and not settings.data.source.startswith("packaged:"):
         problems = []
-        found[settings.data.source] = [sorted(open_source(settings.data, problems)), problems]
+        found[settings.data.source] = [sorted(open_source(pinned(settings.data), problems, [])), problems]
 print(json.dumps(found))
 """
 

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import load_dataset
 
 from submillion import architectures, cache, config, runs, workflow
-from submillion.data import hub
-from submillion.errors import ConfigError, DataError, SubmillionError, visible, without_secrets
+from submillion.errors import ConfigError, SubmillionError, visible, without_secrets
 from submillion.reports import write as write_report  # before tests without reports silence it
 from submillion.runs import Run
 from submillion.sweeps.sitting import sweep
@@ -194,17 +192,6 @@ def test_a_models_own_code_is_not_run_and_nobody_is_asked(
     (encoder / file).write_text(json.dumps(table))
     sets = [word for text in settings_of(encoder, rows, tmp_path / "runs") for word in ("--set", text)]
     refused(capsys, "train", "--json", *sets, named=(str(encoder), "code"))
-    assert not list(tmp_path.rglob("*.ran"))
-
-
-def test_a_data_set_with_a_script_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "scripted"
-    folder.mkdir()
-    (folder / "scripted.py").write_text(CODE)
-    monkeypatch.setattr("datasets.load_dataset", lambda name: load_dataset(str(folder)))
-    with pytest.raises(DataError) as error:
-        hub.hub_tables("someone/scripted", {"text"})
-    assert_sentences(str(error.value), "someone/scripted", "cript")
     assert not list(tmp_path.rglob("*.ran"))
 
 

@@ -14,13 +14,14 @@ from submillion.errors import ConfigError
 
 if TYPE_CHECKING:
     from submillion.export import Export
+    from submillion.runs import Run
 
-Format = Literal["merged", "onnx", "onnx-int8"]
+Format = Literal["merged", "onnx", "onnx-int8", "adapter"]
 
 
 def export(  # noqa: PLR0913 - each is an option
     run: RunArgument,
-    kind: Annotated[Format, typer.Option("--format", help="merged: a checkpoint for transformers.")],
+    kind: Annotated[Format, typer.Option("--format", help="merged: for transformers; adapter: with --push-to.")],
     output: Annotated[Path | None, typer.Option("--output", help="A new folder; default RUN/exports/FORMAT.")] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Rows to check on instead of validation; labelled for onnx-int8.")
@@ -35,30 +36,56 @@ def export(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Write a run as a merged checkpoint, an ONNX graph or an int8 one.
 
-    The files are loaded again and compared with the run on its validation rows before the export is called done.
+    The files are loaded again and compared with the run on its validation rows before the export is called done. An
+    adapter is in its run already: it is uploaded as it is.
     """
     from submillion import runs
     from submillion.cli.progress import StepsView
 
     found = runs.load(runs.locate(run, out or "runs"))
     from submillion import export as exports
-    from submillion.export import hub
 
-    if push_to is not None:
-        hub.check_name(push_to)
-    elif private:
+    if private and push_to is None:
         raise ConfigError("--private is for --push-to, which names the repository")
+    if kind == "adapter":
+        _refuse_beside_adapter({"--output": output, "--data": data, "--margin": margin})
+        _push_adapter(found, push_to, private, as_json)
+        return
+    if push_to is not None:
+        exports.check(push_to, private)
     with StepsView() as view:
         made = exports.write(found, kind, output, data, margin, view)
         address = None
         if push_to is not None:
             view(f"uploading to {push_to}", 0, 0)
-            address = exports.push(made, push_to, private)
+            address = exports.push(exports.of_export(made), push_to, private)
     if as_json:
         values = {"folder": str(made.folder), "is_new": made.is_new, "address": address, **made.manifest.values()}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
     typer.echo("\n".join(_lines(made, address)))
+
+
+def _refuse_beside_adapter(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: --format adapter writes and checks nothing; leave it out")
+
+
+def _push_adapter(run: Run, push_to: str | None, private: bool, as_json: bool) -> None:
+    from submillion import export as exports
+    from submillion.cli.progress import StepsView
+
+    upload = exports.of_adapter(run)
+    if push_to is None:
+        raise ConfigError(f"--format adapter is for --push-to: the adapter is in {upload.folder} already")
+    exports.check(push_to, private)
+    with StepsView() as view:
+        view(f"uploading to {push_to}", 0, 0)
+        address = exports.push(upload, push_to, private)
+    values = {"folder": str(upload.folder), "address": address, "files": upload.files}
+    lines = f"{upload.folder}: {len(upload.files)} files\nuploaded to {address}"
+    typer.echo(json.dumps(values, indent=2, ensure_ascii=False) if as_json else lines)
 
 
 def _lines(made: Export, address: str | None) -> list[str]:

@@ -84,12 +84,15 @@ def _count_classes(settings: Config, classes: int | None) -> tuple[int, str]:
     """The number of classes, and how it is known, for people."""
     if classes is not None:
         return classes, f"{classes} classes"
-    if settings.data.source is not None:
-        from submillion import data
+    if not settings.data.source:
+        return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
+    from submillion import data
 
-        if (counted := data.count_classes(settings.data)) is not None:
-            return counted, f"{counted} classes in {settings.data.source}"
-    return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
+    if (counted := data.count_classes(settings.data)) is not None:
+        return counted, f"{counted} classes in {settings.data.source}"
+    return _ASSUMED_CLASSES, (
+        f"{_ASSUMED_CLASSES} classes assumed (plan does not ask the Hub about {settings.data.source}: --classes N)"
+    )
 
 
 def _show(made: Plan, rows: Sequence[Alternative], origin: str) -> None:

@@ -22,14 +22,15 @@ from submillion.config.settings import Config
 from submillion.errors import ConfigError, did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
-_ADDED = (
-    ("model", "revision"),
-    ("data", "revision"),
-    ("data", "config"),
-)  # null, they leave the hash as it was before them
+_ADDED = (("model", "revision"), ("data", "config"))  # null, they leave the hash as it was before them
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
-_INSTEAD_OF = {"train.steps": "train.epochs", "train.epochs": "train.steps", "train.batch_size": "train.batch_tokens"}
+_INSTEAD_OF = {
+    "train.steps": ("train.epochs",),
+    "train.epochs": ("train.steps",),
+    "train.batch_size": ("train.batch_tokens",),
+    "data.source": ("data.revision", "data.config"),  # those of another data set
+}
 
 
 def recipe_names() -> list[str]:
@@ -114,8 +115,12 @@ def commented(config: Config | None = None) -> str:
 
 
 def digest(config: Config, data_fingerprint: str) -> str:
-    """Return 8 hex digits that name a run: of the config (but name, out, tracking, device) and the data."""
+    """Return 8 hex digits that name a run: of the config (but name, out, tracking, device) and the data.
+
+    A data set's commit is not part of them: most commits leave the rows as they were, and the fingerprint tells.
+    """
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
+    del values["data"]["revision"]
     for section, key in _ADDED:
         if values[section].get(key) is None:
             values[section].pop(key, None)
@@ -198,8 +203,9 @@ def _replaced(values: dict[str, Any], settings: Mapping[str, Any], origin: str) 
         raise ConfigError(*problems)
     given = {key for key, value in settings.items() if value is not None}
     for key in given & _INSTEAD_OF.keys():
-        if _INSTEAD_OF[key] not in given:
-            _assign(values, _INSTEAD_OF[key].split("."), None)
+        for other in _INSTEAD_OF[key]:
+            if other not in given:
+                _assign(values, other.split("."), None)
     return values
 
 

@@ -57,7 +57,13 @@ class DataConfig(Section):
     source: str | None = setting(
         None,
         "training rows: a .csv, .tsv, .jsonl or .parquet file, a folder with train.* (and test.*), "
-        "a Hub name such as ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
+        "a Hub name such as fancyzhx/ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
+    )
+    revision: Annotated[str, Field(min_length=1)] | None = setting(
+        None, "a Hub set's branch, tag or commit; null = main; a run keeps the commit that it read"
+    )
+    config: Annotated[str, Field(min_length=1)] | None = setting(
+        None, "a Hub set's configuration, such as sst2 of nyu-mll/glue; null = the only one, or the set's default"
     )
     text: str | tuple[str, ...] = setting("text", "the text's column, or several, joined by a blank")
     text_pair: str | None = setting(None, "a second text's column, for pairs; null = single texts")

@@ -18,6 +18,7 @@ from submillion.config import DataConfig
 from submillion.data import checking, packaged, reading, sources, splitting
 from submillion.data.checking import Census
 from submillion.data.reading import Example, Rows
+from submillion.data.sources import download, pinned
 from submillion.data.splitting import content_fingerprint as fingerprint
 from submillion.data.tables import read_table
 from submillion.errors import DataError
@@ -28,7 +29,9 @@ __all__ = [
     "Splits",
     "Survey",
     "count_classes",
+    "download",
     "fingerprint",
+    "pinned",
     "read",
     "read_rows",
     "read_unlabelled",
@@ -79,9 +82,10 @@ class Survey:
 def read(data: DataConfig) -> Splits:
     """Return the checked splits of the settings; one DataError lists everything that is wrong.
 
-    The last ones are kept in memory, for the next trial of a study: callers must not change them. A Hub set is read
-    once a process.
+    The last ones are kept in memory, for the next trial of a study: callers must not change them. A Hub set is pinned
+    first, and HubError says why it cannot be had.
     """
+    data = pinned(data)
     return _read(data.model_dump_json(), sources.stamp(data))
 
 
@@ -136,6 +140,7 @@ def count_classes(data: DataConfig) -> int | None:
     """
     if not data.source:
         return None
+    sources.refuse_hub_keys(data)
     path = Path(os.path.expanduser(data.source))
     match sources.kind_of(data.source):
         case "hub":
@@ -155,8 +160,11 @@ def count_classes(data: DataConfig) -> int | None:
 
 
 def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
-    """Return the censuses, problems and warnings of everything the settings name, without splitting it."""
-    parts, _, problems, warnings = _checked(data)
+    """Return the censuses, problems and warnings of everything the settings name, without splitting it.
+
+    HubError says why a Hub set cannot be had.
+    """
+    parts, _, problems, warnings = _checked(pinned(data))
     censuses = {name: checking.census(rows.examples, max_length, tokenizer) for name, rows in parts.items()}
     if len(parts) > 1:
         warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items() if rows.examples})
@@ -165,11 +173,11 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
 
 def _checked(data: DataConfig) -> tuple[dict[str, Rows], tuple[str, ...], list[str], list[str]]:
     """The rows of each split that stands in a file, the labels, the problems, the warnings."""
-    problems: list[str] = []
-    tables = sources.open_source(data, problems)
+    problems, warnings = list[str](), list[str]()
+    tables = sources.open_source(data, problems, warnings)
     parts = {name: reading.examples_of(tables[name], data, problems) for name in sources.SPLITS if name in tables}
     if "train" not in parts:
-        return parts, (), problems, []
+        return parts, (), problems, warnings
     train = parts["train"]
     found = {example.label for example in train.examples if example.label is not None}
     names = train.table.class_names
@@ -178,15 +186,17 @@ def _checked(data: DataConfig) -> tuple[dict[str, Rows], tuple[str, ...], list[s
     for name, rows in parts.items():
         if name != "train" and labels:
             reading.refuse_unknown(rows, labels, problems)
-    parts, warnings = _apart(data, parts, problems)
+    warnings += _unused(data, parts)
+    parts, left_out = _apart(data, parts, problems)
+    warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
-    return parts, labels, problems, [*_unused(data, parts), *warnings]
+    return parts, labels, problems, warnings
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:
     """Refuse rows that stand in two splits. A Hub data set cannot be edited: there the earlier split loses them."""
     warnings = []
-    editable = data.source is None or sources.kind_of(data.source) != "hub"
+    editable = not sources.is_on_hub(data)
     for (left, right), pairs in checking.shared_rows(parts).items():
         if editable:
             problems.append(checking.overlap_problem(parts[left], parts[right], pairs))

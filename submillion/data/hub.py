@@ -1,46 +1,63 @@
-"""Data sets of the Hugging Face Hub, through the `datasets` package (extra `submillion[hub]`)."""
+"""Data sets of the Hugging Face Hub at one commit, as tables, through the `datasets` package (the extra `hub`).
+
+What a name and a revision mean is left to `submillion.hub`. Where the Hub does not answer, `datasets` takes the rows
+that it prepared last, of any commit and configuration, and says so in a log only: here it is asked for one commit and
+one configuration, and what it gives is checked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import gc
+import glob
+import importlib.util
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from submillion import hub
+from submillion.config import DataConfig
 from submillion.data.tables import Table, table_of
-from submillion.errors import DataError
+from submillion.errors import DataError, HubError, SubmillionError, did_you_mean, first_line
+
+_CARD, _CARD_INSTEAD = "README.md", ".huggingface.yaml"
+_SHOWN_CONFIGS = 20
 
 
-def hub_tables(name: str, wanted: Collection[str]) -> dict[str, Table]:
+def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -> dict[str, Table]:
     """Return the tables of a Hub data set's train, validation and test splits, those that it has.
 
-    Numbered labels with names (ClassLabel) become the names, -1 becomes missing. A copy in the local
-    cache is used where there is no network. DataError if `datasets` is not installed or the set cannot be had.
+    The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel) become the
+    names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else is none.
+    Rows that were prepared before are read without a request; else the clients draw their own bars. DataError or
+    HubError says why a set cannot be had.
     """
-    splits = _load(name)
+    name = str(data.source)
+    _refuse_missing(name)
+    with hub.quiet(), _quiet():
+        builder = _prepared(data) or _downloaded(data)
+        splits = builder.as_dataset()
     if "train" not in splits:
         raise DataError(f"{name} on the Hub has no train split; it has {', '.join(map(str, splits))}")
-    return {
-        split: _table(f"{name} ({split})", splits[split], wanted)
-        for split in ("train", "validation", "test")
-        if split in splits
-    }
+    tables: dict[str, Table] = {}
+    for split in ("train", "validation", "test"):
+        if split in splits:
+            table = _labelled(_table(f"{name} ({split})", splits[split], wanted), data.label, warnings)
+            if table.numbers or split == "train" or not len(splits[split]):
+                tables[split] = table
+    return tables
 
 
-def _load(name: str) -> Any:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DataError(
-            f"{name} is no local file or folder, and reading it from the Hub needs `datasets`: "
-            "pip install 'submillion[hub]'"
-        ) from None
-    try:
-        return load_dataset(name)
-    except Exception as error:  # its errors share no class: HTTP, connection, missing script, config and file errors
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(
-            f"{name} is no local file or folder, and the Hub gave no such data set ({reason}): check the name and the "
-            "network, or give the rows as a .parquet, .csv or .jsonl file"
-        ) from None
+def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
+    """Bring a Hub data set to this disk, before `watch`, where it is not there; the same errors as `hub_tables`."""
+    _refuse_missing(str(data.source))
+    with hub.quiet(), _quiet(), hub.without_bars(), _without_bars():
+        if _prepared(data) is None:
+            _downloaded(data, watch)
 
 
 def _table(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
@@ -54,3 +71,211 @@ def _table(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
             columns[name] = [None if i is None or i < 0 else class_names[i] for i in columns[name]]
     table = table_of(origin, columns, class_names)
     return Table(origin, tuple(dataset.column_names), columns, table.numbers, class_names=class_names)
+
+
+def _labelled(table: Table, label: str, warnings: list[str]) -> Table:
+    """The table without the rows whose label is kept back: nobody can fill it in, as they could in a file."""
+    labels = table.columns.get(label, [])
+    hidden = {None, -1} if all(value in (None, -1) for value in labels) else {None}  # beside others, -1 is a class
+    kept = [row for row, value in enumerate(labels) if isinstance(value, list | dict) or value not in hidden]
+    if len(kept) == len(labels):
+        return table
+    what = f"{len(labels) - len(kept):,} of {len(labels):,} rows" if kept else f"all {len(labels):,} rows"
+    advice = "they are left out" if kept else "the split is not used; data.test=0.1 takes one from the training rows"
+    warnings.append(f"{table.origin}: the labels (column {label!r}) of {what} are kept back: {advice}")
+    columns = {name: [values[row] for row in kept] for name, values in table.columns.items()}
+    return replace(table, columns=columns, numbers=[table.numbers[row] for row in kept])
+
+
+def _refuse_missing(name: str) -> None:
+    if importlib.util.find_spec("datasets") is None:
+        raise DataError(
+            f"{name} is no local file or folder, and reading it from the Hub needs the package datasets: "
+            "pip install -e '.[hub]' in the checkout of submillion"
+        )
+
+
+def _prepared(data: DataConfig) -> Any:
+    """What `datasets` prepared of exactly this commit and configuration; None if it did not, or nobody knows."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    name, commit = str(data.source), str(data.revision)
+    versions, told = _prepared_configs(name, commit), _configs(name, commit)
+    wanted = data.config or (None if told is None else told.default)
+    if wanted not in versions:
+        return None
+    short = name.rpartition("/")[2]
+    return Cache(repo_id=name, dataset_name=short, config_name=wanted, version=versions[wanted], hash=commit)
+
+
+def _prepared_configs(name: str, commit: str) -> dict[str, str]:
+    """The configurations that `datasets` has prepared at a commit, each with the version in its folder's path."""
+    from datasets import config
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, short = name.rpartition("/")
+    root = Path(config.HF_DATASETS_CACHE).expanduser() / f"{owner}___{camelcase_to_snakecase(short)}"
+    found: dict[str, str] = {}
+    for file in sorted(root.glob(f"*/*/{glob.escape(commit)}/dataset_info.json")):
+        folder, version = file.parts[-4:-2]
+        # Rows that somebody prepared from files of their choice are in a folder of another name.
+        if json.loads(file.read_text(encoding="utf-8")).get("config_name") == folder:
+            found[folder] = version
+    return found
+
+
+@dataclass(frozen=True)
+class _Configs:
+    """The configurations that a set's card names, and the one that is meant by none; None if one must be given."""
+
+    names: tuple[str, ...]
+    default: str | None
+
+
+def _configs(name: str, commit: str) -> _Configs | None:
+    """What a set's card says of its configurations; None if it is not in the Hub's cache, or cannot be read."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard, try_to_load_from_cache
+
+    card, instead = (
+        try_to_load_from_cache(name, file, revision=commit, repo_type="dataset") for file in (_CARD, _CARD_INSTEAD)
+    )
+    if card is None or isinstance(instead, str):
+        return None
+    if not isinstance(card, str):  # the cache knows that there is none
+        return _Configs((), "default")
+    try:
+        facts: Any = DatasetCard.load(card).data
+        found = MetadataConfigs.from_dataset_card_data(facts)
+        return _Configs(tuple(found), found.get_default_config_name() if found else "default")
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return None  # `datasets` says what is wrong with it
+
+
+def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] = lambda _: None) -> Any:
+    """The builder of `datasets` for the set, its files downloaded and its rows prepared."""
+    name = str(data.source)
+    repository = hub.resolve(name, "dataset", data.revision)
+    if repository.files is None:
+        raise HubError(_not_there(data))
+    files = {file.name for file in repository.files}
+    _refuse_script(name, files)
+    if _CARD in files:
+        hub.fetch(repository, [_CARD], lambda _: None)  # `datasets` does not say so plainly what is gated
+    _refuse_config(data)
+    try:
+        with hub.impatient():
+            return _made(data, repository, watch)
+    except SubmillionError:
+        raise
+    except Exception as error:  # HTTP, connections, files, formats, configurations: these share no class
+        problem = _explained(data, error)
+    # The error holds half-read Parquet files, and one that is closed at the process' end takes it down with SIGABRT
+    # (https://github.com/apache/arrow/issues/45214); so it goes now, and is no cause of what is raised.
+    gc.collect()
+    raise problem
+
+
+def _made(data: DataConfig, repository: hub.Repository, watch: Callable[[hub.Download], object]) -> Any:
+    from datasets import load_dataset_builder
+
+    sizes = {file.name: file.size or 0 for file in repository.files or ()}
+    builder: Any = load_dataset_builder(repository.id, data.config, revision=repository.commit)
+    if builder.hash != repository.commit:
+        raise HubError(f"data.source is {data.source}: the Hub stopped answering: start again")
+    n_bytes = sum(sizes.get(file, 0) for file in _missing(builder, repository))
+    watch(hub.Download(repository.id, 0, n_bytes))
+    builder.download_and_prepare()
+    watch(hub.Download(repository.id, n_bytes, n_bytes))
+    return builder
+
+
+def _missing(builder: Any, repository: hub.Repository) -> Iterator[str]:
+    """The files of the builder's configuration that are not in the Hub's cache."""
+    prefix = f"hf://datasets/{repository.id}@{repository.commit}/"
+    folder = hub.cached(repository.id, "dataset", repository.commit)
+    for urls in (builder.config.data_files or {}).values():
+        for file in (url.removeprefix(prefix) for url in urls):
+            if folder is None or not (folder / file).exists():
+                yield file
+
+
+def _not_there(data: DataConfig) -> str:
+    """The sentence for rows that are not on this disk, and a Hub that does not answer."""
+    name, commit = str(data.source), str(data.revision)
+    wanted = "" if data.config is None else f", configuration {data.config}"
+    there = ", ".join(_prepared_configs(name, commit))
+    return (
+        f"data.source is {name}: the rows of commit {commit[:12]}{wanted} are not in the cache of this machine"
+        f"{f' ({there} is: set data.config)' if there else ''}, and the Hub was not reached: check the network, "
+        "HF_HUB_OFFLINE too"
+    )
+
+
+def _refuse_script(name: str, files: Collection[str]) -> None:
+    script = f"{name.rpartition('/')[2]}.py"
+    if script in files:
+        raise DataError(
+            f"data.source is {name}: its rows come out of a program ({script}), and a data set's code is never run: "
+            "take the Parquet copy that the Hub makes of many sets (--set data.revision=refs/convert/parquet), or "
+            "another set"
+        )
+
+
+def _refuse_config(data: DataConfig) -> None:
+    """Raise a DataError that lists the configurations where one must be named, or another one was."""
+    told = _configs(str(data.source), str(data.revision))
+    if told is None or (told.default is not None if data.config is None else data.config in told.names):
+        return
+    more = f" and {len(told.names) - _SHOWN_CONFIGS} more" if len(told.names) > _SHOWN_CONFIGS else ""
+    listed = f"{', '.join(told.names[:_SHOWN_CONFIGS])}{more}"
+    if data.config is None:
+        raise DataError(
+            f"data.source is {data.source}: it has {len(told.names)} configurations ({listed}): choose one with "
+            "--set data.config=NAME"
+        )
+    if told.names:
+        raise DataError(
+            f"data.config is {data.config}, which {data.source} does not have: "
+            f"{did_you_mean(data.config, told.names)} it has {listed}"
+        )
+
+
+def _explained(data: DataConfig, error: Exception) -> SubmillionError:
+    """What `datasets` raised as one sentence: the Hub's, where an answer of it, the network or a disk is why."""
+    name = str(data.source)
+    if (why := hub.explanation(error, name, "dataset", data.revision)) is not None:
+        return HubError(f"data.source is {name}: {why}")
+    reasons = ": ".join(dict.fromkeys(first_line(each)[:300] for each in (error, error.__cause__ or error)))
+    return DataError(
+        f"data.source is {name}: `datasets` cannot read it ({reasons}): try another revision or configuration, or give "
+        "the rows as a .parquet, .csv or .jsonl file"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep `datasets` from logging what is checked here, and from counting the download at a host of its own."""
+    from datasets import config, logging
+
+    verbosity, counts = logging.get_verbosity(), config.HF_UPDATE_DOWNLOAD_COUNTS
+    logging.set_verbosity(logging.CRITICAL)
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a bucket of S3, for which it waits 3 s where only the Hub is reached
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        config.HF_UPDATE_DOWNLOAD_COUNTS = counts
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    import datasets
+
+    was_shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if was_shown:
+            datasets.enable_progress_bars()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
+from submillion import hub
 from submillion.config import DataConfig
 from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
-from submillion.data.hub import hub_tables
+from submillion.data.hub import download_set, hub_tables
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import wanted_columns
 from submillion.data.tables import Table, read_table
-from submillion.errors import DataError
+from submillion.errors import DataError, shown
 
 Kind = Literal["packaged", "folder", "file", "hub"]
 SPLITS = ("train", "validation", "test")
@@ -24,7 +25,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 def kind_of(source: str) -> Kind:
     """Return what a source is; what could be a Hub name and is not on the disk is one. DataError for a URL.
 
-    >>> kind_of("packaged:tweets"), kind_of("rows.csv"), kind_of("ag_news"), kind_of("./rows")
+    >>> kind_of("packaged:tweets"), kind_of("rows.csv"), kind_of("fancyzhx/ag_news"), kind_of("./rows")
     ('packaged', 'file', 'hub', 'file')
     """
     if source.startswith(PREFIX):
@@ -38,7 +39,47 @@ def kind_of(source: str) -> Kind:
     return "file" if named_like_file or path.is_file() or not _HUB_NAME.fullmatch(source) else "hub"
 
 
-def open_source(data: DataConfig, problems: list[str]) -> dict[str, Table]:
+def pinned(data: DataConfig, say: Callable[[str], object] = lambda _: None) -> DataConfig:
+    """Return the settings with the id and the commit that the name and the revision of a Hub set mean now.
+
+    One request, none where both are given already; `say` is told where the cache answers instead. Other sources come
+    back as they are; DataError if they have a revision or a configuration, HubError if there is no such set.
+    """
+    refuse_hub_keys(data)
+    if not is_on_hub(data) or (hub.is_commit(data.revision) and "/" in str(data.source)):
+        return data
+    source = str(data.source)
+    repository = hub.resolve(source, "dataset", data.revision)
+    if repository.note is not None:
+        say(repository.note)
+    if "/" not in repository.id:
+        raise DataError(f"data.source is {source}: on the Hub it belongs to nobody, and `datasets` reads no such set")
+    return data.model_copy(update={"source": repository.id, "revision": repository.commit})
+
+
+def download(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
+    """Bring a pinned Hub set to this disk, before `watch`, where it is not there; the same errors as reading it."""
+    if is_on_hub(data):
+        download_set(data, watch)
+
+
+def is_on_hub(data: DataConfig) -> bool:
+    """Say whether the source is a data set of the Hub."""
+    return bool(data.source) and kind_of(str(data.source)) == "hub"
+
+
+def refuse_hub_keys(data: DataConfig) -> None:
+    """Raise a DataError for settings that only a Hub set can have, where the source is none."""
+    problems = [
+        f"data.{key} is {shown(value)}, but data.source is {data.source}: only sets of the Hub have one; set it to null"
+        for key in ("revision", "config")
+        if (value := getattr(data, key)) is not None and data.source and not is_on_hub(data)
+    ]
+    if problems:
+        raise DataError(*problems)
+
+
+def open_source(data: DataConfig, problems: list[str], warnings: list[str]) -> dict[str, Table]:
     """Return the tables of the splits that stand in files or in the source: train, validation, test.
 
     Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
@@ -49,7 +90,7 @@ def open_source(data: DataConfig, problems: list[str]) -> dict[str, Table]:
         return {}
     wanted, tables = wanted_columns(data), {}
     try:
-        tables = _own_splits(data.source, wanted)
+        tables = _own_splits(data, wanted, warnings)
     except DataError as error:
         problems += error.problems
     if data.test is not None:
@@ -90,10 +131,11 @@ def train_file(folder: Path) -> Path:
     return _file_of(folder, "train") or _no_train_file(folder)
 
 
-def _own_splits(source: str, wanted: Collection[str]) -> dict[str, Table]:
+def _own_splits(data: DataConfig, wanted: Collection[str], warnings: list[str]) -> dict[str, Table]:
+    source = str(data.source)
     match kind_of(source):
         case "hub":
-            return hub_tables(source, wanted)
+            return hub_tables(data, wanted, warnings)
         case "folder":
             return _folder_tables(Path(os.path.expanduser(source)), wanted)
         case _:

@@ -2,13 +2,26 @@
 
 `making` has the order of the steps; `rows` reads what an export is checked on, `formats` writes each kind, `checking`
 loads it as a stranger would and judges it against the run, `manifest` says what a folder holds, `card` how it is used,
-`hub` uploads it. Nothing here trains.
+`hub` uploads it, or the run's adapter. Nothing here trains.
 """
 
 from submillion.export.checking import MARGIN, TOLERANCE
 from submillion.export.formats import OPSET
-from submillion.export.hub import push
+from submillion.export.hub import Upload, check, of_adapter, of_export, push
 from submillion.export.making import Export, write
 from submillion.export.manifest import Format, Manifest
 
-__all__ = ["MARGIN", "OPSET", "TOLERANCE", "Export", "Format", "Manifest", "push", "write"]
+__all__ = [
+    "MARGIN",
+    "OPSET",
+    "TOLERANCE",
+    "Export",
+    "Format",
+    "Manifest",
+    "Upload",
+    "check",
+    "of_adapter",
+    "of_export",
+    "push",
+    "write",
+]

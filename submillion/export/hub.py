@@ -1,23 +1,124 @@
-"""An exported folder, uploaded to the Hugging Face Hub by its own client.
+"""Finished files, uploaded to the Hugging Face Hub by its own client: an export's, or a run's adapter as it is.
 
 The token is the client's affair: from the environment or the Hub's login. It is neither read nor kept here.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from submillion.errors import ConfigError, ExportError
+from submillion import hub, runs
+from submillion.errors import ConfigError, ExportError, HubError
 from submillion.export.manifest import FILE
+from submillion.runs import Run
 
 if TYPE_CHECKING:
     from submillion.export.making import Export
 
+_CARD = "README.md"
 
-def check_name(repo: str) -> None:
-    """Raise a ConfigError if the Hub cannot have a repository of this name."""
+
+@dataclass(frozen=True)
+class Upload:
+    """Files of a folder that are finished, what they are called in messages, and the title of their commit."""
+
+    folder: Path
+    files: tuple[str, ...]
+    noun: str
+    title: str
+
+
+def of_export(export: Export) -> Upload:
+    """Return an export's files."""
+    title = f"{export.manifest.run} as {export.manifest.question.format}"
+    return Upload(export.folder, (*export.manifest.files, FILE), "export", title)
+
+
+def of_adapter(run: Run) -> Upload:
+    """Return the files of a run's adapter that training sealed, and its card.
+
+    RunError if one is not as it was, ConfigError if others could not load them: their base model is on this machine.
+    """
+    run = runs.load(run.path)
+    runs.verify(run)
+    if run.config().adapter.method == "none":
+        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; take --format merged")
+    folder = run.path / "adapter"
+    base = str(run.read_json("adapter/adapter_config.json").get("base_model_name_or_path"))
+    if Path(base).is_absolute():
+        raise ConfigError(
+            f"--format adapter: it is loaded on top of {Path(base).name}, a folder of this machine, which others do "
+            "not have (and its path would be published); --format merged holds the whole model"
+        )
+    if not (folder / _CARD).is_file():
+        raise ConfigError(f"{folder} has no {_CARD}, the model card: `submillion report {run.path}` writes it")
+    sealed = (name.removeprefix("adapter/") for name in run.read_json("DONE")["files"] if name.startswith("adapter/"))
+    return Upload(folder, (*sealed, _CARD), "adapter", f"{run.name}, the adapter")
+
+
+def check(repo: str, private: bool) -> None:
+    """Raise an error if nothing could be uploaded to a model repository, before there is anything to upload.
+
+    ConfigError for a name that the Hub cannot have. HubError without a token, with one that may not write there, for a
+    public repository where a private one is asked for, and where the Hub is not reached.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    _check_name(repo)
+    if get_token() is None:
+        raise _refusal(repo, "there is no token: `hf auth login`, or set HF_TOKEN")
+    api = HfApi(library_name="submillion")
+    try:
+        with hub.quiet(), hub.impatient():
+            account = api.whoami()
+            name = repo if "/" in repo else f"{account['name']}/{repo}"
+            try:
+                is_public = api.repo_info(name).private is False
+            except RepositoryNotFoundError:
+                is_public = False
+    except Exception as error:  # the client's errors share no class: HTTP, connection, offline mode
+        raise _refusal(repo, ": ".join(_reasons(error))) from None
+    if (why := _closed(account, name.partition("/")[0])) is not None:
+        raise _refusal(repo, why)
+    if private and is_public:
+        raise _refusal(repo, _is_public(repo))
+
+
+def push(upload: Upload, repo: str, private: bool) -> str:
+    """Upload the files to a model repository, which is made if it is not there; return its address.
+
+    Other files of a repository that is there stay. ExportError says where the finished files lie, and why they were
+    not uploaded; one reason is a public repository where a private one was asked for.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    if get_token() is None:
+        raise _unsent(upload, "there is no token: `hf auth login`, or set HF_TOKEN")
+    try:
+        with hub.without_bars():
+            api = HfApi(library_name="submillion")
+            url = api.create_repo(repo, private=private or None, exist_ok=True)
+            if private and not api.repo_info(url.repo_id).private:
+                raise _unsent(upload, _is_public(str(url)))
+            api.upload_folder(
+                repo_id=url.repo_id,
+                folder_path=upload.folder,
+                allow_patterns=list(upload.files),
+                commit_message=upload.title,
+            )
+            return str(url)
+    except ExportError:
+        raise
+    except Exception as error:  # the client's errors share no class: HTTP, connection, offline mode, refused files
+        raise _unsent(upload, ": ".join(_reasons(error))) from None
+
+
+def _check_name(repo: str) -> None:
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -26,30 +127,27 @@ def check_name(repo: str) -> None:
         raise ConfigError(f"--push-to is {repo!r}, no name of a Hub repository (user/name): {error}") from None
 
 
-def push(export: Export, repo: str, private: bool) -> str:
-    """Upload the export's files to a model repository, which is made if it is not there; return its address.
+def _closed(account: dict[str, Any], owner: str) -> str | None:
+    """Why an account, as the Hub describes it, may not write to an owner's repositories; None if it may."""
+    roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs", ())}
+    if owner not in (account["name"], *roles):
+        yours = ", ".join([account["name"], *roles])
+        return f"the token is {account['name']}'s, who has no part in {owner}: push to one of {yours}"
+    if roles.get(owner) == "read":
+        return f"{account['name']} may only read in {owner}: ask its administrator for the right to write"
+    token = (account.get("auth") or {}).get("accessToken") or {}
+    may_write = token.get("role") != "read"
+    if token.get("role") == "fineGrained":
+        may_write = '"repo.write"' in json.dumps(token.get("fineGrained"))
+    return (
+        None
+        if may_write
+        else "the token may only read: make one that may write, on https://huggingface.co/settings/tokens"
+    )
 
-    Other files of a repository that is there stay. ExportError says where the finished export lies, and why it was not
-    uploaded; one reason is a public repository where a private one was asked for.
-    """
-    from huggingface_hub import HfApi, get_token
 
-    if get_token() is None:
-        raise _unsent(export, "there is no token: `hf auth login`, or set HF_TOKEN")
-    name = f"{export.manifest.run} as {export.manifest.question.format}"
-    try:
-        with _without_bars():
-            api = HfApi(library_name="submillion")
-            url = api.create_repo(repo, private=private or None, exist_ok=True)
-            if private and not api.repo_info(url.repo_id).private:
-                raise _unsent(export, f"{url} is there and public, and --private was asked for: change it on the Hub")
-            files = [*export.manifest.files, FILE]
-            api.upload_folder(repo_id=url.repo_id, folder_path=export.folder, allow_patterns=files, commit_message=name)
-            return str(url)
-    except ExportError:
-        raise
-    except Exception as error:  # the client's errors share no class: HTTP, connection, offline mode, refused files
-        raise _unsent(export, ": ".join(_reasons(error))) from None
+def _is_public(repo: str) -> str:
+    return f"{repo} is there and public, and --private was asked for: change it on the Hub"
 
 
 def _reasons(error: BaseException | None) -> Iterator[str]:
@@ -59,21 +157,12 @@ def _reasons(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    was_shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if was_shown:
-            enable_progress_bars()
+def _refusal(repo: str, reason: str) -> HubError:
+    return HubError(f"--push-to is {repo}: {reason}; nothing was exported")
 
 
-def _unsent(export: Export, reason: str) -> ExportError:
+def _unsent(upload: Upload, reason: str) -> ExportError:
     return ExportError(
-        f"the export is finished, in {export.folder}, but it was not uploaded: {reason}; the same command tries the "
-        "upload again, without exporting again"
+        f"the {upload.noun} is finished, in {upload.folder}, but it was not uploaded: {reason}; the same command tries "
+        "the upload again, and nothing else"
     )

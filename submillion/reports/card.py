@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from submillion import architectures
+from submillion.config import DataConfig
 from submillion.data.sources import kind_of
 from submillion.reports.findings import answer
 from submillion.reports.page import plain, table_lines
@@ -67,7 +68,7 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
     settings, plan = run.config(), report.plan
     name, base = settings.model.name, base_of(run, report)
     loading = loading or _of_adapter(base, plan.method, settings.model.max_length)
-    facts = yaml.safe_dump(_facts(report, base, settings.data.source, loading), sort_keys=False, allow_unicode=True)
+    facts = yaml.safe_dump(_facts(report, base, settings.data, loading), sort_keys=False, allow_unicode=True)
     found = answer(report)
     lines = [
         f"---\n{facts}---\n",
@@ -113,7 +114,7 @@ def shown(base: str) -> str:
     return Path(base).name if Path(base).is_absolute() else base
 
 
-def _facts(report: Report, base: str, source: str | None, loading: Loading) -> dict[str, Any]:
+def _facts(report: Report, base: str, data: DataConfig, loading: Loading) -> dict[str, Any]:
     """The front matter, as https://huggingface.co/docs/hub/model-cards describes it."""
     facts: dict[str, Any] = dict(loading.facts)
     if _HUB_ID.fullmatch(base):
@@ -125,7 +126,7 @@ def _facts(report: Report, base: str, source: str | None, loading: Loading) -> d
     scores = report.scores[report.split]
     results = {
         "task": {"type": "text-classification"},
-        "dataset": _dataset(source, report),
+        "dataset": _dataset(data, report),
         "metrics": [
             {"type": "accuracy", "value": scores["accuracy"].value},
             {"type": "f1", "name": "macro-F1", "value": scores["macro_f1"].value},
@@ -135,7 +136,8 @@ def _facts(report: Report, base: str, source: str | None, loading: Loading) -> d
     return facts
 
 
-def _dataset(source: str | None, report: Report) -> dict[str, str]:
-    source = source or "unknown"
+def _dataset(data: DataConfig, report: Report) -> dict[str, str]:
+    source = data.source or "unknown"
     name = source if kind_of(source) in ("hub", "packaged") else Path(source).name
-    return {"name": name, "type": name, "split": report.split}
+    of_hub = {"config": data.config, "revision": data.revision}
+    return {"name": name, "type": name, "split": report.split} | {key: said for key, said in of_hub.items() if said}

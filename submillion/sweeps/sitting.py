@@ -23,6 +23,7 @@ from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
 from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
 from submillion.sweeps.trials import with_seeds
+from submillion.workflow import Phase, downloads
 from submillion.workflow import Watch as RunWatch
 
 
@@ -43,7 +44,8 @@ def sweep(
 
 
 def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda _: False) -> Sweep:
-    """Return the finished study that was prepared."""
+    """Return the finished study that was prepared; of a Hub data set, all trials read one commit."""
+    prepared = _pinned(prepared, watch_run)
     folder = prepared.folder
     summary.make_folder(prepared)
     with runs.locked(folder):
@@ -247,6 +249,14 @@ def _recommended(done: Sequence[Outcome], compared: Comparison | None) -> Outcom
     if compared is None:
         return done[0]
     return next(outcome for outcome in done if _setting(outcome, compared) == compared.recommended)
+
+
+def _pinned(prepared: Prepared, watch_run: RunWatch) -> Prepared:
+    """The study with the commit of its Hub data set, which is downloaded; HubError before there is a folder."""
+    base = prepared.space.base
+    pinned = data.pinned(base.data, lambda note: watch_run(Phase("asking the Hub", notes=(note,))))
+    data.download(pinned, downloads(watch_run))
+    return replace(prepared, space=replace(prepared.space, base=base.model_copy(update={"data": pinned})))
 
 
 def _identity(prepared: Prepared, splits: Splits) -> str:

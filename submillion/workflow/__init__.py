@@ -37,10 +37,10 @@ from submillion.errors import ConfigError, DivergedError, RunError, did_you_mean
 from submillion.runs import Run
 from submillion.workflow import preparing
 from submillion.workflow.interrupts import deferred_interrupt
-from submillion.workflow.phases import Phase, Stopwatch, Watch
+from submillion.workflow.phases import Phase, Stopwatch, Watch, downloads
 from submillion.workflow.preparing import Question
 
-__all__ = ["Phase", "Question", "Stopwatch", "Watch", "ask", "train"]
+__all__ = ["Phase", "Question", "Stopwatch", "Watch", "ask", "downloads", "train"]
 
 
 def train(settings: Config, watch: Watch = lambda _: False, as_trial: bool = False) -> Run:
@@ -92,6 +92,7 @@ def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
     with processes.in_turn():
         settings = preparing.pinned(settings, watch)
         asked = distillation.asked(settings)
+        data.download(settings.data, downloads(watch))
         watch(Phase("reading"))
         splits = data.read(settings.data)
         _refuse_unknown_classes(settings, splits)

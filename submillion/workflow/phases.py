@@ -6,11 +6,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
+from submillion import hub
 from submillion.runs import EvalRecord, StepRecord
 
 
@@ -32,6 +33,21 @@ class Phase:
 
 
 Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
+
+
+def downloads(watch: Watch) -> Callable[[hub.Download], None]:
+    """Return a watcher of one download of the Hub, which shows it as a phase, in MiB."""
+    phase = Phase("downloading", unit="MiB")
+
+    def show(download: hub.Download) -> None:
+        nonlocal phase
+        done, total = (-(-n // 2**20) for n in (download.done, download.total))
+        if (done, total) != (phase.n_done, phase.n_total):  # the client reports every few hundred KiB
+            notes = (f"{download.repository}, {total:,} MiB",) if phase.n_total == 0 else ()
+            phase = replace(phase, n_done=done, n_total=total, notes=notes)
+            watch(phase)
+
+    return show
 
 
 class Stopwatch:

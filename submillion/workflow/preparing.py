@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from submillion import architectures, backbone, batching, config, distillation, hub, losses, planning, training
+from submillion import architectures, backbone, batching, config, data, distillation, losses, planning, training
 from submillion.architectures import files
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
@@ -17,7 +17,7 @@ from submillion.config import Config
 from submillion.data import Splits
 from submillion.runs import Run
 from submillion.workflow import describing, rows
-from submillion.workflow.phases import Phase, Watch
+from submillion.workflow.phases import Phase, Watch, downloads
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ class Question:
 
 def pinned(settings: Config, watch: Watch) -> Config:
     """Return the settings with the commit of each thing that comes from the Hub; HubError if it cannot be had."""
-    model = architectures.pinned(settings.model, lambda note: watch(Phase("looking for the encoder", notes=(note,))))
-    return settings.model_copy(update={"model": model})
+
+    def say(note: str) -> None:
+        watch(Phase("asking the Hub", notes=(note,)))
+
+    found = {"model": architectures.pinned(settings.model, say), "data": data.pinned(settings.data, say)}
+    return settings.model_copy(update=found)
 
 
 def download(settings: Config, watch: Watch) -> None:
@@ -52,17 +56,7 @@ def download(settings: Config, watch: Watch) -> None:
     model = settings.model
     if files.at_hand(model.name, model.revision) is not None:
         return
-    phase = Phase("downloading", unit="MiB")
-
-    def show(download: hub.Download) -> None:
-        nonlocal phase
-        done, total = (-(-n // 2**20) for n in (download.done, download.total))
-        if (done, total) != (phase.n_done, phase.n_total):  # the client reports every few hundred KiB
-            notes = (f"{model.name}, {total:,} MiB",) if phase.n_total == 0 else ()
-            phase = replace(phase, n_done=done, n_total=total, notes=notes)
-            watch(phase)
-
-    files.folder(model.name, model.revision, show)
+    files.folder(model.name, model.revision, downloads(watch))
 
 
 def begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:

@@ -1,38 +1,33 @@
 """The Hugging Face Hub: a name becomes one repository at one commit, and its files come down where somebody can watch.
 
-Owns every request for files of models and data sets, and the sentence for everything that the Hub may answer instead.
-What the files mean is left to those who ask for them. The token belongs to the Hub's client: it is neither read nor
-kept here.
+Owns every request for files of models and data sets; `answers` has the sentence for all that the Hub may answer
+instead. What the files mean is left to those who ask for them. The token belongs to the Hub's client: it is neither
+read nor kept here.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from submillion.errors import HubError, first_line, os_problem
+from submillion.errors import HubError, first_line
+from submillion.hub.answers import SETTING, Kind, endpoint, explanation, is_connection, is_reset
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
-Kind = Literal["model", "dataset"]
-
 _TRIES = 3  # for a file whose connection was reset; the client itself goes on after one that was closed
 _SILENCE_S = 5  # of a storage, before the client asks it again; it does so five times
-_RESET = re.compile(r"\bt=(\d+)")  # of a RateLimit header: seconds until the Hub takes requests again
+_MOST_TRIES = 2  # for an answer of the API whose connection is lost; a second passes between them
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SETTING = {"model": ("model.name", "model.revision"), "dataset": ("data.source", "data.revision")}
-_NOUN = {"model": "model", "dataset": "data set"}
-_LOG_IN = "`hf auth login`, or set HF_TOKEN"
-_STATUS = "https://status.huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Downloa
     if watch is not None and total:
         watch(Download(repository.id, 0, total))
     done = 0
-    with _explained(repository.id, repository.kind, repository.commit), _quiet(), _impatient():
+    with _explained(repository.id, repository.kind, repository.commit), quiet(), impatient():
         for name in missing:
             bar = None if watch is None else _bar(repository.id, done, total, watch)
             _download(repository, name, bar)
@@ -140,7 +135,7 @@ def _download(repository: Repository, name: str, bar: type | None) -> None:
             hf_hub_download(repository.id, name, **where, library_name="submillion", tqdm_class=cast("Any", bar))
             return
         except Exception as error:
-            if n_left == 0 or not _is_reset(error):
+            if n_left == 0 or not is_reset(error):
                 raise
 
 
@@ -154,15 +149,9 @@ def _refuse_damaged(repository: Repository, path: Path, file: File) -> None:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise HubError(
-            f"{_SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {sha256}, and the "
-            f"Hub says {file.sha256}: start again; if it stays so, a proxy or mirror changes files ({_endpoint()})"
+            f"{SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {sha256}, and the "
+            f"Hub says {file.sha256}: start again; if it stays so, a proxy or mirror changes files ({endpoint()})"
         )
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT
 
 
 def _bar(repository: str, before: int, total: int, watch: Callable[[Download], object]) -> type:
@@ -235,7 +224,7 @@ def _remember(repository: Repository, revision: str | None) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the Hub's client from writing beside our own bar: warnings of retries, hints about tokens."""
     from huggingface_hub.utils import logging
 
@@ -250,17 +239,50 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Let a storage that says nothing be asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise."""
-    from huggingface_hub import constants
+def without_bars() -> Iterator[None]:
+    """Keep the Hub's client from drawing its own bars."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    usual = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    was_shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if was_shown:
+            enable_progress_bars()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Make the Hub's client raise where it would ask again for half a minute, in silence.
+
+    That is after 429 or 5xx, and where a connection was lost twice before the API had answered. A storage that says
+    nothing is asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    asked: Counter[str] = Counter()
+
+    def count(request: Any) -> None:
+        asked[str(request.url)] += request.url.path.startswith("/api/")
+        if asked[str(request.url)] > _MOST_TRIES:
+            raise ConnectionError("the connection was lost before it had answered")
+
+    def refuse(response: Any) -> None:
+        if response.status_code == 429 or response.status_code >= 500:
+            response.read()
+            hf_raise_for_status(response)
+
+    client, usual = get_session(), constants.HF_HUB_DOWNLOAD_TIMEOUT
+    hooks = client.event_hooks
+    client.event_hooks = {"request": [*hooks["request"], count], "response": [*hooks["response"], refuse]}
     if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
         constants.HF_HUB_DOWNLOAD_TIMEOUT = _SILENCE_S
     try:
         yield
     finally:
-        constants.HF_HUB_DOWNLOAD_TIMEOUT = usual
+        client.event_hooks, constants.HF_HUB_DOWNLOAD_TIMEOUT = hooks, usual
 
 
 @contextmanager
@@ -271,116 +293,14 @@ def _explained(name: str, kind: Kind, revision: str | None) -> Iterator[None]:
     except HubError:
         raise
     except Exception as error:  # HTTP, connection, offline mode, names, disks: these share no class
-        raise HubError(f"{_SETTING[kind][0]} is {name}: {explanation(error, name, kind, revision)}") from None
-
-
-def explanation(error: BaseException, name: str, kind: Kind, revision: str | None = None) -> str:
-    """Return what an error of the Hub's client means for a repository, and what to type."""
-    from huggingface_hub import constants, errors
-
-    for cause in _causes(error):
-        match cause:
-            case errors.HFValidationError():
-                return "this is not a name of a Hub repository (organisation/name), and nothing on this disk"
-            case errors.OfflineModeIsEnabled():
-                return (
-                    f"it is not in the Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set: unset it, "
-                    f"or run `{_download_command(name, kind)}` where there is a network"
-                )
-            case errors.HfHubHTTPError():
-                return _answer(cause, name, kind, revision)
-            case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                return (
-                    f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): make room, or set HF_HOME to a "
-                    "folder on another disk"
-                )
-            case PermissionError():
-                return (
-                    f"the Hub's cache cannot be written ({os_problem(cause)}; {constants.HF_HUB_CACHE}): set HF_HOME "
-                    "to a folder of your own"
-                )
-    if _is_connection(error):
-        return (
-            f"the Hub was not reached ({constants.ENDPOINT}: {first_line(list(_causes(error))[-1])}) and the cache has "
-            f"no whole copy: check the network, or give a {'folder' if kind == 'model' else 'file'} on this disk; "
-            "files that came down whole are kept"
-        )
-    return f"the Hub did not give it: {first_line(error)[:300]}"
-
-
-def _answer(error: Any, name: str, kind: Kind, revision: str | None) -> str:
-    """What the Hub's answer means, by its class and its HTTP status."""
-    from huggingface_hub import errors, get_token
-
-    page = f"{_endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name}"
-    has_token = get_token() is not None
-    match error:
-        case errors.GatedRepoError() if has_token:
-            return f"it is gated, and your account was not let in: ask for access on {page}"
-        case errors.GatedRepoError():
-            return f"it is gated: ask for access on {page}, then {_LOG_IN}"
-        case errors.RevisionNotFoundError():
-            what = f"{_SETTING[kind][1]} is {revision}, which it does not have"
-            return f"{what}: give a branch, a tag or a commit that {page} lists"
-        case errors.DisabledRepoError():
-            return f"the Hub has disabled it; see {page}"
-        case errors.RepositoryNotFoundError():
-            private = (
-                "if it is private, your token must be allowed to read it" if has_token else f"if private, {_LOG_IN}"
-            )
-            return f"there is no such {_NOUN[kind]} on the Hub: check the spelling; {private}"
-        case errors.RemoteEntryNotFoundError():
-            return f"a file is missing there ({first_line(error)[:200]}): take another revision, or tell its owner"
-    return _status(error, has_token)
-
-
-def _status(error: Any, has_token: bool) -> str:
-    """What an HTTP status means where the Hub's client has no class for it."""
-    tokens = f"{_endpoint()}/settings/tokens"
-    match error.response.status_code:
-        case 401:
-            return f"the Hub does not accept your token: make a new one ({tokens}), then {_LOG_IN}"
-        case 403:
-            return f"your token may not read it: allow that on {tokens}, or {_LOG_IN}"
-        case 429:
-            headers = error.response.headers
-            reset = _RESET.search(headers.get("RateLimit", ""))
-            seconds = headers.get("Retry-After") or (reset and reset[1])
-            wait = f"wait {seconds} seconds" if seconds else "wait a few minutes"
-            more = "" if has_token else f"; with a token it takes more ({_LOG_IN})"
-            return f"the Hub takes no more requests from here just now (429): {wait} and start again{more}"
-        case status if status >= 500:
-            return f"the Hub is failing ({status}): wait and start again; {_STATUS} says more"
-        case status:
-            return f"the Hub answered {status}: {first_line(error)[:200]}"
-
-
-def _download_command(name: str, kind: Kind) -> str:
-    return f"hf download {'--repo-type dataset ' if kind == 'dataset' else ''}{name}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it came from; the Hub's client hides what happened behind "no local file"."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _is_connection(error: BaseException) -> bool:
-    """Whether no answer came; the class is that of the client's own HTTP library, whose name changes."""
-    names = {base.__name__ for cause in _causes(error) for base in type(cause).__mro__}
-    return bool(names & {"TransportError", "ConnectionError", "TimeoutError", "OfflineModeIsEnabled"})
-
-
-def _is_reset(error: BaseException) -> bool:
-    """Whether a connection broke in the middle of an answer, in a way that the client does not go on after."""
-    return any(type(cause).__name__ == "ReadError" for cause in _causes(error))
+        why = explanation(error, name, kind, revision) or f"the Hub did not give it: {first_line(error)[:300]}"
+        raise HubError(f"{SETTING[kind][0]} is {name}: {why}") from None
 
 
 def _is_passing(error: BaseException) -> bool:
     """Whether the Hub may answer another time, so that a cached copy does as well."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
-    return _is_connection(error) or status == 429 or status >= 500
+    return is_connection(error) or status == 429 or status >= 500
 
 
 def _cache_note(name: str, commit: str, error: BaseException) -> str | None:

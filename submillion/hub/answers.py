@@ -1,0 +1,129 @@
+"""What an error of the Hub's client means: one sentence that says what stands in the way, and what to type."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from submillion.errors import first_line, os_problem
+
+Kind = Literal["model", "dataset"]
+
+_RESET = re.compile(r"\bt=(\d+)")  # of a RateLimit header: seconds until the Hub takes requests again
+SETTING = {"model": ("model.name", "model.revision"), "dataset": ("data.source", "data.revision")}
+_NOUN = {"model": "model", "dataset": "data set"}
+_STATUS = "https://status.huggingface.co"
+_LOG_IN = "`hf auth login`, or set HF_TOKEN"
+
+
+def explanation(error: BaseException, name: str, kind: Kind, revision: str | None = None) -> str | None:
+    """Return what an error of the Hub's client means for a repository, and what to type; None where it is not known."""
+    from huggingface_hub import constants, errors
+
+    for cause in _causes(error):
+        match cause:
+            case errors.HFValidationError():
+                return "this is not a name of a Hub repository (organisation/name), and nothing on this disk"
+            case errors.OfflineModeIsEnabled():
+                return (
+                    f"it is not in the Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set: unset it, "
+                    f"or run `{_download_command(name, kind)}` where there is a network"
+                )
+            case errors.HfHubHTTPError():
+                return _answer(cause, name, kind, revision)
+            case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return (
+                    f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): make room, or set HF_HOME to a "
+                    "folder on another disk"
+                )
+            case PermissionError():
+                return (
+                    f"the Hub's cache cannot be written ({os_problem(cause)}; {constants.HF_HUB_CACHE}): set HF_HOME "
+                    "to a folder of your own"
+                )
+    if is_connection(error):
+        return (
+            f"the Hub was not reached ({constants.ENDPOINT}: {first_line(list(_causes(error))[-1])}) and the cache has "
+            f"no whole copy: check the network, or give a {'folder' if kind == 'model' else 'file'} on this disk; "
+            "files that came down whole are kept"
+        )
+    return None
+
+
+def _answer(error: Any, name: str, kind: Kind, revision: str | None) -> str:
+    """What the Hub's answer means, by its class and its HTTP status."""
+    from huggingface_hub import errors, get_token
+
+    page = f"{endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    has_token = get_token() is not None
+    match error:
+        case errors.GatedRepoError() if has_token:
+            return f"it is gated, and your account was not let in: ask for access on {page}"
+        case errors.GatedRepoError():
+            return f"it is gated: ask for access on {page}, then {_LOG_IN}"
+        case errors.RevisionNotFoundError():
+            what = f"{SETTING[kind][1]} is {revision}, which it does not have"
+            return f"{what}: give a branch, a tag or a commit that {page} lists"
+        case errors.DisabledRepoError():
+            return f"the Hub has disabled it; see {page}"
+        case errors.RepositoryNotFoundError():
+            private = (
+                "if it is private, your token must be allowed to read it" if has_token else f"if private, {_LOG_IN}"
+            )
+            return f"there is no such {_NOUN[kind]} on the Hub: check the spelling; {private}"
+        case errors.RemoteEntryNotFoundError():
+            return f"a file is missing there ({first_line(error)[:200]}): take another revision, or tell its owner"
+    return _status(error, has_token)
+
+
+def _status(error: Any, has_token: bool) -> str:
+    """What an HTTP status means where the Hub's client has no class for it."""
+    tokens = f"{endpoint()}/settings/tokens"
+    match error.response.status_code:
+        case 401:
+            return f"the Hub does not accept your token: make a new one ({tokens}), then {_LOG_IN}"
+        case 403:
+            return f"your token may not read it: allow that on {tokens}, or {_LOG_IN}"
+        case 429:
+            headers = error.response.headers
+            reset = _RESET.search(headers.get("RateLimit", ""))
+            seconds = headers.get("Retry-After") or (reset and reset[1])
+            wait = f"wait {seconds} seconds" if seconds else "wait a few minutes"
+            more = "" if has_token else f"; with a token it takes more ({_LOG_IN})"
+            return f"the Hub takes no more requests from here just now (429): {wait} and start again{more}"
+        case status if status >= 500:
+            return f"the Hub is failing ({status}): wait and start again; {_STATUS} says more"
+        case status:
+            return f"the Hub answered {status}: {first_line(error)[:200]}"
+
+
+def _download_command(name: str, kind: Kind) -> str:
+    # Files alone are not enough to read a data set offline: `datasets` must have made its rows of them.
+    return f"hf download {name}" if kind == "model" else f"submillion data check {name}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from; the Hub's client hides what happened behind "no local file"."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def is_connection(error: BaseException) -> bool:
+    """Say whether no answer came; the class is that of the client's own HTTP library, whose name changes."""
+    names = {base.__name__ for cause in _causes(error) for base in type(cause).__mro__}
+    return bool(names & {"TransportError", "ConnectionError", "TimeoutError", "OfflineModeIsEnabled"})
+
+
+def is_reset(error: BaseException) -> bool:
+    """Say whether a connection broke in the middle of an answer, in a way that the client does not go on after."""
+    return any(type(cause).__name__ == "ReadError" for cause in _causes(error))
+
+
+def endpoint() -> str:
+    """Return the Hub's address."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
