@@ -169,15 +169,28 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 }
 
 
+Refuses = Callable[..., str]
+
+
+@pytest.fixture
+def train_refuses(encoders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> Refuses:
+    """`refused` by `train` with an encoder that is at hand: it is looked for before rows are."""
+
+    def check(*words: object, named: tuple[str, ...]) -> str:
+        return refused(capsys, "train", "--set", f"model.name={encoders['bert']}", *words, "--json", named=named)
+
+    return check
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_malformed_file_is_refused_and_no_run_is_begun(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, train_refuses: Refuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, named = FILES[name]
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
     before = inside(tmp_path)
-    refused(capsys, "train", "--data", f"./{name}", "--json", named=(name, named))
+    train_refuses("--data", f"./{name}", named=(name, named))
     assert inside(tmp_path) == before
 
 
@@ -198,9 +211,9 @@ PLACES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", PLACES, ids=lambda name: name[:20])
-def test_what_is_no_file_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_file_is_refused(name: str, tmp_path: Path, train_refuses: Refuses) -> None:
     PLACES[name](tmp_path / name)
-    refused(capsys, "train", "--data", tmp_path / name, "--out", tmp_path / "runs", "--json", named=(name,))
+    train_refuses("--data", tmp_path / name, "--out", tmp_path / "runs", named=(name,))
     assert not (tmp_path / "runs").exists()
 
 
@@ -218,9 +231,9 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("case", SOURCES)
-def test_a_source_that_is_none_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_is_none_is_refused(case: str, tmp_path: Path, train_refuses: Refuses) -> None:
     source, named = SOURCES[case]
-    sentences = refused(capsys, "train", "--data", source, "--out", tmp_path / "runs", "--json", named=(named,))
+    sentences = train_refuses("--data", source, "--out", tmp_path / "runs", named=(named,))
     assert "geheim" not in sentences
     assert not (tmp_path / "runs").exists()
 
@@ -241,14 +254,12 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("case", SPLITS)
-def test_settings_that_do_not_fit_the_rows_are_refused(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_that_do_not_fit_the_rows_are_refused(case: str, tmp_path: Path, train_refuses: Refuses) -> None:
     override, named = SPLITS[case]
     rows = tmp_path / "rows.csv"
     rows.write_text(CSV)
     override = override.replace("ROWS", str(rows))
-    refused(capsys, "train", "--data", rows, "--set", override, "--out", tmp_path / "runs", "--json", named=(named,))
+    train_refuses("--data", rows, "--set", override, "--out", tmp_path / "runs", named=(named,))
     assert not (tmp_path / "runs").exists()
 
 
