@@ -51,7 +51,7 @@ def test_problems_go_to_stderr_with_exit_code_1_and_the_census_stays(tmp_path: P
     code, text, errors = check(capsys, str(path), "--set", "model.name=./none")
     assert code == 1
     assert "length in words" in text
-    assert "class 'rare' has 1 usable row" in errors
+    assert "class 'rare' has 1 row" in errors
 
 
 def test_columns_are_the_settings(tmp_path: Path, capsys) -> None:
