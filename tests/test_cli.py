@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import submillion
 from submillion.cli import main
 from submillion.runs import Run
 from tests.data import write_csv
@@ -72,11 +74,45 @@ def test_train_json_is_json_alone(run: Run, arguments: list[str], capsys: pytest
 def test_evaluate_prints_one_split(run: Run, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("evaluate", run.path, "--data", rows, "--json") == 0
     scores = json.loads(capsys.readouterr().out)
-    assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece"}
+    assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece", "n_trained_on", "warnings"}
     assert scores["accuracy"].keys() == {"value", "low", "high", "n"}
     assert scores["accuracy"]["n"] == 90
     assert call("evaluate", run.name, "--out", run.path.parent, "--data", rows) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_rows_that_were_trained_on_are_counted_whatever_their_case_and_order(
+    run: Run, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n_trained_on = run.read_json("data.json")["rows"]["train"]
+    assert submillion.evaluate(run, rows).n_trained_on == n_trained_on < 90
+    with rows.open(encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    held_out = {row_id for split in ("validation", "test") for row_id in run.load_predictions(split).ids}
+    for name, kept, expected in (
+        ("unseen.csv", [line for line in lines if line[0] in held_out], 0),
+        ("seen.csv", [line for line in lines if line[0] not in held_out], n_trained_on),
+        ("changed.csv", [[f"x{line[0]}", f"  {line[1].upper()}", line[2]] for line in lines[::-1]], n_trained_on),
+    ):
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *kept])
+        assert call("evaluate", run.path, "--data", tmp_path / name, "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["n_trained_on"], len(found["warnings"])) == (expected, int(expected > 0))
+        assert call("evaluate", run.path, "--data", tmp_path / name) == 0
+        printed = capsys.readouterr().out
+        assert ("warning" in printed) == (expected > 0)
+        assert all(f"warning: {warning}" in printed for warning in found["warnings"])
+
+
+def test_a_run_that_noted_no_training_texts_is_scored_without_a_word(run: Run, rows: Path, tmp_path: Path) -> None:
+    older = Run(tmp_path / run.name)
+    shutil.copytree(run.path, older.path)
+    (older.path / "trained-on.npy").unlink()
+    older.mark_done()
+    found = submillion.evaluate(older, rows)
+    assert (found.n_trained_on, found.warnings) == (None, ())
+    assert found.scores == submillion.evaluate(run, rows).scores
 
 
 def test_evaluating_the_test_rows_again_gives_the_same_score_and_is_noted(

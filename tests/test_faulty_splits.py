@@ -132,10 +132,10 @@ STUDY = {"name": "tiny", "kind": "grid", "factors": [{"key": "adapter.rank", "va
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_command_tells_the_same_and_begins_nothing(
-    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fault: str, tmp_path: Path, encoders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = folder_of(tmp_path / "rows", {"train": fault, "test": fault}, 2)
-    study = {**STUDY, "base": {"settings": {"data.text_pair": "other", "model.name": "roberta-base"}}}
+    path, encoder = folder_of(tmp_path / "rows", {"train": fault, "test": fault}, 2), str(encoders["bert"])
+    study = {**STUDY, "base": {"settings": {"data.text_pair": "other", "model.name": encoder}}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     columns, out = ("--set", "data.text_pair=other"), tmp_path / "runs"
     code, text, told = called(capsys, "data", "check", path, *columns, "--set", "model.name=./none", "--json")
@@ -145,7 +145,7 @@ def test_every_command_tells_the_same_and_begins_nothing(
     for command in (
         ("data", "check", path, *columns, "--set", "model.name=./none"),
         ("data", "augment", path, *columns, "--kind", "typos"),
-        ("train", "--data", path, *columns, "--out", out),
+        ("train", "--data", path, *columns, "--set", f"model.name={encoder}", "--out", out),
         ("sweep", tmp_path / "study.yaml", "--data", path, "--out", out),
         ("sweep", tmp_path / "study.yaml", "--data", path, "--out", out, "--dry-run"),
     ):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from submillion.metrics import Score
 
 if TYPE_CHECKING:
+    from submillion.prediction import Evaluation
     from submillion.runs import Run
 
 _WHAT = {
@@ -18,6 +19,7 @@ _WHAT = {
     "environment.json": "device, precision, versions, command",
     "labels.json": "label names in the order of their numbers",
     "data.json": "rows, splits, fingerprints",
+    "trained-on.npy": "hashes of the training texts: evaluate tells which rows were seen",
     "teachers.json": "the runs that taught this one",
     "metrics.jsonl": "a record a step and an evaluation",
     "tracking.json": "the names under which trackers know the run",
@@ -59,6 +61,17 @@ def score_lines(run: Run) -> list[str]:
         if scores is not None:
             lines.append(f"{split + ' accuracy':<20}  {score_text(scores['accuracy'])}  ({caveat})")
     return lines
+
+
+def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
+    scores = {name: vars(score) for name, score in evaluation.scores.items()}
+    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)}
+
+
+def warning_lines(warnings: Sequence[str]) -> list[str]:
+    """Return the lines of warnings below a result."""
+    return ["", *(f"warning: {warning}" for warning in warnings)] if warnings else []
 
 
 def program() -> str:

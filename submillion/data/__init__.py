@@ -21,6 +21,7 @@ from submillion.data.columns import missing_columns
 from submillion.data.reading import Example, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.splitting import content_fingerprint as fingerprint
+from submillion.data.splitting import text_hashes
 from submillion.data.tables import read_table
 from submillion.errors import DataError
 
@@ -37,6 +38,7 @@ __all__ = [
     "read_rows",
     "read_unlabelled",
     "survey",
+    "text_hashes",
 ]
 
 

@@ -181,7 +181,7 @@ class Run:
 
         `unsealed` is left out: a file that is about to be replaced.
         """
-        patterns = ("adapter/**/*", "*.json", "config.yaml", "metrics.jsonl", "predictions-*.parquet")
+        patterns = ("adapter/**/*", "*.json", "config.yaml", "metrics.jsonl", "*.npy", "predictions-*.parquet")
         files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
         files = [file for file in files if file.name not in (*UNSEALED, unsealed)]
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
