@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import submillion
 from submillion.cli import main
 from submillion.runs import Run
 from tests.data import write_csv
+
+PACKAGE = Path(submillion.__file__).parent
 
 
 def call(*arguments: str | Path) -> int:
@@ -61,6 +64,39 @@ def test_train_prints_the_score_the_files_and_the_next_command(
     ):
         assert part in out
     assert str(run.path) in out
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The commands that a text says to type, in backticks, after a colon or on a line, as a shell splits them."""
+    found = re.findall(r"`(submillion [^`]*)`|^ *(?:it goes on with: )?(submillion .*)$", text, re.MULTILINE)
+    return [shlex.split("".join(each)) for each in found]
+
+
+def test_commands_that_are_to_be_typed_are_quoted(
+    arguments: list[str], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my runs (it's)"
+    path = out / run.name
+    assert call(*arguments[:4], str(out), *arguments[5:]) == 0
+    show, predict = commands_of(capsys.readouterr().out)
+    assert show == ["submillion", "runs", "show", str(path)]
+    assert predict[:3] == ["submillion", "predict", str(path)]
+    assert call(*show[1:]) == 0
+    (path / "DONE").unlink()
+    capsys.readouterr()
+    assert call("predict", path, "--input", "a.csv", "--output", tmp_path / "b.csv") == 1
+    assert call("runs", "show", path) == 0
+    printed = capsys.readouterr()
+    resume = ["submillion", "train", "--config", str(path / "config.yaml")]
+    assert resume in commands_of(printed.err)
+    assert resume in commands_of(printed.out)
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "last.safetensors").write_bytes(b"no checkpoint")
+    assert call(*resume[1:]) == 1
+    assert ["submillion", "runs", "remove", str(path)] in commands_of(capsys.readouterr().err)
+    assert call("config", "--config", tmp_path / "a b.yaml") == 1
+    assert ["submillion", "config", ">", str(tmp_path / "a b.yaml")] in commands_of(capsys.readouterr().err)
+    assert not re.findall(r"`submillion [^`\n]*\{(?!shlex)", "".join(map(Path.read_text, PACKAGE.rglob("*.py"))))
 
 
 def test_train_json_is_json_alone(run: Run, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,10 @@ def test_every_number_stands_in_the_page_in_the_markdown_and_in_the_json(run: Ru
         assert percents(score) in markdown
     values = json.loads((written / "shift.json").read_text())
     assert values["runs"][0]["verdict"]["accuracy"] == vars(one.verdict.accuracy)
+    assert values["runs"][0]["after_selection"]
+    assert "after selection of the checkpoint" in text
+    once = pages.sections(replace(report, runs=(replace(one, after_selection=False),)))
+    assert not [row for section in once for table in section.tables for row in table.rows if "selection" in str(row)]
     assert sum(share["value"] for share in values["runs"][0]["estimates"]["em"]) == pytest.approx(1)
 
 

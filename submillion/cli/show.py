@@ -50,17 +50,24 @@ def score_table(scores: Mapping[str, Score]) -> list[str]:
     return [f"{name.replace('_', ' '):<10} {score_text(score)}" for name, score in scores.items()]
 
 
-def score_lines(run: Run) -> list[str]:
-    """Return a run's lines about its accuracy: test if it was opened, and validation with its caveat."""
+def score_lines(run: Run, is_chosen: bool = False) -> list[str]:
+    """Return a run's lines about its accuracy: test if it was opened, and validation with what was chosen on it.
+
+    is_chosen: among settings, by their validation scores.
+    """
     lines = []
-    for split, caveat in (
-        ("test", "95 % interval"),
-        ("validation", "after selection: the checkpoint was chosen on it"),
-    ):
+    for split, caveat in (("test", "95 % interval"), ("validation", _selection(run, is_chosen))):
         scores = run.scores().get(split)
         if scores is not None:
             lines.append(f"{split + ' accuracy':<20}  {score_text(scores['accuracy'])}  ({caveat})")
     return lines
+
+
+def _selection(run: Run, is_chosen: bool) -> str:
+    n = len(run.evaluations())
+    if n > 1 or is_chosen:
+        return f"after selection: the {'setting' if is_chosen else 'checkpoint'} was chosen on it"
+    return "95 % interval; not selected on: one evaluation" if n else "95 % interval"
 
 
 def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from submillion.errors import RunError, did_you_mean
+from submillion.errors import RunError, command, did_you_mean
 from submillion.runs.files import read_json, reported, sha256
 from submillion.runs.folder import FORMAT, UNSEALED, Run
 
@@ -55,7 +55,7 @@ def load(path: str | Path) -> Run:
     if not run.is_done:
         raise RunError(
             f"{run.path} is not finished: start the command that began it again and it goes on where it stopped "
-            f"(`submillion train --config {run.path / 'config.yaml'}`)"
+            f"(`{command('train', '--config', run.path / 'config.yaml')}`)"
         )
     _done(run)
     run.labels()
@@ -110,7 +110,11 @@ def locate(text: str, out: str | Path = "runs") -> Path:
     if not runs or Path(os.path.expanduser(text)).exists():
         return _existing(Path(os.path.expanduser(text)))
     names = dict.fromkeys(name for run in runs for name in (run.name[:-9], run.name))
-    hint = did_you_mean(text, names) if len(runs) < _LISTED_RUNS else f"`submillion runs list --out {out}` prints them"
+    hint = (
+        did_you_mean(text, names)
+        if len(runs) < _LISTED_RUNS
+        else f"`{command('runs', 'list', '--out', out)}` prints them"
+    )
     raise RunError(f"no run {text!r} in {out}: {hint}")
 
 

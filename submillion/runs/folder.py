@@ -118,6 +118,10 @@ class Run:
         """Return the records of `metrics.jsonl`; a last line that a crash cut short is left out."""
         return [record for record, _ in self._records()]
 
+    def evaluations(self) -> list[EvalRecord]:
+        """Return the records of evaluations; where there are several the checkpoint was chosen among them."""
+        return [record for record in self.records() if isinstance(record, EvalRecord)]
+
     def cut_back(self, step: int, evaluated_step: int) -> None:
         """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps stand in it once.
 

@@ -33,7 +33,7 @@ from submillion.checkpoints import Checkpoints
 from submillion.classifier import refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import ConfigError, DivergedError, RunError, did_you_mean
+from submillion.errors import ConfigError, DivergedError, RunError, command, did_you_mean
 from submillion.runs import Run
 from submillion.workflow import preparing
 from submillion.workflow.interrupts import deferred_interrupt
@@ -250,7 +250,7 @@ def _report(run: Run, splits: Splits, watch: Watch) -> None:
     try:
         reports.write(run, splits)
     except Exception as error:
-        again = f"the run is finished all the same; `submillion report {run.path}` tries again"
+        again = f"the run is finished all the same; `{command('report', run.path)}` tries again"
         watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))
 
 
