@@ -2,7 +2,7 @@
 
 from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import create, find, folder, list_runs, load, locate, remove, verify
+from submillion.runs.finding import create, discard, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
 from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import (
@@ -26,6 +26,7 @@ __all__ = [
     "count_test_reads",
     "count_trained_on",
     "create",
+    "discard",
     "dumps",
     "facts",
     "find",

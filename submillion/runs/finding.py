@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from submillion.errors import RunError, command, did_you_mean
@@ -124,13 +125,28 @@ def remove(run: Run) -> None:
     if run.path.is_symlink():
         raise RunError(f"{run.path} is a link: remove the folder it points to, {run.path.resolve()}")
     with run.lock(), reported(run.path, "removed"):
-        # DONE goes first and config.yaml last: what a removal that is cut short leaves is an unfinished run.
-        for path in sorted(run.path.iterdir(), key=lambda path: (path.name != "DONE", path.name == "config.yaml")):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        run.path.rmdir()
+        _delete(run.path)
+
+
+def discard(run: Run) -> None:
+    """Delete the folder of a run that recorded nothing, and the folder of runs if that leaves it empty.
+
+    For whom its folder was made, and who holds its lock. What cannot be deleted is left.
+    """
+    with suppress(OSError):
+        if run.state == "empty":
+            _delete(run.path)
+            run.path.parent.rmdir()
+
+
+def _delete(folder: Path) -> None:
+    """DONE goes first and config.yaml last: what a removal that is cut short leaves is an unfinished run."""
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name != "DONE", path.name == "config.yaml")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    folder.rmdir()
 
 
 def _is_run(path: Path) -> bool:
