@@ -155,10 +155,10 @@ def _class_table(census: Census) -> Table:
 
 def _facts(census: Census, model: str) -> Iterator[str]:
     numbers = ", ".join(f"{text} {census.lengths[key]:,.4g}" for key, text in _LENGTHS.items())
-    yield f"\nlength in {census.unit}{f' of {model}' if census.unit == 'tokens' else ''}: {numbers}"
+    yield f"\nlength in {census.unit}: {numbers}"
     if census.n_truncated is not None:
         yield (
-            f"longer than {census.max_length} tokens (model.max_length), so cut: "
+            f"longer than {census.max_length} tokens of {model} (model.max_length), so cut: "
             f"{census.n_truncated:,} rows ({100 * census.n_truncated / census.n_rows:.1f} %)"
         )
     yield f"rows that repeat an earlier text: {census.n_duplicates:,}; that nearly repeat one: {census.n_near:,}"
