@@ -43,8 +43,8 @@ def missing_columns(table: Table, keys: Mapping[str, str], of_run: bool = False)
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
     advice = _renaming(missing, guesses) if of_run else _setting(keys, missing, guesses)
-    what = " and ".join(f"no column {name!r}" for name in missing)
-    return [f"{table.origin} has {what}; it has {names or 'none'}; {advice}"]
+    what = " and no column ".join(map(repr, missing))
+    return [f"{table.origin} has no column {what}; it has {names or 'none'}; {advice}"]
 
 
 def _renaming(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
