@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from submillion.errors import RunError, first_line
+from submillion.errors import RunError, command, first_line
 
 _LAST = "last.safetensors"
 _FORMAT = "1"
@@ -69,7 +70,7 @@ class Checkpoints:
             if metadata.get("format", _FORMAT) != _FORMAT:
                 raise RunError(
                     f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: go on with the "
-                    f"submillion that began it, or remove the run (`submillion runs remove {self.folder.parent}`)"
+                    f"submillion that began it, or remove the run (`{self._removal}`)"
                 )
             return Progress(**json.loads(metadata["progress"]))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -97,6 +98,8 @@ class Checkpoints:
         """Delete the checkpoints; a finished run does not need them."""
         for file in self.folder.glob("*.safetensors*"):
             file.unlink()
+        with suppress(OSError):  # it was not made, or somebody put something there
+            self.folder.rmdir()
 
     def _read(self, name: str) -> Tensors:
         file = self.folder / name
@@ -127,10 +130,11 @@ class Checkpoints:
             ) from None
 
     def _damaged(self, file: Path, reason: str) -> RunError:
-        return RunError(
-            f"{file} is missing or damaged ({reason}): remove the run (`submillion runs remove {self.folder.parent}`) "
-            "and train again"
-        )
+        return RunError(f"{file} is missing or damaged ({reason}): remove the run (`{self._removal}`) and train again")
+
+    @property
+    def _removal(self) -> str:
+        return command("runs", "remove", self.folder.parent)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import reprlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 MAX_PROBLEMS = 20
@@ -74,6 +75,15 @@ class DivergedError(RunError):
 
 class ExportError(SubmillionError):
     """An export that could not be written or uploaded, or that is not worth what its run is."""
+
+
+def command(*words: object, program: str = "submillion") -> str:
+    """Return a command as it is typed into a shell: a path with blanks or quotes in it is one word.
+
+    >>> command("runs", "remove", "my runs/run-1a2b3c4d")
+    "submillion runs remove 'my runs/run-1a2b3c4d'"
+    """
+    return shlex.join([program, *map(str, words)])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from submillion.config import AugmentationKind
 from submillion.data import Example
 from submillion.errors import ConfigError
 from submillion.metrics import Predictions, Score
+from submillion.prediction import Evaluation
 from submillion.runs import Run
 
 Predict = Callable[[Sequence[Example]], Predictions]
@@ -42,7 +43,7 @@ class Perturbed:
 class Robustness:
     """A run's scores on rows as they are, and what each perturbation makes of its accuracy, strengths rising."""
 
-    scores: dict[str, Score]
+    plain: Evaluation
     perturbed: tuple[Perturbed, ...]
 
     @property
@@ -79,7 +80,8 @@ def measure(
         n_done += len(examples)
         found.append(_perturbed(kind, rate, examples, plain, predict))
     watch(n_all, n_all)
-    return Robustness(metrics.score(plain), tuple(_corrected(found)))
+    evaluation = Evaluation(metrics.score(plain), len(examples), runs.count_trained_on(run, examples))
+    return Robustness(evaluation, tuple(_corrected(found)))
 
 
 def applicable(kinds: Sequence[AugmentationKind] | None, run: Run) -> list[AugmentationKind]:

@@ -134,7 +134,7 @@ def test_one_class_and_small_classes_are_problems() -> None:
     problems.clear()
     checking.check_classes(rows("a.csv", ("a", "x"), ("b", "y"), ("c", "x"), ("d", "z")), problems)
     assert [problem.partition(":")[0] for problem in problems] == ["a.csv, row 2", "a.csv, row 4"]
-    assert "class 'y' has 1 usable row: at least 2 are needed" in problems[0]
+    assert "class 'y' has 1 row: at least 2 are needed" in problems[0]
     problems.clear()
     checking.check_classes(rows("a.csv", ("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")), problems)
     assert problems == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import submillion
 from submillion.cli import main
 from submillion.runs import Run
 from tests.data import write_csv
+
+PACKAGE = Path(submillion.__file__).parent
 
 
 def call(*arguments: str | Path) -> int:
@@ -61,6 +66,39 @@ def test_train_prints_the_score_the_files_and_the_next_command(
     assert str(run.path) in out
 
 
+def commands_of(text: str) -> list[list[str]]:
+    """The commands that a text says to type, in backticks, after a colon or on a line, as a shell splits them."""
+    found = re.findall(r"`(submillion [^`]*)`|^ *(?:it goes on with: )?(submillion .*)$", text, re.MULTILINE)
+    return [shlex.split("".join(each)) for each in found]
+
+
+def test_commands_that_are_to_be_typed_are_quoted(
+    arguments: list[str], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my runs (it's)"
+    path = out / run.name
+    assert call(*arguments[:4], str(out), *arguments[5:]) == 0
+    show, predict = commands_of(capsys.readouterr().out)
+    assert show == ["submillion", "runs", "show", str(path)]
+    assert predict[:3] == ["submillion", "predict", str(path)]
+    assert call(*show[1:]) == 0
+    (path / "DONE").unlink()
+    capsys.readouterr()
+    assert call("predict", path, "--input", "a.csv", "--output", tmp_path / "b.csv") == 1
+    assert call("runs", "show", path) == 0
+    printed = capsys.readouterr()
+    resume = ["submillion", "train", "--config", str(path / "config.yaml")]
+    assert resume in commands_of(printed.err)
+    assert resume in commands_of(printed.out)
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "last.safetensors").write_bytes(b"no checkpoint")
+    assert call(*resume[1:]) == 1
+    assert ["submillion", "runs", "remove", str(path)] in commands_of(capsys.readouterr().err)
+    assert call("config", "--config", tmp_path / "a b.yaml") == 1
+    assert ["submillion", "config", ">", str(tmp_path / "a b.yaml")] in commands_of(capsys.readouterr().err)
+    assert not re.findall(r"`submillion [^`\n]*\{(?!shlex)", "".join(map(Path.read_text, PACKAGE.rglob("*.py"))))
+
+
 def test_train_json_is_json_alone(run: Run, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*arguments, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
@@ -72,11 +110,45 @@ def test_train_json_is_json_alone(run: Run, arguments: list[str], capsys: pytest
 def test_evaluate_prints_one_split(run: Run, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("evaluate", run.path, "--data", rows, "--json") == 0
     scores = json.loads(capsys.readouterr().out)
-    assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece"}
+    assert set(scores) == {"accuracy", "macro_f1", "log_loss", "ece", "n_trained_on", "warnings"}
     assert scores["accuracy"].keys() == {"value", "low", "high", "n"}
     assert scores["accuracy"]["n"] == 90
     assert call("evaluate", run.name, "--out", run.path.parent, "--data", rows) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_rows_that_were_trained_on_are_counted_whatever_their_case_and_order(
+    run: Run, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n_trained_on = run.read_json("data.json")["rows"]["train"]
+    assert submillion.evaluate(run, rows).n_trained_on == n_trained_on < 90
+    with rows.open(encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    held_out = {row_id for split in ("validation", "test") for row_id in run.load_predictions(split).ids}
+    for name, kept, expected in (
+        ("unseen.csv", [line for line in lines if line[0] in held_out], 0),
+        ("seen.csv", [line for line in lines if line[0] not in held_out], n_trained_on),
+        ("changed.csv", [[f"x{line[0]}", f"  {line[1].upper()}", line[2]] for line in lines[::-1]], n_trained_on),
+    ):
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *kept])
+        assert call("evaluate", run.path, "--data", tmp_path / name, "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["n_trained_on"], len(found["warnings"])) == (expected, int(expected > 0))
+        assert call("evaluate", run.path, "--data", tmp_path / name) == 0
+        printed = capsys.readouterr().out
+        assert ("warning" in printed) == (expected > 0)
+        assert all(f"warning: {warning}" in printed for warning in found["warnings"])
+
+
+def test_a_run_that_noted_no_training_texts_is_scored_without_a_word(run: Run, rows: Path, tmp_path: Path) -> None:
+    older = Run(tmp_path / run.name)
+    shutil.copytree(run.path, older.path)
+    (older.path / "trained-on.npy").unlink()
+    older.mark_done()
+    found = submillion.evaluate(older, rows)
+    assert (found.n_trained_on, found.warnings) == (None, ())
+    assert found.scores == submillion.evaluate(run, rows).scores
 
 
 def test_evaluating_the_test_rows_again_gives_the_same_score_and_is_noted(

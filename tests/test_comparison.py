@@ -29,12 +29,14 @@ from submillion.comparison import (
     mcnemar,
     rows_needed,
     sentences,
+    values,
 )
 from submillion.comparison.resampling import METRICS, Resampled, resample, weights
 from submillion.comparison.seeds import Spread, difference, spread_of
 from submillion.comparison.seeds import rows_needed as rows_needed_with_seeds
 from submillion.errors import DataError, RunError
 from submillion.metrics import Predictions
+from submillion.reports.verdicts import rows_sentences, verdict_of
 from submillion.runs import Run
 from tests.data import write_csv
 from tests.test_architecture import HEAVY
@@ -291,6 +293,19 @@ def test_one_seed_speaks_of_these_two_runs_and_three_of_settings() -> None:
     three = conclude([setting(name, *(run(seed + k) for seed in range(3))) for k, name in ((0, "a"), (9, "b"))])
     assert three.pairs[0].about == "settings"
     assert not any("runs" in note for note in three.notes)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+@pytest.mark.parametrize("quality", [0.0, 1.0, 1.8, 2.0])
+def test_more_rows_are_asked_for_where_the_two_best_tie_and_nowhere_else(quality: float, n_seeds: int) -> None:
+    good, other = (tuple(run(10 * k + s, q) for s in range(n_seeds)) for k, q in ((1, 2.0), (2, quality)))
+    found = conclude([setting("good", *good), setting("other", *other)])
+    verdict, names = verdict_of(values(found)), {"good": "1", "other": "2"}
+    is_tied = found.pairs[0].is_tied
+    assert is_tied == (len(found.group) == 2)
+    assert any("separate" in line or "no difference that more rows" in line for line in sentences(found)) == is_tied
+    assert bool(rows_sentences(verdict, names)) == is_tied
+    assert found.n_rows_needed is None or is_tied
 
 
 def test_adding_settings_never_makes_a_pair_more_significant() -> None:

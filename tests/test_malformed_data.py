@@ -88,7 +88,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "joined.csv": (CSV + "c,a|b\n", "multi-label"),
     "no-labels.csv": (CSV.replace(",b", ","), "missing"),
     "no-texts.csv": (CSV.replace("text 3", "  "), "row 4"),
-    "classes.csv": ("text,label\n" + "".join(f"t{i},l{i}\n" for i in range(3000)), "1 usable row"),
+    "classes.csv": ("text,label\n" + "".join(f"t{i},l{i}\n" for i in range(3000)), "1 row"),
     "binary.csv": (bytes(range(256)) * 10, "UTF-8"),
     "zeros.csv": (bytes(10_000), "no column 'text'"),
     "latin.csv": (CSV.replace("text 3", "café").encode("latin-1"), "line 5"),
@@ -247,7 +247,7 @@ SPLITS = {
     "a folder": ("data.test=.", "folder"),
     "the same file": ("data.validation=ROWS", "rows.csv"),
     "a column that is not there": ("data.text=[text, title]", "'title'"),
-    "text and label in one": ("data.label=text", "1 usable row"),
+    "text and label in one": ("data.label=text", "1 row"),
     "a pair that is not there": ("data.text_pair=other", "'other'"),
     "fewer rows than none": ("data.train_rows=-3", "train_rows"),
 }

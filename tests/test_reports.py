@@ -20,6 +20,7 @@ import yaml
 
 from submillion import config, data, planning, reports, runs
 from submillion.cli import main
+from submillion.cli.show import score_lines
 from submillion.errors import RunError
 from submillion.metrics import Predictions, score
 from submillion.reports import read, write
@@ -36,7 +37,8 @@ def make_run(
 ) -> Run:
     """A finished run's folder without a training: labels are in the texts, three predictions in four are right.
 
-    options: right, the share of predictions that are right · overrides, more settings.
+    options: right, the share of predictions that are right · overrides, more settings · n_evaluations, of which the
+    first is the best · is_opened, false for a test split that was not.
     """
     rng = np.random.default_rng(0)
     labels = [f"class {number}{extra}" for number in range(n_classes)]
@@ -63,7 +65,8 @@ def make_run(
     run.write_json("labels.json", list(splits.labels))
     run.write_json("data.json", splits.summary())
     scores = {}
-    for name in ("validation", "test") if test else ("validation",):
+    is_opened = bool(test) and options.get("is_opened", True)
+    for name in ("validation", "test") if is_opened else ("validation",):
         examples = getattr(splits, name)
         true = np.array([splits.labels.index(str(example.label)) for example in examples])
         said = np.where(rng.random(len(true)) < options.get("right", 0.75), true, rng.integers(0, n_classes, len(true)))
@@ -73,7 +76,7 @@ def make_run(
         )
         run.save_predictions(name, Predictions([e.id for e in examples], true, probs / probs.sum(1, keepdims=True)))
         scores[name] = score(run.load_predictions(name))
-    for number in (1, 2):
+    for number in range(1, 1 + options.get("n_evaluations", 2)):
         run.append(StepRecord(number, number / 2, 1 / number, 1e-3, 900, 0.25))
         run.append(EvalRecord(number, number / 2, 0.5, 1e-3, 0, 0.1, 1.5, scores["validation"], best=number == 1))
     run.write_scores(scores)
@@ -84,7 +87,7 @@ def make_run(
         {"phases_s": {"reading": 1.0, "training": 61.0}, "peak_mib": {"process": 512.0}, "resumed_from_step": 0},
     )
     run.mark_done()
-    if test:
+    if is_opened:
         runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
     return run
 
@@ -213,14 +216,33 @@ def test_very_long_texts_are_cut_with_a_mark(tmp_path: Path) -> None:
     assert len(page_of(run)) < 1_500_000
 
 
-def test_a_sealed_test_gives_a_report_of_validation_after_selection(tmp_path: Path) -> None:
-    run = make_run(tmp_path, test=None)
+@pytest.mark.parametrize("n_evaluations", [1, 2])
+@pytest.mark.parametrize(("test", "is_opened"), [(None, False), (0.2, False), (0.2, True)])
+def test_selection_and_the_seal_are_spoken_of_where_there_was_any(
+    n_evaluations: int, test: float | None, is_opened: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path, test=test, is_opened=is_opened, n_evaluations=n_evaluations)
     write(run)
+    several = n_evaluations > 1
     title = re.search(r"<h1[^>]*>(.*?)</h1>", page_of(run))
     assert title is not None
-    assert "validation rows, after selection" in text_of(title[1])
-    assert "The test split is sealed" in text_of(page_of(run))
-    assert read(run).n_test_reads == 0
+    assert ("after selection" in text_of(title[1])) == (several and not is_opened)
+    card = (run.path / "adapter" / "README.md").read_text()
+    for text in (text_of(page_of(run)), (run.path / "report.md").read_text(), card):
+        assert ("The test split is sealed" in text) == (test is not None and not is_opened)
+        assert ("There is no test split" in text) == (test is None)
+        assert ("fter selection" in text) == several
+        assert ("Not selected on: there was one evaluation" in text) == (not several and not is_opened)
+    assert ("was chosen of 2 evaluated" in text_of(page_of(run))) == several
+    assert json.loads((run.path / "report.json").read_text())["after_selection"] == (several and not is_opened)
+    line = score_lines(run)[-1]
+    assert ("after selection: the checkpoint was chosen on it" in line) == several
+    assert ("not selected on: one evaluation" in line) != several
+    assert "after selection: the setting was chosen on it" in score_lines(run, is_chosen=True)[-1]
+    with pytest.raises(SystemExit):
+        main(["runs", "show", str(run.path)])
+    assert ("validation, after selection" in capsys.readouterr().out) == several
+    assert read(run).n_test_reads == int(is_opened)
 
 
 def test_texts_of_test_rows_are_not_shown(written: Run) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from submillion import augmentation, config, data, prediction, robustness, workflow
 from submillion.cli import main
+from submillion.cli.show import evaluation_values
 from submillion.config import AugmentationKind
 from submillion.errors import ConfigError
 from submillion.robustness import Robustness
@@ -68,8 +69,8 @@ def call(*arguments: str | Path) -> int:
 def test_every_perturbation_is_measured_at_its_strengths(found: Robustness, run: Run, rows: Path) -> None:
     measured = {kind: tuple(each.rate for each in levels) for kind, levels in found.by_kind.items()}
     assert measured == augmentation.STRENGTHS
-    assert found.scores == prediction.evaluate(run, rows)
-    plain = found.scores["accuracy"].value
+    assert found.plain == prediction.evaluate(run, rows)
+    plain = found.plain["accuracy"].value
     for each in found.perturbed:
         assert each.accuracy.n == each.difference.n == N_ROWS
         assert each.difference.value == pytest.approx(each.accuracy.value - plain)
@@ -145,7 +146,9 @@ def test_json_adds_perturbations_to_the_scores(
     assert call("evaluate", run.path, "--data", rows, "--perturb", "typos,swap", "--figure", figure, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert [each["kind"] for each in printed.pop("perturbations")] == ["typos"] * 3 + ["swap"] * 3
-    assert printed == {name: vars(score) for name, score in found.scores.items()}
+    assert printed == evaluation_values(found.plain)
+    assert call("evaluate", run.path, "--data", rows, "--perturb", "swap") == 0
+    assert found.plain.warnings[0] in capsys.readouterr().out
     assert all(word in figure.read_text() for word in ("typos", "swap", "mild", "strong"))
 
 

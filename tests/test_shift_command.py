@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from submillion import prediction, runs
+from submillion import data, prediction, runs
 from submillion.errors import RunError
 from submillion.reports import shift as pages
 from submillion.reports.sections import percents
@@ -74,6 +76,10 @@ def test_every_number_stands_in_the_page_in_the_markdown_and_in_the_json(run: Ru
         assert percents(score) in markdown
     values = json.loads((written / "shift.json").read_text())
     assert values["runs"][0]["verdict"]["accuracy"] == vars(one.verdict.accuracy)
+    assert values["runs"][0]["after_selection"]
+    assert "after selection of the checkpoint" in text
+    once = pages.sections(replace(report, runs=(replace(one, after_selection=False),)))
+    assert not [row for section in once for table in section.tables for row in table.rows if "selection" in str(row)]
     assert sum(share["value"] for share in values["runs"][0]["estimates"]["em"]) == pytest.approx(1)
 
 
@@ -107,6 +113,28 @@ def test_a_label_column_is_not_read_and_evaluate_is_offered(run: Run, tmp_path: 
     assert values["has_labels"]
     assert "submillion evaluate" in (written / "shift.md").read_text()
     assert "no such class" not in (written / "shift.html").read_text()
+
+
+def test_rows_that_were_trained_on_are_counted_where_that_was_noted(run: Run, tmp_path: Path) -> None:
+    older = Run(tmp_path / "older-0a1b2c3d")
+    shutil.copytree(run.path, older.path)
+    noted = Run(tmp_path / "noted-0a1b2c3d")
+    shutil.copytree(run.path, noted.path)
+    train = data.read(run.config().data).train
+    runs.note_trained_on(noted, train)
+    noted.mark_done()
+    source = tmp_path / "mixed.csv"
+    lines = [
+        *(f"t{i},{example.text.upper()}" for i, example in enumerate(train[:7])),
+        *(f"n{i},new {i}" for i in range(30)),
+    ]
+    source.write_text("\n".join(["id,text", *lines]) + "\n", encoding="utf-8")
+    for each, n_seen in ((older, None), (noted, 7)):
+        folder = with_predictions(each, source)
+        assert call("shift", each.path, "--input", source) == 0
+        values = json.loads((folder / "shift.json").read_text())["runs"][0]
+        assert values["n_trained_on"] == n_seen
+        assert any("7 of 37 rows were trained on" in each for each in values["verdict"]["cautions"]) == (n_seen == 7)
 
 
 def test_of_a_large_file_a_fixed_draw_is_read_and_both_counts_are_stated(run: Run, tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def check(
 ) -> None:
     """Print rows, classes, lengths, copies and contradictions of a data set, and every problem with it.
 
-    Columns are the settings' (--set data.text=title); lengths are counted by model.name's tokenizer.
+    Columns are the settings' (--set data.text=title). Lengths are counted by the tokenizer of model.name: name the
+    encoder that will train, by --set model.name=..., --recipe or --config.
     """
     settings = resolved(config_file, recipe, overrides, {"data.source": file})
     from submillion import data
@@ -54,9 +55,10 @@ def check(
     tokenizer = fast_tokenizer(model)
     survey = data.survey(settings.data, model.max_length, tokenizer)
     if as_json:
-        typer.echo(json.dumps(_as_dict(survey, model.name), indent=2, ensure_ascii=False))
+        encoder = model.name if tokenizer is not None else None
+        typer.echo(json.dumps(_as_dict(survey, model.name, encoder), indent=2, ensure_ascii=False))
     else:
-        _show(survey, model.name)
+        _show(survey, model.name, "" if tokenizer is not None else _unmeasured(model.name))
     if survey.problems:
         raise DataError(*survey.problems)
 
@@ -94,21 +96,33 @@ def augment(
         _show_copies(settings, examples)
 
 
-def _as_dict(survey: Survey, model: str) -> dict[str, Any]:
+def _unmeasured(model: str) -> str:
+    """The line for lengths that are in words; where no encoder was named it says how to name one."""
+    from submillion.config import ModelConfig
+
+    is_default = model == ModelConfig().name
+    line = f"lengths are in words: the tokenizer.json of {model}{', the default encoder,' * is_default} is not at hand"
+    return f"{line}; name the one that will train: --set model.name=..., or its --recipe" if is_default else line
+
+
+def _as_dict(survey: Survey, model: str, measured_with: str | None) -> dict[str, Any]:
     splits = {
         name: asdict(census) | {"shares": {label: n / census.n_rows for label, n in census.classes.items()}}
         for name, census in survey.censuses.items()
     }
-    return {"model": model, "splits": splits, "problems": list(survey.problems), "warnings": list(survey.warnings)}
+    facts = {"model": model, "measured_with": measured_with, "splits": splits}
+    return facts | {"problems": list(survey.problems), "warnings": list(survey.warnings)}
 
 
-def _show(survey: Survey, model: str) -> None:
+def _show(survey: Survey, model: str, unmeasured: str) -> None:
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, emoji=False)
     for name, census in survey.censuses.items():
         if census.n_rows:
             _show_census(console, name, census, model)
+    if unmeasured and any(census.n_rows for census in survey.censuses.values()):
+        console.print(f"{unmeasured}\n", soft_wrap=True)
     if survey.warnings:
         console.print("\n".join(["warnings", *(f"- {warning}" for warning in survey.warnings)]), soft_wrap=True)
     elif not survey.problems:
@@ -142,12 +156,7 @@ def _class_table(census: Census) -> Table:
 def _facts(census: Census, model: str) -> Iterator[str]:
     numbers = ", ".join(f"{text} {census.lengths[key]:,.4g}" for key, text in _LENGTHS.items())
     yield f"\nlength in {census.unit}: {numbers}"
-    if census.n_truncated is None:
-        yield (
-            f"  (words: the tokenizer.json of {model} is not on this machine and the Hub did not give it; "
-            "name another model with --set model.name=...)"
-        )
-    else:
+    if census.n_truncated is not None:
         yield (
             f"longer than {census.max_length} tokens of {model} (model.max_length), so cut: "
             f"{census.n_truncated:,} rows ({100 * census.n_truncated / census.n_rows:.1f} %)"

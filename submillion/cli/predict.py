@@ -52,11 +52,11 @@ def evaluate(
         _evaluate_perturbed(found, data, perturb, figure, as_json)
         return
     from submillion import prediction
-    from submillion.cli.show import score_table
+    from submillion.cli.show import evaluation_values, score_table, warning_lines
 
-    scores = prediction.evaluate(found, data)
-    values = {name: vars(score) for name, score in scores.items()}
-    typer.echo(json.dumps(values, indent=2) if as_json else "\n".join(score_table(scores)))
+    evaluation = prediction.evaluate(found, data)
+    lines = [*score_table(evaluation.scores), *warning_lines(evaluation.warnings)]
+    typer.echo(json.dumps(evaluation_values(evaluation), indent=2) if as_json else "\n".join(lines))
 
 
 def _evaluate_perturbed(run: Run, data: Path, perturb: str | None, figure: Path | None, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def _evaluate_perturbed(run: Run, data: Path, perturb: str | None, figure: Path 
         found = robustness.measure(run, data, kinds, watch=partial(view, "evaluating"))
     if figure is not None:
         accuracies = {kind: [each.accuracy for each in levels] for kind, levels in found.by_kind.items()}
-        drawing.write_figure(figure, found.scores["accuracy"], accuracies)
+        drawing.write_figure(figure, found.plain["accuracy"], accuracies)
     if as_json:
         typer.echo(json.dumps(values(found), indent=2))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
+from submillion.cli.show import evaluation_values, warning_lines
 from submillion.config import AugmentationKind
 from submillion.errors import ConfigError, did_you_mean
 
@@ -28,9 +29,8 @@ def parse_kinds(text: str) -> tuple[AugmentationKind, ...] | None:
 
 
 def values(found: Robustness) -> dict[str, Any]:
-    """Return what --json prints: the scores of the rows as they are, and an object a perturbation and strength."""
-    scores = {name: asdict(score) for name, score in found.scores.items()}
-    return scores | {"perturbations": [asdict(each) for each in found.perturbed]}
+    """Return what --json prints: the evaluation of the rows as they are, and an object a perturbation and strength."""
+    return evaluation_values(found.plain) | {"perturbations": [asdict(each) for each in found.perturbed]}
 
 
 def show(found: Robustness) -> None:
@@ -48,11 +48,11 @@ def show(found: Robustness) -> None:
         table.add_row(f"  {rates} %", *(_difference(each) for each in levels))
     console = Console(markup=False, highlight=False, emoji=False)
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=1000)).maximum)
-    plain = found.scores["accuracy"]
+    plain = found.plain["accuracy"]
     console.print(f"accuracy of the {plain.n:,} rows as they are: {_interval(plain)}; 95 % intervals\n")
     console.print(table)
     legend = "below each accuracy its paired difference; * = p < 0.05 after Holm's correction for all of them"
-    console.print(f"\n{legend}", soft_wrap=True)
+    console.print("\n".join(["", legend, *warning_lines(found.plain.warnings)]), soft_wrap=True)
 
 
 def _interval(score: Score) -> str:

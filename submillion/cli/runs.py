@@ -37,7 +37,8 @@ def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
 def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
     """Show what a run was asked, what came out, and its files."""
     from submillion import runs
-    from submillion.cli.show import files, score_table
+    from submillion.cli.show import files, program, score_table
+    from submillion.errors import command
 
     found = runs.Run(runs.locate(run, out or "runs"))
     facts = runs.facts(found)
@@ -46,10 +47,11 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
         return
     lines = [f"{key.replace('_', ' '):<20} {_cell(facts[key])}" for key in runs.COLUMNS]
     for split, scores in _scores(found).items():
-        lines += ["", split, *score_table(scores)]
+        is_selected = split == "validation" and len(found.evaluations()) > 1
+        lines += ["", f"{split}, after selection" if is_selected else split, *score_table(scores)]
     typer.echo("\n".join([*lines, "", f"files in {found.path}/", *files(found)]))
     if facts["state"] == "interrupted":
-        typer.echo(f"\nit goes on with: submillion train --config {found.path / 'config.yaml'}")
+        typer.echo(f"\nit goes on with: {command('train', '--config', found.path / 'config.yaml', program=program())}")
 
 
 @app.command("remove")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from submillion.metrics import Score
 
 if TYPE_CHECKING:
+    from submillion.prediction import Evaluation
     from submillion.runs import Run
 
 _WHAT = {
@@ -18,6 +19,7 @@ _WHAT = {
     "environment.json": "device, precision, versions, command",
     "labels.json": "label names in the order of their numbers",
     "data.json": "rows, splits, fingerprints",
+    "trained-on.npy": "hashes of the training texts: evaluate tells which rows were seen",
     "teachers.json": "the runs that taught this one",
     "metrics.jsonl": "a record a step and an evaluation",
     "tracking.json": "the names under which trackers know the run",
@@ -48,17 +50,35 @@ def score_table(scores: Mapping[str, Score]) -> list[str]:
     return [f"{name.replace('_', ' '):<10} {score_text(score)}" for name, score in scores.items()]
 
 
-def score_lines(run: Run) -> list[str]:
-    """Return a run's lines about its accuracy: test if it was opened, and validation with its caveat."""
+def score_lines(run: Run, is_chosen: bool = False) -> list[str]:
+    """Return a run's lines about its accuracy: test if it was opened, and validation with what was chosen on it.
+
+    is_chosen: among settings, by their validation scores.
+    """
     lines = []
-    for split, caveat in (
-        ("test", "95 % interval"),
-        ("validation", "after selection: the checkpoint was chosen on it"),
-    ):
+    for split, caveat in (("test", "95 % interval"), ("validation", _selection(run, is_chosen))):
         scores = run.scores().get(split)
         if scores is not None:
             lines.append(f"{split + ' accuracy':<20}  {score_text(scores['accuracy'])}  ({caveat})")
     return lines
+
+
+def _selection(run: Run, is_chosen: bool) -> str:
+    n = len(run.evaluations())
+    if n > 1 or is_chosen:
+        return f"after selection: the {'setting' if is_chosen else 'checkpoint'} was chosen on it"
+    return "95 % interval; not selected on: one evaluation" if n else "95 % interval"
+
+
+def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
+    scores = {name: vars(score) for name, score in evaluation.scores.items()}
+    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)}
+
+
+def warning_lines(warnings: Sequence[str]) -> list[str]:
+    """Return the lines of warnings below a result."""
+    return ["", *(f"warning: {warning}" for warning in warnings)] if warnings else []
 
 
 def program() -> str:

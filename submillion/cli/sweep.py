@@ -138,6 +138,7 @@ def _show(found: Sweep) -> None:
     from submillion import runs
     from submillion.cli import compare
     from submillion.cli.show import program, score_lines
+    from submillion.errors import command
     from submillion.sweeps import summary
 
     console = _console()
@@ -152,10 +153,13 @@ def _show(found: Sweep) -> None:
     if found.comparison is not None:
         compare.show(found.comparison)
         console.print()
-    lines = [f"recommended: {found.recommended.path}", *score_lines(found.recommended)]
+    lines = [
+        f"recommended: {found.recommended.path}",
+        *score_lines(found.recommended, is_chosen=len(found.outcomes) > 1),
+    ]
     lines += [f"the test rows were opened {runs.times(found.n_test_reads)} so far"] if found.n_test_reads else []
     lines += ["", f"{found.folder}/", f"  {', '.join(_files(found))}", ""]
-    lines += ["next:", f"  {program()} runs show {found.recommended.path}"]
+    lines += ["next:", f"  {command('runs', 'show', found.recommended.path, program=program())}"]
     console.print("\n".join(lines), soft_wrap=True)
 
 

@@ -52,6 +52,7 @@ def _summary(run: Run) -> dict[str, object]:
     return {
         "run": str(run.path),
         "scores": run.read_json("scores.json"),
+        "after_selection": len(run.evaluations()) > 1,
         "total": plan["total"],
         "budget": plan["budget"],
         "all_params": plan["all_params"],
@@ -61,6 +62,7 @@ def _summary(run: Run) -> dict[str, object]:
 def _text(run: Run) -> str:
     """The result as people read it: the score first, then what was written, then what to type next."""
     from submillion.cli.show import files, program, score_lines
+    from submillion.errors import command
 
     plan = run.read_json("plan.json")
     share = 100 * plan["total"] / plan["all_params"]
@@ -74,7 +76,7 @@ def _text(run: Run) -> str:
             *files(run),
             "",
             "next:",
-            f"  {program()} runs show {run.path}",
-            f"  {program()} predict {run.path} --input FILE --output predictions.csv",
+            f"  {command('runs', 'show', run.path, program=program())}",
+            f"  {command('predict', run.path, '--input', 'FILE', '--output', 'predictions.csv', program=program())}",
         ]
     )

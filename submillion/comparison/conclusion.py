@@ -64,7 +64,8 @@ class Comparison:
 
     settings: best accuracy first, scores in the same order · pairs: each other setting against the best ·
     recommended: a setting's name, None on the test split · n_rows_needed: validation rows that would separate the two
-    best, None where no number would do, or with one setting · notes: sentences worth printing.
+    best, None where they are told apart already, no number would do, or there is one setting · notes: sentences worth
+    printing.
     """
 
     split: Split
@@ -109,7 +110,7 @@ def conclude(settings: Sequence[Setting], split: Split = "validation") -> Compar
         scores=tuple(scores[setting.name] for setting in ordered),
         pairs=pairs,
         recommended=min(group, key=_cost).name if split == "validation" else None,
-        n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows) if pairs else None,
+        n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows) if pairs and pairs[0].is_tied else None,
         notes=_notes(ordered, pairs, split),
     )
 

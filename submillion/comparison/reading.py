@@ -18,7 +18,7 @@ from submillion.comparison.conclusion import Comparison, Setting, Split, conclud
 from submillion.config import NOT_HASHED, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.metrics import Predictions
-from submillion.runs import EvalRecord, Run
+from submillion.runs import Run
 
 _MOST_KEYS = 6  # that name a setting
 _N_IDS = 3  # of those that differ, named in an error
@@ -99,7 +99,7 @@ def _facts(run: Run, split: Split) -> _Facts:
         content=data.get(f"{split}_fingerprint"),
         n_params=run.read_json("plan.json")["total"],
         training_s=sum(record.seconds for record in records),
-        n_evaluations=sum(isinstance(record, EvalRecord) for record in records),
+        n_evaluations=len(run.evaluations()),
     )
 
 

@@ -64,7 +64,7 @@ def sentences(found: Comparison) -> list[str]:
         reason = "the only one left" if len(group) == 1 else "the cheapest of these"
         cost = f"{setting.n_params:,} parameters, {setting.training_s:,.1f} s of training"
         lines.append(f"take {number}, {reason} ({cost}): {setting.name}")
-    return [*lines, _rows_sentence(found)]
+    return [*lines, _rows_sentence(found)] if found.pairs[0].is_tied else lines
 
 
 def _group_sentence(found: Comparison, group: list[int]) -> str:

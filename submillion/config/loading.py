@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -140,7 +141,9 @@ def _read(file: Path) -> str:
             raise ConfigError(f"{file} has more than {_MAX_CONFIG_BYTES:,} bytes: too large for a config; is it data?")
         return content.decode()
     except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file; `submillion config > {file}` writes one with every setting") from None
+        raise ConfigError(
+            f"{file}: no such file; `submillion config > {shlex.quote(str(file))}` writes one with every setting"
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:

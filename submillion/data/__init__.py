@@ -17,9 +17,11 @@ from typing import Any
 from submillion.config import DataConfig
 from submillion.data import checking, packaged, reading, sources, splitting
 from submillion.data.checking import Census
+from submillion.data.columns import missing_columns
 from submillion.data.reading import Example, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.splitting import content_fingerprint as fingerprint
+from submillion.data.splitting import text_hashes
 from submillion.data.tables import read_table
 from submillion.errors import DataError
 
@@ -36,6 +38,7 @@ __all__ = [
     "read_rows",
     "read_unlabelled",
     "survey",
+    "text_hashes",
 ]
 
 
@@ -96,7 +99,7 @@ def _read(settings: str, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()})
     warnings += checking.lost_classes(splits, labels)
-    warnings += checking.near_warnings({name: examples for name, examples in splits.items() if examples})
+    warnings += checking.near_warnings(splits)
     return Splits(
         **splits,
         labels=labels,
@@ -114,7 +117,7 @@ def read_rows(source: str | Path, data: DataConfig, labels: Sequence[str] | None
     """
     problems: list[str] = []
     table = sources.one_table(str(source), reading.wanted_columns(data))
-    rows = reading.examples_of(table, data, problems, labelled=labels is not None)
+    rows = reading.examples_of(table, data, problems, labelled=labels is not None, of_run=True)
     if labels is not None:
         reading.refuse_unknown(rows, labels, problems)
     reading.raise_all(problems)
@@ -128,7 +131,7 @@ def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example]
     """
     problems: list[str] = []
     table = sources.one_table(str(source), reading.wanted_columns(data, labelled=False))
-    rows = reading.examples_of(table, data, problems, labelled=False)
+    rows = reading.examples_of(table, data, problems, labelled=False, of_run=True)
     reading.raise_all(problems)
     return rows.examples, data.label in table.names
 
@@ -153,7 +156,7 @@ def count_classes(data: DataConfig) -> int | None:
     problems: list[str] = []
     table = read_table(path, {data.label})
     if data.label not in table.names:
-        raise DataError(*reading.missing_columns(table, {data.label: "data.label"}))
+        raise DataError(*missing_columns(table, {data.label: "data.label"}))
     found = set(reading.labels_of(table, data.label, problems))
     reading.raise_all(problems)
     return len(found)
@@ -166,8 +169,7 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
     """
     parts, _, problems, warnings = _checked(pinned(data))
     censuses = {name: checking.census(rows.examples, max_length, tokenizer) for name, rows in parts.items()}
-    if len(parts) > 1:
-        warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items() if rows.examples})
+    warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items()})
     return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))
 
 
@@ -176,21 +178,25 @@ def _checked(data: DataConfig) -> tuple[dict[str, Rows], tuple[str, ...], list[s
     problems, warnings = list[str](), list[str]()
     tables = sources.open_source(data, problems, warnings)
     parts = {name: reading.examples_of(tables[name], data, problems) for name in sources.SPLITS if name in tables}
-    if "train" not in parts:
-        return parts, (), problems, warnings
-    train = parts["train"]
-    found = {example.label for example in train.examples if example.label is not None}
-    names = train.table.class_names
-    labels = reading.in_order(found) if names is None else tuple(name for name in names if name in found)
-    checking.check_classes(train, problems)
-    for name, rows in parts.items():
-        if name != "train" and labels:
+    labels = _labels_of(parts["train"]) if "train" in parts else ()
+    for name, rows in parts.items() if labels else ():
+        if name == "train":
+            checking.check_classes(rows, problems)
+        else:
             reading.refuse_unknown(rows, labels, problems)
     warnings += _unused(data, parts)
     parts, left_out = _apart(data, parts, problems)
     warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
     return parts, labels, problems, warnings
+
+
+def _labels_of(train: Rows) -> tuple[str, ...]:
+    """The labels, in the order of their ids; none where a row's could not be read: it may be of any class."""
+    if None in train.labels or train.table.problems:
+        return ()
+    found, names = {label for label in train.labels if label is not None}, train.table.class_names
+    return reading.in_order(found) if names is None else tuple(name for name in names if name in found)
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:

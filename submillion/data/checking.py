@@ -61,10 +61,13 @@ def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None) 
 
 
 def check_classes(rows: Rows, problems: list[str]) -> None:
-    """Add a problem if there are fewer than two classes, and for each class of fewer than two rows."""
+    """Add a problem if there are fewer than two classes, and for each class of fewer than two rows.
+
+    Every row has a label; one whose text is a problem counts too.
+    """
     of_label: dict[str | None, list[int]] = {}
-    for example, row in zip(rows.examples, rows.rows, strict=True):
-        of_label.setdefault(example.label, []).append(row)
+    for row, label in enumerate(rows.labels):
+        of_label.setdefault(label, []).append(row)
     if len(of_label) == 1:
         label = next(iter(of_label))
         problems.append(
@@ -72,7 +75,7 @@ def check_classes(rows: Rows, problems: list[str]) -> None:
             "is data.label the right column?"
         )
     problems += [
-        f"{rows.table.place(found)}: class {label!r} has {len(found)} usable row: at least {_MIN_ROWS} are needed, "
+        f"{rows.table.place(found)}: class {label!r} has {len(found)} row: at least {_MIN_ROWS} are needed, "
         "one to train on and one to validate with; add rows, or remove it"
         for label, found in of_label.items()
         if len(found) < _MIN_ROWS
@@ -115,6 +118,9 @@ def conflict_warning(rows: Rows) -> list[str]:
 
 def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
     """Return a warning for each split that holds rows nearly the same as rows of an earlier one."""
+    splits = {name: examples for name, examples in splits.items() if examples}
+    if len(splits) < 2:
+        return []
     groups = np.split(
         near_groups([key_of(example) for examples in splits.values() for example in examples]),
         np.cumsum([len(examples) for examples in splits.values()])[:-1],

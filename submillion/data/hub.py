@@ -21,7 +21,7 @@ import yaml
 
 from submillion import hub
 from submillion.config import DataConfig
-from submillion.data.tables import Table, table_of
+from submillion.data.tables import Table
 from submillion.errors import DataError, HubError, SubmillionError, did_you_mean, first_line
 
 _CARD, _CARD_INSTEAD = "README.md", ".huggingface.yaml"
@@ -69,8 +69,7 @@ def _table(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
         if of_classes is not None:
             class_names = tuple(of_classes)
             columns[name] = [None if i is None or i < 0 else class_names[i] for i in columns[name]]
-    table = table_of(origin, columns, class_names)
-    return Table(origin, tuple(dataset.column_names), columns, table.numbers, class_names=class_names)
+    return Table(origin, tuple(dataset.column_names), columns, range(1, len(dataset) + 1), class_names=class_names)
 
 
 def _labelled(table: Table, label: str, warnings: list[str]) -> Table:

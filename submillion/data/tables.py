@@ -27,7 +27,8 @@ class Table:
 
     numbers: each row's number among the file's data rows, from 1 · lines: the line of the file on which it
     begins, from 1, None where a file has no lines · class_names: the labels in their order, where the source
-    defines one · problems: what is wrong with rows that were left out.
+    defines one · problems: what is wrong with rows that were left out, or hold U+FFFD for bytes that are not UTF-8 ·
+    path: the file, None where the rows come from none.
     """
 
     origin: str
@@ -37,6 +38,7 @@ class Table:
     lines: Sequence[int] | None = None
     class_names: tuple[str, ...] | None = None
     problems: tuple[str, ...] = field(default=())
+    path: Path | None = None
 
     def place(self, rows: Sequence[int]) -> str:
         """Return where rows (indices into the columns) stand, for messages: file, row numbers, lines.
@@ -101,7 +103,7 @@ def _delimited(path: Path, delimiter: str, wanted: Collection[str], n_rows: int 
             )
         columns = {name: [cells[i] for _, _, cells in kept] for i, name in enumerate(names) if name in wanted}
         numbers, starts = [number for number, _, _ in kept], [line for _, line, _ in kept]
-        yield Table(str(path), tuple(names), columns, numbers, starts, problems=tuple(problems))
+        yield Table(str(path), tuple(names), columns, numbers, starts, problems=tuple(problems), path=path)
 
 
 def _cells(lines: Lines, delimiter: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
@@ -179,7 +181,7 @@ def _json_lines(path: Path, wanted: Collection[str], n_rows: int | None) -> Iter
             problems.append(f"{where}: not a JSON object ({reason}): write one object a line")
         names |= {name: None for row in rows for name in row}
         columns = {name: [row.get(name) for row in rows] for name in names if name in wanted}
-        yield Table(str(path), tuple(names), columns, numbers, starts, problems=tuple(problems))
+        yield Table(str(path), tuple(names), columns, numbers, starts, problems=tuple(problems), path=path)
 
 
 def _json_object(content: str) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _parquet(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterato
                 columns = {name: _values(path, name, found[name], first, problems) for name in found.column_names}
                 numbers = range(first, first + found.num_rows)
                 first += found.num_rows
-                yield Table(str(path), names, columns, numbers, problems=tuple(problems))
+                yield Table(str(path), names, columns, numbers, problems=tuple(problems), path=path)
     except pa.ArrowException as error:
         raise DataError(f"{path} is not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
 

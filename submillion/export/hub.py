@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion import hub, runs
-from submillion.errors import ConfigError, ExportError, HubError
+from submillion.errors import ConfigError, ExportError, HubError, command
 from submillion.export.manifest import FILE
 from submillion.runs import Run
 
@@ -55,7 +55,7 @@ def of_adapter(run: Run) -> Upload:
             "not have (and its path would be published); --format merged holds the whole model"
         )
     if not (folder / _CARD).is_file():
-        raise ConfigError(f"{folder} has no {_CARD}, the model card: `submillion report {run.path}` writes it")
+        raise ConfigError(f"{folder} has no {_CARD}, the model card: `{command('report', run.path)}` writes it")
     sealed = (name.removeprefix("adapter/") for name in run.read_json("DONE")["files"] if name.startswith("adapter/"))
     return Upload(folder, (*sealed, _CARD), "adapter", f"{run.name}, the adapter")
 

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -130,7 +130,7 @@ def _filling(folder: Path) -> Iterator[Path]:
 
     What a killed process left there is removed first; RunError if a living one is at it.
     """
-    part = folder.with_name(f".{folder.name}.part")
+    part, is_new = folder.with_name(f".{folder.name}.part"), not folder.parent.exists()
     with _reported(folder):
         part.mkdir(parents=True, exist_ok=True)
     with runs.locked(part):
@@ -145,6 +145,9 @@ def _filling(folder: Path) -> Iterator[Path]:
                 (folder / _LOCK).unlink()
         finally:
             shutil.rmtree(part, ignore_errors=True)
+            with suppress(OSError):  # it holds the export
+                if is_new:
+                    folder.parent.rmdir()
 
 
 def _empty(part: Path) -> None:

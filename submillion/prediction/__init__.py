@@ -6,12 +6,22 @@ where chunks are predicted · `journal`: what is finished of an output · `writi
 
 from submillion.prediction.ensemble import Ensemble, Members, members
 from submillion.prediction.executors import How
-from submillion.prediction.scoring import Labelled, evaluate, load, open_labelled, open_test, predict, predictions_of
+from submillion.prediction.scoring import (
+    Evaluation,
+    Labelled,
+    evaluate,
+    load,
+    open_labelled,
+    open_test,
+    predict,
+    predictions_of,
+)
 from submillion.prediction.streaming import Progress, Written, predict_file
 from submillion.prediction.writing import Form, check_output, write_rows
 
 __all__ = [
     "Ensemble",
+    "Evaluation",
     "Form",
     "How",
     "Labelled",

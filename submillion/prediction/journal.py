@@ -95,7 +95,14 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
         found = frozenset(path.stem for path in folder.glob("*.parquet"))
         if found:
             facts = _begun(folder, facts)
-        yield Journal(folder, facts, found)
+        kept = Journal(folder, facts, found)
+        try:
+            yield kept
+        except BaseException:
+            if not any(folder.glob("*.parquet")):  # nothing is finished that the same command could go on from
+                with suppress(RunError):
+                    kept.remove()
+            raise
 
 
 def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,27 @@ class Labelled:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too.
+
+    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted.
+    """
+
+    scores: dict[str, Score]
+    n_rows: int
+    n_trained_on: int | None
+
+    def __getitem__(self, name: str) -> Score:
+        """Return the score of this name."""
+        return self.scores[name]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return the sentences without which the scores mislead."""
+        return runs.seen_warnings(self.n_trained_on, self.n_rows)
+
+
 def load(run: Run | Path | str, device: str | None = None) -> tuple[Classifier, Config]:
     """Return a finished run's classifier and settings; RunError if it is unfinished or damaged.
 
@@ -40,13 +61,16 @@ def load(run: Run | Path | str, device: str | None = None) -> tuple[Classifier, 
     return Classifier.load(run, device), settings
 
 
-def evaluate(run: Run | Path | str, source: Path | str, device: str | None = None) -> dict[str, Score]:
-    """Return a run's scores on a labelled file.
+def evaluate(run: Run | Path | str, source: Path | str, device: str | None = None) -> Evaluation:
+    """Return a run's scores on a labelled file, and how many of its rows the run was trained on.
 
     The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
     split's if the file holds just its rows.
     """
-    return metrics.score(predictions_of(*open_labelled(run, source, device)))
+    run = run if isinstance(run, Run) else runs.load(run)
+    classifier, settings, examples = open_labelled(run, source, device)
+    scores = metrics.score(predictions_of(classifier, settings, examples))
+    return Evaluation(scores, len(examples), runs.count_trained_on(run, examples))
 
 
 def open_labelled(

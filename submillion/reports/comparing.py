@@ -14,7 +14,7 @@ from submillion.reports import forests, page
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences, duration, interval
-from submillion.reports.verdicts import Verdict, pairs_table, rows_sentence, verdict_of
+from submillion.reports.verdicts import Verdict, pairs_table, rows_sentences, verdict_of
 from submillion.runs import write_atomically
 
 _MAX_ROWS = 40
@@ -52,7 +52,7 @@ def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
 
 def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences = [_taken(verdict, names)] if verdict.recommended is not None else []
-    sentences += [rows_sentence(verdict, names)] if verdict.against_best else []
+    sentences += rows_sentences(verdict, names)
     sentences += as_sentences(verdict.notes)
     limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
     return Section(

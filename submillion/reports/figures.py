@@ -129,13 +129,14 @@ def _training(report: Report) -> Any:
     bottom.errorbar(
         x, [s.value for s in scores], yerr=arms(scores), color=ORANGE, fmt="s-", ms=3, lw=1.2, elinewidth=0.6
     )
-    chosen = [record for record in evaluations if record.best][-1:]
+    chosen = [record for record in evaluations if record.best][-1:] if len(evaluations) > 1 else []
     for record in chosen:
         accuracy = record.scores["accuracy"].value
         bottom.plot(record.step, accuracy, marker="o", ms=9, mfc="none", mec=INK, ls="none", label="chosen checkpoint")
     bottom.set_title("validation accuracy")
     bottom.set_xlabel("step")
-    bottom.legend(loc="lower right")
+    if chosen:
+        bottom.legend(loc="lower right")
     return figure
 
 

@@ -46,12 +46,11 @@ def _rights(report: Report) -> str:
         noted = f"opened {runs.times(report.n_test_reads)}"
         known = noted if report.n_test_reads else "opened; how often is not noted in this folder"
         return f"These test rows were {known}: a test is fresh only once."
+    sealed = "The test split is sealed." if report.data["rows"]["test"] else "There is no test split."
     if report.after_selection:
-        return (
-            "After selection: the checkpoint was chosen on these rows, so the score is a little too good. "
-            "The test split is sealed."
-        )
-    return "The test split is sealed."
+        chosen = "After selection: the checkpoint was chosen on these rows, so the score is a little too good."
+        return f"{chosen} {sealed}"
+    return f"Not selected on: there was one evaluation. {sealed}" if report.evaluations else sealed
 
 
 def _against(baseline: Baseline) -> str:

@@ -39,19 +39,22 @@ def training(report: Report) -> Section:
     chosen = [record for record in report.evaluations if record.best][-1:]
     if not chosen:
         return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")
-    best, last = chosen[0], report.evaluations[-1]
+    best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
     when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
+    title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
+    band = "The band is the 95 % interval: ups and downs within it may be chance."
     rows = [
         (f"{record.step:,}", f"{record.epoch:.2f}", f"{record.loss:.4f}", interval(record.scores["accuracy"]), mark)
-        for record, mark in ((record, "chosen" if record is best else "") for record in report.evaluations)
+        for record, mark in ((each, "chosen" if each is best and n > 1 else "") for each in report.evaluations)
     ]
     return Section(
         anchor="training",
         nav="Training",
-        title=f"The checkpoint of step {best.step:,} was chosen of {len(report.evaluations)} evaluated ({when})",
+        title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
         figure="training",
-        reading="The chosen checkpoint has the highest validation accuracy; of equals the earliest. The band is the "
-        "95 % interval: ups and downs within it may be chance.",
+        reading=f"The chosen checkpoint has the highest validation accuracy; of equals the earliest. {band}"
+        if n > 1
+        else band,
         tables=(Table("Evaluations", ("step", "epoch", "validation loss", "validation accuracy", ""), rows),),
     )
 

@@ -103,7 +103,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
     judged, records = predictions[split], run.records()
     splits, problem = reread(run, predictions, splits)
     counts = metrics.confusion(judged, len(labels))
-    evaluations = [record for record in records if isinstance(record, EvalRecord)]
+    evaluations = run.evaluations()
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     return Report(
         run=run.name,

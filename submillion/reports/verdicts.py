@@ -93,8 +93,12 @@ def difference(found: Tested | Score) -> str:
     return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
-def rows_sentence(verdict: Verdict, names: dict[str, str]) -> str:
-    """Return how many rows would separate the two best settings, called by these names."""
+def rows_sentences(verdict: Verdict, names: dict[str, str]) -> list[str]:
+    """Return how many rows would separate the two best settings, by these names, in a sentence; none if they differ."""
+    return [_rows_sentence(verdict, names)] if verdict.against_best and verdict.against_best[0].is_tied else []
+
+
+def _rows_sentence(verdict: Verdict, names: dict[str, str]) -> str:
     first, second = (names[each.setting] for each in verdict.settings[:2])
     value = verdict.against_best[0].differences["accuracy"].value
     if value == 0:

@@ -2,10 +2,17 @@
 
 from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import create, find, folder, list_runs, load, locate, remove, verify
+from submillion.runs.finding import create, discard, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
 from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
-from submillion.runs.seal import append_test_read, count_test_reads, times
+from submillion.runs.seal import (
+    append_test_read,
+    count_test_reads,
+    count_trained_on,
+    note_trained_on,
+    seen_warnings,
+    times,
+)
 from submillion.runs.unlabelled import load_unlabelled, save_unlabelled
 
 __all__ = [
@@ -17,7 +24,9 @@ __all__ = [
     "StepRecord",
     "append_test_read",
     "count_test_reads",
+    "count_trained_on",
     "create",
+    "discard",
     "dumps",
     "facts",
     "find",
@@ -27,9 +36,11 @@ __all__ = [
     "load_unlabelled",
     "locate",
     "locked",
+    "note_trained_on",
     "packed_rows",
     "remove",
     "save_unlabelled",
+    "seen_warnings",
     "times",
     "unpacked_rows",
     "verify",

@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
-from submillion.errors import RunError, did_you_mean
+from submillion.errors import RunError, command, did_you_mean
 from submillion.runs.files import read_json, reported, sha256
 from submillion.runs.folder import FORMAT, UNSEALED, Run
 
@@ -55,7 +56,7 @@ def load(path: str | Path) -> Run:
     if not run.is_done:
         raise RunError(
             f"{run.path} is not finished: start the command that began it again and it goes on where it stopped "
-            f"(`submillion train --config {run.path / 'config.yaml'}`)"
+            f"(`{command('train', '--config', run.path / 'config.yaml')}`)"
         )
     _done(run)
     run.labels()
@@ -110,7 +111,11 @@ def locate(text: str, out: str | Path = "runs") -> Path:
     if not runs or Path(os.path.expanduser(text)).exists():
         return _existing(Path(os.path.expanduser(text)))
     names = dict.fromkeys(name for run in runs for name in (run.name[:-9], run.name))
-    hint = did_you_mean(text, names) if len(runs) < _LISTED_RUNS else f"`submillion runs list --out {out}` prints them"
+    hint = (
+        did_you_mean(text, names)
+        if len(runs) < _LISTED_RUNS
+        else f"`{command('runs', 'list', '--out', out)}` prints them"
+    )
     raise RunError(f"no run {text!r} in {out}: {hint}")
 
 
@@ -120,13 +125,28 @@ def remove(run: Run) -> None:
     if run.path.is_symlink():
         raise RunError(f"{run.path} is a link: remove the folder it points to, {run.path.resolve()}")
     with run.lock(), reported(run.path, "removed"):
-        # DONE goes first and config.yaml last: what a removal that is cut short leaves is an unfinished run.
-        for path in sorted(run.path.iterdir(), key=lambda path: (path.name != "DONE", path.name == "config.yaml")):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        run.path.rmdir()
+        _delete(run.path)
+
+
+def discard(run: Run) -> None:
+    """Delete the folder of a run that recorded nothing, and the folder of runs if that leaves it empty.
+
+    For whom its folder was made, and who holds its lock. What cannot be deleted is left.
+    """
+    with suppress(OSError):
+        if run.state == "empty":
+            _delete(run.path)
+            run.path.parent.rmdir()
+
+
+def _delete(folder: Path) -> None:
+    """DONE goes first and config.yaml last: what a removal that is cut short leaves is an unfinished run."""
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name != "DONE", path.name == "config.yaml")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    folder.rmdir()
 
 
 def _is_run(path: Path) -> bool:

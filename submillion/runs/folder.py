@@ -118,6 +118,10 @@ class Run:
         """Return the records of `metrics.jsonl`; a last line that a crash cut short is left out."""
         return [record for record, _ in self._records()]
 
+    def evaluations(self) -> list[EvalRecord]:
+        """Return the records of evaluations; where there are several the checkpoint was chosen among them."""
+        return [record for record in self.records() if isinstance(record, EvalRecord)]
+
     def cut_back(self, step: int, evaluated_step: int) -> None:
         """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps stand in it once.
 
@@ -181,7 +185,7 @@ class Run:
 
         `unsealed` is left out: a file that is about to be replaced.
         """
-        patterns = ("adapter/**/*", "*.json", "config.yaml", "metrics.jsonl", "predictions-*.parquet")
+        patterns = ("adapter/**/*", "*.json", "config.yaml", "metrics.jsonl", "*.npy", "predictions-*.parquet")
         files = sorted({file for pattern in patterns for file in self.path.glob(pattern) if file.is_file()})
         files = [file for file in files if file.name not in (*UNSEALED, unsealed)]
         hashes = {file.relative_to(self.path).as_posix(): sha256(file) for file in files}

@@ -1,18 +1,29 @@
-"""The log of test splits that were opened, `<out>/test-reads.jsonl`: a test is fresh only once."""
+"""What was seen before: a score on it says less than it seems to.
+
+The log of test splits that were opened, `<out>/test-reads.jsonl`: a test is fresh only once. And the texts that a run
+was trained on, as hashes in its folder, `trained-on.npy`: so the data need not be at hand, and no text is kept.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
+from submillion import data
+from submillion.data import Example
 from submillion.errors import RunError
-from submillion.runs.files import reported
+from submillion.runs.files import read_bytes, reported, write_atomically
 from submillion.runs.folder import Run
 from submillion.runs.records import dumps
 
 _NAME = "test-reads.jsonl"
+_TRAINED_ON = "trained-on.npy"
 
 
 def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) -> None:
@@ -58,3 +69,38 @@ def count_test_reads(out: str | Path, fingerprint: str) -> int:
         return sum(json.loads(line)["fingerprint"] == fingerprint for line in lines)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): repair or remove its broken line") from None
+
+
+def note_trained_on(run: Run, examples: Sequence[Example]) -> None:
+    """Write `trained-on.npy`: the hashes of the training texts, uint64 [N], each once and sorted."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.unique(data.text_hashes(examples)), allow_pickle=False)
+    write_atomically(run.path / _TRAINED_ON, buffer.getvalue())
+
+
+def count_trained_on(run: Run, examples: Sequence[Example]) -> int | None:
+    """Return how many of the rows have a text that the run was trained on; None in folders of before that was noted.
+
+    Texts are the same but for case and white space. RunError if the file is damaged.
+    """
+    path = run.path / _TRAINED_ON
+    if not path.exists():
+        return None
+    try:
+        hashes = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): restore it, or train again") from None
+    return int(np.isin(data.text_hashes(examples), hashes).sum())
+
+
+def seen_warnings(n_trained_on: int | None, n_rows: int) -> tuple[str, ...]:
+    """Return the sentence about rows that a run was trained on, if there are any.
+
+    >>> seen_warnings(3, 1000)
+    ('3 of 1,000 rows were trained on: scores on rows that were seen mean nothing; leave these out',)
+    """
+    if not n_trained_on:
+        return ()
+    which = "all" if n_trained_on == n_rows else f"{n_trained_on:,} of"
+    advice = "give others" if n_trained_on == n_rows else "leave these out"
+    return (f"{which} {n_rows:,} rows were trained on: scores on rows that were seen mean nothing; {advice}",)

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from submillion import comparison
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, command
 from submillion.serving import planner
 from submillion.serving.folders import Folder, UnknownNameError
 from submillion.serving.guarding import REPORT_POLICY
@@ -101,7 +101,7 @@ def _page_file(package: str, *path: str) -> Response:
 def run_report(name: str, folder: FolderOfApp) -> Response:
     """Return a run's report as it lies in its folder."""
     run = folder.run(name)
-    path = folder.file(run.path, "report.html", f"`submillion report {run.path}` writes it")
+    path = folder.file(run.path, "report.html", f"`{command('report', run.path)}` writes it")
     return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
 
 

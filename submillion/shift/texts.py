@@ -46,10 +46,9 @@ class Drift:
     """How texts differ from the training texts; validation texts, unseen as these are, show what is usual.
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
-    unseen: the mean share of a text's words that no training text has · n_copies: texts that stand in training word
-    for word · n_compared: texts of each kind, at most, that the classifier saw · auc: of the classifier, 0.5 where
-    nothing tells them apart; None with fewer than 10 texts or no words · telling: words that speak for being here,
-    strongest first, then as many that speak for training.
+    unseen: the mean share of a text's words that no training text has · n_compared: texts of each kind, at most, that
+    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts or no
+    words · telling: words that speak for being here, strongest first, then as many that speak for training.
     """
 
     lengths: tuple[Lengths, Lengths, Lengths]
@@ -57,7 +56,6 @@ class Drift:
     length_p: float
     unseen_validation: Score
     unseen: Score
-    n_copies: int
     n_compared: int
     auc: Score | None
     telling: tuple[Telling, ...]
@@ -71,14 +69,12 @@ def drift(train: Sequence[str], validation: Sequence[str], texts: Sequence[str])
     ks: Any = stats.ks_2samp(lengths[0], lengths[2], method="exact" if is_small else "asymp")
     left, right = _at_most(train), _at_most(texts)
     auc, telling = _told_apart(left, right)
-    copies = set(train)
     return Drift(
         lengths=(_quartiles(lengths[0]), _quartiles(lengths[1]), _quartiles(lengths[2])),
         length_distance=float(ks.statistic),
         length_p=float(ks.pvalue),
         unseen_validation=_unseen(validation, known),
         unseen=_unseen(texts, known),
-        n_copies=sum(text in copies for text in texts),
         n_compared=max(len(left), len(right)),
         auc=auc,
         telling=telling,

@@ -43,15 +43,18 @@ def difference(drift: Drift) -> float:
     return max(by_words, drift.length_distance, 0.0)
 
 
-def judge(found: Estimates, drift: Drift | None) -> Verdict:
-    """Return the stated accuracy and what speaks against it; `drift` is None where the training texts are gone.
+def judge(found: Estimates, drift: Drift | None, n_trained_on: int | None = None) -> Verdict:
+    """Return the stated accuracy and what speaks against it.
+
+    drift: None where the training texts are gone · n_trained_on: rows that the run was trained on, None where that was
+    not noted.
 
     The value is ATC's: of the combinations that were tried none was nearer to the truth on all kinds of shifts. Its
     interval adds, in log-odds of an error, what chance does and what the method was off by, as independent errors.
     """
     how_far = None if drift is None else difference(drift)
     doubts = _doubts(how_far, drift)
-    cautions = (*doubts, *_few(found), *_shares(found), *_copies(found, drift))
+    cautions = (*doubts, *_few(found), *_shares(found), *_seen(found, n_trained_on))
     return Verdict(_stated(found, 1.0 if how_far is None else how_far), how_far, cautions, not doubts)
 
 
@@ -98,10 +101,10 @@ def _shares(found: Estimates) -> tuple[str, ...]:
     )
 
 
-def _copies(found: Estimates, drift: Drift | None) -> tuple[str, ...]:
-    if drift is None or not drift.n_copies:
+def _seen(found: Estimates, n_trained_on: int | None) -> tuple[str, ...]:
+    if not n_trained_on:
         return ()
     return (
-        f"{drift.n_copies:,} of {found.n:,} texts stand in the training split word for word: the model may know their "
-        "labels by heart.",
+        f"{n_trained_on:,} of {found.n:,} rows were trained on: the model may know their labels by heart, and the "
+        "estimate is too high for new rows.",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from submillion import comparison, config, data, distillation, reports, runs, workflow
 from submillion.comparison import Comparison
 from submillion.data import Splits
-from submillion.errors import ConfigError, RunError, SubmillionError
+from submillion.errors import ConfigError, RunError, SubmillionError, command
 from submillion.runs import Run
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
@@ -131,7 +131,7 @@ class _Sitting:
         try:
             reports.write_study(folder)
         except Exception as error:
-            again = f"the study is finished all the same; `submillion report {folder}` tries again"
+            again = f"the study is finished all the same; `{command('report', folder)}` tries again"
             self._say("", f"no report: {type(error).__name__}: {error}; {again}")
 
     def _conclude(self, after: Batch | Ending, stage: str) -> None:

@@ -33,7 +33,7 @@ from submillion.checkpoints import Checkpoints
 from submillion.classifier import refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import ConfigError, DivergedError, RunError, did_you_mean
+from submillion.errors import ConfigError, DivergedError, RunError, command, did_you_mean
 from submillion.runs import Run
 from submillion.workflow import preparing
 from submillion.workflow.interrupts import deferred_interrupt
@@ -50,7 +50,7 @@ def train(settings: Config, watch: Watch = lambda _: False, as_trial: bool = Fal
     is returned unfinished, its test split unopened, and the same call goes on. A teacher that is a recipe is
     trained first, before the same `watch`: then the run that is paused is the teacher's. A study's trial, and such a
     teacher, gets no report and its test split stays unopened, until a call that asks for it. ConfigError, DataError,
-    BudgetError or RunError says what is wrong with the input.
+    BudgetError or RunError says what is wrong with the input; before the first record it leaves no folder.
 
     Under a launcher (`torchrun`) the processes train as one; the main one alone writes, and asks `watch`.
     """
@@ -64,16 +64,20 @@ def _train(settings: Config, watch: Stopwatch, as_trial: bool) -> Run:
         return question.paused
     if processes.on_main(lambda: question.hash) != question.hash:
         raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
-    if not processes.on_main(lambda: (found := runs.find(settings.out, question.hash)) is not None and found.is_done):
+    found = processes.on_main(lambda: runs.find(settings.out, question.hash))
+    if found is None or not _is_done(found):
         with processes.in_turn():  # before there is a folder: what cannot be had leaves none behind
             preparing.download(question.settings, watch)
-    run = processes.on_main(
-        lambda: runs.find(settings.out, question.hash) or runs.create(settings.out, settings.name, question.hash)
-    )
+    run = found or processes.on_main(lambda: runs.create(settings.out, settings.name, question.hash))
     if not _is_done(run):
         with run.lock() if processes.is_main() else nullcontext():
             if not _is_done(run):  # another process may have finished it meanwhile
-                _run(run, question, watch)
+                try:
+                    _run(run, question, watch)
+                except BaseException:
+                    if found is None and processes.is_main():
+                        runs.discard(run)
+                    raise
                 return run
     processes.on_main(lambda: _revisit(run, question, watch))
     return run
@@ -250,7 +254,7 @@ def _report(run: Run, splits: Splits, watch: Watch) -> None:
     try:
         reports.write(run, splits)
     except Exception as error:
-        again = f"the run is finished all the same; `submillion report {run.path}` tries again"
+        again = f"the run is finished all the same; `{command('report', run.path)}` tries again"
         watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))
 
 

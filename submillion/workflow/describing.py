@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from submillion import batching, config, planning, processes
+from submillion import batching, config, planning, processes, runs
 from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import without_secrets
@@ -24,6 +24,7 @@ def write(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chose
     run.write_json("environment.json", chosen | _environment())
     run.write_json("labels.json", list(splits.labels))
     run.write_json("data.json", splits.summary())
+    runs.note_trained_on(run, splits.train)
 
 
 def _environment() -> dict[str, object]:

@@ -49,13 +49,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class OfRun:
-    """What one run says of the rows. `drift` is None where its training texts are gone, and `data_problem` says why."""
+    """What one run says of the rows. `drift` is None where its training texts are gone, and `data_problem` says why.
+
+    n_trained_on: rows whose text it was trained on; None for runs of before that was noted · after_selection: its
+    checkpoint was chosen on validation.
+    """
 
     run: str
     train_shares: tuple[float, ...]
     estimates: Estimates
     drift: Drift | None
     data_problem: str | None
+    n_trained_on: int | None
+    after_selection: bool
     verdict: Verdict
 
 
@@ -133,7 +139,10 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
             drifts[key] = _drift(one, validation)
         counts = np.array([facts["classes"]["train"][label] for label in one.run.labels()])
         shares = tuple((counts / counts.sum()).tolist())
-        of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], judge(estimates, drifts[key][0])))
+        n_seen = runs.count_trained_on(one.run, one.examples)
+        verdict = judge(estimates, drifts[key][0], n_seen)
+        is_selected = len(one.run.evaluations()) > 1
+        of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], n_seen, is_selected, verdict))
     return ShiftReport(
         source=str(source),
         n_rows=asked[0].n_rows,

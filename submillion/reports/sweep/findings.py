@@ -11,7 +11,7 @@ from submillion.reports.sweep.factors import tested_cells
 from submillion.reports.sweep.figures import MAX_ROWS
 from submillion.reports.sweep.reading import Summary
 from submillion.reports.sweep.study import Entry, StudyReport
-from submillion.reports.verdicts import rows_sentence
+from submillion.reports.verdicts import rows_sentences
 
 _N_NAMED = 12  # trials that a sentence names
 
@@ -84,9 +84,9 @@ def _taken(report: StudyReport) -> list[str]:
     if found is not best:
         lines.append(f"The highest score is that of trial {best.number} ({best.name}): {interval(best.score)}.")
     lines += _doubts(report, found)
-    if verdict is not None and verdict.against_best:
+    if verdict is not None:
         names = {each.setting: f"trial {report.summary.first_of(each)[0]}" for each in verdict.settings}
-        lines.append(rows_sentence(verdict, names))
+        lines += rows_sentences(verdict, names)
     return lines
 
 

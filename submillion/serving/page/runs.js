@@ -2,7 +2,7 @@
 
 import { get, problemsOf } from "/page/api.js";
 import { byId, el, fill, notice, rowHead, table } from "/page/dom.js";
-import { count, drawn, inPercent, rangeOf } from "/page/words.js";
+import { count, drawn, inPercent, rangeOf, typed } from "/page/words.js";
 
 const MOST_SETTINGS = 6;
 const ticked = new Set();
@@ -53,7 +53,7 @@ function show() {
   const rows = sorted(listing.runs.filter(matches));
   const all = listing.runs.length;
   byId("runs-count").textContent = all === 0
-    ? `There are no runs in ${listing.folder}. \`submillion train --out ${listing.folder}\` makes one; then reload the list.`
+    ? `There are no runs in ${listing.folder}. \`submillion train --out ${typed(listing.folder)}\` makes one; then reload the list.`
     : `${rows.length === all ? "" : `${count(rows.length)} of `}${count(all)} ${all === 1 ? "run" : "runs"}`;
   fill(byId("runs-table"), rows.length ? runsTable(rows) : null);
   showTicked();

@@ -1,0 +1,131 @@
+"""Columns that a table does not have: which they are, and which of its own may be meant.
+
+A guess goes by names and, for a file, by its first rows. It is proposed and never taken: what is read is what the
+settings name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import yaml
+
+from submillion.data.tables import Table, tables
+from submillion.errors import DataError, closest
+
+_SHOWN_NAMES = 20
+_GUESSED_NAMES, _GUESSED_ROWS = 100, 200  # that a guess looks at
+_TEXT_WORDS = 3  # a column whose cells have as many on average holds texts
+_CLASSES_FRAC = 0.2  # of the rows: a column of more distinct values does not hold classes
+_TEXT, _LABEL = "data.text", "data.label"
+# What such columns are often called, the surest name first.
+_NAMES = {
+    _TEXT: "text review sentence comment message tweet post content body question utterance query headline title "
+    "description abstract summary document article news snippet phrase".split(),
+    _LABEL: "label class category target sentiment topic intent emotion polarity star rating genre tag type "
+    "score".split(),
+}
+
+
+def missing_columns(table: Table, keys: Mapping[str, str], of_run: bool = False) -> list[str]:
+    """Return the problem with the columns that the table does not have, as a list of one; an empty list if it has all.
+
+    keys: column → the setting that names it · of_run: the settings are a finished run's, so that only the file can be
+    changed.
+    """
+    missing = [name for name in keys if name not in table.names]
+    if not missing or not (table.names or table.numbers):
+        return []
+    names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
+    guesses = _guesses(table, keys, missing)
+    advice = _renaming(missing, guesses) if of_run else _setting(keys, missing, guesses)
+    what = " and no column ".join(map(repr, missing))
+    return [f"{table.origin} has no column {what}; it has {names or 'none'}; {advice}"]
+
+
+def _renaming(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
+    steps = (f"{guesses[name]!r} to {name!r}" if name in guesses else f"one to {name!r}" for name in missing)
+    return f"the run reads no others: rename {' and '.join(steps)}"
+
+
+def _setting(keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str]) -> str:
+    """What to type: an option for each key, `...` where no column can be guessed."""
+    options = []
+    for key in dict.fromkeys(keys[name] for name in missing):
+        columns = [guesses.get(name, "..." if name in missing else name) for name in keys if keys[name] == key]
+        value = _as_yaml(columns[0]) if len(columns) == 1 else f"[{', '.join(map(_as_yaml, columns))}]"
+        options.append(f"--set {shlex.quote(f'{key}={value}')}")
+    return f"give {' '.join(options)}, or rename the column{'s' if len(missing) > 1 else ''}"
+
+
+def _as_yaml(name: str) -> str:
+    """A name as YAML reads it back, in a list too."""
+    is_plain = re.fullmatch(r"[\w. -]+", name) is not None and (name == "..." or yaml.safe_load(name) == name)
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
+
+
+def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> dict[str, str]:
+    """For missing columns those that may be meant: named nearly so, else the likeliest text or label."""
+    free = [name for name in table.names[:_GUESSED_NAMES] if name and name not in keys and name.lower() != "id"]
+    guesses: dict[str, str] = {}
+    for name in missing:
+        if (near := closest(name, free)) is not None:
+            guesses[name] = near
+            free.remove(near)
+    cells = _first_cells(table, free)
+    for name in missing:
+        is_alone = list(keys.values()).count(keys[name]) == 1  # which of several texts is meant cannot be told
+        if name in guesses or keys[name] not in _NAMES or not is_alone:
+            continue
+        found = _likeliest_text(free, cells) if keys[name] == _TEXT else _likeliest_label(free, cells)
+        if found is not None:
+            guesses[name] = found
+            free.remove(found)
+    return guesses
+
+
+def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:
+    """The first cells of a file's columns, without empty ones; of tables of no file there are none."""
+    if table.path is None:
+        return {}
+    try:
+        columns = next(tables(table.path, names, _GUESSED_ROWS)).columns
+    except DataError:  # of a column that nobody asked for
+        return {}
+    return {name: [str(cell) for cell in columns.get(name, ()) if cell not in (None, "")] for name in names}
+
+
+def _likeliest_text(names: Sequence[str], cells: Mapping[str, list[str]]) -> str | None:
+    """The wordiest of the columns called like texts, else of those that hold texts."""
+    called = _called_like(_TEXT, names)
+    if not cells:
+        return next(iter(called), None)
+    n_words = {name: fmean([len(cell.split()) for cell in cells[name]] or [0]) for name in names}
+    return max(
+        called or [name for name in names if n_words[name] >= _TEXT_WORDS], key=n_words.__getitem__, default=None
+    )
+
+
+def _likeliest_label(names: Sequence[str], cells: Mapping[str, list[str]]) -> str | None:
+    """The first of the columns called like labels in which a value comes twice, else the one of fewest values."""
+    called = _called_like(_LABEL, names)
+    if not cells:
+        return next(iter(called), None)
+    n_values = {name: len(set(cells[name])) for name in names}
+    repeated = [name for name in names if 2 <= n_values[name] < len(cells[name])]
+    few = [name for name in repeated if n_values[name] <= max(2, _CLASSES_FRAC * len(cells[name]))]
+    named = [name for name in called if name in repeated or not cells[name]]
+    return next(iter(named), None) or min(few, key=n_values.__getitem__, default=None)
+
+
+def _called_like(key: str, names: Sequence[str]) -> list[str]:
+    """The names that have a word such columns are often called by, the surest first."""
+    words = {
+        name: {each.lower().removesuffix("s") for each in re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)} for name in names
+    }
+    ranks = {n: [i for i, call in enumerate(_NAMES[key]) if call.removesuffix("s") in words[n]] for n in names}
+    return sorted((name for name in names if ranks[name]), key=lambda name: ranks[name][0])
