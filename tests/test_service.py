@@ -8,15 +8,19 @@ import json
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
@@ -302,26 +306,111 @@ def test_runs_come_change_and_go_without_a_restart(made: dict[str, Run], tmp_pat
         assert "no run" in problem(ask(client, place, ["a"]), 404)
 
 
+class Held:
+    """A real server in a thread whose batches wait while `gate` is closed; `held` is set when one does."""
+
+    def __init__(self, folder: Path, patience_s: float, **options: Any) -> None:
+        self.app = app_of(folder, **options)
+        self.gate, self.held = threading.Event(), threading.Event()
+        work = self.app.state.service._queue._work
+
+        def waiting(rows: Any) -> Any:
+            self.held.set()
+            assert self.gate.wait(60)
+            return work(rows)
+
+        self.app.state.service._queue._work = waiting
+        settings = uvicorn.Config(self.app, log_level="critical", timeout_graceful_shutdown=patience_s)  # type: ignore[arg-type]
+        self.server = uvicorn.Server(settings)
+
+    def __enter__(self) -> Held:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.pool = ThreadPoolExecutor(8)
+        self.running = self.pool.submit(self.server.run, sockets=[self.listener])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.set()
+        self.server.should_exit = True
+        self.running.result(60)
+        self.pool.shutdown()
+
+    def asked(self, path: str, **body: Any) -> Future[httpx2.Response]:
+        """Ask beside the test."""
+        return self.pool.submit(httpx2.post, f"{self.url}{path}", json=body, timeout=60)
+
+    def has_taken(self, n_requests: int) -> None:
+        """Return when the server is at work on so many requests."""
+        while len(self.server.server_state.tasks) < n_requests:
+            time.sleep(0.01)
+
+
+def test_what_was_taken_when_the_server_stops_is_answered(folder: Path, made: dict[str, Run]) -> None:
+    with Held(folder, patience_s=60, limits=Limits(1, 0.0, 100)) as server:
+        taken = {name: server.asked("/v1/predict", run=made[name].name, texts=TEXTS) for name in ("two", "three")}
+        assert server.held.wait(60)
+        server.has_taken(2)
+        server.server.should_exit = True
+        while server.listener.fileno() != -1:  # it takes no more
+            time.sleep(0.01)
+        server.gate.set()
+        for name, answer in taken.items():
+            check(answer.result(60).json(), made[name], TEXTS)
+
+
+def test_what_a_stopping_server_has_no_patience_for_is_refused_in_a_sentence(
+    folder: Path, made: dict[str, Run]
+) -> None:
+    body = {"run": made["two"].name, "texts": TEXTS}
+    with Held(folder, patience_s=0) as server:
+        taken = [server.asked("/v1/predict", **body)]
+        assert server.held.wait(60)
+        taken.append(server.asked("/v1/predict", **body))
+        with server.app.state.models.find(made["two"]).tokenizer.lock:
+            taken.append(server.asked("/v1/predict", **body))
+            taken.append(server.asked(f"/api/runs/{made['two'].name}/predict", text=TEXTS[0]))
+            server.has_taken(4)
+            server.server.should_exit = True
+            for each in taken:  # one is computed, one waits, one is cut into tokens, one is the page's
+                answer = each.result(60)
+                assert "the server is stopping" in problem(answer, 503)
+                assert int(answer.headers["retry-after"]) >= 1
+                assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_run_that_is_dropped_or_removed_while_its_texts_wait_answers_them(
+    made: dict[str, Run], tmp_path: Path
+) -> None:
+    place = Run(tmp_path / made["two"].name)
+    shutil.copytree(made["two"].path, place.path)
+    with Held(tmp_path, patience_s=60, n_encoders=1) as server:
+        taken = server.asked("/v1/predict", run=place.name, texts=TEXTS)
+        assert server.held.wait(60)
+        server.app.state.models.get(made["roberta"])  # there is room for one encoder
+        assert server.app.state.models.find(place) is None
+        shutil.rmtree(place.path)
+        server.gate.set()
+        check(taken.result(60).json(), made["two"], TEXTS)
+
+
 @pytest.mark.slow
-def test_shutdown_answers_what_it_took(folder: Path, made: dict[str, Run]) -> None:
-    command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", "--batch-tokens", "1"]
+def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[str, Run]) -> None:
+    command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", "--wait-ms", "5000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
-    body = {"texts": ["a good film"] * 256, "run": made["two"].name}
-    answers: list[httpx2.Response] = []
+    body = {"texts": TEXTS, "run": made["two"].name}
     try:
-        httpx2.post(f"{url}v1/predict", json=body | {"texts": ["a"]}, timeout=60)
-        asking = threading.Thread(target=lambda: answers.append(httpx2.post(f"{url}v1/predict", json=body, timeout=60)))
-        asking.start()
-        while numbers_of(httpx2.get(f"{url}metrics").text)["submillion_texts_in_hand"] == 0:
-            assert asking.is_alive(), "answered before it could be stopped: ask for more"
-        process.send_signal(signal.SIGTERM)
-        asking.join(60)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60)
+            while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] == 0:
+                assert not asking.done(), "answered before it could be stopped: let it wait longer for others"
+            process.send_signal(signal.SIGTERM)
+            check(asking.result(60).json(), made["two"], TEXTS)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert len(answers[0].json()["predictions"]) == 256
     assert process.returncode == -signal.SIGTERM
     assert errors == ""
 

@@ -17,7 +17,10 @@ Body = Callable[["Queue[int, str]", "Work"], Awaitable[None]]
 
 
 class Work:
-    """Answers an item with its text, notes the batches, and stops while `gate` is closed; -1 is a fault."""
+    """Answers an item with its text, notes the batches, and stops while `gate` is closed.
+
+    -1 is a fault, -2 is left out.
+    """
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -29,7 +32,7 @@ class Work:
         self.batches.append(list(items))
         if -1 in items:
             raise RuntimeError("a fault")
-        return [str(item) for item in items]
+        return [str(item) for item in items if item != -2]
 
 
 def run(body: Body, limits: Limits | None = None) -> Work:
@@ -135,13 +138,23 @@ def test_who_leaves_frees_the_places_and_harms_nobody() -> None:
     assert run(body).batches == [[0], [1, 2]]
 
 
-def test_a_fault_is_told_to_its_batch_alone() -> None:
+@pytest.mark.parametrize(("item", "fault"), [(-1, RuntimeError), (-2, ValueError)])
+def test_a_fault_is_told_to_its_batch_alone(item: int, fault: type[Exception]) -> None:
     async def body(queue: Queue[int, str], work: Work) -> None:
-        with pytest.raises(RuntimeError, match="a fault"):
-            await ask(queue, [-1, 2])
+        with pytest.raises(fault):
+            await ask(queue, [item, 2])
         assert await ask(queue, [3]) == ["3"]
 
     run(body)
+
+
+def test_what_is_left_of_a_failed_request_leaves_the_queue() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        with pytest.raises(RuntimeError, match="a fault"):
+            await ask(queue, [-1, *range(10, 20)], n_tokens=10)  # each a batch
+        assert await ask(queue, [3]) == ["3"]
+
+    assert [19] not in run(body).batches
 
 
 def test_what_was_taken_is_answered_at_the_end_and_nothing_after_it() -> None:
@@ -154,5 +167,24 @@ def test_what_was_taken_is_answered_at_the_end_and_nothing_after_it() -> None:
         assert await asyncio.gather(*taken, late) == [[str(i)] * 2 for i in range(5)] + [["9"]]
         with pytest.raises(FullError, match="stopping"):
             await ask(queue, [1])
+
+    asyncio.run(asyncio.wait_for(everything(), 10))
+
+
+def test_who_has_a_place_at_the_end_is_answered_when_they_come_to_the_queue() -> None:
+    async def everything() -> None:
+        queue: Queue[int, str] = Queue(Work(), Limits(10, 0.0, 100))
+        ready = asyncio.Event()
+
+        async def slow() -> list[str]:
+            with queue.places(1):  # and then a run is loaded, and texts are cut into tokens
+                await ready.wait()
+                return await queue.answers([7], [1])
+
+        async with queue.running():
+            taken = asyncio.create_task(slow())
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_later(0.05, ready.set)
+        assert await taken == ["7"]
 
     asyncio.run(asyncio.wait_for(everything(), 10))

@@ -88,13 +88,17 @@ class Problems(BaseModel):
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problems, "description": "The token is missing or wrong"},
+    503: {"model": Problems, "description": "The server is stopping"},
 }
 _PREDICT_ERRORS = _ERRORS | {
     400: {"model": Problems, "description": "The run cannot read the texts, is damaged, or is not named"},
     404: {"model": Problems, "description": "There is no such run"},
     413: {"model": Problems, "description": "The request is too large"},
     422: {"model": Problems, "description": "The request is not as described here"},
-    503: {"model": Problems, "description": "Too many texts are in hand; Retry-After says how many seconds to wait"},
+    503: {
+        "model": Problems,
+        "description": "The server is stopping, or too many texts are in hand: wait for Retry-After seconds",
+    },
 }
 
 

@@ -5,6 +5,7 @@ The page's routes and the service's answer over the same folder, and from the sa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from submillion.errors import MAX_PROBLEMS, SubmillionError
 from submillion.serving import api, guarding, pages
@@ -21,7 +23,7 @@ from submillion.serving.folders import Folder, UnknownNameError
 from submillion.serving.listing import Listing
 from submillion.serving.models import Models
 from submillion.serving.options import Options
-from submillion.serving.queue import FullError
+from submillion.serving.queue import FullError, stopping
 from submillion.serving.service import Service
 
 
@@ -42,7 +44,8 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
     app.include_router(pages.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(guarding.bounded)  # the last one added is the first one asked
+    app.add_middleware(_answering)  # the last one added is the first one asked
+    app.add_middleware(guarding.bounded)
     app.add_middleware(guarding.own_origin_only)
     # A page that reaches the server by a name of its own (DNS rebinding) does not have the token.
     app.add_middleware(guarding.with_token, token=options.token)
@@ -57,6 +60,28 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with app.state.service.running():
         yield
+
+
+def _answering(app: ASGIApp) -> ASGIApp:
+    """Return the app with a 503 for a request that is dropped before its answer: a server that stops drops those that
+    its patience does not last for."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, sending)
+        except asyncio.CancelledError:  # not an Exception, so that no handler below sees it
+            if has_begun or scope["type"] != "http":
+                raise
+            await _of_full(Request(scope), stopping())(scope, receive, send)
+
+    return asked
 
 
 def _problems(status: int, problems: Sequence[str]) -> Response:

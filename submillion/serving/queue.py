@@ -40,6 +40,11 @@ class FullError(Exception):
         self.retry_after_s = retry_after_s
 
 
+def stopping() -> FullError:
+    """Return what is said to those whom the server will not answer any more."""
+    return FullError("the server is stopping: ask again when it is back", 1)
+
+
 @dataclass(eq=False)
 class _Waiting(Generic[Item, Answer]):
     item: Item
@@ -83,7 +88,7 @@ class Queue(Generic[Item, Answer]):
     def places(self, n_texts: int) -> Iterator[None]:
         """Take places for texts that are about to be asked for; FullError if there are not so many, or it closes."""
         if self._is_closing:
-            raise FullError("the server is stopping: ask again when it is back", 1)
+            raise stopping()
         if self._n_texts + n_texts > self._limits.n_texts:
             raise FullError(
                 f"{self._n_texts:,} texts are in hand, {n_texts:,} more were sent, and {self._limits.n_texts:,} is the "
@@ -95,19 +100,27 @@ class Queue(Generic[Item, Answer]):
             yield
         finally:
             self._n_texts -= n_texts
+            self._changed.set()  # when it closes, the worker ends with the last place
 
     async def answers(self, items: Sequence[Item], n_tokens: Sequence[int]) -> list[Answer]:
-        """Return the answers to items, in their order; whoever is cancelled leaves the queue."""
+        """Return the answers to items, in their order, asked for in `places`.
+
+        Whoever is cancelled leaves the queue, and so do the items that are left of one that failed.
+        """
         loop, now = asyncio.get_running_loop(), time.monotonic()
         entries = [_Waiting(item, n, now, loop.create_future()) for item, n in zip(items, n_tokens, strict=True)]
         self._waiting += entries
         self._n_tokens += sum(n_tokens)
         self._changed.set()
-        return await asyncio.gather(*(entry.answer for entry in entries))  # cancels all, if it is cancelled
+        try:
+            return await asyncio.gather(*(entry.answer for entry in entries))
+        finally:
+            for entry in entries:
+                entry.answer.cancel()
 
     async def _run(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting or not self._is_closing:
+        while self._waiting or self._n_texts or not self._is_closing:  # who has a place may still be on the way here
             if not self._waiting:
                 self._changed.clear()
                 await self._changed.wait()
@@ -116,11 +129,9 @@ class Queue(Generic[Item, Answer]):
             if batch := self._batch():
                 began = time.monotonic()
                 try:
-                    found = await loop.run_in_executor(thread, self._work, [entry.item for entry in batch])
-                except Exception as error:
+                    _answer(batch, await loop.run_in_executor(thread, self._work, [entry.item for entry in batch]))
+                except Exception as error:  # whatever it is: without this task nobody would be answered any more
                     _fail(batch, error)
-                else:
-                    _answer(batch, found)
                 self._note((time.monotonic() - began) / len(batch))
 
     async def _gathered(self) -> None:

@@ -11,13 +11,15 @@ from submillion.errors import ConfigError
 from submillion.serving.folders import Folder
 from submillion.serving.options import Options
 
-_PATIENCE_S = 30  # for answers that are being computed when the server is stopped
+# For answers that are being computed when the server is stopped; what takes longer gets a 503, in time: Kubernetes and
+# Slurm kill after 30 s.
+_PATIENCE_S = 25
 
 
 def serve(
     folder: Folder, host: str, port: int, announce: Callable[[str], None], options: Options | None = None
 ) -> None:
-    """Serve a folder until Ctrl-C or SIGTERM, and answer what was taken by then.
+    """Serve a folder until Ctrl-C or SIGTERM; what was taken by then is answered, or refused after `_PATIENCE_S`.
 
     `announce` is called with the URL once the port is taken (0 takes a free one).
     ConfigError if a package of the extra is missing, or the port cannot be taken.
