@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from submillion import adapters, batching, cache, config, data, evaluation, runs
 from submillion.batching import TokenizedSplit, order
@@ -238,8 +237,8 @@ def _found_or_computed(
 
 def _key(teacher: Run, classifier: Classifier, split: TokenizedSplit) -> str:
     """The key of everything that decides the logits: weights as they are now, tokens, and how they are computed."""
-    facts = [_FORMAT, torch.__version__, transformers.__version__, classifier.device.type, classifier.precision]
-    facts += [native.kind(), torch.backends.cpu.get_cpu_capability(), _BATCH_ROWS, order.EVALUATION_TOKENS]
+    facts = [_FORMAT, *native.conditions(classifier.device), classifier.precision]
+    facts += [_BATCH_ROWS, order.EVALUATION_TOKENS]
     # A folder that was moved holds the same model.
     facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict() | {"_name_or_path": None}]
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]

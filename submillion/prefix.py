@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 
 from submillion import adapters, cache, packed
@@ -135,9 +134,8 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
     settings = {
         name: value for name, value in config.to_dict().items() if "dropout" not in name and name not in _IRRELEVANT
     }
-    device = walk.embeddings.word_embeddings.weight.device.type
-    facts = [_FORMAT, torch.__version__, transformers.__version__, device, torch.backends.cpu.get_cpu_capability()]
-    facts += [native.kind(), _BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
+    facts = [_FORMAT, *native.conditions(walk.embeddings.word_embeddings.weight.device)]
+    facts += [_BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
     for name, tensor in _weights(walk):
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]

@@ -1,6 +1,8 @@
 """Processes that work for this one, here or on a Ray cluster: how they begin, share the cores, and end.
 
-What they compute is the affair of `prediction` and `sweeps`.
+Owns the number of threads that torch computes with: another number gives float32 products other last bits, so it is
+decided once for what is computed together, written down, and kept. What is computed is the affair of `workflow`,
+`prediction` and `sweeps`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from multiprocessing import get_context
 from threading import Event, Thread
 from typing import Any, Literal
@@ -25,19 +28,64 @@ Where = Literal["inline", "processes", "ray"]
 interrupted = Event()  # a worker process's own: Ctrl-C was pressed
 
 
+@dataclass(frozen=True)
+class Threads:
+    """With how many threads torch computes: in this process, and in each worker."""
+
+    here: int = 1
+    each: int = 1
+
+
+def share(where: Where, n_workers: int) -> Threads:
+    """Return the threads that there are here: workers share those of this process; on a Ray cluster each has a core."""
+    here = torch.get_num_threads()
+    match where:
+        case "inline":
+            return Threads(here, here)
+        case "processes":
+            return Threads(here, max(1, here // n_workers))
+        case "ray":
+            return Threads(here, 1)
+
+
+@contextmanager
+def threads(n_threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads, also more than there are cores: results depend on the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def thread_notes(n_threads: int, n_given: int, where: Where = "inline", n_workers: int = 1) -> tuple[str, ...]:
+    """Return what is worth saying of each worker's threads, of which there would be `n_given` if it began now."""
+    n_all, n_cores = n_threads * (n_workers if where == "processes" else 1), _n_cores()
+    notes = []
+    if n_threads != n_given:
+        notes.append(f"threads {n_threads}, as when it was begun, and not {n_given}: the last bits depend on it")
+    if n_all > n_cores:
+        notes.append(f"{n_all} threads share {n_cores} cores, which takes longer than {n_cores} threads")
+    return tuple(notes)
+
+
+def _n_cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def pool(n_workers: int) -> ProcessPoolExecutor:
-    """Return fresh processes that share this one's threads.
+    """Return fresh processes.
 
     Ctrl-C sets their `interrupted`; they end when this process is gone. The calling script needs
     `if __name__ == "__main__":`.
     """
-    n_threads = max(1, torch.get_num_threads() // n_workers)
-    given = (n_threads, os.getpid())
-    return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin, initargs=given)
+    context = get_context("spawn")
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
 
 
-def _begin(n_threads: int, parent: int) -> None:
-    torch.set_num_threads(n_threads)
+def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
 
     def watch_parent() -> None:

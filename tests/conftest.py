@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several threads that spin while they wait crawl on a busy machine
 
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Two people's tests share this machine's cores, and tiny models gain nothing from threads."""
+    """Tests fork, which threads do not outlive; tiny models gain nothing from them."""
     import torch
 
     torch.set_num_threads(1)

@@ -12,7 +12,19 @@ import pytest
 import torch
 from torch.nn import functional
 
-from submillion import augmentation, batching, config, data, distillation, evaluation, losses, planning, runs, workflow
+from submillion import (
+    augmentation,
+    batching,
+    config,
+    data,
+    distillation,
+    evaluation,
+    losses,
+    planning,
+    runs,
+    workers,
+    workflow,
+)
 from submillion.batching import order
 from submillion.classifier import Classifier
 from submillion.cli.progress import TrainingView
@@ -204,7 +216,7 @@ def n_kept(place: Path) -> int:
     return len(list((place / "teacher-logits").iterdir()))
 
 
-def test_another_text_order_precision_or_batch_is_computed_anew(
+def test_another_text_order_precision_batch_or_number_of_threads_is_computed_anew(
     teacher: Run, rows: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = examples_of(rows)
@@ -213,9 +225,11 @@ def test_another_text_order_precision_or_batch_is_computed_anew(
         assert logits_of(teacher, changed)[1] == "computed"
         assert n_kept(place) == 2 + number
     assert logits_of(teacher, examples, (CPU[0], "bf16"))[1] == "computed"
+    with workers.threads(2):
+        assert logits_of(teacher, examples)[1] == "computed"
     monkeypatch.setattr(order, "EVALUATION_TOKENS", 100)
     assert logits_of(teacher, examples)[1] == "computed"
-    assert n_kept(place) == 6
+    assert n_kept(place) == 7
     renamed = [replace(example, id=f"x{example.id}", label=None) for example in examples]
     assert logits_of(teacher, renamed)[1] == "found"  # ids and labels decide no logit
 

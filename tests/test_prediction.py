@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import submillion
-from submillion import config, runs, workflow
+from submillion import config, runs, workers, workflow
 from submillion.cli import main
 from submillion.data import chunks
 from submillion.data.tables import read_table
@@ -228,6 +229,23 @@ def test_killed_and_resumed_is_never_killed(run: Run, source: Path, tmp_path: Pa
         n += 1
     assert n > 8
     assert files(output) == files(whole)
+
+
+def test_it_goes_on_with_the_threads_that_it_began_with(run: Run, source: Path, tmp_path: Path) -> None:
+    notes, seen = list[str](), set[int]()
+
+    def watch(done: Progress) -> None:
+        notes.extend(done.notes)
+        seen.add(torch.get_num_threads())
+        if done.n_done == 16 and done.phase == "predicting" and not notes:
+            raise KeyboardInterrupt
+
+    with workers.threads(2), pytest.raises(KeyboardInterrupt):
+        predict_file(run, source, tmp_path / "out.csv", watch=watch)
+    assert (notes, seen) == ([], {2})
+    predict_file(run, source, tmp_path / "out.csv", watch=watch)
+    assert seen == {1, 2}
+    assert "threads 2, as when it was begun, and not 1: the last bits depend on it" in notes
 
 
 def begun(run: Run, source: Path, output: Path, n: int = 6) -> Path:

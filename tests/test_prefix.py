@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from submillion import adapters, batching, cache, config, planning, prefix, training, workflow
+from submillion import adapters, batching, cache, config, planning, prefix, training, workers, workflow
 from submillion.batching import Batch, TokenizedSplit
 from submillion.classifier import Classifier
 from submillion.cli.progress import TrainingView
@@ -295,6 +295,13 @@ def test_what_decides_the_rows_decides_the_key(deep, place: Path, change: str) -
     assert len(files(place)) == 1
     keep(*OTHER[change](deep))
     assert len(files(place)) == 2
+
+
+def test_other_threads_compute_their_own(deep, place: Path) -> None:
+    for n_threads, n_files in ((1, 1), (2, 2), (1, 2)):
+        with workers.threads(n_threads):
+            keep(*with_split(build(settings_of(deep["mpnet"]))))
+        assert len(files(place)) == n_files
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""A run that is killed at any step and started again ends as one that was never killed."""
+"""A run that is killed at any step and started again ends as one that was never killed, with other threads too."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,15 @@ import pytest
 from tests.data import write_csv
 
 # One process imports torch once and forks a child a run: a child that must die kills itself with SIGKILL while a
-# record is being shown, so that no cleanup of ours runs. A single thread, because forks and thread pools do not mix.
+# record is being shown, so that no cleanup of ours runs. The parent has a single thread, because forks and thread pools
+# do not mix; each child finds as many as OMP_NUM_THREADS could give it.
 SCRIPT = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
 from submillion import config, runs, workflow
 
-def run(out, overrides, kill_at):
+def run(out, overrides, kill_at, n_threads):
     os.environ["SUBMILLION_CACHE"] = out + "/cache"
 
     def watch(record):
@@ -30,6 +32,7 @@ def run(out, overrides, kill_at):
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
+    torch.set_num_threads(n_threads)
     try:
         workflow.train(config.load(overrides=[*overrides, f"out={out}"]), watch)
     except BaseException:
@@ -40,11 +43,12 @@ def run(out, overrides, kill_at):
 
 results = {}
 for name, case in json.load(sys.stdin).items():
-    folder = case["folder"]
-    codes = [run(folder + "/whole", case["overrides"], None)]
-    codes += [run(folder + "/killed", case["overrides"], tuple(kill)) for kill in case["kills"]]
-    codes += [run(folder + "/killed", case["overrides"], None)]
+    folder, overrides = case["folder"], case["overrides"]
+    codes = [run(folder + "/whole", overrides, None, 2)]
+    codes += [run(folder + "/killed", overrides, tuple(kill), 2 - i % 2) for i, kill in enumerate(case["kills"])]
+    codes += [run(folder + "/killed", overrides, None, 1)]
     results[name] = codes
+assert run(folder + "/other", overrides, None, 1) == 0  # of full fine-tuning: a norm's gradient depends on the threads
 print(json.dumps(results))
 """
 COMMON = [
@@ -94,17 +98,25 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[s
         overrides = [override.replace("TEACHER", str(teacher)) for override in overrides]
         cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=json.dumps(cases), capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MKL_CBWR": "AVX2"},  # products of these sizes then depend on the threads on Intel's too
     )
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout)
     for name, case in cases.items():
         assert codes[name] == [0, *[9] * len(case["kills"]), 0], f"{name}: {done.stderr}"
         whole, killed = (next((Path(case["folder"]) / part).glob("run-*")) for part in ("whole", "killed"))
+        assert {json.loads((run / "environment.json").read_text())["threads"] for run in (whole, killed)} == {2}
         assert whole.name == killed.name
         for file in ("predictions-test.parquet", "predictions-validation.parquet", "scores.json"):
             assert (whole / file).read_bytes() == (killed / file).read_bytes(), f"{name}: {file}"
         assert _lines(whole) == _lines(killed), name
+    one, two = (next((Path(case["folder"]) / part).glob("run-*")) for part in ("other", "whole"))
+    assert _lines(one) != _lines(two), "one thread gives what two give: nothing is proved here"
 
 
 def _lines(run: Path) -> list[dict[str, object]]:

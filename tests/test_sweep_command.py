@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from submillion import config, runs, workflow
+from submillion import config, runs, workers, workflow
 from submillion.config import Config
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.runs import Run, files
@@ -173,18 +173,21 @@ def command(file: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_and_started_again_it_ends_as_if_never_killed(
-    workers: int, settings: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("before", "after"), [((1, 2), (2, 1)), ((2, 2), (1, 2))], ids=["one worker, then two", "two workers, then one"]
+)
+def test_killed_and_started_again_with_other_threads_it_ends_as_if_never_killed(
+    before: tuple[int, int], after: tuple[int, int], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    base = {"train.steps": 60, "train.evaluate_every": 20}
+    """Before and after: --workers and OMP_NUM_THREADS. Full fine-tuning, since a norm's gradient depends on threads."""
+    own = {"train.steps": 60, "train.evaluate_every": 20, "adapter.method": "none"}
+    keys = {"base": own, "factors": [{"key": "train.learning_rate", "values": [0.0001, 0.001, 0.01, 0.1]}]}
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    file = write_study(tmp_path / "killed", settings, base=base)
+    file = write_study(tmp_path / "killed", settings, **keys)
     out = tmp_path / "killed" / "runs"
-    child = subprocess.Popen(
-        command(file, "--workers", str(workers)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    words, env = started(file, *before)
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
     deadline = time.monotonic() + 300
     while not list(out.glob("tiny-*/DONE")) and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.01)
@@ -193,15 +196,16 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(
     finished = {path: path.stat().st_mtime_ns for path in out.glob("tiny-*/DONE")}
     assert 1 <= len(finished) < 4
     assert not (out / "test-reads.jsonl").exists()
-    done = subprocess.run(
-        command(file, "--workers", str(workers), "--json"), capture_output=True, text=True, check=False
-    )
+    words, env = started(file, *after)
+    done = subprocess.run([*words, "--json"], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     recommended = Path(found["recommended"]).name
-    after = {path: path.stat().st_mtime_ns for path in finished}
-    assert {p for p in finished if finished[p] != after[p]} <= {out / recommended / "DONE"}  # its test was opened
-    whole = sweep(write_study(tmp_path / "whole", settings, base=base))
+    later = {path: path.stat().st_mtime_ns for path in finished}
+    assert {p for p in finished if finished[p] != later[p]} <= {out / recommended / "DONE"}  # its test was opened
+    (n_threads,) = {(run.environment() or {})["threads"] for run in runs.list_runs(out)}
+    with workers.threads(n_threads):
+        whole = sweep(write_study(tmp_path / "whole", settings, **keys))
     # Not the same run for sure: of equally large ones the faster is taken, and a clock never says the same twice.
     assert Run(out / recommended).read_json("plan.json")["total"] == whole.recommended.read_json("plan.json")["total"]
     for outcome in whole.outcomes:
@@ -209,6 +213,11 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(
         ours = Run(out / path.name).load_predictions("validation")
         assert (ours.probs == Run(path).load_predictions("validation").probs).all()
     assert len((out / "test-reads.jsonl").read_text().splitlines()) == 1
+
+
+def started(file: Path, n_workers: int, n_threads: int) -> tuple[list[str], dict[str, str]]:
+    """A sweep's command and its environment."""
+    return command(file, "--workers", str(n_workers)), {**os.environ, "OMP_NUM_THREADS": str(n_threads)}
 
 
 def test_a_dry_run_starts_nothing_and_its_json_stands_alone(

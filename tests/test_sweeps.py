@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 from scipy import stats
 
-from submillion import data, runs
+from submillion import data, runs, workers
 from submillion.errors import ConfigError
 from submillion.runs import StepRecord
-from submillion.sweeps import study_names
+from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.strategies import correlation, correlation_sentence
 from submillion.sweeps.study import How, Status, Sweep, prepare
@@ -247,6 +247,44 @@ def test_nothing_is_left_when_the_last_trial_has_ended(
     assert seen[-1].left_s == 0
     if kind in ("one-factor", "two-stage"):
         assert all(status.left_s > 0 for status in seen if status.stage == seen[0].stage), "another stage follows"
+
+
+@pytest.mark.slow
+def test_ties_get_their_seeds_from_workers_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    base = {"train.learning_rate": 1e-7}  # nothing is learned: all tie
+    file = write_study(tmp_path, settings, factors=GRID[:1], tie_seeds=2, base=base)
+    found = sweep(file, how=How("processes", 2))
+    assert [len(outcome.runs) for outcome in found.outcomes] == [2, 2]
+
+
+def test_a_study_keeps_the_threads_that_it_began_with(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tmp_path / "teacher.yaml"
+    teacher.write_text(
+        f"name: teacher\nmodel: {{name: {settings['model.name']}}}\ntrain: {{steps: 3, batch_size: 8}}\n"
+    )
+    taught = {"label": "taught", "settings": {"distillation.teacher": str(teacher)}}
+    alone = {"label": "alone", "settings": {"distillation.teacher": None}}
+    kind = {"kind": "one-factor", "factors": [*GRID[:1], {"name": "teacher", "alternatives": [alone, taught]}]}
+    file, said = write_study(tmp_path, settings, **kind), list[str]()
+    real = executors.run_job
+
+    def interrupted(job: executors.Job, watch: Any) -> executors.Result:
+        if job.number == 1:
+            raise KeyboardInterrupt
+        return real(job, watch)
+
+    monkeypatch.setattr(executors, "run_job", interrupted)
+    with workers.threads(2), pytest.raises(KeyboardInterrupt):
+        sweep(file)
+    monkeypatch.undo()
+    found = sweep(file, watch=lambda status: said.append(status.line))
+    assert [outcome.is_done for outcome in found.outcomes] == [True] * 4
+    trained = runs.list_runs(tmp_path / "runs")
+    assert sum(run.name.startswith("teacher-") for run in trained) == 1
+    assert {(run.environment() or {})["threads"] for run in trained} == {2}
+    assert said[0] == "threads 2, as when it was begun, and not 1: the last bits depend on it"
 
 
 def test_one_setting_has_one_score_whatever_a_factor_calls_it(settings: dict[str, Any], tmp_path: Path) -> None:

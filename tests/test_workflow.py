@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from submillion import backbone, batching, config, data, prediction, runs, workflow
+from submillion import backbone, batching, config, data, prediction, runs, workers, workflow
 from submillion.batching import order, tokens
 from submillion.config import Config
 from submillion.errors import BudgetError, ConfigError, RunError
@@ -306,6 +306,65 @@ def test_a_watcher_pauses_a_run_that_goes_on_to_the_same_end(
     run = workflow.train(settings)
     assert run.path == paused.path
     assert (run.path / "scores.json").read_bytes() == (finished[1].path / "scores.json").read_bytes()
+
+
+def test_a_run_keeps_the_threads_that_it_began_with(base: list[str], tmp_path: Path) -> None:
+    settings, seen = settings_of(base, tmp_path), list[int]()
+    notes: list[str] = []
+
+    def watch(record: Any) -> bool:
+        if record.kind == "phase":
+            notes.extend(record.notes)
+        else:
+            seen.append(torch.get_num_threads())
+        return record.kind == "eval" and record.step == 6 and len(seen) < 10
+
+    with workers.threads(2):
+        paused = workflow.train(settings, watch)
+        assert torch.get_num_threads() == 2
+    assert not any("threads" in note for note in notes)
+    with workers.threads(1):
+        run = workflow.train(settings, watch, as_trial=True)
+        assert torch.get_num_threads() == 1
+    assert (run.path, run.is_done, set(seen)) == (paused.path, True, {2})
+    environment = run.environment() or {}
+    assert environment["threads"] == 2
+    assert "begun_with" not in environment
+    assert set(environment["bits_depend_on"]) <= environment.keys()
+    assert notes.count("threads 2, as when it was begun, and not 1: the last bits depend on it") == 1
+
+
+def test_test_rows_are_opened_later_with_the_threads_of_the_run(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, open_test = list[int](), prediction.open_test
+    with workers.threads(2):
+        workflow.train(settings_of(base, tmp_path), as_trial=True)
+
+    def opened(*arguments: Any) -> None:
+        seen.append(torch.get_num_threads())
+        open_test(*arguments)
+
+    monkeypatch.setattr(prediction, "open_test", opened)
+    run = workflow.train(settings_of(base, tmp_path))
+    assert (seen, set(run.scores())) == ([2], {"validation", "test"})
+
+
+def test_a_run_that_goes_on_elsewhere_says_what_its_last_bits_come_from(base: list[str], tmp_path: Path) -> None:
+    settings, notes = settings_of(base, tmp_path), list[str]()
+    paused = workflow.train(settings, lambda record: record.kind == "eval")
+    environment = paused.environment() or {}
+    paused.write_json("environment.json", environment | {"processor": "Zilog Z80", "threads": 3})
+
+    def watch(record: Any) -> bool:
+        notes.extend(record.notes if record.kind == "phase" else ())
+        return False
+
+    run = workflow.train(settings, watch)
+    assert (run.environment() or {})["begun_with"] == {"processor": "Zilog Z80"}
+    assert any(note.startswith("begun in another environment (processor): ") for note in notes)
+    n_cores = workers._n_cores()
+    assert (f"3 threads share {n_cores} cores, which takes longer than {n_cores} threads" in notes) == (n_cores < 3)
 
 
 def test_ctrl_c_keeps_the_last_step(base: list[str], tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The functions of kernels.c and products.c: passes over bfloat16 rows on the CPU, each in place of several of torch's,
 and products with frozen weights on processors with matrix tiles.
 
-Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares. Where the library
+Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares; and what else here decides the
+last bits of a computation. Where the library
 was not compiled, or rows do not fit, callers take torch's operators, which do the same more slowly
 and draw other masks.
 """
@@ -9,11 +10,15 @@ and draw other masks.
 from __future__ import annotations
 
 import ctypes
+import platform
+from contextlib import suppress
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 _VERSION = 2  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
@@ -79,6 +84,24 @@ def kind() -> str:
     if _library is None:
         return "none"
     return f"passes and products, version {_VERSION}" if _has_tiles else f"passes, version {_VERSION}"
+
+
+@cache
+def processor() -> str:
+    """Return the processor's name, as Linux says it, else as Python does."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def conditions(device: torch.device) -> list[object]:
+    """Return what the last bits of a computation depend on besides its inputs, for the keys of what is kept."""
+    versions: list[object] = [torch.__version__, transformers.__version__, device.type]
+    if device.type != "cpu":
+        return versions
+    return [*versions, processor(), torch.backends.cpu.get_cpu_capability(), kind(), torch.get_num_threads()]
 
 
 def fits(x: torch.Tensor) -> bool:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from submillion import backbone, batching, evaluation, runs
+from submillion import backbone, batching, evaluation, runs, workers
 from submillion.classifier import Classifier, precision_of
 from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example
@@ -25,11 +26,12 @@ Which = Run | Path | str
 
 @dataclass(frozen=True)
 class Members:
-    """What any process needs to load an ensemble: finished runs, the device and each run's precision on it."""
+    """What any process needs to compute the same: finished runs, the device, each run's precision on it, threads."""
 
     runs: tuple[Run, ...]
     device: str
     precisions: tuple[Precision, ...]
+    n_threads: int
 
     @cached_property
     def configs(self) -> tuple[Config, ...]:
@@ -66,7 +68,7 @@ def members(which: Which | Sequence[Which], device: str | None = None) -> Member
         raise RunError(*problems)
     place = backbone.choose_device(device)
     absolute = tuple(Run(run.path.resolve()) for run in found)
-    return Members(absolute, place.type, tuple(precision_of(run, place) for run in absolute))
+    return Members(absolute, place.type, tuple(precision_of(run, place) for run in absolute), torch.get_num_threads())
 
 
 class Ensemble:
@@ -85,6 +87,12 @@ class Ensemble:
 
         `watch` is called with the number of rows done. `keep` as in `batching.tokenize`.
         """
+        with workers.threads(self.members.n_threads):
+            return self._probs(readings, watch, keep)
+
+    def _probs(
+        self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None, keep: bool
+    ) -> np.ndarray:
         found = []
         for number, (classifier, settings, reading) in enumerate(
             zip(self.classifiers, self.members.configs, self.members.reading_of, strict=True)

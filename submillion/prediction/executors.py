@@ -16,8 +16,6 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, cast
 
-import torch
-
 from submillion import workers
 from submillion.data.chunks import Chunk, Reader
 from submillion.data.packaged import PREFIX
@@ -147,7 +145,6 @@ class _Actor:
     """A process' `Labeller` with one core, for Ray Data: a table of a chunk's description in, of its result out."""
 
     def __init__(self, members: Members, n_rows: int) -> None:
-        torch.set_num_threads(1)
         self.given = members, n_rows
 
     def __call__(self, batch: Any) -> Any:

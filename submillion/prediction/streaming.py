@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from submillion import cache, distillation
+from submillion import cache, distillation, workers
 from submillion.data import chunks
 from submillion.data.chunks import Chunk, Part
 from submillion.data.packaged import PREFIX
@@ -73,7 +73,7 @@ def predict_file(
         writing.check_parts(output, [part.name for part in parts])
     targets = [output / part.name if is_folder else output for part in parts]
     with journal.opened(output, _facts(source, found)) as kept:
-        found, n_kept, notes = _taken_up(kept, found, parts, source)
+        found, n_kept, notes = _taken_up(kept, found, parts, source, how)
         n_rows = sum(part.n_rows for part in parts)
         watch(Progress("predicting", n_kept, n_rows, notes))
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
@@ -90,7 +90,7 @@ def _facts(source: str, found: Members) -> dict[str, object]:
 
 
 def _taken_up(
-    kept: Journal, found: Members, parts: Sequence[Part], source: str
+    kept: Journal, found: Members, parts: Sequence[Part], source: str, how: How
 ) -> tuple[Members, int, tuple[str, ...]]:
     """The members as the journal was begun with, the rows it has, and what there is to say of it."""
     everything = [chunk for part in parts for chunk in part.chunks]
@@ -106,10 +106,13 @@ def _taken_up(
     if kept.found:
         n_rows = sum(chunk.n_rows for chunk in everything)
         notes.append(f"going on: {n_kept:,} of {n_rows:,} rows are done")
-    if "device" in kept.facts:  # another one may round otherwise
+    n_given = n_threads = workers.share(how.where, how.n_workers or 1).each
+    if "device" in kept.facts:  # others may round otherwise
         found = replace(found, device=kept.facts["device"], precisions=tuple(kept.facts["precisions"]))
-    kept.note(device=found.device, precisions=list(found.precisions), rows=rows_key)
-    return found, n_kept, tuple(notes)
+        n_threads = kept.facts.get("threads", n_given)
+    found = replace(found, n_threads=n_threads)
+    kept.note(device=found.device, precisions=list(found.precisions), threads=n_threads, rows=rows_key)
+    return found, n_kept, (*notes, *workers.thread_notes(n_threads, n_given, how.where, how.n_workers or 1))
 
 
 def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, watch: Callable[[int], object]) -> None:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from submillion import workers, workflow
 from submillion.config import Config
 from submillion.errors import DivergedError, RunError
@@ -28,10 +26,12 @@ RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begi
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained; `best` is a file that names the best finished run so far, which may rule it out early."""
+    """A run to be trained, with so many threads; `best` is a file that names the best finished run so far, which may
+    rule it out early."""
 
     number: int
     config: Config
+    n_threads: int
     best: Path | None = None
 
 
@@ -62,7 +62,8 @@ def run_job(job: Job, watch: Watch = lambda _: False) -> Result:
     """Train one job; a diverged or ruled-out one is a result, every other error is raised."""
     stop = stopping.Watcher(job.best)
     try:
-        run = workflow.train(job.config, lambda record: bool(stop(record)) | watch(record), as_trial=True)
+        with workers.threads(job.n_threads):
+            run = workflow.train(job.config, lambda record: bool(stop(record)) | watch(record), as_trial=True)
     except DivergedError as error:
         return Result(job.number, None, f"diverged: {error}")
     if not run.is_done:
@@ -109,7 +110,7 @@ def _worker_job(job: Job) -> Result:
 def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
     """Ray tasks, one core each; a task whose worker dies is started again, and its run goes on where it was."""
     with workers.ray_cluster(n_workers, address) as ray:
-        task = ray.remote(num_cpus=1, max_retries=3)(_ray_job)
+        task = ray.remote(num_cpus=1, max_retries=3)(run_job)
 
         def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
             waiting = [task.remote(job) for job in jobs]
@@ -129,11 +130,6 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
                     ray.cancel(each)
 
         yield execute
-
-
-def _ray_job(job: Job) -> Result:
-    torch.set_num_threads(1)
-    return run_job(job)
 
 
 def _reached(result: Result) -> Result:

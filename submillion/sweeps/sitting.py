@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from submillion import comparison, config, data, distillation, reports, runs, workflow
+from submillion import comparison, config, data, distillation, reports, runs, workers, workflow
 from submillion.comparison import Comparison
 from submillion.data import Splits
 from submillion.errors import ConfigError, RunError, SubmillionError, command
@@ -23,6 +23,7 @@ from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
 from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
 from submillion.sweeps.trials import with_seeds
+from submillion.workers import Threads
 from submillion.workflow import Phase, downloads
 from submillion.workflow import Watch as RunWatch
 
@@ -54,14 +55,19 @@ def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda
         size = timing.counted(splits)
         prepared = previewed(prepared.study, prepared.space, size, prepared.preview.speed)
         _refuse_teachers(prepared, splits)
-        store = storage.opened(prepared.study, folder, _identity(prepared, splits), how.storage, how.n_workers)
-        with executors.executor(how.where, how.n_workers, how.address) as execute:
+        given = workers.share(how.where, how.n_workers)
+        store = storage.opened(prepared.study, folder, _identity(prepared, splits), how.storage, how.n_workers, given)
+        with (
+            workers.threads(store.threads.here),
+            executors.executor(how.where, how.n_workers, how.address) as execute,
+        ):
             sitting = _Sitting(prepared, store, execute, Remaining(prepared.preview, size), watch, watch_run)
+            sitting.say_threads(given, how)
             try:
                 ending = sitting.run()
             finally:
                 sitting.note()
-        found = sitting.conclude(ending)
+            found = sitting.conclude(ending)  # ties may get more seeds
         summary.write(found)
         sitting.report()
     return found
@@ -121,6 +127,11 @@ class _Sitting:
         outcomes, stages, notes = tuple(self.outcomes), tuple(self.stages), tuple(self.notes)
         return Sweep(self.prepared, outcomes, stages, ending, notes, compared, run, n_reads)
 
+    def say_threads(self, given: Threads, how: How) -> None:
+        """Tell the watcher of a number of threads that is kept, or more than there are cores."""
+        for note in workers.thread_notes(self.store.threads.each, given.each, how.where, how.n_workers):
+            self._say("", note)
+
     def note(self) -> None:
         """Write down what is known so far: a study that is stopped, or killed, leaves this."""
         summary.write_outcomes(self.prepared, self.outcomes, self.stages)
@@ -161,7 +172,7 @@ class _Sitting:
             outcome.number = self.store.begin(outcome.trial.candidate)
             self._tell(outcome)
         best = self.best_file if self.prepared.study.stop_early else None
-        jobs = [Job(i, settings, best) for i, (settings, _) in enumerate(wanted)]
+        jobs = [Job(i, settings, self.store.threads.each, best) for i, (settings, _) in enumerate(wanted)]
         for result in self.execute(jobs, self.watch_run):
             for outcome in wanted[result.number][1]:
                 if result.run is None:

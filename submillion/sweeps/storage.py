@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +21,26 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from submillion.errors import ConfigError, RunError, first_line
 from submillion.sweeps.space import Factor, Study, label, options
 from submillion.sweeps.trials import Candidate
+from submillion.workers import Threads
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-_NOTED = "candidate"
+_NOTED, _THREADS = "candidate", "threads"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """An open Optuna study; `n_parallel` is how many candidates tpe proposes before it sees a result."""
+    """An open Optuna study.
+
+    n_parallel: how many candidates tpe proposes before it sees a result · threads: those that the study began with.
+    """
 
     study: Study
     url: str
     optuna_study: optuna.Study
     n_parallel: int
+    threads: Threads
 
     def begin(self, candidate: Candidate) -> int:
         """Return the number of the candidate's trial: its own, an earlier one that asked the same, or a new one."""
@@ -95,10 +100,11 @@ class Storage:
         return Candidate("drawn", choices, settings, trial.number)
 
 
-def opened(study: Study, folder: Path, identity: str, url: str | None, n_parallel: int) -> Storage:
+def opened(study: Study, folder: Path, identity: str, url: str | None, n_parallel: int, threads: Threads) -> Storage:
     """Return the storage of a study in its folder, or at a URL; RunError or ConfigError if it cannot be had.
 
-    identity: of the shared settings; under another one the same file holds another Optuna study.
+    identity: of the shared settings; under another one the same file holds another Optuna study · threads: of a study
+    that begins now, for it to keep.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = url or f"sqlite:///{folder.absolute() / 'study.sqlite3'}"
@@ -109,13 +115,16 @@ def opened(study: Study, folder: Path, identity: str, url: str | None, n_paralle
         for trial in found.get_trials(deepcopy=False):
             if _NOTED not in trial.user_attrs and not trial.state.is_finished():
                 found.tell(trial.number, state=TrialState.FAIL)
-    return Storage(study, url, found, n_parallel)
+        if _THREADS not in found.user_attrs:
+            found.set_user_attr(_THREADS, asdict(threads))
+        threads = Threads(**found.user_attrs[_THREADS])
+    return Storage(study, url, found, n_parallel, threads)
 
 
 def in_memory(study: Study) -> Storage:
     """Return a storage for a dry run; tpe then draws at random, for there are no results."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Storage(study, "memory", optuna.create_study(direction="maximize"), study.n_trials)
+    return Storage(study, "memory", optuna.create_study(direction="maximize"), study.n_trials, Threads())
 
 
 def _sampler(study: Study, seed: int, n_parallel: int) -> optuna.samplers.BaseSampler:

@@ -28,6 +28,7 @@ from submillion import (
     runs,
     tracking,
     training,
+    workers,
 )
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import refuse_another_encoder
@@ -73,7 +74,9 @@ def _train(settings: Config, watch: Stopwatch, as_trial: bool) -> Run:
         with run.lock() if processes.is_main() else nullcontext():
             if not _is_done(run):  # another process may have finished it meanwhile
                 try:
-                    _run(run, question, watch)
+                    n_threads, notes = processes.on_main(lambda: preparing.threads(run))
+                    with workers.threads(n_threads):
+                        _run(run, question, watch, notes)
                 except BaseException:
                     if found is None and processes.is_main():
                         runs.discard(run)
@@ -145,13 +148,13 @@ def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
     return found
 
 
-def _run(run: Run, question: Question, watch: Stopwatch) -> None:
+def _run(run: Run, question: Question, watch: Stopwatch, notes: tuple[str, ...]) -> None:
     started = time.perf_counter()
     device = backbone.choose_device(question.settings.device)
     processes.place(device)
-    precision, reason = processes.on_main(lambda: preparing.begin(run, question, device))
+    precision, more = processes.on_main(lambda: preparing.begin(run, question, device))
     with processes.in_turn():
-        job = preparing.job_of(run, question, (device, precision, reason), watch, started)
+        job = preparing.job_of(run, question, (device, precision, (*notes, *more)), watch, started)
     for fitting in (job.fitting, job.classifier.fitting):
         fitting.say = lambda note: watch.watch(Phase("less memory than a batch needs", notes=(note,)))
     before = time.perf_counter()
@@ -243,7 +246,8 @@ def _complete(run: Run, question: Question, watch: Watch) -> None:
     is_sealed = bool(question.splits.test) and "test" not in run.scores()
     if is_sealed:
         watch(Phase("testing"))
-        prediction.open_test(run, question.splits, question.settings.device)
+        with workers.threads(preparing.threads(run)[0]):
+            prediction.open_test(run, question.splits, question.settings.device)
     if is_sealed or not (run.path / "report.html").exists():
         _report(run, question.splits, watch)
 

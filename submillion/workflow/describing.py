@@ -16,23 +16,39 @@ from submillion.errors import without_secrets
 from submillion.packed import native
 from submillion.runs import Run
 
+# Keys of environment.json: with the same values a result is equal to the bit, with others it agrees, up to rounding.
+_BITS = ("device", "precision", "threads", "processes", "processor", "kernels", "packages")
 
-def write(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str | None]) -> None:
-    """Write the files that say what the run is: settings, plan, environment (with what was `chosen`), labels, data."""
+
+def write(
+    run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str | None]
+) -> tuple[str, ...]:
+    """Write the files that say what the run is: settings, plan, environment (with what was `chosen`), labels, data.
+
+    Return what is worth saying of a run that was begun in another environment.
+    """
+    before, environment = run.environment() or {}, chosen | _environment()
+    begun_with = {key: before[key] for key in _BITS if key in before and before[key] != environment[key]}
+    begun_with |= before.get("begun_with", {})
     run.write("config.yaml", config.to_yaml(settings))
     run.write("plan.json", planning.to_json(plan))
-    run.write_json("environment.json", chosen | _environment())
+    run.write_json("environment.json", environment | ({"begun_with": begun_with} if begun_with else {}))
     run.write_json("labels.json", list(splits.labels))
     run.write_json("data.json", splits.summary())
     runs.note_trained_on(run, splits.train)
+    if not begun_with:
+        return ()
+    changed = ", ".join(begun_with)
+    return (f"begun in another environment ({changed}): the last bits may not be those of a run that never stopped",)
 
 
 def _environment() -> dict[str, object]:
     packages = ("submillion", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
     return {
+        "bits_depend_on": list(_BITS),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": native.processor(),
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
         "kernels": native.kind(),

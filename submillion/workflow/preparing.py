@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from submillion import architectures, backbone, batching, config, data, distillation, losses, planning, training
+from submillion import (
+    architectures,
+    backbone,
+    batching,
+    config,
+    data,
+    distillation,
+    losses,
+    planning,
+    processes,
+    training,
+    workers,
+)
 from submillion.architectures import files
 from submillion.checkpoints import Checkpoints
 from submillion.classifier import Classifier, refuse_another_encoder
@@ -59,33 +71,40 @@ def download(settings: Config, watch: Watch) -> None:
     files.folder(model.name, model.revision, downloads(watch))
 
 
-def begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:
-    """Write what a run says of itself; return its precision, and why."""
+def threads(run: Run) -> tuple[int, tuple[str, ...]]:
+    """Return the run's own number of threads where it was begun before, else what there are here; and what to say."""
+    n_given, before = torch.get_num_threads(), run.environment() or {}
+    n_threads = before.get("threads", n_given) if before.get("processes") == processes.count() else n_given
+    return n_threads, workers.thread_notes(n_threads, n_given)
+
+
+def begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, tuple[str, ...]]:
+    """Write what a run says of itself; return its precision, and what is worth saying of it here."""
     settings, teachers = question.settings, question.teachers
     refuse_another_encoder(run, settings.model.name, settings.model.revision)
     precision, reason = _precision(run, settings, device)
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
     chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name, settings.model.revision)
-    describing.write(run, settings, question.splits, question.plan, chosen)
+    notes = describing.write(run, settings, question.splits, question.plan, chosen)
     if teachers:
         run.write_json("teachers.json", distillation.summary(teachers))
-    return precision, reason
+    return precision, (f"precision {reason}", *notes)
 
 
 def job_of(
     run: Run,
     question: Question,
-    chosen: tuple[torch.device, config.Precision, str],
+    chosen: tuple[torch.device, config.Precision, tuple[str, ...]],
     watch: Watch,
     started: float,
 ) -> training.Job:
     """What the training works on: rows, their teachers' logits, the model, the frozen layers' output."""
     settings, splits, plan, teachers = question.settings, question.splits, question.plan, question.teachers
-    device, precision, reason = chosen
+    device, precision, said = chosen
     train_examples, copied = rows.augmented(settings, splits.train, watch)
     notes = (
         f"device {device}",
-        f"precision {reason}",
+        *said,
         *describing.slowness(precision, device),
         *splits.warnings,
         *copied,
