@@ -48,6 +48,8 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
     for split, scores in _scores(found).items():
         lines += ["", split, *score_table(scores)]
     typer.echo("\n".join([*lines, "", f"files in {found.path}/", *files(found)]))
+    if (stopped := found.stopped()) is not None:
+        typer.echo(f"\n{stopped}")
     if facts["state"] == "interrupted":
         typer.echo(f"\nit goes on with: submillion train --config {found.path / 'config.yaml'}")
 

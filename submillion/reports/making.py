@@ -49,6 +49,7 @@ def training(report: Report) -> Section:
         anchor="training",
         nav="Training",
         title=f"The checkpoint of step {best.step:,} was chosen of {len(report.evaluations)} evaluated ({when})",
+        sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
         figure="training",
         reading="The chosen checkpoint has the highest validation accuracy; of equals the earliest. The band is the "
         "95 % interval: ups and downs within it may be chance.",

@@ -2,9 +2,9 @@
 
 from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import create, find, folder, list_runs, load, locate, remove, verify
+from submillion.runs.finding import Which, create, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
-from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
+from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import append_test_read, count_test_reads, times
 from submillion.runs.unlabelled import load_unlabelled, save_unlabelled
 
@@ -15,6 +15,8 @@ __all__ = [
     "Run",
     "State",
     "StepRecord",
+    "Stopped",
+    "Which",
     "append_test_read",
     "count_test_reads",
     "create",

@@ -22,7 +22,7 @@ def write(run: Run, settings: Config, splits: Splits, plan: planning.Plan, chose
     run.write("config.yaml", config.to_yaml(settings))
     run.write("plan.json", planning.to_json(plan))
     run.write_json("environment.json", chosen | _environment())
-    run.write_json("labels.json", list(splits.labels))
+    run.write_json("labels.json", list(splits.classes))
     run.write_json("data.json", splits.summary())
 
 
