@@ -41,25 +41,6 @@ class Classifier(nn.Module):
 
     `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
     sentences worth printing. `fresh` names the parameters that started random. `fitting` is of evaluations.
-
-    A training loop of one's own, on the splits, the plan and the batches of `submillion.train`:
-
-        splits = data.read(config.data)
-        labels, longest = splits.labels, config.model.max_length
-        plan = submillion.plan(config, n_classes=len(labels))
-        model = submillion.Classifier.build(config, plan, labels, 30, "fp32", torch.device("cpu"))
-        train = batching.tokenize(splits.train, model.tokenizer, labels, longest)
-        validation = batching.tokenize(splits.validation, model.tokenizer, labels, longest)
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=config.train.learning_rate)
-        for epoch in range(3):
-            model.train()
-            for rows in batching.training_order(train.lengths, config.train, epoch):
-                batch = train.batch(rows).to(model.device)
-                torch.nn.functional.cross_entropy(model(batch), batch.label_ids).backward()
-                optimizer.step()
-                optimizer.zero_grad()
-            print(metrics.score(evaluation.predict(model, validation, batch_size=128))["accuracy"])
-        model.save(Path("adapter"))  # for plain transformers and PEFT, and for adapter.start_from
     """
 
     def __init__(

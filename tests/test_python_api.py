@@ -7,7 +7,6 @@ import pickle
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sklearn.metrics import accuracy_score
 
 import submillion
@@ -545,20 +543,6 @@ def test_progress_is_shown_at_a_prompt_and_not_in_a_script(
     assert ("validation accuracy" in shown.err) == is_interactive
     submillion.train(rows, **{**mine, "name": "again", "out": tmp_path / "b"}, watch=submillion.progress())
     assert "validation accuracy" in capsys.readouterr().err
-
-
-def test_the_loop_of_ones_own_that_is_shown_trains(
-    encoders: dict[str, Path], rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    from submillion import batching, evaluation, metrics
-
-    shown = textwrap.dedent(str(submillion.Classifier.__doc__).partition("`submillion.train`:\n")[2])
-    config = submillion.load_config(model=encoders["bert"], data=rows, train={"learning_rate": 3e-3})
-    names = {"batching": batching, "evaluation": evaluation, "metrics": metrics, "torch": torch, "Path": Path}
-    monkeypatch.chdir(tmp_path)
-    exec(shown, names | {"config": config, "data": data, "submillion": submillion})
-    assert capsys.readouterr().out.count("Score(value=") == 3
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
 # Settings, names, imports
