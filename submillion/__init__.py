@@ -2,6 +2,12 @@
 
 The Python API. Names load their modules when first used, so that importing submillion is quick and
 planning never imports torch.
+
+    import submillion
+
+    run = submillion.train("reviews.csv", model="all-MiniLM-L6-v2", budget=200_000)
+    print(run.scores()["validation"]["accuracy"])
+    print(submillion.predict(run, ["Lovely!", "Never again."]).labels)
 """
 
 from __future__ import annotations
@@ -10,32 +16,81 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from submillion.api import train
     from submillion.classifier import Classifier
+    from submillion.cli.progress import TrainingView as progress  # noqa: N813 - it is called as a function is
     from submillion.comparison import compare
     from submillion.config import Config
     from submillion.config import load as load_config
+    from submillion.errors import (
+        BudgetError,
+        ConfigError,
+        DataError,
+        DivergedError,
+        ExportError,
+        HubError,
+        RunError,
+        SubmillionError,
+    )
+    from submillion.metrics import Score
     from submillion.planning import plan
     from submillion.prediction import evaluate, predict
+    from submillion.runs import Run
+    from submillion.runs import load as load_run
     from submillion.sweeps.sitting import sweep
-    from submillion.workflow import train
 
-__all__ = ["Classifier", "Config", "compare", "evaluate", "load_config", "plan", "predict", "sweep", "train"]
+    __version__: str
+
+__all__ = [
+    "BudgetError",
+    "Classifier",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "ExportError",
+    "HubError",
+    "Run",
+    "RunError",
+    "Score",
+    "SubmillionError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load_config",
+    "load_run",
+    "plan",
+    "predict",
+    "progress",
+    "sweep",
+    "train",
+]
 
 _HOMES = {
     "Classifier": ("submillion.classifier", "Classifier"),
     "Config": ("submillion.config", "Config"),
-    "load_config": ("submillion.config", "load"),
-    "plan": ("submillion.planning", "plan"),
-    "train": ("submillion.workflow", "train"),
-    "evaluate": ("submillion.prediction", "evaluate"),
-    "predict": ("submillion.prediction", "predict"),
-    "sweep": ("submillion.sweeps.sitting", "sweep"),
+    "Run": ("submillion.runs", "Run"),
+    "Score": ("submillion.metrics", "Score"),
     "compare": ("submillion.comparison", "compare"),
+    "evaluate": ("submillion.prediction", "evaluate"),
+    "load_config": ("submillion.config", "load"),
+    "load_run": ("submillion.runs", "load"),
+    "plan": ("submillion.planning", "plan"),
+    "predict": ("submillion.prediction", "predict"),
+    "progress": ("submillion.cli.progress", "TrainingView"),
+    "sweep": ("submillion.sweeps.sitting", "sweep"),
+    "train": ("submillion.api", "train"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("submillion")
+    if name not in __all__:
         raise AttributeError(f"module 'submillion' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
+    module, attribute = _HOMES.get(name, ("submillion.errors", name))
     return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

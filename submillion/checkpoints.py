@@ -32,7 +32,8 @@ class Progress:
 
     evaluated_step is the step of the last evaluation (0 before the first); best_step and best_accuracy
     belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
-    other precisions; max_tokens is the training's `Fitting`.
+    other precisions; max_tokens is the training's `Fitting`; is_stopped says that it was told to end before its last
+    step.
     """
 
     step: int = 0
@@ -42,6 +43,7 @@ class Progress:
     n_worse: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
     max_tokens: int | None = None
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True)

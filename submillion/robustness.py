@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from submillion.data import Example
 from submillion.errors import ConfigError
 from submillion.metrics import Predictions, Score
 from submillion.prediction import Evaluation
-from submillion.runs import Run
+from submillion.runs import Run, Which
 
 Predict = Callable[[Sequence[Example]], Predictions]
 
@@ -53,18 +52,19 @@ class Robustness:
 
 
 def measure(
-    run: Run | Path | str,
-    source: Path | str,
+    run: Which,
+    source: object,
     kinds: Sequence[AugmentationKind] | None = None,
     device: str | None = None,
     watch: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Robustness:
-    """Return a run's robustness on a labelled file; kinds None means all; first-column only where texts have several.
+    """Return a run's robustness on labelled rows, as `evaluate` takes them.
 
-    The opening of the rows is noted once, as `prediction.evaluate` does. `watch` is called with the rows done and all
-    that there are to do. ConfigError for first-column where texts have one column.
+    kinds None means all; first-column only where texts have several columns. The opening of the rows is noted once,
+    as `evaluate` does. `watch` is called with the rows done and all that there are to do. ConfigError for first-column
+    where texts have one column.
     """
-    run = run if isinstance(run, Run) else runs.load(run)
+    run = runs.load(run)
     wanted = applicable(kinds, run)
     rates: list[tuple[AugmentationKind, float]] = [
         (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from submillion.errors import DivergedError
 from submillion.metrics import score
 from submillion.runs import EvalRecord, StepRecord, packed_rows
 
+Wish = Literal["pause", "stop"]
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
 
 _MIN_STEPS, _MAX_EPOCHS = 600, 10
@@ -65,7 +67,8 @@ class Job:
     """What one training works on.
 
     started: the clock (time.perf_counter) when its work began · fitting: of steps; that of evaluations is the
-    classifier's · is_paused: asked after each record; True writes a checkpoint and ends the generator early.
+    classifier's · wish: asked after each record; "pause" writes a checkpoint and ends the generator early, "stop" ends
+    the training as if it had no more steps.
     """
 
     classifier: Classifier
@@ -77,7 +80,7 @@ class Job:
     checkpoints: Checkpoints
     started: float
     fitting: Fitting = field(default_factory=Fitting)
-    is_paused: Callable[[], bool] = lambda: False
+    wish: Callable[[], Wish | None] = lambda: None
 
 
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
@@ -90,7 +93,7 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     progress = loop.restore()
     try:
         while True:
-            if _evaluation_is_due(progress, job.length):
+            if _evaluation_is_due(progress, job):
                 record, progress = loop.evaluate(progress)
                 yield record
                 loop.save(progress)
@@ -102,8 +105,12 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
                 yield record
                 if progress.step % job.settings.checkpoint_every == 0:
                     loop.save(progress)
-            if processes.anybody(job.is_paused()):
+            wish = _wish(job)
+            if wish == "stop":
+                progress = replace(progress, is_stopped=progress.is_stopped or not _is_over(progress, job))
+            if wish is not None:
                 loop.save(progress)
+            if wish == "pause":
                 return
     except DivergedError:
         loop.restore_best(progress)
@@ -111,14 +118,21 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     loop.restore_best(progress)
 
 
-def _evaluation_is_due(progress: Progress, length: Length) -> bool:
-    step = progress.step
-    return step > progress.evaluated_step and (step % length.evaluate_every == 0 or step == length.n_steps)
+def _wish(job: Job) -> Wish | None:
+    """What is asked for, the same in all processes: that one may be interrupted alone, the main one knows of a stop."""
+    wish = job.wish()
+    return (processes.on_main(lambda: wish) or "pause") if processes.anybody(wish is not None) else None
+
+
+def _evaluation_is_due(progress: Progress, job: Job) -> bool:
+    step, is_last = progress.step, progress.is_stopped or progress.step == job.length.n_steps
+    return step > progress.evaluated_step and (step % job.length.evaluate_every == 0 or is_last)
 
 
 def _is_over(progress: Progress, job: Job) -> bool:
     patience = job.settings.patience
-    return progress.step >= job.length.n_steps or (patience is not None and progress.n_worse >= patience)
+    is_worse = patience is not None and progress.n_worse >= patience
+    return progress.is_stopped or progress.step >= job.length.n_steps or is_worse
 
 
 class _Loop:

@@ -1,6 +1,6 @@
 """What the launched processes of tests/test_processes.py run: `torchrun tests/launched.py FILE`.
 
-FILE holds a JSON list of overrides, each a run; one torch import serves them all.
+FILE holds lists of overrides, each a run; one torch import serves them all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
+import submillion
 from submillion import batching, config, processes, reports, workflow
 from submillion.errors import DataError
+from submillion.runs import Run
 
 
 def main(file: Path) -> None:
@@ -24,7 +27,17 @@ def main(file: Path) -> None:
     for overrides in job["runs"]:
         run = workflow.train(config.load(overrides=overrides))
         assert (run.path / "DONE").exists()
+    stopped_at_7(job["stopped"], job["rows"])
     _fail(job["fails"])
+
+
+def stopped_at_7(overrides: list[str], rows: str) -> Run:
+    """Train on rows in memory, until a watcher stops it."""
+
+    def watch(record: Any) -> str | None:
+        return "stop" if record.kind == "step" and record.step == 7 else None
+
+    return submillion.train(pd.read_csv(rows), watch=watch, overrides=overrides)
 
 
 def _fail(overrides: list[str]) -> None:

@@ -20,8 +20,9 @@ import pytest
 from safetensors.torch import load_file
 
 from submillion import config, workflow
-from submillion.runs import Run, StepRecord
+from submillion.runs import Run, StepRecord, Stopped
 from tests.data import write_csv
+from tests.launched import stopped_at_7
 from tests.test_cli import call
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +109,9 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
     dropout = [*base, "name=dropout", "model.dropout=0.1", "adapter.dropout=0.2", "train.patience=1"]
     runs = [[*overrides, f"out={tmp_path / 'two'}"] for overrides in (*cases.values(), dropout)]
     job = tmp_path / "job.json"
-    job.write_text(json.dumps({"runs": runs, "fails": [*base, "name=fails", f"out={tmp_path / 'two'}"]}))
+    out, rows = f"out={tmp_path / 'two'}", base[-1].removeprefix("data.source=")
+    others = {"fails": [*base, "name=fails", out], "stopped": [*base, "name=stopped", out], "rows": rows}
+    job.write_text(json.dumps({"runs": runs, **others}))
     done = subprocess.run(
         launch(ROOT / "tests" / "launched.py", job),
         capture_output=True,
@@ -125,9 +128,12 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
         assert (two / "DONE").exists(), f"{name}: {done.stderr}"
         compare(one, two, name)
         assert Run(two).environment()["processes"] == 2
+    one = stopped_at_7([*base, "name=stopped", f"out={tmp_path / 'one'}"], rows)
+    assert one.stopped() == Stopped(7, 12)
+    compare(one.path, tmp_path / "two" / one.name, "stopped")
     assert len(list((tmp_path / "two").glob("dropout-*/DONE"))) == 1, done.stderr
     reads = (tmp_path / "two" / "test-reads.jsonl").read_text().splitlines()
-    assert len(reads) == len(runs)  # each run once
+    assert len(reads) == len(runs) + 1  # each run once
     computed = list((tmp_path / "cache" / "prefix").iterdir())
     assert len(computed) == 2  # of training and validation rows, and no half-filled folders beside them
     assert done.returncode == 1, done.stderr

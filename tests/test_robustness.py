@@ -121,13 +121,13 @@ def test_an_opening_is_noted_once_and_progress_ends_at_its_end(run: Run, rows: P
     assert seen[-1] == (7 * N_ROWS, 7 * N_ROWS)
 
 
-def test_one_text_column_has_no_first(rows: Path, run: Run, tmp_path: Path) -> None:
+def test_one_text_column_has_no_first(run: Run, tmp_path: Path) -> None:
     """A run is its config: the same folder with one column stands for a run that was trained so."""
     single = Run(tmp_path / "single-00000000")
     single.path.mkdir()
     single.write("config.yaml", config.to_yaml(config.changed(run.config(), {"data.text": "body"})))
     with pytest.raises(ConfigError, match=r"first-column .* one text column"):
-        robustness.measure(single, rows, ["first-column"])
+        robustness.applicable(["first-column"], single)
     assert robustness.applicable(None, single) == [kind for kind in augmentation.STRENGTHS if kind != "first-column"]
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from submillion import backbone, batching, config, data, prediction, runs, workers, workflow
 from submillion.batching import order, tokens
 from submillion.config import Config
-from submillion.errors import BudgetError, ConfigError, RunError
+from submillion.errors import BudgetError, ConfigError, DataError, RunError
 from submillion.metrics import score
 from submillion.runs import EvalRecord, Run, StepRecord
 from tests.data import write_csv
@@ -238,7 +238,7 @@ def test_pairs_are_trained_and_predicted_as_pairs(base: list[str], tmp_path: Pat
     rows.write_text("\n".join(["text,second,label", *lines]), encoding="utf-8")
     run = workflow.train(settings_of(base, tmp_path, f"data.source={rows}", "data.text_pair=second", "train.steps=3"))
     assert set(prediction.predict(run, [("a game", "the team")]).labels) <= {"same", "other"}
-    with pytest.raises(ConfigError, match="pairs"):
+    with pytest.raises(DataError, match="give pairs"):
         prediction.predict(run, ["a game"])
 
 

@@ -42,7 +42,7 @@ def export(  # noqa: PLR0913 - each is an option
     from submillion import runs
     from submillion.cli.progress import StepsView
 
-    found = runs.load(runs.locate(run, out or "runs"))
+    found = runs.load(run, out or "runs")
     from submillion import export as exports
 
     if private and push_to is None:

@@ -47,7 +47,7 @@ def evaluate(
     """
     from submillion import runs
 
-    found = runs.load(runs.locate(run, out or "runs"))
+    found = runs.load(run, out or "runs")
     if perturb is not None or figure is not None:
         _evaluate_perturbed(found, data, perturb, figure, as_json)
         return
@@ -109,7 +109,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     from submillion import runs
     from submillion.cli.progress import RowsView
 
-    found = [runs.load(runs.locate(run, out or "runs")) for run in chosen]
+    found = [runs.load(run, out or "runs") for run in chosen]
     from submillion import prediction
 
     where = executor or ("processes" if (processes or 1) > 1 else "inline")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import timedelta
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,12 @@ _SPEED_OVER_S = 300.0  # chunks begin with their longest texts: a short window s
 
 
 class TrainingView:
-    """A watcher for `workflow.train` that draws a bar, or prints a line now and then without a terminal."""
+    """A watcher for `submillion.train` that draws a bar, or prints a line now and then where none can be drawn.
+
+    In a notebook it needs ipywidgets for a bar. `train` starts and ends it; elsewhere `with` does.
+
+        submillion.train(config, watch=[submillion.progress(), mine])
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -36,7 +42,7 @@ class TrainingView:
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not (self.console.is_terminal or _has_widgets(self.console)),
         )
         self.task, self.rows = None, None
         self.smooth_loss: float | None = None
@@ -102,7 +108,7 @@ class TrainingView:
 
     def _line(self, text: str) -> None:
         """Print a line now and then where there is no bar."""
-        if not self.console.is_terminal and time.monotonic() - self.printed_at > _LINE_EVERY_S:
+        if self.progress.disable and time.monotonic() - self.printed_at > _LINE_EVERY_S:
             self.printed_at = time.monotonic()
             self.say(text)
 
@@ -113,6 +119,11 @@ class TrainingView:
             self.progress.update(self.task, validation=f"{accuracy.value:.4f}")
         self.say(f"step {record.step}: validation accuracy {shown}{', best so far' if record.best else ''}")
         sys.stderr.flush()
+
+
+def _has_widgets(console: Console) -> bool:
+    """Whether a notebook can show a bar; rich would print one below the other without, and warn of it."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 class RowsView:

@@ -50,6 +50,8 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
         is_selected = split == "validation" and len(found.evaluations()) > 1
         lines += ["", f"{split}, after selection" if is_selected else split, *score_table(scores)]
     typer.echo("\n".join([*lines, "", f"files in {found.path}/", *files(found)]))
+    if (stopped := found.stopped()) is not None:
+        typer.echo(f"\n{stopped}")
     if facts["state"] == "interrupted":
         typer.echo(f"\nit goes on with: {command('train', '--config', found.path / 'config.yaml', program=program())}")
 

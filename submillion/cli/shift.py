@@ -46,7 +46,7 @@ def shift(
     from submillion import runs
     from submillion.reports import shift as pages
 
-    found = [runs.load(runs.locate(each, out or "runs")) for each in run]
+    found = [runs.load(each, out or "runs") for each in run]
     if correct_priors is not None:
         from submillion import prediction
 
@@ -81,7 +81,7 @@ def _probs(asked: Asked) -> np.ndarray:
     rows, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
     with StepsView() as view:
         probs = prediction.predict(asked.run, rows, watch=lambda n_done: view("predicting", n_done, n_rows)).probs
-    runs.save_unlabelled(asked.folder, asked.ids, probs, labels)
+    runs.save_unlabelled(asked.folder, asked.ids, probs, asked.run.classes())
     return probs
 
 
@@ -90,7 +90,7 @@ def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
     from submillion.shift import class_shares, corrected
 
     found = corrected(*class_shares(asked.run.load_predictions("validation"), probs))
-    prediction.write_rows(output, asked.run.labels(), (asked.ids, found), prediction.Form(probabilities=True))
+    prediction.write_rows(output, asked.run.classes(), (asked.ids, found), prediction.Form(probabilities=True))
 
 
 def _show(sections: list[Section]) -> None:

@@ -26,6 +26,7 @@ _WHAT = {
     "adapter": "opens with plain transformers + peft",
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
+    "stopped.json": "where the watcher ended the training",
     "scores.json": "scores with 95 % intervals",
     "cost.json": "seconds of each phase, peak memory",
     "report.html": "what came out, to be opened in a browser",

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from submillion.comparison.conclusion import Comparison, Setting, Split, conclud
 from submillion.config import NOT_HASHED, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.metrics import Predictions
-from submillion.runs import Run
+from submillion.runs import Run, Which
 
 _MOST_KEYS = 6  # that name a setting
 _N_IDS = 3  # of those that differ, named in an error
@@ -40,8 +39,8 @@ class _Facts:
     n_evaluations: int
 
 
-def compare(paths: Sequence[Run | Path | str], split: Split = "validation") -> Comparison:
-    """Return what may be said of finished runs, by their folders or their paths, on one split of the same rows.
+def compare(paths: Sequence[Which], split: Split = "validation") -> Comparison:
+    """Return what may be said of finished runs, by their folders, names or hashes, on one split of the same rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
     each run. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows.
@@ -66,11 +65,11 @@ def _openings(facts: Sequence[_Facts]) -> str:
     return f"these test rows were opened {runs.times(n_reads)} so far, this time included: a test is fresh only once"
 
 
-def _read_all(paths: Sequence[Run | Path | str], split: Split) -> list[_Facts]:
+def _read_all(paths: Sequence[Which], split: Split) -> list[_Facts]:
     facts, problems = [], []
     for path in paths:
         try:
-            facts.append(_facts(path if isinstance(path, Run) else runs.load(path), split))
+            facts.append(_facts(runs.load(path), split))
         except SubmillionError as error:
             problems += error.problems
     if problems:
@@ -79,7 +78,7 @@ def _read_all(paths: Sequence[Run | Path | str], split: Split) -> list[_Facts]:
 
 
 def _facts(run: Run, split: Split) -> _Facts:
-    runs.verify(runs.load(run.path))
+    runs.verify(run)
     config, data, records = run.config(), run.read_json("data.json"), run.records()
     if not records:
         raise RunError(f"{run.path / 'metrics.jsonl'} is missing or empty: restore it, or train again")
@@ -90,6 +89,8 @@ def _facts(run: Run, split: Split) -> _Facts:
     keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]
     environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
+    stopped = run.stopped()  # then it answers less than was asked
+    keys["stopped_after_step"] = as_text(None if stopped is None else stopped.step)
     keys |= {f"environment.{key}": as_text(environment.get(key)) for key in ("precision", "encoder_sha256")}
     return _Facts(
         run=run,

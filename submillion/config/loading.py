@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import types
 import typing
@@ -25,6 +26,7 @@ from submillion.errors import ConfigError, did_you_mean, shown
 NOT_HASHED = ("name", "out", "tracking", "device")
 _ADDED = (("model", "revision"), ("data", "config"))  # null, they leave the hash as it was before them
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
+_SHORT = {"model": "model.name", "data": "data.source"}  # what a section is that Python is given as a text
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
 _INSTEAD_OF = {
     "train.steps": ("train.epochs",),
@@ -46,21 +48,57 @@ def recipe_text(name: str) -> str:
     return (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def load(file: Path | str | None = None, recipe: str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a YAML file or a recipe (or of neither: the defaults), overridden.
+def load(
+    base: Config | Mapping[str, Any] | Path | str | None = None,
+    recipe: str | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    **settings: Any,
+) -> Config:
+    """Return the config of a YAML file, of a recipe, of a dict or of a config (of none: the defaults), changed.
 
-    `overrides` are `section.key=value` texts, values parsed as YAML. All problems are raised
-    together as one ConfigError that names the file.
+    `settings` are keys of the config, sections as dicts of what differs; `model="NAME"` is its name and
+    `data="rows.csv"` its source. `overrides` go on top: `{"train.steps": 60}`, or as the command line has them,
+    `["train.steps=60"]`, values parsed as YAML. All problems are raised together as one ConfigError.
+
+    >>> load(recipe="demo", train={"steps": 60}, budget=50_000).train.steps
+    60
+    >>> load({"train": {"steps": 60}}, model="bert-base-uncased").model.name
+    'bert-base-uncased'
     """
-    if file is not None and recipe is not None:
-        raise ConfigError(f"both a config file ({file}) and a recipe ({recipe}) are given: keep one")
-    if file is not None:
-        origin, values = str(file), _mapping(_read(Path(file)), str(file))
-    elif recipe is not None:
-        origin, values = f"recipe {recipe}", _mapping(recipe_text(recipe), f"recipe {recipe}")
-    else:
-        origin, values = "the settings", {}
-    return validate(_replaced(values, parse_overrides(overrides), "--set"), origin)
+    given = _flat(settings) | (_flat(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides))
+    if base is not None and recipe is not None:
+        found = f"a config file ({base})" if isinstance(base, str | Path) else "settings"
+        raise ConfigError(f"both {found} and a recipe ({recipe}) are given: keep one")
+    match base:
+        case Config():
+            return changed(base, given)
+        case Mapping():
+            origin, values = "the settings", _replaced({}, _flat(base), "the settings")
+        case str() | os.PathLike():
+            origin, values = str(base), _mapping(_read(Path(base)), str(base))
+        case None if recipe is not None:
+            origin, values = f"recipe {recipe}", _mapping(recipe_text(recipe), f"recipe {recipe}")
+        case None:
+            origin, values = "the settings", {}
+        case _:
+            raise ConfigError(
+                f"{shown(base)} is no config: give a YAML file's path, a dict or what load_config returns"
+            )
+    return validate(_replaced(values, given, "--set"), origin)
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by full keys, paths as text."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        field = Config.model_fields.get(key)
+        if isinstance(value, BaseModel):
+            value = value.model_dump(mode="json")
+        if isinstance(value, Mapping) and field is not None and _is_section(field.annotation):
+            found |= {f"{key}.{name}": part for name, part in value.items()}
+        else:
+            found[_SHORT.get(key, key) if isinstance(value, str | os.PathLike) else key] = value
+    return {str(key): os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in found.items()}
 
 
 def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from submillion.config import DataConfig
-from submillion.data import checking, packaged, reading, sources, splitting
+from submillion.data import checking, memory, packaged, reading, sources, splitting
 from submillion.data.checking import Census
 from submillion.data.columns import missing_columns
-from submillion.data.reading import Example, Rows
+from submillion.data.reading import Example, Label, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.splitting import content_fingerprint as fingerprint
 from submillion.data.splitting import text_hashes
-from submillion.data.tables import read_table
+from submillion.data.tables import Table, read_table
 from submillion.errors import DataError
 
 __all__ = [
     "Census",
     "Example",
+    "Label",
     "Splits",
     "Survey",
     "count_classes",
@@ -44,19 +45,29 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a run. test may be empty; labels are in the order of their ids.
+    """The rows of a run. test may be empty; labels are names, in the order of their ids.
 
-    fingerprint: of everything, order included · test_fingerprint: of the test rows' content alone, the same
-    wherever they come from, None without test rows · warnings: sentences worth printing.
+    classes: the labels as the rows have them, such as 0 where the name is "0" · fingerprint: of everything, order
+    included · test_fingerprint: of the test rows' content alone, the same wherever they come from, None without test
+    rows · warnings: sentences worth printing.
     """
 
     train: list[Example]
     validation: list[Example]
     test: list[Example]
     labels: tuple[str, ...]
+    classes: tuple[Label, ...]
     fingerprint: str
     test_fingerprint: str | None
     warnings: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return what addresses a run: the fingerprint, and the labels' kind where their names spell another.
+
+        So folders of before that kind was kept are found, and rows of "0" and "1" are not answered with numbers.
+        """
+        return self.fingerprint if self.classes == reading.as_spelt(self.labels) else f"{self.fingerprint} as text"
 
     def summary(self) -> dict[str, Any]:
         """Return what `data.json` holds: rows and classes of each split, fingerprints, warnings; no text."""
@@ -82,20 +93,26 @@ class Survey:
     warnings: tuple[str, ...]
 
 
-def read(data: DataConfig) -> Splits:
+def read(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
     """Return the checked splits of the settings; one DataError lists everything that is wrong.
 
-    The last ones are kept in memory, for the next trial of a study: callers must not change them. A Hub set is pinned
+    `given` are the tables of rows in memory (`memory.splits`), which take the place of data.source. The last splits
+    that were read are kept in memory, for the next trial of a study: callers must not change them. A Hub set is pinned
     first, and HubError says why it cannot be had.
     """
+    if given is not None:
+        return _made(data, given)
     data = pinned(data)
     return _read(data.model_dump_json(), sources.stamp(data))
 
 
 @lru_cache(maxsize=1)
 def _read(settings: str, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
-    data = DataConfig.model_validate_json(settings)
-    parts, labels, problems, warnings = _checked(data)
+    return _made(DataConfig.model_validate_json(settings))
+
+
+def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
+    parts, labels, problems, warnings = _checked(data, given)
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()})
     warnings += checking.lost_classes(splits, labels)
@@ -103,21 +120,22 @@ def _read(settings: str, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
     return Splits(
         **splits,
         labels=labels,
+        classes=reading.as_in_rows(labels, parts["train"].table, data.label),
         fingerprint=splitting.fingerprint(splits),
         test_fingerprint=fingerprint(splits["test"]) if splits["test"] else None,
         warnings=tuple(warnings),
     )
 
 
-def read_rows(source: str | Path, data: DataConfig, labels: Sequence[str] | None = None) -> list[Example]:
-    """Return the rows of a file or of packaged data, by the settings' columns.
+def read_rows(source: object, data: DataConfig, labels: Sequence[str] | None = None) -> list[Example]:
+    """Return the rows of a file, of packaged data or in memory (`memory.opened`), by the settings' columns.
 
     With `labels` each row must have one of them; without, the label column is not looked at and labels
     are None. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    table = sources.one_table(str(source), reading.wanted_columns(data))
-    rows = reading.examples_of(table, data, problems, labelled=labels is not None, of_run=True)
+    table, columns = memory.opened(source, data, labelled=labels is not None)
+    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, of_run=True)
     if labels is not None:
         reading.refuse_unknown(rows, labels, problems)
     reading.raise_all(problems)
@@ -146,7 +164,7 @@ def count_classes(data: DataConfig) -> int | None:
     sources.refuse_hub_keys(data)
     path = Path(os.path.expanduser(data.source))
     match sources.kind_of(data.source):
-        case "hub":
+        case "hub" | "memory":
             return None
         case "packaged":
             packaged.check_name(data.source)
@@ -173,10 +191,12 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
     return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))
 
 
-def _checked(data: DataConfig) -> tuple[dict[str, Rows], tuple[str, ...], list[str], list[str]]:
-    """The rows of each split that stands in a file, the labels, the problems, the warnings."""
+def _checked(
+    data: DataConfig, given: Mapping[str, Table] | None = None
+) -> tuple[dict[str, Rows], tuple[str, ...], list[str], list[str]]:
+    """The rows of each split that stands in a file or was given, the labels, the problems, the warnings."""
     problems, warnings = list[str](), list[str]()
-    tables = sources.open_source(data, problems, warnings)
+    tables = sources.open_source(data, problems, warnings, given)
     parts = {name: reading.examples_of(tables[name], data, problems) for name in sources.SPLITS if name in tables}
     labels = _labels_of(parts["train"]) if "train" in parts else ()
     for name, rows in parts.items() if labels else ():
@@ -184,7 +204,7 @@ def _checked(data: DataConfig) -> tuple[dict[str, Rows], tuple[str, ...], list[s
             checking.check_classes(rows, problems)
         else:
             reading.refuse_unknown(rows, labels, problems)
-    warnings += _unused(data, parts)
+    warnings += _unused(data, parts, given or ())
     parts, left_out = _apart(data, parts, problems)
     warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
@@ -200,11 +220,10 @@ def _labels_of(train: Rows) -> tuple[str, ...]:
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:
-    """Refuse rows that stand in two splits. A Hub data set cannot be edited: there the earlier split loses them."""
+    """Refuse rows that stand in two splits. A published data set is not edited: there the earlier split loses them."""
     warnings = []
-    editable = not sources.is_on_hub(data)
     for (left, right), pairs in checking.shared_rows(parts).items():
-        if editable:
+        if not parts[left].table.is_published:
             problems.append(checking.overlap_problem(parts[left], parts[right], pairs))
             continue
         keys = {checking.key_of(parts[right].examples[i]) for _, i in pairs}
@@ -218,12 +237,14 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
     return parts, warnings
 
 
-def _unused(data: DataConfig, parts: dict[str, Rows]) -> list[str]:
-    """A warning where the source's own validation split stands in place of a size that was asked for."""
-    asked = data.validation
-    if "validation" not in parts or isinstance(asked, str) or asked == DataConfig().validation:
-        return []
-    return [f"data.validation is {asked} and not used: {parts['validation'].table.origin} is the validation split"]
+def _unused(data: DataConfig, parts: dict[str, Rows], given: Collection[str]) -> list[str]:
+    """A warning for each split that stands in place of the size, or the file, that was asked for."""
+    return [
+        f"data.{split} is {asked} and not used: {parts[split].table.origin} is the {split} split"
+        for split in ("validation", "test")
+        if split in parts and (asked := getattr(data, split)) != getattr(DataConfig(), split)
+        if split in given or not isinstance(asked, str)
+    ]
 
 
 def _split(data: DataConfig, given: dict[str, list[Example]]) -> dict[str, list[Example]]:

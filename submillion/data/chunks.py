@@ -164,7 +164,7 @@ def _files(source: str) -> list[tuple[str, str]]:
     match sources.kind_of(source):
         case "packaged":
             return [(source, source)]
-        case "hub":
+        case "hub" | "memory":
             raise DataError(f"{source}: no such file or folder; give one, or packaged:NAME")
         case "file":
             return [(path.name, str(path))]

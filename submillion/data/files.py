@@ -10,12 +10,13 @@ import gzip
 import io
 import lzma
 import math
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from submillion.errors import DataError, did_you_mean
 
@@ -62,11 +63,11 @@ def refuse(path: Path) -> None:
             f"{path}: a .json file is one value, and rows are read one by one: convert it to JSON Lines, "
             "pandas.read_json(...).to_json('rows.jsonl', orient='records', lines=True)"
         )
-    if suffix not in SUFFIXES and not path.exists():
+    if suffix not in SUFFIXES and not os.path.exists(path):  # Path's own raises where a name is too long for one
         raise DataError(f"{path}: no such file or folder")
     if suffix not in SUFFIXES or (suffix == ".parquet" and packing_of(path)):
         raise DataError(f"{path}: unknown kind of file {suffix or path.name!r}; allowed are {ALLOWED}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path}: no such file{_neighbour(path)}")
     if not path.is_file():
         raise DataError(f"{path} is not a file")
@@ -143,7 +144,7 @@ def bomb(path: Path) -> str:
     )
 
 
-def listed(numbers: Sequence[int]) -> str:
+def listed(numbers: Sequence[Any]) -> str:
     """Return the first eight of a sequence of numbers and a count of the others, as text.
 
     >>> listed(range(1, 11))
@@ -183,7 +184,7 @@ def _opened(path: Path) -> io.BufferedReader:
 
 
 def _neighbour(path: Path) -> str:
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):
         return f", and no folder {path.parent} either"
     names = sorted(file.name for file in path.absolute().parent.iterdir() if suffix_of(file) in SUFFIXES)
     return f": {did_you_mean(path.name, names[:20])}" if names else f"; the folder {path.parent} holds no data file"

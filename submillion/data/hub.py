@@ -46,7 +46,7 @@ def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -
     tables: dict[str, Table] = {}
     for split in ("train", "validation", "test"):
         if split in splits:
-            table = _labelled(_table(f"{name} ({split})", splits[split], wanted), data.label, warnings)
+            table = _labelled(table_of_dataset(f"{name} ({split})", splits[split], wanted), data.label, warnings)
             if table.numbers or split == "train" or not len(splits[split]):
                 tables[split] = table
     return tables
@@ -60,7 +60,8 @@ def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> N
             _downloaded(data, watch)
 
 
-def _table(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
+def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
+    """Return the table of a `datasets.Dataset` with the `wanted` columns; numbered labels with names become these."""
     names = [name for name in dataset.column_names if name in wanted]
     columns = dataset.select_columns(names).with_format(None).to_dict() if names else {}
     class_names = None
@@ -69,7 +70,8 @@ def _table(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
         if of_classes is not None:
             class_names = tuple(of_classes)
             columns[name] = [None if i is None or i < 0 else class_names[i] for i in columns[name]]
-    return Table(origin, tuple(dataset.column_names), columns, range(1, len(dataset) + 1), class_names=class_names)
+    numbers = range(1, len(dataset) + 1)
+    return Table(origin, tuple(dataset.column_names), columns, numbers, class_names=class_names, is_published=True)
 
 
 def _labelled(table: Table, label: str, warnings: list[str]) -> Table:

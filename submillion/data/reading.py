@@ -17,6 +17,8 @@ from submillion.data.columns import missing_columns
 from submillion.data.tables import Table
 from submillion.errors import DataError, did_you_mean
 
+Label = str | int  # as the rows have it: text, a whole number or a truth value
+
 ID_COLUMNS = ("id", "ID", "Id")
 _WHOLE = re.compile(r"[+-]?\d+\.0*")
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
@@ -24,6 +26,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
 _LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
 _SEPARATORS = "|;,"
+_MAX_DIGITS = 16  # more than any count of classes; int() refuses texts of thousands, and Parquet numbers of 20
 
 
 @dataclass(frozen=True)
@@ -141,10 +144,38 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     (('9', '10'), ('10', 'a', 'b'))
     """
     names = set(labels)
-    numeric = all(re.fullmatch(r"-?\d+", name) for name in names)
-    # Sixteen digits are more than any count of classes, and int() refuses texts of thousands.
-    numeric = numeric and all(len(name) <= 16 for name in names)
+    numeric = all(re.fullmatch(r"-?\d+", name) and len(name) <= _MAX_DIGITS for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numeric else (0, name)))
+
+
+def as_in_rows(labels: Sequence[str], table: Table, column: str) -> tuple[Label, ...]:
+    """Return names of labels as the values that a table's rows have: whole numbers and truth values stay what they are.
+
+    They must be that in all rows. In a file that holds nothing but text they are what the names spell.
+
+    >>> cells = ("label",), {"label": ["0", "1"]}, [1, 2]
+    >>> as_in_rows(["0", "1"], Table("a.csv", *cells, is_text=True), "label")
+    (0, 1)
+    >>> as_in_rows(["0", "1"], Table("a.jsonl", *cells), "label")
+    ('0', '1')
+    """
+    found = as_spelt(labels)
+    kinds = {bool} if set(map(type, found)) == {bool} else {int, float}
+    types = {type(value) for value in table.columns[column] if not _is_missing(value)}
+    return found if table.is_text or types <= kinds else tuple(labels)
+
+
+def as_spelt(labels: Sequence[str]) -> tuple[Label, ...]:
+    """Return labels as what their names spell, all of them whole numbers or truth values; else the names.
+
+    >>> as_spelt(["1", "10"]), as_spelt(["False", "True"]), as_spelt(["01", "1"]), as_spelt(["1", "many"])
+    ((1, 10), (False, True), ('01', '1'), ('1', 'many'))
+    """
+    if set(labels) <= {"False", "True"}:
+        return tuple(label == "True" for label in labels)
+    if all(len(label) <= _MAX_DIGITS and re.fullmatch(r"0|-?[1-9]\d*", label) for label in labels):
+        return tuple(map(int, labels))
+    return tuple(labels)
 
 
 def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str]) -> None:
@@ -222,8 +253,12 @@ def names_of_rows(table: Table, column: str) -> list[str | None]:
 
 
 def numbers_of_rows(table: Table) -> list[str]:
-    """Return the ids of rows that have none of their own: their numbers in the file, from 0."""
-    return [str(number - 1) for number in table.numbers]
+    """Return the ids of rows that have none of their own: their numbers in the file, from 0.
+
+    Those of rows from memory are their index, unless one stands there twice.
+    """
+    index = [name for value in table.index or () if (name := _name(value)) is not None]
+    return index if len(set(index)) == len(table.numbers) else [str(number - 1) for number in table.numbers]
 
 
 def bad_ids(where: str, column: str) -> str:

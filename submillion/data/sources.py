@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from submillion.data.reading import wanted_columns
 from submillion.data.tables import Table, read_table
 from submillion.errors import DataError, shown
 
-Kind = Literal["packaged", "folder", "file", "hub"]
+Kind = Literal["packaged", "folder", "file", "hub", "memory"]
+MEMORY = "<memory>"  # the source of rows that were given to `submillion.train` itself
 SPLITS = ("train", "validation", "test")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -31,13 +32,15 @@ def kind_of(source: str) -> Kind:
     """
     if source.startswith(PREFIX):
         return "packaged"
+    if source == MEMORY:
+        return "memory"
     if "://" in source:
         raise DataError(f"{source} is a URL, and rows are read from files: download it, and give the file")
     path = Path(os.path.expanduser(source))
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's own, it says no of a name that is too long for one
         return "folder"
-    named_like_file = suffix_of(path) in (*SUFFIXES, *REFUSED_SUFFIXES)
-    return "file" if named_like_file or path.is_file() or not _HUB_NAME.fullmatch(source) else "hub"
+    is_file = is_named_like_a_file(path) or os.path.isfile(path) or not _HUB_NAME.fullmatch(source)
+    return "file" if is_file else "hub"
 
 
 def pinned(data: DataConfig, say: Callable[[str], object] = lambda _: None) -> DataConfig:
@@ -80,18 +83,30 @@ def refuse_hub_keys(data: DataConfig) -> None:
         raise DataError(*problems)
 
 
-def open_source(data: DataConfig, problems: list[str], warnings: list[str]) -> dict[str, Table]:
+def is_named_like_a_file(path: Path) -> bool:
+    """Say whether a name ends as those of files that hold rows do, of kinds that are read or refused."""
+    return suffix_of(path) in (*SUFFIXES, *REFUSED_SUFFIXES)
+
+
+def open_source(
+    data: DataConfig, problems: list[str], warnings: list[str], given: Mapping[str, Table] | None = None
+) -> dict[str, Table]:
     """Return the tables of the splits that stand in files or in the source: train, validation, test.
 
     Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
-    null, always does. What cannot be read is added to `problems` and left out, each split by itself.
+    null, always does. `given` are splits of rows in memory, which go before both. What cannot be read is added to
+    `problems` and left out, each split by itself.
     """
-    tables: dict[str, Table] = {}
-    named = {split: file for split in ("validation", "test") if isinstance(file := getattr(data, split), str)}
+    tables = dict(given or {})
+    named = {
+        split: file
+        for split in ("validation", "test")
+        if isinstance(file := getattr(data, split), str) and split not in tables
+    }
     own = [split for split in SPLITS if split not in named and (split != "test" or data.test is None)]
-    if not data.source:
+    if given is None and not data.source:
         problems.append("data.source is empty: give the training rows, with --data or --set data.source=rows.csv")
-    else:
+    elif given is None:
         with _added_to(problems):
             tables = _own_splits(data, own, problems, warnings)
     for split, file in named.items():
@@ -118,6 +133,11 @@ def one_table(source: str, wanted: Collection[str]) -> Table:
             raise DataError(f"{source} is a folder: give one file of it")
         case "hub":
             raise DataError(f"{source}: no such file; give a file, or packaged:NAME")
+        case "memory":
+            raise DataError(
+                f"{MEMORY}: these rows were given to submillion.train in Python and are kept nowhere: give them again, "
+                "train(config, rows), or give a file"
+            )
         case _:
             return read_table(Path(os.path.expanduser(source)), wanted)
 

@@ -26,9 +26,10 @@ class Table:
     """Rows of one file: `columns` holds those that were asked for and found, `names` all there are.
 
     numbers: each row's number among the file's data rows, from 1 · lines: the line of the file on which it
-    begins, from 1, None where a file has no lines · class_names: the labels in their order, where the source
-    defines one · problems: what is wrong with rows that were left out, or hold U+FFFD for bytes that are not UTF-8 ·
-    path: the file, None where the rows come from none.
+    begins, from 1, None where a file has no lines · index: what Python calls it, for rows that come from memory ·
+    class_names: the labels in their order, where the source defines one · is_text: numbers, too, can only be written
+    as text here · is_published: a data set that its readers do not edit · problems: what is wrong with rows that were
+    left out, or hold U+FFFD for bytes that are not UTF-8 · path: the file, None where the rows come from none.
     """
 
     origin: str
@@ -36,7 +37,10 @@ class Table:
     columns: dict[str, list[Any]]
     numbers: Sequence[int]
     lines: Sequence[int] | None = None
+    index: Sequence[Any] | None = None
     class_names: tuple[str, ...] | None = None
+    is_text: bool = False
+    is_published: bool = False
     problems: tuple[str, ...] = field(default=())
     path: Path | None = None
 
@@ -48,7 +52,8 @@ class Table:
         ('a.csv, row 2 (line 3)', 'a.csv, rows 1, 2 (lines 2, 3)')
         """
         lines = None if self.lines is None else [self.lines[row] for row in rows]
-        return place(self.origin, [self.numbers[row] for row in rows], lines)
+        index = None if self.index is None else [self.index[row] for row in rows]
+        return place(self.origin, [self.numbers[row] for row in rows], lines, index)
 
 
 def table_of(origin: str, columns: dict[str, list[Any]], class_names: tuple[str, ...] | None = None) -> Table:
@@ -103,7 +108,8 @@ def _delimited(path: Path, delimiter: str, wanted: Collection[str], n_rows: int 
             )
         columns = {name: [cells[i] for _, _, cells in kept] for i, name in enumerate(names) if name in wanted}
         numbers, starts = [number for number, _, _ in kept], [line for _, line, _ in kept]
-        yield Table(str(path), tuple(names), columns, numbers, starts, problems=tuple(problems), path=path)
+        where = {"numbers": numbers, "lines": starts, "path": path}
+        yield Table(str(path), tuple(names), columns, **where, is_text=True, problems=tuple(problems))
 
 
 def _cells(lines: Lines, delimiter: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
@@ -137,7 +143,7 @@ def _batches(rows: Iterable[Any], n_rows: int | None) -> Iterator[tuple[int, lis
 def _check_header(path: Path, names: Sequence[str], delimiter: str) -> None:
     if not names:
         raise DataError(f"{path} is empty: the first line must name the columns")
-    _refuse_repeated(path, [name for name in names if name])
+    refuse_repeated(str(path), [name for name in names if name])
     other = next((mark for mark in ";\t|," if mark in names[0]), None)
     if len(names) == 1 and other is not None:
         raise DataError(
@@ -146,9 +152,10 @@ def _check_header(path: Path, names: Sequence[str], delimiter: str) -> None:
         )
 
 
-def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
+def refuse_repeated(origin: str, names: Sequence[str]) -> None:
+    """Raise a DataError if a column's name stands twice."""
     if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
-        raise DataError(f"{path}: the header names {', '.join(map(repr, repeated))} more than once: rename one")
+        raise DataError(f"{origin}: the header names {', '.join(map(repr, repeated))} more than once: rename one")
 
 
 @contextmanager
@@ -203,7 +210,7 @@ def _parquet(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterato
             pq.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES) as file,
         ):
             names = tuple(file.schema_arrow.names)
-            _refuse_repeated(path, [name for name in names if name in wanted])
+            refuse_repeated(str(path), [name for name in names if name in wanted])
             if file.metadata.num_rows > most_unpacked(path):
                 raise DataError(bomb(path))
             chosen = [name for name in names if name in wanted]
@@ -232,7 +239,7 @@ def _sliced(file: Any, columns: list[str], n_rows: int) -> Iterator[Any]:
 
 
 def _values(path: Path, name: str, column: Any, first: int, problems: list[str]) -> list[Any]:
-    """A column's values, bytes decoded as UTF-8; broken ones are a problem, and stand as U+FFFD."""
+    """A column's values, bytes decoded."""
     import pyarrow as pa
 
     try:
@@ -243,21 +250,36 @@ def _values(path: Path, name: str, column: Any, first: int, problems: list[str])
         raise DataError(
             f"{path}: column {name!r} ({column.type}) holds what is no text ({error}): write text"
         ) from None
+    return decoded(str(path), name, values, first, problems)
+
+
+def decoded(origin: str, name: str, values: list[Any], first: int, problems: list[str]) -> list[Any]:
+    """Return a column's values with bytes decoded as UTF-8; broken ones are a problem, and stand as U+FFFD.
+
+    `first` is the first row's number.
+    """
     if not any(isinstance(value, bytes) for value in values):
         return values
-    broken, decoded = [], []
+    broken, texts = [], []
     for number, value in enumerate(values, start=first):
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
         if isinstance(value, bytes) and text.encode() != value:
             broken.append(number)
-        decoded.append(text)
+        texts.append(text)
     if broken:
-        problems.append(f"{place(str(path), broken)}: column {name!r} is not UTF-8: write it again as text")
-    return decoded
+        problems.append(f"{place(origin, broken)}: column {name!r} is not UTF-8: write it again as text")
+    return texts
 
 
-def place(origin: str, numbers: Sequence[int], lines: Sequence[int] | None = None) -> str:
-    """Return where rows stand, for messages: their origin, numbers and, where it has any, lines."""
+def place(
+    origin: str, numbers: Sequence[int], lines: Sequence[int] | None = None, index: Sequence[Any] | None = None
+) -> str:
+    """Return where rows stand, for messages: their origin, numbers and, where it has any, lines or index.
+
+    >>> place("the list", [1, 3], index=[0, 2])
+    'the list, rows 1, 3 (index 0, 2)'
+    """
     plural = "s" if len(numbers) > 1 else ""
     where = f" (line{plural} {listed(lines)})" if lines is not None else ""
+    where += f" (index {listed(index)})" if index is not None else ""
     return f"{origin}, row{plural} {listed(numbers)}{where}"

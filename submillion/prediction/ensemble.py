@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +15,10 @@ import torch
 from submillion import backbone, batching, evaluation, runs, workers
 from submillion.classifier import Classifier, precision_of
 from submillion.config import Config, DataConfig, Precision
-from submillion.data import Example
+from submillion.data import Example, Label
 from submillion.errors import RunError
 from submillion.packed import memory
-from submillion.runs import Run
-
-Which = Run | Path | str
+from submillion.runs import Run, Which
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,11 @@ class Members:
         return self.runs[0].labels()
 
     @cached_property
+    def classes(self) -> tuple[Label, ...]:
+        """Return the labels as the first run's training rows had them."""
+        return self.runs[0].classes()
+
+    @cached_property
     def readings(self) -> tuple[DataConfig, ...]:
         """Return the ways in which the runs read rows, each once: their text columns."""
         return tuple(dict.fromkeys(map(_reading, self.configs)))
@@ -55,12 +57,14 @@ class Members:
 
 
 def members(which: Which | Sequence[Which], device: str | None = None) -> Members:
-    """Return finished runs that may vote together; device None is the best there is here.
+    """Return finished runs that may vote together, each as `runs.load` takes it; device None is the best there is here.
 
     RunError if one is unfinished or damaged, or if their labels are not the same.
     """
-    several = [which] if isinstance(which, (Run, Path, str)) else list(which)
-    found = tuple(run if isinstance(run, Run) else runs.load(run) for run in several)
+    several = [which] if isinstance(which, str) or not isinstance(which, Sequence) else which
+    if not several:
+        raise RunError("no run is given: name one, or several to predict together")
+    found = tuple(map(runs.load, several))
     for run in found:
         runs.verify(run)
     problems = [problem for run in found[1:] for problem in _other_labels(found[0], run)]

@@ -1,32 +1,30 @@
-"""A finished run at work on rows in memory: labels and probabilities for texts, scores for labelled files."""
+"""A finished run at work on rows in memory: labels and probabilities for any rows, scores for labelled ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from submillion import batching, data, evaluation, metrics, runs
 from submillion.classifier import Classifier
-from submillion.config import Config, DataConfig
-from submillion.data import Example, Splits, reading
-from submillion.errors import ConfigError, DataError
+from submillion.config import Config
+from submillion.data import Example, Label, Splits
 from submillion.metrics import Score
-from submillion.prediction.ensemble import Ensemble, Which, members
-from submillion.runs import Run
+from submillion.prediction.ensemble import Ensemble, members
+from submillion.runs import Run, Which
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
-    columns are `classes`."""
+    columns are `classes`. Labels that were whole numbers or truth values in training are so here."""
 
     ids: list[str]
-    labels: list[str]
+    labels: list[Label]
     probs: np.ndarray
-    classes: tuple[str, ...]
+    classes: tuple[Label, ...]
 
 
 @dataclass(frozen=True)
@@ -50,36 +48,40 @@ class Evaluation:
         return runs.seen_warnings(self.n_trained_on, self.n_rows)
 
 
-def load(run: Run | Path | str, device: str | None = None) -> tuple[Classifier, Config]:
+def load(run: Which, device: str | None = None) -> tuple[Classifier, Config]:
     """Return a finished run's classifier and settings; RunError if it is unfinished or damaged.
 
     device None is the best there is here, whatever the run was trained on.
     """
-    run = run if isinstance(run, Run) else runs.load(run)
+    run = runs.load(run)
     runs.verify(run)
     settings = run.config()
     return Classifier.load(run, device), settings
 
 
-def evaluate(run: Run | Path | str, source: Path | str, device: str | None = None) -> Evaluation:
-    """Return a run's scores on a labelled file, and how many of its rows the run was trained on.
+def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
+    """Return a run's scores on labelled rows, each with its 95 % interval, and how many rows the run was trained on.
+
+    run: what `train` returns, a run's folder, or a run's name or hash in `runs/`. rows: a file's path, a pandas
+    DataFrame, a datasets.Dataset or a list of dicts (a row each), with the columns that the run was trained on.
 
     The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
-    split's if the file holds just its rows.
+    split's if they are just its rows. DataError lists everything that is wrong with the rows.
+
+        scores = submillion.evaluate("reviews", "new.csv")
+        print(scores["accuracy"].value, scores["accuracy"].low, scores["accuracy"].high)
     """
-    run = run if isinstance(run, Run) else runs.load(run)
-    classifier, settings, examples = open_labelled(run, source, device)
+    run = runs.load(run)
+    classifier, settings, examples = open_labelled(run, rows, device)
     scores = metrics.score(predictions_of(classifier, settings, examples))
     return Evaluation(scores, len(examples), runs.count_trained_on(run, examples))
 
 
-def open_labelled(
-    run: Run | Path | str, source: Path | str, device: str | None = None
-) -> tuple[Classifier, Config, list[Example]]:
-    """Return a run's classifier and settings and a labelled file's rows; the opening is noted, as `evaluate` says."""
-    run = run if isinstance(run, Run) else runs.load(run)
+def open_labelled(run: Which, rows: object, device: str | None = None) -> tuple[Classifier, Config, list[Example]]:
+    """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says."""
+    run = runs.load(run)
     classifier, settings = load(run, device)
-    examples = data.read_rows(source, settings.data, labels=classifier.labels)
+    examples = data.read_rows(rows, settings.data, labels=classifier.labels)
     runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
     return classifier, settings, examples
 
@@ -98,34 +100,29 @@ def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
 
 def predict(
     run: Which | Sequence[Which],
-    texts: Sequence[str] | Sequence[tuple[str, str]] | Path | str,
+    rows: object,
     device: str | None = None,
     watch: Callable[[int], object] | None = None,
 ) -> Labelled:
-    """Return the labels of texts (a sequence) or of a file's rows (a path), in their order.
+    """Return the labels and probabilities of rows, in their order.
 
-    Several runs give the mean of their probabilities. Texts are pairs (text, second text) for runs that were trained
-    on pairs. A file is read by each run's own columns; labels in it are ignored. `watch` is called with the number of
-    rows done. Rows and results are in memory: `predict_file` is for files of any size.
+    run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, give the mean
+    of their probabilities. rows: texts in a list, a tuple, a numpy array or a pandas Series, which are pairs
+    (text, second text) for runs that were trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of
+    dicts (a row each) or a file's path, read by the run's own columns, whose labels are ignored.
+
+    Ids are those of a column `id`, else a DataFrame's or Series' index, else numbers from 0. `watch` is called with the
+    number of rows done. Rows and results are in memory: `predict_file` is for files of any size. DataError lists
+    everything that is wrong with the rows, RunError with the run.
+
+        found = submillion.predict("reviews", ["Lovely!", "Never again."])
+        print(found.labels, found.probs.max(axis=1))
     """
     found = members(run, device)
-    if isinstance(texts, (str, Path)):
-        readings = [data.read_rows(texts, each) for each in found.readings]
-    else:
-        readings = [[_example(i, text, each) for i, text in enumerate(texts)] for each in found.readings]
+    readings = [data.read_rows(rows, each) for each in found.readings]
     probs = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
-    return Labelled([example.id for example in readings[0]], [found.labels[i] for i in chosen], probs, found.labels)
-
-
-def _example(number: int, text: str | tuple[str, str], settings: DataConfig) -> Example:
-    if isinstance(text, str) != (settings.text_pair is None):
-        expected = "texts" if settings.text_pair is None else "pairs (text, second text)"
-        raise ConfigError(f"text {number} is a {type(text).__name__}: the run was trained on {expected}")
-    if not all(reading.is_unicode(part) for part in ((text,) if isinstance(text, str) else text)):
-        raise DataError(f"text {number} has half a character (a lone surrogate): decode it anew, or drop it")
-    first, second = (text, None) if isinstance(text, str) else text
-    return Example(str(number), first, None, second)
+    return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)
 
 
 def predictions_of(

@@ -17,10 +17,11 @@ from submillion.data import chunks
 from submillion.data.chunks import Chunk, Part
 from submillion.data.packaged import PREFIX
 from submillion.prediction import journal, writing
-from submillion.prediction.ensemble import Members, Which, members
+from submillion.prediction.ensemble import Members, members
 from submillion.prediction.executors import How, execute
 from submillion.prediction.journal import Journal
 from submillion.prediction.writing import Form
+from submillion.runs import Which
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished output: its rows, how many of them earlier sittings had predicted, and the count of each label."""
+    """A finished output: its rows, how many of them earlier sittings had predicted, and the count of each label (its
+    name)."""
 
     output: Path
     n_rows: int
@@ -146,7 +148,7 @@ def _join(
         target.parent.mkdir(parents=True, exist_ok=True)
         rows = map(kept.read, part.chunks)
         temporary = kept.folder / f"joined-{number}"
-        counts += writing.write(target, temporary, found.labels, form, rows, writing.codec_of(Path(part.source)))
+        counts += writing.write(target, temporary, found.classes, form, rows, writing.codec_of(Path(part.source)))
         n_done += part.n_rows
         watch(Progress("joining", n_done, n_rows))
     return counts

@@ -23,11 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from submillion.data import Label
 from submillion.data.files import ALLOWED, SUFFIXES, packing_of, suffix_of
 from submillion.errors import ConfigError
 from submillion.runs.files import reported
 
 _ROW_GROUP_ROWS = 2**17
+_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}  # of Parquet's column of labels
 Rows = tuple[Sequence[str], np.ndarray]  # ids and probabilities, float64 [N, C]
 
 
@@ -74,18 +76,19 @@ def check_parts(output: Path, names: Iterable[str]) -> None:
 
 
 def write(
-    output: Path, temporary: Path, labels: Sequence[str], form: Form, chunks: Iterable[Rows], codec: str
+    output: Path, temporary: Path, labels: Sequence[Label], form: Form, chunks: Iterable[Rows], codec: str
 ) -> Counter[str]:
-    """Write chunks of rows to one file by way of `temporary`, on the same disk; return the count of each label.
+    """Write chunks of rows to one file by way of `temporary`, on the same disk; return the count of each label's name.
 
-    codec: a Parquet file's. RunError if the disk does not take it; the old file then stays.
+    Labels that are numbers or truth values stay so in JSON Lines and Parquet. codec: a Parquet file's. RunError if the
+    disk does not take it; the old file then stays.
     """
     counts: Counter[str] = Counter()
     with reported(output, "written"):
         with _writer(output, temporary, labels, form, codec) as add:
             for ids, probs in chunks:
                 chosen = probs.argmax(axis=1)
-                counts.update([labels[int(i)] for i in chosen])
+                counts.update([str(labels[int(i)]) for i in chosen])
                 add(ids, chosen, probs)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -93,7 +96,7 @@ def write(
     return counts
 
 
-def write_rows(output: Path, labels: Sequence[str], rows: Rows, form: Form) -> None:
+def write_rows(output: Path, labels: Sequence[Label], rows: Rows, form: Form) -> None:
     """Write rows that are in memory to one file, as `write` does."""
     write(output, output.with_name(f".{output.name}.{os.getpid()}"), labels, form, [rows], "snappy")
 
@@ -116,7 +119,7 @@ Add = Callable[[Sequence[str], np.ndarray, np.ndarray], None]
 
 
 @contextmanager
-def _writer(output: Path, temporary: Path, labels: Sequence[str], form: Form, codec: str) -> Iterator[Add]:
+def _writer(output: Path, temporary: Path, labels: Sequence[Label], form: Form, codec: str) -> Iterator[Add]:
     suffix = suffix_of(output)
     if suffix == ".parquet":
         with _parquet(temporary, labels, form, codec) as add:
@@ -133,12 +136,12 @@ def _writer(output: Path, temporary: Path, labels: Sequence[str], form: Form, co
         text.detach()
 
 
-def _header(labels: Sequence[str], form: Form) -> list[str]:
+def _header(labels: Sequence[Label], form: Form) -> list[str]:
     names = ["ID", "Label"] if form.label_ids else ["id", "label"]
     return [*names, *(f"prob_{label}" for label in labels if form.probabilities)]
 
 
-def _delimited(text: IO[str], delimiter: str, labels: Sequence[str], form: Form) -> Add:
+def _delimited(text: IO[str], delimiter: str, labels: Sequence[Label], form: Form) -> Add:
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(_header(labels, form))
 
@@ -150,7 +153,7 @@ def _delimited(text: IO[str], delimiter: str, labels: Sequence[str], form: Form)
     return add
 
 
-def _json_lines(text: IO[str], labels: Sequence[str], form: Form) -> Add:
+def _json_lines(text: IO[str], labels: Sequence[Label], form: Form) -> Add:
     names = _header(labels, form)
 
     def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
@@ -163,11 +166,10 @@ def _json_lines(text: IO[str], labels: Sequence[str], form: Form) -> Add:
 
 
 @contextmanager
-def _parquet(path: Path, labels: Sequence[str], form: Form, codec: str) -> Iterator[Add]:
+def _parquet(path: Path, labels: Sequence[Label], form: Form, codec: str) -> Iterator[Add]:
     """Rows are held until they make a row group of use; probabilities are not rounded."""
     names = _header(labels, form)
-    label_type = pa.int64() if form.label_ids else pa.string()
-    types = [pa.string(), label_type, *(pa.float64() for _ in names[2:])]
+    types = [pa.string(), pa.int64() if form.label_ids else _TYPES[type(labels[0])], *(pa.float64() for _ in names[2:])]
     schema = pa.schema(list(zip(names, types, strict=True)))
     held: list[pa.Table] = []
     with pq.ParquetWriter(path, schema, compression=codec) as writer:

@@ -15,7 +15,7 @@ import yaml
 
 from submillion import architectures
 from submillion.config import DataConfig
-from submillion.data.sources import kind_of
+from submillion.data.sources import MEMORY, kind_of
 from submillion.reports.findings import answer
 from submillion.reports.page import plain, table_lines
 from submillion.reports.run import Report
@@ -137,7 +137,7 @@ def _facts(report: Report, base: str, data: DataConfig, loading: Loading) -> dic
 
 
 def _dataset(data: DataConfig, report: Report) -> dict[str, str]:
-    source = data.source or "unknown"
+    source = "unknown" if data.source in (None, MEMORY) else data.source
     name = source if kind_of(source) in ("hub", "packaged") else Path(source).name
     of_hub = {"config": data.config, "revision": data.revision}
     return {"name": name, "type": name, "split": report.split} | {key: said for key, said in of_hub.items() if said}

@@ -51,6 +51,7 @@ def training(report: Report) -> Section:
         anchor="training",
         nav="Training",
         title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
+        sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
         figure="training",
         reading=f"The chosen checkpoint has the highest validation accuracy; of equals the earliest. {band}"
         if n > 1

@@ -19,7 +19,7 @@ from submillion.metrics import Bin, ClassScores, Coverage, Predictions, Score
 from submillion.planning import Part, Plan
 from submillion.reports import baselines
 from submillion.reports.baselines import Baseline
-from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.runs import EvalRecord, Run, StepRecord, Stopped
 
 N_MISTAKES = 20
 _N_LENGTH_BINS = 6
@@ -61,7 +61,8 @@ class Calibration:
 class Report:
     """A run as its pages tell it. `split` is the one that is judged: test if it was opened, else validation.
 
-    lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none.
+    lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none,
+    `stopped` where the training came to its own end.
     n_test_reads counts the openings of the test split that the folder of runs knows of.
     """
 
@@ -85,6 +86,7 @@ class Report:
     n_mistakes: int
     data_problem: str | None
     cost: dict[str, Any] | None
+    stopped: Stopped | None
     data: dict[str, Any]
     environment: dict[str, Any]
     config: str
@@ -126,6 +128,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         n_mistakes=int((predictions["validation"].predicted != predictions["validation"].label_ids).sum()),
         data_problem=problem,
         cost=run.read_json("cost.json") if (run.path / "cost.json").exists() else None,
+        stopped=run.stopped(),
         data=facts,
         environment=run.environment() or {},
         config=(run.path / "config.yaml").read_text(encoding="utf-8"),

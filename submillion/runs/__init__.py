@@ -2,9 +2,9 @@
 
 from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import create, discard, find, folder, list_runs, load, locate, remove, verify
+from submillion.runs.finding import Which, create, discard, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
-from submillion.runs.records import EvalRecord, Record, StepRecord, dumps, packed_rows, unpacked_rows
+from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import (
     append_test_read,
     count_test_reads,
@@ -22,6 +22,8 @@ __all__ = [
     "Run",
     "State",
     "StepRecord",
+    "Stopped",
+    "Which",
     "append_test_read",
     "count_test_reads",
     "count_trained_on",

@@ -9,10 +9,11 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from submillion.errors import RunError, command, did_you_mean
+from submillion.errors import RunError, command, did_you_mean, shown
 from submillion.runs.files import read_json, reported, sha256
 from submillion.runs.folder import FORMAT, UNSEALED, Run
 
+Which = Run | os.PathLike[str] | str  # a run: itself, its folder, or a name or a hash
 _TABLES = ("plan.json", "environment.json", "data.json", "scores.json")
 _SEALED = ("config.yaml", "plan.json", "environment.json", "labels.json", "data.json")  # of every run, always
 _LISTED_RUNS = 20
@@ -47,17 +48,21 @@ def list_runs(out: str | Path) -> list[Run]:
         return [Run(path) for path in sorted(parent.iterdir()) if _ENDS_IN_HASH.search(path.name) and _is_run(path)]
 
 
-def load(path: str | Path) -> Run:
-    """Return a finished run; RunError if it is missing, incomplete, damaged or of a newer version.
+def load(which: Which, out: str | Path = "runs") -> Run:
+    """Return a finished run, by its folder, or by a name or a hash in `out`, as the command line takes them.
 
-    Files are not hashed here: `verify` does that.
+    RunError if it is missing, unfinished, damaged or of a newer version. Files are not hashed here: `verify` does that.
     """
-    run = Run(_existing(Path(os.path.expanduser(path))))
-    if not run.is_done:
-        raise RunError(
-            f"{run.path} is not finished: start the command that began it again and it goes on where it stopped "
-            f"(`{command('train', '--config', run.path / 'config.yaml')}`)"
-        )
+    match which:
+        case Run():
+            run = Run(_existing(which.path))
+        case str():
+            run = Run(locate(which, out))
+        case os.PathLike():
+            run = Run(_existing(Path(which).expanduser()))
+        case _:
+            raise RunError(f"{shown(which)} is no run: give its folder, its name, its hash, or what `train` returns")
+    run.refuse_unfinished()
     _done(run)
     run.labels()
     for name in _TABLES:
@@ -72,6 +77,7 @@ def verify(run: Run) -> None:
 
     Strange is a file of `adapter/` that training did not write: transformers would read some, unasked.
     """
+    run.refuse_unfinished()
     sealed = _done(run)["files"]
     done = run.path / "DONE"
     problems = [
@@ -108,7 +114,7 @@ def locate(text: str, out: str | Path = "runs") -> Path:
         return found[0]
     if found:
         raise RunError(f"{text!r} is the name of {len(found)} runs: say which of {', '.join(p.name for p in found)}")
-    if not runs or Path(os.path.expanduser(text)).exists():
+    if not runs or os.path.exists(os.path.expanduser(text)):
         return _existing(Path(os.path.expanduser(text)))
     names = dict.fromkeys(name for run in runs for name in (run.name[:-9], run.name))
     hint = (
@@ -150,13 +156,13 @@ def _delete(folder: Path) -> None:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()
+    return os.path.isfile(path / "config.yaml")  # unlike Path's own, it says no of a name that is too long for one
 
 
 def _existing(path: Path) -> Path:
     if _is_run(path):
         return path
-    if not path.exists():
+    if not os.path.exists(path):
         raise RunError(f"{path}: no such run folder; `submillion runs list` prints those in runs/")
     inside = [run.name for run in list_runs(path)]
     hint = f"it holds runs: {', '.join(inside[:5])}" if inside else "it has no config.yaml"

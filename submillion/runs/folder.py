@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from submillion import config
 from submillion.config import Config
-from submillion.errors import RunError
+from submillion.errors import RunError, command
 from submillion.metrics import Predictions, Score
 from submillion.runs.files import (
     locked,
@@ -30,11 +30,14 @@ from submillion.runs.files import (
     take_lock,
     write_atomically,
 )
-from submillion.runs.records import EvalRecord, Record, dumps, from_line, score_from, to_line
+from submillion.runs.records import EvalRecord, Record, Stopped, dumps, from_line, score_from, to_line
+
+if TYPE_CHECKING:
+    from submillion.data import Label
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
-_PROB = "prob_"
+_PROB, _STOPPED = "prob_", "stopped.json"
 UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
 
 
@@ -90,8 +93,18 @@ class Run:
         """Write one of the run's JSON files, atomically; numbers that are not finite become null."""
         self.write(name, dumps(value, indent=2) + "\n")
 
+    def refuse_unfinished(self) -> None:
+        """Raise a RunError if the run is not finished; it says how the run goes on."""
+        if not self.is_done:
+            raise RunError(
+                f"{self.path} is not finished: start the command that began it again and it goes on where it stopped "
+                f"(`{command('train', '--config', self.path / 'config.yaml')}`, or the same call of submillion.train)"
+            )
+
     def read_json(self, name: str) -> Any:
-        """Return the value of one of the run's JSON files; RunError if it is missing or damaged."""
+        """Return the value of one of the run's JSON files; RunError if it is not there yet, missing or damaged."""
+        if not (self.path / name).exists():
+            self.refuse_unfinished()
         return read_json(self.path / name)
 
     def environment(self) -> dict[str, Any] | None:
@@ -104,8 +117,16 @@ class Run:
 
     def labels(self) -> tuple[str, ...]:
         """Return the label names, in the order of their ids."""
+        return tuple(map(str, self.classes()))
+
+    def classes(self) -> tuple[Label, ...]:
+        """Return the labels as the training rows had them, in the order of their ids.
+
+        They are text, all whole numbers, or truth values; in folders of before that was noted they are text.
+        """
         labels = self.read_json("labels.json")
-        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        kinds = {type(label) for label in labels} if isinstance(labels, list) else set()
+        if kinds not in ({str}, {int}, {bool}):
             raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
         return tuple(labels)
 
@@ -137,11 +158,11 @@ class Run:
                 os.truncate(self._metrics, end)
 
     def save_predictions(self, split: str, predictions: Predictions) -> None:
-        """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a name), and prob_<label> per label."""
+        """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a label), and prob_<label> per label."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        labels = np.array(self.labels(), dtype=object)
+        labels = np.array(self.classes(), dtype=object)
         columns = {
             "id": predictions.ids,
             "label": labels[predictions.label_ids],
@@ -159,6 +180,7 @@ class Run:
 
         path, labels = self._predictions(split), self.labels()
         if not path.is_file():
+            self.refuse_unfinished()
             raise RunError(f"{path}: no such file; the run has no predictions of its {split} split")
         try:
             table = pq.read_table(path)
@@ -179,6 +201,21 @@ class Run:
             return {split: {name: score_from(s) for name, s in named.items()} for split, named in values.items()}
         except (AttributeError, TypeError):
             raise RunError(f"{self.path / 'scores.json'} is damaged: it holds no scores by split and name") from None
+
+    def stopped(self) -> Stopped | None:
+        """Return where the training was told to end before its last step; None if it was not. RunError if damaged."""
+        if not (self.path / _STOPPED).exists():
+            return None
+        try:
+            return Stopped(**self.read_json(_STOPPED))
+        except TypeError:
+            raise RunError(
+                f"{self.path / _STOPPED} is damaged: restore it, or remove the run and train again"
+            ) from None
+
+    def write_stopped(self, stopped: Stopped) -> None:
+        """Write `stopped.json`."""
+        self.write_json(_STOPPED, asdict(stopped))
 
     def mark_done(self, unsealed: str | None = None) -> None:
         """Write `DONE`: the format, the version and the SHA-256 of each file that later work relies on.

@@ -55,6 +55,19 @@ class EvalRecord:
 Record = StepRecord | EvalRecord
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """A training that `by` ended after `step` of the n_steps steps that were asked for."""
+
+    step: int
+    n_steps: int
+    by: Literal["watch"] = "watch"
+
+    def __str__(self) -> str:
+        """Return it as a sentence, without its stop."""
+        return f"its watcher stopped the training after step {self.step:,} of {self.n_steps:,}"
+
+
 def to_line(record: Record) -> str:
     r"""Return the record as one line of JSON, newline included; scores stand beside the other keys.
 

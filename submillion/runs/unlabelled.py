@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from submillion.runs.files import reported, write_atomically
 
+if TYPE_CHECKING:
+    from submillion.data import Label
+
 _FILE, _PROB = "predictions.parquet", "prob_"
 
 
-def save_unlabelled(folder: Path, ids: Sequence[str], probs: np.ndarray, labels: Sequence[str]) -> None:
+def save_unlabelled(folder: Path, ids: Sequence[str], probs: np.ndarray, labels: Sequence[Label]) -> None:
     """Write the predictions, float64 [N, C], atomically; the folder is made. RunError if that fails."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -43,10 +43,13 @@ class Asked(BaseModel):
         return self
 
 
-class Prediction(BaseModel):
-    """The most probable label, and the probability of each."""
+Label = str | int | bool  # as the training rows had it; bool apart, which pydantic would make 0 or 1
 
-    label: str
+
+class Prediction(BaseModel):
+    """The most probable label, and the probability of each, by its name."""
+
+    label: Label
     probs: dict[str, float]
 
 
@@ -61,7 +64,7 @@ class Model(BaseModel):
     """A finished run of the folder; whether it is in memory already."""
 
     run: str
-    labels: list[str]
+    labels: list[Label]
     takes_pairs: bool
     model: str
     trainable_params: int
@@ -119,7 +122,7 @@ async def predict(asked: Asked, request: Request) -> Answer:
         gone.cancel()
     labels = loaded.classifier.labels
     predictions = [
-        Prediction(label=labels[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
+        Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
         for probs in found
     ]
     return Answer(run=loaded.run.name, predictions=predictions)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from submillion import runs
 from submillion.config import Config, Precision
+from submillion.data import Label
 from submillion.runs import Run
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Loaded:
 
     run: Run
     settings: Config
+    classes: tuple[Label, ...]
     classifier: Classifier
     encoder: Encoder
     tokenizer: Tokenizer

@@ -92,7 +92,7 @@ def model_values(folder: Folder, listing: Listing, models: Models) -> list[dict[
     return [
         {
             "run": row["run"],
-            "labels": folder.run(row["run"]).labels(),
+            "labels": folder.run(row["run"]).classes(),
             "takes_pairs": "data.text_pair" in row["settings"],
             "model": row["model"],
             "trainable_params": row["trainable_params"],

@@ -86,7 +86,7 @@ class Loader:
             self._encoders[key] = encoder
         tokenizer = self._tokenizers.setdefault(_tokenizer_key(run), Tokenizer(classifier.tokenizer))
         classifier.tokenizer = tokenizer.tokenizer  # some 20 MiB each, and most runs have the same
-        return Loaded(run, run.config(), classifier, encoder, tokenizer)
+        return Loaded(run, run.config(), run.classes(), classifier, encoder, tokenizer)
 
 
 def probs(rows: Sequence[Row]) -> list[np.ndarray]:

@@ -17,9 +17,10 @@ from typing import Any
 from submillion import workers, workflow
 from submillion.config import Config
 from submillion.errors import DivergedError, RunError
+from submillion.runs import EvalRecord, StepRecord
 from submillion.sweeps import stopping
 from submillion.workers import Where
-from submillion.workflow import Watch
+from submillion.workflow import Answer, Phase, Watch
 
 RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begins
 
@@ -58,12 +59,17 @@ def executor(where: Where, n_workers: int, address: str | None) -> Any:
             return _ray(n_workers, address)
 
 
-def run_job(job: Job, watch: Watch = lambda _: False) -> Result:
+def run_job(job: Job, watch: Watch = lambda _: None) -> Result:
     """Train one job; a diverged or ruled-out one is a result, every other error is raised."""
     stop = stopping.Watcher(job.best)
+
+    def both(record: StepRecord | EvalRecord | Phase) -> Answer:
+        answer = watch(record)
+        return stop(record) or answer
+
     try:
         with workers.threads(job.n_threads):
-            run = workflow.train(job.config, lambda record: bool(stop(record)) | watch(record), as_trial=True)
+            run = workflow.train(job.config, both, as_trial=True)
     except DivergedError as error:
         return Result(job.number, None, f"diverged: {error}")
     if not run.is_done:

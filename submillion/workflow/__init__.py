@@ -8,10 +8,9 @@ watcher is shown besides records, and what it cost · `describing`: what a run s
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from threading import Event
 
 from submillion import (
     augmentation,
@@ -34,33 +33,41 @@ from submillion.checkpoints import Checkpoints
 from submillion.classifier import refuse_another_encoder
 from submillion.config import Config
 from submillion.data import Splits
+from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command, did_you_mean
-from submillion.runs import Run
+from submillion.runs import Run, Stopped
 from submillion.workflow import preparing
 from submillion.workflow.interrupts import deferred_interrupt
-from submillion.workflow.phases import Phase, Stopwatch, Watch, downloads
+from submillion.workflow.phases import Answer, Phase, Stopwatch, Watch, downloads
 from submillion.workflow.preparing import Question
 
-__all__ = ["Phase", "Question", "Stopwatch", "Watch", "ask", "downloads", "train"]
+__all__ = ["Answer", "Phase", "Question", "Stopwatch", "Watch", "ask", "downloads", "train"]
 
 
-def train(settings: Config, watch: Watch = lambda _: False, as_trial: bool = False) -> Run:
+def train(
+    settings: Config,
+    watch: Watch = lambda _: None,
+    as_trial: bool = False,
+    rows: Mapping[str, Table] | None = None,
+) -> Run:
     """Return the run of the settings: trained now, resumed, or found finished in its folder.
 
-    `watch` sees every record and phase; True pauses the training after a step or an evaluation: the run
-    is returned unfinished, its test split unopened, and the same call goes on. A teacher that is a recipe is
-    trained first, before the same `watch`: then the run that is paused is the teacher's. A study's trial, and such a
-    teacher, gets no report and its test split stays unopened, until a call that asks for it. ConfigError, DataError,
-    BudgetError or RunError says what is wrong with the input; before the first record it leaves no folder.
+    `watch` sees every record and phase. Its answer to a record counts: "pause" (or True) returns the run unfinished,
+    its test split unopened, and the same call goes on; "stop" evaluates what was trained so far and finishes the run
+    with its best checkpoint. A teacher that is a recipe is trained first, before the same `watch`: then the run that
+    is paused or stopped is the teacher's. A study's trial, and such a teacher, gets no report and its test split stays
+    unopened, until a call that asks for it. `rows` are tables of rows in memory (`data.memory.splits`), which take
+    the place of data.source. ConfigError, DataError, BudgetError or RunError says what is wrong with the input;
+    before the first record it leaves no folder.
 
     Under a launcher (`torchrun`) the processes train as one; the main one alone writes, and asks `watch`.
     """
     with processes.together():
-        return _train(settings, Stopwatch(watch if processes.is_main() else lambda _: False), as_trial)
+        return _train(settings, Stopwatch(watch if processes.is_main() else lambda _: None), as_trial, rows)
 
 
-def _train(settings: Config, watch: Stopwatch, as_trial: bool) -> Run:
-    question = ask(settings, watch, as_trial)
+def _train(settings: Config, watch: Stopwatch, as_trial: bool, rows: Mapping[str, Table] | None) -> Run:
+    question = ask(settings, watch, as_trial, rows)
     if question.paused is not None:
         return question.paused
     if processes.on_main(lambda: question.hash) != question.hash:
@@ -90,7 +97,9 @@ def _is_done(run: Run) -> bool:
     return processes.on_main(lambda: run.is_done)
 
 
-def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
+def ask(
+    settings: Config, watch: Stopwatch, as_trial: bool = False, rows: Mapping[str, Table] | None = None
+) -> Question:
     """Return the question of the settings, its teachers trained; the same errors as `train`'s.
 
     What comes from the Hub is pinned to a commit first: a run says what it was made from.
@@ -101,12 +110,12 @@ def ask(settings: Config, watch: Stopwatch, as_trial: bool = False) -> Question:
         asked = distillation.asked(settings)
         data.download(settings.data, downloads(watch))
         watch(Phase("reading"))
-        splits = data.read(settings.data)
+        splits = data.read(settings.data, rows)
         _refuse_unknown_classes(settings, splits)
         plan = planning.plan(settings, len(splits.labels))
         doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts)
-    teachers = _teachers(asked, watch)
+    teachers = _teachers(asked, watch, rows)
     paused = next((teacher for teacher in teachers if not _is_done(teacher)), None)
     return Question(settings, splits, plan, tuple(teachers), as_trial, paused)
 
@@ -130,7 +139,7 @@ def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
         )
 
 
-def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
+def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, rows: Mapping[str, Table] | None) -> list[Run]:
     """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last.
 
     A teacher's test split stays sealed: its student's is read once, of the same rows.
@@ -141,7 +150,7 @@ def _teachers(asked: Sequence[Run | Config], watch: Stopwatch) -> list[Run]:
             found.append(teacher)
             continue
         watch(Phase(f"first the teacher, {teacher.name}"))
-        found.append(train(teacher, watch.watch, as_trial=True))  # its phases are its own
+        found.append(train(teacher, watch.watch, as_trial=True, rows=rows))  # its phases are its own
         if not _is_done(found[-1]):
             break
         watch(Phase("now its student", notes=(f"the teacher is {found[-1].path}",)))
@@ -172,26 +181,24 @@ def _mirrored(run: Run, settings: Config, watch: Stopwatch) -> AbstractContextMa
     return tracking.mirrored(run, settings, lambda why: watch.watch(Phase("a tracker less", notes=(why,))))
 
 
-def _fit(run: Run, job: training.Job, watch: Watch, mirror: tracking.Mirror | None) -> bool:
+def _fit(run: Run, job: training.Job, watch: Stopwatch, mirror: tracking.Mirror | None) -> bool:
     """Train; say whether it came to its end, rather than being paused by the watcher. Ctrl-C pauses and raises."""
     done = processes.on_main(job.checkpoints.progress)
     if processes.is_main():
         run.cut_back(done.step, done.evaluated_step)
     watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step, notes=job.classifier.notes))
-    stop = Event()
     with deferred_interrupt() as is_interrupted:
         try:
-            for record in training.fit(replace(job, is_paused=lambda: stop.is_set() or is_interrupted())):
+            for record in training.fit(replace(job, wish=lambda: "pause" if is_interrupted() else watch.wish)):
                 if mirror is not None:  # the main process has one
                     run.append(record)
                     mirror(record)
-                if watch(record):
-                    stop.set()
+                watch(record)
         except DivergedError as error:
             raise _with_best(run, job, error) from None
         if processes.anybody(is_interrupted()):
             raise KeyboardInterrupt
-    return not processes.anybody(stop.is_set())
+    return not processes.anybody(watch.wish == "pause")
 
 
 def _with_best(run: Run, job: training.Job, error: DivergedError) -> DivergedError:
@@ -206,7 +213,8 @@ def _with_best(run: Run, job: training.Job, error: DivergedError) -> DivergedErr
 
 def _finish(run: Run, question: Question, job: training.Job, watch: Stopwatch) -> None:
     settings, splits = question.settings, question.splits
-    watch(Phase("saving"))
+    processes.on_main(lambda: _note_stop(run, job))
+    watch(Phase("saving", notes=_stopped(run)))
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
     scores = {"validation": _score(run, "validation", job, job.validation)}
     if not question.as_trial and splits.test_fingerprint is not None:
@@ -217,6 +225,19 @@ def _finish(run: Run, question: Question, job: training.Job, watch: Stopwatch) -
             test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
         scores["test"] = _score(run, "test", job, test)
     processes.on_main(lambda: _seal(run, question, job, scores, watch))
+
+
+def _note_stop(run: Run, job: training.Job) -> None:
+    """Write down that the training was told to end before its last step."""
+    done = job.checkpoints.progress()
+    if done.is_stopped:
+        run.write_stopped(Stopped(done.step, job.length.n_steps))
+
+
+def _stopped(run: Run) -> tuple[str, ...]:
+    """What there is to say of a run that was stopped."""
+    found = run.stopped()
+    return () if found is None else (str(found),)
 
 
 def _seal(
@@ -235,6 +256,9 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     """Check a finished run; give it what a trial was left without, unless a trial asks."""
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, question.settings.model.name, question.settings.model.revision)
+    if notes := _stopped(run):
+        again = f"remove it (`submillion runs remove {run.path}`) to train to the end"
+        watch(Phase("found finished", notes=(*notes, again)))
     with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
         Checkpoints(run.path / "checkpoints").remove()
     if not question.as_trial:

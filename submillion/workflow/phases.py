@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from submillion import hub
+from submillion.errors import ConfigError, shown
 from submillion.runs import EvalRecord, StepRecord
+from submillion.training import Wish
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,24 @@ class Phase:
     kind: Literal["phase"] = "phase"
 
 
-Watch = Callable[[StepRecord | EvalRecord | Phase], bool]
+Answer = Literal["pause", "stop"] | bool | None
+Watch = Callable[[StepRecord | EvalRecord | Phase], Answer]
+
+
+def wish_of(answer: Answer) -> Wish | None:
+    """Return what a watcher asks for; None is to go on. ConfigError for an answer that is none.
+
+    >>> wish_of(None), wish_of(False), wish_of(True), wish_of("stop")
+    (None, None, 'pause', 'stop')
+    """
+    match answer:
+        case None | bool() | np.bool_():
+            return "pause" if answer else None
+        case "pause" | "stop":
+            return answer
+    raise ConfigError(
+        f"watch returned {shown(answer)}: allowed are None (go on), 'pause' (True is the same) and 'stop' (finish now)"
+    )
 
 
 def downloads(watch: Watch) -> Callable[[hub.Download], None]:
@@ -51,21 +71,24 @@ def downloads(watch: Watch) -> Callable[[hub.Download], None]:
 
 
 class Stopwatch:
-    """A watcher that hands everything on and notes when each phase began."""
+    """A watcher that hands everything on and notes when each phase began; `wish` is the answer to the last record."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.phases_s: dict[str, float] = {}
         self.name, self.began = "", time.perf_counter()
         self.resumed_from_step = 0
+        self.wish: Wish | None = None
 
-    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
-        """Show the record to the watcher; say what it says."""
+    def __call__(self, record: StepRecord | EvalRecord | Phase) -> None:
+        """Show the record to the watcher; ConfigError if it answers what no watcher may."""
         if record.kind == "phase" and not record.n_done:
             self._stop()
             self.name = record.name
             self.resumed_from_step = max(self.resumed_from_step, record.done_steps)
-        return self.watch(record)
+        wish = wish_of(self.watch(record))
+        if record.kind != "phase":
+            self.wish = wish
 
     def cost(self, device: torch.device) -> dict[str, Any]:
         """Return seconds by phase, of one name together, and the process' and the device's peak memory in MiB."""

@@ -50,7 +50,7 @@ class Question:
     @property
     def hash(self) -> str:
         """Return the hash that addresses the run."""
-        return config.digest(distillation.identified(self.settings, self.teachers), self.splits.fingerprint)
+        return config.digest(distillation.identified(self.settings, self.teachers), self.splits.key)
 
 
 def pinned(settings: Config, watch: Watch) -> Config:

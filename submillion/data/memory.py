@@ -1,0 +1,224 @@
+"""Rows that are in memory already become tables, as files do: texts, pairs, rows as dicts, other libraries' tables.
+
+pandas and datasets are not imported here: an object can be theirs only where somebody has imported them. What the
+columns mean is left to `reading`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from submillion.config import DataConfig
+from submillion.data import reading, sources
+from submillion.data.hub import table_of_dataset
+from submillion.data.packaged import PREFIX
+from submillion.data.sources import MEMORY, SPLITS
+from submillion.data.tables import Table, decoded, refuse_repeated
+from submillion.errors import DataError, did_you_mean, shown
+
+Kind = Literal["path", "texts", "DataFrame", "Dataset"]
+_ALLOWED = (
+    "allowed are a list of texts, a numpy array or pandas Series of texts, a pandas DataFrame, a datasets.Dataset, a "
+    "list of dicts (a row each), or a file's path"
+)
+
+
+def kind_of(rows: object) -> Kind | None:
+    """Return how an object holds rows; None for one that is not read."""
+    match rows:
+        case str() | os.PathLike():
+            return "path"
+        case list() | tuple():
+            return "texts"
+        case np.ndarray():
+            return "texts" if rows.ndim else None
+    if _is_of(rows, "pandas", "Series"):
+        return "texts"
+    if _is_of(rows, "pandas", "DataFrame"):
+        return "DataFrame"
+    return "Dataset" if _is_of(rows, "datasets", "Dataset") else None
+
+
+def opened(rows: object, data: DataConfig, labelled: bool) -> tuple[Table, DataConfig]:
+    """Return the table of rows in memory or in a file, and the settings whose columns it is read by.
+
+    Those are the run's own, but for texts that stand in no column. With `labelled` texts alone are refused. DataError
+    says what is wrong.
+    """
+    wanted = reading.wanted_columns(data, labelled)
+    match kind_of(rows):
+        case "path":
+            return _file(rows, wanted), data
+        case "DataFrame":
+            return _frame(rows, wanted), data
+        case "Dataset":
+            return _decoded(table_of_dataset("the Dataset", rows, wanted)), data
+        case "texts":
+            return _sequence(rows, data, wanted, labelled)
+    raise _refusal(rows)
+
+
+def splits(rows: object, data: DataConfig) -> dict[str, Table]:
+    """Return the table of each split: of a mapping (a DatasetDict is one) those that it has; else rows are train's."""
+    parts = rows if isinstance(rows, Mapping) else {"train": rows}
+    if unknown := [name for name in parts if name not in SPLITS]:
+        raise DataError(
+            *(
+                f"a dict of rows has the splits train, validation and test, and {shown(name)} is none of them: "
+                f"{did_you_mean(name, SPLITS)}; columns go into a DataFrame, settings into overrides"
+                for name in unknown
+            )
+        )
+    if "train" not in parts:
+        raise DataError(f"a dict of rows needs the split train; it has {', '.join(map(str, parts)) or 'none'}")
+    tables, problems = {}, list[str]()
+    for name, part in parts.items():
+        try:
+            table, _ = opened(part, data, labelled=True)
+            tables[name] = replace(table, origin=f"{table.origin} ({name})") if len(parts) > 1 else table
+        except DataError as error:
+            problems += error.problems
+    reading.raise_all(problems)
+    return tables
+
+
+def _file(rows: Any, wanted: Collection[str]) -> Table:
+    path = os.path.expanduser(os.fsdecode(rows))
+    is_named = path.startswith(PREFIX) or path == MEMORY or sources.is_named_like_a_file(Path(path))
+    if isinstance(rows, str) and not is_named and not os.path.exists(path):
+        raise DataError(
+            f"{shown(path)}: no such file; a str is taken for a file's path: for one text give [text]; "
+            "else give a file, or packaged:NAME"
+        )
+    return sources.one_table(path, wanted)
+
+
+def _frame(frame: Any, wanted: Collection[str]) -> Table:
+    names = [str(name) for name in frame.columns]
+    refuse_repeated("the DataFrame", [name for name in names if name in wanted])
+    columns = {name: _cells(frame.iloc[:, i]) for i, name in enumerate(names) if name in wanted}
+    index = frame.index.tolist()
+    return _decoded(Table("the DataFrame", tuple(names), columns, range(1, len(index) + 1), index=index))
+
+
+def _cells(series: Any) -> list[Any]:
+    """A pandas Series as plain values, None for each kind of missing one."""
+    return [_plain(value) for value in series.astype(object).where(series.notna(), None)]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case np.generic() | np.ndarray():
+            return value.tolist()
+    return None if type(value).__name__ in ("NAType", "NaTType") else value  # pandas', which may be in a list too
+
+
+def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bool) -> tuple[Table, DataConfig]:
+    """The table of texts or pairs, or of rows as dicts, and the settings that it is read by."""
+    if isinstance(rows, np.ndarray | list | tuple):
+        origin = "the array" if isinstance(rows, np.ndarray) else f"the {type(rows).__name__}"
+        values = [_plain(value) for value in (rows.tolist() if isinstance(rows, np.ndarray) else rows)]
+        index = range(len(values))
+    else:
+        origin, values, index = "the Series", _cells(rows), rows.index.tolist()
+    table = Table(origin, (), {}, range(1, len(values) + 1), index=index)
+    if any(isinstance(value, Mapping) for value in values):
+        return _of_dicts(table, values, wanted), data
+    if labelled:
+        raise DataError(
+            f"{origin} has no labels: give a DataFrame, a datasets.Dataset, a list of dicts or a file, with the column "
+            f"{data.label!r}"
+        )
+    columns = ("text",) if data.text_pair is None else ("text", "text_pair")
+    cells = _texts(table, values, data)
+    table = replace(table, names=columns, columns=dict(zip(columns, cells, strict=True)))
+    return table, data.model_copy(update={name: name for name in columns})
+
+
+def _of_dicts(table: Table, rows: Sequence[Any], wanted: Collection[str]) -> Table:
+    _refuse_others(table, rows, lambda row: isinstance(row, Mapping), "other rows are dicts: give them all as dicts")
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [_plain(row.get(name)) for row in rows] for name in names if name in wanted}
+    return _decoded(replace(table, names=tuple(map(str, names)), columns=columns))
+
+
+def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[Any]]:
+    """The column of texts, or the two of pairs; a text that is missing is left to the reader to refuse."""
+    if data.text_pair is None:
+        advice = "give texts (str)"
+        if not isinstance(data.text, str):
+            advice += f"; the columns {', '.join(data.text)} are read from a DataFrame, a datasets.Dataset or dicts"
+        _refuse_others(table, values, _is_text, advice)
+        return [list(values)]
+    pairs = [(None, None) if _is_missing(value) else value for value in values]
+    _refuse_others(table, pairs, _is_pair, "give pairs (text, second text), as the run was trained on pairs")
+    return [[pair[i] for pair in pairs] for i in (0, 1)]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or _is_missing(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_text, value))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _refuse_others(table: Table, values: Sequence[Any], fits: Callable[[Any], bool], advice: str) -> None:
+    if wrong := [row for row, value in enumerate(values) if not fits(value)]:
+        value = values[wrong[0]]
+        raise DataError(f"{table.place(wrong)}: {shown(value)} is {_a(value)}: {advice}")
+
+
+def _decoded(table: Table) -> Table:
+    """The table with bytes in its columns decoded, as those of Parquet files are."""
+    problems = list(table.problems)
+    columns = {name: decoded(table.origin, name, cells, 1, problems) for name, cells in table.columns.items()}
+    return replace(table, columns=columns, problems=tuple(problems))
+
+
+def _refusal(rows: object) -> DataError:
+    match rows:
+        case None:
+            advice = "there are no rows"
+        case bytes() | bytearray():
+            advice = "decode a text, x.decode(), and put it in a list"
+        case Mapping() if _is_of(rows, "datasets", "DatasetDict"):
+            advice = f"give one of its splits, such as x[{next(iter(rows), 'test')!r}]"
+        case Mapping():
+            advice = "of columns make pandas.DataFrame(x), of one row [x]"
+        case Set():
+            advice = "a set has no order: give sorted(x)"
+        case Iterator():
+            advice = "give list(x)"
+        case _ if hasattr(rows, "to_pandas"):  # polars, pyarrow
+            advice = "give x.to_pandas()"
+        case _:
+            advice = "it holds no rows that can be read"
+    return DataError(f"rows are given as {_a(rows)}: {advice}; {_ALLOWED}")
+
+
+def _a(value: object) -> str:
+    """The value's kind with its article, and its package where it has one."""
+    if value is None or isinstance(value, bytes):
+        return "None" if value is None else "bytes"
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    name = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _is_of(value: object, package: str, name: str) -> bool:
+    """Whether a value is of a package's class; it can be so only if that has been imported."""
+    kind = getattr(sys.modules.get(package), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
