@@ -176,7 +176,7 @@ Refuses = Callable[..., str]
 def train_refuses(encoders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> Refuses:
     """`refused` by `train` with an encoder that is at hand: it is looked for before rows are."""
 
-    def check(*words: object, named: tuple[str, ...]) -> str:
+    def check(*words: str | Path, named: tuple[str, ...]) -> str:
         return refused(capsys, "train", "--set", f"model.name={encoders['bert']}", *words, "--json", named=named)
 
     return check

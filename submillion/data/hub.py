@@ -33,7 +33,7 @@ def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -
 
     The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel) become the
     names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else is none.
-    Rows that were prepared before are read without a request; else the clients draw their own bars. DataError or
+    Rows that were prepared before are read without a request; else the Hub's client draws its own bars. DataError or
     HubError says why a set cannot be had.
     """
     name = str(data.source)
@@ -55,7 +55,7 @@ def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -
 def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
     """Bring a Hub data set to this disk, before `watch`, where it is not there; the same errors as `hub_tables`."""
     _refuse_missing(str(data.source))
-    with hub.quiet(), _quiet(), hub.without_bars(), _without_bars():
+    with hub.quiet(), _quiet(), hub.without_bars():
         if _prepared(data) is None:
             _downloaded(data, watch)
 
@@ -256,27 +256,19 @@ def _explained(data: DataConfig, error: Exception) -> SubmillionError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep `datasets` from logging what is checked here, and from counting the download at a host of its own."""
+    """Keep `datasets` from drawing bars, from logging what is checked here, and from counting at a host of its own."""
+    import datasets
     from datasets import config, logging
 
     verbosity, counts = logging.get_verbosity(), config.HF_UPDATE_DOWNLOAD_COUNTS
+    had_bars = datasets.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a bucket of S3, for which it waits 3 s where only the Hub is reached
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         config.HF_UPDATE_DOWNLOAD_COUNTS = counts
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    import datasets
-
-    was_shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if was_shown:
+        if had_bars:
             datasets.enable_progress_bars()
