@@ -16,6 +16,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import requires
 from pathlib import Path
 
 MAX_PROBLEMS = 20
@@ -126,16 +127,20 @@ def os_problem(error: OSError) -> str:
 
 
 def install_line(extra: str | None = None) -> str:
-    """Return the command that installs this checkout again, with the packages of an extra, into this environment.
+    """Return the command that installs an extra's packages, or this checkout again, into this environment.
 
-    Submillion is on no package index: another folder than the current one is named, and pip where the shell would
-    not find this environment's. From a wheel, which knows no checkout, the line is for whoever stands in one.
+    Submillion is on no package index: it is installed from its checkout, which is named where it is not the current
+    folder, as is pip where the shell would take another's. A wheel knows no checkout, but its extras' packages.
     """
-    is_known = (_PACKAGE.parent / "pyproject.toml").is_file()
-    is_here = os.path.exists(_PACKAGE.name) and os.path.samefile(_PACKAGE.name, _PACKAGE)
-    checkout = str(_PACKAGE.parent) if is_known and not is_here else "."
     python = Path(sys.executable)
     pip = "pip" if shutil.which("pip") == str(python.with_name("pip")) else f"{shlex.quote(str(python))} -m pip"
+    is_checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
+    if extra and not is_checkout:
+        marker = f'; extra == "{extra}"'
+        packages = [each.removesuffix(marker) for each in requires("submillion") or () if each.endswith(marker)]
+        return f"{pip} install {shlex.join(packages)}"
+    is_here = os.path.exists(_PACKAGE.name) and os.path.samefile(_PACKAGE.name, _PACKAGE)
+    checkout = str(_PACKAGE.parent) if is_checkout and not is_here else "."
     return f"{pip} install -e {shlex.quote(checkout + (f'[{extra}]' if extra else ''))}"
 
 
