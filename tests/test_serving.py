@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from submillion import comparison, prediction, runs
 from submillion.augmentation import STRENGTHS
-from submillion.errors import ConfigError, RunError
+from submillion.errors import ConfigError, RunError, install_line
 from submillion.serving import explaining, folders, guarding, server
 from submillion.serving.app import create_app
 from submillion.serving.folders import Folder
@@ -511,4 +511,4 @@ def test_a_host_that_is_not_here(served: Path, host: str) -> None:
 def test_without_the_extra(served: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert call("serve", served) == 1
-    assert "pip install 'submillion[serve]'" in capsys.readouterr().err
+    assert f"serve needs uvicorn: {install_line('serve')}" in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_without_a_study_the_shipped_ones_are_listed(capsys: pytest.CaptureFixtu
 def test_ray_authentication_trouble_is_explained(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'submillion[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 
     def refuse(**_: Any) -> None:
         raise RuntimeError("AuthenticationError: invalid token")
@@ -303,7 +303,7 @@ def test_ray_authentication_trouble_is_explained(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'submillion[ray]'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
     base = {"train.steps": 60, "train.evaluate_every": 20}
     file = write_study(tmp_path, settings, base=base, factors=[RANK])
     child = subprocess.Popen(

@@ -12,6 +12,7 @@ import pytest
 
 from submillion import config, runs, tracking, workflow
 from submillion.config import Config
+from submillion.errors import install_line
 from submillion.metrics import Score
 from submillion.runs import EvalRecord, Run, StepRecord
 from submillion.workflow import Phase
@@ -194,7 +195,7 @@ def test_a_tracker_that_cannot_start_leaves_the_others_alone(
     monkeypatch.setattr(tracking, "start", start)
     run, notes = trained(settings_of(base, tmp_path, "[wandb, mlflow]"))
     assert notes[1:] == [
-        "wandb is not installed: pip install 'submillion[tracking]'; the run goes on without it, metrics.jsonl has "
+        f"wandb is not installed: {install_line('tracking')}; the run goes on without it, metrics.jsonl has "
         "every record"
     ]
     assert started.recorders["mlflow-0"].points == expected(run)

@@ -22,7 +22,7 @@ import yaml
 from submillion import hub
 from submillion.config import DataConfig
 from submillion.data.tables import Table
-from submillion.errors import DataError, HubError, SubmillionError, did_you_mean, first_line
+from submillion.errors import DataError, HubError, SubmillionError, did_you_mean, first_line, install_line
 
 _CARD, _CARD_INSTEAD = "README.md", ".huggingface.yaml"
 _SHOWN_CONFIGS = 20
@@ -92,7 +92,7 @@ def _refuse_missing(name: str) -> None:
     if importlib.util.find_spec("datasets") is None:
         raise DataError(
             f"{name} is no local file or folder, and reading it from the Hub needs the package datasets: "
-            "pip install -e '.[hub]' in the checkout of submillion"
+            f"{install_line('hub')}"
         )
 
 

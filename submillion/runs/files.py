@@ -5,7 +5,6 @@ What the files mean is the affair of the run folder's other modules.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import lock_descriptor
 
 from submillion.errors import RunError, os_problem
 
@@ -99,7 +100,7 @@ def _is_there(file: IO[bytes], path: Path) -> bool:
 def take_lock(file: IO[bytes]) -> bool:
     """Take the file's lock and return True, unless another process holds it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        # Not filelock.FileLock: it makes a folder that has gone, and whoever only asks must create no file.
+        return lock_descriptor(file.fileno(), blocking=False)
+    except OSError:  # of a file system without locks
         return False
-    return True

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, install_line
 from submillion.serving.folders import Folder
 from submillion.serving.options import Options
 
@@ -31,7 +31,7 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "prometheus_client", "starlette", "uvicorn"):
             raise
-        raise ConfigError(f"serve needs {error.name}: pip install 'submillion[serve]'") from None
+        raise ConfigError(f"serve needs {error.name}: {install_line('serve')}") from None
     with _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         announce(f"http://{name}:{listener.getsockname()[1]}/")

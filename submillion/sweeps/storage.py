@@ -13,15 +13,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import optuna
-from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
-from submillion.errors import ConfigError, RunError, first_line
+from submillion.errors import ConfigError, RunError, first_line, install_line
 from submillion.sweeps.space import Factor, Study, label, options
 from submillion.sweeps.trials import Candidate
 from submillion.workers import Threads
+
+try:
+    import optuna
+    from optuna.trial import TrialState
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+except ModuleNotFoundError as error:
+    raise ConfigError(f"sweep needs {error.name}: {install_line('sweeps')}") from None
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -106,5 +105,11 @@ class Stopwatch:
 
 
 def _peak_resident_mib() -> float:
-    """The most memory that the process held; the system counts in KiB, on macOS in bytes."""
+    """The most memory that the process held; the system counts in KiB, on macOS and Windows in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource  # Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
