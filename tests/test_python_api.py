@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "list of bytes": ([b"a"], r"b'a' is bytes: give texts"),
     "pairs": ([("a", "b")], r"the list, row 1 \(index 0\): \('a', 'b'\) is a tuple: give texts"),
     "mixed": (["a", {"text": "b"}], "'a' is a str: other rows are dicts"),
-    "other columns": (pd.DataFrame({"txt": TEXTS}), "the DataFrame has no column 'text'.*rename 'txt' to 'text'"),
+    "other columns": (pd.DataFrame({"txt": TEXTS}), "no column 'text'.*rename 'txt' to 'text'"),
     "two columns of one name": (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "'text' more than once"),
     "lists in cells": (pd.DataFrame({"text": [np.array(["a"]), "b"]}), r"row 1 \(index 0\): .* is a list or an object"),
     "half a character": (["\ud83d"], "half a surrogate pair"),
@@ -279,7 +279,10 @@ def test_so_are_rows_that_do_not_fit_the_run(given: Any, columns: DataConfig, la
         (3, "given as an int"),
         (b"a", "given as bytes"),
         ({"train": pd.DataFrame({"text": ["a"]}), "test": pd.Series(["b"])}, "the Series has no labels"),
-        (pd.DataFrame({"txt": TEXTS, "label": [1, 2, 1]}), "the DataFrame has no column 'text'.*rename 'txt' to 'text'"),
+        (
+            pd.DataFrame({"txt": TEXTS, "label": [1, 2, 1]}),
+            "no column 'text'.*rename 'txt' to 'text'",
+        ),
         (
             pd.DataFrame({"text": TEXTS, "label": [1, 2, None]}),
             r"row 3 \(index 2\): the label \(column 'label'\) is miss",
