@@ -60,10 +60,11 @@ def load(
     `data="rows.csv"` its source. `overrides` go on top: `{"train.steps": 60}`, or as the command line has them,
     `["train.steps=60"]`, values parsed as YAML. All problems are raised together as one ConfigError.
 
-    >>> load(recipe="demo", train={"steps": 60}, budget=50_000).train.steps
-    60
-    >>> load({"train": {"steps": 60}}, model="bert-base-uncased").model.name
-    'bert-base-uncased'
+    Examples:
+        >>> load(recipe="demo", train={"steps": 60}, budget=50_000).train.steps
+        60
+        >>> load({"train": {"steps": 60}}, model="bert-base-uncased").model.name
+        'bert-base-uncased'
     """
     given = _flat(settings) | (_flat(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides))
     if base is not None and recipe is not None:
