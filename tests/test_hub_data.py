@@ -307,7 +307,7 @@ def test_without_datasets_the_line_that_installs_it(hub: Hub, ag_news: Repositor
     assert "[hub]" in found["text"]
 
 
-# A study of two trials, and a run, on a data set whose owner first edits its card, then its rows.
+# A study of two trials, and a run, on a data set whose owner edits its card.
 TRAINED = """
 import json
 from submillion import config, reports, workflow
@@ -338,11 +338,6 @@ def test_a_run_keeps_the_commit_that_it_read(
     ag_news.commit({"README.md": news()["README.md"] + b"More words.\n"})
     again, _, kept, _ = hub.python(code, tmp_path)
     assert (again, kept) == (first, commit), "the same rows are the same question"
-    new = ag_news.commit(news("two"))
-    other, _, read_now, _ = hub.python(code, tmp_path)
-    assert other != first
-    assert read_now == new
-    assert not any(TOKEN.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
 @pytest.mark.slow
