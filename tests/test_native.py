@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from submillion.errors import install_line
 from submillion.packed import native, weights
 from submillion.packed.activation import activate
+from submillion.workflow import describing
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
 KEEP = 1 - LEAST / 65536
@@ -160,6 +163,17 @@ def test_activations_that_are_not_gelu_are_called():
     assert torch.equal(activate(x, torch.tanh), torch.tanh(x))
     assert_near(activate(x, torch.nn.GELU()), F.gelu(x.float()))
     assert torch.equal(activate(x, torch.nn.GELU("tanh")), F.gelu(x, approximate="tanh"))
+
+
+def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(native, "_library", object())
+    assert describing.slowness("bf16", cpu) == ()
+    monkeypatch.setattr(native, "_library", None)
+    (sentence,) = describing.slowness("bf16", cpu)
+    assert re.search(r"takes [\d.]+ to [\d.]+ times as long", sentence)
+    assert sentence.endswith(install_line())
+    assert describing.slowness("fp32", cpu) == describing.slowness("bf16", torch.device("cuda")) == ()
 
 
 def test_without_the_library_nothing_fits(monkeypatch):
