@@ -210,13 +210,13 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
         ("predict RUN --input ROWS --output {tmp}/o.txt", 1, "ends in .csv"),
         ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
         ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is the input too"),
-        ("train --data no/such/folder", 1, "no such file or folder"),
-        ("train --data ~nobody-here/rows.csv", 1, "~nobody-here/rows.csv"),
+        ("train --data no/such/folder --set model.name=ENCODER", 1, "no such file or folder"),
+        ("train --data ~nobody-here/rows.csv --set model.name=ENCODER", 1, "~nobody-here/rows.csv"),
         ("predict ~nobody-here/run --input ROWS --output {tmp}/o.csv", 1, "~nobody-here/run"),
         ("predict nobody --input ROWS --output {tmp}/o.csv", 1, "nobody"),
         ("evaluate RUN --data {tmp}", 1, "{tmp}"),
         ("train --recipe study-bb", 1, "did you mean 'study-b'"),
-        ("train", 1, "data.source"),
+        ("train --set model.name=ENCODER", 1, "data.source"),
         ("train --set train.epochs", 1, "section.key=value"),
         ("train --config {tmp}/none.yaml", 1, "no such file"),
         ("plan --budget 0", 1, "budget is 0"),
@@ -228,7 +228,8 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
 def test_mistakes_are_named_and_have_their_exit_code(
     run: Run, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int, message: str
 ) -> None:
-    words = command.format(tmp=tmp_path).replace("RUN", str(run.path)).replace("ROWS", str(rows)).split()
+    places = {"RUN": str(run.path), "ROWS": str(rows), "ENCODER": run.config().model.name}
+    words = re.sub("|".join(places), lambda found: places[found[0]], command.format(tmp=tmp_path)).split()
     assert call(*words) == code
     captured = capsys.readouterr()
     assert message.format(tmp=tmp_path) in captured.err
