@@ -60,13 +60,15 @@ def threads(n_threads: int) -> Iterator[None]:
 
 
 def thread_notes(n_threads: int, n_given: int, where: Where = "inline", n_workers: int = 1) -> tuple[str, ...]:
-    """Return what is worth saying of each worker's threads, of which there would be `n_given` if it began now."""
+    """Return what is worth saying of each worker's threads; `n_given` is how many it would have if it began now."""
     n_all, n_cores = n_threads * (n_workers if where == "processes" else 1), _n_cores()
     notes = []
     if n_threads != n_given:
-        notes.append(f"threads {n_threads}, as when it was begun, and not {n_given}: the last bits depend on it")
+        notes.append(
+            f"threads: {n_threads}, as when it began, instead of {n_given}; another number gives other last bits"
+        )
     if n_all > n_cores:
-        notes.append(f"{n_all} threads share {n_cores} cores, which takes longer than {n_cores} threads")
+        notes.append(f"{n_all} threads share {n_cores} cores")
     return tuple(notes)
 
 

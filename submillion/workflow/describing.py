@@ -39,7 +39,7 @@ def write(
     if not begun_with:
         return ()
     changed = ", ".join(begun_with)
-    return (f"begun in another environment ({changed}): the last bits may not be those of a run that never stopped",)
+    return (f"begun in another environment ({changed}): its last bits may differ from those of a run never stopped",)
 
 
 def _environment() -> dict[str, object]:
