@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from submillion import config, data
 from submillion.config import DataConfig
-from submillion.data import hub, reading
+from submillion.data import hub, memory, reading
 from submillion.data.columns import missing_columns
 from submillion.data.tables import read_table, table_of
 from submillion.errors import MAX_PROBLEMS, DataError
@@ -105,16 +105,24 @@ def test_different_faults_of_two_splits_are_told_together(faults: tuple[str, str
     assert all(FAULTS[fault][1] in problem for fault, problem in zip(faults, found, strict=True)), found
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "hub"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "memory", "hub"])
 def test_in_every_kind_of_source_missing_columns_are_one_problem_a_split(kind: str, tmp_path: Path) -> None:
+    made = {
+        split: Dataset.from_dict({"review": [f"{split} says so {i}" for i in range(20)], "stars": [1, 2] * 10})
+        for split in ("train", "test")
+    }
     found: list[str] = []
-    for split in ("train", "test"):
-        rows = Dataset.from_dict({"review": [f"{split} says so {i}" for i in range(20)], "stars": [1, 2] * 10})
+    for split, rows in made.items():
         if kind == "hub":
-            reading.examples_of(hub._table(f"some/reviews ({split})", rows, {"text", "label"}), DataConfig(), found)
-        else:
+            table = hub.table_of_dataset(f"some/reviews ({split})", rows, {"text", "label"})
+            reading.examples_of(table, DataConfig(), found)
+        elif kind != "memory":
             {"csv": rows.to_csv, "jsonl": rows.to_json, "parquet": rows.to_parquet}[kind](tmp_path / f"{split}.{kind}")
-    if kind != "hub":
+    if kind == "memory":
+        with pytest.raises(DataError) as refusal:
+            data.read(DataConfig(), memory.splits(made, DataConfig()))
+        found += refusal.value.problems
+    elif kind != "hub":
         found += data.survey(DataConfig(source=str(tmp_path)), max_length=8).problems
     assert len(found) == 2
     assert all("; give --set data.text=review --set data.label=stars, or rename the columns" in each for each in found)
