@@ -257,7 +257,7 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, question.settings.model.name, question.settings.model.revision)
     if notes := _stopped(run):
-        again = f"remove it (`submillion runs remove {run.path}`) to train to the end"
+        again = f"remove it (`{command('runs', 'remove', run.path)}`) to train to the end"
         watch(Phase("found finished", notes=(*notes, again)))
     with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
         Checkpoints(run.path / "checkpoints").remove()
