@@ -158,6 +158,23 @@ def test_a_published_set_may_share_rows_between_its_splits_and_a_frame_may_not(s
     assert len(splits.train) + len(splits.validation) == 7
 
 
+def test_labels_that_a_published_set_keeps_back_are_left_out_with_a_warning() -> None:
+    rows = {"text": [f"{text} {i}" for i in range(4) for text in TEXTS], "label": [0, 1, 1] * 4}
+    parts = {
+        "train": rows,
+        "validation": rows | {"label": [None, *rows["label"][1:]]},
+        "test": {"text": ["a"], "label": [-1]},
+    }
+    parts["validation"]["text"] = [f"{text} more" for text in rows["text"]]
+    given = datasets.DatasetDict({name: datasets.Dataset.from_dict(part) for name, part in parts.items()})
+    splits = data.read(DataConfig(source="<memory>"), memory.splits(given, SINGLE))
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [12, 11, 0]
+    assert splits.validation[0].id == "1"
+    assert "the Dataset (test): the labels (column 'label') of all 1 rows are kept back" in splits.warnings[1]
+    with pytest.raises(DataError, match=r"the DataFrame \(validation\), row 1 \(index 0\): the label .* is missing"):
+        data.read(DataConfig(source="<memory>"), memory.splits({k: pd.DataFrame(v) for k, v in parts.items()}, SINGLE))
+
+
 def test_ids_are_the_index_where_no_column_has_them_and_it_repeats_none() -> None:
     frame = pd.DataFrame({"text": TEXTS}, index=[7, 3, 5])
 
@@ -235,7 +252,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "list of bytes": ([b"a"], r"b'a' is bytes: give texts"),
     "pairs": ([("a", "b")], r"the list, row 1 \(index 0\): \('a', 'b'\) is a tuple: give texts"),
     "mixed": (["a", {"text": "b"}], "'a' is a str: other rows are dicts"),
-    "other columns": (pd.DataFrame({"txt": TEXTS}), "no column 'text'.*rename 'txt' to 'text'"),
+    "other columns": (
+        pd.DataFrame({"txt": TEXTS}),
+        "the DataFrame has no column 'text'; it has txt; .* rename 'txt' to",
+    ),
     "two columns of one name": (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "'text' more than once"),
     "lists in cells": (pd.DataFrame({"text": [np.array(["a"]), "b"]}), r"row 1 \(index 0\): .* is a list or an object"),
     "half a character": (["\ud83d"], "half a surrogate pair"),
@@ -281,7 +301,7 @@ def test_so_are_rows_that_do_not_fit_the_run(given: Any, columns: DataConfig, la
         ({"train": pd.DataFrame({"text": ["a"]}), "test": pd.Series(["b"])}, "the Series has no labels"),
         (
             pd.DataFrame({"txt": TEXTS, "label": [1, 2, 1]}),
-            "no column 'text'.*rename 'txt' to 'text'",
+            r"it has txt, label; give overrides=\{'data\.text': 'txt'\}",
         ),
         (
             pd.DataFrame({"text": TEXTS, "label": [1, 2, None]}),

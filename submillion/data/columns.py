@@ -42,7 +42,7 @@ def missing_columns(table: Table, keys: Mapping[str, str], of_run: bool = False)
         return []
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
-    advice = _renaming(missing, guesses) if of_run else _setting(keys, missing, guesses)
+    advice = _renaming(missing, guesses) if of_run else _setting(table, keys, missing, guesses)
     what = " and no column ".join(map(repr, missing))
     return [f"{table.origin} has no column {what}; it has {names or 'none'}; {advice}"]
 
@@ -52,18 +52,21 @@ def _renaming(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
     return f"the run reads no others: rename {' and '.join(steps)}"
 
 
-def _setting(keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str]) -> str:
-    """What to type: an option for each key, `...` where no column can be guessed."""
-    options = []
+def _setting(table: Table, keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str]) -> str:
+    """What to type, in Python for rows that are there: a setting for each key, `...` where no column can be guessed."""
+    values: dict[str, str | list[str]] = {}
     for key in dict.fromkeys(keys[name] for name in missing):
         columns = [guesses.get(name, "..." if name in missing else name) for name in keys if keys[name] == key]
-        value = _as_yaml(columns[0]) if len(columns) == 1 else f"[{', '.join(map(_as_yaml, columns))}]"
-        options.append(f"--set {shlex.quote(f'{key}={value}')}")
-    return f"give {' '.join(options)}, or rename the column{'s' if len(missing) > 1 else ''}"
+        values[key] = columns[0] if len(columns) == 1 else columns
+    options = [f"--set {shlex.quote(f'{key}={_as_yaml(value)}')}" for key, value in values.items()]
+    typed = " ".join(options) if table.index is None else f"overrides={values}"
+    return f"give {typed}, or rename the column{'s' if len(missing) > 1 else ''}"
 
 
-def _as_yaml(name: str) -> str:
-    """A name as YAML reads it back, in a list too."""
+def _as_yaml(name: str | list[str]) -> str:
+    """A name, or a list of names, as YAML reads it back."""
+    if isinstance(name, list):
+        return f"[{', '.join(map(_as_yaml, name))}]"
     is_plain = re.fullmatch(r"[\w. -]+", name) is not None and (name == "..." or yaml.safe_load(name) == name)
     return name if is_plain else json.dumps(name, ensure_ascii=False)
 

@@ -11,7 +11,7 @@ import gc
 import glob
 import importlib.util
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,13 +43,12 @@ def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -
         splits = builder.as_dataset()
     if "train" not in splits:
         raise DataError(f"{name} on the Hub has no train split; it has {', '.join(map(str, splits))}")
-    tables: dict[str, Table] = {}
-    for split in ("train", "validation", "test"):
-        if split in splits:
-            table = _labelled(table_of_dataset(f"{name} ({split})", splits[split], wanted), data.label, warnings)
-            if table.numbers or split == "train" or not len(splits[split]):
-                tables[split] = table
-    return tables
+    tables = {
+        split: table_of_dataset(f"{name} ({split})", splits[split], wanted)
+        for split in ("train", "validation", "test")
+        if split in splits
+    }
+    return labelled_tables(tables, data.label, warnings)
 
 
 def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
@@ -74,9 +73,20 @@ def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Tabl
     return Table(origin, tuple(dataset.column_names), columns, numbers, class_names=class_names, is_published=True)
 
 
+def labelled_tables(tables: Mapping[str, Table], label: str, warnings: list[str]) -> dict[str, Table]:
+    """Return the tables of splits, published ones without the rows whose label is kept back (missing, or -1).
+
+    A warning says so; a split of nothing else is none.
+    """
+    found = {split: _labelled(table, label, warnings) for split, table in tables.items()}
+    return {
+        split: table for split, table in found.items() if table.numbers or split == "train" or not tables[split].numbers
+    }
+
+
 def _labelled(table: Table, label: str, warnings: list[str]) -> Table:
     """The table without the rows whose label is kept back: nobody can fill it in, as they could in a file."""
-    labels = table.columns.get(label, [])
+    labels = table.columns.get(label, []) if table.is_published else []
     hidden = {None, -1} if all(value in (None, -1) for value in labels) else {None}  # beside others, -1 is a class
     kept = [row for row, value in enumerate(labels) if isinstance(value, list | dict) or value not in hidden]
     if len(kept) == len(labels):
@@ -85,7 +95,8 @@ def _labelled(table: Table, label: str, warnings: list[str]) -> Table:
     advice = "they are left out" if kept else "the split is not used; data.test=0.1 takes one from the training rows"
     warnings.append(f"{table.origin}: the labels (column {label!r}) of {what} are kept back: {advice}")
     columns = {name: [values[row] for row in kept] for name, values in table.columns.items()}
-    return replace(table, columns=columns, numbers=[table.numbers[row] for row in kept])
+    index = None if table.index is None else [table.index[row] for row in kept]
+    return replace(table, columns=columns, numbers=[table.numbers[row] for row in kept], index=index)
 
 
 def _refuse_missing(name: str) -> None:

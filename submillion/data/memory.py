@@ -59,7 +59,8 @@ def opened(rows: object, data: DataConfig, labelled: bool) -> tuple[Table, DataC
         case "DataFrame":
             return _frame(rows, wanted), data
         case "Dataset":
-            return _decoded(table_of_dataset("the Dataset", rows, wanted)), data
+            table = table_of_dataset("the Dataset", rows, wanted)
+            return _decoded(replace(table, index=range(len(table.numbers)))), data
         case "texts":
             return _sequence(rows, data, wanted, labelled)
     raise _refusal(rows)

@@ -12,7 +12,7 @@ from typing import Literal
 from submillion import hub
 from submillion.config import DataConfig
 from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
-from submillion.data.hub import download_set, hub_tables
+from submillion.data.hub import download_set, hub_tables, labelled_tables
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import wanted_columns
 from submillion.data.tables import Table, read_table
@@ -97,7 +97,7 @@ def open_source(
     null, always does. `given` are splits of rows in memory, which go before both. What cannot be read is added to
     `problems` and left out, each split by itself.
     """
-    tables = dict(given or {})
+    tables = labelled_tables(given or {}, data.label, warnings)
     named = {
         split: file
         for split in ("validation", "test")
