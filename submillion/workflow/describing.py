@@ -62,8 +62,7 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     if precision != "bf16" or device.type != "cpu" or native.available():
         return ()
     return (
-        "submillion/packed/kernels.c is not compiled: a step takes @RATIO@; install a C compiler, then: "
-        f"{install_line()}",
+        f"submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler, then: {install_line()}",
     )
 
 
