@@ -217,7 +217,7 @@ def test_a_file_that_training_did_not_write_is_named(run: Run, name: str) -> Non
     runs.verify(run)
 
 
-SHAPES = (None, [1], {"a": [1]}, {"total": "x"}, 7)
+SHAPES = (None, [1.5], {"a": [1]}, {"total": "x"}, 7)
 SEALED_TABLES = ("plan.json", "environment.json", "labels.json", "data.json", "scores.json", "cost.json")
 
 

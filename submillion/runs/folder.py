@@ -187,7 +187,8 @@ class Run:
             probs = [table[f"{_PROB}{label}"].to_numpy() for label in labels]
             return Predictions(table["id"].to_pylist(), table["label_id"].to_numpy(), np.stack(probs, axis=1))
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-            raise RunError(f"{path} is damaged ({error}): remove the run and train again") from None
+            other = ", or labels.json names other labels" if isinstance(error, KeyError) else ""
+            raise RunError(f"{path} is damaged ({error}){other}: remove the run and train again") from None
 
     def write_scores(self, scores: Mapping[str, Mapping[str, Score]]) -> None:
         """Write `scores.json`: split → metric → value, low, high, n."""
