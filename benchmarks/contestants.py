@@ -31,8 +31,7 @@ class Spec:
 
     padded: the Trainer pads every text to 128 · length: all texts have so many tokens, None = AG News' lengths ·
     dropout: of the adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: no
-    dropout in the frozen layers, whose output is computed in every step, or kept · kernels: False = as where
-    kernels.c was not compiled.
+    dropout in the frozen layers, whose output is computed in every step, or kept.
     """
 
     kind: Kind
@@ -49,7 +48,6 @@ class Spec:
     n_rows: int = 4000
     length: int | None = None
     prefix: Literal["computed", "kept"] | None = None
-    kernels: bool = True
 
 
 class Contestant:
@@ -262,10 +260,7 @@ def answer(**values: Any) -> None:
 
 def _main(spec: Spec) -> None:
     from benchmarks import predicting, reaching
-    from submillion.packed import native
 
-    if not spec.kernels:
-        native._library, native._has_tiles = None, False
     match spec.kind:
         case "trainer":
             _trainer(spec)

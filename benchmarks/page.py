@@ -175,14 +175,6 @@ def _layers(points: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _kernels(sizes: dict[str, Any]) -> list[str]:
-    lines = ["| | with | without | with against without |", "|---|---|---|---|"]
-    for name, rows in sizes.items():
-        rates = (f"{rows[each]['tokens_per_s']['median']:,.0f} tokens/s" for each in ("with", "without"))
-        lines.append(f"| {name} | {' | '.join(rates)} | {_ratio(rows, 'with', 'without')} |")
-    return lines
-
-
 def _rows(points: list[dict[str, Any]]) -> list[str]:
     lines = ["| training rows | c, tokens/s: median [rounds] |", "|---|---|"]
     for point in points:
@@ -254,8 +246,6 @@ def page(results: dict[str, Any], accuracy: dict[str, Any] | None) -> str:
         *("![prediction](benchmarks/prediction.svg)", "", *_rates(found["prediction roberta-base"])),
         *("", "MiniLM, adapters on all linear sites, which the pipeline has merged and c has not:", ""),
         *_rates(found["prediction MiniLM"]),
-        *("", "## Without a C compiler", "", "The same training steps where kernels.c was not compiled.", ""),
-        *_kernels(found["kernels"]),
         *("", "## Fewer layers, and the prefix", "", "roberta-base's size, second epoch.", ""),
         *("![layers](benchmarks/layers.svg)", "", *_layers(found["layers"])),
         *("", "## Against batch size, length and rows", "", "roberta-base's size. Batches of AG News' lengths:", ""),

@@ -114,15 +114,6 @@ def layers(base: Spec) -> Any:
     return found
 
 
-def kernels(small: Spec, base: Spec) -> dict[str, Rows]:
-    """Return a training step of both sizes with kernels.c, and as it is where that was not compiled."""
-    sizes = {"MiniLM": (small, 12), "roberta-base": (base, 6)}
-    return {
-        name: compare({"with": spec, "without": replace(spec, kernels=False)}, n_steps, 5)
-        for name, (spec, n_steps) in sizes.items()
-    }
-
-
 def row_counts(base: Spec) -> Any:
     """Return c on splits of 1,000 to 60,000 rows, in turn."""
     found = compare({str(n): replace(base, n_rows=n) for n in (1000, 8000, 60000)}, 8, 7)
@@ -153,7 +144,6 @@ def sections(roberta: str) -> dict[str, Callable[[], Any]]:
         "training MiniLM": lambda: training(small, 12, 4),
         "prediction roberta-base": lambda: prediction(base, 4),
         "prediction MiniLM": lambda: prediction(small, 16),
-        "kernels": lambda: kernels(small, base),
         "layers": lambda: layers(base),
         "rows": lambda: row_counts(base),
         "batch": lambda: over(

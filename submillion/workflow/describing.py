@@ -62,7 +62,8 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     if precision != "bf16" or device.type != "cpu" or native.available():
         return ()
     return (
-        f"submillion/packed/kernels.c is not compiled: steps take longer; install a C compiler, then: {install_line()}",
+        "submillion/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C compiler, then: "
+        f"{install_line()}",
     )
 
 
