@@ -62,8 +62,8 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     if precision != "bf16" or device.type != "cpu" or native.available():
         return ()
     return (
-        "submillion/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C compiler, then: "
-        f"{install_line()}",
+        "submillion/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C compiler, then "
+        f"type: {install_line()}",
     )
 
 
