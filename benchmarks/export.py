@@ -46,8 +46,8 @@ def texts(n_texts: int) -> list[str]:
 
 def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict]]:
     """Return, for each contestant, what makes its prediction with so many threads; files go to `folder`."""
-    from submillion import adapters, backbone
     from submillion.export import formats
+    from submillion.model import adapters, backbone
 
     spec = Spec("submillion", encoder, rank=8)
     with backbone.quiet():
@@ -82,7 +82,7 @@ def _transformers(folder: Path) -> Predict:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from submillion import backbone
+    from submillion.model import backbone
 
     with backbone.quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -96,8 +96,9 @@ def _transformers(folder: Path) -> Predict:
 
 
 def _submillion(model: Any) -> Predict:
-    from submillion import batching, evaluation
     from submillion.data import Example
+    from submillion.model import batching
+    from submillion.training import evaluation
 
     def predict(given: list[str]) -> np.ndarray:
         split = batching.tokenize([Example(t, t, None) for t in given], model.tokenizer, model.labels, MAX_LENGTH)

@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.contestants import Spec, classifier, settings
 from benchmarks.material import MINILM, roberta_base, rows
-from submillion import losses, training
-from submillion.checkpoints import Checkpoints
-from submillion.packed import native
+from submillion.model.packed import native
+from submillion.training import loop, losses
+from submillion.training.checkpoints import Checkpoints
 
 _WARM, _STEPS = 4, 16
 
@@ -25,17 +25,17 @@ def times_as_long(spec: Spec) -> float:
     """Return the time of a step without the library over that with it."""
     model, config = classifier(spec), settings(spec)
     split, validation = rows(spec.batch_size, 0), rows(1, 1)
-    job = training.Job(
+    job = loop.Job(
         model,
         split,
         validation,
         config.train,
-        training.length(config.train, split.lengths, len(validation)),
+        loop.length(config.train, split.lengths, len(validation)),
         lambda logits, batch: losses.supervised(logits, batch.label_ids, 0.0, None),
         Checkpoints(Path(tempfile.mkdtemp())),
         time.perf_counter(),
     )
-    records = training.fit(job)
+    records = loop.fit(job)
     compiled = native._library, native._has_tiles
     took_s: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(_WARM + _STEPS):

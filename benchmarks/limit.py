@@ -16,11 +16,11 @@ import torch
 from benchmarks.contestants import Spec, settings
 from benchmarks.material import LABELS, rows
 from submillion import planning
-from submillion.architectures import Architecture
-from submillion.batching import training_order
 from submillion.config import TrainConfig
-from submillion.packed.layout import n_rows_for
-from submillion.packed.weights import torch_product
+from submillion.model.batching import training_order
+from submillion.model.packed.layout import n_rows_for
+from submillion.model.packed.weights import torch_product
+from submillion.planning.architectures import Architecture
 
 
 def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:

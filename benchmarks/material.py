@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from submillion import backbone
-from submillion.architectures import files
-from submillion.batching import TokenizedSplit
+from submillion.model import backbone
+from submillion.model.batching import TokenizedSplit
+from submillion.planning.architectures import files
 
 LABELS = ("Business", "Sci/Tech", "Sports", "World")
 MINILM = "all-MiniLM-L6-v2"

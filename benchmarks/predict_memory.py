@@ -83,8 +83,10 @@ def tiny_run(folder: Path) -> Path:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     from benchmarks.material import MINILM
-    from submillion import backbone, config, workflow
-    from submillion.architectures import files
+    from submillion import config
+    from submillion.model import backbone
+    from submillion.planning.architectures import files
+    from submillion.training import workflow
 
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
     with backbone.quiet():

@@ -19,7 +19,7 @@ def worker(kind: Kind, spec: Spec) -> Callable[[int], tuple[int, int]]:
     """Return what predicts so many batches of 64 texts, and returns their rows and tokens."""
     from benchmarks.contestants import answer
     from benchmarks.material import rows
-    from submillion import backbone
+    from submillion.model import backbone
 
     tokenizer = backbone.load_tokenizer(spec.encoder)
     lengths = rows(spec.n_rows, 2, spec.length).lengths
@@ -74,8 +74,9 @@ def _trainer(spec: Spec, tokenizer: Any) -> Callable[[list[str]], Any]:
 
 def _submillion(spec: Spec, tokenizer: Any) -> Callable[[list[str]], Any]:
     from benchmarks.contestants import classifier
-    from submillion import batching, evaluation
     from submillion.data import Example
+    from submillion.model import batching
+    from submillion.training import evaluation
 
     model = classifier(spec)
 

@@ -45,7 +45,7 @@ def _settings(spec: Spec, seed: int) -> Any:
 
 
 def _submillion(spec: Spec, seed: int) -> tuple[int, float]:
-    from submillion import workflow
+    from submillion.training import workflow
 
     os.environ["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing of an earlier round is found
     reached: list[tuple[int, float]] = []
@@ -64,7 +64,8 @@ def _trainer(spec: Spec, seed: int) -> tuple[int, float]:
 
     from benchmarks.contestants import stock
     from benchmarks.material import as_dicts
-    from submillion import backbone, batching, data
+    from submillion import data
+    from submillion.model import backbone, batching
 
     settings = _settings(spec, seed)
     splits = data.read(settings.data)

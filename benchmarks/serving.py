@@ -172,9 +172,10 @@ def make_runs(folder: Path, encoder: str) -> list[str]:
     import torch
 
     from benchmarks.material import LABELS
-    from submillion import adapters, backbone, config, planning
-    from submillion.classifier import Classifier
+    from submillion import config, planning
     from submillion.config import validate
+    from submillion.model import adapters, backbone
+    from submillion.model.classifier import Classifier
     from submillion.runs import Run
 
     adapter = {"sites": "query+value", "rank": 8}

@@ -55,7 +55,8 @@ def shifts_of(source: str, run: Any) -> list[Shift]:
 
 def probs_of(run: Any, shift: Shift) -> np.ndarray:
     """Return the run's probabilities of a shift's rows, float64 [N, C], from the file that they are kept in."""
-    from submillion import cache, prediction
+    from submillion import prediction
+    from submillion.data import cache
 
     texts = [one.text for one in shift.rows]
     kept = run.path.parent / "predictions" / f"{run.name}-{cache.key_of(*texts)}.npy"
@@ -68,7 +69,7 @@ def probs_of(run: Any, shift: Shift) -> np.ndarray:
 def measured(run: Any, shift: Shift) -> dict[str, Any]:
     """Return a row of the results: the truth, and what is said without it."""
     from submillion import data
-    from submillion.shift import drift, estimate, judge
+    from submillion.judging.shift import drift, estimate, judge
 
     splits, probs = data.read(run.config().data), probs_of(run, shift)
     labels = np.array([splits.labels.index(str(one.label)) for one in shift.rows])
@@ -101,7 +102,7 @@ def measured(run: Any, shift: Shift) -> dict[str, Any]:
 
 def corrected_accuracy(run: Any, probs: np.ndarray, labels: np.ndarray) -> float:
     """Return the accuracy of what `--correct-priors` would write."""
-    from submillion.shift import class_shares, corrected
+    from submillion.judging.shift import class_shares, corrected
 
     found = corrected(*class_shares(run.load_predictions("validation"), probs))
     return float((found.argmax(axis=1) == labels).mean())

@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from submillion import augmentation, data
+from submillion import data
 from submillion.config import AugmentationKind, DataConfig
-from submillion.data import Example
+from submillion.data import Example, augmentation
 
 DOMAINS = ("tweets", "films", "amazon", "news")
 SENTIMENTS = ("negative", "neutral", "positive")

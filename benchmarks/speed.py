@@ -163,7 +163,7 @@ def machine() -> dict[str, Any]:
     """Return what the numbers were measured on."""
     import torch
 
-    from submillion.packed import native
+    from submillion.model.packed import native
 
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {

@@ -1,4 +1,4 @@
-"""Make submillion/augmentation/synonyms.txt.gz from WordNet 3.0's own files.
+"""Make submillion/data/augmentation/synonyms.txt.gz from WordNet 3.0's own files.
 
     apt-get install wordnet-base && python -m scripts.build_synonyms /usr/share/wordnet
 
@@ -15,8 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from submillion.augmentation.synonyms import TABLE
-from submillion.augmentation.words import NEGATIONS
+from submillion.data.augmentation.synonyms import TABLE
+from submillion.data.augmentation.words import NEGATIONS
 
 _TARGET = Path(__file__).parent.parent / "submillion" / "augmentation" / TABLE
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}

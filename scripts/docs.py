@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
-from submillion import architectures, planning
+from submillion import planning
 from submillion.config import Config, load
 from submillion.errors import BudgetError
+from submillion.planning import architectures
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -27,7 +28,7 @@ STAGED = ROOT / "build" / "docs"
 OUTSIDE = {  # what the site has and docs/ has not, by its name there
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
-    "submillion/augmentation/WORDNET-LICENSE.txt": "wordnet-license.txt",
+    "submillion/data/augmentation/WORDNET-LICENSE.txt": "wordnet-license.txt",
 }
 _LINK = re.compile(r"\]\(((?!https?:)[^)\s]+)\)")
 _MARK = re.compile(r"<!-- generated: (\w+) -->")

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from submillion.api import train
-    from submillion.classifier import Classifier
     from submillion.cli.progress import TrainingView as progress  # noqa: N813 - it is called as a function is
-    from submillion.comparison import compare
     from submillion.config import Config
     from submillion.config import load as load_config
     from submillion.errors import (
@@ -32,11 +30,13 @@ if TYPE_CHECKING:
         RunError,
         SubmillionError,
     )
-    from submillion.metrics import Score
+    from submillion.judging.metrics import Score
+    from submillion.model.classifier import Classifier
     from submillion.planning import plan
     from submillion.prediction import evaluate, predict
     from submillion.runs import Run
     from submillion.runs import load as load_run
+    from submillion.runs.compared import compare
     from submillion.sweeps.sitting import sweep
 
     __version__: str
@@ -67,11 +67,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": ("submillion.classifier", "Classifier"),
+    "Classifier": ("submillion.model.classifier", "Classifier"),
     "Config": ("submillion.config", "Config"),
     "Run": ("submillion.runs", "Run"),
-    "Score": ("submillion.metrics", "Score"),
-    "compare": ("submillion.comparison", "compare"),
+    "Score": ("submillion.judging.metrics", "Score"),
+    "compare": ("submillion.runs.compared", "compare"),
     "evaluate": ("submillion.prediction", "evaluate"),
     "load_config": ("submillion.config", "load"),
     "load_run": ("submillion.runs", "load"),

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from submillion import config as configs
-from submillion import workflow
 from submillion.cli.progress import TrainingView
 from submillion.config import Config
 from submillion.data import memory
 from submillion.data.sources import MEMORY
 from submillion.errors import ConfigError
 from submillion.runs import EvalRecord, Run, StepRecord
-from submillion.workflow import Answer, Phase, Watch
-from submillion.workflow.phases import wish_of
+from submillion.training import workflow
+from submillion.training.workflow import Answer, Phase, Watch
+from submillion.training.workflow.phases import wish_of
 
 _CONFIG_FILES = (".yaml", ".yml")
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from submillion import adapters, architectures, backbone, planning
-from submillion.planning import Plan
+from submillion import planning
+from submillion.model import adapters, backbone
+from submillion.planning import Plan, architectures
 from tests.tiny import FAMILIES, settings
 
 LABELS = ("bad", "fine", "good")

@@ -24,7 +24,7 @@ def _one_thread():
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests neither use nor fill the cache of whoever runs them; the tweets that `make setup` fetched are there."""
-    from submillion import cache
+    from submillion.data import cache
 
     found = cache.folder()
     own = tmp_path_factory.mktemp("cache")

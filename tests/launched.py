@@ -15,9 +15,11 @@ import pandas as pd
 import torch
 
 import submillion
-from submillion import batching, config, processes, reports, workflow
+from submillion import config, reports
 from submillion.errors import DataError
+from submillion.model import batching, processes
 from submillion.runs import Run
+from submillion.training import workflow
 
 
 def main(file: Path) -> None:

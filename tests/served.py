@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from submillion import config, workflow
+from submillion import config
 from submillion.reports import write as write_report
 from submillion.runs import Run
 from submillion.sweeps.sitting import sweep
+from submillion.training import workflow
 from tests.data import write_csv
 from tests.test_sweeps import BASE, write_study
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from submillion import adapters
-from submillion.adapters import heads
 from submillion.errors import BudgetError, ConfigError, RunError
+from submillion.model import adapters
+from submillion.model.adapters import heads
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
 from tests.tiny import FAMILIES, TEXTS
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from submillion import config, data, workflow
+from submillion import config, data
+from submillion.training import workflow
 
 FOLDER = os.environ.get("SUBMILLION_AGNEWS")
 pytestmark = [

@@ -3,112 +3,123 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "submillion"
-# A module imports only what stands before it. None is the line below which torch may be imported.
-ORDER = (
-    *("errors", "hub", "config", "architectures", "budget", "planning", "cache", "data", "augmentation", "metrics"),
-    *(
-        "shift",
-        "runs",
-        "comparison",
-        "reports",
-        None,
-        "processes",
-        "backbone",
-        "batching",
-        "adapters",
-        "packed",
-        "prefix",
-    ),
-    *("classifier", "losses", "optimizers", "evaluation", "distillation", "checkpoints", "training", "tracking"),
-    *("workers", "prediction", "robustness", "export", "workflow", "sweeps", "serving", "cli", "api"),
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "submillion"
+# The rooms of the package in their order, as the page of the architecture has them: a room imports only what stands
+# before it, and torch is imported after "—" only.
+ORDER = re.findall(
+    r"^\| (?:`(\w+)`|(—)) \|", (ROOT / "docs" / "architecture.md").read_text().split("## The packed")[0], re.M
 )
-TORCH_LINE = ORDER.index(None)
+ROOMS = [room or line for room, line in ORDER]
+TORCH_LINE = ROOMS.index("—")
 HEAVY = {"torch", "transformers", "peft", "accelerate"}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "core", "base"}
-FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {file: ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
 
 
-def module_of(file: Path) -> str | None:
-    """The module of the order that a file belongs to; None for the package's own __init__."""
+def room_of(file: Path) -> str | None:
+    """The room that a file belongs to; None for the package's own __init__."""
     first = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return None if first in ("__init__", "__main__") else first
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
-    """Every imported name as a dotted path, with the statement."""
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every imported name as a dotted path."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, node
-            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def own_imports(tree: ast.AST) -> set[str]:
-    """The submillion modules that a file imports."""
-    paths = (name.split(".") for name, _ in imports(tree))
-    return {parts[1] for parts in paths if parts[0] == "submillion" and len(parts) > 1}
+def rooms_imported(tree: ast.AST) -> set[str]:
+    """The rooms that a file imports."""
+    paths = (name.split(".") for name in imports(tree))
+    return {parts[1] for parts in paths if parts[0] == "submillion" and len(parts) > 1} & set(ROOMS)
 
 
-def ids(file: Path) -> str:
-    return str(file.relative_to(PACKAGE))
+def of_package(package: Path) -> dict[str, set[str]]:
+    """Each module of a package with those of it that it imports by name."""
+    files = {".".join(file.relative_to(package.parent).with_suffix("").parts): file for file in package.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for module, file in files.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                targets = {f"{node.module}.{alias.name}" for alias in node.names}
+                # A name that is no module is one of the module's own.
+                graph[module] |= (targets & set(files)) or ({node.module} & set(files))
+        graph[module].discard(module)
+    return graph
 
 
-@pytest.mark.parametrize("file", FILES, ids=ids)
-def test_module_is_in_the_order_and_imports_only_what_stands_before_it(file: Path) -> None:
-    module = module_of(file)
-    if module is None:
-        return
-    assert module in ORDER, f"{module} has no place in the order of modules"
-    assert not FORBIDDEN_NAMES & set(file.with_suffix("").relative_to(PACKAGE).parts)
+def test_every_file_is_in_a_room_and_imports_only_rooms_above() -> None:
+    astray = [file for file in TREES if room_of(file) not in (None, *ROOMS)]
+    assert not astray, f"give them a room of docs/architecture.md: {astray}"
     later = {
-        name
-        for name in own_imports(ast.parse(file.read_text())) & set(ORDER)
-        if ORDER.index(name) > ORDER.index(module)
+        (str(file.relative_to(PACKAGE)), room)
+        for file, tree in TREES.items()
+        if (own := room_of(file)) is not None
+        for room in rooms_imported(tree)
+        if ROOMS.index(room) > ROOMS.index(own)
     }
-    assert not later, f"{module} imports {later}, which stand after it"
+    assert not later
 
 
-@pytest.mark.parametrize("file", FILES, ids=ids)
-def test_torch_is_imported_below_the_line_only(file: Path) -> None:
-    module = module_of(file)
-    if module is None or (module != "cli" and ORDER.index(module) > TORCH_LINE):
-        return
-    found = {name for name, _ in imports(ast.parse(file.read_text())) if name.split(".")[0] in HEAVY}
-    assert not found
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    assert not {file for file in TREES if FORBIDDEN_NAMES & set(file.with_suffix("").relative_to(PACKAGE).parts)}
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if module_of(file) in (None, "cli")], ids=ids)
-def test_the_command_line_imports_heavy_modules_late(file: Path) -> None:
-    below = {name for name in ORDER[TORCH_LINE + 1 :] if name not in (None, "cli")}
-    top = ast.Module([node for node in ast.parse(file.read_text()).body if not isinstance(node, ast.If)], [])
-    at_import = [node for node in top.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert not below & own_imports(ast.Module(list(at_import), []))
+@pytest.mark.parametrize("package", ["submillion", "benchmarks"])
+def test_files_import_each_other_in_no_circle(package: str) -> None:
+    try:
+        list(TopologicalSorter(of_package(ROOT / package)).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of files: {error.args[1]}")
 
 
-@pytest.mark.parametrize("file", FILES, ids=ids)
-def test_sizes(file: Path) -> None:
-    source = file.read_text()
-    assert source.count("\n") <= 400, "split it where the half has a second user or its own law in the tests"
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno + 1 <= 60, node.name
-            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            # A command's parameters are its options: typer reads them from the signature.
-            assert len(parameters) <= 7 or module_of(file) == "cli", node.name
+def test_torch_is_imported_below_the_line_only() -> None:
+    above = {file: tree for file, tree in TREES.items() if room_of(file) in (None, "cli", *ROOMS[:TORCH_LINE])}
+    assert not {
+        (str(file.relative_to(PACKAGE)), name)
+        for file, tree in above.items()
+        for name in imports(tree)
+        if name.split(".")[0] in HEAVY
+    }
 
 
-@pytest.mark.parametrize("file", FILES, ids=ids)
-def test_module_docstrings(file: Path) -> None:
-    assert ast.get_docstring(ast.parse(file.read_text())), "a module opens with what it owns"
+def test_the_command_line_imports_heavy_rooms_late() -> None:
+    below = set(ROOMS[TORCH_LINE + 1 :]) - {"cli"}
+    for file, tree in TREES.items():
+        if room_of(file) in (None, "cli"):
+            at_import = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+            assert not below & rooms_imported(ast.Module(list(at_import), [])), file
+
+
+def test_sizes() -> None:
+    for file, tree in TREES.items():
+        n_lines = file.read_text().count("\n")
+        assert n_lines <= 400, f"{file}: split it where the half has a second user or its own law in the tests"
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert (node.end_lineno or 0) - node.lineno + 1 <= 60, (file, node.name)
+                parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                # A command's parameters are its options: typer reads them from the signature.
+                assert len(parameters) <= 7 or room_of(file) == "cli", (file, node.name)
+
+
+def test_module_docstrings() -> None:
+    assert not [file for file, tree in TREES.items() if not ast.get_docstring(tree)], "a module opens with what it owns"
 
 
 @pytest.mark.parametrize(

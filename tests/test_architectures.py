@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from submillion import architectures
-from submillion.architectures import FAMILIES, SITES
 from submillion.errors import ConfigError, HubError
+from submillion.planning import architectures
+from submillion.planning.architectures import FAMILIES, SITES
 
 N_CLASSES = 5
 SHAPE = {"vocab_size": 53, "max_position_embeddings": 19}

@@ -18,17 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from submillion import batching, config, data, runs, workflow
-from submillion.augmentation import STRENGTHS, changed, copy_of, perturbed, synonyms, with_copies
-from submillion.augmentation.changes import WordKind
-from submillion.augmentation.synonyms import TABLE, Ending, inflected, read_table
-from submillion.augmentation.typos import mistyped
-from submillion.augmentation.words import NEGATIONS, changeable
-from submillion.batching import TokenizedSplit
+from submillion import config, data, runs
 from submillion.cli import main
 from submillion.config import AugmentationConfig, AugmentationKind, Config
 from submillion.data import Example
+from submillion.data.augmentation import STRENGTHS, changed, copy_of, perturbed, synonyms, with_copies
+from submillion.data.augmentation.changes import WordKind
+from submillion.data.augmentation.synonyms import TABLE, Ending, inflected, read_table
+from submillion.data.augmentation.typos import mistyped
+from submillion.data.augmentation.words import NEGATIONS, changeable
 from submillion.errors import ConfigError
+from submillion.model import batching
+from submillion.model.batching import TokenizedSplit
+from submillion.training import workflow
 from tests.data import write_csv
 
 KINDS = get_args(AugmentationKind)
@@ -286,7 +288,7 @@ def test_a_form_has_the_same_forms_of_its_synonyms(ending: Ending) -> None:
 
 
 def test_the_table_is_sorted_symmetric_and_clean() -> None:
-    packed = resources.files("submillion.augmentation").joinpath(TABLE).read_bytes()
+    packed = resources.files("submillion.data.augmentation").joinpath(TABLE).read_bytes()
     assert len(packed) < 1_500_000
     lines = [line for line in gzip.decompress(packed).decode().splitlines() if not line.startswith("#")]
     assert lines == sorted(set(lines))
@@ -304,7 +306,7 @@ def test_the_table_is_sorted_symmetric_and_clean() -> None:
 
 
 def test_the_notice_of_wordnet_ships_with_the_table() -> None:
-    notice = resources.files("submillion.augmentation").joinpath("WORDNET-LICENSE.txt").read_text()
+    notice = resources.files("submillion.data.augmentation").joinpath("WORDNET-LICENSE.txt").read_text()
     assert "Copyright 2006 by Princeton University" in notice
     assert "THIS SOFTWARE AND DATABASE IS PROVIDED" in notice
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())

@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from submillion import architectures, backbone
-from submillion.architectures import files
 from submillion.errors import ConfigError, HubError
+from submillion.model import backbone
+from submillion.planning import architectures
+from submillion.planning.architectures import files
 from tests.tiny import FAMILIES
 
 LABELS = ("no", "yes")

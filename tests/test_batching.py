@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submillion import batching
-from submillion.backbone import seed_for
-from submillion.batching import order
 from submillion.config import TrainConfig
 from submillion.data import Example
+from submillion.model import batching
+from submillion.model.backbone import seed_for
+from submillion.model.batching import order
 from tests.tiny import FAMILIES, TEXTS, make_tokenizer
 
 LABELS = ("bad", "good")

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from submillion import architectures, budget, planning
-from submillion.architectures import SITES
-from submillion.budget import HeadSize
+from submillion import planning
 from submillion.config import validate
+from submillion.planning import architectures, budget
+from submillion.planning.architectures import SITES
+from submillion.planning.budget import HeadSize
 from tests.test_architectures import CONFIGS
 
 # PEFT 0.21 reads an attribute that transformers 5.23 has renamed.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from submillion import cache
+from submillion.data import cache
 from submillion.errors import ConfigError
 
 

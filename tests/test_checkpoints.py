@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from submillion.checkpoints import Checkpoints, Progress, optimizer_tensors, restore_optimizer
 from submillion.errors import RunError
+from submillion.training.checkpoints import Checkpoints, Progress, optimizer_tensors, restore_optimizer
 
 PARTS = {
     "trainable": {"a.weight": torch.randn(3, 4), "b": torch.randn(2)},

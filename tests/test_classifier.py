@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from submillion import adapters, backbone, batching, config, planning
-from submillion.classifier import Classifier
+from submillion import config, planning
 from submillion.config import Config
 from submillion.data import Example
 from submillion.errors import ConfigError, HubError, RunError
+from submillion.model import adapters, backbone, batching
+from submillion.model.classifier import Classifier
 from submillion.planning import Plan
 from submillion.runs import Run
 from tests.adapted import HEADS, LABELS, METHODS, shaken

@@ -8,10 +8,9 @@ import sys
 
 import pytest
 
-from submillion import architectures
 from submillion.cli import main
 from submillion.config import load
-from submillion.planning import alternatives, from_json, plan
+from submillion.planning import alternatives, architectures, from_json, plan
 
 FLAGSHIP = ("--set", "adapter.sites=query+value")
 OVER = (*FLAGSHIP, "--set", "adapter.rank=16")

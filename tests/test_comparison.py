@@ -18,8 +18,9 @@ from scipy.stats import binomtest
 
 import submillion
 from benchmarks import comparison as benchmark
-from submillion import metrics
-from submillion.comparison import (
+from submillion.errors import DataError, RunError
+from submillion.judging import metrics
+from submillion.judging.comparison import (
     Comparison,
     Setting,
     conclude,
@@ -31,11 +32,10 @@ from submillion.comparison import (
     sentences,
     values,
 )
-from submillion.comparison.resampling import METRICS, Resampled, resample, weights
-from submillion.comparison.seeds import Spread, difference, spread_of
-from submillion.comparison.seeds import rows_needed as rows_needed_with_seeds
-from submillion.errors import DataError, RunError
-from submillion.metrics import Predictions
+from submillion.judging.comparison.resampling import METRICS, Resampled, resample, weights
+from submillion.judging.comparison.seeds import Spread, difference, spread_of
+from submillion.judging.comparison.seeds import rows_needed as rows_needed_with_seeds
+from submillion.judging.metrics import Predictions
 from submillion.reports.verdicts import rows_sentences, verdict_of
 from submillion.runs import Run
 from tests.data import write_csv

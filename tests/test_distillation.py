@@ -12,27 +12,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from submillion import (
-    augmentation,
-    batching,
-    config,
-    data,
-    distillation,
-    evaluation,
-    losses,
-    planning,
-    runs,
-    workers,
-    workflow,
-)
-from submillion.batching import order
-from submillion.classifier import Classifier
+from submillion import config, data, planning, runs
 from submillion.cli.progress import TrainingView
 from submillion.config import Config, DistillationConfig
-from submillion.data import Example, Splits
+from submillion.data import Example, Splits, augmentation
 from submillion.errors import ConfigError, DataError, RunError
+from submillion.model import batching
+from submillion.model.batching import order
+from submillion.model.classifier import Classifier
 from submillion.runs import EvalRecord, Run, StepRecord
-from submillion.workflow import Phase
+from submillion.training import distillation, evaluation, losses, workers, workflow
+from submillion.training.workflow import Phase
 from tests.data import write_csv
 
 CPU: distillation.Place = (torch.device("cpu"), "fp32")

@@ -21,10 +21,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from submillion import adapters, cli, config, export, prediction, runs, workflow
+from submillion import cli, config, export, prediction, runs
 from submillion.errors import ConfigError, DataError, ExportError, RunError, install_line
 from submillion.export import checking, formats, manifest
+from submillion.model import adapters
 from submillion.runs import Run
+from submillion.training import workflow
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
 from tests.data import write_csv
 from tests.test_reload import STRANGER

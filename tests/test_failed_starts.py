@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from submillion import config, runs, workflow
+from submillion import config, runs
 from submillion.errors import SubmillionError
 from submillion.runs import Run
-from submillion.workflow import Phase
+from submillion.training import workflow
+from submillion.training.workflow import Phase
 from tests.data import write_csv
 from tests.malformed import inside, refused
 

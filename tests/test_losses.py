@@ -8,7 +8,8 @@ import torch
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from submillion import config, losses
+from submillion import config
+from submillion.training import losses
 
 LABELS = ("a", "b", "c")
 LOGITS = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))

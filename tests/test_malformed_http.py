@@ -18,12 +18,13 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from submillion import config, workflow
+from submillion import config
 from submillion.runs import Run
 from submillion.serving.app import create_app
 from submillion.serving.folders import opened
 from submillion.serving.guarding import MAX_BODY_BYTES
 from submillion.serving.options import Options
+from submillion.training import workflow
 from tests.data import write_csv
 from tests.malformed import assert_sentences, in_time
 

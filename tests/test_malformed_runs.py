@@ -15,15 +15,16 @@ import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 
-from submillion import checkpoints, config, reports, runs, workflow
-from submillion.adapters.saving import WEIGHTS
+from submillion import config, reports, runs
 from submillion.errors import RunError, SubmillionError
+from submillion.model.adapters.saving import WEIGHTS
 from submillion.prediction import journal
 from submillion.reports.sweep import reading
 from submillion.runs import Run
 from submillion.serving.app import create_app
 from submillion.serving.folders import opened
 from submillion.sweeps.loading import load_study
+from submillion.training import checkpoints, workflow
 from tests.data import write_csv
 from tests.malformed import assert_sentences, called, in_time, inside, refused
 

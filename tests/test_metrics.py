@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from sklearn.metrics import log_loss as reference_log_loss
 
 from submillion.errors import DataError
-from submillion.metrics import (
+from submillion.judging.metrics import (
     Predictions,
     Score,
     calibrated,

@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional as F
 
 from submillion.errors import install_line
-from submillion.packed import native, weights
-from submillion.packed.activation import activate
-from submillion.workflow import describing
+from submillion.model.packed import native, weights
+from submillion.model.packed.activation import activate
+from submillion.training.workflow import describing
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
 KEEP = 1 - LEAST / 65536
@@ -185,7 +185,7 @@ def test_without_the_library_nothing_fits(monkeypatch):
 SCRIPT = """
 import resource
 import numpy as np
-from submillion.packed import memory
+from submillion.model.packed import memory
 
 def faults() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

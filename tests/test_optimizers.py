@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
-from submillion import config, optimizers
+from submillion import config
 from submillion.config import TrainConfig
+from submillion.training import optimizers
 
 N_STEPS = 50
 SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {

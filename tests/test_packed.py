@@ -12,13 +12,14 @@ import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, get_peft_model
 from torch import nn
 
-from submillion import architectures, backbone, packed
-from submillion.architectures import SITES, module_name
-from submillion.batching import Batch
-from submillion.packed import native
-from submillion.packed.dropout import Dice, Mask, keep_frac, masked
-from submillion.packed.linear import project
-from submillion.packed.structure import stock_model
+from submillion.model import backbone, packed
+from submillion.model.batching import Batch
+from submillion.model.packed import native
+from submillion.model.packed.dropout import Dice, Mask, keep_frac, masked
+from submillion.model.packed.linear import project
+from submillion.model.packed.structure import stock_model
+from submillion.planning import architectures
+from submillion.planning.architectures import SITES, module_name
 from tests.tiny import FAMILIES
 
 LENGTHS = (2, 40, 7, 33, 2, 64, 31, 12)

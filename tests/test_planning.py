@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submillion import architectures
 from submillion.config import load, validate
 from submillion.errors import BudgetError, ConfigError, RunError
-from submillion.planning import alternatives, draft, fitting_rank, from_json, parts, plan, to_json
+from submillion.planning import alternatives, architectures, draft, fitting_rank, from_json, parts, plan, to_json
 
 DENSE = ("attention_output", "ffn_in", "ffn_out")
 

@@ -17,13 +17,14 @@ import pytest
 import torch
 
 import submillion
-from submillion import config, runs, workers, workflow
+from submillion import config, runs
 from submillion.cli import main
 from submillion.data import chunks
 from submillion.data.tables import read_table
 from submillion.errors import ConfigError, DataError, RunError
 from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
+from submillion.training import workers, workflow
 from tests.data import write_csv
 from tests.test_chunks import write
 

@@ -19,15 +19,17 @@ import pytest
 import torch
 from torch import nn
 
-from submillion import adapters, batching, cache, config, planning, prefix, training, workers, workflow
-from submillion.batching import Batch, TokenizedSplit
-from submillion.classifier import Classifier
+from submillion import config, planning
 from submillion.cli.progress import TrainingView
 from submillion.config import Config
-from submillion.data import Example
+from submillion.data import Example, cache
 from submillion.errors import RunError
+from submillion.model import adapters, batching, prefix
+from submillion.model.batching import Batch, TokenizedSplit
+from submillion.model.classifier import Classifier
 from submillion.planning import Plan
 from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.training import loop, workers, workflow
 from tests.adapted import LABELS, shaken
 from tests.data import write_csv
 from tests.tiny import FAMILIES, TEXTS, make_encoder
@@ -504,13 +506,13 @@ def test_epochs_evaluations_and_predictions_all_read_it(
 ) -> None:
     base = [*base, "model.prefix=true", "model.dropout=0.1"]
     expected, _ = train(base, tmp_path / "expected")
-    fit = training.fit
+    fit = loop.fit
 
-    def fit_spoilt(job: training.Job) -> Iterator[StepRecord | EvalRecord]:
+    def fit_spoilt(job: loop.Job) -> Iterator[StepRecord | EvalRecord]:
         spoil(job.classifier)
         yield from fit(job)
 
-    monkeypatch.setattr(training, "fit", fit_spoilt)
+    monkeypatch.setattr(loop, "fit", fit_spoilt)
     spoilt, _ = train(base, tmp_path / "spoilt")
     assert losses_of(spoilt) == losses_of(expected)
     found, wanted = (run.load_predictions("validation").probs for run in (spoilt, expected))

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from submillion import config, workflow
+from submillion import config
 from submillion.runs import Run, StepRecord, Stopped
+from submillion.training import workflow
 from tests.data import write_csv
 from tests.launched import stopped_at_7
 from tests.test_cli import call

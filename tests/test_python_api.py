@@ -24,7 +24,7 @@ from submillion.config import DataConfig
 from submillion.data import memory
 from submillion.errors import ConfigError, DataError, RunError
 from submillion.runs import EvalRecord, Run
-from submillion.workflow import Phase
+from submillion.training.workflow import Phase
 from tests.data import write_csv
 
 SIZES = {"steps": 12, "batch_size": 8, "evaluate_every": 4, "precision": "fp32", "learning_rate": 3e-3}

@@ -20,8 +20,9 @@ import pytest
 import typer.main
 
 from scripts import docs as site
-from submillion import cache, config
+from submillion import config
 from submillion.cli import app
+from submillion.data import cache
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from submillion import adapters
+from submillion.model import adapters
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
 from tests.tiny import TEXTS
 

@@ -22,7 +22,7 @@ from submillion import config, data, planning, reports, runs
 from submillion.cli import main
 from submillion.cli.show import score_lines
 from submillion.errors import RunError
-from submillion.metrics import Predictions, score
+from submillion.judging.metrics import Predictions, score
 from submillion.reports import read, write
 from submillion.reports.sections import CUT, interval
 from submillion.runs import EvalRecord, Run, StepRecord
@@ -404,7 +404,7 @@ def test_the_baselines_are_those_of_scikit_learn_on_the_same_rows(written: Run) 
 @pytest.fixture(scope="module")
 def trained(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A real, tiny run, whose training wrote its report."""
-    from submillion import workflow
+    from submillion.training import workflow
 
     source = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", 120)
     overrides = ["train.steps=8", "train.batch_size=8", "train.precision=fp32", "data.test=0.2"]
@@ -429,7 +429,7 @@ def test_a_training_writes_its_report_and_what_it_cost(trained: Run) -> None:
 def test_a_report_that_fails_does_not_fail_the_run(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from submillion import workflow
+    from submillion.training import workflow
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no figure")

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from submillion import augmentation, config, data, prediction, robustness, workflow
+from submillion import config, data, prediction
 from submillion.cli import main
 from submillion.cli.show import evaluation_values
 from submillion.config import AugmentationKind
+from submillion.data import augmentation
 from submillion.errors import ConfigError
-from submillion.robustness import Robustness
+from submillion.prediction import robustness
+from submillion.prediction.robustness import Robustness
 from submillion.runs import Run
+from submillion.training import workflow
 from tests.data import write_csv
 
 N_ROWS = 60

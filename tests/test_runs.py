@@ -19,7 +19,7 @@ from submillion import config, runs
 from submillion.cli import main
 from submillion.config import Config
 from submillion.errors import RunError
-from submillion.metrics import Predictions, Score, score
+from submillion.judging.metrics import Predictions, Score, score
 from submillion.runs import EvalRecord, Run, StepRecord
 from submillion.runs.records import from_line, to_line
 

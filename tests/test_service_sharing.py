@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from submillion import batching, config, planning, prediction
-from submillion.classifier import Classifier
+from submillion import config, planning, prediction
 from submillion.data import Example
-from submillion.packed import mixing
+from submillion.model import batching
+from submillion.model.classifier import Classifier
+from submillion.model.packed import mixing
 from submillion.runs import Run
 from submillion.serving import sharing
 from submillion.serving.models import Loaded, Models
@@ -111,7 +112,7 @@ def test_every_method_answers_as_alone_beside_the_others(encoders: dict[str, Pat
 def test_an_encoder_goes_with_its_last_run_and_the_least_used_first(encoders: dict[str, Path], tmp_path: Path) -> None:
     bert = [make_run(tmp_path, encoders["bert"]) for _ in range(3)]
     roberta, electra = (make_run(tmp_path, encoders[family]) for family in ("roberta", "electra"))
-    models = Models(n_encoders=2)
+    models = Models(Loader, n_encoders=2)
     for run in (bert[0], roberta, *bert[1:]):
         models.get(run)
     assert len(models.loaded()) == 4

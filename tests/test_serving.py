@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from submillion import comparison, prediction, runs
-from submillion.augmentation import STRENGTHS
+from submillion import prediction, runs
+from submillion.data.augmentation import STRENGTHS
 from submillion.errors import ConfigError, RunError, install_line
+from submillion.judging import comparison
+from submillion.runs import compared
 from submillion.serving import explaining, folders, guarding, server
 from submillion.serving.app import create_app
 from submillion.serving.folders import Folder
@@ -254,7 +256,7 @@ def test_nothing_in_the_page_makes_html_of_text_or_names_another_host(client: Te
 
 def test_compare_says_what_the_command_says(client: TestClient, served: Path) -> None:
     names = finished(served)
-    expected = comparison.compare([served / name for name in names])
+    expected = compared.compare([served / name for name in names])
     found = client.post("/api/compare", json={"runs": names}).json()
     assert found == json.loads(json.dumps(comparison.values(expected))) | {"sentences": comparison.sentences(expected)}
     assert found["recommended"] is not None

@@ -18,7 +18,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from submillion import comparison
+from submillion.judging import comparison
+from submillion.runs import compared
 from submillion.serving import folders
 from submillion.serving.app import create_app
 from tests.served import finished, with_report
@@ -195,7 +196,7 @@ def test_ticked_runs_are_compared_in_the_same_words(page: Page, served: Path) ->
         page.get_by_label(f"Compare {name}").check()
     expect(page.locator("#ticked-count")).to_have_text("4 runs ticked")
     page.get_by_role("button", name="Compare", exact=True).click()
-    expected = comparison.compare([served / name for name in names])
+    expected = compared.compare([served / name for name in names])
     expect(page.locator(".answer p")).to_have_text(comparison.sentences(expected))
     expect(page.locator(".answer li")).to_have_text(list(expected.notes))
     best = expected.scores[0]["accuracy"]

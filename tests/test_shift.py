@@ -9,8 +9,8 @@ import pytest
 from scipy import optimize, special
 
 from submillion.errors import DataError
-from submillion.metrics import Predictions, Score, scaled, temperature
-from submillion.shift import Drift, Lengths, accuracy, class_shares, corrected, drift, estimate, judge, priors
+from submillion.judging.metrics import Predictions, Score, scaled, temperature
+from submillion.judging.shift import Drift, Lengths, accuracy, class_shares, corrected, drift, estimate, judge, priors
 
 EVEN = (1 / 3, 1 / 3, 1 / 3)
 SKEWED = (0.7, 0.25, 0.05)

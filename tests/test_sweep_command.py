@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from submillion import config, runs, workers, workflow
+from submillion import config, runs
 from submillion.config import Config
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.runs import Run, files
 from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.study import How, prepare
+from submillion.training import workers, workflow
 from tests.test_cli import call
 from tests.test_sweeps import GRID, settings, trained, write_study
 

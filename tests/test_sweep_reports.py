@@ -18,9 +18,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from submillion import comparison, config, reports
+from submillion import config, reports
 from submillion.errors import ConfigError, RunError
-from submillion.metrics import Predictions, wilson
+from submillion.judging import comparison
+from submillion.judging.metrics import Predictions, wilson
 from submillion.reports import STUDY_FORMAT, page, write_study
 from submillion.reports.sections import Page, interval
 from submillion.reports.sweep import figures, read, sections

@@ -14,14 +14,15 @@ import yaml
 from safetensors.torch import load_file, save_file
 from scipy import stats
 
-from submillion import data, runs, workers
+from submillion import data, runs
 from submillion.errors import ConfigError
 from submillion.runs import StepRecord
 from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.strategies import correlation, correlation_sentence
 from submillion.sweeps.study import How, Status, Sweep, prepare
-from submillion.workflow import Phase
+from submillion.training import workers
+from submillion.training.workflow import Phase
 from tests.data import write_csv
 
 BASE = {

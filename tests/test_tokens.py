@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from submillion import cache
-from submillion.batching import TokenizedSplit, tokenize, tokens
-from submillion.data import Example
+from submillion.data import Example, cache
+from submillion.model.batching import TokenizedSplit, tokenize, tokens
 from tests.tiny import FAMILIES, TEXTS, make_tokenizer
 
 LABELS = ("bad", "good")

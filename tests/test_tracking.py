@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from submillion import config, runs, tracking, workflow
+from submillion import config, runs
 from submillion.config import Config
 from submillion.errors import install_line
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.runs import EvalRecord, Run, StepRecord
-from submillion.workflow import Phase
+from submillion.training import tracking, workflow
+from submillion.training.workflow import Phase
 from tests.data import write_csv
 
 OVERRIDES = ["train.steps=12", "train.batch_size=8", "train.evaluate_every=5", "train.checkpoint_every=2"]

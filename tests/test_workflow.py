@@ -15,12 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from submillion import backbone, batching, config, data, prediction, runs, workers, workflow
-from submillion.batching import order, tokens
+from submillion import config, data, prediction, runs
 from submillion.config import Config
 from submillion.errors import BudgetError, ConfigError, DataError, RunError
-from submillion.metrics import score
+from submillion.judging.metrics import score
+from submillion.model import backbone, batching
+from submillion.model.batching import order, tokens
 from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.training import evaluation, workers, workflow
 from tests.data import write_csv
 
 OVERRIDES = ["train.steps=20", "train.batch_size=8", "train.evaluate_every=6", "train.precision=fp32", "data.test=0.2"]
@@ -337,7 +339,7 @@ def test_a_run_keeps_the_threads_that_it_began_with(base: list[str], tmp_path: P
 def test_test_rows_are_opened_later_with_the_threads_of_the_run(
     base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, open_test = list[int](), prediction.open_test
+    seen, open_test = list[int](), evaluation.open_test
     with workers.threads(2):
         workflow.train(settings_of(base, tmp_path), as_trial=True)
 
@@ -345,7 +347,7 @@ def test_test_rows_are_opened_later_with_the_threads_of_the_run(
         seen.append(torch.get_num_threads())
         open_test(*arguments)
 
-    monkeypatch.setattr(prediction, "open_test", opened)
+    monkeypatch.setattr(evaluation, "open_test", opened)
     run = workflow.train(settings_of(base, tmp_path))
     assert (seen, set(run.scores())) == ([2], {"validation", "test"})
 

@@ -24,8 +24,8 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from submillion.backbone import quiet
 from submillion.config import Config, validate
+from submillion.model.backbone import quiet
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")
 WORDS = "the a of and in to good bad fine poor film book play game team market world news great dull".split()

@@ -13,8 +13,8 @@ from submillion.cli.options import JsonOption, OutOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from submillion.comparison import Comparison
-    from submillion.metrics import Score
+    from submillion.judging.comparison import Comparison
+    from submillion.judging.metrics import Score
 
 Split = Literal["validation", "test"]
 RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Run folders, their names or hashes.")]
@@ -35,10 +35,12 @@ def compare(
 
     Runs that differ only in train.seed are one setting.
     """
-    from submillion import comparison, runs
+    from submillion import runs
+    from submillion.judging import comparison
+    from submillion.runs import compared
 
     _refuse_no_page(report)
-    found = comparison.compare([runs.locate(each, out or "runs") for each in run], split)
+    found = compared.compare([runs.locate(each, out or "runs") for each in run], split)
     if report is not None:
         from submillion import reports
 
@@ -67,7 +69,7 @@ def show(found: Comparison) -> None:
     """Print a comparison: its settings, the tests against the best, what follows."""
     from rich.console import Console
 
-    from submillion import comparison
+    from submillion.judging import comparison
 
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(f"{found.split} split, {found.n_rows:,} rows; 95 % intervals")
@@ -124,7 +126,7 @@ def _keys_table(found: Comparison) -> Table:
 def _pairs_table(found: Comparison) -> Table:
     from rich.table import Table
 
-    from submillion.comparison import p_value
+    from submillion.judging.comparison import p_value
 
     table = Table(box=None, pad_edge=False)
     table.add_column("minus 1", justify="right")

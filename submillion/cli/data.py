@@ -166,7 +166,7 @@ def _facts(census: Census, model: str) -> Iterator[str]:
 
 
 def _copies(settings: Config, example: Example) -> list[Example]:
-    from submillion import augmentation
+    from submillion.data import augmentation
 
     numbers = range(1, settings.augmentation.copies + 1)
     return [augmentation.copy_of(example, number, settings.augmentation, settings.train.seed) for number in numbers]

@@ -24,7 +24,7 @@ def launched(arguments: list[str]) -> Iterator[None]:
             raise ConfigError(f"{command} works in one process: start it without a launcher (only train is shared out)")
         yield
     elif {"WORLD_SIZE", "MASTER_PORT"} & os.environ.keys():
-        from submillion import processes
+        from submillion.model import processes
 
         with processes.together():
             if not processes.is_main():

@@ -73,7 +73,7 @@ def plan(  # noqa: PLR0913 - one parameter an option
 
 
 def _print_models(as_json: bool) -> None:
-    from submillion import architectures
+    from submillion.planning import architectures
 
     ids = {name: architectures.hub_id(name) for name in architectures.known()}
     width = max(map(len, ids))

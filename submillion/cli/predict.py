@@ -70,7 +70,7 @@ def _evaluate_perturbed(run: Run, data: Path, perturb: str | None, figure: Path 
     kinds = parse_kinds(perturb)
     if figure is not None:
         drawing.check_figure(figure)
-    from submillion import robustness
+    from submillion.prediction import robustness
 
     with StepsView() as view:
         found = robustness.measure(run, data, kinds, watch=partial(view, "evaluating"))

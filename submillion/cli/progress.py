@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from submillion.prediction import Progress as RowProgress
     from submillion.runs import EvalRecord, StepRecord
-    from submillion.workflow import Phase
+    from submillion.training.workflow import Phase
 
 _LINE_EVERY_S = 30.0
 _SPEED_OVER_S = 300.0  # chunks begin with their longest texts: a short window sees only those

@@ -10,8 +10,8 @@ from submillion.config import AugmentationKind
 from submillion.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from submillion.metrics import Score
-    from submillion.robustness import Perturbed, Robustness
+    from submillion.judging.metrics import Score
+    from submillion.prediction.robustness import Perturbed, Robustness
 
 _STRENGTHS = ("mild", "moderate", "strong")
 

@@ -87,7 +87,7 @@ def _probs(asked: Asked) -> np.ndarray:
 
 def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
     from submillion import prediction
-    from submillion.shift import class_shares, corrected
+    from submillion.judging.shift import class_shares, corrected
 
     found = corrected(*class_shares(asked.run.load_predictions("validation"), probs))
     prediction.write_rows(output, asked.run.classes(), (asked.ids, found), prediction.Form(probabilities=True))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 
 if TYPE_CHECKING:
     from submillion.prediction import Evaluation

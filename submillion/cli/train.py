@@ -40,7 +40,8 @@ def train(
 
     with TrainingView() as view:
         view.say("loading")
-        from submillion import processes, workflow
+        from submillion.model import processes
+        from submillion.training import workflow
 
         run = workflow.train(settings, view)
     if processes.is_main():  # another machine may not see the folder

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from submillion import cache
+from submillion.data import cache
 from submillion.data.tables import Table, table_of
 from submillion.errors import DataError, did_you_mean
 

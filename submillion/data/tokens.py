@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from submillion.architectures import files
 from submillion.config import ModelConfig
+from submillion.planning.architectures import files
 
 
 def fast_tokenizer(model: ModelConfig) -> Any | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import yaml
 
 from submillion import reports
-from submillion.architectures import files
 from submillion.export.checking import Accuracy, Checks
 from submillion.export.manifest import Format
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
+from submillion.planning.architectures import files
 from submillion.reports import card
 from submillion.reports.card import Loading
 from submillion.reports.page import plain

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from submillion import metrics
-from submillion.backbone import quiet
-from submillion.batching.order import EVALUATION_TOKENS
-from submillion.comparison import Difference, mcnemar, rows_needed
 from submillion.data import Example
 from submillion.errors import ExportError
 from submillion.export.formats import GRAPH
 from submillion.export.manifest import Format
-from submillion.metrics import Score
+from submillion.judging import metrics
+from submillion.judging.comparison import Difference, mcnemar, rows_needed
+from submillion.judging.metrics import Score
+from submillion.model.backbone import quiet
+from submillion.model.batching.order import EVALUATION_TOKENS
 
 # Of logits in float32, where the run's and the export's sums are taken in another order. Over 2,000 rows of a trained
 # MiniLM 1e-5 is seen; 1e-4 moves a probability by at most 5e-5.

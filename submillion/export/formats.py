@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from submillion import adapters
-from submillion.backbone import quiet
-from submillion.classifier import Classifier
 from submillion.errors import ConfigError, install_line
 from submillion.export.manifest import Format
+from submillion.model import adapters
+from submillion.model.backbone import quiet
+from submillion.model.classifier import Classifier
 from submillion.runs import Run
 
 OPSET = 17  # the first with LayerNormalization as one operator

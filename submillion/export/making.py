@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from submillion import distillation, runs
-from submillion.classifier import refuse_another_encoder
+from submillion import runs
 from submillion.errors import ConfigError, ExportError
 from submillion.export import card, checking, formats, manifest, rows
 from submillion.export.manifest import Format, Manifest, Question
 from submillion.export.rows import Rows
+from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run
+from submillion.training import distillation
 
 Watch = Callable[[str, int, int], object]  # what is done now, rows done, rows in all (0 where it has none)
 _LOCK = ".lock"

@@ -6,8 +6,8 @@ refuses what does not fit, `wording` says it all as values and in words. Countin
 and checking the model in `adapters`.
 """
 
-from submillion.budget import Target
 from submillion.planning.alternatives import Alternative, alternatives
+from submillion.planning.budget import Target
 from submillion.planning.drafts import draft
 from submillion.planning.fitting import fitting_rank, plan
 from submillion.planning.plans import Part, Plan, from_json, parts, to_json

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from submillion import budget
-from submillion.budget import HeadSize
 from submillion.config import Config
 from submillion.config.settings import Head
 from submillion.errors import ConfigError
-from submillion.planning import costs
+from submillion.planning import budget, costs
+from submillion.planning.budget import HeadSize
 from submillion.planning.costs import Wishes
 from submillion.planning.targets import select, site_keys
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from submillion import architectures, budget
-from submillion.architectures import Architecture
-from submillion.budget import Bias, HeadSize, Target
 from submillion.config import Config, Method
 from submillion.errors import ConfigError
+from submillion.planning import architectures, budget
+from submillion.planning.architectures import Architecture
+from submillion.planning.budget import Bias, HeadSize, Target
 from submillion.planning.targets import chosen_layers, select, site_keys
 
 T = TypeVar("T")

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from submillion import budget
 from submillion.config import Config
 from submillion.errors import ConfigError, did_you_mean
-from submillion.planning import costs
+from submillion.planning import budget, costs
 from submillion.planning.costs import Wishes
 from submillion.planning.plans import Plan
 from submillion.planning.reasons import reasons

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from submillion.architectures import Architecture, head_layers
-from submillion.budget import Bias, Target, last_layer_params, target_params
 from submillion.config import Method
 from submillion.config.settings import Head
 from submillion.errors import RunError
+from submillion.planning.architectures import Architecture, head_layers
+from submillion.planning.budget import Bias, Target, last_layer_params, target_params
 
 
 @dataclass(frozen=True)

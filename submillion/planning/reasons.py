@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from submillion import budget
 from submillion.config import Config
-from submillion.planning import costs
+from submillion.planning import budget, costs
 from submillion.planning.costs import Wishes
 from submillion.planning.plans import Plan
 from submillion.planning.targets import site_keys

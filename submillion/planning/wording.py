@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from submillion.budget import step
 from submillion.config import Config
 from submillion.planning.alternatives import Alternative
+from submillion.planning.budget import step
 from submillion.planning.drafts import draft
 from submillion.planning.fitting import fitting_rank
 from submillion.planning.plans import Plan, parts, to_json

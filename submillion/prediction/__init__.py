@@ -10,11 +10,8 @@ from submillion.prediction.scoring import (
     Evaluation,
     Labelled,
     evaluate,
-    load,
     open_labelled,
-    open_test,
     predict,
-    predictions_of,
 )
 from submillion.prediction.streaming import Progress, Written, predict_file
 from submillion.prediction.writing import Form, check_output, write_rows
@@ -30,12 +27,9 @@ __all__ = [
     "Written",
     "check_output",
     "evaluate",
-    "load",
     "members",
     "open_labelled",
-    "open_test",
     "predict",
     "predict_file",
-    "predictions_of",
     "write_rows",
 ]

@@ -12,13 +12,15 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from submillion import backbone, batching, evaluation, runs, workers
-from submillion.classifier import Classifier, precision_of
+from submillion import runs
 from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example, Label
 from submillion.errors import RunError
-from submillion.packed import memory
+from submillion.model import backbone, batching
+from submillion.model.classifier import Classifier, precision_of
+from submillion.model.packed import memory
 from submillion.runs import Run, Which
+from submillion.training import evaluation, workers
 
 
 @dataclass(frozen=True)

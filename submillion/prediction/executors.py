@@ -16,13 +16,13 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, cast
 
-from submillion import workers
 from submillion.data.chunks import Chunk, Reader
 from submillion.data.packaged import PREFIX
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.prediction.ensemble import Ensemble, Members
 from submillion.prediction.journal import packed
-from submillion.workers import Where
+from submillion.training import workers
+from submillion.training.workers import Where
 
 Watch = Callable[[int], object]
 Result = tuple[str, bytes]  # a chunk's key and its predictions

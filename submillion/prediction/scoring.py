@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from submillion import batching, data, evaluation, metrics, runs
-from submillion.classifier import Classifier
+from submillion import data, runs
 from submillion.config import Config
-from submillion.data import Example, Label, Splits
-from submillion.metrics import Score
+from submillion.data import Example, Label
+from submillion.judging import metrics
+from submillion.judging.metrics import Score
+from submillion.model.classifier import Classifier
 from submillion.prediction.ensemble import Ensemble, members
-from submillion.runs import Run, Which
+from submillion.runs import Which
+from submillion.training import evaluation
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,6 @@ class Evaluation:
         return runs.seen_warnings(self.n_trained_on, self.n_rows)
 
 
-def load(run: Which, device: str | None = None) -> tuple[Classifier, Config]:
-    """Return a finished run's classifier and settings; RunError if it is unfinished or damaged.
-
-    device None is the best there is here, whatever the run was trained on.
-    """
-    run = runs.load(run)
-    runs.verify(run)
-    settings = run.config()
-    return Classifier.load(run, device), settings
-
-
 def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
     """Return a run's scores on labelled rows, each with its 95 % interval, and how many rows the run was trained on.
 
@@ -73,29 +64,17 @@ def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
     """
     run = runs.load(run)
     classifier, settings, examples = open_labelled(run, rows, device)
-    scores = metrics.score(predictions_of(classifier, settings, examples))
+    scores = metrics.score(evaluation.predictions_of(classifier, settings, examples))
     return Evaluation(scores, len(examples), runs.count_trained_on(run, examples))
 
 
 def open_labelled(run: Which, rows: object, device: str | None = None) -> tuple[Classifier, Config, list[Example]]:
     """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says."""
     run = runs.load(run)
-    classifier, settings = load(run, device)
+    classifier, settings = evaluation.load(run, device)
     examples = data.read_rows(rows, settings.data, labels=classifier.labels)
     runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
     return classifier, settings, examples
-
-
-def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
-    """Score a finished run, whose test split was left sealed, on it; the opening is noted first."""
-    with run.lock():
-        classifier, settings = load(run, device)
-        runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
-        run.save_predictions("test", predictions_of(classifier, settings, splits.test))
-        scores = {**run.scores(), "test": metrics.score(run.load_predictions("test"))}
-        run.mark_done(unsealed="scores.json")  # killed before the last line, the run is whole still
-        run.write_scores(scores)
-        run.mark_done()
 
 
 def predict(
@@ -123,11 +102,3 @@ def predict(
     probs = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
     return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)
-
-
-def predictions_of(
-    classifier: Classifier, settings: Config, examples: Sequence[Example], watch: Callable[[int], None] | None = None
-) -> metrics.Predictions:
-    """Return what a run's classifier says of examples; `watch` is called with the number of rows done."""
-    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
-    return evaluation.predict(classifier, split, settings.train.evaluation_batch_size, watch)

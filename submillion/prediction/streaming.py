@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from submillion import cache, distillation, workers
-from submillion.data import chunks
+from submillion.data import cache, chunks
 from submillion.data.chunks import Chunk, Part
 from submillion.data.packaged import PREFIX
 from submillion.prediction import journal, writing
@@ -22,6 +21,7 @@ from submillion.prediction.executors import How, execute
 from submillion.prediction.journal import Journal
 from submillion.prediction.writing import Form
 from submillion.runs import Which
+from submillion.training import distillation, workers
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from submillion.comparison import Difference, mcnemar
 from submillion.data import Example, Splits
-from submillion.metrics import Predictions, Score, confusion, macro_f1, wilson
+from submillion.judging.comparison import Difference, mcnemar
+from submillion.judging.metrics import Predictions, Score, confusion, macro_f1, wilson
 
 MAX_ROWS = 50_000  # of training that the words are learnt from: about 20 s on one core
 _REGULARISATIONS = (1.0, 10.0)  # scikit-learn's C

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from submillion import architectures
 from submillion.config import DataConfig
 from submillion.data.sources import MEMORY, kind_of
+from submillion.planning import architectures
 from submillion.reports.findings import answer
 from submillion.reports.page import plain, table_lines
 from submillion.reports.run import Report

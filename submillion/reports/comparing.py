@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from submillion import comparison
-from submillion.comparison import Comparison
+from submillion.judging import comparison
+from submillion.judging.comparison import Comparison
 from submillion.reports import forests, page
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 
 # Each colour has a name in the page's style sheet. No two are equal: they are found again in the SVG by their digits.
 INK, MUTED, GRID = "#1b1f24", "#59626d", "#d8dde3"

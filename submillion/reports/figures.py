@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from submillion.metrics import Bin
+from submillion.judging.metrics import Bin
 from submillion.reports.drawing import (
     BLUE,
     INK,

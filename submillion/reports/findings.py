@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from submillion import runs
-from submillion.comparison import p_value
-from submillion.metrics import Score, wilson
+from submillion.judging.comparison import p_value
+from submillion.judging.metrics import Score, wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
 from submillion.reports.run import Mistake, Report

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, canvas, short
 
 READING = (

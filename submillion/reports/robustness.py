@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from submillion.errors import ConfigError
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, canvas, dots, files, style
 from submillion.runs import write_atomically
 

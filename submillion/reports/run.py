@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion import data, metrics, planning, runs
+from submillion import data, planning, runs
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
-from submillion.metrics import Bin, ClassScores, Coverage, Predictions, Score
+from submillion.judging import metrics
+from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score
 from submillion.planning import Part, Plan
 from submillion.reports import baselines
 from submillion.reports.baselines import Baseline

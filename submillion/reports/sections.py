@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.drawing import Drawn
 
 MAX_CHARACTERS = 400  # of a text that is shown

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from submillion.comparison import p_value
-from submillion.metrics import Score
+from submillion.judging.comparison import p_value
+from submillion.judging.metrics import Score
 from submillion.reports.sections import Table, interval
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from submillion import config
 from submillion.config import Config
 from submillion.errors import RunError, command
-from submillion.metrics import Predictions, Score
+from submillion.judging.metrics import Predictions, Score
 from submillion.runs.files import (
     locked,
     read_bytes,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,12 +17,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from submillion.config import Precision
 from submillion.errors import MAX_PROBLEMS, SubmillionError
 from submillion.serving import api, guarding, pages
 from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder, UnknownNameError
 from submillion.serving.listing import Listing
-from submillion.serving.models import Models
+from submillion.serving.models import Loads, Models
 from submillion.serving.options import Options
 from submillion.serving.queue import FullError, stopping
 from submillion.serving.service import Service
@@ -37,7 +39,7 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.folder = folder
     app.state.listing = Listing(folder)
-    app.state.models = Models(options.n_encoders, options.precision)
+    app.state.models = Models(partial(_loader, options.precision), options.n_encoders)
     app.state.counts = Counts()
     app.state.service = Service(folder, app.state.models, app.state.counts, options.limits)
     app.include_router(api.router)  # before the page's: routes are tried in turn at each request
@@ -54,6 +56,12 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
     app.add_middleware(guarding.with_headers)
     app.add_middleware(app.state.counts.counting, paths=api.COUNTED)
     return app
+
+
+def _loader(precision: Precision) -> Loads:
+    from submillion.serving.sharing import Loader  # imports torch, which a server that is not asked does not need
+
+    return Loader(precision)
 
 
 @asynccontextmanager

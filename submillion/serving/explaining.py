@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from submillion import augmentation, batching, evaluation
 from submillion.config import AugmentationKind
-from submillion.data import Example, reading
+from submillion.data import Example, augmentation, reading
 from submillion.errors import DataError
+from submillion.model import batching
 from submillion.serving.models import Loaded
+from submillion.training import evaluation
 
 MAX_CHARACTERS = 20_000
 MAX_WORDS = 300  # each is a pass of the whole text

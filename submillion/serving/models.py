@@ -1,27 +1,44 @@
 """Loaded runs on at most so many encoders at a time: the runs of the least recently used encoder go first.
 
-A run is loaded when it is first asked for, in float32 unless told otherwise, where a text's probabilities do not depend
-on the others that are computed with it. A run that was trained again is loaded again.
+A run is loaded when it is first asked for, in float32 unless `serve` is told otherwise: there a text's probabilities do
+not depend on the texts computed with it. A run that was trained again is loaded again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from submillion import runs
-from submillion.config import Config, Precision
+from submillion.config import Config
 from submillion.data import Label
 from submillion.runs import Run
 
 if TYPE_CHECKING:
-    from submillion.classifier import Classifier
-    from submillion.serving.sharing import Encoder, Loader, Tokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from submillion.model.classifier import Classifier
 
 _Key = tuple[Path, int]
+
+
+@dataclass(eq=False)
+class Tokenizer:
+    """A tokenizer that runs share: hold `lock` while using it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(eq=False)
+class Encoder:
+    """A frozen encoder, by way of a stock model on it that nobody runs; it lives as long as a run that shares it."""
+
+    stock: PreTrainedModel | None = None
 
 
 @dataclass(eq=False)
@@ -36,16 +53,28 @@ class Loaded:
     tokenizer: Tokenizer
 
 
+class Loads(Protocol):
+    """What `sharing.Loader` does. It is named here, since that module imports torch, which the page does not need."""
+
+    def find_encoder(self, run: Run) -> Encoder | None:
+        """Return the loaded encoder that a run would share, None if it needs one of its own."""
+        ...
+
+    def load(self, run: Run) -> Loaded:
+        """Return a verified run."""
+        ...
+
+
 class Models:
     """The loaded runs of a server, safe to share between threads."""
 
-    def __init__(self, n_encoders: int = 2, precision: Precision = "fp32") -> None:
+    def __init__(self, make_loader: Callable[[], Loads], n_encoders: int = 2) -> None:
+        self._make_loader = make_loader  # called when a run is first asked for
         self._n_encoders = n_encoders
-        self._precision: Precision = precision
         self._lock = threading.Lock()  # of the table; held for moments only
         self._loading = threading.Lock()  # one run is loaded at a time: two at once would need twice the memory
         self._table: OrderedDict[_Key, Loaded] = OrderedDict()
-        self._loader: Loader | None = None
+        self._loader: Loads | None = None
 
     def get(self, run: Run) -> Loaded:
         """Return a finished run, loaded now or before; RunError if it is unfinished, damaged or gone."""
@@ -56,7 +85,7 @@ class Models:
             if (found := self.find(run)) is not None:  # another request loaded it meanwhile
                 return found
             runs.verify(run)
-            loader = self._ready_loader()
+            loader = self._loader = self._loader or self._make_loader()
             self.forget_gone()
             if loader.find_encoder(run) is None:
                 self._make_room()
@@ -95,13 +124,6 @@ class Models:
             for key, loaded in list(self._table.items()):
                 if loaded.encoder in dropped:
                     del self._table[key]
-
-    def _ready_loader(self) -> Loader:
-        if self._loader is None:
-            from submillion.serving.sharing import Loader  # imports torch, which the rest of the page needs not
-
-            self._loader = Loader(self._precision)
-        return self._loader
 
 
 def _key(run: Run) -> _Key | None:

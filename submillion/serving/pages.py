@@ -12,8 +12,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from submillion import comparison
 from submillion.errors import ConfigError, command
+from submillion.judging import comparison
+from submillion.runs.compared import compare
 from submillion.serving import planner
 from submillion.serving.folders import Folder, UnknownNameError
 from submillion.serving.guarding import REPORT_POLICY
@@ -137,7 +138,7 @@ def compared(asked: Compared, folder: FolderOfApp) -> dict[str, Any]:
     """Return what `submillion compare` says of the runs."""
     if len(asked.runs) > MAX_COMPARED:
         raise ConfigError(f"{len(asked.runs)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
-    found = comparison.compare([folder.run(name) for name in asked.runs], asked.split)
+    found = compare([folder.run(name) for name in asked.runs], asked.split)
     return comparison.values(found) | {"sentences": comparison.sentences(found)}
 
 

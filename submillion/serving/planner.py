@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from submillion import architectures, config, planning
+from submillion import config, planning
 from submillion.config import Config, Method
 from submillion.config.settings import Head
 from submillion.errors import BudgetError, ConfigError, did_you_mean
+from submillion.planning import architectures
 from submillion.planning.targets import GROUPS, site_keys
 
 _MOST = 10**12

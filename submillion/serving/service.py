@@ -104,7 +104,7 @@ def model_values(folder: Folder, listing: Listing, models: Models) -> list[dict[
 
 def _tokenized(loaded: Loaded, texts: Sequence[Texts]) -> list[Row]:
     """The texts' tokens; DataError lists the texts that the run cannot read."""
-    from submillion import batching
+    from submillion.model import batching
     from submillion.serving import explaining
     from submillion.serving.sharing import Row
 

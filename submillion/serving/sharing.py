@@ -8,42 +8,28 @@ are kept is the affair of `models`, which texts make a batch that of `queue`.
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from submillion import backbone, evaluation, planning
-from submillion.architectures import Architecture, files
-from submillion.batching import TokenizedSplit
-from submillion.classifier import Classifier, mixed_logits
+from submillion import planning
 from submillion.config import Precision
-from submillion.packed import memory
+from submillion.model import backbone
+from submillion.model.batching import TokenizedSplit
+from submillion.model.classifier import Classifier, mixed_logits
+from submillion.model.packed import memory
+from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
-from submillion.serving.models import Loaded
+from submillion.serving.models import Encoder, Loaded, Tokenizer
+from submillion.training import evaluation
 
 _TOKENIZER_FILES = "adapter/tokenizer"  # tokenizer.json and tokenizer_config.json
-
-
-@dataclass(eq=False)
-class Tokenizer:
-    """A tokenizer that runs share: hold `lock` while using it."""
-
-    tokenizer: PreTrainedTokenizerBase
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(eq=False)
-class Encoder:
-    """A frozen encoder, by way of a stock model on it that nobody runs; it lives as long as a run that shares it."""
-
-    stock: PreTrainedModel | None = None
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submillion import workers, workflow
 from submillion.config import Config
 from submillion.errors import DivergedError, RunError
 from submillion.runs import EvalRecord, StepRecord
 from submillion.sweeps import stopping
-from submillion.workers import Where
-from submillion.workflow import Answer, Phase, Watch
+from submillion.training import workers, workflow
+from submillion.training.workers import Where
+from submillion.training.workflow import Answer, Phase, Watch
 
 RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begins
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from submillion import architectures, runs, workflow
+from submillion import runs
 from submillion.config import Config, ModelConfig
+from submillion.planning import architectures
 from submillion.sweeps import executors
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.study import Outcome
 from submillion.sweeps.trials import Trial, with_seeds
-from submillion.workflow import Stopwatch
-from submillion.workflow import Watch as RunWatch
+from submillion.training import workflow
+from submillion.training.workflow import Stopwatch
+from submillion.training.workflow import Watch as RunWatch
 
 
 class Lookup:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from submillion import comparison, config, data, distillation, reports, runs, workers, workflow
-from submillion.comparison import Comparison
+from submillion import config, data, reports, runs
 from submillion.data import Splits
 from submillion.errors import ConfigError, RunError, SubmillionError, command
-from submillion.runs import Run
+from submillion.judging.comparison import Comparison
+from submillion.runs import Run, compared
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
 from submillion.sweeps.lookup import Lookup
@@ -23,9 +23,10 @@ from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
 from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
 from submillion.sweeps.trials import with_seeds
-from submillion.workers import Threads
-from submillion.workflow import Phase, downloads
-from submillion.workflow import Watch as RunWatch
+from submillion.training import distillation, workers, workflow
+from submillion.training.workers import Threads
+from submillion.training.workflow import Phase, downloads
+from submillion.training.workflow import Watch as RunWatch
 
 
 def sweep(
@@ -230,7 +231,7 @@ class _Sitting:
         """The comparison of outcomes, made once: a study's last one is often that of a batch."""
         paths = tuple(sorted({path for outcome in done for path in outcome.runs}))
         if len(paths) > 1 and paths not in self.compared:
-            self.compared[paths] = comparison.compare(paths)
+            self.compared[paths] = compared.compare(paths)
         return self.compared.get(paths)
 
     def _measure(self, result: Result) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from submillion import comparison, runs
+from submillion import runs
+from submillion.judging import comparison
 from submillion.runs import EvalRecord, StepRecord
-from submillion.workflow import Phase
+from submillion.training.workflow import Phase
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from submillion.errors import ConfigError, RunError, first_line, install_line
 from submillion.sweeps.space import Factor, Study, label, options
 from submillion.sweeps.trials import Candidate
-from submillion.workers import Threads
+from submillion.training.workers import Threads
 
 try:
     import optuna

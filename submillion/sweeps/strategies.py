@@ -15,7 +15,7 @@ from typing import Any, cast
 from scipy import stats
 
 from submillion.errors import RunError
-from submillion.metrics import Z_95
+from submillion.judging.metrics import Z_95
 from submillion.sweeps.space import Factor, Study, options
 from submillion.sweeps.trials import Candidate, for_stage
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from submillion.comparison import Comparison
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
-from submillion.metrics import Score
+from submillion.judging.comparison import Comparison
+from submillion.judging.metrics import Score
 from submillion.runs import EvalRecord, Run
 from submillion.sweeps import loading, previews, timing
 from submillion.sweeps.executors import Where

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from submillion import comparison, runs
+from submillion import runs
 from submillion.errors import RunError
+from submillion.judging import comparison
 from submillion.reports import STUDY_FORMAT
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Factor, keys_of, options

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from submillion import data, planning, runs, training
+from submillion import data, planning, runs
 from submillion.config import Config, DataConfig
 from submillion.data import Example, Splits, sources
 from submillion.errors import SubmillionError
 from submillion.planning import Plan
 from submillion.runs import EvalRecord, Run
+from submillion.training import loop
 
 _ASSUMED_ROWS, _ASSUMED_TOKENS, _ASSUMED_CLASSES = 100_000, 50.0, 4
 _CHARACTERS_PER_TOKEN = 4.3  # of English, in BERT's and RoBERTa's vocabularies; two special tokens come on top
@@ -78,7 +79,7 @@ def flops(settings: Config, plan: Plan, size: Size) -> float:
         n_variants += settings.augmentation.copies
     tokens = min(size.tokens_per_row, settings.model.max_length)
     lengths = np.full(max(1, n_rows) * n_variants, round(tokens), dtype=np.int64)
-    length = training.length(settings.train, lengths, size.n_validation)
+    length = loop.length(settings.train, lengths, size.n_validation)
     n_trained = length.n_steps / length.n_epoch_steps * len(lengths) * tokens
     n_evaluated = -(-length.n_steps // length.evaluate_every) * size.n_validation * tokens
     return n_trained * per_trained_token(plan) + n_evaluated * per_read_token(plan)

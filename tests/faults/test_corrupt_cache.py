@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from submillion import config, workflow
-from submillion.batching import tokens
+from submillion import config
+from submillion.model.batching import tokens
 from submillion.runs import Run
+from submillion.training import workflow
 from tests.data import write_csv
 
 KINDS = {"tokens", "prefix", "teacher-logits"}

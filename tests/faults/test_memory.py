@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from submillion import config, prediction, workflow
-from submillion.batching import Batch, Fitting, within
-from submillion.classifier import Classifier
+from submillion import config, prediction
 from submillion.cli import main
 from submillion.errors import RunError
+from submillion.model.batching import Batch, Fitting, within
+from submillion.model.classifier import Classifier
 from submillion.runs import Run
+from submillion.training import workflow
 from tests.data import write_csv
 
 ERRORS = (
@@ -216,7 +217,7 @@ import json, resource, sys
 import torch
 torch.set_num_threads(1)
 from submillion import config, workflow
-from submillion.batching import fitting
+from submillion.model.batching import fitting
 
 before, said = resource.getrlimit(resource.RLIMIT_AS), []
 give_back = fitting._give_back

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from submillion import config, runs, workflow
-from submillion.batching import Batch
-from submillion.classifier import Classifier
+from submillion import config, runs
 from submillion.errors import DivergedError, RunError
+from submillion.model.batching import Batch
+from submillion.model.classifier import Classifier
 from submillion.runs import Run
+from submillion.training import workflow
 from tests.data import write_csv
 
 ADAPTER = "adapter/adapter_model.safetensors"

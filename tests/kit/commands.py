@@ -79,7 +79,7 @@ def _serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from submillion import reports, workflow  # noqa: F401 - imported once, for all children
+    from submillion import reports
 
     reports.write = lambda *_: []  # longer than a tiny training
     for line in sys.stdin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, Drawn, canvas, dots, files, style
 from submillion.reports.figures import MAX_CLASSES, shown_classes
 from submillion.reports.shift.reading import ShiftReport

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from submillion.comparison import p_value
-from submillion.metrics import Score
+from submillion.judging.comparison import p_value
+from submillion.judging.metrics import Score
+from submillion.judging.shift import Drift, Lengths
 from submillion.reports.figures import MAX_CLASSES
 from submillion.reports.sections import Section, Table, percent, percents, quoted
 from submillion.reports.shift.reading import OfRun, Pair, ShiftReport
-from submillion.shift import Drift, Lengths
 
 _LEVEL = 0.05
 

@@ -1,7 +1,7 @@
 """Runs and a file without labels → the `ShiftReport`: every number that its pages show, and nothing drawn.
 
 Owns which rows are read, the folder that predictions of them are kept in, and the refusals. Predictions are made by
-others; estimates are those of `submillion.shift`.
+others; estimates are those of `submillion.judging.shift`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 from submillion import data, runs
 from submillion.data import Example
 from submillion.errors import RunError, SubmillionError
-from submillion.metrics import Predictions, Score, wilson
+from submillion.judging.metrics import Predictions, Score, wilson
+from submillion.judging.shift import Drift, Estimates, Verdict, drift, estimate, judge
 from submillion.reports.baselines import text_of
 from submillion.reports.run import reread
 from submillion.runs import Run
-from submillion.shift import Drift, Estimates, Verdict, drift, estimate, judge
 
 _SEED = 20254
 

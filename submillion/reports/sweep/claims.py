@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from submillion.metrics import Score, wilson
+from submillion.judging.metrics import Score, wilson
 from submillion.reports.sweep.panels import Choice, Panel
 from submillion.reports.sweep.reading import Claim
 

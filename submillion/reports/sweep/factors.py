@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from submillion.comparison import p_value
-from submillion.metrics import Score
+from submillion.judging.comparison import p_value
+from submillion.judging.metrics import Score
 from submillion.reports.forests import READING
 from submillion.reports.sections import Quote, Section, Table, interval
 from submillion.reports.sweep.claims import Judged

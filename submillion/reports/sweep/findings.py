@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from submillion.comparison import p_value
+from submillion.judging.comparison import p_value
 from submillion.reports.forests import READING
 from submillion.reports.sections import Section, Table, as_sentences, duration, interval
 from submillion.reports.sweep.factors import tested_cells

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.sweep.reading import Factor, Summary, Trial
 from submillion.reports.verdicts import Tested, Verdict
 

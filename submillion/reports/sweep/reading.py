@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from submillion.errors import RunError
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.verdicts import Standing, Verdict
 from submillion.runs.files import read_json
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from submillion.metrics import Score
+from submillion.judging.metrics import Score
 from submillion.reports.sweep import claims, panels
 from submillion.reports.sweep.claims import Judged
 from submillion.reports.sweep.panels import Panel

@@ -1,0 +1,1 @@
+"""What numbers can say: scores, calibration, paired tests, verdicts, shift."""

@@ -1,0 +1,28 @@
+"""Which run, or which setting, is better, and whether the rows can tell.
+
+`paired` has the exact test of two runs, Holm's correction and the rows that a difference takes; `resampling` the
+bootstrap over rows; `seeds` the difference of settings over seeds and rows; `sequential` the test that may stop early;
+`conclusion` the tie group and what to take; `wording` says it. Nothing is trained or read here.
+"""
+
+from submillion.judging.comparison.conclusion import Comparison, Pair, Setting, conclude
+from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
+from submillion.judging.comparison.sequential import is_ruled_out, log_evidence
+from submillion.judging.comparison.wording import p_value, sentences, values
+
+__all__ = [
+    "LEVEL",
+    "Comparison",
+    "Difference",
+    "Pair",
+    "Setting",
+    "conclude",
+    "holm",
+    "is_ruled_out",
+    "log_evidence",
+    "mcnemar",
+    "p_value",
+    "rows_needed",
+    "sentences",
+    "values",
+]

@@ -1,0 +1,205 @@
+"""From settings with predictions to what may be said: scores, tests against the best, the tie group, what to take.
+
+Owns the family of tests that is corrected, and the words of caution. Where predictions come from is left to `reading`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from submillion.errors import DataError
+from submillion.judging import metrics
+from submillion.judging.comparison import seeds
+from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
+from submillion.judging.comparison.resampling import METRICS, Resampled, resample
+from submillion.judging.metrics import Predictions, Score
+
+Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Runs that differ in their seed alone; name is unique within a comparison.
+
+    keys: those of the config that differ within the comparison, with this setting's values; the name holds them, or is
+    the first run's where they are many · runs: their folders' names · predictions: one a run, of the same rows in the
+    same order · n_params: that train · training_s: mean of the runs · n_evaluations: the most that a run's checkpoint
+    was chosen from.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    predictions: tuple[Predictions, ...]
+    n_params: int
+    training_s: float
+    n_evaluations: int
+    keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How a setting stands to the best one: differences (its score minus the best's), p values corrected by Holm
+    over all pairs of settings, and whether the tests speak of the settings or only of these runs."""
+
+    setting: str
+    differences: dict[str, Difference]
+    p_holm: dict[str, float]
+    about: Literal["settings", "runs"]
+
+    @property
+    def is_tied(self) -> bool:
+        """Say whether the setting's accuracy cannot be told from the best's."""
+        return self.p_holm["accuracy"] > LEVEL
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What may be said of settings on one split.
+
+    settings: best accuracy first, scores in the same order · pairs: each other setting against the best ·
+    recommended: a setting's name, None on the test split · n_rows_needed: validation rows that would separate the two
+    best, None where they are told apart already, no number would do, or there is one setting · notes: sentences worth
+    printing.
+    """
+
+    split: Split
+    n_rows: int
+    settings: tuple[Setting, ...]
+    scores: tuple[dict[str, Score], ...]
+    pairs: tuple[Pair, ...]
+    recommended: str | None
+    n_rows_needed: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys that differ, where they are too many for the settings to be named by them; else none."""
+        return tuple(dict.fromkeys(key for each in self.settings if each.name in each.runs for key in each.keys))
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Return the settings that cannot be told from the best, the best first."""
+        return (self.settings[0].name, *(pair.setting for pair in self.pairs if pair.is_tied))
+
+
+def conclude(settings: Sequence[Setting], split: Split = "validation") -> Comparison:
+    """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
+
+    Accuracy decides; the other metrics are tested beside it, each a family of its own. The family is all pairs, not
+    those with the best alone: which is the best was found by looking, so any pair might have been the one tested.
+    """
+    n_rows = len(settings[0].predictions[0].ids)
+    if n_rows < 2:
+        raise DataError(f"the {split} split has {n_rows} row: a comparison takes at least two")
+    scored = [(setting, resample(setting.predictions)) for setting in settings]
+    scores = {setting.name: _scores(setting, resampled) for setting, resampled in scored}
+    scored.sort(key=lambda each: (-scores[each[0].name]["accuracy"].value, *_cost(each[0]), each[0].name))
+    ordered = tuple(setting for setting, _ in scored)
+    pairs = _against_best(ordered, [resampled for _, resampled in scored])
+    group = (ordered[0], *(setting for setting, pair in zip(ordered[1:], pairs, strict=True) if pair.is_tied))
+    return Comparison(
+        split=split,
+        n_rows=n_rows,
+        settings=ordered,
+        scores=tuple(scores[setting.name] for setting in ordered),
+        pairs=pairs,
+        recommended=min(group, key=_cost).name if split == "validation" else None,
+        n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows) if pairs and pairs[0].is_tied else None,
+        notes=_notes(ordered, pairs, split),
+    )
+
+
+def _cost(setting: Setting) -> tuple[int, float]:
+    return setting.n_params, setting.training_s
+
+
+def _scores(setting: Setting, resampled: dict[str, Resampled]) -> dict[str, Score]:
+    """One run's own scores; of several the means, with intervals over seeds and rows."""
+    single = [metrics.score(predictions) for predictions in setting.predictions]
+    if len(single) == 1:
+        return {metric: single[0][metric] for metric in METRICS}
+    return {metric: _mean_score(metric, values, single[0][metric].n) for metric, values in resampled.items()}
+
+
+def _mean_score(metric: str, resampled: Resampled, n_rows: int) -> Score:
+    value, half = float(resampled.values.mean()), seeds.spread_of(n_rows, resampled).half
+    most = math.inf if metric == "log_loss" else 1.0
+    return Score(value, max(value - half, 0.0), min(value + half, most), n_rows)
+
+
+def _against_best(settings: Sequence[Setting], resampled: Sequence[dict[str, Resampled]]) -> tuple[Pair, ...]:
+    """Test all pairs, correct them together, return those with the first setting."""
+    numbers = list(combinations(range(len(settings)), 2))
+    tests = [
+        {metric: _difference(metric, settings[j], settings[i], resampled[j], resampled[i]) for metric in METRICS}
+        for i, j in numbers
+    ]
+    corrected = {metric: holm(np.array([test[metric].p for test in tests])) for metric in METRICS}
+    return tuple(
+        Pair(
+            setting=settings[j].name,
+            differences=tests[k],
+            p_holm={metric: float(corrected[metric][k]) for metric in METRICS},
+            about="settings" if min(len(settings[0].runs), len(settings[j].runs)) > 1 else "runs",
+        )
+        for k, (i, j) in enumerate(numbers)
+        if i == 0
+    )
+
+
+def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
+    if metric == "accuracy" and len(first.runs) == len(second.runs) == 1:
+        return mcnemar(*(_right(setting)[0] for setting in (first, second)))
+    return seeds.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
+
+
+def _right(setting: Setting) -> np.ndarray:
+    """Which rows each run has right, bool [S, B]."""
+    return np.stack([predictions.predicted == predictions.label_ids for predictions in setting.predictions])
+
+
+def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int) -> int | None:
+    difference, (first, second) = pair.differences["accuracy"].value, best
+    if pair.about == "settings":
+        return seeds.rows_needed(difference, seeds.spread_of(n_rows, first[1]["accuracy"], second[1]["accuracy"]))
+    of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
+    return rows_needed(difference, float(np.mean(of_rows**2)))
+
+
+def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> tuple[str, ...]:
+    """What a reader must know before believing the numbers."""
+    notes = []
+    fewest = min(len(setting.runs) for setting in settings)
+    if {pair.about for pair in pairs} == {"runs", "settings"}:
+        alone = sum(len(setting.runs) == 1 for setting in settings)
+        notes.append(
+            f"{alone} of the {len(settings)} settings {'has' if alone == 1 else 'have'} one seed: "
+            "a test against one of these speaks of its runs, not of the setting"
+        )
+    elif any(pair.about == "runs" for pair in pairs):
+        which = "these two runs" if sum(len(setting.runs) for setting in settings) == 2 else "these runs"
+        notes.append(
+            f"with one seed, a test speaks of {which}, not of their settings; "
+            "runs with other values of train.seed let it speak of settings"
+        )
+    elif pairs and fewest == 2:
+        notes.append("with two seeds only large differences can be seen: three or more tell much more")
+    if not pairs:
+        notes.append("these runs are one setting: there is nothing to compare it with")
+    most, least = (pick(setting.n_evaluations for setting in settings) for pick in (max, min))
+    if split == "validation" and most > least:
+        notes.append(
+            f"checkpoints were chosen among {least} to {most} evaluations: more choices favour a setting here, "
+            "and the p values do not know it (docs/comparison.md); train with one train.evaluate_every"
+        )
+    if split == "validation" and pairs:
+        notes.append("the best of several validation scores is optimistic: expect less on new rows")
+    if split == "test":
+        notes.append("nothing is recommended on the test split: choose on validation, or the test score is no test")
+    return tuple(notes)

@@ -1,0 +1,119 @@
+"""Settings over seeds and rows: how far a mean over both may be off, and what a difference of two is worth.
+
+Rows are drawn anew for all runs in common, seeds within each setting (Bouthillier et al. 2021, "Accounting for
+Variance in Machine Learning Benchmarks"; Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical
+Significance in NLP"). Shapes: S seeds, B rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from submillion.judging.comparison.paired import Z_POWER, Difference
+from submillion.judging.comparison.resampling import Resampled
+
+_MAX_ROWS, _N_TRIED = 1e9, 1000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The variance of a mean over seeds and rows, or of a difference of two, in its parts.
+
+    rows: of the draws of rows, the runs as they are · own: the share of it from rows on which seeds err apart ·
+    seeds: what seeds add, some being better · dof: degrees of freedom of the seeds' part, None for runs as they are.
+    """
+
+    rows: float
+    n_rows: int
+    own: float = 0.0
+    seeds: float = 0.0
+    dof: int | None = None
+
+    @property
+    def error(self) -> float:
+        """Return the standard error; never below what the seeds show between themselves."""
+        return math.sqrt(max(self.rows, self.own) + self.seeds)
+
+    @property
+    def quantile(self) -> float:
+        """Return Student's 97.5 % point."""
+        return float(stats.t.ppf(0.975, self._all_dof))
+
+    @property
+    def half(self) -> float:
+        """Return half the width of the 95 % interval; 0 where nothing varies."""
+        return self.quantile * self.error if self.error > 0 else 0.0
+
+    def p_value(self, value: float) -> float:
+        """Return the two-sided p value of a mean of 0 where `value` was found.
+
+        Where nothing varies it is the sign test's, of as many rows that all differ in one way; 1 where nothing differs.
+        """
+        if self.error == 0:
+            return min(1.0, 2.0 * 0.5**self.n_rows) if value else 1.0
+        return float(2 * stats.t.sf(abs(value) / self.error, self._all_dof))
+
+    @property
+    def _all_dof(self) -> float:
+        """Satterthwaite's (1946) degrees of freedom of the sum of the parts."""
+        of_seeds = (self.own + self.seeds) ** 2 / self.dof if self.dof else 0.0
+        parts = self.rows**2 / (self.n_rows - 1) + of_seeds
+        return self.error**4 / parts if parts > 0 else math.inf
+
+
+def difference(first: Resampled, second: Resampled, n_rows: int) -> Difference:
+    """Return the difference of a metric's means, first minus second.
+
+    With two or more seeds on both sides it is a statement about settings: seeds and rows are resampled. Otherwise it
+    is one about these runs: rows alone. The value plus or minus a Student quantile times the bootstrap's standard
+    error (Efron and Tibshirani 1993, chapter 12). The percentiles of a plain two-way bootstrap find too many false
+    winners with few seeds and many rows, too few with few rows (docs/comparison.md has the measured rates): resampling
+    S seeds makes their variance (S - 1) / S of what it is, counts what seeds do to single rows twice, and takes an
+    estimate from S values for the truth. So the seeds' variance is taken without bias, less the part that the draws
+    of rows hold already; and its degrees of freedom are those of the setting with fewer seeds, S - 1 (as Welch's
+    test is made safe where one setting's seeds vary more than the other's).
+    """
+    value = float(first.values.mean() - second.values.mean())
+    spread = spread_of(n_rows, first, second)
+    return Difference(value, value - spread.half, value + spread.half, n_rows, spread.p_value(value))
+
+
+def spread_of(n_rows: int, first: Resampled, second: Resampled | None = None) -> Spread:
+    """Return the spread of a setting's mean, or of its difference to a second, on n_rows rows."""
+    settings = [first] if second is None else [first, second]
+    drawn = first.draws.mean(axis=0) - (0.0 if second is None else second.draws.mean(axis=0))
+    fewest = min(len(setting.values) for setting in settings)
+    rows = float(drawn.var(ddof=1))
+    if fewest == 1:
+        return Spread(rows, n_rows)
+    own, seeds = map(sum, zip(*map(_seed_variances, settings), strict=True))
+    return Spread(rows, n_rows, own, seeds, fewest - 1)
+
+
+def rows_needed(value: float, spread: Spread) -> int | None:
+    """Return about how many rows, with as many seeds, would show a difference with a chance of 0.8 at level 0.05.
+
+    None where no number of up to 1e9 would: there is no difference, or the seeds hide it, whose part rows cannot
+    lower.
+    """
+    for n in np.geomspace(2, _MAX_ROWS, _N_TRIED).astype(np.int64):
+        scale = spread.n_rows / n
+        tried = replace(spread, rows=spread.rows * scale, own=spread.own * scale, n_rows=int(n))
+        if abs(value) >= (tried.quantile + Z_POWER) * tried.error and value != 0:
+            return int(n)
+    return None
+
+
+def _seed_variances(setting: Resampled) -> tuple[float, float]:
+    """The variance of the mean over seeds from rows on which they err apart, and what better and worse seeds add.
+
+    The draws of rows hold the first already; the variance that the seeds show holds both.
+    """
+    n_seeds = len(setting.values)
+    own = float((setting.draws - setting.draws.mean(axis=0)).var(axis=1, ddof=1).sum() / (n_seeds - 1))
+    found = float(setting.values.var(ddof=1))
+    return own / n_seeds, max(found - own, 0.0) / n_seeds

@@ -1,0 +1,97 @@
+"""Whether confidence can be believed: the bins of a reliability diagram, and temperature scaling.
+
+The expected calibration error itself stands with the other scores. Shapes: B rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+from submillion.judging.metrics.scores import Predictions, Score, wilson
+
+N_FOLDS = 5
+_N_BINS = 15  # the bins of `ece`
+_HOTTEST = np.log(50.0)  # |log T| beyond which no minimum is looked for: all rows right, or all of chance
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A bin of a reliability diagram: mean confidence of its rows, and the share of them that is right."""
+
+    confidence: float
+    accuracy: Score
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Predictions after temperature scaling, and the temperature of each fold; above 1 the model was too sure."""
+
+    predictions: Predictions
+    temperatures: tuple[float, ...]
+
+
+def reliability(predictions: Predictions) -> list[Bin]:
+    """Return the bins of equal width that hold rows, by rising confidence, with Wilson's intervals."""
+    confidence = predictions.probs.max(axis=1).astype(np.float64)
+    right = predictions.predicted == predictions.label_ids
+    bins = np.minimum((confidence * _N_BINS).astype(np.int64), _N_BINS - 1)
+    members = [bins == number for number in np.unique(bins)]
+    return [Bin(float(np.sort(confidence[m]).mean()), wilson(int(right[m].sum()), int(m.sum()))) for m in members]
+
+
+def calibrated(predictions: Predictions) -> Scaling:
+    """Return the predictions with their logits divided by a temperature T (Guo et al. 2017, section 4.2).
+
+    Cross-fitted: each fifth of the rows gets the T that minimises the log loss of the others, so no row is scaled by
+    what was learnt from its own label. Folds follow the rows' ids, not their order. Log-probabilities stand for
+    logits: they differ by a constant a row. With fewer rows than folds nothing is scaled.
+    """
+    n = len(predictions.ids)
+    if n < N_FOLDS:
+        return Scaling(predictions, ())
+    log_probs = safe_log(predictions.probs)
+    ranks = np.empty(n, dtype=np.int64)
+    ranks[sorted(range(n), key=predictions.ids.__getitem__)] = np.arange(n)
+    folds, probs, temperatures = ranks % N_FOLDS, np.empty(log_probs.shape), []
+    for fold in range(N_FOLDS):
+        held_out = folds == fold
+        inverse = _inverse_temperature(log_probs[~held_out], predictions.label_ids[~held_out])
+        probs[held_out] = special.softmax(log_probs[held_out] * inverse, axis=1)
+        temperatures.append(1 / inverse)
+    return Scaling(Predictions(predictions.ids, predictions.label_ids, probs), tuple(temperatures))
+
+
+def temperature(predictions: Predictions) -> float:
+    """Return the T that minimises the log loss of all rows, between 1/50 and 50: for rows other than these."""
+    return 1 / _inverse_temperature(safe_log(predictions.probs), predictions.label_ids)
+
+
+def scaled(probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities [B, C] whose logits are divided by a temperature, float64."""
+    return special.softmax(safe_log(probs) / temperature, axis=1)
+
+
+def safe_log(probs: np.ndarray) -> np.ndarray:
+    """Return the logarithm in float64, finite where a probability is 0."""
+    return np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float64).tiny))
+
+
+def _inverse_temperature(log_probs: np.ndarray, label_ids: np.ndarray) -> float:
+    """The 1 / T that minimises the mean log loss, which is convex in it."""
+    found = optimize.minimize_scalar(_mean_loss(log_probs, label_ids), bounds=(-_HOTTEST, _HOTTEST), method="bounded")
+    return float(np.exp(found.x))
+
+
+def _mean_loss(log_probs: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
+    of_truth = log_probs[np.arange(len(label_ids)), label_ids]
+
+    def loss(log_inverse: float) -> float:
+        inverse = np.exp(log_inverse)
+        # Sorted, so that the order of the rows does not show in the last bits.
+        return float(np.sort(special.logsumexp(log_probs * inverse, axis=1) - of_truth * inverse).mean())
+
+    return loss

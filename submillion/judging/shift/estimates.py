@@ -1,0 +1,141 @@
+"""What predictions without labels say of class shares and accuracy, with intervals: a bootstrap of both sets of rows.
+
+`priors` and `accuracy` hold the estimators; here they meet one run's validation predictions, whose labels are known,
+and its predictions of the file. Shapes: V validation rows, N rows without labels, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from submillion.errors import DataError
+from submillion.judging.metrics import Predictions, Score, scaled, temperature, wilson
+from submillion.judging.shift import accuracy, priors
+from submillion.judging.shift.priors import SharesTest
+
+MIN_ROWS = 10  # of either kind; below, resampled rows say nothing
+_N_DRAWS, _SEED = 200, 20253
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What one run's predictions of a file say; shares are in the order of the labels. All intervals are of 95 %.
+
+    predicted, predicted_validation: shares of predicted classes, here and on validation · test: whether they differ ·
+    bbse, em: estimated shares of true classes, if texts of a class look as they did · missing: classes without a
+    validation row, whose share BBSE takes for 0 · temperature: that confidences are scaled by · validation: accuracy
+    there · atc, doc: estimated accuracy here, with the interval of chance alone, not of the method's errors.
+    """
+
+    n: int
+    n_validation: int
+    predicted: tuple[Score, ...]
+    predicted_validation: tuple[Score, ...]
+    test: SharesTest
+    bbse: tuple[Score, ...]
+    em: tuple[Score, ...]
+    missing: tuple[int, ...]
+    temperature: float
+    confidence_validation: float
+    confidence: float
+    validation: Score
+    atc: Score
+    doc: Score
+
+    @property
+    def apart(self) -> float:
+        """Return how far BBSE's and EM's shares are from one another, as a share of rows (total variation)."""
+        return sum(abs(a.value - b.value) for a, b in zip(self.bbse, self.em, strict=True)) / 2
+
+
+def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
+    """Return the estimates for rows with these probabilities, [N, C]. The order of rows does not matter.
+
+    DataError with fewer than 10 rows of either kind, or where a probability is not a number.
+    """
+    _refuse(validation, probs)
+    validation, probs = _ordered(validation, probs)
+    n, n_classes = probs.shape
+    value, draws = _resampled(validation, probs)
+    scores = [_score(one, drawn, n) for one, drawn in zip(value, draws.T, strict=True)]
+    found, reference = probs.argmax(axis=1), validation.predicted
+    heat = temperature(validation)
+    return Estimates(
+        n=n,
+        n_validation=len(reference),
+        predicted=_shares(found, n_classes),
+        predicted_validation=_shares(reference, n_classes),
+        test=priors.shares_test(reference, found, n_classes),
+        bbse=tuple(scores[2 : 2 + n_classes]),
+        em=tuple(scores[2 + n_classes :]),
+        missing=tuple(np.flatnonzero(np.bincount(validation.label_ids, minlength=n_classes) == 0).tolist()),
+        temperature=heat,
+        confidence_validation=float(scaled(validation.probs, heat).max(axis=1).mean()),
+        confidence=float(scaled(probs, heat).max(axis=1).mean()),
+        validation=wilson(int((reference == validation.label_ids).sum()), len(reference)),
+        atc=scores[0],
+        doc=scores[1],
+    )
+
+
+def class_shares(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what correcting needs: calibrated probabilities [N, C], the shares they stand for and EM's here, [C]."""
+    calibrate = priors.calibrator(validation)
+    calibrated, before = calibrate(probs), calibrate(validation.probs).mean(axis=0)
+    return calibrated, before, priors.em(calibrated, before)
+
+
+def _refuse(validation: Predictions, probs: np.ndarray) -> None:
+    problems = [
+        f"{len(rows)} rows {where}: an estimate takes at least {MIN_ROWS}"
+        for rows, where in ((probs, "to estimate for"), (validation.probs, "of validation predictions"))
+        if len(rows) < MIN_ROWS
+    ]
+    if not (np.isfinite(probs).all() and np.isfinite(validation.probs).all()):
+        problems.append("some predictions are not numbers: the training diverged; train again")
+    if problems:
+        raise DataError(*problems)
+
+
+def _ordered(validation: Predictions, probs: np.ndarray) -> tuple[Predictions, np.ndarray]:
+    """The rows sorted by their content, so that the bootstrap draws the same ones in whatever order they came."""
+    rows = np.lexsort((*validation.probs.T, validation.label_ids))
+    ids = [validation.ids[row] for row in rows]
+    ordered = Predictions(ids, validation.label_ids[rows], validation.probs[rows])
+    return ordered, probs[np.lexsort(probs.T)]
+
+
+def _resampled(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """atc, doc, BBSE's shares, EM's shares: on all rows [2 + 2 C], and on rows drawn anew [200, 2 + 2 C]."""
+    generator, n_validation, n = np.random.default_rng(_SEED), len(validation.ids), len(probs)
+    value, calibrate = _numbers(validation, probs, None)
+    draws = []
+    for _ in range(_N_DRAWS):
+        rows, found = generator.integers(0, n_validation, n_validation), generator.integers(0, n, n)
+        drawn = Predictions([], validation.label_ids[rows], validation.probs[rows])
+        draws.append(_numbers(drawn, probs[found], calibrate)[0])
+    return value, np.array(draws)
+
+
+def _numbers(
+    validation: Predictions, probs: np.ndarray, start: priors.Calibrator | None
+) -> tuple[np.ndarray, priors.Calibrator]:
+    is_right, heat = validation.predicted == validation.label_ids, temperature(validation)
+    before, after = scaled(validation.probs, heat), scaled(probs, heat)
+    sure = (accuracy.negative_entropy(before), is_right, accuracy.negative_entropy(after))
+    calibrate = priors.calibrator(validation, start)
+    em = priors.em(calibrate(probs), calibrate(validation.probs).mean(axis=0))
+    numbers = [accuracy.atc(*sure), accuracy.doc(before.max(axis=1), is_right, after.max(axis=1))]
+    return np.concatenate([numbers, priors.bbse(validation, probs.argmax(axis=1)), em]), calibrate
+
+
+def _score(value: float, draws: np.ndarray, n: int) -> Score:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Score(float(value), min(float(low), float(value)), max(float(high), float(value)), n)
+
+
+def _shares(predicted: np.ndarray, n_classes: int) -> tuple[Score, ...]:
+    counts = np.bincount(predicted, minlength=n_classes)
+    return tuple(wilson(int(count), len(predicted)) for count in counts)

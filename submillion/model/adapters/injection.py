@@ -1,0 +1,200 @@
+"""From a stock model and a `Plan` to the model that trains: adapters by PEFT, the rest set here.
+
+Owns what `requires_grad` and in which dtype, the names of what trains, and the proof that it is what
+the plan counted. PEFT's own marking of biases and saved modules is not relied on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers import PreTrainedModel
+
+from submillion.config import AdapterConfig
+from submillion.errors import BudgetError, ConfigError
+from submillion.model.adapters import adalora, heads
+from submillion.model.backbone import quiet, seed_for
+from submillion.planning import Plan
+from submillion.planning.architectures import head_modules
+from submillion.planning.budget import Bias, target_params
+
+INITIAL_A, INITIAL_B = "initial_A", "initial_B"
+_PREFIX = "base_model.model."  # where a PeftModel keeps the stock model
+_INITS = {"default": True, "gaussian": "gaussian", "orthogonal": "orthogonal", "pissa": "pissa", "olora": "olora"}
+
+
+def inject(
+    model: PreTrainedModel, plan: Plan, adapter: AdapterConfig, total_steps: int, seed: int = 0
+) -> PreTrainedModel | PeftModel:
+    """Return the float32 model with the plan's adapters and head; only what the plan counts trains.
+
+    With method none the model itself, all of it. First weights are drawn with `seed`; total_steps
+    (optimiser steps) sets AdaLoRA's schedule. ConfigError if the initialisation cannot have the ranks.
+    """
+    if plan.method == "none":
+        return model.requires_grad_(True)
+    _refuse_ranks(plan, adapter)
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed_for("adapter", seed))
+        injected: PeftModel = get_peft_model(model, _peft_config(plan, adapter, total_steps))
+        heads.build(stock(injected), plan.head, plan.head_width)
+    injected.requires_grad_(False)
+    for parameter in _trained(injected, plan):
+        parameter.requires_grad_(True)
+    if adapter.init in ("pissa", "olora"):
+        _keep_first_weights(injected)
+    return injected
+
+
+def stock(model: nn.Module) -> PreTrainedModel:
+    """Return the stock model inside a PeftModel, or the model itself."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return inner
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what trains, by full name, in the order of the model's modules."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def is_head(model: nn.Module, name: str) -> bool:
+    """Say whether a parameter of this full name belongs to the head."""
+    prefix = _PREFIX if isinstance(model, PeftModel) else ""
+    return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(heads.family_of(stock(model)))))
+
+
+def verify(model: nn.Module, plan: Plan) -> None:
+    """Raise a BudgetError that names each site (and biases, head) whose built count is not the planned one.
+
+    And if the plan itself does not fit its budget.
+    """
+    planned, built = _planned(plan), Counter[str]()
+    prefix = _PREFIX if isinstance(model, PeftModel) else ""
+    parts = _adapter_parts(model)
+    sites = {f"{prefix}{target.module}.{part}": target.site for target in plan.targets for part in parts}
+    for name, parameter in trainable_parameters(model).items():
+        built[_place(model, name, sites)] += parameter.numel()
+    wrong = [
+        f"{place}: the plan has {planned[place]:,} parameters, the built model trains {built[place]:,}"
+        for place in dict.fromkeys([*planned, *built])
+        if planned[place] != built[place]
+    ]
+    if wrong or built.total() != plan.total:
+        raise BudgetError(*wrong, f"in all, planned {plan.total:,}, built {built.total():,}: this is a bug; report it")
+    if plan.budget is not None and plan.total > plan.budget:
+        raise BudgetError(f"the plan trains {plan.total:,} parameters, its budget is {plan.budget:,}: plan again")
+
+
+def hold_frozen_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Put the frozen encoder's linear layers and embeddings into `dtype`.
+
+    What trains, the whole head and the norms stay float32: they are small, and precision is worth most there.
+    """
+    for module_name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)) and not is_head(model, f"{module_name}."):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
+
+
+def _refuse_ranks(plan: Plan, adapter: AdapterConfig) -> None:
+    odd = sorted(site for site, rank in plan.ranks.items() if rank % 2)
+    if adapter.init == "orthogonal" and odd:
+        raise ConfigError(
+            *(f"adapter.rank is {plan.ranks[site]} for {site}: init orthogonal needs an even rank" for site in odd)
+        )
+
+
+def _peft_config(plan: Plan, adapter: AdapterConfig, total_steps: int) -> PeftConfig:
+    """PEFT's config: every target by its full name, with its own rank and alpha where they differ.
+
+    SEQ_CLS always saves `classifier`; other head modules are named here, but BERT's pooler under a
+    linear head, which stays frozen as it was pretrained.
+    """
+    first, *others = head_modules(plan.architecture.family)
+    shared: dict[str, Any] = {
+        "task_type": TaskType.SEQ_CLS,
+        "target_modules": [target.module for target in plan.targets],
+        "modules_to_save": [first] if others and plan.head != "linear" else None,
+    }
+    if plan.method == "ia3":
+        feed_forward = [target.module for target in plan.targets if target.feed_forward]
+        return IA3Config(**shared, feedforward_modules=feed_forward)
+    rank, alpha = plan.targets[0].rank, plan.targets[0].alpha
+    shared |= {"lora_alpha": alpha, "lora_dropout": adapter.dropout, "bias": plan.bias}
+    if plan.method == "adalora":
+        target_rank = adapter.target_rank or max(1, round(2 * rank / 3))
+        return AdaLoraConfig(init_r=rank, target_r=target_rank, **shared, **adalora.schedule(total_steps))
+    return LoraConfig(
+        **shared,
+        r=rank,
+        rank_pattern={t.module: t.rank for t in plan.targets if t.rank != rank},
+        alpha_pattern={t.module: t.alpha for t in plan.targets if t.alpha != alpha},
+        use_dora=plan.method == "dora",
+        use_rslora=adapter.rslora,
+        init_lora_weights=_INITS[adapter.init],
+    )
+
+
+def _trained(model: PeftModel, plan: Plan) -> Iterator[nn.Parameter]:
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            for part in module.adapter_layer_names:
+                if isinstance(child := getattr(module, part), nn.Module):
+                    yield from child.parameters()
+    yield from _trained_biases(model, plan.bias)
+    yield from heads.trained(stock(model), plan.head)
+
+
+def _trained_biases(model: PeftModel, bias: Bias) -> Iterator[nn.Parameter]:
+    """The biases that `budget` counts: none; the adapted layers'; or all outside the head modules that are saved."""
+    match bias:
+        case "none":
+            return
+        case "lora_only":
+            layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+            yield from (cast("nn.Linear", layer.get_base_layer()).bias for layer in layers)
+        case "all":
+            saved = tuple(f"{n}." for n, m in model.named_modules() if isinstance(m, ModulesToSaveWrapper))
+            for name, parameter in model.named_parameters():
+                if name.endswith(".bias") and not name.startswith(saved):
+                    yield parameter
+
+
+def _keep_first_weights(model: PeftModel) -> None:
+    """Note the first A and B, which PiSSA and OLoRA took out of the base weights: saving adds them again."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name, part in ((INITIAL_A, layer.lora_A), (INITIAL_B, layer.lora_B)):
+            layer.register_buffer(name, part["default"].weight.detach().clone(), persistent=False)
+
+
+def _planned(plan: Plan) -> Counter[str]:
+    sites = Counter[str]()
+    for target in plan.targets:
+        sites[f"site {target.site}"] += target_params(plan.method, target)
+    rest = "all of the encoder" if plan.method == "none" else "biases"
+    return sites + Counter({rest: plan.adapter_params - sites.total(), "head": plan.head_params})
+
+
+def _adapter_parts(model: nn.Module) -> set[str]:
+    """The names of PEFT's parts of an adapted layer, such as lora_A."""
+    return {part for m in model.modules() if isinstance(m, BaseTunerLayer) for part in m.adapter_layer_names}
+
+
+def _place(model: nn.Module, name: str, sites: dict[str, str]) -> str:
+    """Where a trainable parameter belongs in the plan; `sites` is {full name of an adapter's part: site}."""
+    if not isinstance(model, PeftModel):
+        return "head" if is_head(model, name) else "all of the encoder"
+    if ".modules_to_save." in name:
+        return "head"
+    owner = next((site for part, site in sites.items() if name.startswith(f"{part}.")), None)
+    return "biases" if owner is None else f"site {owner}"

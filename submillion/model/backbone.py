@@ -1,0 +1,285 @@
+"""A stock model and its tokenizer, on which device and in which precision they work, and keyed seeds.
+
+Owns loading both from their folder, float32 and on the CPU, with every problem as a ConfigError. Where the folder comes
+from is left to `architectures.files`, what trains in the model to `adapters`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from submillion.config import Precision
+from submillion.errors import ConfigError
+from submillion.planning import architectures
+from submillion.planning.architectures import Architecture, files
+from submillion.runs.files import sha256
+
+_PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
+_PROBE_REPEATS = 3
+_WORTHWHILE = 1.3  # products are most of a step, not all: a smaller gain is lost in the casts
+
+Loaded = TypeVar("Loaded")
+
+
+def seed_for(*parts: int | str) -> int:
+    """Return the 63-bit seed that belongs to a key, such as ("dropout", seed, step).
+
+    >>> seed_for("order", 0, 1) == seed_for("order", 0, 1) != seed_for("order", 0, 2)
+    True
+    """
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def public_name(name: str) -> str:
+    """Return the name to publish with an adapter: a Hub id, or the absolute path of a local folder."""
+    if (file := architectures.local_config(name)) is not None:
+        return str(file.resolve().parent)
+    return architectures.hub_id(name) or name
+
+
+def weights_sha256(name: str, revision: str | None = None) -> str | None:
+    """Return the SHA-256 of a model's weights, of several files that of their hashes; None where none are at hand."""
+    folder = files.at_hand(name, revision)
+    weights = [] if folder is None else files.shards(folder)
+    if len(weights) <= 1:
+        return sha256(weights[0]) if weights and weights[0].is_file() else None
+    return hashlib.sha256("".join(sha256(file) for file in weights if file.is_file()).encode()).hexdigest()
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the fast tokenizer of a model; ConfigError if there is none, or if it does not fit the model."""
+    source = str(files.folder(name, revision))
+    tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    if tokenizer.init_kwargs.get("auto_map"):
+        raise ConfigError(
+            f"model.name is {name}: its tokenizer asks to run code of its own (auto_map), and none is run"
+        )
+    if not tokenizer.is_fast:
+        raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other is used")
+    # Without its vocabulary file a tokenizer is built all the same, of special tokens alone.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ConfigError(f"model.name is {name}: {source} has no vocabulary; tokenizer.json or vocab.txt is missing")
+    vocab_size = architectures.load(name, revision).vocab_size
+    if len(tokenizer) > vocab_size:
+        raise ConfigError(
+            f"model.name is {name}: its tokenizer knows {len(tokenizer):,} tokens, its weights {vocab_size:,}; "
+            "they belong to different models"
+        )
+    return tokenizer
+
+
+def load_model(
+    architecture: Architecture,
+    labels: Sequence[str],
+    seed: int = 0,
+    dropout: float | None = None,
+    fused_attention: bool = True,
+) -> tuple[PreTrainedModel, frozenset[str]]:
+    """Return the stock classifier in float32 on the CPU, and the names of the parameters that start random.
+
+    These are the head's, drawn with `seed`; `dropout` (a probability) replaces the checkpoint's own.
+    A finished classifier keeps its last layer where its label names are these, in any order; else that starts random
+    too. `fused_attention` is transformers' default (MPNet has none). Weights are read from safetensors files only.
+    ConfigError if they cannot be had or are not complete.
+    """
+    name, source = architecture.name, str(files.folder(architecture.name, architecture.revision))
+    if not files.shards(Path(source)):
+        files.refuse_weights(name, sorted(file.name for file in Path(source).iterdir()))
+    config: Any = _loaded(name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
+    theirs = _label_names(config)
+    config.num_labels = len(labels)  # first: it makes names of its own
+    config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
+    if dropout is not None:
+        _set_dropout(config, dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for("head", seed))
+        model, report = _loaded(
+            name,
+            lambda: AutoModelForSequenceClassification.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,  # a pickle could run code
+                trust_remote_code=False,  # None would ask at the terminal whether to run the repository's code
+                ignore_mismatched_sizes=True,  # another head's classes; anything else is refused below
+                attn_implementation="sdpa" if fused_attention and architecture.family != "mpnet" else "eager",
+                output_loading_info=True,
+            ),
+        )
+        fresh = frozenset(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+        fresh |= _fit_last_layer(model, architecture.family, theirs, labels)
+    _refuse_random_encoder(architecture, source, fresh)
+    return model, fresh
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers, PEFT and the Hub's client from writing: no progress bars, reports of a new head, retries."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5.23 by a name that is deprecated there.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            # About a conversion of PEFT's that is not used: `adapters.saving` converts PiSSA and OLoRA itself.
+            warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def choose_device(device: str | None) -> torch.device:
+    """Return the device asked for, or for None the first of cuda, mps and cpu; ConfigError if it is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device is not None and not available[device]:
+        found = ", ".join(name for name, there in available.items() if there)
+        raise ConfigError(f"device is {device}, which this machine does not have: set it to {found} or null")
+    return torch.device(device or next(name for name, there in available.items() if there))
+
+
+def choose_precision(precision: Precision | None, device: torch.device) -> tuple[Precision, str]:
+    """Return the precision of the frozen weights' products, and a sentence that says why.
+
+    None is decided here: on a CPU by a product timed in both, on a GPU by what its hardware has.
+    Never fp16 unless asked for, whose range needs a loss scale. ConfigError for fp16 off cuda and
+    bf16 on mps.
+    """
+    if precision is not None:
+        allowed = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}[device.type]
+        if precision not in allowed:
+            raise ConfigError(
+                f"train.precision is {precision}: on device {device.type} allowed are {', '.join(allowed)}, or null"
+            )
+        return precision, f"{precision}: as asked"
+    match device.type:
+        case "cuda" if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "bf16: this GPU computes in it"
+        case "cuda":
+            return "fp32", "fp32: this GPU does not compute in bf16; fp16 is there for the asking"
+        case "mps":
+            return "fp32", "fp32: the one precision used on mps"
+        case _:
+            return _probed(_bf16_speedup())
+
+
+def _probed(speedup: float) -> tuple[Precision, str]:
+    if speedup >= _WORTHWHILE:
+        return "bf16", f"bf16: products are {speedup:.1f} x as fast as fp32 here"
+    return "fp32", f"fp32: bf16 products are {speedup:.1f} x as fast here; at least {_WORTHWHILE} x pays"
+
+
+def _bf16_speedup() -> float:
+    """How many times as fast a product is in bf16 as in fp32 on this CPU; about 50 ms.
+
+    The two are timed in turn and the fastest of each counts, since machines drift and are shared.
+    """
+    n_rows, d_in, d_out = _PROBE_SHAPE
+    seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    with torch.no_grad():
+        operands = {
+            dtype: (torch.ones(n_rows, d_in, dtype=dtype), torch.ones(d_out, d_in, dtype=dtype)) for dtype in seconds
+        }
+        for _ in range(1 + _PROBE_REPEATS):  # the first one also prepares the kernels; the minimum drops it
+            for dtype, (inputs, weights) in operands.items():
+                start = time.perf_counter()
+                F.linear(inputs, weights)
+                seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+def label_names(architecture: Architecture) -> tuple[str, ...] | None:
+    """Return the labels, in their order, of a checkpoint that is a finished classifier; None for any other."""
+    source = str(files.folder(architecture.name, architecture.revision))
+    return _label_names(_loaded(architecture.name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False)))
+
+
+def _label_names(config: Any) -> tuple[str, ...] | None:
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    return tuple(map(str, config.id2label.values())) if is_classifier else None
+
+
+def _fit_last_layer(
+    model: PreTrainedModel, family: architectures.Family, theirs: Sequence[str] | None, labels: Sequence[str]
+) -> set[str]:
+    """Order the rows of a classifier's last layer by `labels`, or draw it anew; the names of what is drawn."""
+    name = architectures.head_layers(family)[1]
+    layer = cast("nn.Linear", model.get_submodule(name))
+    if theirs is None or len(theirs) != len(labels):  # it has none, or one of another shape: it is new already
+        return set()
+    with torch.no_grad():
+        if set(theirs) == set(labels):
+            order = [theirs.index(label) for label in labels]
+            layer.weight.copy_(layer.weight[order])
+            layer.bias.copy_(layer.bias[order])
+            return set()
+        layer.weight.normal_(std=model.config.initializer_range)  # as the stock classes do
+        layer.bias.zero_()
+    return {f"{name}.weight", f"{name}.bias"}
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    """Set every dropout of a config, under the names that its family has for them."""
+    if config.model_type == "distilbert":
+        keys = ("dropout", "attention_dropout", "seq_classif_dropout")
+    else:
+        keys = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    for key in keys:
+        setattr(config, key, dropout)
+
+
+def _refuse_random_encoder(architecture: Architecture, source: str, fresh: frozenset[str]) -> None:
+    heads = tuple(f"{module}." for module in architectures.head_modules(architecture.family))
+    missing = sorted(key for key in fresh if not key.startswith(heads))
+    if missing:
+        raise ConfigError(
+            f"model.name is {architecture.name}: {source} lacks {len(missing)} of the encoder's weights, or has them "
+            f"in other shapes ({missing[0]}, ...); give a pretrained checkpoint of this architecture"
+        )
+
+
+def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
+    """What `load` returns, quietly; a ConfigError in the place of what transformers and safetensors raise."""
+    try:
+        with quiet():
+            return load()
+    except SafetensorError as error:
+        raise ConfigError(f"model.name is {name}: model.safetensors is damaged ({error}); get it again") from None
+    except Exception as error:  # transformers checks no shapes, and tokenizers raises Exception itself
+        raise ConfigError(f"model.name is {name}: cannot be loaded: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, (AttributeError, LookupError, TypeError)):
+        return f"its JSON files are not those of a transformers model ({type(error).__name__}); get them again"
+    if "trust_remote_code" in text:
+        return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
+    return text[:300] or type(error).__name__

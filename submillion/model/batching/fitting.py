@@ -1,0 +1,95 @@
+"""Batches that memory cannot hold: they are halved, and the halves are tried.
+
+Owns how large a part of a batch may be, and what is said when that falls. What is computed of the parts, and how it
+is put together, is the caller's affair: a loss that is a sum over rows, and rows of logits, do not depend on the cut.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from submillion.errors import RunError, first_line, is_out_of_memory
+from submillion.model.batching.order import within
+
+# oneDNN found no memory for its code. The thread that this happened in makes no new code ever after (xbyak keeps the
+# error in the thread; torch 2.13): it goes on in another thread.
+_STUCK = "could not create a primitive"
+
+T = TypeVar("T")
+
+
+@dataclass
+class Fitting:
+    """What is known of the memory: a part of a batch has at most `max_tokens` tokens, or is one text.
+
+    None while every batch fitted. `say` gets a sentence each time that it falls.
+    """
+
+    max_tokens: int | None = None
+    say: Callable[[str], object] = logging.getLogger("submillion").warning
+    _at_hand: tuple[int, int] = field(default=(0, 0), init=False)  # rows and tokens of the part that is tried
+    _thread: ThreadPoolExecutor | None = field(default=None, init=False)
+
+    def parts(self, rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the rows of a batch (int64 [B]), in their order, in parts that fit; lengths: of the split's rows.
+
+        Each is the part at hand until the next is asked for.
+        """
+        sizes = lengths[rows]
+        whole = int(sizes.sum())
+        for part in within(sizes, whole if self.max_tokens is None else self.max_tokens):
+            self._at_hand = len(rows[part]), int(sizes[part].sum())
+            yield rows[part]
+
+    def until_it_fits(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which computes `parts` and leaves nothing behind if it fails.
+
+        When memory runs out it is begun again with parts of half the tokens, perhaps in another thread, whose grad
+        mode is torch's default. RunError if memory runs out on a single text.
+        """
+        while True:
+            self._at_hand = 0, 0
+            try:
+                return work() if self._thread is None else self._thread.submit(work).result()
+            except (MemoryError, RuntimeError) as error:
+                if self._at_hand == (0, 0) or not is_out_of_memory(error):
+                    raise
+                (n_rows, n_tokens), reason = self._at_hand, first_line(error)
+            # The error is gone here, and with it the frames that held the attempt's tensors.
+            _give_back()
+            if _STUCK in reason:
+                self._thread = ThreadPoolExecutor(1, "batches")
+            self._halve(n_rows, n_tokens, reason)
+
+    def _halve(self, n_rows: int, n_tokens: int, reason: str) -> None:
+        if n_rows == 1:
+            raise RunError(
+                f"memory does not hold one text of {n_tokens:,} tokens ({reason}): lower model.max_length, set "
+                "train.gradient_checkpointing to true where it trains, end what else is in memory, or take a smaller "
+                "encoder; what was finished before is kept"
+            )
+        self.max_tokens = n_tokens // 2
+        self.say(
+            f"memory does not hold a batch of {n_rows:,} texts, {n_tokens:,} tokens: from here on batches are computed "
+            f"in parts of {self.max_tokens:,} tokens at most; results are the same up to rounding (where a model "
+            "trains with dropout, it draws other numbers)"
+        )
+
+
+def _give_back() -> None:
+    """Free what the attempt left, and give it back: the C library and accelerators keep it for blocks of one size."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+    with suppress(AttributeError, OSError, TypeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,127 @@
+"""From texts to token ids, kept in the cache between runs.
+
+Only what the tokenizer makes of the texts is kept, under the key of both; labels and row ids are put to it
+anew each time. The cache is a convenience: where it cannot be written, the work goes on without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+import transformers
+
+from submillion.data import Example, cache
+from submillion.model.batching.batches import TokenizedSplit
+
+_KIND = "tokens"
+_FORMAT = 1
+# Fewer rows are tokenised in about 0.1 s: not worth a folder each time that a few texts are predicted.
+_CACHED_ROWS = 1000
+_CHUNK_ROWS = 1000
+
+_ARRAYS = ("tokens", "token_types", "offsets", "n_truncated")
+
+Arrays = dict[str, np.ndarray]
+
+
+def tokenize(
+    examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], max_length: int, keep: bool = True
+) -> TokenizedSplit:
+    """Return the examples as token ids, special tokens included, cut to `max_length` tokens.
+
+    Many rows are looked for in the cache, and kept there; a note says why if they cannot be kept. With `keep` false
+    they are neither. Either all examples are pairs or none is.
+    """
+    arrays, notes = (
+        _made_or_found(examples, tokenizer, max_length) if keep else (_made(examples, tokenizer, max_length), ())
+    )
+    label_ids = {label: i for i, label in enumerate(labels)}
+    tokens, types = arrays["tokens"], arrays["token_types"]
+    return TokenizedSplit(
+        tokens=tokens,
+        token_types=types if len(types) else np.zeros(len(tokens), np.uint8),
+        offsets=arrays["offsets"],
+        label_ids=np.array(
+            [label_ids.get(e.label, -1) if e.label is not None else -1 for e in examples], dtype=np.int64
+        ),
+        example_ids=tuple(example.id for example in examples),
+        n_truncated=int(arrays["n_truncated"]),
+        notes=notes,
+    )
+
+
+def _made_or_found(examples: Sequence[Example], tokenizer: Any, max_length: int) -> tuple[Arrays, tuple[str, ...]]:
+    if len(examples) < _CACHED_ROWS:
+        return _made(examples, tokenizer, max_length), ()
+    key = _key(examples, tokenizer, max_length)
+    found = _found(key)
+    if found is not None:
+        return found, ()
+    made = _made(examples, tokenizer, max_length)
+    try:
+        with cache.filling(_KIND, key) as folder:
+            for name, array in made.items():
+                np.save(folder / f"{name}.npy", array)
+    except OSError as error:
+        return made, (
+            f"token ids are not kept for other runs: {cache.folder()} cannot be written ({error.strerror or error}); "
+            "$SUBMILLION_CACHE names another folder",
+        )
+    return made, ()
+
+
+def _key(examples: Sequence[Example], tokenizer: Any, max_length: int) -> str:
+    """The key of all that decides the token ids; what the tokenizer's last call left in it does not."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    facts = {
+        "format": _FORMAT,
+        "versions": [tokenizers.__version__, transformers.__version__],
+        "class": type(tokenizer).__name__,
+        "truncation_side": tokenizer.truncation_side,
+        "split_special_tokens": tokenizer.split_special_tokens,
+        "max_length": max_length,
+        "pairs": examples[0].text_pair is not None,
+    }
+    texts = (part for example in examples for part in (example.text, example.text_pair or ""))
+    return cache.key_of(json.dumps(facts), tokenizer.backend_tokenizer.to_str(), *texts)
+
+
+def _found(key: str) -> Arrays | None:
+    """The arrays kept under the key, read into memory: as small as new ones, and safe from a cache that is emptied."""
+    folder = cache.find(_KIND, key)
+    if folder is None:
+        return None
+    try:
+        return {name: np.load(folder / f"{name}.npy") for name in _ARRAYS}
+    except OSError:  # another process has just removed it, to make room
+        return None
+
+
+def _made(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Arrays:
+    """Tokens uint16 [T] (int32 [T] if one of them is larger), offsets int64 [N + 1], n_truncated, and token_types
+    uint8 [T], or [0] if all are zero."""
+    tokens, types = [np.empty(0, np.int32)], [np.empty(0, np.uint8)]
+    n_truncated = 0
+    for start in range(0, len(examples), _CHUNK_ROWS):
+        encodings = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, max_length)
+        n_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+        tokens += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        types += [np.array(encoding.type_ids, dtype=np.uint8) for encoding in encodings]
+    flat, flat_types = np.concatenate(tokens), np.concatenate(types)
+    return {
+        "tokens": flat.astype(np.uint16) if flat.max(initial=0) < 2**16 else flat,
+        "token_types": flat_types if flat_types.any() else flat_types[:0],
+        "offsets": np.cumsum([len(row) for row in tokens], dtype=np.int64),  # the first, empty one makes the 0
+        "n_truncated": np.array(n_truncated),
+    }
+
+
+def _encode(examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Any]:
+    texts = [example.text for example in examples]
+    pairs = [example.text_pair or "" for example in examples] if examples[0].text_pair is not None else None
+    return tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False).encodings

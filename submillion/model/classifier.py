@@ -1,0 +1,318 @@
+"""An encoder with its adapters and its head: `classifier(batch)` gives logits.
+
+Owns the choice between the packed pass and the stock padded one, and the dtypes of both; building
+from settings and a plan, saving, and loading from a finished run. What trains is decided by the plan
+and set up in `adapters`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from submillion import planning, runs
+from submillion.config import Config, Precision
+from submillion.errors import ConfigError, RunError
+from submillion.model import adapters, backbone, packed, prefix
+from submillion.model.batching import Batch, Fitting, TokenizedSplit
+from submillion.model.packed import memory
+from submillion.planning import Plan
+from submillion.planning.architectures import Architecture, files
+from submillion.runs import Run
+from submillion.runs.files import read_bytes, read_json
+
+LoadStock = Callable[[Architecture, Sequence[str], bool], PreTrainedModel]  # with fused attention, or not
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def _load_stock(architecture: Architecture, labels: Sequence[str], fused_attention: bool) -> PreTrainedModel:
+    return backbone.load_model(architecture, labels, fused_attention=fused_attention)[0]
+
+
+class Classifier(nn.Module):
+    """A classifier over `labels`: the model, its tokenizer and its plan, in one precision.
+
+    `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
+    sentences worth printing. `fresh` names the parameters that started random. `fitting` is of evaluations.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        plan: Plan,
+        precision: Precision,
+    ) -> None:
+        super().__init__()
+        memory.keep_freed()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.labels = tuple(labels)
+        self.plan = plan
+        self.architecture = plan.architecture
+        self.precision: Precision = precision
+        self.checkpointing = False
+        self.fresh: frozenset[str] = frozenset()
+        self.notes: tuple[str, ...] = ()
+        self.fitting = Fitting()
+        reason = packed.supported(model, self.architecture)
+        self.packed = reason is None
+        if reason is not None:
+            self.notes = (f"the stock padded forward pass is used, which is slower: {reason}",)
+        self._walk: packed.Packed | None = None
+        self._has_prefix = False
+
+    @classmethod
+    def build(
+        cls,
+        settings: Config,
+        plan: Plan,
+        labels: Sequence[str],
+        total_steps: int,
+        precision: Precision,
+        device: torch.device,
+    ) -> Classifier:
+        """Return the classifier that training starts from; total_steps are optimiser steps.
+
+        First weights follow `train.seed`. ConfigError if the checkpoint or `adapter.start_from` cannot
+        be used, BudgetError if what trains is not what the plan counted.
+        """
+        _refuse_lengths(settings, plan)
+        _refuse_loss_scale(plan, precision)
+        seed, arch = settings.train.seed, plan.architecture
+        fused = _attention_is_fused(device, precision)
+        model, fresh = backbone.load_model(arch, labels, seed, settings.model.dropout, fused)
+        model = adapters.inject(model, plan, settings.adapter, total_steps, seed)
+        adapters.verify(model, plan)
+        adapters.refuse_unsaved(model, fresh)
+        notes = (*_head_notes(arch, labels), *_start(model, settings, labels))
+        adapters.hold_frozen_in(model, _DTYPES[precision])
+        prefix.without_dropout(model, plan.architecture, plan.n_prefix_layers)
+        tokenizer = backbone.load_tokenizer(arch.name, arch.revision)
+        classifier = cls(cast("nn.Module", model).to(device), tokenizer, labels, plan, precision)
+        classifier.fresh = fresh
+        classifier.notes += notes
+        if settings.train.gradient_checkpointing:
+            classifier.checkpoint_layers()
+        return classifier
+
+    @classmethod
+    def load(
+        cls,
+        run: Run,
+        device: str | None = None,
+        precision: Precision | None = None,
+        load_stock: LoadStock = _load_stock,
+    ) -> Classifier:
+        """Return a finished run's classifier, for evaluation; nothing in it trains.
+
+        device None: the best there is. precision None: the run's own where this device has it, else
+        the one chosen here. `load_stock` returns the stock model that the adapter is put on, which may share its
+        frozen weights with others. RunError if the run's files are damaged.
+        """
+        place = backbone.choose_device(device)
+        precision = precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
+        plan = planning.from_json(read_bytes(run.path / "plan.json"))
+        folder, labels = run.path / "adapter", run.labels()
+        if len(labels) != plan.n_classes:
+            raise RunError(
+                f"{run.path / 'labels.json'} has {len(labels)} labels, and plan.json {plan.n_classes} classes"
+            )
+        base, revision = (str(folder), None) if plan.method == "none" else _base(folder)
+        if plan.method != "none":  # else the folder holds the whole model
+            files.folder(base, revision)  # downloaded where it is not there: what is not at hand is not compared
+            refuse_another_encoder(run, base, revision)
+        fused = _attention_is_fused(place, precision)
+        model = load_stock(replace(plan.architecture, name=base, revision=revision), labels, fused)
+        loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
+        adapters.hold_frozen_in(loaded, _DTYPES[precision])
+        tokenizer = backbone.load_tokenizer(str(folder))
+        return cls(cast("nn.Module", loaded).to(place), tokenizer, labels, plan, precision).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the parameters."""
+        return next(self.parameters()).device
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits of a batch that is on the model's device, float32 [B, C]."""
+        first = self._packed_first(batch) if self.packed else self._padded_first(batch)
+        return adapters.head_logits(adapters.stock(self.model), self.architecture, first)
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter's folder, or the full model's, for plain transformers and PEFT."""
+        base, revision = backbone.public_name(self.architecture.name), self.architecture.revision
+        adapters.save(self.model, folder, self.tokenizer, self.labels, base, self.fresh, revision)
+
+    def checkpoint_layers(self) -> None:
+        """Compute each layer again in the backward pass, to save memory; MPNet can in the packed pass only."""
+        self.checkpointing = True
+        stock = adapters.stock(self.model)
+        if stock.supports_gradient_checkpointing:
+            # transformers before 5.23 knows it by its old name alone.
+            enable = getattr(stock, "activation_checkpointing_enable", None) or stock.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+            # Only reentrant checkpointing needs inputs with gradients; they would run the backward pass to the bottom.
+            stock.disable_input_require_grads()
+
+    def prefix_mib(self, split: TokenizedSplit) -> float:
+        """Return the size of what `with_prefix` keeps of a split."""
+        return len(split.tokens) * self.architecture.width * _DTYPES[self.precision].itemsize / 2**20
+
+    def with_prefix(self, split: TokenizedSplit, watch: Callable[[int], object]) -> tuple[TokenizedSplit, str]:
+        """Return the split with the output of the plan's frozen layers, from the cache or computed now, and a note.
+
+        `watch` is called with the number of rows computed. Without it, where it cannot be kept: the note says why.
+        """
+        if not self.packed:
+            return split, "not kept: the stock padded forward pass computes every layer"
+        self._has_prefix = True
+        return prefix.kept(self._prepared(), adapters.stock(self.model).config, split, watch)
+
+    @property
+    def is_mixable(self) -> bool:
+        """Say whether rows of this classifier and of another that shares its encoder may be in one batch."""
+        return self.packed and packed.mixable(self._prepared())
+
+    def _prepared(self) -> packed.Packed:
+        if self._walk is None:
+            dtype = _DTYPES[self.precision]
+            self._walk = packed.prepare(self.model, self.architecture, dtype, self.plan.n_prefix_layers)
+        return self._walk
+
+    def _packed_first(self, batch: Batch) -> torch.Tensor:
+        """The first tokens' hidden states by the packed pass, float32 [B, D]."""
+        if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
+            batch = replace(batch, hidden=None)
+        return packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
+
+    def _padded_first(self, batch: Batch) -> torch.Tensor:
+        """The same by the stock model over padded rows, under autocast in lower precision."""
+        stock = adapters.stock(self.model)
+        inputs = self._padded(batch)
+        lower = self.precision != "fp32"
+        with torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=lower):
+            return getattr(stock, stock.base_model_prefix)(**inputs)[0][:, 0].float()
+
+    def _padded(self, batch: Batch) -> dict[str, torch.Tensor]:
+        lengths = batch.offsets.diff()
+
+        def padded(flat: torch.Tensor, value: int) -> torch.Tensor:
+            return pad_sequence(list(flat.split(lengths.tolist())), batch_first=True, padding_value=value)
+
+        tokens = padded(batch.tokens, cast("int", self.tokenizer.pad_token_id))
+        mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        inputs = {"input_ids": tokens, "attention_mask": mask.long().to(tokens.device)}
+        if self.architecture.n_types > 1:
+            inputs["token_type_ids"] = padded(batch.token_types, 0)
+        return inputs
+
+
+@torch.no_grad()
+def mixed_logits(classifiers: Sequence[Classifier], batch: Batch, model_of: torch.Tensor) -> list[torch.Tensor]:
+    """Return the logits of each classifier's rows of a batch, float32 [its rows, its C].
+
+    model_of: int64 [B], on the CPU, which classifier each row is for. They share one encoder and are all mixable.
+    """
+    first = packed.encode_mixed([each._prepared() for each in classifiers], batch, model_of)
+    owners = model_of.to(first.device)
+    return [
+        adapters.head_logits(adapters.stock(each.model), each.architecture, first[owners == number])
+        for number, each in enumerate(classifiers)
+    ]
+
+
+def precision_of(run: Run, device: torch.device) -> Precision:
+    """Return the precision a finished run works in on a device: its own, or on another kind the one chosen here."""
+    environment = run.environment() or {}
+    if environment.get("device") == device.type and environment.get("precision") in get_args(Precision):
+        return environment["precision"]
+    return backbone.choose_precision(None, device)[0]
+
+
+def refuse_another_encoder(run: Run, name: str, revision: str | None = None) -> None:
+    """Raise a RunError if the encoder's files hold other weights than those that the run began with.
+
+    Weights that are not at hand are not compared, nor those of a run that began before weights of the Hub were noted.
+    """
+    began = (run.environment() or {}).get("encoder_sha256")
+    if began is None or backbone.weights_sha256(name, revision) in (began, None):
+        return
+    raise RunError(
+        f"{files.at_hand(name, revision)} does not hold the weights that {run.path} was trained on: "
+        + (
+            "put them back, or give the changed encoder another folder, which makes another run"
+            if files.is_local(name)
+            else "remove that folder, and the commit is downloaded again"
+        )
+    )
+
+
+def _head_notes(arch: Architecture, labels: Sequence[str]) -> tuple[str, ...]:
+    """What becomes of the last layer of a checkpoint that is a finished classifier already."""
+    theirs = backbone.label_names(arch)
+    if theirs is None:
+        return ()
+    if set(theirs) == set(labels):
+        return (f"{arch.name} is a classifier with the same labels: its last layer is kept as the start",)
+    shown = ", ".join(theirs[:5]) + (", ..." if len(theirs) > 5 else "")
+    return (f"{arch.name} is a classifier with other labels ({shown}): its last layer is drawn anew",)
+
+
+def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[str, ...]:
+    source = settings.adapter.start_from
+    if source is None:
+        return ()
+    folder = Path(os.path.expanduser(source))
+    if (folder / "config.yaml").exists():
+        runs.verify(runs.load(folder))
+        folder /= "adapter"
+    if (folder / "adapter_config.json").is_file():
+        (base, _), own = _base(folder), backbone.public_name(settings.model.name)
+        if base != own:
+            raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
+    with_head = adapters.start_from(model, folder, labels)
+    taken = "adapter and head" if with_head else "the adapter alone; the head is new, since labels or its kind differ"
+    return (f"training starts from {source}: {taken}",)
+
+
+def _refuse_lengths(settings: Config, plan: Plan) -> None:
+    """ConfigError if texts may be longer than the encoder has positions; RoBERTa's kind never uses the first two."""
+    arch = plan.architecture
+    longest = arch.n_positions - (2 if arch.family in ("roberta", "xlm-roberta", "mpnet") else 0)
+    if settings.model.max_length > longest:
+        raise ConfigError(
+            f"model.max_length is {settings.model.max_length}: {arch.name} has positions for {longest} tokens at most"
+        )
+
+
+def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
+    if plan.method == "adalora" and precision == "fp16":
+        raise ConfigError(
+            "train.precision is fp16 and adapter.method adalora: its importance scores do not survive the overflows "
+            "that fp16's loss scale provokes; take bf16 or fp32"
+        )
+
+
+def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
+    """Whether the padded pass takes the fused attention: on CPUs its backward in lower precision is 8 times slower."""
+    return device.type != "cpu" or precision == "fp32"
+
+
+def _base(folder: Path) -> tuple[str, str | None]:
+    """What the adapter's base model is loaded by, and at which commit; a path is absolute, unlike one in the config."""
+    values = read_json(folder / "adapter_config.json")
+    values = values if isinstance(values, dict) else {}
+    name, revision = values.get("base_model_name_or_path"), values.get("revision")
+    if not isinstance(name, str):
+        raise RunError(f"{folder / 'adapter_config.json'} names no base model: the run is damaged; train again")
+    return name, revision if isinstance(revision, str) else None

@@ -1,0 +1,12 @@
+"""The fast forward and backward pass over unpadded tokens, through the modules transformers and PEFT built.
+
+`prepare` finds the modules once, `encode` runs a batch, `lower` its part that may be kept. Laws: the stock
+padded model's results within 1e-5 in float32; dropout at the same places with the same p. The head stays with
+the caller. `encode_mixed` runs a batch of several models' rows, where these share their frozen weights.
+"""
+
+from submillion.model.packed.forward import encode, lower
+from submillion.model.packed.mixing import encode_mixed, mixable
+from submillion.model.packed.structure import Packed, prepare, supported
+
+__all__ = ["Packed", "encode", "encode_mixed", "lower", "mixable", "prepare", "supported"]

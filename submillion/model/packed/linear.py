@@ -1,0 +1,238 @@
+"""Linear layers over packed rows: frozen, with plain LoRA, or whatever PEFT made of them.
+
+Layers that read the same input are computed together where their frozen weights stand one behind the
+other in memory (`weights`). Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own
+module, under autocast where the rows are of half precision. `Mixed` is one site of several models that share their
+frozen weights, for batches that mix their rows (`mixing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft.tuners import lora
+from torch import nn
+
+from submillion.model.packed.dropout import Dice, Mask, active_p, add_masked_, keep_frac, mask_, masked
+from submillion.model.packed.weights import Weight, frozen
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A linear layer whose weight is frozen: down [R, d_in] and up [d_out, R] if it has LoRA, p its dropout."""
+
+    linear: nn.Linear
+    down: torch.Tensor | None = None
+    up: torch.Tensor | None = None
+    scaling: float = 1.0
+    p: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lots:
+    """The rows of each model in lots of equal size, the last of each model padded.
+
+    model: int64 [lots], whose rows a lot has · take: int64 [lots · size], the row at each place (any, for padding) ·
+    put: int64 [rows], the place of each row (any, for rows of no model).
+    """
+
+    model: torch.Tensor
+    take: torch.Tensor
+    put: torch.Tensor
+
+
+class Mixed(nn.Module):
+    """One site of several models over one frozen layer; each model's LoRA falls on its own rows alone.
+
+    lora: down [models, R, d_in] and up, scaled, [models, R, d_out], zero beyond a model's rank; None if none has any ·
+    lots: by the number of rows in the input, since the last layer asks for fewer.
+    """
+
+    def __init__(
+        self, linear: nn.Linear, lora: tuple[torch.Tensor, torch.Tensor] | None, lots: Mapping[int, Lots]
+    ) -> None:
+        super().__init__()
+        self.linear, self.lora, self.lots = linear, lora, lots
+
+
+def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the frozen layer of a linear layer that `is_ours`, and its LoRA: down [R, d_in], scaled up [R, d_out].
+
+    They have the values of now; without LoRA, R is 0.
+    """
+    part = _part(module)
+    assert part is not None
+    if part.down is None or part.up is None:
+        weight = part.linear.weight.detach()
+        return part.linear, (weight.new_empty(0, weight.shape[1]).to(dtype), weight.new_empty(0, len(weight)).to(dtype))
+    up = (part.up.detach() * part.scaling).t().to(dtype)
+    return part.linear, (part.down.detach().to(dtype), up.contiguous())
+
+
+def is_ours(module: nn.Module) -> bool:
+    """Say whether a linear layer is frozen, with or without plain LoRA, and so is computed here."""
+    return _part(module) is not None
+
+
+def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
+    """Return the modules' outputs side by side, [T, sum of d_out], from their common input x [T, d_in]."""
+    return project_and_pass(x, modules, dice)[0]
+
+
+def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same and x, for a residual connection: its gradient is added inside the backward pass's product."""
+    if isinstance(modules[0], Mixed):
+        return _project_mixed(x, cast("Sequence[Mixed]", modules), dice), x
+    parts = [_part(module) for module in modules]
+    ours = [part for part in parts if part is not None]
+    if len(ours) == len(parts) and len({part.p for part in ours if part.down is not None}) <= 1:
+        weight = frozen([part.linear.weight for part in ours])
+        if weight is not None:
+            return _project(x, weight, ours, dice)
+    outputs: list[torch.Tensor] = []
+    for module, part in zip(modules, parts, strict=True):
+        weight = None if part is None else frozen([part.linear.weight])
+        if part is None or weight is None:
+            outputs.append(_foreign(module, x))
+        else:
+            y, x = _project(x, weight, [part], dice)
+            outputs.append(y)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1), x
+
+
+def _part(module: Any) -> _Part | None:
+    """The module as a `_Part`, or None if it must be called itself."""
+    if type(module) is nn.Linear:
+        return None if module.weight.requires_grad else _Part(module)
+    if type(module) is not lora.Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
+        return None
+    name, base = module.active_adapters[0], module.get_base_layer()
+    is_plain = name in module.lora_A and name not in module.lora_variant and not module.lora_bias[name]
+    if not is_plain or type(base) is not nn.Linear or base.weight.requires_grad or module.fan_in_fan_out:
+        return None
+    down: Any = module.lora_A[name].weight
+    up: Any = module.lora_B[name].weight
+    return _Part(base, down, up, float(module.scaling[name]), active_p(module.lora_dropout[name]))
+
+
+def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:
+    """The frozen products of all rows at once, then each site's LoRA in two batched products; for evaluation only."""
+    y = project(x, [module.linear for module in modules], dice)
+    lots = modules[0].lots[len(x)]
+    rows = None
+    for module, part in zip(modules, y.split([module.linear.out_features for module in modules], 1), strict=True):
+        if module.lora is not None:
+            if rows is None:
+                rows = x.index_select(0, lots.take).view(len(lots.model), -1, x.shape[1])
+            down, up = (factor.index_select(0, lots.model) for factor in module.lora)
+            added = torch.bmm(torch.bmm(rows, down.transpose(1, 2)), up)
+            part += added.flatten(0, 1).index_select(0, lots.put)
+    return y
+
+
+def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
+    biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
+    bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
+    bias = None if bias is None else bias.to(x.dtype)
+    down = up = mask = None
+    start = 0
+    p = next((part.p for part in parts if part.down is not None), 0.0)
+    if (lora := _lora(parts, 1.0 / keep_frac(p))) is not None:
+        down, up, start = lora.down.to(x.dtype), lora.up.to(x.dtype), lora.start
+        mask = dice.mask(tuple(x.shape), p)
+    y, passed = _Linear.apply(x, bias, down, up, _Spec(weight, start, mask))
+    return y, passed if x.requires_grad else x
+
+
+@dataclass(frozen=True)
+class _Lora:
+    """The LoRA of layers side by side: `up` [columns, R] times `down` [R, d_in], from the output column `start` on."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    start: int
+
+
+def _lora(parts: Sequence[_Part], factor: float) -> _Lora | None:
+    """The parts' LoRA, scaled by `factor` too; None if none has any."""
+    adapted = [i for i, part in enumerate(parts) if part.down is not None]
+    if not adapted:
+        return None
+    down, up = _adapters(parts[adapted[0] : adapted[-1] + 1], factor)
+    return _Lora(down, up, sum(part.linear.out_features for part in parts[: adapted[0]]))
+
+
+def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """All A below each other [sum R, d_in], and all B, scaled, as the blocks of one [sum d_out, sum R]."""
+    downs = [part.down for part in parts if part.down is not None]
+    ups = [
+        downs[0].new_zeros(part.linear.out_features, 0) if part.up is None else part.up * (part.scaling * factor)
+        for part in parts
+    ]
+    return (downs[0], ups[0]) if len(parts) == 1 else (torch.cat(downs), torch.block_diag(*ups))
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What does not train: the frozen weight, the first output column that `up` reaches, the adapters' dropout mask."""
+
+    weight: Weight
+    start: int = 0
+    mask: Mask | None = None
+
+
+class _Linear(torch.autograd.Function):
+    """x W^T + bias + dropout(x) down^T up^T, and x; `up` [columns, R] starts at the column `start`, or is absent."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor | None,
+        up: torch.Tensor | None,
+        spec: _Spec,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.spec = spec
+        y = spec.weight.forward(x, bias)
+        if down is None or up is None:
+            return y, x
+        seen = x if spec.mask is None else masked(x, spec.mask)
+        low = seen @ down.t()
+        y[:, spec.start : spec.start + len(up)].addmm_(low, up.t())
+        ctx.save_for_backward(seen, low, down, up)
+        return y, x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        dy, dpassed = grads
+        if dy is None:
+            return dpassed, None, None, None, None
+        spec, saved = ctx.spec, ctx.saved_tensors
+        dbias = dy.sum(0) if ctx.needs_input_grad[1] else None
+        ddown = dup = None
+        dx = dpassed  # nobody reads it after this
+        if saved:
+            seen, low, down, up = saved
+            reached = dy[:, spec.start : spec.start + len(up)]
+            dlow = reached @ up
+            ddown, dup = dlow.t() @ seen, (low.t() @ reached).t()
+            if ctx.needs_input_grad[0]:
+                small = dlow @ down
+                if dx is not None:
+                    dx = add_masked_(dx, small, spec.mask)
+                else:
+                    dx = small if spec.mask is None else mask_(small, spec.mask)
+        # The large product comes last: adding to what is there costs less than a pass of its own.
+        dx = spec.weight.backward(dy, dx) if ctx.needs_input_grad[0] else None
+        return dx, dbias, ddown, dup, None
+
+
+def _foreign(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Call the module itself; weights that train in float32 are cast to the rows' dtype at each use."""
+    with torch.autocast(x.device.type, dtype=x.dtype, enabled=x.dtype != torch.float32):
+        return module(x).to(x.dtype)

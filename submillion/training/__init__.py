@@ -1,0 +1,1 @@
+"""One training, from the question to the sealed run."""

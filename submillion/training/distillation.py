@@ -1,0 +1,251 @@
+"""Teachers: which runs they are, whether they may teach, and their logits, computed once and kept.
+
+A teacher is a finished run, or the settings of one that `workflow` trains first, as any other run. Its logits
+are a column of the training split; the loss that reads them stands in `losses`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from submillion import config, data, runs
+from submillion.config import Config, Precision
+from submillion.data import Example, Splits, cache
+from submillion.data.duplicates import key_of
+from submillion.errors import ConfigError, DataError, RunError, SubmillionError, did_you_mean
+from submillion.model import adapters, batching
+from submillion.model.batching import TokenizedSplit, order
+from submillion.model.classifier import Classifier, refuse_another_encoder
+from submillion.model.packed import native
+from submillion.runs import Run
+from submillion.training import evaluation
+
+Place = tuple[torch.device, Precision]
+_FORMAT = 1  # raised when the same teacher and texts would give other logits, or the file changes
+_KIND, _FILE = "teacher-logits", "logits.npy"
+_BATCH_ROWS = 128  # fixed, since in lower precision a row's last bits depend on its batch
+
+
+def asked(settings: Config, chain: tuple[str, ...] = ()) -> tuple[Run | Config, ...]:
+    """Return the teachers that the settings name, in their order: finished runs, checked, and settings to train first.
+
+    A recipe's name goes first, then a config file, then a run: its folder, or its folder's name, name or hash in
+    `out`. Of a recipe or a file, the data section, `out` and `device` are the student's. `chain` are the recipes
+    that led here. One ConfigError lists all that cannot teach, teachers of teachers included.
+    """
+    problems: list[str] = []
+    found: list[Run | Config] = []
+    for text in _names(settings):
+        try:
+            found.append(_recipe(text, settings, chain) or _finished(text, settings.out))
+        except SubmillionError as error:
+            problems += [f"distillation.teacher {text}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
+    return tuple(found)
+
+
+def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[str, ...]:
+    """Return warnings about finished teachers; one DataError says which may not teach on these splits, and why.
+
+    A teacher has the student's labels, in any order, and reads single texts or pairs as the student does. None of the
+    student's validation and test rows may stand in its training split. That is known without reading where both held
+    out the same rows; else its data are read again, and a warning is given where they are gone.
+    """
+    problems, warnings = list[str](), list[str]()
+    for run in teachers:
+        problems += _other_labels(run, splits.labels)
+        theirs = run.config()
+        if (theirs.data.text_pair is None) != (settings.data.text_pair is None):
+            kinds = ("single texts", "pairs") if theirs.data.text_pair is None else ("pairs", "single texts")
+            problems.append(f"teacher {run.path} reads {kinds[0]}, and data.text_pair makes {kinds[1]} of these rows")
+        _check_rows(run, splits, problems, warnings)
+    if problems:
+        raise DataError(*problems)
+    return tuple(warnings)
+
+
+def identity(run: Run) -> str:
+    """Return 32 hex digits of all that decides a run's logits: weights, tokenizer, labels, `max_length`."""
+    files = run.read_json("DONE")["files"]
+    weights = {name: sha for name, sha in files.items() if name.startswith("adapter/") or name == "labels.json"}
+    encoder = (run.environment() or {}).get("encoder_sha256")
+    return cache.key_of(json.dumps([weights, encoder, run.config().model.max_length], sort_keys=True))
+
+
+def identified(settings: Config, teachers: Sequence[Run]) -> Config:
+    """Return the settings with each teacher's identity in the place of its name, for the hash that names a run.
+
+    So the hash changes with the teacher, and not with the path or the recipe that leads to it.
+    """
+    if not teachers:
+        return settings
+    own = settings.distillation.model_copy(update={"teacher": tuple(identity(run) for run in teachers)})
+    return settings.model_copy(update={"distillation": own})
+
+
+def summary(teachers: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return what `teachers.json` holds of each teacher: folder, identity, encoder, labels, validation accuracy."""
+    return [
+        {
+            "run": run.name,
+            "path": str(run.path.resolve()),
+            "identity": identity(run),
+            "model": run.config().model.name,
+            "labels": list(run.labels()),
+            "validation_accuracy": vars(run.scores()["validation"]["accuracy"]),
+        }
+        for run in teachers
+    ]
+
+
+def logits(
+    teacher: Run,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    place: Place,
+    watch: Callable[[int], object],
+) -> tuple[np.ndarray, str]:
+    """Return a teacher's logits of the examples, float32 [N, C] with columns in the order of `labels`, and a note.
+
+    They are read from the cache; if they are not there, they are computed now, on the device and in the precision of
+    `place`, and `watch` called with the number of rows done. Where the cache cannot be written, the note says why.
+    """
+    classifier = Classifier.load(teacher, place[0].type, place[1])
+    length = teacher.config().model.max_length
+    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, length)
+    found, note = _found_or_computed(teacher, classifier, split, watch)
+    return found[:, [classifier.labels.index(label) for label in labels]], note
+
+
+def mean_logits(teachers: Sequence[np.ndarray], temperature: float) -> np.ndarray:
+    """Return the logits, float32 [N, C], whose softmax at the temperature is the mean of the teachers' at it.
+
+    Their gradient is then the mean of the teachers' gradients, and a teacher of large logits does not outvote the
+    others, as it would in a mean of logits (docs/decisions/012-teachers.md). One teacher's logits stay as they are.
+    """
+    if len(teachers) == 1:
+        return teachers[0]
+    stacked = torch.from_numpy(np.stack(teachers)).double() / temperature
+    mean = torch.logsumexp(torch.log_softmax(stacked, dim=-1), dim=0) - np.log(len(teachers))
+    return (temperature * mean).float().numpy()
+
+
+def _names(settings: Config) -> tuple[str, ...]:
+    """The texts that `distillation.teacher` holds; none without a teacher."""
+    teacher = settings.distillation.teacher
+    return (teacher,) if isinstance(teacher, str) else teacher or ()
+
+
+def _recipe(text: str, settings: Config, chain: tuple[str, ...]) -> Config | None:
+    """The settings of a teacher that is a recipe or a config file; its own teachers are checked too."""
+    if text in config.recipe_names():
+        origin, recipe = text, config.load(recipe=text)
+    elif text.endswith((".yaml", ".yml")):
+        origin = str(Path(os.path.expanduser(text)).resolve())
+        recipe = config.load(origin)
+    else:
+        return None
+    if origin in chain:
+        raise ConfigError(f"a recipe cannot teach itself ({' → '.join((*chain, origin))}): name another teacher there")
+    recipe = recipe.model_copy(update={"data": settings.data, "out": settings.out, "device": settings.device})
+    asked(recipe, (*chain, origin))
+    return recipe
+
+
+def _finished(text: str, out: str) -> Run:
+    try:
+        path = runs.locate(text, out)
+    except RunError as error:
+        recipes = did_you_mean(text, config.recipe_names())
+        raise RunError(f"{error}; a config file (.yaml) or a recipe may stand here too: {recipes}") from None
+    run = runs.load(path)
+    runs.verify(run)
+    theirs = run.config()
+    if theirs.adapter.method != "none":  # else the run has the whole model
+        refuse_another_encoder(run, theirs.model.name, theirs.model.revision)
+    return run
+
+
+def _other_labels(run: Run, labels: Sequence[str]) -> list[str]:
+    theirs = run.labels()
+    missing, extra = ([label for label in a if label not in b] for a, b in ((labels, theirs), (theirs, labels)))
+    if not missing and not extra:
+        return []
+    differences = [f"it lacks {', '.join(map(repr, missing))}"] if missing else []
+    differences += [f"it has {', '.join(map(repr, extra))}, which the rows have not"] if extra else []
+    return [f"teacher {run.path} has other labels: {'; '.join(differences)}; train it on rows with the same labels"]
+
+
+def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[str]) -> None:
+    """Add a problem if the teacher was trained on rows that the splits hold out, a warning if nobody can say."""
+    facts = run.read_json("data.json")
+    held_out = {data.fingerprint(splits.validation), splits.test_fingerprint} - {None}
+    if held_out <= {facts.get("validation_fingerprint"), facts.get("test_fingerprint")}:
+        return  # nothing that a run holds out is in its own training split: `data` refuses that
+    texts = _training_texts(run, facts.get("fingerprint"))
+    if texts is None:
+        warnings.append(
+            f"teacher {run.name} held out other rows, and those it was trained on are no longer there to compare: if "
+            "validation or test rows of this run are among them, scores are too high"
+        )
+        return
+    held = {"validation": splits.validation, "test": splits.test}
+    shared = {name: sum(key_of(example) in texts for example in examples) for name, examples in held.items()}
+    if any(shared.values()):
+        counts = " and ".join(f"{n:,} {name} rows" for name, n in shared.items() if n)
+        problems.append(
+            f"teacher {run.path} was trained on {counts} of this run, whose scores would be too high: train it with "
+            "this run's data section (a recipe or a config file as teacher gets it)"
+        )
+
+
+def _training_texts(run: Run, fingerprint: str | None) -> set[str] | None:
+    """The texts of a run's training split, read again; None if its data are gone or have changed."""
+    try:
+        splits = data.read(run.config().data)
+    except SubmillionError:
+        return None
+    return {key_of(example) for example in splits.train} if splits.fingerprint == fingerprint else None
+
+
+def _found_or_computed(
+    teacher: Run, classifier: Classifier, split: TokenizedSplit, watch: Callable[[int], object]
+) -> tuple[np.ndarray, str]:
+    key = _key(teacher, classifier, split)
+    folder = cache.find(_KIND, key)
+    if folder is not None:
+        try:
+            return np.load(folder / _FILE), "found"
+        except OSError:  # another process has just removed it, to make room
+            pass
+    made = evaluation.logits(classifier, split, _BATCH_ROWS, watch)
+    if classifier.fitting.max_tokens is not None:
+        return made, "computed in smaller batches, and not kept for other runs: their last digits may differ"
+    try:
+        with cache.filling(_KIND, key) as folder:
+            np.save(folder / _FILE, made)
+    except OSError as error:
+        return made, f"computed, and not kept for other runs: {error}"
+    return made, "computed"
+
+
+def _key(teacher: Run, classifier: Classifier, split: TokenizedSplit) -> str:
+    """The key of everything that decides the logits: weights as they are now, tokens, and how they are computed."""
+    facts = [_FORMAT, *native.conditions(classifier.device), classifier.precision]
+    facts += [_BATCH_ROWS, order.EVALUATION_TOKENS]
+    # A folder that was moved holds the same model.
+    facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict() | {"_name_or_path": None}]
+    parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
+    for name, tensor in classifier.model.state_dict().items():  # all of them: a Hub's encoder is in no other fact
+        parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", tensor.cpu().flatten().view(torch.uint8).numpy().data]
+    for array in (split.tokens, split.token_types, split.offsets):
+        parts += [str(array.dtype), np.ascontiguousarray(array).data]
+    return cache.key_of(*parts)

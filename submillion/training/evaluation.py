@@ -1,0 +1,100 @@
+"""A model and a split make `Predictions`; batches are large and sorted by length, results keep the rows' order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from submillion import runs
+from submillion.config import Config
+from submillion.data import Example, Splits
+from submillion.judging import metrics
+from submillion.judging.metrics import Predictions
+from submillion.model import batching, processes
+from submillion.model.batching import ALL, TokenizedSplit, evaluation_rows
+from submillion.model.classifier import Classifier
+from submillion.runs import Run, Which
+
+
+def predict(
+    classifier: Classifier,
+    split: TokenizedSplit,
+    batch_size: int,
+    watch: Callable[[int], object] | None = None,
+    shared: bool = False,
+) -> Predictions:
+    """Return the class probabilities of every row, float64 [N, C], in the split's order.
+
+    `watch` is called with the number of rows done after each batch. The classifier is left in
+    evaluation mode. `shared`: as in `logits`.
+    """
+    found = torch.from_numpy(logits(classifier, split, batch_size, watch, shared))
+    probs = torch.softmax(found.double(), dim=-1).numpy()
+    return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
+
+
+def logits(
+    classifier: Classifier,
+    split: TokenizedSplit,
+    batch_size: int,
+    watch: Callable[[int], object] | None = None,
+    shared: bool = False,
+) -> np.ndarray:
+    """Return the logits of every row, float32 [N, C], in the split's order; else as `predict`.
+
+    `shared`: the processes of a launch compute every n-th batch each, and all return the whole. Batches are those of
+    one process, so that the logits are equal to the bit. Batches that memory does not hold are cut
+    (`Classifier.fitting`), and the next ones too.
+    """
+    found = np.zeros((len(split), len(classifier.labels)), dtype=np.float32)
+    lengths, device, fitting = split.lengths, classifier.device, classifier.fitting
+
+    @torch.no_grad()
+    def compute(rows: np.ndarray) -> None:
+        for part in fitting.parts(rows, lengths):
+            found[part] = classifier(split.batch(part).to(device)).cpu().numpy()
+
+    classifier.eval()
+    n_done = 0
+    for rows in list(evaluation_rows(lengths, batch_size))[processes.part() if shared else ALL]:
+        fitting.until_it_fits(partial(compute, rows))
+        n_done += len(rows)
+        if watch is not None:
+            watch(n_done)
+    if shared:
+        processes.add_up(torch.from_numpy(found))
+    return found
+
+
+def load(run: Which, device: str | None = None) -> tuple[Classifier, Config]:
+    """Return a finished run's classifier and settings; RunError if it is unfinished or damaged.
+
+    device None is the best there is here, whatever the run was trained on.
+    """
+    run = runs.load(run)
+    runs.verify(run)
+    settings = run.config()
+    return Classifier.load(run, device), settings
+
+
+def predictions_of(
+    classifier: Classifier, settings: Config, examples: Sequence[Example], watch: Callable[[int], None] | None = None
+) -> Predictions:
+    """Return what a run's classifier says of examples; `watch` is called with the number of rows done."""
+    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
+    return predict(classifier, split, settings.train.evaluation_batch_size, watch)
+
+
+def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
+    """Score a finished run, whose test split was left sealed, on it; the opening is noted first."""
+    with run.lock():
+        classifier, settings = load(run, device)
+        runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
+        run.save_predictions("test", predictions_of(classifier, settings, splits.test))
+        scores = {**run.scores(), "test": metrics.score(run.load_predictions("test"))}
+        run.mark_done(unsealed="scores.json")  # killed before the last line, the run is whole still
+        run.write_scores(scores)
+        run.mark_done()

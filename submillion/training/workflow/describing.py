@@ -1,0 +1,74 @@
+"""What a run says of itself before its first step: files of its folder, and sentences worth printing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import version
+
+import torch
+
+from submillion import config, planning, runs
+from submillion.config import Config
+from submillion.data import Splits
+from submillion.errors import install_line, without_secrets
+from submillion.model import batching, processes
+from submillion.model.packed import native
+from submillion.runs import Run
+
+# Keys of environment.json: with the same values a result is equal to the bit, with others it agrees, up to rounding.
+_BITS = ("device", "precision", "threads", "processes", "processor", "kernels", "packages")
+
+
+def write(
+    run: Run, settings: Config, splits: Splits, plan: planning.Plan, chosen: dict[str, str | None]
+) -> tuple[str, ...]:
+    """Write the files that say what the run is: settings, plan, environment (with what was `chosen`), labels, data.
+
+    Return what is worth saying of a run that was begun in another environment.
+    """
+    before, environment = run.environment() or {}, chosen | _environment()
+    begun_with = {key: before[key] for key in _BITS if key in before and before[key] != environment[key]}
+    begun_with |= before.get("begun_with", {})
+    run.write("config.yaml", config.to_yaml(settings))
+    run.write("plan.json", planning.to_json(plan))
+    run.write_json("environment.json", environment | ({"begun_with": begun_with} if begun_with else {}))
+    run.write_json("labels.json", list(splits.classes))
+    run.write_json("data.json", splits.summary())
+    runs.note_trained_on(run, splits.train)
+    if not begun_with:
+        return ()
+    changed = ", ".join(begun_with)
+    return (f"begun in another environment ({changed}): its last bits may differ from those of a run never stopped",)
+
+
+def _environment() -> dict[str, object]:
+    packages = ("submillion", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
+    return {
+        "bits_depend_on": list(_BITS),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": native.processor(),
+        "threads": torch.get_num_threads(),
+        "processes": processes.count(),
+        "kernels": native.kind(),
+        "command": [without_secrets(word) for word in (os.path.basename(sys.argv[0]), *sys.argv[1:])],
+        "packages": {package: version(package) for package in packages},
+    }
+
+
+def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
+    """Return the sentence about kernels that are missing, where they would be used."""
+    if precision != "bf16" or device.type != "cpu" or native.available():
+        return ()
+    return (
+        "submillion/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C compiler, then "
+        f"type: {install_line()}",
+    )
+
+
+def cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
+    """Return the sentence about texts that are longer than the model reads, if there are any."""
+    n, longest = split.n_truncated, settings.model.max_length
+    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",) if n else ()

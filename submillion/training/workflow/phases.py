@@ -1,0 +1,115 @@
+"""The phases of a run, shown to whoever watches, and what they cost: seconds of each, peak of memory (`cost.json`)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from submillion import hub
+from submillion.errors import ConfigError, shown
+from submillion.runs import EvalRecord, StepRecord
+from submillion.training.loop import Wish
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
+
+    One that works through something has `n_total` of its `unit`, and is shown again with more and more `n_done`.
+    """
+
+    name: str
+    n_steps: int = 0
+    done_steps: int = 0
+    n_total: int = 0
+    n_done: int = 0
+    unit: Literal["rows", "MiB"] = "rows"
+    notes: tuple[str, ...] = ()
+    kind: Literal["phase"] = "phase"
+
+
+Answer = Literal["pause", "stop"] | bool | None
+Watch = Callable[[StepRecord | EvalRecord | Phase], Answer]
+
+
+def wish_of(answer: Answer) -> Wish | None:
+    """Return what a watcher asks for; None is to go on. ConfigError for an answer that is none.
+
+    >>> wish_of(None), wish_of(False), wish_of(True), wish_of("stop")
+    (None, None, 'pause', 'stop')
+    """
+    match answer:
+        case None | bool() | np.bool_():
+            return "pause" if answer else None
+        case "pause" | "stop":
+            return answer
+    raise ConfigError(
+        f"watch returned {shown(answer)}: allowed are None (go on), 'pause' (True is the same) and 'stop' (finish now)"
+    )
+
+
+def downloads(watch: Watch) -> Callable[[hub.Download], None]:
+    """Return a watcher of one download of the Hub, which shows it as a phase, in MiB."""
+    phase = Phase("downloading", unit="MiB")
+
+    def show(download: hub.Download) -> None:
+        nonlocal phase
+        done, total = (-(-n // 2**20) for n in (download.done, download.total))
+        if (done, total) != (phase.n_done, phase.n_total):  # the client reports every few hundred KiB
+            notes = (f"{download.repository}, {total:,} MiB",) if phase.n_total == 0 else ()
+            phase = replace(phase, n_done=done, n_total=total, notes=notes)
+            watch(phase)
+
+    return show
+
+
+class Stopwatch:
+    """A watcher that hands everything on and notes when each phase began; `wish` is the answer to the last record."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.phases_s: dict[str, float] = {}
+        self.name, self.began = "", time.perf_counter()
+        self.resumed_from_step = 0
+        self.wish: Wish | None = None
+
+    def __call__(self, record: StepRecord | EvalRecord | Phase) -> None:
+        """Show the record to the watcher; ConfigError if it answers what no watcher may."""
+        if record.kind == "phase" and not record.n_done:
+            self._stop()
+            self.name = record.name
+            self.resumed_from_step = max(self.resumed_from_step, record.done_steps)
+        wish = wish_of(self.watch(record))
+        if record.kind != "phase":
+            self.wish = wish
+
+    def cost(self, device: torch.device) -> dict[str, Any]:
+        """Return seconds by phase, of one name together, and the process' and the device's peak memory in MiB."""
+        self._stop()
+        peak_mib = {"process": _peak_resident_mib()}
+        if device.type == "cuda":
+            peak_mib["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+        return {"phases_s": self.phases_s, "peak_mib": peak_mib, "resumed_from_step": self.resumed_from_step}
+
+    def _stop(self) -> None:
+        now = time.perf_counter()
+        if self.name:
+            self.phases_s[self.name] = self.phases_s.get(self.name, 0.0) + now - self.began
+        self.began = now
+
+
+def _peak_resident_mib() -> float:
+    """The most memory that the process held; the system counts in KiB, on macOS and Windows in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
