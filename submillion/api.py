@@ -20,8 +20,8 @@ from submillion.data.sources import MEMORY
 from submillion.errors import ConfigError
 from submillion.runs import EvalRecord, Run, StepRecord
 from submillion.training import workflow
+from submillion.training.watching import wish_of
 from submillion.training.workflow import Answer, Phase, Watch
-from submillion.training.workflow.phases import wish_of
 
 _CONFIG_FILES = (".yaml", ".yml")
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from submillion.errors import install_line
 from submillion.model.packed import native, weights
 from submillion.model.packed.activation import activate
-from submillion.training.workflow import describing
+from submillion.training import describing
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
 KEEP = 1 - LEAST / 65536

@@ -16,7 +16,7 @@ from submillion.errors import install_line
 from submillion.judging.metrics import Score
 from submillion.runs import EvalRecord, Run, StepRecord
 from submillion.training import tracking, workflow
-from submillion.training.workflow import Phase
+from submillion.training.workflow import Phase, Stopwatch
 from tests.data import write_csv
 
 OVERRIDES = ["train.steps=12", "train.batch_size=8", "train.evaluate_every=5", "train.checkpoint_every=2"]
@@ -261,10 +261,15 @@ def two_sittings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         run = runs.create(tmp_path / "out", "group", "0123abcd")
         settings = config.load(overrides=["name=group", f"tracking=[{tracker}]"])
         failures: list[str] = []
+
+        def noted(record: StepRecord | EvalRecord | Phase) -> None:
+            if record.kind == "phase" and record.name != "starting trackers":
+                failures.extend(record.notes)
+
         counts = {"total": 9, "adapter_params": 4, "head_params": 5, "all_params": 90}
         run.write_json("plan.json", counts)
         for first, last in ((1, 6), (5, 8)):
-            with tracking.mirrored(run, settings, failures.append) as mirror:
+            with tracking.mirrored(run, settings, Stopwatch(noted)) as mirror:
                 run.cut_back(first - 1, first - 1)
                 for record in records(first, last):
                     run.append(record)

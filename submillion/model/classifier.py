@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import cast, get_args
 
@@ -47,15 +48,15 @@ class Classifier(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
         labels: Sequence[str],
         plan: Plan,
         precision: Precision,
+        tokenizer_of: tuple[str, str | None],
     ) -> None:
         super().__init__()
         memory.keep_freed()
         self.model = model
-        self.tokenizer = tokenizer
+        self._tokenizer_of = tokenizer_of
         self.labels = tuple(labels)
         self.plan = plan
         self.architecture = plan.architecture
@@ -97,8 +98,8 @@ class Classifier(nn.Module):
         notes = (*_head_notes(arch, labels), *_start(model, settings, labels))
         adapters.hold_frozen_in(model, _DTYPES[precision])
         prefix.without_dropout(model, plan.architecture, plan.n_prefix_layers)
-        tokenizer = backbone.load_tokenizer(arch.name, arch.revision)
-        classifier = cls(cast("nn.Module", model).to(device), tokenizer, labels, plan, precision)
+        place = (arch.name, arch.revision)
+        classifier = cls(cast("nn.Module", model).to(device), labels, plan, precision, place)
         classifier.fresh = fresh
         classifier.notes += notes
         if settings.train.gradient_checkpointing:
@@ -135,8 +136,14 @@ class Classifier(nn.Module):
         model = load_stock(replace(plan.architecture, name=base, revision=revision), labels, fused)
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
-        tokenizer = backbone.load_tokenizer(str(folder))
-        return cls(cast("nn.Module", loaded).to(place), tokenizer, labels, plan, precision).eval()
+        classifier = cls(cast("nn.Module", loaded).to(place), labels, plan, precision, (str(folder), None)).eval()
+        _ = classifier.tokenizer  # a damaged one is said now
+        return classifier
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the tokenizer, loaded when it is first asked for; who has it already sets it."""
+        return backbone.load_tokenizer(*self._tokenizer_of)
 
     @property
     def device(self) -> torch.device:

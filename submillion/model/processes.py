@@ -8,13 +8,14 @@ function here does nothing. What is shared out, and when, is left to `training`,
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -32,11 +33,13 @@ T = TypeVar("T")
 
 
 class _State:
-    """group: the connections over which the processes agree · inside: within `together` · failed: an error is known."""
+    """group: the connections over which the processes agree · inside: within `together` · failed: an error is known ·
+    alone: the main process does what the others wait for."""
 
     group: ProcessGroup | None = None
     inside = False
     failed = False
+    alone = False
 
 
 @contextmanager
@@ -101,13 +104,48 @@ def anybody(asks: bool) -> bool:
 
 def on_main(work: Callable[[], T]) -> T:
     """Return, in every process, what `work` returns in the main one; the others wait. It must be picklable."""
-    if count() == 1:
+    if count() == 1 or _State.alone:
         return work()
-    found = [work() if is_main() else None]
+    found = [_alone(work) if is_main() else None]
     _agree(_FINE)
     with _reaching():
         distributed.broadcast_object_list(found, src=0, group=_State.group)
     return cast("T", found[0])
+
+
+def _alone(work: Callable[[], T]) -> T:
+    _State.alone = True
+    try:
+        return work()
+    finally:
+        _State.alone = False
+
+
+def of_main(thing: T) -> T:
+    """Return a thing that the main process has, such as a folder: what it is asked there, all processes get to know.
+
+    In one process that is the thing itself; else each call of a method, and each property, is done `on_main`. All
+    processes must ask the same, in the same order.
+    """
+    return thing if count() == 1 else cast("T", _OfMain(thing))
+
+
+class _OfMain:
+    """See `of_main`."""
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+
+    @property
+    def __class__(self) -> type:  # for isinstance
+        return type(self._thing)
+
+    def __getattr__(self, name: str) -> Any:
+        kind = inspect.getattr_static(type(self._thing), name, None)
+        if isinstance(kind, property):
+            return on_main(lambda: getattr(self._thing, name))
+        value = getattr(self._thing, name)
+        return (lambda *given, **named: on_main(lambda: value(*given, **named))) if callable(kind) else value
 
 
 @contextmanager

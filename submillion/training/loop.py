@@ -85,7 +85,7 @@ class Job:
 
 
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
-    """Train from the last checkpoint, or the start, to the end; yield a record a step and an evaluation.
+    """Train from the last checkpoint, or the start, to the end; yield a record per step and per evaluation.
 
     At the end the classifier holds the parameters of the best evaluation; also at a DivergedError, which says that
     the loss, or what the model gives, is not a number, if there was an evaluation before.
@@ -101,7 +101,8 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
             elif _is_over(progress, job):
                 break
             else:
-                record = loop.step(progress.step + 1)
+                while (record := job.fitting.here(loop.step)(progress.step + 1)) is None:
+                    pass
                 progress = replace(progress, step=record.step)
                 yield record
                 if progress.step % job.settings.checkpoint_every == 0:
@@ -153,12 +154,28 @@ class _Loop:
         self.clock = job.started
         self.epoch, self.batches = -1, []
 
-    def step(self, step: int) -> StepRecord:
-        """Do optimiser step `step` (from 1) and return its record."""
+    def step(self, step: int) -> StepRecord | None:
+        """Do optimiser step `step` (from 1) and return its record; None where memory did not hold its batch.
+
+        Such an attempt leaves nothing: what it had added up is dropped, and dropout draws anew.
+        """
         job, train = self.job, self.job.settings
         rate = optimizers.set_learning_rate(self.optimizer, train, step, job.length.n_steps)
         self.model.train()
-        loss, n_tokens = job.fitting.until_it_fits(lambda: self._gradients(step))
+        self.optimizer.zero_grad(set_to_none=True)
+        micro_batches, is_done = self._rows_of(step), False
+        n_rows = sum(len(rows) for rows in micro_batches)
+        loss, n_tokens = 0.0, 0
+        with job.fitting:
+            for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
+                torch.manual_seed(seed_for("dropout", train.seed, step, micro, processes.rank()))
+                for part in job.fitting.parts(rows, self.lengths):
+                    batch = job.train.batch(part).to(self.device)
+                    loss += self._backward(self.model(batch), batch, n_rows)
+                    n_tokens += batch.n_tokens
+            is_done = True
+        if not is_done:
+            return None
         loss, n_tokens = processes.add_gradients(list(self.parameters.values()), loss, n_tokens)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss} at step {step}", step)
@@ -192,8 +209,7 @@ class _Loop:
         if not record.best:
             return record, replace(progress, n_worse=progress.n_worse + 1)
         parts = self._parts()
-        if processes.is_main():
-            self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
+        self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
         return record, replace(progress, best_step=record.step, best_accuracy=accuracy, n_worse=0)
 
     def _diverged(self, found: str, step: int | None = None) -> DivergedError:
@@ -207,15 +223,13 @@ class _Loop:
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint of the current step; the main process does, all have the same."""
-        if not processes.is_main():
-            return
         parts = {**self._parts(), "optimizer": optimizer_tensors(self.optimizer)}
         state = replace(progress, scaler=self.scaler.state_dict(), max_tokens=self.job.fitting.max_tokens)
         self.job.checkpoints.save(state, parts)
 
     def restore(self) -> Progress:
         """Load the last checkpoint, if there is one, and return where it stands."""
-        found = processes.on_main(self.job.checkpoints.load)
+        found = self.job.checkpoints.load()
         if found is None:
             return Progress()
         progress, parts = found
@@ -229,8 +243,7 @@ class _Loop:
     def restore_best(self, progress: Progress) -> None:
         """Load the best evaluation's parameters into the classifier."""
         if progress.best_step is not None and progress.best_step != progress.step:
-            best = progress.best_step
-            self._load(processes.on_main(lambda: self.job.checkpoints.load_best(best)))
+            self._load(self.job.checkpoints.load_best(progress.best_step))
 
     def _parts(self) -> dict[str, Tensors]:
         trainable = {name: parameter.detach() for name, parameter in self.parameters.items()}
@@ -255,26 +268,9 @@ class _Loop:
             self.batches = [split.in_epoch(rows, epoch) for rows in order]
         return self.batches[place * train.accumulation : (place + 1) * train.accumulation]
 
-    def _gradients(self, step: int) -> tuple[float, int]:
-        """Set the gradients of this process' rows of a step; return their part of its mean loss, and their tokens.
-
-        An earlier attempt at the step leaves nothing: what it had added up is dropped, and dropout draws anew.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        micro_batches = self._rows_of(step)
-        n_rows = sum(len(rows) for rows in micro_batches)
-        loss, n_tokens = 0.0, 0
-        for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
-            torch.manual_seed(seed_for("dropout", self.job.settings.seed, step, micro, processes.rank()))
-            for part in self.job.fitting.parts(rows, self.lengths):
-                batch = self.job.train.batch(part)
-                loss += self._backward(batch.to(self.device), n_rows)
-                n_tokens += batch.n_tokens
-        return loss, n_tokens
-
-    def _backward(self, batch: Batch, n_rows: int) -> float:
-        """Add the micro-batch's gradients; return its part of the step's mean loss over `n_rows` rows."""
-        loss = self.job.loss(self.model(batch), batch) / n_rows
+    def _backward(self, logits: torch.Tensor, batch: Batch, n_rows: int) -> float:
+        """Add the part's gradients; return its share of the step's mean loss over `n_rows` rows."""
+        loss = self.job.loss(logits, batch) / n_rows
         penalty = adapters.orthogonality_loss(self.model.model)
         total = loss if penalty is None else loss + penalty * (batch.n_rows / n_rows)
         self.scaler.scale(total).backward()

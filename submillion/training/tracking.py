@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -24,7 +25,9 @@ from submillion import config
 from submillion.config import Config, Tracker
 from submillion.errors import install_line, without_secrets
 from submillion.judging.metrics import Score
+from submillion.model import processes
 from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.training.watching import Phase, Stopwatch
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -36,7 +39,7 @@ _NOT_IN_A_NAME = r"[^/\w.\- :]"  # MLflow's rule, the narrowest
 
 
 class Mirror:
-    """The open trackers of one run; called with a record, it hands it on.
+    """The open trackers of one run; called with a record, it hands it on. `opened_s`: how long they took to start.
 
     A resumed run does some steps again: what `metrics.jsonl` held before is not mirrored twice. A tracker that does
     not know the run yet, or missed a part of it, begins it anew and gets all of that first.
@@ -49,6 +52,7 @@ class Mirror:
         self.step = max(self.seen.values(), default=0)
         self.ids: dict[str, str] = run.read_json(IDS) if (run.path / IDS).exists() else {}
         self.trackers: dict[Tracker, GeneralTracker] = {}
+        self.opened_s = 0.0
 
     def __call__(self, record: StepRecord | EvalRecord) -> None:
         """Mirror a record, unless an earlier sitting did."""
@@ -108,12 +112,19 @@ class Mirror:
 
 
 @contextmanager
-def mirrored(run: Run, settings: Config, warn: Callable[[str], object]) -> Iterator[Mirror]:
-    """Open the trackers of the settings for a run that begins or goes on, and end them; `warn` gets a sentence for
-    each that fails. Enter before `metrics.jsonl` is cut back."""
-    mirror = Mirror(run, settings, warn)
+def mirrored(run: Run, settings: Config, watch: Stopwatch) -> Iterator[Mirror]:
+    """Open the trackers of the settings for a run that begins or goes on, and end them; `watch` is told of each that
+    fails. Enter before `metrics.jsonl` is cut back. Of several processes the main one has trackers."""
+    started = time.perf_counter()
+    if not processes.is_main():
+        settings = settings.model_copy(update={"tracking": ()})
+    if settings.tracking:
+        watch(Phase("starting trackers", notes=(f"they write into {folder_of(run)}",)))
+    # A run of the main process's own: a tracker is ended in an error, too, where the others cannot be asked.
+    mirror = Mirror(Run(run.path), settings, lambda why: watch.watch(Phase("a tracker less", notes=(why,))))
     try:
         mirror.open()
+        mirror.opened_s = time.perf_counter() - started
         yield mirror
     finally:
         mirror.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from submillion.model.batching.order import within
 # error in the thread; torch 2.13): it goes on in another thread.
 _STUCK = "could not create a primitive"
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -38,6 +39,7 @@ class Fitting:
     max_tokens: int | None = None
     say: Callable[[str], object] = logging.getLogger("submillion").warning
     _at_hand: tuple[int, int] = field(default=(0, 0), init=False)  # rows and tokens of the part that is tried
+    _lack: str | None = field(default=None, init=False)  # why it did not fit
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
 
     def parts(self, rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
@@ -51,25 +53,45 @@ class Fitting:
             self._at_hand = len(rows[part]), int(sizes[part].sum())
             yield rows[part]
 
-    def until_it_fits(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, which computes `parts` and leaves nothing behind if it fails.
+    def __enter__(self) -> None:
+        """Begin to compute `parts`; what the block leaves behind if it fails is not looked at."""
+        self._at_hand, self._lack = (0, 0), None
 
-        When memory runs out it is begun again with parts of half the tokens, perhaps in another thread, whose grad
-        mode is torch's default. RunError if memory runs out on a single text.
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        """Where memory ran out on a part, note it and go on behind the block; `here` has to be asked then."""
+        if self._at_hand == (0, 0) or not isinstance(error, MemoryError | RuntimeError) or not is_out_of_memory(error):
+            return False
+        self._lack = first_line(error)
+        return True
+
+    def here(self, work: Callable[P, T]) -> Callable[P, T]:
+        """Return what to call in the place of `work`, whose block of parts did not fit when it was called before.
+
+        Parts have half the tokens from here on. That is `work` itself, unless this thread cannot compute it: then it
+        is done in another, whose grad mode is torch's default. RunError if memory ran out on a single text.
         """
-        while True:
-            self._at_hand = 0, 0
-            try:
-                return work() if self._thread is None else self._thread.submit(work).result()
-            except (MemoryError, RuntimeError) as error:
-                if self._at_hand == (0, 0) or not is_out_of_memory(error):
-                    raise
-                (n_rows, n_tokens), reason = self._at_hand, first_line(error)
-            # The error is gone here, and with it the frames that held the attempt's tensors.
+        if self._lack is not None:
+            # The error is gone by now, and with it the frames that held the attempt's tensors.
             _give_back()
-            if _STUCK in reason:
+            if _STUCK in self._lack:
                 self._thread = ThreadPoolExecutor(1, "batches")
-            self._halve(n_rows, n_tokens, reason)
+            self._halve(*self._at_hand, self._lack)
+            self._lack = None
+        thread = self._thread
+        return work if thread is None else lambda *given, **named: thread.submit(work, *given, **named).result()
+
+    def until_it_fits(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which computes `parts` and leaves nothing behind if it fails."""
+
+        def attempt() -> list[T]:
+            results = []
+            with self:
+                results.append(work())
+            return results
+
+        while not (results := self.here(attempt)()):
+            pass
+        return results[0]
 
     def _halve(self, n_rows: int, n_tokens: int, reason: str) -> None:
         if n_rows == 1:

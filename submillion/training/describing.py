@@ -63,8 +63,8 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     if precision != "bf16" or device.type != "cpu" or native.available():
         return ()
     return (
-        "submillion/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C compiler, then "
-        f"type: {install_line()}",
+        "submillion/model/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C "
+        f"compiler, then type: {install_line()}",
     )
 
 

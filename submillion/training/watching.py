@@ -1,11 +1,17 @@
-"""The phases of a run, shown to whoever watches, and what they cost: seconds of each, peak of memory (`cost.json`)."""
+"""Who watches a training: the phases and records that are shown, the answers, and what each phase cost (`cost.json`).
+
+Ctrl-C is such an answer: it waits for the end of a step.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -70,14 +76,15 @@ def downloads(watch: Watch) -> Callable[[hub.Download], None]:
 
 
 class Stopwatch:
-    """A watcher that hands everything on and notes when each phase began; `wish` is the answer to the last record."""
+    """A watcher that hands everything on and notes when each phase began."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.phases_s: dict[str, float] = {}
         self.name, self.began = "", time.perf_counter()
         self.resumed_from_step = 0
-        self.wish: Wish | None = None
+        self.is_interrupted = False
+        self._answer: Wish | None = None  # to the last record
 
     def __call__(self, record: StepRecord | EvalRecord | Phase) -> None:
         """Show the record to the watcher; ConfigError if it answers what no watcher may."""
@@ -87,7 +94,11 @@ class Stopwatch:
             self.resumed_from_step = max(self.resumed_from_step, record.done_steps)
         wish = wish_of(self.watch(record))
         if record.kind != "phase":
-            self.wish = wish
+            self._answer = wish
+
+    def wish(self) -> Wish | None:
+        """Return what the watcher wants: its answer to the last record; an interrupted one pauses."""
+        return "pause" if self.is_interrupted else self._answer
 
     def cost(self, device: torch.device) -> dict[str, Any]:
         """Return seconds by phase, of one name together, and the process' and the device's peak memory in MiB."""
@@ -102,6 +113,26 @@ class Stopwatch:
         if self.name:
             self.phases_s[self.name] = self.phases_s.get(self.name, 0.0) + now - self.began
         self.began = now
+
+
+@contextmanager
+def deferred_interrupt(watch: Stopwatch) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a step, so that the step is not lost; a second one is not deferred."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if watch.is_interrupted:
+            raise KeyboardInterrupt
+        watch.is_interrupted = True
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: signals are not ours to handle
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _peak_resident_mib() -> float:

@@ -1,16 +1,15 @@
-"""The order of the steps behind `train`: read, plan, build, fit, evaluate, write.
+"""A training from question to sealed run: `train` is the whole story.
 
-Owns nothing else. Each step is a module above; a run folder is the only thing left behind. `preparing`: the
-question and the training's `Job` · `rows`: what is made of the training rows before the first step · `phases`: what a
-watcher is shown besides records, and what it cost · `describing`: what a run says of itself · `interrupts`: Ctrl-C.
+`preparing` makes the question and the `loop.Job`, `loop` trains, `describing` writes what a run says of itself,
+`watching` has who is shown what. What a run was asked is answered once: a finished one is found by its hash.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 
 from submillion import data, planning, reports, runs
 from submillion.config import Config
@@ -18,15 +17,13 @@ from submillion.data import Splits, augmentation
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command, did_you_mean
 from submillion.judging import metrics
-from submillion.model import backbone, batching, processes
+from submillion.model import batching, processes
 from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run, Stopped
-from submillion.training import distillation, evaluation, loop, tracking, workers
+from submillion.training import distillation, evaluation, loop, preparing, tracking, workers
 from submillion.training.checkpoints import Checkpoints
-from submillion.training.workflow import preparing
-from submillion.training.workflow.interrupts import deferred_interrupt
-from submillion.training.workflow.phases import Answer, Phase, Stopwatch, Watch, downloads
-from submillion.training.workflow.preparing import Question
+from submillion.training.preparing import Question
+from submillion.training.watching import Answer, Phase, Stopwatch, Watch, deferred_interrupt, downloads
 
 __all__ = ["Answer", "Phase", "Question", "Stopwatch", "Watch", "ask", "downloads", "train"]
 
@@ -50,38 +47,54 @@ def train(
     Under a launcher (`torchrun`) the processes train as one; the main one alone writes, and asks `watch`.
     """
     with processes.together():
-        return _train(settings, Stopwatch(watch if processes.is_main() else lambda _: None), as_trial, rows)
+        watch = Stopwatch(watch if processes.is_main() else lambda _: None)
+        question = ask(settings, watch, as_trial, rows)
+        if question.paused is not None:
+            return question.paused
+        with _placed(question, watch) as run:
+            if run.is_done:
+                processes.on_main(partial(_revisit, run, question, watch))
+                return Run(run.path)
+            n_threads, notes = preparing.threads(run)
+            with workers.threads(n_threads):
+                job = preparing.job_of(run, question, watch, notes)
+                with tracking.mirrored(run, question.settings, watch) as mirror:
+                    with _going_on_later(run, job, watch):
+                        for record in loop.fit(replace(job, started=job.started + mirror.opened_s)):
+                            run.append(record)
+                            mirror(record)
+                            watch(record)
+                    if not processes.anybody(watch.wish() == "pause"):
+                        _finish(run, job, question, watch)
+                        mirror.log_scores(run.scores())
+        return Run(run.path)
 
 
-def _train(settings: Config, watch: Stopwatch, as_trial: bool, rows: Mapping[str, Table] | None) -> Run:
-    question = ask(settings, watch, as_trial, rows)
-    if question.paused is not None:
-        return question.paused
+@contextmanager
+def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
+    """The question's run, as the main process has it: finished, or locked until the end; new ones are made here.
+
+    What fails before its first record leaves no folder.
+    """
     if processes.on_main(lambda: question.hash) != question.hash:
         raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
-    found = processes.on_main(lambda: runs.find(settings.out, question.hash))
-    if found is None or not _is_done(found):
+    out, name = question.settings.out, question.settings.name
+    before = processes.on_main(lambda: runs.find(out, question.hash))
+    if before is None or not processes.on_main(lambda: before.is_done):
         with processes.in_turn():  # before there is a folder: what cannot be had leaves none behind
             preparing.download(question.settings, watch)
-    run = found or processes.on_main(lambda: runs.create(settings.out, settings.name, question.hash))
-    if not _is_done(run):
-        with run.lock() if processes.is_main() else nullcontext():
-            if not _is_done(run):  # another process may have finished it meanwhile
-                try:
-                    n_threads, notes = processes.on_main(lambda: preparing.threads(run))
-                    with workers.threads(n_threads):
-                        _run(run, question, watch, notes)
-                except BaseException:
-                    if found is None and processes.is_main():
-                        runs.discard(run)
-                    raise
-                return run
-    processes.on_main(lambda: _revisit(run, question, watch))
-    return run
-
-
-def _is_done(run: Run) -> bool:
-    return processes.on_main(lambda: run.is_done)
+    run = before or processes.on_main(lambda: runs.create(out, name, question.hash))
+    shared = processes.of_main(run)
+    if shared.is_done:
+        yield shared
+        return
+    with run.lock() if processes.is_main() else nullcontext():
+        try:
+            yield shared  # another command may have finished it meanwhile
+        except BaseException:
+            if before is None and processes.is_main():
+                runs.discard(run)
+            raise
 
 
 def ask(
@@ -103,7 +116,7 @@ def ask(
         doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts)
     teachers = _teachers(asked, watch, rows)
-    paused = next((teacher for teacher in teachers if not _is_done(teacher)), None)
+    paused = next((teacher for teacher in teachers if not processes.of_main(teacher).is_done), None)
     return Question(settings, splits, plan, tuple(teachers), as_trial, paused)
 
 
@@ -138,59 +151,30 @@ def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, rows: Mapping[str
             continue
         watch(Phase(f"first the teacher, {teacher.name}"))
         found.append(train(teacher, watch.watch, as_trial=True, rows=rows))  # its phases are its own
-        if not _is_done(found[-1]):
+        if not processes.of_main(found[-1]).is_done:
             break
         watch(Phase("now its student", notes=(f"the teacher is {found[-1].path}",)))
     return found
 
 
-def _run(run: Run, question: Question, watch: Stopwatch, notes: tuple[str, ...]) -> None:
-    started = time.perf_counter()
-    device = backbone.choose_device(question.settings.device)
-    processes.place(device)
-    precision, more = processes.on_main(lambda: preparing.begin(run, question, device))
-    with processes.in_turn():
-        job = preparing.job_of(run, question, (device, precision, (*notes, *more)), watch, started)
-    for fitting in (job.fitting, job.classifier.fitting):
-        fitting.say = lambda note: watch.watch(Phase("less memory than a batch needs", notes=(note,)))
-    before = time.perf_counter()
-    with _mirrored(run, question.settings, watch) if processes.is_main() else nullcontext() as mirror:
-        job = replace(job, started=started + time.perf_counter() - before)  # their start is no part of training
-        if _fit(run, job, watch, mirror):
-            _finish(run, question, job, watch)
-            if mirror is not None:
-                mirror.log_scores(run.scores())
-
-
-def _mirrored(run: Run, settings: Config, watch: Stopwatch) -> AbstractContextManager[tracking.Mirror]:
-    if settings.tracking:
-        watch(Phase("starting trackers", notes=(f"they write into {tracking.folder_of(run)}",)))
-    return tracking.mirrored(run, settings, lambda why: watch.watch(Phase("a tracker less", notes=(why,))))
-
-
-def _fit(run: Run, job: loop.Job, watch: Stopwatch, mirror: tracking.Mirror | None) -> bool:
-    """Train; say whether it came to its end, rather than being paused by the watcher. Ctrl-C pauses and raises."""
-    done = processes.on_main(job.checkpoints.progress)
-    if processes.is_main():
-        run.cut_back(done.step, done.evaluated_step)
+@contextmanager
+def _going_on_later(run: Run, job: loop.Job, watch: Stopwatch) -> Iterator[None]:
+    """Let the training go on from its last checkpoint, and end so that it can go on: Ctrl-C waits for a step's end."""
+    done = job.checkpoints.progress()
+    run.cut_back(done.step, done.evaluated_step)
     watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step, notes=job.classifier.notes))
-    with deferred_interrupt() as is_interrupted:
+    with deferred_interrupt(watch):
         try:
-            for record in loop.fit(replace(job, wish=lambda: "pause" if is_interrupted() else watch.wish)):
-                if mirror is not None:  # the main process has one
-                    run.append(record)
-                    mirror(record)
-                watch(record)
+            yield
         except DivergedError as error:
             raise _with_best(run, job, error) from None
-        if processes.anybody(is_interrupted()):
-            raise KeyboardInterrupt
-    return not processes.anybody(watch.wish == "pause")
+    if processes.anybody(watch.is_interrupted):
+        raise KeyboardInterrupt
 
 
 def _with_best(run: Run, job: loop.Job, error: DivergedError) -> DivergedError:
     """Save the best evaluation's parameters, which the classifier holds, in the unfinished run; say so."""
-    best = processes.on_main(job.checkpoints.progress).best_step
+    best = job.checkpoints.progress().best_step
     if best is None:
         return DivergedError(f"{error}; nothing was evaluated before, so there is nothing to keep")
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
@@ -198,45 +182,41 @@ def _with_best(run: Run, job: loop.Job, error: DivergedError) -> DivergedError:
     return DivergedError(f"{error}; what was best, after step {best}, is in {run.path / 'adapter'}, for {use} or PEFT")
 
 
-def _finish(run: Run, question: Question, job: loop.Job, watch: Stopwatch) -> None:
+def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> None:
+    """Save, score, seal and report what was trained; test is opened here, once, unless a trial asks."""
     settings, splits = question.settings, question.splits
-    processes.on_main(lambda: _note_stop(run, job))
+    done = job.checkpoints.progress()
+    if done.is_stopped:
+        run.write_stopped(Stopped(done.step, job.length.n_steps))
     watch(Phase("saving", notes=_stopped(run)))
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
     scores = {"validation": _score(run, "validation", job, job.validation)}
     if not question.as_trial and splits.test_fingerprint is not None:
         watch(Phase("testing"))
-        fingerprint = splits.test_fingerprint
-        processes.on_main(lambda: runs.append_test_read(settings.out, fingerprint, run, "train"))
+        processes.on_main(partial(runs.append_test_read, settings.out, splits.test_fingerprint, run, "train"))
         with processes.in_turn():
             test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
         scores["test"] = _score(run, "test", job, test)
-    processes.on_main(lambda: _seal(run, question, job, scores, watch))
-
-
-def _note_stop(run: Run, job: loop.Job) -> None:
-    """Write down that the training was told to end before its last step."""
-    done = job.checkpoints.progress()
-    if done.is_stopped:
-        run.write_stopped(Stopped(done.step, job.length.n_steps))
-
-
-def _stopped(run: Run) -> tuple[str, ...]:
-    """What there is to say of a run that was stopped."""
-    found = run.stopped()
-    return () if found is None else (str(found),)
-
-
-def _seal(
-    run: Run, question: Question, job: loop.Job, scores: dict[str, dict[str, metrics.Score]], watch: Stopwatch
-) -> None:
     run.write_scores(scores)
     halved = {"training": job.fitting.max_tokens, "evaluation": job.classifier.fitting.max_tokens}
     run.write_json("cost.json", {**watch.cost(job.classifier.device), "halved_to_tokens": halved})
     run.mark_done()
     job.checkpoints.remove()
     if not question.as_trial:
-        _report(run, question.splits, watch)
+        processes.on_main(partial(_report, run, splits, watch))
+
+
+def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:
+    """Save the predictions of a split; score what was saved."""
+    predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size, shared=True)
+    run.save_predictions(name, predictions)
+    return processes.on_main(lambda: metrics.score(run.load_predictions(name)))
+
+
+def _stopped(run: Run) -> tuple[str, ...]:
+    """What there is to say of a run that was stopped."""
+    found = run.stopped()
+    return () if found is None else (str(found),)
 
 
 def _revisit(run: Run, question: Question, watch: Watch) -> None:
@@ -271,13 +251,3 @@ def _report(run: Run, splits: Splits, watch: Watch) -> None:
     except Exception as error:
         again = f"the run is finished all the same; `{command('report', run.path)}` tries again"
         watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))
-
-
-def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:
-    predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size, shared=True)
-
-    def saved() -> dict[str, metrics.Score]:
-        run.save_predictions(name, predictions)
-        return metrics.score(run.load_predictions(name))
-
-    return processes.on_main(saved)

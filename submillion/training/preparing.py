@@ -1,0 +1,221 @@
+"""What comes before the first step: the question that a run answers, and the `loop.Job` that is made of it.
+
+The question is asked, and the job worked through, by `workflow.train`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from submillion import config, data, planning
+from submillion.config import Config, DistillationConfig
+from submillion.data import Example, Splits, augmentation
+from submillion.model import backbone, batching, processes
+from submillion.model.classifier import Classifier, refuse_another_encoder
+from submillion.planning import architectures
+from submillion.planning.architectures import files
+from submillion.runs import Run
+from submillion.training import describing, distillation, loop, losses, workers
+from submillion.training.checkpoints import Checkpoints
+from submillion.training.watching import Phase, Stopwatch, Watch, downloads
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a run answers: checked settings, rows, the plan, finished teachers.
+
+    as_trial: of a study, whose test split stays sealed · paused: a teacher that the watcher stopped; then there is no
+    answer yet.
+    """
+
+    settings: Config
+    splits: Splits
+    plan: planning.Plan
+    teachers: tuple[Run, ...]
+    as_trial: bool
+    paused: Run | None = None
+
+    @property
+    def hash(self) -> str:
+        """Return the hash that addresses the run."""
+        return config.digest(distillation.identified(self.settings, self.teachers), self.splits.key)
+
+
+def pinned(settings: Config, watch: Watch) -> Config:
+    """Return the settings with the commit of each thing that comes from the Hub; HubError if it cannot be had."""
+
+    def say(note: str) -> None:
+        watch(Phase("asking the Hub", notes=(note,)))
+
+    found = {"model": architectures.pinned(settings.model, say), "data": data.pinned(settings.data, say)}
+    return settings.model_copy(update=found)
+
+
+def download(settings: Config, watch: Watch) -> None:
+    """Bring the encoder's files to this disk, with a bar, where they are not there; HubError if they cannot be had."""
+    model = settings.model
+    if files.at_hand(model.name, model.revision) is not None:
+        return
+    files.folder(model.name, model.revision, downloads(watch))
+
+
+def threads(run: Run) -> tuple[int, tuple[str, ...]]:
+    """Return the run's own number of threads where it was begun before, else what there are here; and what to say."""
+    n_given, before = torch.get_num_threads(), processes.on_main(run.environment) or {}
+    n_threads = before.get("threads", n_given) if before.get("processes") == processes.count() else n_given
+    return n_threads, workers.thread_notes(n_threads, n_given)
+
+
+def job_of(run: Run, question: Question, watch: Stopwatch, notes: tuple[str, ...]) -> loop.Job:
+    """Return what the training works on: rows, their teachers' logits, the model, the frozen layers' output.
+
+    The files that say what the run is are written first. `notes` are shown before this function's own.
+    """
+    started = time.perf_counter()
+    device = backbone.choose_device(question.settings.device)
+    processes.place(device)
+    precision, said = processes.on_main(partial(_begin, run, question, device))
+    with processes.in_turn():
+        job = _job(run, question, (device, precision, (f"device {device}", *notes, *said)), watch, started)
+    for fitting in (job.fitting, job.classifier.fitting):
+        fitting.say = lambda note: watch.watch(Phase("less memory than a batch needs", notes=(note,)))
+    return job
+
+
+def _begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, tuple[str, ...]]:
+    """Write what a run says of itself; return its precision, and what is worth saying of it here."""
+    settings, teachers = question.settings, question.teachers
+    refuse_another_encoder(run, settings.model.name, settings.model.revision)
+    precision, reason = _precision(run, settings, device)
+    chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
+    chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name, settings.model.revision)
+    notes = describing.write(run, settings, question.splits, question.plan, chosen)
+    if teachers:
+        run.write_json("teachers.json", distillation.summary(teachers))
+    return precision, (f"precision {reason}", *notes, *describing.slowness(precision, device))
+
+
+def _job(
+    run: Run,
+    question: Question,
+    chosen: tuple[torch.device, config.Precision, tuple[str, ...]],
+    watch: Stopwatch,
+    started: float,
+) -> loop.Job:
+    settings, splits, teachers = question.settings, question.splits, question.teachers
+    device, precision, said = chosen
+    train_examples, copied = _augmented(settings, splits.train, watch)
+    watch(Phase("tokenising", notes=(*said, *splits.warnings, *copied)))
+    tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
+    train_split, validation_split = (
+        batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
+        for examples in (train_examples, splits.validation)
+    )
+    if settings.augmentation.kind is not None and settings.augmentation.placement == "rotating":
+        train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
+    if teachers:
+        place = (device, precision)
+        column = _teacher_logits(teachers, train_examples, splits.labels, place, settings.distillation, watch)
+        train_split = replace(train_split, teacher_logits=column)
+    duration = loop.length(settings.train, train_split.epoch_lengths, len(validation_split))
+    kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
+    watch(Phase("building", notes=(*describing.cut(train_split, settings), *kept, *duration.reasons)))
+    classifier = Classifier.build(settings, question.plan, splits.labels, duration.n_steps, precision, device)
+    classifier.tokenizer = tokenizer
+    job = loop.Job(
+        classifier=classifier,
+        train=train_split,
+        validation=validation_split,
+        settings=settings.train,
+        length=duration,
+        loss=_loss(settings, splits, device),
+        checkpoints=processes.of_main(Checkpoints(run.path / "checkpoints")),
+        started=started,
+        wish=watch.wish,
+    )
+    return _with_prefix(job, settings, watch)
+
+
+def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
+    """The run's own precision where it was begun before: a probe may fall out differently another day."""
+    before = run.environment()
+    if before is not None and before.get("device") == str(device):
+        return before["precision"], before["precision_reason"]
+    return backbone.choose_precision(settings.train.precision, device)
+
+
+def _loss(settings: Config, splits: Splits, device: torch.device) -> loop.Loss:
+    counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
+    weights = losses.class_weights(settings.train, splits.labels, counts)
+    weights = None if weights is None else weights.to(device)
+    smoothing = settings.train.label_smoothing
+
+    def loss(logits: torch.Tensor, batch: batching.Batch) -> torch.Tensor:
+        supervised = losses.supervised(logits, batch.label_ids, smoothing, weights)
+        if batch.teacher_logits is None:
+            return supervised
+        return losses.distilled(supervised, logits, batch.teacher_logits, settings.distillation)
+
+    return loss
+
+
+def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple[list[Example], tuple[str, ...]]:
+    """Return the training examples with the copies that the settings want, and a sentence about these."""
+    kinds = augmentation.kinds_of(settings.augmentation)
+    if not kinds:
+        return examples, ()
+    watch(Phase("augmenting"))
+    found = augmentation.with_copies(examples, settings.augmentation, settings.train.seed)
+    texts = [(example.text, example.text_pair) for example in found]
+    n = len(examples)
+    n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(found)))
+    named = ", ".join(kinds)
+    return found, (f"{len(found) - n:,} changed copies of training texts ({named}); {n_equal:,} equal their text",)
+
+
+def _teacher_logits(
+    teachers: Sequence[Run],
+    examples: Sequence[Example],
+    labels: tuple[str, ...],
+    place: distillation.Place,
+    settings: DistillationConfig,
+    watch: Watch,
+) -> np.ndarray:
+    """Return the teachers' logits of the training texts, copies included, float32 [N, C]; of several, their mean."""
+    found = []
+    for teacher in teachers:
+        phase = Phase(f"computing the logits of the teacher {teacher.name}", n_total=len(examples))
+        watch(phase)
+        logits, note = distillation.logits(
+            teacher, examples, labels, place, lambda n, phase=phase: watch(replace(phase, n_done=n))
+        )
+        watch(replace(phase, n_done=len(examples), notes=(note,)))
+        found.append(logits)
+    return distillation.mean_logits(found, settings.temperature)
+
+
+def _with_prefix(job: loop.Job, settings: Config, watch: Watch) -> loop.Job:
+    """Return the job with the frozen layers' output beside the rows that are read more than once.
+
+    Validation always is: by an evaluation, and for its predictions. The choice must not depend on what the cache
+    holds, or a resumed run could differ in its last bits from one never interrupted.
+    """
+    if job.classifier.plan.n_prefix_layers == 0:
+        return job
+    splits = {"validation": job.validation}
+    if settings.model.prefix or job.length.n_steps > job.length.n_epoch_steps * job.train.n_variants:
+        splits = {"train": job.train, **splits}
+    for name, split in splits.items():
+        size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"
+        phase = Phase("computing the frozen layers' output", n_total=len(split), notes=(size,))
+        watch(phase)
+        rows = replace(phase, notes=())
+        splits[name], note = job.classifier.with_prefix(split, lambda n, rows=rows: watch(replace(rows, n_done=n)))
+        watch(replace(phase, n_done=len(split), notes=(f"{name}: {note}",)))
+    return replace(job, **splits)
