@@ -10,7 +10,7 @@ import pytest
 
 from submillion.cli import main
 from submillion.config import load
-from submillion.planning import alternatives, architectures, from_json, plan
+from submillion.planning import alternatives, architectures, from_json, plan, resolve
 
 FLAGSHIP = ("--set", "adapter.sites=query+value")
 OVER = (*FLAGSHIP, "--set", "adapter.rank=16")
@@ -55,7 +55,7 @@ def test_json_is_the_plan_and_more(run):
     assert values["percent"] == 0.7952
     assert values["one_more_rank"] == 36_864
     assert sum(part["params"] for part in values["per_site"]) == values["total"] == 999_172
-    assert len(values["alternatives"]) == len(alternatives(wished, 4))
+    assert len(values["alternatives"]) == len(alternatives(resolve(wished, 4)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from submillion.config import load, validate
 from submillion.errors import BudgetError, ConfigError, RunError
-from submillion.planning import alternatives, architectures, draft, fitting_rank, from_json, parts, plan, to_json
+from submillion.planning import (
+    alternatives,
+    architectures,
+    draft,
+    fitting_rank,
+    from_json,
+    parts,
+    plan,
+    resolve,
+    to_json,
+)
 
 DENSE = ("attention_output", "ffn_in", "ffn_out")
 
@@ -63,7 +73,7 @@ def test_published_shares(wishes, total, all_params):
 
 
 def test_adalora_counts_its_first_rank():
-    assert draft(config_of(sites="query+value", method="adalora", rank=12), 4).total == 1_036_324
+    assert draft(resolve(config_of(sites="query+value", method="adalora", rank=12), 4)).total == 1_036_324
 
 
 # --- the budget -----------------------------------------------------------------------------------
@@ -102,7 +112,7 @@ def test_a_larger_budget_never_buys_a_lower_rank(wished, smaller, more):
 @given(wished=wishes, budget=budgets)
 def test_the_rank_is_the_largest_that_fits_or_is_worth_it(wished, budget):
     rank = rank_within(budget, wished)
-    one_more = draft(config_of(budget=budget, **wished, rank=rank + 1), 4)
+    one_more = draft(resolve(config_of(budget=budget, **wished, rank=rank + 1), 4))
     worth = min(t.d_in * t.d_out // (t.d_in + t.d_out) for t in one_more.targets)
     assert rank <= worth
     assert rank == worth or one_more.total > budget
@@ -148,7 +158,7 @@ def test_ranks_of_each_site_over_budget_tell_the_largest_common_rank():
     wished = {"sites": "query+value", "rank": {"query": 40, "value": 2}}
     with pytest.raises(BudgetError, match=r"at rank 2, 40[\s\S]*is 11 "):
         made(**wished)
-    assert fitting_rank(config_of(**wished), 4) == 11
+    assert fitting_rank(resolve(config_of(**wished), 4)) == 11
 
 
 def test_full_fine_tuning_lifts_the_budget():
@@ -326,7 +336,7 @@ def test_berts_plan_tells_what_happens_to_its_pooler():
 
 @pytest.mark.parametrize("method", ["lora", "dora", "adalora", "ia3"])
 def test_alternatives_are_what_planning_each_of_them_gives(method):
-    rows = alternatives(config_of(sites="query+value", method=method), 4)
+    rows = alternatives(resolve(config_of(sites="query+value", method=method), 4))
     assert len(rows) == len({(row.sites, row.layers, row.head) for row in rows}) == 7 * 3 * 3
     assert sum(row.n_changes == 0 for row in rows) == 1
     for row in rows:
@@ -339,7 +349,7 @@ def test_alternatives_are_what_planning_each_of_them_gives(method):
 
 def test_alternatives_keep_the_users_own_wishes_and_say_what_does_not_fit():
     wished = config_of(sites="*.layer.3.*", layers=[2, 3], head="bottleneck", head_width=7, budget=60_000)
-    rows = alternatives(wished, 4)
+    rows = alternatives(resolve(wished, 4))
     (own,) = (row for row in rows if row.n_changes == 0)
     assert (own.sites, own.layers, own.head) == ("*.layer.3.*", "2,3", "bottleneck")
     assert own.total == plan(wished, 4).total
@@ -349,7 +359,7 @@ def test_alternatives_keep_the_users_own_wishes_and_say_what_does_not_fit():
 
 
 def test_alternatives_leave_out_heads_that_the_family_refuses():
-    assert {row.head for row in alternatives(config_of(name="electra-small"), 4)} == {"full", "bottleneck"}
+    assert {row.head for row in alternatives(resolve(config_of(name="electra-small"), 4))} == {"full", "bottleneck"}
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -357,12 +367,12 @@ def test_alternatives_of_shallow_encoders(tmp_path, n_layers):
     from tests.test_architectures import BERT_LIKE, write
 
     name = write(tmp_path, "bert", {**BERT_LIKE, "type_vocab_size": 2, "num_hidden_layers": n_layers})
-    layers = {row.layers for row in alternatives(config_of(name=name), 4)}
+    layers = {row.layers for row in alternatives(resolve(config_of(name=name), 4))}
     assert layers == {1: {"all"}, 2: {"all", "top:1"}, 3: {"all", "top:2", "top:1"}}[n_layers]
 
 
 def test_full_fine_tuning_has_no_alternatives():
-    assert alternatives(config_of(method="none"), 4) == []
+    assert alternatives(resolve(config_of(method="none"), 4)) == []
 
 
 # --- parts and JSON --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from submillion import config, data, prediction, runs
+from submillion.cli import main
 from submillion.config import Config
 from submillion.errors import BudgetError, ConfigError, DataError, RunError
 from submillion.judging.metrics import score
-from submillion.model import backbone, batching
+from submillion.model import backbone, batching, packed
 from submillion.model.batching import order, tokens
 from submillion.runs import EvalRecord, Run, StepRecord
 from submillion.training import evaluation, workers, workflow
 from tests.data import write_csv
 
+ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
 OVERRIDES = ["train.steps=20", "train.batch_size=8", "train.evaluate_every=6", "train.precision=fp32", "data.test=0.2"]
 
 
@@ -452,3 +455,24 @@ def test_a_trial_that_is_trained_for_good_opens_test_once_and_is_reported_anew(
         workflow.train(settings)
     assert scored == [{"validation", "test"}]
     assert len((tmp_path / "test-reads.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_batch_crosses_six_frames_from_the_command_to_the_packed_pass(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/architecture.md names them; a reader who follows a batch reads these functions and no others."""
+    stacks: list[list[str]] = []
+    encode, here = packed.encode, str(Path(packed.__file__).parents[2])
+
+    def noting(*arguments: Any, **named: Any) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(here)]
+            stacks.append([frame.name for frame in frames])
+        return encode(*arguments, **named)
+
+    monkeypatch.setattr(packed, "encode", noting)
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--out", str(tmp_path), *(word for override in base for word in ("--set", override))])
+    (stack,) = {tuple(names[names.index("train") :]) for names in stacks}
+    assert stack == ("train", "train", "fit", "step", "forward")  # and `encode` itself
+    assert "command → `workflow.train` → `fit` → `step` → `forward` → `encode`" in ARCHITECTURE.read_text()

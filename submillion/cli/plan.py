@@ -59,13 +59,13 @@ def plan(  # noqa: PLR0913 - one parameter an option
     from submillion import planning
     from submillion.errors import BudgetError
 
-    try:
-        made = planning.plan(settings, n_classes)
-    except BudgetError as error:
+    wishes = planning.resolve(settings, n_classes)
+    made = planning.draft(wishes)
+    if (overrun := planning.overrun(wishes, made)) is not None:
         if as_json:
-            typer.echo(json.dumps(planning.overrun_values(settings, n_classes, error), indent=2))
-        raise
-    rows = planning.alternatives(settings, n_classes)
+            typer.echo(json.dumps(planning.overrun_values(wishes, made, overrun), indent=2))
+        raise BudgetError(overrun)
+    rows = planning.alternatives(wishes)
     if as_json:
         typer.echo(json.dumps(planning.values(made, rows), indent=2))
     else:

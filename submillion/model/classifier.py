@@ -152,7 +152,12 @@ class Classifier(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits of a batch that is on the model's device, float32 [B, C]."""
-        first = self._packed_first(batch) if self.packed else self._padded_first(batch)
+        if not self.packed:
+            first = self._padded_first(batch)
+        else:
+            if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
+                batch = replace(batch, hidden=None)
+            first = packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
         return adapters.head_logits(adapters.stock(self.model), self.architecture, first)
 
     def save(self, folder: Path) -> None:
@@ -196,14 +201,8 @@ class Classifier(nn.Module):
             self._walk = packed.prepare(self.model, self.architecture, dtype, self.plan.n_prefix_layers)
         return self._walk
 
-    def _packed_first(self, batch: Batch) -> torch.Tensor:
-        """The first tokens' hidden states by the packed pass, float32 [B, D]."""
-        if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
-            batch = replace(batch, hidden=None)
-        return packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
-
     def _padded_first(self, batch: Batch) -> torch.Tensor:
-        """The same by the stock model over padded rows, under autocast in lower precision."""
+        """The first tokens' hidden states by the stock model over padded rows, under autocast in lower precision."""
         stock = adapters.stock(self.model)
         inputs = self._padded(batch)
         lower = self.precision != "fp32"

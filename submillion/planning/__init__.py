@@ -8,8 +8,9 @@ and checking the model in `adapters`.
 
 from submillion.planning.alternatives import Alternative, alternatives
 from submillion.planning.budget import Target
+from submillion.planning.costs import Wishes, resolve
 from submillion.planning.drafts import draft
-from submillion.planning.fitting import fitting_rank, plan
+from submillion.planning.fitting import fitting_rank, overrun, plan
 from submillion.planning.plans import Part, Plan, from_json, parts, to_json
 from submillion.planning.wording import encoder_words, overrun_values, slack_words, total_words, values, wish_words
 
@@ -18,14 +19,17 @@ __all__ = [
     "Part",
     "Plan",
     "Target",
+    "Wishes",
     "alternatives",
     "draft",
     "encoder_words",
     "fitting_rank",
     "from_json",
+    "overrun",
     "overrun_values",
     "parts",
     "plan",
+    "resolve",
     "slack_words",
     "to_json",
     "total_words",

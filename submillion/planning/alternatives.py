@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from submillion.config import Config
 from submillion.config.settings import Head
 from submillion.errors import ConfigError
 from submillion.planning import budget, costs
@@ -53,25 +52,23 @@ class _Variant:
     wishes: Wishes
 
 
-def alternatives(config: Config, n_classes: int) -> list[Alternative]:
-    """Return the table for a config's encoder, method, biases and budget; the config's own row included.
+def alternatives(wishes: Wishes) -> list[Alternative]:
+    """Return the table for the encoder, method, biases and budget of wishes; their own row included.
 
     Rows go by sites, then layers (all, the top two thirds, the top third), then head; heads that the
-    family refuses are left out. Empty with method none. Raises what `draft` raises about wishes.
+    family refuses are left out. Empty with method none.
     """
-    own = costs.read(config, n_classes)
-    return [_row(variant, own, config.budget, None) for variant in _variants(config, own)]
+    return [_row(variant, wishes, None) for variant in _variants(wishes)]
 
 
-def cheapest(config: Config, n_classes: int, rank: int) -> Alternative | None:
+def cheapest(wishes: Wishes, rank: int) -> Alternative | None:
     """Return the row that fits at `rank` with the fewest changes, and among those the least total."""
-    own = costs.read(config, n_classes)
-    rows = (_row(variant, own, config.budget, rank) for variant in _variants(config, own))
+    rows = (_row(variant, wishes, rank) for variant in _variants(wishes))
     return min((row for row in rows if row.fits), key=lambda row: (row.n_changes, row.total), default=None)
 
 
-def _row(variant: _Variant, own: Wishes, limit: int, rank: int | None) -> Alternative:
-    wishes = variant.wishes
+def _row(variant: _Variant, own: Wishes, rank: int | None) -> Alternative:
+    wishes, limit = variant.wishes, own.config.budget
     if rank is None:
         rank = costs.largest_rank(wishes, limit)
     total = costs.total(wishes, rank or wishes.rank_unit)
@@ -81,12 +78,12 @@ def _row(variant: _Variant, own: Wishes, limit: int, rank: int | None) -> Altern
     )
 
 
-def _variants(config: Config, own: Wishes) -> Iterator[_Variant]:
+def _variants(own: Wishes) -> Iterator[_Variant]:
     """Every combination that exists; the user's own pattern may match nothing in some of the layers."""
     if own.method == "none":
         return
     arch = own.architecture
-    choices = itertools.product(_site_choices(own), _layer_choices(config, own).items(), _head_choices(own))
+    choices = itertools.product(_site_choices(own), _layer_choices(own).items(), _head_choices(own))
     for (sites, keys), (label, layers), head in choices:
         with contextlib.suppress(ConfigError):
             targets = select(arch, keys, layers)
@@ -102,13 +99,13 @@ def _site_choices(own: Wishes) -> list[tuple[str, Sequence[str]]]:
     return [("+".join(own.sites), own.sites), *choices]
 
 
-def _layer_choices(config: Config, own: Wishes) -> dict[str, tuple[int, ...]]:
+def _layer_choices(own: Wishes) -> dict[str, tuple[int, ...]]:
     n = own.architecture.n_layers
     tops = [top for top in dict.fromkeys((round(2 * n / 3), round(n / 3))) if 1 <= top < n]
     choices = {"all": tuple(range(n))} | {f"top:{top}": tuple(range(n - top, n)) for top in tops}
     if own.layers in choices.values():
         return choices
-    wished = config.adapter.layers
+    wished = own.config.adapter.layers
     return {wished if isinstance(wished, str) else ",".join(map(str, own.layers)): own.layers} | choices
 
 

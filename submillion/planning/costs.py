@@ -21,11 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What shall train, before ranks are given: `targets` have rank 0, `sites` are in the user's order.
+    """A config's wishes for its encoder, before ranks are given: `targets` have rank 0, `sites` keep the user's order.
 
-    Ranks go in steps of `rank_unit`: orthogonal A and B need an even one.
+    Made once, by `resolve`, and handed on: the plan, the alternatives and the largest rank are all made of it. Ranks go
+    in steps of `rank_unit`: orthogonal A and B need an even one.
     """
 
+    config: Config
     architecture: Architecture
     method: Method
     sites: tuple[str, ...]
@@ -36,7 +38,7 @@ class Wishes:
     rank_unit: int
 
 
-def read(config: Config, n_classes: int) -> Wishes:
+def resolve(config: Config, n_classes: int) -> Wishes:
     """Return the wishes of a config for C classes; ConfigError lists all that its encoder cannot do."""
     arch = architectures.load(config.model.name, config.model.revision)
     adapter = config.adapter
@@ -51,7 +53,7 @@ def read(config: Config, n_classes: int) -> Wishes:
         raise ConfigError(*problems)
     sites = tuple(key for key in keys if any(target.site == key for target in targets))
     rank_unit = 2 if adapter.init == "orthogonal" else 1
-    return Wishes(arch, adapter.method, sites, tuple(layers), targets, head, adapter.bias, rank_unit)
+    return Wishes(config, arch, adapter.method, sites, tuple(layers), targets, head, adapter.bias, rank_unit)
 
 
 def ranked(wishes: Wishes, ranks: int | Mapping[str, int]) -> tuple[Target, ...]:
@@ -82,7 +84,7 @@ def n_frozen_layers(wishes: Wishes) -> int:
 
 
 def has_rank(wishes: Wishes) -> bool:
-    """Say whether the method has ranks at all."""
+    """Say whether the method has ranks."""
     return wishes.method in ("lora", "dora", "adalora")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from submillion.config import Config
 from submillion.errors import ConfigError, did_you_mean
 from submillion.planning import budget, costs
 from submillion.planning.costs import Wishes
@@ -17,13 +16,13 @@ from submillion.planning.reasons import reasons
 from submillion.planning.targets import GROUPS
 
 
-def draft(config: Config, n_classes: int) -> Plan:
-    """Return the plan of a config for C classes as wished; over its budget, `slack` is negative.
+def draft(wishes: Wishes) -> Plan:
+    """Return the plan as wished; over its budget, `slack` is negative.
 
-    Where no rank is wished and none fits, it has the smallest. ConfigError lists wishes that cannot be.
+    Where no rank is wished and none fits, it has the smallest. ConfigError lists ranks that cannot be.
     """
-    wishes = costs.read(config, n_classes)
-    ranks = _ranks(config, wishes)
+    config = wishes.config
+    ranks = _ranks(wishes)
     alphas = {site: config.adapter.alpha or 2.0 * rank for site, rank in ranks.items()}
     targets = tuple(replace(target, alpha=alphas.get(target.site, 0.0)) for target in costs.ranked(wishes, ranks))
     adapter_params = costs.adapter_params(wishes, targets)
@@ -39,7 +38,7 @@ def draft(config: Config, n_classes: int) -> Plan:
         targets=targets,
         head=wishes.head.kind,
         head_width=wishes.head.width,
-        n_classes=n_classes,
+        n_classes=wishes.head.n_classes,
         bias=wishes.bias,
         adapter_params=adapter_params,
         head_params=head_params,
@@ -48,18 +47,20 @@ def draft(config: Config, n_classes: int) -> Plan:
         budget=limit,
         slack=None if limit is None else limit - total,
         reasons=(),
-        n_prefix_layers=_n_prefix_layers(config, wishes),
+        n_prefix_layers=_n_prefix_layers(wishes),
     )
-    return replace(plan, reasons=reasons(config, wishes, plan))
+    return replace(plan, reasons=reasons(wishes, plan))
 
 
-def _n_prefix_layers(config: Config, wishes: Wishes) -> int:
+def _n_prefix_layers(wishes: Wishes) -> int:
     """The layers of the prefix; undecided, it is where it changes nothing but the time: without dropout."""
-    wanted = config.model.dropout == 0 if config.model.prefix is None else config.model.prefix
+    model = wishes.config.model
+    wanted = model.dropout == 0 if model.prefix is None else model.prefix
     return costs.n_frozen_layers(wishes) if wanted else 0
 
 
-def _ranks(config: Config, wishes: Wishes) -> dict[str, int]:
+def _ranks(wishes: Wishes) -> dict[str, int]:
+    config = wishes.config
     if not costs.has_rank(wishes):
         return {}
     match config.adapter.rank:
@@ -69,7 +70,7 @@ def _ranks(config: Config, wishes: Wishes) -> dict[str, int]:
             ranks = dict.fromkeys(wishes.sites, rank)
         case table:
             ranks = _from_table(table, wishes)
-    if problems := _rank_problems(config, wishes, ranks):
+    if problems := _rank_problems(wishes, ranks):
         raise ConfigError(*problems)
     return ranks
 
@@ -90,8 +91,8 @@ def _from_table(table: Mapping[str, int], wishes: Wishes) -> dict[str, int]:
     return {site: spelt_out[site] for site in sites}
 
 
-def _rank_problems(config: Config, wishes: Wishes, ranks: Mapping[str, int]) -> list[str]:
-    adapter = config.adapter
+def _rank_problems(wishes: Wishes, ranks: Mapping[str, int]) -> list[str]:
+    adapter = wishes.config.adapter
     problems = []
     if adapter.target_rank is not None and adapter.target_rank > min(ranks.values()):
         problems.append(

@@ -9,24 +9,25 @@ from submillion.planning.plans import Plan
 from submillion.planning.targets import site_keys
 
 
-def reasons(config: Config, wishes: Wishes, plan: Plan) -> tuple[str, ...]:
+def reasons(wishes: Wishes, plan: Plan) -> tuple[str, ...]:
     """Return the sentences, in the order rank, alpha, sites, head, method, prefix."""
+    config = wishes.config
     if wishes.method == "none":
         return (f"method none trains every parameter: the budget of {config.budget:,} is lifted",)
-    found = [*_of_rank(config, wishes, plan), *_of_alpha(config, plan), *_of_sites(config, wishes)]
-    found += _of_head(config, wishes, plan)
+    found = [*_of_rank(wishes, plan), *_of_alpha(config, plan), *_of_sites(wishes)]
+    found += _of_head(wishes, plan)
     if wishes.method == "adalora":
         found.append("AdaLoRA trains its first rank before it prunes: the first rank is what counts")
     if wishes.method == "ia3":
         found.append("IA3 has no rank: it trains one vector a layer, over the inputs of ffn_out, else over the outputs")
-    return (*found, *_of_prefix(config, wishes, plan))
+    return (*found, *_of_prefix(wishes, plan))
 
 
-def _of_rank(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
+def _of_rank(wishes: Wishes, plan: Plan) -> list[str]:
     if not plan.ranks:
         return []
-    if config.adapter.rank is None:
-        return [_of_largest(config, wishes, next(iter(plan.ranks.values())))]
+    if wishes.config.adapter.rank is None:
+        return [_of_largest(wishes, next(iter(plan.ranks.values())))]
     capped = {site: costs.rank_cap([t for t in plan.targets if t.site == site]) for site in plan.ranks}
     return [
         f"rank {rank} of {site}: beyond {capped[site]} the full matrix would have fewer parameters"
@@ -35,12 +36,14 @@ def _of_rank(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
     ]
 
 
-def _of_largest(config: Config, wishes: Wishes, rank: int) -> str:
+def _of_largest(wishes: Wishes, rank: int) -> str:
     if costs.is_capped(wishes, rank):
         return f"rank {rank}: no more, since beyond it a full matrix would have fewer parameters"
     more = rank + wishes.rank_unit
     needed = costs.total(wishes, more)
-    return f"rank {rank}: the largest that fits; {more} would need {needed:,}, {needed - config.budget:,} too many"
+    return (
+        f"rank {rank}: the largest that fits; {more} would need {needed:,}, {needed - wishes.config.budget:,} too many"
+    )
 
 
 def _of_alpha(config: Config, plan: Plan) -> list[str]:
@@ -51,12 +54,12 @@ def _of_alpha(config: Config, plan: Plan) -> list[str]:
     return [f"alpha {plan.alpha:g}: twice the rank"]
 
 
-def _of_sites(config: Config, wishes: Wishes) -> list[str]:
-    taken = [key for key in site_keys(config.adapter.sites) if key not in wishes.sites]
+def _of_sites(wishes: Wishes) -> list[str]:
+    taken = [key for key in site_keys(wishes.config.adapter.sites) if key not in wishes.sites]
     return [f"{key}: all of its layers belong to another site already, each is adapted once" for key in taken]
 
 
-def _of_head(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
+def _of_head(wishes: Wishes, plan: Plan) -> list[str]:
     arch = wishes.architecture
     found = [f"head {plan.head}: {100 * plan.head_params / plan.total:.1f} % of what trains"]
     if arch.family == "bert" and plan.head == "full":
@@ -64,17 +67,17 @@ def _of_head(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
         found[0] += f", with the pretrained pooler; head linear keeps the pooler frozen ({linear:,})"
     elif arch.family == "bert":
         found[0] += ", on the pretrained pooler" + (", frozen" if plan.head == "linear" else " and its low-rank change")
-    if plan.head == "bottleneck" and config.model.head_width is None:
+    if plan.head == "bottleneck" and wishes.config.model.head_width is None:
         found.append(f"head_width {plan.head_width}: the default")
     return found
 
 
-def _of_prefix(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
-    n, asked = costs.n_frozen_layers(wishes), config.model.prefix
+def _of_prefix(wishes: Wishes, plan: Plan) -> list[str]:
+    n, asked = costs.n_frozen_layers(wishes), wishes.config.model.prefix
     if n == 0 or asked is False:
         return []
     if not plan.n_prefix_layers:
-        own = "the checkpoint's own" if config.model.dropout is None else f"{config.model.dropout:g}"
+        own = "the checkpoint's own" if wishes.config.model.dropout is None else f"{wishes.config.model.dropout:g}"
         return [
             f"prefix: none, since model.dropout is {own}, below layer {n} too, the lowest adapted one; model.prefix "
             "true works without it there, and computes the frozen layers' output once"
@@ -83,4 +86,4 @@ def _of_prefix(config: Config, wishes: Wishes, plan: Plan) -> list[str]:
     found = f"prefix: the output of {span}, frozen and without dropout, is computed once and reused"
     if asked is None:
         return [f"{found}; of training rows only if they are read more than once"]
-    return [found if config.model.dropout == 0 else f"{found}; dropout falls on what is above alone"]
+    return [found if wishes.config.model.dropout == 0 else f"{found}; dropout falls on what is above alone"]

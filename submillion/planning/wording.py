@@ -9,10 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from submillion.config import Config
 from submillion.planning.alternatives import Alternative
 from submillion.planning.budget import step
-from submillion.planning.drafts import draft
+from submillion.planning.costs import Wishes
 from submillion.planning.fitting import fitting_rank
 from submillion.planning.plans import Plan, parts, to_json
 
@@ -27,15 +26,14 @@ def values(plan: Plan, rows: Sequence[Alternative]) -> dict[str, object]:
     }
 
 
-def overrun_values(config: Config, n_classes: int, error: Exception) -> dict[str, object]:
+def overrun_values(wishes: Wishes, drafted: Plan, message: str) -> dict[str, object]:
     """Return what does not fit as JSON holds it: the message, the numbers, the largest rank that would fit."""
-    drafted = draft(config, n_classes)
     return {
-        "error": str(error),
+        "error": message,
         "total": drafted.total,
-        "budget": config.budget,
-        "excess": drafted.total - config.budget,
-        "largest_rank": fitting_rank(config, n_classes),
+        "budget": wishes.config.budget,
+        "excess": drafted.total - wishes.config.budget,
+        "largest_rank": fitting_rank(wishes),
     }
 
 

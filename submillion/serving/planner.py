@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from submillion import config, planning
 from submillion.config import Config, Method
 from submillion.config.settings import Head
-from submillion.errors import BudgetError, ConfigError, did_you_mean
+from submillion.errors import ConfigError, did_you_mean
 from submillion.planning import architectures
 from submillion.planning.targets import GROUPS, site_keys
 
@@ -69,15 +69,12 @@ def answer(wish: Wish) -> dict[str, Any]:
         )
     overrides = _overrides(wish)
     settings = config.load(overrides=overrides)
-    overrun = None
-    try:
-        made = planning.plan(settings, wish.n_classes)
-    except BudgetError as error:
-        made = planning.draft(settings, wish.n_classes)
-        overrun = planning.overrun_values(settings, wish.n_classes, error)
+    wishes = planning.resolve(settings, wish.n_classes)
+    made = planning.draft(wishes)
+    message = planning.overrun(wishes, made)
     command = ["submillion", "plan", "--classes", str(wish.n_classes)]
-    return planning.values(made, planning.alternatives(settings, wish.n_classes)) | {
-        "overrun": overrun,
+    return planning.values(made, planning.alternatives(wishes)) | {
+        "overrun": None if message is None else planning.overrun_values(wishes, made, message),
         "encoder_words": planning.encoder_words(made),
         "wish_words": planning.wish_words(made),
         "total_words": planning.total_words(made),

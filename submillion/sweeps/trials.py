@@ -14,7 +14,7 @@ from typing import Any
 
 from submillion import config, planning
 from submillion.config import Config
-from submillion.errors import BudgetError, ConfigError
+from submillion.errors import ConfigError
 from submillion.planning import Plan
 
 _TIMES_RANK = re.compile(r"(\d*\.?\d*)r")
@@ -71,15 +71,13 @@ class Space:
         """Return the trial of a candidate; ConfigError names the candidate and everything wrong with it."""
         try:
             settings = self._settings(candidate)
-            plan = planning.draft(settings, self.n_classes)
+            wishes = planning.resolve(settings, self.n_classes)
+            plan = planning.draft(wishes)
         except ConfigError as error:
             raise ConfigError(*(f"{candidate.name}: {problem}" for problem in error.problems)) from None
         configs = _seeded(settings, self.n_seeds)
-        try:
-            planning.plan(settings, self.n_classes)
-        except BudgetError as error:
-            rank = planning.fitting_rank(settings, self.n_classes)
-            return Trial(candidate, configs, plan, str(error), rank)
+        if (overrun := planning.overrun(wishes, plan)) is not None:
+            return Trial(candidate, configs, plan, overrun, planning.fitting_rank(wishes))
         return Trial(candidate, configs, plan)
 
     def _settings(self, candidate: Candidate) -> Config:
@@ -91,7 +89,7 @@ class Space:
         settings = scaled(config.changed(self.base, given, "the trial's"), self.scale)
         if times is None:
             return settings
-        ranks = set(planning.draft(settings, self.n_classes).ranks.values())
+        ranks = set(planning.draft(planning.resolve(settings, self.n_classes)).ranks.values())
         if len(ranks) != 1:
             raise ConfigError(f"adapter.alpha is {times[0]}, and there is no one rank: give numbers")
         return config.changed(settings, {"adapter.alpha": float(times[1] or 1) * ranks.pop()})
