@@ -7,6 +7,7 @@ watcher is shown besides records, and what it cost · `describing`: what a run s
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -63,6 +64,7 @@ def _train(settings: Config, watch: Stopwatch, as_trial: bool, rows: Mapping[str
     if found is None or not _is_done(found):
         with processes.in_turn():  # before there is a folder: what cannot be had leaves none behind
             preparing.download(question.settings, watch)
+    is_new_out = not os.path.isdir(os.path.expanduser(settings.out))
     run = found or processes.on_main(lambda: runs.create(settings.out, settings.name, question.hash))
     if not _is_done(run):
         with run.lock() if processes.is_main() else nullcontext():
@@ -73,7 +75,7 @@ def _train(settings: Config, watch: Stopwatch, as_trial: bool, rows: Mapping[str
                         _run(run, question, watch, notes)
                 except BaseException:
                     if found is None and processes.is_main():
-                        runs.discard(run)
+                        runs.discard(run, with_out=is_new_out)
                     raise
                 return run
     processes.on_main(lambda: _revisit(run, question, watch))
