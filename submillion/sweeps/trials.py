@@ -14,7 +14,7 @@ from typing import Any
 
 from submillion import config, planning
 from submillion.config import Config
-from submillion.errors import BudgetError, ConfigError
+from submillion.errors import BudgetError, ConfigError, HubError
 from submillion.planning import Plan
 
 _TIMES_RANK = re.compile(r"(\d*\.?\d*)r")
@@ -68,12 +68,12 @@ class Space:
     scale: float = 1.0
 
     def trial(self, candidate: Candidate) -> Trial:
-        """Return the trial of a candidate; ConfigError names the candidate and everything wrong with it."""
+        """Return the trial of a candidate; ConfigError or HubError names it and everything that is wrong with it."""
         try:
             settings = self._settings(candidate)
             plan = planning.draft(settings, self.n_classes)
-        except ConfigError as error:
-            raise ConfigError(*(f"{candidate.name}: {problem}" for problem in error.problems)) from None
+        except (ConfigError, HubError) as error:
+            raise type(error)(*(f"{candidate.name}: {problem}" for problem in error.problems)) from None
         configs = _seeded(settings, self.n_seeds)
         try:
             planning.plan(settings, self.n_classes)

@@ -45,8 +45,8 @@ def train(
     with its best checkpoint. A teacher that is a recipe is trained first, before the same `watch`: then the run that
     is paused or stopped is the teacher's. A study's trial, and such a teacher, gets no report and its test split stays
     unopened, until a call that asks for it. `rows` are tables of rows in memory (`data.memory.splits`), which take
-    the place of data.source. ConfigError, DataError, BudgetError or RunError says what is wrong with the input;
-    before the first record it leaves no folder.
+    the place of data.source. ConfigError, DataError, HubError, BudgetError or RunError says what is wrong with the
+    input; before the first record it leaves no folder.
 
     Under a launcher (`torchrun`) the processes train as one; the main one alone writes, and asks `watch`.
     """
