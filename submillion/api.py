@@ -43,7 +43,8 @@ def train(
     they are not given. Rows in memory are checked as those of files are. The run keeps no text: who goes on with a
     paused run gives them again.
 
-    watch: called with each `Phase`, `StepRecord` and `EvalRecord`, and with its answer in charge of the training:
+    watch: called with each `Phase`, `StepRecord` and `EvalRecord`; its answers to the latter two, the records, are in
+    charge of the training:
 
     - None (or False): go on.
     - "pause" (or True): keep a checkpoint and return the run unfinished. The same call goes on, to the same end as if
@@ -56,7 +57,8 @@ def train(
     notebook and at a Python prompt, and nothing in a script.
 
     The same settings and rows are trained once: asked again, the finished run is returned from its folder in `runs/`
-    (`out`), and an interrupted one goes on. ConfigError, DataError, BudgetError or RunError says what is wrong.
+    (`out`), and an interrupted one goes on. ConfigError, DataError, HubError, BudgetError or RunError says what is
+    wrong.
 
         run = submillion.train("reviews.csv", model="all-MiniLM-L6-v2", budget=200_000)
         run = submillion.train(frame, overrides={"data.text": "review", "data.label": "stars", "train.epochs": 2})

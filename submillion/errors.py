@@ -126,21 +126,26 @@ def os_problem(error: OSError) -> str:
     return reason
 
 
+def is_checkout() -> bool:
+    """Say whether this is Submillion in its checkout, which can be installed again, rather than from a wheel."""
+    return (_PACKAGE.parent / "pyproject.toml").is_file()
+
+
 def install_line(extra: str | None = None) -> str:
     """Return the command that installs an extra's packages, or this checkout again, into this environment.
 
     Submillion is on no package index: it is installed from its checkout, which is named where it is not the current
-    folder, as is pip where the shell would take another's. A wheel knows no checkout, but its extras' packages.
+    folder, as is pip where the shell would take another's. A wheel knows no checkout, but its extras' packages: from
+    one, ask with an extra only.
     """
     python = Path(sys.executable)
     pip = "pip" if shutil.which("pip") == str(python.with_name("pip")) else f"{shlex.quote(str(python))} -m pip"
-    is_checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
-    if extra and not is_checkout:
+    if extra and not is_checkout():
         marker = f'; extra == "{extra}"'
         packages = [each.removesuffix(marker) for each in requires("submillion") or () if each.endswith(marker)]
         return f"{pip} install {shlex.join(packages)}"
     is_here = os.path.exists(_PACKAGE.name) and os.path.samefile(_PACKAGE.name, _PACKAGE)
-    checkout = str(_PACKAGE.parent) if is_checkout and not is_here else "."
+    checkout = str(_PACKAGE.parent) if is_checkout() and not is_here else "."
     return f"{pip} install -e {shlex.quote(checkout + (f'[{extra}]' if extra else ''))}"
 
 

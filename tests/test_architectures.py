@@ -1,12 +1,16 @@
 """Laws: names, shapes and counts from a config.json are those of the stock model built from it."""
 
+import ast
 import json
+import re
+import shlex
 
 import pytest
 
+from submillion.config import ModelConfig
 from submillion.errors import ConfigError, HubError
 from submillion.planning import architectures
-from submillion.planning.architectures import FAMILIES, SITES
+from submillion.planning.architectures import FAMILIES, SITES, files
 
 N_CLASSES = 5
 SHAPE = {"vocab_size": 53, "max_position_embeddings": 19}
@@ -188,3 +192,34 @@ def test_a_hub_that_cannot_answer_is_told(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set|not a name of a Hub repository"):
         architectures.load(name)
+
+
+@pytest.mark.parametrize("part", ["../evil.safetensors", "/evil.safetensors", "sub/part.safetensors"])
+def test_an_index_that_names_files_outside_its_folder_is_refused(tmp_path, part):
+    (tmp_path / files.INDEX).write_text(json.dumps({"weight_map": {"a": "model-1.safetensors", "b": part}}))
+    with pytest.raises(ConfigError, match=rf"{files.INDEX} names {re.escape(part)}, which is not a file of its folder"):
+        files.shards(tmp_path)
+
+
+def test_the_line_that_converts_pickles_can_be_typed_whatever_the_folders_name(tmp_path):
+    folder = tmp_path / """it's "mine" $HOME"""
+    folder.mkdir()
+    write(folder, "bert", CONFIGS["bert"][1])
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match="it has pickled weights alone") as no:
+        architectures.pinned(ModelConfig(name=str(folder)))
+    python, _, code = shlex.split(re.search(r"python -c .*, then", str(no.value))[0].removesuffix(", then"))
+    assert python == "python"
+    assert str(folder) in {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
+
+
+def test_weights_that_did_not_change_are_hashed_once(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"one")
+    first = files.sha256(tmp_path / "a")
+    with monkeypatch.context() as once:
+        once.setattr("submillion.hub.sha256", None)
+        assert files.sha256(tmp_path / "a") == first
+    (tmp_path / "a").write_bytes(b"other")
+    assert files.sha256(tmp_path / "a") != first
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        files.sha256(tmp_path / "b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,18 @@ def test_starting_from_a_run_is_noted(encoders, tmp_path) -> None:
     assert "the adapter alone; the head is new" in third.notes[0]
     with pytest.raises(ConfigError, match=r"adapter.start_from is"):
         build(settings(encoders["bert"], start_from=str(tmp_path / "nothing")))
+
+
+def test_starting_from_an_adapter_of_another_commit_says_so(encoders, tmp_path) -> None:
+    wishes = settings(encoders["bert"])
+    folder = finished(build(wishes), wishes, tmp_path / "run").path / "adapter"
+    facts = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**facts, "revision": "1" * 40}))
+    wishes = settings(encoders["bert"], start_from=str(folder))
+    for commit, is_said in (("1" * 40, False), ("2" * 40, True), (None, False)):
+        own = wishes.model_copy(update={"model": wishes.model.model_copy(update={"revision": commit})})
+        sentence = f"at commit {'1' * 12}, not at {'2' * 12} as here"
+        assert (sentence in build(own).notes[0]) == is_said
 
 
 def test_what_cannot_work_is_refused_before_training(encoders) -> None:

@@ -162,6 +162,21 @@ def test_an_override_of_steps_takes_the_place_of_a_recipes_epochs() -> None:
     assert (settings.train.steps, settings.train.epochs) == (7, None)
 
 
+def test_another_model_or_data_set_takes_no_revision_along() -> None:
+    before = config.load(model={"name": "org/one", "revision": "v1"}, data={"source": "org/rows", "revision": "v2"})
+    after = config.changed(before, {"model.name": "org/two", "data.source": "org/others"})
+    assert (after.model.revision, after.data.revision) == (None, None)
+    kept = config.changed(before, {"model.name": "org/two", "model.revision": "v3"})
+    assert (kept.model.revision, kept.data.revision) == ("v3", "v2")
+
+
+@pytest.mark.parametrize("overrides", ["train.steps=60", [("train.steps", 60)], b"train.steps=60"])
+def test_overrides_that_are_not_a_list_of_texts_are_one_problem(overrides: Any) -> None:
+    with pytest.raises(ConfigError, match=r"overrides are .*: give a list of texts") as no:
+        config.load(overrides=overrides)
+    assert len(no.value.problems) == 1
+
+
 def test_an_override_of_batch_size_takes_the_place_of_a_files_batch_tokens(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("train: {batch_tokens: 2048}")

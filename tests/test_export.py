@@ -347,8 +347,11 @@ def test_rows_that_are_gone_or_changed_are_named_and_a_file_serves_instead(
     labelled = write_csv(tmp_path / "labelled.csv", 40, seed=2)
     made = export.write(run, "onnx-int8", file=labelled, margin=WIDE)
     assert made.manifest.checks["accuracy"]["difference"]["n"] == 40
+    assert made.manifest.checks["rows"] == "labelled.csv"
+    seen = export.write(run, "onnx-int8", tmp_path / "seen", write_csv(tmp_path / "seen.csv", 60), WIDE)
+    assert re.match(r"seen.csv; \d\d of 60 rows were trained on: scores on rows", seen.manifest.checks["rows"])
     reads = (run.path.parent / "test-reads.jsonl").read_text().splitlines()
-    assert [json.loads(line)["purpose"] for line in reads] == ["export"]
+    assert [json.loads(line)["purpose"] for line in reads] == ["export"] * 2
 
 
 def test_what_cannot_be_asked_for(finished: Run, tmp_path: Path, monkeypatch) -> None:

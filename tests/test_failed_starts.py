@@ -71,6 +71,15 @@ def test_what_cannot_begin_leaves_nothing(fault: str, rows: Path, encoders: dict
     assert inside(tmp_path) == before
 
 
+def test_a_folder_for_runs_that_was_there_stays(rows: Path, encoders: dict[str, Path], tmp_path: Path) -> None:
+    overrides = [f"model.name={encoders['bert']}", f"data.source={rows}", "train.precision=fp16"]
+    (tmp_path / "mine").mkdir()
+    for out in ("mine", "new"):
+        with pytest.raises(SubmillionError):
+            workflow.train(config.load(overrides=[*overrides, f"out={tmp_path / out}"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("phase", ["tokenising", "building", "training"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
 def test_what_stops_it_before_the_first_step_leaves_nothing_and_takes_nothing_else_along(

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,8 +19,11 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session, logging
 from safetensors.torch import load, save
 
+from submillion import hub
 from tests.data import write_csv
 from tests.kit.commands import Commands, Done
 from tests.kit.hub import TOKEN, Fault, Hub, Repository
@@ -365,6 +369,35 @@ def test_a_file_lost_in_the_middle_goes_on_or_begins_again(stage: Stage, tmp_pat
     assert seen[0] == [0, len(content)]
     assert seen[-1] == [len(content), len(content)]
     assert resets or seen == sorted(seen)
+
+
+def test_the_bar_of_a_file_that_the_cache_has_under_another_commit_ends(stage: Stage, tmp_path: Path) -> None:
+    large = stage.hub.add("models", "org/large", {NAME: b"weights", "README.md": b"one"})
+    stage.hub.python(FETCH, tmp_path / "home")
+    large.commit({"README.md": b"two"})
+    _, seen = stage.hub.python(FETCH, tmp_path / "home")
+    assert stage.hub.sent() == [f"org/large/{NAME}"]
+    assert seen == [[0, 7], [7, 7]]
+
+
+def test_threads_leave_the_hubs_client_as_it_was() -> None:
+    def state() -> tuple[object, ...]:
+        return get_session().event_hooks, constants.HF_HUB_DOWNLOAD_TIMEOUT, logging.get_verbosity()
+
+    def work(entered: threading.Event, other: threading.Event) -> None:
+        with hub.quiet(), hub.without_bars(), hub.impatient():
+            entered.set()
+            other.wait(0.1)  # without turns, the second one enters here, and leaves last
+
+    before, first, second = state(), threading.Event(), threading.Event()
+    threads = [threading.Thread(target=work, args=args) for args in ((first, second), (second, threading.Event()))]
+    for thread in threads:
+        thread.start()
+        first.wait(10)
+    for thread in threads:
+        thread.join(10)
+    assert second.is_set()
+    assert state() == before
 
 
 READ = """

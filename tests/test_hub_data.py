@@ -5,6 +5,7 @@ sentence, at once; what is on this disk is not asked for.
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_a_bare_name_is_pinned_to_an_id_and_a_commit(hub: Hub, ag_news: Reposito
     assert found["labels"] == list(NAMES)
     assert [len(found[name]) for name in ("train", "validation", "test")] == [36, 4, 8]
     size = sum(len(content) for name, content in news().items() if name.endswith(".parquet"))
-    assert found["watched"] == [["fancyzhx/ag_news", 0, size], ["fancyzhx/ag_news", size, size]]
+    assert (found["watched"][0], found["watched"][-1]) == ([ag_news.id, 0, size], [ag_news.id, size, size])
+    assert any(0 < done < size for _, done, _ in found["watched"]), "the bar moves"
     assert sorted(hub.sent()) == sorted(f"fancyzhx/ag_news/{name}" for name in news()), "each file once"
 
 
@@ -117,12 +119,43 @@ def test_rows_that_are_here_are_not_asked_for(hub: Hub, ag_news: Repository, tmp
     (again,) = read(hub, tmp_path, pinned)
     assert not hub.requests
     assert again == {**first, "watched": []}
-    assert offline(hub, tmp_path, pinned, {"source": "fancyzhx/ag_news"}) == [again, again]
+    names = [{"source": name} for name in ("fancyzhx/ag_news", "ag_news")]
+    assert offline(hub, tmp_path, pinned, *names) == [again] * 3
     assert not hub.requests
     hub.close()
     (cut_off,) = read(hub, tmp_path, {"source": "fancyzhx/ag_news"})
     assert cut_off == {**again, "notes": cut_off["notes"]}
     assert "the Hub did not answer" in cut_off["notes"][0]
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "*-train.arrow"])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(b"{")], ids=["gone", "damaged"])
+def test_prepared_rows_that_are_damaged_are_prepared_again_or_named(
+    hub: Hub, ag_news: Repository, tmp_path: Path, file: str, spoil: Any
+) -> None:
+    asked = {"source": "fancyzhx/ag_news", "revision": ag_news.refs["main"]}
+    (first,) = read(hub, tmp_path, asked)
+    (found,) = (tmp_path / "datasets").rglob(file)
+    spoil(found)
+    (again,) = read(hub, tmp_path, asked)
+    if "error" in again:
+        assert (again["error"], f"remove {found.parent}" in again["text"]) == ("DataError", True), again["text"]
+        shutil.rmtree(found.parent)
+        (again,) = read(hub, tmp_path, asked)
+    assert again["train"] == first["train"]
+
+
+def test_a_watchers_own_error_comes_out_unchanged(hub: Hub, ag_news: Repository, tmp_path: Path) -> None:
+    for error in ("ZeroDivisionError", "ConnectionError"):
+        code = f"""
+def watch(download):
+    raise {error}("mine")
+try:
+    data.download(data.pinned(DataConfig(source="ag_news")), watch)
+except {error} as error:
+    print(json.dumps(str(error)))
+"""
+        assert hub.python(READ + code, tmp_path) == "mine"
 
 
 def test_a_revision_gives_its_own_rows(hub: Hub, ag_news: Repository, tmp_path: Path) -> None:
@@ -199,6 +232,20 @@ def test_labels_that_are_kept_back_leave_their_rows_out(hub: Hub, tmp_path: Path
     assert len(partly["train"]) + len(partly["validation"]) == 20
     assert "10 of 30 rows are kept back: they are left out" in partly["warnings"][0]
     assert signs["labels"] == ["-1", "0", "1"], "beside others, and without names, -1 is a class"
+
+
+def test_the_advice_for_a_split_without_labels_is_what_is_not_done_yet(hub: Hub, tmp_path: Path) -> None:
+    files = {"README.md": card({"default": ("train", "validation", "test")})}
+    files |= {f"default/{split}-0.parquet": parquet(split, 9, (-1,)) for split in ("validation", "test")}
+    hub.add("datasets", "o/hidden", {**files, "default/train-0.parquet": parquet("train", 40)})
+    found, followed = read(hub, tmp_path, {"source": "o/hidden"}, {"source": "o/hidden", "test": 0.25})
+    ends = [warning.rpartition("kept back: ")[2] for warning in found["warnings"]]
+    assert ends == [
+        "the split is not used; data.validation=0.1 takes its place",
+        "the split is not used; data.test=0.1 takes one from the training rows",
+    ]
+    assert followed["warnings"] == found["warnings"][:1]
+    assert [len(followed[split]) for split in ("validation", "test")] == [4, 10]
 
 
 def test_training_rows_that_are_in_the_test_split_are_left_out(hub: Hub, tmp_path: Path) -> None:

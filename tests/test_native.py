@@ -165,7 +165,7 @@ def test_activations_that_are_not_gelu_are_called():
     assert torch.equal(activate(x, torch.nn.GELU("tanh")), F.gelu(x, approximate="tanh"))
 
 
-def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeypatch):
+def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeypatch, tmp_path):
     cpu = torch.device("cpu")
     monkeypatch.setattr(native, "_library", object())
     assert describing.slowness("bf16", cpu) == ()
@@ -173,6 +173,10 @@ def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeyp
     (sentence,) = describing.slowness("bf16", cpu)
     assert re.search(r"takes about [\d.]+ times as long", sentence)
     assert sentence.endswith(install_line())
+    monkeypatch.setattr("submillion.errors._PACKAGE", tmp_path / "submillion")
+    (sentence,) = describing.slowness("bf16", cpu)
+    assert "pip" not in sentence
+    assert "install a wheel" in sentence
     assert describing.slowness("fp32", cpu) == describing.slowness("bf16", torch.device("cuda")) == ()
 
 

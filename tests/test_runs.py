@@ -386,6 +386,13 @@ def test_a_broken_log_of_test_reads_is_named(tmp_path: Path) -> None:
         runs.count_test_reads(tmp_path, "f1")
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01.", b"\x93NUMPY\x01\x00"])
+def test_damaged_hashes_of_training_texts_are_named(run: Run, content: bytes) -> None:
+    (run.path / "trained-on.npy").write_bytes(content)
+    with pytest.raises(RunError, match=r"trained-on\.npy is damaged"):
+        runs.count_trained_on(run, [])
+
+
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         step(1).loss = 0.0  # type: ignore[misc]

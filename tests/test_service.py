@@ -91,6 +91,16 @@ def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], nam
         check(ask(client, made[name], texts).json(), made[name], texts)
 
 
+def test_white_space_around_a_text_changes_nothing_as_in_a_file(
+    client: TestClient, made: dict[str, Run], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text('text\n"  a fine  day \t"\n"\ngood"\n')
+    file = prediction.predict(made["roberta"].path, tmp_path / "rows.csv")
+    found = ask(client, made["roberta"], ["  a fine  day \t", "\ngood"]).json()
+    for each, probs in zip(found["predictions"], file.probs, strict=True):
+        assert list(each["probs"].values()) == pytest.approx(list(probs), abs=1e-5)
+
+
 def test_pairs(client: TestClient, made: dict[str, Run]) -> None:
     pairs = list(zip(TEXTS, reversed(TEXTS), strict=True))
     found = ask(client, made["pairs"], TEXTS, text_pairs=TEXTS[::-1]).json()

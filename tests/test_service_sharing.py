@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from submillion import config, planning, prediction
 from submillion.data import Example
-from submillion.model import batching
+from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier
 from submillion.model.packed import mixing
 from submillion.runs import Run
@@ -135,6 +137,37 @@ def test_another_encoder_under_the_same_path_is_refused_before_it_is_shared(
     with pytest.raises(Exception, match="does not hold the weights"):
         loader.load(other)
     check([first])
+
+
+@pytest.mark.parametrize("is_noted", [False, True], ids=["older runs", "runs with a hash"])
+def test_runs_that_have_only_a_name_on_the_hub_do_not_share_what_may_differ(
+    encoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_noted: bool
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    loaded, loader = [], Loader()
+    (tmp_path / "runs").mkdir()
+    for number, name in enumerate(("one", "two", "two")):
+        storage = tmp_path / "hub" / f"models--org--{name}"
+        encoder = storage / "snapshots" / (str(len(name)) * 40)
+        if number < 2:
+            shutil.copytree(encoders["bert"], encoder)
+            tensors = load_file(encoder / "model.safetensors")
+            changed = {key: tensor * (1 + number / 10) for key, tensor in tensors.items()}
+            save_file(changed, encoder / "model.safetensors", {"format": "pt"})
+            (storage / "refs").mkdir()
+            (storage / "refs" / "main").write_text(encoder.name)
+        run = make_run(tmp_path / "runs", encoder)
+        file = run.path / "adapter" / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": f"org/{name}"}))
+        if is_noted:
+            noted = {"encoder_sha256": backbone.weights_sha256(str(encoder))}
+            run.write_json("environment.json", {**(run.environment() or {}), **noted})
+        run.mark_done()
+        loaded.append(loader.load(run))
+    check(loaded)
+    assert (loaded[1].encoder is loaded[2].encoder) == is_noted
+    assert loaded[0].encoder is not loaded[1].encoder
 
 
 def test_bf16_agrees(encoders: dict[str, Path], tmp_path: Path) -> None:

@@ -136,6 +136,40 @@ def test_a_new_value_of_a_finished_study_runs_only_what_is_new(settings: dict[st
     assert [o.runs for o in second.outcomes][:2] == [o.runs for o in first.outcomes]
 
 
+def test_a_study_keeps_its_models_commit_where_the_name_means_another_by_now(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    storage = tmp_path / "hub" / "models--org--tiny"
+    (storage / "refs").mkdir(parents=True)
+    commits = ["1" * 40, "2" * 40]
+    for commit in commits:
+        shutil.copytree(settings["model.name"], storage / "snapshots" / commit)
+    (storage / "refs" / "main").write_text(commits[0])
+    file = write_study(tmp_path, {**settings, "model.name": "org/tiny"}, factors=GRID[:1])
+    first, begun = trained(file)
+    (storage / "refs" / "main").write_text(commits[1])
+    lost = first.outcomes[1].runs[0]
+    shutil.rmtree(lost)
+    again, begun_again = trained(file)
+    assert (len(begun), len(begun_again)) == (2, 1)
+    assert [each.runs for each in again.outcomes] == [each.runs for each in first.outcomes]
+    assert again.recommended == first.recommended
+    assert runs.load(lost).config().model.revision == commits[0]
+
+
+def test_a_model_that_the_hub_does_not_give_is_a_problem_of_its_trials(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    factors = [{"key": "model.name", "values": ["nobody/one", "nobody/two"]}]
+    with pytest.raises(ConfigError) as no:
+        prepare(write_study(tmp_path, settings, factors=factors))
+    assert len(no.value.problems) == 2
+    for name, problem in zip(("one", "two"), no.value.problems, strict=True):
+        assert problem.startswith(f"name=nobody/{name}: model.name is nobody/{name}: ")
+
+
 def test_over_budget_is_listed_with_what_fits_and_never_started(settings: dict[str, Any], tmp_path: Path) -> None:
     factors = [{"key": "adapter.rank", "values": [1, 16]}]
     found, begun = trained(write_study(tmp_path, settings, factors=factors, base={"budget": 6000}))

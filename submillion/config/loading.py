@@ -33,6 +33,7 @@ _INSTEAD_OF = {
     "train.epochs": ("train.steps",),
     "train.batch_size": ("train.batch_tokens",),
     "data.source": ("data.revision", "data.config"),  # those of another data set
+    "model.name": ("model.revision",),
 }
 
 
@@ -124,6 +125,11 @@ def changed(config: Config, settings: Mapping[str, Any], origin: str = "the sett
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """Return `section.key=value` texts as keys and values; ConfigError lists those that are none."""
+    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+        raise ConfigError(
+            f"overrides are {shown(overrides)}: give a list of texts, such as ['train.steps=60'], or a dict, such as "
+            "{'train.steps': 60}"
+        )
     problems, found = [], dict[str, Any]()
     for override in overrides:
         key, equals, text = override.partition("=")

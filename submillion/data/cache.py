@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from submillion import hub
 from submillion.errors import ConfigError
 
 _MANIFEST = "submillion-cache.json"  # nothing without it is ours, or removed
@@ -69,7 +70,7 @@ def _is_whole(place: Path) -> bool:
     try:
         sums = json.loads((place / _MANIFEST).read_bytes())
         names = {path.name for path in place.iterdir()} - {_MANIFEST}
-        return names == set(sums) and all(_sha256(place / name) == found for name, found in sums.items())
+        return names == set(sums) and all(hub.sha256(place / name) == found for name, found in sums.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 
@@ -86,7 +87,7 @@ def filling(kind: str, key: str) -> Iterator[Path]:
     part = Path(tempfile.mkdtemp(prefix=_PART, dir=place.parent))
     try:
         yield part
-        sums = {file.name: _sha256(file) for file in sorted(part.iterdir())}
+        sums = {file.name: hub.sha256(file) for file in sorted(part.iterdir())}
         (part / _MANIFEST).write_text(json.dumps(sums))
         _put(part, place)
     finally:
@@ -142,8 +143,3 @@ def _trim(keep: Path) -> None:
         if entry != keep:
             shutil.rmtree(entry, ignore_errors=True)
             excess -= size
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -28,8 +28,10 @@ _CARD, _CARD_INSTEAD = "README.md", ".huggingface.yaml"
 _SHOWN_CONFIGS = 20
 
 
-def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -> dict[str, Table]:
-    """Return the tables of a Hub data set's train, validation and test splits, those that it has.
+def hub_tables(
+    data: DataConfig, wanted: Collection[str], splits: Collection[str], warnings: list[str]
+) -> dict[str, Table]:
+    """Return the tables of these splits of a Hub data set, of those that it has, with the `wanted` columns.
 
     The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel) become the
     names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else is none.
@@ -39,16 +41,28 @@ def hub_tables(data: DataConfig, wanted: Collection[str], warnings: list[str]) -
     name = str(data.source)
     _refuse_missing(name)
     with hub.quiet(), _quiet():
-        builder = _prepared(data) or _downloaded(data)
-        splits = builder.as_dataset()
-    if "train" not in splits:
-        raise DataError(f"{name} on the Hub has no train split; it has {', '.join(map(str, splits))}")
+        datasets = _opened(data, _prepared(data) or _downloaded(data))
+    if "train" not in datasets:
+        raise DataError(f"{name} on the Hub has no train split; it has {', '.join(map(str, datasets))}")
     tables = {
-        split: table_of_dataset(f"{name} ({split})", splits[split], wanted)
-        for split in ("train", "validation", "test")
-        if split in splits
+        split: table_of_dataset(f"{name} ({split})", datasets[split], wanted) for split in splits if split in datasets
     }
-    return labelled_tables(tables, data.label, warnings)
+    return labelled_tables(tables, data, warnings)
+
+
+def _opened(data: DataConfig, builder: Any) -> Any:
+    """The splits that `datasets` prepared; a DataError where their files are gone or damaged."""
+    try:
+        return builder.as_dataset()
+    except Exception as error:  # of files, of Arrow, of `datasets`: these share no class
+        raise _damaged(str(data.source), builder.cache_dir, error) from None
+
+
+def _damaged(name: str, folder: Path | str, error: Exception) -> DataError:
+    return DataError(
+        f"data.source is {name}: its prepared rows cannot be read ({first_line(error)[:300]}): remove {folder}, and "
+        "they are prepared again"
+    )
 
 
 def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
@@ -73,30 +87,39 @@ def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Tabl
     return Table(origin, tuple(dataset.column_names), columns, numbers, class_names=class_names, is_published=True)
 
 
-def labelled_tables(tables: Mapping[str, Table], label: str, warnings: list[str]) -> dict[str, Table]:
+def labelled_tables(tables: Mapping[str, Table], data: DataConfig, warnings: list[str]) -> dict[str, Table]:
     """Return the tables of splits, published ones without the rows whose label is kept back (missing, or -1).
 
     A warning says so; a split of nothing else is none.
     """
-    found = {split: _labelled(table, label, warnings) for split, table in tables.items()}
+    found = {split: _labelled(table, split, data, warnings) for split, table in tables.items()}
     return {
         split: table for split, table in found.items() if table.numbers or split == "train" or not tables[split].numbers
     }
 
 
-def _labelled(table: Table, label: str, warnings: list[str]) -> Table:
+def _labelled(table: Table, split: str, data: DataConfig, warnings: list[str]) -> Table:
     """The table without the rows whose label is kept back: nobody can fill it in, as they could in a file."""
-    labels = table.columns.get(label, []) if table.is_published else []
+    labels = table.columns.get(data.label, []) if table.is_published else []
     hidden = {None, -1} if all(value in (None, -1) for value in labels) else {None}  # beside others, -1 is a class
     kept = [row for row, value in enumerate(labels) if isinstance(value, list | dict) or value not in hidden]
     if len(kept) == len(labels):
         return table
     what = f"{len(labels) - len(kept):,} of {len(labels):,} rows" if kept else f"all {len(labels):,} rows"
-    advice = "they are left out" if kept else "the split is not used; data.test=0.1 takes one from the training rows"
-    warnings.append(f"{table.origin}: the labels (column {label!r}) of {what} are kept back: {advice}")
+    outcome = "they are left out" if kept else _instead(split, data)
+    warnings.append(f"{table.origin}: the labels (column {data.label!r}) of {what} are kept back: {outcome}")
     columns = {name: [values[row] for row in kept] for name, values in table.columns.items()}
     index = None if table.index is None else [table.index[row] for row in kept]
     return replace(table, columns=columns, numbers=[table.numbers[row] for row in kept], index=index)
+
+
+def _instead(split: str, data: DataConfig) -> str:
+    """What takes the place of a split without labels."""
+    if split == "train":
+        return "none is left to train on"
+    if (size := getattr(data, split)) is None:
+        return f"the split is not used; data.{split}=0.1 takes one from the training rows"
+    return f"the split is not used; data.{split}={size} takes its place"
 
 
 def _refuse_missing(name: str) -> None:
@@ -131,7 +154,11 @@ def _prepared_configs(name: str, commit: str) -> dict[str, str]:
     for file in sorted(root.glob(f"*/*/{glob.escape(commit)}/dataset_info.json")):
         folder, version = file.parts[-4:-2]
         # Rows that somebody prepared from files of their choice are in a folder of another name.
-        if json.loads(file.read_text(encoding="utf-8")).get("config_name") == folder:
+        try:
+            config_name = json.loads(file.read_text(encoding="utf-8")).get("config_name")
+        except (OSError, ValueError, AttributeError) as error:  # `datasets` would not prepare them over it
+            raise _damaged(name, file.parent, error) from None
+        if config_name == folder:
             found[folder] = version
     return found
 
@@ -164,8 +191,8 @@ def _configs(name: str, commit: str) -> _Configs | None:
         return None  # `datasets` says what is wrong with it
 
 
-def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] = lambda _: None) -> Any:
-    """The builder of `datasets` for the set, its files downloaded and its rows prepared."""
+def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] | None = None) -> Any:
+    """The builder of `datasets` for the set, its files downloaded and its rows prepared; `watch` as in `hub.fetch`."""
     name = str(data.source)
     repository = hub.resolve(name, "dataset", data.revision)
     if repository.files is None:
@@ -175,9 +202,18 @@ def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] = lamb
     if _CARD in files:
         hub.fetch(repository, [_CARD], lambda _: None)  # `datasets` does not say so plainly what is gated
     _refuse_config(data)
+    builder = _by_datasets(data, lambda: _builder(data, repository))
+    # Into the same cache, from which `datasets` takes them: its own downloads show themselves to no watcher.
+    hub.fetch(repository, _files_of(builder, repository), watch)
+    _by_datasets(data, builder.download_and_prepare)
+    return builder
+
+
+def _by_datasets(data: DataConfig, call: Callable[[], Any]) -> Any:
+    """What a call of `datasets` returns; what it raises becomes one sentence."""
     try:
         with hub.impatient():
-            return _made(data, repository, watch)
+            return call()
     except SubmillionError:
         raise
     except Exception as error:  # HTTP, connections, files, formats, configurations: these share no class
@@ -188,28 +224,20 @@ def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] = lamb
     raise problem
 
 
-def _made(data: DataConfig, repository: hub.Repository, watch: Callable[[hub.Download], object]) -> Any:
+def _builder(data: DataConfig, repository: hub.Repository) -> Any:
     from datasets import load_dataset_builder
 
-    sizes = {file.name: file.size or 0 for file in repository.files or ()}
     builder: Any = load_dataset_builder(repository.id, data.config, revision=repository.commit)
     if builder.hash != repository.commit:
         raise HubError(f"data.source is {data.source}: the Hub stopped answering: start again")
-    n_bytes = sum(sizes.get(file, 0) for file in _missing(builder, repository))
-    watch(hub.Download(repository.id, 0, n_bytes))
-    builder.download_and_prepare()
-    watch(hub.Download(repository.id, n_bytes, n_bytes))
     return builder
 
 
-def _missing(builder: Any, repository: hub.Repository) -> Iterator[str]:
-    """The files of the builder's configuration that are not in the Hub's cache."""
+def _files_of(builder: Any, repository: hub.Repository) -> list[str]:
+    """The files of the repository that the builder's configuration is made of."""
     prefix = f"hf://datasets/{repository.id}@{repository.commit}/"
-    folder = hub.cached(repository.id, "dataset", repository.commit)
-    for urls in (builder.config.data_files or {}).values():
-        for file in (url.removeprefix(prefix) for url in urls):
-            if folder is None or not (folder / file).exists():
-                yield file
+    names = {url.removeprefix(prefix) for urls in (builder.config.data_files or {}).values() for url in urls}
+    return [file.name for file in repository.files or () if file.name in names]
 
 
 def _not_there(data: DataConfig) -> str:

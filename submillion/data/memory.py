@@ -158,21 +158,17 @@ def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[A
             advice += f"; the columns {', '.join(data.text)} are read from a DataFrame, a datasets.Dataset or dicts"
         _refuse_others(table, values, _is_text, advice)
         return [list(values)]
-    pairs = [(None, None) if _is_missing(value) else value for value in values]
+    pairs = [(None, None) if reading.is_missing(value) else value for value in values]
     _refuse_others(table, pairs, _is_pair, "give pairs (text, second text), as the run was trained on pairs")
     return [[pair[i] for pair in pairs] for i in (0, 1)]
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or _is_missing(value)
+    return isinstance(value, str) or reading.is_missing(value)
 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_text, value))
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
 
 
 def _refuse_others(table: Table, values: Sequence[Any], fits: Callable[[Any], bool], advice: str) -> None:

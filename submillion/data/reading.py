@@ -161,7 +161,7 @@ def as_in_rows(labels: Sequence[str], table: Table, column: str) -> tuple[Label,
     """
     found = as_spelt(labels)
     kinds = {bool} if set(map(type, found)) == {bool} else {int, float}
-    types = {type(value) for value in table.columns[column] if not _is_missing(value)}
+    types = {type(value) for value in table.columns[column] if not is_missing(value)}
     return found if table.is_text or types <= kinds else tuple(labels)
 
 
@@ -242,7 +242,7 @@ def _first_chars(table: Table, columns: Sequence[str], texts: Sequence[str]) -> 
 
 def _plain(value: Any) -> str:
     """A cell as text: "" if there is none."""
-    text = "" if _is_missing(value) else str(value)
+    text = "" if is_missing(value) else str(value)
     return "" if text.isspace() else text
 
 
@@ -293,7 +293,7 @@ def _name(value: Any) -> str | None:
     >>> _name(1.0), _name("1.0"), _name(" World "), _name(float("nan")), _name("")
     ('1', '1', 'World', None, None)
     """
-    if _is_missing(value):
+    if is_missing(value):
         return None
     text = str(value).strip()
     if not is_unicode(text):
@@ -301,7 +301,8 @@ def _name(value: Any) -> str | None:
     return (text.partition(".")[0] if _WHOLE.fullmatch(text) else text) or None
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Say whether a cell holds nothing: None, or NaN."""
     return value is None or (isinstance(value, float) and value != value)
 
 

@@ -16,7 +16,7 @@ from submillion.data.hub import download_set, hub_tables, labelled_tables
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import wanted_columns
 from submillion.data.tables import Table, read_table
-from submillion.errors import DataError, shown
+from submillion.errors import DataError, HubError, shown
 
 Kind = Literal["packaged", "folder", "file", "hub", "memory"]
 MEMORY = "<memory>"  # the source of rows that were given to `submillion.train` itself
@@ -97,7 +97,7 @@ def open_source(
     null, always does. `given` are splits of rows in memory, which go before both. What cannot be read is added to
     `problems` and left out, each split by itself.
     """
-    tables = labelled_tables(given or {}, data.label, warnings)
+    tables = labelled_tables(given or {}, data, warnings)
     named = {
         split: file
         for split in ("validation", "test")
@@ -117,10 +117,10 @@ def open_source(
 
 @contextmanager
 def _added_to(problems: list[str]) -> Iterator[None]:
-    """Add the problems of a DataError inside to `problems`, and go on after the block."""
+    """Add the problems of an error inside to `problems`, and go on after the block."""
     try:
         yield
-    except DataError as error:
+    except (DataError, HubError) as error:
         problems += error.problems
 
 
@@ -162,7 +162,7 @@ def _own_splits(
     source, wanted = str(data.source), wanted_columns(data)
     match kind_of(source):
         case "hub":
-            return {name: table for name, table in hub_tables(data, wanted, warnings).items() if name in splits}
+            return hub_tables(data, wanted, splits, warnings)
         case "folder":
             return _folder_tables(Path(os.path.expanduser(source)), wanted, splits, problems)
         case _:

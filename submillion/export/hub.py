@@ -6,13 +6,12 @@ The token is the client's affair: from the environment or the Hub's login. It is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion import hub, runs
-from submillion.errors import ConfigError, ExportError, HubError, command
+from submillion.errors import ConfigError, ExportError, HubError, command, first_line
 from submillion.export.manifest import FILE
 from submillion.runs import Run
 
@@ -82,7 +81,7 @@ def check(repo: str, private: bool) -> None:
             except RepositoryNotFoundError:
                 is_public = False
     except Exception as error:  # the client's errors share no class: HTTP, connection, offline mode
-        raise _refusal(repo, ": ".join(_reasons(error))) from None
+        raise _refusal(repo, _reason(error, repo)) from None
     if (why := _closed(account, name.partition("/")[0])) is not None:
         raise _refusal(repo, why)
     if private and is_public:
@@ -100,7 +99,7 @@ def push(upload: Upload, repo: str, private: bool) -> str:
     if get_token() is None:
         raise _unsent(upload, "there is no token: `hf auth login`, or set HF_TOKEN")
     try:
-        with hub.without_bars():
+        with hub.quiet(), hub.without_bars(), hub.impatient():
             api = HfApi(library_name="submillion")
             url = api.create_repo(repo, private=private or None, exist_ok=True)
             if private and not api.repo_info(url.repo_id).private:
@@ -115,7 +114,7 @@ def push(upload: Upload, repo: str, private: bool) -> str:
     except ExportError:
         raise
     except Exception as error:  # the client's errors share no class: HTTP, connection, offline mode, refused files
-        raise _unsent(upload, ": ".join(_reasons(error))) from None
+        raise _unsent(upload, _reason(error, repo)) from None
 
 
 def _check_name(repo: str) -> None:
@@ -139,22 +138,17 @@ def _closed(account: dict[str, Any], owner: str) -> str | None:
     may_write = token.get("role") != "read"
     if token.get("role") == "fineGrained":
         may_write = '"repo.write"' in json.dumps(token.get("fineGrained"))
-    return (
-        None
-        if may_write
-        else "the token may only read: make one that may write, on https://huggingface.co/settings/tokens"
-    )
+    tokens = f"{hub.endpoint()}/settings/tokens"
+    return None if may_write else f"the token may only read: make one that may write, on {tokens}"
 
 
 def _is_public(repo: str) -> str:
     return f"{repo} is there and public, and --private was asked for: change it on the Hub"
 
 
-def _reasons(error: BaseException | None) -> Iterator[str]:
-    """What the error says, and those that it came from."""
-    while error is not None:
-        yield " ".join(str(error).split())[:300] or type(error).__name__
-        error = error.__cause__
+def _reason(error: Exception, repo: str) -> str:
+    """What an error of the Hub's client means for an upload; of another kind, what it says itself."""
+    return hub.explanation(error, repo, "model", is_upload=True) or first_line(error)[:300]
 
 
 def _refusal(repo: str, reason: str) -> HubError:

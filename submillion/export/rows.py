@@ -18,7 +18,7 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows with the name they are spoken of by, and their fingerprint; `labelled` says whether labels were read."""
+    """Rows, what is said of where they come from, and their fingerprint; `labelled` says whether labels were read."""
 
     name: str
     examples: list[Example]
@@ -53,11 +53,13 @@ def validation(run: Run) -> Rows:
 def of_file(run: Run, file: Path, labelled: bool) -> Rows:
     """Return the rows of a file, by the run's columns; with `labelled` each needs one of the run's labels.
 
-    Reading labels is noted in `test-reads.jsonl` beside the run: the file may hold its test rows. DataError lists
-    everything that is wrong.
+    Reading labels is noted in `test-reads.jsonl` beside the run: the file may hold its test rows. Where scores will be
+    made, the name also says how many rows were trained on. DataError lists everything that is wrong.
     """
     examples = data.read_rows(file, run.config().data, labels=run.labels() if labelled else None)
-    fingerprint = data.fingerprint(examples)
+    fingerprint, name = data.fingerprint(examples), file.name
     if labelled:
         runs.append_test_read(run.path.parent, fingerprint, run, "export")
-    return Rows(file.name, examples, fingerprint, labelled)
+        seen = runs.seen_warnings(runs.count_trained_on(run, examples), len(examples))
+        name = "; ".join((name, *seen))
+    return Rows(name, examples, fingerprint, labelled)

@@ -1,8 +1,8 @@
 """The Hugging Face Hub: a name becomes one repository at one commit, and its files come down where somebody can watch.
 
-Owns every request for files of models and data sets; `answers` has the sentence for all that the Hub may answer
-instead. What the files mean is left to those who ask for them. The token belongs to the Hub's client: it is neither
-read nor kept here.
+Owns every download, and how the Hub's client behaves meanwhile; `answers` has the sentences for what the Hub may answer
+instead, also to an upload (`export.hub`). What the files mean is left to those who ask for them. The token belongs to
+the Hub's client: it is neither read nor kept here.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from submillion.errors import HubError, first_line
+from submillion.errors import HubError, SubmillionError, first_line
 from submillion.hub.answers import SETTING, Kind, endpoint, explanation, is_connection, is_reset
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _TRIES = 3  # for a file whose connection was reset; the client itself goes on a
 _SILENCE_S = 5  # of a storage, before the client asks it again; it does so five times
 _MOST_TRIES = 2  # for an answer of the API whose connection is lost; a second passes between them
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_ID = "submillion-id"  # a file of the cache under a name that is not the id: it holds the id
+_client_lock = threading.RLock()  # the client's verbosity, bars, hooks and timeout are the whole process's
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,12 @@ def resolve(name: str, kind: Kind, revision: str | None = None) -> Repository:
                 timeout=constants.HF_HUB_ETAG_TIMEOUT,  # 10 s; its client's default waits for ever
             )
         except Exception as error:
-            if not _is_passing(error) or (commit := _cached_commit(name, kind, revision)) is None:
+            known_id = _cached_id(name, kind)
+            if not _is_passing(error) or (commit := _cached_commit(known_id, kind, revision)) is None:
                 raise
-            return Repository(kind, name, commit, None, _cache_note(name, commit, error))
+            return Repository(kind, known_id, commit, None, _cache_note(name, commit, error))
     repository = Repository(kind, info.id, info.sha, tuple(_files(info)))
-    _remember(repository, revision)
+    _remember(repository, name, revision)
     return repository
 
 
@@ -105,23 +109,48 @@ def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Downloa
 
     Files that are not there are downloaded in order, each compared with the SHA-256 that the Hub has for it; where the
     connection is lost it is tried again from where it stopped, where it was reset from the file's beginning. `watch`
-    None: the Hub's client draws its own bars. HubError as `resolve`.
+    None: the Hub's client draws its own bars; what `watch` raises comes out as it is. HubError as `resolve`.
     """
     known = {file.name: file for file in repository.files or ()}
     folder = _storage(repository.id, repository.kind) / "snapshots" / repository.commit
     missing = [name for name in names if not (folder / name).exists()]
     total = sum(known[name].size or 0 for name in missing if name in known)
-    if watch is not None and total:
-        watch(Download(repository.id, 0, total))
     done = 0
-    with _explained(repository.id, repository.kind, repository.commit), quiet(), impatient():
+
+    def show(n_bytes: int) -> None:
+        if watch is not None and total:
+            watch(Download(repository.id, min(n_bytes, total), total))
+
+    show(0)
+    explained = _explained(repository.id, repository.kind, repository.commit)
+    with _carried(show) as show_inside, explained, quiet(), impatient():
         for name in missing:
-            bar = None if watch is None else _bar(repository.id, done, total, watch)
-            _download(repository, name, bar)
+            _download(repository, name, None if watch is None else _bar(done, show_inside))
             if name in known:
                 _refuse_damaged(repository, folder / name, known[name])
             done += (folder / name).stat().st_size
+            show_inside(done)  # for a file that the cache has under another commit, the client draws no bar
     return folder
+
+
+class _WatcherError(BaseException):
+    """What a watcher raised: no Exception, which the Hub's client would take for a failure of its own."""
+
+
+@contextmanager
+def _carried(show: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
+    """Give what calls `show` inside the Hub's client; what that raises leaves the block unchanged."""
+
+    def carrying(n_bytes: int) -> None:
+        try:
+            show(n_bytes)
+        except Exception as error:
+            raise _WatcherError from error
+
+    try:
+        yield carrying
+    except _WatcherError as carrier:
+        raise cast("Exception", carrier.__cause__) from None
 
 
 def _download(repository: Repository, name: str, bar: type | None) -> None:
@@ -143,18 +172,22 @@ def _refuse_damaged(repository: Repository, path: Path, file: File) -> None:
     """Remove a file that is not what the Hub has, and say so; its client compares sizes alone."""
     if file.sha256 is None:
         return
-    with open(path, "rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    if sha256 != file.sha256:
+    if (found := sha256(path)) != file.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise HubError(
-            f"{SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {sha256}, and the "
+            f"{SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {found}, and the "
             f"Hub says {file.sha256}: start again; if it stays so, a proxy or mirror changes files ({endpoint()})"
         )
 
 
-def _bar(repository: str, before: int, total: int, watch: Callable[[Download], object]) -> type:
+def sha256(file: Path) -> str:
+    """Return a file's SHA-256, as hex digits."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _bar(before: int, show: Callable[[int], None]) -> type:
     """What the Hub's client takes for a progress bar of one file, before which other files had so many bytes."""
 
     class Bar:
@@ -169,7 +202,7 @@ def _bar(repository: str, before: int, total: int, watch: Callable[[Download], o
 
         def update(self, n: float | None = 1) -> None:
             self.done += int(n or 0)
-            watch(Download(repository, min(self.done, total), total))
+            show(self.done)
 
         def close(self) -> None:
             pass
@@ -209,18 +242,31 @@ def _cached_commit(name: str, kind: Kind, revision: str | None) -> str | None:
     return commit if is_commit(commit) and (storage / "snapshots" / str(commit)).is_dir() else None
 
 
-def _remember(repository: Repository, revision: str | None) -> None:
-    """Note what a branch or tag means today, for a day without network; a cache that is read-only stays as it is."""
-    if is_commit(revision):
-        return
-    reference = _storage(repository.id, repository.kind) / "refs" / (revision or "main")
+def _cached_id(name: str, kind: Kind) -> str:
+    """The id that a bare or old name had when it was asked for last; the name itself where nothing is noted."""
     try:
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        temporary = reference.with_name(f"{reference.name}.{os.getpid()}")
-        temporary.write_text(repository.commit, encoding="utf-8")
-        os.replace(temporary, reference)
-    except OSError:
-        pass
+        return (_storage(name, kind) / _ID).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return name
+
+
+def _remember(repository: Repository, name: str, revision: str | None) -> None:
+    """Note what a name, a branch or a tag means today, for a day without a network; no cache is no error."""
+    with suppress(OSError):
+        if name != repository.id:
+            folder = _storage(name, repository.kind)
+            (folder / "snapshots").mkdir(parents=True, exist_ok=True)  # without one, the client calls it corrupted
+            _replace(folder / _ID, repository.id)
+        if not is_commit(revision):
+            reference = _storage(repository.id, repository.kind) / "refs" / (revision or "main")
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            _replace(reference, repository.commit)
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
 
 
 @contextmanager
@@ -228,14 +274,15 @@ def quiet() -> Iterator[None]:
     """Keep the Hub's client from writing beside our own bar: warnings of retries, hints about tokens."""
     from huggingface_hub.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a disk that may be too small, which is told when it is
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
+    with _client_lock:
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a disk that may be too small, which is told when it is
+                yield
+        finally:
+            logging.set_verbosity(verbosity)
 
 
 @contextmanager
@@ -243,13 +290,14 @@ def without_bars() -> Iterator[None]:
     """Keep the Hub's client from drawing its own bars."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    was_shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if was_shown:
-            enable_progress_bars()
+    with _client_lock:
+        was_shown = not are_progress_bars_disabled()
+        disable_progress_bars()
+        try:
+            yield
+        finally:
+            if was_shown:
+                enable_progress_bars()
 
 
 @contextmanager
@@ -257,7 +305,8 @@ def impatient() -> Iterator[None]:
     """Make the Hub's client raise where it would ask again for half a minute, in silence.
 
     That is after 429 or 5xx, and where a connection was lost twice before the API had answered. A storage that says
-    nothing is asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise.
+    nothing is asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise. All of the process share the
+    client, so that another thread's block waits for the end of this one.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session, hf_raise_for_status
@@ -274,15 +323,16 @@ def impatient() -> Iterator[None]:
             response.read()
             hf_raise_for_status(response)
 
-    client, usual = get_session(), constants.HF_HUB_DOWNLOAD_TIMEOUT
-    hooks = client.event_hooks
-    client.event_hooks = {"request": [*hooks["request"], count], "response": [*hooks["response"], refuse]}
-    if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
-        constants.HF_HUB_DOWNLOAD_TIMEOUT = _SILENCE_S
-    try:
-        yield
-    finally:
-        client.event_hooks, constants.HF_HUB_DOWNLOAD_TIMEOUT = hooks, usual
+    with _client_lock:
+        client, usual = get_session(), constants.HF_HUB_DOWNLOAD_TIMEOUT
+        hooks = client.event_hooks
+        client.event_hooks = {"request": [*hooks["request"], count], "response": [*hooks["response"], refuse]}
+        if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
+            constants.HF_HUB_DOWNLOAD_TIMEOUT = _SILENCE_S
+        try:
+            yield
+        finally:
+            client.event_hooks, constants.HF_HUB_DOWNLOAD_TIMEOUT = hooks, usual
 
 
 @contextmanager
@@ -290,7 +340,7 @@ def _explained(name: str, kind: Kind, revision: str | None) -> Iterator[None]:
     """Turn what the Hub's client raises into one HubError."""
     try:
         yield
-    except HubError:
+    except SubmillionError:
         raise
     except Exception as error:  # HTTP, connection, offline mode, names, disks: these share no class
         why = explanation(error, name, kind, revision) or f"the Hub did not give it: {first_line(error)[:300]}"

@@ -18,21 +18,30 @@ _STATUS = "https://status.huggingface.co"
 _LOG_IN = "`hf auth login`, or set HF_TOKEN"
 
 
-def explanation(error: BaseException, name: str, kind: Kind, revision: str | None = None) -> str | None:
-    """Return what an error of the Hub's client means for a repository, and what to type; None where it is not known."""
+def explanation(
+    error: BaseException, name: str, kind: Kind, revision: str | None = None, is_upload: bool = False
+) -> str | None:
+    """Return what an error of the Hub's client means for a repository, and what to type; None where it is not known.
+
+    Without `is_upload` files were to be downloaded.
+    """
     from huggingface_hub import constants, errors
 
     for cause in _causes(error):
         match cause:
             case errors.HFValidationError():
                 return "this is not a name of a Hub repository (organisation/name), and nothing on this disk"
+            case errors.OfflineModeIsEnabled() if is_upload:
+                return "HF_HUB_OFFLINE is set: unset it"
             case errors.OfflineModeIsEnabled():
                 return (
                     f"it is not in the Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set: unset it, "
                     f"or run `{_download_command(name, kind)}` where there is a network"
                 )
             case errors.HfHubHTTPError():
-                return _answer(cause, name, kind, revision)
+                return _answer(cause, name, kind, revision, "write there" if is_upload else "read it")
+            case OSError() if is_upload:
+                continue  # of the files that go up, not of the cache
             case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 return (
                     f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): make room, or set HF_HOME to a "
@@ -43,17 +52,21 @@ def explanation(error: BaseException, name: str, kind: Kind, revision: str | Non
                     f"the Hub's cache cannot be written ({os_problem(cause)}; {constants.HF_HUB_CACHE}): set HF_HOME "
                     "to a folder of your own"
                 )
-    if is_connection(error):
-        return (
-            f"the Hub was not reached ({constants.ENDPOINT}: {first_line(list(_causes(error))[-1])}) and the cache has "
-            f"no whole copy: check the network, or give a {'folder' if kind == 'model' else 'file'} on this disk; "
-            "files that came down whole are kept"
-        )
-    return None
+    return _unreached(error, kind, is_upload) if is_connection(error) else None
 
 
-def _answer(error: Any, name: str, kind: Kind, revision: str | None) -> str:
-    """What the Hub's answer means, by its class and its HTTP status."""
+def _unreached(error: BaseException, kind: Kind, is_upload: bool) -> str:
+    what = f"the Hub was not reached ({endpoint()}: {first_line(list(_causes(error))[-1])})"
+    if is_upload:
+        return f"{what}: check the network"
+    return (
+        f"{what} and the cache has no whole copy: check the network, or give a "
+        f"{'folder' if kind == 'model' else 'file'} on this disk; files that came down whole are kept"
+    )
+
+
+def _answer(error: Any, name: str, kind: Kind, revision: str | None, wish: str) -> str:
+    """What the Hub's answer to a `wish` ("read it") means, by its class and its HTTP status."""
     from huggingface_hub import errors, get_token
 
     page = f"{endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name}"
@@ -75,17 +88,17 @@ def _answer(error: Any, name: str, kind: Kind, revision: str | None) -> str:
             return f"there is no such {_NOUN[kind]} on the Hub: check the spelling; {private}"
         case errors.RemoteEntryNotFoundError():
             return f"a file is missing there ({first_line(error)[:200]}): take another revision, or tell its owner"
-    return _status(error, has_token)
+    return _status(error, has_token, wish)
 
 
-def _status(error: Any, has_token: bool) -> str:
+def _status(error: Any, has_token: bool, wish: str) -> str:
     """What an HTTP status means where the Hub's client has no class for it."""
     tokens = f"{endpoint()}/settings/tokens"
     match error.response.status_code:
         case 401:
             return f"the Hub does not accept your token: make a new one ({tokens}), then {_LOG_IN}"
         case 403:
-            return f"your token may not read it: allow that on {tokens}, or {_LOG_IN}"
+            return f"your token may not {wish}: allow that on {tokens}, or {_LOG_IN}"
         case 429:
             headers = error.response.headers
             reset = _RESET.search(headers.get("RateLimit", ""))
@@ -96,7 +109,7 @@ def _status(error: Any, has_token: bool) -> str:
         case status if status >= 500:
             return f"the Hub is failing ({status}): wait and start again; {_STATUS} says more"
         case status:
-            return f"the Hub answered {status}: {first_line(error)[:200]}"
+            return f"the Hub answered {status}: {(error.server_message or first_line(error))[:200]}"
 
 
 def _download_command(name: str, kind: Kind) -> str:

@@ -33,7 +33,6 @@ from submillion.config import Precision
 from submillion.errors import ConfigError
 from submillion.planning import architectures
 from submillion.planning.architectures import Architecture, files
-from submillion.runs.files import sha256
 
 _PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
 _PROBE_REPEATS = 3
@@ -64,8 +63,8 @@ def weights_sha256(name: str, revision: str | None = None) -> str | None:
     folder = files.at_hand(name, revision)
     weights = [] if folder is None else files.shards(folder)
     if len(weights) <= 1:
-        return sha256(weights[0]) if weights and weights[0].is_file() else None
-    return hashlib.sha256("".join(sha256(file) for file in weights if file.is_file()).encode()).hexdigest()
+        return files.sha256(weights[0]) if weights and weights[0].is_file() else None
+    return hashlib.sha256("".join(files.sha256(file) for file in weights if file.is_file()).encode()).hexdigest()
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -105,8 +104,7 @@ def load_model(
     ConfigError if they cannot be had or are not complete.
     """
     name, source = architecture.name, str(files.folder(architecture.name, architecture.revision))
-    if not files.shards(Path(source)):
-        files.refuse_weights(name, sorted(file.name for file in Path(source).iterdir()))
+    files.weights(name, Path(source))
     config: Any = _loaded(name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
     theirs = _label_names(config)
     config.num_labels = len(labels)  # first: it makes names of its own

@@ -278,17 +278,20 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
     source = settings.adapter.start_from
     if source is None:
         return ()
-    folder = Path(os.path.expanduser(source))
+    folder, moved = Path(os.path.expanduser(source)), ""
     if (folder / "config.yaml").exists():
         runs.verify(runs.load(folder))
         folder /= "adapter"
     if (folder / "adapter_config.json").is_file():
-        (base, _), own = _base(folder), backbone.public_name(settings.model.name)
+        (base, commit), own = _base(folder), backbone.public_name(settings.model.name)
         if base != own:
             raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
+        if commit and settings.model.revision and commit != settings.model.revision:
+            # No error: most commits leave the weights as they were.
+            moved = f"; it was trained on {base} at commit {commit[:12]}, not at {settings.model.revision[:12]} as here"
     with_head = adapters.start_from(model, folder, labels)
     taken = "adapter and head" if with_head else "the adapter alone; the head is new, since labels or its kind differ"
-    return (f"training starts from {source}: {taken}",)
+    return (f"training starts from {source}: {taken}{moved}",)
 
 
 def _refuse_lengths(settings: Config, plan: Plan) -> None:

@@ -5,7 +5,6 @@ What the files mean is the affair of the run folder's other modules.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from filelock import lock_descriptor
 
+from submillion import hub
 from submillion.errors import RunError, os_problem
 
 
@@ -62,8 +62,8 @@ def read_bytes(path: Path) -> bytes:
 
 def sha256(path: Path) -> str:
     """Return a file's SHA-256 as hex digits; RunError if it cannot be read."""
-    with reported(path, "read"), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with reported(path, "read"):
+        return hub.sha256(path)
 
 
 @contextmanager

@@ -134,15 +134,16 @@ def remove(run: Run) -> None:
         _delete(run.path)
 
 
-def discard(run: Run) -> None:
-    """Delete the folder of a run that recorded nothing, and the folder of runs if that leaves it empty.
+def discard(run: Run, with_out: bool) -> None:
+    """Delete the folder of a run that recorded nothing; `with_out` also the folder of runs, if that leaves it empty.
 
-    For whom its folder was made, and who holds its lock. What cannot be deleted is left.
+    Only the caller that made these folders, and holds the run's lock, may do this. What cannot be deleted is left.
     """
     with suppress(OSError):
         if run.state == "empty":
             _delete(run.path)
-            run.path.parent.rmdir()
+            if with_out:
+                run.path.parent.rmdir()
 
 
 def _delete(folder: Path) -> None:

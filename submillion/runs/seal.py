@@ -87,7 +87,8 @@ def count_trained_on(run: Run, examples: Sequence[Example]) -> int | None:
     if not path.exists():
         return None
     try:
-        hashes = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        # Not np.load, which takes what is damaged for an archive or a pickle, and raises errors of these.
+        hashes = np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}): restore it, or train again") from None
     return int(np.isin(data.text_hashes(examples), hashes).sum())

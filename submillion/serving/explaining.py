@@ -38,8 +38,11 @@ class _Word:
     text: str
 
 
-def check(loaded: Loaded, texts: Texts) -> None:
-    """Raise a DataError that lists why the run cannot classify the text, or the pair of texts."""
+def checked(loaded: Loaded, texts: Texts) -> Texts:
+    """Return the text, or the pair of texts, as a file's would be read: without white space around it.
+
+    DataError lists why the run cannot classify it.
+    """
     columns, problems = loaded.settings.data, []
     if columns.text_pair is None and texts[1] is not None:
         problems.append(f"{loaded.run.name} was trained on single texts: leave the second text out")
@@ -59,6 +62,7 @@ def check(loaded: Loaded, texts: Texts) -> None:
             problems.append(f"{name} has half a character (a lone surrogate): type it anew")
     if problems:
         raise DataError(*problems)
+    return texts[0].strip(), None if texts[1] is None else texts[1].strip()
 
 
 def facts(loaded: Loaded) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def probs(loaded: Loaded, rows: Sequence[Texts]) -> np.ndarray:
 
 def prediction(loaded: Loaded, texts: Texts) -> dict[str, Any]:
     """Return the classes with their probabilities, the most probable first, and how many words were not read."""
-    check(loaded, texts)
+    texts = checked(loaded, texts)
     (found,) = probs(loaded, [texts])
     n_unread = sum(word.start >= end for word, end in _with_ends(loaded, texts))
     return {"classes": _ranked(loaded, found), "n_unread_words": n_unread}
@@ -97,7 +101,7 @@ def words(loaded: Loaded, texts: Texts) -> dict[str, Any]:
 
     An effect is None where the word was not tried: beyond the run's last token, or after the first `MAX_WORDS`.
     """
-    check(loaded, texts)
+    texts = checked(loaded, texts)
     found = _with_ends(loaded, texts)
     read = [word for word, end in found if word.start < end]
     texts = _cut(texts, read)  # what is not read moves in for no word
@@ -122,7 +126,7 @@ def variants(loaded: Loaded, texts: Texts, strength: str) -> list[dict[str, Any]
 
     `first-column` is left out: a text that is typed has no columns. The same text is always changed alike.
     """
-    check(loaded, texts)
+    texts = checked(loaded, texts)
     step, kinds = _STRENGTHS.index(strength), augmentation.STRENGTHS.items()
     rates: dict[AugmentationKind, float] = {kind: steps[step] for kind, steps in kinds if kind != "first-column"}
     typed = Example("", texts[0], None, texts[1])

@@ -108,15 +108,15 @@ def _tokenized(loaded: Loaded, texts: Sequence[Texts]) -> list[Row]:
     from submillion.serving import explaining
     from submillion.serving.sharing import Row
 
-    problems = []
+    examples, problems = list[Example](), list[str]()
     for number, each in enumerate(texts):
         try:
-            explaining.check(loaded, each)
+            text, pair = explaining.checked(loaded, each)
+            examples.append(Example("", text, None, pair))
         except DataError as error:
             problems += [f"texts[{number}]: {problem}" for problem in error.problems]
     if problems:
         raise DataError(*problems)
-    examples = [Example("", text, None, pair) for text, pair in texts]
     with loaded.tokenizer.lock:
         longest = loaded.settings.model.max_length
         split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, longest)

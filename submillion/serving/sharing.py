@@ -47,7 +47,7 @@ class Loader:
     def __init__(self, precision: Precision = "fp32") -> None:
         memory.keep_few_kernels()
         self._precision: Precision = precision
-        self._encoders: WeakValueDictionary[tuple[str, ...], Encoder] = WeakValueDictionary()
+        self._encoders: WeakValueDictionary[tuple[str | None, ...], Encoder] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()
 
     def find_encoder(self, run: Run) -> Encoder | None:
@@ -136,14 +136,20 @@ def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     return model
 
 
-def _encoder_key(run: Run) -> tuple[str, ...] | None:
-    """What decides a run's frozen encoder: its place and its weights; None if the run trained in it."""
+def _encoder_key(run: Run) -> tuple[str | None, ...] | None:
+    """What decides a run's frozen encoder: its name, its commit and its weights' SHA-256.
+
+    None if the run trained in it, and of runs of before that have only its name on the Hub, which may mean any weights.
+    """
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     if plan.method == "none" or plan.bias != "none":
         return None
     adapter = run.read_json("adapter/adapter_config.json")
     base, revision = adapter["base_model_name_or_path"], adapter.get("revision")
-    return str(files.at_hand(base, revision)), str((run.environment() or {}).get("encoder_sha256"))
+    sha256 = (run.environment() or {}).get("encoder_sha256")
+    if revision is None and sha256 is None and not files.is_local(base):
+        return None
+    return base, revision, sha256
 
 
 def _tokenizer_key(run: Run) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from submillion import runs
-from submillion.config import Config, ModelConfig
+from submillion.config import Config
 from submillion.planning import architectures
 from submillion.sweeps import executors
 from submillion.sweeps.storage import Storage
@@ -27,7 +27,7 @@ class Lookup:
         self.store, self.watch = store, watch
         self.hashes: dict[str, str] = {}
         self.pinned: dict[str, Config] = {}  # by hash: what its run is trained from, wherever that is
-        self.models: dict[tuple[str, str | None], ModelConfig] = {}  # a Hub name means one commit for a whole study
+        self.models = store.models()  # a Hub name means one commit for a whole study, in later sittings too
         self.n_seeds: dict[str, int] = {}  # of a setting, by its first run's hash
 
     def ask(self, outcome: Outcome, trial: Trial) -> None:
@@ -77,8 +77,13 @@ class Lookup:
         return self.hashes[key]
 
     def _of_one_commit(self, settings: Config) -> Config:
-        key = (settings.model.name, settings.model.revision)
+        model = settings.model
+        key = model.name if model.revision is None else f"{model.name}@{model.revision}"
         if key not in self.models:
-            self.models[key] = architectures.pinned(settings.model)
-        sizes = settings.model.model_dump(exclude={"name", "revision"})
-        return settings.model_copy(update={"model": self.models[key].model_copy(update=sizes)})
+            pinned = architectures.pinned(model)
+            if pinned.revision is None:  # on this disk
+                return settings
+            self.models[key] = (pinned.name, pinned.revision)
+            self.store.note_models(self.models)
+        name, commit = self.models[key]
+        return settings.model_copy(update={"model": model.model_copy(update={"name": name, "revision": commit})})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, HubError
 from submillion.sweeps import storage, timing
 from submillion.sweeps.space import Study, label, options
 from submillion.sweeps.strategies import Batch, Verdict, strategy
@@ -83,7 +83,7 @@ def _trials(space: Space, batch: Batch, problems: list[str]) -> list[Trial]:
     for candidate in batch.candidates:
         try:
             trials.append(space.trial(candidate))
-        except ConfigError as error:
+        except (ConfigError, HubError) as error:
             problems += error.problems
     return trials
 

@@ -39,7 +39,8 @@ def sweep(
     """Return a finished study, by its file or a shipped one's name; what earlier sittings finished is not run again.
 
     `watch` sees each trial that ends, `watch_run` the records of an inline run. With processes the calling script needs
-    `if __name__ == "__main__":`. ConfigError, DataError or RunError says what stopped it; finished trials are kept.
+    `if __name__ == "__main__":`. ConfigError, DataError, HubError or RunError says what stopped it; finished
+    trials are kept.
     """
     how = how or How()
     return run(prepare(which, overrides, how.scale), how, watch, watch_run)
@@ -122,7 +123,8 @@ class _Sitting:
         compared = self._compared(done)
         chosen = _recommended(done, compared)
         # The first seed's run, not the best one's: choosing among seeds would be one more selection.
-        run = workflow.train(chosen.trial.configs[0], self.watch_run)
+        first = self.lookup.pinned[self.lookup.hash(chosen.trial.configs[0])]
+        run = workflow.train(first, self.watch_run)
         fingerprint = run.read_json("data.json")["test_fingerprint"]
         n_reads = 0 if fingerprint is None else runs.count_test_reads(run.path.parent, fingerprint)
         outcomes, stages, notes = tuple(self.outcomes), tuple(self.stages), tuple(self.notes)

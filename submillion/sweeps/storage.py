@@ -7,7 +7,7 @@ settings are noted, which is the last step of asking for one; what a crash left 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-_NOTED, _THREADS = "candidate", "threads"
+_NOTED, _THREADS, _MODELS = "candidate", "threads", "models"
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,18 @@ class Storage:
             n_left = self.study.n_trials - n_before
             n_new = n_left if self.study.kind == "random" else min(n_left, self.n_parallel)
             return tuple(self._draw(n_before + i) for i in range(n_new))
+
+    def models(self) -> dict[str, tuple[str, str]]:
+        """Return the Hub's models as the study first met them: name as it is asked for → id, commit."""
+        with _reported(self.url):
+            return {
+                name: (id_, commit) for name, (id_, commit) in self.optuna_study.user_attrs.get(_MODELS, {}).items()
+            }
+
+    def note_models(self, models: Mapping[str, tuple[str, str]]) -> None:
+        """Note them, for later sittings."""
+        with _reported(self.url):
+            self.optuna_study.set_user_attr(_MODELS, dict(models))
 
     def _trials(self) -> list[FrozenTrial]:
         """The trials whose settings are noted."""

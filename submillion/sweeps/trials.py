@@ -14,7 +14,7 @@ from typing import Any
 
 from submillion import config, planning
 from submillion.config import Config
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, HubError
 from submillion.planning import Plan
 
 _TIMES_RANK = re.compile(r"(\d*\.?\d*)r")
@@ -68,13 +68,13 @@ class Space:
     scale: float = 1.0
 
     def trial(self, candidate: Candidate) -> Trial:
-        """Return the trial of a candidate; ConfigError names the candidate and everything wrong with it."""
+        """Return the trial of a candidate; ConfigError or HubError names it and everything that is wrong with it."""
         try:
             settings = self._settings(candidate)
             wishes = planning.resolve(settings, self.n_classes)
             plan = planning.draft(wishes)
-        except ConfigError as error:
-            raise ConfigError(*(f"{candidate.name}: {problem}" for problem in error.problems)) from None
+        except (ConfigError, HubError) as error:
+            raise type(error)(*(f"{candidate.name}: {problem}" for problem in error.problems)) from None
         configs = _seeded(settings, self.n_seeds)
         if (overrun := planning.overrun(wishes, plan)) is not None:
             return Trial(candidate, configs, plan, overrun, planning.fitting_rank(wishes))

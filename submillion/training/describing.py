@@ -12,7 +12,7 @@ import torch
 from submillion import config, planning, runs
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import install_line, without_secrets
+from submillion.errors import install_line, is_checkout, without_secrets
 from submillion.model import batching, processes
 from submillion.model.packed import native
 from submillion.runs import Run
@@ -62,10 +62,12 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     """Return the sentence about kernels that are missing, where they would be used."""
     if precision != "bf16" or device.type != "cpu" or native.available():
         return ()
-    return (
-        "submillion/model/packed/kernels.c is not compiled: a step takes about 1.2 times as long; install a C "
-        f"compiler, then type: {install_line()}",
+    advice = (
+        f"install a C compiler, then type: {install_line()}"
+        if is_checkout()
+        else "install a wheel that was built for this system where there is a C compiler (`make dist` in a checkout)"
     )
+    return (f"kernels.c is not compiled: a step takes about 1.2 times as long; {advice}",)
 
 
 def cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:

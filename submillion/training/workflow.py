@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -41,8 +42,8 @@ def train(
     with its best checkpoint. A teacher that is a recipe is trained first, before the same `watch`: then the run that
     is paused or stopped is the teacher's. A study's trial, and such a teacher, gets no report and its test split stays
     unopened, until a call that asks for it. `rows` are tables of rows in memory (`data.memory.splits`), which take
-    the place of data.source. ConfigError, DataError, BudgetError or RunError says what is wrong with the input;
-    before the first record it leaves no folder.
+    the place of data.source. ConfigError, DataError, HubError, BudgetError or RunError says what is wrong with the
+    input; before the first record it leaves no folder.
 
     Under a launcher (`torchrun`) the processes train as one; the main one alone writes, and asks `watch`.
     """
@@ -83,6 +84,7 @@ def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
     if before is None or not processes.on_main(lambda: before.is_done):
         with processes.in_turn():  # before there is a folder: what cannot be had leaves none behind
             preparing.download(question.settings, watch)
+    is_new_out = not os.path.isdir(os.path.expanduser(out))
     run = before or processes.on_main(lambda: runs.create(out, name, question.hash))
     shared = processes.of_main(run)
     if shared.is_done:
@@ -93,7 +95,7 @@ def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
             yield shared  # another command may have finished it meanwhile
         except BaseException:
             if before is None and processes.is_main():
-                runs.discard(run)
+                runs.discard(run, with_out=is_new_out)
             raise
 
 

@@ -6,7 +6,6 @@ nor for somebody's conversion of weights that it would not read.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from submillion import hub
 from submillion.config import ModelConfig
-from submillion.errors import ConfigError, HubError, closest, shown
+from submillion.errors import ConfigError, HubError, closest, command, os_problem, shown
 from submillion.planning.architectures.known import hub_id, known
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -57,18 +56,17 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
                 f"model.revision is {shown(model.revision)}, but model.name is {model.name}, which is on this disk: "
                 "only the Hub has revisions; set it to null"
             )
-        place = folder(model.name)
-        if not shards(place):
-            refuse_weights(model.name, sorted(file.name for file in place.iterdir()))
+        weights(model.name, folder(model.name))
         return model
     refuse_slip(model.name)
     name = hub_id(model.name) or model.name
     if _cached(name, model.revision, _is_whole) is not None:
         return model.model_copy(update={"name": name})
     repository = hub.resolve(name, "model", model.revision)
-    _wanted(repository)
     if repository.files is not None:
-        hub.fetch(repository, [_CONFIG])  # the list of a gated repository's files is public, they are not
+        _wanted(repository)
+        # The list of a gated repository's files is public, they are not. It is too small for a bar.
+        hub.fetch(repository, [_CONFIG], lambda _: None)
     if repository.note is not None:
         say(repository.note)
     return model.model_copy(update={"name": repository.id, "revision": repository.commit})
@@ -132,7 +130,7 @@ def refuse_slip(name: str) -> None:
 def shards(folder: Path) -> list[Path]:
     """Return the files that hold a checkpoint's weights, in the order of their names; none if it has no safetensors.
 
-    ConfigError if the index of a checkpoint in parts is damaged, or names files outside of its folder.
+    ConfigError if the index of a checkpoint in parts is damaged, or names files outside its folder.
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -140,9 +138,33 @@ def shards(folder: Path) -> list[Path]:
         return []
     try:
         names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-        return sorted(folder / Path(name).name for name in names)
+        outside = sorted(name for name in names if Path(name).name != name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{folder / INDEX} is damaged: get the model again") from None
+    if outside:
+        raise ConfigError(
+            f"{folder / INDEX} names {outside[0]}, which is not a file of its folder: get the model again"
+        )
+    return sorted(folder / name for name in names)
+
+
+def weights(name: str, folder: Path) -> list[Path]:
+    """Return the same files; ConfigError if the checkpoint has no safetensors, by what it has in their place."""
+    if not (found := shards(folder)):
+        _refuse_weights(name, sorted(file.name for file in folder.iterdir()))
+    return found
+
+
+def sha256(file: Path) -> str:
+    """Return a file's SHA-256; one that has not changed since, by its size and time, is not read again.
+
+    ConfigError if it cannot be read.
+    """
+    try:
+        facts = file.stat()
+        return _sha256(file, facts.st_size, facts.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {os_problem(error)}") from None
 
 
 def _is_path(name: str) -> bool:
@@ -158,20 +180,17 @@ def _package(name: str) -> Path | None:
     weights = Path(spec.origin).parent / "model" / WEIGHTS
     if not weights.is_file():
         raise ConfigError(f"{weights} is missing: install the package {spec.name} again")
-    facts = weights.stat()
-    sha256 = _sha256(weights, facts.st_size, facts.st_mtime_ns)
-    if sha256 != published:
+    if (found := sha256(weights)) != published:
         raise ConfigError(
-            f"{weights} has SHA-256 {sha256}, the published weights have {published}: "
+            f"{weights} has SHA-256 {found}, the published weights have {published}: "
             f"install the package {spec.name} again, from a source you trust"
         )
     return weights.parent
 
 
-@cache  # 90 MB, asked for by each part of a run; a changed file has another stamp
+@cache  # up to GBs, asked for by each part of a run; a changed file has another stamp
 def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return hub.sha256(file)
 
 
 @cache  # planning asks for the same name several times
@@ -219,13 +238,11 @@ def _is_whole(folder: Path) -> bool:
 def _wanted(repository: hub.Repository) -> list[str]:
     """The files that are read, weights last, so that what has weights has all; ConfigError if none are read."""
     names = [file.name for file in repository.files or ()]
-    if repository.files is None:
-        return names
     weights = [WEIGHTS] if WEIGHTS in names else _parts(names)
     if not weights:
-        refuse_weights(repository.id, names)
+        _refuse_weights(repository.id, names)
     if _CONFIG not in names:
-        raise ConfigError(f"model.name is {repository.id}: it has no config.json, so it is no model of transformers'")
+        raise ConfigError(f"model.name is {repository.id}: it has no config.json, so it is not a transformers model")
     return [*(name for name in names if name in _TEXTS), *weights]
 
 
@@ -235,15 +252,17 @@ def _parts(names: Iterable[str]) -> list[str]:
     return [*sorted(parts), INDEX] if parts and INDEX in names else []
 
 
-def refuse_weights(name: str, names: Sequence[str]) -> None:
+def _refuse_weights(name: str, names: Sequence[str]) -> None:
     """Raise the ConfigError for a checkpoint without safetensors, by what it has in their place."""
     pickles = [each for each in names if each.endswith(_PICKLES) and "/" not in each]
     if not pickles:
         raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; take another checkpoint")
+    code = (
+        f'from transformers import AutoModel as M, AutoTokenizer as T; name, new = {json.dumps(name)}, "converted"; '
+        "M.from_pretrained(name).save_pretrained(new); T.from_pretrained(name).save_pretrained(new)"
+    )
     raise ConfigError(
         f"model.name is {name}: it has pickled weights alone ({pickles[0]}), which are not read, since they can run "
-        "code; convert them where you trust them: "
-        f"python -c \"from transformers import AutoModel as M, AutoTokenizer as T; name, new = '{name}', 'converted'; "
-        'M.from_pretrained(name).save_pretrained(new); T.from_pretrained(name).save_pretrained(new)", '
-        "then --set model.name=converted"
+        f"code; convert them where you trust them: {command('-c', code, program='python')}, then --set "
+        "model.name=converted"
     )
