@@ -18,7 +18,7 @@ from submillion.data import Example, Label
 from submillion.errors import RunError
 from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier, precision_of
-from submillion.model.packed import memory
+from submillion.model.packed import native
 from submillion.runs import Run, Which
 from submillion.training import evaluation, workers
 
@@ -81,7 +81,7 @@ class Ensemble:
     """Loaded members."""
 
     def __init__(self, members: Members) -> None:
-        memory.keep_few_kernels()
+        native.keep_few_kernels()
         self.members, self.labels = members, members.labels
         precisions = zip(members.runs, members.precisions, strict=True)
         self.classifiers = [Classifier.load(run, members.device, precision) for run, precision in precisions]

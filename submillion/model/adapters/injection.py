@@ -27,7 +27,7 @@ from submillion.planning.architectures import head_modules
 from submillion.planning.budget import Bias, target_params
 
 INITIAL_A, INITIAL_B = "initial_A", "initial_B"
-_PREFIX = "base_model.model."  # where a PeftModel keeps the stock model
+PREFIX = "base_model.model."  # where a PeftModel keeps the stock model
 _INITS = {"default": True, "gaussian": "gaussian", "orthogonal": "orthogonal", "pissa": "pissa", "olora": "olora"}
 
 
@@ -67,7 +67,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def is_head(model: nn.Module, name: str) -> bool:
     """Say whether a parameter of this full name belongs to the head."""
-    prefix = _PREFIX if isinstance(model, PeftModel) else ""
+    prefix = PREFIX if isinstance(model, PeftModel) else ""
     return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(heads.family_of(stock(model)))))
 
 
@@ -77,7 +77,7 @@ def verify(model: nn.Module, plan: Plan) -> None:
     And if the plan itself does not fit its budget.
     """
     planned, built = _planned(plan), Counter[str]()
-    prefix = _PREFIX if isinstance(model, PeftModel) else ""
+    prefix = PREFIX if isinstance(model, PeftModel) else ""
     parts = _adapter_parts(model)
     sites = {f"{prefix}{target.module}.{part}": target.site for target in plan.targets for part in parts}
     for name, parameter in trainable_parameters(model).items():

@@ -27,12 +27,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion.errors import ConfigError, RunError, first_line, os_problem
 from submillion.model.adapters import heads
-from submillion.model.adapters.injection import INITIAL_A, INITIAL_B, stock
+from submillion.model.adapters.injection import INITIAL_A, INITIAL_B, PREFIX, stock
 from submillion.model.backbone import quiet
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 FULL_WEIGHTS, LABELS = "model.safetensors", "labels.json"
-_PREFIX = "base_model.model."
 
 
 def save(
@@ -94,7 +93,7 @@ def refuse_unsaved(model: nn.Module, fresh: Iterable[str]) -> None:
     if not isinstance(model, PeftModel):
         return
     saved = adapter_state(model)
-    lost = sorted(name for name in fresh if f"{_PREFIX}{name}" not in saved)
+    lost = sorted(name for name in fresh if f"{PREFIX}{name}" not in saved)
     if lost:
         raise ConfigError(
             f"the checkpoint has no weights for {', '.join(lost)}, and model.head: linear neither trains nor saves "
