@@ -9,11 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from itertools import islice
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from submillion.data.chunks import Chunk, Reader
@@ -72,26 +69,9 @@ def execute(how: How, members: Members, chunks: Sequence[Chunk], n_rows: int, wa
 
 
 def _processes(n_workers: int, members: Members, chunks: Sequence[Chunk], n_rows: int) -> Iterator[Result]:
-    """Results are few at a time: a chunk is given out when one has come back."""
-    waiting, running = iter(chunks), set[Future[Result]]()
+    advice = "finished rows are kept; start the same command again, with fewer --processes"
     with workers.pool(n_workers) as pool:
-        try:
-            while True:
-                room = _AHEAD * n_workers - len(running)
-                running |= {pool.submit(_label, members, n_rows, chunk) for chunk in islice(waiting, room)}
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool:
-            raise RunError(
-                "a worker process died, perhaps for lack of memory: finished rows are kept; start the same command "
-                "again, with fewer --processes"
-            ) from None
-        finally:
-            for future in running:
-                future.cancel()
+        yield from workers.completed(pool, partial(_label, members, n_rows), chunks, _AHEAD * n_workers, advice)
 
 
 def _label(members: Members, n_rows: int, chunk: Chunk) -> Result:
