@@ -25,8 +25,7 @@ from submillion.data import Example
 from submillion.data.augmentation import STRENGTHS, changed, copy_of, perturbed, synonyms, with_copies
 from submillion.data.augmentation.changes import WordKind
 from submillion.data.augmentation.synonyms import TABLE, Ending, inflected, read_table
-from submillion.data.augmentation.typos import mistyped
-from submillion.data.augmentation.words import NEGATIONS, changeable
+from submillion.data.augmentation.words import NEGATIONS, changeable, mistyped
 from submillion.errors import ConfigError
 from submillion.model import batching
 from submillion.model.batching import TokenizedSplit

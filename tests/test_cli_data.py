@@ -10,7 +10,7 @@ import pytest
 from submillion import data
 from submillion.cli import main
 from submillion.config import DataConfig, ModelConfig
-from submillion.data.tokens import fast_tokenizer
+from submillion.data.checking import fast_tokenizer
 from submillion.model import batching
 from submillion.model.backbone import load_tokenizer
 from tests.data import write_csv

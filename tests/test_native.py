@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from submillion.errors import install_line
 from submillion.model.packed import native, weights
-from submillion.model.packed.activation import activate
+from submillion.model.packed.passes import activate
 from submillion.training import describing
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
@@ -189,7 +189,7 @@ def test_without_the_library_nothing_fits(monkeypatch):
 SCRIPT = """
 import resource
 import numpy as np
-from submillion.model.packed import memory
+from submillion.model.packed import native
 
 def faults() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -199,7 +199,7 @@ def faults() -> int:
 
 np.ones(64 << 20, np.uint8)
 before = faults()
-memory.keep_freed()
+native.keep_freed()
 np.ones(64 << 20, np.uint8)
 print(before, faults())
 """

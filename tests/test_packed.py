@@ -13,11 +13,11 @@ from peft import AdaLoraConfig, IA3Config, LoraConfig, get_peft_model
 from torch import nn
 
 from submillion.model import backbone, packed
+from submillion.model.adapters import stock as stock_model
 from submillion.model.batching import Batch
 from submillion.model.packed import native
-from submillion.model.packed.dropout import Dice, Mask, keep_frac, masked
 from submillion.model.packed.linear import project
-from submillion.model.packed.structure import stock_model
+from submillion.model.packed.passes import Dice, Mask, keep_frac, masked
 from submillion.planning import architectures
 from submillion.planning.architectures import SITES, module_name
 from tests.tiny import FAMILIES

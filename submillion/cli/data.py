@@ -48,7 +48,7 @@ def check(
     """
     settings = resolved(config_file, recipe, overrides, {"data.source": file})
     from submillion import data
-    from submillion.data.tokens import fast_tokenizer
+    from submillion.data.checking import fast_tokenizer
     from submillion.errors import DataError
 
     model = settings.model

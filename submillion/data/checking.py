@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from submillion.config import ModelConfig
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.reading import Example, Rows
 from submillion.errors import DataError
+from submillion.planning.architectures import files
 
 _MIN_ROWS = 2  # one to train on, one to validate with
 _TOKENIZED_AT_ONCE = 1000
@@ -58,6 +60,25 @@ def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None) 
         n_near=n_distinct - len(set(near_groups(keys).tolist())),
         n_conflicts=len(_conflicts(keys, examples)),
     )
+
+
+def fast_tokenizer(model: ModelConfig) -> Any | None:
+    """Return the `tokenizers.Tokenizer` of a model, uncut and unpadded; None if its tokenizer.json cannot be had.
+
+    For counting, without torch or transformers.
+    """
+    from tokenizers import Tokenizer
+
+    file = files.tokenizer(model.name, model.revision)
+    if file is None:
+        return None
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # tokenizers raises bare Exceptions for files that it cannot read
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def check_classes(rows: Rows, problems: list[str]) -> None:

@@ -1,23 +1,19 @@
 """A finished run as files that work without Submillion: a merged checkpoint, ONNX, int8 ONNX.
 
-`making` has the order of the steps; `rows` reads what an export is checked on, `formats` writes each kind, `checking`
+`making` has the order of the steps and the rows that an export is checked on; `formats` writes each kind, `checking`
 loads it as a stranger would and judges it against the run, `manifest` says what a folder holds, `card` how it is used,
 `hub` uploads it, or the run's adapter. Nothing here trains.
 """
 
-from submillion.export.checking import MARGIN, TOLERANCE
-from submillion.export.formats import OPSET
+from submillion.export.checking import TOLERANCE
 from submillion.export.hub import Upload, check, of_adapter, of_export, push
 from submillion.export.making import Export, write
-from submillion.export.manifest import Format, Manifest
+from submillion.export.manifest import Format
 
 __all__ = [
-    "MARGIN",
-    "OPSET",
     "TOLERANCE",
     "Export",
     "Format",
-    "Manifest",
     "Upload",
     "check",
     "of_adapter",

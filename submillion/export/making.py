@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from submillion import runs
-from submillion.errors import ConfigError, ExportError
-from submillion.export import card, checking, formats, manifest, rows
+from submillion import data, runs
+from submillion.data import Example
+from submillion.errors import ConfigError, DataError, ExportError, SubmillionError
+from submillion.export import card, checking, formats, manifest
 from submillion.export.manifest import Format, Manifest, Question
-from submillion.export.rows import Rows
 from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run
 from submillion.training import distillation
 
 Watch = Callable[[str, int, int], object]  # what is done now, rows done, rows in all (0 where it has none)
-_LOCK = ".lock"
+_LOCK, _VALIDATION = ".lock", "validation"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,16 @@ class Export:
     folder: Path
     manifest: Manifest
     is_new: bool
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows with the name they are spoken of by, and their fingerprint; `labelled` says whether labels were read."""
+
+    name: str
+    examples: list[Example]
+    fingerprint: str
+    labelled: bool
 
 
 def write(
@@ -65,8 +75,8 @@ def write(
     if settings.adapter.method != "none":  # else the run has the whole model
         refuse_another_encoder(run, settings.model.name, settings.model.revision)
     folder = run.path / "exports" / kind if output is None else Path(os.path.expanduser(output))
-    given = None if file is None else rows.of_file(run, file, labelled=kind == "onnx-int8")
-    question = Question(kind, distillation.identity(run), given.fingerprint if given else rows.VALIDATION, margin)
+    given = None if file is None else _rows_of(run, file, labelled=kind == "onnx-int8")
+    question = Question(kind, distillation.identity(run), given.fingerprint if given else _VALIDATION, margin)
     if (found := manifest.find(folder, question)) is not None:
         return Export(folder, found, is_new=False)
     with _filling(folder) as part:
@@ -84,10 +94,10 @@ def _margin(kind: Format, margin: float | None) -> float | None:
     return checking.MARGIN if margin is None else margin
 
 
-def _make(run: Run, question: Question, given: Rows | None, part: Path, watch: Watch) -> Manifest:
+def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: Watch) -> Manifest:
     kind, labels = question.format, run.labels()
     watch("reading the validation rows" if given is None else f"reading {given.name}", 0, 0)
-    checked = rows.validation(run) if given is None else given
+    checked = _validation_rows(run) if given is None else given
     n_rows = len(checked.examples)
     say = "computing the run's logits in float32"
     watch(say, 0, n_rows)
@@ -108,7 +118,7 @@ def _make(run: Run, question: Question, given: Rows | None, part: Path, watch: W
         return manifest.write(part, question, run.name, checks.values(), _facts(run, kind))
 
 
-def _label_ids(checked: Rows, labels: tuple[str, ...]) -> np.ndarray | None:
+def _label_ids(checked: _Rows, labels: tuple[str, ...]) -> np.ndarray | None:
     if not checked.labelled:
         return None
     return np.array([labels.index(str(example.label)) for example in checked.examples])
@@ -123,6 +133,45 @@ def _facts(run: Run, kind: Format) -> dict[str, Any]:
         "versions": {name: version(name) for name in packages},
         "machine": {"architecture": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
     }
+
+
+def _validation_rows(run: Run) -> _Rows:
+    """The run's validation rows, read again by its config.
+
+    DataError if they cannot be read or are not those that the run's checkpoint was chosen on.
+    """
+    settings, facts = run.config(), run.read_json("data.json")
+    instead = "put them back, or give other rows with --data FILE"
+    try:
+        examples = data.read(settings.data).validation
+    except SubmillionError as error:
+        raise DataError(
+            f"the export is checked on the run's validation rows, and they cannot be read again: {error.problems[0]}; "
+            f"{instead}"
+        ) from None
+    found, expected = data.fingerprint(examples), facts.get("validation_fingerprint")
+    same_ids = [example.id for example in examples] == run.load_predictions(_VALIDATION).ids
+    if found != (expected or found) or not same_ids:
+        raise DataError(
+            f"{settings.data.source} no longer gives the run's validation rows (fingerprint {found[:8]}, was "
+            f"{str(expected)[:8]}): {instead}"
+        )
+    return _Rows(_VALIDATION, examples, found, labelled=True)
+
+
+def _rows_of(run: Run, file: Path, labelled: bool) -> _Rows:
+    """The rows of a file, by the run's columns; with `labelled` each needs one of the run's labels.
+
+    Reading labels is noted in `test-reads.jsonl` beside the run: the file may hold its test rows. Where scores will be
+    made, the name also says how many rows were trained on. DataError lists everything that is wrong.
+    """
+    examples = data.read_rows(file, run.config().data, labels=run.labels() if labelled else None)
+    fingerprint, name = data.fingerprint(examples), file.name
+    if labelled:
+        runs.append_test_read(run.path.parent, fingerprint, run, "export")
+        seen = runs.seen_warnings(runs.count_trained_on(run, examples), len(examples))
+        name = "; ".join((name, *seen))
+    return _Rows(name, examples, fingerprint, labelled)
 
 
 @contextmanager

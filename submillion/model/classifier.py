@@ -24,7 +24,7 @@ from submillion.config import Config, Precision
 from submillion.errors import ConfigError, RunError
 from submillion.model import adapters, backbone, packed, prefix
 from submillion.model.batching import Batch, Fitting, TokenizedSplit
-from submillion.model.packed import memory
+from submillion.model.packed import native
 from submillion.planning import Plan
 from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         tokenizer_of: tuple[str, str | None],
     ) -> None:
         super().__init__()
-        memory.keep_freed()
+        native.keep_freed()
         self.model = model
         self._tokenizer_of = tokenizer_of
         self.labels = tuple(labels)

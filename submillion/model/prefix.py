@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +68,16 @@ def kept(
     except OSError as error:
         return split, f"not kept, every pass computes it: {error}"
     return replace(split, hidden=rows), f"{origin} in {time.perf_counter() - started:.1f} s"
+
+
+def computed_key(facts: Sequence[object], weights: Iterable[tuple[str, torch.Tensor]], split: TokenizedSplit) -> str:
+    """Return the cache's key of what named weights, as they are now, make of a split's tokens; facts say how."""
+    parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
+    for name, tensor in weights:
+        parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]
+    for array in (split.tokens, split.token_types, split.offsets):
+        parts += [str(array.dtype), np.ascontiguousarray(array).data]
+    return cache.key_of(*parts)
 
 
 class _Rows:
@@ -137,12 +147,7 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
     }
     facts = [_FORMAT, *native.conditions(walk.embeddings.word_embeddings.weight.device)]
     facts += [_BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
-    parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
-    for name, tensor in _weights(walk):
-        parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]
-    for array in (split.tokens, split.token_types, split.offsets):
-        parts += [str(array.dtype), np.ascontiguousarray(array).data]
-    return cache.key_of(*parts)
+    return computed_key(facts, _weights(walk), split)
 
 
 def _weights(walk: Packed) -> Iterator[tuple[str, torch.Tensor]]:
@@ -167,4 +172,4 @@ def _row_bytes(walk: Packed) -> int:
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
     """The memory of a tensor, or of its copy on the CPU."""
-    return tensor.cpu().contiguous().view(torch.uint8).numpy().data.cast("B")
+    return tensor.cpu().flatten().view(torch.uint8).numpy().data

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from submillion import runs
 from submillion.data.chunks import Chunk
 from submillion.errors import ConfigError, RunError
 from submillion.runs.files import reported
+from submillion.runs.predictions import from_parquet, to_parquet
 from submillion.runs.records import dumps
 
 FORMAT = 1
@@ -46,16 +45,14 @@ class Journal:
         path = self.folder / f"{chunk.key}.parquet"
         try:
             with reported(path, "read"):
-                table = pq.read_table(path)
-            ids = table["id"].to_pylist()
-            probs = np.stack([table[name].to_numpy() for name in table.column_names[1:]], axis=1)
-        except (pa.ArrowException, KeyError, ValueError) as error:
+                (ids,), probs = from_parquet(path, ["id"])
+        except (KeyError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}): remove it and start the same command again") from None
         if len(ids) != chunk.n_rows:
             raise RunError(
                 f"{path} has {len(ids)} rows, not {chunk.n_rows}: remove it and start the same command again"
             )
-        return ids, probs
+        return ids.to_pylist(), probs
 
     def note(self, **facts: Any) -> None:
         """Add facts that a later sitting may look at."""
@@ -72,10 +69,7 @@ class Journal:
 
 def packed(ids: list[str], probs: np.ndarray) -> bytes:
     """Return a chunk's ids and probabilities, float64 [N, C], as the bytes of its file."""
-    sink = pa.BufferOutputStream()
-    columns = {"id": pa.array(ids, pa.string())} | {str(i): column for i, column in enumerate(probs.T)}
-    pq.write_table(pa.table(columns), sink)
-    return sink.getvalue().to_pybytes()
+    return to_parquet({"id": ids}, list(map(str, range(probs.shape[1]))), probs)
 
 
 @contextmanager

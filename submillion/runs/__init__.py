@@ -4,6 +4,7 @@ from submillion.runs.facts import COLUMNS, facts
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import Which, create, discard, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
+from submillion.runs.predictions import load_unlabelled, save_unlabelled
 from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import (
     append_test_read,
@@ -13,7 +14,6 @@ from submillion.runs.seal import (
     seen_warnings,
     times,
 )
-from submillion.runs.unlabelled import load_unlabelled, save_unlabelled
 
 __all__ = [
     "COLUMNS",

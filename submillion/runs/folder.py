@@ -30,6 +30,7 @@ from submillion.runs.files import (
     take_lock,
     write_atomically,
 )
+from submillion.runs.predictions import PROB, from_parquet, to_parquet
 from submillion.runs.records import EvalRecord, Record, Stopped, dumps, from_line, score_from, to_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
-_PROB, _STOPPED = "prob_", "stopped.json"
+_STOPPED = "stopped.json"
 UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
 
 
@@ -159,34 +160,26 @@ class Run:
 
     def save_predictions(self, split: str, predictions: Predictions) -> None:
         """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a label), and prob_<label> per label."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         labels = np.array(self.classes(), dtype=object)
         columns = {
             "id": predictions.ids,
             "label": labels[predictions.label_ids],
             "label_id": predictions.label_ids,
             "predicted": labels[predictions.predicted],
-        } | {f"{_PROB}{label}": predictions.probs[:, i] for i, label in enumerate(labels)}
-        buffer = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns), buffer)
-        write_atomically(self._predictions(split), buffer.getvalue().to_pybytes())
+        }
+        names = [f"{PROB}{label}" for label in labels]
+        write_atomically(self._predictions(split), to_parquet(columns, names, predictions.probs))
 
     def load_predictions(self, split: str) -> Predictions:
         """Return saved predictions bit for bit; RunError if the file is missing, damaged or of other labels."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         path, labels = self._predictions(split), self.labels()
         if not path.is_file():
             self.refuse_unfinished()
             raise RunError(f"{path}: no such file; the run has no predictions of its {split} split")
         try:
-            table = pq.read_table(path)
-            probs = [table[f"{_PROB}{label}"].to_numpy() for label in labels]
-            return Predictions(table["id"].to_pylist(), table["label_id"].to_numpy(), np.stack(probs, axis=1))
-        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+            (ids, label_ids), probs = from_parquet(path, ["id", "label_id"], [f"{PROB}{label}" for label in labels])
+            return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs)
+        except (KeyError, ValueError, OSError) as error:
             other = ", or labels.json names other labels" if isinstance(error, KeyError) else ""
             raise RunError(f"{path} is damaged ({error}){other}: remove the run and train again") from None
 

@@ -23,7 +23,7 @@ from submillion.config import Precision
 from submillion.model import backbone
 from submillion.model.batching import TokenizedSplit
 from submillion.model.classifier import Classifier, mixed_logits
-from submillion.model.packed import memory
+from submillion.model.packed import native
 from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
 from submillion.serving.models import Encoder, Loaded, Tokenizer
@@ -45,7 +45,7 @@ class Loader:
     """Loads runs in one precision; not for several threads at once."""
 
     def __init__(self, precision: Precision = "fp32") -> None:
-        memory.keep_few_kernels()
+        native.keep_few_kernels()
         self._precision: Precision = precision
         self._encoders: WeakValueDictionary[tuple[str | None, ...], Encoder] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()

@@ -7,8 +7,6 @@ are, and what results mean, is left to `study`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,18 +86,8 @@ def _processes(n_workers: int) -> Iterator[Execute]:
     with workers.pool(n_workers) as pool:
 
         def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
-            futures = [pool.submit(_worker_job, job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BrokenProcessPool:
-                raise RunError(
-                    "a worker process died, perhaps for lack of memory: finished trials are kept; start the same "
-                    "command again, with fewer --workers"
-                ) from None
-            finally:
-                for future in futures:
-                    future.cancel()
+            advice = "finished trials are kept; start the same command again, with fewer --workers"
+            return workers.completed(pool, _worker_job, jobs, len(jobs), advice)
 
         yield execute
 

@@ -24,6 +24,7 @@ from submillion.model import adapters, batching
 from submillion.model.batching import TokenizedSplit, order
 from submillion.model.classifier import Classifier, refuse_another_encoder
 from submillion.model.packed import native
+from submillion.model.prefix import computed_key
 from submillion.runs import Run
 from submillion.training import evaluation
 
@@ -243,9 +244,5 @@ def _key(teacher: Run, classifier: Classifier, split: TokenizedSplit) -> str:
     facts += [_BATCH_ROWS, order.EVALUATION_TOKENS]
     # A folder that was moved holds the same model.
     facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict() | {"_name_or_path": None}]
-    parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
-    for name, tensor in classifier.model.state_dict().items():  # all of them: a Hub's encoder is in no other fact
-        parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", tensor.cpu().flatten().view(torch.uint8).numpy().data]
-    for array in (split.tokens, split.token_types, split.offsets):
-        parts += [str(array.dtype), np.ascontiguousarray(array).data]
-    return cache.key_of(*parts)
+    # All of the weights: a Hub's encoder is in no other fact.
+    return computed_key(facts, classifier.model.state_dict().items(), split)

@@ -11,19 +11,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from threading import Event, Thread
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from submillion.errors import ConfigError, RunError, SubmillionError, install_line
 
 Where = Literal["inline", "processes", "ray"]
+J = TypeVar("J")
+R = TypeVar("R")
 
 interrupted = Event()  # a worker process's own: Ctrl-C was pressed
 
@@ -85,6 +89,29 @@ def pool(n_workers: int) -> ProcessPoolExecutor:
     """
     context = get_context("spawn")
     return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+
+
+def completed(
+    pool: ProcessPoolExecutor, function: Callable[[J], R], jobs: Iterable[J], n_ahead: int, advice: str
+) -> Iterator[R]:
+    """Yield what a pool's processes make of the jobs, as it comes: at most `n_ahead` are given out at a time.
+
+    RunError with the advice if a process dies. Jobs that nobody has begun are not begun any more once this ends.
+    """
+    waiting, running = iter(jobs), set[Future[R]]()
+    try:
+        while True:
+            running |= {pool.submit(function, job) for job in islice(waiting, n_ahead - len(running))}
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool:
+        raise RunError(f"a worker process died, perhaps for lack of memory: {advice}") from None
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def _begin(parent: int) -> None:

@@ -1,14 +1,13 @@
 """From texts to batches without padding.
 
-`tokens`: texts to token ids, kept in the cache · `batches`: their flat storage and the `Batch` · `order`:
-which rows make a batch, and when · `fitting`: batches that memory does not hold. What a model does with a batch is
+`tokens`: texts to token ids, kept in the cache, their flat storage and the `Batch` · `order`: which rows make a batch,
+and when · `fitting`: batches that memory does not hold. What a model does with a batch is
 its own affair.
 """
 
-from submillion.model.batching.batches import Batch, TokenizedSplit
 from submillion.model.batching.fitting import Fitting
 from submillion.model.batching.order import ALL, WINDOW_BATCHES, evaluation_rows, n_batches, training_order, within
-from submillion.model.batching.tokens import tokenize
+from submillion.model.batching.tokens import Batch, TokenizedSplit, tokenize
 
 __all__ = [
     "ALL",

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from submillion.model.packed import native
-from submillion.model.packed.dropout import Dice, Mask, keep_frac, mask_, masked
 from submillion.model.packed.layout import Group, Layout
+from submillion.model.packed.passes import Dice, Mask, keep_frac, mask_, masked
 
 
 @dataclass(frozen=True)

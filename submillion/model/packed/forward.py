@@ -11,12 +11,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
-from submillion.model.packed.activation import activate
 from submillion.model.packed.attention import Tiles, attend, tile
-from submillion.model.packed.dropout import Dice, active_p, keep_frac, masked
 from submillion.model.packed.layout import Layout, lay_out
 from submillion.model.packed.linear import project, project_and_pass
-from submillion.model.packed.norm import add_and_norm
+from submillion.model.packed.passes import Dice, activate, active_p, add_and_norm, keep_frac, masked
 from submillion.model.packed.structure import Layer, Packed
 
 

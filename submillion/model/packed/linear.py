@@ -16,7 +16,7 @@ import torch
 from peft.tuners import lora
 from torch import nn
 
-from submillion.model.packed.dropout import Dice, Mask, active_p, add_masked_, keep_frac, mask_, masked
+from submillion.model.packed.passes import Dice, Mask, active_p, add_masked_, keep_frac, mask_, masked
 from submillion.model.packed.weights import Weight, frozen
 
 

@@ -8,18 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from submillion.model.adapters import stock
 from submillion.model.packed.weights import stack
-from submillion.planning.architectures import SITES, Architecture, Site, module_name
+from submillion.planning.architectures import SITES, Architecture, Family, Site, layer_name, module_name
 
 # The linear layers of a layer, those of one input together.
 _INPUTS: tuple[tuple[Site, ...], ...] = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
+# Where a layer keeps the parts of `Layer`: BERT's way, and the families that differ from it.
+_BERT = {
+    "activation": "intermediate.intermediate_act_fn",
+    "attention_norm": "attention.output.LayerNorm",
+    "ffn_norm": "output.LayerNorm",
+    "probs_dropout": "attention.self.dropout",
+    "attention_dropout": "attention.output.dropout",
+    "ffn_dropout": "output.dropout",
+}
+_PARTS: dict[Family, dict[str, str]] = {
+    "distilbert": {
+        "activation": "ffn.activation",
+        "attention_norm": "sa_layer_norm",
+        "ffn_norm": "output_layer_norm",
+        "probs_dropout": "attention.dropout",
+        "ffn_dropout": "ffn.dropout",
+    },
+    "mpnet": {
+        **_BERT,
+        "attention_norm": "attention.LayerNorm",
+        "probs_dropout": "attention.attn.dropout",
+        "attention_dropout": "attention.dropout",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +59,8 @@ class Layer:
     attention_norm: nn.LayerNorm
     ffn_norm: nn.LayerNorm
     probs_dropout: nn.Module
-    attention_dropout: nn.Module | None
     ffn_dropout: nn.Module
+    attention_dropout: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +85,7 @@ class Packed:
 
 def supported(model: nn.Module, architecture: Architecture) -> str | None:
     """Return None, or the reason why a model must take its stock padded forward pass."""
-    config = stock_model(model).config
+    config: Any = stock(model).config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         return "it is a decoder"
     kind = getattr(config, "position_embedding_type", None)
@@ -82,9 +107,9 @@ def prepare(
     are moved into one tensor (their values stay, and so do the modules), so call it after `.to(device)`, and again
     where frozen weights were changed through `.data`, as merging does.
     """
-    stock = stock_model(model)
-    base: Any = getattr(stock, stock.base_model_prefix)
-    layers = tuple(_layer(stock, base, architecture, i) for i in range(architecture.n_layers))
+    inner = stock(model)
+    base: Any = getattr(inner, inner.base_model_prefix)
+    layers = tuple(_layer(inner, architecture.family, i) for i in range(architecture.n_layers))
     for layer in layers:
         for sites in _INPUTS:
             stack([_weight(layer.sites[site]) for site in sites])
@@ -108,39 +133,8 @@ def _weight(module: nn.Module) -> nn.Parameter:
     return linear.weight
 
 
-def stock_model(model: nn.Module) -> Any:
-    """Return the stock model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _layer(stock: nn.Module, base: Any, architecture: Architecture, number: int) -> Layer:
-    sites: dict[Site, nn.Module] = {
-        site: stock.get_submodule(module_name(architecture.family, site, number)) for site in SITES
-    }
-    match architecture.family:
-        case "distilbert":
-            block = base.transformer.layer[number]
-            return Layer(
-                sites=sites,
-                activation=block.ffn.activation,
-                attention_norm=block.sa_layer_norm,
-                ffn_norm=block.output_layer_norm,
-                probs_dropout=block.attention.dropout,
-                attention_dropout=None,
-                ffn_dropout=block.ffn.dropout,
-            )
-        case "mpnet":
-            block = base.encoder.layer[number]
-            inner, end = block.attention.attn, block.attention
-        case _:
-            block = base.encoder.layer[number]
-            inner, end = block.attention.self, block.attention.output
-    return Layer(
-        sites=sites,
-        activation=block.intermediate.intermediate_act_fn,
-        attention_norm=end.LayerNorm,
-        ffn_norm=block.output.LayerNorm,
-        probs_dropout=inner.dropout,
-        attention_dropout=end.dropout,
-        ffn_dropout=block.output.dropout,
-    )
+def _layer(model: nn.Module, family: Family, number: int) -> Layer:
+    sites: dict[Site, nn.Module] = {site: model.get_submodule(module_name(family, site, number)) for site in SITES}
+    block = model.get_submodule(layer_name(family, number))
+    parts: dict[str, Any] = {part: attrgetter(path)(block) for part, path in _PARTS.get(family, _BERT).items()}
+    return Layer(sites, **parts)

@@ -1,0 +1,66 @@
+"""Predictions as Parquet files: columns that say whose they are, then the probabilities of each label.
+
+Those of a split are in the run's folder and sealed; those of rows without labels in a folder that `DONE` does not seal,
+`<run>/shift/<name>/predictions.parquet`: id, predicted, and prob_<label> per label. Whose rows they are is in the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from submillion.runs.files import reported, write_atomically
+
+if TYPE_CHECKING:
+    from submillion.data import Label
+
+PROB = "prob_"
+_FILE = "predictions.parquet"
+
+
+def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarray) -> bytes:
+    """Return a file of N rows: the columns, and one of each name with its probabilities, float64 [N, C]."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table({**columns, **{name: probs[:, i] for i, name in enumerate(names)}}), buffer)
+    return buffer.getvalue().to_pybytes()
+
+
+def from_parquet(
+    path: Path, columns: Sequence[str], names: Sequence[str] | None = None
+) -> tuple[list[Any], np.ndarray]:
+    """Return the values of each column, and the probabilities of the names (of all other columns), float64 [N, C].
+
+    OSError if the file cannot be read, KeyError if it lacks a column, ValueError if it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        names = [name for name in table.column_names if name not in columns] if names is None else names
+        return [table[c] for c in columns], np.stack([table[name].to_numpy() for name in names], axis=1)
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from None
+
+
+def save_unlabelled(folder: Path, ids: Sequence[str], probs: np.ndarray, labels: Sequence[Label]) -> None:
+    """Write the predictions, float64 [N, C], atomically; the folder is made. RunError if that fails."""
+    with reported(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+    columns = {"id": list(ids), "predicted": np.array(labels, dtype=object)[probs.argmax(axis=1)]}
+    write_atomically(folder / _FILE, to_parquet(columns, [f"{PROB}{label}" for label in labels], probs))
+
+
+def load_unlabelled(folder: Path, ids: Sequence[str], labels: Sequence[str]) -> np.ndarray | None:
+    """Return the saved probabilities, float64 [N, C]; None where there are none of these rows, or they are damaged."""
+    try:
+        (saved,), probs = from_parquet(folder / _FILE, ["id"], [f"{PROB}{label}" for label in labels])
+    except (KeyError, OSError, ValueError):
+        return None
+    return probs if saved.to_pylist() == list(ids) else None
