@@ -15,11 +15,10 @@ from submillion.reports import card, comparing, figures, findings, making, page,
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
-from submillion.reports.sweep.reading import FORMAT as STUDY_FORMAT
-from submillion.reports.sweep.reading import is_study
 from submillion.runs import Run
+from submillion.runs.study import is_study
 
-__all__ = ["STUDY_FORMAT", "Report", "is_study", "read", "write", "write_comparison", "write_study"]
+__all__ = ["Report", "is_study", "read", "write", "write_comparison", "write_study"]
 
 write_comparison = comparing.write
 
