@@ -31,9 +31,8 @@ from submillion.judging.comparison import (
     rows_needed,
     sentences,
 )
-from submillion.judging.comparison.resampling import METRICS, Resampled, resample, weights
-from submillion.judging.comparison.seeds import Spread, difference, spread_of
-from submillion.judging.comparison.seeds import rows_needed as rows_needed_with_seeds
+from submillion.judging.comparison.bootstrap import METRICS, Resampled, Spread, difference, resample, spread_of, weights
+from submillion.judging.comparison.bootstrap import rows_needed as rows_needed_with_seeds
 from submillion.judging.metrics import Predictions
 from submillion.reports.verdicts import rows_sentences
 from submillion.runs import Run

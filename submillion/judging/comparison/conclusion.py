@@ -15,9 +15,9 @@ import numpy as np
 
 from submillion.errors import DataError
 from submillion.judging import metrics
-from submillion.judging.comparison import seeds
+from submillion.judging.comparison import bootstrap
+from submillion.judging.comparison.bootstrap import METRICS, Resampled, resample
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
-from submillion.judging.comparison.resampling import METRICS, Resampled, resample
 from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
 
@@ -94,7 +94,7 @@ def _scores(setting: Setting, resampled: dict[str, Resampled]) -> dict[str, Scor
 
 
 def _mean_score(metric: str, resampled: Resampled, n_rows: int) -> Score:
-    value, half = float(resampled.values.mean()), seeds.spread_of(n_rows, resampled).half
+    value, half = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled).half
     most = math.inf if metric == "log_loss" else 1.0
     return Score(value, max(value - half, 0.0), min(value + half, most), n_rows)
 
@@ -124,7 +124,7 @@ def _against_best(settings: Sequence[Setting], resampled: Sequence[dict[str, Res
 def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
     if metric == "accuracy" and len(first.runs) == len(second.runs) == 1:
         return mcnemar(*(_right(setting)[0] for setting in (first, second)))
-    return seeds.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
+    return bootstrap.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
 
 
 def _right(setting: Setting) -> np.ndarray:
@@ -135,7 +135,9 @@ def _right(setting: Setting) -> np.ndarray:
 def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int) -> int | None:
     difference, (first, second) = pair.differences["accuracy"].value, best
     if pair.about == "settings":
-        return seeds.rows_needed(difference, seeds.spread_of(n_rows, first[1]["accuracy"], second[1]["accuracy"]))
+        return bootstrap.rows_needed(
+            difference, bootstrap.spread_of(n_rows, first[1]["accuracy"], second[1]["accuracy"])
+        )
     of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
     return rows_needed(difference, float(np.mean(of_rows**2)))
 
