@@ -23,8 +23,7 @@ import numpy as np
 from scipy import stats
 
 from submillion.judging.comparison import holm, is_ruled_out, mcnemar
-from submillion.judging.comparison.resampling import Resampled, weights
-from submillion.judging.comparison.seeds import difference, spread_of
+from submillion.judging.comparison.bootstrap import Resampled, difference, spread_of, weights
 
 RESULTS = Path(__file__).parent / "results" / "comparison.json"
 SIZES = (640, 1000, 6350, 7000)

@@ -21,8 +21,8 @@ from benchmarks import comparison as benchmark
 from submillion.errors import DataError, RunError
 from submillion.judging import metrics
 from submillion.judging.comparison import (
-    Comparison,
     Setting,
+    Verdict,
     conclude,
     holm,
     is_ruled_out,
@@ -30,13 +30,11 @@ from submillion.judging.comparison import (
     mcnemar,
     rows_needed,
     sentences,
-    values,
 )
-from submillion.judging.comparison.resampling import METRICS, Resampled, resample, weights
-from submillion.judging.comparison.seeds import Spread, difference, spread_of
-from submillion.judging.comparison.seeds import rows_needed as rows_needed_with_seeds
+from submillion.judging.comparison.bootstrap import METRICS, Resampled, Spread, difference, resample, spread_of, weights
+from submillion.judging.comparison.bootstrap import rows_needed as rows_needed_with_seeds
 from submillion.judging.metrics import Predictions
-from submillion.reports.verdicts import rows_sentences, verdict_of
+from submillion.reports.verdicts import rows_sentences
 from submillion.runs import Run
 from tests.data import write_csv
 from tests.test_architecture import HEAVY
@@ -58,11 +56,11 @@ def setting(name: str, *predictions: Predictions, n_params: int = 100, n_evaluat
     return Setting(name, runs, predictions, n_params, training_s=10.0, n_evaluations=n_evaluations)
 
 
-def pairs(found: Comparison) -> dict[frozenset[str], tuple[float, float]]:
+def pairs(found: Verdict) -> dict[frozenset[str], tuple[float, float]]:
     """The corrected p value and the size of each printed difference, by the pair's names."""
     best = found.settings[0].name
     return {
-        frozenset((best, pair.setting)): (pair.p_holm["accuracy"], abs(pair.differences["accuracy"].value))
+        frozenset((best, pair.setting)): (pair.differences["accuracy"].p_holm, abs(pair.differences["accuracy"].value))
         for pair in found.pairs
     }
 
@@ -252,7 +250,7 @@ def test_identical_predictions_are_a_tie_with_p_1() -> None:
         runs = [run(seed) for seed in range(n_seeds)]
         found = conclude([setting("a", *runs), setting("b", *runs)])
         assert found.group == ("a", "b")
-        assert all(p == 1 for p in found.pairs[0].p_holm.values())
+        assert all(each.p_holm == 1 for each in found.pairs[0].differences.values())
         assert found.n_rows_needed is None
 
 
@@ -262,7 +260,7 @@ def test_the_order_of_settings_does_not_matter(n_seeds: int) -> None:
     forth, back = conclude(given), conclude(given[::-1])
     assert [each.name for each in forth.settings] == [each.name for each in back.settings]
     assert forth.pairs == back.pairs
-    assert forth.scores == back.scores
+    assert forth.settings == back.settings
     assert (forth.group, forth.recommended, forth.n_rows_needed) == (back.group, back.recommended, back.n_rows_needed)
 
 
@@ -300,11 +298,10 @@ def test_one_seed_speaks_of_these_two_runs_and_three_of_settings() -> None:
 def test_more_rows_are_asked_for_where_the_two_best_tie_and_nowhere_else(quality: float, n_seeds: int) -> None:
     good, other = (tuple(run(10 * k + s, q) for s in range(n_seeds)) for k, q in ((1, 2.0), (2, quality)))
     found = conclude([setting("good", *good), setting("other", *other)])
-    verdict, names = verdict_of(values(found)), {"good": "1", "other": "2"}
     is_tied = found.pairs[0].is_tied
     assert is_tied == (len(found.group) == 2)
     assert any("separate" in line or "no difference that more rows" in line for line in sentences(found)) == is_tied
-    assert bool(rows_sentences(verdict, names)) == is_tied
+    assert bool(rows_sentences(found, {"good": "1", "other": "2"})) == is_tied
     assert found.n_rows_needed is None or is_tied
 
 
@@ -383,7 +380,7 @@ def test_runs_that_differ_in_their_seed_are_one_setting_named_by_what_differs(tr
         "train.learning_rate=0.01": 2,
     }
     assert found.n_rows == 40
-    assert found.settings[0].n_evaluations == 2
+    assert found.settings[0].after_selection
     again = submillion.compare(given[::-1])
     assert [each.runs for each in again.settings] == [each.runs for each in found.settings]
     assert again.pairs == found.pairs
@@ -432,8 +429,9 @@ def test_json_says_the_same_as_python(trained: dict[str, Run], capsys: pytest.Ca
     assert printed["recommended"] == found.recommended
     assert printed["tie_group"] == list(found.group)
     assert [each["setting"] for each in printed["settings"]] == [each.name for each in found.settings]
-    assert printed["against_best"][0]["differences"]["accuracy"]["p_holm"] == found.pairs[0].p_holm["accuracy"]
-    assert printed["against_best"][0]["about"] == "settings"
+    (printed_pair,), (pair,) = printed["against_best"], found.pairs
+    assert printed_pair["differences"]["accuracy"]["p_holm"] == pair.differences["accuracy"].p_holm
+    assert printed_pair["about"] == "settings"
 
 
 def test_each_opening_of_the_test_split_is_noted(trained: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from submillion import config
 from submillion.config import Config
 from submillion.errors import ConfigError, SubmillionError
-from submillion.sweeps.loading import load_study
+from submillion.sweeps.space import load_study
 from tests.malformed import assert_sentences, in_time, inside, refused
 from tests.test_config import sections
 

@@ -19,11 +19,10 @@ from submillion import config, reports, runs
 from submillion.errors import RunError, SubmillionError
 from submillion.model.adapters.saving import WEIGHTS
 from submillion.prediction import journal
-from submillion.reports.sweep import reading
-from submillion.runs import Run
+from submillion.runs import Run, study
 from submillion.serving.app import create_app
 from submillion.serving.folders import opened
-from submillion.sweeps.loading import load_study
+from submillion.sweeps.space import load_study
 from submillion.training import checkpoints, workflow
 from tests.data import write_csv
 from tests.malformed import assert_sentences, called, in_time, inside, refused
@@ -336,7 +335,7 @@ def test_a_newer_checkpoint_and_journal_and_study_are_refused(tmp_path: Path) ->
 
     (tmp_path / "summary.json").write_text('{"format": 99}')
     with pytest.raises(RunError) as error:
-        reading.read(tmp_path)
+        study.read(tmp_path)
     assert_sentences(str(error.value), "summary.json", "format 99", "update submillion")
 
 
@@ -380,7 +379,7 @@ STUDY_TABLES = ("null", "[]", "{}", '{"format": 1}', "{", '{"format": "1"}', '{"
 def test_a_summary_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "summary.json").write_text(content)
     with in_time(), pytest.raises(RunError) as error:
-        reading.read(tmp_path)
+        study.read(tmp_path)
     assert_sentences(str(error.value), "summary.json")
 
 

@@ -10,7 +10,7 @@ from scipy import optimize, special
 
 from submillion.errors import DataError
 from submillion.judging.metrics import Predictions, Score, scaled, temperature
-from submillion.judging.shift import Drift, Lengths, accuracy, class_shares, corrected, drift, estimate, judge, priors
+from submillion.judging.shift import Drift, Lengths, class_shares, corrected, drift, estimate, estimates, judge, priors
 
 EVEN = (1 / 3, 1 / 3, 1 / 3)
 SKEWED = (0.7, 0.25, 0.05)
@@ -67,7 +67,7 @@ def test_intervals_of_class_shares_hold_the_truth() -> None:
 def test_atc_is_exact_where_errors_lie_below_a_threshold() -> None:
     rng = np.random.default_rng(0)
     validation, found = rng.uniform(size=2000), rng.beta(1, 3, size=500)
-    assert accuracy.atc(validation, validation > 0.3, found) == pytest.approx((found > 0.3).mean(), abs=0.005)
+    assert estimates.atc(validation, validation > 0.3, found) == pytest.approx((found > 0.3).mean(), abs=0.005)
 
 
 @pytest.mark.parametrize("shares", [EVEN, SKEWED])
@@ -79,7 +79,7 @@ def test_doc_is_right_where_confidence_stays_calibrated(shares: tuple[float, ...
     probs = np.concatenate([others.probs[hard], others.probs[~hard][:500]])
     truth = np.array([rng.choice(3, p=row / row.sum()) for row in probs])
     is_right = validation.predicted == validation.label_ids
-    found = accuracy.doc(validation.probs.max(axis=1), is_right, probs.max(axis=1))
+    found = estimates.doc(validation.probs.max(axis=1), is_right, probs.max(axis=1))
     assert found == pytest.approx((probs.argmax(axis=1) == truth).mean(), abs=0.02)
 
 

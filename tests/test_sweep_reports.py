@@ -22,13 +22,13 @@ from submillion import config, reports
 from submillion.errors import ConfigError, RunError
 from submillion.judging import comparison
 from submillion.judging.metrics import Predictions, wilson
-from submillion.reports import STUDY_FORMAT, page, write_study
+from submillion.reports import page, write_study
 from submillion.reports.sections import Page, interval
 from submillion.reports.sweep import figures, read, sections
 from submillion.runs import Run
+from submillion.runs.study import FORMAT
 from submillion.sweeps import executors, study_names
-from submillion.sweeps.loading import load_study
-from submillion.sweeps.space import options
+from submillion.sweeps.space import load_study, options
 from submillion.sweeps.study import prepare
 from tests.test_cli import call
 from tests.test_reports import ATTACK, Tags, make_run, text_of
@@ -53,7 +53,7 @@ def study(**keys: Any) -> dict[str, Any]:
         trials.append(trial(number, {"rank": rank, "sites": site + own["text"]}, state, own["seeds"], own["apart"]))
     done = [each for each in trials if each["state"] == "done"]
     values = {
-        "format": STUDY_FORMAT,
+        "format": FORMAT,
         "study": "demo",
         "kind": "grid",
         "finished": own["finished"],
@@ -402,7 +402,7 @@ def test_a_recommendation_that_its_own_factor_tells_apart_is_said(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values | {"format": STUDY_FORMAT + 1}, "update submillion"),
+        (lambda values: values | {"format": FORMAT + 1}, "update submillion"),
         (lambda values: {k: v for k, v in values.items() if k != "format"}, "an older version wrote it"),
         (lambda values: {k: v for k, v in values.items() if k != "trials"}, "damaged.*trials"),
         (lambda values: values | {"n_planned": "many"}, "damaged.*n_planned"),
@@ -526,7 +526,7 @@ def test_a_study_that_was_stopped_has_a_page_of_what_ended(
     assert made[0].title == "Unfinished: 2 of 3 trials ended"
 
 
-def compared(n_settings: int, n_seeds: int = 1) -> comparison.Comparison:
+def compared(n_settings: int, n_seeds: int = 1) -> comparison.Verdict:
     rng = np.random.default_rng(0)
     label_ids = rng.integers(0, 3, N_ROWS)
     found = []
@@ -552,8 +552,8 @@ def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int
     assert tags.count("script") == 1
     assert "img" not in tags
     text = text_of(content)
-    for scores in found.scores:
-        assert all(interval(score) in text for score in scores.values())
+    for each in found.settings:
+        assert all(interval(score) in text for score in each.scores.values())
     for pair in found.pairs:
         assert f"{pair.differences['accuracy'].value:+.4f}" in text
     for note in found.notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,40 @@ def test_asked_twice_is_answered_once(grid: tuple[Path, Sweep]) -> None:
     assert begun == []
     assert again.recommended.path == found.recommended.path
     assert {path: (path / "DONE").stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_that_was_trained_again_in_this_process_is_read_anew(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = write_study(tmp_path, settings, factors=[{"key": "adapter.rank", "values": [1, 2]}])
+    first = sweep(file).outcomes[0]
+    (path,) = first.runs
+    run = runs.load(path)
+    scores = run.read_json("scores.json")
+    scores["validation"]["accuracy"] |= {"value": 1.0, "high": 1.0}
+    run.write_json("scores.json", scores)
+    lines = [json.loads(line) | {"seconds": 100.0} for line in (path / "metrics.jsonl").read_text().splitlines()]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.mark_done()
+    again = sweep(file).outcomes[0]
+    assert again.runs == [path]
+    assert first.accuracy != again.accuracy == 1.0
+    assert again.seconds[0].training == 100 * len(lines)
+
+
+def test_a_rival_that_was_trained_again_in_this_process_is_read_anew(grid: tuple[Path, Sweep], tmp_path: Path) -> None:
+    rival = runs.Run(Path(shutil.copytree(grid[1].recommended.path, tmp_path / grid[1].recommended.name)))
+    best = tmp_path / "best-so-far"
+    best.write_text(str(rival.path))
+    nothing, everything = (runs.packed_rows(np.full(36, value)) for value in (False, True))
+
+    def is_stopped(right: str) -> bool:
+        """Whether a trial that has nothing right is stopped, if its rival has these rows right."""
+        lines = [json.loads(line) for line in (rival.path / "metrics.jsonl").read_text().splitlines()]
+        lines = [line | {"right": right} if line["kind"] == "eval" else line for line in lines]
+        (rival.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        rival.mark_done()
+        return executors.Stopper(best)(replace(rival.evaluations()[-1], right=nothing))
+
+    assert [is_stopped(right) for right in (nothing, everything, nothing)] == [False, True, False]
 
 
 def test_only_the_recommended_run_opens_test_and_once(grid: tuple[Path, Sweep]) -> None:

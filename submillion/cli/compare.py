@@ -13,7 +13,7 @@ from submillion.cli.options import JsonOption, OutOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from submillion.judging.comparison import Comparison
+    from submillion.judging.comparison import Verdict
     from submillion.judging.metrics import Score
 
 Split = Literal["validation", "test"]
@@ -65,7 +65,7 @@ def _refuse_no_page(file: Path | None) -> None:
         raise RunError(f"--report {file}: there is no folder {file.absolute().parent}; make it, or give another one")
 
 
-def show(found: Comparison) -> None:
+def show(found: Verdict) -> None:
     """Print a comparison: its settings, the tests against the best, what follows."""
     from rich.console import Console
 
@@ -89,7 +89,7 @@ def show(found: Comparison) -> None:
         console.print(f"- {note}", soft_wrap=True)
 
 
-def _settings_table(found: Comparison) -> Table:
+def _settings_table(found: Verdict) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -98,12 +98,11 @@ def _settings_table(found: Comparison) -> Table:
     table.add_column("accuracy", no_wrap=True)
     for column in ("seeds", "parameters", "training s"):
         table.add_column(column, justify="right", no_wrap=True)
-    for number, (setting, scores) in enumerate(zip(found.settings, found.scores, strict=True), start=1):
-        selected = found.split == "validation" and setting.n_evaluations > 1
+    for number, setting in enumerate(found.settings, start=1):
         table.add_row(
             str(number),
             setting.name.replace(", ", "\n"),
-            _interval(scores["accuracy"]) + ("  after selection" if selected else ""),
+            _interval(setting.scores["accuracy"]) + ("  after selection" if setting.after_selection else ""),
             str(len(setting.runs)),
             f"{setting.n_params:,}",
             f"{setting.training_s:,.1f}",
@@ -111,7 +110,7 @@ def _settings_table(found: Comparison) -> Table:
     return table
 
 
-def _keys_table(found: Comparison) -> Table:
+def _keys_table(found: Verdict) -> Table:
     from rich.table import Table
 
     columns = [["", *found.keys]]
@@ -123,7 +122,7 @@ def _keys_table(found: Comparison) -> Table:
     return table
 
 
-def _pairs_table(found: Comparison) -> Table:
+def _pairs_table(found: Verdict) -> Table:
     from rich.table import Table
 
     from submillion.judging.comparison import p_value
@@ -134,13 +133,12 @@ def _pairs_table(found: Comparison) -> Table:
         table.add_column(column, no_wrap=True, justify="left" if column in ("metric", "difference") else "right")
     for number, pair in enumerate(found.pairs, start=2):
         for metric, each in pair.differences.items():
-            corrected = pair.p_holm[metric]
             table.add_row(
                 str(number) if metric == "accuracy" else "",
                 metric.replace("_", " "),
                 f"{each.value:+.4f}  [{each.low:+.4f}, {each.high:+.4f}]",
                 p_value(each.p),
-                p_value(corrected),
+                p_value(each.p_holm),
                 ("tie" if pair.is_tied else "worse") if metric == "accuracy" else "",
             )
     return table

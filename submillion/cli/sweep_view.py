@@ -81,8 +81,6 @@ class SweepView:
 
 
 def _state(outcome: Outcome) -> str:
-    from submillion.sweeps import summary
-
     if outcome.is_done or outcome.why is not None:
-        return summary.state(outcome)
+        return outcome.state
     return "waiting" if outcome.step is None else f"step {outcome.step:,}"

@@ -1,6 +1,6 @@
 """Run folders → pages for people: report.html, report.md, report.json, figures, a model card; without torch.
 
-`run` reads a folder, with the `baselines`; `findings` and `making` say in `sections` what it shows; `figures` draws it
+`run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows; `figures` draws it
 in the style of `drawing`; `page` and `card` write it down. Everything can be made again from the folder alone.
 `sweep` does the same for a study's folder, `comparing` for runs that were compared, with `verdicts` and `forests`.
 """
@@ -11,15 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from submillion.data import Splits
-from submillion.reports import card, comparing, figures, findings, making, page, run
+from submillion.reports import card, comparing, figures, findings, page, run
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
-from submillion.reports.sweep.reading import FORMAT as STUDY_FORMAT
-from submillion.reports.sweep.reading import is_study
 from submillion.runs import Run
+from submillion.runs.study import is_study
 
-__all__ = ["STUDY_FORMAT", "Report", "is_study", "read", "write", "write_comparison", "write_study"]
+__all__ = ["Report", "is_study", "read", "write", "write_comparison", "write_study"]
 
 write_comparison = comparing.write
 
@@ -43,8 +42,8 @@ def sections(report: Report) -> list[Section]:
     """Return the report's sections in the order that they are read."""
     return [
         findings.answer(report),
-        making.plan(report),
-        making.training(report),
+        findings.plan(report),
+        findings.training(report),
         findings.confusion(report),
         findings.classes(report),
         findings.distribution(report),
@@ -52,6 +51,6 @@ def sections(report: Report) -> list[Section]:
         findings.coverage(report),
         findings.lengths(report),
         findings.mistakes(report),
-        making.cost(report),
-        making.setup(report),
+        findings.cost(report),
+        findings.setup(report),
     ]

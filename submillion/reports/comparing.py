@@ -8,23 +8,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from submillion.judging import comparison
-from submillion.judging.comparison import Comparison
+from submillion.judging.comparison import Verdict
 from submillion.reports import forests, page
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences, duration, interval
-from submillion.reports.verdicts import Verdict, pairs_table, rows_sentences, verdict_of
+from submillion.reports.verdicts import pairs_table, rows_sentences
 from submillion.runs import write_atomically
 
 _MAX_ROWS = 40
 _SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for it
 
 
-def write(found: Comparison, file: Path) -> None:
+def write(verdict: Verdict, file: Path) -> None:
     """Write a comparison's page; RunError if the file cannot be written. The same runs give the same bytes."""
-    verdict = verdict_of(comparison.values(found))
-    names = {each.setting: str(number) for number, each in enumerate(verdict.settings, start=1)}
+    names = {each.name: str(number) for number, each in enumerate(verdict.settings, start=1)}
     n_runs = sum(len(each.runs) for each in verdict.settings)
     made = Page(
         name=f"{n_runs} runs on {verdict.n_rows:,} {verdict.split} rows",
@@ -36,13 +34,13 @@ def write(found: Comparison, file: Path) -> None:
 
 
 def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
-    shown = [e for i, e in enumerate(verdict.settings) if i < _MAX_ROWS or e.setting == verdict.recommended]
+    shown = [e for i, e in enumerate(verdict.settings) if i < _MAX_ROWS or e.name == verdict.recommended]
     rows = [
         Row(
-            f"{names[e.setting]}  {_SECTION.sub('', e.setting)}",
+            f"{names[e.name]}  {_SECTION.sub('', e.name)}",
             e.scores["accuracy"],
             verdict.is_tied(e),
-            e.setting == verdict.recommended,
+            e.name == verdict.recommended,
         )
         for e in shown
     ]
@@ -67,7 +65,7 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
 
 
 def _title(verdict: Verdict, names: dict[str, str]) -> str:
-    group, n = [names[name] for name in verdict.tie_group], len(verdict.settings)
+    group, n = [names[name] for name in verdict.group], len(verdict.settings)
     rows, what = f"{verdict.n_rows:,} {verdict.split} rows", verdict.about
     if n == 1:
         return "One setting: there is nothing to compare it with"
@@ -79,17 +77,17 @@ def _title(verdict: Verdict, names: dict[str, str]) -> str:
 
 
 def _taken(verdict: Verdict, names: dict[str, str]) -> str:
-    found = next(each for each in verdict.settings if each.setting == verdict.recommended)
-    why = "the only one left" if len(verdict.tie_group) == 1 else "the cheapest of these"
+    found = next(each for each in verdict.settings if each.name == verdict.recommended)
+    why = "the only one left" if len(verdict.group) == 1 else "the cheapest of these"
     cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
-    return f"Take {names[found.setting]}, {why} ({cost}): {found.setting}."
+    return f"Take {names[found.name]}, {why} ({cost}): {found.name}."
 
 
 def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
     selected = any(each.after_selection for each in verdict.settings)
     rows = [
         (
-            names[each.setting],
+            names[each.name],
             *(interval(each.scores[metric]) for metric in ("accuracy", "macro_f1", "log_loss")),
             "best" if verdict.against(each) is None else "tied" if verdict.is_tied(each) else "worse",
             f"{each.n_params:,}",
@@ -103,7 +101,7 @@ def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
 
 
 def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
-    rows = [(names[each.setting], each.setting, ", ".join(each.runs)) for each in verdict.settings]
+    rows = [(names[each.name], each.name, ", ".join(each.runs)) for each in verdict.settings]
     n_runs = sum(len(each.runs) for each in verdict.settings)
     return Section(
         anchor="settings",
@@ -116,22 +114,21 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
 
 def _keys(verdict: Verdict, names: dict[str, str]) -> list[Table]:
     """The keys that differ, where they are too many to name settings by."""
-    keys = dict.fromkeys(key for each in verdict.settings if each.setting in each.runs for key in each.keys)
-    if not keys:
+    if not verdict.keys:
         return []
-    rows = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in keys]
-    return [Table("The keys that differ", ("key", *(names[each.setting] for each in verdict.settings)), rows)]
+    rows = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in verdict.keys]
+    return [Table("The keys that differ", ("key", *(names[each.name] for each in verdict.settings)), rows)]
 
 
 def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
-    if not verdict.against_best:
+    if not verdict.pairs:
         return []
-    n_tied = len(verdict.tie_group) - 1
+    n_tied = len(verdict.group) - 1
     return [
         Section(
             anchor="tests",
             nav="Tests",
-            title=f"{n_tied} of {len(verdict.against_best)} others are tied with 1",
+            title=f"{n_tied} of {len(verdict.pairs)} others are tied with 1",
             sentences=(
                 "Two runs: McNemar's exact test, with Tango's interval of the difference. Settings with several seeds: "
                 "bootstrap over rows, and seeds as a second source of chance. p (Holm) decides, at 0.05.",

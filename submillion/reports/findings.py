@@ -1,25 +1,27 @@
-"""What the predictions show, a section each: the answer, confusion, classes, confidence, lengths, mistakes."""
+"""What a run's page says, a section each: what its predictions show, and how it came about."""
 
 from __future__ import annotations
+
+import json
+import shlex
 
 import numpy as np
 
 from submillion import runs
-from submillion.judging.comparison import p_value
-from submillion.judging.metrics import Score, wilson
+from submillion.judging.comparison import LEVEL, p_value
+from submillion.judging.metrics import wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
 from submillion.reports.run import Mistake, Report
-from submillion.reports.sections import Quote, Section, Table, cut, interval, percent, quoted
+from submillion.reports.sections import Quote, Section, Table, as_sentences, cut, duration, interval, percent, quoted
 
-_LEVEL = 0.05
 _N_PAIRS = 10
 
 
 def answer(report: Report) -> Section:
     """The score against both baselines."""
     accuracy = report.scores[report.split]["accuracy"]
-    rows = "test" if report.split == "test" else "validation"
+    selected = ", after selection" if report.after_selection else ""
     sentences = [f"Accuracy {interval(accuracy)}, with its 95 % interval. {_rights(report)}"]
     sentences += [_against(baseline) for baseline in report.baselines]
     if report.baselines[0].name == "majority class":
@@ -28,17 +30,13 @@ def answer(report: Report) -> Section:
     return Section(
         anchor="answer",
         nav="Answer",
-        title=f"Right on {percent(accuracy.value)} of {accuracy.n:,} {rows} rows{_selected(report)}",
+        title=f"Right on {percent(accuracy.value)} of {accuracy.n:,} {report.split} rows{selected}",
         sentences=tuple(sentences),
         figure="scores",
         reading="A dot is the accuracy, its line the 95 % interval (Wilson). The test of a difference is in the table, "
         "since all three judge the same rows: intervals may overlap and the difference still be real.",
         tables=(_baseline_table(report), _score_table(report)),
     )
-
-
-def _selected(report: Report) -> str:
-    return ", after selection" if report.after_selection else ""
 
 
 def _rights(report: Report) -> str:
@@ -57,7 +55,7 @@ def _against(baseline: Baseline) -> str:
     difference = baseline.difference
     what = f"{abs(100 * difference.value):.1f} points"
     span = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-    if difference.p >= _LEVEL:
+    if difference.p >= LEVEL:
         found = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
     else:
         found = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
@@ -230,7 +228,7 @@ def lengths(report: Report) -> Section:
     worst = min(report.lengths, key=lambda each: each.accuracy.value)
     best = max(report.lengths, key=lambda each: each.accuracy.value)
     title = f"Texts of {words(worst.n_least, worst.n_most)} are hardest: {percent(worst.accuracy.value)} right"
-    if _overlap(worst.accuracy, best.accuracy):
+    if worst.accuracy.high >= best.accuracy.low and best.accuracy.high >= worst.accuracy.low:
         title = "No length of text is clearly harder than another"
     rows = [(words(e.n_least, e.n_most), f"{e.accuracy.n:,}", interval(e.accuracy)) for e in report.lengths]
     return Section(
@@ -251,10 +249,6 @@ def words(least: int, most: int) -> str:
     ('3 to 9 words', '1 word')
     """
     return f"{least} to {most} words" if least != most else f"{least} word{'s' if least != 1 else ''}"
-
-
-def _overlap(first: Score, second: Score) -> bool:
-    return first.high >= second.low and second.high >= first.low
 
 
 def mistakes(report: Report) -> Section:
@@ -280,3 +274,121 @@ def mistakes(report: Report) -> Section:
 def _about(mistake: Mistake) -> str:
     said = f"predicted {quoted(mistake.predicted)}, confidence {mistake.confidence:.4f}"
     return f"{mistake.id} · label {quoted(mistake.label)} · {said}"
+
+
+def plan(report: Report) -> Section:
+    """Where the budget went."""
+    plan = report.plan
+    share = f"{percent(plan.total / plan.all_params)} of {plan.all_params:,} parameters train"
+    limit = "no budget: full fine-tuning" if plan.budget is None else f"of a budget of {plan.budget:,}"
+    rows = [
+        (part.name, _cell(part.n_layers), _cell(part.rank), _cell(part.params), percent(part.params / plan.total))
+        for part in report.parts
+    ]
+    return Section(
+        anchor="plan",
+        nav="Plan",
+        title=f"{plan.total:,} parameters train, {limit}",
+        sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *as_sentences(plan.reasons)),
+        figure="plan" if plan.targets else None,
+        reading="Encoder layers from the bottom up, a column a site: the darker, the more parameters; r is the rank. "
+        "Empty places have no adapter. The head lies on top.",
+        tables=(Table("Trainable parameters", ("part", "layers", "rank", "parameters", "share"), rows),),
+    )
+
+
+def _cell(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def training(report: Report) -> Section:
+    """Loss and validation accuracy over the steps, and which checkpoint was taken."""
+    chosen = [record for record in report.evaluations if record.best][-1:]
+    if not chosen:
+        return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")
+    best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
+    when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
+    title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
+    band = "The band is the 95 % interval: ups and downs within it may be chance."
+    rows = [
+        (f"{record.step:,}", f"{record.epoch:.2f}", f"{record.loss:.4f}", interval(record.scores["accuracy"]), mark)
+        for record, mark in ((each, "chosen" if each is best and n > 1 else "") for each in report.evaluations)
+    ]
+    return Section(
+        anchor="training",
+        nav="Training",
+        title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
+        sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
+        figure="training",
+        reading=f"The chosen checkpoint has the highest validation accuracy; of equals the earliest. {band}"
+        if n > 1
+        else band,
+        tables=(Table("Evaluations", ("step", "epoch", "validation loss", "validation accuracy", ""), rows),),
+    )
+
+
+def cost(report: Report) -> Section:
+    """Time by phase, tokens a second, peak memory."""
+    training_s = sum(record.seconds for record in report.steps)
+    evaluation_s = sum(record.evaluation_s for record in report.evaluations)
+    n_tokens = sum(record.tokens for record in report.steps)
+    # The first record's seconds hold the work before it too.
+    rate_s, rated = sum(r.seconds for r in report.steps[1:]), sum(r.tokens for r in report.steps[1:])
+    rows = [
+        ("training steps", duration(training_s)),
+        ("evaluations on validation", duration(evaluation_s)),
+        ("tokens trained on", f"{n_tokens:,}"),
+        ("tokens a second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
+    ]
+    if report.cost is None:
+        sentences = ("An older version made this run: it kept neither the time of each phase nor the peak of memory.",)
+        title = f"Training took {duration(training_s)}"
+        return Section("cost", "Cost", title, sentences, tables=(Table("Cost", ("", ""), rows),))
+    total = sum(report.cost["phases_s"].values())
+    rows += [(f"phase: {name}", duration(seconds)) for name, seconds in report.cost["phases_s"].items()]
+    rows += [(f"peak memory, {name}", f"{mib:,.0f} MiB") for name, mib in report.cost["peak_mib"].items()]
+    halved = {use: n for use, n in report.cost.get("halved_to_tokens", {}).items() if n is not None}
+    rows += [(f"memory did not hold its batches: parts in {use}", f"{n:,} tokens") for use, n in halved.items()]
+    resumed = report.cost["resumed_from_step"]
+    note = (
+        f"The run was resumed after step {resumed:,}: phases are those of the process that finished it."
+        if resumed
+        else ""
+    )
+    return Section(
+        anchor="cost",
+        nav="Cost",
+        title=f"The run took {duration(total)} and {report.cost['peak_mib']['process']:,.0f} MiB at most",
+        sentences=(note,) if note else (),
+        figure="cost",
+        reading="Seconds by phase, in the order of the work; evaluations are part of training.",
+        tables=(Table("Cost", ("", ""), rows),),
+    )
+
+
+def setup(report: Report) -> Section:
+    """The command, the data, the machine and every setting: what repeats the run."""
+    environment, facts = report.environment, report.data
+    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+    plain = {k: v for k, v in environment.items() if k not in ("packages", "command")}
+    rows = [(name.replace("_", " "), str(value)) for name, value in plain.items()] + [("packages", packages)]
+    splits = [
+        (label, *(f"{facts['classes'][split].get(label, 0):,}" for split in facts["classes"]))
+        for label in report.labels
+    ]
+    splits.append(("all", *(f"{n:,}" for n in facts["rows"].values())))
+    return Section(
+        anchor="setup",
+        nav="Setup",
+        title="What repeats this run",
+        sentences=as_sentences(facts.get("warnings", ())),
+        tables=(
+            Table("Rows of each class", ("class", *facts["classes"]), splits),
+            Table("Environment", ("", ""), rows),
+        ),
+        code=(
+            ("The command", shlex.join(environment.get("command", []))),
+            ("config.yaml", report.config.rstrip()),
+            ("Fingerprints", json.dumps({k: v for k, v in facts.items() if k.endswith("fingerprint")}, indent=1)),
+        ),
+    )

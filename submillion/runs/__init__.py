@@ -1,6 +1,6 @@
 """The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
 
-from submillion.runs.facts import COLUMNS, facts
+from submillion.runs.facts import COLUMNS, examined, facts
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import Which, create, discard, find, folder, list_runs, load, locate, remove, verify
 from submillion.runs.folder import Run, State
@@ -30,6 +30,7 @@ __all__ = [
     "create",
     "discard",
     "dumps",
+    "examined",
     "facts",
     "find",
     "folder",

@@ -15,7 +15,7 @@ import numpy as np
 from submillion import runs
 from submillion.config import NOT_HASHED, as_text, flat
 from submillion.errors import RunError, SubmillionError
-from submillion.judging.comparison.conclusion import Comparison, Setting, Split, conclude
+from submillion.judging.comparison import Setting, Split, Verdict, conclude
 from submillion.judging.metrics import Predictions
 from submillion.runs import Run, Which
 
@@ -39,7 +39,7 @@ class _Facts:
     n_evaluations: int
 
 
-def compare(paths: Sequence[Which], split: Split = "validation") -> Comparison:
+def compare(paths: Sequence[Which], split: Split = "validation") -> Verdict:
     """Return what may be said of finished runs, by their folders, names or hashes, on one split of the same rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
@@ -55,8 +55,8 @@ def compare(paths: Sequence[Which], split: Split = "validation") -> Comparison:
             runs.append_test_read(fact.run.path.parent, str(fact.content), fact.run, "compare")
     predictions = [_by_id(fact.run.load_predictions(split)) for fact in facts]
     _refuse_other_rows(facts, predictions, split)
-    found = conclude(_settings(facts, predictions), split)
-    return replace(found, notes=(*found.notes, _openings(facts))) if split == "test" else found
+    verdict = conclude(_settings(facts, predictions), split)
+    return replace(verdict, notes=(*verdict.notes, _openings(facts))) if split == "test" else verdict
 
 
 def _openings(facts: Sequence[_Facts]) -> str:
@@ -186,6 +186,7 @@ def _setting(members: Sequence[tuple[_Facts, Predictions]], keys: dict[str, str]
         training_s=sum(fact.training_s for fact in facts) / len(facts),
         n_evaluations=max(fact.n_evaluations for fact in facts),
         keys=keys,
+        named_by="keys" if is_short else "run",
     )
 
 

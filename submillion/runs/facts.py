@@ -12,13 +12,21 @@ COLUMNS = ("run", "state", "model", "trainable_params", "validation_accuracy", "
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Return a run as JSON holds it, by `COLUMNS`; what is not known yet is None.
+    """Return a run as lists print it, by `COLUMNS`: `examined`, the damage beside the state."""
+    found = examined(run)
+    why = found.pop("why")
+    return found | {"state": f"damaged: {why}"} if why else found
 
-    state: done, running, interrupted, empty, or `damaged: ` with the damage. Accuracies are {value, low, high, n}.
-    Hashes are not checked.
+
+def examined(run: Run) -> dict[str, Any]:
+    """Return what is known of a run, by `COLUMNS`, and why it is damaged; what is not known yet is None.
+
+    state: done, running, interrupted, empty or damaged · why: empty unless it is damaged. Accuracies are {value, low,
+    high, n}. Hashes are not checked.
     """
     began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
     found: dict[str, Any] = dict.fromkeys(COLUMNS) | {"run": run.name, "date": began.isoformat(timespec="minutes")}
+    found["why"] = ""
     try:
         found["state"] = "running" if run.is_locked else run.state
         found["model"] = run.config().model.name
@@ -28,7 +36,7 @@ def facts(run: Run) -> dict[str, Any]:
         for split, scores in (run.scores() if (run.path / "scores.json").exists() else {}).items():
             found[f"{split}_accuracy"] = vars(scores["accuracy"])
     except SubmillionError as error:
-        found["state"] = f"damaged: {error.problems[0]}"
+        found |= {"state": "damaged", "why": error.problems[0]}
     except (KeyError, TypeError, ValueError) as error:
-        found["state"] = f"damaged: {type(error).__name__}: {error}"
+        found |= {"state": "damaged", "why": f"{type(error).__name__}: {error}"}
     return found

@@ -52,25 +52,26 @@ class Listing:
 def _row(run: Run) -> Values:
     """A run's facts, its state in a word and why, its settings, and what else there is to look at."""
     try:
-        row = runs.facts(run)
+        row = runs.examined(run)
     except OSError as error:  # removed while it was read
-        row = dict.fromkeys(runs.COLUMNS) | {"run": run.name, "state": f"damaged: {error.strerror}"}
-    row |= _state(run, str(row["state"])) | _without_oddities(row)
+        row = dict.fromkeys(runs.COLUMNS) | {"run": run.name, "state": "damaged", "why": error.strerror}
+    row |= _state(run, row["state"], row["why"]) | _without_oddities(row)
     row["has_report"] = (run.path / "report.html").is_file()
     row["settings"] = _settings(run)
     return row
 
 
-def _state(run: Run, found: str) -> Values:
-    if found.startswith("damaged: "):
-        return {"state": "damaged", "why": found.removeprefix("damaged: ")}
-    if found == "done":
+def _state(run: Run, state: str, why: str) -> Values:
+    """A run's state as the list has it, and why."""
+    if state == "damaged":
+        return {"state": "damaged", "why": why}
+    if state == "done":
         try:
             runs.load(run.path)
         except SubmillionError as error:
             return {"state": "damaged", "why": error.problems[0]}
         return {"state": "finished", "why": ""}
-    return {"state": "unfinished", "why": _WHY[found].replace("CONFIG", str(run.path / "config.yaml"))}
+    return {"state": "unfinished", "why": _WHY[state].replace("CONFIG", str(run.path / "config.yaml"))}
 
 
 def _without_oddities(row: Values) -> Values:

@@ -1,11 +1,10 @@
 """Studies: many settings tried in a stated order, each trial an ordinary run, and what may be said of them.
 
-`space` has the study file, `claims` what it expects, `loading` finds it, `trials` has a trial's exact config and plan,
-`strategies` which candidates come next, `previews` the trials before any is run, `timing` what they take, `storage`
-the Optuna study, `executors` where trials run, `stopping` the early stop, `study` the types, `sitting` the order of
-it all, `summary` what is written down.
+`space` has the study file, `trials` a trial's exact config and plan, `strategies` which candidates come next,
+`previews` the trials before any is run, `timing` what they take, `storage` the Optuna study, `executors` where trials
+run and what stops them early, `study` the types, `sitting` the order of it all, `summary` what is written down.
 """
 
-from submillion.sweeps.loading import study_names, study_text
+from submillion.sweeps.space import study_names, study_text
 
 __all__ = ["study_names", "study_text"]

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in several, or on a Ray cluster.
+"""Where trials run: in this process, in several, or on a Ray cluster; and what stops one that is already beaten.
 
 Each way gives a function from jobs to results as they come. A job is an ordinary run, without test; which jobs there
 are, and what results mean, is left to `study`.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from submillion import runs
 from submillion.config import Config
 from submillion.errors import DivergedError, RunError
+from submillion.judging import comparison
 from submillion.runs import EvalRecord, StepRecord
-from submillion.sweeps import stopping
+from submillion.sweeps.trials import Failure
 from submillion.training import workers, workflow
 from submillion.training.workers import Where
 from submillion.training.workflow import Answer, Phase, Watch
-
-RULED_OUT = "ruled out"  # how the reason of a trial that was stopped early begins
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Result:
 
     number: int
     run: Path | None
-    why: str | None = None
+    failure: Failure | None = None
 
 
 Execute = Callable[[Sequence[Job], Watch], Iterator[Result]]
@@ -59,7 +59,7 @@ def executor(where: Where, n_workers: int, address: str | None) -> Any:
 
 def run_job(job: Job, watch: Watch = lambda _: None) -> Result:
     """Train one job; a diverged or ruled-out one is a result, every other error is raised."""
-    stop = stopping.Watcher(job.best)
+    stop = Stopper(job.best)
 
     def both(record: StepRecord | EvalRecord | Phase) -> Answer:
         answer = watch(record)
@@ -69,10 +69,45 @@ def run_job(job: Job, watch: Watch = lambda _: None) -> Result:
         with workers.threads(job.n_threads):
             run = workflow.train(job.config, both, as_trial=True)
     except DivergedError as error:
-        return Result(job.number, None, f"diverged: {error}")
+        return Result(job.number, None, Failure("diverged", f"diverged: {error}"))
     if not run.is_done:
-        return Result(job.number, None, f"{RULED_OUT}: {stop.reason}")
+        return Result(job.number, None, Failure("ruled out", f"ruled out: {stop.reason}"))
     return Result(job.number, run.path)
+
+
+@dataclass
+class Stopper:
+    """A watcher for `workflow.train` that says True once the best finished run rules the trial out: the paired
+    sequential test, at each evaluation, of the rows of `EvalRecord.right`.
+
+    best: a file that names that run's folder, looked at anew each time; None or no such file never stops a trial.
+    reason says, at the end, which run was better and where.
+    """
+
+    best: Path | None
+    reason: str = ""
+    rivals: dict[Path, dict[int, str]] = field(default_factory=dict)  # rows that each had right, by step
+
+    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
+        """Look at an evaluation; other records never stop a trial."""
+        if not isinstance(record, EvalRecord) or record.right is None or self.best is None or not self.best.exists():
+            return False
+        rival = Path(self.best.read_text(encoding="utf-8"))
+        if rival not in self.rivals:
+            self.rivals[rival] = _right_at(rival)
+        at_step = self.rivals[rival]
+        other = at_step.get(record.step)
+        if other is not None and comparison.is_ruled_out(
+            runs.unpacked_rows(other), runs.unpacked_rows(record.right), n_checkpoints=len(at_step)
+        ):
+            self.reason = f"{rival.name} is better at step {record.step}"
+        return bool(self.reason)
+
+
+def _right_at(rival: Path) -> dict[int, str]:
+    """The rows that a finished run had right, by step."""
+    records = runs.load(rival).records()
+    return {r.step: r.right for r in records if isinstance(r, EvalRecord) and r.right is not None}
 
 
 def _inline(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from submillion.errors import ConfigError, HubError
+from submillion.runs.study import label
 from submillion.sweeps import storage, timing
-from submillion.sweeps.space import Study, label, options
-from submillion.sweeps.strategies import Batch, Verdict, strategy
+from submillion.sweeps.space import Study, options
+from submillion.sweeps.strategies import Batch, Ranking, strategy
 from submillion.sweeps.timing import Size, Speed
 from submillion.sweeps.trials import Space, Trial, scale_sentence
 
@@ -88,11 +89,11 @@ def _trials(space: Space, batch: Batch, problems: list[str]) -> list[Trial]:
     return trials
 
 
-def _assumed(study: Study, space: Space, fitting: list[Trial]) -> Verdict:
+def _assumed(study: Study, space: Space, fitting: list[Trial]) -> Ranking:
     """The batch as if the base's own choice had won; else the first one."""
     first = next((trial for trial in fitting if _is_base(trial, space, study)), fitting[0])
     ordered = [first, *(trial for trial in fitting if trial is not first)]
-    return Verdict(tuple((trial.candidate, 0.0) for trial in ordered), (first.candidate,), first.candidate)
+    return Ranking(tuple((trial.candidate, 0.0) for trial in ordered), (first.candidate,), first.candidate)
 
 
 def _is_base(trial: Trial, space: Space, study: Study) -> bool:

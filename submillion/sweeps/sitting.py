@@ -6,26 +6,32 @@ asked twice is answered once. Test is opened once, at the end, by the recommende
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from submillion import config, data, reports, runs
+from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import ConfigError, RunError, SubmillionError, command
-from submillion.judging.comparison import Comparison
+from submillion.judging.comparison import Verdict
+from submillion.planning import architectures
 from submillion.runs import Run, compared
+from submillion.runs.study import Stage
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
-from submillion.sweeps.lookup import Lookup
-from submillion.sweeps.remaining import Remaining
+from submillion.sweeps.previews import Preview
 from submillion.sweeps.storage import Storage
-from submillion.sweeps.strategies import Batch, Ending, Verdict, strategy
-from submillion.sweeps.study import How, Outcome, Prepared, Stage, Status, Sweep, Watch, prepare, previewed, whole
-from submillion.sweeps.trials import with_seeds
+from submillion.sweeps.strategies import Batch, Ending, Ranking, strategy
+from submillion.sweeps.study import How, Outcome, Prepared, Status, StatusWatch, Sweep, prepare, previewed, whole
+from submillion.sweeps.timing import Size
+from submillion.sweeps.trials import Failure, Trial, with_seeds
 from submillion.training import distillation, workers, workflow
 from submillion.training.workers import Threads
-from submillion.training.workflow import Phase, downloads
+from submillion.training.workflow import Phase, Stopwatch, downloads
 from submillion.training.workflow import Watch as RunWatch
 
 
@@ -33,7 +39,7 @@ def sweep(
     which: Path | str,
     overrides: Sequence[str] = (),
     how: How | None = None,
-    watch: Watch = lambda _: None,
+    watch: StatusWatch = lambda _: None,
     watch_run: RunWatch = lambda _: False,
 ) -> Sweep:
     """Return a finished study, by its file or a shipped one's name; what earlier sittings finished is not run again.
@@ -46,7 +52,7 @@ def sweep(
     return run(prepare(which, overrides, how.scale), how, watch, watch_run)
 
 
-def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda _: False) -> Sweep:
+def run(prepared: Prepared, how: How, watch: StatusWatch, watch_run: RunWatch = lambda _: False) -> Sweep:
     """Return the finished study that was prepared; of a Hub data set, all trials read one commit."""
     prepared = _pinned(prepared, watch_run)
     folder = prepared.folder
@@ -63,7 +69,7 @@ def run(prepared: Prepared, how: How, watch: Watch, watch_run: RunWatch = lambda
             workers.threads(store.threads.here),
             executors.executor(how.where, how.n_workers, how.address) as execute,
         ):
-            sitting = _Sitting(prepared, store, execute, Remaining(prepared.preview, size), watch, watch_run)
+            sitting = _Sitting(prepared, store, execute, _Remaining(prepared.preview, size), watch, watch_run)
             sitting.say_threads(given, how)
             try:
                 ending = sitting.run()
@@ -83,17 +89,17 @@ class _Sitting:
         prepared: Prepared,
         store: Storage,
         execute: Execute,
-        remaining: Remaining,
-        watch: Watch,
+        remaining: _Remaining,
+        watch: StatusWatch,
         watch_run: RunWatch,
     ) -> None:
         self.prepared, self.store, self.execute = prepared, store, execute
         self.watch, self.watch_run = watch, watch_run
-        self.lookup = Lookup(store, watch_run)
+        self.lookup = _Lookup(store, watch_run)
         self.remaining = remaining
         self.outcomes: list[Outcome] = []
         self.stages: list[Stage] = []
-        self.compared: dict[tuple[Path, ...], Comparison] = {}
+        self.compared: dict[tuple[Path, ...], Verdict] = {}
         self.notes: list[str] = []
         self.measured: list[tuple[float, float]] = []
         self.best_file = prepared.folder / "best-so-far"
@@ -106,7 +112,7 @@ class _Sitting:
             batch = next(generator)
             while True:
                 self._conclude(batch, batch.stage)
-                batch = generator.send(self._verdict(batch.stage, self._run(batch)))
+                batch = generator.send(self._ranking(batch.stage, self._run(batch)))
         except StopIteration as end:
             self._conclude(end.value, "")
             return end.value
@@ -179,7 +185,7 @@ class _Sitting:
         for result in self.execute(jobs, self.watch_run):
             for outcome in wanted[result.number][1]:
                 if result.run is None:
-                    outcome.why = result.why
+                    outcome.failure = result.failure
                 else:
                     self.lookup.add(outcome, result.run)
                 self._tell(outcome)
@@ -211,25 +217,25 @@ class _Sitting:
     def _tell(self, outcome: Outcome) -> None:
         """Tell the storage of an outcome that is known; name the best finished run so far in a file, which workers
         look at."""
-        if outcome.number is not None and (outcome.is_done or outcome.why is not None):
-            self.store.tell(outcome.number, outcome.accuracy, [path.name for path in outcome.runs], outcome.why)
+        if outcome.number is not None and (outcome.is_done or outcome.failure is not None):
+            self.store.tell(outcome.number, outcome.accuracy, [path.name for path in outcome.runs], outcome.failure)
         if self.prepared.study.stop_early and outcome.is_done:
             done = [each for each in self.outcomes if each.is_done]
             best = max(done, key=lambda each: each.accuracy or 0.0)
             runs.write_atomically(self.best_file, str(best.runs[0].absolute()))
 
-    def _verdict(self, stage: str, outcomes: Sequence[Outcome]) -> Verdict:
+    def _ranking(self, stage: str, outcomes: Sequence[Outcome]) -> Ranking:
         """Which candidates finished, in their order of accuracy, and which cannot be told from the best."""
         done = _distinct([outcome for outcome in outcomes if outcome.is_done])
         ranked = sorted(((each.trial.candidate, each.accuracy or 0.0) for each in done), key=lambda pair: -pair[1])
         compared = self._compared(done)
-        self.stages.append(Stage(stage, compared))
+        self.stages.append(Stage(stage, fixed=None, comparison=compared))
         if not done or compared is None:
-            return Verdict(tuple(ranked), tuple(c for c, _ in ranked), ranked[0][0] if ranked else None)
+            return Ranking(tuple(ranked), tuple(c for c, _ in ranked), ranked[0][0] if ranked else None)
         group = tuple(each.trial.candidate for each in self._tied(done))
-        return Verdict(tuple(ranked), group, _recommended(done, compared).trial.candidate)
+        return Ranking(tuple(ranked), group, _recommended(done, compared).trial.candidate)
 
-    def _compared(self, done: Sequence[Outcome]) -> Comparison | None:
+    def _compared(self, done: Sequence[Outcome]) -> Verdict | None:
         """The comparison of outcomes, made once: a study's last one is often that of a batch."""
         paths = tuple(sorted({path for outcome in done for path in outcome.runs}))
         if len(paths) > 1 and paths not in self.compared:
@@ -249,17 +255,113 @@ class _Sitting:
         self.watch(Status(tuple(self.outcomes), stage, left / speed / self.store.n_parallel, line))
 
 
+class _Lookup:
+    """Finds runs by their hashes, each of which is worked out once."""
+
+    def __init__(self, store: Storage, watch: RunWatch) -> None:
+        self.store, self.watch = store, watch
+        self.hashes: dict[str, str] = {}
+        self.pinned: dict[str, Config] = {}  # by hash: what its run is trained from, wherever that is
+        self.models = store.models()  # a Hub name means one commit for a whole study, in later sittings too
+        self.n_seeds: dict[str, int] = {}  # of a setting, by its first run's hash
+
+    def ask(self, outcome: Outcome, trial: Trial) -> None:
+        """Write into the outcome what its folders tell of the trial, and the storage, where that has no result.
+
+        A setting that was asked for before, by a tie in an earlier stage, is asked for with as many seeds.
+        """
+        outcome.trial, outcome.runs = trial, []
+        if not trial.fits:
+            outcome.failure = Failure("over budget", "over budget")
+            return
+        first = self.hash(trial.configs[0])
+        n_seeds = self.n_seeds[first] = max(len(trial.configs), self.n_seeds.get(first, 0))
+        outcome.trial = trial = with_seeds(trial, n_seeds)
+        found = [runs.find(each.out, self.hash(each)) for each in trial.configs]
+        outcome.folders = tuple(
+            runs.folder(each.out, each.name, self.hash(each)) if run is None else run.path
+            for each, run in zip(trial.configs, found, strict=True)
+        )
+        outcome.runs = [run.path for run in found if run is not None and run.is_done]
+        failure = self.store.failure(trial.candidate)
+        is_kept = failure is None or failure.state != "ruled out" or self.store.study.stop_early
+        outcome.failure = failure if is_kept else None
+
+    def missing(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[Outcome]]]:
+        """Return the configs whose runs are missing, each once, with the outcomes that want it."""
+        wanted: dict[str, tuple[Config, list[Outcome]]] = {}
+        for outcome in outcomes:
+            finished = {path.name[-8:] for path in outcome.runs}
+            for settings in outcome.trial.configs if outcome.failure is None else ():
+                if (name := self.hash(settings)) not in finished:
+                    wanted.setdefault(name, (self.pinned[name], []))[1].append(outcome)
+        return list(wanted.values())
+
+    def add(self, outcome: Outcome, run: Path) -> None:
+        """Note a run that is finished; runs stand in the order of their seeds, whichever ended first."""
+        order = [self.hash(each) for each in outcome.trial.configs]
+        outcome.runs = sorted([*outcome.runs, run], key=lambda path: order.index(path.name[-8:]))
+
+    def hash(self, settings: Config) -> str:
+        """Return the hash that addresses a run; a recipe that teaches is trained for it, once."""
+        key = settings.model_dump_json()
+        if key not in self.hashes:
+            question = workflow.ask(self._of_one_commit(settings), Stopwatch(self.watch), as_trial=True)
+            self.hashes[key] = question.hash
+            self.pinned[question.hash] = question.settings
+        return self.hashes[key]
+
+    def _of_one_commit(self, settings: Config) -> Config:
+        model = settings.model
+        key = model.name if model.revision is None else f"{model.name}@{model.revision}"
+        if key not in self.models:
+            pinned = architectures.pinned(model)
+            if pinned.revision is None:  # on this disk
+                return settings
+            self.models[key] = (pinned.name, pinned.revision)
+            self.store.note_models(self.models)
+        name, commit = self.models[key]
+        return settings.model_copy(update={"model": model.model_copy(update={"name": name, "revision": commit})})
+
+
+class _Remaining:
+    """Counts floating-point operations; of stages that are still to come the preview is the measure."""
+
+    def __init__(self, preview: Preview, size: Size) -> None:
+        self.size = size
+        self.planned: dict[str, list[float]] = defaultdict(list)  # of each trial that fits, by stage
+        for trial, n_flops in preview.trials:
+            if trial.fits:
+                self.planned[trial.candidate.stage].append(n_flops)
+        self.costs: dict[Path, float] = {}  # of the runs that were asked for
+
+    def n_flops(self, outcomes: Sequence[Outcome]) -> float:
+        """Return the operations that are left after these outcomes; 0 where the last one is finished."""
+        missing = {
+            path: each for each in outcomes if each.failure is None for path in each.folders if path not in each.runs
+        }
+        asked = Counter(outcome.trial.candidate.stage for outcome in outcomes)
+        later = (max(0, len(costs) - asked[stage]) * float(np.mean(costs)) for stage, costs in self.planned.items())
+        return sum(self._cost(path, outcome) for path, outcome in missing.items()) + sum(later)
+
+    def _cost(self, path: Path, outcome: Outcome) -> float:
+        if path not in self.costs:
+            trial = outcome.trial
+            self.costs[path] = timing.flops(trial.configs[0], trial.plan, self.size)
+        return self.costs[path]
+
+
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
     """Outcomes without those whose runs an earlier one has: the same question was asked twice."""
     return list({outcome.runs[0]: outcome for outcome in reversed(done)}.values())[::-1]
 
 
-def _setting(outcome: Outcome, compared: Comparison) -> str:
+def _setting(outcome: Outcome, compared: Verdict) -> str:
     """The name under which the comparison has an outcome's runs."""
     return next(each.name for each in compared.settings if outcome.runs[0].name in each.runs)
 
 
-def _recommended(done: Sequence[Outcome], compared: Comparison | None) -> Outcome:
+def _recommended(done: Sequence[Outcome], compared: Verdict | None) -> Outcome:
     if compared is None:
         return done[0]
     return next(outcome for outcome in done if _setting(outcome, compared) == compared.recommended)

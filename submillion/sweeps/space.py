@@ -1,4 +1,4 @@
-"""The study file: its keys, their checks, and what a factor's alternatives set.
+"""The study file: where it is, its keys, their checks, and what a factor's alternatives set.
 
 Owns everything that can be said of a study before a row is read. Which trials follow is left to `strategies`,
 what a trial costs to `trials`.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,10 +21,8 @@ from submillion import config
 from submillion.config import NOT_HASHED, Config
 from submillion.config.fields import Section, setting
 from submillion.errors import ConfigError, did_you_mean, shown
-from submillion.sweeps import claims
-from submillion.sweeps.claims import Claim, label
+from submillion.runs.study import Claim, Kind, label
 
-Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
 _MOST_TRIALS = 2000  # of a minute each: more than a day
 _MOST_SUBSETS_OF = 10  # 1,023 subsets
 _SAME_ROWS = ("data.source", "data.validation", "data.test", "data.seed")
@@ -157,7 +156,7 @@ class Study(Section):
         n_trials = self._n_trials()
         if n_trials > _MOST_TRIALS:
             problems.append(f"the factors make {n_trials:,} trials: at most {_MOST_TRIALS:,} are run; vary less")
-        problems += [*_key_problems(self), *_twice(self), *claims.problems(self.claims, _choices(self))]
+        problems += [*_key_problems(self), *_twice(self), *_claim_problems(self.claims, _choices(self))]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -184,6 +183,33 @@ def options(factor: Factor) -> tuple[Option, ...]:
         sets = [s for n in range(1, len(factor.subsets) + 1) for s in combinations(factor.subsets, n)]
         return tuple(Option("+".join(s), {**beside, key: list(s)}) for s in sets)
     return tuple(Option(label(value), {**beside, key: value}) for value in factor.values or ())
+
+
+def study_names() -> list[str]:
+    """Return the names of the studies that ship with the package, sorted."""
+    return sorted(f.name.removesuffix(".yaml") for f in _studies().iterdir() if f.name.endswith(".yaml"))
+
+
+def study_text(name: str) -> str:
+    """Return a shipped study's YAML."""
+    return (_studies() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_study(which: Path | str) -> tuple[Study, Path]:
+    """Return a study, by its file or a shipped one's name, and the folder that its files count from.
+
+    ConfigError lists every problem of the file.
+    """
+    path = Path(which).expanduser()
+    if not path.is_file() and str(which).removesuffix(".yaml") in study_names():
+        path = Path(str(_studies() / f"{str(which).removesuffix('.yaml')}.yaml"))
+    if not path.is_file():
+        raise ConfigError(f"{which}: no such file, and no shipped study; {did_you_mean(which, study_names())}")
+    return parse(config.read_mapping(path), path.name), path.parent
+
+
+def _studies() -> Any:
+    return resources.files("submillion") / "studies"
 
 
 def parse(values: Mapping[str, Any], origin: str) -> Study:
@@ -245,6 +271,27 @@ def _unknown(key: str) -> str | None:
 
 def _choices(study: Study) -> dict[str, list[str] | None]:
     return {f.title: None if f.is_range else [option.label for option in options(f)] for f in study.factors}
+
+
+def _claim_problems(claims: Sequence[Claim], choices: Mapping[str, Sequence[str] | None]) -> list[str]:
+    """What is wrong with the claims; choices: each factor's labels, None of a range."""
+    problems = []
+    for claim in claims:
+        if claim.factor not in choices:
+            problems.append(f"a claim names factor {claim.factor}: {did_you_mean(claim.factor, choices)}")
+            continue
+        labels = choices[claim.factor]
+        if labels is None:
+            problems.append(
+                f"a claim names factor {claim.factor}, which is a range: only choices can be claimed to win"
+            )
+            continue
+        unknown = [name for name in dict.fromkeys((claim.winner, *claim.scores)) if name not in labels]
+        problems += [
+            f"the claim about {claim.factor} names {name!r}, which is no choice: {did_you_mean(name, labels)}"
+            for name in unknown
+        ]
+    return problems
 
 
 def _twice(study: Study) -> list[str]:

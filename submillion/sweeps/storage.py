@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from submillion.errors import ConfigError, RunError, first_line, install_line
-from submillion.sweeps.space import Factor, Study, label, options
-from submillion.sweeps.trials import Candidate
+from submillion.runs.study import label
+from submillion.sweeps.space import Factor, Study, options
+from submillion.sweeps.trials import Candidate, Failure
 from submillion.training.workers import Threads
 
 try:
@@ -58,14 +59,14 @@ class Storage:
             trial.set_user_attr(_NOTED, noted)
             return trial.number
 
-    def why(self, candidate: Candidate) -> str | None:
+    def failure(self, candidate: Candidate) -> Failure | None:
         """Return why an earlier sitting's trial of the candidate has no result; None if it has, or there is none."""
         noted = _noted(candidate)
         with _reported(self.url):
-            found = (trial.user_attrs.get("why") for trial in self._trials() if trial.user_attrs[_NOTED] == noted)
-            return next((str(why) for why in found if why is not None), None)
+            told = (trial.user_attrs for trial in self._trials() if trial.user_attrs[_NOTED] == noted)
+            return next((_failure(attributes) for attributes in told if attributes.get("why") is not None), None)
 
-    def tell(self, number: int, accuracy: float | None, runs: list[str], why: str | None = None) -> None:
+    def tell(self, number: int, accuracy: float | None, runs: list[str], failure: Failure | None = None) -> None:
         """Note what became of a trial: its mean validation accuracy, or why it has none. The first telling counts."""
         with _reported(self.url):
             trial = self.optuna_study.trials[number]
@@ -73,7 +74,9 @@ class Storage:
                 return
             handle = optuna.Trial(self.optuna_study, trial._trial_id)
             handle.set_user_attr("runs", runs)
-            handle.set_user_attr("why", why)
+            handle.set_user_attr("why", None if failure is None else failure.why)
+            if failure is not None:
+                handle.set_user_attr("state", failure.state)
             state = TrialState.FAIL if accuracy is None else TrialState.COMPLETE
             self.optuna_study.tell(number, accuracy, state=state)
 
@@ -165,6 +168,12 @@ def _chosen(factor: Factor, trial: optuna.Trial) -> tuple[str, dict[str, Any]]:
 
 def _noted(candidate: Candidate) -> str:
     return json.dumps([candidate.stage, dict(candidate.choices), dict(candidate.settings)])
+
+
+def _failure(attributes: dict[str, Any]) -> Failure:
+    why = str(attributes["why"])
+    # Studies of before the state was noted have it as the sentence's first words.
+    return Failure(attributes.get("state") or cast("Any", why.partition(":")[0]), why)
 
 
 def _candidate(trial: FrozenTrial) -> Candidate:

@@ -1,7 +1,7 @@
 """Which candidates come next: one generator a kind of study, which yields batches and is sent what came out.
 
 Owns the order, the winners that are fixed, and the rank correlation of short and full trials. Nothing is run or
-stored here; data flows one way, from a `Verdict` to the next `Batch`.
+stored here; data flows one way, from a `Ranking` to the next `Batch`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy import stats
 
 from submillion.errors import RunError
 from submillion.judging.metrics import Z_95
+from submillion.runs.study import RankCorrelation
 from submillion.sweeps.space import Factor, Study, options
 from submillion.sweeps.trials import Candidate, for_stage
 
@@ -33,7 +34,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Ranking:
     """What came out of a batch: candidates that finished with their validation accuracies, the best first.
 
     group: those that cannot be told from the best · recommended: the cheapest of them. All empty, or None, where
@@ -43,20 +44,6 @@ class Verdict:
     ranked: tuple[tuple[Candidate, float], ...]
     group: tuple[Candidate, ...]
     recommended: Candidate | None
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """How short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
-
-    low and high are rho's approximate 95 % interval; None for fewer than 5 settings, or where all are tied.
-    """
-
-    n: int
-    tau: float | None
-    rho: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class Ending:
     settles: bool = False
 
 
-Strategy = Generator[Batch, Verdict, Ending]
+Strategy = Generator[Batch, Ranking, Ending]
 Propose = Callable[[int], tuple[Candidate, ...]]
 
 
@@ -119,19 +106,19 @@ def _one_factor(study: Study) -> Strategy:
             )
             for option in options(factor)
         )
-        verdict = yield Batch(factor.title, candidates, notes, won)
-        if not verdict.ranked or verdict.recommended is None:
+        ranking = yield Batch(factor.title, candidates, notes, won)
+        if not ranking.ranked or ranking.recommended is None:
             raise RunError(f"factor {factor.title}: none of its choices could be trained, so that none can be fixed")
-        fixed = verdict.ranked[0][0] if study.fix == "best" else verdict.recommended
-        notes, won = (_fixed_sentence(factor, fixed, verdict),), fixed.choices[factor.title]
+        fixed = ranking.ranked[0][0] if study.fix == "best" else ranking.recommended
+        notes, won = (_fixed_sentence(factor, fixed, ranking),), fixed.choices[factor.title]
         tried += candidates
     return Ending(tuple(tried), notes, fixed=won)
 
 
-def _fixed_sentence(factor: Factor, fixed: Candidate, verdict: Verdict) -> str:
+def _fixed_sentence(factor: Factor, fixed: Candidate, ranking: Ranking) -> str:
     title = factor.title
     line = f"{title}: {fixed.choices[title]} is fixed for the next factors"
-    others = [candidate.choices[title] for candidate in verdict.group if candidate is not fixed]
+    others = [candidate.choices[title] for candidate in ranking.group if candidate is not fixed]
     if not others:
         return line
     return f"{line}, inside a tie: these rows cannot tell it from {', '.join(others)}"
@@ -139,16 +126,16 @@ def _fixed_sentence(factor: Factor, fixed: Candidate, verdict: Verdict) -> str:
 
 def _two_stage(study: Study) -> Strategy:
     short = tuple(for_stage(each, "short", study.short) for each in _combinations(study, "short"))
-    verdict = yield Batch("short", short, settles=False)
-    kept = verdict.ranked[: study.keep]
+    ranking = yield Batch("short", short, settles=False)
+    kept = ranking.ranked[: study.keep]
     full = tuple(for_stage(candidate, "full", study.full) for candidate, _ in kept)
     names = "; ".join(candidate.name for candidate in full)
-    cut = [c for c, _ in verdict.ranked[study.keep :] if c in verdict.group]
-    notes = [f"kept for full training, {len(full)} of {len(verdict.ranked)}: {names}"]
+    cut = [c for c, _ in ranking.ranked[study.keep :] if c in ranking.group]
+    notes = [f"kept for full training, {len(full)} of {len(ranking.ranked)}: {names}"]
     if cut:
         notes.append(f"{len(cut)} that were not kept cannot be told from the best short trial on these rows")
-    verdict = yield Batch("full", full, tuple(notes))
-    accuracy = {candidate.name: value for candidate, value in verdict.ranked}
+    ranking = yield Batch("full", full, tuple(notes))
+    accuracy = {candidate.name: value for candidate, value in ranking.ranked}
     pairs = [(value, accuracy[candidate.name]) for candidate, value in kept if candidate.name in accuracy]
     found = correlation(*(list(side) for side in zip(*pairs, strict=True))) if pairs else correlation([], [])
     return Ending(full, (correlation_sentence(found),), found)

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
-from submillion.judging.comparison import Comparison
+from submillion.judging.comparison import Verdict
 from submillion.judging.metrics import Score
 from submillion.runs import EvalRecord, Run
-from submillion.sweeps import loading, previews, timing
+from submillion.runs.study import Seconds, Stage, TrialState
+from submillion.sweeps import previews, timing
 from submillion.sweeps.executors import Where
 from submillion.sweeps.previews import Preview
-from submillion.sweeps.space import Study, base_config
+from submillion.sweeps.space import Study, base_config, load_study
 from submillion.sweeps.strategies import Ending
 from submillion.sweeps.timing import Size, Speed
-from submillion.sweeps.trials import Space, Trial
+from submillion.sweeps.trials import Failure, Space, Trial
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,34 @@ class How:
 
 @dataclass(eq=False)
 class Outcome:
-    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it has no more.
+    """What is known of a trial: its finished runs so far, in the order of their seeds, and why it will have no more.
 
     folders: where its runs are, or will be · number: its trial's in the storage, None before it is begun.
     """
 
     trial: Trial
     runs: list[Path] = field(default_factory=list)
-    why: str | None = None
+    failure: Failure | None = None
     folders: tuple[Path, ...] = ()
     number: int | None = None
+    _results: dict[Path, tuple[Score, Seconds]] = field(default_factory=dict, repr=False)
 
     @property
     def is_done(self) -> bool:
         """Say whether all seeds are finished."""
         return len(self.runs) == len(self.trial.configs)
+
+    @property
+    def state(self) -> TrialState:
+        """Return what became of the trial, in a word."""
+        if self.is_done:
+            return "done"
+        return "unfinished" if self.failure is None else self.failure.state
+
+    @property
+    def why(self) -> str | None:
+        """Return why the trial has no result, in a sentence."""
+        return None if self.failure is None else self.failure.why
 
     @property
     def accuracy(self) -> float | None:
@@ -73,33 +86,21 @@ class Outcome:
     @property
     def scores(self) -> list[Score]:
         """Return the finished runs' validation accuracies, after selection."""
-        return [_validation_accuracy(path) for path in self.runs]
+        return [self._result(path)[0] for path in self.runs]
 
     @property
-    def seconds(self) -> list[tuple[float, float]]:
+    def seconds(self) -> list[Seconds]:
         """Return the seconds that each finished run trained and evaluated."""
-        return [_seconds(path) for path in self.runs]
+        return [self._result(path)[1] for path in self.runs]
 
-
-@cache
-def _validation_accuracy(path: Path) -> Score:
-    return Run(path).scores()["validation"]["accuracy"]
-
-
-@cache
-def _seconds(path: Path) -> tuple[float, float]:
-    records = Run(path).records()
-    return sum(r.seconds for r in records), sum(r.evaluation_s for r in records if isinstance(r, EvalRecord))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Trials that ran side by side, compared (None for fewer than two runs); `fixed` is the choice that later factors
-    build on, None where none was."""
-
-    name: str
-    comparison: Comparison | None
-    fixed: str | None = None
+    def _result(self, path: Path) -> tuple[Score, Seconds]:
+        """A finished run's validation accuracy and its seconds, read once: all is written down after each trial."""
+        if path not in self._results:
+            records = Run(path).records()
+            evaluation = sum(each.evaluation_s for each in records if isinstance(each, EvalRecord))
+            seconds = Seconds(sum(each.seconds for each in records), evaluation)
+            self._results[path] = Run(path).scores()["validation"]["accuracy"], seconds
+        return self._results[path]
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Sweep:
     stages: tuple[Stage, ...]
     ending: Ending
     notes: tuple[str, ...]
-    comparison: Comparison | None
+    comparison: Verdict | None
     recommended: Run
     n_test_reads: int
 
@@ -137,7 +138,7 @@ class Sweep:
         return self.prepared.folder
 
 
-Watch = Callable[[Status], None]
+StatusWatch = Callable[[Status], None]
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def prepare(which: Path | str, overrides: Sequence[str] = (), scale: float = 1.0
     """
     if not 0 < scale <= 1:
         raise ConfigError(f"the scale is {scale:g}: give one above 0, at most 1, such as 0.1")
-    study, folder = loading.load_study(which)
+    study, folder = load_study(which)
     base = base_config(study, folder, tuple(overrides))
     speed = timing.speed(base.out, base.model.name)
     return previewed(study, Space(base, 0, study.seeds, scale), timing.size_of(whole(base)), speed)

@@ -5,9 +5,8 @@ Files are written atomically. Runs are not copied: they are named. Reports are m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -15,10 +14,10 @@ import yaml
 from submillion import runs
 from submillion.errors import RunError
 from submillion.judging import comparison
-from submillion.reports import STUDY_FORMAT
+from submillion.runs.study import FORMAT, Accuracy, FactorRecord, Stage, StudyRecord, TrialRecord
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Factor, keys_of, options
-from submillion.sweeps.study import Outcome, Prepared, Stage, Sweep
+from submillion.sweeps.study import Outcome, Prepared, Sweep
 from submillion.sweeps.trials import Trial
 
 
@@ -38,7 +37,7 @@ def write_study(prepared: Prepared) -> None:
 
 def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> None:
     """Write what is known so far: a study that is stopped leaves this."""
-    runs.write_atomically(prepared.folder / "summary.json", _json(_known(prepared, outcomes, stages)))
+    runs.write_atomically(prepared.folder / "summary.json", _json(_known(prepared, outcomes, stages).values()))
 
 
 def write(found: Sweep) -> None:
@@ -64,7 +63,7 @@ def trial_values(trial: Trial) -> dict[str, Any]:
         "stage": trial.candidate.stage,
         "choices": dict(trial.candidate.choices),
         "settings": dict(trial.candidate.settings),
-        "seeds": [each.train.seed for each in trial.configs],
+        "seeds": tuple(each.train.seed for each in trial.configs),
         "rank": trial.plan.ranks,
         "total": trial.plan.total,
         "budget": trial.plan.budget,
@@ -74,20 +73,17 @@ def trial_values(trial: Trial) -> dict[str, Any]:
     }
 
 
-def outcome_values(outcome: Outcome, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Return an outcome as JSON holds it; scores are of the selected checkpoint, with their intervals.
-
-    `resolved` has the trial's values of these keys, ranks and alphas that were left to the plan as it chose them.
-    """
-    scores = [asdict(score) for score in outcome.scores]
-    return trial_values(outcome.trial) | {
-        "resolved": {key: _resolved(outcome.trial, key) for key in keys},
-        "state": state(outcome),
-        "why": outcome.why,
-        "runs": [path.name for path in outcome.runs],
-        "validation_accuracy": {"after_selection": True, "mean": outcome.accuracy, "by_seed": scores},
-        "seconds": [{"training": training, "evaluation": evaluation} for training, evaluation in outcome.seconds],
-    }
+def trial_record(outcome: Outcome, keys: Sequence[str] = ()) -> TrialRecord:
+    """Return an outcome as it is written down, with the trial's values of these keys."""
+    return TrialRecord(
+        **trial_values(outcome.trial),
+        resolved={key: _resolved(outcome.trial, key) for key in keys},
+        state=outcome.state,
+        why=outcome.why,
+        runs=tuple(path.name for path in outcome.runs),
+        validation_accuracy=Accuracy(mean=outcome.accuracy, by_seed=tuple(outcome.scores)),
+        seconds=tuple(outcome.seconds),
+    )
 
 
 def _resolved(trial: Trial, key: str) -> Any:
@@ -104,13 +100,6 @@ def _shared(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     return next(iter(values.values())) if len(set(values.values())) == 1 else list(values.values())
-
-
-def state(outcome: Outcome) -> str:
-    """Return done, over budget, diverged, ruled out, or unfinished."""
-    if outcome.is_done:
-        return "done"
-    return "unfinished" if outcome.why is None else outcome.why.partition(":")[0]
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -134,47 +123,43 @@ def score_text(outcome: Outcome) -> str:
 
 def values(found: Sweep) -> dict[str, Any]:
     """Return a finished sweep as JSON holds it."""
-    return _known(found.prepared, found.outcomes, found.stages) | {
-        "finished": True,
-        "folder": str(found.folder),
-        "recommended": str(found.recommended.path),
-        "scores": found.recommended.read_json("scores.json"),
-        "n_test_reads": found.n_test_reads,
-        "rank_correlation": None if found.ending.correlation is None else asdict(found.ending.correlation),
-        "notes": list(found.notes),
-        "comparison": None if found.comparison is None else comparison.values(found.comparison),
-    }
+    record = replace(
+        _known(found.prepared, found.outcomes, found.stages),
+        finished=True,
+        folder=str(found.folder),
+        recommended=str(found.recommended.path),
+        scores=found.recommended.scores(),
+        n_test_reads=found.n_test_reads,
+        rank_correlation=found.ending.correlation,
+        notes=found.notes,
+        comparison=found.comparison,
+    )
+    return record.values()
 
 
-def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> dict[str, Any]:
-    """What can be said of a study at any time."""
+def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> StudyRecord:
+    """What can be said of a study at any time. Trials that were not all compared were so among those of their stage."""
     study, space = prepared.study, prepared.space
     keys = list(dict.fromkeys(key for factor in study.factors for key in sorted(keys_of(factor))))
     keys += sorted({*study.short, *study.full} - {*keys})
-    return {
-        "format": STUDY_FORMAT,
-        "study": study.name,
-        "kind": study.kind,
-        "finished": False,
-        "n_planned": prepared.preview.n_asked,
-        "scale": space.scale,
-        "encoder": space.base.model.name,
-        "factors": [_factor_values(factor) for factor in study.factors],
-        "claims": [claim.model_dump(mode="json") for claim in study.claims],
-        "stages": [_stage_values(stage) for stage in stages if study.kind in ("one-factor", "two-stage")],
-        "trials": [outcome_values(each, keys) for each in outcomes],
-    }
+    return StudyRecord(
+        format=FORMAT,
+        study=study.name,
+        kind=study.kind,
+        finished=False,
+        n_planned=prepared.preview.n_asked,
+        scale=space.scale,
+        encoder=space.base.model.name,
+        factors=tuple(_factor_record(factor) for factor in study.factors),
+        claims=study.claims,
+        stages=tuple(stages) if study.kind in ("one-factor", "two-stage") else (),
+        trials=tuple(trial_record(each, keys) for each in outcomes),
+    )
 
 
-def _factor_values(factor: Factor) -> dict[str, Any]:
-    choices = None if factor.is_range else [option.label for option in options(factor)]
-    return {"factor": factor.title, "choices": choices, "log": factor.log}
-
-
-def _stage_values(stage: Stage) -> dict[str, Any]:
-    """A stage; where its trials are not all of the study's, they were compared among themselves."""
-    compared = None if stage.comparison is None else comparison.values(stage.comparison)
-    return {"stage": stage.name, "fixed": stage.fixed, "comparison": compared}
+def _factor_record(factor: Factor) -> FactorRecord:
+    choices = None if factor.is_range else tuple(option.label for option in options(factor))
+    return FactorRecord(factor.title, choices, factor.log)
 
 
 def markdown(found: Sweep) -> str:
@@ -183,7 +168,7 @@ def markdown(found: Sweep) -> str:
     lines += ["| stage | choices | parameters | validation accuracy, after selection |", "|---|---|---|---|"]
     for outcome in found.outcomes:
         trial = outcome.trial
-        result = score_text(outcome).removesuffix("  after selection") if outcome.is_done else state(outcome)
+        result = score_text(outcome).removesuffix("  after selection") if outcome.is_done else outcome.state
         lines.append(f"| {trial.candidate.stage} | {trial.candidate.name} | {trial.plan.total:,} | {result} |")
     if found.comparison is not None:
         lines += ["", *(f"{i}. {each.name}" for i, each in enumerate(found.comparison.settings, start=1))]
@@ -206,10 +191,10 @@ def verdict(found: Sweep) -> list[str]:
     return lines
 
 
+def _json(values: dict[str, Any]) -> str:
+    return runs.dumps(values, indent=2) + "\n"
+
+
 def _rounded(seconds: float) -> float:
     """An estimate with no more digits than it may claim."""
     return float(f"{seconds:.3g}")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from submillion import config, planning
 from submillion.config import Config
@@ -18,6 +18,14 @@ from submillion.errors import ConfigError, HubError
 from submillion.planning import Plan
 
 _TIMES_RANK = re.compile(r"(\d*\.?\d*)r")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no result, in a word and in a sentence."""
+
+    state: Literal["over budget", "diverged", "ruled out"]
+    why: str
 
 
 @dataclass(frozen=True, eq=False)

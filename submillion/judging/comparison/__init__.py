@@ -1,21 +1,31 @@
 """Which run, or which setting, is better, and whether the rows can tell.
 
-`paired` has the exact test of two runs, Holm's correction and the rows that a difference takes; `resampling` the
-bootstrap over rows; `seeds` the difference of settings over seeds and rows; `sequential` the test that may stop early;
-`conclusion` the tie group and what to take; `wording` says it. Nothing is trained or read here.
+`paired` has the exact test of two runs, Holm's correction, the rows that a difference takes, and the test that may stop
+early; `bootstrap` the difference of settings over seeds and rows; `conclusion` the tie group and what to take;
+`verdict` is its type and says it. Nothing is trained or read here.
 """
 
-from submillion.judging.comparison.conclusion import Comparison, Pair, Setting, conclude
-from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
-from submillion.judging.comparison.sequential import is_ruled_out, log_evidence
-from submillion.judging.comparison.wording import p_value, sentences, values
+from submillion.judging.comparison.conclusion import Setting, conclude
+from submillion.judging.comparison.paired import (
+    LEVEL,
+    Difference,
+    holm,
+    is_ruled_out,
+    log_evidence,
+    mcnemar,
+    rows_needed,
+)
+from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict, p_value, sentences, values
 
 __all__ = [
     "LEVEL",
-    "Comparison",
     "Difference",
     "Pair",
     "Setting",
+    "Split",
+    "Standing",
+    "Tested",
+    "Verdict",
     "conclude",
     "holm",
     "is_ruled_out",

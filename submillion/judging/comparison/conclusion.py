@@ -1,6 +1,6 @@
 """From settings with predictions to what may be said: scores, tests against the best, the tie group, what to take.
 
-Owns the family of tests that is corrected, and the words of caution. Where predictions come from is left to `reading`.
+Owns the family of tests that is corrected, and the words of caution. Where predictions come from is left to others.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ import numpy as np
 
 from submillion.errors import DataError
 from submillion.judging import metrics
-from submillion.judging.comparison import seeds
+from submillion.judging.comparison import bootstrap
+from submillion.judging.comparison.bootstrap import METRICS, Resampled, resample
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
-from submillion.judging.comparison.resampling import METRICS, Resampled, resample
+from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
-
-Split = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
     """Runs that differ in their seed alone; name is unique within a comparison.
 
-    keys: those of the config that differ within the comparison, with this setting's values; the name holds them, or is
-    the first run's where they are many · runs: their folders' names · predictions: one a run, of the same rows in the
-    same order · n_params: that train · training_s: mean of the runs · n_evaluations: the most that a run's checkpoint
-    was chosen from.
+    runs, keys, named_by, n_params, training_s: as a `Standing` has them · predictions: one a run, of the same rows in
+    the same order · n_evaluations: the most that a run's checkpoint was chosen from.
     """
 
     name: str
@@ -40,55 +37,10 @@ class Setting:
     training_s: float
     n_evaluations: int
     keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+    named_by: Literal["keys", "run"] = "keys"
 
 
-@dataclass(frozen=True)
-class Pair:
-    """How a setting stands to the best one: differences (its score minus the best's), p values corrected by Holm
-    over all pairs of settings, and whether the tests speak of the settings or only of these runs."""
-
-    setting: str
-    differences: dict[str, Difference]
-    p_holm: dict[str, float]
-    about: Literal["settings", "runs"]
-
-    @property
-    def is_tied(self) -> bool:
-        """Say whether the setting's accuracy cannot be told from the best's."""
-        return self.p_holm["accuracy"] > LEVEL
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What may be said of settings on one split.
-
-    settings: best accuracy first, scores in the same order · pairs: each other setting against the best ·
-    recommended: a setting's name, None on the test split · n_rows_needed: validation rows that would separate the two
-    best, None where they are told apart already, no number would do, or there is one setting · notes: sentences worth
-    printing.
-    """
-
-    split: Split
-    n_rows: int
-    settings: tuple[Setting, ...]
-    scores: tuple[dict[str, Score], ...]
-    pairs: tuple[Pair, ...]
-    recommended: str | None
-    n_rows_needed: int | None
-    notes: tuple[str, ...]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Return the keys that differ, where they are too many for the settings to be named by them; else none."""
-        return tuple(dict.fromkeys(key for each in self.settings if each.name in each.runs for key in each.keys))
-
-    @property
-    def group(self) -> tuple[str, ...]:
-        """Return the settings that cannot be told from the best, the best first."""
-        return (self.settings[0].name, *(pair.setting for pair in self.pairs if pair.is_tied))
-
-
-def conclude(settings: Sequence[Setting], split: Split = "validation") -> Comparison:
+def conclude(settings: Sequence[Setting], split: Split = "validation") -> Verdict:
     """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
 
     Accuracy decides; the other metrics are tested beside it, each a family of its own. The family is all pairs, not
@@ -103,15 +55,29 @@ def conclude(settings: Sequence[Setting], split: Split = "validation") -> Compar
     ordered = tuple(setting for setting, _ in scored)
     pairs = _against_best(ordered, [resampled for _, resampled in scored])
     group = (ordered[0], *(setting for setting, pair in zip(ordered[1:], pairs, strict=True) if pair.is_tied))
-    return Comparison(
+    return Verdict(
         split=split,
         n_rows=n_rows,
-        settings=ordered,
-        scores=tuple(scores[setting.name] for setting in ordered),
+        settings=tuple(_standing(setting, scores[setting.name], split) for setting in ordered),
         pairs=pairs,
+        group=tuple(setting.name for setting in group),
         recommended=min(group, key=_cost).name if split == "validation" else None,
         n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows) if pairs and pairs[0].is_tied else None,
         notes=_notes(ordered, pairs, split),
+    )
+
+
+def _standing(setting: Setting, scores: dict[str, Score], split: Split) -> Standing:
+    return Standing(
+        name=setting.name,
+        keys=dict(setting.keys),
+        named_by=setting.named_by,
+        runs=setting.runs,
+        n_seeds=len(setting.runs),
+        scores=scores,
+        after_selection=split == "validation" and setting.n_evaluations > 1,
+        n_params=setting.n_params,
+        training_s=setting.training_s,
     )
 
 
@@ -128,7 +94,7 @@ def _scores(setting: Setting, resampled: dict[str, Resampled]) -> dict[str, Scor
 
 
 def _mean_score(metric: str, resampled: Resampled, n_rows: int) -> Score:
-    value, half = float(resampled.values.mean()), seeds.spread_of(n_rows, resampled).half
+    value, half = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled).half
     most = math.inf if metric == "log_loss" else 1.0
     return Score(value, max(value - half, 0.0), min(value + half, most), n_rows)
 
@@ -144,9 +110,11 @@ def _against_best(settings: Sequence[Setting], resampled: Sequence[dict[str, Res
     return tuple(
         Pair(
             setting=settings[j].name,
-            differences=tests[k],
-            p_holm={metric: float(corrected[metric][k]) for metric in METRICS},
             about="settings" if min(len(settings[0].runs), len(settings[j].runs)) > 1 else "runs",
+            is_tied=bool(corrected["accuracy"][k] > LEVEL),
+            differences={
+                metric: Tested(**vars(tests[k][metric]), p_holm=float(corrected[metric][k])) for metric in METRICS
+            },
         )
         for k, (i, j) in enumerate(numbers)
         if i == 0
@@ -156,7 +124,7 @@ def _against_best(settings: Sequence[Setting], resampled: Sequence[dict[str, Res
 def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
     if metric == "accuracy" and len(first.runs) == len(second.runs) == 1:
         return mcnemar(*(_right(setting)[0] for setting in (first, second)))
-    return seeds.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
+    return bootstrap.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
 
 
 def _right(setting: Setting) -> np.ndarray:
@@ -167,7 +135,9 @@ def _right(setting: Setting) -> np.ndarray:
 def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int) -> int | None:
     difference, (first, second) = pair.differences["accuracy"].value, best
     if pair.about == "settings":
-        return seeds.rows_needed(difference, seeds.spread_of(n_rows, first[1]["accuracy"], second[1]["accuracy"]))
+        return bootstrap.rows_needed(
+            difference, bootstrap.spread_of(n_rows, first[1]["accuracy"], second[1]["accuracy"])
+        )
     of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
     return rows_needed(difference, float(np.mean(of_rows**2)))
 

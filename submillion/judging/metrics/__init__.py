@@ -1,16 +1,26 @@
 """Scores of saved predictions, each with its 95 % interval: pure functions of whole arrays.
 
-`scores` has what every run is judged by, and the confusion matrix; `classes` what is said of one class; `calibration`
-whether confidence can be believed; `coverage` what is gained by answering only what is sure.
+`scores` has what every run is judged by, the confusion matrix, and what is said of one class; `calibration` whether
+confidence can be believed, and what is gained by answering only what is sure.
 """
 
-from submillion.judging.metrics.calibration import Bin, Scaling, calibrated, reliability, safe_log, scaled, temperature
-from submillion.judging.metrics.classes import ClassScores, class_scores
-from submillion.judging.metrics.coverage import Coverage, coverage
+from submillion.judging.metrics.calibration import (
+    Bin,
+    Coverage,
+    Scaling,
+    calibrated,
+    coverage,
+    reliability,
+    safe_log,
+    scaled,
+    temperature,
+)
 from submillion.judging.metrics.scores import (
     Z_95,
+    ClassScores,
     Predictions,
     Score,
+    class_scores,
     confusion,
     ece,
     log_loss,

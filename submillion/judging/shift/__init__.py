@@ -1,22 +1,22 @@
 """What may be said of rows without labels, from saved predictions and texts: pure functions, no model.
 
-`priors`: class shares, if only they have changed · `accuracy`: how much is right, by confidence · `estimates`: both
-with their intervals · `texts`: whether they look as those of training · `verdict`: the estimate to go by, and when not
+`priors`: class shares, if only they have changed · `estimates`: these and how much is right, by confidence, with
+intervals · `texts`: whether they look as those of training · `verdict`: the estimate to go by, and when not
 to. Where predictions come from, and pages, are the affair of others.
 """
 
 from submillion.judging.shift.estimates import MIN_ROWS, Estimates, class_shares, estimate
 from submillion.judging.shift.priors import corrected
 from submillion.judging.shift.texts import Drift, Lengths, Telling, drift
-from submillion.judging.shift.verdict import Verdict, judge
+from submillion.judging.shift.verdict import StatedAccuracy, judge
 
 __all__ = [
     "MIN_ROWS",
     "Drift",
     "Estimates",
     "Lengths",
+    "StatedAccuracy",
     "Telling",
-    "Verdict",
     "class_shares",
     "corrected",
     "drift",

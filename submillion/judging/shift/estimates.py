@@ -1,7 +1,9 @@
 """What predictions without labels say of class shares and accuracy, with intervals: a bootstrap of both sets of rows.
 
-`priors` and `accuracy` hold the estimators; here they meet one run's validation predictions, whose labels are known,
-and its predictions of the file. Shapes: V validation rows, N rows without labels, C classes.
+`priors` holds the estimators of shares; those of accuracy are here, where both meet one run's validation predictions,
+whose labels are known, and its predictions of the file. No method can be right for every shift (Garg et al. 2022,
+section 3): each assumes that errors show in the confidence as they did on validation. Shapes: V validation rows, N rows
+without labels, C classes.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 
 from submillion.errors import DataError
 from submillion.judging.metrics import Predictions, Score, scaled, temperature, wilson
-from submillion.judging.shift import accuracy, priors
+from submillion.judging.shift import priors
 from submillion.judging.shift.priors import SharesTest
 
 MIN_ROWS = 10  # of either kind; below, resampled rows say nothing
@@ -87,6 +89,34 @@ def class_shares(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray
     return calibrated, before, priors.em(calibrated, before)
 
 
+def atc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> float:
+    """Return the accuracy by average thresholded confidence (Garg et al. 2022, section 4).
+
+    validation, found: scores that rise with confidence, [V] and [N] · is_right: bool [V]. The threshold is the one
+    below which validation has as many rows as errors; the share of rows that reach it is the estimate.
+
+    >>> atc(np.array([0.3, 0.6, 0.8, 0.9]), np.array([False, True, True, True]), np.array([0.5, 0.7, 0.2, 0.95]))
+    0.5
+    """
+    n_wrong = int((~is_right).sum())
+    if n_wrong == len(validation):
+        return 0.0
+    return float((found >= np.sort(validation)[n_wrong]).mean())
+
+
+def doc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> float:
+    """Return validation's accuracy less the difference of mean confidences (Guillory et al. 2021, section 3.1).
+
+    validation, found: the likeliest class's probability, [V] and [N] · is_right: bool [V].
+    """
+    return float(np.clip(is_right.mean() - validation.mean() + found.mean(), 0.0, 1.0))
+
+
+def negative_entropy(probs: np.ndarray) -> np.ndarray:
+    """Return the sum of p log p of each row, [N]: a score that rises with confidence, 0 at most."""
+    return (probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny))).sum(axis=1)
+
+
 def _refuse(validation: Predictions, probs: np.ndarray) -> None:
     problems = [
         f"{len(rows)} rows {where}: an estimate takes at least {MIN_ROWS}"
@@ -124,10 +154,10 @@ def _numbers(
 ) -> tuple[np.ndarray, priors.Calibrator]:
     is_right, heat = validation.predicted == validation.label_ids, temperature(validation)
     before, after = scaled(validation.probs, heat), scaled(probs, heat)
-    sure = (accuracy.negative_entropy(before), is_right, accuracy.negative_entropy(after))
+    sure = (negative_entropy(before), is_right, negative_entropy(after))
     calibrate = priors.calibrator(validation, start)
     em = priors.em(calibrate(probs), calibrate(validation.probs).mean(axis=0))
-    numbers = [accuracy.atc(*sure), accuracy.doc(before.max(axis=1), is_right, after.max(axis=1))]
+    numbers = [atc(*sure), doc(before.max(axis=1), is_right, after.max(axis=1))]
     return np.concatenate([numbers, priors.bbse(validation, probs.argmax(axis=1)), em]), calibrate
 
 

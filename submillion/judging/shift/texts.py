@@ -158,14 +158,13 @@ def _auc(scores: np.ndarray, is_here: np.ndarray, folds: np.ndarray) -> Score:
 
 
 def _mean_auc(scores: np.ndarray, is_here: np.ndarray, folds: np.ndarray) -> float:
-    found, weights = [], []
-    for fold in range(_N_FOLDS):
-        here, there = scores[(folds == fold) & (is_here == 1)], scores[(folds == fold) & (is_here == 0)]
-        if len(here) and len(there):
-            ranks = stats.rankdata(np.concatenate([here, there]))[: len(here)].sum()
-            found.append((ranks - len(here) * (len(here) + 1) / 2) / (len(here) * len(there)))
-            weights.append(len(here) + len(there))
-    return float(np.average(found, weights=weights)) if found else float("nan")
+    from sklearn.metrics import roc_auc_score
+
+    with_both = [fold for fold in (folds == number for number in range(_N_FOLDS)) if len(set(is_here[fold])) == 2]
+    if not with_both:
+        return float("nan")
+    aucs = [roc_auc_score(is_here[fold], scores[fold]) for fold in with_both]
+    return float(np.average(aucs, weights=[fold.sum() for fold in with_both]))
 
 
 def _telling(names: np.ndarray, features: Any, is_here: np.ndarray) -> tuple[Telling, ...]:

@@ -23,7 +23,7 @@ _APART = 0.1  # total variation between BBSE's shares and EM's
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StatedAccuracy:
     """The estimate to go by.
 
     accuracy: with an interval of 90 % that counts the method's own errors · difference: of texts, 0 to 1, None where
@@ -43,7 +43,7 @@ def difference(drift: Drift) -> float:
     return max(by_words, drift.length_distance, 0.0)
 
 
-def judge(found: Estimates, drift: Drift | None, n_trained_on: int | None = None) -> Verdict:
+def judge(found: Estimates, drift: Drift | None, n_trained_on: int | None = None) -> StatedAccuracy:
     """Return the stated accuracy and what speaks against it.
 
     drift: None where the training texts are gone · n_trained_on: rows that the run was trained on, None where that was
@@ -55,7 +55,7 @@ def judge(found: Estimates, drift: Drift | None, n_trained_on: int | None = None
     how_far = None if drift is None else difference(drift)
     doubts = _doubts(how_far, drift)
     cautions = (*doubts, *_few(found), *_shares(found), *_seen(found, n_trained_on))
-    return Verdict(_stated(found, 1.0 if how_far is None else how_far), how_far, cautions, not doubts)
+    return StatedAccuracy(_stated(found, 1.0 if how_far is None else how_far), how_far, cautions, not doubts)
 
 
 def _stated(found: Estimates, how_far: float) -> Score:

@@ -1,6 +1,6 @@
 """A file without labels, and runs → shift.html, shift.md, shift.json: what may be said before anyone knows the truth.
 
-`reading` gathers the numbers; `findings` says what they show, `figures` draws it. The pages are written into a folder
+`reading` gathers the numbers; `findings` says what they show and draws it. The pages are written into a folder
 of the first run, `shift/<file>-<hash>/`, beside its predictions; what `DONE` seals is never touched.
 """
 
@@ -11,12 +11,11 @@ from pathlib import Path
 
 from submillion.reports import page
 from submillion.reports.sections import Page
-from submillion.reports.shift import figures
-from submillion.reports.shift.findings import sections
-from submillion.reports.shift.reading import Asked, OfRun, Pair, ShiftReport, ask, read
+from submillion.reports.shift.findings import draw, sections
+from submillion.reports.shift.reading import Asked, Disagreement, OfRun, ShiftReport, ask, read
 from submillion.runs import dumps, write_atomically
 
-__all__ = ["Asked", "OfRun", "Pair", "ShiftReport", "ask", "read", "sections", "values", "write"]
+__all__ = ["Asked", "Disagreement", "OfRun", "ShiftReport", "ask", "read", "sections", "values", "write"]
 
 
 def values(report: ShiftReport) -> str:
@@ -29,4 +28,4 @@ def write(folder: Path, report: ShiftReport) -> Path:
     run = report.runs[0].run
     origin = f"submillion shift from the run folder {run}"
     write_atomically(folder / "shift.json", values(report) + "\n")
-    return page.save(Page(run, origin, sections(report), figures.draw(report)), folder, "shift")[0]
+    return page.save(Page(run, origin, sections(report), draw(report)), folder, "shift")[0]

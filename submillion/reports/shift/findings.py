@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from submillion.judging.comparison import p_value
+from typing import Any
+
+from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Score
 from submillion.judging.shift import Drift, Lengths
-from submillion.reports.figures import MAX_CLASSES
+from submillion.reports.drawing import BLUE, MUTED, ORANGE, Drawn, canvas, dots, files, style
+from submillion.reports.figures import MAX_CLASSES, shown_classes
 from submillion.reports.sections import Section, Table, percent, percents, quoted
-from submillion.reports.shift.reading import OfRun, Pair, ShiftReport
-
-_LEVEL = 0.05
+from submillion.reports.shift.reading import Disagreement, OfRun, ShiftReport
 
 
 def sections(report: ShiftReport) -> list[Section]:
@@ -68,7 +69,7 @@ def classes(report: ShiftReport) -> Section:
         f"{quoted(report.labels[moved])} is predicted for {percent(found.predicted[moved].value)} of rows, "
         f"{percent(found.predicted_validation[moved].value)} on validation"
     )
-    if found.test.p >= _LEVEL:
+    if found.test.p >= LEVEL:
         title = "Predicted classes are distributed as on validation, as far as these rows can tell"
     test = f"Total variation {found.test.distance:.3f}: so large a share of rows would have to change class. "
     test += f"Chi-squared test of equal shares: p {p_value(found.test.p)}"
@@ -224,7 +225,7 @@ def disagreement(report: ShiftReport) -> Section:
     )
 
 
-def _named(pair: Pair) -> str:
+def _named(pair: Disagreement) -> str:
     return f"{pair.first} and {pair.second}"
 
 
@@ -252,3 +253,44 @@ def setup(report: ShiftReport) -> Section:
     rows += [(f"run {number}", one.run) for number, one in enumerate(report.runs, start=1)]
     rows.append(("validation rows of run 1", f"{report.runs[0].estimates.n_validation:,}"))
     return Section("setup", "Setup", "What was read", tables=(Table("Input", ("", ""), rows),))
+
+
+def draw(report: ShiftReport, with_png: bool = True) -> dict[str, Drawn]:
+    """Return the figures by name."""
+    with style():
+        drawn = {"accuracy": _draw_accuracy(report), "shares": _draw_shares(report)}
+        return {name: files(name, figure, with_png) for name, figure in drawn.items()}
+
+
+def _draw_accuracy(report: ShiftReport) -> Any:
+    """The run that the report is about, the first: validation, both methods, what is stated."""
+    one = report.runs[0]
+    found = one.estimates
+    rows = [
+        ("validation, measured", found.validation),
+        ("here: ATC, chance alone", found.atc),
+        ("here: DoC, chance alone", found.doc),
+        ("here: stated", one.verdict.accuracy),
+    ]
+    figure = canvas(0.55 + 0.34 * len(rows))
+    axes = figure.subplots()
+    dots(axes, [name for name, _ in rows], [[score for _, score in rows]], [BLUE], [None])
+    axes.set_xlabel("accuracy")
+    axes.locator_params(axis="x", nbins=6)
+    return figure
+
+
+def _draw_shares(report: ShiftReport) -> Any:
+    one = report.runs[0]
+    found = one.estimates
+    apart = [abs(a.value - b.value) for a, b in zip(found.predicted, found.predicted_validation, strict=True)]
+    chosen = shown_classes(apart, MAX_CLASSES)
+    training = [Score(share, share, share, 0) for share in one.train_shares]
+    series = [[each[i] for i in chosen] for each in (training, found.predicted_validation, found.predicted)]
+    names = [report.labels[i] for i in chosen]
+    figure = canvas(0.8 + 0.46 * len(names))
+    axes = figure.subplots()
+    dots(axes, names, series, [MUTED, BLUE, ORANGE], ["training, true", "validation, predicted", "here, predicted"])
+    axes.set_xlabel("share of rows")
+    figure.legend(loc="outside lower right", ncols=3)
+    return figure

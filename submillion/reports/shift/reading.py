@@ -20,7 +20,7 @@ from submillion import data, runs
 from submillion.data import Example
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.metrics import Predictions, Score, wilson
-from submillion.judging.shift import Drift, Estimates, Verdict, drift, estimate, judge
+from submillion.judging.shift import Drift, Estimates, StatedAccuracy, drift, estimate, judge
 from submillion.reports.baselines import text_of
 from submillion.reports.run import reread
 from submillion.runs import Run
@@ -62,11 +62,11 @@ class OfRun:
     data_problem: str | None
     n_trained_on: int | None
     after_selection: bool
-    verdict: Verdict
+    verdict: StatedAccuracy
 
 
 @dataclass(frozen=True)
-class Pair:
+class Disagreement:
     """How often two runs predict different classes: here, and on validation where they share its rows."""
 
     first: str
@@ -85,7 +85,7 @@ class ShiftReport:
     has_labels: bool
     labels: tuple[str, ...]
     runs: tuple[OfRun, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Disagreement, ...]
 
 
 def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = None) -> list[Asked]:
@@ -165,11 +165,11 @@ def _drift(asked: Asked, validation: Predictions) -> tuple[Drift | None, str | N
     return drift(*([text_of(example) for example in each] for each in rows)), None
 
 
-def _pair(first: tuple[Run, np.ndarray, Predictions], second: tuple[Run, np.ndarray, Predictions]) -> Pair:
+def _pair(first: tuple[Run, np.ndarray, Predictions], second: tuple[Run, np.ndarray, Predictions]) -> Disagreement:
     differ = first[1].argmax(axis=1) != second[1].argmax(axis=1)
     by_id = dict(zip(second[2].ids, second[2].predicted.tolist(), strict=True))
     on_validation = None
     if by_id.keys() == set(first[2].ids):
         others = np.array([by_id[row_id] for row_id in first[2].ids])
         on_validation = wilson(int((first[2].predicted != others).sum()), len(others))
-    return Pair(first[0].name, second[0].name, wilson(int(differ.sum()), len(differ)), on_validation)
+    return Disagreement(first[0].name, second[0].name, wilson(int(differ.sum()), len(differ)), on_validation)

@@ -1,27 +1,27 @@
 """A study's folder → its pages: report.html, report.md, report.json, figures; without torch, and without its runs.
 
-`reading` has the summary; `panels` what it says of each factor, `claims` of what was expected, `study` all of it;
-`findings`, `factors` and `making` say it in sections, `figures` and `settings` draw it.
+`runs.study` reads the summary; `study` has what follows from it; `findings` and `factors` say it in sections, `figures`
+draws it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from submillion.reports import page
 from submillion.reports.sections import Page, Section
-from submillion.reports.sweep import factors, figures, findings, making, reading, study
-from submillion.reports.sweep.study import StudyReport
-from submillion.runs import write_atomically
-from submillion.runs.records import dumps
+from submillion.reports.sweep import factors, figures, findings
+from submillion.reports.sweep.study import StudyReport, make
+from submillion.runs import dumps, study, write_atomically
 
 __all__ = ["StudyReport", "read", "sections", "write"]
 
 
 def read(folder: Path) -> StudyReport:
     """Return the report of a study's folder; RunError if its summary is missing, damaged, or of another version."""
-    return study.make(folder.resolve().name, reading.read(folder))
+    return make(folder.resolve().name, study.read(folder))
 
 
 def write(folder: Path) -> list[Path]:
@@ -32,7 +32,8 @@ def write(folder: Path) -> list[Path]:
     report = read(folder)
     origin = f"submillion report from the study folder {report.name}"
     html, markdown, drawn = page.save(Page(report.name, origin, sections(report), figures.draw(report)), folder)
-    write_atomically(folder / "report.json", dumps(asdict(report), indent=2) + "\n")
+    values = TypeAdapter(StudyReport).dump_python(report, mode="json", by_alias=True)
+    write_atomically(folder / "report.json", dumps(values, indent=2) + "\n")
     return [html, markdown, folder / "report.json", drawn]
 
 
@@ -44,10 +45,10 @@ def sections(report: StudyReport) -> list[Section]:
         factors.factors(report),
         factors.claims(report),
         findings.budget(report),
-        making.settings(report),
-        making.stages(report),
-        making.cost(report),
-        making.trials(report),
-        making.setup(report),
+        findings.settings(report),
+        findings.stages(report),
+        findings.cost(report),
+        findings.trials(report),
+        findings.setup(report),
     ]
     return [section for section in found if section is not None]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from submillion.judging.comparison import p_value
+from submillion.judging.comparison import Tested, p_value
 from submillion.judging.metrics import Score
 from submillion.reports.forests import READING
 from submillion.reports.sections import Quote, Section, Table, interval
-from submillion.reports.sweep.claims import Judged
 from submillion.reports.sweep.figures import said
-from submillion.reports.sweep.panels import Choice, Panel
-from submillion.reports.sweep.study import StudyReport
-from submillion.reports.verdicts import Tested, difference, interval_or_dash
+from submillion.reports.sweep.study import Choice, Judged, Panel, StudyReport
+from submillion.reports.verdicts import difference, interval_or_dash
 
 
 def tested_cells(found: Tested | None) -> tuple[str, str]:

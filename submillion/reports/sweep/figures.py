@@ -6,6 +6,7 @@ Filled means tied with the best, everywhere; a ring marks what was taken. How fi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,13 @@ import numpy as np
 from submillion.reports import forests
 from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, PAPER, WIDTH, Drawn, arms, canvas, files, short, style
 from submillion.reports.forests import ROW, Row
-from submillion.reports.sweep.panels import Panel
-from submillion.reports.sweep.reading import Trial, name_of
-from submillion.reports.sweep.settings import Axis, axes_of, place
-from submillion.reports.sweep.study import StudyReport
+from submillion.reports.sweep.study import Panel, StudyReport
+from submillion.runs.study import TrialRecord, label
 
 MAX_ROWS = 40  # of the settings, the choices of a factor, and the times that a figure shows
 MAX_LINES = 80
 _ON_A_PAGE = 5  # axes of settings; with more the figure is wide
+_MAX_TICKS = 8  # of more values the first, the middle and the last are named
 _UNDER = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of text that lines run through
 
 
@@ -166,7 +166,7 @@ def _settings(report: StudyReport) -> Any:
     for number, entry in reversed(list(enumerate(entries))):
         apart = 0.5 - number / max(len(entries) - 1, 1)
         trial = report.summary.trials[entry.number - 1]
-        y = [*(place(axis, trial, apart) for axis in axes_found), heights[number]]
+        y = [*(_place(axis, trial, apart) for axis in axes_found), heights[number]]
         colour = ORANGE if entry.is_recommended else BLUE if entry.is_tied else MUTED
         strength = 1.0 if entry.is_recommended else 0.15 + 0.75 * heights[number]
         line, thick = ("-", 1.2) if entry.is_tied else ((0, (3, 2)), 0.8)
@@ -175,6 +175,47 @@ def _settings(report: StudyReport) -> Any:
     rows = [Row("", e.score, e.is_tied) for e in entries]
     _settings_legend(figure, rows)
     return figure
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key that a study varied, an axis of parallel coordinates: its values as text, from the bottom up, evenly apart.
+
+    Distances on it mean nothing, the order does: powers of ten and names of sites fit one figure.
+    """
+
+    key: str
+    values: tuple[str, ...]
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return the heights, from 0 to 1, of the values that are named."""
+        n = len(self.values)
+        named = range(n) if n <= _MAX_TICKS else (0, n // 2, n - 1)
+        return [(self.height(self.values[i]), self.values[i]) for i in named]
+
+    def height(self, value: str) -> float:
+        """Return where a value stands, from 0 to 1, with a margin as wide as half a step."""
+        return (self.values.index(value) + 0.5) / len(self.values)
+
+
+def axes_of(trials: Sequence[TrialRecord]) -> list[Axis]:
+    """Return an axis for each key that has more than one value in the trials."""
+    keys = dict.fromkeys(key for trial in trials for key in trial.resolved)
+    found = [Axis(key, tuple(map(label, _ordered([trial.resolved.get(key) for trial in trials])))) for key in keys]
+    return [axis for axis in found if len(axis.values) > 1]
+
+
+def _place(axis: Axis, trial: TrialRecord, apart: float) -> float:
+    """Return the height of a trial's line on an axis; apart, from -0.5 to 0.5, parts lines of one value."""
+    return axis.height(label(trial.resolved.get(axis.key))) + 0.6 * apart / len(axis.values)
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    """Each value once: numbers by size, then others as they came."""
+    once = list({label(value): value for value in values}.values())
+    numbers = sorted(value for value in once if isinstance(value, (int, float)))
+    return [*numbers, *(value for value in once if not isinstance(value, (int, float)))]
 
 
 def _height(value: float, limits: tuple[float, float]) -> float:
@@ -237,7 +278,7 @@ def _stages(report: StudyReport) -> Any:
 
 
 def _time(report: StudyReport) -> Any:
-    trials: list[tuple[int, Trial]] = report.timed
+    trials: list[tuple[int, TrialRecord]] = report.timed
     if not trials:
         return None
     longest = sorted(trials, key=lambda each: -(each[1].training_s + each[1].evaluation_s))[:MAX_ROWS]
@@ -247,7 +288,7 @@ def _time(report: StudyReport) -> Any:
     y, steps = np.arange(len(shown)), [trial.training_s for _, trial in shown]
     axes.barh(y, steps, 0.62, color=BLUE, label="steps")
     axes.barh(y, [t.evaluation_s for _, t in shown], 0.62, left=steps, color=MUTED, alpha=0.55, label="evaluations")
-    axes.set_yticks(y, [short(f"{number}  {name_of(trial)}", 32) for number, trial in shown])
+    axes.set_yticks(y, [short(f"{number}  {trial.name}", 32) for number, trial in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

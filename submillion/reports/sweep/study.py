@@ -1,18 +1,23 @@
-"""A study as its pages tell it: the `Summary` and what follows from it, and nothing drawn or worded.
+"""A study as its pages tell it: its record and what follows from it for entries, factors and claims; nothing is drawn.
 
 No score, test or tie is computed here: each stands in `summary.json`, but for the intervals of claims.
+
+Of one factor at a time, the factor's own trials were compared among themselves. Elsewhere a choice stands for its best
+trial: the first in the order of scores that is tied with the best of all, else simply the first. A claim says which
+choice of a factor wins. It holds where that choice alone is left: every other one is told from it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from submillion.judging.metrics import Score
-from submillion.reports.sweep import claims, panels
-from submillion.reports.sweep.claims import Judged
-from submillion.reports.sweep.panels import Panel
-from submillion.reports.sweep.reading import Summary, Trial, name_of
-from submillion.reports.verdicts import Standing, Tested
+from submillion.judging.comparison import Standing, Tested, Verdict
+from submillion.judging.metrics import Score, wilson
+from submillion.runs.study import Claim, FactorRecord, StudyRecord, TrialRecord
+
+Judgement = Literal["holds", "told apart against it", "a tie", "not tested here"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Kept:
     """A setting that was kept for full training: the number of its full trial, and both results."""
 
     number: int
@@ -44,18 +49,91 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A choice with the trial that stands for it: its accuracy over its seeds, and its difference to the best.
+
+    score is None where no trial finished, or several seeds were not compared yet; difference of the best one and where
+    nothing was compared · is_fixed: later factors build on it, or the recommended run has it · why: it has no score.
+    """
+
+    label: str
+    trial: int | None
+    runs: tuple[str, ...]
+    n_params: int | None
+    score: Score | None
+    difference: Tested | None
+    is_tied: bool
+    is_fixed: bool
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A factor: its choices in their order, and what was found: one is told from all others, a tie, or nothing.
+
+    given: the choices of earlier factors that all its trials share.
+    """
+
+    factor: str
+    is_range: bool
+    is_log: bool
+    given: dict[str, str]
+    choices: tuple[Choice, ...]
+    found: Literal["told apart", "tie", "not compared"]
+    n_rows: int | None
+
+    @property
+    def tied(self) -> list[Choice]:
+        """Return the choices that are the best, or cannot be told from it."""
+        return [choice for choice in self.choices if choice.is_tied]
+
+    @property
+    def scored(self) -> list[Choice]:
+        """Return the choices that have a score."""
+        return [choice for choice in self.choices if choice.score is not None]
+
+    @property
+    def best(self) -> Choice | None:
+        """Return the choice with the highest score; of equals the one that none is compared with."""
+        compared = [choice for choice in self.scored if choice.is_tied and choice.difference is None]
+        return next(iter(compared), None)
+
+    @property
+    def fixed(self) -> Choice | None:
+        """Return the choice that later factors build on, or that the recommended run has."""
+        return next((choice for choice in self.choices if choice.is_fixed), None)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what was measured: the claimed choice, and the one that it is held against.
+
+    claimed: the accuracies that were claimed, by choice, with Wilson's interval on the claim's own rows; without
+    rows there is none, and n is 0 · rival: the best choice here, or where that is the claimed one the best of the
+    others · why: it could not be tested.
+    """
+
+    claim: Claim
+    judgement: Judgement
+    claimed: dict[str, Score]
+    measured: Choice | None
+    rival: Choice | None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
 class StudyReport:
     """A study's report. entries: the best first, empty before the study is finished · frontier: those that no cheaper
     one reaches, the cheapest first · timed: finished trials whose runs no earlier one has, with their numbers."""
 
     name: str
-    summary: Summary
+    summary: StudyRecord
     entries: list[Entry]
     panels: list[Panel]
     claims: list[Judged]
     frontier: list[Entry]
-    pairs: list[Pair]
-    timed: list[tuple[int, Trial]]
+    pairs: list[Kept]
+    timed: list[tuple[int, TrialRecord]]
 
     @property
     def group(self) -> list[Entry]:
@@ -68,22 +146,22 @@ class StudyReport:
         return next((entry for entry in self.entries if entry.is_recommended), None)
 
 
-def make(name: str, summary: Summary) -> StudyReport:
+def make(name: str, summary: StudyRecord) -> StudyReport:
     """Return the report of a study; name: its folder's."""
-    entries, found = _entries(summary), panels.panels(summary)
+    entries, found = _entries(summary), panels(summary)
     return StudyReport(
         name=name,
         summary=summary,
         entries=entries,
         panels=found,
-        claims=claims.judge(summary.claims, found),
+        claims=judge(summary.claims, found),
         frontier=_frontier(entries),
         pairs=_pairs(summary),
         timed=list({trial.runs: (number, trial) for number, trial in reversed(summary.done)}.values())[::-1],
     )
 
 
-def _entries(summary: Summary) -> list[Entry]:
+def _entries(summary: StudyRecord) -> list[Entry]:
     verdict = summary.comparison
     if verdict is not None:
         return [_entry(summary, standing) for standing in verdict.settings]
@@ -91,17 +169,17 @@ def _entries(summary: Summary) -> list[Entry]:
         return []
     number, trial = summary.done[-1]
     score = trial.validation_accuracy.by_seed[0]
-    return [Entry(number, name_of(trial), trial.runs, score, None, True, True, trial.total, trial.training_s)]
+    return [Entry(number, trial.name, trial.runs, score, None, True, True, trial.total, trial.training_s)]
 
 
-def _entry(summary: Summary, standing: Standing) -> Entry:
+def _entry(summary: StudyRecord, standing: Standing) -> Entry:
     verdict = summary.comparison
     assert verdict is not None
     number, trial = summary.first_of(standing)
     against = verdict.against(standing)
     return Entry(
         number=number,
-        name=name_of(trial),
+        name=trial.name,
         runs=standing.runs,
         score=standing.scores["accuracy"],
         difference=None if against is None else against.differences["accuracy"],
@@ -120,17 +198,129 @@ def _frontier(entries: list[Entry]) -> list[Entry]:
     return found
 
 
-def _pairs(summary: Summary) -> list[Pair]:
+def _pairs(summary: StudyRecord) -> list[Kept]:
     """The kept settings' short and full scores; several seeds have theirs in the comparison of their stage."""
     short = {str(trial.choices): _score(summary, trial) for _, trial in summary.done if trial.stage == "short"}
     full = [(number, trial) for number, trial in summary.done if trial.stage == "full"]
-    found = [(n, name_of(trial), short.get(str(trial.choices)), _score(summary, trial)) for n, trial in full]
-    return [Pair(number, name, a, b) for number, name, a, b in found if a is not None and b is not None]
+    found = [(n, trial.name, short.get(str(trial.choices)), _score(summary, trial)) for n, trial in full]
+    return [Kept(number, name, a, b) for number, name, a, b in found if a is not None and b is not None]
 
 
-def _score(summary: Summary, trial: Trial) -> Score | None:
-    verdict = next((stage.comparison for stage in summary.stages if stage.stage == trial.stage), None)
+def _score(summary: StudyRecord, trial: TrialRecord) -> Score | None:
+    verdict = next((stage.comparison for stage in summary.stages if stage.name == trial.stage), None)
     standing = None if verdict is None else verdict.of_run(trial.runs[0])
     if standing is not None:
         return standing.scores["accuracy"]
     return trial.validation_accuracy.by_seed[0] if len(trial.runs) == 1 else None
+
+
+def panels(summary: StudyRecord) -> list[Panel]:
+    """Return a panel a factor that any trial has begun with."""
+    found = [_panel(summary, factor) for factor in summary.factors]
+    return [panel for panel in found if panel.choices]
+
+
+def _panel(summary: StudyRecord, factor: FactorRecord) -> Panel:
+    title, number = factor.factor, [each.factor for each in summary.factors].index(factor.factor)
+    trials = _trials(summary, title)
+    verdict, fixed = _verdict(summary, title), _fixed(summary, title)
+    labels = list(dict.fromkeys(trial.choices[title] for _, trial in trials))
+    if factor.choices is None:
+        labels.sort(key=float)
+    elif labels:
+        labels = list(factor.choices)
+    choices = tuple(
+        _choice(label, fixed, [e for e in trials if e[1].choices[title] == label], verdict) for label in labels
+    )
+    earlier = [each.factor for each in summary.factors[:number]] if summary.kind == "one-factor" else []
+    return Panel(
+        factor=title,
+        is_range=factor.choices is None,
+        is_log=factor.log,
+        given={name: trials[0][1].choices[name] for name in earlier if trials},
+        choices=choices,
+        found=_found(choices, verdict),
+        n_rows=None if verdict is None else verdict.n_rows,
+    )
+
+
+def _trials(summary: StudyRecord, title: str) -> list[tuple[int, TrialRecord]]:
+    """The trials that a factor is judged by: its own stage's, or the short ones, or all."""
+    stages = {"one-factor": title, "two-stage": "short"}
+    wanted = stages.get(summary.kind)
+    return [each for each in enumerate(summary.trials, start=1) if wanted in (None, each[1].stage)]
+
+
+def _verdict(summary: StudyRecord, title: str) -> Verdict | None:
+    """The comparison of these trials."""
+    if summary.kind not in ("one-factor", "two-stage"):
+        return summary.comparison
+    name = title if summary.kind == "one-factor" else "short"
+    return next((stage.comparison for stage in summary.stages if stage.name == name), None)
+
+
+def _fixed(summary: StudyRecord, title: str) -> str | None:
+    """The choice that was fixed; else the recommended run's."""
+    if summary.kind == "one-factor":
+        return next((stage.fixed for stage in summary.stages if stage.name == title), None)
+    of_it = [trial for trial in summary.trials if summary.recommended_run in trial.runs]
+    return of_it[0].choices[title] if of_it else None
+
+
+def _choice(label: str, fixed: str | None, trials: list[tuple[int, TrialRecord]], verdict: Verdict | None) -> Choice:
+    done = [(number, trial) for number, trial in trials if trial.is_done]
+    if not done:
+        reasons = (trial.why or trial.state for _, trial in trials)
+        return Choice(label, None, (), None, None, None, False, label == fixed, next(reasons, "not begun"))
+    if verdict is None:
+        number, trial = max(done, key=lambda each: (each[1].validation_accuracy.mean or 0.0, -each[0]))
+        score = trial.validation_accuracy.by_seed[0] if len(trial.runs) == 1 else None
+        return Choice(label, number, trial.runs, trial.total, score, None, False, label == fixed)
+    places = {setting.name: place for place, setting in enumerate(verdict.settings)}
+    stands = [(verdict.of_run(trial.runs[0]), number, trial) for number, trial in done]
+    known = [(standing, number, trial) for standing, number, trial in stands if standing is not None]
+    if not known:
+        return Choice(label, None, (), None, None, None, False, label == fixed, "not compared")
+    standing, number, trial = min(known, key=lambda e: (not verdict.is_tied(e[0]), places[e[0].name], e[1]))
+    against, score = verdict.against(standing), standing.scores["accuracy"]
+    tested = None if against is None else against.differences["accuracy"]
+    return Choice(label, number, trial.runs, trial.total, score, tested, verdict.is_tied(standing), label == fixed)
+
+
+def _found(choices: tuple[Choice, ...], verdict: Verdict | None) -> Literal["told apart", "tie", "not compared"]:
+    """Choices whose trials are the same runs are one."""
+    scored = {choice.runs: choice for choice in choices if choice.score is not None}
+    if verdict is None or len(scored) < 2:
+        return "not compared"
+    return "told apart" if sum(choice.is_tied for choice in scored.values()) == 1 else "tie"
+
+
+def judge(claims: Sequence[Claim], panels: Sequence[Panel]) -> list[Judged]:
+    """Return the claims, each judged by its factor's panel."""
+    by_factor = {panel.factor: panel for panel in panels}
+    return [_judged(claim, by_factor.get(claim.factor)) for claim in claims]
+
+
+def _judged(claim: Claim, panel: Panel | None) -> Judged:
+    claimed = {label: _claimed(share, claim.rows) for label, share in claim.scores.items()}
+    if panel is None:
+        return Judged(claim, "not tested here", claimed, None, None, "no trial of this factor was begun")
+    winner = next((choice for choice in panel.choices if choice.label == claim.winner), None)
+    if winner is None or winner.score is None:
+        why = "no such choice" if winner is None else winner.why or "not compared yet"
+        return Judged(claim, "not tested here", claimed, winner, panel.best, why)
+    others = [each for each in panel.scored if each.runs != winner.runs]
+    rivals = sorted(others, key=lambda each: (not each.is_tied, -_value(each)))
+    if panel.found == "not compared" or not rivals:
+        return Judged(claim, "not tested here", claimed, winner, None, "no other choice was compared with it")
+    if not winner.is_tied:
+        return Judged(claim, "told apart against it", claimed, winner, panel.best)
+    return Judged(claim, "a tie" if rivals[0].is_tied else "holds", claimed, winner, rivals[0])
+
+
+def _claimed(share: float, rows: int | None) -> Score:
+    return Score(share, 0.0, 1.0, 0) if rows is None else wilson(round(share * rows), rows)
+
+
+def _value(choice: Choice) -> float:
+    return 0.0 if choice.score is None else choice.score.value

@@ -1,0 +1,250 @@
+"""What a study writes down, `summary.json`: one type, written by `sweeps`, read by reports.
+
+Everything on a study's page comes from this one file, so that a page can be made without its runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
+
+from submillion.config.fields import Section, setting
+from submillion.errors import RunError, shown
+from submillion.judging.comparison import Standing, Verdict
+from submillion.judging.metrics import Score
+from submillion.runs.files import read_json
+
+FORMAT = 1  # of summary.json; raised when an older version could no longer read it
+Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
+TrialState = Literal["done", "unfinished", "over budget", "diverged", "ruled out"]
+_AT_THE_END = {"folder", "recommended", "scores", "n_test_reads", "rank_correlation", "notes", "comparison"}
+
+
+def label(value: Any) -> str:
+    """Return a value as tables show it, which is also how claims name a choice.
+
+    >>> label(2e-05), label(None), label(["query", "key"])
+    ('2e-05', 'null', 'query+key')
+    """
+    match value:
+        case None:
+            return "null"
+        case float():
+            return f"{value:.4g}"
+        case list() | tuple():
+            return "+".join(shown(part) if isinstance(part, (list, tuple, dict)) else label(part) for part in value)
+        case dict() if any(isinstance(part, (list, tuple, dict)) for part in value.values()):
+            return shown(value)  # no setting is as deep, and its text may be without end
+        case _:
+            return str(value)
+
+
+def _labelled(values: Any) -> Any:
+    return {label(key): value for key, value in values.items()} if isinstance(values, Mapping) else values
+
+
+class Claim(Section):
+    """A claim about one factor: which of its choices wins. The study file has it, and what is written down too."""
+
+    factor: str = setting(..., "the factor's name, else the last part of its key")
+    winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is said to be the best")
+    scores: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_labelled)] = setting(
+        {}, "accuracies that are claimed, by choice, such as 0.914"
+    )
+    rows: PositiveInt | None = setting(None, "how many rows the scores come from; null = not known")
+    says: str | None = setting(None, "the claim in words, and what stands behind it")
+
+
+@dataclass(frozen=True)
+class FactorRecord:
+    """A factor and its choices; None for a range, `log` where that is drawn on a logarithmic scale."""
+
+    factor: str
+    choices: tuple[str, ...] | None
+    log: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Trials that ran side by side, compared (None for fewer than two runs); `fixed` is the choice that later factors
+    build on, None where none was."""
+
+    name: Annotated[str, Field(alias="stage")]
+    fixed: str | None
+    comparison: Verdict | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """A trial's validation accuracy, after selection: a seed's each, and the mean once all are finished."""
+
+    after_selection: bool = True
+    mean: float | None
+    by_seed: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a run's steps and evaluations took."""
+
+    training: float
+    evaluation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """A trial: choices by factor, the settings that these stand for, what it trains, and what became of it.
+
+    total: parameters that would train · largest_rank: that fits the budget where the trial does not · over_budget: what
+    the budget says then · resolved: the varied keys as its config has them, ranks and alphas as planned · why: it has
+    no result.
+    """
+
+    stage: str
+    choices: dict[str, str]
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    rank: dict[str, int]
+    total: int
+    budget: int | None
+    fits: bool
+    largest_rank: int | None
+    over_budget: str | None
+    resolved: dict[str, Any]
+    state: TrialState
+    why: str | None
+    runs: tuple[str, ...]
+    validation_accuracy: Accuracy
+    seconds: tuple[Seconds, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether all its seeds are finished."""
+        return self.state == "done"
+
+    @property
+    def training_s(self) -> float:
+        """Return the seconds of steps, the mean of its runs."""
+        return sum(each.training for each in self.seconds) / len(self.seconds)
+
+    @property
+    def evaluation_s(self) -> float:
+        """Return the seconds of evaluations, the mean of its runs."""
+        return sum(each.evaluation for each in self.seconds) / len(self.seconds)
+
+    @property
+    def name(self) -> str:
+        """Return what a trial is called: of one factor at a time the one it tries, else all its choices."""
+        if self.stage in self.choices:
+            return f"{self.stage}={self.choices[self.stage]}"
+        choices = ", ".join(f"{factor}={choice}" for factor, choice in self.choices.items())
+        return f"{self.stage}: {choices}" if self.stage in ("short", "full") else choices
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
+
+    low and high are rho's approximate 95 % interval; None for fewer than 5 settings, or where all are tied.
+    """
+
+    n: int
+    tau: float | None
+    rho: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """A study as `summary.json` has it; what only a finished one has is absent before."""
+
+    format: int
+    study: str
+    kind: Kind
+    finished: bool
+    n_planned: int
+    scale: float
+    encoder: str
+    factors: tuple[FactorRecord, ...]
+    claims: tuple[Claim, ...]
+    stages: tuple[Stage, ...]
+    trials: tuple[TrialRecord, ...]
+    folder: str | None = None
+    recommended: str | None = None
+    scores: dict[str, dict[str, Score]] | None = None
+    n_test_reads: int = 0
+    rank_correlation: RankCorrelation | None = None
+    notes: tuple[str, ...] = ()
+    comparison: Verdict | None = None
+
+    @property
+    def done(self) -> list[tuple[int, TrialRecord]]:
+        """Return the finished trials with their numbers, from 1 in the order of the study."""
+        return [(number, trial) for number, trial in enumerate(self.trials, start=1) if trial.is_done]
+
+    @property
+    def encoder_name(self) -> str:
+        """Return the encoder's name as people read it: a local one's without the folders of this machine."""
+        return Path(self.encoder).name if Path(self.encoder).is_absolute() else self.encoder
+
+    @property
+    def recommended_run(self) -> str | None:
+        """Return the name of the recommended run's folder."""
+        return None if self.recommended is None else Path(self.recommended).name
+
+    def values(self) -> dict[str, Any]:
+        """Return the study as JSON holds it."""
+        absent = None if self.finished else _AT_THE_END
+        return _FORMAT.dump_python(self, mode="json", by_alias=True, exclude=absent)
+
+    def first_of(self, standing: Standing) -> tuple[int, TrialRecord]:
+        """Return the first trial of the main comparison's stage whose runs a setting has, with its number."""
+        of_it = [(n, trial) for n, trial in self.done if trial.runs[0] in standing.runs]
+        return next((each for each in of_it if each[1].stage == "full"), of_it[0])
+
+
+_FORMAT = TypeAdapter(StudyRecord)
+
+
+def is_study(folder: Path) -> bool:
+    """Say whether a folder is a study's."""
+    return (folder / "study.yaml").is_file() or (folder / "summary.json").is_file()
+
+
+def read(folder: Path) -> StudyRecord:
+    """Return the study of a folder; RunError if its summary is missing, damaged, or of another version."""
+    path = folder / "summary.json"
+    again = "start `submillion sweep` with the study again: it trains only what is not finished, and writes it"
+    if not path.exists():
+        raise RunError(f"{path} is missing: nothing of the study is finished; {again}")
+    content = read_json(path)
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise RunError(f"{path} has format {version}; this version reads {FORMAT}: update submillion")
+    if isinstance(content, dict) and version is None:
+        raise RunError(f"{path} has no format: an older version wrote it; {again}")
+    try:
+        return _checked(_FORMAT.validate_python(content), path, again)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3]]
+        raise RunError(f"{path} is damaged ({'; '.join(problems)}): {again}") from None
+
+
+def _checked(record: StudyRecord, path: Path, again: str) -> StudyRecord:
+    """Refuse a record whose parts do not belong together: a page made from it would be wrong without looking wrong."""
+    known = {run for _, trial in record.done for run in trial.runs}
+    verdicts = [*(stage.comparison for stage in record.stages), record.comparison]
+    unknown = [r for v in verdicts if v is not None for each in v.settings for r in each.runs if r not in known]
+    broken = [str(number) for number, trial in record.done if not trial.runs or len(trial.seconds) != len(trial.runs)]
+    problems = [f"no finished trial has the compared run {name}" for name in unknown[:3]]
+    problems += [f"trial {number} is done and its runs are not all there" for number in broken[:3]]
+    if record.finished and (record.recommended_run not in known or record.scores is None):
+        problems.append("no finished trial has the recommended run, or its scores are missing")
+    if problems:
+        raise RunError(f"{path} is damaged ({'; '.join(problems)}): {again}")
+    return record
