@@ -1,13 +1,11 @@
 """Laws: names, shapes and counts from a config.json are those of the stock model built from it."""
 
-import json
-
 import pytest
 
 from submillion.errors import ConfigError, HubError
 from submillion.planning import architectures
 from submillion.planning.architectures import FAMILIES, SITES
-from tests.kit.architectures import BERT_LIKE, CONFIGS
+from tests.kit.architectures import BERT_LIKE, CONFIGS, write
 
 N_CLASSES = 5
 
@@ -94,12 +92,6 @@ def test_a_local_folder_goes_before_a_known_name(tmp_path, monkeypatch):
     write(tmp_path / "roberta-base", "bert", {**CONFIGS["bert"][1]})
     assert architectures.load("roberta-base").family == "bert"
     assert architectures.load("roberta-base/config.json").family == "bert"
-
-
-def write(folder, model_type, values):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type, **values}))
-    return str(folder)
 
 
 @pytest.mark.parametrize("family", ["gpt2", None, ["bert"], 3])

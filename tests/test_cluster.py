@@ -13,8 +13,7 @@ import pytest
 
 from submillion.runs import Run
 from submillion.sweeps.sitting import sweep
-from tests.test_sweep_command import RANK, command, holder_of
-from tests.test_sweeps import settings, write_study
+from tests.kit.studies import RANK, command, holder_of, settings, write_study
 
 __all__ = ["settings"]  # a fixture
 

@@ -354,7 +354,7 @@ def test_alternatives_leave_out_heads_that_the_family_refuses():
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_alternatives_of_shallow_encoders(tmp_path, n_layers):
-    from tests.test_architectures import BERT_LIKE, write
+    from tests.kit.architectures import BERT_LIKE, write
 
     name = write(tmp_path, "bert", {**BERT_LIKE, "type_vocab_size": 2, "num_hidden_layers": n_layers})
     layers = {row.layers for row in alternatives(config_of(name=name), 4)}

@@ -26,7 +26,7 @@ from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
 from submillion.training import workers, workflow
 from tests.data import write_csv
-from tests.test_chunks import write
+from tests.kit.formats import write
 
 N_ROWS = 50
 

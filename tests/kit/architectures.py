@@ -1,4 +1,8 @@
-"""The config of a tiny stock model for each way in which families count: {name: (model type, its sizes)}."""
+"""Configs of tiny stock models, one for each way in which families count: {name: (model type, its sizes)}."""
+
+from __future__ import annotations
+
+import json
 
 SHAPE = {"vocab_size": 53, "max_position_embeddings": 19}
 BERT_LIKE = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24, **SHAPE}
@@ -11,3 +15,9 @@ CONFIGS = {
     "mpnet": ("mpnet", {**BERT_LIKE, "relative_attention_num_buckets": 7}),
     "distilbert": ("distilbert", {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 24, **SHAPE}),
 }
+
+
+def write(folder, model_type, values):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type, **values}))
+    return str(folder)
