@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,7 +20,8 @@ from submillion import config, data, reports, runs
 from submillion.cli import main
 from submillion.cli.show import score_lines
 from submillion.errors import RunError
-from submillion.reports import read, write
+from submillion.reports import figures, read, write
+from submillion.reports.drawing import WIDTH, Drawn
 from submillion.reports.sections import CUT, interval
 from submillion.runs import Run
 from tests.data import write_csv
@@ -121,6 +123,17 @@ def test_very_long_texts_are_cut_with_a_mark(tmp_path: Path) -> None:
     assert len(page_of(run)) < 1_500_000
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but not drawn, which is nine tenths of a page's time: other tests look at them."""
+
+    def files(name: str, figure: Any, _: bool = True) -> Drawn:
+        return Drawn(name, "<svg></svg>", b"", figure.get_figwidth() > WIDTH)
+
+    monkeypatch.setattr(figures, "files", files)
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("n_evaluations", [1, 2])
 @pytest.mark.parametrize(("test", "is_opened"), [(None, False), (0.2, False), (0.2, True)])
 def test_selection_and_the_seal_are_spoken_of_where_there_was_any(
@@ -172,6 +185,7 @@ def test_few_and_many_classes(tmp_path: Path, n_classes: int) -> None:
     assert wide == (n_classes > 20)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("method", ["none", "ia3", "dora"])
 def test_every_method_has_a_page_and_a_card(tmp_path: Path, method: str) -> None:
     run = make_run(tmp_path, overrides=[f"adapter.method={method}"])
@@ -185,6 +199,7 @@ def test_every_method_has_a_page_and_a_card(tmp_path: Path, method: str) -> None
     assert ("PeftModel" in card) == (method != "none")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
     run = make_run(tmp_path, right=1.1)
     assert run.scores()["test"]["accuracy"].value == 1.0
@@ -194,6 +209,7 @@ def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
     assert "No validation row is wrong" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("change", ["gone", "changed"])
 def test_without_its_data_a_report_says_so_and_the_rest_stands(tmp_path: Path, change: str) -> None:
     run = make_run(tmp_path)
@@ -211,6 +227,7 @@ def test_without_its_data_a_report_says_so_and_the_rest_stands(tmp_path: Path, c
     assert read(run).mistakes is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_an_older_version_gets_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run.path / "cost.json").unlink()

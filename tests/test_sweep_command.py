@@ -297,6 +297,7 @@ def test_ray_authentication_trouble_is_explained(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.xdist_group("cluster")
 def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
     base = {"train.steps": 60, "train.evaluate_every": 20}
