@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 SOURCES := submillion tests $(wildcard benchmarks scripts)
+# Two processes, whichever the number of cores: tests measure time and memory, too.
+TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: help setup demo test test-fast bench check docs dist clean
@@ -40,10 +42,10 @@ demo: .venv/ready
 	HF_HUB_OFFLINE=1 $(BIN)/submillion train --recipe demo
 
 test: .venv/ready-dev
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TOGETHER)
 
 test-fast: .venv/ready-dev
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TOGETHER) -m 'not slow'
 
 # Takes half an hour and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
 bench: .venv/ready-dev

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
 
 from submillion import config
 from submillion.reports import write as write_report
 from submillion.runs import Run
+from submillion.serving import folders
+from submillion.serving.app import create_app
+from submillion.serving.folders import Folder
 from submillion.sweeps.sitting import sweep
 from submillion.training import workflow
 from tests.data import write_csv
-from tests.test_sweeps import BASE, write_study
+from tests.kit.studies import BASE, write_study
 
 ATTACK = '<img src="http://evil.example/x.png" onerror="document.title=1"> <script>alert(1)</script>'
 GRID = [{"key": "adapter.rank", "values": [1, 2]}]
@@ -52,3 +58,11 @@ def with_report(run: Path) -> Path:
 def finished(out: Path) -> list[str]:
     """The names of the study's runs, by name."""
     return sorted(path.name for path in out.iterdir() if path.name.startswith("tiny-"))
+
+
+TEXT = "the team of the film"
+
+
+def client_of(folder: Path | Folder, **options: Any) -> TestClient:
+    found = folder if isinstance(folder, Folder) else folders.opened(folder)
+    return TestClient(create_app(found, **options), base_url="http://127.0.0.1:8000")

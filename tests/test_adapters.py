@@ -14,9 +14,10 @@ from submillion.errors import BudgetError, ConfigError, RunError
 from submillion.model import adapters
 from submillion.model.adapters import heads
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
+from tests.kit.pairs import each, pairwise
 from tests.tiny import FAMILIES, TEXTS
 
-CASES = [(family, head, method) for family, head in HEADS for method in METHODS]
+CASES = pairwise(FAMILIES, ("full", "linear", "bottleneck"), METHODS, where=lambda *case: case[:2] in HEADS)
 
 
 def logits(model, encoder: Path) -> torch.Tensor:
@@ -68,16 +69,16 @@ def test_a_model_that_is_not_the_plan_is_refused_by_site(encoders) -> None:
     assert "site" not in str(error.value)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "ia3", "rslora", "gaussian", "bias-all"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "method"), each(FAMILIES, ["lora", "dora", "adalora", "ia3", "rslora", "gaussian", "bias-all"])
+)
 def test_a_fresh_adapter_changes_no_bit(encoders, family, method) -> None:
     model, _ = adapted(encoders[family], **METHODS[method])
     before = hidden(stock_model(encoders[family])[0].eval(), encoders[family])
     assert torch.equal(hidden(model, encoders[family]), before)
 
 
-@pytest.mark.parametrize("method", ["pissa", "olora", "orthogonal"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "method"), each(FAMILIES, ["pissa", "olora", "orthogonal"]))
 def test_a_fresh_adapter_taken_from_the_weights_changes_next_to_nothing(encoders, family, method) -> None:
     model, _ = adapted(encoders[family], **METHODS[method])
     before = hidden(stock_model(encoders[family])[0].eval(), encoders[family])
@@ -107,9 +108,14 @@ def test_the_heads_forward_pass_is_the_stock_models(encoders, family, head) -> N
     assert torch.allclose(ours, logits(model, encoders[family]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [*METHODS, "none"])
-@pytest.mark.parametrize(("family", "head"), [("bert", "bottleneck"), ("roberta", "linear"), ("distilbert", "full")])
-def test_merging_keeps_the_function_and_the_original(encoders, tmp_path, family, head, method) -> None:
+# Methods merge in the encoder, heads fold above it; but IA3's own merge stumbles over saved modules.
+FOLDED = [("bert", "bottleneck"), ("roberta", "linear"), ("distilbert", "full")]
+MERGED = {*each(FOLDED, [*METHODS, "none"]), *((place, "ia3") for place in FOLDED)}
+
+
+@pytest.mark.parametrize(("place", "method"), sorted(MERGED))
+def test_merging_keeps_the_function_and_the_original(encoders, tmp_path, place, method) -> None:
+    family, head = place
     options = {"method": "none"} if method == "none" else METHODS[method]
     model, _ = adapted(encoders[family], "full" if method == "none" else head, **options)
     shaken(model)
@@ -138,10 +144,14 @@ def saved(model, encoder: Path, folder: Path, labels=LABELS) -> Path:
 
 
 @pytest.mark.parametrize(
-    "method", ["lora", "dora", "adalora", "ia3", "rslora", "adalora-bias-all", "bias-lora-only", "none"]
+    ("place", "method"),
+    each(
+        [("bert", "full"), ("mpnet", "linear"), ("electra", "bottleneck")],
+        ["lora", "dora", "adalora", "ia3", "rslora", "adalora-bias-all", "bias-lora-only", "none", "lora"],
+    ),
 )
-@pytest.mark.parametrize(("family", "head"), [("bert", "full"), ("mpnet", "linear"), ("electra", "bottleneck")])
-def test_training_can_start_from_a_saved_adapter(encoders, tmp_path, family, head, method) -> None:
+def test_training_can_start_from_a_saved_adapter(encoders, tmp_path, place, method) -> None:
+    family, head = place
     options = {"method": "none"} if method == "none" else METHODS[method]
     head = "full" if method == "none" else head
     model, _ = adapted(encoders[family], head, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.kit.pages import make_run
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "submillion"
@@ -122,30 +125,70 @@ def test_module_docstrings() -> None:
     assert not [file for file, tree in TREES.items() if not ast.get_docstring(tree)], "a module opens with what it owns"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "--help",
-        "plan --help",
-        "train --help",
-        "config",
-        "recipes",
-        "runs --help",
-        "compare --help",
-        "report --help",
-        "serve --help",
-        "export --help",
-        "shift --help",
-        "sweep --help",
-        "sweep",
-    ],
-)
-def test_light_commands_do_not_import_torch(command: str) -> None:
-    code = (
-        "import sys\nfrom submillion.cli import main\n"
-        f"try:\n    main({command.split()!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        f"assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_no_test_file_imports_another() -> None:
+    files = (ROOT / "tests").rglob("*.py")
+    astray = {
+        (str(file.relative_to(ROOT)), name)
+        for file in files
+        for name in imports(ast.parse(file.read_text()))
+        if name.startswith("tests.") and any(part.startswith("test_") for part in name.split("."))
+    }
+    assert not astray, "what several test files use belongs to tests/kit/"
+
+
+WISH = {"model": "roberta-base", "n_classes": 4, "budget": 10**6, "method": "lora", "sites": ["query"], "head": "full"}
+WISH |= {"layers": None, "rank": None}
+OVER = "plan --set model.name=roberta-base --set adapter.rank=40 --budget 1000"
+# One process: what comes first is imported by nobody before it. Gets the commands, each with what it must not import.
+LIGHT = """
+import json, sys
+commands, page = json.loads(sys.argv[1])
+
+def without(step, names):
+    assert not set(names) & set(sys.modules), (step, set(names) & set(sys.modules))
+
+import submillion
+without("the package", ["numpy", "torch", "pydantic"])
+dir(submillion), submillion.Config, submillion.Run, submillion.Score, submillion.load_config
+submillion.plan, submillion.progress, submillion.RunError, submillion.compare
+from submillion import data
+data.read_rows(["a"], data.DataConfig())
+without("rows in memory", ["torch", "transformers", "pandas", "datasets"])
+
+from submillion.cli import main
+for words, code, names in commands:
+    print(">>>", words, flush=True)
+    try:
+        main(words.split())
+    except SystemExit as stop:
+        assert (stop.code or 0) == code, (words, stop.code)
+    without(words, names)
+
+from starlette.testclient import TestClient
+from submillion.serving import folders
+from submillion.serving.app import create_app
+client = TestClient(create_app(folders.opened(page["folder"])), base_url="http://localhost")
+posted = {"compare": page["pair"], "plan": page["wish"]}
+answers = [client.get("/api/list"), *(client.post(f"/api/{name}", json=body) for name, body in posted.items())]
+assert [answer.status_code for answer in answers] == [200] * 3, [answer.text for answer in answers]
+without("the page", commands[-1][2])
+"""
+
+
+def test_light_commands_do_not_import_torch(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, overrides=[f"adapter.layers=top:{n}"], hash8=f"0a1b2c3{n}") for n in (1, 2)]
+    names = ("train", "runs", "compare", "report", "serve", "export", "shift", "sweep")
+    plan = ["--help", "plan --help", "plan", "plan --json", "plan --models", *(f"{name} --help" for name in names)]
+    commands = [(words, 0, [*HEAVY, "pandas", "sklearn", "matplotlib", "jinja2"]) for words in plan]
+    commands.insert(2, (OVER, 1, commands[0][2]))
+    lasting = ["config", "recipes", "sweep", f"compare {runs[0].path} {runs[1].path}"]
+    lasting += [f"report {runs[0].path}", f"report {runs[0].path} --json"]
+    commands += [(words, 0, [*HEAVY, "matplotlib.pyplot"]) for words in lasting]
+    page = {"folder": str(runs[0].path.parent), "pair": {"runs": [run.name for run in runs]}, "wish": WISH}
+    command = [sys.executable, "-c", LIGHT, json.dumps([commands, page])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    said = {words: text for words, _, text in (part.partition("\n") for part in done.stdout.split(">>> ")[1:])}
+    assert [words for words, text in said.items() if not text.strip()] == [OVER], "a refusal is on stderr"
+    assert "over the budget" in done.stderr
+    assert json.loads(said[lasting[-1]])["scores"] == runs[0].read_json("scores.json")

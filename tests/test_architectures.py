@@ -11,19 +11,9 @@ from submillion.config import ModelConfig
 from submillion.errors import ConfigError, HubError
 from submillion.planning import architectures
 from submillion.planning.architectures import FAMILIES, SITES, files
+from tests.kit.architectures import BERT_LIKE, CONFIGS, write
 
 N_CLASSES = 5
-SHAPE = {"vocab_size": 53, "max_position_embeddings": 19}
-BERT_LIKE = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24, **SHAPE}
-CONFIGS = {
-    "bert": ("bert", {**BERT_LIKE, "type_vocab_size": 2}),
-    "roberta": ("roberta", {**BERT_LIKE, "type_vocab_size": 1}),
-    "xlm-roberta": ("xlm-roberta", {**BERT_LIKE, "type_vocab_size": 1}),
-    "electra": ("electra", {**BERT_LIKE, "type_vocab_size": 2, "embedding_size": 16}),
-    "electra-narrow": ("electra", {**BERT_LIKE, "type_vocab_size": 2, "embedding_size": 6}),
-    "mpnet": ("mpnet", {**BERT_LIKE, "relative_attention_num_buckets": 7}),
-    "distilbert": ("distilbert", {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 24, **SHAPE}),
-}
 
 
 @pytest.fixture(params=CONFIGS)
@@ -108,12 +98,6 @@ def test_a_local_folder_goes_before_a_known_name(tmp_path, monkeypatch):
     write(tmp_path / "roberta-base", "bert", {**CONFIGS["bert"][1]})
     assert architectures.load("roberta-base").family == "bert"
     assert architectures.load("roberta-base/config.json").family == "bert"
-
-
-def write(folder, model_type, values):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type, **values}))
-    return str(folder)
 
 
 @pytest.mark.parametrize("family", ["gpt2", None, ["bert"], 3])

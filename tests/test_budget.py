@@ -1,10 +1,11 @@
-"""The law of the budget: counts from shapes alone equal those of the model that PEFT builds.
+"""The law of the budget: counts from shapes alone equal those of the model that trains.
 
-For every family, method, head, bias mode, set of sites and layers, on tiny random models.
+For every family, method, head, bias mode, set of sites and layers, on tiny random models: any two of them meet.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,8 @@ from submillion.config import validate
 from submillion.planning import architectures, budget
 from submillion.planning.architectures import SITES
 from submillion.planning.budget import HeadSize
-from tests.test_architectures import CONFIGS
-
-# PEFT 0.21 reads an attribute that transformers 5.23 has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+from tests.kit.architectures import CONFIGS
+from tests.kit.pairs import pairwise
 
 N_CLASSES = 5
 RANKED = ("lora", "dora", "adalora")
@@ -28,17 +27,22 @@ FAMILIES = tuple(CONFIGS)
 REFUSES_LINEAR = ("electra", "electra-narrow", "distilbert")
 
 
-def plan_of(kind, sites="all-linear", layers=None, head="full", **adapter):
-    """The plan of a tiny encoder with 3 layers; a wide budget, since only the counts matter here."""
+def settings_of(file, sites="all-linear", layers=None, head="full", **adapter):
+    """A wide budget, since only the counts matter here."""
+    model = {"name": str(file), "head": head, "head_width": 3 if head == "bottleneck" else None}
+    return validate({"model": model, "adapter": {"sites": sites, "layers": layers, **adapter}, "budget": 10**6})
+
+
+def plan_of(kind, *wishes, **adapter):
+    """The plan of a tiny encoder with 3 layers."""
     model_type, sizes = CONFIGS[kind]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
         file.write_text(json.dumps({"model_type": model_type, **sizes}))
-        model = {"name": str(file), "head": head, "head_width": 3 if head == "bottleneck" else None}
-        settings = {"model": model, "adapter": {"sites": sites, "layers": layers, **adapter}, "budget": 10**6}
-        return planning.plan(validate(settings), N_CLASSES)
+        return planning.plan(settings_of(file, *wishes, **adapter), N_CLASSES)
 
 
+@cache
 def stock(kind):
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -48,50 +52,13 @@ def stock(kind):
     )
 
 
-def peft_config(plan, saved):
-    """PEFT's own configuration of a plan, by the full names of its targets."""
-    import peft
+def check(kind, *wishes, **adapter):
+    """The law itself, of the model as training injects it; returns the plan."""
+    from submillion.model import adapters
 
-    names = [target.module for target in plan.targets]
-    ranks = {target.module: target.rank for target in plan.targets}
-    common = {"target_modules": names, "modules_to_save": saved}
-    match plan.method:
-        case "lora" | "dora":
-            dora = plan.method == "dora"
-            return peft.LoraConfig(r=1, rank_pattern=ranks, bias=plan.bias, use_dora=dora, **common)
-        case "adalora":
-            first = plan.targets[0].rank
-            return peft.AdaLoraConfig(init_r=first, target_r=1, total_step=9, bias=plan.bias, **common)
-        case "ia3":
-            inner = [target.module for target in plan.targets if target.feed_forward]
-            return peft.IA3Config(feedforward_modules=inner, **common)
-
-
-def built(kind, plan):
-    """The model that PEFT builds, with the head's frozen parts frozen as `budget` says."""
-    import peft
-    import torch
-
-    family = plan.architecture.family
-    frozen_pooler = family == "bert" and plan.head == "linear"
-    saved = ["classifier"] if frozen_pooler else list(architectures.head_modules(family))
-    model = peft.get_peft_model(stock(kind), peft_config(plan, saved))
-    dense_name, _ = architectures.head_layers(family)
-    if plan.head == "full" or frozen_pooler:
-        return model
-    ends = ("modules_to_save.default.dense", f".{dense_name}.modules_to_save.default")
-    (dense,) = (module for name, module in model.named_modules() if name.endswith(ends))
-    dense.weight.requires_grad_(False)
-    if plan.head == "linear":
-        dense.bias.requires_grad_(False)
-    else:
-        dense.U = torch.nn.Parameter(torch.zeros(dense.out_features, plan.head_width))
-        dense.V = torch.nn.Parameter(torch.zeros(plan.head_width, dense.in_features))
-    return model
-
-
-def check(kind, plan):
-    model = built(kind, plan)
+    plan = plan_of(kind, *wishes, **adapter)
+    section = settings_of("any", *wishes, **adapter).adapter
+    model = adapters.inject(copy.deepcopy(stock(kind)), plan, section, total_steps=9)
     trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     head = sum(n for name, n in trainable.items() if "modules_to_save" in name)
     assert plan.head_params == head
@@ -99,50 +66,48 @@ def check(kind, plan):
     assert plan.total == sum(trainable.values())
     assert plan.all_params == sum(p.numel() for p in model.parameters())
     assert plan.total == sum(part.params for part in planning.parts(plan))
+    return plan
 
 
 SITE_SETS = ("query", "query+value", "query,dense", "all-linear", "ffn_out")
 
 
-@pytest.mark.parametrize("layers", [None, "top:1", [0, 2]], ids=str)
-@pytest.mark.parametrize("sites", SITE_SETS)
-@pytest.mark.parametrize("method", [*RANKED, "ia3"])
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize(
+    ("kind", "method", "sites", "layers"),
+    pairwise(FAMILIES, [*RANKED, "ia3"], SITE_SETS, [None, "top:1", [0, 2]]),
+    ids=str,
+)
 def test_sites_and_layers(kind, method, sites, layers):
     rank = {} if method == "ia3" else {"rank": 3}
-    plan = plan_of(kind, sites, layers, method=method, **rank)
-    check(kind, plan)
+    check(kind, sites, layers, method=method, **rank)
 
 
-HEADS = [
-    (kind, head)
-    for kind in FAMILIES
-    for head in ("full", "linear", "bottleneck")
-    if head != "linear" or kind not in REFUSES_LINEAR
-]
-
-
-@pytest.mark.parametrize("bias", ["none", "all", "lora_only"])
-@pytest.mark.parametrize(("kind", "head"), HEADS)
-def test_heads_and_biases(kind, head, bias):
-    for method in RANKED:
-        check(kind, plan_of(kind, "key+ffn_in", "bottom:2", head, method=method, rank=2, bias=bias))
+@pytest.mark.parametrize(
+    ("kind", "head", "bias", "method"),
+    pairwise(
+        FAMILIES,
+        ("full", "linear", "bottleneck"),
+        ("none", "all", "lora_only"),
+        RANKED,
+        where=lambda kind, head, *_: head != "linear" or kind not in REFUSES_LINEAR,
+    ),
+)
+def test_heads_and_biases(kind, head, bias, method):
+    check(kind, "key+ffn_in", "bottom:2", head, method=method, rank=2, bias=bias)
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_ranks_of_each_site_and_rslora(kind, method):
+def test_ranks_of_each_site_and_rslora(method):
     rank = {"query": 5, "dense": 1, "ffn_in": 4}
-    plan = plan_of(kind, "query+dense", method=method, rank=rank, rslora=True)
-    assert plan.ranks == {"query": 5, "attention_output": 1, "ffn_in": 4, "ffn_out": 1}
-    check(kind, plan)
+    for kind in FAMILIES:
+        plan = check(kind, "query+dense", method=method, rank=rank, rslora=True)
+        assert plan.ranks == {"query": 5, "attention_output": 1, "ffn_in": 4, "ffn_out": 1}
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_pattern_of_ones_own(kind):
-    plan = plan_of(kind, ["value", "*.layer.1.*"], rank={"value": 1, "*.layer.1.*": 2})
+    plan = check(kind, ["value", "*.layer.1.*"], rank={"value": 1, "*.layer.1.*": 2})
     assert sorted(target.rank for target in plan.targets) == [1, 1, 2, 2, 2, 2, 2, 2]
-    check(kind, plan)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

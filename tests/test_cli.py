@@ -15,18 +15,11 @@ import numpy as np
 import pytest
 
 import submillion
-from submillion.cli import main
 from submillion.runs import Run
 from tests.data import write_csv
+from tests.kit.calls import call
 
 PACKAGE = Path(submillion.__file__).parent
-
-
-def call(*arguments: str | Path) -> int:
-    """Run the command line in this process; return its exit code."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return stop.value.code if isinstance(stop.value.code, int) else 0
 
 
 @pytest.fixture(scope="module")

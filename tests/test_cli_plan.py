@@ -150,19 +150,6 @@ def test_mistakes_have_their_exit_code_and_message(run, arguments, code, told):
     assert told in err
 
 
-@pytest.mark.parametrize("arguments", [(), ("--json",), ("--models",), OVER], ids=str)
-def test_planning_imports_neither_torch_nor_pandas(arguments):
-    heavy = {"torch", "transformers", "peft", "pandas", "sklearn"}
-    code = (
-        "import sys\nfrom submillion.cli import main\n"
-        f"try:\n    main(['plan', *{arguments!r}])\nexcept SystemExit:\n    pass\n"
-        f"sys.exit(' '.join({heavy!r} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout or "1,183,492" in done.stderr
-
-
 def test_bars_are_plain_where_the_terminal_has_no_blocks():
     command = [sys.executable, "-m", "submillion", "plan"]
     done = subprocess.run(command, capture_output=True, env={"PYTHONIOENCODING": "ascii"}, check=False)

@@ -13,14 +13,14 @@ import pytest
 
 from submillion.runs import Run
 from submillion.sweeps.sitting import sweep
-from tests.test_sweep_command import RANK, command, holder_of
-from tests.test_sweeps import settings, write_study
+from tests.kit.studies import RANK, command, holder_of, settings, write_study
 
 __all__ = ["settings"]  # a fixture
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.xdist_group("cluster")
 def test_a_study_on_two_nodes_finishes_without_one_of_them(settings: dict[str, Any], tmp_path: Path) -> None:
     utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed: pip install -e '.[ray]'")
     base = {"train.steps": 60, "train.evaluate_every": 20}

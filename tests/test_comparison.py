@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -37,8 +35,7 @@ from submillion.judging.metrics import Predictions
 from submillion.reports.verdicts import rows_sentences
 from submillion.runs import Run
 from tests.data import write_csv
-from tests.test_architecture import HEAVY
-from tests.test_cli import call
+from tests.kit.calls import call
 
 LABEL_IDS = np.random.default_rng(0).integers(0, 3, 300)
 
@@ -516,16 +513,6 @@ def test_mistakes_have_their_exit_code(
 def test_a_copy_of_a_run_is_no_second_seed(trained: dict[str, Run], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is a copy"):
         submillion.compare([trained["a0"], copied(trained["a0"], tmp_path), trained["b0"]])
-
-
-def test_comparing_imports_no_torch(trained: dict[str, Run]) -> None:
-    paths = [str(trained[name].path) for name in ("a0", "b0")]
-    code = (
-        f"import sys, submillion\nsubmillion.compare({paths!r})\n"
-        f"assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("n_rows", [2, 5, 100])

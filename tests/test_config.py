@@ -9,33 +9,17 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from submillion import config
 from submillion.config import Config
 from submillion.errors import ConfigError
+from tests.kit.settings import sections
 
-CHANGED = config.load(
-    overrides=[
-        "budget=5000",
-        "data.source=a.csv",
-        "data.text=[title, description]",
-        "adapter.sites=[query, value]",
-        "adapter.rank={query: 2, value: 3}",
-        "train.steps=10",
-        "train.class_weights={a: 2.0}",
-        "tracking=[wandb]",
-    ]
+OVERRIDES = (
+    *("budget=5000", "data.source=a.csv", "data.text=[title, description]", "adapter.sites=[query, value]"),
+    *("adapter.rank={query: 2, value: 3}", "train.steps=10", "train.class_weights={a: 2.0}"),
 )
-
-
-def sections(section: BaseModel, path: str = "") -> list[tuple[str, Any]]:
-    """Every leaf setting with its dotted key and its field."""
-    found: list[tuple[str, Any]] = []
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        found += sections(value, f"{path}{key}.") if isinstance(value, BaseModel) else [(path + key, field)]
-    return found
+CHANGED = config.load(overrides=[*OVERRIDES, "tracking=[wandb]"])
 
 
 @pytest.mark.parametrize("settings", [Config(), CHANGED], ids=["default", "changed"])
@@ -201,4 +185,6 @@ def test_the_hash_ignores_where_and_how_but_not_what() -> None:
     assert config.digest(same, "rows") == base
     assert config.digest(config.load(overrides=["train.seed=1"]), "rows") != base
     assert config.digest(Config(), "other rows") != base
+    for override in OVERRIDES:
+        assert config.digest(config.load(overrides=[override]), "rows") != base, override
     assert len(base) == 8

@@ -29,7 +29,7 @@ from submillion.runs import Run
 from submillion.training import workflow
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
 from tests.data import write_csv
-from tests.test_reload import STRANGER
+from tests.kit.strangers import STRANGER
 from tests.tiny import FAMILIES, TEXTS
 
 FORMATS: tuple[export.Format, ...] = ("merged", "onnx", "onnx-int8")

@@ -18,8 +18,8 @@ from submillion import config
 from submillion.config import Config
 from submillion.errors import ConfigError, SubmillionError
 from submillion.sweeps.space import load_study
+from tests.kit.settings import sections
 from tests.malformed import assert_sentences, in_time, inside, refused
-from tests.test_config import sections
 
 _LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)

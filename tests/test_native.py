@@ -16,6 +16,7 @@ from submillion.errors import install_line
 from submillion.model.packed import native, weights
 from submillion.model.packed.passes import activate
 from submillion.training import describing
+from tests.kit.pairs import each, pairwise
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
 KEEP = 1 - LEAST / 65536
@@ -107,9 +108,7 @@ def test_gelu_and_its_gradient():
 
 
 @compiled
-@pytest.mark.parametrize("lengths", [(64, 37), (1, 2), (33, 64)])
-@pytest.mark.parametrize("n_queries", [1, 64])
-@pytest.mark.parametrize("least", [0, LEAST])
+@pytest.mark.parametrize(("lengths", "n_queries", "least"), pairwise([(64, 37), (1, 2), (33, 64)], [1, 64], [0, LEAST]))
 def test_softmax_its_dropout_and_its_gradient(lengths, n_queries, least):
     n_heads, width = 3, 64
     scores = rows(2 * n_heads, n_queries, width, scale=3.0)
@@ -208,6 +207,7 @@ print(before, faults())
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="no glibc"
 )
+@pytest.mark.parametrize("_threads", [1], indirect=True)  # a process of its own
 def test_freed_memory_is_kept():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
@@ -218,12 +218,14 @@ def test_freed_memory_is_kept():
 has_tiles = pytest.mark.skipif(not native.fits_product(rows(2, 64), 64), reason="this processor has no matrix tiles")
 # Depths: one visit to the sums, several, a shorter last one; rows near one another, and far. Widths: parts of blocks.
 SHAPES = [(32, 32), (384, 96), (416, 192), (768, 768), (768, 224), (3072, 96), (2080, 448)]
+N_ROWS = [1, 15, 16, 17, 33, 225, 700]  # a tile has 16
 
 
 @has_tiles
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("n_rows", [1, 15, 16, 17, 33, 225, 700])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "n_rows", "transposed"),
+    sorted(case for k in (0, 3, 5) for case in each(SHAPES, N_ROWS[k:] + N_ROWS[:k], [k > 0, k < 5])),
+)
 def test_a_product_is_the_exact_one_rounded_once(shape, n_rows, transposed):
     depth, width = shape
     weight = rows(width, depth).t() if transposed else rows(depth, width)

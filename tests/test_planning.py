@@ -102,13 +102,13 @@ def rank_within(budget, wished):
     return rank
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(wished=wishes, smaller=budgets, more=budgets)
 def test_a_larger_budget_never_buys_a_lower_rank(wished, smaller, more):
     assert rank_within(smaller, wished) <= rank_within(smaller + more, wished)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(wished=wishes, budget=budgets)
 def test_the_rank_is_the_largest_that_fits_or_is_worth_it(wished, budget):
     rank = rank_within(budget, wished)
@@ -128,6 +128,14 @@ def test_a_wished_rank_beyond_that_is_kept_and_told():
     found = made(name="all-MiniLM-L6-v2", sites="query", rank=193, budget=10**7)
     assert found.ranks == {"query": 193}
     assert any("beyond 192" in reason for reason in found.reasons)
+
+
+def test_the_last_parameter_of_the_budget_may_be_used_and_none_beyond():
+    wished = {"sites": "query+value", "rank": 11}
+    total = made(**wished).total
+    assert made(**wished, budget=total).slack == 0
+    with pytest.raises(BudgetError, match="1 over the budget"):
+        made(**wished, budget=total - 1)
 
 
 def test_over_budget_tells_total_excess_rank_and_the_cheapest_alternative():
@@ -364,7 +372,7 @@ def test_alternatives_leave_out_heads_that_the_family_refuses():
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_alternatives_of_shallow_encoders(tmp_path, n_layers):
-    from tests.test_architectures import BERT_LIKE, write
+    from tests.kit.architectures import BERT_LIKE, write
 
     name = write(tmp_path, "bert", {**BERT_LIKE, "type_vocab_size": 2, "num_hidden_layers": n_layers})
     layers = {row.layers for row in alternatives(resolve(config_of(name=name), 4))}

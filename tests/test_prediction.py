@@ -26,7 +26,7 @@ from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
 from submillion.training import workers, workflow
 from tests.data import write_csv
-from tests.test_chunks import write
+from tests.kit.formats import write
 
 N_ROWS = 50
 
@@ -364,6 +364,7 @@ def test_processes_go_on_and_give_the_bytes_of_one_process(run: Run, source: Pat
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.xdist_group("cluster")
 def test_a_ray_cluster_gives_every_row_once_though_a_worker_is_killed(run: Run, source: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
     from ray.cluster_utils import Cluster

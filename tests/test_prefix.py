@@ -32,6 +32,7 @@ from submillion.runs import EvalRecord, Run, StepRecord
 from submillion.training import loop, workers, workflow
 from tests.adapted import LABELS, shaken
 from tests.data import write_csv
+from tests.kit.pairs import pairwise
 from tests.tiny import FAMILIES, TEXTS, make_encoder
 
 N_LAYERS = 3
@@ -95,9 +96,7 @@ def files(place: Path) -> list[Path]:
 # --- it changes no result -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
-@pytest.mark.parametrize("n_top", [1, 2])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "n_top", "checkpointing"), pairwise(FAMILIES, [1, 2], [False, True]))
 def test_logits_and_gradients_are_those_without_it(deep, family: str, n_top: int, checkpointing: bool) -> None:
     classifier = build(settings_of(deep[family], layers=f"top:{n_top}", dropout=0.2)).train()
     assert classifier.plan.n_prefix_layers == N_LAYERS - n_top
@@ -181,9 +180,7 @@ def set_dropout_above(classifier: Classifier, p: float) -> None:
             module.p = p
 
 
-@pytest.mark.parametrize("is_packed", [True, False], ids=["packed", "padded"])
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize(("family", "is_packed", "asked"), pairwise(FAMILIES, [True, False], [True, False]))
 def test_dropout_falls_on_what_is_above_alone(deep, family: str, asked: bool, is_packed: bool) -> None:
     classifier = build(settings_of(deep[family], {"dropout": 0.4, "prefix": asked})).train()
     classifier.packed = is_packed

@@ -23,8 +23,8 @@ from submillion import config
 from submillion.runs import Run, StepRecord, Stopped
 from submillion.training import workflow
 from tests.data import write_csv
+from tests.kit.calls import call
 from tests.launched import stopped_at_7
-from tests.test_cli import call
 
 ROOT = Path(__file__).parent.parent
 COMMON = [

@@ -14,36 +14,10 @@ from transformers import AutoTokenizer
 
 from submillion.model import adapters
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
+from tests.kit.strangers import STRANGER
 from tests.tiny import TEXTS
 
 # What a stranger would write: nothing of submillion, one process for all folders.
-STRANGER = """
-import json, sys, warnings
-import torch
-from safetensors.torch import save_file
-torch.set_num_threads(1)
-warnings.filterwarnings("ignore", category=FutureWarning)
-from peft import PeftModel
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
-logging.set_verbosity_error()
-logging.disable_progress_bar()
-warnings.filterwarnings("error", message="Found missing adapter keys")
-texts, cases = json.loads(sys.stdin.read())
-found, names = {}, {}
-for folder, base, n_labels in cases:
-    names[folder] = list(AutoConfig.from_pretrained(folder).id2label.values())
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if base is None:
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
-    else:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=n_labels)
-        model = PeftModel.from_pretrained(model, folder)
-    with torch.no_grad():
-        found[folder] = model.eval()(**tokenizer(texts, padding=True, return_tensors="pt")).logits
-save_file(found, sys.argv[1])
-print(json.dumps(names))
-"""
 
 
 @pytest.fixture(scope="module")

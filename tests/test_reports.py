@@ -8,8 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,78 +16,18 @@ import numpy as np
 import pytest
 import yaml
 
-from submillion import config, data, planning, reports, runs
+from submillion import config, data, reports, runs
 from submillion.cli import main
 from submillion.cli.show import score_lines
 from submillion.errors import RunError
-from submillion.judging.metrics import Predictions, score
-from submillion.reports import read, write
+from submillion.reports import figures, read, write
+from submillion.reports.drawing import WIDTH, Drawn
 from submillion.reports.sections import CUT, interval
-from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.runs import Run
 from tests.data import write_csv
+from tests.kit.pages import ATTACK, Tags, make_run, text_of
 
-ATTACK = '<script>alert("x")</script><img src="http://evil.example/x.png">'
 SOURCE = Path(__file__).parent.parent
-
-
-def make_run(
-    parent: Path, n_classes: int = 3, n_rows: int = 240, test: float | None = 0.2, extra: str = "", **options: Any
-) -> Run:
-    """A finished run's folder without a training: labels are in the texts, three predictions in four are right.
-
-    options: right, the share of predictions that are right · overrides, more settings · n_evaluations, of which the
-    first is the best · is_opened, false for a test split that was not.
-    """
-    rng = np.random.default_rng(0)
-    labels = [f"class {number}{extra}" for number in range(n_classes)]
-    source = parent / "rows.jsonl"
-    rows = [
-        {
-            "id": f"r{i}",
-            "label": labels[i % n_classes],
-            "text": f"word{i % n_classes} {'x ' * (i % 17)}number {i} {extra}",
-        }
-        for i in range(n_rows)
-    ]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    overrides = ["model.name=all-MiniLM-L6-v2", f"data.source={source}", "data.validation=0.3"]
-    overrides += options.get("overrides", ["adapter.layers=top:2"])
-    settings = config.load(overrides=[*overrides, f"data.test={'null' if test is None else test}"])
-    splits = data.read(settings.data)
-    run = runs.create(parent / "runs", "demo", "0a1b2c3d")
-    run.write("config.yaml", config.to_yaml(settings))
-    run.write("plan.json", planning.to_json(planning.plan(settings, n_classes)))
-    run.write_json(
-        "environment.json", {"device": "cpu", "command": ["submillion", "train"], "packages": {"torch": "2"}}
-    )
-    run.write_json("labels.json", list(splits.labels))
-    run.write_json("data.json", splits.summary())
-    scores = {}
-    is_opened = bool(test) and options.get("is_opened", True)
-    for name in ("validation", "test") if is_opened else ("validation",):
-        examples = getattr(splits, name)
-        true = np.array([splits.labels.index(str(example.label)) for example in examples])
-        said = np.where(rng.random(len(true)) < options.get("right", 0.75), true, rng.integers(0, n_classes, len(true)))
-        probs = (
-            rng.dirichlet(np.ones(n_classes), len(true))
-            + (2 * rng.random((len(true), 1)) + int("right" in options)) * np.eye(n_classes)[said]
-        )
-        run.save_predictions(name, Predictions([e.id for e in examples], true, probs / probs.sum(1, keepdims=True)))
-        scores[name] = score(run.load_predictions(name))
-    for number in range(1, 1 + options.get("n_evaluations", 2)):
-        run.append(StepRecord(number, number / 2, 1 / number, 1e-3, 900, 0.25))
-        run.append(EvalRecord(number, number / 2, 0.5, 1e-3, 0, 0.1, 1.5, scores["validation"], best=number == 1))
-    run.write_scores(scores)
-    (run.path / "adapter").mkdir()
-    run.write_json("adapter/adapter_config.json", {"base_model_name_or_path": "sentence-transformers/all-MiniLM-L6-v2"})
-    run.write_json(
-        "cost.json",
-        {"phases_s": {"reading": 1.0, "training": 61.0}, "peak_mib": {"process": 512.0}, "resumed_from_step": 0},
-    )
-    run.mark_done()
-    if is_opened:
-        runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -101,37 +39,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def page_of(run: Run) -> str:
     return (run.path / "report.html").read_text(encoding="utf-8")
-
-
-def text_of(page: str) -> str:
-    """The page's text, figures left out."""
-    bare = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.S)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", bare)).split())
-
-
-class Tags(HTMLParser):
-    """Every start tag with its attributes; ids twice or tags left open are errors."""
-
-    VOID = ("meta", "br", "img", "link", "path", "rect", "use", "circle")
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
 
 
 def test_every_score_stands_in_the_page_and_in_the_markdown(written: Run) -> None:
@@ -216,6 +123,17 @@ def test_very_long_texts_are_cut_with_a_mark(tmp_path: Path) -> None:
     assert len(page_of(run)) < 1_500_000
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but not drawn, which is nine tenths of a page's time: other tests look at them."""
+
+    def files(name: str, figure: Any, _: bool = True) -> Drawn:
+        return Drawn(name, "<svg></svg>", b"", figure.get_figwidth() > WIDTH)
+
+    monkeypatch.setattr(figures, "files", files)
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("n_evaluations", [1, 2])
 @pytest.mark.parametrize(("test", "is_opened"), [(None, False), (0.2, False), (0.2, True)])
 def test_selection_and_the_seal_are_spoken_of_where_there_was_any(
@@ -267,6 +185,7 @@ def test_few_and_many_classes(tmp_path: Path, n_classes: int) -> None:
     assert wide == (n_classes > 20)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("method", ["none", "ia3", "dora"])
 def test_every_method_has_a_page_and_a_card(tmp_path: Path, method: str) -> None:
     run = make_run(tmp_path, overrides=[f"adapter.method={method}"])
@@ -280,6 +199,7 @@ def test_every_method_has_a_page_and_a_card(tmp_path: Path, method: str) -> None
     assert ("PeftModel" in card) == (method != "none")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
     run = make_run(tmp_path, right=1.1)
     assert run.scores()["test"]["accuracy"].value == 1.0
@@ -289,6 +209,7 @@ def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
     assert "No validation row is wrong" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("change", ["gone", "changed"])
 def test_without_its_data_a_report_says_so_and_the_rest_stands(tmp_path: Path, change: str) -> None:
     run = make_run(tmp_path)
@@ -306,6 +227,7 @@ def test_without_its_data_a_report_says_so_and_the_rest_stands(tmp_path: Path, c
     assert read(run).mistakes is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_an_older_version_gets_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run.path / "cost.json").unlink()
@@ -352,29 +274,6 @@ def test_the_command_writes_and_prints_paths(
     paths = capsys.readouterr().out.split()
     assert str(written.path / "report.html") in paths
     assert all(Path(path).exists() for path in paths)
-
-
-@pytest.mark.parametrize("as_json", [True, False])
-def test_no_torch_is_imported(written: Run, as_json: bool) -> None:
-    command = ["report", str(written.path), *(["--json"] if as_json else [])]
-    code = (
-        "import sys\nfrom submillion.cli import main\n"
-        f"try:\n    main({command!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "assert not {'torch', 'transformers', 'peft', 'matplotlib.pyplot'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    if as_json:
-        assert json.loads(done.stdout)["scores"] == written.read_json("scores.json")
-
-
-def test_planning_imports_neither_drawing_nor_learning_libraries() -> None:
-    code = (
-        "import sys\nfrom submillion.cli import main\n"
-        "try:\n    main(['plan', '--help'])\nexcept SystemExit:\n    pass\n"
-        "assert not {'matplotlib', 'sklearn', 'jinja2'} & set(sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_the_card_is_yaml_that_the_hub_reads(written: Run) -> None:

@@ -31,8 +31,8 @@ from submillion.serving import api, folders
 from submillion.serving.app import create_app
 from submillion.serving.options import Options, read_token
 from submillion.serving.queue import Limits
-from tests.test_cli import call
-from tests.test_service_sharing import THREE, TWO, make_run
+from tests.kit.calls import call
+from tests.kit.untrained import THREE, TWO, make_run
 from tests.tiny import TEXTS
 
 URL = "http://127.0.0.1:8000"

@@ -5,56 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from submillion import config, planning, prediction
+from submillion import prediction
 from submillion.data import Example
 from submillion.model import backbone, batching
-from submillion.model.classifier import Classifier
 from submillion.model.packed import mixing
-from submillion.runs import Run
 from submillion.serving import sharing
 from submillion.serving.models import Loaded, Models
 from submillion.serving.sharing import Loader, Row
-from tests.adapted import HEADS, METHODS, shaken
-from tests.tiny import TEXTS, settings
+from tests.adapted import HEADS, METHODS
+from tests.kit.untrained import TWO, make_run
+from tests.tiny import TEXTS
 
 # Every family with a full head, and the other heads where the dense layer is part of the stock head, or not.
 FAMILY_HEADS = [(family, head) for family, head in HEADS if head == "full" or family in ("bert", "roberta")]
-THREE, TWO = ("bad", "fine", "good"), ("no", "yes")
-
-
-def make_run(
-    folder: Path,
-    encoder: Path,
-    labels: tuple[str, ...] = THREE,
-    head: str = "full",
-    pairs: bool = False,
-    **adapter: Any,
-) -> Run:
-    """A run that was not trained, but shaken: a finished folder in a moment."""
-    own = settings(encoder, head, **adapter)
-    if pairs:
-        own = own.model_copy(update={"data": own.data.model_copy(update={"text_pair": "second"})})
-    plan = planning.plan(own, len(labels))
-    classifier = Classifier.build(own, plan, labels, 20, "fp32", torch.device("cpu"))
-    shaken(classifier.model, seed=len(list(folder.iterdir())))
-    run = Run(folder / f"run{len(list(folder.iterdir()))}-00000000")
-    run.path.mkdir()
-    classifier.save(run.path / "adapter")
-    run.write("config.yaml", config.to_yaml(own))
-    run.write("plan.json", planning.to_json(plan))
-    run.write_json("labels.json", list(labels))
-    run.write_json("environment.json", {"device": "cpu", "precision": "fp32"})
-    run.write_json("data.json", {})
-    run.write_json("scores.json", {})
-    run.mark_done()
-    return run
 
 
 def tokenized(loaded: Loaded, texts: tuple[str, ...]) -> list[Row]:

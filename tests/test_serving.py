@@ -22,11 +22,8 @@ from submillion.errors import ConfigError, RunError, install_line
 from submillion.judging import comparison
 from submillion.runs import compared
 from submillion.serving import explaining, folders, guarding, server
-from submillion.serving.app import create_app
-from submillion.serving.folders import Folder
-from tests.served import finished
-from tests.test_architecture import HEAVY
-from tests.test_cli import call
+from tests.kit.calls import call
+from tests.served import TEXT, client_of, finished
 
 WISH = {
     "model": "roberta-base",
@@ -38,13 +35,7 @@ WISH = {
     "rank": None,
     "head": "full",
 }
-TEXT = "the team of the film"
 Ask = Callable[..., Any]
-
-
-def client_of(folder: Path | Folder, **options: Any) -> TestClient:
-    found = folder if isinstance(folder, Folder) else folders.opened(folder)
-    return TestClient(create_app(found, **options), base_url="http://127.0.0.1:8000")
 
 
 @pytest.fixture(scope="module")
@@ -450,21 +441,6 @@ def test_a_run_that_is_removed_or_edited_while_the_page_is_open(served: Path, fi
 
 
 # The command ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_list_compare_and_planner_need_no_torch(served: Path) -> None:
-    names = finished(served)[:2]
-    code = (
-        "import sys\nfrom starlette.testclient import TestClient\n"
-        "from submillion.serving import folders\nfrom submillion.serving.app import create_app\n"
-        f"client = TestClient(create_app(folders.opened({str(served)!r})), base_url='http://localhost')\n"
-        "assert client.get('/api/list').status_code == 200\n"
-        f"assert client.post('/api/compare', json={{'runs': {names!r}}}).status_code == 200\n"
-        f"assert client.post('/api/plan', json={json.loads(json.dumps(WISH))!r}).status_code == 200\n"
-        f"assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from submillion.judging import comparison
 from submillion.runs import compared
 from submillion.serving import folders
 from submillion.serving.app import create_app
-from tests.served import finished, with_report
-from tests.test_serving import TEXT, client_of
+from tests.served import TEXT, client_of, finished, with_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +18,8 @@ from submillion.reports import shift as pages
 from submillion.reports.sections import percents
 from submillion.runs import Run
 from tests.data import write_csv
-from tests.test_cli import call
-from tests.test_reports import ATTACK, Tags, make_run, text_of
+from tests.kit.calls import call
+from tests.kit.pages import ATTACK, Tags, make_run, text_of
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,14 +92,9 @@ def test_the_page_loads_nothing_and_its_figures_are_files(written: Path) -> None
     assert "submillion shift" in page
 
 
-def test_the_json_is_json_alone_and_saved_predictions_need_no_torch(run: Run, written: Path) -> None:
-    words = ["shift", str(run.path), "--input", str(run.path.parent.parent / "new.csv"), "--json"]
-    code = (
-        f"import sys\nfrom submillion.cli import main\ntry:\n    main({words!r})\nexcept SystemExit as stop:\n"
-        "    assert not stop.code\nassert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == json.loads((written / "shift.json").read_text())
+def test_the_json_is_json_alone(run: Run, written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("shift", run.path, "--input", run.path.parent.parent / "new.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((written / "shift.json").read_text())
 
 
 def test_a_label_column_is_not_read_and_evaluate_is_offered(run: Run, tmp_path: Path, written: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.study import How, prepare
 from submillion.training import workers, workflow
-from tests.test_cli import call
-from tests.test_sweeps import GRID, settings, trained, write_study
+from tests.kit.calls import call
+from tests.kit.studies import GRID, RANK, command, holder_of, settings, trained, write_study
 
 __all__ = ["settings"]  # a fixture
-RANK = {"key": "adapter.rank", "values": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -169,10 +167,6 @@ def test_a_full_disk_keeps_finished_trials(
     assert len(trained(file)[1]) <= 2
 
 
-def command(file: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "submillion", "sweep", str(file), *more]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"), [((1, 2), (2, 1)), ((2, 2), (1, 2))], ids=["one worker, then two", "two workers, then one"]
@@ -303,6 +297,7 @@ def test_ray_authentication_trouble_is_explained(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.xdist_group("cluster")
 def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
     base = {"train.steps": 60, "train.evaluate_every": 20}
@@ -319,14 +314,3 @@ def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, An
     stdout, stderr = child.communicate(timeout=300)
     assert child.returncode == 0, stderr
     assert [trial["state"] for trial in json.loads(stdout)["trials"]] == ["done", "done"]
-
-
-def holder_of(lock: Path) -> int | None:
-    """The process that has a run's lock file open."""
-    for descriptors in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            if any(os.readlink(each) == str(lock) for each in descriptors.iterdir()):
-                return int(descriptors.parent.name)
-        except OSError:
-            continue
-    return None

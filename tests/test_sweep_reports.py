@@ -28,12 +28,13 @@ from submillion.reports.sweep import figures, read, sections
 from submillion.runs import Run
 from submillion.runs.study import FORMAT
 from submillion.sweeps import executors, study_names
+from submillion.sweeps.sitting import sweep
 from submillion.sweeps.space import load_study, options
 from submillion.sweeps.study import prepare
-from tests.test_cli import call
-from tests.test_reports import ATTACK, Tags, make_run, text_of
-from tests.test_sweeps import settings, sweep
-from tests.test_sweeps import write_study as write_study_file
+from tests.kit.calls import call
+from tests.kit.pages import ATTACK, Tags, make_run, text_of
+from tests.kit.studies import settings
+from tests.kit.studies import write_study as write_study_file
 
 __all__ = ["settings"]  # a fixture
 N_ROWS = 400

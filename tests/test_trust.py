@@ -256,7 +256,7 @@ def test_no_secret_is_written_or_printed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Of the environment, of the command's own words, of a storage's URL: a run, its report, a study, its trackers."""
-    from tests.test_sweeps import BASE, write_study
+    from tests.kit.studies import BASE, write_study
 
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)

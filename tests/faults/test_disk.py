@@ -16,6 +16,8 @@ from submillion import runs
 from tests.faults.conftest import Question
 from tests.kit.commands import Commands
 
+pytestmark = pytest.mark.xdist_group("disks")  # one process of commands, one answer to compare with
+
 
 def holding(disks: Commands, folder: Path, run: Path) -> Path:
     """Make a folder a small disk which has another finished run; return that run, seen from here.

@@ -15,6 +15,8 @@ from submillion.errors import RunError
 from submillion.runs import Run
 from tests.faults.conftest import Question
 
+pytestmark = pytest.mark.xdist_group("disks")  # one process of commands, one answer to compare with
+
 PHASES = ("reading", "tokenising", "building", "computing", "training", "saving", "testing")
 FILES = (
     *("config.yaml", "plan.json", "environment.json", "labels.json", "data.json", "best-0000003.safetensors"),

@@ -14,6 +14,8 @@ from submillion.errors import RunError
 from submillion.runs import Run, files
 from tests.faults.conftest import Question
 
+pytestmark = pytest.mark.xdist_group("disks")  # one process of commands, one answer to compare with
+
 
 def test_a_second_training_is_told_at_once_and_the_first_is_unharmed(question: Question, tmp_path: Path) -> None:
     killed = question.ask(tmp_path, kill_after="last.safetensors")
