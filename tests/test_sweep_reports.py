@@ -252,6 +252,16 @@ def shares(score: dict[str, Any]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
+def test_what_is_read_of_a_summary_is_written_again(make: Any, tmp_path: Path) -> None:
+    record = read(folder_of(tmp_path, make())).summary
+    values = record.values()
+    assert {key: values[key] for key in make() if key not in ("stages", "comparison")} == {
+        key: value for key, value in make().items() if key not in ("stages", "comparison")
+    }
+    assert read(folder_of(tmp_path, values)).summary == record
+
+
+@pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
 def test_a_page_loads_nothing_and_its_one_script_is_ours(make: Any, tmp_path: Path) -> None:
     made = page_of(tmp_path, make())
     text = page.html(made)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 import yaml
@@ -18,10 +19,11 @@ from scipy import stats
 from submillion import data, runs
 from submillion.errors import ConfigError
 from submillion.runs import StepRecord
-from submillion.sweeps import executors, study_names
+from submillion.sweeps import executors, storage, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.strategies import correlation, correlation_sentence
 from submillion.sweeps.study import How, Status, Sweep, prepare
+from submillion.sweeps.trials import Candidate, Failure
 from submillion.training import workers
 from tests.data import write_csv
 from tests.kit.studies import GRID, trained, write_study
@@ -452,6 +454,16 @@ def test_a_diverged_trial_is_a_result_and_the_study_goes_on(
     assert str(found.outcomes[0].why).startswith("diverged: the loss is nan at step 1")
     assert found.outcomes[1].is_done
     assert trained(file)[1] == []
+
+
+def test_a_storage_of_before_states_were_noted_still_tells_them(settings: dict[str, Any], tmp_path: Path) -> None:
+    study = prepare(write_study(tmp_path, settings)).study
+    store = storage.in_memory(study)
+    for why in ("diverged: the loss is nan", "ruled out: another is better", "over budget"):
+        candidate = Candidate("grid", {"rank": why}, {})
+        number = store.begin(candidate)
+        optuna.Trial(store.optuna_study, store.optuna_study.trials[number]._trial_id).set_user_attr("why", why)
+        assert store.failure(candidate) == Failure(why.partition(":")[0], why)  # type: ignore[arg-type]
 
 
 def test_a_trial_that_is_ruled_out_stops_early_only_if_asked(settings: dict[str, Any], tmp_path: Path) -> None:

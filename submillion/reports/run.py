@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from submillion import data, planning, runs
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
+from submillion.judging.comparison import Split
 from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score
 from submillion.planning import Part, Plan
 from submillion.reports import baselines
@@ -24,7 +25,6 @@ from submillion.runs import EvalRecord, Run, StepRecord, Stopped
 
 N_MISTAKES = 20
 _N_LENGTH_BINS = 6
-Split = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)

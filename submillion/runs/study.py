@@ -79,7 +79,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy:
+class SeedScores:
     """A trial's validation accuracy, after selection: a seed's each, and the mean once all are finished."""
 
     after_selection: bool = True
@@ -118,7 +118,7 @@ class TrialRecord:
     state: TrialState
     why: str | None
     runs: tuple[str, ...]
-    validation_accuracy: Accuracy
+    validation_accuracy: SeedScores
     seconds: tuple[Seconds, ...]
 
     @property

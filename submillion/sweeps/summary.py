@@ -14,7 +14,7 @@ import yaml
 from submillion import runs
 from submillion.errors import RunError
 from submillion.judging import comparison
-from submillion.runs.study import FORMAT, Accuracy, FactorRecord, Stage, StudyRecord, TrialRecord
+from submillion.runs.study import FORMAT, FactorRecord, SeedScores, Stage, StudyRecord, TrialRecord
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Factor, keys_of, options
 from submillion.sweeps.study import Outcome, Prepared, Sweep
@@ -81,7 +81,7 @@ def trial_record(outcome: Outcome, keys: Sequence[str] = ()) -> TrialRecord:
         state=outcome.state,
         why=outcome.why,
         runs=tuple(path.name for path in outcome.runs),
-        validation_accuracy=Accuracy(mean=outcome.accuracy, by_seed=tuple(outcome.scores)),
+        validation_accuracy=SeedScores(mean=outcome.accuracy, by_seed=tuple(outcome.scores)),
         seconds=tuple(outcome.seconds),
     )
 

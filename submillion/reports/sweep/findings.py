@@ -9,7 +9,7 @@ from submillion.reports.forests import READING
 from submillion.reports.sections import Section, Table, as_sentences, duration, interval
 from submillion.reports.sweep.factors import tested_cells
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS, axes_of
-from submillion.reports.sweep.study import Entry, StudyReport
+from submillion.reports.sweep.study import Compared, StudyReport
 from submillion.reports.verdicts import rows_sentences
 from submillion.runs.study import StudyRecord, TrialRecord, label
 
@@ -90,7 +90,7 @@ def _taken(report: StudyReport) -> list[str]:
     return lines
 
 
-def _doubts(report: StudyReport, found: Entry) -> list[str]:
+def _doubts(report: StudyReport, found: Compared) -> list[str]:
     """Whether the recommended trial was told from the best of its own factor, where fewer pairs are corrected for."""
     of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == found.runs]
     return [
@@ -227,11 +227,11 @@ def settings(report: StudyReport) -> Section | None:
     )
 
 
-def _trial(report: StudyReport, entry: Entry) -> TrialRecord:
+def _trial(report: StudyReport, entry: Compared) -> TrialRecord:
     return report.summary.trials[entry.number - 1]
 
 
-def _tie(entry: Entry) -> str:
+def _tie(entry: Compared) -> str:
     return "tied" if entry.is_tied else "worse"
 
 

@@ -21,7 +21,7 @@ Judgement = Literal["holds", "told apart against it", "a tie", "not tested here"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Compared:
     """A setting that was compared, by the number and the name of the first trial that asked for it.
 
     difference: its accuracy minus the best's, None of the best itself.
@@ -128,20 +128,20 @@ class StudyReport:
 
     name: str
     summary: StudyRecord
-    entries: list[Entry]
+    entries: list[Compared]
     panels: list[Panel]
     claims: list[Judged]
-    frontier: list[Entry]
+    frontier: list[Compared]
     pairs: list[Kept]
     timed: list[tuple[int, TrialRecord]]
 
     @property
-    def group(self) -> list[Entry]:
+    def group(self) -> list[Compared]:
         """Return the settings that are the best, or cannot be told from it."""
         return [entry for entry in self.entries if entry.is_tied]
 
     @property
-    def recommended(self) -> Entry | None:
+    def recommended(self) -> Compared | None:
         """Return the recommended setting."""
         return next((entry for entry in self.entries if entry.is_recommended), None)
 
@@ -161,7 +161,7 @@ def make(name: str, summary: StudyRecord) -> StudyReport:
     )
 
 
-def _entries(summary: StudyRecord) -> list[Entry]:
+def _entries(summary: StudyRecord) -> list[Compared]:
     verdict = summary.comparison
     if verdict is not None:
         return [_entry(summary, standing) for standing in verdict.settings]
@@ -169,15 +169,15 @@ def _entries(summary: StudyRecord) -> list[Entry]:
         return []
     number, trial = summary.done[-1]
     score = trial.validation_accuracy.by_seed[0]
-    return [Entry(number, trial.name, trial.runs, score, None, True, True, trial.total, trial.training_s)]
+    return [Compared(number, trial.name, trial.runs, score, None, True, True, trial.total, trial.training_s)]
 
 
-def _entry(summary: StudyRecord, standing: Standing) -> Entry:
+def _entry(summary: StudyRecord, standing: Standing) -> Compared:
     verdict = summary.comparison
     assert verdict is not None
     number, trial = summary.first_of(standing)
     against = verdict.against(standing)
-    return Entry(
+    return Compared(
         number=number,
         name=trial.name,
         runs=standing.runs,
@@ -190,8 +190,8 @@ def _entry(summary: StudyRecord, standing: Standing) -> Entry:
     )
 
 
-def _frontier(entries: list[Entry]) -> list[Entry]:
-    found: list[Entry] = []
+def _frontier(entries: list[Compared]) -> list[Compared]:
+    found: list[Compared] = []
     for entry in sorted(entries, key=lambda each: (each.n_params, -each.score.value)):
         if not found or entry.score.value > found[-1].score.value:
             found.append(entry)
