@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import MINILM
-from benchmarks.speed import machine
+from benchmarks.results import keep, machine
 
-RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 SETTINGS = {
     "bf16": ["train.precision=bf16"],
     "fp32": ["train.precision=fp32"],
@@ -58,8 +57,7 @@ def main() -> None:
         f"{one} | {other}": _output([sys.executable, "-m", "submillion", "compare", *runs[one], *runs[other], "--json"])
         for one, other in (("bf16", "fp32"), ("bf16", "bf16, model.dropout 0"))
     }
-    results = {"machine": machine(), "n_steps": N_STEPS, "seeds": SEEDS, "comparisons": compared}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    keep("accuracy", {"machine": machine(), "n_steps": N_STEPS, "seeds": SEEDS, "comparisons": compared})
 
 
 if __name__ == "__main__":

@@ -11,21 +11,19 @@ about 5 % (of one setting) and 6 % (of two) of all rows. At other accuracies the
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.results import keep, table
 from submillion.judging.comparison import holm, is_ruled_out, mcnemar
 from submillion.judging.comparison.bootstrap import Resampled, difference, spread_of, weights
 
-RESULTS = Path(__file__).parent / "results" / "comparison.json"
 SIZES = (640, 1000, 6350, 7000)
 ACCURACY, LEVEL = 0.914, 0.05
 N_CHECKPOINTS = 12
@@ -215,21 +213,18 @@ def simulate() -> dict[str, Any]:
 
 def tables(results: dict[str, Any]) -> str:
     """Return the rates as docs/comparison.md shows them, in percent, a line a case."""
-    tied = [name for name in CASES if name.startswith("tied")]
-    apart = [name for name in CASES if not name.startswith("tied")]
-    lines = ["Said to differ though tied:", "", *_table(results, tied, ("compare", "welch", "plain"))]
-    lines += ["", "Said to differ, and different:", "", *_table(results, apart, ("compare",))]
-    return "\n".join(lines)
 
+    def rates(sort: bool, methods: tuple[str, ...]) -> list[str]:
+        rows: list[list[str]] = []
+        for name in (name for name in CASES if name.startswith("tied") is sort):
+            for seeds, cells in results[name].items():
+                found = [cells[str(n)] for n in SIZES]
+                shown = [_cell([c] if "percent" in c else [c[method] for method in methods]) for c in found]
+                rows.append([name, seeds.split()[0], *shown])
+        return table(f"| truth | seeds | {' | '.join(f'{n:,} rows' for n in SIZES)} |", rows)
 
-def _table(results: dict[str, Any], names: list[str], methods: tuple[str, ...]) -> list[str]:
-    lines = [f"| truth | seeds | {' | '.join(f'{n:,} rows' for n in SIZES)} |", "|---|---|" + "---|" * len(SIZES)]
-    for name in names:
-        for seeds, cells in results[name].items():
-            found = [cells[str(n)] for n in SIZES]
-            shown = [_cell([c] if "percent" in c else [c[method] for method in methods]) for c in found]
-            lines.append(f"| {name} | {seeds.split()[0]} | {' | '.join(shown)} |")
-    return lines
+    tied, apart = rates(True, ("compare", "welch", "plain")), rates(False, ("compare",))
+    return "\n".join(["Said to differ though tied:", "", *tied, "", "Said to differ, and different:", "", *apart])
 
 
 def _cell(rates: list[dict[str, float]]) -> str:
@@ -241,7 +236,7 @@ def main() -> None:
     """Simulate, write the JSON, print its tables."""
     began = time.process_time()
     results = simulate()
-    RESULTS.write_text(json.dumps({"cpu_s": round(time.process_time() - began), **results}, indent=1) + "\n")
+    keep("comparison", {"cpu_s": round(time.process_time() - began), **results})
     print(tables(results))
 
 

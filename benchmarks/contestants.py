@@ -1,20 +1,20 @@
 """One contestant in a process of its own: it does a round of work when told to, and says how long that took.
 
-Several contestants can so be timed in turn, and the memory of each be told apart. `Contestant` is
-this end of it, `worker` the other one.
+Several contestants can so be timed in turn, and the memory of each be told apart. `Contestant` is this end of it,
+`kinds` the other one. Here too: what a `Spec` means, for Submillion and for plain transformers and PEFT.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal[
@@ -50,20 +50,18 @@ class Spec:
 
 
 class Contestant:
-    """A contestant's process. `setup_s` is the time until it was ready."""
+    """A contestant's process."""
 
     def __init__(self, spec: Spec) -> None:
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(spec))]
+        command = [sys.executable, "-m", "benchmarks.kinds", json.dumps(asdict(spec))]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
         environment["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing is found that another run left
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.spec = spec
         self.ready = self._answer()
-        self.setup_s = time.perf_counter() - started
 
     def round(self, n_steps: int) -> dict[str, Any]:
-        """Return what a round of work took: seconds, tokens (real ones), rows."""
+        """Return what a round of work took: seconds, tokens (real ones), rows, and the most memory held so far."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{n_steps}\n".encode())
         self._process.stdin.flush()
@@ -80,6 +78,16 @@ class Contestant:
             if line.startswith(b'{"'):
                 return json.loads(line)
         raise RuntimeError(f"{self.spec} ended with {self._process.wait()}")
+
+
+def in_turn(specs: dict[str, Spec], work: Callable[[dict[str, Contestant]], Any]) -> Any:
+    """Return what `work` makes of the contestants, whose processes end with it."""
+    contestants = {name: Contestant(spec) for name, spec in specs.items()}
+    try:
+        return work(contestants)
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
 
 
 def settings(spec: Spec) -> Any:
@@ -103,6 +111,22 @@ def classifier(spec: Spec) -> Any:
     config = settings(spec)
     plan = planning.plan(config, len(LABELS))
     return Classifier.build(config, plan, LABELS, 100_000, spec.precision, torch.device("cpu"))
+
+
+def records(spec: Spec, model: Any, split: Any) -> Any:
+    """Return the steps of `loop.fit`, as `submillion train` calls it."""
+    from benchmarks.material import rows
+    from submillion.training import loop, losses
+    from submillion.training.checkpoints import Checkpoints
+
+    train, validation = settings(spec).train, rows(1, 1)
+    length = loop.length(train, split.lengths, len(validation))
+    checkpoints = Checkpoints(Path(tempfile.mkdtemp()))
+
+    def loss(logits: Any, batch: Any) -> Any:
+        return losses.supervised(logits, batch.label_ids, 0.0, None)
+
+    return loop.fit(loop.Job(model, split, validation, train, length, loss, checkpoints, time.perf_counter()))
 
 
 def stock(spec: Spec) -> Any:
@@ -131,16 +155,3 @@ def stock(spec: Spec) -> Any:
         task_type="SEQ_CLS",
     )
     return get_peft_model(model, lora)
-
-
-def requests() -> Iterator[int]:
-    """Yield what the other end asks for, until it ends."""
-    for line in sys.stdin:
-        yield int(line)
-    sys.exit()
-
-
-def answer(**values: Any) -> None:
-    """Send a line to the other end, the most memory held so far included."""
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**values, "peak_mib": peak_mib}), flush=True)

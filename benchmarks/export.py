@@ -8,40 +8,28 @@ untrained, which costs what trained ones cost. A quiet machine is wanted: about 
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.contestants import Spec, classifier
-from benchmarks.material import MINILM, rows
-from benchmarks.predicting import WORDS
-from benchmarks.speed import machine
+from benchmarks.kinds import Predict, by_submillion
+from benchmarks.material import MINILM, texts
+from benchmarks.results import keep, kept, measured, shown, spread, table
 
-RESULTS = Path(__file__).parent / "results" / "export.json"
 THREADS = (1, 2)
 N_ALONE = 10  # texts that come one at a time, a round
 N_TOGETHER = 64  # texts that come at once, a round
 BATCH_ROWS = 32
 MAX_LENGTH = 128
 _PAUSE_S = 0.2  # onnxruntime's idle threads spin for a while, in the next contestant's time
-
-Predict = Callable[[list[str]], np.ndarray]
-
-
-def texts(n_texts: int) -> list[str]:
-    """Return texts as long as AG News' are; each of their words is one token, and two are special."""
-    rng = np.random.default_rng(3)
-    return [" ".join(rng.choice(WORDS, n - 2)) for n in rows(n_texts, 3).lengths]
 
 
 def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict]]:
@@ -61,8 +49,8 @@ def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict
     formats.quantize(folder / "onnx" / formats.GRAPH, folder / "onnx-int8" / formats.GRAPH)
     return {
         "transformers, merged": lambda _: _batched(_transformers(folder / "merged")),
-        "submillion fp32": lambda _: _submillion(fp32),
-        "submillion bf16": lambda _: _submillion(bf16),
+        "submillion fp32": lambda _: by_submillion(fp32),
+        "submillion bf16": lambda _: by_submillion(bf16),
         "onnx": lambda n: _batched(_onnxruntime(folder / "onnx", n)),
         "onnx-int8": lambda n: _batched(_onnxruntime(folder / "onnx-int8", n)),
     }
@@ -95,18 +83,6 @@ def _transformers(folder: Path) -> Predict:
     return predict
 
 
-def _submillion(model: Any) -> Predict:
-    from submillion.data import Example
-    from submillion.model import batching
-    from submillion.training import evaluation
-
-    def predict(given: list[str]) -> np.ndarray:
-        split = batching.tokenize([Example(t, t, None) for t in given], model.tokenizer, model.labels, MAX_LENGTH)
-        return evaluation.logits(model, split, 128)
-
-    return predict
-
-
 def _onnxruntime(folder: Path, n_threads: int) -> Predict:
     import onnxruntime
     from tokenizers import Tokenizer
@@ -131,7 +107,7 @@ def measure(encoder: str, n_rounds: int) -> dict[str, Any]:
     sizes of the files in MiB. A first round is not counted."""
     import torch
 
-    alone, together = texts(N_ALONE), texts(N_TOGETHER)
+    alone, together = texts(N_ALONE, 3), texts(N_TOGETHER, 3)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         made = contestants(encoder, folder)
@@ -159,27 +135,20 @@ def _seconds(predict: Predict, calls: list[list[str]]) -> float:
 
 def _summary(rounds: list[tuple[float, float]]) -> dict[str, Any]:
     return {
-        "latency_ms": _spread([1000 * alone_s / N_ALONE for alone_s, _ in rounds]),
-        "texts_per_s": _spread([N_TOGETHER / together_s for _, together_s in rounds]),
+        "latency_ms": spread((1000 * alone_s / N_ALONE for alone_s, _ in rounds), 2),
+        "texts_per_s": spread((N_TOGETHER / together_s for _, together_s in rounds), 2),
     }
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": round(statistics.median(values), 2), "low": round(min(values), 2), "high": round(max(values), 2)}
-
-
-def table(results: dict[str, Any]) -> str:
+def lines(results: dict[str, Any]) -> list[str]:
     """Return the results as docs/export.md shows them: medians, lowest and highest round in brackets."""
-    lines = ["| encoder | what | threads | ms a text, alone | texts/s, 64 at once |", "|---|---|---|---|---|"]
-    for encoder, found in results.items():
-        for name, by_threads in found["results"]["contestants"].items():
-            for n, values in by_threads.items():
-                cells = [
-                    f"{v['median']:,.{digits}f} [{v['low']:,.{digits}f}, {v['high']:,.{digits}f}]"
-                    for v, digits in ((values["latency_ms"], 1), (values["texts_per_s"], 0))
-                ]
-                lines.append(f"| {encoder} | {name} | {n} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        (encoder, name, n, shown(values["latency_ms"], ",.1f"), shown(values["texts_per_s"]))
+        for encoder, found in results.items()
+        for name, by_threads in found["results"]["contestants"].items()
+        for n, values in by_threads.items()
+    ]
+    return table("| encoder | what | threads | ms a text, alone | texts/s, 64 at once |", rows)
 
 
 def main() -> None:
@@ -189,14 +158,12 @@ def main() -> None:
     encoders = {"all-MiniLM-L6-v2": MINILM}
     if "SUBMILLION_MPNET" in os.environ:
         encoders["all-mpnet-base-v2"] = os.environ["SUBMILLION_MPNET"]
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = kept("export")
     for name in sys.argv[2:] or encoders:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        found = measure(encoders[name], n_rounds)
-        measured = datetime.now(UTC).isoformat(timespec="minutes")
-        results[name] = {"measured": measured, "n_rounds": n_rounds, "machine": machine(), "results": found}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(table(results))
+        results[name] = measured(measure(encoders[name], n_rounds), n_rounds=n_rounds)
+        keep("export", results)
+    print("\n".join(lines(results)))
 
 
 if __name__ == "__main__":

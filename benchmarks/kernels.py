@@ -12,37 +12,23 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contestants import Spec, classifier, settings
+from benchmarks.contestants import Spec, classifier, records
 from benchmarks.material import MINILM, roberta_base, rows
 from submillion.model.packed import native
-from submillion.training import loop, losses
-from submillion.training.checkpoints import Checkpoints
 
 _WARM, _STEPS = 4, 16
 
 
 def times_as_long(spec: Spec) -> float:
     """Return the time of a step without the library over that with it."""
-    model, config = classifier(spec), settings(spec)
-    split, validation = rows(spec.batch_size, 0), rows(1, 1)
-    job = loop.Job(
-        model,
-        split,
-        validation,
-        config.train,
-        loop.length(config.train, split.lengths, len(validation)),
-        lambda logits, batch: losses.supervised(logits, batch.label_ids, 0.0, None),
-        Checkpoints(Path(tempfile.mkdtemp())),
-        time.perf_counter(),
-    )
-    records = loop.fit(job)
+    steps = records(spec, classifier(spec), rows(spec.batch_size, 0))
     compiled = native._library, native._has_tiles
     took_s: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(_WARM + _STEPS):
         for is_compiled in took_s:
             native._library, native._has_tiles = compiled if is_compiled else (None, False)
             start = time.process_time()
-            next(records)
+            next(steps)
             took_s[is_compiled].append(time.process_time() - start)
     native._library, native._has_tiles = compiled
     return min(took_s[False][_WARM:]) / min(took_s[True][_WARM:])

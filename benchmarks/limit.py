@@ -23,7 +23,7 @@ from submillion.model.packed.weights import torch_product
 from submillion.planning.architectures import Architecture
 
 
-def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
+def steps(spec: Spec) -> Callable[[int], dict[str, int]]:
     """Return what replays a number of training steps and returns their rows and tokens."""
     plan = planning.plan(settings(spec), len(LABELS))
     dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
@@ -33,13 +33,13 @@ def steps(spec: Spec) -> Callable[[int], tuple[int, int]]:
     for order in training_order(split.lengths, settings(spec).train, 0):  # kernels are made for each number of rows
         _step(weights, int(split.lengths[order].sum()), spec.batch_size, min(plan.layers))
 
-    def work(n_steps: int) -> tuple[int, int]:
+    def work(n_steps: int) -> dict[str, int]:
         n_tokens = 0
         for _ in range(n_steps):
             tokens = int(split.lengths[next(batches)].sum())
             _step(weights, tokens, spec.batch_size, min(plan.layers))
             n_tokens += tokens
-        return n_steps * spec.batch_size, n_tokens
+        return {"rows": n_steps * spec.batch_size, "tokens": n_tokens}
 
     return work
 

@@ -18,6 +18,8 @@ from submillion.planning.architectures import files
 
 LABELS = ("Business", "Sci/Tech", "Sports", "World")
 MINILM = "all-MiniLM-L6-v2"
+# Each is one of MiniLM's tokens.
+WORDS = "market team world new software player government price game plan report year oil web record".split()
 # In MiniLM's tokens, of 20,000 of AG News' training texts (title and description): the quantiles 0, 5 % ... 100 %.
 _LENGTHS = (18, 32, 36, 39, 41, 43, 44, 46, 48, 49, 51, 52, 54, 55, 57, 59, 62, 65, 70, 83, 128)
 
@@ -51,6 +53,12 @@ def rows(n_rows: int, seed: int, length: int | None = None) -> TokenizedSplit:
         example_ids=tuple(map(str, range(n_rows))),
         n_truncated=0,
     )
+
+
+def texts(n_texts: int, seed: int, length: int | None = None) -> list[str]:
+    """Return texts of as many tokens as those `rows`: each of their words is one, and two are special."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, n - 2)) for n in rows(n_texts, seed, length).lengths]
 
 
 def as_dicts(split: TokenizedSplit) -> list[dict[str, Any]]:

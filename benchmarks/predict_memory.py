@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-RESULTS = Path(__file__).parent / "results" / "predict_memory.json"
-WORDS = "market team world new software player government price game plan report year oil web record".split()
+from benchmarks.material import MINILM, WORDS
+from benchmarks.results import keep
 
 
 def main(arguments: list[str]) -> None:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
             for n_rows in (20_000, 100_000):
                 source = repeated(texts, n_rows, folder / f"{n_rows}.parquet")
                 found[f"{run.name}, {n_rows:,} rows, Parquet"] = in_a_process(run, source)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    keep("predict_memory", found)
     for name, values in found.items():
         above = values["peak_mib"] - values["start_mib"]
         print(
@@ -82,7 +82,6 @@ def tiny_run(folder: Path) -> Path:
     """Train a random encoder of 2 layers of width 32, with MiniLM's tokenizer, for one step."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from benchmarks.material import MINILM
     from submillion import config
     from submillion.model import backbone
     from submillion.planning.architectures import files

@@ -6,16 +6,17 @@ Nothing is measured here. Speeds, lengths and memory come from results/speed.jso
 
 from __future__ import annotations
 
-import json
 import statistics
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
+from benchmarks.results import DOCS, kept, table
+
+PAGE = DOCS / "scaling.md"
 _SECTIONS = {"MiniLM": "MiniLM", "roberta-base": "roberta-base's size"}
+_BATCH_ROWS = {"MiniLM": 32, "roberta-base": 16}
 _HOUR_S, _DAY_H = 3600, 24
 
 
@@ -66,153 +67,86 @@ def speed(contestant: dict[str, Any]) -> Speed:
 
 
 def page(results: dict[str, Any], given: Assumptions) -> str:
-    """Return the page's text."""
+    """Return the page's text: `scaling.md`, whose paragraphs are lines, with its numbers and tables."""
     predicting = {name: speed(results[f"prediction {name}"]["results"]["c"]) for name in _SECTIONS}
     training = {name: speed(results[f"training {name}"]["results"]["c"]) for name in _SECTIONS}
-    machine = results["prediction MiniLM"]["machine"]
+    machine, layers = results["prediction MiniLM"]["machine"], {r["value"]: r for r in results["layers"]["results"]}
     price_h = machine["cores"] * given.price_core_h
-    lines = [
-        line if line.startswith("|") else _wrapped(line)
-        for line in (
-            *_head(machine, given, price_h),
-            *("", f"## Predicting {_power(given.n_texts)} texts", "", *_predicting(predicting, given, price_h)),
-            *("", f"## Training {given.n_adapters:,} adapters", "", *_training(training, results, given, price_h)),
-            *("", "## One training on several machines", "", *_sharing(training, results, given)),
-            *("", "## What breaks first", "", *_breaking(predicting["MiniLM"], given, machine["cores"])),
-            "",
-        )
-    ]
-    return "\n".join(lines)
-
-
-def _head(machine: dict[str, Any], given: Assumptions, price_h: float) -> list[str]:
-    return [
-        "# On paper: 10⁹ texts",
-        "",
-        "Written by `python -m benchmarks.scaling` from `benchmarks/results/speed.json`. A calculation, not a "
-        "measurement: nothing of this size was run.",
-        "",
-        f"**Measured**: speeds, tokens a text and peak memory, on {machine['processor']}, {machine['cores']} cores, "
-        "bf16, texts as long as AG News' ([benchmarks](benchmarks.md)). In brackets: at the fastest and at the slowest "
-        "round. The machine's speed drifts by up to 40 % within minutes, more than these brackets show. **No GPU was "
-        "measured**, so none is in the tables.",
-        "",
-        f"**Assumed**: {given.price_core_h:.2f} dollars a core and hour, a round number and nobody's offer, so "
-        f"{price_h:.2f} an hour for a machine like the measured one; all machines as fast as it, with "
-        f"{given.memory_gib:g} GiB; {given.characters_a_token} characters a token; {given.n_labels} labels; a network "
-        f"of {given.network_gbit_s:g} Gbit/s; machines do not wait for one another. Change `Assumptions` in "
-        "`benchmarks/scaling.py` and write the page again.",
-    ]
+    moved_mb = 2 * given.budget * 4 / 1e6
+    sent_s = moved_mb * 8 / 1000 / given.network_gbit_s
+    text = Path(__file__).with_name("scaling.md").read_text(encoding="utf-8")
+    tables = {"{predicting}": _predicting(predicting, given, price_h), "{sharing}": _sharing(training, sent_s)}
+    tables["{training}"] = _training(training, predicting, given, price_h)
+    values = {
+        "given": given,
+        "machine": machine,
+        "price_h": price_h,
+        "texts": f"{_power(given.n_texts)} texts",
+        "prefix_ratio": speed(layers[4]["with"]).median / speed(layers[12]["without"]).median,
+        "adapter_mb": given.budget * 4 / 1e6,
+        "adapters_gb": given.n_adapters * given.budget * 4 / 1e9,
+        "moved_mb": moved_mb,
+        "sent_ms": 1000 * sent_s,
+        **_breaking(predicting["MiniLM"], given, machine["cores"]),
+    }
+    lines = (tables.get(line) or [_wrapped(line.format(**values))] for line in text.splitlines())
+    return "\n".join(line for part in lines for line in part) + "\n"
 
 
 def _predicting(speeds: dict[str, Speed], given: Assumptions, price_h: float) -> list[str]:
-    lines = [
-        "Tokenising included. Machines share nothing, so that hours divide by their number.",
-        "",
-        "| encoder | texts/s a machine | ms a text | machine hours | dollars | machines for a day | for an hour |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, each in speeds.items():
         hours = each.hours(given.n_texts)
-        cells = [
-            _SECTIONS[name],
-            f"{each.median:,.0f}",
-            f"{1000 / each.median:.1f}",
-            _range(hours),
-            _range(tuple(hour * price_h for hour in hours)),
-            f"{-(-hours[0] // _DAY_H):,.0f}",
-            f"{-(-hours[0] // 1):,.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        spans = [_range(hours), _range(tuple(hour * price_h for hour in hours))]
+        machines = [f"{-(-hours[0] // _DAY_H):,.0f}", f"{-(-hours[0] // 1):,.0f}"]
+        rows.append([_SECTIONS[name], f"{each.median:,.0f}", f"{1000 / each.median:.1f}", *spans, *machines])
+    head = "| encoder | texts/s a machine | ms a text | machine hours | dollars | machines for a day | for an hour |"
+    return table(head, rows)
 
 
-def _training(speeds: dict[str, Speed], results: dict[str, Any], given: Assumptions, price_h: float) -> list[str]:
-    batches = {"MiniLM": 32, "roberta-base": 16}
-    lines = [
-        f"Each {given.n_steps} steps, adapters in all layers; evaluations read a quarter as many rows again, at the "
-        "speed of predicting. Reading, tokenising and loading are not in it.",
-        "",
-        "| encoder, rows a batch | texts/s | hours an adapter | machine hours in all | dollars |",
-        "|---|---|---|---|---|",
-    ]
+def _training(speeds: dict[str, Speed], reading: dict[str, Speed], given: Assumptions, price_h: float) -> list[str]:
+    rows = []
     for name, each in speeds.items():
-        n_rows = given.n_steps * batches[name]
-        reading = speed(results[f"prediction {name}"]["results"]["c"])
-        pairs = zip(each.hours(n_rows), reading.hours(n_rows / 4), strict=True)
+        n_rows = given.n_steps * _BATCH_ROWS[name]
+        pairs = zip(each.hours(n_rows), reading[name].hours(n_rows / 4), strict=True)
         hours = tuple(one + other for one, other in pairs)
         every = tuple(hour * given.n_adapters for hour in hours)
-        cells = [f"{_SECTIONS[name]}, {batches[name]}", f"{each.median:,.0f}", f"{hours[0]:.3f}", _range(every)]
-        lines.append(f"| {' | '.join(cells)} | {_range(tuple(hour * price_h for hour in every))} |")
-    layers = {row["value"]: row for row in results["layers"]["results"]}
-    ratio = speed(layers[4]["with"]).median / speed(layers[12]["without"]).median
-    disk_gb = given.n_adapters * given.budget * 4 / 1e9
-    return [
-        *lines,
-        "",
-        f"With adapters in the top 4 layers alone and the prefix kept, roberta-base's size trains {ratio:.1f} times as "
-        f"fast. Adapters of {given.budget:,} parameters in float32 take {given.budget * 4 / 1e6:.0f} MB "
-        f"each, {disk_gb:,.0f} GB in all; a checkpoint, with AdamW's state three times that, is removed when "
-        "its run is done. "
-        "Trainings share nothing but the cache, so that a sweep over machines divides the hours as well.",
-    ]
+        spans = [_range(every), _range(tuple(hour * price_h for hour in every))]
+        rows.append([f"{_SECTIONS[name]}, {_BATCH_ROWS[name]}", f"{each.median:,.0f}", f"{hours[0]:.3f}", *spans])
+    return table("| encoder, rows a batch | texts/s | hours an adapter | machine hours in all | dollars |", rows)
 
 
-def _sharing(speeds: dict[str, Speed], results: dict[str, Any], given: Assumptions) -> list[str]:
-    step_s = {name: rows / speeds[name].median for name, rows in (("MiniLM", 32), ("roberta-base", 16))}
-    moved_mb = 2 * given.budget * 4 / 1e6
-    sent_s = moved_mb * 8 / 1000 / given.network_gbit_s
-    lines = [
-        f"`torchrun` over several machines adds up gradients once a step: at most {given.budget:,} numbers, about "
-        f"{moved_mb:.0f} MB in and out of each process (a ring moves them nearly twice), {1000 * sent_s:.0f} ms at "
-        f"{given.network_gbit_s:g} Gbit/s. Nothing of it overlaps with computing, so the share of a step "
-        "that computes is:",
-        "",
-        "| encoder | a process' rows a step | computing, ms | its share of a step |",
-        "|---|---|---|---|",
-    ]
-    for name, rows in (("MiniLM", 32), ("roberta-base", 16)):
-        share = step_s[name] / (step_s[name] + sent_s)
-        lines.append(f"| {_SECTIONS[name]} | {rows} | {1000 * step_s[name]:.0f} | {100 * share:.0f} % |")
-    lines += [
-        "",
-        "That is for as many rows a *process* as one has alone: the batch grows with the processes, and with it what "
-        "is learnt from a step. With the same total batch each has fewer rows, and the share falls. Where many "
-        "adapters are to be trained, one machine an adapter wastes nothing.",
-    ]
-    return lines
+def _sharing(speeds: dict[str, Speed], sent_s: float) -> list[str]:
+    rows = []
+    for name, n_rows in _BATCH_ROWS.items():
+        step_s = n_rows / speeds[name].median
+        rows.append((_SECTIONS[name], n_rows, f"{1000 * step_s:.0f}", f"{100 * step_s / (step_s + sent_s):.0f} %"))
+    return table("| encoder | a process' rows a step | computing, ms | its share of a step |", rows)
 
 
-def _breaking(minilm: Speed, given: Assumptions, n_cores: int) -> list[str]:
-    n_characters = round(minilm.tokens * given.characters_a_token)
-    held = n_characters + given.overhead_bytes
-    token_bytes = minilm.tokens * 2 + 8
-    prefix_bytes = minilm.tokens * given.width * 2
-    output_bytes = 20 + 8 * given.n_labels
-    n = given.n_texts
-    per_machine_kb_s = minilm.median * (n_characters + output_bytes) / 1e3
-    machines = given.network_gbit_s * 1e9 / 8 / (per_machine_kb_s * 1e3)
-    in_cache = given.cache_gib * 2**30 / token_bytes
-    fitting = given.memory_gib * 2**30 / (held + token_bytes)
-    return [
-        f"For MiniLM, {minilm.tokens:.0f} tokens a text, in this order:",
-        "",
-        f"1. **Memory, of one process that holds all rows.** A text is {held} bytes as Python objects and "
-        f"{token_bytes:.0f} as token ids: {n * (held + token_bytes) / 1e12:.1f} TB for all; {given.memory_gib:g} GiB "
-        f"hold {fitting / 1e6:,.0f} million. So files of a million texts, {(held + token_bytes) / 1e3:.2f} GB each "
-        f"beside the {minilm.peak_mib:,.0f} MiB that predicting peaked at, libraries included.",
-        f"2. **The cache's disk.** Token ids kept are {n * token_bytes / 1e9:,.0f} GB; the cache may have "
-        f"{given.cache_gib:g} GiB, which is {in_cache / 1e6:,.0f} million texts; what was used longest ago is removed, "
-        f"nothing stops. In training the prefix is larger: {prefix_bytes / 1e3:.0f} kB a text at width {given.width}, "
-        f"so that {given.cache_gib * 2**30 / prefix_bytes:,.0f} texts fill the cache; beyond that it is not kept, and "
-        "each pass computes it.",
-        f"3. **Computing, as money**: all of the first table. One text costs {n_cores * 1000 / minilm.median:.1f} "
-        "ms of a core, tokenising included; tokenising alone was not measured.",
-        f"4. **Disk of input and output**: {n * n_characters / 1e9:,.0f} GB of texts, {n * output_bytes / 1e9:,.0f} GB "
-        "of probabilities.",
-        f"5. **Network, last.** A machine reads and writes {per_machine_kb_s:,.0f} kB/s; {machines:,.0f} machines "
-        f"fill one link of {given.network_gbit_s:g} Gbit/s to a shared store.",
-    ]
+def _breaking(minilm: Speed, given: Assumptions, n_cores: int) -> dict[str, Any]:
+    """The numbers of what breaks first, by their names on the page."""
+    n, n_characters = given.n_texts, round(minilm.tokens * given.characters_a_token)
+    held, token_bytes = n_characters + given.overhead_bytes, minilm.tokens * 2 + 8
+    prefix_bytes, output_bytes = minilm.tokens * given.width * 2, 20 + 8 * given.n_labels
+    machine_kb_s = minilm.median * (n_characters + output_bytes) / 1e3
+    return {
+        "minilm": minilm,
+        "held_bytes": held,
+        "token_bytes": token_bytes,
+        "all_tb": n * (held + token_bytes) / 1e12,
+        "fitting_m": given.memory_gib * 2**30 / (held + token_bytes) / 1e6,
+        "million_gb": (held + token_bytes) / 1e3,
+        "tokens_gb": n * token_bytes / 1e9,
+        "in_cache_m": given.cache_gib * 2**30 / token_bytes / 1e6,
+        "prefix_kb": prefix_bytes / 1e3,
+        "in_prefix": given.cache_gib * 2**30 / prefix_bytes,
+        "core_ms": n_cores * 1000 / minilm.median,
+        "input_gb": n * n_characters / 1e9,
+        "output_gb": n * output_bytes / 1e9,
+        "machine_kb_s": machine_kb_s,
+        "n_machines": given.network_gbit_s * 1e9 / 8 / (machine_kb_s * 1e3),
+    }
 
 
 def _range(values: tuple[float, ...]) -> str:
@@ -238,7 +172,7 @@ def _power(n: int) -> str:
 
 def main() -> None:
     """Write the page."""
-    PAGE.write_text(page(json.loads((FOLDER / "speed.json").read_text()), Assumptions()), encoding="utf-8")
+    PAGE.write_text(page(kept("speed"), Assumptions()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ import httpx2
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-RESULTS = Path(__file__).parent / "results" / "serving.json"
+from benchmarks.results import keep, kept
+
 N_RUNS = 20
 N_CALLERS = 64  # of the closed loop: each asks again when it was answered
 OVERLOAD_TEXTS = 256  # the queue's limit in the part that overloads it
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_WORDS = "market team world new software player government price game plan report year oil web record".split()
 
 
 @dataclass
@@ -201,14 +201,6 @@ def make_runs(folder: Path, encoder: str) -> list[str]:
     return names
 
 
-def make_texts(n_texts: int) -> list[str]:
-    """Return texts as long as AG News', of words that are one token each."""
-    from benchmarks.material import rows
-
-    rng = np.random.default_rng(2)
-    return [" ".join(rng.choice(_WORDS, n - 2)) for n in rows(n_texts, 2).lengths]
-
-
 def memory(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Return MiB with one run and with all, after equal work, and after each tenth of the replay of an hour."""
     with serving(folder, "--precision", options.precision) as server:
@@ -290,24 +282,22 @@ def main() -> None:
     parser.add_argument("--replayed", type=int, default=36_000, help="an hour at 10 texts a second")
     parser.add_argument("--only", choices=["memory", "speed"])
     options = parser.parse_args()
-    from benchmarks.material import MINILM, roberta_base
+    from benchmarks.material import MINILM, roberta_base, texts
 
     with tempfile.TemporaryDirectory() as temporary:
         encoder = MINILM if options.model == "minilm" else str(roberta_base(Path(temporary) / "encoder"))
         folder = Path(temporary) / "runs"
         folder.mkdir()
-        names, texts = make_runs(folder, encoder), make_texts(1000)
+        names, asked = make_runs(folder, encoder), texts(1000, 2)
         found: dict[str, Any] = {}
         if options.only != "speed":
-            found["memory"] = memory(folder, names, texts, options)
+            found["memory"] = memory(folder, names, asked, options)
         if options.only != "memory":
-            found["throughput"], rate = throughput(folder, names, texts, options)
+            found["throughput"], rate = throughput(folder, names, asked, options)
             print(json.dumps(found["throughput"]), file=sys.stderr)
-            found["load"] = load(folder, names, texts, rate, options)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    key = f"{options.model}, {options.precision}"
-    known[key] = known.get(key, {}) | found
-    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+            found["load"] = load(folder, names, asked, rate, options)
+    known, key = kept("serving"), f"{options.model}, {options.precision}"
+    keep("serving", known | {key: known.get(key, {}) | found})
     print(json.dumps({key: found}, indent=1))
 
 

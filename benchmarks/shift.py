@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.material import MINILM
+from benchmarks.results import keep
 from benchmarks.shifts import DOMAINS, Shift, between_domains, made, of_own_rows
 
-RESULTS = Path(__file__).parent / "results" / "shift.json"
 AGNEWS = Path(os.environ.get("SUBMILLION_AGNEWS", ".")) / "train.parquet"
 
 
@@ -127,7 +127,7 @@ def main() -> None:
         run = runs.load(trained(source, out))
         for shift in shifts_of(source, run):
             rows.append(measured(run, shift))
-            RESULTS.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+            keep("shift", {"rows": rows})
             print(f"{source}: {shift.name}", file=sys.stderr, flush=True)
 
 

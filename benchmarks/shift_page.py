@@ -2,76 +2,90 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.shift import RESULTS
+from benchmarks.results import DOCS, kept, shown, table
 
-PAGE = RESULTS.parent.parent.parent / "docs" / "shift.md"
+PAGE = DOCS / "shift.md"
 _BEGIN, _END = "<!-- made by benchmarks/shift_page.py -->\n", "<!-- until here -->\n"
-_HALVES = ("fixed on", "judged")
-_GROUPS: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "made of AG News": lambda row: row["group"] == "made" and row["source"] == "agnews",
-    "made of sentiment rows": lambda row: row["group"] == "made" and row["source"] != "agnews",
-    "between domains": lambda row: row["group"] == "pair",
-}
+Rows = list[dict[str, Any]]
 
 
-def summary(rows: Iterable[dict[str, Any]]) -> str:
-    """Return the cells of one line: how many, errors, coverage and width of what is stated, errors of the others."""
-    rows = list(rows)
+def summaries(rows: Rows) -> list[str]:
+    """Return the table by group and half, and by whether the report warns."""
+    judged = [row for row in rows if row["half"] == "judged"]
+    chosen = {
+        f"{name}, {half}": [row for row in rows if row["half"] == half and _group(row) == name]
+        for half in ("fixed on", "judged")
+        for name in ("made of AG News", "made of sentiment rows", "between domains")
+    }
+    chosen |= {
+        "no shift": [row for row in rows if row["half"] == "no shift"],
+        "all judged": judged,
+        "all judged, without a warning": [row for row in judged if row["is_trusted"]],
+        "all judged, with a warning": [row for row in judged if not row["is_trusted"]],
+    }
+    head = "| | shifts | mean error | bias | interval holds the truth | half-width | DoC's error | validation's error |"
+    return table(head, ((name, *_summary(found)) for name, found in chosen.items()), n_numbers=7)
+
+
+def _group(row: dict[str, Any]) -> str:
+    if row["group"] == "pair":
+        return "between domains"
+    return "made of AG News" if row["source"] == "agnews" else "made of sentiment rows"
+
+
+def _summary(rows: Rows) -> list[str]:
+    """How many, errors, coverage and width of what is stated, errors of the others."""
     if not rows:
-        return "0 | | | | | | "
-    errors = [row["stated"]["value"] - row["truth"] for row in rows]
-    cells = [
+        return ["0", *6 * [""]]
+    errors, n_held = [row["stated"]["value"] - row["truth"] for row in rows], sum(map(_held, rows))
+    widths = [row["stated"]["high"] - row["stated"]["low"] for row in rows]
+    return [
         f"{len(rows)}",
         f"**{_mean_points(map(abs, errors)):.1f}**",
         f"{_mean_points(errors):+.1f}",
-        f"**{sum(map(_held, rows))} ({100 * sum(map(_held, rows)) / len(rows):.0f} %)**",
-        f"{100 * statistics.median(map(_half_width, rows)):.1f}",
+        f"**{n_held} ({100 * n_held / len(rows):.0f} %)**",
+        f"{100 * statistics.median(widths) / 2:.1f}",
         f"{_mean_points(abs(row['doc']['value'] - row['truth']) for row in rows):.1f}",
         f"{_mean_points(abs(row['validation'] - row['truth']) for row in rows):.1f}",
     ]
-    return " | ".join(cells)
 
 
-def tables(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the lines of the tables: by group and half, by whether the report warns, each shift, class shares."""
-    head = "shifts | mean error | bias | interval holds the truth | half-width | DoC's error | validation's error |"
-    lines = [f"| | {head}", "|---|" + "---:|" * 7]
-    chosen = {
-        f"{name}, {half}": [r for r in rows if r["half"] == half and test(r)]
-        for half in _HALVES
-        for name, test in _GROUPS.items()
-    }
-    chosen["no shift"] = [row for row in rows if row["half"] == "no shift"]
-    judged = [row for row in rows if row["half"] == "judged"]
-    chosen["all judged"] = judged
-    chosen["all judged, without a warning"] = [row for row in judged if row["is_trusted"]]
-    chosen["all judged, with a warning"] = [row for row in judged if not row["is_trusted"]]
-    lines += [f"| {name} | {summary(found)} |" for name, found in chosen.items()]
-    lines += [
-        "",
-        "| shift | run | half | truth | stated [90 %] | off by | difference | |",
-        "|---|---|---|---:|---:|---:|---:|---|",
-    ]
-    lines += [_line(row) for row in rows]
-    lines += [
-        "",
-        "| class shares | BBSE off by | EM off by | BBSE's intervals hold | EM's hold | accuracy, corrected priors |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+def shifts(rows: Rows) -> list[str]:
+    """Return the table of each shift."""
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        points = {name: 100 * row["stated"][name] for name in ("value", "low", "high")}
+        marks = ["missed"] * (not _held(row)) + ["warned"] * (not row["is_trusted"])
+        name = row["shift"] if row["group"] == "made" else row["shift"].replace("→", "on")
+        off = f"{100 * (row['stated']['value'] - row['truth']):+.1f}"
+        numbers = [f"{100 * row['truth']:.1f}", shown(points, ".1f", "value"), off, f"{row['difference']:.2f}"]
+        return [name, row["source"], row["half"], *numbers, ", ".join(marks)]
+
+    head = "| shift | run | half | truth | stated [90 %] | off by | difference | |"
+    return table(head, map(cells, rows), n_numbers=4, start=3)
+
+
+def class_shares(rows: Rows) -> list[str]:
+    """Return the table of how far estimated shares of the classes are off."""
+    made = [row for row in rows if row["group"] == "made" and row["half"] != "no shift"]
     sorts = {
         "no shift": [row for row in rows if row["half"] == "no shift"],
         "only shares changed (AG News)": [row for row in rows if row["shift"].startswith("priors")],
-        "made otherwise": [
-            r for r in rows if r["group"] == "made" and r["half"] != "no shift" and "priors" not in r["shift"]
-        ],
+        "made otherwise": [row for row in made if "priors" not in row["shift"]],
         "between domains": [row for row in rows if row["group"] == "pair"],
     }
-    return lines + [f"| {name} | {_shares(found)} |" for name, found in sorts.items()]
+
+    def cells(rows: Rows) -> list[str]:
+        off = [f"{_mean_points(row['shares'][name]['off'] for row in rows):.1f}" for name in ("bbse", "em")]
+        held = [f"{_mean_points(row['shares'][name]['held'] for row in rows):.0f} %" for name in ("bbse", "em")]
+        return [*off, *held, f"{_mean_points(row['corrected'] - row['truth'] for row in rows):+.1f}"]
+
+    head = "| class shares | BBSE off by | EM off by | BBSE's intervals hold | EM's hold | accuracy, corrected priors |"
+    return table(head, ((name, *cells(found)) for name, found in sorts.items()), n_numbers=5)
 
 
 def _mean_points(values: Iterable[float]) -> float:
@@ -82,32 +96,11 @@ def _held(row: dict[str, Any]) -> bool:
     return row["stated"]["low"] <= row["truth"] <= row["stated"]["high"]
 
 
-def _half_width(row: dict[str, Any]) -> float:
-    return (row["stated"]["high"] - row["stated"]["low"]) / 2
-
-
-def _line(row: dict[str, Any]) -> str:
-    stated = row["stated"]
-    span = f"{100 * stated['value']:.1f} [{100 * stated['low']:.1f}, {100 * stated['high']:.1f}]"
-    marks = ", ".join((["missed"] if not _held(row) else []) + (["warned"] if not row["is_trusted"] else []))
-    off = f"{100 * (stated['value'] - row['truth']):+.1f}"
-    name = row["shift"] if row["group"] == "made" else row["shift"].replace("→", "on")
-    numbers = (f"{100 * row['truth']:.1f}", span, off, f"{row['difference']:.2f}")
-    cells = (name, row["source"], row["half"], *numbers, marks)
-    return f"| {' | '.join(cells)} |"
-
-
-def _shares(rows: list[dict[str, Any]]) -> str:
-    off = [f"{_mean_points(row['shares'][name]['off'] for row in rows):.1f}" for name in ("bbse", "em")]
-    held = [f"{_mean_points(row['shares'][name]['held'] for row in rows):.0f} %" for name in ("bbse", "em")]
-    change = _mean_points(row["corrected"] - row["truth"] for row in rows)
-    return " | ".join([*off, *held, f"{change:+.1f}"])
-
-
 def main() -> None:
     """Write the tables into the page."""
     before, rest = PAGE.read_text(encoding="utf-8").split(_BEGIN)
-    lines = tables(json.loads(RESULTS.read_text())["rows"])
+    rows = kept("shift")["rows"]
+    lines = [*summaries(rows), "", *shifts(rows), "", *class_shares(rows)]
     PAGE.write_text(before + _BEGIN + "\n" + "\n".join(lines) + "\n\n" + _END + rest.split(_END)[1], encoding="utf-8")
 
 

@@ -8,25 +8,20 @@ into results/speed.json; `python -m benchmarks.page` makes docs/benchmarks.md of
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import Contestant, Spec
+from benchmarks.contestants import Contestant, Spec, in_turn
 from benchmarks.material import MINILM, roberta_base
+from benchmarks.results import keep, kept, measured, spread
 
-RESULTS = Path(__file__).parent / "results" / "speed.json"
 Rows = dict[str, dict[str, Any]]
 
 
@@ -37,27 +32,23 @@ def compare(specs: dict[str, Spec], n_steps: dict[str, int] | int, n_rounds: int
     round may differ.
     """
     steps = n_steps if isinstance(n_steps, dict) else dict.fromkeys(specs, n_steps)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in specs}
-    contestants = {name: Contestant(spec) for name, spec in specs.items()}
-    try:
+
+    def work(contestants: dict[str, Contestant]) -> Rows:
+        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in specs}
         for number in range(n_rounds + 1):
             for name, contestant in contestants.items():
                 is_varied = n_warm is not None and number == 0 and not contestant.spec.padded
-                answer = contestant.round(n_warm if is_varied and n_warm else steps[name])
-                if number > 0:
-                    found[name].append(answer)
+                answers[name].append(contestant.round(n_warm if is_varied and n_warm else steps[name]))
             print(f"    round {number} of {n_rounds}", file=sys.stderr, flush=True)
-        return {name: summary(rounds) | _extra(contestants[name]) for name, rounds in found.items()}
-    finally:
-        for contestant in contestants.values():
-            contestant.close()
+        return {name: summary(rounds[1:]) | _extra(contestants[name]) for name, rounds in answers.items()}
+
+    return in_turn(specs, work)
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a contestant's rounds come to."""
-    rates = [answer["tokens"] / answer["seconds"] for answer in rounds]
     return {
-        "tokens_per_s": {"median": statistics.median(rates), "low": min(rates), "high": max(rates)},
+        "tokens_per_s": spread(answer["tokens"] / answer["seconds"] for answer in rounds),
         "rows_per_s": statistics.median(answer["rows"] / answer["seconds"] for answer in rounds),
         "peak_mib": rounds[-1]["peak_mib"],
         "rounds": [{key: answer[key] for key in ("seconds", "tokens", "rows")} for answer in rounds],
@@ -125,14 +116,8 @@ def reaching(base: Spec) -> Any:
     if "SUBMILLION_AGNEWS" not in os.environ:
         return None
     spec = replace(base, dropout=0.0)
-    contestants = {
-        name: Contestant(replace(spec, kind=f"{kind}-reach")) for name, kind in (("b", "trainer"), ("c", "submillion"))
-    }
-    try:
-        return [{name: contestant.round(seed) for name, contestant in contestants.items()} for seed in range(1)]
-    finally:
-        for contestant in contestants.values():
-            contestant.close()
+    specs = {"b": replace(spec, kind="trainer-reach"), "c": replace(spec, kind="submillion-reach")}
+    return in_turn(specs, lambda contestants: [{name: each.round(0) for name, each in contestants.items()}])
 
 
 def sections(roberta: str) -> dict[str, Callable[[], Any]]:
@@ -159,26 +144,6 @@ def sections(roberta: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
-    import torch
-
-    from submillion.model.packed import native
-
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "processor": native.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-        "packages": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "numpy")},
-    }
-
-
 def main() -> None:
     """Measure the sections named on the command line, or all; each is written when it is done."""
     with tempfile.TemporaryDirectory() as folder:
@@ -188,19 +153,13 @@ def main() -> None:
         chosen = parser.parse_args().section or list(known)
         if unknown := set(chosen) - set(known):
             parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {', '.join(known)}")
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results = kept("speed")
         for name in chosen:
             started = time.perf_counter()
             print(f"{name} ...", file=sys.stderr, flush=True)
             found = known[name]()
-            results[name] = {
-                "measured": datetime.now(UTC).isoformat(timespec="minutes"),
-                "took_s": round(time.perf_counter() - started),
-                "machine": machine(),
-                "results": found,
-            }
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            results[name] = measured(found, took_s=round(time.perf_counter() - started))
+            keep("speed", results)
 
 
 if __name__ == "__main__":

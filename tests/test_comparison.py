@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 import submillion
 from benchmarks import comparison as benchmark
+from benchmarks.results import kept
 from submillion.errors import DataError, RunError
 from submillion.judging import metrics
 from submillion.judging.comparison import (
@@ -320,7 +321,7 @@ def test_one_row_is_refused() -> None:
 
 def test_the_page_shows_what_was_measured() -> None:
     page = (Path(__file__).parent.parent / "docs" / "comparison.md").read_text(encoding="utf-8")
-    results = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
+    results = kept("comparison")
     lines = [line for line in benchmark.tables(results).splitlines() if line.startswith("|")]
     assert len(lines) > len(benchmark.CASES)
     assert all(line in page for line in lines)
@@ -328,7 +329,7 @@ def test_the_page_shows_what_was_measured() -> None:
 
 @pytest.mark.parametrize("case", [name for name in benchmark.CASES if name.startswith("tied") and "12" not in name])
 def test_no_tied_case_was_measured_above_5_percent(case: str) -> None:
-    results = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))[case]
+    results = kept("comparison")[case]
     for n_seeds in ("3 seeds", "5 seeds"):
         assert all(rates["compare"]["percent"] <= 5 for rates in results[n_seeds].values())
 

@@ -1,0 +1,83 @@
+"""What measurements have in common: the machine, the files they are kept in, and how tables show them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+DOCS = FOLDER.parent.parent / "docs"
+
+
+def kept(name: str) -> dict[str, Any]:
+    """Return what `results/<name>.json` holds; nothing where it was not measured."""
+    file = FOLDER / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def keep(name: str, values: Any) -> None:
+    """Write `results/<name>.json`."""
+    (FOLDER / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+def measured(results: Any, **facts: Any) -> dict[str, Any]:
+    """Return results with when, and on what machine, they were measured."""
+    when = datetime.now(UTC).isoformat(timespec="minutes")
+    return {"measured": when, **facts, "machine": machine(), "results": results}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers were measured on."""
+    import torch
+
+    from submillion.model.packed import native
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "processor": native.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "packages": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "numpy")},
+    }
+
+
+def spread(values: Iterable[float], digits: int | None = None) -> dict[str, float]:
+    """Return the median, the lowest and the highest of some rounds, rounded where digits are given."""
+    values = list(values)
+    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return found if digits is None else {name: round(value, digits) for name, value in found.items()}
+
+
+def shown(each: dict[str, float], form: str = ",.0f", middle: str = "median") -> str:
+    """Return a value with what it lies between.
+
+    >>> shown({"median": 2000.4, "low": 1999.0, "high": 2001.0})
+    '2,000 [1,999, 2,001]'
+    """
+    return f"{each[middle]:{form}} [{each['low']:{form}}, {each['high']:{form}}]"
+
+
+def table(head: str, rows: Iterable[Sequence[object]], n_numbers: int = 0, start: int = 1) -> list[str]:
+    """Return the lines of a Markdown table; `head` names its columns, between bars.
+
+    From column `start` on, `n_numbers` columns are set right.
+
+    >>> table("| a | b |", [(1, 2)], n_numbers=1)
+    ['| a | b |', '|---|---:|', '| 1 | 2 |']
+    """
+    rights = range(start, start + n_numbers)
+    rule = "|".join("---:" if number in rights else "---" for number in range(head.count("|") - 1))
+    return [head, f"|{rule}|", *(f"| {' | '.join(map(str, row))} |" for row in rows)]
