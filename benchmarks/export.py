@@ -46,7 +46,7 @@ def texts(n_texts: int) -> list[str]:
 
 def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict]]:
     """Return, for each contestant, what makes its prediction with so many threads; files go to `folder`."""
-    from submillion.export import formats
+    from submillion.exports import formats
     from submillion.model import adapters, backbone
 
     spec = Spec("submillion", encoder, rank=8)

@@ -22,14 +22,15 @@ from submillion import config, reports
 from submillion.errors import ConfigError, RunError
 from submillion.judging import comparison
 from submillion.judging.metrics import Predictions, wilson
-from submillion.reports import STUDY_FORMAT, page, write_study
-from submillion.reports.sections import Page, interval
+from submillion.reports import STUDY_FORMAT, comparing, page, write_study
+from submillion.reports.sections import Page
 from submillion.reports.sweep import figures, read, sections
 from submillion.runs import Run
 from submillion.sweeps import executors, study_names
 from submillion.sweeps.loading import load_study
 from submillion.sweeps.space import options
 from submillion.sweeps.study import prepare
+from submillion.text import interval
 from tests.test_cli import call
 from tests.test_reports import ATTACK, Tags, make_run, text_of
 from tests.test_sweeps import settings, sweep
@@ -546,7 +547,7 @@ def compared(n_settings: int, n_seeds: int = 1) -> comparison.Comparison:
 def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int, tmp_path: Path) -> None:
     found = compared(n_settings, n_seeds)
     file = tmp_path / "page.html"
-    reports.write_comparison(found, file)
+    comparing.write(found, file)
     content = file.read_text()
     tags = [tag for tag, _ in Tags(content).tags]
     assert tags.count("script") == 1
@@ -562,7 +563,7 @@ def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int
         assert f"about {found.n_rows_needed:,} validation rows" in text
     known = {f"{sign}{abs(each):.4f}" for each in numbers(comparison.values(found)) for sign in ("", "+", "-")}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", re.sub("<script.*?</script>", "", text))) <= known | {"0.0001"}
-    reports.write_comparison(found, tmp_path / "again.html")
+    comparing.write(found, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == content
 
 

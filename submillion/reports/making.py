@@ -6,7 +6,8 @@ import json
 import shlex
 
 from submillion.reports.run import Report
-from submillion.reports.sections import Section, Table, as_sentences, duration, interval, percent
+from submillion.reports.sections import Section, Table, as_sentences
+from submillion.text import duration, interval, percent
 
 
 def plan(report: Report) -> Section:

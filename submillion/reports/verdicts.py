@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from submillion.judging.comparison import p_value
 from submillion.judging.metrics import Score
-from submillion.reports.sections import Table, interval
+from submillion.reports.sections import Table
+from submillion.text import interval
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,6 @@ class Verdict:
         return "settings" if all(each.about == "settings" for each in spoken_of) else "runs"
 
 
-def difference(found: Tested | Score) -> str:
-    """Return a difference with its sign and interval.
-
-    >>> difference(Score(-0.01, -0.02, 0.0, 500))
-    '-0.0100 [-0.0200, +0.0000]'
-    """
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-
-
 def rows_sentences(verdict: Verdict, names: dict[str, str]) -> list[str]:
     """Return how many rows would separate the two best settings, by these names, in a sentence; none if they differ."""
     return [_rows_sentence(verdict, names)] if verdict.against_best and verdict.against_best[0].is_tied else []
@@ -118,7 +110,7 @@ def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
         (
             names[each.setting],
             metric.replace("_", " "),
-            difference(found),
+            interval(found, sign="+"),
             p_value(found.p),
             p_value(found.p_holm),
             ("tie" if each.is_tied else "worse") if metric == "accuracy" else "",
@@ -129,11 +121,6 @@ def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
     best = names[verdict.settings[0].setting]
     heads = ("", "metric", "difference", "p", "p (Holm)", "accuracy says")
     return Table(f"Each of the others minus {best}; Holm's correction is over all pairs", heads, rows)
-
-
-def interval_or_dash(score: Score | None) -> str:
-    """Return a score with its interval; a dash where there is none."""
-    return "–" if score is None else interval(score)
 
 
 def verdict_of(values: dict[str, Any]) -> Verdict:

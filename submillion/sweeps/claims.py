@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from submillion.config.fields import Section, setting
-from submillion.errors import did_you_mean, shown
+from submillion.text import did_you_mean, shown
 
 
 def label(value: Any) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from submillion import config
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError
 from submillion.sweeps.space import Study, parse
+from submillion.text import did_you_mean
 
 
 def study_names() -> list[str]:

@@ -19,9 +19,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from submillion import config
 from submillion.config import NOT_HASHED, Config
 from submillion.config.fields import Section, setting
-from submillion.errors import ConfigError, did_you_mean, shown
+from submillion.errors import ConfigError
 from submillion.sweeps import claims
 from submillion.sweeps.claims import Claim, label
+from submillion.text import did_you_mean, shown
 
 Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
 _MOST_TRIALS = 2000  # of a minute each: more than a day

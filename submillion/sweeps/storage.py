@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from submillion.errors import ConfigError, RunError, first_line, install_line
+from submillion.errors import ConfigError, RunError, install_line
 from submillion.sweeps.space import Factor, Study, label, options
 from submillion.sweeps.trials import Candidate
+from submillion.text import first_line
 from submillion.training.workers import Threads
 
 try:

@@ -6,8 +6,9 @@ from submillion.judging.comparison import p_value
 from submillion.judging.metrics import Score
 from submillion.judging.shift import Drift, Lengths
 from submillion.reports.figures import MAX_CLASSES
-from submillion.reports.sections import Section, Table, percent, percents, quoted
+from submillion.reports.sections import Section, Table, quoted
 from submillion.reports.shift.reading import OfRun, Pair, ShiftReport
+from submillion.text import interval, percent, percents
 
 _LEVEL = 0.05
 
@@ -199,7 +200,7 @@ def _drift_title(found: Drift) -> str:
 
 
 def _auc(score: Score) -> str:
-    return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}], {score.n:,} texts"
+    return f"{interval(score, digits=2)}, {score.n:,} texts"
 
 
 def disagreement(report: ShiftReport) -> Section:

@@ -16,7 +16,9 @@ from submillion.reports.sweep.study import StudyReport
 from submillion.runs import write_atomically
 from submillion.runs.records import dumps
 
-__all__ = ["StudyReport", "read", "sections", "write"]
+__all__ = ["StudyReport", "read", "sections", "summary", "write"]
+
+_SUMMED_UP = ("answer", "ties", "factors", "claims", "stages", "trials")
 
 
 def read(folder: Path) -> StudyReport:
@@ -34,6 +36,11 @@ def write(folder: Path) -> list[Path]:
     html, markdown, drawn = page.save(Page(report.name, origin, sections(report), figures.draw(report)), folder)
     write_atomically(folder / "report.json", dumps(asdict(report), indent=2) + "\n")
     return [html, markdown, folder / "report.json", drawn]
+
+
+def summary(report: StudyReport) -> list[Section]:
+    """Return the sections that a terminal shows."""
+    return [section for section in sections(report) if section.anchor in _SUMMED_UP]
 
 
 def sections(report: StudyReport) -> list[Section]:

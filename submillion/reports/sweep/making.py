@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from submillion.reports.sections import Section, Table, as_sentences, duration, interval
+from submillion.reports.sections import Section, Table, as_sentences
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS
 from submillion.reports.sweep.reading import Summary, Trial, name_of
 from submillion.reports.sweep.settings import axes_of, text
 from submillion.reports.sweep.study import Entry, StudyReport
+from submillion.text import duration, interval
 
 
 def settings(report: StudyReport) -> Section | None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from submillion import hub, runs
 from submillion.errors import ConfigError, ExportError, HubError, command
-from submillion.export.manifest import FILE
+from submillion.exports.manifest import FILE
 from submillion.runs import Run
 
 if TYPE_CHECKING:
-    from submillion.export.making import Export
+    from submillion.exports.making import Export
 
 _CARD = "README.md"
 

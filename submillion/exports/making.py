@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 
 from submillion import runs
 from submillion.errors import ConfigError, ExportError
-from submillion.export import card, checking, formats, manifest, rows
-from submillion.export.manifest import Format, Manifest, Question
-from submillion.export.rows import Rows
+from submillion.exports import card, checking, formats, manifest, rows
+from submillion.exports.manifest import Format, Manifest, Question
+from submillion.exports.rows import Rows
 from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run
 from submillion.training import distillation
