@@ -34,7 +34,7 @@ _PAUSE_S = 0.2  # onnxruntime's idle threads spin for a while, in the next conte
 
 def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict]]:
     """Return, for each contestant, what makes its prediction with so many threads; files go to `folder`."""
-    from submillion.export import formats
+    from submillion.exports import formats
     from submillion.model import adapters, backbone
 
     spec = Spec("submillion", encoder, rank=8)

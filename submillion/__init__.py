@@ -16,8 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from submillion.api import train
-    from submillion.cli.progress import TrainingView as progress  # noqa: N813 - it is called as a function is
+    from submillion.api import export, shift, train
+    from submillion.cli.progress import View as progress  # noqa: N813 - it is called as a function is
     from submillion.config import Config
     from submillion.config import load as load_config
     from submillion.errors import (
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from submillion.model.classifier import Classifier
     from submillion.planning import plan
     from submillion.prediction import evaluate, predict
+    from submillion.prediction.robustness import measure as robustness
+    from submillion.reports import report
+    from submillion.reports.comparing import compare
     from submillion.runs import Run
     from submillion.runs import load as load_run
-    from submillion.runs.compared import compare
     from submillion.sweeps.sitting import sweep
 
     __version__: str
@@ -57,11 +59,15 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "export",
     "load_config",
     "load_run",
     "plan",
     "predict",
     "progress",
+    "report",
+    "robustness",
+    "shift",
     "sweep",
     "train",
 ]
@@ -71,13 +77,17 @@ _HOMES = {
     "Config": ("submillion.config", "Config"),
     "Run": ("submillion.runs", "Run"),
     "Score": ("submillion.judging.metrics", "Score"),
-    "compare": ("submillion.runs.compared", "compare"),
+    "compare": ("submillion.reports.comparing", "compare"),
     "evaluate": ("submillion.prediction", "evaluate"),
+    "export": ("submillion.api", "export"),
     "load_config": ("submillion.config", "load"),
     "load_run": ("submillion.runs", "load"),
     "plan": ("submillion.planning", "plan"),
     "predict": ("submillion.prediction", "predict"),
-    "progress": ("submillion.cli.progress", "TrainingView"),
+    "progress": ("submillion.cli.progress", "View"),
+    "report": ("submillion.reports", "report"),
+    "robustness": ("submillion.prediction.robustness", "measure"),
+    "shift": ("submillion.api", "shift"),
     "sweep": ("submillion.sweeps.sitting", "sweep"),
     "train": ("submillion.api", "train"),
 }

@@ -1,27 +1,37 @@
-"""`submillion.train`: what people have at hand, settings and rows of any kind, becomes what `workflow.train` takes.
+"""Calls of the Python API that join rooms: `train`, whose settings and rows are taken as people have them, `export`,
+which also uploads, and `shift`, which predicts where it must.
 
-`predict`, `evaluate`, `compare` and `load_run` take runs and rows as people have them where they are defined.
+The others take runs and rows as people have them where they are defined. Heavy rooms are imported by the call that
+needs them: `shift` answers from saved predictions without torch.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from submillion import config as configs
-from submillion.cli.progress import TrainingView
+from submillion import runs
+from submillion.cli.progress import View
 from submillion.config import Config
 from submillion.data import memory
 from submillion.data.sources import MEMORY
 from submillion.errors import ConfigError
-from submillion.runs import EvalRecord, Run, StepRecord
-from submillion.training import workflow
-from submillion.training.watching import wish_of
-from submillion.training.workflow import Answer, Phase, Watch
+from submillion.judging.shift import class_shares, corrected
+from submillion.reports import shift as pages
+from submillion.reports.shift import MAX_ROWS, Asked, Shift
+from submillion.runs import EvalRecord, Run, StepRecord, Which
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from submillion.exports.manifest import Format, Manifest
+    from submillion.training.workflow import Answer, Phase, Watch
 
 _CONFIG_FILES = (".yaml", ".yml")
 
@@ -64,6 +74,8 @@ def train(
         run = submillion.train(frame, overrides={"data.text": "review", "data.label": "stars", "train.epochs": 2})
         run = submillion.train(submillion.load_config(recipe="demo"), {"train": frame, "test": held_out})
     """
+    from submillion.training import workflow
+
     if _is_rows(config):
         if data is not None:
             raise ConfigError(
@@ -95,8 +107,10 @@ def _is_rows(value: object) -> bool:
 @contextmanager
 def _watching(watch: Watch | Sequence[Watch] | None) -> Iterator[Watch]:
     """One watcher of all; views among them are drawn until the block ends."""
+    from submillion.training.watching import wish_of
+
     if watch is None:
-        watch = [TrainingView()] if hasattr(sys, "ps1") else []  # Python's own sign of a prompt, and notebooks'
+        watch = [View()] if hasattr(sys, "ps1") else []  # Python's own sign of a prompt, and notebooks'
     watchers = [watch] if callable(watch) else watch
 
     def together(record: StepRecord | EvalRecord | Phase) -> Answer:
@@ -105,6 +119,127 @@ def _watching(watch: Watch | Sequence[Watch] | None) -> Iterator[Watch]:
 
     with ExitStack() as stack:
         for each in watchers:
-            if isinstance(each, TrainingView):
+            if isinstance(each, View):
                 stack.enter_context(each)
         yield together
+
+
+def shift(
+    run: Which | Sequence[Which],
+    source: Path | str,
+    rows: int | None = MAX_ROWS,
+    correct_priors: Path | str | None = None,
+    watch: Callable[[int, int], object] = lambda _done, _all: None,
+) -> Shift:
+    """Say how a file without labels differs from training, and estimate the accuracy on it.
+
+    run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, are shown side
+    by side. source: a file, read by the run's own columns, its label column never. Of more than `rows` rows a fixed
+    draw is read; None reads all. The page is written into the first run's folder, beside its predictions of the file,
+    which are made where they are not there yet: `watch` is called with the rows done and all that there are to do.
+
+    correct_priors: a file to write all rows' labels to, by probabilities corrected for the estimated class shares.
+    RunError or DataError lists everything that is wrong with the runs or the rows.
+
+        answer = submillion.shift("reviews", "new.csv")
+        print(answer.report.runs[0].verdict.accuracy, answer.page)
+    """
+    several = [run] if isinstance(run, Run | str | os.PathLike) else run
+    loaded = [runs.load(each) for each in several]
+    if correct_priors is not None:
+        from submillion import prediction
+
+        prediction.check_output(Path(correct_priors), source)
+    asked = pages.ask(loaded, source, None if correct_priors is not None else rows)
+    probs = [_probs(one, watch) for one in asked]
+    report = pages.read(asked, probs, source)
+    page = pages.write(asked[0].folder, report)
+    if correct_priors is not None:
+        _write_corrected(asked[0], probs[0], Path(correct_priors))
+    return Shift(report, page)
+
+
+def _probs(asked: Asked, watch: Callable[[int, int], object]) -> np.ndarray:
+    """The run's probabilities, float64 [N, C]: saved ones, or new ones, which are saved."""
+    saved = runs.load_unlabelled(asked.folder, asked.ids, asked.run.labels())
+    if saved is not None:
+        return saved
+    from submillion import prediction
+
+    pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
+    rows, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
+    probs = prediction.predict(asked.run, rows, watch=lambda n_done: watch(n_done, n_rows)).probs
+    runs.save_unlabelled(asked.folder, asked.ids, probs, asked.run.classes())
+    return probs
+
+
+def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
+    from submillion import prediction
+
+    shares = class_shares(asked.run.load_predictions("validation"), probs)
+    rows = (asked.ids, corrected(*shares))
+    prediction.write_rows(output, asked.run.classes(), rows, prediction.Form(probabilities=True))
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export: its folder and files, the address it was uploaded to, if any, whether it was made now or was
+    there, and its manifest; an adapter, which training made, has none."""
+
+    folder: Path
+    files: tuple[str, ...]
+    address: str | None
+    is_new: bool
+    manifest: Manifest | None
+
+
+def export(  # noqa: PLR0913 - as the command has options
+    run: Which,
+    format: Format | Literal["adapter"],  # noqa: A002 - the command's word
+    output: Path | None = None,
+    data: Path | None = None,
+    margin: float | None = None,
+    push_to: str | None = None,
+    private: bool = False,
+    watch: Callable[[str, int, int], object] = lambda *_: None,
+) -> Export:
+    """Write a run as a merged checkpoint, an ONNX graph or an int8 one ("merged", "onnx", "onnx-int8"), load it again
+    and judge it against the run; or upload its "adapter" as it is.
+
+    output: a new folder, `exports/<format>` in the run's by default · data: rows to check on in the place of the
+    validation split, labelled for onnx-int8 · margin: the most accuracy that onnx-int8 may lose, a share of rows, 0.01
+    by default · push_to: a Hub repository, user/name, which is made if it is not there, private if asked · watch: is
+    called with what is done now, rows done, and rows in all (0 where it has none). ExportError if the export is not
+    worth what its run is, or could not be uploaded; ConfigError, DataError, HubError or RunError says what is wrong
+    with the input.
+
+        print(submillion.export("reviews", "onnx").folder)
+    """
+    from submillion import exports
+
+    run = runs.load(run)
+    if private and push_to is None:
+        raise ConfigError("--private is for --push-to, which names the repository")
+    manifest, is_new = None, False
+    if format == "adapter":
+        _refuse_beside_adapter({"--output": output, "--data": data, "--margin": margin})
+        upload = exports.of_adapter(run)
+        if push_to is None:
+            raise ConfigError(f"--format adapter is for --push-to: the adapter is in {upload.folder} already")
+        exports.check(push_to, private)
+    else:
+        if push_to is not None:
+            exports.check(push_to, private)
+        written = exports.write(run, format, output, data, margin, watch)
+        upload, manifest, is_new = exports.of_export(written), written.manifest, written.is_new
+    address = None
+    if push_to is not None:
+        watch(f"uploading to {push_to}", 0, 0)
+        address = exports.push(upload, push_to, private)
+    return Export(upload.folder, upload.files, address, is_new, manifest)
+
+
+def _refuse_beside_adapter(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: --format adapter writes and checks nothing; leave it out")

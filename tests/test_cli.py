@@ -235,7 +235,7 @@ def test_our_own_faults_exit_with_three_and_show_where_only_with_v(
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("submillion.config.recipe_names", broken)
+    monkeypatch.setattr("submillion.cli.settings.recipe_names", broken)
     assert call("recipes") == 3
     assert "Traceback" not in capsys.readouterr().err
     assert call("-v", "recipes") == 3

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from submillion import config, data, planning, runs
-from submillion.cli.progress import TrainingView
+from submillion.cli.progress import View
 from submillion.config import Config, DistillationConfig
 from submillion.data import Example, Splits, augmentation
 from submillion.errors import ConfigError, DataError, RunError
@@ -419,7 +419,7 @@ def test_pausing_a_recipe_s_training_returns_its_run_and_the_same_call_goes_on(
 
 
 def test_the_view_does_not_mix_a_teacher_s_loss_with_the_student_s() -> None:
-    with TrainingView() as view:
+    with View() as view:
         for loss in (5.0, 1.0):
             view(Phase("training", n_steps=10))
             view(StepRecord(1, 0.1, loss, 1e-3, 100, 0.5))

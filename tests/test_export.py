@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from submillion import cli, config, export, prediction, runs
+from submillion import cli, config, exports, prediction, runs
 from submillion.errors import ConfigError, DataError, ExportError, RunError, install_line
-from submillion.export import checking, formats, manifest
+from submillion.exports import checking, formats, manifest
 from submillion.model import adapters
 from submillion.runs import Run
 from submillion.training import workflow
@@ -32,7 +32,7 @@ from tests.data import write_csv
 from tests.kit.strangers import STRANGER
 from tests.tiny import FAMILIES, TEXTS
 
-FORMATS: tuple[export.Format, ...] = ("merged", "onnx", "onnx-int8")
+FORMATS: tuple[exports.Format, ...] = ("merged", "onnx", "onnx-int8")
 WIDE = 0.9  # a margin that two dozen rows can show
 ODD_LABELS = ("ü|*_#", 'a "b" \\', "<i>\nx</i>")
 
@@ -88,9 +88,9 @@ def _trained(encoder: Path, rows: Path, out: Path, *more: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def exported(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, export.Export]:
+def exported(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, exports.Export]:
     parent = tmp_path_factory.mktemp("exports")
-    return {kind: export.write(finished, kind, parent / kind, margin=_margin(kind)) for kind in FORMATS}
+    return {kind: exports.write(finished, kind, parent / kind, margin=_margin(kind)) for kind in FORMATS}
 
 
 def _margin(kind: str) -> float | None:
@@ -109,7 +109,7 @@ def test_the_manifest_names_every_file_and_what_was_measured(exported, finished:
     assert parity["n"] == accuracy["difference"]["n"] == 24
     assert accuracy["run"]["value"] == finished.scores()["validation"]["accuracy"].value
     if kind != "onnx-int8":
-        assert 0 < parity["max_difference"] <= parity["tolerance"] == export.TOLERANCE
+        assert 0 < parity["max_difference"] <= parity["tolerance"] == exports.TOLERANCE
         assert parity["n_same_label"] == 24
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{parity['max_difference']:.1e}" in card
@@ -214,7 +214,7 @@ def test_the_same_question_is_answered_at_once(exported, finished: Run) -> None:
         raise AssertionError("something was computed")
 
     for kind, first in exported.items():
-        again = export.write(finished, kind, first.folder, margin=_margin(kind), watch=watch)
+        again = exports.write(finished, kind, first.folder, margin=_margin(kind), watch=watch)
         assert not again.is_new
         assert again.manifest == first.manifest
 
@@ -232,7 +232,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(exported, finished: Ru
     ]
     for run, kind, folder, message in cases:
         with pytest.raises(ConfigError, match=re.escape(message)):
-            export.write(run, kind, folder)
+            exports.write(run, kind, folder)
     assert (tmp_path / "mine" / "letter.txt").read_text() == (tmp_path / "file").read_text() == "dear"
 
 
@@ -240,14 +240,14 @@ def test_an_export_that_was_changed_is_not_the_answer(exported, finished: Run, t
     shutil.copytree(exported["onnx"].folder, tmp_path / "onnx")
     (tmp_path / "onnx" / "config.json").write_text("{}")
     with pytest.raises(RunError, match=r"changed or cut since it was exported \(config.json\)"):
-        export.write(finished, "onnx", tmp_path / "onnx")
+        exports.write(finished, "onnx", tmp_path / "onnx")
 
 
 def test_pairs_odd_labels_and_the_linear_head_are_exported(odd: Run) -> None:
     for kind in ("merged", "onnx"):
-        made = export.write(odd, kind)
+        made = exports.write(odd, kind)
         assert made.folder == odd.path / "exports" / kind
-        assert made.manifest.checks["parity"]["max_difference"] <= export.TOLERANCE
+        assert made.manifest.checks["parity"]["max_difference"] <= exports.TOLERANCE
         saved = json.loads((made.folder / "config.json").read_text(encoding="utf-8"))
         assert tuple(saved["id2label"].values()) == odd.labels() == tuple(sorted(ODD_LABELS))
         assert "Rows are pairs" in (made.folder / "README.md").read_text(encoding="utf-8")
@@ -258,18 +258,18 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(finished: Run, tmp_path: P
     whole = formats.write_graph
 
     def broken(model: Any, file: Path) -> None:
-        model.classifier.bias.data[0] += 2 * export.TOLERANCE
+        model.classifier.bias.data[0] += 2 * exports.TOLERANCE
         whole(model, file)
 
     monkeypatch.setattr(formats, "write_graph", broken)
     with pytest.raises(ExportError, match="onnx is refused: its logits differ"):
-        export.write(finished, "onnx", tmp_path / "onnx")
+        exports.write(finished, "onnx", tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_int8_is_refused_where_the_rows_cannot_show_that_it_loses_little(finished: Run, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"24 rows.*above -0.01 \(--margin\)") as refusal:
-        export.write(finished, "onnx-int8", tmp_path / "int8")
+        exports.write(finished, "onnx-int8", tmp_path / "int8")
     assert "too few rows" in str(refusal.value) or "allow more" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -320,7 +320,7 @@ def test_the_fewest_rows_that_can_show_a_margin_are_named(margin: float) -> None
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_logits_that_are_no_numbers_are_refused(kind: export.Format) -> None:
+def test_logits_that_are_no_numbers_are_refused(kind: exports.Format) -> None:
     checks = checking.judge(kind, "rows", np.full((3, 2), np.nan), np.zeros((3, 2)), np.zeros(3, dtype=np.int64))
     with pytest.raises(ExportError, match="is refused"):
         checking.refuse(kind, checks, None)
@@ -333,22 +333,22 @@ def test_rows_that_are_gone_or_changed_are_named_and_a_file_serves_instead(
     run = _trained(encoders["distilbert"], rows, tmp_path / "runs", "train.steps=2")
     write_csv(rows, 60, seed=1)
     with pytest.raises(DataError, match=r"no longer gives the run's validation rows.*--data FILE"):
-        export.write(run, "onnx")
+        exports.write(run, "onnx")
     rows.unlink()
     with pytest.raises(DataError, match=r"cannot be read again: .*rows.csv.*--data FILE"):
-        export.write(run, "onnx")
+        exports.write(run, "onnx")
     (tmp_path / "texts.csv").write_text("text\ngood film\nbad book of the world\n")
-    made = export.write(run, "onnx", file=tmp_path / "texts.csv")
+    made = exports.write(run, "onnx", file=tmp_path / "texts.csv")
     assert made.manifest.checks["rows"] == "texts.csv"
     assert made.manifest.checks["accuracy"] is None
-    assert not export.write(run, "onnx", file=tmp_path / "texts.csv").is_new
+    assert not exports.write(run, "onnx", file=tmp_path / "texts.csv").is_new
     with pytest.raises(DataError, match="label"):
-        export.write(run, "onnx-int8", file=tmp_path / "texts.csv")
+        exports.write(run, "onnx-int8", file=tmp_path / "texts.csv")
     labelled = write_csv(tmp_path / "labelled.csv", 40, seed=2)
-    made = export.write(run, "onnx-int8", file=labelled, margin=WIDE)
+    made = exports.write(run, "onnx-int8", file=labelled, margin=WIDE)
     assert made.manifest.checks["accuracy"]["difference"]["n"] == 40
     assert made.manifest.checks["rows"] == "labelled.csv"
-    seen = export.write(run, "onnx-int8", tmp_path / "seen", write_csv(tmp_path / "seen.csv", 60), WIDE)
+    seen = exports.write(run, "onnx-int8", tmp_path / "seen", write_csv(tmp_path / "seen.csv", 60), WIDE)
     assert re.match(r"seen.csv; \d\d of 60 rows were trained on: scores on rows", seen.manifest.checks["rows"])
     reads = (run.path.parent / "test-reads.jsonl").read_text().splitlines()
     assert [json.loads(line)["purpose"] for line in reads] == ["export"] * 2
@@ -356,18 +356,18 @@ def test_rows_that_are_gone_or_changed_are_named_and_a_file_serves_instead(
 
 def test_what_cannot_be_asked_for(finished: Run, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ConfigError, match="--margin is for onnx-int8"):
-        export.write(finished, "onnx", margin=0.01)
+        exports.write(finished, "onnx", margin=0.01)
     for margin in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(ConfigError, match="above 0 and below 1"):
-            export.write(finished, "onnx-int8", margin=margin)
+            exports.write(finished, "onnx-int8", margin=margin)
     (tmp_path / "run-00000000").mkdir()
     (tmp_path / "run-00000000" / "config.yaml").write_text("")
     with pytest.raises(RunError, match="is not finished"):
-        export.write(Run(tmp_path / "run-00000000"), "merged")
+        exports.write(Run(tmp_path / "run-00000000"), "merged")
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else there(name))
     with pytest.raises(ConfigError, match=re.escape(f"onnx needs onnxruntime: {install_line('onnx')}")):
-        export.write(finished, "onnx")
+        exports.write(finished, "onnx")
 
 
 def test_a_full_disk_leaves_no_export(finished: Run, tmp_path: Path, monkeypatch) -> None:
@@ -376,7 +376,7 @@ def test_a_full_disk_leaves_no_export(finished: Run, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ExportError, match="No space left on device"):
-        export.write(finished, "merged", tmp_path / "merged")
+        exports.write(finished, "merged", tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -384,7 +384,7 @@ def test_what_a_killed_export_left_is_no_obstacle(finished: Run, tmp_path: Path)
     part = tmp_path / ".merged.part"
     (part / "folder").mkdir(parents=True)
     (part / "model.safetensors").write_text("half")
-    made = export.write(finished, "merged", tmp_path / "merged")
+    made = exports.write(finished, "merged", tmp_path / "merged")
     assert set(made.manifest.files) == {path.name for path in made.folder.iterdir()} - {manifest.FILE}
     assert list(tmp_path.iterdir()) == [made.folder]
 
@@ -392,7 +392,7 @@ def test_what_a_killed_export_left_is_no_obstacle(finished: Run, tmp_path: Path)
 def test_two_processes_do_not_write_one_export(finished: Run, tmp_path: Path) -> None:
     (tmp_path / ".merged.part").mkdir()
     with runs.locked(tmp_path / ".merged.part"), pytest.raises(RunError, match="another process is writing it"):
-        export.write(finished, "merged", tmp_path / "merged")
+        exports.write(finished, "merged", tmp_path / "merged")
 
 
 def _command(*arguments: object) -> int | str | None:

@@ -12,10 +12,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from submillion import export
+from submillion import exports
 from submillion.errors import ConfigError, ExportError, HubError
-from submillion.export import manifest
-from submillion.export.manifest import Question
+from submillion.exports import manifest
+from submillion.exports.manifest import Question
 from tests.data import write_csv
 from tests.kit.hub import TOKEN, Account, Fault, Hub
 
@@ -34,7 +34,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> export.Upload:
+def made(tmp_path: Path) -> exports.Upload:
     """An export as far as uploading looks at it; no other file of the folder belongs to it."""
     folder = tmp_path / "onnx"
     folder.mkdir()
@@ -42,13 +42,13 @@ def made(tmp_path: Path) -> export.Upload:
     (folder / "README.md").write_text("---\ntags:\n- onnx\n---\n\n# a model\n")
     written = manifest.write(folder, Question("onnx", "0" * 32, "validation", None), "run-00000000", {}, {})
     (folder / "notes.txt").write_text("mine")
-    return export.of_export(export.Export(folder, written, is_new=True))
+    return exports.of_export(exports.Export(folder, written, is_new=True))
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client to httpx
-def test_every_file_arrives_and_nothing_else(server: Hub, made: export.Upload) -> None:
-    export.check(REPO, private=True)
-    address = export.push(made, REPO, private=True)
+def test_every_file_arrives_and_nothing_else(server: Hub, made: exports.Upload) -> None:
+    exports.check(REPO, private=True)
+    address = exports.push(made, REPO, private=True)
     assert address.endswith(f"/{REPO}")
     repository = server.repositories["models", REPO]
     assert repository.is_private
@@ -65,19 +65,19 @@ def test_what_may_not_be_written_is_refused_before_there_is_anything(server: Hub
     for owner in ("other", "nobody"):
         sentence = f"the token is me's, who has no part in {owner}: push to one of me; nothing was exported"
         with pytest.raises(HubError, match=f"--push-to is {owner}/model: {sentence}"):
-            export.check(f"{owner}/model", private=False)
+            exports.check(f"{owner}/model", private=False)
     with pytest.raises(HubError, match="me/open is there and public, and --private was asked for"):
-        export.check("me/open", private=True)
+        exports.check("me/open", private=True)
     for fine in (REPO, "my-model", "me/open"):
-        export.check(fine, private=False)
+        exports.check(fine, private=False)
     server.accounts[TOKEN] = Account(role="read")
     with pytest.raises(HubError, match="the token may only read: make one that may write"):
-        export.check(REPO, private=False)
+        exports.check(REPO, private=False)
     del server.accounts[TOKEN]
     with pytest.raises(
         HubError, match=f"does not accept your token: make a new one .{server.url}/settings/tokens"
     ) as no:
-        export.check(REPO, private=False)
+        exports.check(REPO, private=False)
     assert TOKEN not in str(no.value)
     assert not any(request.method in ("POST", "PUT") for request in server.requests), "nothing was made"
 
@@ -86,14 +86,14 @@ def test_what_may_not_be_written_is_refused_before_there_is_anything(server: Hub
 def test_a_hub_that_fails_is_told_before_the_work(server: Hub, status: int) -> None:
     server.faults.append(Fault("whoami", status=status))
     with pytest.raises(HubError, match=f"{status}.*nothing was exported"):
-        export.check(REPO, private=False)
+        exports.check(REPO, private=False)
     assert len(server.requests) == 1
 
 
-def test_a_public_repository_is_not_taken_for_a_private_one(server: Hub, made: export.Upload) -> None:
+def test_a_public_repository_is_not_taken_for_a_private_one(server: Hub, made: exports.Upload) -> None:
     before = server.add("models", REPO, {}).refs["main"]
     with pytest.raises(ExportError, match="is there and public"):
-        export.push(made, REPO, private=True)
+        exports.push(made, REPO, private=True)
     assert server.repositories["models", REPO].refs["main"] == before
 
 
@@ -108,52 +108,53 @@ def test_a_public_repository_is_not_taken_for_a_private_one(server: Hub, made: e
     ],
 )
 def test_a_refusal_says_where_the_export_lies_and_keeps_the_token(
-    server: Hub, made: export.Upload, status: int, told: str
+    server: Hub, made: exports.Upload, status: int, told: str
 ) -> None:
     server.faults.append(Fault("", status=status))
     before = f"the export is finished, in {made.folder}, but it was not uploaded: "
     with pytest.raises(ExportError, match=f"{before}{told}") as no:
-        export.push(made, REPO, private=False)
+        exports.push(made, REPO, private=False)
     assert TOKEN not in str(no.value)
     assert len(server.requests) <= 2, "nobody waits in silence"  # the client asks whether the repository is there
 
 
-def test_without_a_token_nobody_is_asked(server: Hub, made: export.Upload, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token_nobody_is_asked(server: Hub, made: exports.Upload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     with pytest.raises(ExportError, match=r"not uploaded: there is no token: `hf auth login`, or set HF_TOKEN"):
-        export.push(made, REPO, private=False)
+        exports.push(made, REPO, private=False)
     with pytest.raises(HubError, match=r"there is no token: .*nothing was exported"):
-        export.check(REPO, private=False)
+        exports.check(REPO, private=False)
     assert not server.requests
 
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("offline", [True, False])
 def test_without_a_network_the_error_says_so(
-    made: export.Upload, monkeypatch: pytest.MonkeyPatch, offline: bool
+    made: exports.Upload, monkeypatch: pytest.MonkeyPatch, offline: bool
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
     told = "HF_HUB_OFFLINE is set: unset it;" if offline else "the Hub was not reached .*: check the network;"
     with pytest.raises(ExportError, match=told) as no:
-        export.push(made, REPO, private=False)
+        exports.push(made, REPO, private=False)
     assert str(made.folder) in str(no.value)
     with pytest.raises(HubError, match=told):
-        export.check(REPO, private=False)
+        exports.check(REPO, private=False)
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "me/a b", "-x", "me/..", ""])
 def test_a_name_that_the_hub_cannot_have_is_refused_first(name: str) -> None:
     with pytest.raises(ConfigError, match="no name of a Hub repository"):
-        export.check(name, private=False)
+        exports.check(name, private=False)
 
 
 # Two runs, on an encoder of the Hub and on a folder; every format of both is pushed, and what is refused is printed.
 PUSHED = """
 import json, warnings
-from submillion import config, export
+from submillion import config, exports
 from submillion.training import workflow
 from submillion.errors import ConfigError
+from submillion.training import workflow
 
 warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)  # the Hub's client to httpx
 rows, encoder, out = {given!r}
@@ -164,10 +165,10 @@ for owner, name in (("hub", "org/tiny"), ("disk", encoder)):
     run = workflow.train(config.load(overrides=[*shared, "model.name=" + name, "name=" + owner]))
     for kind, margin in (("merged", None), ("onnx", None), ("onnx-int8", 0.9), ("adapter", None)):
         try:
-            upload = export.of_adapter(run) if kind == "adapter" else export.of_export(
-                export.write(run, kind, margin=margin)
+            upload = exports.of_adapter(run) if kind == "adapter" else exports.of_export(
+                exports.write(run, kind, margin=margin)
             )
-            export.push(upload, f"me/{{owner}}-{{kind}}", False)
+            exports.push(upload, f"me/{{owner}}-{{kind}}", False)
         except ConfigError as error:
             refused[f"{{owner}}-{{kind}}"] = str(error)
 print(json.dumps(refused))

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from submillion import config, planning
-from submillion.cli.progress import TrainingView
+from submillion.cli.progress import View
 from submillion.config import Config
 from submillion.data import Example, cache
 from submillion.errors import RunError
@@ -551,7 +551,7 @@ def test_a_run_that_goes_on_after_its_cache_was_damaged_ends_the_same(
 
 
 def test_people_see_each_phase_once_and_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with TrainingView() as view:
+    with View() as view:
         phase = workflow.Phase("computing", n_total=300, notes=("train: 2.0 MiB",))
         view(phase)
         for done in (100, 200, 300):

@@ -18,12 +18,12 @@ import yaml
 
 from submillion import config, data, reports, runs
 from submillion.cli import main
-from submillion.cli.show import score_lines
 from submillion.errors import RunError
-from submillion.reports import figures, read, write
+from submillion.reports import brief, figures, read, write
 from submillion.reports.drawing import WIDTH, Drawn
-from submillion.reports.sections import CUT, interval
+from submillion.reports.sections import CUT
 from submillion.runs import Run
+from submillion.text import interval
 from tests.data import write_csv
 from tests.kit.pages import ATTACK, Tags, make_run, text_of
 
@@ -153,10 +153,10 @@ def test_selection_and_the_seal_are_spoken_of_where_there_was_any(
         assert ("Not selected on: there was one evaluation" in text) == (not several and not is_opened)
     assert ("was chosen of 2 evaluated" in text_of(page_of(run))) == several
     assert json.loads((run.path / "report.json").read_text())["after_selection"] == (several and not is_opened)
-    line = score_lines(run)[-1]
+    line = brief.accuracy(run).rows[-1][-1]
     assert ("after selection: the checkpoint was chosen on it" in line) == several
     assert ("not selected on: one evaluation" in line) != several
-    assert "after selection: the setting was chosen on it" in score_lines(run, is_chosen=True)[-1]
+    assert "after selection: the setting was chosen on it" in brief.accuracy(run, is_chosen=True).rows[-1][-1]
     with pytest.raises(SystemExit):
         main(["runs", "show", str(run.path)])
     assert ("validation, after selection" in capsys.readouterr().out) == several

@@ -12,7 +12,6 @@ import pytest
 
 from submillion import config, data, prediction
 from submillion.cli import main
-from submillion.cli.show import evaluation_values
 from submillion.config import AugmentationKind
 from submillion.data import augmentation
 from submillion.errors import ConfigError
@@ -149,7 +148,8 @@ def test_json_adds_perturbations_to_the_scores(
     assert call("evaluate", run.path, "--data", rows, "--perturb", "typos,swap", "--figure", figure, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert [each["kind"] for each in printed.pop("perturbations")] == ["typos"] * 3 + ["swap"] * 3
-    assert printed == evaluation_values(found.plain)
+    scores = {name: vars(score) for name, score in found.plain.scores.items()}
+    assert printed == scores | {"n_trained_on": found.plain.n_trained_on, "warnings": [*found.plain.warnings]}
     assert call("evaluate", run.path, "--data", rows, "--perturb", "swap") == 0
     assert found.plain.warnings[0] in capsys.readouterr().out
     assert all(word in figure.read_text() for word in ("typos", "swap", "mild", "strong"))

@@ -15,8 +15,8 @@ from submillion import data, prediction, runs
 from submillion.errors import RunError
 from submillion.judging.shift import estimates
 from submillion.reports import shift as pages
-from submillion.reports.sections import percents
 from submillion.runs import Run
+from submillion.text import percents
 from tests.data import write_csv
 from tests.kit.calls import call
 from tests.kit.pages import ATTACK, Tags, make_run, text_of

@@ -22,8 +22,8 @@ from submillion import config, reports
 from submillion.errors import ConfigError, RunError
 from submillion.judging import comparison
 from submillion.judging.metrics import Predictions, wilson
-from submillion.reports import page, write_study
-from submillion.reports.sections import Page, interval
+from submillion.reports import comparing, page, write_study
+from submillion.reports.sections import Page
 from submillion.reports.sweep import figures, read, sections
 from submillion.runs import Run
 from submillion.runs.study import FORMAT
@@ -31,6 +31,7 @@ from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.space import load_study, options
 from submillion.sweeps.study import prepare
+from submillion.text import interval
 from tests.kit.calls import call
 from tests.kit.pages import ATTACK, Tags, make_run, text_of
 from tests.kit.studies import settings
@@ -557,7 +558,7 @@ def compared(n_settings: int, n_seeds: int = 1) -> comparison.Verdict:
 def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int, tmp_path: Path) -> None:
     found = compared(n_settings, n_seeds)
     file = tmp_path / "page.html"
-    reports.write_comparison(found, file)
+    comparing.write(found, file)
     content = file.read_text()
     tags = [tag for tag, _ in Tags(content).tags]
     assert tags.count("script") == 1
@@ -573,7 +574,7 @@ def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int
         assert f"about {found.n_rows_needed:,} validation rows" in text
     known = {f"{sign}{abs(each):.4f}" for each in numbers(comparison.values(found)) for sign in ("", "+", "-")}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", re.sub("<script.*?</script>", "", text))) <= known | {"0.0001"}
-    reports.write_comparison(found, tmp_path / "again.html")
+    comparing.write(found, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == content
 
 

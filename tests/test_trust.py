@@ -17,11 +17,12 @@ import pytest
 
 from submillion import config, runs
 from submillion.data import cache
-from submillion.errors import ConfigError, SubmillionError, visible, without_secrets
+from submillion.errors import ConfigError, SubmillionError
 from submillion.planning import architectures
 from submillion.reports import write as write_report  # before tests without reports silence it
 from submillion.runs import Run
 from submillion.sweeps.sitting import sweep
+from submillion.text import visible, without_secrets
 from submillion.training import workflow
 from tests.data import write_csv
 from tests.malformed import assert_sentences, called, refused

@@ -1,26 +1,97 @@
-"""The command line: parse, import late, call, print, exit.
+"""The command line: parse, load the command's module, call, print, exit.
 
-Commands live in this folder, a file a concern. Exit codes: 0 fine, 1 the user's input, 2 usage,
-3 internal. Results go to stdout, progress and errors to stderr.
+Each command's function lives in a file of this folder that is imported when the command is called, so that help is
+quick. Exit codes: 0 fine, 1 the user's input, 2 usage, 3 internal. Results go to stdout, progress and errors to stderr.
 """
 
 from __future__ import annotations
 
 import sys
 import traceback
+from importlib import import_module
+from importlib.metadata import version as installed
 from typing import Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
+from typer.main import get_group
 
-from submillion.cli import compare, data, export, plan, predict, report, runs, serve, settings, shift, sweep, train
 from submillion.cli.launched import launched
-from submillion.errors import SubmillionError, first_line, is_out_of_memory, os_problem, visible, without_secrets
+from submillion.errors import SubmillionError, is_out_of_memory, os_problem
+from submillion.text import first_line, visible, without_secrets
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+# Each command: where its function, or its group of commands, is, and the first line of its help.
+COMMANDS = {
+    "plan": ("submillion.cli.plan:plan", "Show the exact ranks that a budget buys."),
+    "train": ("submillion.cli.train:train", "Train a classifier inside the budget."),
+    "evaluate": (
+        "submillion.cli.predict:evaluate",
+        "Score a run on a labelled file, as it is or perturbed at three strengths.",
+    ),
+    "predict": (
+        "submillion.cli.predict:predict",
+        "Write the labels of a file's rows, by a run or by the mean of several.",
+    ),
+    "export": ("submillion.cli.export:export", "Write a run as a merged checkpoint, an ONNX graph or an int8 one."),
+    "sweep": (
+        "submillion.cli.sweep:sweep",
+        "Run a study: every trial an ordinary run, an honest comparison, one recommendation.",
+    ),
+    "compare": (
+        "submillion.cli.compare:compare",
+        "Say which runs, or settings, can be told apart, and which to take.",
+    ),
+    "report": (
+        "submillion.cli.report:report",
+        "Write the report of a run or of a study again: report.html, report.md, report.json, figures.",
+    ),
+    "serve": (
+        "submillion.cli.serve:serve",
+        "Serve a page (runs, comparisons, the planner, a playground), and predictions under /v1.",
+    ),
+    "shift": (
+        "submillion.cli.shift:shift",
+        "Say how a file without labels differs from training, and estimate the accuracy on it.",
+    ),
+    "config": ("submillion.cli.settings:config", "Print every setting with its meaning, as YAML."),
+    "recipes": ("submillion.cli.settings:recipes", "List the shipped recipes, or print one."),
+    "runs": ("submillion.cli.runs:app", "List, show and remove run folders."),
+    "data": ("submillion.cli.data:app", "Look at data before training."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """The commands of the table: help lists them by its lines, and the one that is called is loaded."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the name, the command and the arguments that are left."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else loaded(name), rest
+
+
+def loaded(name: str) -> Any:
+    """Return a command of the table, its module imported."""
+    where, line = COMMANDS[name]
+    module, _, attribute = where.partition(":")
+    target = getattr(import_module(module), attribute)
+    alone = typer.Typer(rich_markup_mode=None)
+    if isinstance(target, typer.Typer):
+        alone.add_typer(target, name=name, help=line)
+    else:
+        alone.command(name)(target)
+    return get_group(alone).commands[name]
+
+
 app = typer.Typer(
     name="submillion",
+    cls=LazyGroup,
     help="Fine-tune a pretrained encoder for text classification inside a budget of trainable parameters.",
     epilog="-v anywhere prints tracebacks. Exit codes: 0 fine, 1 input, 2 usage, 3 internal.",
     no_args_is_help=True,
@@ -28,27 +99,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("plan")(plan.plan)
-app.command("train")(train.train)
-app.command("evaluate")(predict.evaluate)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("sweep")(sweep.sweep)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("serve")(serve.serve)
-app.command("shift")(shift.shift)
-app.command("config")(settings.config)
-app.command("recipes")(settings.recipes)
-app.add_typer(runs.app, name="runs", help="List, show and remove run folders.")
-app.add_typer(data.app, name="data", help="Look at data before training.")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"submillion {version('submillion')}")
+        typer.echo(f"submillion {installed('submillion')}")
         raise typer.Exit
 
 

@@ -9,18 +9,20 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from submillion import data
 from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, resolved
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from submillion.config import Config
-    from submillion.data import Census, Example, Survey
+from submillion.config import AugmentationKind, Config, ModelConfig
+from submillion.data import Census, Example, Survey, augmentation
+from submillion.data.checking import fast_tokenizer
+from submillion.errors import ConfigError, DataError
+from submillion.reports import terminal
+from submillion.text import percent
 
 app = typer.Typer(no_args_is_help=True)
 _BAR_WIDTH = 24
@@ -47,10 +49,6 @@ def check(
     encoder that will train, by --set model.name=..., --recipe or --config.
     """
     settings = resolved(config_file, recipe, overrides, {"data.source": file})
-    from submillion import data
-    from submillion.data.checking import fast_tokenizer
-    from submillion.errors import DataError
-
     model = settings.model
     tokenizer = fast_tokenizer(model)
     survey = data.survey(settings.data, model.max_length, tokenizer)
@@ -80,10 +78,6 @@ def augment(
     [-gone-] and {+new+} mark words. How many copies, and how much changes: --set augmentation.copies=3, .rate=0.2.
     """
     settings = resolved(config_file, recipe, overrides, {"data.source": source, "augmentation.kind": kind})
-    from submillion import data
-    from submillion.config import AugmentationKind
-    from submillion.errors import ConfigError
-
     if settings.augmentation.kind is None:
         others = [kind for kind in get_args(AugmentationKind) if kind != "synonyms"]
         raise ConfigError(
@@ -98,8 +92,6 @@ def augment(
 
 def _unmeasured(model: str) -> str:
     """The line for lengths that are in words; where no encoder was named it says how to name one."""
-    from submillion.config import ModelConfig
-
     is_default = model == ModelConfig().name
     line = f"lengths are in words: the tokenizer.json of {model}{', the default encoder,' * is_default} is not at hand"
     return f"{line}; name the one that will train: --set model.name=..., or its --recipe" if is_default else line
@@ -115,9 +107,7 @@ def _as_dict(survey: Survey, model: str, measured_with: str | None) -> dict[str,
 
 
 def _show(survey: Survey, model: str, unmeasured: str) -> None:
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = terminal.plain()
     for name, census in survey.censuses.items():
         if census.n_rows:
             _show_census(console, name, census, model)
@@ -136,8 +126,6 @@ def _show_census(console: Console, name: str, census: Census, model: str) -> Non
 
 
 def _class_table(census: Census) -> Table:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     table.add_column("rows", justify="right")
@@ -146,7 +134,7 @@ def _class_table(census: Census) -> Table:
     largest = max(census.classes.values(), default=1)
     for label, n in list(census.classes.items())[:_SHOWN_CLASSES]:
         bar = "█" * max(1, round(_BAR_WIDTH * n / largest))
-        table.add_row(label, f"{n:,}", f"{100 * n / census.n_rows:.1f} %", bar)
+        table.add_row(label, f"{n:,}", percent(n / census.n_rows), bar)
     rest = len(census.classes) - _SHOWN_CLASSES
     if rest > 0:
         table.add_row(f"and {rest:,} more", "", "", "")
@@ -159,15 +147,13 @@ def _facts(census: Census, model: str) -> Iterator[str]:
     if census.n_truncated is not None:
         yield (
             f"longer than {census.max_length} tokens of {model} (model.max_length), so cut: "
-            f"{census.n_truncated:,} rows ({100 * census.n_truncated / census.n_rows:.1f} %)"
+            f"{census.n_truncated:,} rows ({percent(census.n_truncated / census.n_rows)})"
         )
     yield f"rows that repeat an earlier text: {census.n_duplicates:,}; that nearly repeat one: {census.n_near:,}"
     yield f"texts with different labels: {census.n_conflicts:,}"
 
 
 def _copies(settings: Config, example: Example) -> list[Example]:
-    from submillion.data import augmentation
-
     numbers = range(1, settings.augmentation.copies + 1)
     return [augmentation.copy_of(example, number, settings.augmentation, settings.train.seed) for number in numbers]
 
@@ -192,9 +178,6 @@ def _texts(example: Example) -> list[str]:
 
 
 def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for column in ("row", "label", "copy", "text"):
         table.add_column(column, overflow="fold")
@@ -203,7 +186,7 @@ def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
         for number, copy in enumerate(_copies(settings, example), start=1):
             marked = [_marked(*both) for both in zip(_texts(example), _texts(copy), strict=True)]
             table.add_row("", "", str(number), " | ".join(marked))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    terminal.plain().print(table)
 
 
 def _marked(before: str, after: str) -> str:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import submillion
+from submillion import runs
 from submillion.cli.options import JsonOption, OutOption
 from submillion.cli.predict import RunArgument
-from submillion.errors import ConfigError
+from submillion.cli.progress import View
+from submillion.judging.comparison import Difference
+from submillion.text import interval
 
 if TYPE_CHECKING:
-    from submillion.export import Export
-    from submillion.runs import Run
+    from submillion.exports.manifest import Manifest
 
 Format = Literal["merged", "onnx", "onnx-int8", "adapter"]
 
@@ -39,65 +42,29 @@ def export(  # noqa: PLR0913 - each is an option
     The files are loaded again and compared with the run on its validation rows before the export is called done. An
     adapter is in its run already: it is uploaded as it is.
     """
-    from submillion import runs
-    from submillion.cli.progress import StepsView
-
     found = runs.load(run, out or "runs")
-    from submillion import export as exports
-
-    if private and push_to is None:
-        raise ConfigError("--private is for --push-to, which names the repository")
-    if kind == "adapter":
-        _refuse_beside_adapter({"--output": output, "--data": data, "--margin": margin})
-        _push_adapter(found, push_to, private, as_json)
-        return
-    if push_to is not None:
-        exports.check(push_to, private)
-    with StepsView() as view:
-        made = exports.write(found, kind, output, data, margin, view)
-        address = None
-        if push_to is not None:
-            view(f"uploading to {push_to}", 0, 0)
-            address = exports.push(exports.of_export(made), push_to, private)
+    with View() as view:
+        exported = submillion.export(found, kind, output, data, margin, push_to, private, view.through)
+    folder, manifest = exported.folder, exported.manifest
     if as_json:
-        values = {"folder": str(made.folder), "is_new": made.is_new, "address": address, **made.manifest.values()}
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        values = {"folder": str(folder), "address": exported.address}
+        more = {"files": exported.files} if manifest is None else {"is_new": exported.is_new, **manifest.values()}
+        typer.echo(json.dumps(values | more, indent=2, ensure_ascii=False))
         return
-    typer.echo("\n".join(_lines(made, address)))
+    was_there = "" if exported.is_new or manifest is None else " (was there already)"
+    mib = "" if manifest is None else f", {sum(facts['bytes'] for facts in manifest.files.values()) / 2**20:.1f} MiB"
+    lines = [f"{folder}: {len(exported.files)} files{mib}{was_there}", *([] if manifest is None else _checks(manifest))]
+    lines += [f"uploaded to {exported.address}"] if exported.address else []
+    lines += [f"{folder / 'README.md'} shows how to load it"] if manifest is not None else []
+    typer.echo("\n".join(lines))
 
 
-def _refuse_beside_adapter(options: dict[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)}: --format adapter writes and checks nothing; leave it out")
-
-
-def _push_adapter(run: Run, push_to: str | None, private: bool, as_json: bool) -> None:
-    from submillion import export as exports
-    from submillion.cli.progress import StepsView
-
-    upload = exports.of_adapter(run)
-    if push_to is None:
-        raise ConfigError(f"--format adapter is for --push-to: the adapter is in {upload.folder} already")
-    exports.check(push_to, private)
-    with StepsView() as view:
-        view(f"uploading to {push_to}", 0, 0)
-        address = exports.push(upload, push_to, private)
-    values = {"folder": str(upload.folder), "address": address, "files": upload.files}
-    lines = f"{upload.folder}: {len(upload.files)} files\nuploaded to {address}"
-    typer.echo(json.dumps(values, indent=2, ensure_ascii=False) if as_json else lines)
-
-
-def _lines(made: Export, address: str | None) -> list[str]:
-    checks, files = made.manifest.checks, made.manifest.files
-    mib = sum(facts["bytes"] for facts in files.values()) / 2**20
-    lines = [f"{made.folder}: {len(files) + 1} files, {mib:.1f} MiB{'' if made.is_new else ' (was there already)'}"]
-    lines += [_parity(checks), *([_accuracy(checks["accuracy"])] if checks["accuracy"] else [])]
-    margin = made.manifest.question.margin
+def _checks(manifest: Manifest) -> list[str]:
+    checks, margin = manifest.checks, manifest.question.margin
+    lines = [_parity(checks), *([_accuracy(checks["accuracy"])] if checks["accuracy"] else [])]
     if margin is not None:
         lines.append(f"int8 loses less than {margin:g} of accuracy: the interval lies above {-margin:g}")
-    lines += [f"uploaded to {address}"] if address else []
-    return [*lines, f"{made.folder / 'README.md'} shows how to load it"]
+    return lines
 
 
 def _parity(checks: Any) -> str:
@@ -110,8 +77,8 @@ def _parity(checks: Any) -> str:
 
 
 def _accuracy(accuracy: Any) -> str:
-    difference = accuracy["difference"]
+    difference = interval(Difference(**accuracy["difference"]), sign="+")
     return (
         f"accuracy {accuracy['export']['value']:.4f}, the run's {accuracy['run']['value']:.4f}; difference "
-        f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}], paired, 95 % interval"
+        f"{difference}, paired, 95 % interval"
     )

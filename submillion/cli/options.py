@@ -1,7 +1,10 @@
-"""Options that several commands share, so that they read the same everywhere."""
+"""What several commands share: their options, so that they read the same everywhere, and what to type next."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +12,7 @@ import typer
 
 from submillion import config
 from submillion.config import Config
+from submillion.errors import command
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file of settings.")]
 RecipeOption = Annotated[str | None, typer.Option("--recipe", help="A shipped set of settings (`submillion recipes`).")]
@@ -26,11 +30,12 @@ def resolved(
     file: Path | None, recipe: str | None, overrides: list[str] | None, shortcuts: dict[str, object]
 ) -> Config:
     """Return the config of the options; a shortcut (`{"budget": 5000}`) counts where it is not None."""
-    extra = [f"{key}={_yaml(value)}" for key, value in shortcuts.items() if value is not None]
+    extra = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]
     return config.load(file, recipe, [*(overrides or []), *extra])
 
 
-def _yaml(value: object) -> str:
-    import json
-
-    return json.dumps(value)
+def to_type(*words: object) -> str:
+    """Return a command of this program as it is typed: by its name, or by its path where it is on no PATH."""
+    called = sys.argv[0]
+    is_away = called.endswith("/submillion") and not shutil.which("submillion")
+    return command(*words, program=called if is_away else "submillion")

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from submillion import data as datasets
+from submillion import planning
 from submillion.cli.options import (
     BudgetOption,
     ConfigOption,
@@ -20,15 +25,10 @@ from submillion.cli.options import (
     SetOption,
     resolved,
 )
+from submillion.errors import BudgetError
+from submillion.planning import Alternative, Plan, architectures
+from submillion.reports import terminal
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from submillion.config import Config
-    from submillion.planning import Alternative, Plan
-
-_ASSUMED_CLASSES = 4
 _BAR_WIDTH = 16
 
 ClassesOption = Annotated[
@@ -55,10 +55,7 @@ def plan(  # noqa: PLR0913 - one parameter an option
         _print_models(as_json)
         return
     settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data})
-    n_classes, origin = _count_classes(settings, classes)
-    from submillion import planning
-    from submillion.errors import BudgetError
-
+    n_classes, origin = datasets.expected_classes(settings.data, classes)
     wishes = planning.resolve(settings, n_classes)
     made = planning.draft(wishes)
     if (overrun := planning.overrun(wishes, made)) is not None:
@@ -73,34 +70,13 @@ def plan(  # noqa: PLR0913 - one parameter an option
 
 
 def _print_models(as_json: bool) -> None:
-    from submillion.planning import architectures
-
     ids = {name: architectures.hub_id(name) for name in architectures.known()}
     width = max(map(len, ids))
     typer.echo(json.dumps(ids, indent=2) if as_json else "\n".join(f"{name:<{width}}  {ids[name]}" for name in ids))
 
 
-def _count_classes(settings: Config, classes: int | None) -> tuple[int, str]:
-    """The number of classes, and how it is known, for people."""
-    if classes is not None:
-        return classes, f"{classes} classes"
-    if not settings.data.source:
-        return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
-    from submillion import data
-
-    if (counted := data.count_classes(settings.data)) is not None:
-        return counted, f"{counted} classes in {settings.data.source}"
-    return _ASSUMED_CLASSES, (
-        f"{_ASSUMED_CLASSES} classes assumed (plan does not ask the Hub about {settings.data.source}: --classes N)"
-    )
-
-
 def _show(made: Plan, rows: Sequence[Alternative], origin: str) -> None:
-    from rich.console import Console
-
-    from submillion import planning
-
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = terminal.plain()
     console.print(f"{planning.encoder_words(made)}, {origin}\n{planning.wish_words(made)}\n", soft_wrap=True)
     console.print(_parts_table(made, console))
     lines = [
@@ -116,17 +92,13 @@ def _show(made: Plan, rows: Sequence[Alternative], origin: str) -> None:
 
 
 def _parts_table(made: Plan, console: Console) -> Table:
-    from rich.table import Table
-
-    from submillion.planning import parts
-
     block = "█" if console.encoding.startswith("utf") else "#"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("site", overflow="fold")
     for heading in ("rank", "alpha", "layers", "parameters", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
-    for part in parts(made):
+    for part in planning.parts(made):
         share = part.params / made.total
         numbers = (_cell(part.rank), _cell(part.alpha), _cell(part.n_layers), f"{part.params:,}")
         table.add_row(part.name, *numbers, f"{100 * share:.1f} %", block * round(_BAR_WIDTH * share))
@@ -140,9 +112,6 @@ def _cell(value: float | None) -> str:
 
 def _alternatives_table(rows: Sequence[Alternative]) -> Table:
     """A line for each of sites × layers, a column for each head; the config's own cell in bold."""
-    from rich.table import Table
-    from rich.text import Text
-
     heads = list(dict.fromkeys(row.head for row in rows))
     cells = {(row.sites, row.layers, row.head): row for row in rows}
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")

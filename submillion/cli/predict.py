@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import submillion
+from submillion import runs
 from submillion.cli.options import JsonOption, OutOption
+from submillion.cli.progress import View
+from submillion.errors import ConfigError
+from submillion.reports import brief, robustness, terminal
+from submillion.runs import Run
 
 if TYPE_CHECKING:
-    from submillion.runs import Run
+    from submillion.prediction import Evaluation
 
 Executor = Literal["inline", "processes", "ray"]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
@@ -45,42 +52,40 @@ def evaluate(
 
     Perturbations: typos, lower, upper, punctuation, truncation, first-column, synonyms, insertion, swap, deletion.
     """
-    from submillion import runs
-
     found = runs.load(run, out or "runs")
     if perturb is not None or figure is not None:
         _evaluate_perturbed(found, data, perturb, figure, as_json)
         return
-    from submillion import prediction
-    from submillion.cli.show import evaluation_values, score_table, warning_lines
-
-    evaluation = prediction.evaluate(found, data)
-    lines = [*score_table(evaluation.scores), *warning_lines(evaluation.warnings)]
-    typer.echo(json.dumps(evaluation_values(evaluation), indent=2) if as_json else "\n".join(lines))
+    evaluation = submillion.evaluate(found, data)
+    if as_json:
+        typer.echo(json.dumps(_values(evaluation), indent=2))
+        return
+    terminal.show([brief.scores(evaluation.scores)])
+    _warn(evaluation)
 
 
 def _evaluate_perturbed(run: Run, data: Path, perturb: str | None, figure: Path | None, as_json: bool) -> None:
-    from submillion.cli.progress import StepsView
-    from submillion.cli.robustness_view import parse_kinds, show, values
-    from submillion.errors import ConfigError
-    from submillion.reports import robustness as drawing
-
     if perturb is None:
         raise ConfigError(f"--figure {figure}: it shows perturbations; add --perturb all")
-    kinds = parse_kinds(perturb)
-    if figure is not None:
-        drawing.check_figure(figure)
-    from submillion.prediction import robustness
-
-    with StepsView() as view:
-        found = robustness.measure(run, data, kinds, watch=partial(view, "evaluating"))
-    if figure is not None:
-        accuracies = {kind: [each.accuracy for each in levels] for kind, levels in found.by_kind.items()}
-        drawing.write_figure(figure, found.plain["accuracy"], accuracies)
+    with View() as view:
+        found = submillion.robustness(run, data, perturb, figure, watch=partial(view.through, "evaluating"))
     if as_json:
-        typer.echo(json.dumps(values(found), indent=2))
-    else:
-        show(found)
+        perturbations = [asdict(each) for each in found.perturbed]
+        typer.echo(json.dumps(_values(found.plain) | {"perturbations": perturbations}, indent=2))
+        return
+    terminal.show([robustness.section(found.plain["accuracy"], found.by_kind)])
+    _warn(found.plain)
+
+
+def _values(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
+    scores = {name: vars(score) for name, score in evaluation.scores.items()}
+    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)}
+
+
+def _warn(evaluation: Evaluation) -> None:
+    for warning in evaluation.warnings:
+        typer.echo(f"\nwarning: {warning}")
 
 
 def predict(  # noqa: PLR0913 - one parameter an option
@@ -106,15 +111,12 @@ def predict(  # noqa: PLR0913 - one parameter an option
     Rows keep their order and their ids (column id); rows without ids are numbered from 0. The same command goes on
     where it stopped.
     """
-    from submillion import runs
-    from submillion.cli.progress import RowsView
-
-    found = [runs.load(run, out or "runs") for run in chosen]
     from submillion import prediction
 
+    found = [runs.load(run, out or "runs") for run in chosen]
     where = executor or ("processes" if (processes or 1) > 1 else "inline")
     how = prediction.How(where, processes, address)
-    with RowsView() as view:
+    with View() as view:
         written = prediction.predict_file(
             found, source, output, prediction.Form(probabilities, label_ids), how, watch=view
         )

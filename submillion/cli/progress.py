@@ -1,63 +1,75 @@
-"""What people watch while something long runs, on stderr: a bar on a terminal, lines elsewhere."""
+"""What people watch while something long runs, on stderr: a bar on a terminal, lines elsewhere; one view for all."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from importlib.util import find_spec
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from submillion.runs import EvalRecord, StepRecord
+from submillion.text import interval
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from submillion.prediction import Progress as RowProgress
-    from submillion.runs import EvalRecord, StepRecord
+    from submillion import prediction
     from submillion.training.workflow import Phase
 
 _LINE_EVERY_S = 30.0
 _SPEED_OVER_S = 300.0  # chunks begin with their longest texts: a short window sees only those
 
 
-class TrainingView:
-    """A watcher for `submillion.train` that draws a bar, or prints a line now and then where none can be drawn.
+class View:
+    """A watcher for everything long that draws a bar, or prints a line now and then where none can be drawn.
 
-    In a notebook it needs ipywidgets for a bar. `train` starts and ends it; elsewhere `with` does.
+    In a notebook it needs ipywidgets for a bar. `train` starts and ends it; elsewhere `with` does. `table` is drawn
+    above the bar, as long as the view lasts.
 
         submillion.train(config, watch=[submillion.progress(), mine])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, table: Callable[[], RenderableType] | None = None) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.progress = Progress(
+        self.is_drawn = self.console.is_terminal or _has_widgets(self.console)
+        self.table = table
+        self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} loss {task.fields[loss]}  validation {task.fields[validation]}"),
+            TextColumn("{task.fields[counts]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TimeRemainingColumn(),
             console=self.console,
-            disable=not (self.console.is_terminal or _has_widgets(self.console)),
+            disable=not self.is_drawn,
+            speed_estimate_period=_SPEED_OVER_S,
         )
-        self.task, self.rows = None, None
+        self.live = Live(console=self.console, get_renderable=self._drawing, transient=table is not None)
+        self.training: TaskID | None = None
+        self.phase, self.n_steps, self.rows = "", 0, None
         self.smooth_loss: float | None = None
-        self.tokens, self.seconds, self.printed_at = 0, 0.0, time.monotonic()
+        self.validation = "–"
+        self.tokens, self.seconds = 0, 0.0
+        self.n_before, self.began = 0, time.monotonic()
+        self.printed_at = time.monotonic()
 
-    def __enter__(self) -> TrainingView:
-        self.progress.start()
+    def __enter__(self) -> View:
+        if self.is_drawn:
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self._end_bar()
+        self.live.stop()
 
-    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
+    def __call__(self, record: StepRecord | EvalRecord | Phase | prediction.Progress) -> Literal[False]:
         """Show the record; never stops a training."""
         match record.kind:
             case "phase":
@@ -66,157 +78,87 @@ class TrainingView:
                 self._step(record)
             case "eval":
                 self._evaluation(record)
+            case "progress":
+                self.through(record.phase, record.n_done, record.n_rows)
+                for note in record.notes:
+                    self.say(f"  {note}")
         return False
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self.console.print(text, style="dim", markup=False)
+        sys.stderr.flush()
+
+    def through(self, phase: str, n_done: int, n_total: int | None, unit: str = "rows") -> None:
+        """Show how far a phase is through its rows: a line where it begins, then a bar; n_total None is not known yet,
+        0 is a phase that goes through nothing."""
+        if phase != self.phase:
+            self._end_bar()
+            self.say(phase)
+            self.phase, self.n_before, self.began = phase, n_done, time.monotonic()
+        if n_total == 0:
+            return
+        counts = f"{n_done:,}" + (f" of {n_total:,}" if n_total is not None else "") + f" {unit}"
+        if n_done == n_total:
+            self._end_bar()
+        elif self.rows is None:
+            self.rows = self.bars.add_task(phase, total=n_total, completed=n_done, counts=counts)
+        else:
+            self.bars.update(self.rows, total=n_total, completed=n_done, counts=counts)
+            self._line(f"{counts}{self._left(n_done, n_total)}")
 
     def _phase(self, phase: Phase) -> None:
         if not phase.n_done:
-            self.say(phase.name)
+            self.phase = ""  # one of the same name may have gone before
+        if not phase.n_done or phase.n_total:
+            self.through(phase.name, phase.n_done, phase.n_total, phase.unit)
         for note in phase.notes:
             self.say(f"  {note}")
         if phase.n_steps:
             if phase.done_steps:
                 self.say(f"  going on after step {phase.done_steps}")
             self.smooth_loss, self.tokens, self.seconds = None, 0, 0.0  # a teacher's training may have gone before
-            self.task = self.progress.add_task(
-                "step", total=phase.n_steps, completed=phase.done_steps, rate="", loss="–", validation="–"
-            )
-        if phase.n_total:
-            self._through(phase)
-
-    def _through(self, phase: Phase) -> None:
-        if not phase.n_done:
-            self.rows = self.progress.add_task(phase.unit, total=phase.n_total, rate="", loss="–", validation="–")
-        elif self.rows is not None and phase.n_done < phase.n_total:
-            self.progress.update(self.rows, completed=phase.n_done)
-            self._line(f"{phase.n_done:,} of {phase.n_total:,} {phase.unit}")
-        elif self.rows is not None:
-            self.progress.remove_task(self.rows)
-            self.rows = None
+            self.n_steps, self.validation = phase.n_steps, "–"
+            self.training = self.bars.add_task("step", total=phase.n_steps, completed=phase.done_steps, counts="")
 
     def _step(self, record: StepRecord) -> None:
         self.smooth_loss = record.loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * record.loss
         self.tokens += record.tokens
         self.seconds += record.seconds
         rate = f"{self.tokens / self.seconds:,.0f} tokens/s " if self.seconds else ""
-        if self.task is not None:
-            self.progress.update(self.task, completed=record.step, rate=rate, loss=f"{self.smooth_loss:.3f}")
+        if self.training is not None:
+            counts = f"{record.step}/{self.n_steps} {rate} loss {self.smooth_loss:.3f}  validation {self.validation}"
+            self.bars.update(self.training, completed=record.step, counts=counts)
         self._line(f"step {record.step}: {rate}loss {self.smooth_loss:.3f}")
-
-    def _line(self, text: str) -> None:
-        """Print a line now and then where there is no bar."""
-        if self.progress.disable and time.monotonic() - self.printed_at > _LINE_EVERY_S:
-            self.printed_at = time.monotonic()
-            self.say(text)
 
     def _evaluation(self, record: EvalRecord) -> None:
         accuracy = record.scores["accuracy"]
-        shown = f"{accuracy.value:.4f} [{accuracy.low:.4f}, {accuracy.high:.4f}]"
-        if self.task is not None:
-            self.progress.update(self.task, validation=f"{accuracy.value:.4f}")
-        self.say(f"step {record.step}: validation accuracy {shown}{', best so far' if record.best else ''}")
-        sys.stderr.flush()
+        self.validation = f"{accuracy.value:.4f}"
+        best = ", best so far" if record.best else ""
+        self.say(f"step {record.step}: validation accuracy {interval(accuracy)}{best}")
+
+    def _line(self, text: str) -> None:
+        """Print a line now and then where there is no bar."""
+        if not self.is_drawn and time.monotonic() - self.printed_at > _LINE_EVERY_S:
+            self.printed_at = time.monotonic()
+            self.say(text)
+
+    def _left(self, n_done: int, n_total: int | None) -> str:
+        """The time that the rest takes at the speed so far; "" before there is one."""
+        if n_total is None or n_done <= self.n_before:
+            return ""
+        s_each = (time.monotonic() - self.began) / (n_done - self.n_before)
+        return f", about {timedelta(seconds=round(s_each * (n_total - n_done)))} left"
+
+    def _end_bar(self) -> None:
+        if self.rows is not None:
+            self.bars.remove_task(self.rows)
+            self.rows = None
+
+    def _drawing(self) -> RenderableType:
+        return self.bars if self.table is None else Group(self.table(), self.bars)
 
 
 def _has_widgets(console: Console) -> bool:
     """Whether a notebook can show a bar; rich would print one below the other without, and warn of it."""
     return console.is_jupyter and find_spec("ipywidgets") is not None
-
-
-class RowsView:
-    """A watcher for `prediction.predict_file`: a bar with the time left, or a line now and then without a terminal."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rows]} rows"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            speed_estimate_period=_SPEED_OVER_S,
-        )
-        self.task: TaskID | None = None
-        self.phase, self.n_before = "", 0
-        self.began = self.printed_at = time.monotonic()
-
-    def __enter__(self) -> RowsView:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
-
-    def __call__(self, done: RowProgress) -> None:
-        """Show how far the phase is."""
-        for note in done.notes:
-            self.console.print(note, style="dim", markup=False)
-        rows = f"{done.n_done:,}" + (f" of {done.n_rows:,}" if done.n_rows is not None else "")
-        if done.phase != self.phase:
-            self._begin(done, rows)
-        elif self.task is not None:
-            self.progress.update(self.task, completed=done.n_done, rows=rows)
-        if not self.console.is_terminal and time.monotonic() - self.printed_at > _LINE_EVERY_S:
-            self.printed_at = time.monotonic()
-            self.console.print(f"{done.phase}: {rows} rows{self._left(done)}", style="dim", markup=False)
-
-    def _begin(self, done: RowProgress, rows: str) -> None:
-        if self.task is not None:
-            self.progress.remove_task(self.task)
-        self.phase, self.n_before, self.began = done.phase, done.n_done, time.monotonic()
-        self.task = self.progress.add_task(done.phase, total=done.n_rows, completed=done.n_done, rows=rows)
-
-    def _left(self, done: RowProgress) -> str:
-        """The time that the rest takes at the speed so far; "" before there is one."""
-        if done.n_rows is None or done.n_done <= self.n_before:
-            return ""
-        s_per_row = (time.monotonic() - self.began) / (done.n_done - self.n_before)
-        return f", about {timedelta(seconds=round(s_per_row * (done.n_rows - done.n_done)))} left"
-
-
-class StepsView:
-    """A watcher of steps, some of them through rows: `watch(step, rows done, rows in all)`.
-
-    A line for each step, and a bar over its rows on a terminal.
-    """
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rows"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.progress.add_task("rows", visible=False)
-        self.step: str | None = None
-
-    def __enter__(self) -> StepsView:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.update(self.task, visible=False)
-        self.progress.stop()
-
-    def __call__(self, step: str, n_done: int, n_rows: int) -> None:
-        """Show the step, and how far it is."""
-        if step != self.step:
-            self.console.print(step, style="dim", markup=False)
-            self.progress.reset(self.task)
-            self.step = step
-        self.progress.update(self.task, completed=n_done, total=n_rows, visible=n_rows > 0)

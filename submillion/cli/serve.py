@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ import typer
 
 from submillion.cli.options import JsonOption
 from submillion.config import Precision
+from submillion.serving import folders, server
+from submillion.serving.options import Options, read_token
+from submillion.serving.queue import Limits
 
 DirArgument = Annotated[str, typer.Argument(metavar="DIR", help="A folder of run folders, or one run's.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")]
@@ -49,10 +53,6 @@ def serve(  # noqa: PLR0913
 
     Until Ctrl-C. Without a token everybody who reaches the port can read the runs and use them.
     """
-    from submillion.serving import folders, server
-    from submillion.serving.options import Options, read_token
-    from submillion.serving.queue import Limits
-
     found = folders.opened(folder)
     limits = Limits(batch_tokens, wait_ms / 1000, queue_texts)
     options = Options(read_token(token_file), precision, encoders, limits)
@@ -62,8 +62,6 @@ def serve(  # noqa: PLR0913
     def announce(url: str) -> None:
         typer.echo(json.dumps({"url": url, "folder": str(found.path)}) if as_json else f"{url}  ({found.path})")
         if open_page:
-            import webbrowser
-
             webbrowser.open(url)
 
     server.serve(found, host, port, announce, options)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
+from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, resolved
+from submillion.config import commented, recipe_names, recipe_text
 
 
 def config(
@@ -16,20 +18,14 @@ def config(
 
     The settings are those of a file or a recipe, overridden; the defaults without either.
     """
-    from submillion.config import commented, load
-
-    resolved = load(file, recipe, overrides or ())
-    typer.echo(resolved.model_dump_json(indent=2) if as_json else commented(resolved).rstrip())
+    settings = resolved(file, recipe, overrides, {})
+    typer.echo(settings.model_dump_json(indent=2) if as_json else commented(settings).rstrip())
 
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None, as_json: JsonOption = False
 ) -> None:
     """List the shipped recipes, or print one."""
-    import json
-
-    from submillion.config import recipe_names, recipe_text
-
     if name is not None:
         typer.echo(json.dumps(recipe_text(name)) if as_json else recipe_text(name).rstrip())
         return

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from submillion.cli.options import DataOption, JsonOption, OutOption, SetOption
+from submillion.cli.options import DataOption, JsonOption, OutOption, SetOption, to_type
+from submillion.cli.sweep_view import SweepView
+from submillion.reports import brief, terminal
+from submillion.reports import sweep as pages
+from submillion.reports.sections import Section, Table
+from submillion.sweeps import study_names, study_text
+from submillion.text import duration
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from submillion.sweeps.previews import Preview
     from submillion.sweeps.study import Prepared, Sweep
     from submillion.sweeps.trials import Trial
@@ -57,6 +60,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         return
     shortcuts = {"data.source": data, "out": out}
     given = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]
+
     from submillion.sweeps import sitting, summary
     from submillion.sweeps.study import How, prepare
 
@@ -65,22 +69,18 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         if as_json:
             typer.echo(json.dumps(summary.preview_values(prepared.preview), indent=2, ensure_ascii=False))
         else:
-            _show_preview(prepared)
+            terminal.show([_preview(prepared)])
         return
     how = How(executor or ("processes" if workers > 1 else "inline"), workers, address, storage, scale)
-    from submillion.cli.sweep_view import SweepView
-
     with SweepView(prepared) as view:
         found = sitting.run(prepared, how, view)
     if as_json:
         typer.echo(json.dumps(summary.values(found), indent=2, ensure_ascii=False))
     else:
-        _show(found)
+        terminal.show([*pages.summary(pages.read(found.folder)), _result(found)])
 
 
 def _list(as_json: bool) -> None:
-    from submillion.sweeps import study_names, study_text
-
     first_lines = {name: study_text(name).splitlines()[0].removeprefix("# ") for name in study_names()}
     if as_json:
         typer.echo(json.dumps(first_lines, indent=2))
@@ -89,43 +89,32 @@ def _list(as_json: bool) -> None:
         typer.echo(f"{name:<10} {line}")
 
 
-def _show_preview(prepared: Prepared) -> None:
-    from submillion.sweeps.timing import duration
-
+def _preview(prepared: Prepared) -> Section:
     found = prepared.preview
-    console = _console()
-    console.print(f"{prepared.study.name} ({prepared.study.kind}), runs in {prepared.space.base.out}\n")
-    _print_wide(console, _preview_table(found))
-    over = [trial for trial, _ in found.trials if not trial.fits]
-    console.print(
-        f"\n{len(found.trials)} trials, {len(over)} over budget and not started; {found.n_runs} runs, about "
-        f"{duration(found.seconds)} one after the other: an estimate"
+    n_over = sum(not trial.fits for trial, _ in found.trials)
+    seconds = duration(found.seconds, is_rough=True)
+    return Section(
+        anchor="preview",
+        nav="Preview",
+        title=f"{prepared.study.name} ({prepared.study.kind}), runs in {prepared.space.base.out}",
+        sentences=(
+            f"{len(found.trials)} trials, {n_over} over budget and not started; {found.n_runs} runs, about {seconds} "
+            "one after the other: an estimate",
+            *found.notes,
+        ),
+        tables=(_preview_table(found),),
     )
-    for note in found.notes:
-        console.print(f"- {note}", soft_wrap=True)
 
 
 def _preview_table(found: Preview) -> Table:
-    from rich.table import Table
-
-    from submillion.sweeps.timing import duration
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", justify="right")
-    for heading in ("stage", "trial", "rank"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("parameters", "seeds", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    rows = []
     for number, (trial, n_flops) in enumerate(found.trials, start=1):
-        ranks = sorted(set(trial.plan.ranks.values()))
-        table.add_row(
-            *(str(number), trial.candidate.stage, trial.candidate.name, ", ".join(map(str, ranks)) or "-"),
-            *(f"{trial.plan.total:,}", str(len(trial.configs))),
-            duration(found.seconds_of(n_flops)) if trial.fits else "-",
-            "" if trial.fits else _what_fits(trial),
-        )
-    return table
+        ranks = ", ".join(map(str, sorted(set(trial.plan.ranks.values()))))
+        time = duration(found.seconds_of(n_flops), is_rough=True) if trial.fits else "-"
+        counts = (f"{trial.plan.total:,}", str(len(trial.configs)), time)
+        fits = "" if trial.fits else _what_fits(trial)
+        rows.append((str(number), trial.candidate.stage, trial.candidate.name, ranks or "-", *counts, fits))
+    return Table("Trials", ("", "stage", "trial", "rank", "parameters", "seeds", "time", ""), rows)
 
 
 def _what_fits(trial: Trial) -> str:
@@ -134,49 +123,21 @@ def _what_fits(trial: Trial) -> str:
     return f"{excess:,} over budget; {fits}"
 
 
-def _show(found: Sweep) -> None:
-    from submillion import runs
-    from submillion.cli import compare
-    from submillion.cli.show import program, score_lines
-    from submillion.errors import command
-    from submillion.sweeps import summary
-
-    console = _console()
-    console.print(f"{found.study.name} ({found.study.kind})\n")
-    for outcome in found.outcomes:
-        trial = outcome.trial
-        more = "" if trial.fits else f" ({_what_fits(trial)})"
-        console.print(f"{trial.candidate.stage}: {summary.outcome_line(outcome)}{more}", soft_wrap=True)
-    for note in found.notes:
-        console.print(f"- {note}", soft_wrap=True)
-    console.print()
-    if found.comparison is not None:
-        compare.show(found.comparison)
-        console.print()
-    lines = [
-        f"recommended: {found.recommended.path}",
-        *score_lines(found.recommended, is_chosen=len(found.outcomes) > 1),
-    ]
-    lines += [f"the test rows were opened {runs.times(found.n_test_reads)} so far"] if found.n_test_reads else []
-    lines += ["", f"{found.folder}/", f"  {', '.join(_files(found))}", ""]
-    lines += ["next:", f"  {command('runs', 'show', found.recommended.path, program=program())}"]
-    console.print("\n".join(lines), soft_wrap=True)
+def _result(found: Sweep) -> Section:
+    """The recommended run, where the pages are, and what to type next."""
+    return Section(
+        anchor="result",
+        nav="Result",
+        title=f"recommended: {found.recommended.path}",
+        tables=(brief.accuracy(found.recommended, is_chosen=len(found.outcomes) > 1),),
+        code=(
+            (f"files in {found.folder}/", ", ".join(_files(found))),
+            ("next", to_type("runs", "show", found.recommended.path)),
+        ),
+    )
 
 
 def _files(found: Sweep) -> list[str]:
-    """What stands in the study's folder, what people open first."""
+    """What is in the study's folder, what people open first."""
     names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json", "summary.md")
     return [name for name in (*names, "study.sqlite3") if (found.folder / name).exists()]
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False, emoji=False)
-
-
-def _print_wide(console: Console, table: Table) -> None:
-    """Print a table whose cells are what people copy: it is never cut, the terminal wraps it."""
-    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    console.width = max(console.width, needed)
-    console.print(table)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import typer
 
+import submillion
 from submillion.cli.options import (
     BudgetOption,
     ConfigOption,
@@ -16,10 +16,12 @@ from submillion.cli.options import (
     RecipeOption,
     SetOption,
     resolved,
+    to_type,
 )
-
-if TYPE_CHECKING:
-    from submillion.runs import Run
+from submillion.cli.progress import View
+from submillion.reports import brief, terminal
+from submillion.reports.sections import Section
+from submillion.runs import Run
 
 
 def train(
@@ -36,16 +38,16 @@ def train(
     The same command resumes an interrupted run, and shows a finished one.
     """
     settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
-    from submillion.cli.progress import TrainingView
-
-    with TrainingView() as view:
+    with View() as view:
         view.say("loading")
-        from submillion.model import processes
-        from submillion.training import workflow
+        run = submillion.train(settings, watch=view)
+    from submillion.model import processes
 
-        run = workflow.train(settings, view)
     if processes.is_main():  # another machine may not see the folder
-        typer.echo(json.dumps(_summary(run), indent=2) if as_json else _text(run))
+        if as_json:
+            typer.echo(json.dumps(_summary(run), indent=2))
+        else:
+            terminal.show([_result(run)])
 
 
 def _summary(run: Run) -> dict[str, object]:
@@ -60,24 +62,9 @@ def _summary(run: Run) -> dict[str, object]:
     }
 
 
-def _text(run: Run) -> str:
+def _result(run: Run) -> Section:
     """The result as people read it: the score first, then what was written, then what to type next."""
-    from submillion.cli.show import files, program, score_lines
-    from submillion.errors import command
-
-    plan = run.read_json("plan.json")
-    share = 100 * plan["total"] / plan["all_params"]
-    limit = "no budget: full fine-tuning" if plan["budget"] is None else f"budget {plan['budget']:,}"
-    return "\n".join(
-        [
-            *score_lines(run),
-            f"trainable parameters  {plan['total']:,} of {plan['all_params']:,} ({share:.4f} %), {limit}",
-            "",
-            f"{run.path}/",
-            *files(run),
-            "",
-            "next:",
-            f"  {command('runs', 'show', run.path, program=program())}",
-            f"  {command('predict', run.path, '--input', 'FILE', '--output', 'predictions.csv', program=program())}",
-        ]
-    )
+    show = to_type("runs", "show", run.path)
+    predict = to_type("predict", run.path, "--input", "FILE", "--output", "predictions.csv")
+    tables = (brief.accuracy(run), brief.parameters(run))
+    return Section("result", "Result", "", tables=tables, code=(brief.files(run), ("next", f"{show}\n{predict}")))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from submillion.errors import shown
+from submillion.text import shown
 
 Count = Annotated[int, Field(gt=0, le=10**12)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]

@@ -21,7 +21,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from submillion.config.settings import Config
-from submillion.errors import ConfigError, did_you_mean, shown
+from submillion.errors import ConfigError
+from submillion.text import did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
 _ADDED = (("model", "revision"), ("data", "config"))  # null, they leave the hash as it was before them

@@ -33,6 +33,7 @@ __all__ = [
     "Survey",
     "count_classes",
     "download",
+    "expected_classes",
     "fingerprint",
     "pinned",
     "read",
@@ -41,6 +42,8 @@ __all__ = [
     "survey",
     "text_hashes",
 ]
+
+_ASSUMED_CLASSES = 4
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,20 @@ def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example]
     rows = reading.examples_of(table, data, problems, labelled=False, of_run=True)
     reading.raise_all(problems)
     return rows.examples, data.label in table.names
+
+
+def expected_classes(data: DataConfig, n_classes: int | None = None) -> tuple[int, str]:
+    """Return the number of classes that a plan is made for, and how it is known, for people: n_classes where it is
+    given, else counted in the data, else assumed, as of data on the Hub, which is not asked."""
+    if n_classes is not None:
+        return n_classes, f"{n_classes} classes"
+    if not data.source:
+        return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
+    if (counted := count_classes(data)) is not None:
+        return counted, f"{counted} classes in {data.source}"
+    return _ASSUMED_CLASSES, (
+        f"{_ASSUMED_CLASSES} classes assumed (plan does not ask the Hub about {data.source}: --classes N)"
+    )
 
 
 def count_classes(data: DataConfig) -> int | None:

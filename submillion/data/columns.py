@@ -15,7 +15,8 @@ from statistics import fmean
 import yaml
 
 from submillion.data.tables import Table, tables
-from submillion.errors import DataError, closest
+from submillion.errors import DataError
+from submillion.text import closest
 
 _SHOWN_NAMES = 20
 _GUESSED_NAMES, _GUESSED_ROWS = 100, 200  # that a guess looks at

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from submillion.errors import DataError, did_you_mean
+from submillion.errors import DataError
+from submillion.text import did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")

@@ -22,7 +22,8 @@ import yaml
 from submillion import hub
 from submillion.config import DataConfig
 from submillion.data.tables import Table
-from submillion.errors import DataError, HubError, SubmillionError, did_you_mean, first_line, install_line
+from submillion.errors import DataError, HubError, SubmillionError, install_line
+from submillion.text import did_you_mean, first_line
 
 _CARD, _CARD_INSTEAD = "README.md", ".huggingface.yaml"
 _SHOWN_CONFIGS = 20

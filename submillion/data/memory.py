@@ -21,7 +21,8 @@ from submillion.data.hub import table_of_dataset
 from submillion.data.packaged import PREFIX
 from submillion.data.sources import MEMORY, SPLITS
 from submillion.data.tables import Table, decoded, refuse_repeated
-from submillion.errors import DataError, did_you_mean, shown
+from submillion.errors import DataError
+from submillion.text import did_you_mean, shown
 
 Kind = Literal["path", "texts", "DataFrame", "Dataset"]
 _ALLOWED = (

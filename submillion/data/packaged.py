@@ -19,7 +19,8 @@ from pathlib import Path
 
 from submillion.data import cache
 from submillion.data.tables import Table, table_of
-from submillion.errors import DataError, did_you_mean
+from submillion.errors import DataError
+from submillion.text import did_you_mean
 
 PREFIX = "packaged:"
 CLASSES = ("negative", "neutral", "positive")

@@ -15,7 +15,8 @@ from typing import Any
 from submillion.config import DataConfig
 from submillion.data.columns import missing_columns
 from submillion.data.tables import Table
-from submillion.errors import DataError, did_you_mean
+from submillion.errors import DataError
+from submillion.text import did_you_mean
 
 Label = str | int  # as the rows have it: text, a whole number or a truth value
 

@@ -16,7 +16,8 @@ from submillion.data.hub import download_set, hub_tables, labelled_tables
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import wanted_columns
 from submillion.data.tables import Table, read_table
-from submillion.errors import DataError, HubError, shown
+from submillion.errors import DataError, HubError
+from submillion.text import shown
 
 Kind = Literal["packaged", "folder", "file", "hub", "memory"]
 MEMORY = "<memory>"  # the source of rows that were given to `submillion.train` itself

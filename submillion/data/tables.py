@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from submillion.data.files import Lines, bomb, listed, most_unpacked, read_errors, refuse, suffix_of
-from submillion.errors import DataError, shown
+from submillion.errors import DataError
+from submillion.text import shown
 
 _PARQUET_BUFFER_BYTES = 2**20
 

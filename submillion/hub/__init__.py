@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from submillion.errors import HubError, SubmillionError, first_line
+from submillion.errors import HubError, SubmillionError
 from submillion.hub.answers import SETTING, Kind, endpoint, explanation, is_connection, is_reset
+from submillion.text import first_line
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo

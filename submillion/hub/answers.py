@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from submillion.errors import first_line, os_problem
+from submillion.errors import os_problem
+from submillion.text import first_line
 
 Kind = Literal["model", "dataset"]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError
 from submillion.planning import budget, costs
 from submillion.planning.costs import Wishes
 from submillion.planning.plans import Plan
 from submillion.planning.reasons import reasons
 from submillion.planning.targets import GROUPS
+from submillion.text import did_you_mean
 
 
 def draft(wishes: Wishes) -> Plan:

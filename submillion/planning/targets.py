@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError
 from submillion.planning.architectures import SITES, Architecture, Site, linear_modules, site_shape
 from submillion.planning.budget import Target
+from submillion.text import did_you_mean
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "dense": ("attention_output", "ffn_in", "ffn_out"),  # what the suffix matches in RoBERTa's encoder

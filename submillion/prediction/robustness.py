@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -17,27 +19,15 @@ from submillion.config import AugmentationKind
 from submillion.data import Example, augmentation
 from submillion.errors import ConfigError
 from submillion.judging import comparison, metrics
-from submillion.judging.comparison import Difference
-from submillion.judging.metrics import Predictions, Score
+from submillion.judging.metrics import Predictions
 from submillion.prediction import Evaluation
+from submillion.reports import robustness as page
+from submillion.reports.robustness import Perturbed
 from submillion.runs import Run, Which
+from submillion.text import did_you_mean
 from submillion.training.evaluation import predictions_of
 
 Predict = Callable[[Sequence[Example]], Predictions]
-
-
-@dataclass(frozen=True)
-class Perturbed:
-    """What one perturbation does at one rate: rows whose text it changed, rows whose predicted class changed, the
-    accuracy, its difference from that of the rows as they are, and that test's p after Holm's correction for all."""
-
-    kind: AugmentationKind
-    rate: float
-    n_changed: int
-    n_flipped: int
-    accuracy: Score
-    difference: Difference
-    p_holm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,27 +45,34 @@ class Robustness:
 
 def measure(
     run: Which,
-    source: object,
-    kinds: Sequence[AugmentationKind] | None = None,
+    rows: object,
+    perturb: Sequence[AugmentationKind] | str = "all",
+    figure: Path | None = None,
     device: str | None = None,
     watch: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Robustness:
     """Return a run's robustness on labelled rows, as `evaluate` takes them.
 
-    kinds None means all; first-column only where texts have several columns. The opening of the rows is noted once,
-    as `evaluate` does. `watch` is called with the rows done and all that there are to do. ConfigError for first-column
-    where texts have one column.
+    perturb: names, in a list or with commas between them; "all" leaves first-column out where texts have one column.
+    figure: an .svg or .png file to draw the accuracies to. The opening of the rows is noted once, as `evaluate` does.
+    `watch` is called with the rows done and all that there are to do. ConfigError for unknown perturbations,
+    first-column where texts have one column, or a figure that cannot be written.
+
+        found = submillion.robustness("reviews", "new.csv", perturb="typos,lower")
+        print(found.plain["accuracy"].value, found.by_kind["typos"][0].accuracy.value)
     """
     run = runs.load(run)
-    wanted = applicable(kinds, run)
+    wanted = applicable(_kinds(perturb), run)
+    if figure is not None:
+        page.check_figure(figure)
     rates: list[tuple[AugmentationKind, float]] = [
         (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]
     ]
-    classifier, settings, examples = prediction.open_labelled(run, source, device)
+    classifier, settings, examples = prediction.open_labelled(run, rows, device)
     n_all, n_done = len(examples) * (1 + len(rates)), 0
 
-    def predict(rows: Sequence[Example]) -> Predictions:
-        return predictions_of(classifier, settings, rows, lambda n: watch(n_done + n, n_all))
+    def predict(some: Sequence[Example]) -> Predictions:
+        return predictions_of(classifier, settings, some, lambda n: watch(n_done + n, n_all))
 
     plain, found = predict(examples), list[Perturbed]()
     for kind, rate in rates:
@@ -83,7 +80,22 @@ def measure(
         found.append(_perturbed(kind, rate, examples, plain, predict))
     watch(n_all, n_all)
     evaluation = Evaluation(metrics.score(plain), len(examples), runs.count_trained_on(run, examples))
-    return Robustness(evaluation, tuple(_corrected(found)))
+    robustness = Robustness(evaluation, tuple(_corrected(found)))
+    if figure is not None:
+        page.write_figure(figure, evaluation["accuracy"], robustness.by_kind)
+    return robustness
+
+
+def _kinds(perturb: Sequence[AugmentationKind] | str) -> Sequence[AugmentationKind] | None:
+    """The perturbations of a list such as "typos,lower", None for "all"; ConfigError names unknown ones."""
+    if isinstance(perturb, str) and perturb.strip() == "all":
+        return None
+    names = [name.strip() for name in perturb.split(",")] if isinstance(perturb, str) else list(perturb)
+    allowed = {str(kind): kind for kind in get_args(AugmentationKind)}
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise ConfigError(*(f"--perturb {name!r}: {did_you_mean(name, allowed)}, or all alone" for name in unknown))
+    return [allowed[name] for name in names]
 
 
 def applicable(kinds: Sequence[AugmentationKind] | None, run: Run) -> list[AugmentationKind]:

@@ -57,6 +57,7 @@ class Progress:
     n_done: int
     n_rows: int | None
     notes: tuple[str, ...] = ()
+    kind: Literal["progress"] = "progress"
 
 
 @dataclass(frozen=True)

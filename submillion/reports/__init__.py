@@ -10,17 +10,37 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from submillion import runs
 from submillion.data import Splits
-from submillion.reports import card, comparing, figures, findings, page, run
+from submillion.errors import RunError
+from submillion.reports import card, figures, findings, page, run
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
 from submillion.runs import Run
 from submillion.runs.study import is_study
 
-__all__ = ["Report", "is_study", "read", "write", "write_comparison", "write_study"]
+__all__ = ["Report", "is_study", "read", "report", "write", "write_study"]
 
-write_comparison = comparing.write
+
+def report(which: Path | str, out: Path | str = "runs") -> list[Path]:
+    """Write the report of a finished run, or of a study, again; return the paths of its files.
+
+    which: a folder, the name or hash of a run in `out`, or the name of a study there. Nothing is trained or
+    predicted. RunError names the studies too where there is no such run.
+    """
+    places = (Path(which).expanduser(), Path(out).expanduser() / which)
+    folder = next((place for place in places if is_study(place)), None)
+    return write_study(folder) if folder else write(Run(_run(str(which), out)))
+
+
+def _run(which: str, out: Path | str) -> Path:
+    try:
+        return runs.locate(which, out)
+    except RunError as error:
+        inside = sorted(Path(out).expanduser().glob("*/summary.json"))
+        studies = [path.parent.name for path in inside if is_study(path.parent)]
+        raise RunError(*error.problems, *([f"studies in {out}: {', '.join(studies)}"] if studies else [])) from None
 
 
 def write(of: Run, splits: Splits | None = None) -> list[Path]:

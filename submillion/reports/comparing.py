@@ -1,36 +1,72 @@
 """The page of a comparison of runs: one HTML file, its figure inside.
 
-What is concluded was decided in `comparison`; the page shows what `submillion compare` prints.
+What is concluded was decided in `comparison`; the page has the sections that `submillion compare` prints.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from submillion.errors import RunError
 from submillion.judging.comparison import Verdict
+from submillion.judging.comparison.conclusion import Split
 from submillion.reports import forests, page
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
-from submillion.reports.sections import Page, Section, Table, as_sentences, duration, interval
+from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.reports.verdicts import pairs_table, rows_sentences
-from submillion.runs import write_atomically
+from submillion.runs import Which, compared, write_atomically
+from submillion.text import duration, interval
 
 _MAX_ROWS = 40
 _SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for it
 
 
+def compare(run: Sequence[Which], split: Split = "validation", report: Path | None = None) -> Verdict:
+    """Return what may be said of finished runs, by their folders, names or hashes, on one split of the same rows.
+
+    Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
+    each run. `report` is an HTML file to write it to as a page. RunError names every run that is missing, unfinished,
+    damaged, given twice, or of other rows, and a file that cannot be a page, before anything is opened.
+    """
+    if report is not None:
+        _refuse_no_page(report)
+    found = compared.compare(run, split)
+    if report is not None:
+        write(found, report)
+    return found
+
+
+def _refuse_no_page(file: Path) -> None:
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"--report {file}: the page is an HTML file; give a name such as comparison.html")
+    if not file.absolute().parent.is_dir():
+        raise RunError(f"--report {file}: there is no folder {file.absolute().parent}; make it, or give another one")
+
+
 def write(verdict: Verdict, file: Path) -> None:
     """Write a comparison's page; RunError if the file cannot be written. The same runs give the same bytes."""
-    names = {each.name: str(number) for number, each in enumerate(verdict.settings, start=1)}
     n_runs = sum(len(each.runs) for each in verdict.settings)
     made = Page(
         name=f"{n_runs} runs on {verdict.n_rows:,} {verdict.split} rows",
         origin="submillion compare",
-        sections=[_answer(verdict, names), _settings(verdict, names), *_pairs(verdict, names)],
-        figures=_figures(verdict, names),
+        sections=sections(verdict),
+        figures=_figures(verdict, _numbers(verdict)),
     )
     write_atomically(file, page.html(made))
+
+
+def sections(verdict: Verdict) -> list[Section]:
+    """Return what is said of a comparison: the answer, the settings, the tests against the best."""
+    names = _numbers(verdict)
+    return [_answer(verdict, names), _settings(verdict, names), *_pairs(verdict, names)]
+
+
+def _numbers(verdict: Verdict) -> dict[str, str]:
+    """What settings are called: their numbers, the best first, from 1."""
+    return {each.name: str(number) for number, each in enumerate(verdict.settings, start=1)}
 
 
 def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:

@@ -13,7 +13,8 @@ from submillion.judging.metrics import wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
 from submillion.reports.run import Mistake, Report
-from submillion.reports.sections import Quote, Section, Table, as_sentences, cut, duration, interval, percent, quoted
+from submillion.reports.sections import Quote, Section, Table, as_sentences, cut, quoted
+from submillion.text import duration, interval, percent
 
 _N_PAIRS = 10
 
@@ -67,9 +68,8 @@ def _baseline_table(report: Report) -> Table:
     rows = [("this run", interval(own["accuracy"]), interval(own["macro_f1"]), "", "")]
     for baseline in report.baselines:
         difference = baseline.difference
-        span = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
         scores = (interval(baseline.accuracy), interval(baseline.macro_f1))
-        rows.append((baseline.name, *scores, span, p_value(difference.p)))
+        rows.append((baseline.name, *scores, interval(difference, sign="+"), p_value(difference.p)))
     heads = ("", "accuracy", "macro-F1", "run minus baseline", "p (McNemar)")
     return Table(f"On the same {report.split} rows, trained on the same split", heads, rows)
 

@@ -1,16 +1,58 @@
-"""The figure of `submillion evaluate --perturb`: accuracy by perturbation and strength, and that of unchanged rows."""
+"""Accuracy by perturbation and strength, as `submillion evaluate --perturb` says and draws it.
+
+Owns what is known of one perturbation; measuring it is left to `prediction.robustness`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from submillion.config import AugmentationKind
 from submillion.errors import ConfigError
+from submillion.judging.comparison import LEVEL, Difference
 from submillion.judging.metrics import Score
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, canvas, dots, files, style
+from submillion.reports.sections import Section, Table
 from submillion.runs import write_atomically
+from submillion.text import interval
 
 _STRENGTHS = {"mild": MUTED, "moderate": BLUE, "strong": ORANGE}
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What one perturbation does at one rate: rows whose text it changed, rows whose predicted class changed, the
+    accuracy, its difference from that of the rows as they are, and that test's p after Holm's correction for all."""
+
+    kind: AugmentationKind
+    rate: float
+    n_changed: int
+    n_flipped: int
+    accuracy: Score
+    difference: Difference
+    p_holm: float = 1.0
+
+
+def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section:
+    """Return what perturbations make of the accuracy `plain` of the rows as they are, strengths as columns."""
+    rows: list[tuple[str, ...]] = []
+    for kind, levels in by_kind.items():
+        rates = ", ".join(f"{100 * each.rate:.0f}" for each in levels)
+        rows.append((kind, *(interval(each.accuracy, digits=3) for each in levels)))
+        rows.append((f"  {rates} %", *(_difference(each) for each in levels)))
+    caption = "below each accuracy its paired difference; * = p < 0.05 after Holm's correction for all of them"
+    return Section(
+        anchor="robustness",
+        nav="Robustness",
+        title=f"accuracy of the {plain.n:,} rows as they are: {interval(plain, digits=3)}; 95 % intervals",
+        tables=(Table(caption, ("", *_STRENGTHS), rows),),
+    )
+
+
+def _difference(each: Perturbed) -> str:
+    return interval(each.difference, digits=3, sign="+") + " *" * (each.p_holm < LEVEL)
 
 
 def check_figure(path: Path) -> None:
@@ -21,14 +63,15 @@ def check_figure(path: Path) -> None:
         raise ConfigError(f"{path.absolute().parent}: no such folder; make it first")
 
 
-def write_figure(path: Path, plain: Score, perturbed: Mapping[str, Sequence[Score]]) -> None:
+def write_figure(path: Path, plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> None:
     """Draw the accuracies of each perturbation (mild, moderate, strong) and write them as SVG or PNG."""
+    accuracies = [[each.accuracy for each in levels] for levels in by_kind.values()]
     with style():
-        figure = canvas(0.9 + 0.42 * len(perturbed))
+        figure = canvas(0.9 + 0.42 * len(by_kind))
         axes = figure.subplots()
         axes.axvspan(plain.low, plain.high, color=MUTED, alpha=0.15, lw=0)
         axes.axvline(plain.value, color=MUTED, lw=0.8)
-        dots(axes, [*perturbed], [*zip(*perturbed.values(), strict=True)], [*_STRENGTHS.values()], [*_STRENGTHS])
+        dots(axes, [*by_kind], [*zip(*accuracies, strict=True)], [*_STRENGTHS.values()], [*_STRENGTHS])
         axes.set_xlabel("accuracy; the line and band: rows as they are")
         figure.legend(loc="outside upper right", ncols=3)
         drawn = files("robustness", figure)

@@ -1,7 +1,6 @@
 """The sections of a report, in the order that they are read; the HTML page and the Markdown show the same ones.
 
-`findings` says what the predictions show, `making` how the run came about. Here is what a section is made of, and how
-numbers are written.
+`findings` says what the predictions show, `making` how the run came about. Here is what a section is made of.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from submillion.judging.metrics import Score
 from submillion.reports.drawing import Drawn
 
 MAX_CHARACTERS = 400  # of a text that is shown
@@ -65,45 +63,6 @@ class Page:
     origin: str
     sections: list[Section]
     figures: dict[str, Drawn]
-
-
-def interval(score: Score) -> str:
-    """Return a score with its interval as text; a dash where there were no rows.
-
-    >>> interval(Score(0.9, 0.88, 0.92, 500)), interval(Score(0.0, 0.0, 1.0, 0))
-    ('0.9000 [0.8800, 0.9200]', '–')
-    """
-    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]" if score.n else "–"
-
-
-def percent(share: float) -> str:
-    """Return a share in percent with one decimal.
-
-    >>> percent(0.8167)
-    '81.7 %'
-    """
-    return f"{100 * share:.1f} %"
-
-
-def percents(score: Score) -> str:
-    """Return a score with its interval in percent.
-
-    >>> percents(Score(0.9, 0.88, 0.925, 500))
-    '90.0 % [88.0, 92.5]'
-    """
-    return f"{percent(score.value)} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them.
-
-    >>> duration(7.25), duration(201), duration(7380)
-    ('7.2 s', '3 min 21 s', '2 h 3 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def as_sentences(notes: Iterable[str]) -> tuple[str, ...]:

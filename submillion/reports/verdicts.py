@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from submillion.judging.comparison import Tested, Verdict, p_value
 from submillion.judging.metrics import Score
-from submillion.reports.sections import Table, interval
+from submillion.reports.sections import Table
+from submillion.text import interval
 
 
 def difference(found: Tested | Score) -> str:
@@ -44,7 +45,7 @@ def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
         (
             names[each.setting],
             metric.replace("_", " "),
-            difference(found),
+            interval(found, sign="+"),
             p_value(found.p),
             p_value(found.p_holm),
             ("tie" if each.is_tied else "worse") if metric == "accuracy" else "",

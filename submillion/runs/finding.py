@@ -9,9 +9,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from submillion.errors import RunError, command, did_you_mean, shown
+from submillion.errors import RunError, command
 from submillion.runs.files import read_json, reported, sha256
 from submillion.runs.folder import FORMAT, UNSEALED, Run
+from submillion.text import did_you_mean, shown
 
 Which = Run | os.PathLike[str] | str  # a run: itself, its folder, or a name or a hash
 _TABLES = ("plan.json", "environment.json", "data.json", "scores.json")

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
 
 from submillion.config.fields import Section, setting
-from submillion.errors import RunError, shown
+from submillion.errors import RunError
 from submillion.judging.comparison import Standing, Verdict
 from submillion.judging.metrics import Score
 from submillion.runs.files import read_json
+from submillion.text import shown
 
 FORMAT = 1  # of summary.json; raised when an older version could no longer read it
 Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]

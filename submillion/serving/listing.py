@@ -55,7 +55,7 @@ def _row(run: Run) -> Values:
         row = runs.examined(run)
     except OSError as error:  # removed while it was read
         row = dict.fromkeys(runs.COLUMNS) | {"run": run.name, "state": "damaged", "why": error.strerror}
-    row |= _state(run, row["state"], row["why"]) | _without_oddities(row)
+    row |= _state(run, str(row["state"]), str(row["why"])) | _without_oddities(row)
     row["has_report"] = (run.path / "report.html").is_file()
     row["settings"] = _settings(run)
     return row

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from submillion import config, planning
 from submillion.config import Config, Method
 from submillion.config.settings import Head
-from submillion.errors import ConfigError, did_you_mean
+from submillion.errors import ConfigError
 from submillion.planning import architectures
 from submillion.planning.targets import GROUPS, site_keys
+from submillion.text import did_you_mean
 
 _MOST = 10**12
 

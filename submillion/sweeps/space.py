@@ -20,8 +20,9 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from submillion import config
 from submillion.config import NOT_HASHED, Config
 from submillion.config.fields import Section, setting
-from submillion.errors import ConfigError, did_you_mean, shown
+from submillion.errors import ConfigError
 from submillion.runs.study import Claim, Kind, label
+from submillion.text import did_you_mean, shown
 
 _MOST_TRIALS = 2000  # of a minute each: more than a day
 _MOST_SUBSETS_OF = 10  # 1,023 subsets

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from submillion.errors import ConfigError, RunError, first_line, install_line
+from submillion.errors import ConfigError, RunError, install_line
 from submillion.runs.study import label
 from submillion.sweeps.space import Factor, Study, options
 from submillion.sweeps.trials import Candidate, Failure
+from submillion.text import first_line
 from submillion.training.workers import Threads
 
 try:

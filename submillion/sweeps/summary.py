@@ -19,6 +19,7 @@ from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Factor, keys_of, options
 from submillion.sweeps.study import Outcome, Prepared, Sweep
 from submillion.sweeps.trials import Trial
+from submillion.text import interval
 
 
 def make_folder(prepared: Prepared) -> None:
@@ -116,7 +117,7 @@ def score_text(outcome: Outcome) -> str:
     """Return a finished trial's accuracy: one run's with its interval, several seeds' mean with their range."""
     found = outcome.scores
     if len(found) == 1:
-        return f"{found[0].value:.4f}  [{found[0].low:.4f}, {found[0].high:.4f}]  after selection"
+        return f"{interval(found[0])}  after selection"
     low, high = min(score.value for score in found), max(score.value for score in found)
     return f"{outcome.accuracy:.4f}  (mean of {len(found)} seeds, {low:.4f} to {high:.4f})  after selection"
 
@@ -185,7 +186,7 @@ def verdict(found: Sweep) -> list[str]:
     if score is not None:
         each = score["accuracy"]
         lines.append(
-            f"its test accuracy: {each.value:.4f}  [{each.low:.4f}, {each.high:.4f}]  {each.n:,} rows, "
+            f"its test accuracy: {interval(each)}  {each.n:,} rows, "
             f"opened {runs.times(found.n_test_reads)} so far; of this study's trials only this one opened them"
         )
     return lines

@@ -136,14 +136,3 @@ def _probe() -> float:
         np.dot(a, a)
         n += 1
     return n * 2 * _PROBE_WIDTH**3 / (time.perf_counter() - started)
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people.
-
-    >>> duration(48), duration(700), duration(9000)
-    ('48 s', '12 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -19,7 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from submillion.errors import RunError, command, first_line
+from submillion.errors import RunError, command
+from submillion.text import first_line
 
 _LAST = "last.safetensors"
 _FORMAT = "1"

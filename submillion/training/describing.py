@@ -12,10 +12,11 @@ import torch
 from submillion import config, planning, runs
 from submillion.config import Config
 from submillion.data import Splits
-from submillion.errors import install_line, is_checkout, without_secrets
+from submillion.errors import install_line, is_checkout
 from submillion.model import batching, processes
 from submillion.model.packed import native
 from submillion.runs import Run
+from submillion.text import without_secrets
 
 # Keys of environment.json: with the same values a result is equal to the bit, with others it agrees, up to rounding.
 _BITS = ("device", "precision", "threads", "processes", "processor", "kernels", "packages")

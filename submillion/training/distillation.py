@@ -19,13 +19,14 @@ from submillion import config, data, runs
 from submillion.config import Config, Precision
 from submillion.data import Example, Splits, cache
 from submillion.data.duplicates import key_of
-from submillion.errors import ConfigError, DataError, RunError, SubmillionError, did_you_mean
+from submillion.errors import ConfigError, DataError, RunError, SubmillionError
 from submillion.model import adapters, batching
 from submillion.model.batching import TokenizedSplit, order
 from submillion.model.classifier import Classifier, refuse_another_encoder
 from submillion.model.packed import native
 from submillion.model.prefix import computed_key
 from submillion.runs import Run
+from submillion.text import did_you_mean
 from submillion.training import evaluation
 
 Place = tuple[torch.device, Precision]

@@ -23,10 +23,11 @@ from filelock import FileLock
 
 from submillion import config
 from submillion.config import Config, Tracker
-from submillion.errors import install_line, without_secrets
+from submillion.errors import install_line
 from submillion.judging.metrics import Score
 from submillion.model import processes
 from submillion.runs import EvalRecord, Run, StepRecord
+from submillion.text import without_secrets
 from submillion.training.watching import Phase, Stopwatch
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from submillion import hub
-from submillion.errors import ConfigError, shown
+from submillion.errors import ConfigError
 from submillion.runs import EvalRecord, StepRecord
+from submillion.text import shown
 from submillion.training.loop import Wish
 
 

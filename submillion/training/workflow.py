@@ -16,11 +16,12 @@ from submillion import data, planning, reports, runs
 from submillion.config import Config
 from submillion.data import Splits, augmentation
 from submillion.data.tables import Table
-from submillion.errors import ConfigError, DivergedError, RunError, command, did_you_mean
+from submillion.errors import ConfigError, DivergedError, RunError, command
 from submillion.judging import metrics
 from submillion.model import batching, processes
 from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run, Stopped
+from submillion.text import did_you_mean
 from submillion.training import distillation, evaluation, loop, preparing, tracking, workers
 from submillion.training.checkpoints import Checkpoints
 from submillion.training.preparing import Question

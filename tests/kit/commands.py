@@ -134,18 +134,18 @@ def _child(
     """
     from signal import SIGKILL, alarm
 
-    from submillion.cli.progress import TrainingView
+    from submillion.cli.progress import View
 
     alarm(limit_s)
     os.environ |= {"SUBMILLION_CACHE": cache, **({"HF_TOKEN": token} if token else {})}
-    say = TrainingView.say
+    say = View.say
 
-    def filling(view: TrainingView, text: str) -> None:
+    def filling(view: View, text: str) -> None:
         say(view, text)
         if text == fill_at:
             _fill(Path(disk))
 
-    TrainingView.say = filling
+    View.say = filling
     replace = os.replace
 
     def killing(source: Any, target: Any) -> None:

@@ -27,10 +27,11 @@ from safetensors.torch import save as serialized
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from submillion.errors import ConfigError, RunError, first_line, os_problem
+from submillion.errors import ConfigError, RunError, os_problem
 from submillion.model.adapters import heads
 from submillion.model.adapters.injection import INITIAL_A, INITIAL_B, PREFIX, is_head, stock, trainable_parameters
 from submillion.model.backbone import quiet
+from submillion.text import first_line
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 FULL_WEIGHTS, LABELS = "model.safetensors", "labels.json"

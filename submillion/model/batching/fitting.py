@@ -18,8 +18,9 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from submillion.errors import RunError, first_line, is_out_of_memory
+from submillion.errors import RunError, is_out_of_memory
 from submillion.model.batching.order import within
+from submillion.text import first_line
 
 # oneDNN found no memory for its code. The thread that this happened in makes no new code ever after (xbyak keeps the
 # error in the thread; torch 2.13): it goes on in another thread.

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from submillion import hub
 from submillion.config import ModelConfig
-from submillion.errors import ConfigError, HubError, closest, command, os_problem, shown
+from submillion.errors import ConfigError, HubError, command, os_problem
 from submillion.planning.architectures.known import hub_id, known
+from submillion.text import closest, shown
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIG = "config.json"

@@ -6,16 +6,49 @@ of the first run, `shift/<file>-<hash>/`, beside its predictions; what `DONE` se
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from submillion.reports import page
-from submillion.reports.sections import Page
+from submillion.reports.sections import Page, Section
 from submillion.reports.shift.findings import draw, sections
 from submillion.reports.shift.reading import Asked, Disagreement, OfRun, ShiftReport, ask, read
 from submillion.runs import dumps, write_atomically
 
-__all__ = ["Asked", "Disagreement", "OfRun", "ShiftReport", "ask", "read", "sections", "values", "write"]
+__all__ = [
+    "MAX_ROWS",
+    "Asked",
+    "Disagreement",
+    "OfRun",
+    "Shift",
+    "ShiftReport",
+    "ask",
+    "read",
+    "sections",
+    "summary",
+    "values",
+    "write",
+]
+
+_SUMMED_UP = ("answer", "classes", "shares", "texts", "disagreement")
+MAX_ROWS = 10_000  # more would narrow no interval that matters: the methods' own errors are larger
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What runs say of a file without labels, and the page that shows it."""
+
+    report: ShiftReport
+    page: Path
+
+
+def summary(report: ShiftReport) -> list[Section]:
+    """Return the sections that a terminal shows: each one's title and first table, and what the answer says."""
+    return [
+        replace(section, sentences=section.sentences * (section.anchor == "answer"), tables=section.tables[:1])
+        for section in sections(report)
+        if section.anchor in _SUMMED_UP
+    ]
 
 
 def values(report: ShiftReport) -> str:

@@ -9,8 +9,11 @@ from submillion.judging.metrics import Score
 from submillion.judging.shift import Drift, Lengths
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, Drawn, canvas, dots, files, style
 from submillion.reports.figures import MAX_CLASSES, shown_classes
-from submillion.reports.sections import Section, Table, percent, percents, quoted
+from submillion.reports.sections import Section, Table, quoted
 from submillion.reports.shift.reading import Disagreement, OfRun, ShiftReport
+from submillion.text import interval, percent, percents
+
+_LEVEL = 0.05
 
 
 def sections(report: ShiftReport) -> list[Section]:
@@ -200,7 +203,7 @@ def _drift_title(found: Drift) -> str:
 
 
 def _auc(score: Score) -> str:
-    return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}], {score.n:,} texts"
+    return f"{interval(score, digits=2)}, {score.n:,} texts"
 
 
 def disagreement(report: ShiftReport) -> Section:

@@ -16,7 +16,9 @@ from submillion.reports.sweep import factors, figures, findings
 from submillion.reports.sweep.study import StudyReport, make
 from submillion.runs import dumps, study, write_atomically
 
-__all__ = ["StudyReport", "read", "sections", "write"]
+__all__ = ["StudyReport", "read", "sections", "summary", "write"]
+
+_SUMMED_UP = ("answer", "ties", "factors", "claims", "stages", "trials")
 
 
 def read(folder: Path) -> StudyReport:
@@ -35,6 +37,11 @@ def write(folder: Path) -> list[Path]:
     values = TypeAdapter(StudyReport).dump_python(report, mode="json", by_alias=True)
     write_atomically(folder / "report.json", dumps(values, indent=2) + "\n")
     return [html, markdown, folder / "report.json", drawn]
+
+
+def summary(report: StudyReport) -> list[Section]:
+    """Return the sections that a terminal shows."""
+    return [section for section in sections(report) if section.anchor in _SUMMED_UP]
 
 
 def sections(report: StudyReport) -> list[Section]:

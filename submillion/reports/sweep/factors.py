@@ -7,15 +7,15 @@ from collections import Counter
 from submillion.judging.comparison import Tested, p_value
 from submillion.judging.metrics import Score
 from submillion.reports.forests import READING
-from submillion.reports.sections import Quote, Section, Table, interval
+from submillion.reports.sections import Quote, Section, Table
 from submillion.reports.sweep.figures import said
 from submillion.reports.sweep.study import Choice, Judged, Panel, StudyReport
-from submillion.reports.verdicts import difference, interval_or_dash
+from submillion.text import interval
 
 
 def tested_cells(found: Tested | None) -> tuple[str, str]:
     """Return the difference to the best and Holm's p as cells; dashes of the best itself."""
-    return ("–", "–") if found is None else (difference(found), p_value(found.p_holm))
+    return ("–", "–") if found is None else (interval(found, sign="+"), p_value(found.p_holm))
 
 
 def factors(report: StudyReport) -> Section | None:
@@ -63,7 +63,7 @@ def _choices_table(panels: list[Panel]) -> Table:
         (
             f"{panel.factor}={choice.label}",
             "–" if choice.trial is None else str(choice.trial),
-            interval_or_dash(choice.score),
+            interval(choice.score),
             *tested_cells(choice.difference),
             ", ".join(filter(None, (_standing(panel, choice), "taken" if choice.is_fixed else ""))),
         )
@@ -111,8 +111,8 @@ def claims(report: StudyReport) -> Section | None:
 def _claims_table(report: StudyReport) -> Table:
     rows = []
     for each in report.claims:
-        measured = "–" if each.measured is None else interval_or_dash(each.measured.score)
-        rival = "–" if each.rival is None else f"{each.rival.label}: {interval_or_dash(each.rival.score)}"
+        measured = "–" if each.measured is None else interval(each.measured.score)
+        rival = "–" if each.rival is None else f"{each.rival.label}: {interval(each.rival.score)}"
         rows.append((f"{each.claim.factor}={each.claim.winner}", _judgement(each), measured, rival, _p_of(each)))
     heads = ("claimed winner", "", "measured", "against", "p (Holm)")
     return Table("Claims, and what these rows say of them", heads, rows)
@@ -159,6 +159,6 @@ def _claimed_table(report: StudyReport) -> tuple[Table, ...]:
             claimed = interval(score) if score.n else f"{score.value:.4f}"
             n_rows = f"{score.n:,}" if score.n else "not known"
             half = f"± {_half_points(score)} points" if score.n else "–"
-            rows.append((f"{each.claim.factor}={label}", claimed, n_rows, half, interval_or_dash(here.get(label))))
+            rows.append((f"{each.claim.factor}={label}", claimed, n_rows, half, interval(here.get(label))))
     heads = ("", "claimed", "rows", "95 % interval", "measured here")
     return (Table("Claimed scores, with Wilson's interval on the claim's own rows", heads, rows),) if rows else ()

@@ -6,12 +6,13 @@ from collections import Counter
 
 from submillion.judging.comparison import p_value
 from submillion.reports.forests import READING
-from submillion.reports.sections import Section, Table, as_sentences, duration, interval
+from submillion.reports.sections import Section, Table, as_sentences
 from submillion.reports.sweep.factors import tested_cells
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS, axes_of
 from submillion.reports.sweep.study import Compared, StudyReport
 from submillion.reports.verdicts import rows_sentences
 from submillion.runs.study import StudyRecord, TrialRecord, label
+from submillion.text import duration, interval
 
 _N_NAMED = 12  # trials that a sentence names
 

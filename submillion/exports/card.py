@@ -5,14 +5,14 @@ from __future__ import annotations
 import yaml
 
 from submillion import reports
-from submillion.export.checking import Accuracy, Checks
-from submillion.export.manifest import Format
-from submillion.judging.metrics import Score
+from submillion.exports.checking import Accuracy, Checks
+from submillion.exports.manifest import Format
 from submillion.planning.architectures import files
 from submillion.reports import card
 from submillion.reports.card import Loading
 from submillion.reports.page import plain
 from submillion.runs import Run
+from submillion.text import interval
 
 _GRAPH = """\
 import json
@@ -86,8 +86,8 @@ def _checks(kind: Format, checks: Checks, margin: float | None) -> str:
 def _accuracy(accuracy: Accuracy, margin: float | None) -> str:
     difference = accuracy.difference
     said = (
-        f"On these rows its accuracy is {_interval(accuracy.export)}, the run's in float32 {_interval(accuracy.run)}; "
-        f"the difference, paired, is {difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]."
+        f"On these rows its accuracy is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
+        f"the difference, paired, is {interval(difference, sign='+')}."
     )
     if margin is None:
         return said
@@ -95,10 +95,6 @@ def _accuracy(accuracy: Accuracy, margin: float | None) -> str:
         f"{said} The 95 % interval lies above {-margin:g}: a loss of accuracy of {margin:g} or more is ruled out, at "
         "the one-sided level 0.025 (non-inferiority). A gain is not claimed."
     )
-
-
-def _interval(score: Score) -> str:
-    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 
 def _licence(base: str, revision: str | None) -> str:

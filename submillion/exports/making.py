@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from submillion import data, runs
 from submillion.data import Example
 from submillion.errors import ConfigError, DataError, ExportError, SubmillionError
-from submillion.export import card, checking, formats, manifest
-from submillion.export.manifest import Format, Manifest, Question
+from submillion.exports import card, checking, formats, manifest
+from submillion.exports.manifest import Format, Manifest, Question
 from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run
 from submillion.training import distillation

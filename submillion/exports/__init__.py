@@ -5,10 +5,10 @@ loads it as a stranger would and judges it against the run, `manifest` says what
 `hub` uploads it, or the run's adapter. Nothing here trains.
 """
 
-from submillion.export.checking import TOLERANCE
-from submillion.export.hub import Upload, check, of_adapter, of_export, push
-from submillion.export.making import Export, write
-from submillion.export.manifest import Format
+from submillion.exports.checking import TOLERANCE
+from submillion.exports.hub import Upload, check, of_adapter, of_export, push
+from submillion.exports.making import Export, write
+from submillion.exports.manifest import Format
 
 __all__ = [
     "TOLERANCE",

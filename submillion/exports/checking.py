@@ -18,8 +18,8 @@ import torch
 
 from submillion.data import Example
 from submillion.errors import ExportError
-from submillion.export.formats import GRAPH
-from submillion.export.manifest import Format
+from submillion.exports.formats import GRAPH
+from submillion.exports.manifest import Format
 from submillion.judging import metrics
 from submillion.judging.comparison import Difference, mcnemar, rows_needed
 from submillion.judging.metrics import Score

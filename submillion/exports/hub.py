@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submillion import hub, runs
-from submillion.errors import ConfigError, ExportError, HubError, command, first_line
-from submillion.export.manifest import FILE
+from submillion.errors import ConfigError, ExportError, HubError, command
+from submillion.exports.manifest import FILE
 from submillion.runs import Run
+from submillion.text import first_line
 
 if TYPE_CHECKING:
-    from submillion.export.making import Export
+    from submillion.exports.making import Export
 
 _CARD = "README.md"
 

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from submillion.errors import ConfigError, install_line
-from submillion.export.manifest import Format
+from submillion.exports.manifest import Format
 from submillion.model import adapters
 from submillion.model.backbone import quiet
 from submillion.model.classifier import Classifier
