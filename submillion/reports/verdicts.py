@@ -5,19 +5,9 @@ What is concluded was decided in `comparison`.
 
 from __future__ import annotations
 
-from submillion.judging.comparison import Tested, Verdict, p_value
-from submillion.judging.metrics import Score
+from submillion.judging.comparison import Verdict, p_value
 from submillion.reports.sections import Table
 from submillion.text import interval
-
-
-def difference(found: Tested | Score) -> str:
-    """Return a difference with its sign and interval.
-
-    >>> difference(Score(-0.01, -0.02, 0.0, 500))
-    '-0.0100 [-0.0200, +0.0000]'
-    """
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def rows_sentences(verdict: Verdict, names: dict[str, str]) -> list[str]:
@@ -56,8 +46,3 @@ def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
     best = names[verdict.settings[0].name]
     heads = ("", "metric", "difference", "p", "p (Holm)", "accuracy says")
     return Table(f"Each of the others minus {best}; Holm's correction is over all pairs", heads, rows)
-
-
-def interval_or_dash(score: Score | None) -> str:
-    """Return a score with its interval; a dash where there is none."""
-    return "–" if score is None else interval(score)
