@@ -19,9 +19,9 @@ import yaml
 from submillion import config, data, reports, runs
 from submillion.cli import main
 from submillion.errors import RunError
-from submillion.reports import brief, figures, read, write
+from submillion.reports import brief, figures, read, terminal, write
 from submillion.reports.drawing import WIDTH, Drawn
-from submillion.reports.sections import CUT
+from submillion.reports.sections import CUT, Section, Table
 from submillion.runs import Run
 from submillion.text import interval
 from tests.data import write_csv
@@ -386,3 +386,14 @@ def test_a_phone_scrolls_no_page_sideways(tmp_path: Path, n_classes: int) -> Non
     assert found, done.stderr[-500:]
     assert found[1] == found[2]
     assert int(found[2]) >= 370
+
+
+def test_a_terminal_shows_all_of_a_section_and_cuts_no_cell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path, attack = "runs/" + "x" * 200, f"[bold]{ATTACK}[/bold] :smile:"
+    table = Table("Runs", ("run", "rows"), [(path, "1,000"), (attack, "–")])
+    terminal.show([Section("a", "A", attack, (path,), tables=(table,), code=(("next", f"submillion train {path}"),))])
+    printed = capsys.readouterr().out
+    assert [printed.count(part) for part in (path, attack, "Runs:", "1,000", "–", "next:")] == [3, 2, 1, 1, 1, 1]

@@ -127,7 +127,7 @@ class View:
         self.seconds += record.seconds
         rate = f"{self.tokens / self.seconds:,.0f} tokens/s " if self.seconds else ""
         if self.training is not None:
-            counts = f"{record.step}/{self.n_steps} {rate} loss {self.smooth_loss:.3f}  validation {self.validation}"
+            counts = f"{record.step}/{self.n_steps} {rate}loss {self.smooth_loss:.3f}  validation {self.validation}"
             self.bars.update(self.training, completed=record.step, counts=counts)
         self._line(f"step {record.step}: {rate}loss {self.smooth_loss:.3f}")
 

@@ -1,7 +1,8 @@
 """Run folders → pages for people: report.html, report.md, report.json, figures, a model card; without torch.
 
 `run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows; `figures` draws it
-in the style of `drawing`; `page` and `card` write it down. Everything can be made again from the folder alone.
+in the style of `drawing`; `page` and `card` write it down, `terminal` prints it, and `brief` is what commands print of
+a run. Everything can be made again from the folder alone.
 `sweep` does the same for a study's folder, `comparing` for runs that were compared, with `verdicts` and `forests`.
 """
 

@@ -35,9 +35,9 @@ _WHAT = {
 
 
 def scores(values: Mapping[str, Score], title: str = "") -> Section:
-    """Return the scores of one split, a line each."""
+    """Return the scores of one split, a line for each."""
     rows = [(name.replace("_", " "), interval(score), f"{score.n:,} rows") for name, score in values.items()]
-    return Section("scores", "Scores", title or "Scores with 95 % intervals", tables=(Table("", ("", "", ""), rows),))
+    return Section("scores", "Scores", title, tables=(Table("", ("", "", ""), rows),))
 
 
 def accuracy(run: Run, is_chosen: bool = False) -> Table:

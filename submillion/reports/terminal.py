@@ -5,12 +5,15 @@ Cells are what people copy: a table is never cut, the terminal wraps it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table as Grid
 
 from submillion.reports.sections import Section, Table
+
+_NUMBER = re.compile(r"(< )?[+-]?[\d,.]+( %| s| min| h)?|[–-]")  # or a dash where there is none
 
 
 def plain() -> Console:
@@ -21,19 +24,21 @@ def plain() -> Console:
 def show(sections: Iterable[Section]) -> None:
     """Print sections on stdout, an empty line between them."""
     console = plain()
-    for number, section in enumerate(sections):
-        if number:
-            console.print()
-        if section.title:
-            console.print(section.title, soft_wrap=True)
-        for sentence in section.sentences:
-            console.print(f"- {sentence}", soft_wrap=True)
-        for table in section.tables:
-            if table.caption:
-                console.print(f"\n{table.caption}:", soft_wrap=True)
-            show_table(table, console)
-        for what, text in section.code:
-            console.print("\n".join([f"\n{what}:", *(f"  {line}" for line in text.splitlines())]), soft_wrap=True)
+    blocks = [block for section in sections for block in _blocks(section)]
+    for number, block in enumerate(blocks):
+        is_apart = number > 0 and (isinstance(block, str) or bool(block.caption))
+        text = block if isinstance(block, str) else f"{block.caption}:" if block.caption else None
+        if text is not None:
+            console.print("\n" * is_apart + text, soft_wrap=True)
+        if isinstance(block, Table):
+            show_table(block, console)
+
+
+def _blocks(section: Section) -> list[str | Table]:
+    """What an empty line parts, but for tables without a caption, which follow at once."""
+    head = [section.title] * bool(section.title) + [f"- {sentence}" for sentence in section.sentences]
+    code = ["\n".join([f"{what}:", *(f"  {line}" for line in text.splitlines())]) for what, text in section.code]
+    return [*(["\n".join(head)] if head else []), *section.tables, *code]
 
 
 def show_table(table: Table, console: Console | None = None) -> None:
@@ -41,8 +46,8 @@ def show_table(table: Table, console: Console | None = None) -> None:
     grid = Grid(box=None, pad_edge=False, show_header=any(table.heads))
     for column, head in enumerate(table.heads):
         cells = [row[column] for row in table.rows if row[column]]
-        is_number = column > 0 and bool(cells) and all(cell[0].isdigit() or cell[0] in "+-–<" for cell in cells)
-        grid.add_column(head, justify="right" if is_number else "left", no_wrap=True)
+        are_numbers = column > 0 and bool(cells) and all(map(_NUMBER.fullmatch, cells))
+        grid.add_column(head, justify="right" if are_numbers else "left", no_wrap=True)
     for row in table.rows:
         grid.add_row(*row)
     wide(grid, console or plain())
