@@ -51,6 +51,7 @@ class Listing:
 
 def _row(run: Run) -> Values:
     """A run's facts, its state in a word and why, its settings, and what else there is to look at."""
+    row: Values
     try:
         row = runs.examined(run)
     except OSError as error:  # removed while it was read

@@ -2,7 +2,8 @@
 
 `space` has the study file, `trials` a trial's exact config and plan, `strategies` which candidates come next,
 `previews` the trials before any is run, `timing` what they take, `storage` the Optuna study, `executors` where trials
-run and what stops them early, `study` the types, `sitting` the order of it all, `summary` what is written down.
+run and what stops them early, `study` the types, `lookup` what is answered already, `sitting` the order of it all,
+`summary` what is written down.
 """
 
 from submillion.sweeps.space import study_names, study_text

@@ -6,32 +6,26 @@ asked twice is answered once. Test is opened once, at the end, by the recommende
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from submillion import config, data, reports, runs
-from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import ConfigError, RunError, SubmillionError, command
 from submillion.judging.comparison import Verdict
-from submillion.planning import architectures
 from submillion.runs import Run, compared
 from submillion.runs.study import Stage
 from submillion.sweeps import executors, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
-from submillion.sweeps.previews import Preview
+from submillion.sweeps.lookup import Lookup, Remaining
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Ranking, strategy
 from submillion.sweeps.study import How, Outcome, Prepared, Status, StatusWatch, Sweep, prepare, previewed, whole
-from submillion.sweeps.timing import Size
-from submillion.sweeps.trials import Failure, Trial, with_seeds
+from submillion.sweeps.trials import with_seeds
 from submillion.training import distillation, workers, workflow
 from submillion.training.workers import Threads
-from submillion.training.workflow import Phase, Stopwatch, downloads
+from submillion.training.workflow import Phase, downloads
 from submillion.training.workflow import Watch as RunWatch
 
 
@@ -69,7 +63,7 @@ def run(prepared: Prepared, how: How, watch: StatusWatch, watch_run: RunWatch = 
             workers.threads(store.threads.here),
             executors.executor(how.where, how.n_workers, how.address) as execute,
         ):
-            sitting = _Sitting(prepared, store, execute, _Remaining(prepared.preview, size), watch, watch_run)
+            sitting = _Sitting(prepared, store, execute, Remaining(prepared.preview, size), watch, watch_run)
             sitting.say_threads(given, how)
             try:
                 ending = sitting.run()
@@ -89,13 +83,13 @@ class _Sitting:
         prepared: Prepared,
         store: Storage,
         execute: Execute,
-        remaining: _Remaining,
+        remaining: Remaining,
         watch: StatusWatch,
         watch_run: RunWatch,
     ) -> None:
         self.prepared, self.store, self.execute = prepared, store, execute
         self.watch, self.watch_run = watch, watch_run
-        self.lookup = _Lookup(store, watch_run)
+        self.lookup = Lookup(store, watch_run)
         self.remaining = remaining
         self.outcomes: list[Outcome] = []
         self.stages: list[Stage] = []
@@ -253,102 +247,6 @@ class _Sitting:
             speed = sum(n for n, _ in self.measured) / sum(seconds for _, seconds in self.measured)
         left = self.remaining.n_flops(self.outcomes)
         self.watch(Status(tuple(self.outcomes), stage, left / speed / self.store.n_parallel, line))
-
-
-class _Lookup:
-    """Finds runs by their hashes, each of which is worked out once."""
-
-    def __init__(self, store: Storage, watch: RunWatch) -> None:
-        self.store, self.watch = store, watch
-        self.hashes: dict[str, str] = {}
-        self.pinned: dict[str, Config] = {}  # by hash: what its run is trained from, wherever that is
-        self.models = store.models()  # a Hub name means one commit for a whole study, in later sittings too
-        self.n_seeds: dict[str, int] = {}  # of a setting, by its first run's hash
-
-    def ask(self, outcome: Outcome, trial: Trial) -> None:
-        """Write into the outcome what its folders tell of the trial, and the storage, where that has no result.
-
-        A setting that was asked for before, by a tie in an earlier stage, is asked for with as many seeds.
-        """
-        outcome.trial, outcome.runs = trial, []
-        if not trial.fits:
-            outcome.failure = Failure("over budget", "over budget")
-            return
-        first = self.hash(trial.configs[0])
-        n_seeds = self.n_seeds[first] = max(len(trial.configs), self.n_seeds.get(first, 0))
-        outcome.trial = trial = with_seeds(trial, n_seeds)
-        found = [runs.find(each.out, self.hash(each)) for each in trial.configs]
-        outcome.folders = tuple(
-            runs.folder(each.out, each.name, self.hash(each)) if run is None else run.path
-            for each, run in zip(trial.configs, found, strict=True)
-        )
-        outcome.runs = [run.path for run in found if run is not None and run.is_done]
-        failure = self.store.failure(trial.candidate)
-        is_kept = failure is None or failure.state != "ruled out" or self.store.study.stop_early
-        outcome.failure = failure if is_kept else None
-
-    def missing(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[Outcome]]]:
-        """Return the configs whose runs are missing, each once, with the outcomes that want it."""
-        wanted: dict[str, tuple[Config, list[Outcome]]] = {}
-        for outcome in outcomes:
-            finished = {path.name[-8:] for path in outcome.runs}
-            for settings in outcome.trial.configs if outcome.failure is None else ():
-                if (name := self.hash(settings)) not in finished:
-                    wanted.setdefault(name, (self.pinned[name], []))[1].append(outcome)
-        return list(wanted.values())
-
-    def add(self, outcome: Outcome, run: Path) -> None:
-        """Note a run that is finished; runs stand in the order of their seeds, whichever ended first."""
-        order = [self.hash(each) for each in outcome.trial.configs]
-        outcome.runs = sorted([*outcome.runs, run], key=lambda path: order.index(path.name[-8:]))
-
-    def hash(self, settings: Config) -> str:
-        """Return the hash that addresses a run; a recipe that teaches is trained for it, once."""
-        key = settings.model_dump_json()
-        if key not in self.hashes:
-            question = workflow.ask(self._of_one_commit(settings), Stopwatch(self.watch), as_trial=True)
-            self.hashes[key] = question.hash
-            self.pinned[question.hash] = question.settings
-        return self.hashes[key]
-
-    def _of_one_commit(self, settings: Config) -> Config:
-        model = settings.model
-        key = model.name if model.revision is None else f"{model.name}@{model.revision}"
-        if key not in self.models:
-            pinned = architectures.pinned(model)
-            if pinned.revision is None:  # on this disk
-                return settings
-            self.models[key] = (pinned.name, pinned.revision)
-            self.store.note_models(self.models)
-        name, commit = self.models[key]
-        return settings.model_copy(update={"model": model.model_copy(update={"name": name, "revision": commit})})
-
-
-class _Remaining:
-    """Counts floating-point operations; of stages that are still to come the preview is the measure."""
-
-    def __init__(self, preview: Preview, size: Size) -> None:
-        self.size = size
-        self.planned: dict[str, list[float]] = defaultdict(list)  # of each trial that fits, by stage
-        for trial, n_flops in preview.trials:
-            if trial.fits:
-                self.planned[trial.candidate.stage].append(n_flops)
-        self.costs: dict[Path, float] = {}  # of the runs that were asked for
-
-    def n_flops(self, outcomes: Sequence[Outcome]) -> float:
-        """Return the operations that are left after these outcomes; 0 where the last one is finished."""
-        missing = {
-            path: each for each in outcomes if each.failure is None for path in each.folders if path not in each.runs
-        }
-        asked = Counter(outcome.trial.candidate.stage for outcome in outcomes)
-        later = (max(0, len(costs) - asked[stage]) * float(np.mean(costs)) for stage, costs in self.planned.items())
-        return sum(self._cost(path, outcome) for path, outcome in missing.items()) + sum(later)
-
-    def _cost(self, path: Path, outcome: Outcome) -> float:
-        if path not in self.costs:
-            trial = outcome.trial
-            self.costs[path] = timing.flops(trial.configs[0], trial.plan, self.size)
-        return self.costs[path]
 
 
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
