@@ -138,7 +138,8 @@ def test_a_name_that_the_hub_cannot_have_is_refused_first(name: str) -> None:
 # Two runs, on an encoder of the Hub and on a folder; every format of both is pushed, and what is refused is printed.
 PUSHED = """
 import json, warnings
-from submillion import config, export, workflow
+from submillion import config, export
+from submillion.training import workflow
 from submillion.errors import ConfigError
 
 warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)  # the Hub's client to httpx

@@ -310,7 +310,8 @@ def test_without_datasets_the_line_that_installs_it(hub: Hub, ag_news: Repositor
 # A study of two trials, and a run, on a data set whose owner edits its card.
 TRAINED = """
 import json
-from submillion import config, reports, workflow
+from submillion import config, reports
+from submillion.training import workflow
 from submillion.sweeps import sitting
 
 reports.write = reports.write_study = lambda *_: []  # longer than a tiny training

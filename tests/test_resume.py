@@ -19,7 +19,8 @@ SCRIPT = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from submillion import config, runs, workflow
+from submillion import config, runs
+from submillion.training import workflow
 
 def run(out, overrides, kill_at, n_threads):
     os.environ["SUBMILLION_CACHE"] = out + "/cache"

@@ -216,7 +216,8 @@ SCRIPT = """
 import json, resource, sys
 import torch
 torch.set_num_threads(1)
-from submillion import config, workflow
+from submillion import config
+from submillion.training import workflow
 from submillion.model.batching import fitting
 
 before, said = resource.getrlimit(resource.RLIMIT_AS), []
