@@ -29,6 +29,7 @@ from submillion.runs import Run
 from submillion.training import workflow
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
 from tests.data import write_csv
+from tests.kit.pairs import each
 from tests.kit.strangers import STRANGER
 from tests.tiny import FAMILIES, TEXTS
 
@@ -131,11 +132,11 @@ def test_the_example_of_the_readme_runs_without_submillion(exported, finished: R
 
 
 def _merged_cases() -> list[tuple[str, str, str]]:
-    """Each family with each head, with each method, and with full fine-tuning; every variant of a method on BERT."""
-    own = ("lora", "dora", "adalora", "ia3", "bias-all", "pissa", "olora")
-    cases = [(f, "full", method) for f in FAMILIES for method in (METHODS if f == "bert" else own)]
-    cases += [(family, head, "lora") for family, head in HEADS if head != "full"]
-    return cases + [(family, "full", "none") for family in FAMILIES]
+    """Each family with each head; each method, and full fine-tuning, on two families."""
+    methods = [*METHODS, "none"]
+    chosen = {*each(FAMILIES, methods), *each(FAMILIES[::-1], methods)}
+    cases = [(family, "full", method) for family, method in chosen]
+    return sorted(cases + [(family, head, "lora") for family, head in HEADS if head != "full"])
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,6 @@ def test_a_name_that_the_hub_cannot_have_is_refused_first(name: str) -> None:
 PUSHED = """
 import json, warnings
 from submillion import config, exports
-from submillion.training import workflow
 from submillion.errors import ConfigError
 from submillion.training import workflow
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from submillion.serving.folders import opened
 from submillion.sweeps.space import load_study
 from submillion.training import checkpoints, workflow
 from tests.data import write_csv
+from tests.kit.pairs import each
 from tests.malformed import assert_sentences, called, in_time, inside, refused
 
 FILES = (
@@ -140,8 +142,15 @@ def ask(
     return asked
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", FILES)
+# A seal knows no kinds of files: each with a change and a loss, and each damage of some.
+FOUND = {
+    *product(FILES, ("flipped", "removed")),
+    *product(("config.yaml", "plan.json"), DAMAGES),
+    *each(FILES, DAMAGES),
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), sorted(FOUND))
 def test_every_damage_of_every_file_is_found(run: Run, name: str, damage: str) -> None:
     DAMAGES[damage](run.path / name)
     with in_time(), pytest.raises(SubmillionError) as error:
@@ -151,7 +160,7 @@ def test_every_damage_of_every_file_is_found(run: Run, name: str, damage: str) -
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("number", range(0, len(FILES), 3))
+@pytest.mark.parametrize("number", range(0, len(FILES), 6))
 def test_every_command_refuses_a_damaged_run(
     run: Run, command: str, number: int, ask: Callable[[str, Run], tuple[int, str]]
 ) -> None:

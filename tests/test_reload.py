@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from transformers import AutoTokenizer
 
 from submillion.model import adapters
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
+from tests.kit.pairs import each
 from tests.kit.strangers import STRANGER
-from tests.tiny import TEXTS
+from tests.tiny import FAMILIES, TEXTS
 
 # What a stranger would write: nothing of submillion, one process for all folders.
 
@@ -52,13 +54,11 @@ def reloaded(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
 
 def _cases() -> list[tuple[str, str, str]]:
-    """Every method on each family with its full head, plain LoRA with each other head, and full fine-tuning."""
-    cases = [
-        (family, head, method)
-        for family, head in HEADS
-        for method in (METHODS if head == "full" else ("lora", "adalora-bias-all"))
-    ]
-    return cases + [(family, head, "none") for family, head in HEADS if head == "full"]
+    """Each kind of PEFT's on each family, and full fine-tuning; each variant on one; each other head."""
+    kinds = {*product(FAMILIES, ("lora", "dora", "adalora", "ia3", "none")), *each(FAMILIES, METHODS)}
+    others = [place for place in HEADS if place[1] != "full"]
+    cases = [*((family, "full", method) for family, method in kinds), *((*place, "lora") for place in others)]
+    return sorted([*cases, *((*place, "adalora-bias-all") for place in others if place[0] in ("bert", "roberta"))])
 
 
 @pytest.mark.parametrize("case", _cases(), ids="-".join)

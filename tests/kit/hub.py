@@ -25,8 +25,6 @@ import os
 import re
 import socket
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,6 +33,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from tests.kit import forks
 
 Kind = Literal["models", "datasets"]
 TOKEN = "hf_" + "s" * 34
@@ -173,8 +173,7 @@ class Hub:
 
     def python(self, code: str, home: Path, token: str | None = None) -> Any:
         """Run Python code in such a process; return what it printed, as JSON."""
-        words = [sys.executable, "-W", "error", "-c", code]
-        done = subprocess.run(words, env=self.environment(home, token), capture_output=True, text=True, check=False)
+        done = forks.run(code, self.environment(home, token))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
