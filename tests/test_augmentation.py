@@ -310,7 +310,7 @@ def test_the_notice_of_wordnet_ships_with_the_table() -> None:
     assert "THIS SOFTWARE AND DATABASE IS PROVIDED" in notice
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     shipped = project["tool"]["setuptools"]["package-data"]["submillion"]
-    assert {f"augmentation/{TABLE}", "augmentation/WORDNET-LICENSE.txt"} <= set(shipped)
+    assert {f"data/augmentation/{TABLE}", "data/augmentation/WORDNET-LICENSE.txt"} <= set(shipped)
 
 
 @pytest.mark.parametrize("batch", [{"batch_size": 4}, {"batch_tokens": 40}])
