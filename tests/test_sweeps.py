@@ -23,7 +23,9 @@ from submillion.sweeps.strategies import correlation, correlation_sentence
 from submillion.sweeps.study import How, Status, Sweep, prepare
 from submillion.training import workers
 from tests.data import write_csv
-from tests.kit.studies import GRID, trained, write_study
+from tests.kit.studies import GRID, settings, trained, write_study
+
+__all__ = ["settings"]  # a fixture
 
 
 @pytest.fixture(scope="module")
