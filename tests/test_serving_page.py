@@ -198,7 +198,7 @@ def test_ticked_runs_are_compared_in_the_same_words(page: Page, served: Path) ->
     expected = compared.compare([served / name for name in names])
     expect(page.locator(".answer p")).to_have_text(comparison.sentences(expected))
     expect(page.locator(".answer li")).to_have_text(list(expected.notes))
-    best = expected.scores[0]["accuracy"]
+    best = expected.settings[0].scores["accuracy"]
     expect(page.locator("#compared")).to_contain_text(f"{best.value:.4f} [{best.low:.4f}, {best.high:.4f}]")
     page.go_back()
     expect(page.locator("#ticked-count")).to_have_text("4 runs ticked")
