@@ -92,7 +92,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def os_problem(error: OSError) -> str:
-    """Return what the system has against a file, and what to do, where that is known.
+    """Return why the system refuses a file, and what to do, where that is known.
 
     >>> os_problem(OSError(errno.ENOSPC, "No space left on device"))
     'No space left on device: make room; what is finished is kept, and the same command goes on'

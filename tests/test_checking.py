@@ -99,7 +99,7 @@ def test_rows_in_two_splits_are_counted_and_placed(tmp_path) -> None:
         data.read(DataConfig(source=str(tmp_path), validation=2))
     (problem,) = caught.value.problems
     assert problem.startswith(
-        f"{tmp_path}/test.csv, rows 1, 3 (lines 2, 4): 2 of 3 rows stand in {tmp_path}/train.csv too, "
+        f"{tmp_path}/test.csv, rows 1, 3 (lines 2, 4): 2 of 3 rows are in {tmp_path}/train.csv too, "
         "but for case and white space (the first in row 1 (line 2))"
     )
 

@@ -83,7 +83,7 @@ def test_all_bad_rows_are_reported_together(tmp_path: Path) -> None:
         "row 6 (line 7)",
         "rows 7, 8 (lines 8, 9)",
     ]
-    assert "the id is missing or stands in an earlier row too" in found[-1]
+    assert "the id is missing or is in an earlier row too" in found[-1]
 
 
 def test_many_problems_are_counted(tmp_path: Path) -> None:

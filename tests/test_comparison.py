@@ -457,7 +457,7 @@ def test_runs_on_other_rows_are_refused_by_fingerprint_or_by_ids(trained: dict[s
     old = copied(trained["rows"], tmp_path)  # as an older version left it: without the fingerprint
     old.write_json("data.json", old.read_json("data.json") | {"validation_fingerprint": None})
     old.mark_done()
-    with pytest.raises(RunError, match=r"40 and 40, of which \d+ stand in one only \(ids r"):
+    with pytest.raises(RunError, match=r"40 and 40, of which \d+ are in one only \(ids r"):
         submillion.compare([trained["a0"], old])
 
 

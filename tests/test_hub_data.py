@@ -253,7 +253,7 @@ def test_training_rows_that_are_in_the_test_split_are_left_out(hub: Hub, tmp_pat
     hub.add("datasets", "o/both", both)
     (found,) = read(hub, tmp_path, {"source": "o/both"})
     assert len(found["train"]) + len(found["validation"]) == 37
-    assert "3 train rows of o/both are left out: they stand in its test split too" in found["warnings"]
+    assert "3 train rows of o/both are left out: they are in its test split too" in found["warnings"]
 
 
 def test_only_sets_of_the_hub_have_revisions_and_configurations(hub: Hub, tmp_path: Path) -> None:

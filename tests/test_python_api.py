@@ -151,7 +151,7 @@ def test_a_published_set_may_share_rows_between_its_splits_and_a_frame_may_not(s
     frame = pd.DataFrame({"text": ["a game", "a film", "the team", "the book"] * 2, "label": ["a", "b"] * 4})
     frame["text"] += [f" {i}" for i in range(8)]
     both = {"train": frame, "test": frame[:1]}
-    with pytest.raises(DataError, match=r"the DataFrame \(test\), row 1 \(index 0\): 1 of 1 rows stands in"):
+    with pytest.raises(DataError, match=r"the DataFrame \(test\), row 1 \(index 0\): 1 of 1 rows is in"):
         submillion.train(both, **settings)
     published = {name: datasets.Dataset.from_pandas(part) for name, part in both.items()}
     splits = data.read(DataConfig(source="<memory>"), memory.splits(published, DataConfig()))

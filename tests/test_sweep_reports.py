@@ -144,7 +144,7 @@ def verdict(trials: list[dict[str, Any]], n_tied: int = 2) -> dict[str, Any]:
         "tie_group": group,
         "recommended": taken["setting"],
         "n_rows_needed": 4321,
-        "notes": ["with one seed, a test speaks of these runs"],
+        "notes": ["with one seed, a test is about these runs"],
     }
 
 

@@ -63,7 +63,7 @@ def remove(run: RunArgument, out: OutOption = None, yes: YesOption = False, as_j
     found = runs.Run(runs.locate(run, out or "runs"))
     if not yes:
         if not sys.stdin.isatty():
-            raise RunError(f"{found.path} is not removed: nobody is there to ask; say --yes")
+            raise RunError(f"{found.path} is not removed: there is no terminal to confirm; pass --yes")
         typer.confirm(f"remove {found.path} ({found.state})?", abort=True, err=True)
     runs.remove(found)
     typer.echo(json.dumps({"removed": str(found.path)}) if as_json else f"removed {found.path}")

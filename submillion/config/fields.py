@@ -1,4 +1,4 @@
-"""What settings are made of: sections that refuse what is none of theirs, and numbers with limits."""
+"""What settings are made of: sections that reject unknown keys, and numbers with limits."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Section(BaseModel):
         asked = {annotation, *get_args(annotation)} & {bool, str}
         is_slip = (isinstance(value, bool) and not asked) or any(isinstance(part, bool) for part in parts)
         if is_slip and "Any" not in str(annotation):
-            raise ValueError(f"{info.field_name} is {shown(value)}: a truth value is no number")
+            raise ValueError(f"{info.field_name} is {shown(value)}: true and false are not numbers")
         if any(isinstance(part, str) and _NO_TEXT.search(part) for part in (value, *parts)):
-            raise ValueError(f"{info.field_name} is {shown(value)}: NUL and what is no UTF-8 can stand in no setting")
+            raise ValueError(f"{info.field_name} is {shown(value)}: settings are valid UTF-8 without NUL")
         return value
 
 

@@ -1,7 +1,7 @@
 """From YAML and `--set` to a checked `Config`, and back to text.
 
 Owns the reading, the overriding, the reporting of all problems at once, the commented dump and the
-hash. The settings themselves stand in `settings`.
+hash. The settings themselves are in `settings`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def changed(config: Config, settings: Mapping[str, Any], origin: str = "the sett
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `section.key=value` texts as keys and values; ConfigError lists those that are none."""
+    """Return `section.key=value` texts as keys and values; ConfigError lists the malformed ones."""
     if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise ConfigError(
             f"overrides are {shown(overrides)}: give a list of texts, such as ['train.steps=60'], or a dict, such as "
@@ -195,7 +195,7 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise ConfigError(f"{shown(str(file))} is no file name: it holds a character that none can") from None
+        raise ConfigError(f"{shown(str(file))} is not a valid file name: it holds a character that none may") from None
 
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The settings of a run: every key with its default, its unit, its help text and its limits.
 
-Defaults live here and nowhere else. Absent is null; what null means stands in the help text.
+Defaults live here and nowhere else. Absent is null; what null means is in the help text.
 Settings that contradict each other are refused here, so that later modules need not look.
 """
 
@@ -27,7 +27,7 @@ class ModelConfig(Section):
         None, "a Hub model's branch, tag or commit; null = main; a run keeps the commit that this meant when it began"
     )
     max_length: Annotated[int, Field(ge=4, le=8192)] = setting(
-        128, "tokens a text, special tokens included; longer texts are cut"
+        128, "tokens per text, special tokens included; longer texts are cut"
     )
     head: Head = setting(
         "full",
@@ -120,7 +120,7 @@ class AdapterConfig(Section):
         None, "AdaLoRA's mean rank at the end; null = two thirds of rank; only for method: adalora"
     )
     alpha: Positive | None = setting(
-        None, "LoRA's scale: updates count alpha / rank (alpha / sqrt(rank) with rslora); null = 2 x rank"
+        None, "LoRA's scale: the update is scaled by alpha / rank (alpha / sqrt(rank) with rslora); null = 2 x rank"
     )
     dropout: Frac = setting(0.0, "dropout on each adapter's input, a probability")
     bias: Literal["none", "all", "lora_only"] = setting(
@@ -190,14 +190,14 @@ class TrainConfig(Section):
     class_weights: Literal["balanced"] | dict[str, Positive] | None = setting(
         None, "loss weight of each class: balanced = inverse to its rows, or {label: weight}"
     )
-    batch_size: Count = setting(32, "rows a forward pass")
+    batch_size: Count = setting(32, "rows per forward pass")
     batch_tokens: Count | None = setting(
-        None, "most tokens a forward pass, instead of batch_size; at least model.max_length; null = by rows"
+        None, "most tokens per forward pass, instead of batch_size; at least model.max_length; null = by rows"
     )
     evaluation_batch_size: Count = setting(
-        128, "most rows a forward pass where nothing is trained; fewer where they have more than 4,096 tokens"
+        128, "most rows per forward pass where nothing is trained; fewer where they have more than 4,096 tokens"
     )
-    accumulation: Count = setting(1, "batches a step")
+    accumulation: Count = setting(1, "batches per step")
     epochs: Positive | None = setting(
         None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
     )

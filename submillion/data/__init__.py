@@ -89,7 +89,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Survey:
-    """What `data check` found: a census of each split that stands in a file, problems, warnings."""
+    """What `data check` found: a census of each split that is in a file, problems, warnings."""
 
     censuses: dict[str, Census]
     problems: tuple[str, ...]
@@ -211,7 +211,7 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
 def _checked(
     data: DataConfig, given: Mapping[str, Table] | None = None
 ) -> tuple[dict[str, Rows], tuple[str, ...], list[str], list[str]]:
-    """The rows of each split that stands in a file or was given, the labels, the problems, the warnings."""
+    """The rows of each split that is in a file or was given, the labels, the problems, the warnings."""
     problems, warnings = list[str](), list[str]()
     tables = sources.open_source(data, problems, warnings, given)
     parts = {name: reading.examples_of(tables[name], data, problems) for name in sources.SPLITS if name in tables}
@@ -237,7 +237,7 @@ def _labels_of(train: Rows) -> tuple[str, ...]:
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:
-    """Refuse rows that stand in two splits. A published data set is not edited: there the earlier split loses them."""
+    """Refuse rows that are in two splits. A published data set is not edited: there the earlier split loses them."""
     warnings = []
     for (left, right), pairs in checking.shared_rows(parts).items():
         if not parts[left].table.is_published:
@@ -246,9 +246,7 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
         keys = {checking.key_of(parts[right].examples[i]) for _, i in pairs}
         kept = [i for i, example in enumerate(parts[left].examples) if checking.key_of(example) not in keys]
         n_left_out = len(parts[left].examples) - len(kept)
-        warnings.append(
-            f"{n_left_out:,} {left} rows of {data.source} are left out: they stand in its {right} split too"
-        )
+        warnings.append(f"{n_left_out:,} {left} rows of {data.source} are left out: they are in its {right} split too")
         examples, rows = parts[left].examples, parts[left].rows
         parts[left] = replace(parts[left], examples=[examples[i] for i in kept], rows=[rows[i] for i in kept])
     return parts, warnings

@@ -106,7 +106,7 @@ def _put(part: Path, place: Path) -> None:
 
 
 def _remove(place: Path) -> None:
-    """Remove what stands in an entry's place: a folder, or what somebody put there; it stays if that is forbidden."""
+    """Remove what is in an entry's place: a folder, or what somebody put there; it stays if that is forbidden."""
     shutil.rmtree(place, ignore_errors=True)
     with suppress(OSError):
         place.unlink()

@@ -115,18 +115,18 @@ def shared_rows(splits: Mapping[str, Rows]) -> dict[tuple[str, str], list[tuple[
 
 
 def overlap_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]]) -> str:
-    """Return the sentence for rows that stand in two splits."""
+    """Return the sentence for rows that are in two splits."""
     n, first = len(pairs), left.rows[pairs[0][0]]
     return (
         f"{right.table.place([right.rows[i] for _, i in pairs])}: {n:,} of {len(right.examples):,} rows "
-        f"{'stands' if n == 1 else 'stand'} in {left.table.origin} too, but for case and white space "
+        f"{'is' if n == 1 else 'are'} in {left.table.origin} too, but for case and white space "
         f"(the first in {left.table.place([first]).removeprefix(left.table.origin + ', ')}): "
         "scores on rows that were seen mean nothing; remove them from one of the two"
     )
 
 
 def conflict_warning(rows: Rows) -> list[str]:
-    """Return a warning, or none, about texts that stand in the rows with different labels."""
+    """Return a warning, or none, about texts that are in the rows with different labels."""
     found = _conflicts([key_of(example) for example in rows.examples], rows.examples)
     if not found:
         return []

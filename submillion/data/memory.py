@@ -50,7 +50,7 @@ def kind_of(rows: object) -> Kind | None:
 def opened(rows: object, data: DataConfig, labelled: bool) -> tuple[Table, DataConfig]:
     """Return the table of rows in memory or in a file, and the settings whose columns it is read by.
 
-    Those are the run's own, but for texts that stand in no column. With `labelled` texts alone are refused. DataError
+    Those are the run's own, but for texts that are in no column. With `labelled` texts alone are refused. DataError
     says what is wrong.
     """
     wanted = reading.wanted_columns(data, labelled)

@@ -265,7 +265,7 @@ def numbers_of_rows(table: Table) -> list[str]:
 def bad_ids(where: str, column: str) -> str:
     """Return the problem of rows, at `where`, whose ids in the column cannot be used."""
     return (
-        f"{where}: the {column} is missing or stands in an earlier row too: make each one unique, "
+        f"{where}: the {column} is missing or is in an earlier row too: make each one unique, "
         f"or rename the column {column}, and rows are numbered"
     )
 

@@ -92,7 +92,7 @@ def is_named_like_a_file(path: Path) -> bool:
 def open_source(
     data: DataConfig, problems: list[str], warnings: list[str], given: Mapping[str, Table] | None = None
 ) -> dict[str, Table]:
-    """Return the tables of the splits that stand in files or in the source: train, validation, test.
+    """Return the tables of the splits that are in files or in the source: train, validation, test.
 
     Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
     null, always does. `given` are splits of rows in memory, which go before both. What cannot be read is added to

@@ -249,7 +249,7 @@ def _values(path: Path, name: str, column: Any, first: int, problems: list[str])
         values = column.cast(pa.large_binary()).to_pylist()
     except (OverflowError, ValueError) as error:  # a day beyond the year 9999, say
         raise DataError(
-            f"{path}: column {name!r} ({column.type}) holds what is no text ({error}): write text"
+            f"{path}: column {name!r} ({column.type}) holds values that are not text ({error}): write text"
         ) from None
     return decoded(str(path), name, values, first, problems)
 

@@ -119,7 +119,7 @@ def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
             f"rows, and {parity.tolerance:g} is allowed; this is a fault of the export, not of your input"
         )
     if not np.isfinite(parity.max_difference):
-        raise ExportError(f"{kind} is refused: some of its logits are no numbers; take --format onnx")
+        raise ExportError(f"{kind} is refused: some of its logits are NaN or infinite; take --format onnx")
     if margin is not None and checks.accuracy is not None and checks.accuracy.difference.low <= -margin:
         raise ExportError(_inferior(kind, checks.accuracy, margin))
 

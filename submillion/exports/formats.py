@@ -70,7 +70,7 @@ def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
 
 
 def write_merged(model: PreTrainedModel, folder: Path) -> None:
-    """Write the model as a stock checkpoint, readable by whom its config is: safetensors lets only the owner."""
+    """Write the model as a stock checkpoint, with the permissions of config.json: safetensors makes it owner-only."""
     with quiet():
         model.save_pretrained(folder)
     (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)

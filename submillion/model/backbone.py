@@ -181,7 +181,7 @@ def choose_precision(precision: Precision | None, device: torch.device) -> tuple
         case "cuda" if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", "bf16: this GPU computes in it"
         case "cuda":
-            return "fp32", "fp32: this GPU does not compute in bf16; fp16 is there for the asking"
+            return "fp32", "fp32: this GPU does not compute in bf16; ask for fp16 to use it"
         case "mps":
             return "fp32", "fp32: the one precision used on mps"
         case _:

@@ -2,7 +2,7 @@
 
 `targets` finds the layers that the wishes name, `costs` counts them at any rank, `drafts` makes the
 `Plan` of `plans`, `reasons` explains it, `alternatives` shows what else the budget would buy, `fitting`
-refuses what does not fit, `wording` says it all as values and in words. Counting itself stands in `budget`; building
+refuses what does not fit, `wording` says it all as values and in words. Counting itself is in `budget`; building
 and checking the model in `adapters`.
 """
 

@@ -86,4 +86,4 @@ def _of_prefix(wishes: Wishes, plan: Plan) -> list[str]:
     found = f"prefix: the output of {span}, frozen and without dropout, is computed once and reused"
     if asked is None:
         return [f"{found}; of training rows only if they are read more than once"]
-    return [found if wishes.config.model.dropout == 0 else f"{found}; dropout falls on what is above alone"]
+    return [found if wishes.config.model.dropout == 0 else f"{found}; dropout applies only to the layers above"]

@@ -192,7 +192,7 @@ def _parquet(path: Path, labels: Sequence[Label], form: Form, codec: str) -> Ite
 
 @contextmanager
 def _packed(path: Path, packing: str) -> Iterator[Any]:
-    """A file to write bytes to, which are packed; equal bytes give equal files: no name and no time stand in them."""
+    """A file to write bytes to, which are packed; equal bytes give equal files: no name and no time are in them."""
     with open(path, "wb") as raw:
         match packing:
             case ".gz":

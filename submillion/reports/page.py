@@ -1,4 +1,4 @@
-"""The report as one HTML file that loads nothing, and as Markdown. What it says stands in `sections`.
+"""The report as one HTML file that loads nothing, and as Markdown. What it says is in `sections`.
 
 Everything that users wrote, texts, labels, names, settings, is escaped; a content security policy in the page forbids
 loading, and every script but the one that sorts tables, which is known by its hash.

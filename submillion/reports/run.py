@@ -137,7 +137,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
 
 
 def _check(run: Run, predictions: dict[str, Predictions], labels: Sequence[str], facts: dict[str, Any]) -> None:
-    """Refuse files that do not belong together: a page of them would be wrong without looking it."""
+    """Refuse files that do not belong together: a page made from them would be wrong without looking wrong."""
     problems = [] if "validation" in predictions else [f"{run.path / 'scores.json'} has no scores of validation"]
     if not isinstance(facts.get("classes"), dict) or set(facts["classes"].get("train", ())) != set(labels):
         problems.append(f"{run.path / 'data.json'} and labels.json name other classes")

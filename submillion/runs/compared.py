@@ -153,7 +153,7 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
             shown = ", ".join(other[:_N_IDS])
             problems.append(
                 f"{both} have other {split} rows: {len(first.ids):,} and {len(found.ids):,}, of which {len(other):,} "
-                f"stand in one only (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on the same rows"
+                f"are in one only (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on the same rows"
             )
         elif (found.label_ids != first.label_ids).any():
             row = int(np.argmax(found.label_ids != first.label_ids))

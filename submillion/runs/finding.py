@@ -76,7 +76,7 @@ def load(which: Which, out: str | Path = "runs") -> Run:
 def verify(run: Run) -> None:
     """Check the run's files against the hashes in `DONE`; RunError names each that is missing, changed or strange.
 
-    Strange is a file of `adapter/` that training did not write: transformers would read some, unasked.
+    A file in `adapter/` that training did not write is strange: transformers would read some, unasked.
     """
     run.refuse_unfinished()
     sealed = _done(run)["files"]

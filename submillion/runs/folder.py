@@ -145,7 +145,7 @@ class Run:
         return [record for record in self.records() if isinstance(record, EvalRecord)]
 
     def cut_back(self, step: int, evaluated_step: int) -> None:
-        """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps stand in it once.
+        """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps are in it once.
 
         Its last evaluation was at evaluated_step: later ones are cut too, as is a line that a crash left unfinished.
         """

@@ -76,7 +76,7 @@ def _state(run: Run, state: str, why: str) -> Values:
 
 
 def _without_oddities(row: Values) -> Values:
-    """What replaces numbers that are none: one edited file shall not take the list with it."""
+    """What replaces values that are not numbers, so that one edited file cannot break the list."""
     odd = [key for key in _NUMBERS if row[key] is not None and not _is_number(row[key])]
     if not odd:
         return {}

@@ -68,7 +68,7 @@ class Lookup:
         return list(wanted.values())
 
     def add(self, outcome: Outcome, run: Path) -> None:
-        """Note a run that is finished; runs stand in the order of their seeds, whichever ended first."""
+        """Note a run that is finished; runs are in the order of their seeds, whichever ended first."""
         order = [self.hash(each) for each in outcome.trial.configs]
         outcome.runs = sorted([*outcome.runs, run], key=lambda path: order.index(path.name[-8:]))
 

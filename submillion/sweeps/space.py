@@ -118,7 +118,7 @@ class Study(Section):
     kind: Kind
     base: Base = Base()
     factors: Annotated[tuple[Factor, ...], Field(min_length=1)]
-    seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs a setting, with train.seed, train.seed + 1, …")
+    seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs per setting, with train.seed, train.seed + 1, …")
     tie_seeds: Annotated[int, Field(gt=0, le=100)] | None = setting(
         None, "runs for each setting that cannot be told from the best, in the place of `seeds`; null = no more"
     )

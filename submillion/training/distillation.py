@@ -1,7 +1,7 @@
 """Teachers: which runs they are, whether they may teach, and their logits, computed once and kept.
 
 A teacher is a finished run, or the settings of one that `workflow` trains first, as any other run. Its logits
-are a column of the training split; the loss that reads them stands in `losses`.
+are a column of the training split; the loss that reads them is in `losses`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[st
     """Return warnings about finished teachers; one DataError says which may not teach on these splits, and why.
 
     A teacher has the student's labels, in any order, and reads single texts or pairs as the student does. None of the
-    student's validation and test rows may stand in its training split. That is known without reading where both held
+    student's validation and test rows may be in its training split. That is known without reading where both held
     out the same rows; else its data are read again, and a warning is given where they are gone.
     """
     problems, warnings = list[str](), list[str]()

@@ -190,7 +190,7 @@ class _Loop:
         job, seconds = self.job, self._seconds()
         predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size, shared=True)
         if not np.isfinite(predictions.probs).all():  # a step's gradient may not be finite though its loss is
-            raise self._diverged(f"probabilities of validation rows are no numbers after step {progress.step}")
+            raise self._diverged(f"probabilities of validation rows are not numbers after step {progress.step}")
         scores = score(predictions)
         accuracy = scores["accuracy"].value
         record = EvalRecord(

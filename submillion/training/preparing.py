@@ -84,7 +84,7 @@ def job_of(run: Run, question: Question, watch: Stopwatch, notes: tuple[str, ...
     with processes.in_turn():
         job = _job(run, question, (device, precision, (f"device {device}", *notes, *said)), watch, started)
     for fitting in (job.fitting, job.classifier.fitting):
-        fitting.say = lambda note: watch.watch(Phase("less memory than a batch needs", notes=(note,)))
+        fitting.say = lambda note: watch.watch(Phase("out of memory: batches are halved", notes=(note,)))
     return job
 
 
@@ -143,7 +143,7 @@ def _job(
 
 
 def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
-    """The run's own precision where it was begun before: a probe may fall out differently another day."""
+    """The run's own precision where it was begun before: the probe may decide differently next time."""
     before = run.environment()
     if before is not None and before.get("device") == str(device):
         return before["precision"], before["precision_reason"]

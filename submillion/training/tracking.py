@@ -1,6 +1,6 @@
 """Records mirrored to TensorBoard, Weights & Biases, MLflow and trackio, through accelerate's trackers.
 
-The run folder stays the source of truth: nothing is read back from a tracker. What they write stands in
+The run folder stays the source of truth: nothing is read back from a tracker. What they write is in
 `<out>/tracking/`, beside the runs; they work offline unless their own environment variables say otherwise. A tracker
 that fails is dropped with one warning, and the run goes on.
 """
@@ -122,7 +122,7 @@ def mirrored(run: Run, settings: Config, watch: Stopwatch) -> Iterator[Mirror]:
     if settings.tracking:
         watch(Phase("starting trackers", notes=(f"they write into {folder_of(run)}",)))
     # A run of the main process's own: a tracker is ended in an error, too, where the others cannot be asked.
-    mirror = Mirror(Run(run.path), settings, lambda why: watch.watch(Phase("a tracker less", notes=(why,))))
+    mirror = Mirror(Run(run.path), settings, lambda why: watch.watch(Phase("a tracker was dropped", notes=(why,))))
     try:
         mirror.open()
         mirror.opened_s = time.perf_counter() - started

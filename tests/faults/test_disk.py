@@ -50,7 +50,7 @@ def test_on_a_full_disk_a_run_stops_and_goes_on_when_there_is_room(
     assert full.code == 1
     assert f"{file} cannot be written: No space left on device: make room" in full.err
     assert question.results(other) == question.results(question.answer)
-    assert runs.count_test_reads(other.parent, "f1") == 1, "no half line stands in the log"
+    assert runs.count_test_reads(other.parent, "f1") == 1, "no half line is in the log"
     (disks.inside(out) / "filler").unlink()
     done = question.ask(out)
     assert done.code == 0, done.err

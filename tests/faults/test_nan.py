@@ -54,7 +54,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, from_step: int, gradient: bool) -> No
     ("gradient", "message"),
     [
         (False, r"the loss is nan at step 4: lower train\.learning_rate \(it is .*train\.precision to fp32"),
-        (True, r"probabilities of validation rows are no numbers after step 4: lower train\.learning_rate"),
+        (True, r"probabilities of validation rows are not numbers after step 4: lower train\.learning_rate"),
     ],
     ids=["loss", "last gradient"],
 )

@@ -1,6 +1,6 @@
 """The table of synonyms, made from WordNet 3.0, and the little inflection it needs.
 
-Owns reading the table and putting a synonym into the form of the word it replaces. How the table is made stands in
+Owns reading the table and putting a synonym into the form of the word it replaces. How the table is made is said in
 scripts/build_synonyms.py and docs/decisions/010-synonyms.md. Which words may be replaced is the affair of `words`.
 """
 

@@ -223,7 +223,7 @@ def settings(report: StudyReport) -> Section | None:
         title=title,
         figure="settings",
         reading=f"{limit}A line is a setting, from its values to its score at the right: the stronger, the higher. "
-        "Values stand in order, evenly apart; lines of one value are drawn side by side.",
+        "Values are in order, evenly apart; lines of one value are drawn side by side.",
         tables=(Table("Values as resolved in the runs' configs", heads, rows, is_sortable=True),),
     )
 
@@ -338,7 +338,7 @@ def setup(report: StudyReport) -> Section:
         ("encoder", summary.encoder_name),
         ("budget", ", ".join(f"{each:,}" for each in budgets) or "none"),
         ("scale of rows and steps", f"{summary.scale:g}"),
-        ("seeds a setting", str(seeds)),
+        ("seeds per setting", str(seeds)),
         ("trials planned", str(summary.n_planned)),
     ]
     return Section(

@@ -1,6 +1,6 @@
 """A study as its pages tell it: its record and what follows from it for entries, factors and claims; nothing is drawn.
 
-No score, test or tie is computed here: each stands in `summary.json`, but for the intervals of claims.
+No score, test or tie is computed here: each is in `summary.json`, but for the intervals of claims.
 
 Of one factor at a time, the factor's own trials were compared among themselves. Elsewhere a choice stands for its best
 trial: the first in the order of scores that is tied with the best of all, else simply the first. A claim says which
