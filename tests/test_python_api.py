@@ -319,10 +319,30 @@ def test_rows_are_given_once(settings: dict[str, Any]) -> None:
     frame = pd.DataFrame({"text": TEXTS, "label": [1, 2, 1]})
     with pytest.raises(ConfigError, match="rows are given twice"):
         submillion.train(frame, frame, **settings)
+    with pytest.raises(ConfigError, match=r"data\.source is b\.csv, and the rows are <memory>: leave one of them out"):
+        submillion.train(frame, **settings, overrides={"data.source": "b.csv"})
     with pytest.raises(
         DataError, match=r"'text' is none of them.*columns go into a DataFrame, settings into overrides"
     ):
         submillion.train({}, {"text": TEXTS}, **settings)
+
+
+@pytest.mark.parametrize("key", ["revision", "config"])
+def test_only_sets_of_the_hub_have_revisions_rows_in_memory_too(settings: dict[str, Any], rows: Path, key: str) -> None:
+    for given in (rows, pd.read_csv(rows)):
+        with pytest.raises(DataError, match=f"data.{key} is 'main', but data.source is .*: only sets of the Hub have"):
+            submillion.train(given, **settings, overrides={f"data.{key}": "main"})
+        settled = submillion.load_config(data={"source": "org/set", key: "main"}, **settings)
+        assert submillion.train(settled, given).config().data.revision is None
+
+
+def test_a_run_that_is_found_under_another_name_is_told(settings: dict[str, Any], run: Run, rows: Path) -> None:
+    notes: list[str] = []
+    found = submillion.train(
+        rows, **{**settings, "name": "other"}, watch=lambda record: notes.extend(getattr(record, "notes", ()))
+    )
+    assert found == run
+    assert notes == [f"the same was asked before under the name small: the run is {run.path}"]
 
 
 def test_rows_in_memory_are_not_kept_and_it_is_said(
@@ -360,10 +380,47 @@ def test_runs_are_named_as_on_the_command_line(
             act("nobody")
         with pytest.raises(RunError, match="no such run folder"):
             act("a text, not a run " * 300)
-        with pytest.raises(RunError, match="3 is no run: give its folder, its name, its hash, or what `train` returns"):
+        with pytest.raises(
+            RunError, match="an int is not a run: give its folder, its name, its hash, or what `train` returns"
+        ):
             act(3)
-    with pytest.raises(RunError, match="no run is given"):
-        submillion.predict([], TEXTS)
+    for none in (lambda: submillion.predict([], TEXTS), lambda: submillion.shift([], "rows.csv")):
+        with pytest.raises(RunError, match="no run is given"):
+            none()
+    assert submillion.report(run) == submillion.report(run.path)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda run: submillion.compare(run, run), r"is given: .* in a list, such as compare\(\[run, other\]\)"),
+        (lambda run: submillion.compare(5, 5), "an int is given"),
+        (lambda run: submillion.compare([run, run], "tset"), "split is 'tset': did you mean 'test'"),
+        (lambda run: submillion.load_run("small", 5), "out is 5: give the folder of the runs"),
+        (lambda run: submillion.shift(5, "rows.csv"), "an int is not a run"),
+        (lambda run: submillion.report(5), "an int is not a run"),
+        (lambda run: submillion.predict(b"aa", TEXTS), "bytes is not a run"),
+        (lambda run: submillion.predict(pd.DataFrame({"text": TEXTS}), TEXTS), r"a pandas\.DataFrame is not a run"),
+        (lambda run: submillion.sweep(5), "an int is not a study: give its file, or a shipped one: quick, "),
+        (lambda run: submillion.sweep({}), "a dict is not a study"),
+        (lambda run: submillion.sweep("quick", 5), "overrides are 5: give a list of texts"),
+        (lambda run: submillion.sweep("quick", {"train": {"stepps": 5}}), "unknown key train.stepps"),
+        (lambda run: submillion.plan(5, 2), "5 is no config"),
+        (lambda run: submillion.plan({"budgt": 5}, 2), "unknown key budgt"),
+        (lambda run: submillion.plan(run.config(), 2.5), "n_classes is 2.5: give a whole number, 2 or more"),
+        (lambda run: submillion.plan(run.config(), "x"), "n_classes is 'x'"),
+        (lambda run: submillion.plan(run.config(), None), "n_classes is None"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_by_name(run: Run, act: Callable[[Run], Any], message: str) -> None:
+    with pytest.raises((ConfigError, RunError), match=message):
+        act(run)
+
+
+def test_a_plan_is_of_settings_as_training_takes_them(run: Run) -> None:
+    expected = submillion.plan(run.config(), 3)
+    assert submillion.plan(run.path / "config.yaml", np.int64(3)) == expected
+    assert submillion.plan(run.config().model_dump(), 3) == expected
 
 
 def test_a_paused_run_is_unfinished_and_never_damaged(settings: dict[str, Any], rows: Path, tmp_path: Path) -> None:
@@ -548,6 +605,23 @@ def test_several_watchers_see_all_and_the_first_wish_counts(
     assert [record.kind for record in seen if not isinstance(record, Phase)] == ["step"]
 
 
+def test_watchers_may_come_from_an_iterator(settings: dict[str, Any], rows: Path, tmp_path: Path) -> None:
+    def watch(record: Any) -> str | None:
+        return "stop" if record.kind == "step" and record.step == 2 else None
+
+    stopped = submillion.train(rows, **{**settings, "out": tmp_path}, watch=iter([watch]))
+    assert stopped.stopped() == runs.Stopped(2, SIZES["steps"])
+
+
+@pytest.mark.parametrize("watch", [5, "pause", [5], [None], {"a": print}, submillion.progress, [submillion.progress]])
+def test_what_is_no_watcher_is_refused_before_anything_is_read(tmp_path: Path, watch: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"watch is .*: give a function that takes a record, or several in a list"
+    ) as e:
+        submillion.train(tmp_path / "none.csv", watch=watch)
+    assert ("call it first, View()" in str(e.value)) == ("View" in str(watch))
+
+
 @pytest.mark.parametrize("is_interactive", [True, False])
 def test_progress_is_shown_at_a_prompt_and_not_in_a_script(
     settings: dict[str, Any],
@@ -607,7 +681,13 @@ def test_a_dict_and_keywords_are_the_same_settings() -> None:
         ({"train": {"stepps": 5}}, "unknown key train.stepps: did you mean 'steps'?"),
         ({"overrides": {"train.stepps": 5}}, "unknown key train.stepps: did you mean 'steps'?"),
         ({"base": {"trian": {"steps": 5}}}, "unknown key trian: did you mean 'train'?"),
-        ({"model": 3}, "model is 3"),
+        (
+            {"model": 3},
+            "model is 3: give a table of its keys, such as name, revision, max_length; in Python model='NAME' sets",
+        ),
+        ({"base": {"train": [1]}}, "train is [1]: give a table of its keys, such as optimizer"),
+        ({"overrides": 5}, "overrides are 5: give a list of texts"),
+        ({"overrides": [5]}, "overrides are [5]: give a list of texts"),
         ({"base": 3}, "3 is no config: give a YAML file's path, a dict or what load_config returns"),
         ({"base": {}, "recipe": "demo"}, "keep one"),
     ],

@@ -22,7 +22,7 @@ from submillion.data.packaged import PREFIX
 from submillion.data.sources import MEMORY, SPLITS
 from submillion.data.tables import Table, decoded, refuse_repeated
 from submillion.errors import DataError
-from submillion.text import did_you_mean, shown
+from submillion.text import a_kind, did_you_mean, shown
 
 Kind = Literal["path", "texts", "DataFrame", "Dataset"]
 _ALLOWED = (
@@ -175,7 +175,7 @@ def _is_pair(value: Any) -> bool:
 def _refuse_others(table: Table, values: Sequence[Any], fits: Callable[[Any], bool], advice: str) -> None:
     if wrong := [row for row, value in enumerate(values) if not fits(value)]:
         value = values[wrong[0]]
-        raise DataError(f"{table.place(wrong)}: {shown(value)} is {_a(value)}: {advice}")
+        raise DataError(f"{table.place(wrong)}: {shown(value)} is {a_kind(value)}: {advice}")
 
 
 def _decoded(table: Table) -> Table:
@@ -203,17 +203,7 @@ def _refusal(rows: object) -> DataError:
             advice = "give x.to_pandas()"
         case _:
             advice = "it holds no rows that can be read"
-    return DataError(f"rows are given as {_a(rows)}: {advice}; {_ALLOWED}")
-
-
-def _a(value: object) -> str:
-    """The value's kind with its article, and its package where it has one."""
-    if value is None or isinstance(value, bytes):
-        return "None" if value is None else "bytes"
-    kind = type(value)
-    package = kind.__module__.partition(".")[0]
-    name = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return DataError(f"rows are given as {a_kind(rows)}: {advice}; {_ALLOWED}")
 
 
 def _is_of(value: object, package: str, name: str) -> bool:
