@@ -26,6 +26,7 @@ from submillion.errors import ConfigError, DataError, RunError
 from submillion.runs import EvalRecord, Run
 from submillion.training.workflow import Phase
 from tests.data import write_csv
+from tests.malformed import called
 
 SIZES = {"steps": 12, "batch_size": 8, "evaluate_every": 4, "precision": "fp32", "learning_rate": 3e-3}
 TEXTS = ["a good game", "the market", "a poor film of the book"]
@@ -198,6 +199,7 @@ def test_cells_are_read_as_those_of_files_are(tmp_path: Path) -> None:
     assert [(text, label) for text, _, label in rows_of(frame, labels=("1", "2"))] == expected
     named = rows_of(frame, DataConfig(label="category"), ("x", "y"))
     assert [label for _, _, label in named] == ["x", "y", "x", "y", "x"]
+    assert rows_of(frame["text"]) == rows_of(frame["text"].tolist()) == rows_of(frame[["text"]])
     several = DataConfig(text=("category", "text"))
     assert rows_of(frame, several)[1][0] == "y film é"
     (tmp_path / "a.csv").write_text("text\n a \n")
@@ -248,8 +250,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"datasets\.IterableDataset",
     ),
     "arrow": (datasets.Dataset.from_dict({"text": TEXTS}).data.table, r"a pyarrow\.Table: give x\.to_pandas\(\)"),
-    "numbers": ([1, 2], r"the list, rows 1, 2 \(index 0, 1\): 1 is an int: give texts \(str\)"),
-    "list of bytes": ([b"a"], r"b'a' is bytes: give texts"),
+    "objects": ([{1}, {2}], r"the list, rows 1, 2 \(index 0, 1\): \{1\} is a set: give texts \(str\)"),
+    "bytes of another encoding": ([b"\xe9"], "column 'text' is not UTF-8: write it again as text"),
     "pairs": ([("a", "b")], r"the list, row 1 \(index 0\): \('a', 'b'\) is a tuple: give texts"),
     "mixed": (["a", {"text": "b"}], "'a' is a str: other rows are dicts"),
     "other columns": (
@@ -282,6 +284,7 @@ def test_what_is_not_read_is_refused_by_name(kind: str, rows: Path) -> None:
         ([("a", "b")], DataConfig(text=("title", "body")), None, "the columns title, body are read from a DataFrame"),
         (TEXTS, DataConfig(label="stars"), ("1",), "the list has no labels: give a DataFrame.* the column 'stars'"),
         (pd.Series(TEXTS), DataConfig(), ("1",), "the Series has no labels"),
+        ([], DataConfig(), ("1",), "the list has no rows"),
         (pd.DataFrame({"text": ["a"], "label": [3]}), DataConfig(), ("1", "2"), r"\(index 0\): label '3' is not one"),
     ],
 )
@@ -313,6 +316,20 @@ def test_so_are_rows_that_do_not_fit_the_run(given: Any, columns: DataConfig, la
 def test_rows_that_cannot_be_trained_on_are_refused(settings: dict[str, Any], given: Any, message: str) -> None:
     with pytest.raises((ConfigError, DataError), match=message):
         submillion.train(given, **settings)
+
+
+def test_a_file_beside_rows_in_memory_is_told_in_python_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": [*TEXTS, "a team"], "label": [1, 2, 1, 2]})
+    frame.rename(columns={"text": "sentence"}).to_csv(tmp_path / "test.csv")
+    test = {"data.test": str(tmp_path / "test.csv")}
+    with pytest.raises(DataError, match="other splits have it: rename 'sentence' to 'text'"):
+        submillion.train(frame, **settings, overrides=test)
+    frame = frame.rename(columns={"text": "review"})
+    with pytest.raises(DataError) as no:
+        submillion.train(frame, **settings, overrides=test)
+    assert [problem.rpartition("; give ")[2] for problem in no.value.problems] == [
+        f"overrides={{'data.text': {name!r}}}, or rename the column" for name in ("review", "sentence")
+    ]
 
 
 def test_rows_are_given_once(settings: dict[str, Any]) -> None:
@@ -353,6 +370,12 @@ def test_rows_in_memory_are_not_kept_and_it_is_said(
     paused = submillion.train(frame, watch=lambda record: record.kind == "step", **mine)
     with pytest.raises(DataError, match=r"these rows were given to submillion\.train in Python and are kept nowhere"):
         submillion.train(paused.path / "config.yaml")
+    with pytest.raises(RunError, match=r"not finished: submillion\.train\('.*config\.yaml', rows\) goes on") as no:
+        submillion.load_run(paused)
+    assert "--config" not in str(no.value)
+    code, shown, _ = called(capsys, "runs", "show", paused.path)
+    assert code == 0
+    assert f"it goes on with: submillion.train('{paused.path / 'config.yaml'}', rows) in Python" in shown
     assert submillion.train(paused.path / "config.yaml", frame).path == paused.path
     assert paused.is_done
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,13 +135,15 @@ def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bo
     if any(isinstance(value, Mapping) for value in values):
         return _of_dicts(table, values, wanted), data
     if labelled:
+        if not values:
+            raise DataError(f"{origin} has no rows")
         raise DataError(
             f"{origin} has no labels: give a DataFrame, a datasets.Dataset, a list of dicts or a file, with the column "
             f"{data.label!r}"
         )
     columns = ("text",) if data.text_pair is None else ("text", "text_pair")
     cells = _texts(table, values, data)
-    table = replace(table, names=columns, columns=dict(zip(columns, cells, strict=True)))
+    table = _decoded(replace(table, names=columns, columns=dict(zip(columns, cells, strict=True))))
     return table, data.model_copy(update={name: name for name in columns})
 
 
@@ -165,7 +168,8 @@ def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[A
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or reading.is_missing(value)
+    """Whether a value is read as text, as it is in a column of a table."""
+    return isinstance(value, str | bytes | int | float | date) or value is None
 
 
 def _is_pair(value: Any) -> bool:
