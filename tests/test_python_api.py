@@ -322,7 +322,7 @@ def test_a_file_beside_rows_in_memory_is_told_in_python_too(settings: dict[str, 
     frame = pd.DataFrame({"text": [*TEXTS, "a team"], "label": [1, 2, 1, 2]})
     frame.rename(columns={"text": "sentence"}).to_csv(tmp_path / "test.csv")
     test = {"data.test": str(tmp_path / "test.csv")}
-    with pytest.raises(DataError, match="other splits have it: rename 'sentence' to 'text'"):
+    with pytest.raises(DataError, match="all splits are read by the same columns: rename 'sentence' to 'text'"):
         submillion.train(frame, **settings, overrides=test)
     frame = frame.rename(columns={"text": "review"})
     with pytest.raises(DataError) as no:

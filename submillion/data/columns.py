@@ -48,18 +48,18 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
     guesses = _guesses(table, keys, missing)
     match advice:
         case "run":
-            todo = f"the run reads no others: {_renaming(missing, guesses)}"
+            todo = f"the run reads no others: rename {_renamed(missing, guesses)}"
         case "splits":
-            todo = f"other splits have {'it' if len(missing) == 1 else 'them'}: {_renaming(missing, guesses)}"
+            todo = f"all splits are read by the same columns: rename {_renamed(missing, guesses)}"
         case _:
             todo = _setting(keys, missing, guesses, in_python=advice == "overrides" or table.index is not None)
     what = " and no column ".join(map(repr, missing))
     return [f"{table.origin} has no column {what}; it has {names or 'none'}; {todo}"]
 
 
-def _renaming(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
+def _renamed(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
     steps = (f"{guesses[name]!r} to {name!r}" if name in guesses else f"one to {name!r}" for name in missing)
-    return f"rename {' and '.join(steps)}"
+    return " and ".join(steps)
 
 
 def _setting(keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str], in_python: bool) -> str:
