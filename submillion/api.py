@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from submillion.judging.shift import class_shares, corrected
 from submillion.reports import shift as pages
 from submillion.reports.shift import MAX_ROWS, Asked, Shift
 from submillion.runs import EvalRecord, Run, StepRecord, Which
+from submillion.text import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ _CONFIG_FILES = (".yaml", ".yml")
 def train(
     config: Config | Mapping[str, Any] | Path | str | None = None,
     data: object = None,
-    watch: Watch | Sequence[Watch] | None = None,
+    watch: Watch | Iterable[Watch] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a classifier inside the budget; return its run, finished, whose `scores()` have their intervals.
@@ -82,12 +83,12 @@ def train(
                 "rows are given twice: the first argument holds some, and data too; give the settings first"
             )
         config, data = None, config
-    resolved, rows = configs.load(config, **settings), None  # pyright: ignore[reportArgumentType]
-    if isinstance(data, str | os.PathLike):
-        resolved = configs.changed(resolved, {"data.source": os.fsdecode(data)})
-    elif data is not None:
-        resolved = configs.changed(resolved, {"data.source": MEMORY})
-        rows = memory.splits(data, resolved.data)
+    source = os.fsdecode(data) if isinstance(data, str | os.PathLike) else MEMORY
+    given = settings if data is None else {**settings, "data": source}
+    resolved = configs.load(config, **given)  # pyright: ignore[reportArgumentType]
+    if data is not None and resolved.data.source != source:
+        raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
+    rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
     with _watching(watch) as watcher:
         return workflow.train(resolved, watcher, rows=rows)
 
@@ -105,13 +106,19 @@ def _is_rows(value: object) -> bool:
 
 
 @contextmanager
-def _watching(watch: Watch | Sequence[Watch] | None) -> Iterator[Watch]:
+def _watching(watch: Watch | Iterable[Watch] | None) -> Iterator[Watch]:
     """One watcher of all; views among them are drawn until the block ends."""
     from submillion.training.watching import wish_of
 
     if watch is None:
         watch = [View()] if hasattr(sys, "ps1") else []  # Python's own sign of a prompt, and notebooks'
-    watchers = [watch] if callable(watch) else watch
+    watchers: list[Any] = list(watch) if isinstance(watch, Iterable) and not isinstance(watch, str) else [watch]
+    for each in watchers:
+        if isinstance(each, type) or not callable(each):
+            call = f"; call it first, {each.__name__}()" if isinstance(each, type) else ""
+            raise ConfigError(
+                f"watch is {shown(each)}: give a function that takes a record, or several in a list{call}"
+            )
 
     def together(record: StepRecord | EvalRecord | Phase) -> Answer:
         wishes: list[Answer] = [wish_of(each(record)) for each in watchers]
@@ -144,8 +151,7 @@ def shift(
         answer = submillion.shift("reviews", "new.csv")
         print(answer.report.runs[0].verdict.accuracy, answer.page)
     """
-    several = [run] if isinstance(run, Run | str | os.PathLike) else run
-    loaded = [runs.load(each) for each in several]
+    loaded = runs.load_several(run)
     if correct_priors is not None:
         from submillion import prediction
 

@@ -136,6 +136,20 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} too large to show"
 
 
+def a_kind(value: object) -> str:
+    """Return the kind of a value with its article, and its package where it has one.
+
+    >>> a_kind(3), a_kind(b"x"), a_kind(None), a_kind(re.compile("x"))
+    ('an int', 'bytes', 'None', 'a re.Pattern')
+    """
+    if value is None or isinstance(value, bytes):
+        return "None" if value is None else "bytes"
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    name = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def _bounded_repr() -> reprlib.Repr:
     found = reprlib.Repr()
     found.maxlevel = 2

@@ -166,6 +166,23 @@ def test_a_bare_unknown_name_is_refused_without_asking_the_network(name, monkeyp
         architectures.load(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("https://huggingface.co/org/tiny", "give organisation/name: org/tiny"),
+        ("https://hf.co/org/tiny/tree/main", "give organisation/name: org/tiny"),
+        ("hf://org/tiny", "give organisation/name: org/tiny"),
+        ("s3://bucket/tiny", "an address: give a folder, or organisation/name"),
+        ("org/tiny@v1", "--set model.name=org/tiny --set model.revision=v1"),
+    ],
+)
+def test_addresses_and_revisions_in_a_name_are_told_how_to_be_given(name, told, monkeypatch):
+    monkeypatch.setattr("submillion.hub.resolve", None)
+    for load in (architectures.load, lambda name: architectures.pinned(ModelConfig(name=name))):
+        with pytest.raises(ConfigError, match=f"model.name is {name}.*{told}"):
+            load(name)
+
+
 def test_a_slip_is_answered_with_the_closest_name():
     with pytest.raises(ConfigError, match="did you mean 'roberta-base'"):
         architectures.load("robertabase")

@@ -135,6 +135,16 @@ def test_in_every_kind_of_source_missing_columns_are_one_problem_a_split(kind: s
     assert all(f"; give {typed}, or rename the columns" in each for each in found)
 
 
+def test_where_splits_disagree_renaming_alone_is_proposed(tmp_path: Path) -> None:
+    for split, text in zip(SPLITS, ("text", "sentence", "text"), strict=True):
+        rows = "".join(f"{split} says so {i},{i % 2}\n" for i in range(20))
+        (tmp_path / f"{split}.csv").write_text(f"{text},label\n{rows}")
+    (problem,) = data.survey(DataConfig(source=str(tmp_path)), max_length=8).problems
+    assert problem.endswith(
+        "it has sentence, label; all splits are read by the same columns: rename 'sentence' to 'text'"
+    )
+
+
 def test_good_splits_have_no_problem(tmp_path: Path) -> None:
     for n_splits in (1, 2, 3):
         path = folder_of(tmp_path / str(n_splits), {}, n_splits)

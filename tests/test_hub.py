@@ -237,6 +237,28 @@ def test_pickled_weights_are_refused_and_nobody_is_asked_to_convert_them(
     assert not (tmp_path / "runs").exists()
 
 
+def refused_at_once(stage: Stage, tmp_path: Path) -> str:
+    """What is said of org/tiny before rows, which have no text, or weights."""
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    done = stage.train(tmp_path / "runs", data=tmp_path / "rows.csv")
+    assert done.code == 1
+    assert "model.name is org/tiny" in done.err
+    assert not [name for name in stage.hub.sent() if NAME in name]
+    return done.err
+
+
+def test_a_model_of_another_type_is_refused_before_rows_and_weights(
+    stage: Stage, tiny: Repository, tmp_path: Path
+) -> None:
+    tiny.commit({"config.json": b'{"model_type": "gpt2"}'})
+    assert "(its config.json): model_type is 'gpt2'; supported are bert" in refused_at_once(stage, tmp_path)
+
+
+def test_so_is_one_without_a_tokenizer(stage: Stage, tiny: Repository, tmp_path: Path) -> None:
+    tiny.commit({"tokenizer.json": None, "vocab.txt": None})
+    assert "it has no tokenizer (tokenizer.json, or one of vocab.txt" in refused_at_once(stage, tmp_path)
+
+
 @dataclass
 class Trouble:
     """What stands in the way, and parts of the sentence that says so and what to type.
@@ -314,6 +336,18 @@ def test_without_a_network_and_with_too_little_cached_that_is_said(stage: Stage,
         assert stage.hub.sent() == ["org/tiny/config.json"]
     with stage.hub.closed():
         told_in_time(stage, tmp_path, Trouble(("org/tiny", "network", "cache"), early=not is_part))
+
+
+def test_offline_the_commit_that_came_down_is_named_where_main_was_never_asked_for(
+    stage: Stage, tiny: Repository, tmp_path: Path
+) -> None:
+    commit = tiny.refs["main"]
+    stage.trained(tmp_path / "runs", f"model.revision={commit}")
+    with stage.hub.closed():
+        done = stage.train(tmp_path / "again", limit_s=LIMIT_S)
+        assert done.code == 1
+        assert f"is in the cache: give --set model.revision={commit}" in done.err
+        stage.trained(tmp_path / "again", f"model.revision={commit}")
 
 
 def test_offline_mode_with_nothing_cached_is_said(stage: Stage) -> None:

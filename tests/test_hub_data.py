@@ -199,16 +199,17 @@ def test_configurations(hub: Hub, tmp_path: Path) -> None:
     hub.add(
         "datasets", "o/plain", {"train.csv": b"text,label\n" + b"".join(b"t%d,%d\n" % (i, i % 2) for i in range(9))}
     )
-    glues = [{"source": "nyu-mll/glue", "config": name} for name in ("sst2", "rte", "sst")]
+    glues = [{"source": "nyu-mll/glue", "config": name} for name in ("sst2", "rte", "sst", "xx")]
     more = [{"source": "o/marked"}, {"source": "o/marked", "config": "a"}, {"source": "o/plain"}]
-    none, of_many, sst2, rte, slip, by_default, by_name, plain = read(
+    none, of_many, sst2, rte, slip, far, by_default, by_name, plain = read(
         hub, tmp_path, {"source": "nyu-mll/glue"}, {"source": "o/many"}, *glues, *more
     )
     assert none["text"] == (
         "data.source is nyu-mll/glue: it has 3 configurations (cola, sst2, rte): choose one with --set data.config=NAME"
     )
     assert "c19 and 40 more" in of_many["text"]
-    assert "did you mean 'sst2'?" in slip["text"]
+    assert slip["text"].endswith("does not have: did you mean 'sst2'? it has cola, sst2, rte")
+    assert far["text"].endswith("does not have: it has cola, sst2, rte")
     assert all(text.startswith("sst2") for text in sst2["train"])
     assert all(text.startswith("rte") for text in rte["train"])
     assert all(text.startswith("b") for text in by_default["train"])
@@ -270,6 +271,7 @@ def test_only_sets_of_the_hub_have_revisions_and_configurations(hub: Hub, tmp_pa
 def test_each_trouble_is_one_sentence_at_once(hub: Hub, tmp_path: Path) -> None:
     hub.add("datasets", "o/private", news(), is_private=True)
     hub.add("datasets", "o/gated", news(), is_gated=True)
+    hub.add("datasets", "o/gated-bare", {"train.csv": b"text,label\na,x\n"}, is_gated=True)
     hub.add("datasets", "o/script", {"README.md": b"# x\n", "script.py": b"raise SystemExit(7)\n"})
     hub.add("datasets", "o/empty", {"README.md": b"# x\n"})
     hub.add("datasets", "o/damaged", {"README.md": b"# x\n", "train.json": b"{"})
@@ -282,6 +284,11 @@ def test_each_trouble_is_one_sentence_at_once(hub: Hub, tmp_path: Path) -> None:
         "nothing": ("HubError", "there is no such data set on the Hub"),
         "o/private": ("HubError", "there is no such data set on the Hub: check the spelling; if private"),
         "o/gated": ("HubError", f"it is gated: ask for access on {hub.url}/datasets/o/gated, then `hf auth login`"),
+        "o/gated-bare": ("HubError", f"it is gated: ask for access on {hub.url}/datasets/o/gated-bare, then `hf auth"),
+        "https://huggingface.co/datasets/o/fine": (
+            "DataError",
+            "is an address of the Hub: give organisation/name: o/f",
+        ),
         "o/script": ("DataError", "its rows come out of a program (script.py), and a data set's code is never run"),
         "o/empty": ("DataError", "doesn't contain any data files"),
         "o/damaged": ("DataError", "`datasets` cannot read it (An error occurred while generating the dataset: JSON"),
@@ -330,6 +337,13 @@ def test_without_a_network_and_nothing_cached(hub: Hub, ag_news: Repository, tmp
     (alone,) = offline(hub, tmp_path, {"source": "ag_news"})
     assert "HF_HUB_OFFLINE is set: unset it, or run `submillion data check ag_news` where" in alone["text"]
     assert not hub.requests
+    commit = ag_news.refs["main"]
+    read(hub, tmp_path, {"source": "fancyzhx/ag_news", "revision": commit})
+    (unnamed,) = offline(hub, tmp_path / "by-name", {"source": "fancyzhx/ag_news"})
+    assert "HF_HUB_OFFLINE is set" in unnamed["text"]
+    (unnamed,) = offline(hub, tmp_path, {"source": "fancyzhx/ag_news"})
+    assert unnamed["text"].endswith(f"commit {commit[:12]} is in the cache: give --set data.revision={commit}")
+    shutil.rmtree(tmp_path / "hub")
     hub.close()
     began = time.monotonic()
     (lost,) = read(hub, tmp_path, {"source": "fancyzhx/ag_news"})

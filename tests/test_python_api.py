@@ -26,6 +26,7 @@ from submillion.errors import ConfigError, DataError, RunError
 from submillion.runs import EvalRecord, Run
 from submillion.training.workflow import Phase
 from tests.data import write_csv
+from tests.malformed import called
 
 SIZES = {"steps": 12, "batch_size": 8, "evaluate_every": 4, "precision": "fp32", "learning_rate": 3e-3}
 TEXTS = ["a good game", "the market", "a poor film of the book"]
@@ -198,6 +199,7 @@ def test_cells_are_read_as_those_of_files_are(tmp_path: Path) -> None:
     assert [(text, label) for text, _, label in rows_of(frame, labels=("1", "2"))] == expected
     named = rows_of(frame, DataConfig(label="category"), ("x", "y"))
     assert [label for _, _, label in named] == ["x", "y", "x", "y", "x"]
+    assert rows_of(frame["text"]) == rows_of(frame["text"].tolist()) == rows_of(frame[["text"]])
     several = DataConfig(text=("category", "text"))
     assert rows_of(frame, several)[1][0] == "y film é"
     (tmp_path / "a.csv").write_text("text\n a \n")
@@ -248,8 +250,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"datasets\.IterableDataset",
     ),
     "arrow": (datasets.Dataset.from_dict({"text": TEXTS}).data.table, r"a pyarrow\.Table: give x\.to_pandas\(\)"),
-    "numbers": ([1, 2], r"the list, rows 1, 2 \(index 0, 1\): 1 is an int: give texts \(str\)"),
-    "list of bytes": ([b"a"], r"b'a' is bytes: give texts"),
+    "objects": ([{1}, {2}], r"the list, rows 1, 2 \(index 0, 1\): \{1\} is a set: give texts \(str\)"),
+    "bytes of another encoding": ([b"\xe9"], "column 'text' is not UTF-8: write it again as text"),
     "pairs": ([("a", "b")], r"the list, row 1 \(index 0\): \('a', 'b'\) is a tuple: give texts"),
     "mixed": (["a", {"text": "b"}], "'a' is a str: other rows are dicts"),
     "other columns": (
@@ -282,6 +284,7 @@ def test_what_is_not_read_is_refused_by_name(kind: str, rows: Path) -> None:
         ([("a", "b")], DataConfig(text=("title", "body")), None, "the columns title, body are read from a DataFrame"),
         (TEXTS, DataConfig(label="stars"), ("1",), "the list has no labels: give a DataFrame.* the column 'stars'"),
         (pd.Series(TEXTS), DataConfig(), ("1",), "the Series has no labels"),
+        ([], DataConfig(), ("1",), "the list has no rows"),
         (pd.DataFrame({"text": ["a"], "label": [3]}), DataConfig(), ("1", "2"), r"\(index 0\): label '3' is not one"),
     ],
 )
@@ -315,14 +318,48 @@ def test_rows_that_cannot_be_trained_on_are_refused(settings: dict[str, Any], gi
         submillion.train(given, **settings)
 
 
+def test_a_file_beside_rows_in_memory_is_told_in_python_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": [*TEXTS, "a team"], "label": [1, 2, 1, 2]})
+    frame.rename(columns={"text": "sentence"}).to_csv(tmp_path / "test.csv")
+    test = {"data.test": str(tmp_path / "test.csv")}
+    with pytest.raises(DataError, match="all splits are read by the same columns: rename 'sentence' to 'text'"):
+        submillion.train(frame, **settings, overrides=test)
+    frame = frame.rename(columns={"text": "review"})
+    with pytest.raises(DataError) as no:
+        submillion.train(frame, **settings, overrides=test)
+    assert [problem.rpartition("; give ")[2] for problem in no.value.problems] == [
+        f"overrides={{'data.text': {name!r}}}, or rename the column" for name in ("review", "sentence")
+    ]
+
+
 def test_rows_are_given_once(settings: dict[str, Any]) -> None:
     frame = pd.DataFrame({"text": TEXTS, "label": [1, 2, 1]})
     with pytest.raises(ConfigError, match="rows are given twice"):
         submillion.train(frame, frame, **settings)
+    with pytest.raises(ConfigError, match=r"data\.source is b\.csv, and the rows are <memory>: leave one of them out"):
+        submillion.train(frame, **settings, overrides={"data.source": "b.csv"})
     with pytest.raises(
         DataError, match=r"'text' is none of them.*columns go into a DataFrame, settings into overrides"
     ):
         submillion.train({}, {"text": TEXTS}, **settings)
+
+
+@pytest.mark.parametrize("key", ["revision", "config"])
+def test_only_sets_of_the_hub_have_revisions_rows_in_memory_too(settings: dict[str, Any], rows: Path, key: str) -> None:
+    for given in (rows, pd.read_csv(rows)):
+        with pytest.raises(DataError, match=f"data.{key} is 'main', but data.source is .*: only sets of the Hub have"):
+            submillion.train(given, **settings, overrides={f"data.{key}": "main"})
+        settled = submillion.load_config(data={"source": "org/set", key: "main"}, **settings)
+        assert submillion.train(settled, given).config().data.revision is None
+
+
+def test_a_run_that_is_found_under_another_name_is_told(settings: dict[str, Any], run: Run, rows: Path) -> None:
+    notes: list[str] = []
+    found = submillion.train(
+        rows, **{**settings, "name": "other"}, watch=lambda record: notes.extend(getattr(record, "notes", ()))
+    )
+    assert found == run
+    assert notes == [f"the same was asked before under the name small: the run is {run.path}"]
 
 
 def test_rows_in_memory_are_not_kept_and_it_is_said(
@@ -333,6 +370,12 @@ def test_rows_in_memory_are_not_kept_and_it_is_said(
     paused = submillion.train(frame, watch=lambda record: record.kind == "step", **mine)
     with pytest.raises(DataError, match=r"these rows were given to submillion\.train in Python and are kept nowhere"):
         submillion.train(paused.path / "config.yaml")
+    with pytest.raises(RunError, match=r"not finished: submillion\.train\('.*config\.yaml', rows\) goes on") as no:
+        submillion.load_run(paused)
+    assert "--config" not in str(no.value)
+    code, shown, _ = called(capsys, "runs", "show", paused.path)
+    assert code == 0
+    assert f"it goes on with: submillion.train('{paused.path / 'config.yaml'}', rows) in Python" in shown
     assert submillion.train(paused.path / "config.yaml", frame).path == paused.path
     assert paused.is_done
 
@@ -360,10 +403,47 @@ def test_runs_are_named_as_on_the_command_line(
             act("nobody")
         with pytest.raises(RunError, match="no such run folder"):
             act("a text, not a run " * 300)
-        with pytest.raises(RunError, match="3 is no run: give its folder, its name, its hash, or what `train` returns"):
+        with pytest.raises(
+            RunError, match="an int is not a run: give its folder, its name, its hash, or what `train` returns"
+        ):
             act(3)
-    with pytest.raises(RunError, match="no run is given"):
-        submillion.predict([], TEXTS)
+    for none in (lambda: submillion.predict([], TEXTS), lambda: submillion.shift([], "rows.csv")):
+        with pytest.raises(RunError, match="no run is given"):
+            none()
+    assert submillion.report(run) == submillion.report(run.path)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda run: submillion.compare(run, run), r"is given: .* in a list, such as compare\(\[run, other\]\)"),
+        (lambda run: submillion.compare(5, 5), "an int is given"),
+        (lambda run: submillion.compare([run, run], "tset"), "split is 'tset': did you mean 'test'"),
+        (lambda run: submillion.load_run("small", 5), "out is 5: give the folder of the runs"),
+        (lambda run: submillion.shift(5, "rows.csv"), "an int is not a run"),
+        (lambda run: submillion.report(5), "an int is not a run"),
+        (lambda run: submillion.predict(b"aa", TEXTS), "bytes is not a run"),
+        (lambda run: submillion.predict(pd.DataFrame({"text": TEXTS}), TEXTS), r"a pandas\.DataFrame is not a run"),
+        (lambda run: submillion.sweep(5), "an int is not a study: give its file, or a shipped one: quick, "),
+        (lambda run: submillion.sweep({}), "a dict is not a study"),
+        (lambda run: submillion.sweep("quick", 5), "overrides are 5: give a list of texts"),
+        (lambda run: submillion.sweep("quick", {"train": {"stepps": 5}}), "unknown key train.stepps"),
+        (lambda run: submillion.plan(5, 2), "5 is no config"),
+        (lambda run: submillion.plan({"budgt": 5}, 2), "unknown key budgt"),
+        (lambda run: submillion.plan(run.config(), 2.5), "n_classes is 2.5: give a whole number, 2 or more"),
+        (lambda run: submillion.plan(run.config(), "x"), "n_classes is 'x'"),
+        (lambda run: submillion.plan(run.config(), None), "n_classes is None"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_by_name(run: Run, act: Callable[[Run], Any], message: str) -> None:
+    with pytest.raises((ConfigError, RunError), match=message):
+        act(run)
+
+
+def test_a_plan_is_of_settings_as_training_takes_them(run: Run) -> None:
+    expected = submillion.plan(run.config(), 3)
+    assert submillion.plan(run.path / "config.yaml", np.int64(3)) == expected
+    assert submillion.plan(run.config().model_dump(), 3) == expected
 
 
 def test_a_paused_run_is_unfinished_and_never_damaged(settings: dict[str, Any], rows: Path, tmp_path: Path) -> None:
@@ -548,6 +628,23 @@ def test_several_watchers_see_all_and_the_first_wish_counts(
     assert [record.kind for record in seen if not isinstance(record, Phase)] == ["step"]
 
 
+def test_watchers_may_come_from_an_iterator(settings: dict[str, Any], rows: Path, tmp_path: Path) -> None:
+    def watch(record: Any) -> str | None:
+        return "stop" if record.kind == "step" and record.step == 2 else None
+
+    stopped = submillion.train(rows, **{**settings, "out": tmp_path}, watch=iter([watch]))
+    assert stopped.stopped() == runs.Stopped(2, SIZES["steps"])
+
+
+@pytest.mark.parametrize("watch", [5, "pause", [5], [None], {"a": print}, submillion.progress, [submillion.progress]])
+def test_what_is_no_watcher_is_refused_before_anything_is_read(tmp_path: Path, watch: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"watch is .*: give a function that takes a record, or several in a list"
+    ) as e:
+        submillion.train(tmp_path / "none.csv", watch=watch)
+    assert ("call it first, View()" in str(e.value)) == ("View" in str(watch))
+
+
 @pytest.mark.parametrize("is_interactive", [True, False])
 def test_progress_is_shown_at_a_prompt_and_not_in_a_script(
     settings: dict[str, Any],
@@ -607,7 +704,13 @@ def test_a_dict_and_keywords_are_the_same_settings() -> None:
         ({"train": {"stepps": 5}}, "unknown key train.stepps: did you mean 'steps'?"),
         ({"overrides": {"train.stepps": 5}}, "unknown key train.stepps: did you mean 'steps'?"),
         ({"base": {"trian": {"steps": 5}}}, "unknown key trian: did you mean 'train'?"),
-        ({"model": 3}, "model is 3"),
+        (
+            {"model": 3},
+            "model is 3: give a table of its keys, such as name, revision, max_length; in Python model='NAME' sets",
+        ),
+        ({"base": {"train": [1]}}, "train is [1]: give a table of its keys, such as optimizer"),
+        ({"overrides": 5}, "overrides are 5: give a list of texts"),
+        ({"overrides": [5]}, "overrides are [5]: give a list of texts"),
         ({"base": 3}, "3 is no config: give a YAML file's path, a dict or what load_config returns"),
         ({"base": {}, "recipe": "demo"}, "keep one"),
     ],

@@ -54,7 +54,9 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
     sections.append(Section("files", "Files", "", sentences, code=(brief.files(found),)))
     terminal.show(sections)
     if facts["state"] == "interrupted":
-        typer.echo(f"\nit goes on with: {to_type('train', '--config', found.path / 'config.yaml')}")
+        call = f"{found.call_again} in Python, given the same rows again"
+        typed = call if found.is_of_memory else to_type("train", "--config", found.path / "config.yaml")
+        typer.echo(f"\nit goes on with: {typed}")
 
 
 @app.command("remove")

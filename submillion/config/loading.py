@@ -68,7 +68,7 @@ def load(
         >>> load({"train": {"steps": 60}}, model="bert-base-uncased").model.name
         'bert-base-uncased'
     """
-    given = _flat(settings) | (_flat(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides))
+    given = _flat(settings) | parse_overrides(overrides)
     if base is not None and recipe is not None:
         found = f"a config file ({base})" if isinstance(base, str | Path) else "settings"
         raise ConfigError(f"both {found} and a recipe ({recipe}) are given: keep one")
@@ -124,9 +124,13 @@ def changed(config: Config, settings: Mapping[str, Any], origin: str = "the sett
     return validate(_replaced(config.model_dump(mode="json"), settings, origin), origin)
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `section.key=value` texts as keys and values; ConfigError lists the malformed ones."""
-    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+def parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """Return overrides, a dict or `section.key=value` texts, as full keys and values; ConfigError lists the
+    malformed texts."""
+    if isinstance(overrides, Mapping):
+        return _flat(overrides)
+    is_list = isinstance(overrides, Sequence) and not isinstance(overrides, str)
+    if not is_list or not all(isinstance(override, str) for override in overrides):
         raise ConfigError(
             f"overrides are {shown(overrides)}: give a list of texts, such as ['train.steps=60'], or a dict, such as "
             "{'train.steps': 60}"
@@ -282,6 +286,10 @@ def _problem(detail: Any) -> str:
     if detail["type"] == "invalid_key":
         where = f" of {'.'.join(names[:-1])}" if names[:-1] else ""
         return f"key {shown(detail['input'])}{where} is no name: {did_you_mean(detail['input'], section.model_fields)}"
+    if detail["type"] == "model_type":
+        short = f"; in Python {key}='NAME' sets {_SHORT[key]}" if key in _SHORT else ""
+        keys = ", ".join(list(section.model_fields)[:3])
+        return f"{key} is {shown(detail['input'])}: give a table of its keys, such as {keys}{short}"
     if detail["type"] == "value_error":
         where = f"{key}: " if key else ""
         return where + str(detail["ctx"]["error"])

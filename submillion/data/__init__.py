@@ -17,7 +17,7 @@ from typing import Any
 from submillion.config import DataConfig
 from submillion.data import checking, memory, packaged, reading, sources, splitting
 from submillion.data.checking import Census
-from submillion.data.columns import missing_columns
+from submillion.data.columns import Advice, missing_columns
 from submillion.data.reading import Example, Label, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.splitting import content_fingerprint as fingerprint
@@ -138,7 +138,7 @@ def read_rows(source: object, data: DataConfig, labels: Sequence[str] | None = N
     """
     problems: list[str] = []
     table, columns = memory.opened(source, data, labelled=labels is not None)
-    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, of_run=True)
+    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, advice="run")
     if labels is not None:
         reading.refuse_unknown(rows, labels, problems)
     reading.raise_all(problems)
@@ -152,7 +152,7 @@ def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example]
     """
     problems: list[str] = []
     table = sources.one_table(str(source), reading.wanted_columns(data, labelled=False))
-    rows = reading.examples_of(table, data, problems, labelled=False, of_run=True)
+    rows = reading.examples_of(table, data, problems, labelled=False, advice="run")
     reading.raise_all(problems)
     return rows.examples, data.label in table.names
 
@@ -214,7 +214,11 @@ def _checked(
     """The rows of each split that is in a file or was given, the labels, the problems, the warnings."""
     problems, warnings = list[str](), list[str]()
     tables = sources.open_source(data, problems, warnings, given)
-    parts = {name: reading.examples_of(tables[name], data, problems) for name in sources.SPLITS if name in tables}
+    parts = {
+        name: reading.examples_of(tables[name], data, problems, advice=_advice(name, tables, data, given is not None))
+        for name in sources.SPLITS
+        if name in tables
+    }
     labels = _labels_of(parts["train"]) if "train" in parts else ()
     for name, rows in parts.items() if labels else ():
         if name == "train":
@@ -226,6 +230,15 @@ def _checked(
     warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
     return parts, labels, problems, warnings
+
+
+def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python: bool) -> Advice:
+    """What helps where a split has not all columns: a setting would take those away that the other splits have."""
+    others = {column for name, table in tables.items() if name != split for column in table.names}
+    missing = reading.wanted_columns(data) - {*reading.ID_COLUMNS, *tables[split].names}
+    if missing & others:
+        return "splits"
+    return "overrides" if in_python else "options"
 
 
 def _labels_of(train: Rows) -> tuple[str, ...]:

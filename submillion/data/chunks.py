@@ -124,7 +124,7 @@ class _Check:
         column = next((name for name in ID_COLUMNS if name in table.columns), None)
         for settings in self.settings:
             ids = reading.numbers_of_rows(table)
-            reading.examples_of(table, settings, self.problems, labelled=False, ids=ids, of_run=True)
+            reading.examples_of(table, settings, self.problems, labelled=False, ids=ids, advice="run")
         if column is not None:
             ids = reading.names_of_rows(table, column)
             self.hashes.append(np.fromiter((hash(name or "") for name in ids), np.int64, len(ids)))

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Literal
 
 import yaml
 
@@ -18,6 +19,8 @@ from submillion.data.tables import Table, tables
 from submillion.errors import DataError
 from submillion.text import closest
 
+# What is typed: options or Python. Or whose columns are settled: a finished run's, or those that other splits have.
+Advice = Literal["options", "overrides", "run", "splits"]
 _SHOWN_NAMES = 20
 _GUESSED_NAMES, _GUESSED_ROWS = 100, 200  # that a guess looks at
 _TEXT_WORDS = 3  # a column whose cells have as many on average holds texts
@@ -32,35 +35,41 @@ _NAMES = {
 }
 
 
-def missing_columns(table: Table, keys: Mapping[str, str], of_run: bool = False) -> list[str]:
+def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "options") -> list[str]:
     """Return the problem with the columns that the table does not have, as a list of one; an empty list if it has all.
 
-    keys: column → the setting that names it · of_run: the settings are a finished run's, so that only the file can be
-    changed.
+    keys: column → the setting that names it · advice: what is typed, or whose settings these are, so that only the
+    file can be changed.
     """
     missing = [name for name in keys if name not in table.names]
     if not missing or not (table.names or table.numbers):
         return []
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
-    advice = _renaming(missing, guesses) if of_run else _setting(table, keys, missing, guesses)
+    match advice:
+        case "run":
+            todo = f"the run reads no others: rename {_renamed(missing, guesses)}"
+        case "splits":
+            todo = f"all splits are read by the same columns: rename {_renamed(missing, guesses)}"
+        case _:
+            todo = _setting(keys, missing, guesses, in_python=advice == "overrides" or table.index is not None)
     what = " and no column ".join(map(repr, missing))
-    return [f"{table.origin} has no column {what}; it has {names or 'none'}; {advice}"]
+    return [f"{table.origin} has no column {what}; it has {names or 'none'}; {todo}"]
 
 
-def _renaming(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
+def _renamed(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
     steps = (f"{guesses[name]!r} to {name!r}" if name in guesses else f"one to {name!r}" for name in missing)
-    return f"the run reads no others: rename {' and '.join(steps)}"
+    return " and ".join(steps)
 
 
-def _setting(table: Table, keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str]) -> str:
-    """What to type, in Python for rows that are there: a setting for each key, `...` where no column can be guessed."""
+def _setting(keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str], in_python: bool) -> str:
+    """What to type: a setting for each key, `...` where no column can be guessed."""
     values: dict[str, str | list[str]] = {}
     for key in dict.fromkeys(keys[name] for name in missing):
         columns = [guesses.get(name, "..." if name in missing else name) for name in keys if keys[name] == key]
         values[key] = columns[0] if len(columns) == 1 else columns
     options = [f"--set {shlex.quote(f'{key}={_as_yaml(value)}')}" for key, value in values.items()]
-    typed = " ".join(options) if table.index is None else f"overrides={values}"
+    typed = f"overrides={values}" if in_python else " ".join(options)
     return f"give {typed}, or rename the column{'s' if len(missing) > 1 else ''}"
 
 

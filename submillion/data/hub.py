@@ -23,7 +23,7 @@ from submillion import hub
 from submillion.config import DataConfig
 from submillion.data.tables import Table
 from submillion.errors import DataError, HubError, SubmillionError, install_line
-from submillion.text import did_you_mean, first_line
+from submillion.text import closest, first_line
 
 _CARD, _CARD_INSTEAD = "README.md", ".huggingface.yaml"
 _SHOWN_CONFIGS = 20
@@ -200,8 +200,11 @@ def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] | None
         raise HubError(_not_there(data))
     files = {file.name for file in repository.files}
     _refuse_script(name, files)
+    # What is gated, `datasets` says without saying what to do.
     if _CARD in files:
-        hub.fetch(repository, [_CARD], lambda _: None)  # `datasets` does not say so plainly what is gated
+        hub.fetch(repository, [_CARD], lambda _: None)
+    elif files:
+        hub.ask_for(repository, repository.files[0].name)
     _refuse_config(data)
     builder = _by_datasets(data, lambda: _builder(data, repository))
     # Into the same cache, from which `datasets` takes them: its own downloads show themselves to no watcher.
@@ -276,10 +279,9 @@ def _refuse_config(data: DataConfig) -> None:
             "--set data.config=NAME"
         )
     if told.names:
-        raise DataError(
-            f"data.config is {data.config}, which {data.source} does not have: "
-            f"{did_you_mean(data.config, told.names)} it has {listed}"
-        )
+        near = closest(data.config, told.names)
+        hint = "" if near is None else f"did you mean {near!r}? "
+        raise DataError(f"data.config is {data.config}, which {data.source} does not have: {hint}it has {listed}")
 
 
 def _explained(data: DataConfig, error: Exception) -> SubmillionError:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from submillion.data.packaged import PREFIX
 from submillion.data.sources import MEMORY, SPLITS
 from submillion.data.tables import Table, decoded, refuse_repeated
 from submillion.errors import DataError
-from submillion.text import did_you_mean, shown
+from submillion.text import a_kind, did_you_mean, shown
 
 Kind = Literal["path", "texts", "DataFrame", "Dataset"]
 _ALLOWED = (
@@ -134,13 +135,15 @@ def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bo
     if any(isinstance(value, Mapping) for value in values):
         return _of_dicts(table, values, wanted), data
     if labelled:
+        if not values:
+            raise DataError(f"{origin} has no rows")
         raise DataError(
             f"{origin} has no labels: give a DataFrame, a datasets.Dataset, a list of dicts or a file, with the column "
             f"{data.label!r}"
         )
     columns = ("text",) if data.text_pair is None else ("text", "text_pair")
     cells = _texts(table, values, data)
-    table = replace(table, names=columns, columns=dict(zip(columns, cells, strict=True)))
+    table = _decoded(replace(table, names=columns, columns=dict(zip(columns, cells, strict=True))))
     return table, data.model_copy(update={name: name for name in columns})
 
 
@@ -165,7 +168,8 @@ def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[A
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or reading.is_missing(value)
+    """Whether a value is read as text, as it is in a column of a table."""
+    return isinstance(value, str | bytes | int | float | date) or value is None
 
 
 def _is_pair(value: Any) -> bool:
@@ -175,7 +179,7 @@ def _is_pair(value: Any) -> bool:
 def _refuse_others(table: Table, values: Sequence[Any], fits: Callable[[Any], bool], advice: str) -> None:
     if wrong := [row for row, value in enumerate(values) if not fits(value)]:
         value = values[wrong[0]]
-        raise DataError(f"{table.place(wrong)}: {shown(value)} is {_a(value)}: {advice}")
+        raise DataError(f"{table.place(wrong)}: {shown(value)} is {a_kind(value)}: {advice}")
 
 
 def _decoded(table: Table) -> Table:
@@ -203,17 +207,7 @@ def _refusal(rows: object) -> DataError:
             advice = "give x.to_pandas()"
         case _:
             advice = "it holds no rows that can be read"
-    return DataError(f"rows are given as {_a(rows)}: {advice}; {_ALLOWED}")
-
-
-def _a(value: object) -> str:
-    """The value's kind with its article, and its package where it has one."""
-    if value is None or isinstance(value, bytes):
-        return "None" if value is None else "bytes"
-    kind = type(value)
-    package = kind.__module__.partition(".")[0]
-    name = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return DataError(f"rows are given as {a_kind(rows)}: {advice}; {_ALLOWED}")
 
 
 def _is_of(value: object, package: str, name: str) -> bool:

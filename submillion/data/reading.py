@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from submillion.config import DataConfig
-from submillion.data.columns import missing_columns
+from submillion.data.columns import Advice, missing_columns
 from submillion.data.tables import Table
 from submillion.errors import DataError
 from submillion.text import did_you_mean
@@ -69,16 +69,16 @@ def examples_of(
     problems: list[str],
     labelled: bool = True,
     ids: Sequence[str] | None = None,
-    of_run: bool = False,
+    advice: Advice = "options",
 ) -> Rows:
     """Return the usable rows; what is wrong with the others is added to `problems`.
 
     Text columns are joined by a blank, empty parts left out. With `labelled` false the label column is not
     looked at and labels are None. `ids` are each row's, where the caller has found them; else the table's own.
-    `of_run` as in `missing_columns`.
+    `advice` as in `missing_columns`.
     """
     problems += table.problems
-    problems += missing_columns(table, _keys(data, labelled), of_run)
+    problems += missing_columns(table, _keys(data, labelled), advice)
     if not table.numbers:
         problems += [f"{table.origin} has no rows"] * (not table.problems)
         return Rows(table, [], [], [])

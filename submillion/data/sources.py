@@ -17,6 +17,7 @@ from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import wanted_columns
 from submillion.data.tables import Table, read_table
 from submillion.errors import DataError, HubError
+from submillion.hub.answers import name_in
 from submillion.text import shown
 
 Kind = Literal["packaged", "folder", "file", "hub", "memory"]
@@ -36,6 +37,8 @@ def kind_of(source: str) -> Kind:
     if source == MEMORY:
         return "memory"
     if "://" in source:
+        if (name := name_in(source)) is not None:
+            raise DataError(f"{source} is an address of the Hub: give organisation/name: {name}")
         raise DataError(f"{source} is a URL, and rows are read from files: download it, and give the file")
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):  # unlike Path's own, it says no of a name that is too long for one

@@ -91,7 +91,10 @@ def resolve(name: str, kind: Kind, revision: str | None = None) -> Repository:
             )
         except Exception as error:
             known_id = _cached_id(name, kind)
-            if not _is_passing(error) or (commit := _cached_commit(known_id, kind, revision)) is None:
+            if not _is_passing(error):
+                raise
+            if (commit := _cached_commit(known_id, kind, revision)) is None:
+                _refuse_unnamed_commit(known_id, kind, revision)
                 raise
             return Repository(kind, known_id, commit, None, _cache_note(name, commit, error))
     repository = Repository(kind, info.id, info.sha, tuple(_files(info)))
@@ -154,12 +157,25 @@ def _carried(show: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
         raise cast("Exception", carrier.__cause__) from None
 
 
+def ask_for(repository: Repository, name: str) -> None:
+    """Ask for a file and download nothing; HubError says why it cannot be had, such as one that is gated."""
+    with _explained(repository.id, repository.kind, repository.commit), quiet(), impatient():
+        _ask_for(repository, name)
+
+
+def _ask_for(repository: Repository, name: str) -> None:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository.id, name, repo_type=repository.kind, revision=repository.commit)
+    get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+
+
 def _download(repository: Repository, name: str, bar: type | None) -> None:
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import hf_hub_download
 
     where: Any = {"repo_type": repository.kind, "revision": repository.commit}
     # Its download would ask the same with a minute's patience, and wait out a 429 or 503 five times.
-    get_hf_file_metadata(hf_hub_url(repository.id, name, **where), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    _ask_for(repository, name)
     for n_left in reversed(range(_TRIES)):
         try:
             hf_hub_download(repository.id, name, **where, library_name="submillion", tqdm_class=cast("Any", bar))
@@ -241,6 +257,18 @@ def _cached_commit(name: str, kind: Kind, revision: str | None) -> str | None:
         except (OSError, UnicodeDecodeError, ValueError):
             return None
     return commit if is_commit(commit) and (storage / "snapshots" / str(commit)).is_dir() else None
+
+
+def _refuse_unnamed_commit(name: str, kind: Kind, revision: str | None) -> None:
+    """Raise a HubError for a branch or a tag that was never asked for, where a commit of the repository is here."""
+    folders = (_storage(name, kind) / "snapshots").glob("*")
+    commits = [folder.name for folder in sorted(folders, key=os.path.getmtime) if is_commit(folder.name)]
+    if commits and not is_commit(revision):
+        setting, key = SETTING[kind]
+        raise HubError(
+            f"{setting} is {name}: the Hub was not reached, and which commit {revision or 'main'} is cannot be known "
+            f"without it; commit {commits[-1][:12]} is in the cache: give --set {key}={commits[-1]}"
+        )
 
 
 def _cached_id(name: str, kind: Kind) -> str:

@@ -13,6 +13,7 @@ from submillion.text import first_line
 Kind = Literal["model", "dataset"]
 
 _RESET = re.compile(r"\bt=(\d+)")  # of a RateLimit header: seconds until the Hub takes requests again
+_ADDRESS = re.compile(r"(?:hf:/|https?://(?:www\.)?(?:huggingface|hf)\.co)/(?:datasets/|models/)?([\w.-]+/[\w.-]+)")
 SETTING = {"model": ("model.name", "model.revision"), "dataset": ("data.source", "data.revision")}
 _NOUN = {"model": "model", "dataset": "data set"}
 _STATUS = "https://status.huggingface.co"
@@ -134,6 +135,16 @@ def is_connection(error: BaseException) -> bool:
 def is_reset(error: BaseException) -> bool:
     """Say whether a connection broke in the middle of an answer, in a way that the client does not go on after."""
     return any(type(cause).__name__ == "ReadError" for cause in _causes(error))
+
+
+def name_in(address: str) -> str | None:
+    """Return the organisation/name that a Hub address holds; None for any other text.
+
+    >>> name_in("https://huggingface.co/org/tiny/tree/main"), name_in("hf://datasets/org/rows"), name_in("org/tiny")
+    ('org/tiny', 'org/rows', None)
+    """
+    match = _ADDRESS.match(address)
+    return None if match is None else match[1]
 
 
 def endpoint() -> str:

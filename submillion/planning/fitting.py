@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from operator import index
+from typing import Any, SupportsIndex
+
+from submillion import config as configs
 from submillion.config import Config
-from submillion.errors import BudgetError
+from submillion.errors import BudgetError, ConfigError
 from submillion.planning import costs
 from submillion.planning.alternatives import cheapest
 from submillion.planning.costs import Wishes
 from submillion.planning.drafts import draft
 from submillion.planning.plans import Plan
+from submillion.text import shown
 
 
-def plan(config: Config, n_classes: int) -> Plan:
-    """Return the plan of a config for C classes.
+def plan(config: Config | Mapping[str, Any] | os.PathLike[str] | str, n_classes: int) -> Plan:
+    """Return the plan of settings, as `load_config` takes them, for C classes.
 
     BudgetError tells the total, the excess, the largest rank that fits and the cheapest alternative;
     ConfigError lists wishes that the encoder cannot meet.
     """
-    wishes = costs.resolve(config, n_classes)
+    if not isinstance(n_classes, SupportsIndex):
+        raise ConfigError(f"n_classes is {shown(n_classes)}: give a whole number, 2 or more")
+    settings = config if isinstance(config, Config) else configs.load(config)  # pyright: ignore[reportArgumentType]
+    wishes = costs.resolve(settings, index(n_classes))
     drafted = draft(wishes)
     if (problem := overrun(wishes, drafted)) is not None:
         raise BudgetError(problem)

@@ -66,10 +66,7 @@ def members(which: Which | Sequence[Which], device: str | None = None) -> Member
 
     RunError if one is unfinished or damaged, or if their labels are not the same.
     """
-    several = [which] if isinstance(which, str) or not isinstance(which, Sequence) else which
-    if not several:
-        raise RunError("no run is given: name one, or several to predict together")
-    found = tuple(map(runs.load, several))
+    found = runs.load_several(which)
     for run in found:
         runs.verify(run)
     problems = [problem for run in found[1:] for problem in _other_labels(found[0], run)]

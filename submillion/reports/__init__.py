@@ -8,6 +8,7 @@ a run. Everything can be made again from the folder alone.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,18 +19,20 @@ from submillion.reports import card, figures, findings, page, run
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
-from submillion.runs import Run
+from submillion.runs import Run, Which
 from submillion.runs.study import is_study
 
 __all__ = ["Report", "is_study", "read", "report", "write", "write_study"]
 
 
-def report(which: Path | str, out: Path | str = "runs") -> list[Path]:
+def report(which: Which, out: Path | str = "runs") -> list[Path]:
     """Write the report of a finished run, or of a study, again; return the paths of its files.
 
-    which: a folder, the name or hash of a run in `out`, or the name of a study there. Nothing is trained or
+    which: a run, a folder, the name or hash of a run in `out`, or the name of a study there. Nothing is trained or
     predicted. RunError names the studies too where there is no such run.
     """
+    if isinstance(which, Run) or not isinstance(which, str | os.PathLike):
+        return write(runs.load(which, out))
     places = (Path(which).expanduser(), Path(out).expanduser() / which)
     folder = next((place for place in places if is_study(place)), None)
     return write_study(folder) if folder else write(Run(_run(str(which), out)))

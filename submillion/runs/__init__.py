@@ -2,7 +2,19 @@
 
 from submillion.runs.facts import COLUMNS, examined, facts
 from submillion.runs.files import locked, write_atomically
-from submillion.runs.finding import Which, create, discard, find, folder, list_runs, load, locate, remove, verify
+from submillion.runs.finding import (
+    Which,
+    create,
+    discard,
+    find,
+    folder,
+    list_runs,
+    load,
+    load_several,
+    locate,
+    remove,
+    verify,
+)
 from submillion.runs.folder import Run, State
 from submillion.runs.predictions import load_unlabelled, save_unlabelled
 from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
@@ -36,6 +48,7 @@ __all__ = [
     "folder",
     "list_runs",
     "load",
+    "load_several",
     "load_unlabelled",
     "locate",
     "locked",

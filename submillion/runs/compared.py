@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from submillion.errors import RunError, SubmillionError
 from submillion.judging.comparison import Setting, Split, Verdict, conclude
 from submillion.judging.metrics import Predictions
 from submillion.runs import Run, Which
+from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_KEYS = 6  # that name a setting
 _N_IDS = 3  # of those that differ, named in an error
@@ -45,6 +47,10 @@ def compare(paths: Sequence[Which], split: Split = "validation") -> Verdict:
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
     each run. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows.
     """
+    if not isinstance(paths, list | tuple):
+        raise RunError(f"{a_kind(paths)} is given: a comparison takes runs in a list, such as compare([run, other])")
+    if split not in get_args(Split):
+        raise RunError(f"split is {shown(split)}: {did_you_mean(str(split), get_args(Split))}")
     if len(paths) < 2:
         raise RunError(f"{len(paths)} run given: a comparison takes at least two")
     facts = _read_all(paths, split)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from submillion.errors import RunError, command
 from submillion.runs.files import read_json, reported, sha256
 from submillion.runs.folder import FORMAT, UNSEALED, Run
-from submillion.text import did_you_mean, shown
+from submillion.text import a_kind, did_you_mean, shown
 
 Which = Run | os.PathLike[str] | str  # a run: itself, its folder, or a name or a hash
 _TABLES = ("plan.json", "environment.json", "data.json", "scores.json")
@@ -54,6 +54,8 @@ def load(which: Which, out: str | Path = "runs") -> Run:
 
     RunError if it is missing, unfinished, damaged or of a newer version. Files are not hashed here: `verify` does that.
     """
+    if not isinstance(out, str | os.PathLike):
+        raise RunError(f"out is {shown(out)}: give the folder of the runs")
     match which:
         case Run():
             run = Run(_existing(which.path))
@@ -62,7 +64,9 @@ def load(which: Which, out: str | Path = "runs") -> Run:
         case os.PathLike():
             run = Run(_existing(Path(which).expanduser()))
         case _:
-            raise RunError(f"{shown(which)} is no run: give its folder, its name, its hash, or what `train` returns")
+            raise RunError(
+                f"{a_kind(which)} is not a run: give its folder, its name, its hash, or what `train` returns"
+            )
     run.refuse_unfinished()
     _done(run)
     run.labels()
@@ -71,6 +75,14 @@ def load(which: Which, out: str | Path = "runs") -> Run:
         if not isinstance(values, dict) or (name == "plan.json" and type(values.get("total")) is not int):
             raise RunError(f"{run.path / name} is damaged: restore it, or remove the run and train again")
     return run
+
+
+def load_several(which: Which | Sequence[Which]) -> list[Run]:
+    """Return the finished runs of a list, or of one, each as `load` takes it; RunError if there is none."""
+    several: Sequence[Which] = which if isinstance(which, list | tuple) else [which]  # pyright: ignore[reportAssignmentType]
+    if not several:
+        raise RunError("no run is given: name one, or several in a list")
+    return [load(each) for each in several]
 
 
 def verify(run: Run) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 
 from submillion import config
 from submillion.config import Config
-from submillion.errors import RunError, command
+from submillion.data.sources import MEMORY
+from submillion.errors import RunError, SubmillionError, command
 from submillion.judging.metrics import Predictions, Score
 from submillion.runs.files import (
     locked,
@@ -94,8 +95,25 @@ class Run:
         """Write one of the run's JSON files, atomically; numbers that are not finite become null."""
         self.write(name, dumps(value, indent=2) + "\n")
 
+    @property
+    def is_of_memory(self) -> bool:
+        """Say whether the run's rows were in memory, so that only a call in Python goes on with it."""
+        try:
+            return self.config().data.source == MEMORY
+        except SubmillionError:
+            return False
+
+    @property
+    def call_again(self) -> str:
+        """Return the call in Python that goes on with a run of rows in memory."""
+        return f"submillion.train({str(self.path / 'config.yaml')!r}, rows)"
+
     def refuse_unfinished(self) -> None:
         """Raise a RunError if the run is not finished; it says how the run goes on."""
+        if not self.is_done and self.is_of_memory:
+            raise RunError(
+                f"{self.path} is not finished: {self.call_again} goes on where it stopped, given the same rows again"
+            )
         if not self.is_done:
             raise RunError(
                 f"{self.path} is not finished: start the command that began it again and it goes on where it stopped "

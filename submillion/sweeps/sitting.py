@@ -6,9 +6,10 @@ asked twice is answered once. Test is opened once, at the end, by the recommende
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from submillion import config, data, reports, runs
 from submillion.data import Splits
@@ -31,7 +32,7 @@ from submillion.training.workflow import Watch as RunWatch
 
 def sweep(
     which: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     how: How | None = None,
     watch: StatusWatch = lambda _: None,
     watch_run: RunWatch = lambda _: False,

@@ -7,6 +7,7 @@ what a trial costs to `trials`.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from submillion.config import NOT_HASHED, Config
 from submillion.config.fields import Section, setting
 from submillion.errors import ConfigError
 from submillion.runs.study import Claim, Kind, label
-from submillion.text import did_you_mean, shown
+from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_TRIALS = 2000  # of a minute each: more than a day
 _MOST_SUBSETS_OF = 10  # 1,023 subsets
@@ -201,6 +202,10 @@ def load_study(which: Path | str) -> tuple[Study, Path]:
 
     ConfigError lists every problem of the file.
     """
+    if not isinstance(which, str | os.PathLike):
+        raise ConfigError(
+            f"{a_kind(which)} is not a study: give its file, or a shipped one: {', '.join(study_names())}"
+        )
     path = Path(which).expanduser()
     if not path.is_file() and str(which).removesuffix(".yaml") in study_names():
         path = Path(str(_studies() / f"{str(which).removesuffix('.yaml')}.yaml"))
@@ -222,7 +227,7 @@ def parse(values: Mapping[str, Any], origin: str) -> Study:
         raise ConfigError(*dict.fromkeys(problems)) from None
 
 
-def base_config(study: Study, folder: Path, overrides: tuple[str, ...] = ()) -> Config:
+def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
     """Return the settings that all trials share: the base's, overridden; relative files count from `folder`."""
     file = None if study.base.config is None else folder / study.base.config
     settings = config.changed(config.load(file, study.base.recipe), study.base.settings, "base.settings")

@@ -5,9 +5,10 @@ Running it is left to `sitting`, writing it down to `summary`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
@@ -156,15 +157,15 @@ class Prepared:
         return Path(self.space.base.out).expanduser() / f"{self.study.name}{scale}"
 
 
-def prepare(which: Path | str, overrides: Sequence[str] = (), scale: float = 1.0) -> Prepared:
+def prepare(which: Path | str, overrides: Mapping[str, Any] | Sequence[str] = (), scale: float = 1.0) -> Prepared:
     """Return a study ready to run, by its file or a shipped one's name; nothing is started.
 
-    overrides: `section.key=value` texts over its base. ConfigError or DataError lists what is wrong.
+    overrides: over its base, as `load_config` takes them. ConfigError or DataError lists what is wrong.
     """
     if not 0 < scale <= 1:
         raise ConfigError(f"the scale is {scale:g}: give one above 0, at most 1, such as 0.1")
     study, folder = load_study(which)
-    base = base_config(study, folder, tuple(overrides))
+    base = base_config(study, folder, overrides)
     speed = timing.speed(base.out, base.model.name)
     return previewed(study, Space(base, 0, study.seeds, scale), timing.size_of(whole(base)), speed)
 

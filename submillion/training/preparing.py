@@ -53,8 +53,9 @@ def pinned(settings: Config, watch: Watch) -> Config:
     def say(note: str) -> None:
         watch(Phase("asking the Hub", notes=(note,)))
 
-    found = {"model": architectures.pinned(settings.model, say), "data": data.pinned(settings.data, say)}
-    return settings.model_copy(update=found)
+    model = architectures.pinned(settings.model, say)
+    architectures.load(model.name, model.revision)  # before rows are read or weights come: one that is not supported
+    return settings.model_copy(update={"model": model, "data": data.pinned(settings.data, say)})
 
 
 def download(settings: Config, watch: Watch) -> None:

@@ -226,9 +226,13 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     """Check a finished run; give it what a trial was left without, unless a trial asks."""
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, question.settings.model.name, question.settings.model.revision)
-    if notes := _stopped(run):
-        again = f"remove it (`{command('runs', 'remove', run.path)}`) to train to the end"
-        watch(Phase("found finished", notes=(*notes, again)))
+    notes = _stopped(run)
+    if notes:
+        notes += (f"remove it (`{command('runs', 'remove', run.path)}`) to train to the end",)
+    if not question.as_trial and run.name[:-9] != question.settings.name:
+        notes = (f"the same was asked before under the name {run.name[:-9]}: the run is {run.path}", *notes)
+    if notes:
+        watch(Phase("found finished", notes=notes))
     with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
         Checkpoints(run.path / "checkpoints").remove()
     if not question.as_trial:

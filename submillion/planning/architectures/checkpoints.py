@@ -29,28 +29,28 @@ def load(name: str, revision: str | None = None) -> Architecture:
     ConfigError or HubError names what was not found, or the file and its keys that cannot be used.
     """
     if file := files.local_config(name):
-        arch = _from_json(name, file)
+        arch = _from_json(name, file, str(file))
     elif (hub := hub_id(name)) is not None:
         arch = Architecture(name, *KNOWN[hub])
     else:
         files.refuse_slip(name)
-        arch = _from_json(name, files.config(name, revision))
+        arch = _from_json(name, files.config(name, revision), f"model.name is {name} (its config.json)")
     return replace(arch, revision=revision)
 
 
-def _from_json(name: str, file: Path) -> Architecture:
+def _from_json(name: str, file: Path, where: str) -> Architecture:
     values = _read(file)
     family = values.get("model_type")
     if family not in FAMILIES:
-        raise ConfigError(f"{file}: model_type is {family!r}; supported are {', '.join(FAMILIES)}")
+        raise ConfigError(f"{where}: model_type is {family!r}; supported are {', '.join(FAMILIES)}")
     keys = _keys(family)
     sizes = {field: values.get(key) for field, key in keys.items()}
     if problems := [*_size_problems(sizes, keys), *_shape_problems(values)]:
-        raise ConfigError(*(f"{file}: {problem}" for problem in problems))
+        raise ConfigError(*(f"{where}: {problem}" for problem in problems))
     arch = Architecture(name=name, family=family, **{"embedding_width": sizes["width"], "n_types": 0, **sizes})
     if arch.width % arch.n_heads:
         raise ConfigError(
-            f"{file}: {keys['width']} is {arch.width}, not a multiple of {keys['n_heads']}, {arch.n_heads}"
+            f"{where}: {keys['width']} is {arch.width}, not a multiple of {keys['n_heads']}, {arch.n_heads}"
         )
     return arch
 

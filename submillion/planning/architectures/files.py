@@ -16,6 +16,7 @@ from pathlib import Path
 from submillion import hub
 from submillion.config import ModelConfig
 from submillion.errors import ConfigError, HubError, command, os_problem
+from submillion.hub.answers import name_in
 from submillion.planning.architectures.known import hub_id, known
 from submillion.text import closest, shown
 
@@ -57,7 +58,9 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
                 f"model.revision is {shown(model.revision)}, but model.name is {model.name}, which is on this disk: "
                 "only the Hub has revisions; set it to null"
             )
-        weights(model.name, folder(model.name))
+        place = folder(model.name)
+        weights(model.name, place)
+        _refuse_no_tokenizer(model.name, os.listdir(place))
         return model
     refuse_slip(model.name)
     name = hub_id(model.name) or model.name
@@ -115,9 +118,19 @@ def is_local(name: str) -> bool:
 
 
 def refuse_slip(name: str) -> None:
-    """Raise a ConfigError for a name that is no Hub model's: of a folder without config.json, or misspelt."""
+    """Raise a ConfigError for a name that is no Hub model's: an address, of a folder without config.json, misspelt."""
+    if "://" in name:
+        found = name_in(name)
+        advice = "give a folder, or organisation/name" if found is None else f"give organisation/name: {found}"
+        raise ConfigError(f"model.name is {name}, an address: {advice}")
     if _is_path(name):
         raise ConfigError(f"model.name is {name}: no config.json there; give a folder that holds one, or the file")
+    plain, at, revision = name.partition("@")
+    if at:
+        raise ConfigError(
+            f"model.name is {name}: give the revision by itself, --set model.name={plain} --set "
+            f"model.revision={revision or 'main'}"
+        )
     # A bare name is far more often a slip than a Hub model, and asking takes long offline.
     if "/" not in name and hub_id(name) is None:
         near = closest(name, known())
@@ -244,6 +257,7 @@ def _wanted(repository: hub.Repository) -> list[str]:
         _refuse_weights(repository.id, names)
     if _CONFIG not in names:
         raise ConfigError(f"model.name is {repository.id}: it has no config.json, so it is not a transformers model")
+    _refuse_no_tokenizer(repository.id, names)
     return [*(name for name in names if name in _TEXTS), *weights]
 
 
@@ -251,6 +265,14 @@ def _parts(names: Iterable[str]) -> list[str]:
     """A checkpoint in parts: the parts, and the index that names them."""
     parts = [name for name in names if name.startswith("model-") and name.endswith(".safetensors")]
     return [*sorted(parts), INDEX] if parts and INDEX in names else []
+
+
+def _refuse_no_tokenizer(name: str, names: Iterable[str]) -> None:
+    if not set(_VOCABULARIES) & set(names):
+        raise ConfigError(
+            f"model.name is {name}: it has no tokenizer (tokenizer.json, or one of {', '.join(_VOCABULARIES[1:])}): "
+            "take another checkpoint, or a folder with one beside its weights"
+        )
 
 
 def _refuse_weights(name: str, names: Sequence[str]) -> None:
