@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from submillion import runs
 from submillion.cli.options import JsonOption, OutOption
 from submillion.judging import comparison
 from submillion.judging.comparison.conclusion import Split
@@ -32,7 +31,7 @@ def compare(
 
     Runs that differ only in train.seed are one setting.
     """
-    found = comparing.compare([runs.locate(each, out or "runs") for each in run], split, report)
+    found = comparing.compare(run, split, report, out or "runs")
     if as_json:
         typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
         return

@@ -6,7 +6,6 @@ import json
 
 import typer
 
-import submillion
 from submillion.cli.options import (
     BudgetOption,
     ConfigOption,
@@ -40,8 +39,10 @@ def train(
     settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
     with View() as view:
         view.say("loading")
-        run = submillion.train(settings, watch=view)
-    from submillion.model import processes
+        from submillion.model import processes
+        from submillion.training import workflow
+
+        run = workflow.train(settings, view)
 
     if processes.is_main():  # another machine may not see the folder
         if as_json:

@@ -24,8 +24,11 @@ _MAX_ROWS = 40
 _SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for it
 
 
-def compare(run: Sequence[Which], split: Split = "validation", report: Path | None = None) -> Verdict:
-    """Return what may be said of finished runs, by their folders, names or hashes, on one split of the same rows.
+def compare(
+    run: Sequence[Which], split: Split = "validation", report: Path | None = None, out: Path | str = "runs"
+) -> Verdict:
+    """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split of the same
+    rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
     each run. `report` is an HTML file to write it to as a page. RunError names every run that is missing, unfinished,
@@ -33,7 +36,7 @@ def compare(run: Sequence[Which], split: Split = "validation", report: Path | No
     """
     if report is not None:
         _refuse_no_page(report)
-    found = compared.compare(run, split)
+    found = compared.compare(run, split, out)
     if report is not None:
         write(found, report)
     return found

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -41,8 +42,8 @@ class _Facts:
     n_evaluations: int
 
 
-def compare(paths: Sequence[Which], split: Split = "validation") -> Verdict:
-    """Return what may be said of finished runs, by their folders, names or hashes, on one split of the same rows.
+def compare(paths: Sequence[Which], split: Split = "validation", out: Path | str = "runs") -> Verdict:
+    """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
     each run. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows.
@@ -53,7 +54,7 @@ def compare(paths: Sequence[Which], split: Split = "validation") -> Verdict:
         raise RunError(f"split is {shown(split)}: {did_you_mean(str(split), get_args(Split))}")
     if len(paths) < 2:
         raise RunError(f"{len(paths)} run given: a comparison takes at least two")
-    facts = _read_all(paths, split)
+    facts = _read_all(paths, split, out)
     _refuse_copies(facts)
     _refuse_other_data(facts, split)
     if split == "test":
@@ -71,11 +72,11 @@ def _openings(facts: Sequence[_Facts]) -> str:
     return f"these test rows were opened {runs.times(n_reads)} so far, this time included: a test is fresh only once"
 
 
-def _read_all(paths: Sequence[Which], split: Split) -> list[_Facts]:
+def _read_all(paths: Sequence[Which], split: Split, out: Path | str) -> list[_Facts]:
     facts, problems = [], []
     for path in paths:
         try:
-            facts.append(_facts(runs.load(path), split))
+            facts.append(_facts(runs.load(path, out), split))
         except SubmillionError as error:
             problems += error.problems
     if problems:
