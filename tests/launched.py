@@ -39,7 +39,8 @@ def stopped_at_7(overrides: list[str], rows: str) -> Run:
     def watch(record: Any) -> str | None:
         return "stop" if record.kind == "step" and record.step == 7 else None
 
-    return submillion.train(pd.read_csv(rows), watch=watch, overrides=overrides)
+    others = [override for override in overrides if not override.startswith("data.source=")]
+    return submillion.train(pd.read_csv(rows), watch=watch, overrides=others)
 
 
 def _fail(overrides: list[str]) -> None:

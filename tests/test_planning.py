@@ -465,7 +465,7 @@ def with_prefix(asked, dropout=None, **adapter):
     ("asked", "dropout", "layers", "n", "told"),
     [
         (True, None, "top:4", 8, "prefix: the output of layers 0 to 7, frozen and without dropout, is computed once"),
-        (True, 0.1, "top:11", 1, "prefix: the output of layer 0, frozen and without dropout, .*; dropout falls on"),
+        (True, 0.1, "top:11", 1, "prefix: the output of layer 0, frozen and without dropout, .*; dropout applies only"),
         (True, 0, [3, 7], 3, "prefix: the output of layers 0 to 2"),
         (None, 0, "top:4", 8, "prefix: the output of layers 0 to 7, .* if they are read more than once"),
         (None, 0.1, "top:4", 0, r"prefix: none, since model\.dropout is 0\.1, below layer 8 too"),

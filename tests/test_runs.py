@@ -438,7 +438,7 @@ def test_runs_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     code, _, errors = said(capsys, "runs", "remove", HASH, "--out", str(tmp_path))
     assert code == 1
-    assert "say --yes" in errors
+    assert "pass --yes" in errors
     assert run.path.exists()
     code, text, _ = said(capsys, "runs", "remove", HASH, "--out", str(tmp_path), "--yes", "--json")
     assert code == 0
