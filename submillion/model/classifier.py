@@ -137,7 +137,7 @@ class Classifier(nn.Module):
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
         classifier = cls(cast("nn.Module", loaded).to(place), labels, plan, precision, (str(folder), None)).eval()
-        _ = classifier.tokenizer  # a damaged one is said now
+        classifier.tokenizer = backbone.load_tokenizer(str(folder))  # now: a damaged one is not found later
         return classifier
 
     @cached_property

@@ -43,11 +43,7 @@ class _Facts:
 
 
 def compare(paths: Sequence[Which], split: Split = "validation", out: Path | str = "runs") -> Verdict:
-    """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split.
-
-    Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
-    each run. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows.
-    """
+    """Return what may be said of finished runs, as `reports.comparing.compare` says, which also writes the page."""
     if not isinstance(paths, list | tuple):
         raise RunError(f"{a_kind(paths)} is given: a comparison takes runs in a list, such as compare([run, other])")
     if split not in get_args(Split):
