@@ -7,8 +7,7 @@ and checking the model in `adapters`.
 """
 
 from submillion.planning.alternatives import Alternative, alternatives
-from submillion.planning.budget import Target
-from submillion.planning.costs import Wishes, resolve
+from submillion.planning.costs import resolve
 from submillion.planning.drafts import draft
 from submillion.planning.fitting import fitting_rank, overrun, plan
 from submillion.planning.plans import Part, Plan, from_json, parts, to_json
@@ -18,8 +17,6 @@ __all__ = [
     "Alternative",
     "Part",
     "Plan",
-    "Target",
-    "Wishes",
     "alternatives",
     "draft",
     "encoder_words",

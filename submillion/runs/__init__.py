@@ -15,7 +15,7 @@ from submillion.runs.finding import (
     remove,
     verify,
 )
-from submillion.runs.folder import Run, State
+from submillion.runs.folder import Run
 from submillion.runs.predictions import load_unlabelled, save_unlabelled
 from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import (
@@ -32,7 +32,6 @@ __all__ = [
     "EvalRecord",
     "Record",
     "Run",
-    "State",
     "StepRecord",
     "Stopped",
     "Which",

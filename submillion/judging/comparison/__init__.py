@@ -15,12 +15,11 @@ from submillion.judging.comparison.paired import (
     mcnemar,
     rows_needed,
 )
-from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict, p_value, sentences, values
+from submillion.judging.comparison.verdict import Split, Standing, Tested, Verdict, p_value, sentences, values
 
 __all__ = [
     "LEVEL",
     "Difference",
-    "Pair",
     "Setting",
     "Split",
     "Standing",

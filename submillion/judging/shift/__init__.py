@@ -5,18 +5,16 @@ intervals · `texts`: whether they look as those of training · `verdict`: the e
 to. Where predictions come from, and pages, are the affair of others.
 """
 
-from submillion.judging.shift.estimates import MIN_ROWS, Estimates, class_shares, estimate
+from submillion.judging.shift.estimates import Estimates, class_shares, estimate
 from submillion.judging.shift.priors import corrected
-from submillion.judging.shift.texts import Drift, Lengths, Telling, drift
+from submillion.judging.shift.texts import Drift, Lengths, drift
 from submillion.judging.shift.verdict import StatedAccuracy, judge
 
 __all__ = [
-    "MIN_ROWS",
     "Drift",
     "Estimates",
     "Lengths",
     "StatedAccuracy",
-    "Telling",
     "class_shares",
     "corrected",
     "drift",

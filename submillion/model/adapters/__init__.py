@@ -5,7 +5,7 @@ writes an adapter that plain transformers and PEFT read back, starts from one an
 decided in `planning`.
 """
 
-from submillion.model.adapters.heads import Bottleneck, head_logits
+from submillion.model.adapters.heads import head_logits
 from submillion.model.adapters.injection import (
     hold_frozen_in,
     inject,
@@ -21,7 +21,6 @@ from submillion.model.adapters.injection import (
 from submillion.model.adapters.saving import load, merged, refuse_unsaved, save, start_from
 
 __all__ = [
-    "Bottleneck",
     "head_logits",
     "hold_frozen_in",
     "inject",
