@@ -396,4 +396,5 @@ def test_a_terminal_shows_all_of_a_section_and_cuts_no_cell(
     table = Table("Runs", ("run", "rows"), [(path, "1,000"), (attack, "–")])
     terminal.show([Section("a", "A", attack, (path,), tables=(table,), code=(("next", f"submillion train {path}"),))])
     printed = capsys.readouterr().out
+    assert not [line for line in printed.splitlines() if line != line.rstrip()], "no blanks at the end of a line"
     assert [printed.count(part) for part in (path, attack, "Runs:", "1,000", "–", "next:")] == [3, 2, 1, 1, 1, 1]

@@ -145,7 +145,7 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
     return Section(
         anchor="settings",
         nav="Settings",
-        title=f"{len(verdict.settings)} settings, {n_runs} runs",
+        title=f"{len(verdict.settings)} setting{'s' * (len(verdict.settings) > 1)}, {n_runs} runs",
         sentences=("Runs that differ in train.seed alone are one setting.",),
         tables=(Table("Settings and their run folders", ("", "setting", "runs"), rows), *_keys(verdict, names)),
     )

@@ -54,7 +54,9 @@ def show_table(table: Table, console: Console | None = None) -> None:
 
 
 def wide(grid: Grid, console: Console) -> None:
-    """Print a table of rich's, as wide as it needs to be."""
+    """Print a table of rich's, as wide as it needs to be; the blanks that fill its last column are left out."""
     needed = console.measure(grid, options=console.options.update(max_width=1000)).maximum
     console.width = max(console.width, needed)
-    console.print(grid)
+    with console.capture() as lines:
+        console.print(grid)
+    print("\n".join(line.rstrip() for line in lines.get().splitlines()), file=console.file)

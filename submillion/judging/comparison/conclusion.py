@@ -150,13 +150,13 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
         alone = sum(len(setting.runs) == 1 for setting in settings)
         notes.append(
             f"{alone} of the {len(settings)} settings {'has' if alone == 1 else 'have'} one seed: "
-            "a test against one of these speaks of its runs, not of the setting"
+            "a test against one of these is about its runs, not about the setting"
         )
     elif any(pair.about == "runs" for pair in pairs):
         which = "these two runs" if sum(len(setting.runs) for setting in settings) == 2 else "these runs"
         notes.append(
-            f"with one seed, a test speaks of {which}, not of their settings; "
-            "runs with other values of train.seed let it speak of settings"
+            f"with one seed, a test is about {which}, not about their settings; "
+            "runs with other values of train.seed make it one about settings"
         )
     elif pairs and fewest == 2:
         notes.append("with two seeds only large differences can be seen: three or more tell much more")

@@ -85,7 +85,7 @@ class Verdict:
 
     @property
     def about(self) -> Literal["settings", "runs"]:
-        """Return what the tests of those that tie with the best speak of, else of all: settings, or these runs,
+        """Return what the tests of those that tie with the best are about, else of all: settings, or these runs,
         where one has a single seed."""
         spoken_of = [pair for pair in self.pairs if pair.is_tied] or self.pairs
         return "settings" if all(pair.about == "settings" for pair in spoken_of) else "runs"

@@ -171,7 +171,7 @@ def texts(report: ShiftReport) -> Section:
         return Section("texts", "Texts", "How the texts differ needs those of training", (f"{one.data_problem}.",))
     found = one.drift
     rows = [
-        ("words a text: median [quartiles]", *map(_lengths, found.lengths)),
+        ("words per text: median [quartiles]", *map(_lengths, found.lengths)),
         ("words that training has not", "–", percents(found.unseen_validation), percents(found.unseen)),
     ]
     sentences = [
