@@ -89,7 +89,7 @@ def _trained(encoder: Path, rows: Path, out: Path, *more: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def exported(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, exports.Export]:
+def exported(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, exports.Written]:
     parent = tmp_path_factory.mktemp("exports")
     return {kind: exports.write(finished, kind, parent / kind, margin=_margin(kind)) for kind in FORMATS}
 

@@ -42,7 +42,7 @@ def made(tmp_path: Path) -> exports.Upload:
     (folder / "README.md").write_text("---\ntags:\n- onnx\n---\n\n# a model\n")
     written = manifest.write(folder, Question("onnx", "0" * 32, "validation", None), "run-00000000", {}, {})
     (folder / "notes.txt").write_text("mine")
-    return exports.of_export(exports.Export(folder, written, is_new=True))
+    return exports.of_export(exports.Written(folder, written, is_new=True))
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client to httpx

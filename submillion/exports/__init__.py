@@ -7,14 +7,14 @@ loads it as a stranger would and judges it against the run, `manifest` says what
 
 from submillion.exports.checking import TOLERANCE
 from submillion.exports.hub import Upload, check, of_adapter, of_export, push
-from submillion.exports.making import Export, write
+from submillion.exports.making import Written, write
 from submillion.exports.manifest import Format
 
 __all__ = [
     "TOLERANCE",
-    "Export",
     "Format",
     "Upload",
+    "Written",
     "check",
     "of_adapter",
     "of_export",

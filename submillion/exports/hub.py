@@ -17,7 +17,7 @@ from submillion.runs import Run
 from submillion.text import first_line
 
 if TYPE_CHECKING:
-    from submillion.exports.making import Export
+    from submillion.exports.making import Written
 
 _CARD = "README.md"
 
@@ -32,7 +32,7 @@ class Upload:
     title: str
 
 
-def of_export(export: Export) -> Upload:
+def of_export(export: Written) -> Upload:
     """Return an export's files."""
     title = f"{export.manifest.run} as {export.manifest.question.format}"
     return Upload(export.folder, (*export.manifest.files, FILE), "export", title)

@@ -34,7 +34,7 @@ _LOCK, _VALIDATION = ".lock", "validation"
 
 
 @dataclass(frozen=True)
-class Export:
+class Written:
     """A finished export: its folder, its manifest, and whether it was made now or found."""
 
     folder: Path
@@ -59,7 +59,7 @@ def write(
     file: Path | None = None,
     margin: float | None = None,
     watch: Watch = lambda *_: None,
-) -> Export:
+) -> Written:
     """Return the export of a finished run, made and checked now, or found in its folder.
 
     output None: `exports/<format>` in the run's folder · file: rows to check on in the place of the validation split,
@@ -78,10 +78,10 @@ def write(
     given = None if file is None else _rows_of(run, file, labelled=kind == "onnx-int8")
     question = Question(kind, distillation.identity(run), given.fingerprint if given else _VALIDATION, margin)
     if (found := manifest.find(folder, question)) is not None:
-        return Export(folder, found, is_new=False)
+        return Written(folder, found, is_new=False)
     with _filling(folder) as part:
         made = _make(run, question, given, part, watch)
-    return Export(folder, made, is_new=True)
+    return Written(folder, made, is_new=True)
 
 
 def _margin(kind: Format, margin: float | None) -> float | None:
