@@ -14,7 +14,7 @@ help:
 	@echo "make test       install what tests need, run them all"
 	@echo "make test-fast  the tests but the slow ones"
 	@echo "make bench      measure speed, write docs/benchmarks.md"
-	@echo "make check      format, lint, types"
+	@echo "make check      format, lint, types, English"
 	@echo "make docs       this documentation as a site, in build/site/"
 	@echo "make dist       source archive and manylinux wheel, in dist/"
 	@echo "make clean      remove .venv, dist and the demo's runs"
@@ -57,6 +57,7 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright
+	@! git grep -nIiE --file .english -- '*.py' '*.md' '*.yaml' '*.js' '*.css' '*.html' '*.c' || { echo "write it as a native speaker would: 'rows per step', 'is not a number', 'is in' (patterns: .english)"; exit 1; }
 
 docs: .venv/ready-docs
 	$(BIN)/python -m scripts.docs

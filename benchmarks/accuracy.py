@@ -1,7 +1,7 @@
 """What speed costs in accuracy: bf16 against fp32, no dropout in the model against the checkpoint's own.
 
 `SUBMILLION_AGNEWS=… python -m benchmarks.accuracy OUT` trains all-MiniLM-L6-v2 on AG News' training file, three
-seeds a setting, in run folders under OUT, and compares them on the validation rows; the test file is not opened.
+seeds per setting, in run folders under OUT, and compares them on the validation rows; the test file is not opened.
 Started again, it goes on where it was. The result goes to results/accuracy.json.
 """
 

@@ -145,7 +145,7 @@ def _accuracy(found: dict[str, Any]) -> list[str]:
             rows.append((f"↳ {pair['setting']} minus the one above |", text))
     n_rows = next(iter(found["comparisons"].values()))["n_rows"]
     return [
-        f"MiniLM on AG News, {found['n_steps']} steps of 32, {len(found['seeds'])} seeds a setting, {n_rows:,}",
+        f"MiniLM on AG News, {found['n_steps']} steps of 32, {len(found['seeds'])} seeds per setting, {n_rows:,}",
         f"validation rows, the last checkpoint; threads: {found['machine']['threads']}. Compared over seeds and rows: "
         "[how](comparison.md).",
         "",
@@ -222,9 +222,9 @@ def page(results: dict[str, Any], accuracy: dict[str, Any]) -> str:
         "prediction_roberta": _rates(found["prediction roberta-base"]),
         "prediction_minilm": _rates(found["prediction MiniLM"]),
         "layers": _layers(found["layers"]),
-        "batch": _points(found["batch"], "rows a batch"),
+        "batch": _points(found["batch"], "rows per batch"),
         "rows": table("| training rows | c, tokens/s: median [rounds] |", n_rows),
-        "length": _points(found["length"], "tokens a text"),
+        "length": _points(found["length"], "tokens per text"),
         "reaching": _reached(found["reaching"]),
         "accuracy": _accuracy(accuracy),
     }
@@ -240,8 +240,8 @@ def main() -> None:
     _bars(found["training MiniLM"], "Training, MiniLM, all linear sites", "training-minilm.svg")
     _bars(found["prediction roberta-base"], "Prediction, roberta-base's size", "prediction.svg")
     both = {"b": "b. Trainer + PEFT, eager", "c": "c. Submillion"}
-    _curve(found["batch"], "rows a batch", "batch.svg", both)
-    _curve(found["length"], "tokens a text", "length.svg", both)
+    _curve(found["batch"], "rows per batch", "batch.svg", both)
+    _curve(found["length"], "tokens per text", "length.svg", both)
     _curve(found["layers"], "adapted layers", "layers.svg", {"without": "without prefix", "with": "with prefix"})
     (DOCS / "benchmarks.md").write_text(page(results, kept("accuracy")))
 

@@ -1,6 +1,6 @@
 """docs/scaling.md, a simulation on paper: what this machine's measured speeds would come to at 10^9 texts.
 
-Nothing is measured here. Speeds, lengths and memory come from results/speed.json; what is assumed stands in
+Nothing is measured here. Speeds, lengths and memory come from results/speed.json; what is assumed is in
 `Assumptions` and is printed as such. `python -m benchmarks.scaling` writes the page; a test compares the two.
 """
 
@@ -40,7 +40,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Speed:
-    """Texts a second on the measured machine: median, slowest and fastest round; tokens a text; peak memory, MiB."""
+    """Texts a second on the measured machine: median, slowest and fastest round; tokens per text; peak memory, MiB."""
 
     median: float
     low: float
@@ -113,7 +113,7 @@ def _training(speeds: dict[str, Speed], reading: dict[str, Speed], given: Assump
         every = tuple(hour * given.n_adapters for hour in hours)
         spans = [_range(every), _range(tuple(hour * price_h for hour in every))]
         rows.append([f"{_SECTIONS[name]}, {_BATCH_ROWS[name]}", f"{each.median:,.0f}", f"{hours[0]:.3f}", *spans])
-    return table("| encoder, rows a batch | texts/s | hours an adapter | machine hours in all | dollars |", rows)
+    return table("| encoder, rows per batch | texts/s | hours per adapter | machine hours in all | dollars |", rows)
 
 
 def _sharing(speeds: dict[str, Speed], sent_s: float) -> list[str]:
@@ -121,7 +121,7 @@ def _sharing(speeds: dict[str, Speed], sent_s: float) -> list[str]:
     for name, n_rows in _BATCH_ROWS.items():
         step_s = n_rows / speeds[name].median
         rows.append((_SECTIONS[name], n_rows, f"{1000 * step_s:.0f}", f"{100 * step_s / (step_s + sent_s):.0f} %"))
-    return table("| encoder | a process' rows a step | computing, ms | its share of a step |", rows)
+    return table("| encoder | a process' rows per step | computing, ms | its share of a step |", rows)
 
 
 def _breaking(minilm: Speed, given: Assumptions, n_cores: int) -> dict[str, Any]:

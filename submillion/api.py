@@ -48,7 +48,7 @@ def train(
     config: settings, as `load_config` takes them: what it returned, a YAML file's path, or a dict. May be left out:
     rows may stand first. `settings` are those of `load_config` too: keys of the config, recipe, overrides.
 
-    data: the rows, in the place of data.source. A path or a Hub name, as there; or rows in memory: a pandas DataFrame,
+    data: the rows, in place of data.source. A path or a Hub name, as there; or rows in memory: a pandas DataFrame,
     a datasets.Dataset or a list of dicts (a row each), with the columns data.text and data.label; a dict of them, such
     as a DatasetDict, has the splits train, validation and test. The settings cut validation and test from train where
     they are not given. Rows in memory are checked as those of files are. The run keeps no text: who goes on with a
@@ -212,7 +212,7 @@ def export(  # noqa: PLR0913 - as the command has options
     """Write a run as a merged checkpoint, an ONNX graph or an int8 one ("merged", "onnx", "onnx-int8"), load it again
     and judge it against the run; or upload its "adapter" as it is.
 
-    output: a new folder, `exports/<format>` in the run's by default · data: rows to check on in the place of the
+    output: a new folder, `exports/<format>` in the run's by default · data: rows to check on in place of the
     validation split, labelled for onnx-int8 · margin: the most accuracy that onnx-int8 may lose, a share of rows, 0.01
     by default · push_to: a Hub repository, user/name, which is made if it is not there, private if asked · watch: is
     called with what is done now, rows done, and rows in all (0 where it has none). ExportError if the export is not

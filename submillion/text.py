@@ -50,7 +50,7 @@ class Interval(Protocol):
 
 
 def interval(score: Interval | None, digits: int = 4, sign: str = "") -> str:
-    """Return a value with its interval; a dash where there is none, or were no rows. `sign` is "+" for a difference.
+    """Return a value with its interval; a dash where there is no value, or no rows. `sign` is "+" for a difference.
 
     >>> from submillion.judging.metrics import Score
     >>> interval(Score(0.9, 0.88, 0.92, 500)), interval(Score(0.0, 0.0, 1.0, 0))

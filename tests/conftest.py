@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs a file, whose tests share what they were prepared with; files with slow tests begin first."""
+    """A file's tests run in one process and share what it prepared; files with slow tests begin first."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
     for item in items:
@@ -36,7 +36,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Tests neither use nor fill the cache of whoever runs them; the tweets that `make setup` fetched are there."""
+    """Tests neither use nor fill the user's own cache; the tweets that `make setup` fetched are there."""
     from submillion.data import cache
 
     found = cache.folder()

@@ -292,7 +292,7 @@ def test_where_logits_cannot_be_kept_they_are_the_same_and_a_note_says_so(
 def test_each_row_meets_its_own_teacher_logits(
     overrides: list[str], base: list[str], teacher: Run, adapted_teacher: Run, tmp_path: Path
 ) -> None:
-    # A step an epoch, and a student that does not move: each step's loss can be computed from outside.
+    # One step per epoch, and a student that does not move: each step's loss can be computed from outside.
     still = ["train.learning_rate=1e-12", "model.dropout=0", "train.batch_size=500", "train.steps=4"]
     teachers = ["distillation.alpha=0", taught_by(teacher.path, adapted_teacher.path)]
     student = settings_of(base, tmp_path, *still, *teachers, *overrides)

@@ -33,7 +33,7 @@ SETTINGS = (
     *("data.test=0.2", "device=cpu"),
 )
 NAME = "model.safetensors"
-LIMIT_S = 20  # to the sentence that says what stands in the way
+LIMIT_S = 20  # to the sentence that says what is in the way
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Stage:
     rows: Path
 
     def use_cache(self, folder: Path) -> Path:
-        """Put a folder in the place of the Hub's cache."""
+        """Put a folder in place of the Hub's cache."""
         cache = self.home / "hub"
         cache.unlink(missing_ok=True)
         folder.mkdir(exist_ok=True)
@@ -261,7 +261,7 @@ def test_so_is_one_without_a_tokenizer(stage: Stage, tiny: Repository, tmp_path:
 
 @dataclass
 class Trouble:
-    """What stands in the way, and parts of the sentence that says so and what to type.
+    """What is in the way, and parts of the sentence that says so and what to type.
 
     early: found before rows are read; else while files come down, before there is a run.
     """

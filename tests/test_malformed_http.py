@@ -120,14 +120,14 @@ def test_a_malformed_body_is_refused(client: TestClient, run: Run, case: str) ->
 
 
 HEADERS: dict[str, tuple[dict[str, str], int]] = {
-    "an origin that is none": ({"origin": "http://[::1"}, 403),
+    "an origin that is not one": ({"origin": "http://[::1"}, 403),
     "an open bracket as origin": ({"origin": "http://["}, 403),
     "NUL as origin": ({"origin": "\0"}, 403),
     "no origin": ({"origin": ""}, 403),
     "a file as origin": ({"origin": "file:///etc/passwd"}, 403),
     "no host": ({"host": ""}, 400),
     "an open bracket as host": ({"host": "[::1"}, 400),
-    "a host's port that is none": ({"host": "127.0.0.1:x"}, 400),
+    "a host's port that is not one": ({"host": "127.0.0.1:x"}, 400),
     "a port too large": ({"host": "127.0.0.1:9999999"}, 400),
     "a host with a user": ({"host": "me@127.0.0.1"}, 400),
     "two hosts": ({"host": "127.0.0.1, evil.example"}, 400),
@@ -135,7 +135,7 @@ HEADERS: dict[str, tuple[dict[str, str], int]] = {
     "plain text": ({"content-type": "text/plain"}, 422),
     "a form": ({"content-type": "application/x-www-form-urlencoded"}, 422),
     "parts without end": ({"content-type": "multipart/form-data; boundary="}, 422),
-    "a type that is none": ({"content-type": "\xff/;;="}, 422),
+    "a type that is not one": ({"content-type": "\xff/;;="}, 422),
     "a length too large": ({"content-length": "99999999999"}, 413),
     "a length of 400 digits": ({"content-length": "9" * 400}, 413),
 }

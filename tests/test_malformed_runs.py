@@ -283,7 +283,7 @@ WEIGHTS_CASES: dict[str, Callable[[Path], object]] = {
     "a header of 8 EiB": _header(2**63),
     "a header of 1 TiB": _header(2**40, b"{}"),
     "a header of nothing": _header(0),
-    "a header that is no JSON": _header(8, b"abcdefgh"),
+    "a header that is not JSON": _header(8, b"abcdefgh"),
     "a header of null": _header(4, b"null"),
     "a deep header": _header(60_000, b"[" * 60_000),
     "offsets beyond the end": _header(64, b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,99999]}}      '),

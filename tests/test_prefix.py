@@ -529,7 +529,7 @@ def test_it_is_kept_of_rows_that_are_read_again(
     base: list[str], tmp_path: Path, asked: str, n_steps: int, kept: list[str]
 ) -> None:
     more = [f"model.prefix={asked}", "model.dropout=0", f"train.steps={n_steps}", "data.validation=12"]
-    _, notes = train(base, tmp_path / "runs", *more)  # 48 rows: 6 steps an epoch
+    _, notes = train(base, tmp_path / "runs", *more)  # 48 rows: 6 steps per epoch
     assert [note.split(":")[0] for note in notes if "MiB" in note] == kept
 
 

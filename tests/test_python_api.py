@@ -296,7 +296,7 @@ def test_so_are_rows_that_do_not_fit_the_run(given: Any, columns: DataConfig, la
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"train": "rows", "valid": "rows"}, "'valid' is none of them: did you mean 'validation'"),
+        ({"train": "rows", "valid": "rows"}, "'valid' is not one of them: did you mean 'validation'"),
         ({"text": ["a"], "label": [1]}, "unknown key text"),
         (TEXTS, "the list has no labels"),
         (3, "given as an int"),
@@ -339,7 +339,7 @@ def test_rows_are_given_once(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"data\.source is b\.csv, and the rows are <memory>: leave one of them out"):
         submillion.train(frame, **settings, overrides={"data.source": "b.csv"})
     with pytest.raises(
-        DataError, match=r"'text' is none of them.*columns go into a DataFrame, settings into overrides"
+        DataError, match=r"'text' is not one of them.*columns go into a DataFrame, settings into overrides"
     ):
         submillion.train({}, {"text": TEXTS}, **settings)
 

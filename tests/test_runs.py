@@ -190,7 +190,7 @@ def test_states(tmp_path: Path) -> None:
 def test_a_run_is_found_by_its_hash_whatever_its_name(tmp_path: Path) -> None:
     assert runs.find(tmp_path / "none", HASH) is None
     begun = runs.create(tmp_path, "a", HASH)
-    assert runs.find(tmp_path, HASH) is None, "a folder without config.yaml is no run"
+    assert runs.find(tmp_path, HASH) is None, "a folder without config.yaml is not a run"
     begun.write("config.yaml", "name: a\n")
     assert runs.find(tmp_path, HASH) == begun
     done = finished(tmp_path, "z")

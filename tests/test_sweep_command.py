@@ -1,4 +1,4 @@
-"""Laws of `submillion sweep`: bad input, killed and continued, dry runs, storages, and what stands on stdout."""
+"""Laws of `submillion sweep`: bad input, killed and continued, dry runs, storages, and what is on stdout."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def test_the_run_folder_holds_ids_alone_and_they_are_not_sealed(
     (run.path / tracking.IDS).unlink()
     runs.verify(run)
     assert run.name == plain.name, "the hash does not cover tracking"
-    assert [found.name for found in runs.list_runs(tmp_path)] == [run.name], "its folder is no run"
+    assert [found.name for found in runs.list_runs(tmp_path)] == [run.name], "its folder is not a run"
 
 
 def test_numbers_that_are_not_finite_and_odd_keys_are_kept_away(

@@ -345,7 +345,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_a_real_process_refuses_in_its_own_words(tmp_path: Path) -> None:
-    """In a process of its own, with bytes in its arguments that are no UTF-8, and stdout for the result alone."""
+    """In a process of its own, with bytes in its arguments that are not UTF-8, and stdout for the result alone."""
     (tmp_path / "bad.yaml").write_text("a: &a [*a]")
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(PACKAGE.parent)}
     for words in ([b"config", b"--config", b"bad.yaml", b"--json"], [b"train", b"--data", b"\xff\xfe.csv", b"--json"]):

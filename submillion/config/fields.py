@@ -14,7 +14,7 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 Frac = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # a byte of a file's name that is no UTF-8 comes as half a character
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # a byte of a file's name that is not UTF-8 comes as half a character
 
 
 class Section(BaseModel):

@@ -285,7 +285,9 @@ def _problem(detail: Any) -> str:
         return f"unknown key {key if key.isprintable() else shown(key)}: {did_you_mean(path[-1], section.model_fields)}"
     if detail["type"] == "invalid_key":
         where = f" of {'.'.join(names[:-1])}" if names[:-1] else ""
-        return f"key {shown(detail['input'])}{where} is no name: {did_you_mean(detail['input'], section.model_fields)}"
+        return (
+            f"key {shown(detail['input'])}{where} is not a name: {did_you_mean(detail['input'], section.model_fields)}"
+        )
     if detail["type"] == "model_type":
         short = f"; in Python {key}='NAME' sets {_SHORT[key]}" if key in _SHORT else ""
         keys = ", ".join(list(section.model_fields)[:3])

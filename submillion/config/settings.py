@@ -18,7 +18,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class ModelConfig(Section):
-    """The pretrained encoder, and what stands on it."""
+    """The pretrained encoder and its head."""
 
     name: Annotated[str, Field(min_length=1)] = setting(
         "roberta-base", "a known checkpoint (`submillion plan --models`), a local folder, or a Hub name"

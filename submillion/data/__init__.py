@@ -266,7 +266,7 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
 
 
 def _unused(data: DataConfig, parts: dict[str, Rows], given: Collection[str]) -> list[str]:
-    """A warning for each split that stands in place of the size, or the file, that was asked for."""
+    """A warning for each split used in place of the size, or the file, that was asked for."""
     return [
         f"data.{split} is {asked} and not used: {parts[split].table.origin} is the {split} split"
         for split in ("validation", "test")

@@ -77,7 +77,7 @@ def _is_whole(place: Path) -> bool:
 
 @contextmanager
 def filling(kind: str, key: str) -> Iterator[Path]:
-    """Give a new folder to write files to; at the end of the block it stands under the key, for `find`.
+    """Give a new folder to write files to; at the end of the block it is kept under the key, for `find`.
 
     Nothing stands there if the block raises. OSError if the disk is full or cannot be written.
     """

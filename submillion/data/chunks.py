@@ -1,7 +1,7 @@
 """Files of any size in chunks of a fixed number of rows: counted and checked in one pass, then read again by chunk.
 
 A chunk's key is a hash of what is predicted from, so that a chunk that was read before is known again, and one that
-has changed is not. The rules for rows are those of `tables` and `reading`; memory holds one chunk, and 8 bytes a row
+has changed is not. The rules for rows are those of `tables` and `reading`; memory holds one chunk, and 8 bytes per row
 for ids while a file is checked.
 """
 

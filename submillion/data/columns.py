@@ -102,7 +102,7 @@ def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> d
 
 
 def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:
-    """The first cells of a file's columns, without empty ones; of tables of no file there are none."""
+    """The first cells of a file's columns, without empty ones; tables that come from no file have none."""
     if table.path is None:
         return {}
     try:

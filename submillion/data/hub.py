@@ -35,7 +35,7 @@ def hub_tables(
     """Return the tables of these splits of a Hub data set, of those that it has, with the `wanted` columns.
 
     The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel) become the
-    names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else is none.
+    names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else does not count.
     Rows that were prepared before are read without a request; else the Hub's client draws its own bars. DataError or
     HubError says why a set cannot be had.
     """
@@ -91,7 +91,7 @@ def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Tabl
 def labelled_tables(tables: Mapping[str, Table], data: DataConfig, warnings: list[str]) -> dict[str, Table]:
     """Return the tables of splits, published ones without the rows whose label is kept back (missing, or -1).
 
-    A warning says so; a split of nothing else is none.
+    A warning says so; a split of nothing else does not count.
     """
     found = {split: _labelled(table, split, data, warnings) for split, table in tables.items()}
     return {

@@ -74,7 +74,7 @@ def splits(rows: object, data: DataConfig) -> dict[str, Table]:
     if unknown := [name for name in parts if name not in SPLITS]:
         raise DataError(
             *(
-                f"a dict of rows has the splits train, validation and test, and {shown(name)} is none of them: "
+                f"a dict of rows has the splits train, validation and test, and {shown(name)} is not one of them: "
                 f"{did_you_mean(name, SPLITS)}; columns go into a DataFrame, settings into overrides"
                 for name in unknown
             )

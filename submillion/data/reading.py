@@ -59,7 +59,7 @@ class Rows:
 
 
 def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
-    """Return the names of the columns that the settings speak of, and those that may hold ids."""
+    """Return the names of the columns that the settings name, and those that may hold ids."""
     return {*_text_columns(data), *ID_COLUMNS, *([data.label] if labelled else [])}
 
 
@@ -134,7 +134,7 @@ def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None
 
 
 def _is_broken(table: Table, text: str) -> bool:
-    """Whether a text holds U+FFFD in the place of bytes that could not be read, which the table has a problem for."""
+    """Whether a text holds U+FFFD in place of bytes that could not be read, which the table has a problem for."""
     return bool(table.problems) and "\ufffd" in text
 
 

@@ -77,7 +77,7 @@ def is_on_hub(data: DataConfig) -> bool:
 
 
 def refuse_hub_keys(data: DataConfig) -> None:
-    """Raise a DataError for settings that only a Hub set can have, where the source is none."""
+    """Raise a DataError for settings that only a Hub set can have, where the source is not one."""
     problems = [
         f"data.{key} is {shown(value)}, but data.source is {data.source}: only sets of the Hub have one; set it to null"
         for key in ("revision", "config")

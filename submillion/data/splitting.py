@@ -1,7 +1,7 @@
 """Splits made by fraction or count, and the fingerprints of splits.
 
 A made split is stratified and depends on the data, the sizes and data.seed alone: each text is placed by
-a hash of itself, so the order of rows does not matter, and the same text never stands on both sides.
+a hash of itself, so the order of rows does not matter, and the same text is never on both sides.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def _values(path: Path, name: str, column: Any, first: int, problems: list[str])
 
 
 def decoded(origin: str, name: str, values: list[Any], first: int, problems: list[str]) -> list[Any]:
-    """Return a column's values with bytes decoded as UTF-8; broken ones are a problem, and stand as U+FFFD.
+    """Return a column's values with bytes decoded as UTF-8; broken ones are a problem, and become U+FFFD.
 
     `first` is the first row's number.
     """

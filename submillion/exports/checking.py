@@ -107,7 +107,7 @@ def judge(kind: Format, rows: str, found: np.ndarray, reference: np.ndarray, lab
 
 
 def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
-    """Raise an ExportError if the export may not stand for its run.
+    """Raise an ExportError if the export differs too much from its run.
 
     A float32 format: if a logit is further off than the tolerance, or no number. int8: unless the 95 % interval of
     its accuracy minus the run's lies above -margin: a test of non-inferiority at the one-sided level 0.025.

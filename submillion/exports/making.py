@@ -62,7 +62,7 @@ def write(
 ) -> Written:
     """Return the export of a finished run, made and checked now, or found in its folder.
 
-    output None: `exports/<format>` in the run's folder · file: rows to check on in the place of the validation split,
+    output None: `exports/<format>` in the run's folder · file: rows to check on in place of the validation split,
     labelled for onnx-int8 · margin: the most accuracy that onnx-int8 may lose, a share of rows; None is 0.01.
     ExportError if the export is not worth what its run is; ConfigError, DataError or RunError says what is wrong with
     the input. Nothing is left behind then.

@@ -75,7 +75,7 @@ def is_commit(revision: str | None) -> bool:
 def resolve(name: str, kind: Kind, revision: str | None = None) -> Repository:
     """Return the repository that a name means now (of a bare name too), at a branch, tag or commit; None is main.
 
-    One request. Without a network, or where the Hub is failing, the local cache answers. HubError says what stands in
+    One request. Without a network, or where the Hub is failing, the local cache answers. HubError says what is in
     the way and what to type.
     """
     from huggingface_hub import HfApi, constants

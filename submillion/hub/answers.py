@@ -1,4 +1,4 @@
-"""What an error of the Hub's client means: one sentence that says what stands in the way, and what to type."""
+"""What an error of the Hub's client means: one sentence that says what is in the way, and what to type."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def _refuse_random_encoder(architecture: Architecture, source: str, fresh: froze
 
 
 def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
-    """What `load` returns, quietly; a ConfigError in the place of what transformers and safetensors raise."""
+    """What `load` returns, quietly; a ConfigError in place of what transformers and safetensors raise."""
     try:
         with quiet():
             return load()

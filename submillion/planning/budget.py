@@ -32,7 +32,7 @@ _LINEAR_HEAD_REFUSED = {"electra": "GELU", "distilbert": "ReLU"}
 
 @dataclass(frozen=True)
 class HeadSize:
-    """What stands on the encoder: its kind, the number of classes C, and the bottleneck's width (else None)."""
+    """What is on top of the encoder: its kind, the number of classes C, and the bottleneck's width (else None)."""
 
     kind: Head
     n_classes: int

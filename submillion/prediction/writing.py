@@ -67,7 +67,7 @@ def _check_folder(output: Path, source: Path) -> None:
 
 
 def check_parts(output: Path, names: Iterable[str]) -> None:
-    """Raise a ConfigError if a folder holds files that are none of the parts to be written: they would pass for it."""
+    """Raise a ConfigError if a folder holds files other than the parts to be written: they would pass for it."""
     known = set(names)
     found = sorted(file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file())
     if strange := [name for name in found if name not in known]:

@@ -93,5 +93,5 @@ def _features(vectorizer: Any, examples: Sequence[Example]) -> Any:
 
 
 def text_of(example: Example) -> str:
-    """Return all words of a row: the second text of a pair stands behind the first."""
+    """Return all words of a row: the second text of a pair follows the first."""
     return example.text if example.text_pair is None else f"{example.text} {example.text_pair}"

@@ -9,7 +9,7 @@ from submillion.reports.sections import Section, Table
 from submillion.runs import Run
 from submillion.text import interval
 
-_WIDTH = len("trainable parameters")  # of what stands at the left, in all tables of a result
+_WIDTH = len("trainable parameters")  # of what is at the left, in all tables of a result
 _WHAT = {
     "config.yaml": "every setting of the run",
     "plan.json": "where the budget went",

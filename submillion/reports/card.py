@@ -76,7 +76,7 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
         f"{plain(shown(base or name))}, fine-tuned to tell {len(report.labels)} classes apart: "
         f"{plain(', '.join(report.labels[:30]))}{' and more' if len(report.labels) > 30 else ''}. "
         f"{plan.total:,} of {plan.all_params:,} parameters were trained (method {plan.method}).\n",
-        "" if loading.is_run else "The scores are those of the run; what this folder keeps of them stands below.\n",
+        "" if loading.is_run else "The scores are those of the run; what this folder keeps of them is below.\n",
         f"## {plain(found.title)}\n",
         *(f"{plain(sentence)}\n" for sentence in found.sentences),
         *("\n".join(table_lines(table)) + "\n" for table in found.tables),

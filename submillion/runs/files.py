@@ -54,7 +54,7 @@ def read_json(path: Path) -> Any:
 def read_bytes(path: Path) -> bytes:
     """Return a file's content; RunError if it cannot be read, or is a pipe or a device, which may have no end."""
     if not path.is_file():
-        what = "is no file" if path.exists() else "cannot be read: No such file"
+        what = "is not a file" if path.exists() else "cannot be read: No such file"
         raise RunError(f"{path} {what}; the run is damaged: restore it, or remove the run and train again")
     with reported(path, "read"):
         return path.read_bytes()

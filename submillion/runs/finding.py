@@ -101,7 +101,7 @@ def verify(run: Run) -> None:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             problems.append(f"{done} names {name}, which leads out of the run: remove the run and train again")
         elif not path.is_file():
-            what = "is no file" if path.exists() else "is missing"
+            what = "is not a file" if path.exists() else "is missing"
             problems.append(f"{path} {what}: restore it, or remove the run and train again")
         elif sha256(path) != expected:
             problems.append(f"{path} is not what training wrote (its SHA-256 differs): restore it, or train again")
@@ -139,7 +139,7 @@ def locate(text: str, out: str | Path = "runs") -> Path:
 
 
 def remove(run: Run) -> None:
-    """Delete a run folder; RunError if it is no run folder, a link, or being written."""
+    """Delete a run folder; RunError if it is not a run folder, a link, or being written."""
     _existing(run.path)
     if run.path.is_symlink():
         raise RunError(f"{run.path} is a link: remove the folder it points to, {run.path.resolve()}")

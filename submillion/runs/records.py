@@ -69,7 +69,7 @@ class Stopped:
 
 
 def to_line(record: Record) -> str:
-    r"""Return the record as one line of JSON, newline included; scores stand beside the other keys.
+    r"""Return the record as one line of JSON, newline included; scores are beside the other keys.
 
     >>> to_line(StepRecord(1, 0.5, float("nan"), 1e-4, 900, 0.25))
     '{"kind": "step", "step": 1, "epoch": 0.5, "loss": null, "learning_rate": 0.0001, "tokens": 900, "seconds": 0.25}\n'
@@ -82,7 +82,7 @@ def to_line(record: Record) -> str:
 
 
 def from_line(line: str | bytes) -> Record:
-    """Return the record of a line; null numbers become nan. ValueError, KeyError or TypeError if it is none."""
+    """Return the record of a line; null numbers become nan. ValueError, KeyError or TypeError if it is not a record."""
     values = json.loads(line)
     kind = values.pop("kind")
     if kind not in ("step", "eval"):

@@ -57,7 +57,7 @@ class Claim(Section):
         {}, "accuracies that are claimed, by choice, such as 0.914"
     )
     rows: PositiveInt | None = setting(None, "how many rows the scores come from; null = not known")
-    says: str | None = setting(None, "the claim in words, and what stands behind it")
+    says: str | None = setting(None, "the claim in words, and what supports it")
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _of_http(request: Request, error: Exception) -> Response:
 
 
 def _of_fields(request: Request, error: Exception) -> Response:
-    """What a body's fields have against them, without repeating what was sent."""
+    """What is wrong with a body's fields, without repeating what was sent."""
     assert isinstance(error, RequestValidationError)
     if any(each["type"] == "json_invalid" for each in error.errors()):
         return _problems(422, ["the request is not JSON"])

@@ -149,7 +149,7 @@ def _summary(values: Values) -> Values:
         scores = values["scores"]
         split = "test" if "test" in scores else "validation"
         if not _is_number(scores[split]["accuracy"]):
-            raise TypeError("its accuracy is no number")
+            raise TypeError("its accuracy is not a number")
         found |= {
             "recommended": Path(values["recommended"]).name,
             "accuracy": {"split": split, **scores[split]["accuracy"]},

@@ -121,7 +121,7 @@ class Study(Section):
     factors: Annotated[tuple[Factor, ...], Field(min_length=1)]
     seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs per setting, with train.seed, train.seed + 1, …")
     tie_seeds: Annotated[int, Field(gt=0, le=100)] | None = setting(
-        None, "runs for each setting that cannot be told from the best, in the place of `seeds`; null = no more"
+        None, "runs for each setting that cannot be told from the best, in place of `seeds`; null = no more"
     )
     fix: Literal["best", "cheapest"] = setting(
         "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"

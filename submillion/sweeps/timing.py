@@ -27,7 +27,7 @@ _PROBE_S = 0.2
 
 @dataclass(frozen=True)
 class Size:
-    """How large the data is: rows of the splits, mean tokens a row, classes C, and how this is known."""
+    """How large the data is: rows of the splits, mean tokens per row, classes C, and how this is known."""
 
     n_train: int
     n_validation: int

@@ -83,7 +83,7 @@ def identity(run: Run) -> str:
 
 
 def identified(settings: Config, teachers: Sequence[Run]) -> Config:
-    """Return the settings with each teacher's identity in the place of its name, for the hash that names a run.
+    """Return the settings with each teacher's identity in place of its name, for the hash that names a run.
 
     So the hash changes with the teacher, and not with the path or the recipe that leads to it.
     """

@@ -46,7 +46,7 @@ Watch = Callable[[StepRecord | EvalRecord | Phase], Answer]
 
 
 def wish_of(answer: Answer) -> Wish | None:
-    """Return what a watcher asks for; None is to go on. ConfigError for an answer that is none.
+    """Return what a watcher asks for; None is to go on. ConfigError for any other answer.
 
     >>> wish_of(None), wish_of(False), wish_of(True), wish_of("stop")
     (None, None, 'pause', 'stop')

@@ -36,7 +36,7 @@ def make_folder(file: Path) -> None:
 
 def replace_entry(file: Path) -> None:
     shutil.rmtree(file.parent)
-    file.parent.write_text("a file in the place of a folder")
+    file.parent.write_text("a file in place of a folder")
 
 
 DAMAGES = {

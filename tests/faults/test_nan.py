@@ -1,4 +1,4 @@
-"""A loss that is no number: the run stops and says why; what was best is kept, and of use."""
+"""A loss that is not a number: the run stops and says why; what was best is kept, and of use."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 the start of another training, merged into its base model.
 
 `adapter_model.safetensors` and `adapter_config.json` are PEFT's, against the untouched base model;
-`config.json` and `labels.json` carry the label names; the tokenizer stands beside them. With method
+`config.json` and `labels.json` carry the label names; the tokenizer is beside them. With method
 none the folder is an ordinary checkpoint.
 """
 

@@ -66,7 +66,7 @@ class Fitting:
         return True
 
     def here(self, work: Callable[P, T]) -> Callable[P, T]:
-        """Return what to call in the place of `work`, whose block of parts did not fit when it was called before.
+        """Return what to call in place of `work`, whose block of parts did not fit when it was called before.
 
         Parts have half the tokens from here on. That is `work` itself, unless this thread cannot compute it: then it
         is done in another, whose grad mode is torch's default. RunError if memory ran out on a single text.

@@ -1,6 +1,6 @@
 """The fast forward and backward pass over unpadded tokens, through the modules transformers and PEFT built.
 
-`prepare` finds the modules once, `encode` runs a batch, `lower` its part that may be kept. Laws: the stock
+`prepare` finds the modules once, `encode` runs one batch, `lower` the part of it that may be kept. Laws: the stock
 padded model's results within 1e-5 in float32; dropout at the same places with the same p. The head stays with
 the caller. `encode_mixed` runs a batch of several models' rows, where these share their frozen weights.
 """

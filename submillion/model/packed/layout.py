@@ -28,7 +28,7 @@ class Group:
     """Consecutive texts, attended to together: texts first … last, rows start … stop, padded to `width` tokens.
 
     rows: int64 [texts, width], the row of each token, for padding the first row that belongs to no text.
-    slots: int64 [stop - start], where each row stands in the flattened [texts, width].
+    slots: int64 [stop - start], each row's place in the flattened [texts, width].
     """
 
     first: int

@@ -197,7 +197,7 @@ def add_norm_(
     seed: int,
     least: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Put residual + factor · dropout(y) in the place of y; return its LayerNorm [T, D], mean and 1 / deviation [T, 1].
+    """Put residual + factor · dropout(y) in place of y; return its LayerNorm [T, D], mean and 1 / deviation [T, 1].
 
     `norm`: weight and bias, float32 [D], and epsilon.
     """

@@ -49,7 +49,7 @@ def local_config(name: str) -> Path | None:
 def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) -> ModelConfig:
     """Return the settings with the Hub's own name and the commit of a model that comes from there.
 
-    One request at most; `say` is told where the cache answers in the place of the Hub. ConfigError where `revision` is
+    One request at most; `say` is told where the cache answers in place of the Hub. ConfigError where `revision` is
     set and the model is on this disk, or the repository has no weights that are read; HubError where it cannot be had.
     """
     if is_local(model.name):

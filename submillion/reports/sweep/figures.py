@@ -153,7 +153,7 @@ def _few_ticks() -> Any:
 
 
 def _settings(report: StudyReport) -> Any:
-    """Parallel coordinates: a line a setting through its values, to its score at the right."""
+    """Parallel coordinates: one line per setting, through its values, to its score at the right."""
     entries = report.entries[:MAX_LINES]
     axes_found = axes_of([report.summary.trials[entry.number - 1] for entry in entries])
     if len(entries) < 2 or len(axes_found) < 2:

@@ -13,7 +13,7 @@ export const pValue = (p) => (p >= 0.0001 ? p.toFixed(4) : "< 0.0001");
 export const typed = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
 
 // The range that all intervals of a list are drawn in. It ends six interval widths below the best: one failed run shall
-// not press the others together; what lies below stands at the edge, as an open circle.
+// not press the others together; what lies below is drawn at the edge, as an open circle.
 export function rangeOf(scores) {
   const widths = scores.map((s) => s.high - s.low).sort((a, b) => a - b);
   const high = Math.max(...scores.map((s) => s.high));
