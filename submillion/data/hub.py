@@ -35,7 +35,8 @@ def hub_tables(
     """Return the tables of these splits of a Hub data set, of those that it has, with the `wanted` columns.
 
     The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel) become the
-    names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else does not count.
+    names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else is
+    dropped.
     Rows that were prepared before are read without a request; else the Hub's client draws its own bars. DataError or
     HubError says why a set cannot be had.
     """

@@ -283,7 +283,7 @@ def _identity(prepared: Prepared, splits: Splits) -> str:
 
 
 def _refuse_teachers(prepared: Prepared, splits: Splits) -> None:
-    """Raise what `distillation` finds wrong with the teachers of any trial: no trial starts that a later one would follow
+    """Raise what `distillation` finds wrong with any teacher: no trial starts that a later one would follow
     into an error."""
     problems: list[str] = []
     taught = {trial.configs[0].distillation.teacher: trial.configs[0] for trial, _ in prepared.preview.trials}
