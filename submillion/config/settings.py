@@ -108,7 +108,7 @@ class AdapterConfig(Section):
     sites: str | tuple[str, ...] = setting(
         "all-linear",
         "linear layers that get an adapter: query, key, value, attention_output, ffn_in, ffn_out; "
-        "dense = the last three; all-linear = all six; or a module's name or pattern (*)",
+        "qkv = the first three, dense = the last three; all-linear = all; or a module's name or pattern (*)",
     )
     layers: str | tuple[int, ...] | None = setting(
         None, "encoder layers, counted from 0 at the bottom: null = all, top:N, bottom:N, or a list"

@@ -83,7 +83,7 @@ def _from_table(table: Mapping[str, int], wishes: Wishes) -> dict[str, int]:
     problems = [
         f"adapter.rank names {key!r}, which is no site with layers of its own here: {did_you_mean(key, sites)}"
         for key in table
-        if not set(GROUPS.get(key, (key,))) & set(sites)
+        if not {key, *GROUPS.get(key, ())} & set(sites)
     ]
     if missing := [site for site in sites if site not in spelt_out]:
         problems.append(f"adapter.rank has no rank for {', '.join(missing)}: give one to each site")

@@ -277,9 +277,8 @@ def _take_head(model: nn.Module, saved: Tensors) -> bool:
     if _shape_differences(saved, _part(model, _state(model), of_head=True)):
         return False
     first = {name: p.detach().clone() for name, p in trainable_parameters(model).items() if is_head(model, name)}
-    dense = {name.rpartition(".")[2]: tensor for name, tensor in saved.items() if not _is_last_layer(name)}
-    last = {name.rpartition(".")[2]: tensor for name, tensor in saved.items() if _is_last_layer(name)}
-    heads.take(stock(model), dense, last)
+    with torch.no_grad():
+        heads.take(stock(model), {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()})
     now = _part(model, _state(model), of_head=True)
     if all(torch.allclose(now[name], tensor, atol=_TOLERANCE) for name, tensor in saved.items()):
         return True
@@ -287,7 +286,3 @@ def _take_head(model: nn.Module, saved: Tensors) -> bool:
         for name, tensor in first.items():
             model.get_parameter(name).copy_(tensor)
     return False
-
-
-def _is_last_layer(name: str) -> bool:
-    return f".{name}".rpartition(".")[0].endswith((".classifier", ".out_proj"))
