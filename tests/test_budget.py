@@ -150,6 +150,12 @@ def test_all_three_of_a_fused_layer_are_its_site():
     assert list(plan_of("modernbert", "dense,query,key,value,ffn_out", rank=1).ranks)[3] == "qkv"
 
 
+def test_a_groups_rank_is_that_of_its_sites():
+    assert set(plan_of("modernbert", "all-linear", rank={"all-linear": 3, "ffn_in": 1}).ranks.values()) == {1, 3}
+    assert plan_of("modernbert", "qkv", rank={"qkv": 3}).ranks == {"qkv": 3}
+    assert plan_of("bert", "qkv", rank={"qkv": 3, "key": 2}).ranks == {"query": 3, "key": 2, "value": 3}
+
+
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_biases_that_are_not_there_are_refused(bias):
     with pytest.raises(ConfigError, match=f"adapter.bias is {bias}, but .* has no biases there"):

@@ -94,7 +94,11 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
         ("{", "damaged", "summary.json is damaged"),
         ("[]", "damaged", "not what a sweep writes"),
         ('{"finished": true, "trials": [], "scores": {}, "recommended": "x", "notes": []}', "damaged", "not what"),
-        ('{"finished": true, "trials": [], "scores": {"test": {"accuracy": {"value": NaN}}}}', "damaged", "no number"),
+        (
+            '{"finished": true, "trials": [], "scores": {"test": {"accuracy": {"value": NaN}}}}',
+            "damaged",
+            "not a number",
+        ),
     ],
 )
 def test_studies_that_are_not_finished(tmp_path: Path, summary: str | None, state: str, why: str) -> None:

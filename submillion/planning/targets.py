@@ -19,7 +19,7 @@ _QKV = ("query", "key", "value")
 GROUPS: dict[str, tuple[str, ...]] = {
     "dense": ("attention_output", "ffn_in", "ffn_out"),  # what the suffix matches in RoBERTa's encoder
     "qkv": _QKV,
-    "all-linear": SITES,  # and whatever other linear layers the encoder's layers have
+    "all-linear": (*_QKV, "attention_output", "ffn_in", "ffn_out"),  # or whatever else the layers have
 }
 
 _COUNTED_LAYERS = re.compile(r"(top|bottom):(\d{1,9})")
@@ -33,7 +33,7 @@ def site_keys(arch: Architecture, sites: str | Iterable[str]) -> list[str]:
     """
     texts = [sites] if isinstance(sites, str) else sites
     names = [name.strip() for text in texts for name in re.split("[+,]", text)]
-    keys = list(dict.fromkeys(key for name in names for key in _spelt_out(arch, name)))
+    keys = list(dict.fromkeys(key for name in names for key in spelt_out(arch, name)))
     wanted = [key for key in keys if key in _QKV]
     if not wanted or not is_fused(arch):
         return keys
@@ -46,7 +46,8 @@ def site_keys(arch: Architecture, sites: str | Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*keys[:place], "qkv", *(key for key in keys[place:] if key not in _QKV)]))
 
 
-def _spelt_out(arch: Architecture, name: str) -> Iterable[str]:
+def spelt_out(arch: Architecture, name: str) -> Iterable[str]:
+    """Return the sites of a group in an encoder; of any other name that name alone."""
     if name == "all-linear":
         return dict.fromkeys(linear.site for linear in linears(arch))
     if name == "qkv" and is_fused(arch):
