@@ -20,7 +20,7 @@ import submillion
 from submillion import config, runs
 from submillion.cli import main
 from submillion.data import chunks
-from submillion.data.tables import read_table
+from submillion.data.formats import read_table
 from submillion.errors import ConfigError, DataError, RunError
 from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run

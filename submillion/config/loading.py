@@ -25,7 +25,11 @@ from submillion.errors import ConfigError
 from submillion.text import did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
-_ADDED = (("model", "revision"), ("data", "config"))  # null, they leave the hash as it was before them
+# Keys that came later: as they are by default, they leave the hash as it was before them.
+_ADDED = (
+    ("model", "revision"),
+    *(("data", key) for key in ("config", "encoding", "separator", "header", "drop")),
+)
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 _SHORT = {"model": "model.name", "data": "data.source"}  # what a section is that Python is given as a text
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
@@ -172,8 +176,9 @@ def digest(config: Config, data_fingerprint: str) -> str:
     """
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
     del values["data"]["revision"]
+    defaults = Config().model_dump(mode="json")
     for section, key in _ADDED:
-        if values[section].get(key) is None:
+        if values[section].get(key) == defaults[section][key]:
             values[section].pop(key, None)
     text = json.dumps([values, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -15,7 +15,8 @@ from typing import Literal
 
 import yaml
 
-from submillion.data.tables import Table, tables
+from submillion.data.formats import tables
+from submillion.data.tables import Table
 from submillion.errors import DataError
 from submillion.text import closest
 
@@ -106,7 +107,7 @@ def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:
     if table.path is None:
         return {}
     try:
-        columns = next(tables(table.path, names, _GUESSED_ROWS)).columns
+        columns = next(tables(table.path, names, _GUESSED_ROWS, table.layout)).columns
     except DataError:  # of a column that nobody asked for
         return {}
     return {name: [str(cell) for cell in columns.get(name, ()) if cell not in (None, "")] for name in names}

@@ -133,12 +133,14 @@ class Labelled:
 class Evaluation:
     """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too.
 
-    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted.
+    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · notes: how the file
+    was read, where that is not as its name says, and which rows `data.drop` left out.
     """
 
     scores: dict[str, Score]
     n_rows: int
     n_trained_on: int | None
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Score:
         """Return the score of this name."""
@@ -147,7 +149,7 @@ class Evaluation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the sentences without which the scores mislead."""
-        return runs.seen_warnings(self.n_trained_on, self.n_rows)
+        return (*self.notes, *runs.seen_warnings(self.n_trained_on, self.n_rows))
 
 
 def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
@@ -163,16 +165,22 @@ def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
         print(scores["accuracy"].value, scores["accuracy"].low, scores["accuracy"].high)
     """
     run = runs.load(run)
-    classifier, settings, examples = open_labelled(run, rows, device)
+    notes: list[str] = []
+    classifier, settings, examples = open_labelled(run, rows, device, notes)
     scores = metrics.score(evaluation.predictions_of(classifier, settings, examples))
-    return Evaluation(scores, len(examples), runs.count_trained_on(run, examples))
+    return Evaluation(scores, len(examples), runs.count_trained_on(run, examples), tuple(notes))
 
 
-def open_labelled(run: Which, rows: object, device: str | None = None) -> tuple[Classifier, Config, list[Example]]:
-    """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says."""
+def open_labelled(
+    run: Which, rows: object, device: str | None = None, notes: list[str] | None = None
+) -> tuple[Classifier, Config, list[Example]]:
+    """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says.
+
+    What there is to say of how the rows were read is added to `notes`.
+    """
     run = runs.load(run)
     classifier, settings = evaluation.load(run, device)
-    examples = data.read_rows(rows, settings.data, labels=classifier.labels)
+    examples = data.read_rows(rows, settings.data, labels=classifier.labels, warnings=notes)
     runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
     return classifier, settings, examples
 
@@ -198,14 +206,17 @@ def predict(
         print(found.labels, found.probs.max(axis=1))
     """
     found = members(run, device)
-    readings = [data.read_rows(rows, each) for each in found.readings]
+    # A label for each row, in their order: none is dropped.
+    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()})) for each in found.readings]
     probs = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
     return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)
 
 
 def _reading(settings: Config) -> DataConfig:
-    return DataConfig(text=settings.data.text, text_pair=settings.data.text_pair)
+    """What decides how a run reads rows without labels."""
+    keys = ("text", "text_pair", "encoding", "separator", "header", "drop")
+    return DataConfig(**{key: getattr(settings.data, key) for key in keys})
 
 
 def _other_labels(first: Run, run: Run) -> list[str]:

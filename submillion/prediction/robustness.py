@@ -68,7 +68,8 @@ def measure(
     rates: list[tuple[AugmentationKind, float]] = [
         (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]
     ]
-    classifier, settings, examples = prediction.open_labelled(run, rows, device)
+    notes: list[str] = []
+    classifier, settings, examples = prediction.open_labelled(run, rows, device, notes)
     n_all, n_done = len(examples) * (1 + len(rates)), 0
 
     def predict(some: Sequence[Example]) -> Predictions:
@@ -79,7 +80,7 @@ def measure(
         n_done += len(examples)
         found.append(_perturbed(kind, rate, examples, plain, predict))
     watch(n_all, n_all)
-    evaluation = Evaluation(metrics.score(plain), len(examples), runs.count_trained_on(run, examples))
+    evaluation = Evaluation(metrics.score(plain), len(examples), runs.count_trained_on(run, examples), tuple(notes))
     robustness = Robustness(evaluation, tuple(_corrected(found)))
     if figure is not None:
         page.write_figure(figure, evaluation["accuracy"], robustness.by_kind)

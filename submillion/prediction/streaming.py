@@ -103,6 +103,7 @@ def predict_file(
     with journal.opened(output, _facts(source, found)) as kept:
         found, n_kept, notes = _taken_up(kept, found, parts, source, how)
         n_rows = sum(part.n_rows for part in parts)
+        notes = (*(note for part in parts for note in part.notes), *notes)
         watch(Progress("predicting", n_kept, n_rows, notes))
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
         counts = _join(kept, found, parts, targets, form, watch)
