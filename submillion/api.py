@@ -133,7 +133,7 @@ def _watching(watch: Watch | Iterable[Watch] | None) -> Iterator[Watch]:
 
 def shift(
     run: Which | Sequence[Which],
-    source: Path | str,
+    source: object,
     rows: int | None = MAX_ROWS,
     correct_priors: Path | str | None = None,
     watch: Callable[[int, int], object] = lambda _done, _all: None,
@@ -141,9 +141,10 @@ def shift(
     """Say how a file without labels differs from training, and estimate the accuracy on it.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, are shown side
-    by side. source: a file, read by the run's own columns, its label column never. Of more than `rows` rows a fixed
-    draw is read; None reads all. The page is written into the first run's folder, beside its predictions of the file,
-    which are made where they are not there yet: `watch` is called with the rows done and all that there are to do.
+    by side. source: a file's path, or rows in memory as `predict` takes them, read by the run's own columns, the label
+    column never. Of more than `rows` rows a fixed draw is read; None reads all. The page is written into the first
+    run's folder, beside its predictions of the rows, which are made where they are not there yet: `watch` is called with the
+    rows done and all that there are to do.
 
     correct_priors: a file to write all rows' labels to, by probabilities corrected for the estimated class shares.
     RunError or DataError lists everything that is wrong with the runs or the rows.
@@ -152,13 +153,14 @@ def shift(
         print(answer.report.runs[0].verdict.accuracy, answer.page)
     """
     loaded = runs.load_several(run)
+    path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
     if correct_priors is not None:
         from submillion import prediction
 
-        prediction.check_output(Path(correct_priors), source)
+        prediction.check_output(Path(correct_priors), path)
     asked = pages.ask(loaded, source, None if correct_priors is not None else rows)
     probs = [_probs(one, watch) for one in asked]
-    report = pages.read(asked, probs, source)
+    report = pages.read(asked, probs, path or "rows in memory")
     page = pages.write(asked[0].folder, report)
     if correct_priors is not None:
         _write_corrected(asked[0], probs[0], Path(correct_priors))

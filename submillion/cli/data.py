@@ -120,7 +120,8 @@ def _show(survey: Survey, model: str, unmeasured: str) -> None:
 
 
 def _show_census(console: Console, name: str, census: Census, model: str) -> None:
-    console.print(f"{name}: {census.n_rows:,} usable rows, {len(census.classes)} classes\n", soft_wrap=True)
+    left_out = f"; {census.n_dropped:,} left out (data.drop)" * bool(census.n_dropped)
+    console.print(f"{name}: {census.n_rows:,} usable rows, {len(census.classes)} classes{left_out}\n", soft_wrap=True)
     console.print(_class_table(census))
     console.print("\n".join(_facts(census, model)) + "\n", soft_wrap=True)
 

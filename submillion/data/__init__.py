@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from submillion.config import DataConfig
@@ -145,6 +144,10 @@ def read_rows(
     problems: list[str] = []
     table, columns = memory.opened(source, data, labelled=labels is not None)
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, advice="run")
+    if labels is not None and "rare-classes" in data.drop:
+        unknown = {label for label in rows.labels if label is not None} - {*labels}
+        rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on such rows")
+        problems += [f"{table.origin}: no row is left"] * (not rows.examples and not problems)
     if labels is not None:
         reading.refuse_unknown(rows, labels, problems, data.label)
     reading.raise_all(problems)
@@ -153,14 +156,14 @@ def read_rows(
     return rows.examples
 
 
-def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example], bool]:
-    """Return the rows of a file or of packaged data without labels, and whether it has a label column all the same.
+def read_unlabelled(source: object, data: DataConfig) -> tuple[list[Example], bool]:
+    """Return the rows of a file, of packaged data or in memory without labels, and whether they have some all the same.
 
-    That column is not read. DataError lists everything that is wrong.
+    That column is not read. No row is left out, whatever `data.drop` says. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    table = sources.one_table(str(source), data, labelled=False)
-    rows = reading.examples_of(table, data, problems, labelled=False, advice="run")
+    table, columns = memory.opened(source, data.model_copy(update={"drop": ()}), labelled=False)
+    rows = reading.examples_of(table, columns, problems, labelled=False, advice="run")
     reading.raise_all(problems)
     return rows.examples, data.label in table.names
 
@@ -246,7 +249,7 @@ def _checked(
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
     if "train" in parts:
         counts = Counter(label for label in parts["train"].labels if label is not None)
-        warnings += spelling_warnings(parts["train"].table.origin, counts)
+        warnings += spelling_warnings(parts["train"].table.origin, dict(counts.most_common()))
     return parts, labels, problems, list(dict.fromkeys(warnings))
 
 

@@ -130,10 +130,10 @@ def check_classes(rows: Rows, problems: list[str], column: str = "label") -> Non
     if not single:
         return
     if len(single) > max(_SHOWN_CLASSES, len(of_label) / 2):
+        first = ", ".join(map(shown, list(single)[:3]))
         problems.append(
             f"{rows.table.origin}: column {column!r} has {len(of_label):,} different values in {len(rows.labels):,} "
-            f"rows, {len(single):,} of them once ({", ".join(map(shown, list(single)[:3]))}, ...): is data.label the right "
-            "column?"
+            f"rows, {len(single):,} of them once ({first}, ...): is data.label the right column?"
         )
         return
     places = rows.table.place([row for found in single.values() for row in found])

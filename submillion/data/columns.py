@@ -18,7 +18,7 @@ import yaml
 from submillion.data.formats import tables
 from submillion.data.tables import Table
 from submillion.errors import DataError
-from submillion.text import closest
+from submillion.text import closest, shown
 
 # What is typed: options or Python. Or whose columns are settled: a finished run's, or those that other splits have.
 Advice = Literal["options", "overrides", "run", "splits"]
@@ -45,6 +45,16 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
     missing = [name for name in keys if name not in table.names]
     if not missing or not (table.names or table.numbers):
         return []
+    if (header := _header(table, keys)) is not None:
+        first = ", ".join(map(shown, table.names[:_SHOWN_NAMES]))
+        typed = {
+            "options": f", or give --set {shlex.quote(f'data.header={_as_yaml(header)}')}",
+            "overrides": f", or give overrides={{'data.header': {header}}}",
+        }
+        return [
+            f"{table.origin}: its first line seems to be a row ({first}), and the first line names the columns: add "
+            f"one that does{typed.get(advice, '')}"
+        ]
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
     match advice:
@@ -100,6 +110,24 @@ def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> d
             guesses[name] = found
             free.remove(found)
     return guesses
+
+
+def _header(table: Table, keys: Mapping[str, str]) -> list[str] | None:
+    """Names for the columns of a file whose first line is a row as the others are; None if it names them."""
+    if not table.is_text or table.layout.header is not True or any(name in keys for name in table.names):
+        return None
+    cells = _first_cells(table, table.names[:_GUESSED_NAMES])
+    if not any(name in cells.get(name, ()) or re.fullmatch(r"\d+(\.\d+)?", name) for name in table.names if name):
+        return None
+    free = list(cells)
+    names = {name: f"column{i}" for i, name in enumerate(table.names, start=1)}
+    wanted = {key: name for name, key in keys.items()}
+    if _LABEL in wanted and (label := _likeliest_label(free, cells)) is not None:
+        names[label] = wanted[_LABEL]
+        free.remove(label)
+    if (text := _likeliest_text(free, cells) or next(iter(free), None)) is not None:
+        names[text] = wanted[_TEXT]
+    return list(names.values())
 
 
 def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:

@@ -156,7 +156,8 @@ def _ragged(
         else:
             ragged.append(each)
     if cut:
-        notes.append(f"{_place(path, cut)}: empty cells beyond the header's {len(names)} are left out")
+        where = f"{path}: every row ends with" if len(cut) == len(numbered) else f"{_place(path, cut)}:"
+        notes.append(f"{where} empty cells beyond the {len(names)} that the header names: they are left out")
     if not ragged:
         return []
     widths = {len(record.cells) for _, record in ragged}
@@ -266,30 +267,39 @@ def _split(line: str, shape: _Shape) -> list[str]:
 
 def _shape(path: Path, feed: _Feed, wanted: Set[str], layout: Layout) -> _Shape:
     """The separator and the columns' names; the feed then stands before the first row."""
-    notes, usual = [], layout.separator or ("\t" if suffix_of(path) == ".tsv" else ",")
+    notes, expected = [], layout.separator or ("\t" if suffix_of(path) == ".tsv" else ",")
     first, second, marked = _first_lines(feed)
     if not first:
         raise DataError(f"{path} is empty: the first line must name the columns")
-    usual = marked or usual
-    if (separator := _separator(first, second, usual, wanted, layout)) != usual or marked not in (
-        None,
-        layout.separator,
-    ):
+    separator = _separator(first, second, marked or expected, wanted, layout)
+    if separator != expected:
         notes.append(f"{path} is separated by {separator!r}, and is read so")
-    names, in_file = _cells(first, separator), layout.header is True
-    if layout.header is False:
-        names = [str(i) for i in range(len(names))]
-    elif isinstance(layout.header, tuple):
-        asked = wanted & set(layout.header)
-        if in_file := bool(asked) and asked <= set(names):
-            notes.append(f"{path} has a first line that names its columns: it is not read as a row (data.header)")
-        else:
-            names = list(layout.header)
-    if in_file:
-        names = _header(feed, separator)
+    names = _names(path, feed, _cells(first, separator), separator, wanted, layout, notes)
     refuse_repeated(str(path), [name for name in names if name in wanted])
     label = names.index(layout.label) if layout.label in names else None
     return _Shape(separator, tuple(names), label, tuple(notes), len(feed.held) + 1)
+
+
+def _names(
+    path: Path,
+    feed: _Feed,
+    cells: list[str],
+    separator: str,
+    wanted: Set[str],
+    layout: Layout,
+    notes: list[str],
+) -> list[str]:
+    """The columns' names; the line that holds them is taken from the feed."""
+    if layout.header is True:
+        return _header(feed, separator)
+    if layout.header is False:
+        return [str(i) for i in range(len(cells))]
+    asked = {name.casefold() for name in wanted & set(layout.header)}
+    if not asked or not asked <= set(map(str.casefold, cells)):
+        return list(layout.header)
+    notes.append(f"{path} has a first line that names its columns: it is not read as a row (data.header)")
+    names = _header(feed, separator)
+    return names if wanted & set(names) else list(layout.header)
 
 
 def _first_lines(feed: _Feed) -> tuple[str, str, str | None]:

@@ -144,12 +144,8 @@ def dropped_warning(rows: Rows) -> list[str]:
     n_all = len({*rows.table.numbers, *(number for each in rows.dropped for number in each.numbers)})
     return [
         f"{rows.table.origin}: {rows.n_dropped:,} of {n_all:,} rows {'is' if rows.n_dropped == 1 else 'are'} left out "
-        f"(data.drop): {_why(rows.dropped)}"
+        f"(data.drop): {'; '.join(each.sentence.removeprefix(f'{rows.table.origin}, ') for each in rows.dropped)}"
     ]
-
-
-def _why(dropped: Sequence[BadRows]) -> str:
-    return "; ".join(each.sentence for each in dropped)
 
 
 def labels_of(table: Table, column: str, bad: list[BadRows]) -> list[str | None]:

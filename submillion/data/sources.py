@@ -204,7 +204,8 @@ def _folder_tables(
             parts = [read_table(file, wanted_columns(data), layout_of(data)) for file in files]
             if parts:
                 tables[split] = joined(_origin(files), parts)
-    warnings += folder.notes(splits)
+    if "train" in folder.splits:
+        warnings += folder.notes(splits)
     if "test" in tables and (reason := _no_labels(tables["test"], tables.get("train"), data)):
         warnings.append(
             f"{tables['test'].origin} {reason}: it is taken for rows to predict (submillion predict --input), and "

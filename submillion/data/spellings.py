@@ -18,6 +18,7 @@ MISSING_WORDS = frozenset("nan nat na n/a n.a. null none nil missing undefined <
 _SHOWN = 5  # groups in a warning
 _NUMBER = re.compile(r"[+-]?\d+([.,:/–-]\d+)*%?")  # 18-24 is not 1824, and -1 not 1
 _SIGNIFICANT = "+#$%&@*"  # C, C++ and C# are three
+_VARIATIONS = re.compile(r"[\ufe00-\ufe0f]")  # how the character before is drawn: as text or as an emoji
 _MARKS = re.compile(r"[\u0300-\u036f]")  # accents of Latin, Greek and Cyrillic; vowels of other scripts are no marks
 
 
@@ -37,9 +38,10 @@ def spelling_warnings(origin: str, counts: Mapping[str, int]) -> list[str]:
         )
     if missing := [label for label in counts if label.strip().casefold() in MISSING_WORDS]:
         named = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in missing)
+        named += " is a class" if len(missing) == 1 else " are classes"
         warnings.append(
-            f"{origin}: {named} is a class here, and often a word for a label that is missing: if it is, empty these "
-            "cells, and data.drop=bad-rows leaves the rows out; else leave it"
+            f"{origin}: {named} here, and often a word for a label that is missing: if so, empty these "
+            "cells, and data.drop=bad-rows leaves the rows out; else leave them"
         )
     return warnings
 
@@ -78,7 +80,7 @@ def _skeleton(label: str) -> str:
 
 def _printed(label: str) -> str:
     """The label without what does not show: composed, compatibility forms, blanks single, no characters of format."""
-    text = unicodedata.normalize("NFKC", label)
+    text = unicodedata.normalize("NFKC", _VARIATIONS.sub("", label))
     return " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
 
 

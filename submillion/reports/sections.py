@@ -66,12 +66,12 @@ class Page:
 
 
 def as_sentences(notes: Iterable[str]) -> tuple[str, ...]:
-    """Return notes with a capital and a full stop.
+    """Return notes with a capital and a full stop; a file's name that one begins with stays as it is.
 
     >>> as_sentences(["expect less on new rows"])
     ('Expect less on new rows.',)
     """
-    return tuple(f"{note[:1].upper()}{note[1:]}." for note in notes)
+    return tuple(f"{note[:1].upper() if note.partition(' ')[0].isalpha() else note[:1]}{note[1:]}." for note in notes)
 
 
 def cut(text: str) -> str:
