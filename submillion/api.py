@@ -143,8 +143,8 @@ def shift(
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, are shown side
     by side. source: a file's path, or rows in memory as `predict` takes them, read by the run's own columns, the label
     column never. Of more than `rows` rows a fixed draw is read; None reads all. The page is written into the first
-    run's folder, beside its predictions of the rows, which are made where they are not there yet: `watch` is called with the
-    rows done and all that there are to do.
+    run's folder, beside its predictions of the rows, which are made where they are not there yet: `watch` is called
+    with the rows done and all that there are to do.
 
     correct_priors: a file to write all rows' labels to, by probabilities corrected for the estimated class shares.
     RunError or DataError lists everything that is wrong with the runs or the rows.

@@ -67,8 +67,9 @@ def test_texts_of_several_lines_stay_whole(tmp_path: Path) -> None:
     table = read_table(write(tmp_path / "a.csv", lines), WANTED, LABELLED)
     assert table.columns["text"] == [*texts, "z"]
     assert (table.bad, table.notes) == ((), ())
-    table = read_table(write(tmp_path / "a.tsv", [line.replace(",", "\t") for line in lines]), WANTED, LABELLED)
-    assert table.columns["text"] == [text.replace(",", "\t") for text in texts] + ["z"] or table.notes
+    lines = ["text\tlabel", *(f'"{text}"\ta' for text in texts), "z\tb"]
+    table = read_table(write(tmp_path / "a.tsv", lines), WANTED, LABELLED)
+    assert table.columns["text"] == [*texts, "z"]
 
 
 def test_where_labels_are_not_read_a_cell_of_whole_rows_is_said(tmp_path: Path) -> None:
