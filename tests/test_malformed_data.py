@@ -125,7 +125,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "digits.jsonl": ('{"text": ' + "9" * 5000 + "}\n", "line 1"),
     "nan.jsonl": ('{"text": "a", "label": NaN}\n', "missing"),
     "python.jsonl": ("{'text': 'a'}\n", "line 1"),
-    "one-list.jsonl": ('[{"text": "a", "label": "b"}]', "line 1"),
+    "one-list.jsonl": ('[{"text": "a", "label": "b"}]', "is one JSON value"),
     "two-a-line.jsonl": ('{"text": "a"} {"text": "b"}\n', "line 1"),
     "latin.jsonl": (b'{"text": "\xff", "label": "a"}\n', "line 1"),
     "twice.parquet": (twice(), "'text' more than once"),

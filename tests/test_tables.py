@@ -229,6 +229,19 @@ def test_invisible_marks_around_names_do_not_count(tmp_path: Path) -> None:
     assert table.names == ("text", "label")
 
 
+@pytest.mark.parametrize("before", [["# exported"], ["My reviews", ""], ["a;b", "c;d"]])
+def test_lines_before_the_names_are_named(tmp_path: Path, before: list[str]) -> None:
+    path = write(tmp_path / "a.csv", [*before, *lines_of()])
+    (problem,) = data.survey(DataConfig(source=str(path)), max_length=8).problems
+    assert f"line {len(before) + 1} names the columns, and the first line does not" in problem
+
+
+def test_a_header_in_the_middle_of_a_file_is_a_bad_row(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "a.csv", [*lines_of(), *lines_of()]), WANTED)
+    (bad,) = table.bad
+    assert (bad.numbers, "the line that names the columns is there again" in bad.sentence) == ((13,), True)
+
+
 # Encodings ------------------------------------------------------------------------------------------------------------
 
 FRENCH = ["text,label", "déjà vu à l’été,a", "plain,b", "une forêt,b"]
@@ -291,3 +304,27 @@ def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", ['{"text": "a", "text": "b"}', '{"text": "c"}'])
     (bad,) = read_table(path, WANTED).bad
     assert (bad.numbers, "a key is there twice" in bad.sentence) == ((1,), True)
+
+
+# Other kinds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", b"\x1f\x8b\x08rest", "add .gz to its name"),
+        ("a.csv", b"PK\x03\x04rest", "unpack it, or save it there as 'CSV UTF-8'"),
+        ("a.csv", b"\xd0\xcf\x11\xe0rest", "is an Excel sheet"),
+        ("a.tsv", b"PAR1rest", "name it .parquet"),
+        ("a.csv", b'{"text": "a"}\n', "name it .jsonl"),
+        ("a.csv", b"<!DOCTYPE html><p>404, sorry", "is a web page"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("a.jsonl", b' [{"text": "a"}]', "pandas.read_json"),
+    ],
+)
+def test_a_file_of_another_kind_than_its_name_says_is_one_problem(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (problem,) = data.survey(DataConfig(source=str(tmp_path / name)), max_length=8).problems
+    assert told in problem

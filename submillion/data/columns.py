@@ -10,11 +10,13 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from statistics import fmean
 from typing import Literal
 
 import yaml
 
+from submillion.data.files import Lines
 from submillion.data.formats import tables
 from submillion.data.tables import Table
 from submillion.errors import DataError
@@ -23,7 +25,7 @@ from submillion.text import closest, shown
 # What is typed: options or Python. Or whose columns are settled: a finished run's, or those that other splits have.
 Advice = Literal["options", "overrides", "run", "splits"]
 _SHOWN_NAMES = 20
-_GUESSED_NAMES, _GUESSED_ROWS = 100, 200  # that a guess looks at
+_GUESSED_NAMES, _GUESSED_ROWS, _GUESSED_LINES = 100, 200, 30  # that a guess looks at
 _TEXT_WORDS = 3  # a column whose cells have as many on average holds texts
 _CLASSES_FRAC = 0.2  # of the rows: a column of more distinct values does not hold classes
 _TEXT, _LABEL = "data.text", "data.label"
@@ -54,6 +56,10 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
         return [
             f"{table.origin}: its first line seems to be a row ({first}), and the first line names the columns: add "
             f"one that does{typed.get(advice, '')}"
+        ]
+    if (line := _line_of_names(table, keys)) is not None:
+        return [
+            f"{table.origin}: line {line} names the columns, and the first line does not: delete the lines before it"
         ]
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
@@ -110,6 +116,15 @@ def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> d
             guesses[name] = found
             free.remove(found)
     return guesses
+
+
+def _line_of_names(table: Table, keys: Mapping[str, str]) -> int | None:
+    """The line, from 1, that names the columns of a file which begins with other lines; None if none does."""
+    if not table.is_text or table.path is None or table.layout.header is not True:
+        return None
+    lines = enumerate(islice(Lines(table.path, "", table.layout.encoding), _GUESSED_LINES), start=1)
+    cells = ((line, {cell.strip().strip('"') for cell in re.split(r"[,;\t|]", text)}) for line, text in lines)
+    return next((line for line, found in cells if found.issuperset(keys)), None)
 
 
 def _header(table: Table, keys: Mapping[str, str]) -> list[str] | None:

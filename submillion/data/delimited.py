@@ -74,6 +74,8 @@ def _table(
     starts = [record.line for _, record in numbered]
     bad = unread_rows(lines.problem(), [number for number, _ in numbered], starts, layout)
     bad += _faulty(path, numbered)
+    if layout.header is True and len(names) > 1:
+        bad += _repeated_headers(path, numbered, names)
     bad += _swallowing(path, numbered, shape, notes)
     bad += _ragged(path, numbered, names, notes)
     if as_text := [each for each in numbered if each[1].is_text]:
@@ -116,6 +118,15 @@ def _faulty(path: Path, numbered: Sequence[tuple[int, _Record]]) -> list[BadRows
         BadRows(tuple(number for number, _ in rows), f"{_place(path, rows)}: {reason}")
         for reason, rows in found.items()
     ]
+
+
+def _repeated_headers(path: Path, numbered: Sequence[tuple[int, _Record]], names: Sequence[str]) -> list[BadRows]:
+    """Rows that are the first line again, as in files that were put together."""
+    found = [each for each in numbered if list(map(_name, each[1].cells)) == list(names)]
+    if not found:
+        return []
+    sentence = f"{_place(path, found)}: the line that names the columns is there again: delete it"
+    return [BadRows(tuple(number for number, _ in found), sentence)]
 
 
 def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Shape, notes: list[str]) -> list[BadRows]:
@@ -164,7 +175,10 @@ def _ragged(
     n_cells = len(ragged[0][1].cells)
     todo = "put texts that hold the separator in double quotes, and write quotes inside them twice"
     if len(ragged) + sum(bool(record.fault) for _, record in numbered) == len(numbered) > 1 and len(widths) == 1:
-        todo = "all rows have as many: name each column in the first line, or set data.header or data.separator"
+        todo = (
+            "all rows have as many: name each column in the first line, or put texts that hold the separator in double "
+            "quotes"
+        )
     cells = f"{n_cells} cell{'s' * (n_cells > 1)} where the header has {len(names)}"
     sentence = f"{_place(path, ragged)}: {cells} ({', '.join(names[:6])}{', ...' * (len(names) > 6)}): {todo}"
     return [BadRows(tuple(number for number, _ in ragged), sentence)]

@@ -46,6 +46,24 @@ _BY_PANDAS = {
     ".hdf5": "read_hdf(X)",
 }
 REFUSED_SUFFIXES = (*_PICKLES, *_SHEETS, *_ARCHIVES, *_DATABASES, *_BY_PANDAS, ".json", ".txt", ".text")
+_PARQUET_MARK = b"PAR1"
+# How files of other kinds begin, whatever they are called, and what to do.
+_DISGUISES = {
+    b"\x1f\x8b": "is packed by gzip: add .gz to its name",
+    b"BZh": "is packed by bzip2: add .bz2 to its name",
+    b"\xfd7zXZ": "is packed by xz: add .xz to its name",
+    b"\x28\xb5\x2f\xfd": "is packed by zstandard: add .zst to its name",
+    b"PK\x03\x04": "is a .zip archive or an Excel sheet: unpack it, or save it there as 'CSV UTF-8'",
+    b"\xd0\xcf\x11\xe0": "is an Excel sheet: save it there as 'CSV UTF-8'",
+    b"SQLite format 3": "is a database: write the rows that you want to a .csv or .parquet file",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file: get it with git lfs pull",
+    b"<!doctype html": "is a web page: download the file itself",
+    b"<html": "is a web page: download the file itself",
+    _PARQUET_MARK: "is a Parquet file: name it .parquet",
+    b'{"': "holds JSON objects: name it .jsonl",
+    b"[{": "is one JSON value, and rows are read one by one: convert it, pandas.read_json(...).to_json('rows.jsonl', "
+    "orient='records', lines=True)",
+}
 _SHOWN_LINES = 8
 _UTF_8 = "utf-8-sig"  # a byte order mark is left out
 _MARKS = {  # UTF-32 first: its mark begins as that of UTF-16
@@ -104,6 +122,19 @@ def refuse(path: Path) -> None:
         raise DataError(f"{path}: no such file{_neighbour(path)}")
     if not path.is_file():
         raise DataError(f"{path} is not a file")
+
+
+def refuse_disguised(path: Path) -> None:
+    """Raise a DataError if a file, as its first bytes say, is of another kind than its name says."""
+    if packing_of(path):
+        return
+    with read_errors(path), open(path, "rb") as file:
+        start = file.read(_START_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+    suffix, lower = suffix_of(path), start.lower()
+    for mark, advice in _DISGUISES.items():
+        is_own = (mark == _PARQUET_MARK and suffix == ".parquet") or (mark == b'{"' and suffix in (".jsonl", ".ndjson"))
+        if not is_own and (start.startswith(mark) or lower.startswith(mark)):
+            raise DataError(f"{path} {advice}")
 
 
 def _way_out(path: Path, suffix: str) -> str:

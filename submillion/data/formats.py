@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from submillion.data.delimited import batches, delimited, encoding_notes, unread_rows
-from submillion.data.files import Lines, bomb, most_unpacked, read_errors, refuse, suffix_of
+from submillion.data.files import Lines, bomb, most_unpacked, read_errors, refuse, refuse_disguised, suffix_of
 from submillion.data.tables import AS_NAMED, BadRows, Layout, Table, decoded, place, refuse_repeated
 from submillion.errors import DataError
 from submillion.text import shown
@@ -36,6 +36,7 @@ def tables(
     row. DataError if the file cannot be read.
     """
     refuse(path)
+    refuse_disguised(path)
     match suffix_of(path):
         case ".parquet":
             found = _parquet(path, wanted, n_rows)

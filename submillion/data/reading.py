@@ -101,7 +101,8 @@ def examples_of(
     if "bad-rows" in data.drop and not missing and any(each.can_be_dropped for each in bad):
         return _without_bad_rows(table, bad, data, problems, labelled, ids)
     problems += missing
-    problems += [each.sentence for each in bad]
+    if not (missing and sum(len(each.numbers) for each in table.bad) > len(table.numbers)):  # a wrong header is why
+        problems += [each.sentence for each in bad]
     if not table.numbers and not bad:
         problems.append(f"{table.origin} has no rows")
     ids = _ids(table, [] if labelled else problems) if ids is None else ids
