@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 import submillion
 from benchmarks import comparison as benchmark
 from benchmarks.results import kept
-from submillion.errors import DataError, RunError
+from submillion.errors import ConfigError, DataError, RunError
 from submillion.judging import metrics
 from submillion.judging.comparison import (
     Setting,
@@ -401,6 +401,14 @@ def test_settings_that_differ_in_many_keys_are_named_by_their_runs(
         assert row in [line.split() for line in text.splitlines()]
         assert all(cell in page for cell in row)
     assert submillion.compare([trained["a0"], trained["b0"]]).keys == (), "few keys are in the name"
+    submillion.compare(runs, report=file)
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        submillion.compare(runs, report=file)
+    with pytest.raises(ConfigError, match="is inside the run folder"):
+        submillion.compare(runs, report=trained["a0"].path / "report.html", force=True)
+    submillion.compare(runs, report=file, force=True)
+    assert file.read_text(encoding="utf-8") == page
 
 
 def test_runs_of_one_setting_have_nothing_to_compare_with(trained: dict[str, Run]) -> None:

@@ -337,10 +337,10 @@ def test_a_newer_checkpoint_and_journal_and_study_are_refused(tmp_path: Path) ->
         begun.note(done=1)
         begun.write("0" * 32, journal.packed(["1"], np.ones((1, 2))))
     manifest = begun.folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(SubmillionError) as error, journal.opened(output, {"runs": ["a"]}):
         pass
-    assert_sentences(str(error.value), str(begun.folder), "format", "2")
+    assert_sentences(str(error.value), str(begun.folder), "format 3", "reads 2", "update submillion")
 
     (tmp_path / "summary.json").write_text('{"format": 99}')
     with pytest.raises(RunError) as error:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -147,6 +148,22 @@ def test_one_run_folder_is_served_alone(served: Path, first: str) -> None:
     assert [row["run"] for row in client.get("/api/list").json()["runs"]] == [first]
     assert client.get(f"/runs/{first}/config").text == (served / first / "config.yaml").read_text()
     assert "no run" in problem(client.get(f"/runs/{finished(served)[1]}/config"), 404)
+
+
+@pytest.mark.parametrize("name", ["best", "Bestes Modell (März)", "v1.2"])
+def test_a_renamed_run_is_the_same_run_everywhere(served: Path, first: str, tmp_path: Path, name: str) -> None:
+    shutil.copytree(served / first, tmp_path / name)
+    shutil.copytree(served / first, tmp_path / ".hidden")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.yaml").write_text("of: another program")
+    client = client_of(tmp_path)
+    assert [run.name for run in runs.list_runs(tmp_path)] == [name]
+    assert runs.load(name, tmp_path).path == tmp_path / name
+    assert [row["run"] for row in client.get("/api/list").json()["runs"]] == [name]
+    assert [each["run"] for each in client.get("/v1/models").json()["models"]] == [name]
+    assert client.get(f"/runs/{quote(name)}/config").text == (tmp_path / name / "config.yaml").read_text()
+    for other in (".hidden", "project"):
+        assert client.get(f"/runs/{other}/config").status_code == 404
 
 
 # Names ---------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from submillion.judging.metrics import Predictions, wilson
 from submillion.reports import comparing, page, write_study
 from submillion.reports.sections import Page
 from submillion.reports.sweep import figures, read, sections
-from submillion.runs import Run
+from submillion.runs import Output, Run
 from submillion.runs.study import FORMAT
 from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
@@ -558,7 +558,7 @@ def compared(n_settings: int, n_seeds: int = 1) -> comparison.Verdict:
 def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int, tmp_path: Path) -> None:
     found = compared(n_settings, n_seeds)
     file = tmp_path / "page.html"
-    comparing.write(found, file)
+    comparing.write(found, Output(file, "compare"))
     content = file.read_text()
     tags = [tag for tag, _ in Tags(content).tags]
     assert tags.count("script") == 1
@@ -574,7 +574,7 @@ def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int
         assert f"about {found.n_rows_needed:,} validation rows" in text
     known = {f"{sign}{abs(each):.4f}" for each in numbers(comparison.values(found)) for sign in ("", "+", "-")}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", re.sub("<script.*?</script>", "", text))) <= known | {"0.0001"}
-    comparing.write(found, tmp_path / "again.html")
+    comparing.write(found, Output(tmp_path / "again.html", "compare"))
     assert (tmp_path / "again.html").read_text() == content
 
 

@@ -17,7 +17,7 @@ from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.reports.verdicts import pairs_table, rows_sentences
-from submillion.runs import Which, compared, write_atomically
+from submillion.runs import Output, Which, compared
 from submillion.text import duration, interval
 
 _MAX_ROWS = 40
@@ -25,31 +25,39 @@ _SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for 
 
 
 def compare(
-    run: Sequence[Which], split: Split = "validation", report: Path | None = None, out: Path | str = "runs"
+    run: Sequence[Which],
+    split: Split = "validation",
+    report: Path | None = None,
+    out: Path | str = "runs",
+    force: bool = False,
 ) -> Verdict:
     """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split of the same
     rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
-    each run. `report` is an HTML file to write it to as a page. RunError names every run that is missing, unfinished,
-    damaged, given twice, or of other rows, and a file that cannot be a page, before anything is opened.
+    each run. `report` is an HTML file to write it to as a page; `force`: it may replace a file that an earlier call
+    did not write. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows, and a
+    file that cannot be a page, before anything is opened.
     """
-    if report is not None:
-        _refuse_no_page(report)
+    output = None if report is None else Output(report, "compare", force)
+    if output is not None:
+        _refuse_no_page(output)
     found = compared.compare(run, split, out)
-    if report is not None:
-        write(found, report)
+    if output is not None:
+        write(found, output)
     return found
 
 
-def _refuse_no_page(file: Path) -> None:
+def _refuse_no_page(output: Output) -> None:
+    file = output.path
     if file.suffix.lower() not in (".html", ".htm"):
         raise RunError(f"--report {file}: the page is an HTML file; give a name such as comparison.html")
     if not file.absolute().parent.is_dir():
         raise RunError(f"--report {file}: there is no folder {file.absolute().parent}; make it, or give another one")
+    output.check()
 
 
-def write(verdict: Verdict, file: Path) -> None:
+def write(verdict: Verdict, output: Output) -> None:
     """Write a comparison's page; RunError if the file cannot be written. The same runs give the same bytes."""
     n_runs = sum(len(each.runs) for each in verdict.settings)
     made = Page(
@@ -58,7 +66,7 @@ def write(verdict: Verdict, file: Path) -> None:
         sections=sections(verdict),
         figures=_figures(verdict, _numbers(verdict)),
     )
-    write_atomically(file, page.html(made))
+    output.write(page.html(made))
 
 
 def sections(verdict: Verdict) -> list[Section]:

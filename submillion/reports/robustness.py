@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from submillion.config import AugmentationKind
 from submillion.errors import ConfigError
@@ -15,7 +14,7 @@ from submillion.judging.comparison import LEVEL, Difference
 from submillion.judging.metrics import Score
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, canvas, dots, files, style
 from submillion.reports.sections import Section, Table
-from submillion.runs import write_atomically
+from submillion.runs import Output
 from submillion.text import interval
 
 _STRENGTHS = {"mild": MUTED, "moderate": BLUE, "strong": ORANGE}
@@ -55,15 +54,17 @@ def _difference(each: Perturbed) -> str:
     return interval(each.difference, digits=3, sign="+") + " *" * (each.p_holm < LEVEL)
 
 
-def check_figure(path: Path) -> None:
-    """Raise a ConfigError if no figure can be written to the path."""
+def check_figure(output: Output) -> None:
+    """Raise a ConfigError if no figure can be written to the output."""
+    path = output.path
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigError(f"{path}: figures are written as .svg or .png")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path.absolute().parent}: no such folder; make it first")
+    output.check()
 
 
-def write_figure(path: Path, plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> None:
+def write_figure(output: Output, plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> None:
     """Draw the accuracies of each perturbation (mild, moderate, strong) and write them as SVG or PNG."""
     accuracies = [[each.accuracy for each in levels] for levels in by_kind.values()]
     with style():
@@ -75,4 +76,4 @@ def write_figure(path: Path, plain: Score, by_kind: Mapping[str, Sequence[Pertur
         axes.set_xlabel("accuracy; the line and band: rows as they are")
         figure.legend(loc="outside upper right", ncols=3)
         drawn = files("robustness", figure)
-    write_atomically(path, drawn.svg if path.suffix.lower() == ".svg" else drawn.png)
+    output.write(drawn.svg if output.path.suffix.lower() == ".svg" else drawn.png)
