@@ -21,7 +21,8 @@ from submillion import config, runs
 from submillion.cli import main
 from submillion.data import chunks
 from submillion.data.formats import read_table
-from submillion.errors import ConfigError, DataError, RunError
+from submillion.errors import ConfigError, DataError, NotFiniteError, RunError
+from submillion.model.classifier import Classifier
 from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
 from submillion.training import workers, workflow
@@ -308,6 +309,23 @@ def test_a_flipped_bit_in_the_journals_own_facts_is_refused(run: Run, source: Pa
     manifest.write_text(manifest.read_text().replace('"threads": 1', '"threads": 3'))
     with pytest.raises(RunError, match=f"{manifest} is damaged"):
         predict_file(run, source, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_predicted(
+    run: Run, source: Path, tmp_path: Path, number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", lambda self, batch: forward(self, batch) * number)
+    rows = write_csv(tmp_path / "rows.csv", 9)
+    for ask in (
+        lambda: submillion.predict(run, ["a good film"]),
+        lambda: predict_file(run, source, tmp_path / "out.csv"),
+        lambda: submillion.evaluate(run, rows),
+    ):
+        with pytest.raises(NotFiniteError, match=r"logits are not finite numbers for \d of \d rows \(ids r?0"):
+            ask()
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_way_of_computing_that_makes_no_sense_is_refused() -> None:

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,10 +28,11 @@ from starlette.testclient import TestClient
 from submillion import prediction
 from submillion.errors import ConfigError
 from submillion.runs import Run
-from submillion.serving import api, folders
+from submillion.serving import api, folders, sharing
 from submillion.serving.app import create_app
 from submillion.serving.options import Options, read_token
 from submillion.serving.queue import Limits
+from submillion.serving.sharing import Row
 from tests.kit.calls import call
 from tests.kit.untrained import THREE, TWO, make_run
 from tests.tiny import TEXTS
@@ -89,6 +91,24 @@ def problem(answer: Any, status: int) -> str:
 def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], name: str) -> None:
     for texts in (TEXTS[:1], TEXTS):
         check(ask(client, made[name], texts).json(), made[name], texts)
+
+
+def test_answers_that_are_not_numbers_are_refused_for_that_run_alone(
+    client: TestClient, made: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = sharing.probs
+
+    def broken(rows: Sequence[Row]) -> list[np.ndarray]:
+        return [
+            values * (np.nan if row.loaded.run.name == made["two"].name else 1)
+            for row, values in zip(rows, compute(rows), strict=True)
+        ]
+
+    monkeypatch.setattr(sharing, "probs", broken)
+    assert "not finite numbers for 2 of 2 rows (ids texts[0], texts[1])" in problem(
+        ask(client, made["two"], TEXTS[:2]), 400
+    )
+    check(ask(client, made["three"], TEXTS).json(), made["three"], TEXTS)
 
 
 def test_white_space_around_a_text_changes_nothing_as_in_a_file(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -127,9 +127,20 @@ def load_model(
             ),
         )
         fresh = frozenset(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
-        fresh |= _fit_last_layer(model, architecture, theirs, labels)
+        fresh |= _fit_last_layer(model, architectures.head_layers(architecture)[1], theirs, labels, fresh)
     _refuse_random_encoder(architecture, source, fresh)
+    if broken := not_finite(model.named_parameters()):
+        raise ConfigError(
+            f"model.name is {name}: {len(broken)} of the weights in {source} are NaN or infinite ({broken[0]}, ...): "
+            "get the checkpoint again, or take another"
+        )
     return model, fresh
+
+
+def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity."""
+    # A sum is quick and needs no memory; it may overflow where no single number does.
+    return [name for name, tensor in tensors if not tensor.sum().isfinite() and not tensor.isfinite().all()]
 
 
 @contextmanager
@@ -225,15 +236,17 @@ def _label_names(config: Any) -> tuple[str, ...] | None:
 
 
 def _fit_last_layer(
-    model: PreTrainedModel, architecture: Architecture, theirs: Sequence[str] | None, labels: Sequence[str]
+    model: PreTrainedModel, name: str, theirs: Sequence[str] | None, labels: Sequence[str], fresh: frozenset[str]
 ) -> set[str]:
-    """Order the rows of a classifier's last layer by `labels`, or draw it anew; the names of what is drawn."""
-    name = architectures.head_layers(architecture)[1]
+    """Order the rows of a checkpoint's last layer by `labels`, or draw it anew; the names of what is drawn.
+
+    A layer whose labels the checkpoint does not name is drawn anew too.
+    """
     layer = cast("nn.Linear", model.get_submodule(name))
-    if theirs is None or len(theirs) != len(labels):  # it has none, or one of another shape: it is new already
+    if f"{name}.weight" in fresh:  # the checkpoint has none, or one of another shape
         return set()
     with torch.no_grad():
-        if set(theirs) == set(labels):
+        if theirs is not None and set(theirs) == set(labels):
             order = [theirs.index(label) for label in labels]
             layer.weight.copy_(layer.weight[order])
             layer.bias.copy_(layer.bias[order])

@@ -54,7 +54,10 @@ class Service:
             run = await asyncio.to_thread(self._only_run) if name is None else self._folder.run(name)
             loaded = await self._loaded(run)
             rows = await asyncio.to_thread(_tokenized, loaded, texts)
-            return loaded, await self._queue.answers(rows, [len(row.tokens) for row in rows])
+            found = await self._queue.answers(rows, [len(row.tokens) for row in rows])
+            # Here, and not in the batch, which holds texts of other callers.
+            _refuse_not_finite(loaded, found)
+            return loaded, found
 
     async def _loaded(self, run: Run) -> Loaded:
         if (found := self._models.find(run)) is not None:
@@ -82,6 +85,13 @@ class Service:
         self._counts.batch(runs, sum(len(row.tokens) for row in rows), time.monotonic() - began)
         self._models.forget_gone()
         return found
+
+
+def _refuse_not_finite(loaded: Loaded, found: Sequence[np.ndarray]) -> None:
+    from submillion.training import evaluation  # imports torch, which a server that is not asked needs not
+
+    ids = [f"texts[{number}]" for number in range(len(found))]
+    evaluation.refuse_not_finite(np.stack(found), ids, loaded.classifier.precision)
 
 
 def model_values(folder: Folder, listing: Listing, models: Models) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from submillion.config import TrainConfig
-from submillion.errors import DivergedError
+from submillion.errors import DivergedError, NotFiniteError
 from submillion.judging.metrics import score
 from submillion.model import adapters, processes
 from submillion.model.backbone import seed_for
@@ -188,9 +188,12 @@ class _Loop:
         The time it takes is kept apart from training's.
         """
         job, seconds = self.job, self._seconds()
-        predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size, shared=True)
-        if not np.isfinite(predictions.probs).all():  # a step's gradient may not be finite though its loss is
-            raise self._diverged(f"probabilities of validation rows are not numbers after step {progress.step}")
+        size = job.settings.evaluation_batch_size
+        try:
+            predictions = evaluation.predict(self.model, job.validation, size, shared=True)
+        except NotFiniteError:  # a step's gradient may not be finite though its loss is
+            found = f"probabilities of validation rows are not numbers after step {progress.step}"
+            raise self._diverged(found) from None
         scores = score(predictions)
         accuracy = scores["accuracy"].value
         record = EvalRecord(
