@@ -111,6 +111,22 @@ def test_answers_that_are_not_numbers_are_refused_for_that_run_alone(
     check(ask(client, made["three"], TEXTS).json(), made["three"], TEXTS)
 
 
+def test_a_run_answers_in_the_precision_of_predict_beside_others(
+    made: dict[str, Run], folder: Path, tmp_path: Path
+) -> None:
+    for name, precision in (("three", "bf16"), ("two", "fp32")):
+        shutil.copytree(made[name].path, tmp_path / name)
+        Run(tmp_path / name).write_json("environment.json", {"device": "cpu", "precision": precision})
+        Run(tmp_path / name).mark_done()
+    with TestClient(app_of(tmp_path), base_url=URL) as client:
+        for name, precision in (("three", "bf16"), ("two", "fp32")):
+            found = ask(client, Run(tmp_path / name), TEXTS).json()
+            assert found["precision"] == precision
+            check(found, Run(tmp_path / name), TEXTS)
+    with TestClient(app_of(tmp_path, precision="fp32"), base_url=URL) as client:
+        assert ask(client, Run(tmp_path / "three"), TEXTS).json()["precision"] == "fp32"
+
+
 def test_white_space_around_a_text_changes_nothing_as_in_a_file(
     client: TestClient, made: dict[str, Run], tmp_path: Path
 ) -> None:

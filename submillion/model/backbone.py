@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -205,6 +206,7 @@ def _probed(speedup: float) -> tuple[Precision, str]:
     return "fp32", f"fp32: bf16 products are {speedup:.1f} x as fast here; at least {_WORTHWHILE} x pays"
 
 
+@cache  # close to the limit it may turn out otherwise the next time: one process has one answer
 def _bf16_speedup() -> float:
     """How many times as fast a product is in bf16 as in fp32 on this CPU; about 50 ms.
 

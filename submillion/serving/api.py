@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from submillion.config import Precision
 from submillion.serving import counting
 from submillion.serving.service import Service, model_values
 
@@ -54,9 +55,10 @@ class Prediction(BaseModel):
 
 
 class Answer(BaseModel):
-    """Predictions in the order of the texts, and the run that made them."""
+    """Predictions in the order of the texts, the run that made them, and the precision it computed in."""
 
     run: str
+    precision: Precision
     predictions: list[Prediction]
 
 
@@ -125,7 +127,7 @@ async def predict(asked: Asked, request: Request) -> Answer:
         Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
         for probs in found
     ]
-    return Answer(run=loaded.run.name, predictions=predictions)
+    return Answer(run=loaded.run.name, precision=loaded.classifier.precision, predictions=predictions)
 
 
 @router.get("/v1/models", responses=_ERRORS)

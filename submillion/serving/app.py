@@ -58,7 +58,7 @@ def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | Non
     return app
 
 
-def _loader(precision: Precision) -> Loads:
+def _loader(precision: Precision | None) -> Loads:
     from submillion.serving.sharing import Loader  # imports torch, which a server that is not asked does not need
 
     return Loader(precision)

@@ -1,7 +1,7 @@
 """Loaded runs on at most so many encoders at a time: the runs of the least recently used encoder go first.
 
-A run is loaded when it is first asked for, in float32 unless `serve` is told otherwise: there a text's probabilities do
-not depend on the texts computed with it. A run that was trained again is loaded again.
+A run is loaded when it is first asked for, in the precision that `predict` takes unless `serve` is told otherwise. A
+run that was trained again is loaded again.
 """
 
 from __future__ import annotations

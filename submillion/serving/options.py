@@ -17,10 +17,11 @@ _SHORTEST = 16
 
 @dataclass(frozen=True)
 class Options:
-    """`token` None asks for none; at most `n_encoders` encoders are kept, with all runs on them that were asked for."""
+    """`token` None asks for none; `precision` None is each run's own, as `predict` has it; at most `n_encoders` encoders
+    are kept, with all runs on them that were asked for."""
 
     token: str | None = field(default=None, repr=False)
-    precision: Precision = "fp32"
+    precision: Precision | None = None
     n_encoders: int = 2
     limits: Limits = field(default_factory=Limits)
 
