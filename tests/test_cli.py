@@ -135,6 +135,15 @@ def test_rows_that_were_trained_on_are_counted_whatever_their_case_and_order(
         assert all(f"warning: {warning}" in printed for warning in found["warnings"])
 
 
+def test_classes_that_no_row_has_are_named(run: Run, rows: Path, tmp_path: Path) -> None:
+    kept = [line for line in rows.read_text(encoding="utf-8").splitlines() if not line.endswith(",art")]
+    (tmp_path / "some.csv").write_text("\n".join(kept), encoding="utf-8")
+    found = submillion.evaluate(run, tmp_path / "some.csv")
+    assert found.absent == ("art",)
+    assert any("no row is of 'art'" in warning for warning in found.warnings)
+    assert not submillion.evaluate(run, rows).absent
+
+
 def test_a_run_that_noted_no_training_texts_is_scored_without_a_word(run: Run, rows: Path, tmp_path: Path) -> None:
     older = Run(tmp_path / run.name)
     shutil.copytree(run.path, older.path)

@@ -18,12 +18,15 @@ from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example, Label
 from submillion.errors import RunError
 from submillion.judging import metrics
-from submillion.judging.metrics import Score
+from submillion.judging.metrics import Predictions, Score
 from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier, precision_of
 from submillion.model.packed import native
 from submillion.runs import Run, Which
+from submillion.text import shown
 from submillion.training import evaluation, workers
+
+_MOST_NAMES = 5  # of classes that a warning lists
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,15 @@ class Labelled:
 class Evaluation:
     """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too.
 
-    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · notes: how the file
-    was read, where that is not as its name says, and which rows `data.drop` left out.
+    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
+    classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
+    `data.drop` left out.
     """
 
     scores: dict[str, Score]
     n_rows: int
     n_trained_on: int | None
+    absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Score:
@@ -149,7 +154,20 @@ class Evaluation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the sentences without which the scores mislead."""
-        return (*self.notes, *runs.seen_warnings(self.n_trained_on, self.n_rows))
+        seen = runs.seen_warnings(self.n_trained_on, self.n_rows)
+        return (*self.notes, *seen, *_absent_warnings(self.absent))
+
+
+def _absent_warnings(absent: Sequence[str]) -> tuple[str, ...]:
+    """The sentence about classes that no row has, if there are any."""
+    if not absent:
+        return ()
+    more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
+    names = ", ".join(map(shown, absent[:_MOST_NAMES])) + more
+    return (
+        f"no row is of {names}: the scores say nothing about that, and macro-F1 is the mean over the classes that are "
+        "among the labels or the predictions",
+    )
 
 
 def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
@@ -167,8 +185,18 @@ def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
     run = runs.load(run)
     notes: list[str] = []
     classifier, settings, examples = open_labelled(run, rows, device, notes)
-    scores = metrics.score(evaluation.predictions_of(classifier, settings, examples))
-    return Evaluation(scores, len(examples), runs.count_trained_on(run, examples), tuple(notes))
+    predictions = evaluation.predictions_of(classifier, settings, examples)
+    return scored(run, predictions, examples, classifier.labels, notes)
+
+
+def scored(
+    run: Run, predictions: Predictions, examples: Sequence[Example], labels: Sequence[str], notes: Sequence[str] = ()
+) -> Evaluation:
+    """Return the scores of a run's predictions of labelled rows, and what to know before believing them."""
+    counts = np.bincount(predictions.label_ids, minlength=len(labels))
+    absent = tuple(label for label, n in zip(labels, counts, strict=True) if n == 0)
+    n_trained_on = runs.count_trained_on(run, examples)
+    return Evaluation(metrics.score(predictions), len(examples), n_trained_on, absent, tuple(notes))
 
 
 def open_labelled(

@@ -83,7 +83,7 @@ def measure(
         n_done += len(examples)
         found.append(_perturbed(kind, rate, examples, plain, predict))
     watch(n_all, n_all)
-    evaluation = Evaluation(metrics.score(plain), len(examples), runs.count_trained_on(run, examples), tuple(notes))
+    evaluation = prediction.scored(run, plain, examples, classifier.labels, notes)
     robustness = Robustness(evaluation, tuple(_corrected(found)))
     if output is not None:
         page.write_figure(output, evaluation["accuracy"], robustness.by_kind)
