@@ -372,6 +372,11 @@ def test_effects_are_what_is_lost_without_the_word(client: TestClient, first: st
         assert each["effect"] == pytest.approx(found["prob"] - without, abs=1e-6)
 
 
+def test_characters_are_left_out_where_words_are_written_together(client: TestClient, first: str) -> None:
+    ((*words,),) = played(client, first, "words", text="天地good，玄")["texts"]
+    assert [each["word"] for each in words] == ["天", "地", "good，", "玄"]
+
+
 def test_words_beyond_the_last_token_are_not_tried(client: TestClient, first: str) -> None:
     n_read = 126  # of words of one token each; 2 of the 128 tokens are special
     found = played(client, first, "words", text="good " * n_read + "bad bad bad")

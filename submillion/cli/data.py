@@ -23,6 +23,7 @@ from submillion.data.checking import fast_tokenizer
 from submillion.errors import ConfigError, DataError
 from submillion.reports import terminal
 from submillion.text import percent
+from submillion.words import tokens
 
 app = typer.Typer(no_args_is_help=True)
 _BAR_WIDTH = 24
@@ -192,11 +193,16 @@ def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
 
 def _marked(before: str, after: str) -> str:
     """The text after a change, with the words that are gone and those that are new."""
-    old, new = before.split(), after.split()
+    old, new = tokens(before), tokens(after)
+    names = ([token for token, _ in found] for found in (old, new))
     parts: list[str] = []
-    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, *names, autojunk=False).get_opcodes():
         if kind == "equal":
-            parts += old[i:j]
+            parts.append(_joined(old[i:j]))
             continue
-        parts += [f"[-{' '.join(old[i:j])}-]"] * (j > i) + [f"{{+{' '.join(new[k:m])}+}}"] * (m > k)
+        parts += [f"[-{_joined(old[i:j])}-]"] * (j > i) + [f"{{+{_joined(new[k:m])}+}}"] * (m > k)
     return " ".join(parts)
+
+
+def _joined(found: Sequence[tuple[str, str]]) -> str:
+    return " ".join("".join(token + blanks for token, blanks in found).split())

@@ -20,6 +20,7 @@ from submillion.data.tables import BadRows
 from submillion.errors import DataError
 from submillion.planning.architectures import files
 from submillion.text import shown
+from submillion.words import count
 
 _MIN_ROWS = 2  # one to train on, one to validate with
 _SHOWN_CLASSES = 8
@@ -216,7 +217,7 @@ def _conflicts(keys: Sequence[str], examples: Sequence[Example]) -> list[list[in
 
 
 def _n_words(examples: Sequence[Example]) -> np.ndarray:
-    return np.array([len(example.text.split()) + len((example.text_pair or "").split()) for example in examples])
+    return np.array([count(example.text) + count(example.text_pair) for example in examples])
 
 
 def _n_tokens(examples: Sequence[Example], tokenizer: Any) -> np.ndarray:

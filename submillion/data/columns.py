@@ -21,6 +21,7 @@ from submillion.data.formats import tables
 from submillion.data.tables import Table
 from submillion.errors import DataError
 from submillion.text import closest, shown
+from submillion.words import count
 
 # What is typed: options or Python. Or whose columns are settled: a finished run's, or those that other splits have.
 Advice = Literal["options", "overrides", "run", "splits"]
@@ -161,7 +162,7 @@ def _likeliest_text(names: Sequence[str], cells: Mapping[str, list[str]]) -> str
     called = _called_like(_TEXT, names)
     if not cells:
         return next(iter(called), None)
-    n_words = {name: fmean([len(cell.split()) for cell in cells[name]] or [0]) for name in names}
+    n_words = {name: fmean([count(cell) for cell in cells[name]] or [0]) for name in names}
     return max(
         called or [name for name in names if n_words[name] >= _TEXT_WORDS], key=n_words.__getitem__, default=None
     )

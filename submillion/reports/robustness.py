@@ -39,9 +39,16 @@ def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section
     rows: list[tuple[str, ...]] = []
     for kind, levels in by_kind.items():
         rates = ", ".join(f"{100 * each.rate:.0f}" for each in levels)
+        if not any(each.n_changed for each in levels):
+            rows.append((kind, *(f"0 of {plain.n:,} rows could be changed" for _ in levels)))
+            continue
         rows.append((kind, *(interval(each.accuracy, digits=3) for each in levels)))
         rows.append((f"  {rates} %", *(_difference(each) for each in levels)))
-    caption = "below each accuracy its paired difference; * = p < 0.05 after Holm's correction for all of them"
+        rows.append(("  rows changed", *(f"{each.n_changed:,} of {plain.n:,}" for each in levels)))
+    caption = (
+        "below each accuracy its paired difference, and how many rows were changed; * = p < 0.05 after Holm's "
+        "correction for all of them"
+    )
     return Section(
         anchor="robustness",
         nav="Robustness",
@@ -51,6 +58,8 @@ def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section
 
 
 def _difference(each: Perturbed) -> str:
+    if not each.n_changed:
+        return "no row could be changed"
     return interval(each.difference, digits=3, sign="+") + " *" * (each.p_holm < LEVEL)
 
 

@@ -6,7 +6,6 @@ A word's effect is the probability of a class minus that without the word (leave
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +18,13 @@ from submillion.errors import DataError
 from submillion.model import batching
 from submillion.serving.models import Loaded
 from submillion.training import evaluation
+from submillion.words import tokens
 
 MAX_CHARACTERS = 20_000
 MAX_WORDS = 300  # each is a pass of the whole text
 
 Texts = tuple[str, str | None]
 _STRENGTHS = ("mild", "moderate", "strong")  # as augmentation has them
-_WORDS = re.compile(r"(\S+)(\s*)")
 
 
 @dataclass(frozen=True)
@@ -147,11 +146,14 @@ def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
 def _with_ends(loaded: Loaded, texts: Texts) -> list[tuple[_Word, int]]:
     """Each word of both texts, with the character at which the run's last token of its text ends."""
     ends = _read_until(loaded, texts)
-    return [
-        (_Word(which, found.start(), found.end(), found[1]), ends[which])
-        for which, text in enumerate(texts)
-        for found in _WORDS.finditer(text or "")
-    ]
+    found = []
+    for which, text in enumerate(texts):
+        start = 0  # a text that was checked begins without blanks
+        for token, blanks in tokens(text or ""):
+            end = start + len(token) + len(blanks)
+            found.append((_Word(which, start, end, token), ends[which]))
+            start = end
+    return found
 
 
 def _cut(texts: Texts, read: Sequence[_Word]) -> Texts:
