@@ -182,9 +182,10 @@ from starlette.testclient import TestClient
 from submillion.serving import folders
 from submillion.serving.app import create_app
 client = TestClient(create_app(folders.opened(page["folder"])), base_url="http://localhost")
-posted = {"compare": page["pair"], "plan": page["wish"]}
-answers = [client.get("/api/list"), *(client.post(f"/api/{name}", json=body) for name, body in posted.items())]
-assert [answer.status_code for answer in answers] == [200] * 3, [answer.text for answer in answers]
+both = f"runs={page['runs']}"
+answers = [client.get(path) for path in ("/api/list", f"/compare?{both}", f"/curves.svg?{both}")]
+answers.append(client.post("/api/plan", json=page["wish"]))
+assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
 without("the page", commands[-1][2])
 """
 
@@ -198,7 +199,7 @@ def test_light_commands_do_not_import_torch(tmp_path: Path) -> None:
     lasting = ["config", "recipes", "sweep", f"compare {runs[0].path} {runs[1].path}"]
     lasting += [f"report {runs[0].path}", f"report {runs[0].path} --json"]
     commands += [(words, 0, [*HEAVY, "matplotlib.pyplot"]) for words in lasting]
-    page = {"folder": str(runs[0].path.parent), "pair": {"runs": [run.name for run in runs]}, "wish": WISH}
+    page = {"folder": str(runs[0].path.parent), "runs": ",".join(run.name for run in runs), "wish": WISH}
     command = [sys.executable, "-c", LIGHT, json.dumps([commands, page])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ from submillion.judging import comparison
 from submillion.judging.metrics import Predictions, wilson
 from submillion.reports import comparing, page, write_study
 from submillion.reports.sections import Page
-from submillion.reports.sweep import figures, read, sections
+from submillion.reports.sweep import course, figures, read, sections
 from submillion.runs import Output, Run
 from submillion.runs.study import FORMAT
 from submillion.sweeps import executors, study_names
@@ -237,6 +237,8 @@ def test_every_number_is_of_the_summary_and_every_score_is_shown(make: Any, tmp_
     made = page_of(tmp_path, values, drawn=False)
     text, markdown = text_of(re.sub("<script.*?</script>", "", page.html(made))), page.markdown(made)
     known = {f"{sign}{abs(number):.4f}" for number in numbers(values) for sign in ("", "-", "+")}
+    effects = course.factor_effects(read(folder_of(tmp_path, values)))
+    known |= {f"{number:+.4f}" for each in effects for number in (each.value, each.low, each.high)}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", text)) <= known
     for each in values["trials"]:
         if len(each["runs"]) == 1:

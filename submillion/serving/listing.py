@@ -12,8 +12,10 @@ from typing import Any
 from submillion import config, runs
 from submillion.config import NOT_HASHED, Config
 from submillion.errors import SubmillionError
-from submillion.runs import Run
+from submillion.runs import EvalRecord, Run
+from submillion.runs.pace import pace
 from submillion.serving.folders import Folder
+from submillion.text import duration, interval
 
 Values = dict[str, Any]
 _NUMBERS = ("trainable_params", "validation_accuracy", "test_accuracy", "minutes")
@@ -49,6 +51,12 @@ class Listing:
         return dict(self._kept[stamp])
 
 
+def state_of(run: Run) -> tuple[str, str]:
+    """Return a run's state as the list has it, and why."""
+    row = _row(run)
+    return str(row["state"]), str(row["why"])
+
+
 def _row(run: Run) -> Values:
     """A run's facts, its state in a word and why, its settings, and what else there is to look at."""
     row: Values
@@ -57,6 +65,7 @@ def _row(run: Run) -> Values:
     except OSError as error:  # removed while it was read
         row = dict.fromkeys(runs.COLUMNS) | {"run": run.name, "state": "damaged", "why": error.strerror}
     row |= _state(run, str(row["state"]), str(row["why"])) | _without_oddities(row)
+    row |= _training(run) if row["why"] == _WHY["running"] else {"is_running": False, "step": None}
     row["has_report"] = (run.path / "report.html").is_file()
     row["settings"] = _settings(run)
     return row
@@ -73,6 +82,20 @@ def _state(run: Run, state: str, why: str) -> Values:
             return {"state": "damaged", "why": error.problems[0]}
         return {"state": "finished", "why": ""}
     return {"state": "unfinished", "why": _WHY[state].replace("CONFIG", str(run.path / "config.yaml"))}
+
+
+def _training(run: Run) -> Values:
+    """How far a run is that is being trained, in a sentence and by its last step."""
+    records = run.records()
+    found = pace(run.config().train, records)
+    said = [_WHY["running"]]
+    if found.seconds_left is not None and found.n_steps is not None:
+        left = duration(found.seconds_left, is_rough=True)
+        said.append(f"step {found.step:,} of {found.n_steps:,}, about {left} left")
+    if evaluations := [record for record in records if isinstance(record, EvalRecord)]:
+        last = evaluations[-1]
+        said.append(f"validation accuracy {interval(last.scores['accuracy'])} at step {last.step:,}")
+    return {"is_running": True, "step": found.step, "why": "; ".join(said)}
 
 
 def _without_oddities(row: Values) -> Values:
@@ -114,8 +137,7 @@ def _study(path: Path) -> Values:
         "recommended": None,
         "accuracy": None,
         "notes": [],
-        "has_report": (path / "report.html").is_file(),
-        "has_summary": (path / "summary.md").is_file(),
+        "has_report": (path / "summary.json").is_file(),
     }
     running = Run(path).is_locked
     try:

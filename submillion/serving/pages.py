@@ -1,4 +1,4 @@
-"""The page's routes: its files, the reports, and JSON under /api.
+"""The page's routes: its files, reports and comparisons as pages of their own, and JSON under /api.
 
 Each route is a call: what it answers is decided in the modules that it names.
 """
@@ -12,29 +12,14 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from submillion.errors import ConfigError, command
-from submillion.judging import comparison
-from submillion.runs.compared import compare
-from submillion.serving import planner
+from submillion.serving import planner, rendered
 from submillion.serving.folders import Folder, UnknownNameError
-from submillion.serving.guarding import REPORT_POLICY
 from submillion.serving.listing import Listing
 from submillion.serving.models import Loaded, Models
 
-MAX_COMPARED = 60
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-_REPORT_HEADERS = {"content-security-policy": REPORT_POLICY}
 
 router = APIRouter()
-
-
-class Compared(BaseModel):
-    """The runs that were ticked, and the split to compare them on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    runs: list[str]
-    split: Literal["validation", "test"] = "validation"
 
 
 class Asked(BaseModel):
@@ -98,26 +83,28 @@ def _page_file(package: str, *path: str) -> Response:
     return Response(content, media_type=_TYPES[name.rpartition(".")[2]])
 
 
-@router.get("/runs/{name}/report")
-def run_report(name: str, folder: FolderOfApp) -> Response:
-    """Return a run's report as it lies in its folder."""
-    run = folder.run(name)
-    path = folder.file(run.path, "report.html", f"`{command('report', run.path)}` writes it")
-    return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
+@router.get("/runs/{name}/report.html")
+def report(name: str, folder: FolderOfApp) -> Response:
+    """Return the report of a run or a study, as links between the files of the folder name it."""
+    return rendered.report(folder, name)
 
 
-@router.get("/studies/{name}/report")
-def study_report(name: str, folder: FolderOfApp) -> Response:
-    """Return a study's report as it lies in its folder."""
-    path = folder.file(folder.study(name), "report.html", "its summary.md has the results")
-    return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
+@router.get("/compare")
+def compared(folder: FolderOfApp, runs: str = "") -> Response:
+    """Return what `submillion compare` says of the runs on validation, their names parted by commas."""
+    return rendered.comparison(folder, runs.split(",") if runs else [], "validation")
 
 
-@router.get("/studies/{name}/summary")
-def study_summary(name: str, folder: FolderOfApp) -> Response:
-    """Return a study's summary.md, as text."""
-    path = folder.file(folder.study(name), "summary.md", "it is written when the study ends")
-    return Response(path.read_bytes(), media_type="text/plain; charset=utf-8")
+@router.post("/compare")
+def compared_on_test(folder: FolderOfApp, runs: str = "") -> Response:
+    """Return the same on test: a POST, because the reading is noted."""
+    return rendered.comparison(folder, runs.split(",") if runs else [], "test")
+
+
+@router.get("/curves.svg")
+def curves(runs: str, folder: FolderOfApp) -> Response:
+    """Return the training curves of runs so far, their names parted by commas, as a picture."""
+    return rendered.curves(folder, runs.split(","))
 
 
 @router.get("/runs/{name}/config")
@@ -131,15 +118,6 @@ def run_config(name: str, folder: FolderOfApp) -> Response:
 def listed(listing: ListingOfApp) -> dict[str, Any]:
     """Return the runs and studies of the folder."""
     return listing.values()
-
-
-@router.post("/api/compare")
-def compared(asked: Compared, folder: FolderOfApp) -> dict[str, Any]:
-    """Return what `submillion compare` says of the runs."""
-    if len(asked.runs) > MAX_COMPARED:
-        raise ConfigError(f"{len(asked.runs)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
-    found = compare([folder.run(name) for name in asked.runs], asked.split)
-    return comparison.values(found) | {"sentences": comparison.sentences(found)}
 
 
 @router.get("/api/choices")

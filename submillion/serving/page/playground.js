@@ -1,8 +1,8 @@
 // The playground: a text, its classes, the words that mattered, the same text changed.
 
-import { lastOnly, post, problemsOf } from "/page/api.js";
-import { byId, el, fill, notice } from "/page/dom.js";
-import { changedTexts, classes, wordEffects } from "/page/play_view.js";
+import { lastOnly, post, problemsOf } from "./api.js";
+import { byId, el, fill, isolated, notice } from "./dom.js";
+import { changedTexts, classes, wordEffects } from "./play_view.js";
 
 const MOST_CHARACTERS = 20000;
 const latest = lastOnly();
@@ -52,14 +52,14 @@ async function load(name) {
   forget();
   byId("play-model").textContent = `loading ${name} … the first run takes some seconds`;
   try {
-    const found = await latestModel(post(`/api/runs/${encodeURIComponent(name)}/load`));
+    const found = await latestModel(post(`api/runs/${encodeURIComponent(name)}/load`));
     if (found === undefined) return;
     facts = found;
     byId("play-go").disabled = false;
     byId("play-second").hidden = facts.text_pair === null;
     byId("play-text-label").textContent = `Text (${facts.text.join(" ")})`;
     byId("play-pair-label").textContent = `Second text (${facts.text_pair ?? ""})`;
-    byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).join(", ")}` +
+    byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).map(isolated).join(", ")}` +
       `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; float32 on ${facts.device}`;
   } catch (error) {
     byId("play-model").textContent = "";
@@ -86,7 +86,7 @@ async function classify() {
     return fill(byId("played"));
   }
   try {
-    await answers(`/api/runs/${encodeURIComponent(facts.run)}`, body);
+    await answers(`api/runs/${encodeURIComponent(facts.run)}`, body);
   } catch (error) {
     byId("play-status").textContent = "";
     notice(byId("play-problems"), problemsOf(error));
@@ -110,5 +110,5 @@ async function answers(path, body) {
   if (changed === undefined) return;
   fill(boxes[2], changedTexts(changed.variants));
   const best = found.classes[0];
-  byId("play-status").textContent = `${best.label}, probability ${best.prob.toFixed(4)}`;
+  byId("play-status").textContent = `${isolated(best.label)}, probability ${best.prob.toFixed(4)}`;
 }
