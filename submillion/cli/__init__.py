@@ -171,7 +171,7 @@ def _write_what_the_terminal_lacks(as_json: bool) -> None:
 
 
 def _instead(plain: dict[int, str] | dict[int, int], error: UnicodeError) -> tuple[str, int]:
-    """The text in the place of characters that cannot be encoded, and where encoding goes on."""
+    """The text in place of characters that cannot be encoded, and where encoding goes on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end].translate(plain)

@@ -94,7 +94,7 @@ def _table(
 def unread_rows(
     broken: BrokenLines | None, numbers: Sequence[int], starts: Sequence[int], layout: Layout
 ) -> list[BadRows]:
-    """Return the rows that hold lines of bytes that are no text, as a list of one or none."""
+    """Return the rows that hold lines of bytes that are not text, as a list of one or none."""
     if broken is None:
         return []
     rows = {bisect_right(starts, line) - 1 for line in broken.lines}

@@ -67,7 +67,7 @@ class Rows:
 
 
 def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
-    """Return the names of the columns that the settings speak of, and those that may hold ids."""
+    """Return the names of the columns that the settings name, and those that may hold ids."""
     return {*text_columns(data), *ID_COLUMNS, *([data.label] if labelled else [])}
 
 

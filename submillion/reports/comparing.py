@@ -204,7 +204,7 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
 
 
 def _differences(verdict: Verdict, names: dict[str, str]) -> list[Table]:
-    """The settings with the keys that differ, a line each; keys that are too many to stand beside each other have a
+    """The settings with the keys that differ, a line each; keys that are too many to be beside each other have a
     table of their own, a line each."""
     if verdict.keys:
         rows = [(names[each.name], ", ".join(each.runs)) for each in verdict.settings]

@@ -17,8 +17,8 @@ _SHORTEST = 16
 
 @dataclass(frozen=True)
 class Options:
-    """`token` None asks for none; `precision` None is each run's own, as `predict` has it; at most `n_encoders` encoders
-    are kept, with all runs on them that were asked for."""
+    """`token` None asks for none; `precision` None is each run's own, as `predict` has it; at most `n_encoders`
+    encoders are kept, with all runs on them that were asked for."""
 
     token: str | None = field(default=None, repr=False)
     precision: Precision | None = None

@@ -46,7 +46,7 @@ class Drift:
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
     unseen: the mean share of a text's words that no training text has · n_compared: texts of each kind, at most, that
-    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 distinct texts
+    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts
     or no words · telling: words that speak for being here, strongest first, then as many that speak for training.
     """
 
