@@ -55,7 +55,8 @@ def words(splits: Splits, split: str, predictions: Predictions) -> Baseline | No
 
     train = _at_most(splits.train, MAX_ROWS)
     n_terms = _MAX_COUNTS // len(splits.labels)
-    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=_terms, max_features=n_terms)
+    terms: Any = _terms  # scikit-learn's hints know names only
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=terms, max_features=n_terms)
     try:
         features = vectorizer.fit_transform(map(text_of, train))
     except ValueError:  # "empty vocabulary"

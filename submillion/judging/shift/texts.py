@@ -117,7 +117,8 @@ def _told_apart(train: list[str], texts: list[str]) -> tuple[Score | None, tuple
     every, is_here = [*train, *texts], np.repeat([0, 1], [len(train), len(texts)])
     if min(len(set(train)), len(set(texts))) < 2 * _N_FOLDS:
         return None, ()
-    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=_terms, min_df=2)
+    terms: Any = _terms  # scikit-learn's hints know names only
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=terms, min_df=2)
     try:
         features = vectorizer.fit_transform(every)
     except ValueError:  # "empty vocabulary"
