@@ -106,6 +106,7 @@ def _titled(top: Any, bottom: Any, loss: str) -> None:
     top.set_ylim(0, None)
     bottom.set_title("validation accuracy")
     bottom.set_xlabel("step")
+    bottom.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _smoothed(loss: np.ndarray, weight: float = 0.05) -> np.ndarray:
