@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from submillion.errors import command
 from submillion.reports.drawing import BLUE, GREEN, INK, ORANGE, PINK, Drawn, arms, canvas, files, short, style
 from submillion.reports.forests import width_for
-from submillion.reports.sections import Page, Section, Table
+from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.runs import EvalRecord, Record, Run, StepRecord
 from submillion.text import interval
 
@@ -143,7 +144,7 @@ def page(run: Run, state: str, why: str) -> Page:
         anchor="curves",
         nav="Training",
         title=f"{run.name} is {state}",
-        sentences=(f"{why[:1].upper()}{why[1:]}.",) if why else (),
+        sentences=as_sentences([why or f"`{command('report', run.path)}` writes its report"]),
         figure="curves",
         reading=BAND,
         tables=(evaluations_table(evaluations),) if evaluations else (),
