@@ -133,17 +133,22 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
 
 
 def read_rows(
-    source: object, data: DataConfig, labels: Sequence[str] | None = None, warnings: list[str] | None = None
+    source: object,
+    data: DataConfig,
+    labels: Sequence[str] | None = None,
+    warnings: list[str] | None = None,
+    id_column: str | None = None,
 ) -> list[Example]:
     """Return the rows of a file, of packaged data or in memory (`memory.opened`), by the settings' columns.
 
     With `labels` each row must have one of them; without, the label column is not looked at and labels
-    are None. What `data.drop` leaves out, and how a file was read, is added to `warnings`. DataError lists everything
+    are None. id_column: where the rows' ids are, if it is not `id`. What `data.drop` leaves out, and how a file was read, is added to `warnings`. DataError lists everything
     that is wrong.
     """
     problems: list[str] = []
-    table, columns = memory.opened(source, data, labelled=labels is not None)
-    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, advice="run")
+    table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
+    ids = None if id_column is None else reading.ids_in(table, id_column, problems)
+    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
     if labels is not None and "rare-classes" in data.drop:
         unknown = {label for label in rows.labels if label is not None} - {*labels}
         rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on such rows")

@@ -48,13 +48,13 @@ def kind_of(rows: object) -> Kind | None:
     return "Dataset" if _is_of(rows, "datasets", "Dataset") else None
 
 
-def opened(rows: object, data: DataConfig, labelled: bool) -> tuple[Table, DataConfig]:
+def opened(rows: object, data: DataConfig, labelled: bool, more: Collection[str] = ()) -> tuple[Table, DataConfig]:
     """Return the table of rows in memory or in a file, and the settings whose columns it is read by.
 
-    Those are the run's own, but for texts that are in no column. With `labelled` texts alone are refused. DataError
-    says what is wrong.
+    Those are the run's own, but for texts that are in no column; `more` are read too. With `labelled` texts alone are
+    refused. DataError says what is wrong.
     """
-    wanted = reading.wanted_columns(data, labelled)
+    wanted = reading.wanted_columns(data, labelled) | {*more}
     match kind_of(rows):
         case "path":
             return _file(rows, data, labelled), data

@@ -322,12 +322,22 @@ def numbers_of_rows(table: Table) -> list[str]:
     return index if len(set(index)) == len(table.numbers) else [str(number - 1) for number in table.numbers]
 
 
-def bad_ids(where: str, column: str) -> str:
-    """Return the problem of rows, at `where`, whose ids in the column cannot be used."""
-    return (
-        f"{where}: the {column} is missing or is in an earlier row too: make each one unique, "
-        f"or rename the column {column}, and rows are numbered"
-    )
+def bad_ids(where: str, column: str, is_chosen: bool = False) -> str:
+    """Return the problem of rows, at `where`, whose ids in the column cannot be used; is_chosen: it was asked for."""
+    instead = "or choose another" if is_chosen else f"or rename the column {column}, and rows are numbered"
+    return f"{where}: the {column} is missing or is in an earlier row too: make each one unique, {instead}"
+
+
+def ids_in(table: Table, column: str, problems: list[str]) -> list[str]:
+    """Return the ids that a chosen column gives the rows; one that is missing or there twice is a problem."""
+    if column not in table.columns:
+        problems += missing_columns(table, {column: "--id"}, "columns")
+        return numbers_of_rows(table)
+    names = names_of_rows(table, column)
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    if bad := [row for row, name in enumerate(names) if name is None or first[name] != row]:
+        problems.append(bad_ids(table.place(bad), column, is_chosen=True))
+    return [str(name) for name in names]
 
 
 def _ids(table: Table, problems: list[str]) -> list[str]:

@@ -218,6 +218,7 @@ def predict(
     rows: object,
     device: str | None = None,
     watch: Callable[[int], object] | None = None,
+    id: str | None = None,  # noqa: A002 - the command's word
 ) -> Labelled:
     """Return the labels and probabilities of rows, in their order.
 
@@ -226,7 +227,8 @@ def predict(
     (text, second text) for runs that were trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of
     dicts (a row each) or a file's path, read by the run's own columns, whose labels are ignored.
 
-    Ids are those of a column `id`, else a DataFrame's or Series' index, else numbers from 0. `watch` is called with the
+    Ids are those of the column that `id` names, else of a column `id`, else a DataFrame's or Series' index, else
+    numbers from 0. `watch` is called with the
     number of rows done. Rows and results are in memory: `predict_file` is for files of any size. DataError lists
     everything that is wrong with the rows, RunError with the run.
 
@@ -235,7 +237,7 @@ def predict(
     """
     found = members(run, device)
     # A label for each row, in their order: none is dropped.
-    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()})) for each in found.readings]
+    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()}), id_column=id) for each in found.readings]
     probs = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
     return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from submillion.data import cache, chunks
-from submillion.data.chunks import Chunk, Part, Reader
+from submillion.data.chunks import Chunk, Columns, Part, Reader
 from submillion.data.packaged import PREFIX
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.prediction import journal, writing
 from submillion.prediction.ensemble import Ensemble, Members, members
 from submillion.prediction.journal import Journal, packed
-from submillion.prediction.writing import Form
+from submillion.prediction.writing import Form, Layout
 from submillion.runs import Output, Which
 from submillion.training import distillation, workers
 from submillion.training.workers import Where
@@ -62,13 +62,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished output: its rows, how many of them earlier sittings had predicted, and the count of each label (its
-    name)."""
+    """A finished output: its rows, how many of them earlier sittings had predicted, the count of each label (its name),
+    and whether rows are numbered, since the input has no column of ids."""
 
     output: Path
     n_rows: int
     n_kept: int
     counts: dict[str, int]
+    is_numbered: bool
 
 
 Watch = Callable[[Progress], object]
@@ -95,9 +96,13 @@ def predict_file(
     target = Output(output, "predict", form.force)
     writing.check_output(target, source)
     found = members(run, device)
-    parts = chunks.survey(
-        source, found.readings, chunks.CHUNK_ROWS, lambda n_done: watch(Progress("checking", n_done, None))
-    )
+    form.columns(found.classes)
+    columns = Columns(form.id, form.keep)
+
+    def check(n_done: int) -> None:
+        watch(Progress("checking", n_done, None))
+
+    parts = chunks.survey(source, found.readings, chunks.CHUNK_ROWS, check, columns)
     is_folder = os.path.isdir(os.path.expanduser(source))
     if is_folder:
         writing.check_parts(target, [part.name for part in parts])
@@ -110,7 +115,8 @@ def predict_file(
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
         counts = _join(kept, found, parts, targets, form, watch)
         kept.remove()
-    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels})
+    is_numbered = any(chunk.id_column is None for part in parts for chunk in part.chunks)
+    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels}, is_numbered)
 
 
 def _facts(source: str, found: Members) -> dict[str, object]:
@@ -179,9 +185,10 @@ def _join(
     n_rows, n_done = sum(part.n_rows for part in parts), 0
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
         target.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = map(kept.read, part.chunks)
-        temporary = kept.folder / f"joined-{number}"
-        counts += writing.write(target, temporary, found.classes, form, rows, writing.codec_of(Path(part.source)))
+        layout = Layout(found.classes, form, part.kept, writing.codec_of(Path(part.source)))
+        reader = Reader(found.readings, chunks.CHUNK_ROWS, form.keep) if form.keep else None
+        rows = ((*kept.read(chunk), reader.kept(chunk) if reader else ()) for chunk in part.chunks)
+        counts += writing.write(target, kept.folder / f"joined-{number}", layout, rows)
         n_done += part.n_rows
         watch(Progress("joining", n_done, n_rows))
     return counts
