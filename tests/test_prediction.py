@@ -31,6 +31,7 @@ from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
 from submillion.training import workers, workflow
 from tests.data import write_csv
+from tests.kit.calls import call
 from tests.kit.formats import write
 
 N_ROWS = 50
@@ -402,6 +403,20 @@ def test_what_is_no_number_is_never_predicted(
         with pytest.raises(NotFiniteError, match=r"logits are not finite numbers for \d of \d rows \(ids r?0"):
             ask()
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_rows_without_a_known_token_are_counted_also_after_a_kill(
+    run: Run, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path / "rows.csv", [*texts_of(source)[:20], "\U0001f600", "\u4e2d\u6587"])
+    found = submillion.predict(run, rows)
+    sentence = "2 of 22 rows (9.1%) hold no token that the encoder knows: they all look the same to it"
+    assert found.warnings == (sentence,)
+    begun(run, rows, tmp_path / "out.csv")
+    assert predict_file(run, rows, tmp_path / "out.csv").n_blank == 2
+    assert call("predict", run.path, "--input", rows, "--output", tmp_path / "out.csv") == 0
+    assert f"warning: {sentence}" in capsys.readouterr().out
+    assert submillion.predict(run, ["good"]).warnings == ()
 
 
 def test_a_way_of_computing_that_makes_no_sense_is_refused() -> None:

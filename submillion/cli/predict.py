@@ -15,6 +15,7 @@ import submillion
 from submillion import runs
 from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
+from submillion.data.tokens import blank_warning
 from submillion.errors import ConfigError
 from submillion.reports import brief, robustness, terminal
 from submillion.runs import Run
@@ -135,11 +136,13 @@ def predict(  # noqa: PLR0913 - one parameter an option
         written = prediction.predict_file(found, source, output, form, how, watch=view)
     if as_json:
         counts = {"output": str(output), "rows": written.n_rows, "predicted": written.counts}
-        counts |= {"numbered": written.is_numbered}
+        counts |= {"numbered": written.is_numbered, "without_known_tokens": written.n_blank}
         typer.echo(json.dumps(counts, indent=2))
         return
     shares = ", ".join(f"{label} {100 * n / max(1, written.n_rows):.1f} %" for label, n in written.counts.items())
     typer.echo(f"{output}: {written.n_rows:,} rows ({shares})")
+    if warning := blank_warning(written.n_blank, written.n_rows):
+        typer.echo(f"warning: {warning}")
     if written.is_numbered:
         typer.echo(f"rows are numbered from 0: {source} has no column id; --id COLUMN takes the ids of another column")
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from submillion.config import DataConfig
-from submillion.data import checking, memory, packaged, reading, sources, splitting
+from submillion.data import checking, memory, packaged, reading, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.reading import Example, Label, Rows
@@ -142,8 +144,8 @@ def read_rows(
     """Return the rows of a file, of packaged data or in memory (`memory.opened`), by the settings' columns.
 
     With `labels` each row must have one of them; without, the label column is not looked at and labels
-    are None. id_column: where the rows' ids are, if it is not `id`. What `data.drop` leaves out, and how a file was read, is added to `warnings`. DataError lists everything
-    that is wrong.
+    are None. id_column: where the rows' ids are, if it is not `id`. What `data.drop` leaves out, and how a file was
+    read, is added to `warnings`. DataError lists everything that is wrong.
     """
     problems: list[str] = []
     table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
@@ -220,10 +222,17 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
     HubError says why a Hub set cannot be had.
     """
     parts, _, problems, warnings = _checked(pinned(data))
+    examples = {name: rows.examples for name, rows in parts.items()}
+    warnings += checking.near_warnings(examples)
+    lengths: dict[str, np.ndarray] = {}
+    if tokenizer is not None:
+        found = {name: checking.tokenized(some, max_length, tokenizer) for name, some in examples.items()}
+        lengths = {name: n_tokens for name, (n_tokens, _) in found.items()}
+        warnings += tokens.warnings({name: (examples[name], rows) for name, (_, rows) in found.items()})
     censuses = {
-        name: checking.census(rows.examples, max_length, tokenizer, rows.n_dropped) for name, rows in parts.items()
+        name: checking.census(rows.examples, max_length, lengths.get(name), rows.n_dropped)
+        for name, rows in parts.items()
     }
-    warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items()})
     return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))
 
 

@@ -16,6 +16,7 @@ import torch
 from submillion import data, runs
 from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example, Label
+from submillion.data.tokens import blank_warning
 from submillion.errors import RunError
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions, Score
@@ -91,8 +92,9 @@ class Ensemble:
 
     def probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None = None, keep: bool = False
-    ) -> np.ndarray:
-        """Return the mean of the members' probabilities, float64 [N, C], of rows in each of the members' readings.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of the members' probabilities, float64 [N, C], of rows in each of the members' readings, and
+        which rows hold no token that one of the encoders knows, bool [N].
 
         `watch` is called with the number of rows done. `keep` as in `batching.tokenize`.
         """
@@ -101,13 +103,14 @@ class Ensemble:
 
     def _probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None, keep: bool
-    ) -> np.ndarray:
-        found = []
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found, is_blank = [], np.zeros(len(readings[0]), dtype=bool)
         for number, (classifier, settings, reading) in enumerate(
             zip(self.classifiers, self.members.configs, self.members.reading_of, strict=True)
         ):
             examples = readings[reading]
             split = batching.tokenize(examples, classifier.tokenizer, self.labels, settings.model.max_length, keep)
+            is_blank |= split.seen(classifier.tokenizer).is_blank
             predicted = evaluation.predict(
                 classifier,
                 split,
@@ -115,7 +118,7 @@ class Ensemble:
                 None if watch is None else self._share(watch, number * len(examples)),
             )
             found.append(predicted.probs[:, [classifier.labels.index(label) for label in self.labels]])
-        return found[0] if len(found) == 1 else np.mean(found, axis=0)
+        return found[0] if len(found) == 1 else np.mean(found, axis=0), is_blank
 
     def _share(self, watch: Callable[[int], object], n_before: int) -> Callable[[int], object]:
         return lambda n_done: watch((n_before + n_done) // len(self.classifiers))
@@ -124,12 +127,20 @@ class Ensemble:
 @dataclass(frozen=True)
 class Labelled:
     """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
-    columns are `classes`. Labels that were whole numbers or truth values in training are so here."""
+    columns are `classes`. Labels that were whole numbers or truth values in training are so here. n_blank: rows without
+    a token that the encoder knows."""
 
     ids: list[str]
     labels: list[Label]
     probs: np.ndarray
     classes: tuple[Label, ...]
+    n_blank: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return the sentences without which the labels mislead."""
+        warning = blank_warning(self.n_blank, len(self.ids))
+        return (warning,) if warning else ()
 
 
 @dataclass(frozen=True)
@@ -238,9 +249,10 @@ def predict(
     found = members(run, device)
     # A label for each row, in their order: none is dropped.
     readings = [data.read_rows(rows, each.model_copy(update={"drop": ()}), id_column=id) for each in found.readings]
-    probs = Ensemble(found).probs(readings, watch, keep=True)
+    probs, is_blank = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
-    return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)
+    ids, labels = [example.id for example in readings[0]], [found.classes[i] for i in chosen]
+    return Labelled(ids, labels, probs, found.classes, int(is_blank.sum()))
 
 
 def _reading(settings: Config) -> DataConfig:

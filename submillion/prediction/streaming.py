@@ -63,13 +63,14 @@ class Progress:
 @dataclass(frozen=True)
 class Written:
     """A finished output: its rows, how many of them earlier sittings had predicted, the count of each label (its name),
-    and whether rows are numbered, since the input has no column of ids."""
+    whether rows are numbered, for lack of a column of ids, and how many hold no token that the encoder knows."""
 
     output: Path
     n_rows: int
     n_kept: int
     counts: dict[str, int]
     is_numbered: bool
+    n_blank: int
 
 
 Watch = Callable[[Progress], object]
@@ -113,10 +114,10 @@ def predict_file(
         notes = (*(note for part in parts for note in part.notes), *notes)
         watch(Progress("predicting", n_kept, n_rows, notes))
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
-        counts = _join(kept, found, parts, targets, form, watch)
+        counts, n_blank = _join(kept, found, parts, targets, form, watch)
         kept.remove()
     is_numbered = any(chunk.id_column is None for part in parts for chunk in part.chunks)
-    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels}, is_numbered)
+    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels}, is_numbered, n_blank)
 
 
 def _facts(source: str, found: Members) -> dict[str, object]:
@@ -179,19 +180,27 @@ def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, wat
 
 def _join(
     kept: Journal, found: Members, parts: Sequence[Part], targets: Sequence[Output], form: Form, watch: Watch
-) -> Counter[str]:
-    """Write each part's file from the journal; return the count of each label."""
-    counts: Counter[str] = Counter()
+) -> tuple[Counter[str], int]:
+    """Write each part's file from the journal; return the count of each label, and that of blank rows."""
+    counts, counted = Counter[str](), list[int]()
     n_rows, n_done = sum(part.n_rows for part in parts), 0
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
         target.path.parent.mkdir(parents=True, exist_ok=True)
         layout = Layout(found.classes, form, part.kept, writing.codec_of(Path(part.source)))
         reader = Reader(found.readings, chunks.CHUNK_ROWS, form.keep) if form.keep else None
-        rows = ((*kept.read(chunk), reader.kept(chunk) if reader else ()) for chunk in part.chunks)
+        rows = _rows(kept, part, reader, counted)
         counts += writing.write(target, kept.folder / f"joined-{number}", layout, rows)
         n_done += part.n_rows
         watch(Progress("joining", n_done, n_rows))
-    return counts
+    return counts, sum(counted)
+
+
+def _rows(kept: Journal, part: Part, reader: Reader | None, counted: list[int]) -> Iterator[writing.Rows]:
+    """A part's rows from the journal, their kept cells from the input; the blank ones of each chunk are `counted`."""
+    for chunk in part.chunks:
+        ids, probs, n_blank = kept.read(chunk)
+        counted.append(n_blank)
+        yield ids, probs, reader.kept(chunk) if reader else ()
 
 
 class _Labeller:
@@ -204,7 +213,7 @@ class _Labeller:
     def __call__(self, chunk: Chunk, watch: Callable[[int], object] | None = None) -> bytes:
         """Return the chunk's predictions, packed for the journal; `watch` is called with the rows done."""
         readings = self.reader.read(chunk)
-        return packed([example.id for example in readings[0]], self.ensemble.probs(readings, watch))
+        return packed([example.id for example in readings[0]], *self.ensemble.probs(readings, watch))
 
 
 def _execute(
