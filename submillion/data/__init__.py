@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from submillion.config import DataConfig
-from submillion.data import checking, memory, packaged, reading, sources, splitting, tokens
+from submillion.data import checking, memory, naming, packaged, reading, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.reading import Example, Label, Rows
@@ -149,7 +149,7 @@ def read_rows(
     """
     problems: list[str] = []
     table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
-    ids = None if id_column is None else reading.ids_in(table, id_column, problems)
+    ids = None if id_column is None else naming.ids_in(table, id_column, problems)
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
     if labels is not None and "rare-classes" in data.drop:
         unknown = {label for label in rows.labels if label is not None} - {*labels}
@@ -279,7 +279,7 @@ def _without_rare(parts: Mapping[str, Rows], labels: Sequence[str]) -> tuple[dic
 def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python: bool) -> Advice:
     """What helps where a split has not all columns: a setting would take those away that the other splits have."""
     others = {column for name, table in tables.items() if name != split for column in table.names}
-    missing = reading.wanted_columns(data) - {*reading.ID_COLUMNS, *tables[split].names}
+    missing = reading.wanted_columns(data) - {*naming.ID_COLUMNS, *tables[split].names}
     if missing & others:
         return "splits"
     return "overrides" if in_python else "options"

@@ -19,12 +19,13 @@ from typing import Any, Literal
 import numpy as np
 
 from submillion.config import DataConfig
-from submillion.data import reading, sources
+from submillion.data import naming, reading, sources
 from submillion.data.columns import missing_columns
 from submillion.data.files import ALLOWED
 from submillion.data.formats import tables
+from submillion.data.naming import ID_COLUMNS
 from submillion.data.packaged import PREFIX, packaged
-from submillion.data.reading import ID_COLUMNS, Example, Rows
+from submillion.data.reading import Example, Rows
 from submillion.data.tables import Table, place
 from submillion.errors import DataError
 
@@ -123,14 +124,14 @@ class Reader:
         DataError if they are not what the survey saw.
         """
         table = self._table(chunk)
-        names = [] if chunk.id_column is None else reading.names_of_rows(table, chunk.id_column)
-        ids = [str(name) for name in names] or reading.numbers_of_rows(table)
+        names = [] if chunk.id_column is None else naming.names_of_rows(table, chunk.id_column)
+        ids = [str(name) for name in names] or naming.numbers_of_rows(table)
         return _examples(table, self.settings, ids, [])[0]
 
     def kept(self, chunk: Chunk) -> list[list[Any]]:
         """Return the cells of each kept column in the chunk's rows; DataError as `read`."""
         table = self._table(chunk)
-        _, found = _examples(table, self.settings, reading.numbers_of_rows(table), [])
+        _, found = _examples(table, self.settings, naming.numbers_of_rows(table), [])
         usable = _usable(found)
         rows = [row for row, number in enumerate(table.numbers) if number in usable]
         cells = (table.columns.get(name) or [None] * len(table.numbers) for name in self.keep)
@@ -184,16 +185,16 @@ class _Check:
         column, self.last = self.columns.id, table
         if column is None:
             column = next((name for name in ID_COLUMNS if name in table.columns), None)
-        examples, found = _examples(table, self.settings, reading.numbers_of_rows(table), self.problems)
+        examples, found = _examples(table, self.settings, naming.numbers_of_rows(table), self.problems)
         self.said |= dict.fromkeys(table.notes)
         if dropped := {number: each for rows in found for each in rows.dropped for number in each.numbers}:
             self.n_dropped += len(dropped)
             self.said |= {each.sentence: None for each in dropped.values()}
         for name, types in self.types.items():
-            types |= {type(cell) for cell in table.columns.get(name, ()) if not reading.is_missing(cell)}
+            types |= {type(cell) for cell in table.columns.get(name, ()) if not naming.is_missing(cell)}
         if column is not None:
             known = column in table.columns
-            ids = reading.names_of_rows(table, column) if known else [None] * len(table.numbers)
+            ids = naming.names_of_rows(table, column) if known else [None] * len(table.numbers)
             self.hashes.append(np.fromiter((hash(name or "") for name in ids), np.int64, len(ids)))
         number = len(self.chunks)
         self.chunks.append(
@@ -233,7 +234,7 @@ class _Check:
         numbers, lines, seen = array("q"), array("q"), set[str]()
         for table in _tables(self.file, self.settings, n_rows, self.columns):
             known = column in table.columns
-            names = reading.names_of_rows(table, column) if known else [None] * len(table.numbers)
+            names = naming.names_of_rows(table, column) if known else [None] * len(table.numbers)
             for row, name in enumerate(names):
                 if name is None or name in seen:
                     numbers.append(table.numbers[row])
@@ -242,7 +243,7 @@ class _Check:
                     seen.add(name)
         if numbers:
             where = place(self.file, numbers, lines or None)
-            self.problems.append(reading.bad_ids(where, column, is_chosen=self.columns.id is not None))
+            self.problems.append(naming.bad_ids(where, column, is_chosen=self.columns.id is not None))
 
 
 def _files(source: str) -> list[tuple[str, str]]:

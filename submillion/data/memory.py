@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from submillion.config import DataConfig
-from submillion.data import reading, sources
+from submillion.data import naming, reading, sources
 from submillion.data.hub import table_of_dataset
 from submillion.data.packaged import PREFIX
 from submillion.data.sources import MEMORY, SPLITS
@@ -162,7 +162,7 @@ def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[A
             advice += f"; the columns {', '.join(data.text)} are read from a DataFrame, a datasets.Dataset or dicts"
         _refuse_others(table, values, _is_text, advice)
         return [list(values)]
-    pairs = [(None, None) if reading.is_missing(value) else value for value in values]
+    pairs = [(None, None) if naming.is_missing(value) else value for value in values]
     _refuse_others(table, pairs, _is_pair, "give pairs (text, second text), as the run was trained on pairs")
     return [[pair[i] for pair in pairs] for i in (0, 1)]
 

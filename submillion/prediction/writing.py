@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from submillion.data import Label
 from submillion.data.chunks import Kind
 from submillion.data.files import ALLOWED, SUFFIXES, packing_of, suffix_of
-from submillion.data.reading import is_missing
+from submillion.data.naming import is_missing
 from submillion.errors import ConfigError
 from submillion.runs import Output, refuse_run_folder
 from submillion.runs.files import reported

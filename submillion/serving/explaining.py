@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from submillion.config import AugmentationKind
-from submillion.data import Example, augmentation, reading
+from submillion.data import Example, augmentation, naming
 from submillion.errors import DataError
 from submillion.model import batching
 from submillion.serving.models import Loaded
@@ -57,7 +57,7 @@ def checked(loaded: Loaded, texts: Texts) -> Texts:
                 f"{name} has {len(text):,} characters: at most {MAX_CHARACTERS:,} are taken here; shorten it, or use "
                 "`submillion predict`"
             )
-        if not reading.is_unicode(text):
+        if not naming.is_unicode(text):
             problems.append(f"{name} has half a character (a lone surrogate): type it anew")
     if problems:
         raise DataError(*problems)
