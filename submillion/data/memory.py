@@ -57,7 +57,7 @@ def opened(rows: object, data: DataConfig, labelled: bool, more: Collection[str]
     wanted = reading.wanted_columns(data, labelled) | {*more}
     match kind_of(rows):
         case "path":
-            return _file(rows, data, labelled), data
+            return _file(rows, data, labelled, more), data
         case "DataFrame":
             return _frame(rows, wanted), data
         case "Dataset":
@@ -92,7 +92,7 @@ def splits(rows: object, data: DataConfig) -> dict[str, Table]:
     return tables
 
 
-def _file(rows: Any, data: DataConfig, labelled: bool) -> Table:
+def _file(rows: Any, data: DataConfig, labelled: bool, more: Collection[str]) -> Table:
     path = os.path.expanduser(os.fsdecode(rows))
     is_named = path.startswith(PREFIX) or path == MEMORY or sources.is_named_like_a_file(Path(path))
     if isinstance(rows, str) and not is_named and not os.path.exists(path):
@@ -100,7 +100,7 @@ def _file(rows: Any, data: DataConfig, labelled: bool) -> Table:
             f"{shown(path)}: no such file; a str is taken for a file's path: for one text give [text]; "
             "else give a file, or packaged:NAME"
         )
-    return sources.one_table(path, data, labelled)
+    return sources.one_table(path, data, labelled, more)
 
 
 def _frame(frame: Any, wanted: Collection[str]) -> Table:

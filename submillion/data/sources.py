@@ -131,8 +131,11 @@ def _added_to(problems: list[str]) -> Iterator[None]:
         problems += error.problems
 
 
-def one_table(source: str, data: DataConfig, labelled: bool = True) -> Table:
-    """Return the table of a source that is one split, a file or packaged data, as the settings say how it is read."""
+def one_table(source: str, data: DataConfig, labelled: bool = True, more: Collection[str] = ()) -> Table:
+    """Return the table of a source that is one split, a file or packaged data, as the settings say how it is read.
+
+    `more` are columns that are read beside theirs.
+    """
     match kind_of(source):
         case "packaged":
             return packaged(source)
@@ -147,7 +150,7 @@ def one_table(source: str, data: DataConfig, labelled: bool = True) -> Table:
             )
         case _:
             path = Path(os.path.expanduser(source))
-            return read_table(path, wanted_columns(data, labelled), layout_of(data, labelled))
+            return read_table(path, wanted_columns(data, labelled) | {*more}, layout_of(data, labelled))
 
 
 def stamp(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
