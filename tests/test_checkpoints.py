@@ -21,7 +21,9 @@ PARTS = {
 def saved(tmp_path: Path) -> Checkpoints:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save_best(4, PARTS["trainable"])
-    checkpoints.save(Progress(step=6, evaluated_step=4, best_step=4, best_accuracy=0.5, scaler={"scale": 2.0}), PARTS)
+    checkpoints.save(
+        Progress(step=6, evaluated_step=4, best_step=4, best_score=0.5, best_loss=1.0, scaler={"scale": 2.0}), PARTS
+    )
     return checkpoints
 
 
@@ -29,7 +31,7 @@ def test_what_is_saved_comes_back(saved: Checkpoints) -> None:
     found = saved.load()
     assert found is not None
     progress, parts = found
-    assert progress == saved.progress() == Progress(6, 4, 4, 0.5, 0, {"scale": 2.0})
+    assert progress == saved.progress() == Progress(6, 4, 4, 0.5, 1.0, 0, {"scale": 2.0})
     for part, tensors in PARTS.items():
         for name, tensor in tensors.items():
             assert torch.equal(parts[part][name], tensor)
@@ -38,7 +40,7 @@ def test_what_is_saved_comes_back(saved: Checkpoints) -> None:
 
 def test_only_the_best_that_the_checkpoint_names_is_kept(saved: Checkpoints) -> None:
     saved.save_best(8, PARTS["trainable"])
-    saved.save(Progress(step=8, evaluated_step=8, best_step=8, best_accuracy=0.6), PARTS)
+    saved.save(Progress(step=8, evaluated_step=8, best_step=8, best_score=0.6), PARTS)
     assert sorted(file.name for file in saved.folder.iterdir()) == ["best-0000008.safetensors", "last.safetensors"]
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import binom, binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+)
 from sklearn.metrics import log_loss as reference_log_loss
 
+from submillion.config import Metric
 from submillion.errors import DataError
 from submillion.judging.metrics import (
     Predictions,
@@ -20,9 +30,11 @@ from submillion.judging.metrics import (
     confusion,
     coverage,
     ece,
+    leading,
     macro_f1,
     reliability,
     score,
+    score_by,
     wilson,
 )
 
@@ -123,6 +135,47 @@ def test_a_class_that_never_occurs_is_left_out_of_macro_f1() -> None:
     predicted_only = score(Predictions(["a", "b", "c"], np.array([0, 0, 0]), probs))["macro_f1"]
     assert predicted_only.value == pytest.approx((0.8 + 0) / 2)
     assert predicted_only.low <= predicted_only.value <= predicted_only.high
+
+
+METRICS = get_args(Metric)
+
+
+@pytest.mark.parametrize(("n_rows", "n_classes"), [(40, 2), (300, 4), (500, 30)])
+def test_the_scores_that_may_choose_equal_scikit_learn_and_come_first(n_rows: int, n_classes: int) -> None:
+    predictions = drawn(7, n_rows, n_classes)
+    truth, predicted = predictions.label_ids, predictions.predicted
+    classes = np.unique(truth)
+    reference = [average_precision_score(truth == c, predictions.probs[:, c]) for c in classes]
+    found = {metric: leading(score_by(predictions, metric)) for metric in METRICS}
+    assert found["average-precision"][1].value == pytest.approx(np.mean(reference), abs=1e-12)
+    assert found["mcc"][1].value == pytest.approx(matthews_corrcoef(truth, predicted), abs=1e-12)
+    for metric, (key, value) in found.items():
+        assert key == metric.replace("-", "_")
+        assert value.low <= value.value <= value.high
+        assert value.n == n_rows
+
+
+@pytest.mark.parametrize("metric", ["mcc", "average-precision"])
+def test_their_intervals_hold_the_truth(metric: Metric) -> None:
+    truth = leading(score_by(drawn(999, 60_000, 3), metric))[1].value
+    found = [leading(score_by(drawn(seed, 300, 3), metric))[1] for seed in range(60)]
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.87
+
+
+def test_rows_that_tie_share_a_threshold_and_order_does_not_matter() -> None:
+    probs = np.array([[0.5, 0.5]] * 6 + [[0.9, 0.1]] * 2)
+    predictions = Predictions([str(i) for i in range(8)], np.array([0, 1, 0, 1, 0, 1, 1, 0]), probs)
+    value = leading(score_by(predictions, "average-precision"))[1]
+    reference = [average_precision_score(predictions.label_ids == c, probs[:, c]) for c in (0, 1)]
+    assert value.value == pytest.approx(np.mean(reference))
+    order = np.random.default_rng(0).permutation(8)
+    mixed = Predictions([str(i) for i in order], *_rows(predictions, order))
+    assert leading(score_by(mixed, "average-precision"))[1] == value
+
+
+def test_one_class_has_no_correlation() -> None:
+    predictions = Predictions(["a", "b"], np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    assert leading(score_by(predictions, "mcc"))[1].value == 0
 
 
 def test_more_rows_make_narrower_intervals() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from submillion.config import load, validate
 from submillion.errors import BudgetError, ConfigError, RunError
 from submillion.planning import (
+    Plan,
     alternatives,
     architectures,
     draft,
@@ -525,3 +526,13 @@ def test_a_plan_written_before_there_were_prefixes_has_none():
     values = json.loads(to_json(made()))
     del values["n_prefix_layers"]
     assert from_json(json.dumps(values)) == made()
+
+
+@pytest.mark.parametrize(("name", "longest"), [("roberta-base", 512), ("bert-base-uncased", 512)])
+def test_texts_longer_than_the_encoder_has_positions_are_no_plan(name: str, longest: int) -> None:
+    def of(max_length: int) -> Plan:
+        return plan(validate({"model": {"name": name, "max_length": max_length}}), 2)
+
+    assert of(longest).total > 0
+    with pytest.raises(ConfigError, match=f"max_length is {longest + 1}: .* positions for {longest} tokens at most"):
+        of(longest + 1)

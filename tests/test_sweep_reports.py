@@ -71,7 +71,7 @@ def study(**keys: Any) -> dict[str, Any]:
         "trials": trials,
     }
     if own["finished"]:
-        best = done[0]["validation_accuracy"]["by_seed"][0]
+        best = done[0]["validation_score"]["by_seed"][0]
         compared = verdict(done) if len(done) * own["seeds"] > 1 else None
         recommended = done[0]["runs"][0] if compared is None else taken(compared)
         values |= {"recommended": f"runs/{recommended}", "scores": {"validation": {"accuracy": best}}}
@@ -97,7 +97,7 @@ def trial(number: int, choices: dict[str, str], state: str, n_seeds: int, apart:
         "state": state,
         "why": None if state in ("done", "unfinished") else f"{state}: for a reason",
         "runs": [f"demo-{number:04x}{seed:04x}" for seed in range(n_seeds)] if is_done else [],
-        "validation_accuracy": {
+        "validation_score": {
             "after_selection": True,
             "mean": sum(score["value"] for score in scores) / n_seeds if is_done else None,
             "by_seed": scores if is_done else [],
@@ -113,7 +113,7 @@ def verdict(trials: list[dict[str, Any]], n_tied: int = 2) -> dict[str, Any]:
             "setting": f"setting {number}",
             "runs": each["runs"],
             "n_seeds": len(each["runs"]),
-            "scores": {"accuracy": each["validation_accuracy"]["by_seed"][0]},
+            "scores": {"accuracy": each["validation_score"]["by_seed"][0]},
             "after_selection": True,
             "n_params": each["total"],
             "training_s": 60.5,
@@ -242,7 +242,7 @@ def test_every_number_is_of_the_summary_and_every_score_is_shown(make: Any, tmp_
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", text)) <= known
     for each in values["trials"]:
         if len(each["runs"]) == 1:
-            assert interval(wilson(*shares(each["validation_accuracy"]["by_seed"][0]))) in text
+            assert interval(wilson(*shares(each["validation_score"]["by_seed"][0]))) in text
     compared = values.get("comparison")
     for each in compared["settings"] if compared else ():
         assert interval(wilson(*shares(each["scores"]["accuracy"]))) in text
@@ -385,7 +385,7 @@ def test_a_claim_is_judged_by_the_tie_group(
 
 def test_choices_that_are_the_same_runs_are_no_tie(tmp_path: Path) -> None:
     values = study(choices=(("1", "2", "3"), ("a",)))
-    values["trials"][1] |= {key: values["trials"][0][key] for key in ("runs", "validation_accuracy")}
+    values["trials"][1] |= {key: values["trials"][0][key] for key in ("runs", "validation_score")}
     values["comparison"] = verdict([values["trials"][0], values["trials"][2]], n_tied=1)
     values["claims"] = [claim(winner="2")]
     report = read(folder_of(tmp_path, values))
@@ -489,7 +489,7 @@ def test_a_sweep_ends_with_its_report_which_the_command_writes_again(
     found = sweep(file)
     written = (found.folder / "report.html").read_bytes()
     summary = read(found.folder).summary
-    best = max(found.outcomes[:2], key=lambda each: each.accuracy or 0).trial.candidate.choices["rank"]
+    best = max(found.outcomes[:2], key=lambda each: each.score or 0).trial.candidate.choices["rank"]
     assert [stage.fixed for stage in summary.stages] == [best, "2r"]
     assert summary.trials[2].resolved["adapter.alpha"] == 2 * int(best)
     assert summary.n_planned == len(summary.trials) == 3

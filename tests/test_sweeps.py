@@ -356,7 +356,7 @@ def test_one_factor_fixes_winners_and_says_when_they_are_tied(settings: dict[str
         stage: [o for o in found.outcomes if o.trial.candidate.stage == stage] for stage in dict.fromkeys(stages)
     }
     for stage, following in (("optimizer", "sites"), ("sites", "alpha")):
-        best = max(by_stage[stage], key=lambda outcome: outcome.accuracy or 0)
+        best = max(by_stage[stage], key=lambda outcome: outcome.score or 0)
         assert {o.trial.candidate.choices[stage] for o in by_stage[following]} == {best.trial.candidate.choices[stage]}
     # 36 rows cannot tell these apart, and each note says so.
     assert len(found.notes) == 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, get_args
 
 import typer
@@ -19,7 +19,7 @@ from submillion import data
 from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, resolved
 from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
-from submillion.data.checking import fast_tokenizer
+from submillion.data.checking import fast_tokenizer, metric_warnings
 from submillion.errors import ConfigError, DataError
 from submillion.reports import terminal
 from submillion.text import percent
@@ -53,6 +53,9 @@ def check(
     model = settings.model
     tokenizer = fast_tokenizer(model)
     survey = data.survey(settings.data, model.max_length, tokenizer)
+    if "train" in survey.censuses:
+        about_metric = metric_warnings(survey.censuses["train"].classes, settings.train)
+        survey = replace(survey, warnings=(*survey.warnings, *about_metric))
     if as_json:
         encoder = model.name if tokenizer is not None else None
         typer.echo(json.dumps(_as_dict(survey, model.name, encoder), indent=2, ensure_ascii=False))

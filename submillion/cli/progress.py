@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from submillion.judging import metrics
 from submillion.runs import EvalRecord, StepRecord
 from submillion.text import interval
 
@@ -132,10 +133,10 @@ class View:
         self._line(f"step {record.step}: {rate}loss {self.smooth_loss:.3f}")
 
     def _evaluation(self, record: EvalRecord) -> None:
-        accuracy = record.scores["accuracy"]
-        self.validation = f"{accuracy.value:.4f}"
+        key, score = metrics.leading(record.scores)
+        self.validation = f"{score.value:.4f}"
         best = ", best so far" if record.best else ""
-        self.say(f"step {record.step}: validation accuracy {interval(accuracy)}{best}")
+        self.say(f"step {record.step}: validation {metrics.NAMES[key]} {interval(score)}{best}")
 
     def _line(self, text: str) -> None:
         """Print a line now and then where there is no bar."""

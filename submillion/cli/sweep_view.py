@@ -49,7 +49,7 @@ class SweepView:
         if self.status is None:
             return Group()
         table = Table(box=None, pad_edge=False)
-        for heading in ("stage", "trial", "state", "validation accuracy"):
+        for heading in ("stage", "trial", "state", "validation score"):
             table.add_column(heading, no_wrap=True)
         for outcome in self.status.outcomes[-_N_ROWS:]:
             candidate = outcome.trial.candidate
@@ -62,7 +62,7 @@ class SweepView:
         done = [outcome for outcome in status.outcomes if outcome.is_done]
         self.view.say(f"{len(done)} of {self.prepared.preview.n_asked} trials are finished and kept")
         if done:
-            best = max(done, key=lambda outcome: outcome.accuracy or 0.0)
+            best = max(done, key=lambda outcome: outcome.height)
             self.view.say(f"best so far: {summary.outcome_line(best)}")
         self.view.say("the same command goes on where it stopped")
 

@@ -16,6 +16,7 @@ from submillion.text import shown
 Head = Literal["full", "linear", "bottleneck"]
 Method = Literal["lora", "dora", "adalora", "ia3", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Metric = Literal["accuracy", "macro-f1", "log-loss", "average-precision", "mcc"]
 Drop = Literal["bad-rows", "rare-classes"]
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # what a shell or YAML would take
 
@@ -267,6 +268,11 @@ class TrainConfig(Section):
         None, "steps between evaluations; null = reading a quarter as many rows as training, 1 to 20 times"
     )
     checkpoint_every: Count = setting(100, "steps between checkpoints; every evaluation writes one too")
+    metric: Metric = setting(
+        "accuracy",
+        "the validation score that chooses the checkpoint, ties by log loss, and that studies and comparisons rank by; "
+        "macro-f1, average-precision and mcc count rare classes as much as common ones",
+    )
     patience: Count | None = setting(None, "evaluations without a better one before stopping; null = never")
     max_grad_norm: Positive | None = setting(1.0, "gradients are scaled down to this norm; null = never")
     gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")

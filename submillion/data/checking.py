@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion.config import ModelConfig
+from submillion.config import ModelConfig, TrainConfig
 from submillion.data import cutting, tokens
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.reading import Example, Rows
@@ -21,12 +21,13 @@ from submillion.data.tables import BadRows
 from submillion.data.tokens import Seen
 from submillion.errors import DataError
 from submillion.planning.architectures import files
-from submillion.text import shown
+from submillion.text import percent, shown
 from submillion.words import count
 
 _MIN_ROWS = 2  # one to train on, one to validate with
 _SHOWN_CLASSES = 8
 _TOKENIZED_AT_ONCE = 1000
+_MAJORITY = 0.8  # share of rows in one class from which accuracy says little of the others
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,27 @@ def check_classes(rows: Rows, problems: list[str], column: str = "label") -> Non
     problems.append(
         f"{places}: {each}: at least {_MIN_ROWS} are needed, one to train on and one to validate with; add rows, "
         f"remove {'them' if len(single) > 1 else 'it'}, or leave such rows out with data.drop=rare-classes"
+    )
+
+
+def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str, ...]:
+    """Return the sentence about a checkpoint that accuracy would choose where rare classes matter, if they seem to.
+
+    >>> metric_warnings({"ham": 1, "spam": 1}, TrainConfig())
+    ()
+    """
+    if train.metric != "accuracy" or not classes:
+        return ()
+    largest, n = max(classes.items(), key=lambda item: item[1])
+    advice = "set train.metric to macro-f1, so that each class counts alike"
+    if train.class_weights is not None:
+        return (f"train.class_weights weighs classes, and accuracy, which chooses the checkpoint, does not: {advice}",)
+    if n <= _MAJORITY * sum(classes.values()):
+        return ()
+    share = percent(n / sum(classes.values()))
+    return (
+        f"{share} of the training rows are of class {shown(largest)}: accuracy, which chooses the checkpoint, hardly "
+        f"sees the others; {advice}, or leave it if only the share of right rows matters",
     )
 
 

@@ -26,7 +26,7 @@ from submillion.model import adapters, backbone, packed, prefix
 from submillion.model.batching import Batch, Fitting, TokenizedSplit
 from submillion.model.packed import native
 from submillion.planning import Plan
-from submillion.planning.architectures import Architecture, files, longest_tokens
+from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
 from submillion.runs.files import read_bytes, read_json
 
@@ -87,7 +87,6 @@ class Classifier(nn.Module):
         First weights follow `train.seed`. ConfigError if the checkpoint or `adapter.start_from` cannot
         be used, BudgetError if what trains is not what the plan counted.
         """
-        _refuse_lengths(settings, plan)
         _refuse_loss_scale(plan, precision)
         seed, arch = settings.train.seed, plan.architecture
         fused = _attention_is_fused(device, precision)
@@ -305,16 +304,6 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
     with_head = adapters.start_from(model, folder, labels)
     taken = "adapter and head" if with_head else "the adapter alone; the head is new, since labels or its kind differ"
     return (f"training starts from {source}: {taken}{moved}",)
-
-
-def _refuse_lengths(settings: Config, plan: Plan) -> None:
-    """ConfigError if texts may be longer than the encoder has positions."""
-    arch = plan.architecture
-    longest = longest_tokens(arch)
-    if settings.model.max_length > longest:
-        raise ConfigError(
-            f"model.max_length is {settings.model.max_length}: {arch.name} has positions for {longest} tokens at most"
-        )
 
 
 def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:

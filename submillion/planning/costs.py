@@ -12,7 +12,7 @@ from typing import TypeVar
 from submillion.config import Config, Method
 from submillion.errors import ConfigError
 from submillion.planning import architectures, budget
-from submillion.planning.architectures import Architecture
+from submillion.planning.architectures import Architecture, longest_tokens
 from submillion.planning.budget import Bias, HeadSize, Target
 from submillion.planning.targets import chosen_layers, select, site_keys
 
@@ -43,7 +43,7 @@ def resolve(config: Config, n_classes: int) -> Wishes:
     arch = architectures.load(config.model.name, config.model.revision)
     adapter = config.adapter
     head = HeadSize(config.model.head, n_classes, _head_width(config))
-    problems = [*budget.head_problems(arch, head), *_full_problems(config)]
+    problems = [*_length_problems(config, arch), *budget.head_problems(arch, head), *_full_problems(config)]
     layers = _kept(lambda: chosen_layers(arch, adapter.layers), problems) or list(range(arch.n_layers))
     keys = (_kept(lambda: site_keys(arch, adapter.sites), problems) or []) if adapter.method != "none" else []
     targets = _kept(lambda: select(arch, keys, layers), problems) or ()
@@ -55,6 +55,14 @@ def resolve(config: Config, n_classes: int) -> Wishes:
     sites = tuple(key for key in keys if any(target.site == key for target in targets))
     rank_unit = 2 if adapter.init == "orthogonal" else 1
     return Wishes(config, arch, adapter.method, sites, tuple(layers), targets, head, adapter.bias, rank_unit)
+
+
+def _length_problems(config: Config, arch: Architecture) -> list[str]:
+    """Whether texts may be longer than the encoder has positions."""
+    longest = longest_tokens(arch)
+    if config.model.max_length <= longest:
+        return []
+    return [f"model.max_length is {config.model.max_length}: {arch.name} has positions for {longest} tokens at most"]
 
 
 def ranked(wishes: Wishes, ranks: int | Mapping[str, int]) -> tuple[Target, ...]:

@@ -145,7 +145,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too.
+    """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too; the
+    run's `train.metric` first.
 
     n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
     classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
@@ -207,7 +208,8 @@ def scored(
     counts = np.bincount(predictions.label_ids, minlength=len(labels))
     absent = tuple(label for label, n in zip(labels, counts, strict=True) if n == 0)
     n_trained_on = runs.count_trained_on(run, examples)
-    return Evaluation(metrics.score(predictions), len(examples), n_trained_on, absent, tuple(notes))
+    scores = metrics.score_by(predictions, run.config().train.metric)
+    return Evaluation(scores, len(examples), n_trained_on, absent, tuple(notes))
 
 
 def open_labelled(

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from submillion.config import Metric
 from submillion.data import Example, Splits
 from submillion.judging.comparison import Difference, mcnemar
-from submillion.judging.metrics import Predictions, Score, confusion, macro_f1, wilson
+from submillion.judging.metrics import Predictions, Score, score_by
 from submillion.words import terms
 
 MAX_ROWS = 50_000  # of training that the words are learnt from: about 20 s on one core
@@ -29,22 +30,28 @@ _MAX_COUNTS = 10_000_000  # of naive Bayes, for each term and class: 0.8 GB at m
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline's scores on the report's rows; `difference` is the run's accuracy minus its own, paired."""
+    """A baseline's scores on the report's rows, the run's `train.metric` first; `difference`: the run's accuracy minus
+    its own, paired."""
 
     name: str
     about: str
-    accuracy: Score
-    macro_f1: Score
+    scores: dict[str, Score]
     difference: Difference
 
+    @property
+    def accuracy(self) -> Score:
+        """Return the accuracy."""
+        return self.scores["accuracy"]
 
-def majority(train_counts: Sequence[int], predictions: Predictions) -> Baseline:
-    """Return the baseline that always says the class with the most training rows, int [C]."""
-    predicted = np.full(len(predictions.label_ids), int(np.argmax(train_counts)))
-    return _judged("majority class", "always the commonest class of the training split", predicted, predictions)
+
+def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metric = "accuracy") -> Baseline:
+    """Return the baseline that always says the class with the most training rows, int [C], with the classes' shares."""
+    shares = np.array(train_counts, dtype=np.float64) / sum(train_counts)
+    probs = np.tile(shares, (len(predictions.label_ids), 1))
+    return _judged("majority class", "always the commonest class of the training split", probs, predictions, metric)
 
 
-def words(splits: Splits, split: str, predictions: Predictions) -> Baseline | None:
+def words(splits: Splits, split: str, predictions: Predictions, metric: Metric = "accuracy") -> Baseline | None:
     """Return tf-idf of words with a linear classifier, fitted on the training split; None if no text has a word.
 
     Bounded in memory and time: of more than 50,000 training rows a fixed draw of as many is used, and where many
@@ -73,17 +80,15 @@ def words(splits: Splits, split: str, predictions: Predictions) -> Baseline | No
         about += f", the {n_terms:,} commonest ones"
     if len(train) < len(splits.train):
         about += f", learnt from {len(train):,} of {len(splits.train):,} training rows"
-    predicted = best.predict(_features(vectorizer, getattr(splits, split)))
-    return _judged(f"words + {method}", about, predicted, predictions)
+    probs = np.zeros((len(predictions.label_ids), n_classes))
+    probs[:, best.classes_] = best.predict_proba(_features(vectorizer, getattr(splits, split)))
+    return _judged(f"words + {method}", about, probs, predictions, metric)
 
 
-def _judged(name: str, about: str, predicted: np.ndarray, predictions: Predictions) -> Baseline:
-    n_classes = predictions.probs.shape[1]
-    said = Predictions(predictions.ids, predictions.label_ids, np.eye(n_classes)[predicted])
-    right = predicted == predictions.label_ids
-    difference = mcnemar(predictions.predicted == predictions.label_ids, right)
-    f1 = macro_f1(confusion(said, n_classes))
-    return Baseline(name, about, wilson(int(right.sum()), len(right)), f1, difference)
+def _judged(name: str, about: str, probs: np.ndarray, predictions: Predictions, metric: Metric) -> Baseline:
+    found = Predictions(predictions.ids, predictions.label_ids, probs)
+    right, own = (each.predicted == each.label_ids for each in (found, predictions))
+    return Baseline(name, about, score_by(found, metric), mcnemar(own, right))
 
 
 def _at_most(examples: Sequence[Example], n: int) -> list[Example]:

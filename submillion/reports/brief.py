@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from submillion.judging.metrics import Score
+from submillion.judging.metrics import NAMES, Score, leading
 from submillion.reports.sections import Section, Table
 from submillion.runs import Run
 from submillion.text import interval
@@ -36,20 +36,22 @@ _WHAT = {
 
 def scores(values: Mapping[str, Score], title: str = "") -> Section:
     """Return the scores of one split, a line for each."""
-    rows = [(name.replace("_", " "), interval(score), f"{score.n:,} rows") for name, score in values.items()]
+    rows = [(key.replace("_", " "), interval(score), f"{score.n:,} rows") for key, score in values.items()]
     return Section("scores", "Scores", title, tables=(Table("", ("", "", ""), rows),))
 
 
 def accuracy(run: Run, is_chosen: bool = False) -> Table:
-    """Return a run's accuracies: test if it was opened, and validation with what was chosen on it.
+    """Return the scores that chose, and accuracies: test if it was opened, and validation with what was chosen on it.
 
     is_chosen: among settings, by their validation scores.
     """
+    scores = run.scores()
     caveats = (("test", "(95 % interval)"), ("validation", f"({_selection(run, is_chosen)})"))
-    found = [(split, run.scores()[split]["accuracy"], caveat) for split, caveat in caveats if split in run.scores()]
     rows = [
-        (f"{split} accuracy".ljust(_WIDTH), interval(score), f"{score.n:,} rows", caveat)
-        for split, score, caveat in found
+        (f"{split} {NAMES[key]}".ljust(_WIDTH), interval(scores[split][key]), f"{scores[split][key].n:,} rows", caveat)
+        for key in dict.fromkeys((leading(scores["validation"])[0], "accuracy"))
+        for split, caveat in caveats
+        if split in scores
     ]
     return Table("", ("", "", "", ""), rows)
 

@@ -15,12 +15,14 @@ import yaml
 
 from submillion.config import DataConfig
 from submillion.data.sources import MEMORY, kind_of
+from submillion.judging.metrics import NAMES, leading
 from submillion.planning import architectures
 from submillion.reports.findings import answer
 from submillion.reports.page import plain, table_lines
 from submillion.reports.run import Report
 from submillion.runs import Run
 
+_HUB_METRICS = {"macro_f1": "f1", "mcc": "matthews_correlation"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 _ADAPTER = """\
@@ -128,8 +130,9 @@ def _facts(report: Report, base: str, data: DataConfig, loading: Loading) -> dic
         "task": {"type": "text-classification"},
         "dataset": _dataset(data, report),
         "metrics": [
-            {"type": "accuracy", "value": scores["accuracy"].value},
-            {"type": "f1", "name": "macro-F1", "value": scores["macro_f1"].value},
+            {"type": _HUB_METRICS.get(key, key), "value": scores[key].value}
+            | ({} if key == "accuracy" else {"name": NAMES[key]})
+            for key in dict.fromkeys((leading(scores)[0], "accuracy", "macro_f1"))
         ],
     }
     facts["model-index"] = [{"name": report.run, "results": [results]}]

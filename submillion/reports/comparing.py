@@ -13,6 +13,7 @@ from submillion import runs
 from submillion.errors import RunError
 from submillion.judging.comparison import Verdict
 from submillion.judging.comparison.conclusion import Split
+from submillion.judging.metrics import NAMES
 from submillion.reports import curves, forests, page
 from submillion.reports.curves import Curve
 from submillion.reports.drawing import Drawn, files, style
@@ -100,9 +101,13 @@ def _numbers(verdict: Verdict) -> dict[str, str]:
 def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
     shown = [e for i, e in enumerate(verdict.settings) if i < _MAX_ROWS or e.name == verdict.recommended]
     called = _short_names(verdict, names)
-    rows = [Row(called[e.name], e.scores["accuracy"], verdict.is_tied(e), e.name == verdict.recommended) for e in shown]
+    key = verdict.metric
+    rows = [Row(called[e.name], e.scores[key], verdict.is_tied(e), e.name == verdict.recommended) for e in shown]
     with style():
-        return {"forest": files("forest", forests.forest(rows, f"accuracy on {verdict.split}", "recommended"), False)}
+        axis = f"{NAMES[verdict.metric]} on {verdict.split}"
+        return {
+            "forest": files("forest", forests.forest(rows, axis, "recommended", verdict.metric == "log_loss"), False)
+        }
 
 
 def _short_names(verdict: Verdict, names: dict[str, str]) -> dict[str, str]:
@@ -128,7 +133,7 @@ def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
     if not drawn:
         return []
     limit = f"Of {n_runs} runs those of the best settings are drawn, {curves.MAX_CURVES} at most. "
-    reading = "Lines of the validation accuracy have their 95 % intervals: bands that overlap may be chance."
+    reading = "Lines of the validation score have their 95 % intervals: bands that overlap may be chance."
     return [
         Section(
             anchor="curves",
@@ -180,14 +185,14 @@ def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
     rows = [
         (
             names[each.name],
-            *(interval(each.scores[metric]) for metric in ("accuracy", "macro_f1", "log_loss")),
+            *(interval(score) for score in each.scores.values()),
             "best" if verdict.against(each) is None else "tied" if verdict.is_tied(each) else "worse",
             f"{each.n_params:,}",
             f"{each.training_s:,.1f}",
         )
         for each in verdict.settings
     ]
-    heads = ("", "accuracy", "macro-F1", "log loss", "", "parameters", "training s")
+    heads = ("", *(NAMES[key] for key in verdict.settings[0].scores), "", "parameters", "training s")
     after = ", after selection" if selected else ""
     return Table(f"Scores on {verdict.split}{after}; the best first", heads, rows, is_sortable=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from submillion.errors import command
+from submillion.judging.metrics import NAMES, leading
 from submillion.reports.drawing import BLUE, GREEN, INK, ORANGE, PINK, Drawn, arms, canvas, files, short, style
 from submillion.reports.forests import width_for
 from submillion.reports.sections import Page, Section, Table, as_sentences
@@ -43,8 +44,8 @@ class Curve:
 
 
 def draw(curves: Sequence[Curve], with_png: bool = True) -> dict[str, Drawn]:
-    """Return the figure `curves`: training loss and validation accuracy of at most `MAX_CURVES` runs, one over the
-    other; nothing where no run has made a step."""
+    """Return the figure `curves`: training loss and the validation score that chooses, of at most
+    `MAX_CURVES` runs, one over the other; nothing where no run has made a step."""
     shown = [curve for curve in curves if curve.steps][:MAX_CURVES]
     if not shown:
         return {}
@@ -54,7 +55,7 @@ def draw(curves: Sequence[Curve], with_png: bool = True) -> dict[str, Drawn]:
 
 
 def alone(curve: Curve) -> Any:
-    """Return a figure of one run: its losses, its validation accuracy, the chosen checkpoint. Drawn inside `style`."""
+    """Return a figure of one run: its losses, its validation score, the chosen checkpoint. Drawn inside `style`."""
     figure = canvas(3.7)
     top, bottom = figure.subplots(2, 1, sharex=True)
     steps, loss = np.array([(record.step, record.loss) for record in curve.steps]).T
@@ -65,20 +66,21 @@ def alone(curve: Curve) -> Any:
     if evaluations:
         top.plot(x, [e.loss for e in evaluations], color=ORANGE, marker="s", ms=3, lw=1.2, label="validation")
     top.legend()
-    _accuracy(bottom, evaluations, ORANGE, "-")
+    key = _key([curve])
+    _scores(bottom, evaluations, key, ORANGE, "-")
     chosen = [record for record in evaluations if record.best][-1:] if len(evaluations) > 1 else []
     for record in chosen:
-        accuracy = record.scores["accuracy"].value
-        bottom.plot(record.step, accuracy, marker="o", ms=9, mfc="none", mec=INK, ls="none", label="chosen checkpoint")
+        value = record.scores[key].value
+        bottom.plot(record.step, value, marker="o", ms=9, mfc="none", mec=INK, ls="none", label="chosen checkpoint")
         bottom.legend(loc="lower right")
-    _titled(top, bottom, "loss")
+    _titled(top, bottom, "loss", key)
     return figure
 
 
 def _together(curves: Sequence[Curve]) -> Any:
     """A look for each name: runs of one name are one setting with several seeds."""
     names = list(dict.fromkeys(curve.name for curve in curves))
-    looks = dict(zip(names, _LOOKS, strict=False))
+    looks, key = dict(zip(names, _LOOKS, strict=False)), _key(curves)
     figure = canvas(3.7 + 0.2 * len(names), width_for(names))
     top, bottom = figure.subplots(2, 1, sharex=True)
     for curve in curves:
@@ -87,25 +89,31 @@ def _together(curves: Sequence[Curve]) -> Any:
         label = short(curve.name, _LONGEST) if curve.name in names else None
         names = [name for name in names if name != curve.name]
         top.plot(steps, _smoothed(loss), color=colour, lw=1.3, ls=line, label=label)
-        _accuracy(bottom, curve.evaluations, colour, line)
-    _titled(top, bottom, "training loss, smoothed")
+        _scores(bottom, curve.evaluations, key, colour, line)
+    _titled(top, bottom, "training loss, smoothed", key)
     figure.legend(loc="outside upper left", ncols=1)
     return figure
 
 
-def _accuracy(axes: Any, evaluations: Sequence[EvalRecord], colour: str, line: Any) -> None:
+def _key(curves: Sequence[Curve]) -> str:
+    """The score that all runs were chosen by, accuracy where they differ."""
+    keys = {leading(record.scores)[0] for curve in curves for record in curve.evaluations}
+    return keys.pop() if len(keys) == 1 else "accuracy"
+
+
+def _scores(axes: Any, evaluations: Sequence[EvalRecord], key: str, colour: str, line: Any) -> None:
     if not evaluations:
         return
-    x, scores = [record.step for record in evaluations], [record.scores["accuracy"] for record in evaluations]
+    x, scores = [record.step for record in evaluations], [record.scores[key] for record in evaluations]
     axes.fill_between(x, [s.low for s in scores], [s.high for s in scores], color=colour, alpha=0.13, lw=0)
     axes.errorbar(x, [s.value for s in scores], yerr=arms(scores), color=colour, ls=line, lw=1.2, elinewidth=0.6)
     axes.plot(x, [s.value for s in scores], color=colour, marker="s", ms=3, ls="none")
 
 
-def _titled(top: Any, bottom: Any, loss: str) -> None:
+def _titled(top: Any, bottom: Any, loss: str, key: str) -> None:
     top.set_title(loss)
     top.set_ylim(0, None)
-    bottom.set_title("validation accuracy")
+    bottom.set_title(f"validation {NAMES[key]}")
     bottom.set_xlabel("step")
     bottom.xaxis.get_major_locator().set_params(integer=True)
 
@@ -122,17 +130,18 @@ def _smoothed(loss: np.ndarray, weight: float = 0.05) -> np.ndarray:
 def evaluations_table(evaluations: Sequence[EvalRecord]) -> Table:
     """Return what each evaluation found; of several the one whose checkpoint is the best so far is marked."""
     best = [record for record in evaluations if record.best][-1:] if len(evaluations) > 1 else []
+    key = leading(evaluations[0].scores)[0] if evaluations else "accuracy"
     rows = [
         (
             f"{record.step:,}",
             f"{record.epoch:.2f}",
             f"{record.loss:.4f}",
-            interval(record.scores["accuracy"]),
+            interval(record.scores[key]),
             "chosen" if record in best else "",
         )
         for record in evaluations
     ]
-    return Table("Evaluations", ("step", "epoch", "validation loss", "validation accuracy", ""), rows)
+    return Table("Evaluations", ("step", "epoch", "validation loss", f"validation {NAMES[key]}", ""), rows)
 
 
 def page(run: Run, state: str, why: str) -> Page:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from submillion.judging.metrics import Bin
+from submillion.judging.metrics import NAMES, Bin, leading
 from submillion.reports import curves
 from submillion.reports.curves import Curve
 from submillion.reports.drawing import (
@@ -74,12 +74,12 @@ def confused_classes(confusion: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _scores(report: Report) -> Any:
-    rows = [("this run", report.scores[report.split]["accuracy"])]
-    rows += [(baseline.name, baseline.accuracy) for baseline in report.baselines]
+    key, own = leading(report.scores[report.split])
+    rows = [("this run", own), *((each.name, each.scores[key]) for each in report.baselines if key in each.scores)]
     figure = canvas(0.55 + 0.34 * len(rows))
     axes = figure.subplots()
     dots(axes, [name for name, _ in rows], [[score for _, score in rows]], [BLUE], [None])
-    axes.set_xlabel(f"accuracy on {report.split}")
+    axes.set_xlabel(f"{NAMES[key]} on {report.split}")
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from submillion import runs
 from submillion.judging.comparison import LEVEL, p_value
-from submillion.judging.metrics import wilson
+from submillion.judging.metrics import NAMES, leading, wilson
 from submillion.reports.baselines import Baseline
 from submillion.reports.curves import BAND, evaluations_table
 from submillion.reports.figures import MAX_CLASSES, confused_classes
@@ -22,9 +22,13 @@ _N_PAIRS = 10
 
 def answer(report: Report) -> Section:
     """The score against both baselines."""
-    accuracy = report.scores[report.split]["accuracy"]
+    accuracy, (key, chosen) = report.scores[report.split]["accuracy"], leading(report.scores[report.split])
     selected = ", after selection" if report.after_selection else ""
+    title = f"Right on {percent(accuracy.value)} of {accuracy.n:,} {report.split} rows{selected}"
     sentences = [f"Accuracy {interval(accuracy)}, with its 95 % interval. {_rights(report)}"]
+    if key != "accuracy":
+        title = f"{NAMES[key]} {chosen.value:.4f} on {accuracy.n:,} {report.split} rows{selected}"
+        sentences = [f"{NAMES[key]} {interval(chosen)}, which chose the checkpoint (train.metric).", *sentences]
     sentences += [_against(baseline) for baseline in report.baselines]
     if report.baselines[0].name == "majority class":
         why = report.data_problem or "no training text has a word"
@@ -32,7 +36,7 @@ def answer(report: Report) -> Section:
     return Section(
         anchor="answer",
         nav="Answer",
-        title=f"Right on {percent(accuracy.value)} of {accuracy.n:,} {report.split} rows{selected}",
+        title=title[:1].upper() + title[1:],
         sentences=tuple(sentences),
         figure="scores",
         reading="A dot is the accuracy, its line the 95 % interval (Wilson). The test of a difference is in the table, "
@@ -66,18 +70,19 @@ def _against(baseline: Baseline) -> str:
 
 def _baseline_table(report: Report) -> Table:
     own = report.scores[report.split]
-    rows = [("this run", interval(own["accuracy"]), interval(own["macro_f1"]), "", "")]
+    keys = tuple(dict.fromkeys((leading(own)[0], "accuracy", "macro_f1")))
+    rows = [("this run", *(interval(own[key]) for key in keys), "", "")]
     for baseline in report.baselines:
         difference = baseline.difference
-        scores = (interval(baseline.accuracy), interval(baseline.macro_f1))
+        scores = (interval(baseline.scores.get(key)) for key in keys)
         rows.append((baseline.name, *scores, interval(difference, sign="+"), p_value(difference.p)))
-    heads = ("", "accuracy", "macro-F1", "run minus baseline", "p (McNemar)")
+    heads = ("", *(NAMES[key] for key in keys), "accuracy: run minus baseline", "p (McNemar)")
     return Table(f"On the same {report.split} rows, trained on the same split", heads, rows)
 
 
 def _score_table(report: Report) -> Table:
-    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss", "ece": "ECE"}
-    rows = [(name, *(interval(scores[key]) for scores in report.scores.values())) for key, name in names.items()]
+    keys = report.scores[report.split]
+    rows = [(NAMES[key], *(interval(scores.get(key)) for scores in report.scores.values())) for key in keys]
     chosen = len(report.evaluations) > 1
     heads = tuple(
         f"{split}, {scores['accuracy'].n:,} rows" + (" (after selection)" if split == "validation" and chosen else "")
@@ -303,11 +308,13 @@ def _cell(value: int | None) -> str:
 
 
 def training(report: Report) -> Section:
-    """Loss and validation accuracy over the steps, and which checkpoint was taken."""
+    """Loss and the score that chooses over the steps, and which checkpoint was taken."""
     chosen = [record for record in report.evaluations if record.best][-1:]
     if not chosen:
         return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")
     best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
+    key = leading(best.scores)[0]
+    height = "lowest" if key == "log_loss" else "highest"
     when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
     title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
     return Section(
@@ -316,7 +323,7 @@ def training(report: Report) -> Section:
         title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
         sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
         figure="training",
-        reading=f"The chosen checkpoint has the highest validation accuracy; of equals the earliest. {BAND}"
+        reading=f"The chosen checkpoint has the {height} validation {NAMES[key]}; of equals the lowest loss. {BAND}"
         if n > 1
         else BAND,
         tables=(evaluations_table(report.evaluations),),

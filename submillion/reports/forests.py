@@ -39,26 +39,26 @@ class Row:
     note: str = ""
 
 
-def window(scores: Sequence[Score]) -> tuple[float, float]:
-    """Return the range of an axis of scores: what is far below the best is left outside.
+def window(scores: Sequence[Score], is_loss: bool = False) -> tuple[float, float]:
+    """Return the range of an axis of scores: what is far below the best is left outside; nothing of losses.
 
     >>> window([Score(0.9, 0.89, 0.91, 900), Score(0.3, 0.29, 0.31, 900)])
     (0.778, 0.912)
     """
     width = float(np.median([score.high - score.low for score in scores])) or 0.01
     best = max(score.value for score in scores)
-    near = [score for score in scores if score.value >= best - _N_WIDTHS * width]
+    near = [score for score in scores if is_loss or score.value >= best - _N_WIDTHS * width]
     low, high = min(score.low for score in near), max(score.high for score in scores)
     if len(near) < len(scores):
         low = min(low, best - _N_WIDTHS * width)
     return round(low - 0.1 * width, 6), round(high + 0.1 * width, 6)
 
 
-def forest(rows: Sequence[Row], label: str, marked: str) -> Any:
-    """Return a figure of the rows in their order; marked: what the mark means."""
+def forest(rows: Sequence[Row], label: str, marked: str, is_loss: bool = False) -> Any:
+    """Return a figure of the rows in their order; marked: what the mark means · is_loss: less is better."""
     figure = canvas(0.95 + ROW * len(rows), width_for([row.name for row in rows]))
     axes = figure.subplots()
-    draw(axes, rows, window([row.score for row in rows if row.score is not None]))
+    draw(axes, rows, window([row.score for row in rows if row.score is not None], is_loss), is_loss)
     axes.set_xlabel(label)
     legend(figure, rows, marked)
     return figure
@@ -84,11 +84,11 @@ def without_shared(names: Sequence[str]) -> list[str]:
     ]
 
 
-def draw(axes: Any, rows: Sequence[Row], limits: tuple[float, float]) -> None:
+def draw(axes: Any, rows: Sequence[Row], limits: tuple[float, float], is_loss: bool = False) -> None:
     """Draw the rows from the top; a score left of the limits is an arrow with its value."""
     scores = [row.score for row in rows if row.score is not None]
     if scores:
-        best = max(score.value for score in scores)
+        best = (min if is_loss else max)(score.value for score in scores)
         axes.axvline(best, color=MUTED, lw=0.7, ls=(0, (4, 3)), zorder=1)
     for y, row in enumerate(rows):
         _draw(axes, y, row, limits)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from submillion import data, planning, runs
+from submillion.config import Metric
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
@@ -106,7 +107,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
     _check(run, predictions, labels, facts)
     judged, records = predictions[split], run.records()
     splits, problem = reread(run, predictions, splits)
-    counts = metrics.confusion(judged, len(labels))
+    counts, n_train = metrics.confusion(judged, len(labels)), [facts["classes"]["train"][label] for label in labels]
     evaluations = run.evaluations()
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     return Report(
@@ -116,7 +117,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         labels=labels,
         scores=scores,
         n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),
-        baselines=_baselines(facts, labels, splits, split, judged),
+        baselines=_baselines(n_train, splits, split, judged, run.config().train.metric),
         plan=plan,
         parts=planning.parts(plan),
         steps=[record for record in records if isinstance(record, StepRecord)],
@@ -163,10 +164,10 @@ def reread(
 
 
 def _baselines(
-    facts: dict[str, Any], labels: Sequence[str], splits: Splits | None, split: Split, judged: Predictions
+    counts: Sequence[int], splits: Splits | None, split: Split, judged: Predictions, metric: Metric
 ) -> list[Baseline]:
-    found = [baselines.majority([facts["classes"]["train"][label] for label in labels], judged)]
-    words = None if splits is None else baselines.words(splits, split, judged)
+    found = [baselines.majority(counts, judged, metric)]
+    words = None if splits is None else baselines.words(splits, split, judged, metric)
     return found if words is None else [words, *found]
 
 

@@ -6,6 +6,7 @@ What is concluded was decided in `comparison`.
 from __future__ import annotations
 
 from submillion.judging.comparison import Verdict, p_value
+from submillion.judging.metrics import NAMES
 from submillion.reports.sections import Table
 from submillion.text import interval
 
@@ -17,10 +18,11 @@ def rows_sentences(verdict: Verdict, names: dict[str, str]) -> list[str]:
 
 def _rows_sentence(verdict: Verdict, names: dict[str, str]) -> str:
     first, second = (names[each.name] for each in verdict.settings[:2])
-    difference = verdict.pairs[0].differences["accuracy"]
+    difference = verdict.pairs[0].differences[verdict.metric]
     value = difference.value
     if value == 0:
-        return f"The two best, {first} and {second}, have the same accuracy: more rows have nothing to confirm."
+        same = NAMES[verdict.metric]
+        return f"The two best, {first} and {second}, have the same {same}: more rows have nothing to confirm."
     if verdict.n_rows_needed is None:
         return f"No number of rows would separate the two best, {first} and {second}: their seeds vary too much."
     if verdict.n_rows_needed <= verdict.n_rows:
@@ -41,15 +43,15 @@ def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
     rows = [
         (
             names[each.setting],
-            metric.replace("_", " "),
+            NAMES[metric],
             interval(found, sign="+"),
             p_value(found.p),
             p_value(found.p_holm),
-            ("tie" if each.is_tied else "worse") if metric == "accuracy" else "",
+            ("tie" if each.is_tied else "worse") if metric == verdict.metric else "",
         )
         for each in verdict.pairs
         for metric, found in each.differences.items()
     ]
     best = names[verdict.settings[0].name]
-    heads = ("", "metric", "difference", "p", "p (Holm)", "accuracy says")
+    heads = ("", "metric", "difference", "p", "p (Holm)", f"{NAMES[verdict.metric]} says")
     return Table(f"Each of the others minus {best}; Holm's correction is over all pairs", heads, rows)

@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 
 from submillion import runs
-from submillion.config import NOT_HASHED, as_text, flat
+from submillion.config import NOT_HASHED, Metric, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.comparison import Setting, Split, Verdict, conclude
 from submillion.judging.metrics import Predictions
@@ -35,6 +35,7 @@ class _Facts:
     run: Run
     keys: dict[str, str]
     seed: int
+    metric: Metric
     labels: tuple[str, ...]
     content: str | None  # of the split's rows; None in folders of before it was noted
     n_params: int
@@ -58,8 +59,19 @@ def compare(paths: Sequence[Which], split: Split = "validation", out: Path | str
             runs.append_test_read(fact.run.path.parent, str(fact.content), fact.run, "compare")
     predictions = [_by_id(fact.run.load_predictions(split)) for fact in facts]
     _refuse_other_rows(facts, predictions, split)
-    verdict = conclude(_settings(facts, predictions), split)
+    metric, notes = _metric(facts)
+    verdict = conclude(_settings(facts, predictions), split, metric)
+    verdict = replace(verdict, notes=(*verdict.notes, *notes))
     return replace(verdict, notes=(*verdict.notes, _openings(facts))) if split == "test" else verdict
+
+
+def _metric(facts: Sequence[_Facts]) -> tuple[Metric, tuple[str, ...]]:
+    """The score that decides, that of all runs, and what is to be said where they have several."""
+    found = list(dict.fromkeys(fact.metric for fact in facts))
+    if len(found) == 1:
+        return found[0], ()
+    names = ", ".join(found)
+    return "accuracy", (f"checkpoints were chosen by different scores ({names}, train.metric): accuracy decides here",)
 
 
 def _openings(facts: Sequence[_Facts]) -> str:
@@ -99,6 +111,7 @@ def _facts(run: Run, split: Split) -> _Facts:
         run=run,
         keys=keys,
         seed=config.train.seed,
+        metric=config.train.metric,
         labels=run.labels(),
         content=data.get(f"{split}_fingerprint"),
         n_params=run.read_json("plan.json")["total"],

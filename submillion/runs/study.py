@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
 
 from submillion.config.fields import Section, setting
 from submillion.errors import RunError
 from submillion.judging.comparison import Standing, Verdict
-from submillion.judging.metrics import Score
+from submillion.judging.metrics import NAMES, Score, height
 from submillion.runs.files import read_json
 from submillion.text import shown
 
-FORMAT = 1  # of summary.json; raised when an older version could no longer read it
+FORMAT = 2  # of summary.json; raised when an older version could no longer read it
 Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
 TrialState = Literal["done", "unfinished", "over budget", "diverged", "ruled out"]
 _AT_THE_END = {"folder", "recommended", "scores", "n_test_reads", "rank_correlation", "notes", "comparison"}
@@ -81,7 +81,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedScores:
-    """A trial's validation accuracy, after selection: a seed's each, and the mean once all are finished."""
+    """A trial's validation score, after selection: a seed's each, and the mean once all are finished."""
 
     after_selection: bool = True
     mean: float | None
@@ -119,7 +119,14 @@ class TrialRecord:
     state: TrialState
     why: str | None
     runs: tuple[str, ...]
-    validation_accuracy: SeedScores
+    # By the study's metric; earlier versions had accuracy alone, and called it so.
+    validation_score: Annotated[
+        SeedScores,
+        Field(
+            validation_alias=AliasChoices("validation_score", "validation_accuracy"),
+            serialization_alias="validation_score",
+        ),
+    ]
     seconds: tuple[Seconds, ...]
 
     @property
@@ -182,11 +189,26 @@ class StudyRecord:
     rank_correlation: RankCorrelation | None = None
     notes: tuple[str, ...] = ()
     comparison: Verdict | None = None
+    metric: str = "accuracy"
 
     @property
     def done(self) -> list[tuple[int, TrialRecord]]:
         """Return the finished trials with their numbers, from 1 in the order of the study."""
         return [(number, trial) for number, trial in enumerate(self.trials, start=1) if trial.is_done]
+
+    @property
+    def metric_name(self) -> str:
+        """Return what the score is called that trials are ranked by."""
+        return NAMES[self.metric]
+
+    @property
+    def is_loss(self) -> bool:
+        """Say whether less of the score is better."""
+        return self.height(1.0) < 0
+
+    def height(self, value: float) -> float:
+        """Return a score of the study's metric so that more is better."""
+        return height(self.metric, value)
 
     @property
     def encoder_name(self) -> str:

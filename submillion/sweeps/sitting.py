@@ -213,16 +213,17 @@ class _Sitting:
         """Tell the storage of an outcome that is known; name the best finished run so far in a file, which workers
         look at."""
         if outcome.number is not None and (outcome.is_done or outcome.failure is not None):
-            self.store.tell(outcome.number, outcome.accuracy, [path.name for path in outcome.runs], outcome.failure)
+            height = outcome.height if outcome.is_done else None
+            self.store.tell(outcome.number, height, [path.name for path in outcome.runs], outcome.failure)
         if self.prepared.study.stop_early and outcome.is_done:
             done = [each for each in self.outcomes if each.is_done]
-            best = max(done, key=lambda each: each.accuracy or 0.0)
+            best = max(done, key=lambda each: each.height)
             runs.write_atomically(self.best_file, str(best.runs[0].absolute()))
 
     def _ranking(self, stage: str, outcomes: Sequence[Outcome]) -> Ranking:
-        """Which candidates finished, in their order of accuracy, and which cannot be told from the best."""
+        """Which candidates finished, the best first, and which cannot be told from the best."""
         done = _distinct([outcome for outcome in outcomes if outcome.is_done])
-        ranked = sorted(((each.trial.candidate, each.accuracy or 0.0) for each in done), key=lambda pair: -pair[1])
+        ranked = sorted(((each.trial.candidate, each.height) for each in done), key=lambda pair: -pair[1])
         compared = self._compared(done)
         self.stages.append(Stage(stage, fixed=None, comparison=compared))
         if not done or compared is None:

@@ -27,7 +27,7 @@ from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_TRIALS = 2000  # of a minute each: more than a day
 _MOST_SUBSETS_OF = 10  # 1,023 subsets
-_SAME_ROWS = ("data.source", "data.validation", "data.test", "data.seed")
+_SAME = ("data.source", "data.validation", "data.test", "data.seed", "train.metric")
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,13 @@ def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Seque
         raise ConfigError(
             *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
         )
-    return config.changed(settings, {**given, "name": study.name}, "--set")
+    shared = config.changed(settings, {**given, "name": study.name}, "--set")
+    if study.stop_early and shared.train.metric != "accuracy":
+        raise ConfigError(
+            f"stop_early tests accuracies, and train.metric is {shared.train.metric}: set stop_early to false, or take "
+            "accuracy"
+        )
+    return shared
 
 
 def keys_of(factor: Factor) -> set[str]:
@@ -254,7 +260,7 @@ def _key_problems(study: Study) -> list[str]:
         for key in sorted(keys):
             if problem := _unknown(key):
                 problems.append(f"{where}: {problem}")
-            elif where != "base" and key in (*NOT_HASHED, *_SAME_ROWS):
+            elif where != "base" and key in (*NOT_HASHED, *_SAME):
                 problems.append(f"{where}: {key} is the same for all trials; set it in base")
             elif where != "base" and key == "train.seed":
                 problems.append(f"{where}: train.seed is no factor; seeds: 3 trains each setting with three")

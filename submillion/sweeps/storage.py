@@ -67,8 +67,9 @@ class Storage:
             told = (trial.user_attrs for trial in self._trials() if trial.user_attrs[_NOTED] == noted)
             return next((_failure(attributes) for attributes in told if attributes.get("why") is not None), None)
 
-    def tell(self, number: int, accuracy: float | None, runs: list[str], failure: Failure | None = None) -> None:
-        """Note what became of a trial: its mean validation accuracy, or why it has none. The first telling counts."""
+    def tell(self, number: int, height: float | None, runs: list[str], failure: Failure | None = None) -> None:
+        """Note what became of a trial: its mean validation score, so that more is better, or why it has none. The first
+        telling counts."""
         with _reported(self.url):
             trial = self.optuna_study.trials[number]
             if trial.state.is_finished():
@@ -78,8 +79,8 @@ class Storage:
             handle.set_user_attr("why", None if failure is None else failure.why)
             if failure is not None:
                 handle.set_user_attr("state", failure.state)
-            state = TrialState.FAIL if accuracy is None else TrialState.COMPLETE
-            self.optuna_study.tell(number, accuracy, state=state)
+            state = TrialState.FAIL if height is None else TrialState.COMPLETE
+            self.optuna_study.tell(number, height, state=state)
 
     def propose(self, n_before: int) -> tuple[Candidate, ...]:
         """Return the drawn candidates after the first `n_before`: those of earlier sittings, else new ones."""

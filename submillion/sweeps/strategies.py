@@ -135,8 +135,8 @@ def _two_stage(study: Study) -> Strategy:
     if cut:
         notes.append(f"{len(cut)} that were not kept cannot be told from the best short trial on these rows")
     ranking = yield Batch("full", full, tuple(notes))
-    accuracy = {candidate.name: value for candidate, value in ranking.ranked}
-    pairs = [(value, accuracy[candidate.name]) for candidate, value in kept if candidate.name in accuracy]
+    scores = {candidate.name: value for candidate, value in ranking.ranked}
+    pairs = [(value, scores[candidate.name]) for candidate, value in kept if candidate.name in scores]
     found = correlation(*(list(side) for side in zip(*pairs, strict=True))) if pairs else correlation([], [])
     return Ending(full, (correlation_sentence(found),), found)
 

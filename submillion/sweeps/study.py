@@ -5,6 +5,7 @@ Running it is left to `sitting`, writing it down to `summary`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
+from submillion.judging import metrics
 from submillion.judging.comparison import Verdict
 from submillion.judging.metrics import Score
 from submillion.runs import EvalRecord, Run
@@ -72,11 +74,22 @@ class Outcome:
         return None if self.failure is None else self.failure.why
 
     @property
-    def accuracy(self) -> float | None:
-        """Return the mean validation accuracy over seeds, after selection; None before all are finished."""
+    def score(self) -> float | None:
+        """Return the mean over seeds of the validation score that chose, after selection; None before all are
+        finished."""
         if not self.is_done:
             return None
         return sum(score.value for score in self.scores) / len(self.runs)
+
+    @property
+    def height(self) -> float:
+        """Return the score so that more is better; the least there is before all seeds are finished."""
+        return -math.inf if self.score is None else metrics.height(self.metric, self.score)
+
+    @property
+    def metric(self) -> str:
+        """Return the key of the score that chose."""
+        return metrics.key_of(self.trial.configs[0].train.metric)
 
     @property
     def step(self) -> int | None:
@@ -86,7 +99,7 @@ class Outcome:
 
     @property
     def scores(self) -> list[Score]:
-        """Return the finished runs' validation accuracies, after selection."""
+        """Return the finished runs' validation scores by `train.metric`, after selection."""
         return [self._result(path)[0] for path in self.runs]
 
     @property
@@ -95,12 +108,12 @@ class Outcome:
         return [self._result(path)[1] for path in self.runs]
 
     def _result(self, path: Path) -> tuple[Score, Seconds]:
-        """A finished run's validation accuracy and its seconds, read once: all is written down after each trial."""
+        """A finished run's validation score and its seconds, read once: all is written down after each trial."""
         if path not in self._results:
             records = Run(path).records()
             evaluation = sum(each.evaluation_s for each in records if isinstance(each, EvalRecord))
             seconds = Seconds(sum(each.seconds for each in records), evaluation)
-            self._results[path] = Run(path).scores()["validation"]["accuracy"], seconds
+            self._results[path] = metrics.leading(Run(path).scores()["validation"])[1], seconds
         return self._results[path]
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from submillion import runs
 from submillion.errors import RunError
+from submillion.judging.metrics import NAMES, key_of
 from submillion.runs.study import FORMAT, FactorRecord, SeedScores, Stage, StudyRecord, TrialRecord
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Factor, keys_of, options
@@ -80,7 +81,7 @@ def trial_record(outcome: Outcome, keys: Sequence[str] = ()) -> TrialRecord:
         state=outcome.state,
         why=outcome.why,
         runs=tuple(path.name for path in outcome.runs),
-        validation_accuracy=SeedScores(mean=outcome.accuracy, by_seed=tuple(outcome.scores)),
+        validation_score=SeedScores(mean=outcome.score, by_seed=tuple(outcome.scores)),
         seconds=tuple(outcome.seconds),
     )
 
@@ -105,19 +106,19 @@ def outcome_line(outcome: Outcome) -> str:
     """Return a trial's result in a line."""
     name = outcome.trial.candidate.name
     if outcome.is_done:
-        return f"{name}: validation accuracy {score_text(outcome)}"
+        return f"{name}: validation {NAMES[outcome.metric]} {score_text(outcome)}"
     if outcome.why is not None:
         return f"{name}: {outcome.why}"
     return f"{name}: {len(outcome.runs)} of {len(outcome.trial.configs)} seeds are finished"
 
 
 def score_text(outcome: Outcome) -> str:
-    """Return a finished trial's accuracy: one run's with its interval, several seeds' mean with their range."""
+    """Return a finished trial's score: one run's with its interval, several seeds' mean with their range."""
     found = outcome.scores
     if len(found) == 1:
         return f"{interval(found[0])}  after selection"
     low, high = min(score.value for score in found), max(score.value for score in found)
-    return f"{outcome.accuracy:.4f}  (mean of {len(found)} seeds, {low:.4f} to {high:.4f})  after selection"
+    return f"{outcome.score:.4f}  (mean of {len(found)} seeds, {low:.4f} to {high:.4f})  after selection"
 
 
 def values(found: Sweep) -> dict[str, Any]:
@@ -153,6 +154,7 @@ def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Sta
         claims=study.claims,
         stages=tuple(stages) if study.kind in ("one-factor", "two-stage") else (),
         trials=tuple(trial_record(each, keys) for each in outcomes),
+        metric=key_of(space.base.train.metric),
     )
 
 

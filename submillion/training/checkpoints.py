@@ -23,7 +23,7 @@ from submillion.errors import RunError, command
 from submillion.text import first_line
 
 _LAST = "last.safetensors"
-_FORMAT = "1"
+_FORMAT = "2"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -31,8 +31,8 @@ Tensors = dict[str, torch.Tensor]
 class Progress:
     """Where a training stands after `step` optimiser steps.
 
-    evaluated_step is the step of the last evaluation (0 before the first); best_step and best_accuracy
-    belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
+    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by `train.metric`)
+    and best_loss belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
     other precisions; max_tokens is the training's `Fitting`; is_stopped says that it was told to end before its last
     step.
     """
@@ -40,7 +40,8 @@ class Progress:
     step: int = 0
     evaluated_step: int = 0
     best_step: int | None = None
-    best_accuracy: float | None = None
+    best_score: float | None = None
+    best_loss: float | None = None
     n_worse: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
     max_tokens: int | None = None

@@ -109,7 +109,7 @@ def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
         classifier, settings = load(run, device)
         runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
         run.save_predictions("test", predictions_of(classifier, settings, splits.test))
-        scores = {**run.scores(), "test": metrics.score(run.load_predictions("test"))}
+        scores = {**run.scores(), "test": metrics.score_by(run.load_predictions("test"), settings.train.metric)}
         run.mark_done(unsealed="scores.json")  # killed before the last line, the run is whole still
         run.write_scores(scores)
         run.mark_done()

@@ -18,7 +18,7 @@ import torch
 
 from submillion.config import TrainConfig
 from submillion.errors import DivergedError, NotFiniteError
-from submillion.judging.metrics import score
+from submillion.judging.metrics import is_better, leading, score_by
 from submillion.model import adapters, processes
 from submillion.model.backbone import seed_for
 from submillion.model.batching import Batch, Fitting, TokenizedSplit, n_batches, training_order
@@ -138,6 +138,15 @@ def _is_over(progress: Progress, job: Job) -> bool:
     return progress.is_stopped or progress.step >= job.length.n_steps or is_worse
 
 
+def _is_best(progress: Progress, key: str, value: float, loss: float) -> bool:
+    """Say whether an evaluation is better than the best so far; log loss breaks a tie."""
+    if progress.best_score is None or progress.best_loss is None:
+        return True
+    if value != progress.best_score:
+        return is_better(key, value, progress.best_score)
+    return loss < progress.best_loss
+
+
 class _Loop:
     """The mutable half of a training: the optimiser, the clock and the order of the current epoch."""
 
@@ -184,7 +193,9 @@ class _Loop:
         return StepRecord(step, step / job.length.n_epoch_steps, loss, rate, int(n_tokens), self._seconds())
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
-        """Score the validation split and keep the parameters if they are the best so far (a tie keeps the earlier).
+        """Score the validation split and keep the parameters if they are the best so far by `train.metric`.
+
+        Log loss breaks ties; of equals in both the earlier stays.
 
         The time it takes is kept apart from training's.
         """
@@ -195,18 +206,18 @@ class _Loop:
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"
             raise self._diverged(found) from None
-        scores = score(predictions)
-        accuracy = scores["accuracy"].value
+        scores = score_by(predictions, job.settings.metric)
+        (key, chosen), loss = leading(scores), scores["log_loss"].value
         record = EvalRecord(
             step=progress.step,
             epoch=progress.step / job.length.n_epoch_steps,
-            loss=scores["log_loss"].value,
+            loss=loss,
             learning_rate=optimizers.set_learning_rate(self.optimizer, job.settings, progress.step, job.length.n_steps),
             tokens=0,
             seconds=seconds,
             evaluation_s=self._seconds(),
             scores=scores,
-            best=progress.best_accuracy is None or accuracy > progress.best_accuracy,
+            best=_is_best(progress, key, chosen.value, loss),
             right=packed_rows(predictions.predicted == predictions.label_ids),
         )
         progress = replace(progress, evaluated_step=progress.step)
@@ -214,7 +225,7 @@ class _Loop:
             return record, replace(progress, n_worse=progress.n_worse + 1)
         parts = self._parts()
         self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
-        return record, replace(progress, best_step=record.step, best_accuracy=accuracy, n_worse=0)
+        return record, replace(progress, best_step=record.step, best_score=chosen.value, best_loss=loss, n_worse=0)
 
     def _diverged(self, found: str, step: int | None = None) -> DivergedError:
         if step == 1:

@@ -6,6 +6,7 @@ The question is asked, and the job worked through, by `workflow.train`.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ import torch
 from submillion import config, data, planning
 from submillion.config import Config, DistillationConfig
 from submillion.data import Example, Splits, augmentation, tokens
+from submillion.data.checking import metric_warnings
 from submillion.data.tokens import Seen
 from submillion.model import backbone, batching, processes
 from submillion.model.classifier import Classifier, refuse_another_encoder
@@ -114,7 +116,8 @@ def _job(
     settings, splits, teachers = question.settings, question.splits, question.teachers
     device, precision, said = chosen
     train_examples, copied = _augmented(settings, splits.train, watch)
-    watch(Phase("tokenising", notes=(*said, *splits.warnings, *copied)))
+    about_metric = metric_warnings(Counter(str(example.label) for example in splits.train), settings.train)
+    watch(Phase("tokenising", notes=(*said, *splits.warnings, *about_metric, *copied)))
     tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
     train_split, validation_split = (
         batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)

@@ -217,7 +217,7 @@ def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -
     """Save the predictions of a split; score what was saved."""
     predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size, shared=True)
     run.save_predictions(name, predictions)
-    return processes.on_main(lambda: metrics.score(run.load_predictions(name)))
+    return processes.on_main(lambda: metrics.score_by(run.load_predictions(name), job.settings.metric))
 
 
 def _stopped(run: Run) -> tuple[str, ...]:

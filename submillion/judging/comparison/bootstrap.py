@@ -16,10 +16,11 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
+from submillion.config import Metric
 from submillion.judging.comparison.paired import Z_POWER, Difference
-from submillion.judging.metrics import Predictions, mean_f1, row_losses
+from submillion.judging.metrics import Predictions, correlation, key_of, mean_f1, precision_parts, row_losses
 
-METRICS = ("accuracy", "macro_f1", "log_loss")
+METRICS = ("accuracy", "macro_f1", "log_loss")  # that are tested beside the one that decides
 
 _N_DRAWS, _DRAW_SEED = 1000, 20251
 _BLOCK = 100  # draws that are floats at a time
@@ -34,10 +35,15 @@ class Resampled:
     draws: np.ndarray
 
 
-def resample(predictions: Sequence[Predictions]) -> dict[str, Resampled]:
+def tested(metric: Metric) -> tuple[str, ...]:
+    """Return the keys of the scores that are tested, first that of the metric that decides."""
+    return tuple(dict.fromkeys((key_of(metric), *METRICS)))
+
+
+def resample(predictions: Sequence[Predictions], metric: Metric = "accuracy") -> dict[str, Resampled]:
     """Return each metric of the runs of one setting, all on the same rows in the same order."""
-    found = [_metrics(run) for run in predictions]
-    stacked = {metric: np.stack([values[metric] for values in found]) for metric in METRICS}
+    found = [_metrics(run, metric) for run in predictions]
+    stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric)}
     return {metric: Resampled(values[:, 0], values[:, 1:]) for metric, values in stacked.items()}
 
 
@@ -51,17 +57,26 @@ def weights(n_rows: int) -> np.ndarray:
     return counts
 
 
-def _metrics(predictions: Predictions) -> dict[str, np.ndarray]:
-    """The metrics of one run, [1 + 1000] each. All follow from weighted sums over rows."""
+def _metrics(predictions: Predictions, metric: Metric) -> dict[str, np.ndarray]:
+    """The metrics of one run, [1 + 1000] each. All follow from weighted sums over rows; average precision does so to
+    first order, by its derivatives."""
     n, n_classes = predictions.probs.shape
     classes = np.arange(n_classes)
     true, predicted = predictions.label_ids[:, None] == classes, predictions.predicted[:, None] == classes
     right = true & predicted
-    columns = np.column_stack([row_losses(predictions), right, true.astype(np.float64) + predicted])
+    columns = np.column_stack([row_losses(predictions), right, true, predicted]).astype(np.float64)
+    value, derivative = precision_parts(predictions) if metric == "average-precision" else (0.0, np.zeros(n))
+    columns = np.column_stack([columns, derivative])
     blocks = np.array_split(weights(n), 1 + _N_DRAWS // _BLOCK)
     sums = np.concatenate([block.astype(np.float64) @ columns for block in blocks])
-    rights, involved = sums[:, 1 : 1 + n_classes], sums[:, 1 + n_classes :]
-    return {"accuracy": rights.sum(axis=1) / n, "macro_f1": mean_f1(rights, involved), "log_loss": sums[:, 0] / n}
+    rights, trues, said = np.split(sums[:, 1:-1], 3, axis=1)
+    return {
+        "accuracy": rights.sum(axis=1) / n,
+        "macro_f1": mean_f1(rights, trues + said),
+        "log_loss": sums[:, 0] / n,
+        "average_precision": np.clip(value + sums[:, -1], 0.0, 1.0),
+        "mcc": correlation(rights, trues, said),
+    }
 
 
 @dataclass(frozen=True)

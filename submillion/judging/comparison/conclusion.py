@@ -13,10 +13,11 @@ from typing import Literal
 
 import numpy as np
 
+from submillion.config import Metric
 from submillion.errors import DataError
 from submillion.judging import metrics
 from submillion.judging.comparison import bootstrap
-from submillion.judging.comparison.bootstrap import METRICS, Resampled, resample
+from submillion.judging.comparison.bootstrap import Resampled, resample
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
 from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
@@ -40,20 +41,22 @@ class Setting:
     named_by: Literal["keys", "run"] = "keys"
 
 
-def conclude(settings: Sequence[Setting], split: Split = "validation") -> Verdict:
+def conclude(settings: Sequence[Setting], split: Split = "validation", metric: Metric = "accuracy") -> Verdict:
     """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
 
-    Accuracy decides; the other metrics are tested beside it, each a family of its own. The family is all pairs, not
+    `metric` decides; the other metrics are tested beside it, each a family of its own. The family is all pairs, not
     those with the best alone: which is the best was found by looking, so any pair might have been the one tested.
     """
     n_rows = len(settings[0].predictions[0].ids)
     if n_rows < 2:
         raise DataError(f"the {split} split has {n_rows} row: a comparison takes at least two")
-    scored = [(setting, resample(setting.predictions)) for setting in settings]
-    scores = {setting.name: _scores(setting, resampled) for setting, resampled in scored}
-    scored.sort(key=lambda each: (-scores[each[0].name]["accuracy"].value, *_cost(each[0]), each[0].name))
+    key = metrics.key_of(metric)
+    scored = [(setting, resample(setting.predictions, metric)) for setting in settings]
+    scores = {setting.name: _scores(setting, resampled, metric) for setting, resampled in scored}
+    best_first = {name: -metrics.height(key, each[key].value) for name, each in scores.items()}
+    scored.sort(key=lambda each: (best_first[each[0].name], *_cost(each[0]), each[0].name))
     ordered = tuple(setting for setting, _ in scored)
-    pairs = _against_best(ordered, [resampled for _, resampled in scored])
+    pairs = _against_best(ordered, [resampled for _, resampled in scored], key)
     group = (ordered[0], *(setting for setting, pair in zip(ordered[1:], pairs, strict=True) if pair.is_tied))
     return Verdict(
         split=split,
@@ -62,8 +65,9 @@ def conclude(settings: Sequence[Setting], split: Split = "validation") -> Verdic
         pairs=pairs,
         group=tuple(setting.name for setting in group),
         recommended=min(group, key=_cost).name if split == "validation" else None,
-        n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows) if pairs and pairs[0].is_tied else None,
+        n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows, key) if pairs and pairs[0].is_tied else None,
         notes=_notes(ordered, pairs, split),
+        metric=key,
     )
 
 
@@ -85,35 +89,38 @@ def _cost(setting: Setting) -> tuple[int, float]:
     return setting.n_params, setting.training_s
 
 
-def _scores(setting: Setting, resampled: dict[str, Resampled]) -> dict[str, Score]:
+def _scores(setting: Setting, resampled: dict[str, Resampled], metric: Metric) -> dict[str, Score]:
     """One run's own scores; of several the means, with intervals over seeds and rows."""
-    single = [metrics.score(predictions) for predictions in setting.predictions]
+    single = [metrics.score_by(predictions, metric) for predictions in setting.predictions]
     if len(single) == 1:
-        return {metric: single[0][metric] for metric in METRICS}
-    return {metric: _mean_score(metric, values, single[0][metric].n) for metric, values in resampled.items()}
+        return {key: single[0][key] for key in resampled}
+    return {key: _mean_score(key, values, single[0][key].n) for key, values in resampled.items()}
 
 
 def _mean_score(metric: str, resampled: Resampled, n_rows: int) -> Score:
     value, half = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled).half
-    most = math.inf if metric == "log_loss" else 1.0
-    return Score(value, max(value - half, 0.0), min(value + half, most), n_rows)
+    least, most = -1.0 if metric == "mcc" else 0.0, math.inf if metric == "log_loss" else 1.0
+    return Score(value, max(value - half, least), min(value + half, most), n_rows)
 
 
-def _against_best(settings: Sequence[Setting], resampled: Sequence[dict[str, Resampled]]) -> tuple[Pair, ...]:
+def _against_best(
+    settings: Sequence[Setting], resampled: Sequence[dict[str, Resampled]], deciding: str
+) -> tuple[Pair, ...]:
     """Test all pairs, correct them together, return those with the first setting."""
+    keys = tuple(resampled[0])
     numbers = list(combinations(range(len(settings)), 2))
     tests = [
-        {metric: _difference(metric, settings[j], settings[i], resampled[j], resampled[i]) for metric in METRICS}
+        {metric: _difference(metric, settings[j], settings[i], resampled[j], resampled[i]) for metric in keys}
         for i, j in numbers
     ]
-    corrected = {metric: holm(np.array([test[metric].p for test in tests])) for metric in METRICS}
+    corrected = {metric: holm(np.array([test[metric].p for test in tests])) for metric in keys}
     return tuple(
         Pair(
             setting=settings[j].name,
             about="settings" if min(len(settings[0].runs), len(settings[j].runs)) > 1 else "runs",
-            is_tied=bool(corrected["accuracy"][k] > LEVEL),
+            is_tied=bool(corrected[deciding][k] > LEVEL),
             differences={
-                metric: Tested(**vars(tests[k][metric]), p_holm=float(corrected[metric][k])) for metric in METRICS
+                metric: Tested(**vars(tests[k][metric]), p_holm=float(corrected[metric][k])) for metric in keys
             },
         )
         for k, (i, j) in enumerate(numbers)
@@ -132,12 +139,10 @@ def _right(setting: Setting) -> np.ndarray:
     return np.stack([predictions.predicted == predictions.label_ids for predictions in setting.predictions])
 
 
-def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int) -> int | None:
-    difference, (first, second) = pair.differences["accuracy"].value, best
-    if pair.about == "settings":
-        return bootstrap.rows_needed(
-            difference, bootstrap.spread_of(n_rows, first[1]["accuracy"], second[1]["accuracy"])
-        )
+def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str) -> int | None:
+    difference, (first, second) = pair.differences[key].value, best
+    if pair.about == "settings" or key != "accuracy":
+        return bootstrap.rows_needed(difference, bootstrap.spread_of(n_rows, first[1][key], second[1][key]))
     of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
     return rows_needed(difference, float(np.mean(of_rows**2)))
 

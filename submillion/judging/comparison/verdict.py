@@ -51,7 +51,7 @@ class Standing:
 @dataclass(frozen=True)
 class Pair:
     """How a setting stands to the best one: differences by metric, its score minus the best's; whether the tests speak
-    of the settings or only of these runs; tied, if its accuracy cannot be told from the best's."""
+    of the settings or only of these runs; tied, if the score that decides cannot be told from the best's."""
 
     setting: str
     about: Literal["settings", "runs"]
@@ -63,10 +63,10 @@ class Pair:
 class Verdict:
     """What may be said of settings on one split; in Python some names are shorter than their keys in JSON.
 
-    settings: best accuracy first · pairs: each other setting against the best, in the same order · group: the best and
+    settings: best first · pairs: each other setting against the best, in the same order · group: the best and
     those that cannot be told from it · recommended: a setting's name, None on the test split · n_rows_needed:
     validation rows that would separate the two best, None where they are told apart already, no number would do, or
-    there is one setting · notes: sentences worth printing.
+    there is one setting · notes: sentences worth printing · metric: the key of the score that decides.
     """
 
     split: Split
@@ -77,6 +77,7 @@ class Verdict:
     recommended: str | None
     n_rows_needed: int | None
     notes: tuple[str, ...]
+    metric: str = "accuracy"
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Scores of saved predictions, each with its 95 % interval: pure functions of whole arrays.
 
-`scores` has what every run is judged by, the confusion matrix, and what is said of one class; `calibration` whether
-confidence can be believed, and what is gained by answering only what is sure.
+`scores` has what every run is judged by, the confusion matrix, and what is said of one class; `chosen` the scores
+that may choose a checkpoint; `calibration` whether confidence can be believed, and what is gained by answering only
+what is sure.
 """
 
 from submillion.judging.metrics.calibration import (
@@ -13,6 +14,16 @@ from submillion.judging.metrics.calibration import (
     safe_log,
     scaled,
     temperature,
+)
+from submillion.judging.metrics.chosen import (
+    NAMES,
+    correlation,
+    height,
+    is_better,
+    key_of,
+    leading,
+    precision_parts,
+    score_by,
 )
 from submillion.judging.metrics.scores import (
     Z_95,
@@ -30,6 +41,7 @@ from submillion.judging.metrics.scores import (
 )
 
 __all__ = [
+    "NAMES",
     "Z_95",
     "Bin",
     "ClassScores",
@@ -39,15 +51,22 @@ __all__ = [
     "calibrated",
     "class_scores",
     "confusion",
+    "correlation",
     "coverage",
     "ece",
+    "height",
+    "is_better",
+    "key_of",
+    "leading",
     "macro_f1",
     "mean_f1",
+    "precision_parts",
     "reliability",
     "row_losses",
     "safe_log",
     "scaled",
     "score",
+    "score_by",
     "temperature",
     "wilson",
 ]

@@ -94,15 +94,19 @@ def macro_f1(counts: np.ndarray) -> Score:
     `counts` is a confusion matrix [C, C]. The interval holds the middle 95 % of 1,000 matrices drawn
     from the multinomial distribution that the observed one stands for, which is a bootstrap of the rows.
     """
+    true, predicted, drawn = drawn_counts(counts)
+    value, *draws = (_mean_f1(true, predicted, cells, len(counts)) for cells in drawn)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Score(value, min(float(low), value), max(float(high), value), int(counts.sum()))
+
+
+def drawn_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return the true and the predicted class of each cell that holds rows, and their counts: as they are, then drawn
+    1,000 times from the multinomial distribution that they stand for."""
     n, true, predicted = int(counts.sum()), *np.nonzero(counts)
     seen = counts[true, predicted]
     generator = np.random.default_rng(_DRAW_SEED)
-    value, *draws = (
-        _mean_f1(true, predicted, cells, len(counts))
-        for cells in (seen, *(generator.multinomial(n, seen / n) for _ in range(_N_DRAWS)))
-    )
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Score(value, min(float(low), value), max(float(high), value), n)
+    return true, predicted, [seen, *(generator.multinomial(n, seen / n) for _ in range(_N_DRAWS))]
 
 
 def log_loss(predictions: Predictions) -> Score:

@@ -46,8 +46,8 @@ class Drift:
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
     unseen: the mean share of a text's words that no training text has · n_compared: texts of each kind, at most, that
-    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts
-    or no words · telling: words that speak for being here, strongest first, then as many that speak for training.
+    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 distinct
+    texts or no words · telling: words that speak for being here, strongest first, then as many that speak for training.
     """
 
     lengths: tuple[Lengths, Lengths, Lengths]

@@ -54,13 +54,14 @@ def draw_history(report: StudyReport) -> Any:
             axes.errorbar(number, score.value, yerr=arms([score]), color=colour, elinewidth=0.8, fmt="none", alpha=0.8)
         axes.plot(number, _mean(trial), color=colour, mfc=fill, marker=marker, ms=4, ls="none")
     numbers = [number for number, _ in done]
-    axes.step(numbers, np.maximum.accumulate([_mean(trial) for _, trial in done]), where="post", color=INK, lw=0.9)
+    best = np.minimum.accumulate if report.summary.is_loss else np.maximum.accumulate
+    axes.step(numbers, best([_mean(trial) for _, trial in done]), where="post", color=INK, lw=0.9)
     taken = [(n, t) for n, t in done if report.summary.recommended_run in t.runs][:1]
     for number, trial in taken:
         axes.plot(number, _mean(trial), marker="o", ms=10, mfc="none", mec=ORANGE, mew=1.6, ls="none")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("trial")
-    axes.set_ylabel("validation accuracy, after selection")
+    axes.set_ylabel(f"validation {report.summary.metric_name}, after selection")
     rows = [forests.Row("", e.score, e.is_tied, e.is_recommended) for e in report.entries]
     if rows:
         forests.legend(figure, rows, "recommended")
@@ -68,11 +69,11 @@ def draw_history(report: StudyReport) -> Any:
 
 
 def _scored(summary: StudyRecord) -> list[tuple[int, TrialRecord]]:
-    return [(n, trial) for n, trial in summary.done if trial.validation_accuracy.mean is not None]
+    return [(n, trial) for n, trial in summary.done if trial.validation_score.mean is not None]
 
 
 def _mean(trial: TrialRecord) -> float:
-    return trial.validation_accuracy.mean or 0.0
+    return trial.validation_score.mean or 0.0
 
 
 def importance(report: StudyReport) -> Section | None:
@@ -103,7 +104,7 @@ def importance(report: StudyReport) -> Section | None:
         sentences=(how,),
         figure="importance",
         reading="Filled: the interval leaves zero out. Hollow: it does not, and chance may have made the difference.",
-        tables=(Table("Differences in accuracy between a factor's choices", heads, rows),),
+        tables=(Table(f"Differences in {report.summary.metric_name} between a factor's choices", heads, rows),),
     )
 
 
@@ -129,7 +130,7 @@ def draw_importance(report: StudyReport) -> Any:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("difference in accuracy")
+    axes.set_xlabel(f"difference in {report.summary.metric_name}")
     return figure
 
 
@@ -140,7 +141,9 @@ def factor_effects(report: StudyReport) -> list[Effect]:
         return _of_panels(report)
     stage = "short" if summary.kind == "two-stage" else None
     done = {trial.runs: trial for _, trial in _scored(summary) if stage in (None, trial.stage)}.values()
-    each_run = [(trial.choices, score.value) for trial in done for score in trial.validation_accuracy.by_seed]
+    each_run = [
+        (trial.choices, summary.height(score.value)) for trial in done for score in trial.validation_score.by_seed
+    ]
     if not each_run:
         return []
     ranges = {factor.factor: factor.log for factor in summary.factors if factor.choices is None}
@@ -151,9 +154,9 @@ def factor_effects(report: StudyReport) -> list[Effect]:
 def _rows_error(summary: StudyRecord) -> float:
     """The standard error of a difference of two trials on these rows: the tests' median, else as of other rows."""
     if summary.comparison is not None and summary.comparison.pairs:
-        tested = [pair.differences["accuracy"] for pair in summary.comparison.pairs]
+        tested = [pair.differences[summary.metric] for pair in summary.comparison.pairs]
         return float(np.median([each.high - each.low for each in tested])) / (2 * _Z)
-    scores = [score for _, trial in summary.done for score in trial.validation_accuracy.by_seed]
+    scores = [score for _, trial in summary.done for score in trial.validation_score.by_seed]
     return float(np.median([score.high - score.low for score in scores])) / (2 * _Z) * 2**0.5
 
 

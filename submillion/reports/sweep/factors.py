@@ -36,7 +36,7 @@ def factors(report: StudyReport) -> Section | None:
         sentences=sentences,
         figure="factors",
         reading=f"{READING} The dashed line is the best of the panel, a ring the choice that was taken.",
-        tables=(_choices_table(report.panels),),
+        tables=(_choices_table(report.panels, report.summary.metric_name),),
     )
 
 
@@ -58,7 +58,7 @@ def _fixed_in_a_tie(panel: Panel) -> str:
     return f"{panel.factor}: {panel.fixed.label} was fixed inside a tie; these rows cannot tell it from {others}."
 
 
-def _choices_table(panels: list[Panel]) -> Table:
+def _choices_table(panels: list[Panel], score: str) -> Table:
     rows = [
         (
             f"{panel.factor}={choice.label}",
@@ -70,7 +70,7 @@ def _choices_table(panels: list[Panel]) -> Table:
         for panel in panels
         for choice in panel.choices
     ]
-    return Table("Each choice", ("", "trial", "accuracy", "minus the best", "p (Holm)", ""), rows)
+    return Table("Each choice", ("", "trial", score, "minus the best", "p (Holm)", ""), rows)
 
 
 def _standing(panel: Panel, choice: Choice) -> str:

@@ -30,7 +30,7 @@ from submillion.reports.drawing import (
 from submillion.reports.forests import ROW, Row
 from submillion.reports.sweep import course
 from submillion.reports.sweep.study import Panel, StudyReport
-from submillion.runs.study import TrialRecord, label
+from submillion.runs.study import StudyRecord, TrialRecord, label
 
 MAX_ROWS = 40  # of the settings, the choices of a factor, and the times that a figure shows
 MAX_LINES = 80
@@ -66,36 +66,43 @@ def _ties(report: StudyReport) -> Any:
     rows = [
         Row(f"{e.number}  {name}", e.score, e.is_tied, e.is_recommended) for e, name in zip(shown, names, strict=True)
     ]
-    return forests.forest(rows, "validation accuracy, after selection", "recommended")
+    return forests.forest(rows, _axis(report), "recommended", report.summary.is_loss)
 
 
 def _factors(report: StudyReport) -> Any:
     panels = [panel for panel in report.panels if panel.scored]
     if not panels:
         return None
-    rows = {panel.factor: _rows(panel) for panel in panels}
+    rows = {panel.factor: _rows(panel, report.summary) for panel in panels}
     heights = [(8 if panel.is_range else len(rows[panel.factor])) + 1.7 for panel in panels]
     labels = [row.name for each in rows.values() for row in each]
     figure = canvas(0.6 + ROW * sum(heights), forests.width_for(labels))
-    limits = forests.window([row.score for each in rows.values() for row in each if row.score is not None])
+    scores = [row.score for each in rows.values() for row in each if row.score is not None]
+    limits = forests.window(scores, report.summary.is_loss)
     grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
         if panel.is_range:
             _range(axes, panel, limits)
         else:
-            forests.draw(axes, rows[panel.factor], limits)
+            forests.draw(axes, rows[panel.factor], limits, report.summary.is_loss)
         axes.set_title(f"{short(panel.factor, 40)}: {said(panel)}")
-    grid[-1].set_xlabel("validation accuracy, after selection")
+    grid[-1].set_xlabel(_axis(report))
     marked = "fixed for the next" if report.summary.kind == "one-factor" else "in the recommended run"
     forests.legend(figure, [row for each in rows.values() for row in each], marked)
     return figure
 
 
-def _rows(panel: Panel) -> list[Row]:
+def _axis(report: StudyReport) -> str:
+    return f"validation {report.summary.metric_name}, after selection"
+
+
+def _rows(panel: Panel, summary: StudyRecord) -> list[Row]:
     """The choices in their order; of too many the first of the best."""
     choices = list(panel.choices)
     if len(choices) > MAX_ROWS:
-        best = sorted(panel.scored, key=lambda each: -(each.score.value if each.score else 0))[:MAX_ROWS]
+        best = sorted(panel.scored, key=lambda each: -summary.height(each.score.value if each.score else 0.0))[
+            :MAX_ROWS
+        ]
         choices = [choice for choice in choices if choice in best]
     compared = panel.found != "not compared"
     return [Row(c.label, c.score, c.is_tied if compared else None, c.is_fixed, c.why or "") for c in choices]
@@ -131,11 +138,11 @@ def _range(axes: Any, panel: Panel, limits: tuple[float, float]) -> None:
 
 
 def _frontier(report: StudyReport) -> Any:
-    """Trainable parameters against accuracy, and the best score that each size reaches."""
+    """Trainable parameters against the score, and the best score that each size reaches."""
     entries = report.entries
     if len({entry.n_params for entry in entries}) < 2:
         return None
-    low, high = forests.window([entry.score for entry in entries])
+    low, high = forests.window([entry.score for entry in entries], report.summary.is_loss)
     near = [entry for entry in entries if entry.score.value >= low]
     figure = canvas(3.4)
     axes = figure.subplots()
@@ -162,7 +169,7 @@ def _frontier(report: StudyReport) -> Any:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_major_locator(_few_ticks())
     axes.set_xlabel("trainable parameters")
-    axes.set_ylabel("validation accuracy, after selection")
+    axes.set_ylabel(_axis(report))
     forests.legend(figure, [Row("", e.score, e.is_tied, e.is_recommended) for e in near], "recommended")
     return figure
 
@@ -182,7 +189,7 @@ def _settings(report: StudyReport) -> Any:
     longest = [max(len(short(text, _LONGEST_VALUE)) for _, text in axis.ticks) for axis in axes_found]
     figure = canvas(3.6, max(WIDTH, 0.8 + sum(max(0.85, 0.2 + 0.072 * n) for n in longest)))
     axes = figure.subplots()
-    limits = forests.window([entry.score for entry in entries])
+    limits = forests.window([entry.score for entry in entries], report.summary.is_loss)
     heights = [_height(entry.score.value, limits) for entry in entries]
     for number, entry in reversed(list(enumerate(entries))):
         apart = 0.5 - number / max(len(entries) - 1, 1)
@@ -192,7 +199,7 @@ def _settings(report: StudyReport) -> Any:
         strength = 1.0 if entry.is_recommended else 0.15 + 0.75 * heights[number]
         line, thick = ("-", 1.2) if entry.is_tied else ((0, (3, 2)), 0.8)
         axes.plot(y, color=colour, alpha=strength, lw=2 if entry.is_recommended else thick, ls=line)
-    _label(axes, axes_found, limits)
+    _label(axes, axes_found, limits, report.summary.metric_name)
     rows = [Row("", e.score, e.is_tied) for e in entries]
     _settings_legend(figure, rows)
     return figure
@@ -243,7 +250,7 @@ def _height(value: float, limits: tuple[float, float]) -> float:
     return max(0.0, (value - limits[0]) / (limits[1] - limits[0]))
 
 
-def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float]) -> None:
+def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float], score: str) -> None:
     for x, axis in enumerate(found):
         axes.axvline(x, color=MUTED, lw=0.6)
         for y, text in axis.ticks:
@@ -255,7 +262,7 @@ def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float]) -> Non
             last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=SMALL, va="center", bbox=_UNDER, zorder=5
         )
     names = [short(axis.key.rpartition(".")[2].replace("_", " "), 16).replace(" ", "\n") for axis in found]
-    axes.set_xticks(range(last + 1), [*names, "accuracy"])
+    axes.set_xticks(range(last + 1), [*names, score])
     axes.set_xlim(-0.1, last + 0.45)
     axes.set_ylim(-0.05, 1.05)
     axes.set_yticks([])
@@ -295,8 +302,8 @@ def _stages(report: StudyReport) -> Any:
         axes.annotate(
             str(pair.number), (pair.short.value, pair.full.value), (4, 4), textcoords="offset points", fontsize=SMALL
         )
-    axes.set_xlabel("validation accuracy, short")
-    axes.set_ylabel("validation accuracy, full")
+    axes.set_xlabel(f"validation {report.summary.metric_name}, short")
+    axes.set_ylabel(f"validation {report.summary.metric_name}, full")
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from submillion.judging.comparison import p_value
+from submillion.judging.metrics import NAMES, leading
 from submillion.reports.forests import READING
 from submillion.reports.sections import Section, Table, as_sentences
 from submillion.reports.sweep.factors import tested_cells
@@ -45,17 +46,17 @@ def _unfinished(report: StudyReport) -> Section:
             "Nothing is recommended yet, and trials are compared once all of their stage have ended. The command "
             "that began the sweep goes on where it stopped."
         )
-    best = max(summary.done, key=lambda each: each[1].validation_accuracy.mean or 0.0, default=None)
+    best = max(summary.done, key=lambda each: summary.height(each[1].validation_score.mean or 0.0), default=None)
     if best is not None:
-        mean = best[1].validation_accuracy.mean or 0.0
-        sentences.append(f"The highest score so far is {mean:.4f}, of trial {best[0]}, after selection.")
+        mean = best[1].validation_score.mean or 0.0
+        sentences.append(f"The best score so far is {mean:.4f}, of trial {best[0]}, after selection.")
     return Section("answer", "Answer", title, (*sentences, *_notes(summary)))
 
 
 def _title(report: StudyReport) -> str:
     entries, group = report.entries, report.group
     if len(entries) == 1:
-        return f"One setting finished: accuracy {entries[0].score.value:.4f}, after selection"
+        return f"One setting finished: {report.summary.metric_name} {entries[0].score.value:.4f}, after selection"
     rows = f"{entries[0].score.n:,} validation rows"
     if len(group) == 1:
         others = "the other one" if len(entries) == 2 else f"each of the {len(entries) - 1} others"
@@ -79,11 +80,11 @@ def _taken(report: StudyReport) -> list[str]:
     )
     cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
     lines = [
-        f"Take trial {found.number} ({found.name}){why}: accuracy {interval(found.score)} on {found.score.n:,} "
-        f"validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
+        f"Take trial {found.number} ({found.name}){why}: {report.summary.metric_name} {interval(found.score)} on "
+        f"{found.score.n:,} validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
     ]
     if found is not best:
-        lines.append(f"The highest score is that of trial {best.number} ({best.name}): {interval(best.score)}.")
+        lines.append(f"The best score is that of trial {best.number} ({best.name}): {interval(best.score)}.")
     lines += _doubts(report, found)
     if verdict is not None:
         names = {each.name: f"trial {report.summary.first_of(each)[0]}" for each in verdict.settings}
@@ -107,10 +108,10 @@ def _tested(summary: StudyRecord) -> list[str]:
     if score is None:
         return ["The test split was not opened: the data has none."]
     times = "once" if summary.n_test_reads == 1 else f"{summary.n_test_reads} times"
-    each = score["accuracy"]
+    key, each = leading(score)
     return [
-        f"On test the recommended run has accuracy {interval(each)} on {each.n:,} rows. These rows were opened {times} "
-        "so far; of this study's trials only this one opened them."
+        f"On test the recommended run has {NAMES[key]} {interval(each)} on {each.n:,} rows. These rows were opened "
+        f"{times} so far; of this study's trials only this one opened them."
     ]
 
 
@@ -133,7 +134,11 @@ def _answer_table(report: StudyReport) -> Table:
     for role, entry in (("recommended", report.recommended), *zip(("best", "second"), report.entries, strict=False)):
         if entry is not None:
             rows.append((f"{entry.number}: {entry.name}", role, interval(entry.score), f"{entry.n_params:,}"))
-    return Table("Validation accuracy, after selection", ("trial", "", "accuracy", "parameters"), rows)
+    return Table(
+        f"Validation {report.summary.metric_name}, after selection",
+        ("trial", "", report.summary.metric_name, "parameters"),
+        rows,
+    )
 
 
 def ties(report: StudyReport) -> Section | None:
@@ -169,7 +174,7 @@ def _ties_table(report: StudyReport) -> Table:
         )
         for entry in report.entries
     ]
-    heads = ("trial", "accuracy", "minus the best", "p (Holm)", "", "parameters")
+    heads = ("trial", report.summary.metric_name, "minus the best", "p (Holm)", "", "parameters")
     return Table("Each setting against the best; Holm's correction is over all pairs", heads, rows, is_sortable=True)
 
 
@@ -193,7 +198,7 @@ def budget(report: StudyReport) -> Section | None:
         reading="A point is a setting, its line the 95 % interval. The steps are the highest score that so many "
         "parameters, or fewer, reached here: each is a highest of several, and so too good. Scores far below the best "
         "are left out.",
-        tables=(Table("The steps", ("parameters", "trial", "accuracy", ""), rows),),
+        tables=(Table("The steps", ("parameters", "trial", report.summary.metric_name, ""), rows),),
     )
 
 
@@ -216,7 +221,7 @@ def settings(report: StudyReport) -> Section | None:
         (str(e.number), *(label(t.resolved.get(a.key)) for a in axes), f"{e.score.value:.4f}", _tie(e))
         for e, t in zip(report.entries, trials, strict=True)
     ]
-    heads = ("trial", *(axis.key for axis in axes), "accuracy", "")
+    heads = ("trial", *(axis.key for axis in axes), report.summary.metric_name, "")
     return Section(
         anchor="settings",
         nav="Settings",
@@ -307,7 +312,7 @@ def _trials_table(report: StudyReport) -> Table:
     rows = []
     for number, trial in enumerate(report.summary.trials, start=1):
         same = first.get(trial.runs, number)
-        mean = trial.validation_accuracy.mean
+        mean = trial.validation_score.mean
         rows.append(
             (
                 f"{number}: {trial.name}",
@@ -318,14 +323,12 @@ def _trials_table(report: StudyReport) -> Table:
                 ", ".join(trial.runs) or "–",
             )
         )
-    heads = ("trial", "state", "accuracy", "parameters", "seconds of steps", "runs")
-    return Table(
-        "Every trial; accuracies are after selection, of several seeds the mean", heads, rows, is_sortable=True
-    )
+    heads = ("trial", "state", report.summary.metric_name, "parameters", "seconds of steps", "runs")
+    return Table("Every trial; scores are after selection, of several seeds the mean", heads, rows, is_sortable=True)
 
 
 def _own(trial: TrialRecord) -> str:
-    return interval(trial.validation_accuracy.by_seed[0])
+    return interval(trial.validation_score.by_seed[0])
 
 
 def setup(report: StudyReport) -> Section:

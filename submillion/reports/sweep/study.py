@@ -24,7 +24,7 @@ Judgement = Literal["holds", "told apart against it", "a tie", "not tested here"
 class Compared:
     """A setting that was compared, by the number and the name of the first trial that asked for it.
 
-    difference: its accuracy minus the best's, None of the best itself.
+    difference: its score minus the best's, None of the best itself.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice with the trial that stands for it: its accuracy over its seeds, and its difference to the best.
+    """A choice with the trial that stands for it: its score over its seeds, and its difference to the best.
 
     score is None where no trial finished, or several seeds were not compared yet; difference of the best one and where
     nothing was compared · is_fixed: later factors build on it, or the recommended run has it · why: it has no score.
@@ -154,8 +154,8 @@ def make(name: str, summary: StudyRecord) -> StudyReport:
         summary=summary,
         entries=entries,
         panels=found,
-        claims=judge(summary.claims, found),
-        frontier=_frontier(entries),
+        claims=judge(summary, found),
+        frontier=_frontier(entries, summary),
         pairs=_pairs(summary),
         timed=list({trial.runs: (number, trial) for number, trial in reversed(summary.done)}.values())[::-1],
     )
@@ -168,7 +168,7 @@ def _entries(summary: StudyRecord) -> list[Compared]:
     if not summary.finished:
         return []
     number, trial = summary.done[-1]
-    score = trial.validation_accuracy.by_seed[0]
+    score = trial.validation_score.by_seed[0]
     return [Compared(number, trial.name, trial.runs, score, None, True, True, trial.total, trial.training_s)]
 
 
@@ -181,8 +181,8 @@ def _entry(summary: StudyRecord, standing: Standing) -> Compared:
         number=number,
         name=trial.name,
         runs=standing.runs,
-        score=standing.scores["accuracy"],
-        difference=None if against is None else against.differences["accuracy"],
+        score=standing.scores[verdict.metric],
+        difference=None if against is None else against.differences[verdict.metric],
         is_tied=verdict.is_tied(standing),
         is_recommended=summary.recommended_run in standing.runs,
         n_params=standing.n_params,
@@ -190,10 +190,10 @@ def _entry(summary: StudyRecord, standing: Standing) -> Compared:
     )
 
 
-def _frontier(entries: list[Compared]) -> list[Compared]:
+def _frontier(entries: list[Compared], summary: StudyRecord) -> list[Compared]:
     found: list[Compared] = []
-    for entry in sorted(entries, key=lambda each: (each.n_params, -each.score.value)):
-        if not found or entry.score.value > found[-1].score.value:
+    for entry in sorted(entries, key=lambda each: (each.n_params, -summary.height(each.score.value))):
+        if not found or summary.height(entry.score.value) > summary.height(found[-1].score.value):
             found.append(entry)
     return found
 
@@ -211,9 +211,9 @@ def score_of(summary: StudyRecord, trial: TrialRecord) -> Score | None:
     one."""
     verdict = next((stage.comparison for stage in summary.stages if stage.name == trial.stage), None)
     standing = None if verdict is None else verdict.of_run(trial.runs[0])
-    if standing is not None:
-        return standing.scores["accuracy"]
-    return trial.validation_accuracy.by_seed[0] if len(trial.runs) == 1 else None
+    if standing is not None and verdict is not None:
+        return standing.scores[verdict.metric]
+    return trial.validation_score.by_seed[0] if len(trial.runs) == 1 else None
 
 
 def panels(summary: StudyRecord) -> list[Panel]:
@@ -232,7 +232,7 @@ def _panel(summary: StudyRecord, factor: FactorRecord) -> Panel:
     elif labels:
         labels = list(factor.choices)
     choices = tuple(
-        _choice(label, fixed, [e for e in trials if e[1].choices[title] == label], verdict) for label in labels
+        _choice(label, fixed, [e for e in trials if e[1].choices[title] == label], verdict, summary) for label in labels
     )
     earlier = [each.factor for each in summary.factors[:number]] if summary.kind == "one-factor" else []
     return Panel(
@@ -269,14 +269,20 @@ def _fixed(summary: StudyRecord, title: str) -> str | None:
     return of_it[0].choices[title] if of_it else None
 
 
-def _choice(label: str, fixed: str | None, trials: list[tuple[int, TrialRecord]], verdict: Verdict | None) -> Choice:
+def _choice(
+    label: str,
+    fixed: str | None,
+    trials: list[tuple[int, TrialRecord]],
+    verdict: Verdict | None,
+    summary: StudyRecord,
+) -> Choice:
     done = [(number, trial) for number, trial in trials if trial.is_done]
     if not done:
         reasons = (trial.why or trial.state for _, trial in trials)
         return Choice(label, None, (), None, None, None, False, label == fixed, next(reasons, "not begun"))
     if verdict is None:
-        number, trial = max(done, key=lambda each: (each[1].validation_accuracy.mean or 0.0, -each[0]))
-        score = trial.validation_accuracy.by_seed[0] if len(trial.runs) == 1 else None
+        number, trial = max(done, key=lambda each: (summary.height(each[1].validation_score.mean or 0.0), -each[0]))
+        score = trial.validation_score.by_seed[0] if len(trial.runs) == 1 else None
         return Choice(label, number, trial.runs, trial.total, score, None, False, label == fixed)
     places = {setting.name: place for place, setting in enumerate(verdict.settings)}
     stands = [(verdict.of_run(trial.runs[0]), number, trial) for number, trial in done]
@@ -284,8 +290,8 @@ def _choice(label: str, fixed: str | None, trials: list[tuple[int, TrialRecord]]
     if not known:
         return Choice(label, None, (), None, None, None, False, label == fixed, "not compared")
     standing, number, trial = min(known, key=lambda e: (not verdict.is_tied(e[0]), places[e[0].name], e[1]))
-    against, score = verdict.against(standing), standing.scores["accuracy"]
-    tested = None if against is None else against.differences["accuracy"]
+    against, score = verdict.against(standing), standing.scores[verdict.metric]
+    tested = None if against is None else against.differences[verdict.metric]
     return Choice(label, number, trial.runs, trial.total, score, tested, verdict.is_tied(standing), label == fixed)
 
 
@@ -297,13 +303,13 @@ def _found(choices: tuple[Choice, ...], verdict: Verdict | None) -> Literal["tol
     return "told apart" if sum(choice.is_tied for choice in scored.values()) == 1 else "tie"
 
 
-def judge(claims: Sequence[Claim], panels: Sequence[Panel]) -> list[Judged]:
+def judge(summary: StudyRecord, panels: Sequence[Panel]) -> list[Judged]:
     """Return the claims, each judged by its factor's panel."""
     by_factor = {panel.factor: panel for panel in panels}
-    return [_judged(claim, by_factor.get(claim.factor)) for claim in claims]
+    return [_judged(claim, by_factor.get(claim.factor), summary) for claim in summary.claims]
 
 
-def _judged(claim: Claim, panel: Panel | None) -> Judged:
+def _judged(claim: Claim, panel: Panel | None, summary: StudyRecord) -> Judged:
     claimed = {label: _claimed(share, claim.rows) for label, share in claim.scores.items()}
     if panel is None:
         return Judged(claim, "not tested here", claimed, None, None, "no trial of this factor was begun")
@@ -312,7 +318,7 @@ def _judged(claim: Claim, panel: Panel | None) -> Judged:
         why = "no such choice" if winner is None else winner.why or "not compared yet"
         return Judged(claim, "not tested here", claimed, winner, panel.best, why)
     others = [each for each in panel.scored if each.runs != winner.runs]
-    rivals = sorted(others, key=lambda each: (not each.is_tied, -_value(each)))
+    rivals = sorted(others, key=lambda each: (not each.is_tied, -summary.height(_value(each))))
     if panel.found == "not compared" or not rivals:
         return Judged(claim, "not tested here", claimed, winner, None, "no other choice was compared with it")
     if not winner.is_tied:

@@ -1,0 +1,125 @@
+"""The scores that may choose a checkpoint (`train.metric`): their names, their directions, and the two that no other
+page needs, Matthews' correlation and the mean average precision.
+
+Shapes: B rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from submillion.config import Metric
+from submillion.judging.metrics.scores import Z_95, Predictions, Score, confusion, drawn_counts, score
+
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log loss",
+    "average_precision": "average precision",
+    "mcc": "MCC",
+    "ece": "ECE",
+}
+"""Each score's key in JSON, and what it is called."""
+
+
+def key_of(metric: Metric) -> str:
+    """Return the key that a setting's score has in JSON.
+
+    >>> key_of("macro-f1")
+    'macro_f1'
+    """
+    return metric.replace("-", "_")
+
+
+def is_better(key: str, value: float, other: float) -> bool:
+    """Say whether a score is better than another one: lower for log loss, higher for all others."""
+    return height(key, value) > height(key, other)
+
+
+def height(key: str, value: float) -> float:
+    """Return the value so that more is better."""
+    return -value if key == "log_loss" else value
+
+
+def score_by(predictions: Predictions, metric: Metric) -> dict[str, Score]:
+    """Return the scores of `score`, first the one that chooses."""
+    scores, key = score(predictions), key_of(metric)
+    match metric:
+        case "average-precision":
+            first = average_precision(predictions)
+        case "mcc":
+            first = mcc(confusion(predictions, predictions.probs.shape[1]))
+        case _:
+            first = scores[key]
+    return {key: first} | {name: found for name, found in scores.items() if name != key}
+
+
+def leading(scores: Mapping[str, Score]) -> tuple[str, Score]:
+    """Return the score that chose, and its key: the first one; runs of before there was a choice have accuracy."""
+    return next(iter(scores.items()))
+
+
+def mcc(counts: np.ndarray) -> Score:
+    """Return Matthews' correlation of a confusion matrix [C, C], -1 to 1 (Gorodkin 2004); 0 where one class is all.
+
+    The interval is macro-F1's: the middle 95 % of 1,000 matrices drawn from the observed one.
+    """
+    true, predicted, drawn = drawn_counts(counts)
+    rights = np.stack([np.bincount(true, cells * (true == predicted), len(counts)) for cells in drawn])
+    trues = np.stack([np.bincount(true, cells, len(counts)) for cells in drawn])
+    said = np.stack([np.bincount(predicted, cells, len(counts)) for cells in drawn])
+    value, *draws = correlation(rights, trues, said).tolist()
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Score(value, min(float(low), value), max(float(high), value), int(counts.sum()))
+
+
+def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return Matthews' correlation over the last axis, the classes: rows that are right, of it, predicted as it."""
+    n = trues.sum(axis=-1)
+    together = rights.sum(axis=-1) * n - (trues * predicted).sum(axis=-1)
+    spread = (n**2 - (trues**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1))
+    return np.divide(together, np.sqrt(spread), out=np.zeros_like(spread, dtype=np.float64), where=spread > 0)
+
+
+def average_precision(predictions: Predictions) -> Score:
+    """Return the mean over classes of the average precision, one class against the rest; classes without rows are left
+    out. Its interval is the value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982)."""
+    value, influence = precision_parts(predictions)
+    half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()))
+    return Score(value, max(value - half, 0.0), min(value + half, 1.0), len(influence))
+
+
+def precision_parts(predictions: Predictions) -> tuple[float, np.ndarray]:
+    """Return the mean average precision and its derivative by each row's weight, float64 [B], which sums to 0.
+
+    Average precision as scikit-learn's: the sum over thresholds of precision times the gain in recall; rows of equal
+    probability share a threshold.
+    """
+    found = np.unique(predictions.label_ids)
+    values, influence = [], np.zeros(len(predictions.label_ids))
+    for label_id in found:
+        value, derivative = _one_precision(predictions.probs[:, label_id], predictions.label_ids == label_id)
+        values.append(value)
+        influence += derivative / len(found)
+    return float(np.mean(values)), influence
+
+
+def _one_precision(confidence: np.ndarray, is_of_class: np.ndarray) -> tuple[float, np.ndarray]:
+    """One class's average precision and its derivative by each row's weight."""
+    order = np.argsort(-confidence.astype(np.float64), kind="stable")
+    confidence, positive = confidence[order], is_of_class[order].astype(np.float64)
+    starts = np.flatnonzero(np.append(True, confidence[1:] != confidence[:-1]))  # of rows that tie
+    of_class, n_tied = np.add.reduceat(positive, starts), np.diff(np.append(starts, len(order)))
+    n_right, n_above, n = np.cumsum(of_class), np.cumsum(n_tied), positive.sum()
+    precision = n_right / n_above
+    value = float((of_class * precision).sum() / n)
+    # Another positive at a threshold adds its precision and raises that of lower ones; any row there lowers them.
+    raised = np.cumsum((of_class / n_above)[::-1])[::-1]
+    lowered = np.cumsum((of_class * precision / n_above)[::-1])[::-1]
+    group = np.repeat(np.arange(len(starts)), n_tied)
+    derivative = np.empty(len(order))
+    derivative[order] = (positive * (precision[group] + raised[group] - value) - lowered[group]) / n
+    return value, derivative
