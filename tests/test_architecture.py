@@ -177,9 +177,9 @@ for words, code, names in commands:
 from starlette.testclient import TestClient
 from submillion.serving import folders
 from submillion.serving.app import create_app
-client = TestClient(create_app(folders.opened(page["folder"])), base_url="http://localhost")
 posted = {"compare": page["pair"], "plan": page["wish"]}
-answers = [client.get("/api/list"), *(client.post(f"/api/{name}", json=body) for name, body in posted.items())]
+with TestClient(create_app(folders.opened(page["folder"])), base_url="http://localhost") as client:
+    answers = [client.get("/api/list"), *(client.post(f"/api/{name}", json=body) for name, body in posted.items())]
 assert [answer.status_code for answer in answers] == [200] * 3, [answer.text for answer in answers]
 without("the page", commands[-1][2])
 """

@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from submillion import prediction
-from submillion.data import Example
-from submillion.model import backbone, batching
+from submillion.model import backbone
 from submillion.model.packed import mixing
-from submillion.serving import sharing
-from submillion.serving.models import Loaded, Models
-from submillion.serving.sharing import Loader, Row
+from submillion.prediction.sharing import Loaded, Loader
+from submillion.serving import models
+from submillion.serving.models import Models, Row
 from tests.adapted import HEADS, METHODS
 from tests.kit.untrained import TWO, make_run
 from tests.tiny import TEXTS
@@ -27,11 +26,7 @@ FAMILY_HEADS = [(family, head) for family, head in HEADS if head == "full" or fa
 
 
 def tokenized(loaded: Loaded, texts: tuple[str, ...]) -> list[Row]:
-    examples = [Example("", text, None) for text in texts]
-    split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, 32)
-    cuts = split.offsets[1:-1]
-    parts = zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), strict=True)
-    return [Row(loaded, tokens, types) for tokens, types in parts]
+    return models.rows([(loaded, [(text, None) for text in texts])])[0]
 
 
 def mixed(runs: list[Loaded], seed: int = 0) -> list[tuple[Row, np.ndarray]]:
@@ -46,7 +41,7 @@ def mixed(runs: list[Loaded], seed: int = 0) -> list[tuple[Row, np.ndarray]]:
 
 def check(runs: list[Loaded]) -> None:
     rows = mixed(runs)
-    for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
+    for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
@@ -83,7 +78,7 @@ def test_every_method_answers_as_alone_beside_the_others(encoders: dict[str, Pat
 def test_an_encoder_goes_with_its_last_run_and_the_least_used_first(encoders: dict[str, Path], tmp_path: Path) -> None:
     bert = [make_run(tmp_path, encoders["bert"]) for _ in range(3)]
     roberta, electra = (make_run(tmp_path, encoders[family]) for family in ("roberta", "electra"))
-    models = Models(Loader, n_encoders=2)
+    models = Models(n_encoders=2)
     for run in (bert[0], roberta, *bert[1:]):
         models.get(run)
     assert len(models.loaded()) == 4
@@ -143,7 +138,7 @@ def test_bf16_agrees(encoders: dict[str, Path], tmp_path: Path) -> None:
     runs = [make_run(tmp_path, encoders["bert"]) for _ in range(2)]
     loader = Loader("bf16")
     rows = mixed([loader.load(run) for run in runs])
-    for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
+    for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)
 
 

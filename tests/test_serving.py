@@ -21,7 +21,7 @@ from submillion.data.augmentation import STRENGTHS
 from submillion.errors import ConfigError, RunError, install_line
 from submillion.judging import comparison
 from submillion.runs import compared
-from submillion.serving import explaining, folders, guarding, server
+from submillion.serving import app, folders, guard, service
 from tests.kit.calls import call
 from tests.served import TEXT, client_of, finished
 
@@ -35,6 +35,8 @@ WISH = {
     "rank": None,
     "head": "full",
 }
+BEGUN = {"format": 1, "study": "x", "kind": "grid", "finished": False, "n_planned": 2, "scale": 1.0, "encoder": "e"}
+BEGUN |= {"factors": [], "claims": [], "stages": [], "trials": []}
 Ask = Callable[..., Any]
 
 
@@ -90,11 +92,12 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
     ("summary", "state", "why"),
     [
         (None, "unfinished", "before its first trial"),
-        ('{"study": "x", "finished": false, "trials": []}', "unfinished", "the same command goes on"),
+        (json.dumps(BEGUN), "unfinished", "the same command goes on"),
         ("{", "damaged", "summary.json is damaged"),
-        ("[]", "damaged", "not what a sweep writes"),
-        ('{"finished": true, "trials": [], "scores": {}, "recommended": "x", "notes": []}', "damaged", "not what"),
-        ('{"finished": true, "trials": [], "scores": {"test": {"accuracy": {"value": NaN}}}}', "damaged", "no number"),
+        ("[]", "damaged", "summary.json is damaged"),
+        ('{"finished": true, "trials": []}', "damaged", "has no format"),
+        (json.dumps(BEGUN | {"finished": True}), "damaged", "the recommended run, or its scores are missing"),
+        (json.dumps(BEGUN | {"kind": "\ud800"}), "damaged", "kind"),
     ],
 )
 def test_studies_that_are_not_finished(tmp_path: Path, summary: str | None, state: str, why: str) -> None:
@@ -213,7 +216,7 @@ def test_bodies_are_bounded(client: TestClient, chunked: bool) -> None:
     body = b'{"text": "' + b"a" * 1_000_000 + b'"}'
     content = iter([body[:500_000], body[500_000:]]) if chunked else body
     answer = client.post("/api/plan", content=content, headers={"content-type": "application/json"})
-    assert f"more than {guarding.MAX_BODY_BYTES:,} bytes" in problem(answer, 413)
+    assert f"more than {guard.MAX_BODY_BYTES:,} bytes" in problem(answer, 413)
 
 
 def test_every_answer_binds_the_browser(client: TestClient, served: Path, first: str) -> None:
@@ -232,7 +235,7 @@ def test_every_answer_binds_the_browser(client: TestClient, served: Path, first:
 
 
 def test_nothing_in_the_page_makes_html_of_text_or_names_another_host(client: TestClient) -> None:
-    folder = Path(guarding.__file__).parent / "page"
+    folder = Path(guard.__file__).parent / "page"
     for file in folder.iterdir():
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not any(
@@ -395,7 +398,7 @@ def test_changed_texts_are_those_of_robustness_and_repeat(client: TestClient, fi
     [
         ("", "the text is empty"),
         (" \n\t", "the text is empty"),
-        ("a" * (explaining.MAX_CHARACTERS + 1), "has 20,001 characters: at most 20,000"),
+        ("a" * (service.MAX_CHARACTERS + 1), "has 20,001 characters: at most 20,000"),
         ("half \ud800", "half a character"),
     ],
 )
@@ -483,10 +486,12 @@ def test_a_port_that_is_taken(served: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])
 def test_a_host_that_is_not_here(served: Path, host: str) -> None:
     with pytest.raises(ConfigError, match="give an address of this machine"):
-        server.serve(folders.opened(served), host, 0, lambda _: None)
+        app.serve(folders.opened(served), host, 0, lambda _: None)
 
 
 def test_without_the_extra(served: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "submillion.serving.app")
+    monkeypatch.delattr("submillion.serving.app")
     assert call("serve", served) == 1
     assert f"serve needs uvicorn: {install_line('serve')}" in capsys.readouterr().err

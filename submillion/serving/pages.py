@@ -5,8 +5,10 @@ Each route is a call: what it answers is decided in the modules that it names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -15,12 +17,16 @@ from pydantic import BaseModel, ConfigDict
 from submillion.errors import ConfigError, command
 from submillion.judging import comparison
 from submillion.runs.compared import compare
-from submillion.serving import planner
+from submillion.serving import explaining, planner
+from submillion.serving.api import caller_of
 from submillion.serving.folders import Folder, UnknownNameError
-from submillion.serving.guarding import REPORT_POLICY
-from submillion.serving.listing import Listing
-from submillion.serving.models import Loaded, Models
+from submillion.serving.guard import REPORT_POLICY, as_json
+from submillion.serving.service import Question
 
+if TYPE_CHECKING:
+    from submillion.prediction.sharing import Loaded
+
+Desk = Callable[[Callable[[], Any]], Any]
 MAX_COMPARED = 60
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _REPORT_HEADERS = {"content-security-policy": REPORT_POLICY}
@@ -51,40 +57,28 @@ def _folder(request: Request) -> Folder:
     return request.app.state.folder
 
 
-def _listing(request: Request) -> Listing:
-    return request.app.state.listing
-
-
-def _models(request: Request) -> Models:
-    return request.app.state.models
+def _desk(request: Request) -> Desk:
+    return partial(request.app.state.service.at_desk, caller_of(request))
 
 
 FolderOfApp = Annotated[Folder, Depends(_folder)]
-ListingOfApp = Annotated[Listing, Depends(_listing)]
-ModelsOfApp = Annotated[Models, Depends(_models)]
-
-
-def _loaded(name: str, folder: FolderOfApp, models: ModelsOfApp) -> Loaded:
-    return models.get(folder.run(name))
-
-
-LoadedRun = Annotated[Loaded, Depends(_loaded)]
+DeskOfApp = Annotated[Desk, Depends(_desk)]
 
 
 @router.get("/")
-def page() -> Response:
+async def page() -> Response:
     """Return the page."""
     return _page_file("submillion.serving", "page", "index.html")
 
 
 @router.get("/page/report.css")
-def report_style() -> Response:
+async def report_style() -> Response:
     """Return the reports' style sheet: the page looks as they do."""
     return _page_file("submillion.reports", "page.css")
 
 
 @router.get("/page/{name}")
-def page_file(name: str) -> Response:
+async def page_file(name: str) -> Response:
     """Return a script, the style sheet or the icon."""
     return _page_file("submillion.serving", "page", name)
 
@@ -99,88 +93,85 @@ def _page_file(package: str, *path: str) -> Response:
 
 
 @router.get("/runs/{name}/report")
-def run_report(name: str, folder: FolderOfApp) -> Response:
+async def run_report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return a run's report as it lies in its folder."""
     run = folder.run(name)
     path = folder.file(run.path, "report.html", f"`{command('report', run.path)}` writes it")
-    return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
+    return Response(await desk(path.read_bytes), media_type="text/html", headers=_REPORT_HEADERS)
 
 
 @router.get("/studies/{name}/report")
-def study_report(name: str, folder: FolderOfApp) -> Response:
+async def study_report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return a study's report as it lies in its folder."""
-    path = folder.file(folder.study(name), "report.html", "its summary.md has the results")
-    return Response(path.read_bytes(), media_type="text/html", headers=_REPORT_HEADERS)
+    path = folder.file(await desk(partial(folder.study, name)), "report.html", "its summary.md has the results")
+    return Response(await desk(path.read_bytes), media_type="text/html", headers=_REPORT_HEADERS)
 
 
 @router.get("/studies/{name}/summary")
-def study_summary(name: str, folder: FolderOfApp) -> Response:
+async def study_summary(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return a study's summary.md, as text."""
-    path = folder.file(folder.study(name), "summary.md", "it is written when the study ends")
-    return Response(path.read_bytes(), media_type="text/plain; charset=utf-8")
+    path = folder.file(await desk(partial(folder.study, name)), "summary.md", "it is written when the study ends")
+    return Response(await desk(path.read_bytes), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/runs/{name}/config")
-def run_config(name: str, folder: FolderOfApp) -> Response:
+async def run_config(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return a run's config.yaml, as text."""
     path = folder.file(folder.run(name).path, "config.yaml", "the run is damaged")
-    return Response(path.read_bytes(), media_type="text/plain; charset=utf-8")
+    return Response(await desk(path.read_bytes), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/api/list")
-def listed(listing: ListingOfApp) -> dict[str, Any]:
+async def listed(request: Request, desk: DeskOfApp) -> Response:
     """Return the runs and studies of the folder."""
-    return listing.values()
+    return as_json(await desk(request.app.state.listing.values))
 
 
 @router.post("/api/compare")
-def compared(asked: Compared, folder: FolderOfApp) -> dict[str, Any]:
+async def compared(asked: Compared, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return what `submillion compare` says of the runs."""
     if len(asked.runs) > MAX_COMPARED:
         raise ConfigError(f"{len(asked.runs)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
-    found = compare([folder.run(name) for name in asked.runs], asked.split)
-    return comparison.values(found) | {"sentences": comparison.sentences(found)}
+    found = await desk(partial(compare, [folder.run(name) for name in asked.runs], asked.split))
+    return as_json(comparison.values(found) | {"sentences": comparison.sentences(found)})
 
 
 @router.get("/api/choices")
-def choices() -> dict[str, Any]:
+async def choices(desk: DeskOfApp) -> Response:
     """Return what the planner's form offers."""
-    return planner.choices()
+    return as_json(await desk(planner.choices))
 
 
 @router.post("/api/plan")
-def plan(wish: planner.Wish) -> dict[str, Any]:
+async def plan(wish: planner.Wish, desk: DeskOfApp) -> Response:
     """Return what `submillion plan` says of the wishes."""
-    return planner.answer(wish)
+    return as_json(await desk(partial(planner.answer, wish)))
 
 
 @router.post("/api/runs/{name}/load")
-def load(loaded: LoadedRun) -> dict[str, Any]:
+async def load(name: str, request: Request) -> Response:
     """Load a run, and return what the playground's form needs to know of it."""
-    from submillion.serving import explaining  # imports torch, which the rest of the page needs not
-
-    return explaining.facts(loaded)
+    return await _explained(request, name, lambda loaded: Question([], lambda _: explaining.facts(loaded)))
 
 
 @router.post("/api/runs/{name}/predict")
-def predict(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+async def predict(name: str, asked: Asked, request: Request) -> Response:
     """Return the class probabilities of a text."""
-    from submillion.serving import explaining
-
-    return explaining.prediction(loaded, (asked.text, asked.text_pair))
+    return await _explained(request, name, partial(explaining.prediction, (asked.text, asked.text_pair)))
 
 
 @router.post("/api/runs/{name}/words")
-def words(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+async def words(name: str, asked: Asked, request: Request) -> Response:
     """Return each word's effect on the most probable class."""
-    from submillion.serving import explaining
-
-    return explaining.words(loaded, (asked.text, asked.text_pair))
+    return await _explained(request, name, partial(explaining.words, (asked.text, asked.text_pair)))
 
 
 @router.post("/api/runs/{name}/variants")
-def variants(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+async def variants(name: str, asked: Asked, request: Request) -> Response:
     """Return the class probabilities of the text and of its changed copies."""
-    from submillion.serving import explaining
+    question = partial(explaining.variants, (asked.text, asked.text_pair), asked.strength)
+    return await _explained(request, name, question)
 
-    return {"variants": explaining.variants(loaded, (asked.text, asked.text_pair), asked.strength)}
+
+async def _explained(request: Request, name: str, question: Callable[[Loaded], Question]) -> Response:
+    return as_json(await request.app.state.service.explain(name, question, caller_of(request)))

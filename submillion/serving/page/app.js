@@ -1,10 +1,10 @@
 // Which part of the page is shown: the address after # says it, so that the back button works.
 
-import * as compare from "/page/compare.js";
-import { byId } from "/page/dom.js";
-import * as planner from "/page/planner.js";
-import * as playground from "/page/playground.js";
-import * as runs from "/page/runs.js";
+import * as compare from "./compare.js";
+import { byId } from "./dom.js";
+import * as planner from "./planner.js";
+import * as playground from "./playground.js";
+import * as runs from "./runs.js";
 
 const VIEWS = ["runs", "compare", "planner", "playground"];
 

@@ -1,8 +1,8 @@
 // What `submillion compare` says of the ticked runs.
 
-import { lastOnly, post, problemsOf } from "/page/api.js";
-import { byId, el, fill, notice, rowHead, table } from "/page/dom.js";
-import { count, drawn, exact, pValue, rangeOf, signed } from "/page/words.js";
+import { lastOnly, post, problemsOf } from "./api.js";
+import { byId, el, fill, notice, rowHead, table } from "./dom.js";
+import { count, drawn, exact, pValue, rangeOf, signed } from "./words.js";
 
 const latest = lastOnly();
 let names = [];
@@ -26,7 +26,7 @@ async function compare() {
   notice(byId("compare-problems"), []);
   byId("compare-status").textContent = `comparing ${names.length} runs …`;
   try {
-    const found = await latest(post("/api/compare", { runs: names, split }));
+    const found = await latest(post("api/compare", { runs: names, split }));
     if (found === undefined) return;
     byId("compare-status").textContent = `${found.split} split, ${count(found.n_rows)} rows; 95 % intervals`;
     fill(byId("compared"), answer(found), settingsTable(found), found.against_best.length ? pairsTable(found) : null);

@@ -1,7 +1,7 @@
 // A plan as pictures and tables: where the budget goes, layers × sites, reasons, alternatives, the command.
 
-import { el, rowHead, table, th } from "/page/dom.js";
-import { count, percent } from "/page/words.js";
+import { el, rowHead, table, th } from "./dom.js";
+import { count, percent } from "./words.js";
 
 export function pictures(found, take, groups) {
   return [

@@ -1,9 +1,9 @@
 // The planner: wishes in, the plan of `submillion plan` out, at each change.
 
-import { get, lastOnly, post, problemsOf } from "/page/api.js";
-import { byId, el, fill, notice } from "/page/dom.js";
-import { pictures } from "/page/plan_view.js";
-import { count } from "/page/words.js";
+import { get, lastOnly, post, problemsOf } from "./api.js";
+import { byId, el, fill, notice } from "./dom.js";
+import { pictures } from "./plan_view.js";
+import { count } from "./words.js";
 
 const latest = lastOnly();
 const NO_RANK = ["ia3", "none"];
@@ -22,7 +22,7 @@ export function start() {
 export async function show() {
   if (choices !== null) return;
   try {
-    choices = await get("/api/choices");
+    choices = await get("api/choices");
   } catch (error) {
     notice(byId("plan-problems"), problemsOf(error));
     return;
@@ -103,7 +103,7 @@ async function plan() {
   const invalid = [...byId("plan-form").elements].find((field) => field.willValidate && !field.checkValidity());
   if (invalid) return failed([`${invalid.labels[0]?.textContent ?? invalid.ariaLabel}: ${invalid.validationMessage}`]);
   try {
-    const found = await latest(post("/api/plan", wish()));
+    const found = await latest(post("api/plan", wish()));
     if (found === undefined) return;
     notice(byId("plan-problems"), found.overrun ? found.overrun.error.split("\n") : []);
     byId("plan-status").textContent = found.overrun

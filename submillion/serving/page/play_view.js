@@ -1,7 +1,7 @@
 // What the playground shows: classes as bars, words with their effects, changed texts with their classes.
 
-import { el, rowHead, table } from "/page/dom.js";
-import { signed } from "/page/words.js";
+import { el, rowHead, table } from "./dom.js";
+import { signed } from "./words.js";
 
 const MOST_CLASSES = 20;
 const NAMES = {

@@ -1,8 +1,8 @@
 // The playground: a text, its classes, the words that mattered, the same text changed.
 
-import { lastOnly, post, problemsOf } from "/page/api.js";
-import { byId, el, fill, notice } from "/page/dom.js";
-import { changedTexts, classes, wordEffects } from "/page/play_view.js";
+import { lastOnly, post, problemsOf } from "./api.js";
+import { byId, el, fill, notice } from "./dom.js";
+import { changedTexts, classes, wordEffects } from "./play_view.js";
 
 const MOST_CHARACTERS = 20000;
 const latest = lastOnly();
@@ -52,7 +52,7 @@ async function load(name) {
   forget();
   byId("play-model").textContent = `loading ${name} … the first run takes some seconds`;
   try {
-    const found = await latestModel(post(`/api/runs/${encodeURIComponent(name)}/load`));
+    const found = await latestModel(post(`api/runs/${encodeURIComponent(name)}/load`));
     if (found === undefined) return;
     facts = found;
     byId("play-go").disabled = false;
@@ -86,7 +86,7 @@ async function classify() {
     return fill(byId("played"));
   }
   try {
-    await answers(`/api/runs/${encodeURIComponent(facts.run)}`, body);
+    await answers(`api/runs/${encodeURIComponent(facts.run)}`, body);
   } catch (error) {
     byId("play-status").textContent = "";
     notice(byId("play-problems"), problemsOf(error));

@@ -1,8 +1,8 @@
 // The list: runs and studies of the folder, sorted, filtered, ticked.
 
-import { get, problemsOf } from "/page/api.js";
-import { byId, el, fill, notice, rowHead, table } from "/page/dom.js";
-import { count, drawn, inPercent, rangeOf, typed } from "/page/words.js";
+import { get, problemsOf } from "./api.js";
+import { byId, el, fill, notice, rowHead, table } from "./dom.js";
+import { count, drawn, inPercent, rangeOf, typed } from "./words.js";
 
 const MOST_SETTINGS = 6;
 const ticked = new Set();
@@ -21,7 +21,7 @@ const COLUMNS = [
 
 export async function load() {
   try {
-    listing = await get("/api/list");
+    listing = await get("api/list");
     notice(byId("runs-problems"), []);
   } catch (error) {
     notice(byId("runs-problems"), problemsOf(error));
@@ -161,8 +161,8 @@ function links(row) {
   const name = encodeURIComponent(row.run);
   const link = (href, text, what) => el("a", { href, "aria-label": `${what} of ${row.run}` }, text);
   return el("td", { class: "links" },
-    row.has_report ? link(`/runs/${name}/report`, "report", "Report") : null,
-    link(`/runs/${name}/config`, "config", "Config"),
+    row.has_report ? link(`runs/${name}/report`, "report", "Report") : null,
+    link(`runs/${name}/config`, "config", "Config"),
     row.state === "finished" ? link(`#playground/${name}`, "try it", "Playground") : null);
 }
 
@@ -182,8 +182,8 @@ function showStudies() {
       study.recommended ?? "–",
       study.accuracy ? `${inPercent(study.accuracy)} ${study.accuracy.split}` : "–",
       el("td", { class: "links" },
-        study.has_report ? el("a", { href: `/studies/${name}/report`, "aria-label": `Report of ${study.name}` }, "report") : null,
-        study.has_summary ? el("a", { href: `/studies/${name}/summary`, "aria-label": `Summary of ${study.name}` }, "summary") : null,
+        study.has_report ? el("a", { href: `studies/${name}/report`, "aria-label": `Report of ${study.name}` }, "report") : null,
+        study.has_summary ? el("a", { href: `studies/${name}/summary`, "aria-label": `Summary of ${study.name}` }, "summary") : null,
         study.runs.length ? el("button", { type: "button", class: "plain", onclick: filter, "aria-label": `Show the runs of ${study.name}` }, "its runs") : null),
     ];
   });

@@ -1,6 +1,6 @@
 // Numbers as people read them, words as they are typed into a shell, and the picture of an interval.
 
-import { el } from "/page/dom.js";
+import { el } from "./dom.js";
 
 export const count = (n) => n.toLocaleString("en-GB");
 export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
