@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -249,6 +249,94 @@ def test_a_client_that_leaves_frees_its_places(folder: Path, made: dict[str, Run
     assert 'submillion_requests_total{path="/v1/predict",status="499"} 1.0' in app.state.counts.exposition().decode()
 
 
+@pytest.mark.parametrize("what", ["predict", "words", "variants"])
+def test_posts_of_the_playground_that_are_abandoned_hold_up_nobody(
+    folder: Path, made: dict[str, Run], what: str
+) -> None:
+    text = {"text": "a good film " * 50}
+    with Held(folder, patience_s=60, limits=Limits(batch_tokens=64, n_texts=400)) as server:
+        taken = server.asked("/v1/predict", run=made["two"].name, texts=["a"])
+        assert server.held.wait(60)
+        host, port = server.listener.getsockname()
+        body = json.dumps(text).encode()
+        head = (
+            f"POST /api/runs/{made['two'].name}/{what} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        )
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        lines = [socket.create_connection((host, port)) for _ in range(60)]
+        for line in lines:
+            line.sendall(request)
+        queue = server.app.state.service._queue
+        until(lambda: queue.n_texts > 1)
+        assert queue.n_texts <= 800
+        for line in lines:
+            line.close()
+        until(lambda: queue.n_texts == 1)  # those that had a place have left
+        server.gate.set()
+        check(taken.result(60).json(), made["two"], ["a"])
+        check(server.asked("/v1/predict", run=made["two"].name, texts=TEXTS).result(60).json(), made["two"], TEXTS)
+    numbers = numbers_of(server.app.state.counts.exposition().decode())
+    assert numbers["submillion_batch_texts_sum"] == 1 + len(TEXTS)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_several_runs_answer_as_each_alone(client: TestClient, made: dict[str, Run]) -> None:
+    runs = [made[name] for name in ("three", "roberta", "two")]
+    found = ask(client, None, TEXTS, runs=[run.name for run in runs]).json()["answers"]
+    for run, answer in zip(runs, found, strict=True):
+        check(answer, run, TEXTS)
+    (alone,) = ask(client, None, TEXTS, runs=[made["two"].name]).json()["answers"]
+    check(alone, made["two"], TEXTS)
+    assert "trained on pairs" in problem(ask(client, None, ["a"], runs=[made["two"].name, made["pairs"].name]), 400)
+    assert "no run 'gone'" in problem(ask(client, None, ["a"], runs=[made["two"].name, "gone"]), 404)
+    for more, message in (
+        ({"runs": [made["two"].name] * 2}, "a run is named twice"),
+        ({"runs": [made["two"].name], "run": made["two"].name}, "both run and runs"),
+        ({"runs": []}, "at least 1 item"),
+        ({"runs": [str(number) for number in range(129)], "texts": ["a", "b"]}, "at most 256 texts times runs"),
+    ):
+        assert message in problem(client.post("/v1/predict", json={"texts": ["a"]} | more), 422)
+
+
+def test_it_is_ready_when_an_answer_takes_no_longer_than_others(made: dict[str, Run], tmp_path: Path) -> None:
+    with TestClient(app_of(made["two"].path), base_url="http://10.1.2.3:8000") as client:  # as a probe calls a pod
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert "prepares its first answer" in problem(answer, 503)
+        assert "retry-after" in answer.headers
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert [loaded.run.name for loaded in client.app.state.service.loaded()] == [made["two"].name]  # type: ignore[attr-defined]
+    shutil.copytree(made["two"].path, tmp_path / "damaged")
+    (tmp_path / "damaged" / "labels.json").write_text("[")
+    with TestClient(app_of(tmp_path), base_url=URL) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_proxys_name_prefix_and_origin_are_known_by_its_address(folder: Path, made: dict[str, Run]) -> None:
+    with TestClient(app_of(folder, public_url="https://box.example/models/"), base_url="http://box.example") as client:
+        for prefix in ("", "/models"):  # a proxy may take it off, or not
+            origin = {"origin": "https://box.example", "host": "127.0.0.1:8000"}
+            answer = client.post(f"{prefix}/v1/predict", json={"texts": TEXTS, "run": made["two"].name}, headers=origin)
+            check(answer.json(), made["two"], TEXTS)
+            assert client.get(f"{prefix}/").status_code == 200
+            assert client.get(f"{prefix}/healthz", headers={"host": "10.0.0.1"}).status_code == 200
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/models"}]
+        assert client.get("/v1/models", headers={"host": "evil.example"}).status_code == 400
+        assert client.get("/v1/models", headers={"origin": "https://evil.example"}).status_code == 403
+    with TestClient(app_of(folder, token=TOKEN, public_url="https://box.example/models"), base_url=URL) as client:
+        assert client.get("/models/healthz").status_code == 200
+        assert client.get("/models/v1/models").status_code == 401
+    for wrong in ("box.example", "ftp://box.example", "https://", "https://[::1", "https://me@box.example"):
+        with pytest.raises(ConfigError, match="give an address such as"):
+            app_of(folder, public_url=wrong)
+
+
 # Who may ask ---------------------------------------------------------------------------------------------------------
 
 
@@ -411,16 +499,19 @@ def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
-    body = {"texts": TEXTS, "run": made["two"].name}
+    texts = [text * 8 for text in TEXTS] * 40
+    body = {"texts": texts, "run": made["two"].name}
     try:
-        with ThreadPoolExecutor(1) as pool:
-            asking = pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60)
-            while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] == 0:
-                assert not asking.done(), (
-                    "answered before it could be stopped: torch is imported first, which takes longer"
-                )
+        httpx2.post(f"{url}v1/predict", json={**body, "texts": ["a"]}, timeout=60).raise_for_status()
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60) for _ in range(4)]
+            while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] < len(texts):
+                assert not all(each.done() for each in asking), "answered before it could be stopped: ask for more"
             process.send_signal(signal.SIGTERM)
-            check(asking.result(60).json(), made["two"], TEXTS)
+            for each in asking:
+                if each.result(60).status_code != 503:  # of one that came after the signal
+                    check(each.result(60).json(), made["two"], texts)
+            assert any(each.result(60).status_code == 200 for each in asking)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()

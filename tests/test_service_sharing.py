@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from submillion import prediction
 from submillion.model import backbone
-from submillion.model.packed import mixing
+from submillion.model.packed import forward, mixing
+from submillion.prediction import ensemble
 from submillion.prediction.sharing import Loaded, Loader
 from submillion.serving import models
 from submillion.serving.models import Models, Row
@@ -155,3 +156,37 @@ def test_each_row_has_one_place_in_a_lot_of_its_own_model(n_rows: int, n_models:
     np.testing.assert_array_equal(lots.take.numpy()[places], rows)
     np.testing.assert_array_equal(lots.model.numpy()[places // size], owners[rows])
     assert len(lots.take) < len(rows) + n_models * size, "at most a lot too many for each model"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet"])
+@pytest.mark.parametrize("layers", [["top:1"] * 3, ["top:1", "all", "top:1"]], ids=["a prefix is shared", "none is"])
+def test_a_text_for_several_runs_is_answered_as_by_each_and_goes_through_shared_layers_once(
+    encoders: dict[str, Path], tmp_path: Path, family: str, layers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [make_run(tmp_path, encoders[family], layers=None if each == "all" else each) for each in layers]
+    loader, rows_of_layers = Loader(), list[int]()
+    runs = [loader.load(run) for run in made]
+    full = forward._full
+    monkeypatch.setattr(
+        forward, "_full", lambda layer, x, tiles: rows_of_layers.append(len(x)) or full(layer, x, tiles)
+    )
+    rows = mixed(runs)
+    rows_of_layers.clear()
+    for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    distinct = sum(len(row.tokens) for row in tokenized(runs[0], TEXTS))
+    assert (rows_of_layers[0] < 2 * distinct) == ("all" not in layers)
+    rows_of_layers.clear()
+    several = prediction.predict([run.path for run in made], TEXTS).probs
+    n_layers = rows_of_layers.copy()
+    alone = [prediction.predict(run.path, TEXTS).probs for run in made]
+    np.testing.assert_array_equal(several, np.mean(alone, axis=0))
+    n_alone = len(rows_of_layers) - len(n_layers)
+    assert (len(n_layers) < n_alone) == ("all" not in layers)
+
+
+def test_runs_that_predict_together_share_one_encoder(encoders: dict[str, Path], tmp_path: Path) -> None:
+    made = [make_run(tmp_path, encoders["bert"]), make_run(tmp_path, encoders["bert"], method="ia3")]
+    found = ensemble.Ensemble(ensemble.members([run.path for run in made]))
+    weights = {each.classifier.model.get_input_embeddings().weight.data_ptr() for each in found.loaded}
+    assert len(weights) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -139,6 +140,58 @@ def test_one_edited_file_leaves_the_list(
     row = next(row for row in client_of(tmp_path).get("/api/list").json()["runs"] if row["run"] == first)
     assert (row["state"], row[odd]) == ("damaged", None)
     assert odd in row["why"]
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "half a character as label": lambda run: (run / "labels.json").write_text('["\\ud800", "b"]'),
+    "half a character as name": lambda run: (run / "config.yaml").write_text('name: "\\ud800"\n'),
+    "half a character as model": lambda run: (run / "config.yaml").write_text('model: {name: "\\ud800"}\n'),
+    "half a character in a plan": lambda run: (run / "plan.json").write_text('{"total": "\\ud800"}'),
+    "half a character as score": lambda run: (run / "scores.json").write_text(
+        '{"validation": {"accuracy": "\\ud800"}}'
+    ),
+    "half a character as key": lambda run: (run / "scores.json").write_text('{"\\ud800": {}}'),
+    "deep lists": lambda run: (run / "labels.json").write_text("[" * 100_000),
+    "deep plan": lambda run: (run / "plan.json").write_text("[" * 100_000),
+    "deep settings": lambda run: (run / "config.yaml").write_text("[" * 2_000),
+    "no numbers": lambda run: (run / "metrics.jsonl").write_text('{"kind": "step"}\n'),
+    "infinity": lambda run: (run / "scores.json").write_text('{"test": {"accuracy": {"value": Infinity}}}'),
+    "bytes": lambda run: (run / "plan.json").write_bytes(bytes(range(256))),
+    "a folder as a file": lambda run: ((run / "plan.json").unlink(), (run / "plan.json").mkdir()),
+    "a pipe": lambda run: ((run / "plan.json").unlink(), os.mkfifo(run / "plan.json")),
+    "a device": lambda run: ((run / "plan.json").unlink(), (run / "plan.json").symlink_to("/dev/zero")),
+    "a link to itself": lambda run: ((run / "plan.json").unlink(), (run / "plan.json").symlink_to("plan.json")),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_one_run_holds_hides_no_other(served: Path, first: str, tmp_path: Path, odd: str) -> None:
+    for name in ("odd-00000001", "fine-00000002"):
+        shutil.copytree(served / first, tmp_path / name)
+    ODD[odd](tmp_path / "odd-00000001")
+    client = client_of(tmp_path)
+    answer = client.get("/api/list")
+    assert answer.status_code == 200, answer.text
+    rows = {row["run"]: row for row in answer.json()["runs"]}
+    assert rows["fine-00000002"]["state"] == "finished"
+    assert rows["odd-00000001"]["state"] == "damaged"
+    assert rows["odd-00000001"]["why"]
+    assert [each["run"] for each in client.get("/v1/models").json()["models"]] == ["fine-00000002"]
+    for path in ("predict", "words", "load"):
+        assert client.post(f"/api/runs/odd-00000001/{path}", json={"text": TEXT}).status_code in (200, 400)
+    asked = {"texts": [TEXT], "run": "odd-00000001"}
+    assert client.post("/v1/predict", json=asked).status_code in (200, 400)
+    assert client.post("/v1/predict", json=asked | {"run": "fine-00000002"}).status_code == 200
+
+
+@pytest.mark.parametrize("content", ['{"notes": ["\\ud800"]}', "[" * 100_000, "null", '"\\ud800"', "{}", "\0"])
+def test_what_one_study_holds_hides_no_run(served: Path, first: str, tmp_path: Path, content: str) -> None:
+    shutil.copytree(served / first, tmp_path / first)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "summary.json").write_text(content)
+    found = client_of(tmp_path).get("/api/list").json()
+    assert [row["state"] for row in found["runs"]] == ["finished"]
+    assert [study["state"] for study in found["studies"]] == ["damaged"]
 
 
 def test_one_run_folder_is_served_alone(served: Path, first: str) -> None:

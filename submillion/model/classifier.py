@@ -224,6 +224,21 @@ class Classifier(nn.Module):
 
 
 @torch.no_grad()
+def several_logits(classifiers: Sequence[Classifier], batch: Batch) -> list[torch.Tensor]:
+    """Return the logits of each classifier for all rows of a batch, float32 [B, C] each, equal to its own to the bit.
+
+    Several classifiers must share one encoder: the layers that none of them adapts are computed once.
+    """
+    if len(classifiers) == 1 or not all(each.packed for each in classifiers):
+        return [each(batch) for each in classifiers]
+    firsts = packed.encode_several([each._prepared() for each in classifiers], replace(batch, hidden=None))
+    return [
+        adapters.head_logits(adapters.stock(each.model), each.architecture, first)
+        for each, first in zip(classifiers, firsts, strict=True)
+    ]
+
+
+@torch.no_grad()
 def mixed_logits(
     classifiers: Sequence[Classifier], batch: Batch, text_of: torch.Tensor, model_of: torch.Tensor
 ) -> list[torch.Tensor]:

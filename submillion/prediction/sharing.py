@@ -56,11 +56,12 @@ class Loaded:
 
 
 class Loader:
-    """Loads runs in one precision; not for several threads at once."""
+    """Loads runs in one precision on one device, None for the best there is; not for several threads at once."""
 
-    def __init__(self, precision: Precision = "fp32") -> None:
+    def __init__(self, precision: Precision = "fp32", device: str | None = None) -> None:
         native.keep_few_kernels()
         self._precision: Precision = precision
+        self._device = device
         self._encoders: WeakValueDictionary[tuple[str | None, ...], Encoder] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()
 
@@ -80,9 +81,9 @@ class Loader:
             return _around(encoder.stock, labels)
 
         if key is None:
-            classifier = Classifier.load(run, precision=self._precision)
+            classifier = Classifier.load(run, self._device, self._precision)
         else:
-            classifier = Classifier.load(run, precision=self._precision, load_stock=stock)
+            classifier = Classifier.load(run, self._device, self._precision, stock)
             self._encoders[key] = encoder
         tokenizer = self._tokenizers.setdefault(_tokenizer_key(run), Tokenizer(classifier.tokenizer))
         classifier.tokenizer = tokenizer.tokenizer  # some 20 MiB each, and most runs have the same

@@ -90,7 +90,7 @@ def create_app(folder: Folder, options: Options | None = None) -> FastAPI:
     origin, host, prefix = _public(options.public_url)
     counts = Counts()
     # The pages of docs_url load scripts from a CDN; openapi.json is among the service's routes.
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan, root_path=prefix)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.folder, app.state.listing, app.state.counts = folder, Listing(folder), counts
     app.state.service = Service(folder, counts, options.precision, options.n_encoders, options.limits)
     app.include_router(api.router)  # before the page's: routes are tried in turn at each request
@@ -103,7 +103,9 @@ def create_app(folder: Folder, options: Options | None = None) -> FastAPI:
         checks.insert(0, partial(guard.known_host, names))
     else:  # a page that reaches the server by a name of its own (DNS rebinding) does not have the token
         checks.insert(0, partial(guard.with_token, options.token))
-    app.add_middleware(Guard, checks=checks, note=counts.answered, dropped=lambda: _of_full(stopping()), failed=_of_us)
+    app.add_middleware(
+        Guard, checks=checks, note=counts.answered, dropped=lambda: _of_full(stopping()), failed=_of_us, prefix=prefix
+    )
     return app
 
 
@@ -160,7 +162,8 @@ async def _close_quiet(server: uvicorn.Server) -> None:
         known, quiet = quiet, {}
         for connection in list(server.server_state.connections):
             last = getattr(connection, "cycle", None)
-            if last is None or last.response_complete or last.more_body:
+            is_at_work = last is not None and not last.more_body and not last.response_started
+            if not is_at_work or connection.transport.get_write_buffer_size():
                 before, since = known.get(connection, (last, now))
                 quiet[connection] = last, since if before is last else now
         longest = sorted(quiet, key=lambda connection: quiet[connection][1])

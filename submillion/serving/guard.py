@@ -110,6 +110,7 @@ class Guard:
     `note` is called with the path, the status and the seconds of each answer; the status is 499, as nginx has it, for
     a client that left before. `dropped` is the answer to a request whose task is cancelled: a server that stops
     cancels those that its patience does not last for. `failed` is that to an error that the app does not handle.
+    `prefix` is where a proxy has the app: paths may begin with it, or not.
     """
 
     def __init__(
@@ -119,7 +120,9 @@ class Guard:
         note: Note,
         dropped: Callable[[], Response],
         failed: Callable[[Exception], Response],
+        prefix: str = "",
     ) -> None:
+        self._prefix = prefix
         self._app, self._checks, self._note, self._dropped, self._failed = app, checks, note, dropped, failed
         self._n_bytes = 0  # of the bodies that are being read
 
@@ -128,6 +131,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = {**scope, **_behind(self._prefix, scope["path"])}
         answering = _Answering(send)
         began = time.monotonic()
         try:
@@ -219,11 +223,16 @@ def _replay(body: bytes) -> Receive:
     return received
 
 
+def _behind(prefix: str, path: str) -> Scope:
+    """What ASGI says of a path below a prefix: it is the whole one, and routes begin behind the prefix."""
+    rest = path[len(prefix) :] if f"{path}/".startswith(f"{prefix}/") else path
+    return {"root_path": prefix, "path": prefix + (rest or "/")}
+
+
 def _path(scope: Scope) -> str:
-    """The path of a request as routes have it: behind a proxy it may begin with the prefix, or not."""
-    prefix = scope.get("root_path", "")
+    """The path of a request as routes have it."""
     path: str = scope["path"]
-    return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
+    return path.removeprefix(scope["root_path"])
 
 
 def _shows(authorization: str, token: str) -> bool:

@@ -36,6 +36,29 @@ def mixable(packed: Packed) -> bool:
     return packed in _sites or all(is_ours(layer.sites[site]) for layer in packed.layers for site in SITES)
 
 
+def n_shared_layers(models: Sequence[Packed]) -> int:
+    """Return how many layers from the bottom no model adapts; never the last one, which computes first tokens only.
+
+    The models share their frozen weights; any method counts, since it puts a module of its own where it adapts.
+    """
+    is_adapted = [
+        any(type(model.layers[number].sites[site]) is not nn.Linear for model in models for site in SITES)
+        for number in range(len(models[0].layers) - 1)
+    ]
+    return (*is_adapted, True).index(True)
+
+
+def encode_several(models: Sequence[Packed], batch: Batch) -> list[torch.Tensor]:
+    """Return what `encode` does of the batch through each model, equal to the bit.
+
+    The models share their frozen weights; layers that none of them adapts are computed once.
+    """
+    n_shared = n_shared_layers(models)
+    if n_shared:
+        batch = replace(batch, hidden=lower(replace(models[0], n_prefix_layers=n_shared), batch))
+    return [encode(replace(model, n_prefix_layers=n_shared), batch) for model in models]
+
+
 def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, model_of: torch.Tensor) -> torch.Tensor:
     """Return the last hidden state of each row's first token, float32 [R, D].
 
@@ -44,7 +67,7 @@ def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, 
     text. Equal to what each gives alone within 1e-5 in float32.
     """
     sites = [_sites_of(model) for model in models]
-    n_shared = _n_shared(sites) if len(text_of) > batch.n_rows else 0
+    n_shared = n_shared_layers(models) if len(text_of) > batch.n_rows else 0
     if n_shared:
         batch = replace(batch, hidden=lower(replace(models[0], n_prefix_layers=n_shared), batch))
     rows = batch.take(text_of)
@@ -54,15 +77,6 @@ def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, 
         for number, layer in enumerate(models[0].layers)
     )
     return encode(replace(models[0], layers=layers, n_prefix_layers=n_shared), rows)
-
-
-def _n_shared(sites: Sequence[list[dict[Site, _Site]]]) -> int:
-    """How many layers from the bottom no model adapts; never the last one, which computes first tokens only."""
-    is_adapted = [
-        any(len(down) for of_model in sites for _, (down, _) in of_model[number].values())
-        for number in range(len(sites[0]) - 1)
-    ]
-    return (*is_adapted, True).index(True)
 
 
 def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:
