@@ -124,7 +124,7 @@ def show(page: Page, view: str) -> None:
 def test_with_a_token_the_browser_asks_for_a_password_and_the_page_opens(
     browser: Browser, served: Path, password: str
 ) -> None:
-    """Chromium answers what it knows as a challenge, and no other: here in the place of who would type it."""
+    """Chromium answers what it knows as a challenge, and no other; the context stands for the person who types."""
     with Served(served, token=TOKEN) as url:
         context = browser.new_context(http_credentials={"username": "me", "password": password})
         page = context.new_page()
