@@ -67,10 +67,11 @@ class Tally:
 
 
 class Server:
-    """A `submillion serve` of a folder, with its client."""
+    """A `submillion serve` of a folder, with its client; or another server that prints its address."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", *options]
+    def __init__(self, folder: Path, *options: str, module: str = "submillion") -> None:
+        words = ["serve", str(folder), "--port", "0", "--json", *options] if module == "submillion" else [str(folder)]
+        command = [sys.executable, "-m", module, *words]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
         assert self.process.stdout is not None
         self.url = json.loads(self.process.stdout.readline())["url"]
@@ -157,9 +158,9 @@ async def _ask(connection: Connection, text: str, name: str | list[str], tally: 
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
+def serving(folder: Path, *options: str, module: str = "submillion") -> Iterator[Server]:
     """Start a server, and stop it."""
-    server = Server(folder, *options)
+    server = Server(folder, *options, module=module)
     try:
         yield server
     finally:
@@ -276,6 +277,28 @@ def load(folder: Path, names: list[str], texts: list[str], rate: float, options:
         }
 
 
+def plain(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Return texts a second of one and of 16 callers, here and of `plain_service`, which take turns, and the ratios."""
+    found: dict[str, list[float]] = {}
+    with (
+        serving(folder, "--precision", options.precision) as ours,
+        serving(folder / names[0], module="benchmarks.plain_service") as theirs,
+    ):
+        for server in (ours, theirs):
+            server.warm(names[:1])
+        for number in range(options.rounds + 1):
+            for n_callers in (1, 16):
+                for what, server in (("ours", ours), ("FastAPI + PEFT", theirs)):
+                    rate = server.closed(texts, names[:1], options.seconds, n_callers).texts_a_s
+                    if number:  # the first round warms up
+                        found.setdefault(f"{what}, {n_callers}", []).append(rate)
+    ratios = {
+        f"ratio, {n}": [a / b for a, b in zip(found[f"ours, {n}"], found[f"FastAPI + PEFT, {n}"], strict=True)]
+        for n in (1, 16)
+    }
+    return {what: [round(each, 2) for each in values] for what, values in (found | ratios).items()}
+
+
 def several(encoder: str, texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Return the milliseconds in which one text is classified by N runs: a request with `runs`, and N requests.
 
@@ -296,12 +319,12 @@ def several(encoder: str, texts: list[str], options: argparse.Namespace) -> dict
 
 async def _several(server: Server, names: list[str], texts: list[str], n_times: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {"one request": [], "one after the other": [], "at once": []}
-    async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(server._connection()) for _ in names]
-        tally = Tally()
-        for number in range(n_times + 1):
-            text = texts[number]
-            for way, each in seconds.items():
+    tally = Tally()
+    for number in range(n_times + 1):
+        text = texts[number]
+        for way, each in seconds.items():
+            async with AsyncExitStack() as stack:  # new ones: the server closes those that are quiet for 30 s
+                connections = [await stack.enter_async_context(server._connection()) for _ in names]
                 began = time.perf_counter()
                 if way == "one request":
                     await _ask(connections[0], text, names, tally)
@@ -325,7 +348,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--replayed", type=int, default=36_000, help="an hour at 10 texts a second")
-    parser.add_argument("--only", choices=["memory", "speed", "several"])
+    parser.add_argument("--only", choices=["memory", "speed", "several", "plain"])
     parser.add_argument("--asked", type=int, default=20, help="how often several runs are asked each way")
     options = parser.parse_args()
     from benchmarks.material import MINILM, roberta_base, texts
@@ -335,6 +358,8 @@ def main() -> None:
         folder = Path(temporary) / "runs"
         names, asked = make_runs(folder, encoder), texts(1000, 2)
         found: dict[str, Any] = {}
+        if options.only in (None, "plain"):
+            found["plain"] = plain(folder, names, asked, options)
         if options.only in (None, "several"):
             found["several"] = several(encoder, asked, options)
         if options.only in (None, "memory"):

@@ -72,7 +72,7 @@ def ask(client: TestClient, run: Run | None, texts: Any, **more: Any) -> Any:
 def check(found: Mapping[str, Any], run: Run, texts: Any) -> None:
     """The answer is the run's own prediction of the texts, in their order."""
     expected = prediction.predict(run.path, texts)
-    assert found["run"] == run.name
+    assert (found["run"], found.get("precision", "fp32")) == (run.name, "fp32")
     assert [each["label"] for each in found["predictions"]] == expected.labels
     for each, probs in zip(found["predictions"], expected.probs, strict=True):
         assert each["probs"] == pytest.approx(dict(zip(expected.classes, probs, strict=True)), abs=1e-5)

@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from submillion.config import Precision
 from submillion.serving import counting
 from submillion.serving.guard import as_json, refusal
 from submillion.serving.service import MAX_CHARACTERS, MAX_TEXTS, Service
@@ -62,9 +63,10 @@ class Prediction(BaseModel):
 
 
 class Answer(BaseModel):
-    """Predictions in the order of the texts, and the run that made them."""
+    """Predictions in the order of the texts, the run that made them, and the precision that it computed in."""
 
     run: str
+    precision: Precision
     predictions: list[Prediction]
 
 
@@ -134,7 +136,7 @@ async def predict(asked: Asked, request: Request) -> Answer | Answers:
             Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
             for probs in found
         ]
-        answers.append(Answer(run=loaded.run.name, predictions=predictions))
+        answers.append(Answer(run=loaded.run.name, precision=loaded.classifier.precision, predictions=predictions))
     return answers[0] if asked.runs is None else Answers(answers=answers)
 
 
