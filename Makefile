@@ -57,7 +57,7 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright
-	@! git grep -nIiE --file .english -- '*.py' '*.md' '*.yaml' '*.js' '*.css' '*.html' '*.c' || { echo "write it as a native speaker would: 'rows per step', 'is not a number', 'is in' (patterns: .english)"; exit 1; }
+	@! git grep -nIiE -f .english -- '*.py' '*.md' '*.yaml' '*.js' '*.css' '*.html' '*.c' || { echo "write it as a native speaker would: 'rows per step', 'is not a number', 'is in' (patterns: .english)"; exit 1; }
 
 docs: .venv/ready-docs
 	$(BIN)/python -m scripts.docs

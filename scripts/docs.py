@@ -95,7 +95,7 @@ def _cell(text: str) -> str:
 
 def models() -> Iterator[str]:
     """Yield the table of the checkpoints known offline: their sizes, and what 1,000,000 buys in each."""
-    yield "| `model.name` | layers × width | parameters | all sites | query and value | all sites, bottleneck head |"
+    yield "| `model.name` | layers × width | parameters | all sites | query, key, value | all sites, bottleneck head |"
     yield "|---|---|---|---|---|---|"
     plans = [_plan(name) for name in architectures.known()]
     for plan in sorted(plans, key=lambda plan: plan.all_params):
@@ -103,7 +103,7 @@ def models() -> Iterator[str]:
         size = f"{arch.n_layers} × {arch.width} | {plan.all_params / 1e6:,.0f} M"
         ranks = (
             _rank(arch.name),
-            _rank(arch.name, "adapter.sites=query+value"),
+            _rank(arch.name, "adapter.sites=qkv"),
             _rank(arch.name, "model.head=bottleneck"),
         )
         yield f"| `{arch.name}` | {size} | {' | '.join(ranks)} |"

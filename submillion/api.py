@@ -133,35 +133,40 @@ def _watching(watch: Watch | Iterable[Watch] | None) -> Iterator[Watch]:
 
 def shift(
     run: Which | Sequence[Which],
-    source: Path | str,
+    source: object,
     rows: int | None = MAX_ROWS,
     correct_priors: Path | str | None = None,
     watch: Callable[[int, int], object] = lambda _done, _all: None,
+    force: bool = False,
 ) -> Shift:
     """Say how a file without labels differs from training, and estimate the accuracy on it.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, are shown side
-    by side. source: a file, read by the run's own columns, its label column never. Of more than `rows` rows a fixed
-    draw is read; None reads all. The page is written into the first run's folder, beside its predictions of the file,
-    which are made where they are not there yet: `watch` is called with the rows done and all that there are to do.
+    by side. source: a file's path, or rows in memory as `predict` takes them, read by the run's own columns, the label
+    column never. Of more than `rows` rows a fixed draw is read; None reads all. The page is written into the first
+    run's folder, beside its predictions of the rows, which are made where they are not there yet: `watch` is called
+    with the rows done and all that there are to do.
 
-    correct_priors: a file to write all rows' labels to, by probabilities corrected for the estimated class shares.
+    correct_priors: a file to write all rows' labels to, by probabilities corrected for the estimated class shares;
+    `force`: it may replace a file that an earlier call did not write.
     RunError or DataError lists everything that is wrong with the runs or the rows.
 
         answer = submillion.shift("reviews", "new.csv")
         print(answer.report.runs[0].verdict.accuracy, answer.page)
     """
     loaded = runs.load_several(run)
-    if correct_priors is not None:
+    path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
+    output = None if correct_priors is None else runs.Output(Path(correct_priors), "shift", force)
+    if output is not None:
         from submillion import prediction
 
-        prediction.check_output(Path(correct_priors), source)
+        prediction.check_output(output, path)
     asked = pages.ask(loaded, source, None if correct_priors is not None else rows)
     probs = [_probs(one, watch) for one in asked]
-    report = pages.read(asked, probs, source)
+    report = pages.read(asked, probs, path or "rows in memory")
     page = pages.write(asked[0].folder, report)
-    if correct_priors is not None:
-        _write_corrected(asked[0], probs[0], Path(correct_priors))
+    if output is not None:
+        _write_corrected(asked[0], probs[0], output)
     return Shift(report, page)
 
 
@@ -179,7 +184,7 @@ def _probs(asked: Asked, watch: Callable[[int, int], object]) -> np.ndarray:
     return probs
 
 
-def _write_corrected(asked: Asked, probs: np.ndarray, output: Path) -> None:
+def _write_corrected(asked: Asked, probs: np.ndarray, output: runs.Output) -> None:
     from submillion import prediction
 
     shares = class_shares(asked.run.load_predictions("validation"), probs)

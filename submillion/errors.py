@@ -67,6 +67,10 @@ class DivergedError(RunError):
     """A training whose loss is no longer a number."""
 
 
+class NotFiniteError(RunError):
+    """What a finished model gives for a text is not a finite number."""
+
+
 class ExportError(SubmillionError):
     """An export that could not be written or uploaded, or that is not worth what its run is."""
 

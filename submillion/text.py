@@ -173,11 +173,12 @@ def visible(text: str) -> str:
 def closest(found: object, allowed: Sequence[str]) -> str | None:
     """Return the allowed name that an unknown one is nearest to; None where none is near.
 
-    >>> closest("qurey", ["query", "value"])
-    'query'
+    >>> closest("qurey", ["query", "value"]), closest("LABEL", ["text", "Label"])
+    ('query', 'Label')
     """
-    names = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS], allowed[:_MOST_COMPARED], n=1)
-    return names[0] if names else None
+    names = {name.casefold(): name for name in reversed(allowed[:_MOST_COMPARED])}
+    near = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS].casefold(), names, n=1)
+    return names[near[0]] if near else None
 
 
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:

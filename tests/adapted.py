@@ -13,15 +13,17 @@ from torch import nn
 from submillion import planning
 from submillion.model import adapters, backbone
 from submillion.planning import Plan, architectures
-from tests.tiny import FAMILIES, settings
+from tests.kit.architectures import REFUSES_LINEAR
+from tests.tiny import FAMILIES, PADDED, settings
 
 LABELS = ("bad", "fine", "good")
 HEADS = [
     (family, head)
-    for family in FAMILIES
+    for family in (*FAMILIES, "camembert", *PADDED)
     for head in ("full", "linear", "bottleneck")
-    if not (head == "linear" and family in ("electra", "distilbert"))
+    if not (head == "linear" and family in REFUSES_LINEAR) and (head == "full" or family != "nomic_bert")
 ]
+FUSED = ("modernbert",)  # some of query, key and value are not to be had; nor biases
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {},
     "dora": {"method": "dora"},
@@ -36,6 +38,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "pissa": {"init": "pissa"},
     "olora": {"init": "olora", "rslora": True, "sites": ("key", "ffn_in"), "rank": {"key": 2, "ffn_in": 5}},
 }
+
+
+def can_have(family: str, method: str) -> bool:
+    """Whether a family can be adapted in a way of `METHODS`."""
+    wishes = METHODS.get(method, {})
+    parts = {"query", "key", "value"} & set(wishes.get("sites", ()))
+    no_biases = family in ("modernbert", "nomic_bert")
+    return not (parts and family in FUSED) and not (no_biases and wishes.get("bias", "none") != "none")
 
 
 @cache

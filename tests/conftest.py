@@ -50,10 +50,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder with a tiny random checkpoint for each family."""
-    from tests.tiny import FAMILIES, make_encoder
+    from tests.tiny import FAMILIES, PADDED, make_encoder
 
     parent = tmp_path_factory.mktemp("encoders")
-    return {family: make_encoder(family, parent / family) for family in FAMILIES}
+    return {family: make_encoder(family, parent / family) for family in (*FAMILIES, "camembert", *PADDED)}
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,28 +10,30 @@ import pytest
 from submillion.config import ModelConfig
 from submillion.errors import ConfigError, HubError
 from submillion.planning import architectures
-from submillion.planning.architectures import FAMILIES, SITES, files
-from tests.kit.architectures import BERT_LIKE, CONFIGS, write
+from submillion.planning.architectures import files
+from tests.kit.architectures import BUILT, CONFIGS, write
 
 N_CLASSES = 5
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=[*CONFIGS, *BUILT])
 def built(request, tmp_path):
     """A stock model with random weights, and the architecture read from its own config.json."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    model_type, sizes = CONFIGS[request.param]
+    model_type, sizes = {**CONFIGS, **BUILT}[request.param]
     config = AutoConfig.for_model(model_type, num_labels=N_CLASSES, **sizes)
     config.save_pretrained(tmp_path)
-    return AutoModelForSequenceClassification.from_config(config), architectures.load(str(tmp_path))
+    arch = architectures.load(str(tmp_path))
+    assert (arch.built is None) == (request.param in CONFIGS), "a table is used where there is one"
+    return AutoModelForSequenceClassification.from_config(config), arch
 
 
 def test_counts_equal_the_built_model(built):
     model, arch = built
     parameters = dict(model.named_parameters())
     assert architectures.n_parameters(arch, N_CLASSES) == sum(p.numel() for p in parameters.values())
-    head = tuple(f"{module}." for module in architectures.head_modules(arch.family))
+    head = tuple(f"{module}." for module in architectures.head_modules(arch))
     encoder = {name: p for name, p in parameters.items() if not name.startswith(head)}
     assert architectures.encoder_parameters(arch) == sum(p.numel() for p in encoder.values())
     assert architectures.encoder_biases(arch) == sum(p.numel() for n, p in encoder.items() if n.endswith(".bias"))
@@ -40,26 +42,47 @@ def test_counts_equal_the_built_model(built):
     )
 
 
-def test_sites_are_all_linear_layers_of_the_encoders_layers(built):
+def test_linears_are_all_linear_layers_of_the_encoders_layers(built):
     import torch
 
     model, arch = built
-    linear = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".layer." in n}
-    modules = architectures.linear_modules(arch)
-    assert set(modules) == set(linear)
-    assert len(modules) == arch.n_layers * len(SITES)
-    for name, (site, layer) in modules.items():
-        assert name == architectures.module_name(arch.family, site, layer)
-        assert architectures.site_shape(arch, site) == (linear[name].in_features, linear[name].out_features)
+    heads = tuple(f"{module}." for module in architectures.head_modules(arch))
+    inside = (".layer.", ".layers.", ".albert_layer_groups.", ".attentions.", ".ffns.")
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and any(part in name for part in inside) and not name.startswith(heads)
+    }
+    linears = architectures.linears(arch)
+    assert {each.module for each in linears} == set(linear)
+    assert len({(each.site, each.layer) for each in linears}) == len(linears), "a site is once in a layer"
+    assert {each.layer for each in linears} == set(range(arch.n_layers))
+    for each in linears:
+        module = linear[each.module]
+        assert (each.d_in, each.d_out) == (module.in_features, module.out_features)
+        assert each.has_bias == (module.bias is not None)
 
 
 def test_head_layers_are_those_of_the_stock_class(built):
+    from submillion.planning.architectures import built as rules
+
     model, arch = built
-    dense, last = (model.get_submodule(name) for name in architectures.head_layers(arch.family))
-    assert (dense.in_features, dense.out_features) == (arch.width, arch.width)
-    assert (last.in_features, last.out_features) == (arch.width, N_CLASSES)
-    for module in architectures.head_modules(arch.family):
-        model.get_submodule(module)
+    dense, last = architectures.head_layers(arch)
+    last_layer = model.get_submodule(last)
+    assert last_layer.out_features == N_CLASSES
+    assert rules.last_layer_name(model, N_CLASSES) == last
+    assert rules.head_modules(model) == architectures.head_modules(arch)
+    if arch.built is None:
+        assert model.get_submodule(dense).weight.shape == (arch.width, arch.width)
+
+
+def test_a_text_may_be_as_long_as_the_encoder_has_positions(built):
+    import torch
+
+    model, arch = built
+    longest = architectures.longest_tokens(arch)
+    tokens = torch.full((1, longest), 7)
+    assert model.eval()(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +95,9 @@ def test_head_layers_are_those_of_the_stock_class(built):
         ("all-MiniLM-L6-v2", 2, 22_713_986),
         ("electra-small", 2, 13_549_314),
         ("mpnet-base", 2, 109_488_002),
+        ("ModernBERT-base", 2, 149_606_402),
+        ("deberta-v3-base", 2, 184_423_682),
+        ("albert-base-v2", 2, 11_685_122),
     ],
 )
 def test_known_checkpoints_have_their_published_sizes(name, n_classes, published):
@@ -100,20 +126,35 @@ def test_a_local_folder_goes_before_a_known_name(tmp_path, monkeypatch):
     assert architectures.load("roberta-base/config.json").family == "bert"
 
 
-@pytest.mark.parametrize("family", ["gpt2", None, ["bert"], 3])
-def test_an_unsupported_family_is_refused_with_the_six(tmp_path, family):
-    with pytest.raises(ConfigError) as caught:
-        architectures.load(write(tmp_path, family, BERT_LIKE))
-    assert repr(family) in str(caught.value)
-    assert all(name in str(caught.value) for name in FAMILIES)
+@pytest.mark.parametrize(
+    ("model_type", "told"),
+    [
+        (None, "model_type is None; supported are bert, roberta"),
+        (["bert"], r"model_type is \['bert'\]"),
+        (3, "model_type is 3"),
+        ("bertt", "transformers .* cannot read it: .*bertt"),
+        ("gpt2", "'gpt2', a decoder: only encoders"),
+        ("qwen3", "'qwen3', a decoder: only encoders"),
+        ("bart", "'bart', an encoder with a decoder: only encoders"),
+        ("t5", "'t5', an encoder with a decoder: only encoders"),
+        ("vit", "'vit', for which transformers .* has no sequence classifier"),
+        ("squeezebert", "no layers with linear modules"),
+    ],
+)
+def test_what_is_not_an_encoder_is_refused(tmp_path, model_type, told):
+    with pytest.raises(ConfigError, match=told):
+        architectures.load(write(tmp_path, model_type, {}))
 
 
-@pytest.mark.parametrize(("model_type", "values"), CONFIGS.values(), ids=CONFIGS)
-def test_every_missing_key_is_named(tmp_path, model_type, values):
+@pytest.mark.parametrize("kind", sorted({*CONFIGS} - {"deberta-v2"}))
+def test_every_missing_key_is_named(tmp_path, kind):
+    """But DeBERTa's: without the keys of version 3 it is another encoder, and is built as transformers reads it."""
+    model_type, values = CONFIGS[kind]
+    sizes = {key for key in values if not key.endswith("_token_id")}
     with pytest.raises(ConfigError) as caught:
         architectures.load(write(tmp_path, model_type, {}))
-    assert len(caught.value.problems) == len(values)
-    assert all(any(key in problem for problem in caught.value.problems) for key in values)
+    assert len(caught.value.problems) == len(sizes)
+    assert all(any(key in problem for problem in caught.value.problems) for key in sizes)
     assert all("config.json" in problem for problem in caught.value.problems)
 
 

@@ -82,6 +82,32 @@ def test_another_heads_classes_are_replaced(copied: Path) -> None:
     assert fresh == {"classifier.weight", "classifier.bias"}
 
 
+@pytest.mark.parametrize(
+    ("labels", "has_name", "order"),
+    [
+        (("no", "yes"), True, [0, 1]),
+        (("yes", "no"), True, [1, 0]),
+        (("bad", "good"), True, None),
+        (("no", "yes"), False, None),  # whose rows they are is not known
+    ],
+)
+def test_a_classifiers_last_layer_is_kept_by_the_names_of_its_labels(
+    copied: Path, labels: tuple[str, str], has_name: bool, order: list[int] | None
+) -> None:
+    first, _ = load(copied)
+    first.save_pretrained(folder := copied.parent / "classifier")
+    if not has_name:
+        config = json.loads((folder / "config.json").read_text())
+        del config["architectures"]
+        (folder / "config.json").write_text(json.dumps(config))
+    model, fresh = backbone.load_model(architectures.load(str(folder)), labels, seed=5)
+    assert fresh == (frozenset() if order else {"classifier.weight", "classifier.bias"})
+    if order:
+        assert torch.equal(model.classifier.weight, first.classifier.weight[order])
+    else:
+        assert not set(model.classifier.weight.flatten().tolist()) & set(first.classifier.weight.flatten().tolist())
+
+
 def damage_nothing_left(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
@@ -108,9 +134,17 @@ def damage_width(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
 
 
+def damage_numbers(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.bias"][3] = torch.nan
+    save_file(weights, folder / "new", {"format": "pt"})
+    os.replace(folder / "new", folder / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (damage_numbers, r"are NaN or infinite \(bert\.encoder\.layer\.1\.output\.dense\.bias"),
         (damage_nothing_left, "no model.safetensors"),
         (damage_pickle, "pickled weights alone .*, which are not read"),
         (damage_cut, "model.safetensors is damaged"),

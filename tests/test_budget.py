@@ -15,16 +15,17 @@ import pytest
 
 from submillion import planning
 from submillion.config import validate
+from submillion.errors import ConfigError
 from submillion.planning import architectures, budget
-from submillion.planning.architectures import SITES
+from submillion.planning.architectures import SITES, linears
 from submillion.planning.budget import HeadSize
-from tests.kit.architectures import CONFIGS
+from tests.kit.architectures import BUILT, CONFIGS, REFUSES_LINEAR
 from tests.kit.pairs import pairwise
 
 N_CLASSES = 5
 RANKED = ("lora", "dora", "adalora")
 FAMILIES = tuple(CONFIGS)
-REFUSES_LINEAR = ("electra", "electra-narrow", "distilbert")
+FUSED = ("modernbert",)
 
 
 def settings_of(file, sites="all-linear", layers=None, head="full", **adapter):
@@ -35,7 +36,7 @@ def settings_of(file, sites="all-linear", layers=None, head="full", **adapter):
 
 def plan_of(kind, *wishes, **adapter):
     """The plan of a tiny encoder with 3 layers."""
-    model_type, sizes = CONFIGS[kind]
+    model_type, sizes = {**CONFIGS, **BUILT}[kind]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
         file.write_text(json.dumps({"model_type": model_type, **sizes}))
@@ -46,7 +47,7 @@ def plan_of(kind, *wishes, **adapter):
 def stock(kind):
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    model_type, sizes = CONFIGS[kind]
+    model_type, sizes = {**CONFIGS, **BUILT}[kind]
     return AutoModelForSequenceClassification.from_config(
         AutoConfig.for_model(model_type, num_labels=N_CLASSES, **sizes)
     )
@@ -69,12 +70,23 @@ def check(kind, *wishes, **adapter):
     return plan
 
 
-SITE_SETS = ("query", "query+value", "query,dense", "all-linear", "ffn_out")
+SITE_SETS = ("query", "query+value", "query,dense", "all-linear", "ffn_out", "qkv")
+
+
+def can_have(kind, sites):
+    """Whether an encoder has the sites: some of query, key and value are not to be had where they are one layer."""
+    return "query" not in sites or kind not in FUSED
 
 
 @pytest.mark.parametrize(
     ("kind", "method", "sites", "layers"),
-    pairwise(FAMILIES, [*RANKED, "ia3"], SITE_SETS, [None, "top:1", [0, 2]]),
+    pairwise(
+        FAMILIES,
+        [*RANKED, "ia3"],
+        SITE_SETS,
+        [None, "top:1", [0, 2]],
+        where=lambda kind, _, sites, layers: can_have(kind, sites) and (kind != "albert" or layers is None),
+    ),
     ids=str,
 )
 def test_sites_and_layers(kind, method, sites, layers):
@@ -89,25 +101,77 @@ def test_sites_and_layers(kind, method, sites, layers):
         ("full", "linear", "bottleneck"),
         ("none", "all", "lora_only"),
         RANKED,
-        where=lambda kind, head, *_: head != "linear" or kind not in REFUSES_LINEAR,
+        where=lambda kind, head, bias, _: (
+            (head != "linear" or kind not in REFUSES_LINEAR) and (bias == "none" or kind != "modernbert")
+        ),
     ),
 )
 def test_heads_and_biases(kind, head, bias, method):
-    check(kind, "key+ffn_in", "bottom:2", head, method=method, rank=2, bias=bias)
+    check(kind, "qkv+ffn_in", "bottom:1", head, method=method, rank=2, bias=bias)
+
+
+@pytest.mark.parametrize(("kind", "bias", "method"), pairwise(BUILT, ("none", "all", "lora_only"), [*RANKED, "none"]))
+def test_encoders_that_are_built(kind, bias, method):
+    if method == "none":
+        plan = plan_of(kind, method="none")
+        assert plan.total == sum(p.numel() for p in stock(kind).parameters())
+    else:
+        plan = check(kind, method=method, rank=2, bias="none" if kind == "nomic_bert" else bias)
+        assert {target.module for target in plan.targets} == {each.module for each in linears(plan.architecture)}
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_ranks_of_each_site_and_rslora(method):
-    rank = {"query": 5, "dense": 1, "ffn_in": 4}
+    rank = {"qkv": 5, "dense": 1, "ffn_in": 4}
     for kind in FAMILIES:
-        plan = check(kind, "query+dense", method=method, rank=rank, rslora=True)
-        assert plan.ranks == {"query": 5, "attention_output": 1, "ffn_in": 4, "ffn_out": 1}
+        plan = check(kind, "qkv+dense", method=method, rank=rank, rslora=True)
+        attention = {"qkv": 5} if kind in FUSED else {"query": 5, "key": 5, "value": 5}
+        assert plan.ranks == {**attention, "attention_output": 1, "ffn_in": 4, "ffn_out": 1}
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "albert"])
 def test_a_pattern_of_ones_own(kind):
-    plan = check(kind, ["value", "*.layer.1.*"], rank={"value": 1, "*.layer.1.*": 2})
-    assert sorted(target.rank for target in plan.targets) == [1, 1, 2, 2, 2, 2, 2, 2]
+    own = "*.layers.1.*" if kind in FUSED else "*.layer.1.*"
+    plan = check(kind, ["ffn_out", own], rank={"ffn_out": 1, own: 2})
+    n_others = len(plan.targets) - 2
+    assert sorted(target.rank for target in plan.targets) == [1, 1, *[2] * n_others]
+    assert n_others == (4 if kind in FUSED else 6)
+
+
+@pytest.mark.parametrize("sites", ["query", "key,value", ["dense", "query+value"]])
+def test_a_part_of_a_fused_layer_is_refused_with_the_reason(sites):
+    with pytest.raises(ConfigError, match=r"computes query, key and value in one linear layer.*name qkv"):
+        plan_of("modernbert", sites)
+
+
+def test_all_three_of_a_fused_layer_are_its_site():
+    for sites in ("query+key+value", "qkv", ["value", "key", "query"]):
+        assert list(plan_of("modernbert", sites, rank=2).ranks) == ["qkv"]
+    assert list(plan_of("modernbert", "dense,query,key,value,ffn_out", rank=1).ranks)[3] == "qkv"
+
+
+def test_a_groups_rank_is_that_of_its_sites():
+    assert set(plan_of("modernbert", "all-linear", rank={"all-linear": 3, "ffn_in": 1}).ranks.values()) == {1, 3}
+    assert plan_of("modernbert", "qkv", rank={"qkv": 3}).ranks == {"qkv": 3}
+    assert plan_of("bert", "qkv", rank={"qkv": 3, "key": 2}).ranks == {"query": 3, "key": 2, "value": 3}
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_biases_that_are_not_there_are_refused(bias):
+    with pytest.raises(ConfigError, match=f"adapter.bias is {bias}, but .* has no biases there"):
+        plan_of("modernbert", rank=1, bias=bias)
+
+
+def test_a_shared_layer_is_adapted_and_counted_once():
+    plan = plan_of("albert", rank=2)
+    assert {target.layer for target in plan.targets} == {0}
+    assert len(plan.targets) == 6
+
+
+@pytest.mark.parametrize("head", ["linear", "bottleneck"])
+def test_an_encoder_that_is_built_has_the_stock_head_only(head):
+    with pytest.raises(ConfigError, match=f"model.head is {head}, but of .* only the stock head is known"):
+        plan_of("rembert", "all-linear", None, head, rank=1)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -145,4 +209,4 @@ def test_heads_of_roberta_base(kind, width, expected):
 
 
 def test_sites_are_in_their_families_order():
-    assert tuple(plan_of("bert", "all-linear", rank=1).ranks) == SITES
+    assert tuple(plan_of("bert", "all-linear", rank=1).ranks) == tuple(site for site in SITES if site != "qkv")

@@ -9,7 +9,7 @@ import pytest
 from submillion.config import DataConfig
 from submillion.data import chunks, read_rows
 from submillion.data.chunks import Reader, survey
-from submillion.data.tables import read_table, tables
+from submillion.data.formats import read_table, tables
 from submillion.errors import DataError
 from tests.kit.formats import TEXTS, write
 
@@ -109,8 +109,8 @@ def test_equal_hashes_are_not_equal_ids(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b'text\nfine\n"never closed\nfine\n', "line 3: a quote opens here and never closes"),
-        (b'text\nfine\nfine\n"a" b\n', "line 4: ',' expected after '\"'"),
+        (b'text,x\nfine,y\n"never, closed,y\nfine,y\n', "row 2 (line 3): a quote opens here and never closes"),
+        (b'text,x\nfine,y\n"a, b" c,y\nfine,y\n', "row 2 (line 3): a cell goes on after its closing quote"),
         (b"text\n", "has no rows"),
         (b"", "is empty"),
         (b"other,x\na,b\n", "has no column 'text'"),

@@ -21,7 +21,7 @@ from submillion.planning import Plan
 from submillion.runs import Run
 from tests.adapted import HEADS, LABELS, METHODS, shaken
 from tests.kit.pairs import each, pairwise
-from tests.tiny import FAMILIES, TEXTS, settings
+from tests.tiny import FAMILIES, PADDED, TEXTS, make_encoder, settings
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def finished(classifier: Classifier, settings: Config, folder: Path) -> Run:
 @pytest.mark.parametrize(
     ("family", "head", "method"),
     pairwise(
-        FAMILIES,
+        (*FAMILIES, "camembert"),
         ("full", "linear", "bottleneck"),
         ("lora", "dora", "ia3", "adalora-bias-all"),
         where=lambda *case: case[:2] in HEADS,
@@ -79,6 +79,27 @@ def test_both_passes_give_the_stock_models_logits(encoders, family, head, method
     assert torch.allclose(in_order(classifier), expected, rtol=0, atol=1e-5)
     classifier.packed = False
     assert torch.allclose(in_order(classifier), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [place for place in HEADS if place[0] in PADDED and (place[1] == "full") != ("deberta" in place[0])],
+)
+def test_other_families_take_the_stock_models_pass(encoders, family, head) -> None:
+    classifier = build(settings(encoders[family], head))
+    shaken(classifier.model)
+    assert not classifier.packed
+    assert any("packed pass does not know" in note for note in classifier.notes)
+    assert torch.allclose(in_order(classifier), stock_logits(classifier), rtol=0, atol=1e-6)
+    pairs = list(reversed(TEXTS))
+    assert torch.allclose(in_order(classifier, pairs=pairs), stock_logits(classifier, pairs=pairs), rtol=0, atol=1e-6)
+
+
+def test_modernbert_pools_as_its_config_says(encoders, tmp_path) -> None:
+    means = make_encoder("modernbert", tmp_path, classifier_pooling="mean")
+    classifier, first = (build(settings(encoder)) for encoder in (means, encoders["modernbert"]))
+    assert torch.allclose(in_order(classifier), stock_logits(classifier), rtol=0, atol=1e-6)
+    assert not torch.allclose(in_order(classifier), in_order(first), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -101,6 +122,7 @@ def test_pairs_are_read_as_the_stock_model_reads_them(encoders, family) -> None:
             *each(
                 ["electra", "bert", "mpnet"], ["lora", "dora", "adalora", "ia3", "bias-all", "pissa", "none"], [False]
             ),
+            *each(PADDED, ["lora", "dora", "none"], [False]),
         }
     ),
 )

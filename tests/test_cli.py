@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -134,6 +135,15 @@ def test_rows_that_were_trained_on_are_counted_whatever_their_case_and_order(
         assert all(f"warning: {warning}" in printed for warning in found["warnings"])
 
 
+def test_classes_that_no_row_has_are_named(run: Run, rows: Path, tmp_path: Path) -> None:
+    kept = [line for line in rows.read_text(encoding="utf-8").splitlines() if not line.endswith(",art")]
+    (tmp_path / "some.csv").write_text("\n".join(kept), encoding="utf-8")
+    found = submillion.evaluate(run, tmp_path / "some.csv")
+    assert found.absent == ("art",)
+    assert any("no row is of 'art'" in warning for warning in found.warnings)
+    assert not submillion.evaluate(run, rows).absent
+
+
 def test_a_run_that_noted_no_training_texts_is_scored_without_a_word(run: Run, rows: Path, tmp_path: Path) -> None:
     older = Run(tmp_path / run.name)
     shutil.copytree(run.path, older.path)
@@ -248,6 +258,29 @@ def test_config_prints_a_config_that_loads(tmp_path: Path, capsys: pytest.Captur
     file.write_text(capsys.readouterr().out, encoding="utf-8")
     assert call("config", "--config", file, "--json") == 0
     assert json.loads(capsys.readouterr().out)["train"]["seed"] == 5
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize(
+    "command", ["data check FILE", "data check FILE --json", "data augment FILE --json", "data augment FILE", "nothing"]
+)
+def test_what_a_terminal_cannot_show_is_written_in_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, encoding: str
+) -> None:
+    file = tmp_path / "rows.csv"
+    rows = (f"好 😀 – {number},{'é中'[number % 2]}" for number in range(40))
+    file.write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    words = [str(file) if word == "FILE" else word for word in [*command.split(), "--set", "augmentation.kind=upper"]]
+    assert call(*words) == (2 if command == "nothing" else 0)
+    # Typer writes UTF-8 where a terminal says that it has ASCII alone; the rest is ASCII there.
+    printed = out.buffer.getvalue().decode("utf-8" if encoding == "ascii" else encoding)
+    if "--json" in words:
+        assert {"中", "é"} <= {*re.findall("中|é", json.dumps(json.loads(printed), ensure_ascii=False))}
+    elif command.startswith("data"):
+        assert "\\u4e2d" in printed
 
 
 def test_it_starts_as_a_program() -> None:

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 import submillion
 from benchmarks import comparison as benchmark
 from benchmarks.results import kept
-from submillion.errors import DataError, RunError
+from submillion.errors import ConfigError, DataError, RunError
 from submillion.judging import metrics
 from submillion.judging.comparison import (
     Setting,
@@ -28,7 +28,6 @@ from submillion.judging.comparison import (
     log_evidence,
     mcnemar,
     rows_needed,
-    sentences,
 )
 from submillion.judging.comparison.bootstrap import METRICS, Resampled, Spread, difference, resample, spread_of, weights
 from submillion.judging.comparison.bootstrap import rows_needed as rows_needed_with_seeds
@@ -286,7 +285,7 @@ def test_one_seed_speaks_of_these_two_runs_and_three_of_settings() -> None:
         [*(setting(str(k), *(run(3 * k + i, 2.0) for i in range(3))) for k in (1, 2)), setting("poor", run(5, 0.0))]
     )
     assert any("1 of the 3 settings has one seed" in note for note in both.notes)
-    assert sentences(both)[0] == "these settings cannot be told from the best: 1, 2", "the third has runs alone"
+    assert both.about == "settings", "the third has runs alone"
     three = conclude([setting(name, *(run(seed + k) for seed in range(3))) for k, name in ((0, "a"), (9, "b"))])
     assert three.pairs[0].about == "settings"
     assert not any("runs" in note for note in three.notes)
@@ -299,8 +298,13 @@ def test_more_rows_are_asked_for_where_the_two_best_tie_and_nowhere_else(quality
     found = conclude([setting("good", *good), setting("other", *other)])
     is_tied = found.pairs[0].is_tied
     assert is_tied == (len(found.group) == 2)
-    assert any("separate" in line or "no difference that more rows" in line for line in sentences(found)) == is_tied
-    assert bool(rows_sentences(found, {"good": "1", "other": "2"})) == is_tied
+    said = rows_sentences(found, {"good": "1", "other": "2"})
+    assert bool(said) == is_tied
+    assert found.n_rows_needed is None or "rows are needed" in said[0]
+    if is_tied and found.n_rows_needed is not None:
+        (enough,) = rows_sentences(replace(found, n_rows_needed=found.n_rows), {"good": "1", "other": "2"})
+        assert "needed" not in enough, "rows that are there are not asked for"
+        assert "compare these two alone" in enough
     assert found.n_rows_needed is None or is_tied
 
 
@@ -401,6 +405,14 @@ def test_settings_that_differ_in_many_keys_are_named_by_their_runs(
         assert row in [line.split() for line in text.splitlines()]
         assert all(cell in page for cell in row)
     assert submillion.compare([trained["a0"], trained["b0"]]).keys == (), "few keys are in the name"
+    submillion.compare(runs, report=file)
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        submillion.compare(runs, report=file)
+    with pytest.raises(ConfigError, match="is inside the run folder"):
+        submillion.compare(runs, report=trained["a0"].path / "report.html", force=True)
+    submillion.compare(runs, report=file, force=True)
+    assert file.read_text(encoding="utf-8") == page
 
 
 def test_runs_of_one_setting_have_nothing_to_compare_with(trained: dict[str, Run]) -> None:

@@ -64,7 +64,8 @@ def test_the_default_recipe_is_empty() -> None:
         ("data.validation=1.5", "a number of rows is a whole number"),
         ("data.text=[]", "name at least one column"),
         ("data.validation=true", "True is no size"),
-        ("data.label=no", "put it in quotes"),
+        ("data.label=", "put it in quotes"),
+        ("data={label: {a: b}}", "put it in quotes"),
         ("out=''", "out is ''"),
         ("name=../up", "name is '../up'"),
         ("model.head_width=4", "only head: bottleneck has a width"),
@@ -133,8 +134,78 @@ def test_a_value_of_several_types_is_one_problem() -> None:
     assert len(error.value.problems) == 2
 
 
-def test_labels_that_are_numbers_can_be_weighed() -> None:
-    assert config.load(overrides=["train.class_weights={0: 2.0}"]).train.class_weights == {"0": 2.0}
+_ODD_NAMES = (
+    "no",
+    "yes",
+    "on",
+    "Off",
+    "true",
+    "1.0",
+    "0",
+    "0x1F",
+    "1_000",
+    "null",
+    "~",
+    "2024-01-01",
+    "1e5",
+    ".inf",
+    "=",
+)
+
+
+@pytest.mark.parametrize("name", _ODD_NAMES)
+def test_labels_and_columns_are_what_was_written(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"data:\n  label: {name}\n  text: [{name}, b]\ntrain: {{class_weights: {{{name}: 2, b: 1.5}}}}\n")
+    written = [f"data.label={name}", f"data.text=[{name}, b]", f"train.class_weights={{{name}: 2, b: 1.5}}"]
+    nested = ["data={label: %s, text: [%s, b]}" % (name, name), written[2]]  # noqa: UP031 - braces are the text's own
+    for settings in (config.load(file), config.load(overrides=written), config.load(overrides=nested)):
+        assert settings.data.label == name
+        assert settings.data.text == (name, "b")
+        assert settings.train.class_weights == {name: 2.0, "b": 1.5}
+
+
+@pytest.mark.parametrize(
+    "name", ["Review: text", "#label", "a # b", "{x}", "- x", "*x", "@x", "%", '"so so" reviews', "x:", "?", "[x"]
+)
+def test_a_column_is_named_without_yamls_quotes(name: str) -> None:
+    settings = config.load(overrides=[f"data.label={name}", f"data.text_pair= {name} "])
+    assert (settings.data.label, settings.data.text_pair) == (name, name)
+
+
+def test_a_studys_names_are_what_was_written_too(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "base: {settings: {data.label: no, train.steps: 5}}\n"
+        "factors:\n- {key: train.class_weights, values: [null, {no: 2, yes: 1}]}\n"
+        "- alternatives: [{label: a, settings: {data.text: [on, b]}}]\n"
+        "claims: [{factor: x, scores: {0.001: 0.9}}]\n"
+    )
+    study = config.read_mapping(file)
+    assert study["base"]["settings"] == {"data.label": "no", "train.steps": 5}
+    assert study["factors"][0]["values"] == [None, {"no": 2, "yes": 1}]
+    assert study["factors"][1]["alternatives"][0]["settings"] == {"data.text": ["on", "b"]}
+    assert study["claims"][0]["scores"] == {0.001: 0.9}
+
+
+def test_quotes_lists_and_null_keep_their_meaning() -> None:
+    overrides = ["data.label='#a'", 'data.text=["no", Review: text]', "data.text_pair=null", "distillation.teacher=~"]
+    settings = config.load(overrides=overrides)
+    assert (settings.data.label, settings.data.text) == ("#a", ("no", "Review: text"))
+    assert (settings.data.text_pair, settings.distillation.teacher) == (None, None)
+
+
+def test_a_hash_of_digits_names_a_run_or_a_commit() -> None:
+    settings = config.load(overrides=["distillation.teacher=[12345678, 1e345678]", "model.revision=0123456"])
+    assert settings.distillation.teacher == ("12345678", "1e345678")
+    assert settings.model.revision == "0123456"
+
+
+def test_a_name_with_a_colon_in_a_file_is_asked_for_in_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("data:\n  text: Review: text\n")
+    with pytest.raises(ConfigError, match=r"line 2.*in quotes"):
+        config.load(file)
 
 
 def test_numbers_that_yaml_reads_as_text_count() -> None:

@@ -18,7 +18,8 @@ from submillion import config, data
 from submillion.config import DataConfig
 from submillion.data import hub, memory, reading
 from submillion.data.columns import missing_columns
-from submillion.data.tables import read_table, table_of
+from submillion.data.formats import read_table
+from submillion.data.tables import table_of
 from submillion.errors import MAX_PROBLEMS, DataError
 from tests.kit.pairs import each
 from tests.malformed import called, refused
@@ -50,11 +51,11 @@ FAULTS: dict[str, tuple[Callable[[Lines], bytes], str]] = {
     "no column at all": (lambda lines: b"a,b\n1,2\n", "no column 'text' and no column 'other' and no column 'label'"),
     "empty": (lambda lines: b"", "is empty"),
     "header only": (lambda lines: written(lines[:1]), "has no rows"),
-    "unreadable": (lambda lines: written(lines).decode().encode("utf-16"), "is UTF-16"),
+    "a column twice": (lambda lines: written([["text", "text", "other"], *lines[1:]]), "'text' more than once"),
     "text missing": (with_row("", "b", "two"), "(column 'text') is empty"),
     "label missing": (with_row("a", "b", ""), "the label (column 'label') is missing"),
     "a row cut": (with_row("a", "two"), "2 cells where the header has 3"),
-    "a quote left open": (with_row('"a', "b", "two"), "never closes"),
+    "a quote left open": (with_row('"a, b', "b", "two"), "never closes"),
     "Latin-1": (lambda lines: written([*lines, ["a", "b", "deuxième"]]).decode().encode("latin-1"), "not UTF-8"),
     "a label of several": (with_row("a", "b", "one|two"), "multi-label"),
 }
@@ -93,17 +94,20 @@ def test_each_faulty_split_is_one_problem(fault: str, case: tuple[int, tuple[str
     n_splits, faulty = case
     path = folder_of(tmp_path / "rows", dict.fromkeys(faulty, fault), n_splits)
     found = data.survey(settings(path), max_length=8).problems
+    if fault == "no label" and "train" not in faulty:  # such a test split is taken for rows to predict
+        faulty = tuple(split for split in faulty if split != "test")
     assert sorted(problem.partition(".csv")[0].rpartition("/")[2] for problem in found) == sorted(faulty)
     assert all(FAULTS[fault][1] in problem for problem in found), found
-    with pytest.raises(DataError) as refusal:
-        data.read(settings(path))
-    assert refusal.value.problems == DataError(*found).problems
+    if found:
+        with pytest.raises(DataError) as refusal:
+            data.read(settings(path))
+        assert refusal.value.problems == DataError(*found).problems
 
 
 @pytest.mark.parametrize("faults", list(zip(FAULTS, [*FAULTS][3:] + [*FAULTS][:3], strict=True)), ids="+".join)
 def test_different_faults_of_two_splits_are_told_together(faults: tuple[str, str], tmp_path: Path) -> None:
-    path = folder_of(tmp_path / "rows", dict(zip(("train", "test"), faults, strict=True)), 3)
-    found = sorted(data.survey(settings(path), max_length=8).problems, key=lambda problem: "test.csv" in problem)
+    path = folder_of(tmp_path / "rows", dict(zip(("train", "validation"), faults, strict=True)), 3)
+    found = sorted(data.survey(settings(path), max_length=8).problems, key=lambda problem: "validation.csv" in problem)
     assert len(found) == 2
     assert all(FAULTS[fault][1] in problem for fault, problem in zip(faults, found, strict=True)), found
 
@@ -181,15 +185,16 @@ def test_every_command_tells_the_same_and_begins_nothing(
 
 
 def test_many_problems_are_cut_to_twenty_and_a_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = "".join(f"text {i},class {i}\n" for i in range(50))
-    (tmp_path / "train.csv").write_text(f"text,label\n{rows}")
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(20)))
+    rows = "".join(f"other {i},class {i}\n" for i in range(50))
+    (tmp_path / "test.csv").write_text(f"text,label\n{rows}known,a\n")
     told = refused(capsys, "data", "check", tmp_path, "--set", "model.name=./none", "--json", named=("50 problems",))
     assert told.count("\n  - ") == MAX_PROBLEMS + 1
     assert told.endswith(f"and {50 - MAX_PROBLEMS} more\n")
 
 
 def test_a_split_that_is_not_used_is_not_looked_at(tmp_path: Path) -> None:
-    path = folder_of(tmp_path / "rows", {"validation": "unreadable", "test": "unreadable"}, 3)
+    path = folder_of(tmp_path / "rows", {"validation": "a column twice", "test": "a column twice"}, 3)
     good = folder_of(tmp_path / "good", {}, 3) / "validation.csv"
     own = settings(path).model_copy(update={"validation": str(good), "test": 2})
     assert data.survey(own, max_length=8).problems == ()

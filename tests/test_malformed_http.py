@@ -105,7 +105,7 @@ BODIES: dict[str, bytes] = {
     "a run too long": json.dumps({"texts": ["a"], "run": "r" * 201}).encode(),
     "a key too many": b'{"texts": ["a"], "trust_remote_code": true}',
 }
-PATHS = (PREDICT, "/api/compare", "/api/plan", "/api/runs/RUN/predict")
+PATHS = (PREDICT, "/api/plan", "/api/runs/RUN/predict")
 
 
 @pytest.mark.parametrize("case", BODIES)
@@ -158,10 +158,16 @@ def test_another_method_is_refused(client: TestClient, method: str, path: str) -
 ADDRESSES = (
     *("/page/..%2f..%2fapp.py", "/page/%2e%2e%2fapp.py", "/page/%00", "/page/%ff", "/page//etc/passwd"),
     *("/page/C:%5cboot.ini", "/page/app.py", "/page/index.html%00.css", "/docs", "/v1", "/static/x", "/.git/config"),
-    *("/runs/..%2f..%2fetc/report", "/runs/%2e%2e/config", "/runs/./config", "/runs/RUN%00/config", "/runs/RUN/DONE"),
-    *("/runs/RUN%2f..%2f..%2fx/config", "/runs/RUN;x/config", "/runs/RUN/report", "/runs/RUN/../../config"),
+    *(
+        "/runs/..%2f..%2fetc/report.html",
+        "/runs/%2e%2e/config",
+        "/runs/./config",
+        "/runs/RUN%00/config",
+        "/runs/RUN/DONE",
+    ),
+    *("/runs/RUN%2f..%2f..%2fx/config", "/runs/RUN;x/config", "/runs/RUN;x/report.html", "/runs/RUN/../../config"),
     *("/runs/" + "a" * 5000 + "/config", "/runs/%20/config", "/runs/~root/config", "/runs/%EF%BC%8E%EF%BC%8E/config"),
-    *("/studies/..%2f../report", "/studies/RUN/report", "/studies/%00/summary", "/api/runs/%2e%2e/load"),
+    *("/runs/%00/report.html", "/curves.svg?runs=..%2f..", "/curves.svg?runs=%00", "/api/runs/%2e%2e/load"),
 )
 
 

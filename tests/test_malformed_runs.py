@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -271,6 +272,12 @@ def _tensors(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]
     return lambda path: save_file(change(load_file(path)), path, {"format": "pt"})
 
 
+def _with(number: float, tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.clone()
+    tensor.view(-1)[-1] = number
+    return tensor
+
+
 def _in_base(value: object) -> Callable[[Path], object]:
     def changed(path: Path) -> None:
         table = path.with_name("adapter_config.json")
@@ -294,6 +301,10 @@ WEIGHTS_CASES: dict[str, Callable[[Path], object]] = {
     "one tensor less": _tensors(lambda found: dict(list(found.items())[1:])),
     "other shapes": _tensors(lambda found: {name: torch.zeros(3, 5) for name in found}),
     "other names": _tensors(lambda found: {f"x{name}": tensor for name, tensor in found.items()}),
+    "a weight that is NaN": _tensors(lambda found: {name: _with(math.nan, tensor) for name, tensor in found.items()}),
+    "a weight that is infinite": _tensors(
+        lambda found: {**found, (name := next(iter(found))): _with(-math.inf, found[name])}
+    ),
     "scalars": _tensors(lambda found: {name: torch.tensor(1.0) for name in found}),
     "a pickle in its place": lambda path: path.rename(path.with_name("adapter_model.bin")),
     "no base model": _in_base(None),
@@ -337,10 +348,10 @@ def test_a_newer_checkpoint_and_journal_and_study_are_refused(tmp_path: Path) ->
         begun.note(done=1)
         begun.write("0" * 32, journal.packed(["1"], np.ones((1, 2))))
     manifest = begun.folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(SubmillionError) as error, journal.opened(output, {"runs": ["a"]}):
         pass
-    assert_sentences(str(error.value), str(begun.folder), "format", "2")
+    assert_sentences(str(error.value), str(begun.folder), "format 3", "reads 2", "update submillion")
 
     (tmp_path / "summary.json").write_text('{"format": 99}')
     with pytest.raises(RunError) as error:

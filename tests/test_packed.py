@@ -18,8 +18,9 @@ from submillion.model.batching import Batch
 from submillion.model.packed import native
 from submillion.model.packed.linear import project
 from submillion.model.packed.passes import Dice, Mask, keep_frac, masked
+from submillion.model.packed.structure import SITES
 from submillion.planning import architectures
-from submillion.planning.architectures import SITES, module_name
+from submillion.planning.architectures import module_name
 from tests.kit.pairs import each, pairwise
 from tests.tiny import FAMILIES
 

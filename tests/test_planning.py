@@ -201,11 +201,41 @@ def test_sites_may_be_named_in_many_ways(sites, keys):
     assert len(set(modules)) == len(modules) == 12 * len(keys)
 
 
-@pytest.mark.parametrize("family", ["bert-base-uncased", "mpnet-base", "distilbert-base-uncased", "electra-small"])
+SEPARATE = [site for site in architectures.SITES if site != "qkv"]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert-base-uncased",
+        "mpnet-base",
+        "distilbert-base-uncased",
+        "electra-small",
+        "deberta-v3-base",
+        "albert-base-v2",
+    ],
+)
 def test_sites_carry_the_same_names_in_every_family(family):
     found = made(name=family, sites="all-linear", head="bottleneck")
-    assert list(found.ranks) == list(architectures.SITES)
+    assert list(found.ranks) == SEPARATE
     assert len(found.targets) == 6 * found.architecture.n_layers
+
+
+def test_modernbert_has_one_site_for_query_key_and_value():
+    found = made(name="ModernBERT-base", sites="all-linear", head="linear")
+    assert list(found.ranks) == ["qkv", "attention_output", "ffn_in", "ffn_out"]
+    assert [(t.d_in, t.d_out) for t in found.targets[:4]] == [(768, 2304), (768, 768), (768, 2304), (1152, 768)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wishes"), [("ModernBERT-base", {"sites": "qkv"}), ("deberta-v3-base", {}), ("albert-base-v2", {})]
+)
+def test_an_encoder_without_a_packed_pass_keeps_no_prefix(name, wishes):
+    settings = {"model": {"name": name, "dropout": 0.0}, "adapter": wishes}
+    assert plan(validate(settings), 4).n_prefix_layers == 0
+    settings["model"]["prefix"] = True
+    with pytest.raises(ConfigError, match=r"model.prefix is true, but .* has no packed pass"):
+        plan(validate(settings), 4)
 
 
 @pytest.mark.parametrize(("suffix", "n"), [("self.query", 12), ("query", 12), ("output.dense", 24), ("uery", 0)])
@@ -222,7 +252,7 @@ def test_ones_own_pattern_goes_before_the_six_names():
     found = made(**wished)
     assert {target.rank for target in found.targets if target.layer == 11} == {4}
     assert {target.rank for target in found.targets if target.layer < 11} == {1}
-    assert found.alpha == {**dict.fromkeys(architectures.SITES, 2.0), "*.layer.11.*": 8.0}
+    assert found.alpha == {**dict.fromkeys(SEPARATE, 2.0), "*.layer.11.*": 8.0}
 
 
 def test_a_site_whose_layers_are_all_taken_is_dropped_and_told():
@@ -260,6 +290,7 @@ def test_targets_are_told_in_full():
         "feed_forward": False,
         "rank": 1,
         "alpha": 2.0,
+        "n_biases": 768,
     }
     assert (last.module, last.d_in, last.feed_forward) == ("roberta.encoder.layer.11.output.dense", 3072, True)
 

@@ -20,8 +20,9 @@ import submillion
 from submillion import config, runs
 from submillion.cli import main
 from submillion.data import chunks
-from submillion.data.tables import read_table
-from submillion.errors import ConfigError, DataError, RunError
+from submillion.data.formats import read_table
+from submillion.errors import ConfigError, DataError, NotFiniteError, RunError
+from submillion.model.classifier import Classifier
 from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
 from submillion.training import workers, workflow
@@ -279,11 +280,6 @@ def test_what_another_command_left_is_refused(members: list[Run], source: Path, 
         predict_file(members[1], source, output)
     with runs.locked(left), pytest.raises(RunError, match="another process is writing it"):
         predict_file(members[0], source, output)
-    damaged = next(left.glob("*.parquet"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(RunError, match=f"{damaged} is damaged"):
-        predict_file(members[0], source, output)
-    damaged.unlink()
     assert predict_file(members[0], source, output).n_rows == N_ROWS
     begun(members[0], source, output, n=1)  # killed before its first chunk: nothing would be lost
     assert predict_file(members[1], source, output).n_kept == 0
@@ -291,6 +287,45 @@ def test_what_another_command_left_is_refused(members: list[Run], source: Path, 
     (left / "mine.txt").touch()
     with pytest.raises(ConfigError, match=r"holds mine\.txt"):
         predict_file(members[0], source, output)
+
+
+@pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.99])
+def test_a_flipped_bit_in_what_is_finished_is_said_and_predicted_again(
+    run: Run, source: Path, tmp_path: Path, place: float
+) -> None:
+    output, notes = tmp_path / "out.csv", list[str]()
+    damaged = sorted(begun(run, source, output, n=9).glob("*.parquet"))[0]
+    n_finished, content = len([*damaged.parent.glob("*.parquet")]), bytearray(damaged.read_bytes())
+    content[int(place * len(content))] ^= 1
+    damaged.write_bytes(content)
+    result = predict_file(run, source, output, Form(probabilities=True), watch=lambda done: notes.extend(done.notes))
+    assert f"1 of {n_finished} finished chunks in {damaged.parent} are damaged" in notes[0]
+    assert result.n_kept == 8 * (n_finished - 1)
+    assert output.read_bytes() == written(run, source, tmp_path / "fresh.csv", form=Form(probabilities=True))
+
+
+def test_a_flipped_bit_in_the_journals_own_facts_is_refused(run: Run, source: Path, tmp_path: Path) -> None:
+    manifest = begun(run, source, tmp_path / "out.csv") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"threads": 1', '"threads": 3'))
+    with pytest.raises(RunError, match=f"{manifest} is damaged"):
+        predict_file(run, source, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_predicted(
+    run: Run, source: Path, tmp_path: Path, number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", lambda self, batch: forward(self, batch) * number)
+    rows = write_csv(tmp_path / "rows.csv", 9)
+    for ask in (
+        lambda: submillion.predict(run, ["a good film"]),
+        lambda: predict_file(run, source, tmp_path / "out.csv"),
+        lambda: submillion.evaluate(run, rows),
+    ):
+        with pytest.raises(NotFiniteError, match=r"logits are not finite numbers for \d of \d rows \(ids r?0"):
+            ask()
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_way_of_computing_that_makes_no_sense_is_refused() -> None:
@@ -319,16 +354,54 @@ def test_bad_rows_are_reported_before_anything_is_predicted(run: Run, source: Pa
         ("rows", "rows", "is the input too"),
         ("rows", "rows/out", "are inside one another"),
         ("rows/deep", "rows", "are inside one another"),
+        ("in.csv", "other.csv", "did not write it as it is now"),
+        ("in.csv", "labels.csv", "did not write it as it is now"),
+        ("rows/deep", "parts", "did not write it as it is now"),
     ],
 )
 def test_outputs_that_would_harm_are_refused(run: Run, tmp_path: Path, source: str, output: str, found: str) -> None:
     (tmp_path / "rows" / "deep").mkdir(parents=True)
     write(tmp_path / "in.csv")
     (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
+    write(tmp_path / "other.csv")
+    (tmp_path / "labels.csv").write_text("id,label\n0,art\n")  # as predictions look, and somebody's own
+    write(tmp_path / "rows/deep/in.csv")
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts/in.csv")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError, match=found.replace(".", r"\.")):
         predict_file(run, tmp_path / source, tmp_path / output)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("inside", ["predictions-test.parquet", "new.csv", "adapter/new.jsonl", "parts"])
+def test_nothing_is_written_into_a_run_folder(members: list[Run], source: Path, tmp_path: Path, inside: str) -> None:
+    run = Run(tmp_path / "renamed")
+    shutil.copytree(members[0].path, run.path)
+    (tmp_path / "link").symlink_to(run.path)
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    rows = source.parent if inside == "parts" else source
+    for folder in (run.path, tmp_path / "link"):
+        with pytest.raises(ConfigError, match=r"is inside the run folder .*/renamed"):
+            predict_file(members[1], rows, folder / inside, Form(force=True))
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_an_output_replaces_its_own_earlier_one_and_others_by_force_alone(
+    run: Run, source: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.csv"
+    first = written(run, source, output)
+    assert written(run, source, output, form=Form(probabilities=True)) != first
+    output.write_text("id,label\n0,corrected by hand\n")
+    with pytest.raises(ConfigError, match="replace it with --force"):
+        predict_file(run, source, output)
+    with pytest.raises(ConfigError, match="`submillion shift` did not write it"):
+        submillion.shift(run, source, correct_priors=output)
+    assert written(run, source, output, form=Form(force=True)) == first
+    output.rename(tmp_path / "kept.csv")
+    with pytest.raises(ConfigError, match="is there already"):
+        predict_file(run, source, tmp_path / "kept.csv")
 
 
 def test_progress_goes_from_what_is_kept_to_all_rows(run: Run, source: Path, tmp_path: Path) -> None:

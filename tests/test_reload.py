@@ -17,7 +17,7 @@ from submillion.model import adapters
 from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
 from tests.kit.pairs import each
 from tests.kit.strangers import STRANGER
-from tests.tiny import FAMILIES, TEXTS
+from tests.tiny import FAMILIES, PADDED, TEXTS
 
 # What a stranger would write: nothing of submillion, one process for all folders.
 
@@ -56,6 +56,7 @@ def reloaded(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 def _cases() -> list[tuple[str, str, str]]:
     """Each kind of PEFT's on each family, and full fine-tuning; each variant on one; each other head."""
     kinds = {*product(FAMILIES, ("lora", "dora", "adalora", "ia3", "none")), *each(FAMILIES, METHODS)}
+    kinds |= {*product(PADDED, ("lora", "none")), *each(PADDED, ["dora", "adalora", "ia3", "pissa"])}
     others = [place for place in HEADS if place[1] != "full"]
     cases = [*((family, "full", method) for family, method in kinds), *((*place, "lora") for place in others)]
     return sorted([*cases, *((*place, "adalora-bias-all") for place in others if place[0] in ("bert", "roberta"))])

@@ -315,6 +315,8 @@ def trained(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 def test_a_training_writes_its_report_and_what_it_cost(trained: Run) -> None:
     cost = trained.read_json("cost.json")
+    assert cost["report"]["seconds"] > 0
+    assert cost["report"]["peak_mib"] >= cost["peak_mib"]["process"]
     assert list(cost["phases_s"]) == ["reading", "tokenising", "building", "training", "saving", "testing"]
     assert cost["peak_mib"]["process"] > 50
     steps = [record.seconds for record in trained.records()]

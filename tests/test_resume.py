@@ -78,6 +78,7 @@ CASES = {
         ["augmentation.kind=swap", "augmentation.copies=2", "augmentation.placement=rotating", "train.steps=30"],
         [("step", 3), ("eval", 15), ("step", 23)],
     ),
+    "a padded pass": (["model.name=DEBERTA", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
     # The first two kills fall into the teacher's training, the third between both, the others into the student's.
     "taught by a recipe": (
         ["distillation.teacher=TEACHER", "augmentation.kind=swap"],
@@ -96,7 +97,8 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[s
     cases = {}
     for number, (name, (overrides, kills)) in enumerate(CASES.items()):
         base = [*COMMON, f"model.name={encoders['roberta']}", f"data.source={data}", "data.test=0.2"]
-        overrides = [override.replace("TEACHER", str(teacher)) for override in overrides]
+        for word, path in (("TEACHER", teacher), ("DEBERTA", encoders["deberta-v2"])):
+            overrides = [override.replace(word, str(path)) for override in overrides]
         cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

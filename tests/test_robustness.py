@@ -153,6 +153,15 @@ def test_json_adds_perturbations_to_the_scores(
     assert call("evaluate", run.path, "--data", rows, "--perturb", "swap") == 0
     assert found.plain.warnings[0] in capsys.readouterr().out
     assert all(word in figure.read_text() for word in ("typos", "swap", "mild", "strong"))
+    assert call("evaluate", run.path, "--data", rows, "--perturb", "swap", "--figure", figure) == 0, "its own"
+    figure.write_text("<svg>mine</svg>")
+    assert call("evaluate", run.path, "--data", rows, "--perturb", "swap", "--figure", figure) == 1
+    assert (
+        call("evaluate", run.path, "--data", rows, "--perturb", "swap", "--figure", run.path / "new.svg", "--force")
+        == 1
+    )
+    assert figure.read_text() == "<svg>mine</svg>"
+    assert call("evaluate", run.path, "--data", rows, "--perturb", "swap", "--figure", figure, "--force") == 0
 
 
 @pytest.mark.parametrize(

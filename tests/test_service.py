@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
@@ -26,8 +27,9 @@ from starlette.testclient import TestClient
 from submillion import prediction
 from submillion.errors import ConfigError
 from submillion.runs import Run
-from submillion.serving import api, folders
+from submillion.serving import api, folders, models
 from submillion.serving.app import Options, create_app, listen, read_token, server_of
+from submillion.serving.models import Row
 from submillion.serving.queue import Limits
 from tests.kit.calls import call
 from tests.kit.untrained import THREE, TWO, make_run
@@ -72,7 +74,7 @@ def ask(client: TestClient, run: Run | None, texts: Any, **more: Any) -> Any:
 def check(found: Mapping[str, Any], run: Run, texts: Any) -> None:
     """The answer is the run's own prediction of the texts, in their order."""
     expected = prediction.predict(run.path, texts)
-    assert (found["run"], found.get("precision", "fp32")) == (run.name, "fp32")
+    assert found["run"] == run.name
     assert [each["label"] for each in found["predictions"]] == expected.labels
     for each, probs in zip(found["predictions"], expected.probs, strict=True):
         assert each["probs"] == pytest.approx(dict(zip(expected.classes, probs, strict=True)), abs=1e-5)
@@ -87,6 +89,40 @@ def problem(answer: Any, status: int) -> str:
 def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], name: str) -> None:
     for texts in (TEXTS[:1], TEXTS):
         check(ask(client, made[name], texts).json(), made[name], texts)
+
+
+def test_answers_that_are_not_numbers_are_refused_for_that_run_alone(
+    client: TestClient, made: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = models.probs
+
+    def broken(rows: Sequence[Row]) -> list[np.ndarray]:
+        return [
+            values * (np.nan if row.loaded.run.name == made["two"].name else 1)
+            for row, values in zip(rows, compute(rows), strict=True)
+        ]
+
+    monkeypatch.setattr(models, "probs", broken)
+    assert "not finite numbers for 2 of 2 rows (ids texts[0], texts[1])" in problem(
+        ask(client, made["two"], TEXTS[:2]), 400
+    )
+    check(ask(client, made["three"], TEXTS).json(), made["three"], TEXTS)
+
+
+def test_a_run_answers_in_the_precision_of_predict_beside_others(
+    made: dict[str, Run], folder: Path, tmp_path: Path
+) -> None:
+    for name, precision in (("three", "bf16"), ("two", "fp32")):
+        shutil.copytree(made[name].path, tmp_path / name)
+        Run(tmp_path / name).write_json("environment.json", {"device": "cpu", "precision": precision})
+        Run(tmp_path / name).mark_done()
+    with TestClient(app_of(tmp_path), base_url=URL) as client:
+        for name, precision in (("three", "bf16"), ("two", "fp32")):
+            found = ask(client, Run(tmp_path / name), TEXTS).json()
+            assert found["precision"] == precision
+            check(found, Run(tmp_path / name), TEXTS)
+    with TestClient(app_of(tmp_path, precision="fp32"), base_url=URL) as client:
+        assert ask(client, Run(tmp_path / "three"), TEXTS).json()["precision"] == "fp32"
 
 
 def test_white_space_around_a_text_changes_nothing_as_in_a_file(

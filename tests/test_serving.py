@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -20,10 +21,10 @@ from starlette.testclient import TestClient
 from submillion import prediction, runs
 from submillion.data.augmentation import STRENGTHS
 from submillion.errors import ConfigError, RunError, install_line
-from submillion.judging import comparison
-from submillion.runs import compared
+from submillion.reports import comparing
 from submillion.serving import app, folders, guard, service
 from tests.kit.calls import call
+from tests.kit.pages import text_of
 from tests.served import TEXT, client_of, finished
 
 WISH = {
@@ -86,7 +87,9 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
     assert study["runs"] == finished(served)
     assert study["recommended"] == Path(summary["recommended"]).name
     assert study["accuracy"] == {"split": "test", **summary["scores"]["test"]["accuracy"]}
-    assert client.get("/studies/tiny/summary").text == (served / "tiny" / "summary.md").read_text()
+    page = client.get("/runs/tiny/report.html").text
+    assert all(f'href="../{name}/report.html"' in page for name in study["runs"])
+    assert 'href="../../#runs?filter=tiny"' in page
 
 
 @pytest.mark.parametrize(
@@ -201,15 +204,32 @@ def test_one_run_folder_is_served_alone(served: Path, first: str) -> None:
     assert "no run" in problem(client.get(f"/runs/{finished(served)[1]}/config"), 404)
 
 
+@pytest.mark.parametrize("name", ["best", "Bestes Modell (März)", "v1.2"])
+def test_a_renamed_run_is_the_same_run_everywhere(served: Path, first: str, tmp_path: Path, name: str) -> None:
+    shutil.copytree(served / first, tmp_path / name)
+    shutil.copytree(served / first, tmp_path / ".hidden")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.yaml").write_text("of: another program")
+    client = client_of(tmp_path)
+    assert [run.name for run in runs.list_runs(tmp_path)] == [name]
+    assert runs.load(name, tmp_path).path == tmp_path / name
+    assert [row["run"] for row in client.get("/api/list").json()["runs"]] == [name]
+    assert [each["run"] for each in client.get("/v1/models").json()["models"]] == [name]
+    assert client.get(f"/runs/{quote(name)}/config").text == (tmp_path / name / "config.yaml").read_text()
+    for other in (".hidden", "project"):
+        assert client.get(f"/runs/{other}/config").status_code == 404
+
+
 # Names ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "name", ["..", ".", "%2e%2e", "..%2fruns", "%2fetc", "tiny", "out-00000005", "nothing", "a%00b", "x" * 5000]
 )
-@pytest.mark.parametrize("path", ["/runs/{}/config", "/runs/{}/report", "/studies/{}x/report"])
+@pytest.mark.parametrize("path", ["/runs/{}/config", "/runs/{}/report.html", "/curves.svg?runs={}"])
 def test_a_name_means_a_folder_inside_or_nothing(client: TestClient, name: str, path: str) -> None:
-    assert client.get(path.format(name)).status_code == 404
+    is_study = name == "tiny" and "report" in path
+    assert client.get(path.format(name)).status_code == (200 if is_study else 404)
 
 
 def test_links_that_lead_out_are_refused(served: Path, first: str, tmp_path: Path) -> None:
@@ -219,7 +239,7 @@ def test_links_that_lead_out_are_refused(served: Path, first: str, tmp_path: Pat
     inner.mkdir()
     shutil.move(tmp_path / first, inner / first)
     (inner / first / "report.html").symlink_to(tmp_path / "secret.html")
-    answer = client_of(inner).get(f"/runs/{first}/report")
+    answer = client_of(inner).get(f"/runs/{first}/report.html")
     assert "no report.html" in problem(answer, 404)
 
 
@@ -275,14 +295,22 @@ def test_bodies_are_bounded(client: TestClient, chunked: bool) -> None:
 def test_every_answer_binds_the_browser(client: TestClient, served: Path, first: str) -> None:
     (served / first / "report.html").write_text("<script>alert(1)</script>")
     try:
-        for path in ("/", "/page/app.js", "/api/list", "/api/none", f"/runs/{first}/report"):
+        for path in (
+            "/",
+            "/page/app.js",
+            "/api/list",
+            "/api/none",
+            f"/compare?runs={first}",
+            f"/runs/{first}/report.html",
+        ):
             headers = client.get(path).headers
             assert "default-src 'none'" in headers["content-security-policy"]
             assert "'unsafe" not in headers["content-security-policy"].replace("style-src 'unsafe-inline'", "")
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["cross-origin-resource-policy"] == "same-origin"
-        assert "script-src" not in headers["content-security-policy"]
-        assert "sandbox allow-popups" in headers["content-security-policy"]
+        assert re.search(r"script-src 'sha256-[^' ]+'(;|$)", headers["content-security-policy"]), "one script, ours"
+        assert "sandbox allow-popups allow-scripts" in headers["content-security-policy"]
+        assert "same-origin" not in headers["content-security-policy"]
     finally:
         (served / first / "report.html").unlink()
 
@@ -301,25 +329,38 @@ def test_nothing_in_the_page_makes_html_of_text_or_names_another_host(client: Te
 # Comparison and plans ------------------------------------------------------------------------------------------------
 
 
-def test_compare_says_what_the_command_says(client: TestClient, served: Path) -> None:
+def test_compare_says_what_the_command_says(client: TestClient, served: Path, tmp_path: Path) -> None:
     names = finished(served)
-    expected = compared.compare([served / name for name in names])
-    found = client.post("/api/compare", json={"runs": names}).json()
-    assert found == json.loads(json.dumps(comparison.values(expected))) | {"sentences": comparison.sentences(expected)}
-    assert found["recommended"] is not None
+    comparing.compare([served / name for name in names], report=tmp_path / "page.html")
+    found = client.get(f"/compare?runs={','.join(names)}")
+    written = (tmp_path / "page.html").read_text().partition("<main>")[2]
+    shown = found.text.partition("<main>")[2]
+    assert text_of(shown).replace(" ", "") == text_of(written).replace(" ", "")  # names are links there
+    assert all(f'href="runs/{name}/report.html"' in found.text for name in names)
+
+
+def test_test_rows_are_read_by_a_post_alone(client: TestClient, served: Path) -> None:
+    names = ",".join(finished(served)[:2])
+    before = (served / "test-reads.jsonl").read_text() if (served / "test-reads.jsonl").exists() else ""
+    assert "on test" not in client.get(f"/compare?runs={names}&split=test").text.partition("<main>")[2]
+    assert ((served / "test-reads.jsonl").read_text() if before else "") == before
+    answer = client.post(f"/compare?runs={names}", headers={"origin": "http://evil.example"})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(
     ("names", "status", "message"),
     [
-        ([], 400, "a comparison takes at least two"),
+        ([], 200, "Tick at least two finished runs"),
         (["one"], 404, "there is no run 'one'"),
         (["bad-00000002", "cut-00000001"], 400, "labels.json is damaged"),
         (["a"] * 61, 400, "61 runs are ticked"),
     ],
 )
 def test_comparisons_that_cannot_be(client: TestClient, names: list[str], status: int, message: str) -> None:
-    assert message in problem(client.post("/api/compare", json={"runs": names}), status)
+    answer = client.get(f"/compare?runs={','.join(names)}")
+    assert answer.status_code == status
+    assert message in text_of(answer.text)
 
 
 @pytest.mark.parametrize(
@@ -405,6 +446,11 @@ def test_effects_are_what_is_lost_without_the_word(client: TestClient, first: st
         shorter = " ".join(word for i, word in enumerate(TEXT.split()) if i != place)
         without = probs_of(played(client, first, "predict", text=shorter))[found["label"]]
         assert each["effect"] == pytest.approx(found["prob"] - without, abs=1e-6)
+
+
+def test_characters_are_left_out_where_words_are_written_together(client: TestClient, first: str) -> None:
+    ((*words,),) = played(client, first, "words", text="天地good，玄")["texts"]
+    assert [each["word"] for each in words] == ["天", "地", "good，", "玄"]
 
 
 def test_words_beyond_the_last_token_are_not_tried(client: TestClient, first: str) -> None:

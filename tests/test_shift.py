@@ -70,6 +70,27 @@ def test_atc_is_exact_where_errors_lie_below_a_threshold() -> None:
     assert estimates.atc(validation, validation > 0.3, found) == pytest.approx((found > 0.3).mean(), abs=0.005)
 
 
+@pytest.mark.parametrize("n_right", [0, 5, 10, 17, 20])
+def test_where_all_confidences_tie_the_estimate_is_that_of_validation_and_wide(n_right: int) -> None:
+    probs = np.tile([0.52, 0.48], (20, 1)) + np.random.default_rng(0).normal(scale=1e-9, size=(20, 1)) * [1, -1]
+    label_ids = np.where(np.arange(20) < n_right, 0, 1)
+    found = estimate(Predictions([str(i) for i in range(20)], label_ids, probs), np.tile([0.52, 0.48], (500, 1)))
+    assert found.atc.value == pytest.approx(n_right / 20)
+    if n_right == 10:
+        assert found.atc.low < 0.35
+        assert found.atc.high > 0.65
+        stated = judge(found, None).accuracy
+        assert stated.low < 0.35
+        assert stated.high > 0.65
+    assert n_right in (0, 20) or all((one.low, one.high) == (0.0, 1.0) for one in (*found.bbse, *found.em))
+
+
+def test_rows_that_tie_at_the_threshold_count_in_validations_proportion() -> None:
+    validation = np.array([0.2] * 2 + [0.6] * 8 + [0.9] * 10)
+    is_right = np.arange(20) >= 6  # the threshold parts the eight: four of them are below it
+    assert estimates.atc(validation, is_right, np.array([0.2, 0.6, 0.6, 0.9])) == pytest.approx((0 + 0.5 + 0.5 + 1) / 4)
+
+
 @pytest.mark.parametrize("shares", [EVEN, SKEWED])
 def test_doc_is_right_where_confidence_stays_calibrated(shares: tuple[float, ...]) -> None:
     """Covariate shift: other rows, labels drawn from the same posteriors."""

@@ -24,8 +24,8 @@ from submillion.judging import comparison
 from submillion.judging.metrics import Predictions, wilson
 from submillion.reports import comparing, page, write_study
 from submillion.reports.sections import Page
-from submillion.reports.sweep import figures, read, sections
-from submillion.runs import Run
+from submillion.reports.sweep import course, figures, read, sections
+from submillion.runs import Output, Run
 from submillion.runs.study import FORMAT
 from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
@@ -237,6 +237,8 @@ def test_every_number_is_of_the_summary_and_every_score_is_shown(make: Any, tmp_
     made = page_of(tmp_path, values, drawn=False)
     text, markdown = text_of(re.sub("<script.*?</script>", "", page.html(made))), page.markdown(made)
     known = {f"{sign}{abs(number):.4f}" for number in numbers(values) for sign in ("", "-", "+")}
+    effects = course.factor_effects(read(folder_of(tmp_path, values)))
+    known |= {f"{number:+.4f}" for each in effects for number in (each.value, each.low, each.high)}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", text)) <= known
     for each in values["trials"]:
         if len(each["runs"]) == 1:
@@ -558,7 +560,7 @@ def compared(n_settings: int, n_seeds: int = 1) -> comparison.Verdict:
 def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int, tmp_path: Path) -> None:
     found = compared(n_settings, n_seeds)
     file = tmp_path / "page.html"
-    comparing.write(found, file)
+    comparing.write(found, Output(file, "compare"))
     content = file.read_text()
     tags = [tag for tag, _ in Tags(content).tags]
     assert tags.count("script") == 1
@@ -574,7 +576,7 @@ def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int
         assert f"about {found.n_rows_needed:,} validation rows" in text
     known = {f"{sign}{abs(each):.4f}" for each in numbers(comparison.values(found)) for sign in ("", "+", "-")}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", re.sub("<script.*?</script>", "", text))) <= known | {"0.0001"}
-    comparing.write(found, tmp_path / "again.html")
+    comparing.write(found, Output(tmp_path / "again.html", "compare"))
     assert (tmp_path / "again.html").read_text() == content
 
 

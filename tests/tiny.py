@@ -1,4 +1,4 @@
-"""Tiny random encoders of the six families, each with a tokenizer of its family's own class.
+"""Tiny random encoders of each family, and of one that is built, each with a tokenizer of its own class.
 
 Everything is built in memory and saved as a stock checkpoint: a folder that every command and plain
 transformers can read. Weights are larger than a fresh model's, and no bias is zero, so that a
@@ -14,9 +14,13 @@ from typing import Any
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    AlbertTokenizer,
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     BertTokenizer,
+    CamembertTokenizer,
+    DebertaV2Tokenizer,
     DistilBertTokenizer,
     MPNetTokenizer,
     PreTrainedTokenizerBase,
@@ -26,8 +30,10 @@ from transformers import (
 
 from submillion.config import Config, validate
 from submillion.model.backbone import quiet
+from tests.kit.architectures import DEBERTA_V3
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert")  # of the packed pass
+PADDED = ("modernbert", "deberta-v2", "albert", "nomic_bert")  # the last one is in no table
 WORDS = "the a of and in to good bad fine poor film book play game team market world news great dull".split()
 TEXTS = (
     "a good film",
@@ -65,7 +71,8 @@ def make_encoder(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModel.from_config(config)
+        # ModernBERT's classifiers begin with the head of its masked language model, BERT's with its pooler.
+        model = (AutoModelForMaskedLM if family == "modernbert" else AutoModel).from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -78,7 +85,7 @@ def make_encoder(
 def make_tokenizer(family: str) -> PreTrainedTokenizerBase:
     """Return a fast tokenizer of the family's own class over `WORDS` and single characters."""
     match family:
-        case "bert" | "electra":
+        case "bert" | "electra" | "modernbert" | "nomic_bert":
             return BertTokenizer(vocab=_word_pieces(_BERT_SPECIALS), model_max_length=128)
         case "distilbert":
             return DistilBertTokenizer(vocab=_word_pieces(_BERT_SPECIALS), model_max_length=128)
@@ -89,11 +96,25 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerBase:
             tokens = (*_ROBERTA_SPECIALS, *sorted(ByteLevel.alphabet()), "<mask>")
             return RobertaTokenizer(vocab=_numbered(tokens), merges=[], model_max_length=128)
         case "xlm-roberta":
-            words = [(f"▁{word}", -2.0) for word in WORDS]
-            pieces = [(piece, -8.0) for piece in ("▁", *_CHARACTERS)]
-            specials = [(token, 0.0) for token in _ROBERTA_SPECIALS]
-            return XLMRobertaTokenizer(vocab=[*specials, *words, *pieces, ("<mask>", 0.0)], model_max_length=128)
+            return XLMRobertaTokenizer(vocab=_unigrams(_ROBERTA_SPECIALS, "<mask>"), model_max_length=128)
+        case "camembert":
+            specials = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>")
+            vocab = _unigrams(specials, "<mask>", "<s>", "</s>")
+            return CamembertTokenizer(vocab=vocab, model_max_length=128)
+        case "deberta-v2":
+            vocab = _unigrams(("[PAD]", "[CLS]", "[SEP]", "[UNK]"), "[MASK]")
+            return DebertaV2Tokenizer(vocab=vocab, unk_id=3, model_max_length=128)
+        case "albert":
+            return AlbertTokenizer(
+                vocab=_unigrams(("<pad>", "<unk>", "[CLS]", "[SEP]"), "[MASK]"), model_max_length=128
+            )
     raise ValueError(family)
+
+
+def _unigrams(specials: tuple[str, ...], *last: str) -> list[tuple[str, float]]:
+    words = [(f"▁{word}", -2.0) for word in WORDS]
+    pieces = [(piece, -8.0) for piece in ("▁", *_CHARACTERS)]
+    return [*((token, 0.0) for token in specials), *words, *pieces, *((token, 0.0) for token in last)]
 
 
 def _word_pieces(specials: tuple[str, ...]) -> dict[str, int]:
@@ -113,12 +134,18 @@ def _sizes(family: str, n_layers: int, width: int, n_heads: int, ffn_width: int)
         "num_attention_heads": n_heads,
         "intermediate_size": ffn_width,
     }
-    return {**sizes, "embedding_size": width // 2} if family == "electra" else sizes
+    match family:
+        case "electra" | "albert":
+            return {**sizes, "embedding_size": width // 2}
+        case "deberta-v2":  # as all of version 3 are
+            return {**sizes, "position_buckets": 8}
+        case _:
+            return sizes
 
 
 def _vocabulary(family: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Config values that follow from the tokenizer; positions of the RoBERTa kind start at pad id + 1."""
-    offset = 2 if family in ("roberta", "xlm-roberta", "mpnet") else 0
+    offset = 2 if family in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
     values = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
@@ -126,7 +153,16 @@ def _vocabulary(family: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, An
     }
     if offset:
         values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    return {**values, "type_vocab_size": 1} if family in ("roberta", "xlm-roberta") else values
+    match family:
+        case "roberta" | "xlm-roberta" | "camembert":
+            return {**values, "type_vocab_size": 1}
+        case "modernbert":
+            specials = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+            return {**values, **specials, "bos_token_id": None, "eos_token_id": None, "local_attention": 8}
+        case "deberta-v2":
+            return {**values, **DEBERTA_V3}
+        case _:
+            return values
 
 
 def settings(encoder: Path | str, head: str = "full", train: dict[str, Any] | None = None, **adapter: Any) -> Config:

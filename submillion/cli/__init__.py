@@ -6,8 +6,11 @@ quick. Exit codes: 0 fine, 1 the user's input, 2 usage, 3 internal. Results go t
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import traceback
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version as installed
 from typing import Any, cast
@@ -22,6 +25,7 @@ from submillion.errors import SubmillionError, is_out_of_memory, os_problem
 from submillion.text import first_line, visible, without_secrets
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_IN_ASCII = str.maketrans("█━╸╺–—−×·•→…“”‘’", "#==----x.*>.\"\"''")  # our own signs, where a terminal has none of them
 
 # Each command: where its function, or its group of commands, is, and the first line of its help.
 COMMANDS = {
@@ -117,6 +121,7 @@ def _common(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _write_what_the_terminal_lacks(as_json="--json" in given)
     verbose = "-v" in given
     given = [argument for argument in given if argument != "-v"]
     try:
@@ -152,6 +157,27 @@ def main(arguments: list[str] | None = None) -> None:
                 _say("this is a fault of submillion; -v shows where")
             code = 3
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _write_what_the_terminal_lacks(as_json: bool) -> None:
+    """Make stdout and stderr write characters that their encoding lacks in another way, where Python would raise.
+
+    They are escaped as in JSON, so that labels stay apart and JSON stays valid; our own signs have a plain form.
+    """
+    codecs.register_error("submillion", partial(_instead, {} if as_json else _IN_ASCII))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's or a test's has no encoding
+            stream.reconfigure(errors="submillion")
+
+
+def _instead(plain: dict[int, str] | dict[int, int], error: UnicodeError) -> tuple[str, int]:
+    """The text in place of characters that cannot be encoded, and where encoding goes on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(plain)
+    units = lacking.encode("utf-16-be", "surrogatepass")  # JSON escapes a character beyond 16 bits as two
+    escaped = (int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2))
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in escaped), error.end
 
 
 def _say(text: str, verbose: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from submillion.cli.options import JsonOption, OutOption
+from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.judging import comparison
 from submillion.judging.comparison.conclusion import Split
 from submillion.reports import comparing, terminal
@@ -24,6 +24,7 @@ def compare(
     run: RunsArgument,
     split: SplitOption = "validation",
     report: ReportOption = None,
+    force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,7 +32,7 @@ def compare(
 
     Runs that differ only in train.seed are one setting.
     """
-    found = comparing.compare(run, split, report, out or "runs")
+    found = comparing.compare(run, split, report, out or "runs", force)
     if as_json:
         typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
         return

@@ -23,6 +23,7 @@ from submillion.data.checking import fast_tokenizer
 from submillion.errors import ConfigError, DataError
 from submillion.reports import terminal
 from submillion.text import percent
+from submillion.words import tokens
 
 app = typer.Typer(no_args_is_help=True)
 _BAR_WIDTH = 24
@@ -120,7 +121,8 @@ def _show(survey: Survey, model: str, unmeasured: str) -> None:
 
 
 def _show_census(console: Console, name: str, census: Census, model: str) -> None:
-    console.print(f"{name}: {census.n_rows:,} usable rows, {len(census.classes)} classes\n", soft_wrap=True)
+    left_out = f"; {census.n_dropped:,} left out (data.drop)" * bool(census.n_dropped)
+    console.print(f"{name}: {census.n_rows:,} usable rows, {len(census.classes)} classes{left_out}\n", soft_wrap=True)
     console.print(_class_table(census))
     console.print("\n".join(_facts(census, model)) + "\n", soft_wrap=True)
 
@@ -191,11 +193,16 @@ def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
 
 def _marked(before: str, after: str) -> str:
     """The text after a change, with the words that are gone and those that are new."""
-    old, new = before.split(), after.split()
+    old, new = tokens(before), tokens(after)
+    names = ([token for token, _ in found] for found in (old, new))
     parts: list[str] = []
-    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, *names, autojunk=False).get_opcodes():
         if kind == "equal":
-            parts += old[i:j]
+            parts.append(_joined(old[i:j]))
             continue
-        parts += [f"[-{' '.join(old[i:j])}-]"] * (j > i) + [f"{{+{' '.join(new[k:m])}+}}"] * (m > k)
+        parts += [f"[-{_joined(old[i:j])}-]"] * (j > i) + [f"{{+{_joined(new[k:m])}+}}"] * (m > k)
     return " ".join(parts)
+
+
+def _joined(found: Sequence[tuple[str, str]]) -> str:
+    return " ".join("".join(token + blanks for token, blanks in found).split())

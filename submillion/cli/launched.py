@@ -36,4 +36,4 @@ def launched(arguments: list[str]) -> Iterator[None]:
 
 def _be_silent() -> None:
     """Print nothing from here to the end of the process."""
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it is closed with the process
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is closed with the process

@@ -23,6 +23,9 @@ SetOption = Annotated[
 BudgetOption = Annotated[int | None, typer.Option("--budget", help="Most trainable parameters (budget).")]
 DataOption = Annotated[str | None, typer.Option("--data", help="Training rows (data.source).")]
 OutOption = Annotated[str | None, typer.Option("--out", help="The folder of run folders (out; default runs).")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace a file that this command did not write; never one in a run folder.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
 

@@ -12,7 +12,7 @@ import typer
 
 import submillion
 from submillion import runs
-from submillion.cli.options import JsonOption, OutOption
+from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
 from submillion.errors import ConfigError
 from submillion.reports import brief, robustness, terminal
@@ -45,6 +45,7 @@ def evaluate(
         typer.Option("--perturb", metavar="NAMES", help="all, or some: typos,lower,truncation (robustness)."),
     ] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="With --perturb: an .svg or .png to draw.")] = None,
+    force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +55,7 @@ def evaluate(
     """
     found = runs.load(run, out or "runs")
     if perturb is not None or figure is not None:
-        _evaluate_perturbed(found, data, perturb, figure, as_json)
+        _evaluate_perturbed(found, data, perturb, figure, force, as_json)
         return
     evaluation = submillion.evaluate(found, data)
     if as_json:
@@ -64,11 +65,13 @@ def evaluate(
     _warn(evaluation)
 
 
-def _evaluate_perturbed(run: Run, data: Path, perturb: str | None, figure: Path | None, as_json: bool) -> None:
+def _evaluate_perturbed(
+    run: Run, data: Path, perturb: str | None, figure: Path | None, force: bool, as_json: bool
+) -> None:
     if perturb is None:
         raise ConfigError(f"--figure {figure}: it shows perturbations; add --perturb all")
     with View() as view:
-        found = submillion.robustness(run, data, perturb, figure, watch=partial(view.through, "evaluating"))
+        found = submillion.robustness(run, data, perturb, figure, None, partial(view.through, "evaluating"), force)
     if as_json:
         perturbations = [asdict(each) for each in found.perturbed]
         typer.echo(json.dumps(_values(found.plain) | {"perturbations": perturbations}, indent=2))
@@ -103,6 +106,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     processes: ProcessesOption = None,
     executor: ExecutorOption = None,
     address: AddressOption = None,
+    force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,7 +122,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     how = prediction.How(where, processes, address)
     with View() as view:
         written = prediction.predict_file(
-            found, source, output, prediction.Form(probabilities, label_ids), how, watch=view
+            found, source, output, prediction.Form(probabilities, label_ids, force), how, watch=view
         )
     if as_json:
         counts = {"output": str(output), "rows": written.n_rows, "predicted": written.counts}

@@ -15,7 +15,7 @@ from submillion.judging.metrics import Score
 from submillion.reports import brief, terminal
 from submillion.reports.sections import Section, Table
 from submillion.runs import Run
-from submillion.text import percents
+from submillion.text import interval
 
 app = typer.Typer(no_args_is_help=True)
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
@@ -83,9 +83,9 @@ def _parts(run: Run) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    """A fact for people: scores with their interval in percent, numbers with commas, a dash for none."""
+    """A fact for people: scores with their interval, numbers with commas, a dash for none."""
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return percents(Score(**value))
+        return interval(Score(**value))
     return f"{value:,}" if isinstance(value, int) else str(value)

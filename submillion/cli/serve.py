@@ -24,7 +24,7 @@ TokenOption = Annotated[
     Path | None, typer.Option("--token-file", help="A file with the token to ask for; else $SUBMILLION_TOKEN, if set.")
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="fp32 gives the same whatever else is asked at once; bf16 is faster.")
+    Precision | None, typer.Option("--precision", help="In place of each run's own, in which `predict` works too.")
 ]
 EncodersOption = Annotated[
     int, typer.Option("--encoders", min=1, help="Most encoders in memory; runs on the same one share it.")
@@ -47,7 +47,7 @@ def serve(  # noqa: PLR0913
     host: HostOption = "127.0.0.1",
     open_page: OpenOption = False,
     token_file: TokenOption = None,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = None,
     encoders: EncodersOption = 2,
     batch_tokens: BatchOption = 4096,
     wait_ms: WaitOption = 5.0,

@@ -10,7 +10,7 @@ import typer
 
 import submillion
 from submillion import runs
-from submillion.cli.options import JsonOption, OutOption
+from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
 from submillion.reports import shift as pages
 from submillion.reports import terminal
@@ -33,6 +33,7 @@ def shift(
     source: InputOption,
     rows: RowsOption = pages.MAX_ROWS,
     correct_priors: CorrectOption = None,
+    force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,7 +43,7 @@ def shift(
     """
     several = [runs.load(each, out or "runs") for each in run]
     with View() as view:
-        answer = submillion.shift(several, source, rows, correct_priors, partial(view.through, "predicting"))
+        answer = submillion.shift(several, source, rows, correct_priors, partial(view.through, "predicting"), force)
     if as_json:
         typer.echo(pages.values(answer.report))
         return

@@ -139,5 +139,5 @@ def _result(found: Sweep) -> Section:
 
 def _files(found: Sweep) -> list[str]:
     """What is in the study's folder, what people open first."""
-    names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json", "summary.md")
+    names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json")
     return [name for name in (*names, "study.sqlite3") if (found.folder / name).exists()]

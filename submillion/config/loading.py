@@ -1,7 +1,7 @@
 """From YAML and `--set` to a checked `Config`, and back to text.
 
-Owns the reading, the overriding, the reporting of all problems at once, the commented dump and the
-hash. The settings themselves are in `settings`.
+Owns the overriding, the reporting of all problems at once, the commented dump and the hash. How text is read is in
+`parsing`, the settings themselves are in `settings`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shlex
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -20,12 +19,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from submillion.config.parsing import is_section, parsed, parsed_override, section_of, union_parts
 from submillion.config.settings import Config
 from submillion.errors import ConfigError
 from submillion.text import did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
-_ADDED = (("model", "revision"), ("data", "config"))  # null, they leave the hash as it was before them
+# Keys that came later: as they are by default, they leave the hash as it was before them.
+_ADDED = (
+    ("model", "revision"),
+    *(("data", key) for key in ("config", "encoding", "separator", "header", "drop")),
+)
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 _SHORT = {"model": "model.name", "data": "data.source"}  # what a section is that Python is given as a text
 # Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
@@ -97,7 +101,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         field = Config.model_fields.get(key)
         if isinstance(value, BaseModel):
             value = value.model_dump(mode="json")
-        if isinstance(value, Mapping) and field is not None and _is_section(field.annotation):
+        if isinstance(value, Mapping) and field is not None and is_section(field.annotation):
             found |= {f"{key}.{name}": part for name, part in value.items()}
         else:
             found[_SHORT.get(key, key) if isinstance(value, str | os.PathLike) else key] = value
@@ -142,7 +146,7 @@ def parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> dict[str, A
             problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
             continue
         try:
-            found[key.strip()] = yaml.load(text, Loader=_UniqueKeyLoader)
+            found[key.strip()] = parsed_override(key.strip(), text)
         except (yaml.YAMLError, RecursionError):
             problems.append(f"--set {override}: the value is not YAML; quote it")
     if problems:
@@ -172,8 +176,9 @@ def digest(config: Config, data_fingerprint: str) -> str:
     """
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
     del values["data"]["revision"]
+    defaults = Config().model_dump(mode="json")
     for section, key in _ADDED:
-        if values[section].get(key) is None:
+        if values[section].get(key) == defaults[section][key]:
             values[section].pop(key, None)
     text = json.dumps([values, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -204,9 +209,11 @@ def _read(file: Path) -> str:
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:
     try:
-        values = yaml.load(text, Loader=_UniqueKeyLoader)
+        values = parsed(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+        problem = " ".join(str(error).split())
+        advice = "; put a name with a colon in quotes" if "mapping values are not allowed" in problem else ""
+        raise ConfigError(f"{origin} is not YAML: {problem}{advice}") from None
     except RecursionError:
         raise ConfigError(f"{origin} is nested too deeply for a config") from None
     if values is None:
@@ -214,35 +221,6 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{origin} holds a {type(values).__name__}, not a table of settings; see `submillion config`")
     return values
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, where YAML's own would take the last one.
-
-    Of a value that is not what it looks like (2024-99-99) or is tagged as (!!bool maybe), it names the line.
-    """
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return the node's value; ConstructorError names the line of one that has none."""
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:
-            reason = f" ({error})" if isinstance(error, ValueError) else ""
-            found = f"{shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}{reason}"
-            raise yaml.constructor.ConstructorError(None, None, found, node.start_mark) from None
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping; ConstructorError names the line of a repeated key."""
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is not a name", key_node.start_mark)
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(str(key_node.value))
-        return super().construct_mapping(node, deep)
 
 
 def _replaced(values: dict[str, Any], settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -273,13 +251,13 @@ def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _key(detail: Any) -> str:
-    return ".".join(_section_of([str(part) for part in detail["loc"]])[1])
+    return ".".join(section_of([str(part) for part in detail["loc"]])[1])
 
 
 def _problem(detail: Any) -> str:
     """One pydantic error as a sentence: the key, what was found, what is allowed."""
     path = [str(part) for part in detail["loc"]]
-    section, names = _section_of(path)
+    section, names = section_of(path)
     key = ".".join(names)
     if detail["type"] == "extra_forbidden":
         return f"unknown key {key if key.isprintable() else shown(key)}: {did_you_mean(path[-1], section.model_fields)}"
@@ -298,26 +276,9 @@ def _problem(detail: Any) -> str:
     found = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
     help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
     hint = f" ({help_text})" if help_text else ""
-    if detail["type"] == "string_type" and isinstance(detail["input"], (bool, int, float)):
+    if detail["type"] == "string_type" and not isinstance(detail["input"], str):
         hint = f"; put it in quotes if it is a name{hint}"
     return f"{key}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
-
-
-def _section_of(path: Sequence[str]) -> tuple[type[BaseModel], list[str]]:
-    """The section that holds the key at `path`, and the key's names without pydantic's union tags."""
-    section: type[BaseModel] = Config
-    names: list[str] = []
-    for part in path:
-        names.append(part)
-        field = section.model_fields.get(part)
-        if field is None or not _is_section(field.annotation):
-            break
-        section = typing.cast("type[BaseModel]", field.annotation)
-    return section, names
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _commented_section(section: BaseModel, indent: str) -> list[str]:
@@ -339,14 +300,8 @@ def _choices(annotation: Any) -> str:
     """The allowed words of a Literal, as a suffix of the comment; nothing for other types."""
     found = [
         str(word)
-        for part in (annotation, *_union_parts(annotation))
+        for part in (annotation, *union_parts(annotation))
         if typing.get_origin(part) is typing.Literal
         for word in typing.get_args(part)
     ]
     return f" [{' | '.join(found)}]" if found else ""
-
-
-def _union_parts(annotation: Any) -> tuple[Any, ...]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
-    return ()

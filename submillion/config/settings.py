@@ -11,10 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from submillion.config.fields import Count, Frac, Positive, Rate, Section, Seed, setting
+from submillion.text import shown
 
 Head = Literal["full", "linear", "bottleneck"]
 Method = Literal["lora", "dora", "adalora", "ia3", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Drop = Literal["bad-rows", "rare-classes"]
+_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # what a shell or YAML would take
 
 
 class ModelConfig(Section):
@@ -56,7 +59,7 @@ class DataConfig(Section):
 
     source: str | None = setting(
         None,
-        "training rows: a .csv, .tsv, .jsonl or .parquet file, a folder with train.* (and test.*), "
+        "training rows: a .csv, .tsv, .jsonl or .parquet file, a folder with train.* (and validation.*, test.*), "
         "a Hub name such as fancyzhx/ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
     )
     revision: Annotated[str, Field(min_length=1)] | None = setting(
@@ -68,6 +71,24 @@ class DataConfig(Section):
     text: str | tuple[str, ...] = setting("text", "the text's column, or several, joined by a blank")
     text_pair: str | None = setting(None, "a second text's column, for pairs; null = single texts")
     label: str = setting("label", "the label's column; names or numbers")
+    encoding: str | None = setting(
+        None, "of text files that are not UTF-8, such as cp1252; null = UTF-8, or UTF-16 where a file is"
+    )
+    separator: str | None = setting(
+        None,
+        "between the cells of .csv and .tsv files: a character, or comma, semicolon, tab, pipe; null = the one "
+        "by which the first line names the columns",
+    )
+    header: bool | tuple[str, ...] = setting(
+        True,
+        "true: the first line of .csv and .tsv files names the columns; false: there is none, and columns are called "
+        "0, 1, ...; or the columns' names, for files without it",
+    )
+    drop: tuple[Drop, ...] = setting(
+        (),
+        "rows that are left out, and counted, instead of refused: bad-rows: empty texts, missing labels, broken lines; "
+        "rare-classes: classes with fewer than 2 different texts",
+    )
     validation: float | int | str = setting(
         0.1, "the validation split: a fraction below 1, a number of rows, or a file"
     )
@@ -78,6 +99,46 @@ class DataConfig(Section):
         None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
     )
     seed: Seed = setting(0, "which rows make the validation and test splits")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except (LookupError, ValueError):  # ValueError: a NUL, or a name that is not ASCII
+            raise ValueError(
+                f"encoding is {shown(value)}, which is unknown: cp1252 (Windows), latin-1, cp1251, gb18030, shift_jis, "
+                "utf-16 and the others of Python are allowed"
+            ) from None
+        return value
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        character = None if value is None else _SEPARATORS.get(value, value)
+        if character is not None and (len(character) != 1 or character in '"\r\n'):
+            raise ValueError(f"separator is {shown(value)}: give one character, or a name: comma, semicolon, tab, pipe")
+        return character
+
+    @field_validator("header")
+    @classmethod
+    def _different_names(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        if not isinstance(value, bool) and (not value or len(set(value)) < len(value)):
+            raise ValueError(f"header is {shown(list(value))}: name each column once, in their order in the file")
+        return value
+
+    @field_validator("drop", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return () if value is None else (value,) if isinstance(value, str) else value
+
+    @field_validator("text", "text_pair", "label", mode="before")
+    @classmethod
+    def _number_as_name(cls, value: Any) -> Any:
+        """Columns without a name are numbers, which YAML reads as such."""
+        if isinstance(value, list | tuple):
+            return [str(part) if type(part) is int else part for part in value]
+        return str(value) if type(value) is int else value  # a bool is an int too
 
     @field_validator("validation", "test", "train_rows", mode="before")
     @classmethod
@@ -108,7 +169,7 @@ class AdapterConfig(Section):
     sites: str | tuple[str, ...] = setting(
         "all-linear",
         "linear layers that get an adapter: query, key, value, attention_output, ffn_in, ffn_out; "
-        "dense = the last three; all-linear = all six; or a module's name or pattern (*)",
+        "qkv = the first three, dense = the last three; all-linear = all; or a module's name or pattern (*)",
     )
     layers: str | tuple[int, ...] | None = setting(
         None, "encoder layers, counted from 0 at the bottom: null = all, top:N, bottom:N, or a list"

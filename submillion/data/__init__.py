@@ -6,12 +6,10 @@ step is a module of this folder; everything that is wrong is raised together.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from submillion.config import DataConfig
@@ -20,9 +18,10 @@ from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.reading import Example, Label, Rows
 from submillion.data.sources import download, pinned
+from submillion.data.spellings import spelling_warnings
 from submillion.data.splitting import content_fingerprint as fingerprint
 from submillion.data.splitting import text_hashes
-from submillion.data.tables import Table, read_table
+from submillion.data.tables import Table
 from submillion.errors import DataError
 
 __all__ = [
@@ -52,7 +51,7 @@ class Splits:
 
     classes: the labels as the rows have them, such as 0 where the name is "0" · fingerprint: of everything, order
     included · test_fingerprint: of the test rows' content alone, the same wherever they come from, None without test
-    rows · warnings: sentences worth printing.
+    rows · warnings: sentences worth printing · n_dropped: rows of each split's source that `data.drop` left out.
     """
 
     train: list[Example]
@@ -63,6 +62,7 @@ class Splits:
     fingerprint: str
     test_fingerprint: str | None
     warnings: tuple[str, ...]
+    n_dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -80,6 +80,7 @@ class Splits:
             "labels": list(self.labels),
             "rows": {name: len(examples) for name, examples in splits.items()},
             "classes": {name: {label: count[label] for label in self.labels} for name, count in counts.items()},
+            "dropped": dict(self.n_dropped),
             "fingerprint": self.fingerprint,
             "validation_fingerprint": fingerprint(self.validation),
             "test_fingerprint": self.test_fingerprint,
@@ -117,7 +118,7 @@ def _read(settings: str, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
 def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
     parts, labels, problems, warnings = _checked(data, given)
     reading.raise_all(problems)
-    splits = _split(data, {name: rows.examples for name, rows in parts.items()})
+    splits = _split(data, {name: rows.examples for name, rows in parts.items()}, warnings)
     warnings += checking.lost_classes(splits, labels)
     warnings += checking.near_warnings(splits)
     return Splits(
@@ -127,32 +128,42 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
         fingerprint=splitting.fingerprint(splits),
         test_fingerprint=fingerprint(splits["test"]) if splits["test"] else None,
         warnings=tuple(warnings),
+        n_dropped={name: rows.n_dropped for name, rows in parts.items() if rows.n_dropped},
     )
 
 
-def read_rows(source: object, data: DataConfig, labels: Sequence[str] | None = None) -> list[Example]:
+def read_rows(
+    source: object, data: DataConfig, labels: Sequence[str] | None = None, warnings: list[str] | None = None
+) -> list[Example]:
     """Return the rows of a file, of packaged data or in memory (`memory.opened`), by the settings' columns.
 
     With `labels` each row must have one of them; without, the label column is not looked at and labels
-    are None. DataError lists everything that is wrong.
+    are None. What `data.drop` leaves out, and how a file was read, is added to `warnings`. DataError lists everything
+    that is wrong.
     """
     problems: list[str] = []
     table, columns = memory.opened(source, data, labelled=labels is not None)
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, advice="run")
+    if labels is not None and "rare-classes" in data.drop:
+        unknown = {label for label in rows.labels if label is not None} - {*labels}
+        rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on such rows")
+        problems += [f"{table.origin}: no row is left"] * (not rows.examples and not problems)
     if labels is not None:
-        reading.refuse_unknown(rows, labels, problems)
+        reading.refuse_unknown(rows, labels, problems, data.label)
     reading.raise_all(problems)
+    if warnings is not None:
+        warnings += [*table.notes, *reading.dropped_warning(rows)]
     return rows.examples
 
 
-def read_unlabelled(source: str | Path, data: DataConfig) -> tuple[list[Example], bool]:
-    """Return the rows of a file or of packaged data without labels, and whether it has a label column all the same.
+def read_unlabelled(source: object, data: DataConfig) -> tuple[list[Example], bool]:
+    """Return the rows of a file, of packaged data or in memory without labels, and whether they have some all the same.
 
-    That column is not read. DataError lists everything that is wrong.
+    That column is not read. No row is left out, whatever `data.drop` says. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    table = sources.one_table(str(source), reading.wanted_columns(data, labelled=False))
-    rows = reading.examples_of(table, data, problems, labelled=False, advice="run")
+    table, columns = memory.opened(source, data.model_copy(update={"drop": ()}), labelled=False)
+    rows = reading.examples_of(table, columns, problems, labelled=False, advice="run")
     reading.raise_all(problems)
     return rows.examples, data.label in table.names
 
@@ -174,26 +185,27 @@ def expected_classes(data: DataConfig, n_classes: int | None = None) -> tuple[in
 def count_classes(data: DataConfig) -> int | None:
     """Return the number of classes of a local file or folder or of packaged data; None where it takes a network.
 
-    Only labels are read. DataError if they cannot be.
+    Only labels are read, unless rows are left out. DataError if they cannot be.
     """
     if not data.source:
         return None
     sources.refuse_hub_keys(data)
-    path = Path(os.path.expanduser(data.source))
     match sources.kind_of(data.source):
         case "hub" | "memory":
             return None
         case "packaged":
             packaged.check_name(data.source)
             return len(packaged.CLASSES)
-        case "folder":
-            path = sources.train_file(path)
-    problems: list[str] = []
-    table = read_table(path, {data.label})
+    if data.drop:
+        _, labels, problems, _ = _checked(data)
+        reading.raise_all(problems)
+        return len(labels)
+    table = sources.train_table(data, {data.label})
     if data.label not in table.names:
         raise DataError(*missing_columns(table, {data.label: "data.label"}))
-    found = set(reading.labels_of(table, data.label, problems))
-    reading.raise_all(problems)
+    bad = list(table.bad)
+    found = set(reading.labels_of(table, data.label, bad))
+    reading.raise_all([each.sentence for each in bad])
     return len(found)
 
 
@@ -203,7 +215,9 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
     HubError says why a Hub set cannot be had.
     """
     parts, _, problems, warnings = _checked(pinned(data))
-    censuses = {name: checking.census(rows.examples, max_length, tokenizer) for name, rows in parts.items()}
+    censuses = {
+        name: checking.census(rows.examples, max_length, tokenizer, rows.n_dropped) for name, rows in parts.items()
+    }
     warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items()})
     return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))
 
@@ -219,17 +233,33 @@ def _checked(
         for name in sources.SPLITS
         if name in tables
     }
+    warnings += [note for table in tables.values() for note in table.notes]
     labels = _labels_of(parts["train"]) if "train" in parts else ()
+    if labels and "rare-classes" in data.drop:
+        parts, labels = _without_rare(parts, labels)
     for name, rows in parts.items() if labels else ():
         if name == "train":
-            checking.check_classes(rows, problems)
+            checking.check_classes(rows, problems, data.label)
         else:
-            reading.refuse_unknown(rows, labels, problems)
+            reading.refuse_unknown(rows, labels, problems, data.label)
+    warnings += [warning for rows in parts.values() for warning in reading.dropped_warning(rows)]
     warnings += _unused(data, parts, given or ())
     parts, left_out = _apart(data, parts, problems)
     warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
-    return parts, labels, problems, warnings
+    if "train" in parts:
+        counts = Counter(label for label in parts["train"].labels if label is not None)
+        warnings += spelling_warnings(parts["train"].table.origin, dict(counts.most_common()))
+    return parts, labels, problems, list(dict.fromkeys(warnings))
+
+
+def _without_rare(parts: Mapping[str, Rows], labels: Sequence[str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
+    """The rows without rare classes of train, and the labels that are left."""
+    rare = checking.rare_classes(parts["train"])
+    reasons = {name: f"no place in {name}, as train has too few of it" for name in parts}
+    reasons["train"] = "fewer than 2 different texts"
+    left = {name: checking.without_classes(rows, rare, reasons[name]) for name, rows in parts.items()}
+    return left, tuple(label for label in labels if label not in rare)
 
 
 def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python: bool) -> Advice:
@@ -243,7 +273,7 @@ def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python
 
 def _labels_of(train: Rows) -> tuple[str, ...]:
     """The labels, in the order of their ids; none where a row's could not be read: it may be of any class."""
-    if None in train.labels or train.table.problems:
+    if None in train.labels or train.table.bad:
         return ()
     found, names = {label for label in train.labels if label is not None}, train.table.class_names
     return reading.in_order(found) if names is None else tuple(name for name in names if name in found)
@@ -275,16 +305,25 @@ def _unused(data: DataConfig, parts: dict[str, Rows], given: Collection[str]) ->
     ]
 
 
-def _split(data: DataConfig, given: dict[str, list[Example]]) -> dict[str, list[Example]]:
-    """All three splits: those given, and those carved from the training rows by fraction or count."""
+def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str]) -> dict[str, list[Example]]:
+    """All three splits: those given, and those carved from the training rows by fraction or count.
+
+    What is of another size than was asked is added to `warnings`.
+    """
     rest, n_total = given["train"], len(given["train"])
     made: dict[str, list[Example]] = {"validation": [], "test": []}
     # The test split goes first, so that it stays the same whatever data.validation asks for.
     if "test" not in given and data.test is not None:
         keep = 1 if "validation" in given else 2
-        rest, made["test"] = splitting.carve(rest, "test", float(data.test), n_total, data.seed, keep)
+        size = float(data.test)
+        rest, made["test"] = splitting.carve(rest, "test", size, n_total, data.seed, keep)
+        warnings += splitting.size_warning("test", size, n_total, made["test"])
     if "validation" not in given:
-        rest, made["validation"] = splitting.carve(rest, "validation", float(data.validation), n_total, data.seed)
+        size = float(data.validation)
+        rest, made["validation"] = splitting.carve(rest, "validation", size, n_total, data.seed)
+        warnings += splitting.size_warning("validation", size, n_total, made["validation"])
     if data.train_rows is not None:
-        rest = splitting.carve(rest, "train_rows", float(data.train_rows), len(rest), data.seed, keep=0)[1]
+        size, n_total = float(data.train_rows), len(rest)
+        rest = splitting.carve(rest, "train_rows", size, n_total, data.seed, keep=0)[1]
+        warnings += splitting.size_warning("train_rows", size, n_total, rest)
     return {"train": rest, **{name: given.get(name, made[name]) for name in ("validation", "test")}}

@@ -6,8 +6,8 @@ Single rows are checked in `reading`. Nothing here changes a row.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -16,10 +16,14 @@ import numpy as np
 from submillion.config import ModelConfig
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.reading import Example, Rows
+from submillion.data.tables import BadRows
 from submillion.errors import DataError
 from submillion.planning.architectures import files
+from submillion.text import shown
+from submillion.words import count
 
 _MIN_ROWS = 2  # one to train on, one to validate with
+_SHOWN_CLASSES = 8
 _TOKENIZED_AT_ONCE = 1000
 
 
@@ -29,7 +33,7 @@ class Census:
 
     classes: rows of each label, the largest first · n_truncated: texts longer than max_length tokens, None in
     words · n_duplicates: rows that repeat an earlier text (normalised) · n_near: rows, beyond those, that nearly
-    repeat another · n_conflicts: texts that stand with different labels.
+    repeat another · n_conflicts: texts that stand with different labels · n_dropped: rows that `data.drop` left out.
     """
 
     n_rows: int
@@ -41,9 +45,10 @@ class Census:
     n_duplicates: int
     n_near: int
     n_conflicts: int
+    n_dropped: int = 0
 
 
-def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None) -> Census:
+def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None, n_dropped: int = 0) -> Census:
     """Return the census; lengths in tokens, special ones included, of a `tokenizers.Tokenizer`, else in words."""
     keys = [key_of(example) for example in examples]
     n_distinct = len(set(keys))
@@ -59,6 +64,7 @@ def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None) 
         n_duplicates=len(keys) - n_distinct,
         n_near=n_distinct - len(set(near_groups(keys).tolist())),
         n_conflicts=len(_conflicts(keys, examples)),
+        n_dropped=n_dropped,
     )
 
 
@@ -81,26 +87,64 @@ def fast_tokenizer(model: ModelConfig) -> Any | None:
     return tokenizer
 
 
-def check_classes(rows: Rows, problems: list[str]) -> None:
-    """Add a problem if there are fewer than two classes, and for each class of fewer than two rows.
+def rare_classes(rows: Rows) -> list[str]:
+    """Return the classes that have fewer than 2 different texts, so that they cannot be both trained and validated."""
+    texts: dict[str, set[str]] = {}
+    for example in rows.examples:
+        texts.setdefault(str(example.label), set()).add(key_of(example))
+    return [label for label, found in texts.items() if len(found) < _MIN_ROWS]
+
+
+def without_classes(rows: Rows, labels: Collection[str], reason: str) -> Rows:
+    """Return the rows without those of some classes, which are counted as dropped, with the reason."""
+    left_out = [row for row, label in enumerate(rows.labels) if label in labels]
+    if not left_out:
+        return rows
+    kept = [i for i, example in enumerate(rows.examples) if example.label not in labels]
+    gone = list(dict.fromkeys(str(rows.labels[row]) for row in left_out))
+    sentence = f"{rows.table.place(left_out)}: {_classes(gone)} {reason}"
+    return replace(
+        rows,
+        examples=[rows.examples[i] for i in kept],
+        rows=[rows.rows[i] for i in kept],
+        labels=[None if label in labels else label for label in rows.labels],
+        dropped=(*rows.dropped, BadRows(tuple(rows.table.numbers[row] for row in left_out), sentence)),
+    )
+
+
+def check_classes(rows: Rows, problems: list[str], column: str = "label") -> None:
+    """Add a problem if there are fewer than two classes, and one for classes of fewer than two rows.
 
     Every row has a label; one whose text is a problem counts too.
     """
-    of_label: dict[str | None, list[int]] = {}
+    of_label: dict[str, list[int]] = {}
     for row, label in enumerate(rows.labels):
-        of_label.setdefault(label, []).append(row)
+        if label is not None:
+            of_label.setdefault(label, []).append(row)
     if len(of_label) == 1:
         label = next(iter(of_label))
         problems.append(
             f"{rows.table.origin}: every row has the label {label!r}: at least 2 classes are needed; "
             "is data.label the right column?"
         )
-    problems += [
-        f"{rows.table.place(found)}: class {label!r} has {len(found)} row: at least {_MIN_ROWS} are needed, "
-        "one to train on and one to validate with; add rows, or remove it"
-        for label, found in of_label.items()
-        if len(found) < _MIN_ROWS
-    ]
+    single = {label: found for label, found in of_label.items() if len(found) < _MIN_ROWS}
+    if not single:
+        return
+    if len(single) > max(_SHOWN_CLASSES, len(of_label) / 2):
+        first = ", ".join(map(shown, list(single)[:3]))
+        problems.append(
+            f"{rows.table.origin}: column {column!r} has {len(of_label):,} different values in {len(rows.labels):,} "
+            f"rows, {len(single):,} of them once ({first}, ...): is data.label the right column?"
+        )
+        return
+    places = rows.table.place([row for found in single.values() for row in found])
+    names = ", ".join(map(repr, list(single)[:_SHOWN_CLASSES]))
+    more = f" and {len(single) - _SHOWN_CLASSES:,} more" * (len(single) > _SHOWN_CLASSES)
+    each = f"classes {names}{more} have 1 row each" if len(single) > 1 else f"class {names} has 1 row"
+    problems.append(
+        f"{places}: {each}: at least {_MIN_ROWS} are needed, one to train on and one to validate with; add rows, "
+        f"remove {'them' if len(single) > 1 else 'it'}, or leave such rows out with data.drop=rare-classes"
+    )
 
 
 def shared_rows(splits: Mapping[str, Rows]) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -173,7 +217,7 @@ def _conflicts(keys: Sequence[str], examples: Sequence[Example]) -> list[list[in
 
 
 def _n_words(examples: Sequence[Example]) -> np.ndarray:
-    return np.array([len(example.text.split()) + len((example.text_pair or "").split()) for example in examples])
+    return np.array([count(example.text) + count(example.text_pair) for example in examples])
 
 
 def _n_tokens(examples: Sequence[Example], tokenizer: Any) -> np.ndarray:
@@ -203,17 +247,26 @@ def lost_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str])
     so a class of few distinct texts may fall on one side.
     """
     lost = {name: [label for label in labels if label not in {e.label for e in rows}] for name, rows in splits.items()}
-    problems = [
-        f"class {label!r} has no row left to train on after splitting: give it more distinct texts, or smaller splits"
-        for label in lost["train"]
-    ]
+    problems = []
+    if lost["train"]:
+        problems.append(
+            f"{_classes(lost['train'])} no row left to train on after splitting: give more distinct texts, or smaller "
+            "splits, or leave classes of one text out with data.drop=rare-classes"
+        )
     if not splits["validation"]:
         problems.append("no row could be taken for validation: each class has one distinct text; give more rows")
     if problems:
         raise DataError(*problems)
     return [
-        f"no row of class {label!r} fell into the {name} split: nothing is measured about it there"
+        f"{_classes(lost[name])} no row in the {name} split: nothing is measured about "
+        f"{'it' if len(lost[name]) == 1 else 'them'} there"
         for name in ("validation", "test")
-        for label in lost[name]
-        if splits[name]
+        if splits[name] and lost[name]
     ]
+
+
+def _classes(labels: Sequence[str]) -> str:
+    """The first of several classes as the subject of a sentence with its verb."""
+    names = ", ".join(map(repr, labels[:_SHOWN_CLASSES]))
+    more = f" and {len(labels) - _SHOWN_CLASSES:,} more" * (len(labels) > _SHOWN_CLASSES)
+    return f"class {names} has" if len(labels) == 1 else f"{len(labels):,} classes ({names}{more}) have"

@@ -20,19 +20,22 @@ import numpy as np
 from submillion.config import DataConfig
 from submillion.data import reading, sources
 from submillion.data.files import ALLOWED
+from submillion.data.formats import tables
 from submillion.data.packaged import PREFIX, packaged
-from submillion.data.reading import ID_COLUMNS, Example
-from submillion.data.tables import Table, place, tables
+from submillion.data.reading import ID_COLUMNS, Example, Rows
+from submillion.data.tables import Table, place
 from submillion.errors import DataError
 
 CHUNK_ROWS = 4096
+_SHOWN_NOTES = 8
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Some rows of a source: the `number`-th of its chunks, from 0.
 
-    key: 32 hex digits of the ids and texts · id_column: where ids stand; None where rows are numbered.
+    n_rows: those that are predicted · key: 32 hex digits of the ids and texts · id_column: where ids stand; None where
+    rows are numbered.
     """
 
     source: str
@@ -44,11 +47,15 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Part:
-    """A file of a source: its path in a folder, or its name alone, and its chunks, which may be none in a folder."""
+    """A file of a source: its path in a folder, or its name alone, and its chunks, which may be none in a folder.
+
+    notes: what there is to say of it: how it was read, and what `data.drop` leaves out.
+    """
 
     name: str
     source: str
     chunks: tuple[Chunk, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -74,7 +81,7 @@ def survey(
                 n_read += len(table.numbers)
                 if watch is not None:
                     watch(n_read)
-            parts.append(Part(name, file, check.conclude(n_rows)))
+            parts.append(Part(name, file, check.conclude(n_rows), check.notes()))
         except DataError as error:
             check.problems += error.problems
         problems += check.problems
@@ -106,7 +113,21 @@ class Reader:
             raise DataError(f"{chunk.source} has changed while it was read: start the same command again")
         names = [] if chunk.id_column is None else reading.names_of_rows(table, chunk.id_column)
         ids = [str(name) for name in names] or reading.numbers_of_rows(table)
-        return [reading.examples_of(table, each, [], labelled=False, ids=ids).examples for each in self.settings]
+        return _examples(table, self.settings, ids, [])[0]
+
+
+def _examples(
+    table: Table, settings: Sequence[DataConfig], ids: Sequence[str], problems: list[str]
+) -> tuple[list[list[Example]], list[Rows]]:
+    """The examples by each of the settings, of the rows that all of them can use; and what each of them read."""
+    found = [reading.examples_of(table, each, problems, labelled=False, ids=ids, advice="run") for each in settings]
+    places = [{rows.table.numbers[row] for row in rows.rows} for rows in found]
+    usable = set.intersection(*places)
+    examples = [
+        [one for one, row in zip(rows.examples, rows.rows, strict=True) if rows.table.numbers[row] in usable]
+        for rows in found
+    ]
+    return examples, found
 
 
 class _Check:
@@ -117,19 +138,31 @@ class _Check:
         self.problems: list[str] = []
         self.chunks: list[Chunk] = []
         self.hashes: list[np.ndarray] = []  # of ids, "" for a missing one
+        self.said: dict[str, None] = {}
+        self.n_dropped = 0
 
     def add(self, table: Table) -> None:
-        if self.may_be_empty and not table.numbers and not table.problems:
+        if self.may_be_empty and not table.numbers and not table.bad:
             return
         column = next((name for name in ID_COLUMNS if name in table.columns), None)
-        for settings in self.settings:
-            ids = reading.numbers_of_rows(table)
-            reading.examples_of(table, settings, self.problems, labelled=False, ids=ids, advice="run")
+        examples, found = _examples(table, self.settings, reading.numbers_of_rows(table), self.problems)
+        self.said |= dict.fromkeys(table.notes)
+        if dropped := {number: each for rows in found for each in rows.dropped for number in each.numbers}:
+            self.n_dropped += len(dropped)
+            self.said |= {each.sentence: None for each in dropped.values()}
         if column is not None:
             ids = reading.names_of_rows(table, column)
             self.hashes.append(np.fromiter((hash(name or "") for name in ids), np.int64, len(ids)))
         number = len(self.chunks)
-        self.chunks.append(Chunk(self.file, number, len(table.numbers), _key(table, number, column), column))
+        self.chunks.append(Chunk(self.file, number, len(examples[0]), _key(table, number, column), column))
+
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of the file; of the rows that are left out the count, and the first."""
+        said = list(self.said)
+        if self.n_dropped:
+            plural = "s are" if self.n_dropped > 1 else " is"
+            said.insert(0, f"{self.file}: {self.n_dropped:,} row{plural} left out, and not predicted (data.drop)")
+        return (*said[:_SHOWN_NOTES], *([f"and {len(said) - _SHOWN_NOTES} more"] * (len(said) > _SHOWN_NOTES)))
 
     def conclude(self, n_rows: int) -> tuple[Chunk, ...]:
         """The file's chunks; a problem is added for ids that cannot be used, which the last row may show."""
@@ -179,7 +212,7 @@ def _files(source: str) -> list[tuple[str, str]]:
 def _tables(file: str, settings: Sequence[DataConfig], n_rows: int) -> Iterator[Table]:
     wanted = {column for each in settings for column in reading.wanted_columns(each, labelled=False)}
     if not file.startswith(PREFIX):
-        yield from tables(Path(file), wanted, n_rows)
+        yield from tables(Path(file), wanted, n_rows, reading.layout_of(settings[0], labelled=False))
         return
     whole = packaged(file)
     columns = {name: values for name, values in whole.columns.items() if name in wanted}

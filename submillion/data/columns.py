@@ -10,19 +10,23 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from statistics import fmean
 from typing import Literal
 
 import yaml
 
-from submillion.data.tables import Table, tables
+from submillion.data.files import Lines
+from submillion.data.formats import tables
+from submillion.data.tables import Table
 from submillion.errors import DataError
-from submillion.text import closest
+from submillion.text import closest, shown
+from submillion.words import count
 
 # What is typed: options or Python. Or whose columns are settled: a finished run's, or those that other splits have.
 Advice = Literal["options", "overrides", "run", "splits"]
 _SHOWN_NAMES = 20
-_GUESSED_NAMES, _GUESSED_ROWS = 100, 200  # that a guess looks at
+_GUESSED_NAMES, _GUESSED_ROWS, _GUESSED_LINES = 100, 200, 30  # that a guess looks at
 _TEXT_WORDS = 3  # a column whose cells have as many on average holds texts
 _CLASSES_FRAC = 0.2  # of the rows: a column of more distinct values does not hold classes
 _TEXT, _LABEL = "data.text", "data.label"
@@ -44,6 +48,20 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
     missing = [name for name in keys if name not in table.names]
     if not missing or not (table.names or table.numbers):
         return []
+    if (header := _header(table, keys)) is not None:
+        first = ", ".join(map(shown, table.names[:_SHOWN_NAMES]))
+        typed = {
+            "options": f", or give --set {shlex.quote(f'data.header={_as_yaml(header)}')}",
+            "overrides": f", or give overrides={{'data.header': {header}}}",
+        }
+        return [
+            f"{table.origin}: its first line seems to be a row ({first}), and the first line names the columns: add "
+            f"one that does{typed.get(advice, '')}"
+        ]
+    if (line := _line_of_names(table, keys)) is not None:
+        return [
+            f"{table.origin}: line {line} names the columns, and the first line does not: delete the lines before it"
+        ]
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
     match advice:
@@ -101,12 +119,39 @@ def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> d
     return guesses
 
 
+def _line_of_names(table: Table, keys: Mapping[str, str]) -> int | None:
+    """The line, from 1, that names the columns of a file which begins with other lines; None if none does."""
+    if not table.is_text or table.path is None or table.layout.header is not True:
+        return None
+    lines = enumerate(islice(Lines(table.path, "", table.layout.encoding), _GUESSED_LINES), start=1)
+    cells = ((line, {cell.strip().strip('"') for cell in re.split(r"[,;\t|]", text)}) for line, text in lines)
+    return next((line for line, found in cells if found.issuperset(keys)), None)
+
+
+def _header(table: Table, keys: Mapping[str, str]) -> list[str] | None:
+    """Names for the columns of a file whose first line is a row as the others are; None if it names them."""
+    if not table.is_text or table.layout.header is not True or any(name in keys for name in table.names):
+        return None
+    cells = _first_cells(table, table.names[:_GUESSED_NAMES])
+    if not any(name in cells.get(name, ()) or re.fullmatch(r"\d+(\.\d+)?", name) for name in table.names if name):
+        return None
+    free = list(cells)
+    names = {name: f"column{i}" for i, name in enumerate(table.names, start=1)}
+    wanted = {key: name for name, key in keys.items()}
+    if _LABEL in wanted and (label := _likeliest_label(free, cells)) is not None:
+        names[label] = wanted[_LABEL]
+        free.remove(label)
+    if (text := _likeliest_text(free, cells) or next(iter(free), None)) is not None:
+        names[text] = wanted[_TEXT]
+    return list(names.values())
+
+
 def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:
     """The first cells of a file's columns, without empty ones; tables that come from no file have none."""
     if table.path is None:
         return {}
     try:
-        columns = next(tables(table.path, names, _GUESSED_ROWS)).columns
+        columns = next(tables(table.path, names, _GUESSED_ROWS, table.layout)).columns
     except DataError:  # of a column that nobody asked for
         return {}
     return {name: [str(cell) for cell in columns.get(name, ()) if cell not in (None, "")] for name in names}
@@ -117,7 +162,7 @@ def _likeliest_text(names: Sequence[str], cells: Mapping[str, list[str]]) -> str
     called = _called_like(_TEXT, names)
     if not cells:
         return next(iter(called), None)
-    n_words = {name: fmean([len(cell.split()) for cell in cells[name]] or [0]) for name in names}
+    n_words = {name: fmean([count(cell) for cell in cells[name]] or [0]) for name in names}
     return max(
         called or [name for name in names if n_words[name] >= _TEXT_WORDS], key=n_words.__getitem__, default=None
     )

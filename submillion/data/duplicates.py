@@ -1,13 +1,12 @@
 """Texts that are the same, or nearly.
 
 Exact means equal after normalising (Unicode compatibility form, case, white space). Near means that
-the sets of words share at least 0.8 of their union; such rows are found by MinHash (Broder 1997) in
+the sets of terms (`words`) share at least 0.8 of their union; such rows are found by MinHash (Broder 1997) in
 bands, then checked. What follows from a find is left to `checking` and `splitting`.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
@@ -16,12 +15,12 @@ from itertools import chain
 import numpy as np
 
 from submillion.data.reading import Example
+from submillion.words import terms
 
 NEAR_SHARE = 0.8
 # A pair that shares 0.9 of its words meets in at least one band with probability 0.995, one that shares 0.8
 # with 0.91, one that shares 0.2 with 0.002.
 _N_BANDS, _BAND_ROWS = 6, 5
-_WORD = re.compile(r"\w+")
 _MIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
 
 
@@ -61,7 +60,7 @@ def near_groups(keys: Sequence[str]) -> np.ndarray:
 
 def _words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Each text's words, as hashes in one array uint64 [W], and where each text's begin, int64 [N + 1]."""
-    rows = list(map(_WORD.findall, texts))
+    rows = list(map(terms, texts))
     flat = list(chain.from_iterable(rows))
     hashes = {word: zlib.crc32(word.encode()) for word in set(flat)}
     return np.array(list(map(hashes.__getitem__, flat)), dtype=np.uint64), np.cumsum([0, *map(len, rows)])

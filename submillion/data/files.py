@@ -1,11 +1,12 @@
 """Files as lines of text: which kinds are read and which are refused, unpacking, encodings.
 
-Owns the bytes. What a line means is left to `tables`. No file that could run code is opened.
+Owns the bytes. What a line means is left to `tables` and `delimited`. No file that could run code is opened.
 """
 
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -13,21 +14,75 @@ import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 from submillion.errors import DataError
-from submillion.text import did_you_mean
+from submillion.text import closest, did_you_mean, shown
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 ALLOWED = ".csv, .tsv, .jsonl, .ndjson (each may be .gz, .bz2, .xz or .zst) and .parquet"
 _PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".bin", ".npy", ".npz", ".joblib", ".dill")
-_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
-REFUSED_SUFFIXES = (*_PICKLES, *_SHEETS, ".json", ".txt", ".zip", ".arrow", ".feather")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
+_DATABASES = (".sqlite", ".sqlite3", ".db", ".duckdb")
+# Kinds of files whose readers in pandas give a table.
+_BY_PANDAS = {
+    ".arrow": "read_feather(X)",
+    ".feather": "read_feather(X)",
+    ".orc": "read_orc(X)",
+    ".xml": "read_xml(X)",
+    ".html": "read_html(X)[0]",
+    ".htm": "read_html(X)[0]",
+    ".dta": "read_stata(X)",
+    ".sas7bdat": "read_sas(X)",
+    ".xpt": "read_sas(X)",
+    ".sav": "read_spss(X)",
+    ".h5": "read_hdf(X)",
+    ".hdf5": "read_hdf(X)",
+}
+REFUSED_SUFFIXES = (*_PICKLES, *_SHEETS, *_ARCHIVES, *_DATABASES, *_BY_PANDAS, ".json", ".txt", ".text")
+_PARQUET_MARK = b"PAR1"
+# How files of other kinds begin, whatever they are called, and what to do.
+_DISGUISES = {
+    b"\x1f\x8b": "is packed by gzip: add .gz to its name",
+    b"BZh": "is packed by bzip2: add .bz2 to its name",
+    b"\xfd7zXZ": "is packed by xz: add .xz to its name",
+    b"\x28\xb5\x2f\xfd": "is packed by zstandard: add .zst to its name",
+    b"PK\x03\x04": "is a .zip archive or an Excel sheet: unpack it, or save it there as 'CSV UTF-8'",
+    b"\xd0\xcf\x11\xe0": "is an Excel sheet: save it there as 'CSV UTF-8'",
+    b"SQLite format 3": "is a database: write the rows that you want to a .csv or .parquet file",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file: get it with git lfs pull",
+    b"<!doctype html": "is a web page: download the file itself",
+    b"<html": "is a web page: download the file itself",
+    _PARQUET_MARK: "is a Parquet file: name it .parquet",
+    b'{"': "holds JSON objects: name it .jsonl",
+    b"[{": "is one JSON value, and rows are read one by one: convert it, pandas.read_json(...).to_json('rows.jsonl', "
+    "orient='records', lines=True)",
+}
 _SHOWN_LINES = 8
+_UTF_8 = "utf-8-sig"  # a byte order mark is left out
+_MARKS = {  # UTF-32 first: its mark begins as that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: _UTF_8,
+}
+_START_BYTES = 64
+_SAMPLE_BYTES = 2**14  # of what is not UTF-8, to guess from
+_SHOWN_CHARACTERS = 20  # around the first that is not ASCII
+_TYPOGRAPHIC = "‘’‚“”„–—…«»€£°§·\xa0¿¡"
+# Encodings in use, by the names that charset_normalizer gives them.
+_OF_OTHER_SCRIPTS = frozenset(
+    "cp1251 koi8_r cp1253 cp1255 cp1256 cp874 tis_620 gb18030 gb2312 gbk big5 big5hkscs cp950 cp932 shift_jis euc_jp "
+    "euc_kr cp949 johab".split()
+)
+_SURE_LETTERS = 8
 _MAX_LINE_CHARACTERS = 2**26  # 600 times the text of a long novel's chapter; without it one line could fill the memory
 _MAX_UNPACKED = 100  # times the packed size; texts unpack to 3 to 10 times, copies of a few rows to 1,000
 _LET_UNPACK = 2**23  # characters, or rows of Parquet, that are never too many
@@ -52,70 +107,116 @@ def packing_of(path: Path) -> str:
 def refuse(path: Path) -> None:
     """Raise a DataError if a file is not there or is of a kind that is not read; the error names the way out."""
     suffix = suffix_of(path)
-    if suffix in _PICKLES:
-        raise DataError(
-            f"{path}: {suffix} files may hold Python pickles, and reading a pickle runs any code in it: none is read. "
-            "In an environment that you trust, convert it: pandas.read_pickle(...).to_parquet('rows.parquet')"
-        )
-    if suffix in _SHEETS:
-        raise DataError(f"{path} is a spreadsheet: save it there as 'CSV UTF-8' and give the .csv file")
-    if suffix == ".json":
-        raise DataError(
-            f"{path}: a .json file is one value, and rows are read one by one: convert it to JSON Lines, "
-            "pandas.read_json(...).to_json('rows.jsonl', orient='records', lines=True)"
-        )
+    if suffix in REFUSED_SUFFIXES:
+        if not os.path.exists(path) and suffix not in (*_PICKLES, *_SHEETS, ".json"):
+            raise DataError(f"{path}: no such file{_neighbour(path)}")
+        raise DataError(f"{path}{_way_out(path, suffix)}")
     if suffix not in SUFFIXES and not os.path.exists(path):  # Path's own raises where a name is too long for one
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(f"{path}: no such file or folder{_neighbour(path, only_near=True)}")
     if suffix not in SUFFIXES or (suffix == ".parquet" and packing_of(path)):
-        raise DataError(f"{path}: unknown kind of file {suffix or path.name!r}; allowed are {ALLOWED}")
+        raise DataError(
+            f"{path}: unknown kind of file {suffix or path.name!r}; allowed are {ALLOWED}: rename it if it is one of "
+            "them, else convert it"
+        )
     if not os.path.exists(path):
         raise DataError(f"{path}: no such file{_neighbour(path)}")
     if not path.is_file():
         raise DataError(f"{path} is not a file")
 
 
+def refuse_disguised(path: Path) -> None:
+    """Raise a DataError if a file, as its first bytes say, is of another kind than its name says."""
+    if packing_of(path):
+        return
+    with read_errors(path), open(path, "rb") as file:
+        start = file.read(_START_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+    suffix, lower = suffix_of(path), start.lower()
+    for mark, advice in _DISGUISES.items():
+        is_own = (mark == _PARQUET_MARK and suffix == ".parquet") or (mark == b'{"' and suffix in (".jsonl", ".ndjson"))
+        if not is_own and (start.startswith(mark) or lower.startswith(mark)):
+            raise DataError(f"{path} {advice}")
+
+
+def _way_out(path: Path, suffix: str) -> str:
+    """Why a file of a known kind is not read, and what to do."""
+    if suffix in _PICKLES:
+        return (
+            f": {suffix} files may hold Python pickles, and reading a pickle runs any code in it: none is read. "
+            "In an environment that you trust, convert it: pandas.read_pickle(...).to_parquet('rows.parquet')"
+        )
+    if suffix in _SHEETS:
+        return " is a spreadsheet: save it there as 'CSV UTF-8' and give the .csv file"
+    if suffix in _DATABASES:
+        return (
+            " is a database: write the rows that you want to a file, pandas.read_sql('select * from TABLE', "
+            "connection).to_parquet('rows.parquet'), and give that"
+        )
+    if suffix in _BY_PANDAS:
+        call = _BY_PANDAS[suffix].replace("X", repr(path.name))
+        return f": {suffix} files are not read: convert it, pandas.{call}.to_parquet('rows.parquet')"
+    if suffix == ".json":
+        return (
+            ": a .json file is one value, and rows are read one by one: convert it to JSON Lines, "
+            "pandas.read_json(...).to_json('rows.jsonl', orient='records', lines=True)"
+        )
+    if suffix in (".txt", ".text"):
+        return (
+            ": a .txt file may be anything: if tabs or commas separate its columns, rename it .tsv or .csv; if each "
+            "line is a text, rename it .tsv and make its first line: text"
+        )
+    return " is an archive: unpack it, and give the file, or the folder, that was inside"
+
+
 class Lines:
     """A text file's lines as they come, with their ends; only the line at hand is in memory.
 
-    `newline` as `open` has it: "" ends lines at \\n, \\r and \\r\\n, "\\n" at \\n alone. Bytes that are not UTF-8 stand
-    as U+FFFD, so that reading goes on, and `problems` tells of them. DataError if the file cannot be read or unpacked.
+    `newline` as `open` has it: "" ends lines at \\n, \\r and \\r\\n, "\\n" at \\n alone. `encoding` is that of files
+    that are not UTF-8; what a file says itself, by a byte order mark or the zeros of UTF-16, goes before it. Bytes that
+    cannot be read come as U+FFFD, so that reading goes on, and `broken` and `problem` tell of them. `encoding` is then
+    the one by which the file is read. DataError if the file cannot be read or unpacked.
     """
 
-    def __init__(self, path: Path, newline: str) -> None:
-        self.path, self.newline = path, newline
+    def __init__(self, path: Path, newline: str, encoding: str | None = None) -> None:
+        self.path, self.newline, self.encoding = path, newline, encoding
         self.n_lines = 0
         self._broken: list[int] = []
         self._first = ""
+        self._sample = b""  # what is not UTF-8, for a guess of what it is
 
     def __iter__(self) -> Iterator[str]:
-        with read_errors(self.path), _opened(self.path) as file:
-            if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise DataError(f"{self.path} is UTF-16: save it as UTF-8 ('CSV UTF-8' in spreadsheets)")
+        with read_errors(self.path):
+            self.encoding = _encoding_of(self.path, self.encoding)
             # Each byte that is not UTF-8 comes as a lone surrogate, which no UTF-8 text can hold.
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=self.newline)
-            n_characters, most = 0, most_unpacked(self.path) if packing_of(self.path) else math.inf
-            for line in iter(partial(text.readline, _MAX_LINE_CHARACTERS), ""):
-                self.n_lines += 1
-                n_characters += len(line)
-                if len(line) == _MAX_LINE_CHARACTERS:
-                    raise DataError(
-                        f"{self.path}, line {self.n_lines}, has {_MAX_LINE_CHARACTERS:,} characters and more: it is no "
-                        "text, or its line ends are missing"
-                    )
-                if n_characters > most:
-                    raise DataError(bomb(self.path))
-                yield line if line.isascii() else self._repaired(line)
+            errors = "surrogateescape" if self.encoding == _UTF_8 else "replace"
+            with io.TextIOWrapper(_opened(self.path), self.encoding, errors, self.newline) as text:
+                yield from self._lines(text, self.encoding)
 
-    def problems(self) -> list[str]:
-        """Return a problem if lines since the last call were not UTF-8."""
-        lines, first = self._broken, self._first
-        self._broken, self._first = [], ""
+    def _lines(self, text: io.TextIOWrapper, encoding: str) -> Iterator[str]:
+        is_utf_8 = encoding == _UTF_8
+        n_characters, most = 0, most_unpacked(self.path) if packing_of(self.path) else math.inf
+        for line in iter(partial(text.readline, _MAX_LINE_CHARACTERS), ""):
+            self.n_lines += 1
+            n_characters += len(line)
+            if len(line) == _MAX_LINE_CHARACTERS:
+                raise DataError(
+                    f"{self.path}, line {self.n_lines}, has {_MAX_LINE_CHARACTERS:,} characters and more: it is no "
+                    "text, or its line ends are missing"
+                )
+            if n_characters > most:
+                raise DataError(bomb(self.path))
+            yield line if line.isascii() else self._repaired(line) if is_utf_8 else self._checked(line, encoding)
+
+    def problem(self) -> BrokenLines | None:
+        """Return the lines since the last call that could not be read, with the sentence about them."""
+        lines, first, sample = self._broken, self._first, self._sample
+        self._broken, self._first, self._sample = [], "", b""
         if not lines:
-            return []
-        where = f"line{'s' if len(lines) > 1 else ''} {listed(lines)}"
-        return [
-            f"{self.path}, {where}: not UTF-8 ({first}): save the file as UTF-8 (it may be Latin-1 or Windows-1252)"
-        ]
+            return None
+        where = f"{self.path}, line{'s' if len(lines) > 1 else ''} {listed(lines)}"
+        if self.encoding != _UTF_8:
+            return BrokenLines(lines, f"{where}: bytes that are not {self.encoding} text: write them again as UTF-8")
+        name, text = guessed_encoding(sample)
+        return BrokenLines(lines, f"{where}: not UTF-8 ({first}; as {name} it reads {shown(text)})", name)
 
     def _repaired(self, line: str) -> str:
         try:
@@ -124,12 +225,82 @@ class Lines:
         except UnicodeEncodeError:
             content = line.encode("utf-8", "surrogateescape")
         self._broken.append(self.n_lines)
+        if len(self._sample) < _SAMPLE_BYTES:
+            self._sample += content
         try:
             content.decode()
         except UnicodeDecodeError as error:
             where = f"byte {error.start + 1} of line {self.n_lines} is 0x{content[error.start]:02X}"
             self._first = self._first or where
         return content.decode(errors="replace")
+
+    def _checked(self, line: str, encoding: str) -> str:
+        """The line; in a file of bytes that are one character each, a line of UTF-8 is read as that."""
+        if "\ufffd" in line:
+            self._broken.append(self.n_lines)
+        if _is_single_byte(encoding):
+            with suppress(UnicodeError):
+                return line.encode(encoding).decode()
+        return line
+
+
+@dataclass(frozen=True)
+class BrokenLines:
+    """Lines with bytes that are not text of the file's encoding: their numbers, what to say, what they may be."""
+
+    lines: list[int]
+    sentence: str
+    guess: str | None = None
+
+
+def guessed_encoding(content: bytes) -> tuple[str, str]:
+    """Return the encoding that bytes which are not UTF-8 may have, and the words around the first of its letters.
+
+    >>> guessed_encoding("un café, une forêt".encode("latin-1"))
+    ('cp1252', 'un café, une forêt')
+    """
+    from charset_normalizer import from_bytes
+
+    name, text = "cp1252", content.decode("cp1252", errors="replace")
+    letters = [character for character in text if not character.isascii()]
+    is_western = all(character.isalpha() or character in _TYPOGRAPHIC for character in letters)
+    best = from_bytes(content).best()
+    # Of a few letters every Western encoding is as good a guess, and Windows's own is the one that people have.
+    if best is not None and (not is_western or (best.encoding in _OF_OTHER_SCRIPTS and len(letters) >= _SURE_LETTERS)):
+        name, text = best.encoding, content.decode(best.encoding, errors="replace")
+    line = next((line for line in text.splitlines() if not line.isascii()), text)
+    first = next((i for i, character in enumerate(line) if not character.isascii()), 0)
+    return name, line[max(first - _SHOWN_CHARACTERS, 0) : first + _SHOWN_CHARACTERS].strip()
+
+
+def _encoding_of(path: Path, wanted: str | None) -> str:
+    """The encoding to read a file by: what its first bytes say, else UTF-8 where it is that or nothing is wanted."""
+    with _opened(path) as file:
+        start = file.peek(4)[:_START_BYTES]
+        for mark, name in _MARKS.items():
+            if start.startswith(mark):
+                return name
+        if len(start) > 3 and not start[0] and start[1] and not start[2]:
+            return "utf-16-be"
+        if len(start) > 3 and start[0] and not start[1] and start[2] and not start[3]:
+            return "utf-16-le"
+        return _UTF_8 if wanted is None or _is_utf_8(file) else wanted
+
+
+def _is_utf_8(file: io.BufferedReader) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while chunk := file.read(2**20):
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@lru_cache
+def _is_single_byte(encoding: str) -> bool:
+    return len("é".encode(encoding, errors="replace")) == len("あ".encode(encoding, errors="replace")) == 1
 
 
 def most_unpacked(path: Path) -> int:
@@ -184,8 +355,11 @@ def _opened(path: Path) -> io.BufferedReader:
             return open(path, "rb")
 
 
-def _neighbour(path: Path) -> str:
+def _neighbour(path: Path, only_near: bool = False) -> str:
+    """The file that may be meant, or those that there are."""
     if not os.path.isdir(path.absolute().parent):
-        return f", and no folder {path.parent} either"
-    names = sorted(file.name for file in path.absolute().parent.iterdir() if suffix_of(file) in SUFFIXES)
-    return f": {did_you_mean(path.name, names[:20])}" if names else f"; the folder {path.parent} holds no data file"
+        return f", and no folder {path.parent} either" * (not only_near)
+    names = sorted(file.name for file in path.absolute().parent.iterdir() if only_near or suffix_of(file) in SUFFIXES)
+    if only_near:
+        return "" if (near := closest(path.name, names)) is None else f": did you mean {near!r}?"
+    return f": {did_you_mean(path.name, names)}" if names else f"; the folder {path.parent} holds no data file"

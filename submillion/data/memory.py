@@ -57,12 +57,12 @@ def opened(rows: object, data: DataConfig, labelled: bool) -> tuple[Table, DataC
     wanted = reading.wanted_columns(data, labelled)
     match kind_of(rows):
         case "path":
-            return _file(rows, wanted), data
+            return _file(rows, data, labelled), data
         case "DataFrame":
             return _frame(rows, wanted), data
         case "Dataset":
             table = table_of_dataset("the Dataset", rows, wanted)
-            return _decoded(replace(table, index=range(len(table.numbers)))), data
+            return decoded(replace(table, index=range(len(table.numbers)))), data
         case "texts":
             return _sequence(rows, data, wanted, labelled)
     raise _refusal(rows)
@@ -92,7 +92,7 @@ def splits(rows: object, data: DataConfig) -> dict[str, Table]:
     return tables
 
 
-def _file(rows: Any, wanted: Collection[str]) -> Table:
+def _file(rows: Any, data: DataConfig, labelled: bool) -> Table:
     path = os.path.expanduser(os.fsdecode(rows))
     is_named = path.startswith(PREFIX) or path == MEMORY or sources.is_named_like_a_file(Path(path))
     if isinstance(rows, str) and not is_named and not os.path.exists(path):
@@ -100,7 +100,7 @@ def _file(rows: Any, wanted: Collection[str]) -> Table:
             f"{shown(path)}: no such file; a str is taken for a file's path: for one text give [text]; "
             "else give a file, or packaged:NAME"
         )
-    return sources.one_table(path, wanted)
+    return sources.one_table(path, data, labelled)
 
 
 def _frame(frame: Any, wanted: Collection[str]) -> Table:
@@ -108,7 +108,7 @@ def _frame(frame: Any, wanted: Collection[str]) -> Table:
     refuse_repeated("the DataFrame", [name for name in names if name in wanted])
     columns = {name: _cells(frame.iloc[:, i]) for i, name in enumerate(names) if name in wanted}
     index = frame.index.tolist()
-    return _decoded(Table("the DataFrame", tuple(names), columns, range(1, len(index) + 1), index=index))
+    return decoded(Table("the DataFrame", tuple(names), columns, range(1, len(index) + 1), index=index))
 
 
 def _cells(series: Any) -> list[Any]:
@@ -143,7 +143,7 @@ def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bo
         )
     columns = ("text",) if data.text_pair is None else ("text", "text_pair")
     cells = _texts(table, values, data)
-    table = _decoded(replace(table, names=columns, columns=dict(zip(columns, cells, strict=True))))
+    table = decoded(replace(table, names=columns, columns=dict(zip(columns, cells, strict=True))))
     return table, data.model_copy(update={name: name for name in columns})
 
 
@@ -151,7 +151,7 @@ def _of_dicts(table: Table, rows: Sequence[Any], wanted: Collection[str]) -> Tab
     _refuse_others(table, rows, lambda row: isinstance(row, Mapping), "other rows are dicts: give them all as dicts")
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [_plain(row.get(name)) for row in rows] for name in names if name in wanted}
-    return _decoded(replace(table, names=tuple(map(str, names)), columns=columns))
+    return decoded(replace(table, names=tuple(map(str, names)), columns=columns))
 
 
 def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[Any]]:
@@ -180,13 +180,6 @@ def _refuse_others(table: Table, values: Sequence[Any], fits: Callable[[Any], bo
     if wrong := [row for row, value in enumerate(values) if not fits(value)]:
         value = values[wrong[0]]
         raise DataError(f"{table.place(wrong)}: {shown(value)} is {a_kind(value)}: {advice}")
-
-
-def _decoded(table: Table) -> Table:
-    """The table with bytes in its columns decoded, as those of Parquet files are."""
-    problems = list(table.problems)
-    columns = {name: decoded(table.origin, name, cells, 1, problems) for name, cells in table.columns.items()}
-    return replace(table, columns=columns, problems=tuple(problems))
 
 
 def _refusal(rows: object) -> DataError:

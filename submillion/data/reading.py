@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from submillion.config import DataConfig
 from submillion.data.columns import Advice, missing_columns
-from submillion.data.tables import Table
+from submillion.data.tables import BadRows, Layout, Table
 from submillion.errors import DataError
-from submillion.text import did_you_mean
+from submillion.text import did_you_mean, shown
 
 Label = str | int  # as the rows have it: text, a whole number or a truth value
 
@@ -27,6 +27,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
 _LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
 _SEPARATORS = "|;,"
+_SHOWN_LABELS = 5
 _MAX_DIGITS = 16  # more than any count of classes; int() refuses texts of thousands, and Parquet numbers of 20
 
 
@@ -49,18 +50,30 @@ class Example:
 class Rows:
     """The usable rows of a table; `rows` are their indices in it.
 
-    labels: of every row of the table, usable or not; None where it is missing, refused or not read.
+    labels: of every row of the table, usable or not; None where it is missing, refused or not read · dropped: the
+    rows that `data.drop` leaves out, and why.
     """
 
     table: Table
     examples: list[Example]
     rows: list[int]
     labels: list[str | None]
+    dropped: tuple[BadRows, ...] = ()
+
+    @property
+    def n_dropped(self) -> int:
+        """Return how many rows of the source were left out."""
+        return len({number for each in self.dropped for number in each.numbers})
 
 
 def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
     """Return the names of the columns that the settings name, and those that may hold ids."""
-    return {*_text_columns(data), *ID_COLUMNS, *([data.label] if labelled else [])}
+    return {*text_columns(data), *ID_COLUMNS, *([data.label] if labelled else [])}
+
+
+def layout_of(data: DataConfig, labelled: bool = True) -> Layout:
+    """Return how the settings say that text files are laid out."""
+    return Layout(data.encoding, data.separator, data.header, data.label if labelled else None)
 
 
 def examples_of(
@@ -71,23 +84,27 @@ def examples_of(
     ids: Sequence[str] | None = None,
     advice: Advice = "options",
 ) -> Rows:
-    """Return the usable rows; what is wrong with the others is added to `problems`.
+    """Return the usable rows; what is wrong with the others is added to `problems`, unless `data.drop` leaves them out.
 
     Text columns are joined by a blank, empty parts left out. With `labelled` false the label column is not
     looked at and labels are None. `ids` are each row's, where the caller has found them; else the table's own.
     `advice` as in `missing_columns`.
     """
-    problems += table.problems
-    problems += missing_columns(table, _keys(data, labelled), advice)
-    if not table.numbers:
-        problems += [f"{table.origin} has no rows"] * (not table.problems)
-        return Rows(table, [], [], [])
+    bad = list(table.bad)
+    missing = missing_columns(table, _keys(data, labelled), advice)
     columns = (data.text,) if isinstance(data.text, str) else data.text
-    texts = _texts(table, columns, problems)
-    pairs = [None] * len(texts) if data.text_pair is None else _texts(table, (data.text_pair,), problems)
+    texts = _texts(table, columns, bad)
+    pairs = [None] * len(texts) if data.text_pair is None else _texts(table, (data.text_pair,), bad)
     labels: list[str | None] = [None] * len(texts)
     if labelled:
-        labels = labels_of(table, data.label, problems)
+        labels = labels_of(table, data.label, bad)
+    if "bad-rows" in data.drop and not missing and any(each.can_be_dropped for each in bad):
+        return _without_bad_rows(table, bad, data, problems, labelled, ids)
+    problems += missing
+    if not (missing and sum(len(each.numbers) for each in table.bad) > len(table.numbers)):  # a wrong header is why
+        problems += [each.sentence for each in bad]
+    if not table.numbers and not bad:
+        problems.append(f"{table.origin} has no rows")
     ids = _ids(table, [] if labelled else problems) if ids is None else ids
     usable = [
         row
@@ -99,8 +116,41 @@ def examples_of(
     return Rows(table, examples, usable, labels)
 
 
-def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None]:
-    """Return each row's label as a name: 3 and 3.0 are "3"; None for one that is missing or refused, a problem.
+def _without_bad_rows(
+    table: Table,
+    bad: Sequence[BadRows],
+    data: DataConfig,
+    problems: list[str],
+    labelled: bool,
+    ids: Sequence[str] | None,
+) -> Rows:
+    """The rows without those that can be dropped; a problem where none is left."""
+    dropped = tuple(each for each in bad if each.can_be_dropped)
+    numbers = {number for each in dropped for number in each.numbers}
+    rest = replace(table, bad=()).without(numbers)
+    if not rest.numbers:
+        problems += [f"{each.sentence}; data.drop leaves no row" for each in dropped]
+    kept = (
+        None if ids is None else [row for row, number in zip(ids, table.numbers, strict=True) if number not in numbers]
+    )
+    told = problems if rest.numbers else []
+    rows = examples_of(rest, data, told, labelled, kept)
+    return replace(rows, dropped=(*dropped, *rows.dropped))
+
+
+def dropped_warning(rows: Rows) -> list[str]:
+    """Return the sentence, or none, about the rows that `data.drop` leaves out: how many and which."""
+    if not rows.dropped:
+        return []
+    n_all = len({*rows.table.numbers, *(number for each in rows.dropped for number in each.numbers)})
+    return [
+        f"{rows.table.origin}: {rows.n_dropped:,} of {n_all:,} rows {'is' if rows.n_dropped == 1 else 'are'} left out "
+        f"(data.drop): {'; '.join(each.sentence.removeprefix(f'{rows.table.origin}, ') for each in rows.dropped)}"
+    ]
+
+
+def labels_of(table: Table, column: str, bad: list[BadRows]) -> list[str | None]:
+    """Return each row's label as a name: 3 and 3.0 are "3"; None for one that is missing or refused, a bad row.
 
     Lists of labels (multi-label) and numbers with fractions (regression) are refused by name. All are None where there
     is no such column.
@@ -111,31 +161,31 @@ def labels_of(table: Table, column: str, problems: list[str]) -> list[str | None
     labels = [_name(value) for value in values]
     found = Counter(label for label in labels if label is not None)
     if missing := [row for row, label in enumerate(labels) if label is None]:
-        problems.append(f"{table.place(missing)}: the label (column {column!r}) is missing: give one or delete the row")
-    refused = [row for row, label in enumerate(labels) if label is not None and _is_broken(table, label)]
+        bad.append(_bad(table, missing, f"the label (column {column!r}) is missing: give one or delete the row"))
+    refused = []
     if lists := [row for row, value in enumerate(values) if _is_list(value)]:
-        problems.append(_multi_label(table.place(lists), f"is a list ({values[lists[0]]!r})"))
+        bad.append(_bad(table, lists, _multi_label(f"is a list ({shown(values[lists[0]])})")))
         refused += lists
     elif joined := {label for label in found if _joins(label, found)}:
         rows = [row for row, label in enumerate(labels) if label in joined]
-        problems.append(_multi_label(table.place(rows), f"joins several labels ({labels[rows[0]]!r})"))
+        bad.append(_bad(table, rows, _multi_label(f"joins several labels ({labels[rows[0]]!r})")))
         refused += rows
     elif found and all(map(_NUMBER.fullmatch, found)) and any(map(_FRACTION.fullmatch, found)):
         rows = [row for row, label in enumerate(labels) if label is not None and _FRACTION.fullmatch(label)]
-        problems.append(
-            f"{table.place(rows)}: the labels of column {column!r} are numbers with fractions ({labels[rows[0]]}): "
+        sentence = (
+            f"the labels of column {column!r} are numbers with fractions ({labels[rows[0]]}): "
             "that is a regression target, and only classes can be learned; cut it into classes, "
             "or write names (v2.7) if they are names"
         )
+        bad.append(replace(_bad(table, rows, sentence), can_be_dropped=False))
         refused += rows
     for row in refused:
         labels[row] = None
     return labels
 
 
-def _is_broken(table: Table, text: str) -> bool:
-    """Whether a text holds U+FFFD in place of bytes that could not be read, which the table has a problem for."""
-    return bool(table.problems) and "\ufffd" in text
+def _bad(table: Table, rows: Sequence[int], sentence: str) -> BadRows:
+    return BadRows(tuple(table.numbers[row] for row in rows), f"{table.place(rows)}: {sentence}")
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
@@ -179,13 +229,21 @@ def as_spelt(labels: Sequence[str]) -> tuple[Label, ...]:
     return tuple(labels)
 
 
-def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str]) -> None:
-    """Add a problem for each label of the rows that is not among `labels`."""
+def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str], column: str = "label") -> None:
+    """Add a problem for each label of the rows that is not among `labels`; one alone where they have nothing to do with
+    each other."""
     unknown: dict[str, list[int]] = {}
     known = set(labels)
     for row, label in enumerate(rows.labels):
         if label is not None and label not in known:
             unknown.setdefault(label, []).append(row)
+    if len(unknown) > _SHOWN_LABELS and not known.intersection(filter(None, rows.labels)):
+        problems.append(
+            f"{rows.table.origin}: none of the {len(unknown):,} labels of column {column!r} "
+            f"({', '.join(map(repr, list(unknown)[:_SHOWN_LABELS]))}, ...) is one that is trained "
+            f"({', '.join(labels[:_SHOWN_LABELS])}{', ...' * (len(labels) > _SHOWN_LABELS)}): is it the right column?"
+        )
+        return
     problems += [
         f"{rows.table.place(found)}: label {label!r} is not one that is trained: {did_you_mean(label, labels)}"
         for label, found in unknown.items()
@@ -200,19 +258,20 @@ def raise_all(problems: Sequence[str]) -> None:
 
 def _keys(data: DataConfig, labelled: bool) -> dict[str, str]:
     """The columns that are needed, each with the setting that names it."""
-    keys = dict.fromkeys(_text_columns(data), "data.text")
+    keys = dict.fromkeys(text_columns(data), "data.text")
     if data.text_pair is not None:
         keys[data.text_pair] = "data.text_pair"
     return keys | ({data.label: "data.label"} if labelled else {})
 
 
-def _text_columns(data: DataConfig) -> tuple[str, ...]:
+def text_columns(data: DataConfig) -> tuple[str, ...]:
+    """Return the columns that make a text, and a second one."""
     columns = (data.text,) if isinstance(data.text, str) else data.text
     return columns if data.text_pair is None else (*columns, data.text_pair)
 
 
-def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[str]:
-    """The columns' joined text of each row, "" where it is empty or no text, which is a problem.
+def _texts(table: Table, columns: Sequence[str], bad: list[BadRows]) -> list[str]:
+    """The columns' joined text of each row, "" where it is empty or no text, which is a bad row.
 
     All are "" where a column is missing.
     """
@@ -221,17 +280,18 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> list[st
     parts = [[_plain(value) for value in table.columns[column]] for column in columns]
     texts = [" ".join(filter(None, row)).strip() for row in zip(*parts, strict=True)]
     name = f"the text (column{'s' if len(columns) > 1 else ''} {', '.join(map(repr, columns))})"
-    odd = [row for column in columns for row, value in enumerate(table.columns[column]) if _is_list(value)]
+    odd = {row for column in columns for row, value in enumerate(table.columns[column]) if _is_list(value)}
     if odd:
-        problems.append(f"{table.place(sorted(set(odd)))}: {name} is a list or an object: give plain text")
-    halves = [row for row, text in enumerate(texts) if not is_unicode(text)]
+        bad.append(_bad(table, sorted(odd), f"{name} is a list or an object: give plain text"))
+    halves = {row for row, text in enumerate(texts) if not is_unicode(text)}
     if halves:
-        problems.append(f"{table.place(halves)}: {name} holds half a surrogate pair, which is no character: repair it")
-    unusable = {*odd, *halves}
+        sentence = f"{name} holds half a surrogate pair, which is no character: repair it"
+        bad.append(_bad(table, sorted(halves), sentence))
+    unusable = odd | halves
     empty = [row for row, text in enumerate(texts) if not text and row not in unusable]
     if empty:
-        problems.append(f"{table.place(empty)}: {name} is empty: fill it in or delete the row")
-    return ["" if row in unusable or _is_broken(table, text) else text for row, text in enumerate(texts)]
+        bad.append(_bad(table, empty, f"{name} is empty: fill it in or delete the row"))
+    return ["" if row in unusable else text for row, text in enumerate(texts)]
 
 
 def _first_chars(table: Table, columns: Sequence[str], texts: Sequence[str]) -> list[int]:
@@ -283,7 +343,6 @@ def _ids(table: Table, problems: list[str]) -> list[str]:
         if names:
             first = {name: row for row, name in reversed(list(enumerate(names)))}
             bad = [row for row, name in enumerate(names) if name is None or first[name] != row]
-            bad = [row for row in bad if not _is_broken(table, names[row] or "")]
             problems += [bad_ids(table.place(bad), column)] if bad else []
     return numbers_of_rows(table)
 
@@ -328,5 +387,5 @@ def _joins(label: str, found: Counter[str]) -> bool:
     return any(all(piece in found for piece in parts) for parts in pieces)
 
 
-def _multi_label(place: str, found: str) -> str:
-    return f"{place}: the label {found}: that is multi-label classification, and a row has one class here"
+def _multi_label(found: str) -> str:
+    return f"the label {found}: that is multi-label classification, and a row has one class here"

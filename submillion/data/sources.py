@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from submillion import hub
 from submillion.config import DataConfig
+from submillion.data import folders
 from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
+from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
 from submillion.data.packaged import PREFIX, packaged
-from submillion.data.reading import wanted_columns
-from submillion.data.tables import Table, read_table
+from submillion.data.reading import is_missing, layout_of, text_columns, wanted_columns
+from submillion.data.tables import Table, joined
 from submillion.errors import DataError, HubError
 from submillion.hub.answers import name_in
 from submillion.text import shown
@@ -115,7 +117,7 @@ def open_source(
             tables = _own_splits(data, own, problems, warnings)
     for split, file in named.items():
         with _added_to(problems):
-            tables[split] = one_table(file, wanted_columns(data))
+            tables[split] = one_table(file, data)
     return tables
 
 
@@ -128,8 +130,8 @@ def _added_to(problems: list[str]) -> Iterator[None]:
         problems += error.problems
 
 
-def one_table(source: str, wanted: Collection[str]) -> Table:
-    """Return the table of a source that is one split: a file or packaged data."""
+def one_table(source: str, data: DataConfig, labelled: bool = True) -> Table:
+    """Return the table of a source that is one split, a file or packaged data, as the settings say how it is read."""
     match kind_of(source):
         case "packaged":
             return packaged(source)
@@ -143,60 +145,86 @@ def one_table(source: str, wanted: Collection[str]) -> Table:
                 "train(config, rows), or give a file"
             )
         case _:
-            return read_table(Path(os.path.expanduser(source)), wanted)
+            path = Path(os.path.expanduser(source))
+            return read_table(path, wanted_columns(data, labelled), layout_of(data, labelled))
 
 
 def stamp(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
     """Return path, size and time of change (ns) of each local file that may hold rows: equal stamps, equal rows."""
     named = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str))]
     paths = [Path(os.path.expanduser(source)) for source in named if source]
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path]) if file.is_file()]
     return tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
-def train_file(folder: Path) -> Path:
-    """Return the training file of a folder; DataError if there is none, or several."""
-    return _file_of(folder, "train") or _no_train_file(folder)
+def _files_of(path: Path) -> list[Path]:
+    """The files of a folder that may hold rows; of one that cannot be read so, those in it."""
+    try:
+        folder = folders.opened(path)
+    except DataError:
+        return sorted(path.iterdir())
+    return [*(file for files in folder.splits.values() for file in files), *folder.left_over]
+
+
+def train_table(data: DataConfig, wanted: Collection[str]) -> Table:
+    """Return the table of the training rows of a local file, folder or packaged data, with the `wanted` columns."""
+    path, layout = Path(os.path.expanduser(str(data.source))), layout_of(data)
+    match kind_of(str(data.source)):
+        case "packaged":
+            return packaged(str(data.source))
+        case "folder":
+            files = folders.train_files(folders.opened(path))
+            return joined(_origin(files), [read_table(file, wanted, layout) for file in files])
+        case _:
+            return read_table(path, wanted, layout)
 
 
 def _own_splits(
     data: DataConfig, splits: Collection[str], problems: list[str], warnings: list[str]
 ) -> dict[str, Table]:
     """The tables of these splits that the source has."""
-    source, wanted = str(data.source), wanted_columns(data)
+    source = str(data.source)
     match kind_of(source):
         case "hub":
-            return hub_tables(data, wanted, splits, warnings)
+            return hub_tables(data, wanted_columns(data), splits, warnings)
         case "folder":
-            return _folder_tables(Path(os.path.expanduser(source)), wanted, splits, problems)
+            return _folder_tables(data, splits, problems, warnings)
         case _:
-            return {"train": one_table(source, wanted)}
+            return {"train": one_table(source, data)}
 
 
 def _folder_tables(
-    folder: Path, wanted: Collection[str], splits: Collection[str], problems: list[str]
+    data: DataConfig, splits: Collection[str], problems: list[str], warnings: list[str]
 ) -> dict[str, Table]:
+    folder = folders.opened(Path(os.path.expanduser(str(data.source))))
     tables: dict[str, Table] = {}
     for split in splits:
         with _added_to(problems):
-            file = train_file(folder) if split == "train" else _file_of(folder, split)
-            if file is not None:
-                tables[split] = read_table(file, wanted)
+            files = folders.train_files(folder) if split == "train" else folder.splits.get(split, ())
+            parts = [read_table(file, wanted_columns(data), layout_of(data)) for file in files]
+            if parts:
+                tables[split] = joined(_origin(files), parts)
+    if "train" in folder.splits:
+        warnings += folder.notes(splits)
+    if "test" in tables and (reason := _no_labels(tables["test"], tables.get("train"), data)):
+        warnings.append(
+            f"{tables['test'].origin} {reason}: it is taken for rows to predict (submillion predict --input), and "
+            "there is no test split; data.test=0.1 takes one from the training rows"
+        )
+        del tables["test"]
     return tables
 
 
-def _file_of(folder: Path, split: str) -> Path | None:
-    found = sorted(file for file in folder.iterdir() if file.name.partition(".")[0] == split and file.is_file())
-    readable = [file for file in found if suffix_of(file) in SUFFIXES]
-    if len(readable) > 1:
-        raise DataError(
-            f"{folder} holds {', '.join(file.name for file in readable)}: keep one, or name one by its path"
-        )
-    # A file in another format is handed on, so that its refusal says why.
-    return (readable or found or [None])[0]
+def _origin(files: Sequence[Path]) -> str:
+    return f"{files[0]}{f' and {len(files) - 1:,} more' * (len(files) > 1)}"
 
 
-def _no_train_file(folder: Path) -> Path:
-    names = sorted(file.name for file in folder.iterdir())
-    inside = f"it holds {', '.join(names[:8])}{' and more' if len(names) > 8 else ''}" if names else "it is empty"
-    raise DataError(f"{folder} holds no train file ({' or '.join(f'train{suffix}' for suffix in SUFFIXES)}): {inside}")
+def _no_labels(table: Table, train: Table | None, data: DataConfig) -> str:
+    """Why a table has texts and no label in any row, as train has; "" if it has labels, or train has none either."""
+    if data.label not in table.names:
+        is_label = train is not None and bool({*train.names} - {*table.names})
+        has_texts = {*text_columns(data)}.issubset(table.names)
+        return f"has no column {data.label!r}" if is_label and has_texts else ""
+    cells = table.columns[data.label]
+    is_empty = bool(cells) and all(is_missing(cell) or not str(cell).strip() for cell in cells)
+    return f"has no label in its column {data.label!r}" if is_empty else ""

@@ -32,8 +32,7 @@ def carve(
     by_class = _grouped(examples, part, seed)
     sizes = {label: sum(map(len, groups)) for label, groups in by_class.items()}
     most = {label: max(n - keep, 0) for label, n in sizes.items()}
-    # As the decimal fraction that was written: 0.15 of 10 rows is 1.5, though the float is below it.
-    n_rows = int(size) if size >= 1 else max(round(Fraction(str(size)) * n_total), sum(map(bool, most.values())))
+    n_rows = n_asked(size, n_total) if size >= 1 else max(n_asked(size, n_total), sum(map(bool, most.values())))
     if n_rows > sum(most.values()):
         raise DataError(
             f"data.{part} is {size:g}, {n_rows:,} of {n_total:,} rows, and only {sum(most.values()):,} can be taken: "
@@ -43,6 +42,29 @@ def carve(
     taken = {i for label in sizes for i in _take(by_class[label], quotas[label], most[label])}
     rest = [example for i, example in enumerate(examples) if i not in taken]
     return rest, [examples[i] for i in sorted(taken)]
+
+
+def n_asked(size: float, n_total: int) -> int:
+    """Return how many of `n_total` rows a size asks for: a fraction below 1, or a count.
+
+    As the decimal fraction that was written: 0.15 of 10 rows is 1.5, though the float is below it.
+    """
+    return int(size) if size >= 1 else round(Fraction(str(size)) * n_total)
+
+
+def size_warning(part: Part, size: float, n_total: int, taken: Sequence[Example]) -> list[str]:
+    """Return the sentence, or none, about a part that has another number of rows than was asked for, and why."""
+    wanted, n_classes = n_asked(size, n_total), len({example.label for example in taken})
+    if len(taken) == wanted:
+        return []
+    asked = f"{wanted:,} rows" if size >= 1 else f"{wanted:,} of {n_total:,} rows"
+    if len(taken) > wanted and len(taken) == n_classes:
+        reason = f"a fraction takes at least one row of each of the {n_classes:,} classes; a number takes just as many"
+    elif len(taken) > wanted and n_classes > wanted:
+        reason = f"at least one row of each of the {n_classes:,} classes is taken, and equal texts stay together"
+    else:
+        reason = "equal texts stay on one side, and each class gives its share"
+    return [f"data.{part} is {size:g}, {asked}, and {len(taken):,} were taken: {reason}"]
 
 
 def fingerprint(splits: Mapping[str, Sequence[Example]]) -> str:

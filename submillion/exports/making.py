@@ -75,6 +75,8 @@ def write(
     if settings.adapter.method != "none":  # else the run has the whole model
         refuse_another_encoder(run, settings.model.name, settings.model.revision)
     folder = run.path / "exports" / kind if output is None else Path(os.path.expanduser(output))
+    if output is not None and (run.path / "exports").resolve() not in folder.resolve().parents:
+        runs.refuse_run_folder(folder)
     given = None if file is None else _rows_of(run, file, labelled=kind == "onnx-int8")
     question = Question(kind, distillation.identity(run), given.fingerprint if given else _VALIDATION, margin)
     if (found := manifest.find(folder, question)) is not None:

@@ -10,8 +10,9 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -122,14 +123,25 @@ def load_model(
                 use_safetensors=True,  # a pickle could run code
                 trust_remote_code=False,  # None would ask at the terminal whether to run the repository's code
                 ignore_mismatched_sizes=True,  # another head's classes; anything else is refused below
-                attn_implementation="sdpa" if fused_attention and architecture.family != "mpnet" else "eager",
+                attn_implementation="sdpa" if fused_attention and _has_fused_attention(config) else "eager",
                 output_loading_info=True,
             ),
         )
         fresh = frozenset(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
-        fresh |= _fit_last_layer(model, architecture.family, theirs, labels)
+        fresh |= _fit_last_layer(model, architectures.head_layers(architecture)[1], theirs, labels, fresh)
     _refuse_random_encoder(architecture, source, fresh)
+    if broken := not_finite(model.named_parameters()):
+        raise ConfigError(
+            f"model.name is {name}: {len(broken)} of the weights in {source} are NaN or infinite ({broken[0]}, ...): "
+            "get the checkpoint again, or take another"
+        )
     return model, fresh
+
+
+def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity."""
+    # A sum is quick and needs no memory; it may overflow where no single number does.
+    return [name for name, tensor in tensors if not tensor.sum().isfinite() and not tensor.isfinite().all()]
 
 
 @contextmanager
@@ -194,6 +206,7 @@ def _probed(speedup: float) -> tuple[Precision, str]:
     return "fp32", f"fp32: bf16 products are {speedup:.1f} x as fast here; at least {_WORTHWHILE} x pays"
 
 
+@cache  # close to the limit it may turn out otherwise the next time: one process has one answer
 def _bf16_speedup() -> float:
     """How many times as fast a product is in bf16 as in fp32 on this CPU; about 50 ms.
 
@@ -225,15 +238,17 @@ def _label_names(config: Any) -> tuple[str, ...] | None:
 
 
 def _fit_last_layer(
-    model: PreTrainedModel, family: architectures.Family, theirs: Sequence[str] | None, labels: Sequence[str]
+    model: PreTrainedModel, name: str, theirs: Sequence[str] | None, labels: Sequence[str], fresh: frozenset[str]
 ) -> set[str]:
-    """Order the rows of a classifier's last layer by `labels`, or draw it anew; the names of what is drawn."""
-    name = architectures.head_layers(family)[1]
+    """Order the rows of a checkpoint's last layer by `labels`, or draw it anew; the names of what is drawn.
+
+    A layer whose labels the checkpoint does not name is drawn anew too.
+    """
     layer = cast("nn.Linear", model.get_submodule(name))
-    if theirs is None or len(theirs) != len(labels):  # it has none, or one of another shape: it is new already
+    if f"{name}.weight" in fresh:  # the checkpoint has none, or one of another shape
         return set()
     with torch.no_grad():
-        if set(theirs) == set(labels):
+        if theirs is not None and set(theirs) == set(labels):
             order = [theirs.index(label) for label in labels]
             layer.weight.copy_(layer.weight[order])
             layer.bias.copy_(layer.bias[order])
@@ -245,16 +260,19 @@ def _fit_last_layer(
 
 def _set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout of a config, under the names that its family has for them."""
-    if config.model_type == "distilbert":
-        keys = ("dropout", "attention_dropout", "seq_classif_dropout")
-    else:
-        keys = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-    for key in keys:
+    known = ("classifier_dropout",) if config.model_type != "distilbert" else ()  # None in many, which means another's
+    named = (key for key, value in config.to_dict().items() if "drop" in key and isinstance(value, (int, float)))
+    for key in {*known, *named}:
         setattr(config, key, dropout)
 
 
+def _has_fused_attention(config: Any) -> bool:
+    """Whether transformers' class takes torch's fused attention; MPNet's and DeBERTa's have their own alone."""
+    return bool(getattr(AutoModelForSequenceClassification._model_mapping[type(config)], "_supports_sdpa", False))
+
+
 def _refuse_random_encoder(architecture: Architecture, source: str, fresh: frozenset[str]) -> None:
-    heads = tuple(f"{module}." for module in architectures.head_modules(architecture.family))
+    heads = tuple(f"{module}." for module in architectures.head_modules(architecture))
     missing = sorted(key for key in fresh if not key.startswith(heads))
     if missing:
         raise ConfigError(
@@ -278,6 +296,10 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, (AttributeError, LookupError, TypeError)):
         return f"its JSON files are not those of a transformers model ({type(error).__name__}); get them again"
+    if "sentencepiece" in text.lower() or "tiktoken" in text:  # transformers tries the second without the first
+        return (
+            "its vocabulary is a SentencePiece model, which another package reads: pip install sentencepiece protobuf"
+        )
     if "trust_remote_code" in text:
         return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
     return text[:300] or type(error).__name__

@@ -26,7 +26,7 @@ from submillion.model import adapters, backbone, packed, prefix
 from submillion.model.batching import Batch, Fitting, TokenizedSplit
 from submillion.model.packed import native
 from submillion.planning import Plan
-from submillion.planning.architectures import Architecture, files
+from submillion.planning.architectures import Architecture, files, longest_tokens
 from submillion.runs import Run
 from submillion.runs.files import read_bytes, read_json
 
@@ -152,6 +152,8 @@ class Classifier(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits of a batch that is on the model's device, float32 [B, C]."""
+        if self.architecture.built is not None:
+            return self._padded_logits(batch)
         if not self.packed:
             first = self._padded_first(batch)
         else:
@@ -205,9 +207,20 @@ class Classifier(nn.Module):
         """The first tokens' hidden states by the stock model over padded rows, under autocast in lower precision."""
         stock = adapters.stock(self.model)
         inputs = self._padded(batch)
-        lower = self.precision != "fp32"
-        with torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=lower):
-            return getattr(stock, stock.base_model_prefix)(**inputs)[0][:, 0].float()
+        with self._autocast():
+            hidden = getattr(stock, stock.base_model_prefix)(**inputs)[0]
+        if getattr(stock.config, "classifier_pooling", "cls") != "mean":
+            return hidden[:, 0].float()
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        return (hidden.float() * mask).sum(1) / mask.sum(1)
+
+    def _padded_logits(self, batch: Batch) -> torch.Tensor:
+        """The stock model's logits over padded rows, its head included: what is between is not known here."""
+        with self._autocast():
+            return adapters.stock(self.model)(**self._padded(batch)).logits.float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32")
 
     def _padded(self, batch: Batch) -> dict[str, torch.Tensor]:
         lengths = batch.offsets.diff()
@@ -313,9 +326,9 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
 
 
 def _refuse_lengths(settings: Config, plan: Plan) -> None:
-    """ConfigError if texts may be longer than the encoder has positions; RoBERTa's kind never uses the first two."""
+    """ConfigError if texts may be longer than the encoder has positions."""
     arch = plan.architecture
-    longest = arch.n_positions - (2 if arch.family in ("roberta", "xlm-roberta", "mpnet") else 0)
+    longest = longest_tokens(arch)
     if settings.model.max_length > longest:
         raise ConfigError(
             f"model.max_length is {settings.model.max_length}: {arch.name} has positions for {longest} tokens at most"

@@ -93,7 +93,10 @@ def _variants(own: Wishes) -> Iterator[_Variant]:
 
 def _site_choices(own: Wishes) -> list[tuple[str, Sequence[str]]]:
     """The table's sites, and the user's own before them where they are not among them."""
-    choices: list[tuple[str, Sequence[str]]] = [(sites, site_keys(sites)) for sites in _SITES]
+    choices: list[tuple[str, Sequence[str]]] = []
+    for sites in _SITES:
+        with contextlib.suppress(ConfigError):  # some of query, key and value, where they are one layer
+            choices.append((sites, site_keys(own.architecture, sites)))
     if any(set(keys) == set(own.sites) for _, keys in choices):
         return choices
     return [("+".join(own.sites), own.sites), *choices]

@@ -8,11 +8,11 @@ What trains, to the parameter (injection must agree, and is checked against it):
   the paper's formula), over d_out everywhere else; none: every parameter of the stock model.
 * bias `lora_only`: the biases of the targets. bias `all`, as in PEFT: every parameter named `*.bias`
   outside modules_to_save and the frozen originals of those; that is embeddings, layers, layer norms and,
-  where BERT's pooler stays frozen (head: linear), the pooler's bias.
+  where a pretrained pooler stays frozen (head: linear), the pooler's bias.
 * head full: all of `head_modules`. linear: the last layer, `[D, C]` and C biases; RoBERTa's, XLM-R's and
-  MPNet's dense is the identity, frozen with its bias; BERT's pooler is the pretrained one, frozen.
-  bottleneck of width b: dense = W0 + UV with U [D, b] and V [b, D] trained, its bias [D] trained, W0
-  frozen (the identity; BERT: the pretrained pooler), and the last layer.
+  MPNet's dense is the identity, frozen with its bias; BERT's and ALBERT's pooler and ModernBERT's head are the
+  pretrained ones, frozen. bottleneck of width b: dense = W0 + UV with U [D, b] and V [b, D] trained, its bias [D],
+  where it has one, trained, W0 frozen (the identity, or the pretrained one), and the last layer.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from submillion.config.settings import Head, Method
-from submillion.planning.architectures import Architecture, encoder_biases, head_parameters, n_parameters
+from submillion.planning.architectures import (
+    FAMILIES,
+    Architecture,
+    dense_bias,
+    encoder_biases,
+    head_parameters,
+    n_parameters,
+)
 
 Bias = Literal["none", "all", "lora_only"]
 
 DEFAULT_HEAD_WIDTH = 32  # 53,000 parameters at D = 768: a twelfth of the full head
-_LINEAR_HEAD_REFUSED = {"electra": "GELU", "distilbert": "ReLU"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Target:
     """A linear layer that gets an adapter.
 
     `module` is its full name in the stock model, `site` its key in the plan's ranks, `layer` counts from
-    0 at the bottom, `feed_forward` says that it is an `ffn_out` layer. `rank` and `alpha` are 0 with ia3.
+    0 at the bottom, `feed_forward` says that it is an `ffn_out` layer. `rank` and `alpha` are 0 with ia3. `n_biases`
+    counts the entries of its bias; older files lack it, which means d_out.
     """
 
     module: str
@@ -55,6 +62,7 @@ class Target:
     feed_forward: bool
     rank: int = 0
     alpha: float = 0.0
+    n_biases: int | None = None
 
 
 def target_params(method: Method, target: Target) -> int:
@@ -91,10 +99,9 @@ def bias_params(arch: Architecture, bias: Bias, targets: Sequence[Target], head:
         case "none":
             return 0
         case "lora_only":
-            return sum(target.d_out for target in targets)
+            return sum(target.d_out if target.n_biases is None else target.n_biases for target in targets)
         case "all":
-            frozen_pooler = arch.width if arch.family == "bert" and head == "linear" else 0
-            return encoder_biases(arch) + frozen_pooler
+            return encoder_biases(arch) + (dense_bias(arch) if head == "linear" and keeps_pooler(arch) else 0)
 
 
 def head_params(arch: Architecture, head: HeadSize) -> int:
@@ -105,12 +112,18 @@ def head_params(arch: Architecture, head: HeadSize) -> int:
         case "linear":
             return last_layer_params(arch, head.n_classes)
         case "bottleneck":
-            return _low_rank(arch, head) + arch.width + last_layer_params(arch, head.n_classes)
+            return _low_rank(arch, head) + dense_bias(arch) + last_layer_params(arch, head.n_classes)
+
+
+def keeps_pooler(arch: Architecture) -> bool:
+    """Say whether the checkpoint has the head's dense layer: a linear head is on top of it, frozen as it is."""
+    return arch.built is None and FAMILIES[arch.family].pretrained
 
 
 def last_layer_params(arch: Architecture, n_classes: int) -> int:
     """Return the parameters of the last layer: weights [C, D] and C biases."""
-    return (arch.width + 1) * n_classes
+    per_class = arch.width + 1 if arch.built is None else arch.built.head_per_class
+    return per_class * n_classes
 
 
 def head_problems(arch: Architecture, head: HeadSize) -> list[str]:
@@ -118,9 +131,14 @@ def head_problems(arch: Architecture, head: HeadSize) -> list[str]:
     problems = []
     if head.n_classes < 2:
         problems.append(f"the number of classes is {head.n_classes}: a classifier needs at least 2")
-    if head.kind == "linear" and arch.family in _LINEAR_HEAD_REFUSED:
+    if head.kind != "full" and arch.built is not None:
         problems.append(
-            f"model.head is linear, but {arch.name} ({arch.family}) has a {_LINEAR_HEAD_REFUSED[arch.family]} before "
+            f"model.head is {head.kind}, but of {arch.name} ({arch.family}) only the stock head is known; "
+            "take model.head: full"
+        )
+    elif head.kind == "linear" and (activation := FAMILIES[arch.family].activation):
+        problems.append(
+            f"model.head is linear, but {arch.name} ({arch.family}) has a {activation} before "
             "its last layer, which cuts negative features unless a dense layer trains before it; "
             "take model.head: bottleneck or full"
         )
@@ -146,7 +164,7 @@ def all_params(arch: Architecture, method: Method, targets: Sequence[Target], he
 
 
 def _saved_copies(arch: Architecture, head: HeadSize) -> int:
-    if head.kind == "linear" and arch.family == "bert":  # the pooler stays where it is
+    if head.kind == "linear" and keeps_pooler(arch):  # the pooler stays where it is
         return last_layer_params(arch, head.n_classes)
     return head_parameters(arch, head.n_classes) + _low_rank(arch, head)
 

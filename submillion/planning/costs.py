@@ -45,10 +45,11 @@ def resolve(config: Config, n_classes: int) -> Wishes:
     head = HeadSize(config.model.head, n_classes, _head_width(config))
     problems = [*budget.head_problems(arch, head), *_full_problems(config)]
     layers = _kept(lambda: chosen_layers(arch, adapter.layers), problems) or list(range(arch.n_layers))
-    keys = site_keys(adapter.sites) if adapter.method != "none" else []
+    keys = (_kept(lambda: site_keys(arch, adapter.sites), problems) or []) if adapter.method != "none" else []
     targets = _kept(lambda: select(arch, keys, layers), problems) or ()
+    problems += _bias_problems(arch, adapter.bias, targets)
     if targets or adapter.method == "none":
-        problems += _prefix_problems(config, targets)
+        problems += _prefix_problems(config, arch, targets)
     if problems:
         raise ConfigError(*problems)
     sites = tuple(key for key in keys if any(target.site == key for target in targets))
@@ -77,8 +78,11 @@ def total(wishes: Wishes, ranks: int | Mapping[str, int]) -> int:
 
 
 def n_frozen_layers(wishes: Wishes) -> int:
-    """Return how many layers, from the bottom, stay as they were pretrained, and the embeddings too; 0 to L - 1."""
-    if wishes.method == "none" or wishes.bias == "all":
+    """Return how many layers, from the bottom, a prefix may hold: frozen, with the embeddings; 0 to L - 1.
+
+    0 too where the packed pass, which alone keeps prefixes, does not know the encoder.
+    """
+    if wishes.method == "none" or wishes.bias == "all" or not architectures.has_walk(wishes.architecture):
         return 0
     return min(target.layer for target in wishes.targets)
 
@@ -115,6 +119,12 @@ def _head_width(config: Config) -> int | None:
     return (config.model.head_width or budget.DEFAULT_HEAD_WIDTH) if config.model.head == "bottleneck" else None
 
 
+def _bias_problems(arch: Architecture, bias: Bias, targets: Sequence[Target]) -> list[str]:
+    if bias == "none" or budget.bias_params(arch, bias, targets, "full") or (bias == "lora_only" and not targets):
+        return []
+    return [f"adapter.bias is {bias}, but {arch.name} ({arch.family}) has no biases there: set it to none"]
+
+
 def _full_problems(config: Config) -> list[str]:
     """What full fine-tuning cannot do: leave something frozen."""
     problems = []
@@ -125,13 +135,15 @@ def _full_problems(config: Config) -> list[str]:
     return problems
 
 
-def _prefix_problems(config: Config, targets: Sequence[Target]) -> list[str]:
+def _prefix_problems(config: Config, arch: Architecture, targets: Sequence[Target]) -> list[str]:
     """Why there is nothing frozen below the lowest adapted layer, where model.prefix asks for that."""
     if not config.model.prefix:
         return []
     found = "model.prefix is true, but"
     if config.adapter.method == "none":
         return [f"{found} method none trains every layer, so none is frozen: set it to null"]
+    if not architectures.has_walk(arch):
+        return [f"{found} {arch.name} ({arch.family}) has no packed pass, which alone keeps a prefix: set it to null"]
     if config.adapter.bias == "all":
         return [f"{found} adapter.bias all trains biases in every layer: take none or lora_only, or prefix: null"]
     if any(target.layer == 0 for target in targets):

@@ -13,7 +13,7 @@ from submillion.planning import budget, costs
 from submillion.planning.costs import Wishes
 from submillion.planning.plans import Plan
 from submillion.planning.reasons import reasons
-from submillion.planning.targets import GROUPS
+from submillion.planning.targets import GROUPS, spelt_out
 from submillion.text import did_you_mean
 
 
@@ -78,18 +78,18 @@ def _ranks(wishes: Wishes) -> dict[str, int]:
 
 def _from_table(table: Mapping[str, int], wishes: Wishes) -> dict[str, int]:
     """The rank of each site; a group's rank (`dense`) counts for those of its sites that have none of their own."""
-    spelt_out = {site: rank for key, rank in table.items() for site in GROUPS.get(key, ())} | dict(table)
-    sites = list(wishes.sites)
+    arch, sites = wishes.architecture, list(wishes.sites)
+    ranks = {site: rank for key, rank in table.items() if key in GROUPS for site in spelt_out(arch, key)} | dict(table)
     problems = [
         f"adapter.rank names {key!r}, which is no site with layers of its own here: {did_you_mean(key, sites)}"
         for key in table
-        if not set(GROUPS.get(key, (key,))) & set(sites)
+        if not {key, *spelt_out(arch, key)} & set(sites)
     ]
-    if missing := [site for site in sites if site not in spelt_out]:
+    if missing := [site for site in sites if site not in ranks]:
         problems.append(f"adapter.rank has no rank for {', '.join(missing)}: give one to each site")
     if problems:
         raise ConfigError(*problems)
-    return {site: spelt_out[site] for site in sites}
+    return {site: ranks[site] for site in sites}
 
 
 def _rank_problems(wishes: Wishes, ranks: Mapping[str, int]) -> list[str]:

@@ -65,7 +65,7 @@ def parts(plan: Plan) -> list[Part]:
     rest = plan.adapter_params - sum(part.params for part in found)
     if rest:
         found.append(Part("encoder" if plan.method == "none" else f"biases ({plan.bias})", rest))
-    dense, last = head_layers(plan.architecture.family)
+    dense, last = head_layers(plan.architecture)
     last_params = last_layer_params(plan.architecture, plan.n_classes)
     if plan.head_params > last_params:
         found.append(Part(dense, plan.head_params - last_params, rank=plan.head_width))

@@ -55,17 +55,18 @@ def _of_alpha(config: Config, plan: Plan) -> list[str]:
 
 
 def _of_sites(wishes: Wishes) -> list[str]:
-    taken = [key for key in site_keys(wishes.config.adapter.sites) if key not in wishes.sites]
+    keys = site_keys(wishes.architecture, wishes.config.adapter.sites)
+    taken = [key for key in keys if key not in wishes.sites]
     return [f"{key}: all of its layers belong to another site already, each is adapted once" for key in taken]
 
 
 def _of_head(wishes: Wishes, plan: Plan) -> list[str]:
     arch = wishes.architecture
     found = [f"head {plan.head}: {100 * plan.head_params / plan.total:.1f} % of what trains"]
-    if arch.family == "bert" and plan.head == "full":
+    if budget.keeps_pooler(arch) and plan.head == "full":
         linear = budget.last_layer_params(arch, plan.n_classes)
         found[0] += f", with the pretrained pooler; head linear keeps the pooler frozen ({linear:,})"
-    elif arch.family == "bert":
+    elif budget.keeps_pooler(arch):
         found[0] += ", on the pretrained pooler" + (", frozen" if plan.head == "linear" else " and its low-rank change")
     if plan.head == "bottleneck" and wishes.config.model.head_width is None:
         found.append(f"head_width {plan.head_width}: the default")

@@ -1,6 +1,6 @@
 """Which linear layers the wishes `adapter.sites` and `adapter.layers` name.
 
-A site is one of the six names, a group of them (`dense`, `all-linear`), the end of a module's name, or
+A site is one of `SITES`, a group of them (`dense`, `qkv`, `all-linear`), the end of a module's name, or
 a pattern with `*` over the full name. Ranks are given later.
 """
 
@@ -11,27 +11,48 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from submillion.errors import ConfigError
-from submillion.planning.architectures import SITES, Architecture, Site, linear_modules, site_shape
+from submillion.planning.architectures import SITES, Architecture, Linear, is_fused, linears
 from submillion.planning.budget import Target
 from submillion.text import did_you_mean
 
+_QKV = ("query", "key", "value")
 GROUPS: dict[str, tuple[str, ...]] = {
     "dense": ("attention_output", "ffn_in", "ffn_out"),  # what the suffix matches in RoBERTa's encoder
-    "all-linear": SITES,
+    "qkv": _QKV,
+    "all-linear": (*_QKV, "attention_output", "ffn_in", "ffn_out"),  # or whatever else the layers have
 }
 
 _COUNTED_LAYERS = re.compile(r"(top|bottom):(\d{1,9})")
 
 
-def site_keys(sites: str | Iterable[str]) -> list[str]:
+def site_keys(arch: Architecture, sites: str | Iterable[str]) -> list[str]:
     """Return the sites named, groups spelt out, each once; a text may join several with `+` or `,`.
 
-    >>> site_keys("query + dense")
-    ['query', 'attention_output', 'ffn_in', 'ffn_out']
+    Where query, key and value are one linear layer, all three together are its site, `qkv`. ConfigError where only
+    some of the three are named there.
     """
     texts = [sites] if isinstance(sites, str) else sites
     names = [name.strip() for text in texts for name in re.split("[+,]", text)]
-    return list(dict.fromkeys(key for name in names for key in GROUPS.get(name, (name,))))
+    keys = list(dict.fromkeys(key for name in names for key in spelt_out(arch, name)))
+    wanted = [key for key in keys if key in _QKV]
+    if not wanted or not is_fused(arch):
+        return keys
+    if len(wanted) < len(_QKV):
+        raise ConfigError(
+            f"adapter.sites has {', '.join(wanted)}: {arch.name} ({arch.family}) computes query, key and value in one "
+            "linear layer, which one adapter changes as a whole; name qkv"
+        )
+    place = keys.index(wanted[0])
+    return list(dict.fromkeys([*keys[:place], "qkv", *(key for key in keys[place:] if key not in _QKV)]))
+
+
+def spelt_out(arch: Architecture, name: str) -> Iterable[str]:
+    """Return the sites of a group in an encoder; of any other name that name alone."""
+    if name == "all-linear":
+        return dict.fromkeys(linear.site for linear in linears(arch))
+    if name == "qkv" and is_fused(arch):
+        return (name,)
+    return GROUPS.get(name, (name,))
 
 
 def chosen_layers(arch: Architecture, layers: str | Sequence[int] | None) -> list[int]:
@@ -55,17 +76,16 @@ def select(arch: Architecture, keys: Sequence[str], layers: Sequence[int]) -> tu
     Where sites overlap, a name or pattern of the user's own goes before the six names, and among its
     like the one named first. ConfigError names each site that no module matches.
     """
-    modules = linear_modules(arch)
     owner: dict[str, str] = {}
     problems = []
     for key in sorted(keys, key=SITES.__contains__):  # own names first: False sorts before True
-        matched = [module for module, (site, _) in modules.items() if _matches(key, module, site)]
-        if not any(modules[module][1] in layers for module in matched):
-            problems.append(_unmatched(arch, key, sorted({modules[module][1] for module in matched})))
-        owner = {module: key for module in matched if modules[module][1] in layers} | owner
+        matched = [linear for linear in linears(arch) if _matches(key, linear)]
+        if not any(linear.layer in layers for linear in matched):
+            problems.append(_unmatched(arch, key, sorted({linear.layer for linear in matched})))
+        owner = {linear.module: key for linear in matched if linear.layer in layers} | owner
     if problems:
         raise ConfigError(*problems)
-    return tuple(_target(arch, module, owner[module], *modules[module]) for module in modules if module in owner)
+    return tuple(_target(linear, owner[linear.module]) for linear in linears(arch) if linear.module in owner)
 
 
 def _counted(layers: str, arch: Architecture) -> int:
@@ -92,24 +112,25 @@ def _list_problems(arch: Architecture, layers: Sequence[int]) -> list[str]:
     return problems
 
 
-def _matches(key: str, module: str, site: str) -> bool:
-    if key in SITES:
-        return key == site
-    return fnmatchcase(module, key) if "*" in key else f".{module}".endswith(f".{key}")
+def _matches(key: str, linear: Linear) -> bool:
+    if key in SITES or key == linear.site:
+        return key == linear.site
+    return fnmatchcase(linear.module, key) if "*" in key else f".{linear.module}".endswith(f".{key}")
 
 
 def _unmatched(arch: Architecture, key: str, elsewhere: Sequence[int]) -> str:
     if elsewhere:
         found = ", ".join(map(str, elsewhere))
         return f"adapter.sites has {key!r}, which is in layer {found} only, outside adapter.layers: change one of them"
-    example = next(iter(linear_modules(arch)))
+    example = linears(arch)[0].module
+    sites = dict.fromkeys(linear.site for linear in linears(arch))
     return (
         f"adapter.sites has {key!r}: no linear layer in {arch.name}'s encoder has that name; "
-        f"{did_you_mean(key, [*SITES, *GROUPS])} (or the end of a module's name, or a pattern with * "
+        f"{did_you_mean(key, [*sites, *GROUPS])} (or the end of a module's name, or a pattern with * "
         f"over all of it, such as {example})"
     )
 
 
-def _target(arch: Architecture, module: str, key: str, site: Site, layer: int) -> Target:
-    d_in, d_out = site_shape(arch, site)
-    return Target(module, key, layer, d_in, d_out, feed_forward=site == "ffn_out")
+def _target(linear: Linear, key: str) -> Target:
+    is_ffn_out, n_biases = linear.site == "ffn_out", linear.d_out if linear.has_bias else 0
+    return Target(linear.module, key, linear.layer, linear.d_in, linear.d_out, is_ffn_out, n_biases=n_biases)

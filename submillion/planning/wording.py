@@ -40,6 +40,8 @@ def overrun_values(wishes: Wishes, drafted: Plan, message: str) -> dict[str, obj
 def encoder_words(plan: Plan) -> str:
     """Return the encoder and its shape."""
     arch = plan.architecture
+    if arch.n_repeats > 1:
+        return f"{arch.name} ({arch.family}, one layer of width {arch.width}, applied {arch.n_repeats} times)"
     return f"{arch.name} ({arch.family}, {arch.n_layers} layers of width {arch.width})"
 
 
@@ -69,6 +71,8 @@ def _percent(plan: Plan) -> float:
 def _layers(plan: Plan) -> str:
     """The adapted layers as people say them."""
     n, chosen = plan.architecture.n_layers, plan.layers
+    if n == 1:
+        return "its one layer"
     if len(chosen) == n:
         return f"all {n} layers"
     for end, layers in (("top", range(n - len(chosen), n)), ("bottom", range(len(chosen)))):

@@ -4,7 +4,7 @@
 elsewhere · `journal`: what is finished of an output · `writing`: its formats.
 """
 
-from submillion.prediction.ensemble import Evaluation, Labelled, evaluate, open_labelled, predict
+from submillion.prediction.ensemble import Evaluation, Labelled, evaluate, open_labelled, predict, scored
 from submillion.prediction.streaming import How, Progress, predict_file
 from submillion.prediction.writing import Form, check_output, write_rows
 
@@ -19,5 +19,6 @@ __all__ = [
     "open_labelled",
     "predict",
     "predict_file",
+    "scored",
     "write_rows",
 ]

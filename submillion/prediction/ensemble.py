@@ -18,12 +18,15 @@ from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example, Label
 from submillion.errors import RunError
 from submillion.judging import metrics
-from submillion.judging.metrics import Score
+from submillion.judging.metrics import Predictions, Score
 from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier, precision_of
 from submillion.prediction.sharing import Loader
 from submillion.runs import Run, Which
+from submillion.text import shown
 from submillion.training import evaluation, workers
+
+_MOST_NAMES = 5  # of classes that a warning lists
 
 
 @dataclass(frozen=True)
@@ -146,12 +149,16 @@ class Labelled:
 class Evaluation:
     """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too.
 
-    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted.
+    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
+    classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
+    `data.drop` left out.
     """
 
     scores: dict[str, Score]
     n_rows: int
     n_trained_on: int | None
+    absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Score:
         """Return the score of this name."""
@@ -160,7 +167,20 @@ class Evaluation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the sentences without which the scores mislead."""
-        return runs.seen_warnings(self.n_trained_on, self.n_rows)
+        seen = runs.seen_warnings(self.n_trained_on, self.n_rows)
+        return (*self.notes, *seen, *_absent_warnings(self.absent))
+
+
+def _absent_warnings(absent: Sequence[str]) -> tuple[str, ...]:
+    """The sentence about classes that no row has, if there are any."""
+    if not absent:
+        return ()
+    more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
+    names = ", ".join(map(shown, absent[:_MOST_NAMES])) + more
+    return (
+        f"no row is of {names}: the scores say nothing about that, and macro-F1 is the mean over the classes that are "
+        "among the labels or the predictions",
+    )
 
 
 def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
@@ -176,16 +196,32 @@ def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
         print(scores["accuracy"].value, scores["accuracy"].low, scores["accuracy"].high)
     """
     run = runs.load(run)
-    classifier, settings, examples = open_labelled(run, rows, device)
-    scores = metrics.score(evaluation.predictions_of(classifier, settings, examples))
-    return Evaluation(scores, len(examples), runs.count_trained_on(run, examples))
+    notes: list[str] = []
+    classifier, settings, examples = open_labelled(run, rows, device, notes)
+    predictions = evaluation.predictions_of(classifier, settings, examples)
+    return scored(run, predictions, examples, classifier.labels, notes)
 
 
-def open_labelled(run: Which, rows: object, device: str | None = None) -> tuple[Classifier, Config, list[Example]]:
-    """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says."""
+def scored(
+    run: Run, predictions: Predictions, examples: Sequence[Example], labels: Sequence[str], notes: Sequence[str] = ()
+) -> Evaluation:
+    """Return the scores of a run's predictions of labelled rows, and what to know before believing them."""
+    counts = np.bincount(predictions.label_ids, minlength=len(labels))
+    absent = tuple(label for label, n in zip(labels, counts, strict=True) if n == 0)
+    n_trained_on = runs.count_trained_on(run, examples)
+    return Evaluation(metrics.score(predictions), len(examples), n_trained_on, absent, tuple(notes))
+
+
+def open_labelled(
+    run: Which, rows: object, device: str | None = None, notes: list[str] | None = None
+) -> tuple[Classifier, Config, list[Example]]:
+    """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says.
+
+    What there is to say of how the rows were read is added to `notes`.
+    """
     run = runs.load(run)
     classifier, settings = evaluation.load(run, device)
-    examples = data.read_rows(rows, settings.data, labels=classifier.labels)
+    examples = data.read_rows(rows, settings.data, labels=classifier.labels, warnings=notes)
     runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
     return classifier, settings, examples
 
@@ -211,14 +247,17 @@ def predict(
         print(found.labels, found.probs.max(axis=1))
     """
     found = members(run, device)
-    readings = [data.read_rows(rows, each) for each in found.readings]
+    # A label for each row, in their order: none is dropped.
+    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()})) for each in found.readings]
     probs = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
     return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)
 
 
 def _reading(settings: Config) -> DataConfig:
-    return DataConfig(text=settings.data.text, text_pair=settings.data.text_pair)
+    """What decides how a run reads rows without labels."""
+    keys = ("text", "text_pair", "encoding", "separator", "header", "drop")
+    return DataConfig(**{key: getattr(settings.data, key) for key in keys})
 
 
 def _other_labels(first: Run, run: Run) -> list[str]:

@@ -1,11 +1,13 @@
 """What is finished of an output, in `OUTPUT.partial/`: a file a chunk, and what they were predicted with.
 
-A chunk's file is named by the chunk's key and written whole or not at all, so that a killed command loses at most the
-chunks at hand, and a chunk whose rows have changed is not taken for another.
+A chunk's file is named by the chunk's key and its own content's hash and written whole or not at all, so that a killed
+command loses at most the chunks at hand, a chunk whose rows have changed is not taken for another, and one that was
+damaged on the disk is predicted again.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,46 +19,48 @@ from typing import Any
 import numpy as np
 
 from submillion import runs
+from submillion.data import cache
 from submillion.data.chunks import Chunk
 from submillion.errors import ConfigError, RunError
-from submillion.runs.files import reported
+from submillion.runs.files import read_bytes, reported
 from submillion.runs.predictions import from_parquet, to_parquet
 from submillion.runs.records import dumps
 
-FORMAT = 1
-_MANIFEST = "manifest.json"
-_OURS = re.compile(r"[0-9a-f]{32}\.parquet|\.[^/]*\.tmp|\.lock|manifest\.json|joined-.*")
+FORMAT = 2
+_MANIFEST, _SEAL = "manifest.json", "sha256"
+_CHUNK = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})\.parquet")
+_OURS = re.compile(r"[0-9a-f-]+\.parquet|\.[^/]*\.tmp|\.lock|manifest\.json|joined-.*")
 
 
 @dataclass(frozen=True)
 class Journal:
-    """An opened journal; `facts` are what its chunks were predicted with, `found` the chunks that were there."""
+    """An opened journal; `facts` are what its chunks were predicted with, `files` those chunks' files by their keys,
+    `notes` what is worth saying of what was there."""
 
     folder: Path
     facts: Mapping[str, Any]
-    found: frozenset[str]
+    files: dict[str, Path]
+    notes: tuple[str, ...] = ()
 
     def write(self, key: str, content: bytes) -> None:
         """Keep a chunk's predictions, as `packed` gives them."""
-        runs.write_atomically(self.folder / f"{key}.parquet", content)
+        path = self.folder / f"{key}-{cache.key_of(content)}.parquet"
+        runs.write_atomically(path, content)
+        self.files[key] = path
 
     def read(self, chunk: Chunk) -> tuple[list[str], np.ndarray]:
         """Return a chunk's ids and probabilities, float64 [N, C]; RunError if they are damaged."""
-        path = self.folder / f"{chunk.key}.parquet"
-        try:
-            with reported(path, "read"):
-                (ids,), probs = from_parquet(path, ["id"])
-        except (KeyError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}): remove it and start the same command again") from None
-        if len(ids) != chunk.n_rows:
-            raise RunError(
-                f"{path} has {len(ids)} rows, not {chunk.n_rows}: remove it and start the same command again"
-            )
+        path = self.files[chunk.key]
+        content = _content(path)
+        if content is None:
+            raise RunError(f"{path} is damaged: start the same command again, and its rows are predicted again")
+        (ids,), probs = from_parquet(io.BytesIO(content), ["id"])
         return ids.to_pylist(), probs
 
     def note(self, **facts: Any) -> None:
         """Add facts that a later sitting may look at."""
-        runs.write_atomically(self.folder / _MANIFEST, dumps({**self.facts, **facts}, indent=2) + "\n")
+        facts = {**self.facts, **facts}
+        runs.write_atomically(self.folder / _MANIFEST, dumps({**facts, _SEAL: _seal(facts)}, indent=2) + "\n")
 
     def remove(self) -> None:
         """Remove the folder, its manifest last: killed here, the same command makes again what is gone by then."""
@@ -86,10 +90,9 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
         raise ConfigError(f"{folder} holds {strange[0]}, and is needed for what is finished of {output.name}: move it")
     with runs.locked(folder):
         facts = {"format": FORMAT, **facts}
-        found = frozenset(path.stem for path in folder.glob("*.parquet"))
-        if found:
+        if any(folder.glob("*.parquet")):
             facts = _begun(folder, facts)
-        kept = Journal(folder, facts, found)
+        kept = Journal(folder, facts, *_whole(folder))
         try:
             yield kept
         except BaseException:
@@ -99,14 +102,46 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
             raise
 
 
+def _whole(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The files of whole chunks by their keys, and a note of those that are damaged, which are removed."""
+    files, n_damaged = dict[str, Path](), 0
+    for path in sorted(folder.glob("*.parquet")):
+        name = _CHUNK.fullmatch(path.name)
+        if name is not None and _content(path) is not None:
+            files[name[1]] = path
+            continue
+        n_damaged += 1
+        with reported(path, "removed"):
+            path.unlink()
+    note = (
+        f"{n_damaged:,} of {len(files) + n_damaged:,} finished chunks in {folder} are damaged (their SHA-256 differs): "
+        "their rows are predicted again"
+    )
+    return files, (note,) * bool(n_damaged)
+
+
+def _content(path: Path) -> bytes | None:
+    """A chunk's file; None if it is not what was written."""
+    content = read_bytes(path)
+    return content if path.stem.endswith(cache.key_of(content)) else None
+
+
+def _seal(facts: Mapping[str, Any]) -> str:
+    return cache.key_of(dumps(facts))
+
+
 def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the folder's manifest says; ConfigError if that is of another command."""
     try:
         began = json.loads((folder / _MANIFEST).read_bytes())
         if not isinstance(began, dict):
             raise ValueError("it holds no table")
+        if began.pop(_SEAL, None) != _seal(began) and began.get("format") == FORMAT:
+            raise ValueError("its SHA-256 differs")
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
+    if began.get("format") == 1:
+        raise RunError(f"{folder} was begun by an older submillion: finish it with that, or remove it, and start again")
     if isinstance(began.get("format"), int) and began["format"] > FORMAT:
         raise RunError(
             f"{folder / _MANIFEST} has format {began['format']}; this version reads {FORMAT}: update submillion, or "

@@ -50,11 +50,13 @@ def measure(
     figure: Path | None = None,
     device: str | None = None,
     watch: Callable[[int, int], None] = lambda _done, _all: None,
+    force: bool = False,
 ) -> Robustness:
     """Return a run's robustness on labelled rows, as `evaluate` takes them.
 
     perturb: names, in a list or with commas between them; "all" leaves first-column out where texts have one column.
-    figure: an .svg or .png file to draw the accuracies to. The opening of the rows is noted once, as `evaluate` does.
+    figure: an .svg or .png file to draw the accuracies to; `force`: it may replace a file that an earlier call did not
+    draw. The opening of the rows is noted once, as `evaluate` does.
     `watch` is called with the rows done and all that there are to do. ConfigError for unknown perturbations,
     first-column where texts have one column, or a figure that cannot be written.
 
@@ -63,12 +65,14 @@ def measure(
     """
     run = runs.load(run)
     wanted = applicable(_kinds(perturb), run)
-    if figure is not None:
-        page.check_figure(figure)
+    output = None if figure is None else runs.Output(figure, "evaluate", force)
+    if output is not None:
+        page.check_figure(output)
     rates: list[tuple[AugmentationKind, float]] = [
         (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]
     ]
-    classifier, settings, examples = prediction.open_labelled(run, rows, device)
+    notes: list[str] = []
+    classifier, settings, examples = prediction.open_labelled(run, rows, device, notes)
     n_all, n_done = len(examples) * (1 + len(rates)), 0
 
     def predict(some: Sequence[Example]) -> Predictions:
@@ -79,10 +83,10 @@ def measure(
         n_done += len(examples)
         found.append(_perturbed(kind, rate, examples, plain, predict))
     watch(n_all, n_all)
-    evaluation = Evaluation(metrics.score(plain), len(examples), runs.count_trained_on(run, examples))
+    evaluation = prediction.scored(run, plain, examples, classifier.labels, notes)
     robustness = Robustness(evaluation, tuple(_corrected(found)))
-    if figure is not None:
-        page.write_figure(figure, evaluation["accuracy"], robustness.by_kind)
+    if output is not None:
+        page.write_figure(output, evaluation["accuracy"], robustness.by_kind)
     return robustness
 
 

@@ -20,7 +20,7 @@ from submillion import planning
 from submillion.config import Config, Precision
 from submillion.data import Label
 from submillion.model import backbone
-from submillion.model.classifier import Classifier
+from submillion.model.classifier import Classifier, precision_of
 from submillion.model.packed import native
 from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
@@ -56,23 +56,27 @@ class Loaded:
 
 
 class Loader:
-    """Loads runs in one precision on one device, None for the best there is; not for several threads at once."""
+    """Loads runs in one precision, None for each run's own, as `predict` has it, on one device, None for the best.
 
-    def __init__(self, precision: Precision = "fp32", device: str | None = None) -> None:
+    Not for several threads at once.
+    """
+
+    def __init__(self, precision: Precision | None = None, device: str | None = None) -> None:
         native.keep_few_kernels()
-        self._precision: Precision = precision
+        self._precision: Precision | None = precision
         self._device = device
         self._encoders: WeakValueDictionary[tuple[str | None, ...], Encoder] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()
 
     def find_encoder(self, run: Run) -> Encoder | None:
         """Return the loaded encoder that a run would share, None if it needs one of its own."""
-        key = _encoder_key(run)
+        key = _encoder_key(run, self._precision_of(run))
         return None if key is None else self._encoders.get(key)
 
     def load(self, run: Run) -> Loaded:
         """Return a verified run, around the weights of a loaded encoder where that is its own."""
-        key = _encoder_key(run)
+        precision = self._precision_of(run)
+        key = _encoder_key(run, precision)
         encoder = self.find_encoder(run) or Encoder()
 
         def stock(architecture: Architecture, labels: Sequence[str], fused_attention: bool) -> PreTrainedModel:
@@ -81,13 +85,16 @@ class Loader:
             return _around(encoder.stock, labels)
 
         if key is None:
-            classifier = Classifier.load(run, self._device, self._precision)
+            classifier = Classifier.load(run, self._device, precision)
         else:
-            classifier = Classifier.load(run, self._device, self._precision, stock)
+            classifier = Classifier.load(run, self._device, precision, stock)
             self._encoders[key] = encoder
         tokenizer = self._tokenizers.setdefault(_tokenizer_key(run), Tokenizer(classifier.tokenizer))
         classifier.tokenizer = tokenizer.tokenizer  # some 20 MiB each, and most runs have the same
         return Loaded(run, run.config(), run.classes(), classifier, encoder, tokenizer)
+
+    def _precision_of(self, run: Run) -> Precision:
+        return self._precision or precision_of(run, backbone.choose_device(self._device))
 
 
 def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
@@ -103,8 +110,8 @@ def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     return model
 
 
-def _encoder_key(run: Run) -> tuple[str | None, ...] | None:
-    """What decides a run's frozen encoder: its name, its commit and its weights' SHA-256.
+def _encoder_key(run: Run, precision: Precision) -> tuple[str | None, ...] | None:
+    """What decides a run's frozen encoder: its name, its commit, its weights' SHA-256, and the precision it is held in.
 
     None if the run trained in it, and of runs of before that have only its name on the Hub, which may mean any weights.
     """
@@ -116,7 +123,7 @@ def _encoder_key(run: Run) -> tuple[str | None, ...] | None:
     sha256 = (run.environment() or {}).get("encoder_sha256")
     if revision is None and sha256 is None and not files.is_local(base):
         return None
-    return base, revision, sha256
+    return base, revision, sha256, precision
 
 
 def _tokenizer_key(run: Run) -> tuple[str, ...]:

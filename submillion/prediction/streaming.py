@@ -24,7 +24,7 @@ from submillion.prediction import journal, writing
 from submillion.prediction.ensemble import Ensemble, Members, members
 from submillion.prediction.journal import Journal, packed
 from submillion.prediction.writing import Form
-from submillion.runs import Which
+from submillion.runs import Output, Which
 from submillion.training import distillation, workers
 from submillion.training.workers import Where
 
@@ -88,21 +88,24 @@ def predict_file(
     The output's name decides its format; a folder's output is a folder with files of the same names. Memory holds some
     chunks. What is finished is kept in `OUTPUT.partial/` until all is: after a kill the same call goes on, and gives
     the bytes of a call that was never killed. With processes the calling script needs `if __name__ == "__main__":`.
-    DataError lists everything that is wrong with the rows, before any is predicted.
+    DataError lists everything that is wrong with the rows, before any is predicted. ConfigError for an output
+    that would replace what an earlier call did not write, unless `form` has `force`, and for one in a run folder.
     """
     source, output, form, how = str(source), Path(output), form or Form(), how or How()
-    writing.check_output(output, source)
+    target = Output(output, "predict", form.force)
+    writing.check_output(target, source)
     found = members(run, device)
     parts = chunks.survey(
         source, found.readings, chunks.CHUNK_ROWS, lambda n_done: watch(Progress("checking", n_done, None))
     )
     is_folder = os.path.isdir(os.path.expanduser(source))
     if is_folder:
-        writing.check_parts(output, [part.name for part in parts])
-    targets = [output / part.name if is_folder else output for part in parts]
+        writing.check_parts(target, [part.name for part in parts])
+    targets = [replace(target, path=output / part.name) if is_folder else target for part in parts]
     with journal.opened(output, _facts(source, found)) as kept:
         found, n_kept, notes = _taken_up(kept, found, parts, source, how)
         n_rows = sum(part.n_rows for part in parts)
+        notes = (*(note for part in parts for note in part.notes), *notes)
         watch(Progress("predicting", n_kept, n_rows, notes))
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
         counts = _join(kept, found, parts, targets, form, watch)
@@ -123,15 +126,15 @@ def _taken_up(
     """The members as the journal was begun with, the rows it has, and what there is to say of it."""
     everything = [chunk for part in parts for chunk in part.chunks]
     rows_key = cache.key_of(*(f"{part.name} {chunk.key}" for part in parts for chunk in part.chunks))
-    n_kept = sum(chunk.n_rows for chunk in everything if chunk.key in kept.found)
+    n_kept = sum(chunk.n_rows for chunk in everything if chunk.key in kept.files)
     notes = []
     if kept.facts.get("rows", rows_key) != rows_key:
-        n_new = sum(chunk.key not in kept.found for chunk in everything)
+        n_new = sum(chunk.key not in kept.files for chunk in everything)
         notes.append(
             f"{source} has changed since this was begun: what is finished of rows that are as they were is kept, "
             f"{n_new:,} of {len(everything):,} chunks are predicted"
         )
-    if kept.found:
+    if kept.files:
         n_rows = sum(chunk.n_rows for chunk in everything)
         notes.append(f"going on: {n_kept:,} of {n_rows:,} rows are done")
     n_given = n_threads = workers.share(how.where, how.n_workers or 1).each
@@ -140,7 +143,11 @@ def _taken_up(
         n_threads = kept.facts.get("threads", n_given)
     found = replace(found, n_threads=n_threads)
     kept.note(device=found.device, precisions=list(found.precisions), threads=n_threads, rows=rows_key)
-    return found, n_kept, (*notes, *workers.thread_notes(n_threads, n_given, how.where, how.n_workers or 1))
+    return (
+        found,
+        n_kept,
+        (*kept.notes, *notes, *workers.thread_notes(n_threads, n_given, how.where, how.n_workers or 1)),
+    )
 
 
 def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, watch: Callable[[int], object]) -> None:
@@ -149,9 +156,9 @@ def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, wat
     n_rows: Counter[str] = Counter()
     for chunk in (chunk for part in parts for chunk in part.chunks):
         n_rows[chunk.key] += chunk.n_rows
-        if chunk.key not in kept.found:
+        if chunk.key not in kept.files:
             missing[chunk.key] = chunk
-    n_done = sum(n for key, n in n_rows.items() if key in kept.found)
+    n_done = sum(n for key, n in n_rows.items() if key in kept.files)
     if not missing:
         return
 
@@ -165,13 +172,13 @@ def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, wat
 
 
 def _join(
-    kept: Journal, found: Members, parts: Sequence[Part], targets: Sequence[Path], form: Form, watch: Watch
+    kept: Journal, found: Members, parts: Sequence[Part], targets: Sequence[Output], form: Form, watch: Watch
 ) -> Counter[str]:
     """Write each part's file from the journal; return the count of each label."""
     counts: Counter[str] = Counter()
     n_rows, n_done = sum(part.n_rows for part in parts), 0
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.path.parent.mkdir(parents=True, exist_ok=True)
         rows = map(kept.read, part.chunks)
         temporary = kept.folder / f"joined-{number}"
         counts += writing.write(target, temporary, found.classes, form, rows, writing.codec_of(Path(part.source)))

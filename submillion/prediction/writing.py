@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from submillion.data import Label
 from submillion.data.files import ALLOWED, SUFFIXES, packing_of, suffix_of
 from submillion.errors import ConfigError
+from submillion.runs import Output, refuse_run_folder
 from submillion.runs.files import reported
 
 _ROW_GROUP_ROWS = 2**17
@@ -35,25 +36,33 @@ Rows = tuple[Sequence[str], np.ndarray]  # ids and probabilities, float64 [N, C]
 
 @dataclass(frozen=True)
 class Form:
-    """The columns: id and label, with `probabilities` also prob_<label>; with `label_ids` ID and Label, a number."""
+    """The columns: id and label, with `probabilities` also prob_<label>; with `label_ids` ID and Label, a number.
+
+    force: it may replace a file that an earlier call did not write.
+    """
 
     probabilities: bool = False
     label_ids: bool = False
+    force: bool = False
 
 
-def check_output(output: Path, source: Path | str | None = None) -> None:
-    """Raise a ConfigError if predictions cannot be written to `output`, or would replace or join `source`."""
-    path = None if source is None else Path(os.path.expanduser(source))
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"{output.absolute().parent}: no such folder; make it first")
-    if path is not None and _same(output, path):
-        raise ConfigError(f"{output} is the input too: give another name, so that its texts are kept")
+def check_output(output: Output, source: Path | str | None = None) -> None:
+    """Raise a ConfigError if predictions cannot be written to `output`, or something would be lost: `source`, a run, or
+    what this command did not write."""
+    file, path = output.path, None if source is None else Path(os.path.expanduser(source))
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"{file.absolute().parent}: no such folder; make it first")
+    if path is not None and _same(file, path):
+        raise ConfigError(f"{file} is the input too: give another name, so that its texts are kept")
+    refuse_run_folder(file)
     if path is not None and path.is_dir():
-        _check_folder(output, path)
-    elif output.is_dir():
-        raise ConfigError(f"{output} is a folder, and {source} a file: give a file's name")
-    elif suffix_of(output) not in SUFFIXES or (suffix_of(output) == ".parquet" and packing_of(output)):
-        raise ConfigError(f"{output}: the name decides the format; give one that ends in {ALLOWED}")
+        _check_folder(file, path)
+        return
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder, and {source} a file: give a file's name")
+    if suffix_of(file) not in SUFFIXES or (suffix_of(file) == ".parquet" and packing_of(file)):
+        raise ConfigError(f"{file}: the name decides the format; give one that ends in {ALLOWED}")
+    output.check()
 
 
 def _check_folder(output: Path, source: Path) -> None:
@@ -66,17 +75,20 @@ def _check_folder(output: Path, source: Path) -> None:
         )
 
 
-def check_parts(output: Path, names: Iterable[str]) -> None:
-    """Raise a ConfigError if a folder holds files other than the parts to be written: they would pass for it."""
-    known = set(names)
-    found = sorted(file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file())
+def check_parts(output: Output, names: Iterable[str]) -> None:
+    """Raise a ConfigError if a folder holds files other than the parts to be written, for they would pass for it, or
+    parts that this command did not write."""
+    known, folder = set(names), output.path
+    found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     if strange := [name for name in found if name not in known]:
         more = f" and {len(strange) - 1:,} other files" if len(strange) > 1 else ""
-        raise ConfigError(f"{output} holds {strange[0]}{more}, no part of the input: give another folder, or empty it")
+        raise ConfigError(f"{folder} holds {strange[0]}{more}, no part of the input: give another folder, or empty it")
+    for name in found:
+        replace(output, path=folder / name).check()
 
 
 def write(
-    output: Path, temporary: Path, labels: Sequence[Label], form: Form, chunks: Iterable[Rows], codec: str
+    output: Output, temporary: Path, labels: Sequence[Label], form: Form, chunks: Iterable[Rows], codec: str
 ) -> Counter[str]:
     """Write chunks of rows to one file by way of `temporary`, on the same disk; return the count of each label's name.
 
@@ -84,21 +96,25 @@ def write(
     disk does not take it; the old file then stays.
     """
     counts: Counter[str] = Counter()
-    with reported(output, "written"):
-        with _writer(output, temporary, labels, form, codec) as add:
+    with reported(output.path, "written"):
+        with _writer(output.path, temporary, labels, form, codec) as add:
             for ids, probs in chunks:
                 chosen = probs.argmax(axis=1)
                 counts.update([str(labels[int(i)]) for i in chosen])
                 add(ids, chosen, probs)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, output)
+    output.take(temporary)
     return counts
 
 
-def write_rows(output: Path, labels: Sequence[Label], rows: Rows, form: Form) -> None:
+def write_rows(output: Output, labels: Sequence[Label], rows: Rows, form: Form) -> None:
     """Write rows that are in memory to one file, as `write` does."""
-    write(output, output.with_name(f".{output.name}.{os.getpid()}"), labels, form, [rows], "snappy")
+    temporary = output.path.with_name(f".{output.path.name}.{os.getpid()}")
+    try:
+        write(output, temporary, labels, form, [rows], "snappy")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -6,18 +6,20 @@ What is concluded was decided in `comparison`; the page has the sections that `s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from submillion import runs
 from submillion.errors import RunError
 from submillion.judging.comparison import Verdict
 from submillion.judging.comparison.conclusion import Split
-from submillion.reports import forests, page
+from submillion.reports import curves, forests, page
+from submillion.reports.curves import Curve
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.reports.verdicts import pairs_table, rows_sentences
-from submillion.runs import Which, compared, write_atomically
+from submillion.runs import Output, Record, Which, compared
 from submillion.text import duration, interval
 
 _MAX_ROWS = 40
@@ -25,40 +27,63 @@ _SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for 
 
 
 def compare(
-    run: Sequence[Which], split: Split = "validation", report: Path | None = None, out: Path | str = "runs"
+    run: Sequence[Which],
+    split: Split = "validation",
+    report: Path | None = None,
+    out: Path | str = "runs",
+    force: bool = False,
 ) -> Verdict:
     """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split of the same
     rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
-    each run. `report` is an HTML file to write it to as a page. RunError names every run that is missing, unfinished,
-    damaged, given twice, or of other rows, and a file that cannot be a page, before anything is opened.
+    each run. `report` is an HTML file to write it to as a page; `force`: it may replace a file that an earlier call
+    did not write. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows, and a
+    file that cannot be a page, before anything is opened.
     """
-    if report is not None:
-        _refuse_no_page(report)
+    output = None if report is None else Output(report, "compare", force)
+    if output is not None:
+        _refuse_no_page(output)
     found = compared.compare(run, split, out)
-    if report is not None:
-        write(found, report)
+    if output is not None:
+        write(found, output, records(run, out))
     return found
 
 
-def _refuse_no_page(file: Path) -> None:
+def _refuse_no_page(output: Output) -> None:
+    file = output.path
     if file.suffix.lower() not in (".html", ".htm"):
         raise RunError(f"--report {file}: the page is an HTML file; give a name such as comparison.html")
     if not file.absolute().parent.is_dir():
         raise RunError(f"--report {file}: there is no folder {file.absolute().parent}; make it, or give another one")
+    output.check()
 
 
-def write(verdict: Verdict, file: Path) -> None:
-    """Write a comparison's page; RunError if the file cannot be written. The same runs give the same bytes."""
+def records(which: Sequence[Which], out: Path | str = "runs") -> dict[str, list[Record]]:
+    """Return what runs noted while they were trained, by their names."""
+    return {run.name: run.records() for run in (runs.load(each, out) for each in which)}
+
+
+def page_of(
+    verdict: Verdict, records: Mapping[str, Sequence[Record]] | None = None, links: Mapping[str, str] | None = None
+) -> Page:
+    """Return the page of a comparison; records: of its runs, by name, for their curves · links: as of a `Page`."""
+    names = _numbers(verdict)
+    drawn = _curves(verdict, names, records or {})
     n_runs = sum(len(each.runs) for each in verdict.settings)
-    made = Page(
+    return Page(
         name=f"{n_runs} runs on {verdict.n_rows:,} {verdict.split} rows",
         origin="submillion compare",
-        sections=sections(verdict),
-        figures=_figures(verdict, _numbers(verdict)),
+        sections=[*sections(verdict), *_curves_section(drawn, n_runs)],
+        figures=_figures(verdict, names) | drawn,
+        links=links or {},
     )
-    write_atomically(file, page.html(made))
+
+
+def write(verdict: Verdict, output: Output, records: Mapping[str, Sequence[Record]] | None = None) -> None:
+    """Write a comparison's page, `page_of`; RunError if the file cannot be written. The same runs give the same
+    bytes."""
+    output.write(page.html(page_of(verdict, records)))
 
 
 def sections(verdict: Verdict) -> list[Section]:
@@ -74,17 +99,45 @@ def _numbers(verdict: Verdict) -> dict[str, str]:
 
 def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
     shown = [e for i, e in enumerate(verdict.settings) if i < _MAX_ROWS or e.name == verdict.recommended]
-    rows = [
-        Row(
-            f"{names[e.name]}  {_SECTION.sub('', e.name)}",
-            e.scores["accuracy"],
-            verdict.is_tied(e),
-            e.name == verdict.recommended,
-        )
-        for e in shown
-    ]
+    called = _short_names(verdict, names)
+    rows = [Row(called[e.name], e.scores["accuracy"], verdict.is_tied(e), e.name == verdict.recommended) for e in shown]
     with style():
         return {"forest": files("forest", forests.forest(rows, f"accuracy on {verdict.split}", "recommended"), False)}
+
+
+def _short_names(verdict: Verdict, names: dict[str, str]) -> dict[str, str]:
+    """What figures call settings: the number, and what not all of them share."""
+    parts = forests.without_shared([_SECTION.sub("", each.name) for each in verdict.settings])
+    return {e.name: f"{names[e.name]}  {part}" for e, part in zip(verdict.settings, parts, strict=True)}
+
+
+def _curves(verdict: Verdict, names: dict[str, str], records: Mapping[str, Sequence[Record]]) -> dict[str, Drawn]:
+    called = _short_names(verdict, names)
+    return curves.draw(
+        [
+            Curve(called[each.name], tuple(records[run]))
+            for each in verdict.settings
+            for run in each.runs
+            if run in records
+        ],
+        with_png=False,
+    )
+
+
+def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
+    if not drawn:
+        return []
+    limit = f"Of {n_runs} runs those of the best settings are drawn, {curves.MAX_CURVES} at most. "
+    reading = "Lines of the validation accuracy have their 95 % intervals: bands that overlap may be chance."
+    return [
+        Section(
+            anchor="curves",
+            nav="Curves",
+            title=f"{n_runs} trainings, one over the other",
+            figure="curves",
+            reading=(limit if n_runs > curves.MAX_CURVES else "") + reading,
+        )
+    ]
 
 
 def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
@@ -140,23 +193,32 @@ def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
 
 
 def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
-    rows = [(names[each.name], each.name, ", ".join(each.runs)) for each in verdict.settings]
     n_runs = sum(len(each.runs) for each in verdict.settings)
     return Section(
         anchor="settings",
         nav="Settings",
         title=f"{len(verdict.settings)} setting{'s' * (len(verdict.settings) > 1)}, {n_runs} runs",
-        sentences=("Runs that differ in train.seed alone are one setting.",),
-        tables=(Table("Settings and their run folders", ("", "setting", "runs"), rows), *_keys(verdict, names)),
+        sentences=("Runs that differ in train.seed alone are one setting. What all settings share is left out.",),
+        tables=tuple(_differences(verdict, names)),
     )
 
 
-def _keys(verdict: Verdict, names: dict[str, str]) -> list[Table]:
-    """The keys that differ, where they are too many to name settings by."""
-    if not verdict.keys:
-        return []
-    rows = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in verdict.keys]
-    return [Table("The keys that differ", ("key", *(names[each.name] for each in verdict.settings)), rows)]
+def _differences(verdict: Verdict, names: dict[str, str]) -> list[Table]:
+    """The settings with the keys that differ, a line each; keys that are too many to be beside each other have a
+    table of their own, a line each."""
+    if verdict.keys:
+        rows = [(names[each.name], ", ".join(each.runs)) for each in verdict.settings]
+        keys = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in verdict.keys]
+        return [
+            Table("Settings and their run folders", ("", "runs"), rows),
+            Table("The keys that differ", ("key", *(names[each.name] for each in verdict.settings)), keys),
+        ]
+    differing = tuple(dict.fromkeys(key for each in verdict.settings for key in each.keys))
+    lines = [
+        (names[each.name], *(each.keys.get(key, "–") for key in differing), ", ".join(each.runs))
+        for each in verdict.settings
+    ]
+    return [Table("What differs between the settings", ("", *differing, "runs"), lines, is_sortable=True)]
 
 
 def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -21,25 +22,30 @@ from submillion.judging.metrics import Score
 
 # Each colour has a name in the page's style sheet. No two are equal: they are found again in the SVG by their digits.
 INK, MUTED, GRID = "#1b1f24", "#59626d", "#d8dde3"
-BLUE, ORANGE, HEAT, ON_HEAT, PAPER = "#0072b2", "#d55e00", "#0072b3", "#fefefe", "#fffffe"
+BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+HEAT, ON_HEAT, PAPER = "#0072b3", "#fefefe", "#fffffe"
 _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--grid",
     BLUE: "--blue",
     ORANGE: "--orange",
+    GREEN: "--green",
+    PINK: "--pink",
     HEAT: "--heat",
     ON_HEAT: "--on-heat",
     PAPER: "--paper",
 }
-WIDTH = 4.6  # inches: on a phone the page shows a figure at about this size, so that 8.5 pt stays readable
+WIDTH = 4.6  # inches: on a phone the page shows a figure at about this size, so that 9.5 pt stays readable
+SMALL = 8.5  # points, the smallest type
+_REM_PER_PT = 33 / (72 * WIDTH)  # on a wide screen: 9.5 pt are 15 px there
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "submillion",
     "text.parse_math": False,
     "font.family": ["sans-serif"],
-    "font.size": 8.5,
-    "axes.titlesize": 8.5,
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": MUTED,
@@ -132,8 +138,8 @@ def arms(scores: Sequence[Score]) -> np.ndarray:
     return np.maximum([[s.value - s.low for s in scores], [s.high - s.value for s in scores]], 0)
 
 
-def cell(axes: Any, place: tuple[int, int], share: float, text: str, n_wide: int = 1, size: float = 7.5) -> None:
-    """Draw a cell of a matrix at (column, row), the darker the larger the share, with its text in ink or in white."""
+def cell(axes: Any, place: tuple[int, int], share: float, text: str, n_wide: int = 1, size: float = SMALL) -> None:
+    """Draw a cell of a matrix at (column, row), stronger in colour the larger the share; its text is ink or white."""
     from matplotlib.patches import Rectangle
 
     x, y = place
@@ -157,9 +163,24 @@ def inlined(drawn: Drawn, alt: str) -> str:
     svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{drawn.name}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r'(<svg [^>]*?)width="[\d.]+pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)height="[\d.]+pt"', r"\1", svg, count=1)
+    svg = re.sub(
+        r'(<svg [^>]*?width=")([\d.]+)pt"',
+        lambda found: f'{found[1]}{_REM_PER_PT * float(found[2]):.1f}rem"',
+        svg,
+        count=1,
+    )
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+
+
+def standalone(drawn: Drawn) -> str:
+    """Return the SVG as a file that follows the reader's light or dark setting, as the page does."""
+    sheet = resources.files("submillion.reports").joinpath("page.css").read_text(encoding="utf-8")
+    style = sheet.partition("\n* {")[0]  # the colours, which it begins with
+    svg = drawn.svg
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return re.sub(r"(<svg [^>]*>)", rf"\1<style>{style}</style>", svg, count=1)
 
 
 def short(name: str, longest: int = _LONGEST_NAME) -> str:

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from submillion.judging.metrics import Bin
+from submillion.reports import curves
+from submillion.reports.curves import Curve
 from submillion.reports.drawing import (
     BLUE,
     INK,
     MUTED,
     ORANGE,
+    SMALL,
     WIDTH,
     Drawn,
     arms,
@@ -31,7 +34,7 @@ from submillion.reports.run import Report
 
 MAX_CLASSES = 20  # that a figure shows
 _MAX_CONFUSED = 12  # classes of a confusion matrix that is too large to be shown whole
-_CELL = 0.52  # inches a side
+_CELL = 0.56  # inches a side
 
 
 def draw(report: Report, with_png: bool = True) -> dict[str, Drawn]:
@@ -81,14 +84,14 @@ def _scores(report: Report) -> Any:
 
 
 def _plan(report: Report) -> Any:
-    """Layers × sites, the darker the more parameters; the head lies on top, as in the model."""
+    """Layers × sites, the stronger the colour the more parameters; the head lies on top, as in the model."""
     plan = report.plan
     if not plan.targets:
         return None
     sites = list(dict.fromkeys(target.site for target in plan.targets))
     n_layers = plan.architecture.n_layers
     head = [part for part in report.parts if part.name not in sites]
-    figure = canvas(0.5 + 0.21 * (n_layers + len(head)))
+    figure = canvas(0.5 + 0.23 * (n_layers + len(head)))
     axes = figure.subplots()
     share = {part.name: part.params / (part.n_layers or 1) for part in report.parts}
     most = max(share[site] for site in sites)
@@ -111,42 +114,7 @@ def _plan(report: Report) -> Any:
 
 
 def _training(report: Report) -> Any:
-    if not report.steps:
-        return None
-    figure = canvas(3.5)
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    steps, loss = np.array([(record.step, record.loss) for record in report.steps]).T
-    top.plot(steps, loss, color=BLUE, lw=0.5, alpha=0.3)
-    top.plot(steps, _smoothed(loss), color=BLUE, lw=1.4, label="training, smoothed")
-    evaluations = report.evaluations
-    x = [record.step for record in evaluations]
-    top.plot(x, [record.loss for record in evaluations], color=ORANGE, marker="s", ms=3, lw=1.2, label="validation")
-    top.set_title("loss")
-    top.set_ylim(0, None)
-    top.legend()
-    scores = [record.scores["accuracy"] for record in evaluations]
-    bottom.fill_between(x, [s.low for s in scores], [s.high for s in scores], color=ORANGE, alpha=0.18, lw=0)
-    bottom.errorbar(
-        x, [s.value for s in scores], yerr=arms(scores), color=ORANGE, fmt="s-", ms=3, lw=1.2, elinewidth=0.6
-    )
-    chosen = [record for record in evaluations if record.best][-1:] if len(evaluations) > 1 else []
-    for record in chosen:
-        accuracy = record.scores["accuracy"].value
-        bottom.plot(record.step, accuracy, marker="o", ms=9, mfc="none", mec=INK, ls="none", label="chosen checkpoint")
-    bottom.set_title("validation accuracy")
-    bottom.set_xlabel("step")
-    if chosen:
-        bottom.legend(loc="lower right")
-    return figure
-
-
-def _smoothed(loss: np.ndarray, weight: float = 0.05) -> np.ndarray:
-    """The exponential mean, its start corrected as in Adam; a step without a number counts as the one before."""
-    mean, found = 0.0, np.empty(len(loss))
-    for i, value in enumerate(loss):
-        mean += weight * ((value if np.isfinite(value) else mean) - mean)
-        found[i] = mean / (1 - (1 - weight) ** (i + 1))
-    return found
+    return curves.alone(Curve(report.run, (*report.steps, *report.evaluations))) if report.steps else None
 
 
 def _confusion(report: Report) -> Any:
@@ -160,7 +128,7 @@ def _confusion(report: Report) -> Any:
     for i, true in enumerate(shown):
         for j, predicted in enumerate(shown):
             count, share = counts[true, predicted], counts[true, predicted] / totals[true]
-            cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=7)
+            cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=SMALL - 0.5)
     names = [short(report.labels[number], 16) for number in shown]
     axes.set_xlim(-0.5, len(shown) - 0.5)
     axes.set_ylim(len(shown) - 0.5, -0.5)

@@ -11,6 +11,7 @@ from submillion import runs
 from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import wilson
 from submillion.reports.baselines import Baseline
+from submillion.reports.curves import BAND, evaluations_table
 from submillion.reports.figures import MAX_CLASSES, confused_classes
 from submillion.reports.run import Mistake, Report
 from submillion.reports.sections import Quote, Section, Table, as_sentences, cut, quoted
@@ -204,7 +205,7 @@ def coverage(report: Report) -> Section:
     """What is gained by answering only the surest rows."""
     points, every = report.coverage, report.coverage[-1]
     near = min(points, key=lambda point: abs(point.share - 0.8))
-    gain = f"{percent(near.accuracy.value)}, all rows {percent(every.accuracy.value)}"
+    gain = f"{near.accuracy.value:.4f}, all rows {every.accuracy.value:.4f}"
     title = f"Answering the surest {percent(near.share)} gives accuracy {gain}"
     wanted = dict.fromkeys(
         min(points, key=lambda point: abs(point.share - share)) for share in (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
@@ -291,8 +292,8 @@ def plan(report: Report) -> Section:
         title=f"{plan.total:,} parameters train, {limit}",
         sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *as_sentences(plan.reasons)),
         figure="plan" if plan.targets else None,
-        reading="Encoder layers from the bottom up, a column a site: the darker, the more parameters; r is the rank. "
-        "Empty places have no adapter. The head lies on top.",
+        reading="Encoder layers from the bottom up, a column per site: the stronger the colour, the more parameters; r "
+        "is the rank. Empty places have no adapter. The head lies on top.",
         tables=(Table("Trainable parameters", ("part", "layers", "rank", "parameters", "share"), rows),),
     )
 
@@ -309,21 +310,16 @@ def training(report: Report) -> Section:
     best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
     when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
     title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
-    band = "The band is the 95 % interval: ups and downs within it may be chance."
-    rows = [
-        (f"{record.step:,}", f"{record.epoch:.2f}", f"{record.loss:.4f}", interval(record.scores["accuracy"]), mark)
-        for record, mark in ((each, "chosen" if each is best and n > 1 else "") for each in report.evaluations)
-    ]
     return Section(
         anchor="training",
         nav="Training",
         title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
         sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
         figure="training",
-        reading=f"The chosen checkpoint has the highest validation accuracy; of equals the earliest. {band}"
+        reading=f"The chosen checkpoint has the highest validation accuracy; of equals the earliest. {BAND}"
         if n > 1
-        else band,
-        tables=(Table("Evaluations", ("step", "epoch", "validation loss", "validation accuracy", ""), rows),),
+        else BAND,
+        tables=(evaluations_table(report.evaluations),),
     )
 
 

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from submillion.judging.metrics import Score
-from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, canvas, short
+from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, SMALL, WIDTH, canvas, short
 
 READING = (
     "Filled: the best, and what cannot be told from it on these rows. Hollow: worse. Lines are 95 % intervals; the "
     "tests are paired, so that intervals may overlap and the difference still be real."
 )
-ROW = 0.2  # inches a line
+ROW = 0.23  # inches a line
 _N_WIDTHS = 6  # of an interval: what lies further below the best would squeeze the others together
-_LONGEST = 32  # characters of a name
+_LONGEST = 64  # characters of a name
+_FITTING = 22  # that a figure of the usual width has room for
+_CHARACTER = 0.07  # inches, about
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,32 @@ def window(scores: Sequence[Score]) -> tuple[float, float]:
 
 def forest(rows: Sequence[Row], label: str, marked: str) -> Any:
     """Return a figure of the rows in their order; marked: what the mark means."""
-    figure = canvas(0.95 + ROW * len(rows))
+    figure = canvas(0.95 + ROW * len(rows), width_for([row.name for row in rows]))
     axes = figure.subplots()
     draw(axes, rows, window([row.score for row in rows if row.score is not None]))
     axes.set_xlabel(label)
     legend(figure, rows, marked)
     return figure
+
+
+def width_for(names: Sequence[str]) -> float:
+    """Return the width in inches of a figure with these names at its side: long ones make it wide, none is cut below
+    64 characters."""
+    longest = min(max(map(len, names), default=0), _LONGEST)
+    return WIDTH + _CHARACTER * max(0, longest - _FITTING)
+
+
+def without_shared(names: Sequence[str]) -> list[str]:
+    """Return names without the parts that all of them share; of one name, or of equal ones, nothing is left out.
+
+    >>> without_shared(["rank=2, seed=1", "rank=8, seed=1"])
+    ['rank=2', 'rank=8']
+    """
+    parts = [name.split(", ") for name in names]
+    shared = set.intersection(*map(set, parts)) if len(set(names)) > 1 else set()
+    return [
+        ", ".join(part for part in each if part not in shared) or name for each, name in zip(parts, names, strict=True)
+    ]
 
 
 def draw(axes: Any, rows: Sequence[Row], limits: tuple[float, float]) -> None:
@@ -81,11 +103,11 @@ def draw(axes: Any, rows: Sequence[Row], limits: tuple[float, float]) -> None:
 def _draw(axes: Any, y: int, row: Row, limits: tuple[float, float]) -> None:
     left = limits[0] + 0.01 * (limits[1] - limits[0])
     if row.score is None:
-        axes.text(left, y, short(row.note, 40), va="center", color=MUTED, fontsize=7)
+        axes.text(left, y, short(row.note, 40), va="center", color=MUTED, fontsize=SMALL)
         return
     colour, fill, marker = look(row.is_tied)
     if row.score.value < limits[0]:
-        axes.text(left, y, f"← {row.score.value:.4f}", va="center", color=colour, fontsize=7)
+        axes.text(left, y, f"← {row.score.value:.4f}", va="center", color=colour, fontsize=SMALL)
     else:
         axes.plot([max(row.score.low, limits[0]), row.score.high], [y, y], color=colour, lw=1.2, zorder=2)
         axes.plot(row.score.value, y, marker=marker, ms=4, color=colour, mfc=fill, mew=1, ls="none", zorder=3)

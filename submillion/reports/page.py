@@ -10,6 +10,8 @@ import base64
 import hashlib
 import re
 import shutil
+from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,11 @@ from submillion.runs import write_atomically
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+# Letters that are read from right to left. Whatever holds one is isolated, so that it does not turn the sentence round.
+_RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+_ISOLATED = (
+    f"“[^”]*[{_RIGHT_TO_LEFT}][^”]*”|[{_RIGHT_TO_LEFT}](?:[^A-Za-z0-9,;:=|·+\\[\\](){{}}“”]*[{_RIGHT_TO_LEFT}])?"
+)
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|~$>-])")
 
 
@@ -42,17 +49,42 @@ def html(page: Page) -> str:
     from markupsafe import Markup
 
     folder = files("submillion.reports")
+    shown = partial(_shown, re.compile("|".join([*_names(page.links), _ISOLATED])), page.links)
 
     def figure(section: Section) -> Markup:
         return Markup(inlined(page.figures[str(section.figure)], alt(section)))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters["shown"] = shown
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
     is_sortable = any(table.is_sortable for section in page.sections for table in section.tables)
     script = Markup(folder.joinpath("page.js").read_text(encoding="utf-8")) if is_sortable else None
     digest = base64.b64encode(hashlib.sha256((script or "").encode()).digest()).decode()
     return template.render(page=page, inlined=figure, style=style, script=script, script_sha256=digest)
+
+
+def _names(links: Mapping[str, str]) -> list[str]:
+    """A pattern for each name that leads somewhere, longer ones first, where it is a word of its own."""
+    return [rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in sorted(links, key=len, reverse=True)]
+
+
+def _shown(special: re.Pattern[str], links: Mapping[str, str], text: str) -> Markup:
+    """Text as the page has it: escaped, names as links, what is read from right to left isolated."""
+    from markupsafe import Markup, escape
+
+    parts, end = [], 0
+    for match in special.finditer(text):
+        found = match.group()
+        parts.append(escape(text[end : match.start()]))
+        if found in links:
+            parts.append(Markup('<a href="{}"><bdi>{}</bdi></a>').format(links[found], found))
+        elif found.startswith("“"):
+            parts.append(Markup("“<bdi>{}</bdi>”").format(found[1:-1]))
+        else:
+            parts.append(Markup("<bdi>{}</bdi>").format(found))
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
 
 
 def markdown(page: Page) -> str:
@@ -74,7 +106,7 @@ def markdown(page: Page) -> str:
 def table_lines(table: Table) -> list[str]:
     """Return a table as the lines of a Markdown table, its caption above."""
     heads = " | ".join(plain(head) for head in table.heads)
-    marks = " | ".join("---" if column == 0 else "---:" for column in range(len(table.heads)))
+    marks = " | ".join("---:" if table.are_numbers(column) else "---" for column in range(len(table.heads)))
     rows = [" | ".join(plain(cell) for cell in row) for row in table.rows]
     return [f"{plain(table.caption)}:", "", *(f"| {line} |" for line in (heads, marks, *rows))]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from submillion.config import AugmentationKind
 from submillion.errors import ConfigError
@@ -15,7 +14,7 @@ from submillion.judging.comparison import LEVEL, Difference
 from submillion.judging.metrics import Score
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, canvas, dots, files, style
 from submillion.reports.sections import Section, Table
-from submillion.runs import write_atomically
+from submillion.runs import Output
 from submillion.text import interval
 
 _STRENGTHS = {"mild": MUTED, "moderate": BLUE, "strong": ORANGE}
@@ -40,9 +39,16 @@ def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section
     rows: list[tuple[str, ...]] = []
     for kind, levels in by_kind.items():
         rates = ", ".join(f"{100 * each.rate:.0f}" for each in levels)
+        if not any(each.n_changed for each in levels):
+            rows.append((kind, *(f"0 of {plain.n:,} rows could be changed" for _ in levels)))
+            continue
         rows.append((kind, *(interval(each.accuracy, digits=3) for each in levels)))
         rows.append((f"  {rates} %", *(_difference(each) for each in levels)))
-    caption = "below each accuracy its paired difference; * = p < 0.05 after Holm's correction for all of them"
+        rows.append(("  rows changed", *(f"{each.n_changed:,} of {plain.n:,}" for each in levels)))
+    caption = (
+        "below each accuracy its paired difference, and how many rows were changed; * = p < 0.05 after Holm's "
+        "correction for all of them"
+    )
     return Section(
         anchor="robustness",
         nav="Robustness",
@@ -52,18 +58,22 @@ def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section
 
 
 def _difference(each: Perturbed) -> str:
+    if not each.n_changed:
+        return "no row could be changed"
     return interval(each.difference, digits=3, sign="+") + " *" * (each.p_holm < LEVEL)
 
 
-def check_figure(path: Path) -> None:
-    """Raise a ConfigError if no figure can be written to the path."""
+def check_figure(output: Output) -> None:
+    """Raise a ConfigError if no figure can be written to the output."""
+    path = output.path
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigError(f"{path}: figures are written as .svg or .png")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path.absolute().parent}: no such folder; make it first")
+    output.check()
 
 
-def write_figure(path: Path, plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> None:
+def write_figure(output: Output, plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> None:
     """Draw the accuracies of each perturbation (mild, moderate, strong) and write them as SVG or PNG."""
     accuracies = [[each.accuracy for each in levels] for levels in by_kind.values()]
     with style():
@@ -75,4 +85,4 @@ def write_figure(path: Path, plain: Score, by_kind: Mapping[str, Sequence[Pertur
         axes.set_xlabel("accuracy; the line and band: rows as they are")
         figure.legend(loc="outside upper right", ncols=3)
         drawn = files("robustness", figure)
-    write_atomically(path, drawn.svg if path.suffix.lower() == ".svg" else drawn.png)
+    output.write(drawn.svg if output.path.suffix.lower() == ".svg" else drawn.png)

@@ -22,6 +22,7 @@ from submillion.planning import Part, Plan
 from submillion.reports import baselines
 from submillion.reports.baselines import Baseline
 from submillion.runs import EvalRecord, Run, StepRecord, Stopped
+from submillion.words import count
 
 N_MISTAKES = 20
 _N_LENGTH_BINS = 6
@@ -182,7 +183,7 @@ def _calibration(judged: Predictions, ece_before: Score) -> Calibration:
 
 def _lengths(examples: Sequence[Example], judged: Predictions) -> list[LengthBin]:
     """Accuracy over bins of about as many rows each; texts of one length are never parted."""
-    lengths = np.array([len(example.text.split()) + len((example.text_pair or "").split()) for example in examples])
+    lengths = np.array([count(example.text) + count(example.text_pair) for example in examples])
     right = judged.predicted == judged.label_ids
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _N_LENGTH_BINS + 1)[1:], method="higher"))
     bins = np.searchsorted(edges, lengths)

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from submillion.reports.drawing import Drawn
 
 MAX_CHARACTERS = 400  # of a text that is shown
 _LONGEST_LABEL = 60  # in a sentence
 CUT = " … [cut]"
+# A number as tables have it, with its unit and its interval; or a duration; or a dash where there is none.
+_NUMBER = re.compile(r"(< |± )?[+-]?\d[\d,.]*( [^\d\s]{1,6}){0,1}( \d+ [^\d\s]{1,3})?( \[[^\]]*\])?|[–-]")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,15 @@ class Table:
     heads: tuple[str, ...]
     rows: list[tuple[str, ...]]
     is_sortable: bool = False
+
+    def are_numbers(self, column: int) -> bool:
+        """Say whether a column holds numbers, which are aligned to the right; the first one names its rows.
+
+        >>> Table("", ("", "score", "verdict"), [("a", "0.9 [0.8, 1.0]", "tied"), ("b", "–", "–")]).are_numbers(1)
+        True
+        """
+        cells = [row[column] for row in self.rows if row[column]]
+        return column > 0 and any(cell[-1:] != "–" for cell in cells) and all(map(_NUMBER.fullmatch, cells))
 
 
 @dataclass(frozen=True)
@@ -57,21 +69,22 @@ class Section:
 @dataclass(frozen=True)
 class Page:
     """A report in full: what it is of, the folder or command that it was written from, sections in their order, and
-    figures by name."""
+    figures by name. links: names, of runs and trials, that lead to a page of their own wherever they occur."""
 
     name: str
     origin: str
     sections: list[Section]
     figures: dict[str, Drawn]
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def as_sentences(notes: Iterable[str]) -> tuple[str, ...]:
-    """Return notes with a capital and a full stop.
+    """Return notes with a capital and a full stop; a file's name that one begins with stays as it is.
 
     >>> as_sentences(["expect less on new rows"])
     ('Expect less on new rows.',)
     """
-    return tuple(f"{note[:1].upper()}{note[1:]}." for note in notes)
+    return tuple(f"{note[:1].upper() if note.partition(' ')[0].isalpha() else note[:1]}{note[1:]}." for note in notes)
 
 
 def cut(text: str) -> str:

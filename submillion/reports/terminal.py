@@ -5,15 +5,12 @@ Cells are what people copy: a table is never cut, the terminal wraps it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table as Grid
 
 from submillion.reports.sections import Section, Table
-
-_NUMBER = re.compile(r"(< )?[+-]?[\d,.]+( %| s| min| h)?|[–-]")  # or a dash where there is none
 
 
 def plain() -> Console:
@@ -45,9 +42,7 @@ def show_table(table: Table, console: Console | None = None) -> None:
     """Print a table without its caption; a column of numbers is aligned to the right."""
     grid = Grid(box=None, pad_edge=False, show_header=any(table.heads))
     for column, head in enumerate(table.heads):
-        cells = [row[column] for row in table.rows if row[column]]
-        are_numbers = column > 0 and bool(cells) and all(map(_NUMBER.fullmatch, cells))
-        grid.add_column(head, justify="right" if are_numbers else "left", no_wrap=True)
+        grid.add_column(head, justify="right" if table.are_numbers(column) else "left", no_wrap=True)
     for row in table.rows:
         grid.add_row(*row)
     wide(grid, console or plain())

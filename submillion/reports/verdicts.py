@@ -17,11 +17,18 @@ def rows_sentences(verdict: Verdict, names: dict[str, str]) -> list[str]:
 
 def _rows_sentence(verdict: Verdict, names: dict[str, str]) -> str:
     first, second = (names[each.name] for each in verdict.settings[:2])
-    value = verdict.pairs[0].differences["accuracy"].value
+    difference = verdict.pairs[0].differences["accuracy"]
+    value = difference.value
     if value == 0:
         return f"The two best, {first} and {second}, have the same accuracy: more rows have nothing to confirm."
     if verdict.n_rows_needed is None:
         return f"No number of rows would separate the two best, {first} and {second}: their seeds vary too much."
+    if verdict.n_rows_needed <= verdict.n_rows:
+        return (
+            f"Tested alone, the two best, {first} and {second}, differ by {abs(value):.4f} (p "
+            f"{p_value(difference.p)}): these {verdict.n_rows:,} rows are enough for two. Corrected for all pairs, "
+            "they are tied: compare these two alone on new rows."
+        )
     return (
         f"To separate the two best, {first} and {second}, about {verdict.n_rows_needed:,} {verdict.split} rows are "
         f"needed, if the true difference is the one seen ({abs(value):.4f}; power 0.8, level 0.05, these two alone); "

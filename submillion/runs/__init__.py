@@ -8,6 +8,7 @@ from submillion.runs.finding import (
     discard,
     find,
     folder,
+    is_run,
     list_runs,
     load,
     load_several,
@@ -16,6 +17,7 @@ from submillion.runs.finding import (
     verify,
 )
 from submillion.runs.folder import Run
+from submillion.runs.outputs import Output, refuse_run_folder
 from submillion.runs.predictions import load_unlabelled, save_unlabelled
 from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
 from submillion.runs.seal import (
@@ -30,6 +32,7 @@ from submillion.runs.seal import (
 __all__ = [
     "COLUMNS",
     "EvalRecord",
+    "Output",
     "Record",
     "Run",
     "StepRecord",
@@ -45,6 +48,7 @@ __all__ = [
     "facts",
     "find",
     "folder",
+    "is_run",
     "list_runs",
     "load",
     "load_several",
@@ -53,6 +57,7 @@ __all__ = [
     "locked",
     "note_trained_on",
     "packed_rows",
+    "refuse_run_folder",
     "remove",
     "save_unlabelled",
     "seen_warnings",

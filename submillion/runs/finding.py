@@ -18,7 +18,9 @@ Which = Run | os.PathLike[str] | str  # a run: itself, its folder, or a name or 
 _TABLES = ("plan.json", "environment.json", "data.json", "scores.json")
 _SEALED = ("config.yaml", "plan.json", "environment.json", "labels.json", "data.json")  # of every run, always
 _LISTED_RUNS = 20
-_ENDS_IN_HASH = re.compile(r"-[0-9a-f]{8}$")
+# What a run folder holds beside its config.yaml, as soon as a training has locked it.
+_MARKS = (".lock", "DONE", "plan.json", "environment.json", "metrics.jsonl")
+_HASH = re.compile(r"-[0-9a-f]{8}$")
 
 
 def folder(out: str | Path, name: str, hash8: str) -> Path:
@@ -41,12 +43,12 @@ def find(out: str | Path, hash8: str) -> Run | None:
 
 
 def list_runs(out: str | Path) -> list[Run]:
-    """Return the run folders in `out`, by name; none if there is no such folder."""
+    """Return the run folders in `out`, by name, renamed ones too; none if there is no such folder."""
     parent = Path(os.path.expanduser(out))
     if not parent.is_dir():
         return []
     with reported(parent, "read"):
-        return [Run(path) for path in sorted(parent.iterdir()) if _ENDS_IN_HASH.search(path.name) and _is_run(path)]
+        return [Run(path) for path in sorted(parent.iterdir()) if is_run(path)]
 
 
 def load(which: Which, out: str | Path = "runs") -> Run:
@@ -119,17 +121,18 @@ def _strangers(run: Run, sealed: Collection[str]) -> list[Path]:
 
 def locate(text: str, out: str | Path = "runs") -> Path:
     """Return the folder that a user means by a path, or by a folder's name, a name or a hash within `out`."""
-    if _is_run(Path(os.path.expanduser(text))):
+    if _has_config(Path(os.path.expanduser(text))):
         return Path(os.path.expanduser(text))
     runs = list_runs(out)
-    found = [run.path for run in runs if text in (run.name, run.name[:-9], run.name[-8:])]
+    found = [run.path for run in runs if run.name == text]
+    found = found or [run.path for run in runs if text in (_short(run.name), _hash(run.name))]
     if len(found) == 1:
         return found[0]
     if found:
         raise RunError(f"{text!r} is the name of {len(found)} runs: say which of {', '.join(p.name for p in found)}")
     if not runs or os.path.exists(os.path.expanduser(text)):
         return _existing(Path(os.path.expanduser(text)))
-    names = dict.fromkeys(name for run in runs for name in (run.name[:-9], run.name))
+    names = dict.fromkeys(name for run in runs for name in (_short(run.name), run.name))
     hint = (
         did_you_mean(text, names)
         if len(runs) < _LISTED_RUNS
@@ -169,12 +172,38 @@ def _delete(folder: Path) -> None:
     folder.rmdir()
 
 
-def _is_run(path: Path) -> bool:
+def _short(name: str) -> str:
+    """A run folder's name without its hash, which a renamed one has not."""
+    return _HASH.sub("", name)
+
+
+def _hash(name: str) -> str | None:
+    found = _HASH.search(name)
+    return None if found is None else found[0].removeprefix("-")
+
+
+def is_run(path: Path) -> bool:
+    """Say whether a folder is a run's, by what is in it: it may have any name but a hidden one."""
+    if path.name.startswith(".") or not os.path.isfile(
+        path / "config.yaml"
+    ):  # not Path's own, which refuses long names
+        return False
+    # Other projects have a config.yaml too.
+    return _HASH.search(path.name) is not None or any(os.path.lexists(path / name) for name in _MARKS)
+
+
+def _has_config(path: Path) -> bool:
     return os.path.isfile(path / "config.yaml")  # unlike Path's own, it says no of a name that is too long for one
 
 
+def run_around(path: Path) -> Path | None:
+    """Return the run folder that a path is, or is in; None if there is none."""
+    place = Path(os.path.realpath(os.path.expanduser(path)))
+    return next((folder for folder in (place, *place.parents) if is_run(folder)), None)
+
+
 def _existing(path: Path) -> Path:
-    if _is_run(path):
+    if _has_config(path):
         return path
     if not os.path.exists(path):
         raise RunError(f"{path}: no such run folder; `submillion runs list` prints those in runs/")

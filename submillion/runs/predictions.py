@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarr
 
 
 def from_parquet(
-    path: Path, columns: Sequence[str], names: Sequence[str] | None = None
+    file: Path | BinaryIO, columns: Sequence[str], names: Sequence[str] | None = None
 ) -> tuple[list[Any], np.ndarray]:
     """Return the values of each column, and the probabilities of the names (of all other columns), float64 [N, C].
 
@@ -42,7 +42,7 @@ def from_parquet(
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(file)
         names = [name for name in table.column_names if name not in columns] if names is None else names
         return [table[c] for c in columns], np.stack([table[name].to_numpy() for name in names], axis=1)
     except pa.ArrowException as error:

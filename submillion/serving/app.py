@@ -49,12 +49,13 @@ MAX_HEADER_BYTES = 32 * 1024
 class Options:
     """How a folder is served.
 
-    token: None asks for none · n_encoders: the most in memory, with all runs on them that were asked for · hosts: names
-    that the server may be asked by, besides the loopback's · public_url: the address that a proxy gives it.
+    token: None asks for none · precision: None is each run's own, as `predict` has it · n_encoders: the most in memory,
+    with all runs on them that were asked for · hosts: names that the server may be asked by, besides the loopback's ·
+    public_url: the address that a proxy gives it.
     """
 
     token: str | None = field(default=None, repr=False)
-    precision: Precision = "fp32"
+    precision: Precision | None = None
     n_encoders: int = 2
     limits: Limits = field(default_factory=Limits)
     hosts: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ A word's effect is the probability of a class minus that without the word (leave
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 from submillion.config import AugmentationKind
 from submillion.data import Example, augmentation
 from submillion.serving.service import MAX_TEXTS, Question, Text, Values, checked
+from submillion.words import tokens
 
 if TYPE_CHECKING:
     from submillion.prediction.sharing import Loaded
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MAX_WORDS = MAX_TEXTS - 6  # each is a pass of the whole text, and one is of all words
 
 _STRENGTHS = ("mild", "moderate", "strong")  # as augmentation has them
-_WORDS = re.compile(r"(\S+)(\s*)")
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,14 @@ def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
 def _with_ends(loaded: Loaded, texts: Text) -> list[tuple[_Word, int]]:
     """Each word of both texts, with the character at which the run's last token of its text ends."""
     ends = _read_until(loaded, texts)
-    return [
-        (_Word(which, found.start(), found.end(), found[1]), ends[which])
-        for which, text in enumerate(texts)
-        for found in _WORDS.finditer(text or "")
-    ]
+    found = []
+    for which, text in enumerate(texts):
+        start = 0  # a text that was checked begins without blanks
+        for token, blanks in tokens(text or ""):
+            end = start + len(token) + len(blanks)
+            found.append((_Word(which, start, end, token), ends[which]))
+            start = end
+    return found
 
 
 def _cut(texts: Text, read: Sequence[_Word]) -> Text:

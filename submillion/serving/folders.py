@@ -6,7 +6,6 @@ No name leads out of the folder, and neither does a link that lies in it.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from submillion import runs
 from submillion.errors import RunError
 from submillion.runs import Run
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _STUDY_FILES = ("study.yaml", "summary.json")
 
 
@@ -44,7 +42,7 @@ class Folder:
     def run(self, name: str) -> Run:
         """Return the run of this name, finished or not; UnknownNameError if there is none."""
         path = self.path / name
-        known = _NAME.fullmatch(name) and self.only in (None, name) and (path / "config.yaml").is_file()
+        known = path.name == name and self.only in (None, name) and runs.is_run(path)
         if not known or not self._is_inside(path):
             raise UnknownNameError(f"there is no run {name[:80]!r} in {self.path} (any more): reload the list")
         return Run(path)
@@ -73,6 +71,6 @@ def opened(given: str | Path) -> Folder:
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise RunError(f"{path} {what}: give a folder of runs, such as runs/, or one run's folder")
-    if (path / "config.yaml").is_file():
+    if runs.is_run(path):
         return Folder(path.parent, path.name)
     return Folder(path)

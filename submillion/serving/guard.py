@@ -35,12 +35,6 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# A report is one file with its style and figures inside. Sandboxed, it has no origin: whatever it holds, it runs
-# nothing and asks this server nothing.
-REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; sandbox allow-popups"
-)
 _HEADERS: Mapping[str, str] = {
     "content-security-policy": _PAGE_POLICY,
     "x-content-type-options": "nosniff",

@@ -14,8 +14,10 @@ from typing import Any
 from submillion import config, runs
 from submillion.config import NOT_HASHED, Config
 from submillion.errors import RunError, SubmillionError
-from submillion.runs import Run, study
+from submillion.runs import EvalRecord, Run, study
+from submillion.runs.pace import pace
 from submillion.serving.folders import Folder
+from submillion.text import duration, interval
 
 Values = dict[str, Any]
 _NUMBERS = ("trainable_params", "validation_accuracy", "test_accuracy", "minutes")
@@ -24,6 +26,7 @@ _WHY = {
     "interrupted": "it was stopped; `submillion train --config CONFIG` goes on where it stopped",
     "empty": "nothing was trained yet; `submillion train --config CONFIG` trains it",
 }
+_AT_REST: Values = {"is_running": False, "step": None}
 _NO_STUDY: Values = {
     "kind": None,
     "runs": [],
@@ -81,6 +84,12 @@ class Listing:
         return dict(row)
 
 
+def state_of(run: Run) -> tuple[str, str]:
+    """Return a run's state as the list has it, and why."""
+    row = _row(run)
+    return str(row["state"]), str(row["why"])
+
+
 def _row(run: Run) -> Values:
     """A run's facts, its state in a word and why, its labels and settings, and what else there is to look at."""
     try:
@@ -88,12 +97,14 @@ def _row(run: Run) -> Values:
         row = runs.examined(run)
         _refuse_odd_numbers(row)
         row |= _state(run, str(row["state"]), str(row["why"]))
+        row |= _training(run) if row["why"] == _WHY["running"] else _AT_REST
         row["settings"] = {} if row["state"] == "damaged" else _settings(run)
         row["labels"] = run.classes() if row["state"] == "finished" else ()
         _refuse_odd_text(row)
     except Exception as error:  # whatever it is: what one run's files hold must not hide the others
         why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
         row = dict.fromkeys(runs.COLUMNS) | {"state": "damaged", "why": _printable(why), "settings": {}, "labels": ()}
+        row |= _AT_REST
     row["run"] = run.name
     row["has_report"] = (run.path / "report.html").is_file()
     return row
@@ -107,6 +118,20 @@ def _state(run: Run, state: str, why: str) -> Values:
         runs.load(run.path)
         return {"state": "finished", "why": ""}
     return {"state": "unfinished", "why": _WHY[state].replace("CONFIG", str(run.path / "config.yaml"))}
+
+
+def _training(run: Run) -> Values:
+    """How far a run is that is being trained, in a sentence and by its last step."""
+    records = run.records()
+    found = pace(run.config().train, records)
+    said = [_WHY["running"]]
+    if found.seconds_left is not None and found.n_steps is not None:
+        left = duration(found.seconds_left, is_rough=True)
+        said.append(f"step {found.step:,} of {found.n_steps:,}, about {left} left")
+    if evaluations := [record for record in records if isinstance(record, EvalRecord)]:
+        last = evaluations[-1]
+        said.append(f"validation accuracy {interval(last.scores['accuracy'])} at step {last.step:,}")
+    return {"is_running": True, "step": found.step, "why": "; ".join(said)}
 
 
 def _refuse_odd_files(run: Run) -> None:
@@ -154,8 +179,7 @@ def _study(path: Path) -> Values:
     """A study from its record, which a running or stopped one may not have yet."""
     found = _NO_STUDY | {
         "name": _printable(path.name),
-        "has_report": (path / "report.html").is_file(),
-        "has_summary": (path / "summary.md").is_file(),
+        "has_report": (path / "summary.json").is_file(),
     }
     running = Run(path).is_locked
     if not (path / "summary.json").exists():

@@ -1,8 +1,7 @@
 """Loaded runs on at most so many encoders at a time, and what they say of rows of any of them at once.
 
-The runs of the least recently used encoder go first. Runs are loaded in float32 unless `serve` is told otherwise: there
-a text's probabilities do not depend on the texts computed with it. A run that was trained again is loaded again. Which
-rows make a batch is left to `queue`.
+The runs of the least recently used encoder go first. Runs are loaded in the precision that `predict` takes unless
+`serve` is told otherwise. A run that was trained again is loaded again. Which rows make a batch is left to `queue`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Row:
 class Models:
     """The loaded runs of a server, safe to share between threads."""
 
-    def __init__(self, precision: Precision = "fp32", n_encoders: int = 2) -> None:
+    def __init__(self, precision: Precision | None = None, n_encoders: int = 2) -> None:
         self._loader = Loader(precision)
         self._n_encoders = n_encoders
         self._lock = threading.Lock()  # of the table; held for moments only

@@ -1,4 +1,4 @@
-"""The page's routes: its files, the reports, and JSON under /api.
+"""The page's routes: its files, reports and comparisons as pages of their own, and JSON under /api.
 
 Each route is a call: what it answers is decided in the modules that it names.
 """
@@ -14,33 +14,19 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from submillion.errors import ConfigError, command
-from submillion.judging import comparison
-from submillion.runs.compared import compare
-from submillion.serving import explaining, planner
+from submillion.serving import explaining, planner, rendered
 from submillion.serving.api import caller_of
 from submillion.serving.folders import Folder, UnknownNameError
-from submillion.serving.guard import REPORT_POLICY, as_json
+from submillion.serving.guard import as_json
 from submillion.serving.service import Question
 
 if TYPE_CHECKING:
     from submillion.prediction.sharing import Loaded
 
 Desk = Callable[[Callable[[], Any]], Any]
-MAX_COMPARED = 60
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-_REPORT_HEADERS = {"content-security-policy": REPORT_POLICY}
 
 router = APIRouter()
-
-
-class Compared(BaseModel):
-    """The runs that were ticked, and the split to compare them on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    runs: list[str]
-    split: Literal["validation", "test"] = "validation"
 
 
 class Asked(BaseModel):
@@ -92,26 +78,28 @@ def _page_file(package: str, *path: str) -> Response:
     return Response(content, media_type=_TYPES[name.rpartition(".")[2]])
 
 
-@router.get("/runs/{name}/report")
-async def run_report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
-    """Return a run's report as it lies in its folder."""
-    run = folder.run(name)
-    path = folder.file(run.path, "report.html", f"`{command('report', run.path)}` writes it")
-    return Response(await desk(path.read_bytes), media_type="text/html", headers=_REPORT_HEADERS)
+@router.get("/runs/{name}/report.html")
+async def report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
+    """Return the report of a run or a study, as links between the files of the folder name it."""
+    return await desk(partial(rendered.report, folder, name))
 
 
-@router.get("/studies/{name}/report")
-async def study_report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
-    """Return a study's report as it lies in its folder."""
-    path = folder.file(await desk(partial(folder.study, name)), "report.html", "its summary.md has the results")
-    return Response(await desk(path.read_bytes), media_type="text/html", headers=_REPORT_HEADERS)
+@router.get("/compare")
+async def compared(folder: FolderOfApp, desk: DeskOfApp, runs: str = "") -> Response:
+    """Return what `submillion compare` says of the runs on validation, their names parted by commas."""
+    return await desk(partial(rendered.comparison, folder, runs.split(",") if runs else [], "validation"))
 
 
-@router.get("/studies/{name}/summary")
-async def study_summary(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
-    """Return a study's summary.md, as text."""
-    path = folder.file(await desk(partial(folder.study, name)), "summary.md", "it is written when the study ends")
-    return Response(await desk(path.read_bytes), media_type="text/plain; charset=utf-8")
+@router.post("/compare")
+async def compared_on_test(folder: FolderOfApp, desk: DeskOfApp, runs: str = "") -> Response:
+    """Return the same on test: a POST, because the reading is noted."""
+    return await desk(partial(rendered.comparison, folder, runs.split(",") if runs else [], "test"))
+
+
+@router.get("/curves.svg")
+async def curves(runs: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
+    """Return the training curves of runs so far, their names parted by commas, as a picture."""
+    return await desk(partial(rendered.curves, folder, runs.split(",")))
 
 
 @router.get("/runs/{name}/config")
@@ -125,15 +113,6 @@ async def run_config(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Respons
 async def listed(request: Request, desk: DeskOfApp) -> Response:
     """Return the runs and studies of the folder."""
     return as_json(await desk(request.app.state.listing.values))
-
-
-@router.post("/api/compare")
-async def compared(asked: Compared, folder: FolderOfApp, desk: DeskOfApp) -> Response:
-    """Return what `submillion compare` says of the runs."""
-    if len(asked.runs) > MAX_COMPARED:
-        raise ConfigError(f"{len(asked.runs)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
-    found = await desk(partial(compare, [folder.run(name) for name in asked.runs], asked.split))
-    return as_json(comparison.values(found) | {"sentences": comparison.sentences(found)})
 
 
 @router.get("/api/choices")

@@ -21,6 +21,7 @@ from submillion.planning.targets import GROUPS, site_keys
 from submillion.text import did_you_mean
 
 _MOST = 10**12
+_SITES = tuple(architectures.FAMILIES["bert"].sites)  # together they are `qkv` where an encoder has that
 
 
 class Wish(BaseModel):
@@ -47,13 +48,13 @@ def choices() -> dict[str, Any]:
         "n_layers": {name: architectures.load(name).n_layers for name in names},
         "methods": typing.get_args(Method),
         "heads": typing.get_args(Head),
-        "sites": architectures.SITES,
+        "sites": _SITES,
         "groups": GROUPS,
         "start": {
             "model": usual.model.name,
             "budget": usual.budget,
             "method": usual.adapter.method,
-            "sites": site_keys(usual.adapter.sites),
+            "sites": site_keys(architectures.load(usual.model.name), usual.adapter.sites),
             "head": usual.model.head,
         },
     }
@@ -96,7 +97,7 @@ def _overrides(wish: Wish) -> list[str]:
         "model.head": wish.head,
     }
     usual = config.flat(Config().model_dump(mode="json"))
-    usual["adapter.sites"] = "+".join(site_keys(usual["adapter.sites"]))
+    usual["adapter.sites"] = "+".join(_SITES)
     return [f"{key}={_yaml(value)}" for key, value in keys.items() if usual[key] != config.as_text(value)]
 
 

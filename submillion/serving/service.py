@@ -49,9 +49,11 @@ class Question:
 class Service:
     """The runs of a folder, for any number of callers; use it inside `running`."""
 
-    def __init__(self, folder: Folder, counts: Counts, precision: Precision, n_encoders: int, limits: Limits) -> None:
+    def __init__(
+        self, folder: Folder, counts: Counts, precision: Precision | None, n_encoders: int, limits: Limits
+    ) -> None:
         self._folder, self._counts = folder, counts
-        self._precision: Precision = precision
+        self._precision: Precision | None = precision
         self._n_encoders = n_encoders
         self._models: Models | None = None  # until a run is asked for: torch is imported then
         self._queue: Queue[Row, np.ndarray] = Queue(self._work, limits)
@@ -96,6 +98,8 @@ class Service:
             loaded = [await self._loaded(run, caller) for run in runs]
             checked = [_all_checked(each, texts) for each in loaded]
             found = await self._probs(list(zip(loaded, checked, strict=True)), caller)
+            for each, probs in zip(loaded, found, strict=True):  # here, not in the batch, which has others' texts too
+                _refuse_not_finite(each, probs)
             return list(zip(loaded, found, strict=True))
 
     async def explain(self, name: str, question: Callable[[Loaded], Question], caller: str = "") -> Values:
@@ -107,6 +111,7 @@ class Service:
             return asked.values([])
         with self._queue.places(len(asked.texts), caller):
             (found,) = await self._probs([(loaded, asked.texts)], caller)
+        _refuse_not_finite(loaded, found)
         return asked.values(found)
 
     def loaded(self) -> list[Loaded]:
@@ -167,6 +172,13 @@ class Service:
         self._counts.batch(runs, sum(len(row.tokens) for row in rows), time.monotonic() - began)
         self.loaded()
         return found
+
+
+def _refuse_not_finite(loaded: Loaded, found: Sequence[np.ndarray]) -> None:
+    from submillion.training import evaluation  # it was imported when the run was loaded
+
+    ids = [f"texts[{number}]" for number in range(len(found))]
+    evaluation.refuse_not_finite(np.stack(found), ids, loaded.classifier.precision)
 
 
 def checked(loaded: Loaded, text: Text) -> Text:

@@ -1,4 +1,4 @@
-"""What a sweep leaves in its folder: `study.yaml`, `summary.json` and `summary.md`; and its trials as plain values.
+"""What a sweep leaves in its folder: `study.yaml` and `summary.json`; and its trials as plain values.
 
 Files are written atomically. Runs are not copied: they are named. Reports are made from `summary.json` alone.
 """
@@ -13,7 +13,6 @@ import yaml
 
 from submillion import runs
 from submillion.errors import RunError
-from submillion.judging import comparison
 from submillion.runs.study import FORMAT, FactorRecord, SeedScores, Stage, StudyRecord, TrialRecord
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.space import Factor, keys_of, options
@@ -44,7 +43,6 @@ def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequ
 def write(found: Sweep) -> None:
     """Write the conclusion, for programs and for people."""
     runs.write_atomically(found.folder / "summary.json", _json(values(found)))
-    runs.write_atomically(found.folder / "summary.md", markdown(found))
 
 
 def preview_values(found: Preview) -> dict[str, Any]:
@@ -161,35 +159,6 @@ def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Sta
 def _factor_record(factor: Factor) -> FactorRecord:
     choices = None if factor.is_range else tuple(option.label for option in options(factor))
     return FactorRecord(factor.title, choices, factor.log)
-
-
-def markdown(found: Sweep) -> str:
-    """Return a finished sweep as a page."""
-    lines = [f"# {found.study.name} ({found.study.kind})", ""]
-    lines += ["| stage | choices | parameters | validation accuracy, after selection |", "|---|---|---|---|"]
-    for outcome in found.outcomes:
-        trial = outcome.trial
-        result = score_text(outcome).removesuffix("  after selection") if outcome.is_done else outcome.state
-        lines.append(f"| {trial.candidate.stage} | {trial.candidate.name} | {trial.plan.total:,} | {result} |")
-    if found.comparison is not None:
-        lines += ["", *(f"{i}. {each.name}" for i, each in enumerate(found.comparison.settings, start=1))]
-    return "\n".join([*lines, "", *(f"- {line}" for line in verdict(found)), ""])
-
-
-def verdict(found: Sweep) -> list[str]:
-    """Return what a sweep concluded, as sentences."""
-    lines = list(found.notes)
-    if found.comparison is not None:
-        lines += [*comparison.sentences(found.comparison), *found.comparison.notes]
-    lines.append(f"recommended: {found.recommended.path}")
-    score = found.recommended.scores().get("test")
-    if score is not None:
-        each = score["accuracy"]
-        lines.append(
-            f"its test accuracy: {interval(each)}  {each.n:,} rows, "
-            f"opened {runs.times(found.n_test_reads)} so far; of this study's trials only this one opened them"
-        )
-    return lines
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -229,6 +229,7 @@ def _found_or_computed(
         except OSError:  # another process has just removed it, to make room
             pass
     made = evaluation.logits(classifier, split, _BATCH_ROWS, watch)
+    evaluation.refuse_not_finite(made, split.example_ids, classifier.precision)
     if classifier.fitting.max_tokens is not None:
         return made, "computed in smaller batches, and not kept for other runs: their last digits may differ"
     try:

@@ -11,6 +11,7 @@ import torch
 from submillion import runs
 from submillion.config import Config
 from submillion.data import Example, Splits
+from submillion.errors import NotFiniteError
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions
 from submillion.model import batching, processes
@@ -18,6 +19,8 @@ from submillion.model import classifier as models
 from submillion.model.batching import ALL, TokenizedSplit, evaluation_rows
 from submillion.model.classifier import Classifier
 from submillion.runs import Run, Which
+
+_SHOWN_ROWS = 5
 
 
 def predict(
@@ -30,10 +33,11 @@ def predict(
     """Return the class probabilities of every row, float64 [N, C], in the split's order.
 
     `watch` is called with the number of rows done after each batch. The classifier is left in
-    evaluation mode. `shared`: as in `logits`.
+    evaluation mode. `shared`: as in `logits`. NotFiniteError names the rows whose logits are NaN or infinite.
     """
-    found = torch.from_numpy(logits(classifier, split, batch_size, watch, shared))
-    probs = torch.softmax(found.double(), dim=-1).numpy()
+    found = logits(classifier, split, batch_size, watch, shared)
+    refuse_not_finite(found, split.example_ids, classifier.precision)
+    probs = torch.softmax(torch.from_numpy(found).double(), dim=-1).numpy()
     return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
 
 
@@ -83,6 +87,17 @@ def several_logits(
         for own in found:
             processes.add_up(torch.from_numpy(own))
     return found
+
+
+def refuse_not_finite(values: np.ndarray, ids: Sequence[str], precision: str) -> None:
+    """Raise a NotFiniteError if a row of logits or probabilities, float [N, C], is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        some = ", ".join(str(ids[row]) for row in bad[:_SHOWN_ROWS]) + (", ..." if len(bad) > _SHOWN_ROWS else "")
+        raise NotFiniteError(
+            f"the model's logits are not finite numbers for {len(bad):,} of {len(ids):,} rows (ids {some}): its "
+            f"weights are damaged, or too large for {precision}; train again, in fp32 if that is another precision"
+        )
 
 
 def load(run: Which, device: str | None = None) -> tuple[Classifier, Config]:

@@ -17,20 +17,21 @@ import numpy as np
 import torch
 
 from submillion.config import TrainConfig
-from submillion.errors import DivergedError
+from submillion.errors import DivergedError, NotFiniteError
 from submillion.judging.metrics import score
 from submillion.model import adapters, processes
 from submillion.model.backbone import seed_for
 from submillion.model.batching import Batch, Fitting, TokenizedSplit, n_batches, training_order
 from submillion.model.classifier import Classifier
 from submillion.runs import EvalRecord, StepRecord, packed_rows
+from submillion.runs.pace import MAX_EPOCHS, MIN_STEPS, derived_epochs
+from submillion.runs.pace import n_steps as steps_of
 from submillion.training import evaluation, optimizers
 from submillion.training.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
 
 Wish = Literal["pause", "stop"]
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
 
-_MIN_STEPS, _MAX_EPOCHS = 600, 10
 _MAX_EVALUATIONS, _EVALUATED_SHARE = 20, 0.25
 
 
@@ -49,11 +50,11 @@ def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> L
     """Return the length of a training on rows of these lengths (tokens, int64 [N]); what the config leaves
     null is derived."""
     n_epoch_steps = math.ceil(n_batches(lengths, train) / train.accumulation)
-    epochs, reasons = train.epochs, []
-    if epochs is None and train.steps is None:
-        epochs = min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / n_epoch_steps))
-        reasons.append(f"{epochs} epochs: whole ones up to {_MIN_STEPS} steps, at most {_MAX_EPOCHS}")
-    n_steps = train.steps or max(1, round((epochs or 1) * n_epoch_steps))
+    reasons = []
+    if train.epochs is None and train.steps is None:
+        epochs = derived_epochs(n_epoch_steps)
+        reasons.append(f"{epochs} epochs: whole ones up to {MIN_STEPS} steps, at most {MAX_EPOCHS}")
+    n_steps = steps_of(train, n_epoch_steps)
     every = train.evaluate_every
     if every is None:
         n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
@@ -188,9 +189,12 @@ class _Loop:
         The time it takes is kept apart from training's.
         """
         job, seconds = self.job, self._seconds()
-        predictions = evaluation.predict(self.model, job.validation, job.settings.evaluation_batch_size, shared=True)
-        if not np.isfinite(predictions.probs).all():  # a step's gradient may not be finite though its loss is
-            raise self._diverged(f"probabilities of validation rows are not numbers after step {progress.step}")
+        size = job.settings.evaluation_batch_size
+        try:
+            predictions = evaluation.predict(self.model, job.validation, size, shared=True)
+        except NotFiniteError:  # a step's gradient may not be finite though its loss is
+            found = f"probabilities of validation rows are not numbers after step {progress.step}"
+            raise self._diverged(found) from None
         scores = score(predictions)
         accuracy = scores["accuracy"].value
         record = EvalRecord(

@@ -107,7 +107,12 @@ class Stopwatch:
         peak_mib = {"process": _peak_resident_mib()}
         if device.type == "cuda":
             peak_mib["device"] = torch.cuda.max_memory_allocated(device) / 2**20
-        return {"phases_s": self.phases_s, "peak_mib": peak_mib, "resumed_from_step": self.resumed_from_step}
+        return {"phases_s": {**self.phases_s}, "peak_mib": peak_mib, "resumed_from_step": self.resumed_from_step}
+
+    def cost_of(self, phase: str) -> dict[str, float]:
+        """Return the seconds of one phase, and the process' peak memory up to now in MiB."""
+        self._stop()
+        return {"seconds": self.phases_s.get(phase, 0.0), "peak_mib": _peak_resident_mib()}
 
     def _stop(self) -> None:
         now = time.perf_counter()

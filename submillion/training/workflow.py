@@ -202,11 +202,15 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
         scores["test"] = _score(run, "test", job, test)
     run.write_scores(scores)
     halved = {"training": job.fitting.max_tokens, "evaluation": job.classifier.fitting.max_tokens}
-    run.write_json("cost.json", {**watch.cost(job.classifier.device), "halved_to_tokens": halved})
+    cost = {**watch.cost(job.classifier.device), "halved_to_tokens": halved}
+    run.write_json("cost.json", cost)
     run.mark_done()
     job.checkpoints.remove()
     if not question.as_trial:
         processes.on_main(partial(_report, run, splits, watch))
+        run.mark_done(unsealed="cost.json")  # what the report took is known now; what it tells of the rest stays
+        run.write_json("cost.json", cost | {"report": watch.cost_of("reporting")})
+        run.mark_done()
 
 
 def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:

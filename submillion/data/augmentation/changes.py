@@ -13,7 +13,6 @@ rows nor the other rows matter, and a resumed run makes the same copies again.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
@@ -22,7 +21,8 @@ from typing import Literal
 from submillion.config import AugmentationConfig, AugmentationKind
 from submillion.data import Example
 from submillion.data.augmentation.synonyms import synonyms
-from submillion.data.augmentation.words import Word, changeable, mistyped
+from submillion.data.augmentation.words import OTHER_MARKS, Word, changeable, mistyped
+from submillion.words import tokens as split
 
 STRENGTHS: dict[AugmentationKind, tuple[float, float, float]] = {
     "typos": (0.1, 0.2, 0.4),
@@ -38,8 +38,7 @@ STRENGTHS: dict[AugmentationKind, tuple[float, float, float]] = {
 }
 """The rates at which robustness is measured: mild, moderate, strong."""
 
-_TOKENS = re.compile(r"(\S+)(\s*)")
-_MARKS = ".,;:!?…\"'‘’“”«»()[]{}*"
+_MARKS = ".,;:!?…\"'‘’“”«»()[]{}*" + OTHER_MARKS
 _DASHES = "-–—"
 
 WordKind = Literal["synonyms", "insertion", "swap", "deletion", "typos"]  # names, digits and negations stay
@@ -56,7 +55,7 @@ def changed(text: str, kind: AugmentationKind, rate: float, rng: Random) -> str:
     """
     if rate == 0:
         return text
-    tokens: Tokens = _TOKENS.findall(text)
+    tokens: Tokens = split(text)
     match kind:
         case "first-column":
             return text

@@ -1,7 +1,7 @@
 """Which words of a text may change, and one typing mistake in a word.
 
-A word is what stands between blanks, without the punctuation around it. Only plain words in lower case may
-change: a capital may be a name's, and digits, negations, handles, links and entities carry too much.
+A word is a token of `words` without the punctuation around it. Only plain words in lower case may change: a capital
+may be a name's, and digits, negations, handles, links and entities carry too much.
 
 A mistake is a neighbouring key, two letters in the wrong order, or a letter left out. Only letters inside a word of at
 least four characters change, as in Pruthi, Dhingra and Lipton (2019, ACL): people seldom miss the first and the last.
@@ -15,13 +15,19 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
+import regex
+
+from submillion.words import characters
+
 NEGATIONS = frozenset(
     "aint arent barely cannot cant couldnt didnt doesnt dont hadnt hardly hasnt havent isnt lack lacks nay "
     "neither never no nobody non none nope nor not nothing nowhere scarcely shouldnt wasnt werent without wont "
     "wouldnt".split()
 )
-_OPENING, _CLOSING = r"[\"'(\[‘“*]*", r"[\"')\].,;:!?’”…*]*"
-_PLAIN = re.compile(rf"({_OPENING})([^\W\d_]+(?:['’-][^\W\d_]+)*)({_CLOSING})")
+OTHER_MARKS = "。，、！？；：「」『』（）【】《》｡､।॥؟،؛"  # of scripts other than Latin
+_OPENING, _CLOSING = rf"[\"'(\[‘“*{OTHER_MARKS}]*", rf"[\"')\].,;:!?’”…*{OTHER_MARKS}]*"
+_LETTERS = r"(?:[^\W\d_][\u200c\u200d]*)+"  # regex counts vowel signs; the joiners are inside words of some scripts
+_PLAIN = regex.compile(rf"({_OPENING})({_LETTERS}(?:['’-]{_LETTERS})*)({_CLOSING})")
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _ROW_SHIFTS = (0.0, 0.25, 0.75)  # how far each row of keys stands to the right, in keys
 _SHORTEST = 4
@@ -41,7 +47,7 @@ class Word:
 
 
 def changeable(token: str) -> Word | None:
-    """Return the parts of a token (text between blanks) that may change; None for one that stays.
+    """Return the parts of a token (of `words.tokens`) that may change; None for one that stays.
 
     >>> changeable("(good),")
     Word(before='(', core='good', after='),')
@@ -62,20 +68,21 @@ def mistyped(word: str, rng: Random) -> str:
     >>> [mistyped("market", Random(seed)) for seed in range(3, 7)]
     ['maeket', 'maroet', 'maret', 'mrket']
     """
-    if len(word) < _SHORTEST:
+    signs = characters(word)
+    if len(signs) < _SHORTEST:
         return word
-    letters = {i for i in range(1, len(word) - 1) if word[i].isalpha()}
-    swaps = [i for i in sorted(letters) if i + 1 in letters and word[i] != word[i + 1]]
+    letters = {i for i in range(1, len(signs) - 1) if signs[i][0].isalpha()}
+    swaps = [i for i in sorted(letters) if i + 1 in letters and signs[i] != signs[i + 1]]
     sorts: tuple[list[tuple[int, int, str]], ...] = (  # each: from, to, and what stands there instead
-        [(i, i + 1, key) for i in sorted(letters) for key in _NEIGHBOURS.get(word[i], "")],
-        [(i, i + 2, word[i + 1] + word[i]) for i in swaps],
+        [(i, i + 1, key) for i in sorted(letters) for key in _NEIGHBOURS.get(signs[i], "")],
+        [(i, i + 2, signs[i + 1] + signs[i]) for i in swaps],
         [(i, i + 1, "") for i in sorted(letters)],
     )
     possible = [found for found in sorts if found]
     if not possible:
         return word
     start, end, instead = rng.choice(rng.choice(possible))
-    new = word[:start] + instead + word[end:]
+    new = "".join([*signs[:start], instead, *signs[end:]])
     return new if changeable(new) is not None else word
 
 

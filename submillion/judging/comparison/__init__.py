@@ -2,7 +2,7 @@
 
 `paired` has the exact test of two runs, Holm's correction, the rows that a difference takes, and the test that may stop
 early; `bootstrap` the difference of settings over seeds and rows; `conclusion` the tie group and what to take;
-`verdict` is its type and says it. Nothing is trained or read here.
+`verdict` is its type. Nothing is trained or read here.
 """
 
 from submillion.judging.comparison.conclusion import Setting, conclude
@@ -15,7 +15,7 @@ from submillion.judging.comparison.paired import (
     mcnemar,
     rows_needed,
 )
-from submillion.judging.comparison.verdict import Split, Standing, Tested, Verdict, p_value, sentences, values
+from submillion.judging.comparison.verdict import Split, Standing, Tested, Verdict, p_value, values
 
 __all__ = [
     "LEVEL",
@@ -32,6 +32,5 @@ __all__ = [
     "mcnemar",
     "p_value",
     "rows_needed",
-    "sentences",
     "values",
 ]

@@ -89,7 +89,7 @@ def wilson(n_right: int, n: int) -> Score:
 
 
 def macro_f1(counts: np.ndarray) -> Score:
-    """Return the mean F1 of all classes; a class that is neither true nor predicted counts 0.
+    """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's default.
 
     `counts` is a confusion matrix [C, C]. The interval holds the middle 95 % of 1,000 matrices drawn
     from the multinomial distribution that the observed one stands for, which is a bootstrap of the rows.
@@ -127,11 +127,11 @@ def row_losses(predictions: Predictions) -> np.ndarray:
 
 
 def mean_f1(right: np.ndarray, involved: np.ndarray) -> np.ndarray:
-    """Return the mean F1 over the last axis, the classes; a class that is not involved counts 0.
+    """Return the mean F1 over the last axis, the classes; a class that is not involved has none and is left out.
 
     right: rows of the class that were predicted as such · involved: rows of the class, and rows predicted as it.
     """
-    return np.mean(2 * right / np.maximum(involved, 1), axis=-1)
+    return np.sum(2 * right / np.maximum(involved, 1), axis=-1) / np.sum(involved > 0, axis=-1)
 
 
 def ece(predictions: Predictions) -> Score:

@@ -19,6 +19,7 @@ from submillion.judging.shift.priors import SharesTest
 
 MIN_ROWS = 10  # of either kind; below, resampled rows say nothing
 _N_DRAWS, _SEED = 200, 20253
+_DIGITS = 6  # that scores are told apart by: the last bits of one text differ between batches
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Estimates:
     """What one run's predictions of a file say; shares are in the order of the labels. All intervals are of 95 %.
 
     predicted, predicted_validation: shares of predicted classes, here and on validation · test: whether they differ ·
-    bbse, em: estimated shares of true classes, if texts of a class look as they did · missing: classes without a
+    bbse, em: estimated shares of true classes, if texts of a class look as they did; 0 to 1 where predictions do not
+    tell the classes apart · missing: classes without a
     validation row, whose share BBSE takes for 0 · temperature: that confidences are scaled by · validation: accuracy
     there · atc, doc: estimated accuracy here, with the interval of chance alone, not of the method's errors.
     """
@@ -62,6 +64,8 @@ def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
     n, n_classes = probs.shape
     value, draws = _resampled(validation, probs)
     scores = [_score(one, drawn, n) for one, drawn in zip(value, draws.T, strict=True)]
+    if not priors.tells_apart(validation, probs):
+        scores[2:] = [Score(one.value, 0.0, 1.0, n) for one in scores[2:]]
     found, reference = probs.argmax(axis=1), validation.predicted
     heat = temperature(validation)
     return Estimates(
@@ -93,15 +97,23 @@ def atc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> floa
     """Return the accuracy by average thresholded confidence (Garg et al. 2022, section 4).
 
     validation, found: scores that rise with confidence, [V] and [N] · is_right: bool [V]. The threshold is the one
-    below which validation has as many rows as errors; the share of rows that reach it is the estimate.
+    below which validation has as many rows as errors; the share of rows that reach it is the estimate. Validation
+    rows that tie at the threshold are parted by it, and rows here that tie with them count in the same proportion.
 
     >>> atc(np.array([0.3, 0.6, 0.8, 0.9]), np.array([False, True, True, True]), np.array([0.5, 0.7, 0.2, 0.95]))
+    0.5
+    >>> atc(np.full(4, 0.6), np.array([False, True, False, True]), np.full(10, 0.6))
     0.5
     """
     n_wrong = int((~is_right).sum())
     if n_wrong == len(validation):
         return 0.0
-    return float((found >= np.sort(validation)[n_wrong]).mean())
+    validation, found = np.round(validation, _DIGITS), np.round(found, _DIGITS)
+    threshold = np.sort(validation)[n_wrong]
+    n_tied = int((validation == threshold).sum())
+    n_tied_right = n_tied - (n_wrong - int((validation < threshold).sum()))
+    n_reached = (found > threshold).sum() + (found == threshold).sum() * n_tied_right / n_tied
+    return float(n_reached / len(found))
 
 
 def doc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> float:

@@ -66,6 +66,19 @@ def bbse(validation: Predictions, predicted: np.ndarray) -> np.ndarray:
     return found / found.sum()
 
 
+def tells_apart(validation: Predictions, probs: np.ndarray) -> bool:
+    """Say whether predictions of classes that validation has could show their shares among rows, [N, C].
+
+    They cannot where validation's confusion matrix is singular, as where one class is always predicted, nor where the
+    rows' probabilities are: other shares would then give the same predictions.
+    """
+    n_classes = validation.probs.shape[1]
+    joint = confusion(validation, n_classes)
+    present = joint.sum(axis=1) > 0
+    ranks = [np.linalg.matrix_rank(each, rtol=1e-6) for each in (joint[present].astype(np.float64), probs.T @ probs)]
+    return bool(ranks[0] == present.sum() and ranks[1] >= present.sum())
+
+
 def em(probs: np.ndarray, priors: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
     """Return each class's share of largest likelihood (Saerens, Latinne and Decaestecker 2002, section 2.2).
 

@@ -6,7 +6,6 @@ Shapes: N texts of each kind.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +14,17 @@ import numpy as np
 from scipy import stats
 
 from submillion.judging.metrics import Z_95, Score
+from submillion.words import count, terms
 
 MAX_TEXTS = 2_000  # of each kind that the domain classifier sees
 N_WORDS = 12
 _N_FOLDS, _SEED = 5, 20252
 _EXACT_BELOW = 10_000  # pairs of lengths; above, the limit distribution serves
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Words a text, divided by blanks: the quartiles of some texts."""
+    """Words per text: the quartiles of some texts."""
 
     low: float
     median: float
@@ -47,8 +46,8 @@ class Drift:
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
     unseen: the mean share of a text's words that no training text has · n_compared: texts of each kind, at most, that
-    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts or no
-    words · telling: words that speak for being here, strongest first, then as many that speak for training.
+    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 texts
+    or no words · telling: words that speak for being here, strongest first, then as many that speak for training.
     """
 
     lengths: tuple[Lengths, Lengths, Lengths]
@@ -63,8 +62,8 @@ class Drift:
 
 def drift(train: Sequence[str], validation: Sequence[str], texts: Sequence[str]) -> Drift:
     """Return how `texts` differ from the training texts; each sequence has one text at least."""
-    lengths = [np.array([len(text.split()) for text in each]) for each in (train, validation, texts)]
-    known = {word for text in train for word in _words(text)}
+    lengths = [np.array([count(text) for text in each]) for each in (train, validation, texts)]
+    known = {word for text in train for word in _terms(text)}
     is_small = len(train) * len(texts) < _EXACT_BELOW
     ks: Any = stats.ks_2samp(lengths[0], lengths[2], method="exact" if is_small else "asymp")
     left, right = _at_most(train), _at_most(texts)
@@ -81,8 +80,8 @@ def drift(train: Sequence[str], validation: Sequence[str], texts: Sequence[str])
     )
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+def _terms(text: str) -> list[str]:
+    return terms(text.lower())
 
 
 def _quartiles(lengths: np.ndarray) -> Lengths:
@@ -92,7 +91,7 @@ def _quartiles(lengths: np.ndarray) -> Lengths:
 
 def _unseen(texts: Sequence[str], known: set[str]) -> Score:
     """The mean over texts, plus or minus 1.96 standard errors; a text without words has none unseen."""
-    words = [_words(text) for text in texts]
+    words = [_terms(text) for text in texts]
     shares = np.array([sum(word not in known for word in each) / max(1, len(each)) for each in words])
     value, n = float(np.sort(shares).mean()), len(shares)
     half = Z_95 * float(shares.std(ddof=1)) / np.sqrt(n) if n > 1 else 1.0
@@ -116,9 +115,10 @@ def _told_apart(train: list[str], texts: list[str]) -> tuple[Score | None, tuple
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     every, is_here = [*train, *texts], np.repeat([0, 1], [len(train), len(texts)])
-    if min(len(train), len(texts)) < 2 * _N_FOLDS:
+    if min(len(set(train)), len(set(texts))) < 2 * _N_FOLDS:
         return None, ()
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=_WORD.pattern, min_df=2)
+    terms: Any = _terms  # scikit-learn's hints know names only
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=terms, min_df=2)
     try:
         features = vectorizer.fit_transform(every)
     except ValueError:  # "empty vocabulary"

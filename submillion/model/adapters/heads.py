@@ -18,21 +18,22 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from submillion.config.settings import Head
-from submillion.planning.architectures import Architecture, Family, head_modules
+from submillion.planning.architectures import FAMILIES, Architecture
+from submillion.planning.architectures.built import head_modules, last_layer_name
 
 
 class Bottleneck(nn.Module):
-    """A dense layer whose weight is W0 + UV: W0 [D, D] is frozen; u [D, b], v [b, D] and bias [D] train.
+    """A dense layer whose weight is W0 + UV: W0 [D, D] is frozen; u [D, b], v [b, D] and bias [D], if any, train.
 
     It starts at W0, since u is 0. Its forward pass multiplies with the sum, so that an ordinary dense
     layer that holds `weight` gives the same output.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, width: int) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, width: int) -> None:
         super().__init__()
         d_out, d_in = weight.shape
         self.frozen = nn.Parameter(weight.detach().clone(), requires_grad=False)
-        self.bias = nn.Parameter(bias.detach().clone())
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.u = nn.Parameter(torch.zeros(d_out, width))
         self.v = nn.Parameter(torch.empty(width, d_in))
         nn.init.kaiming_uniform_(self.v, a=math.sqrt(5))
@@ -49,32 +50,31 @@ class Bottleneck(nn.Module):
     def folded(self) -> nn.Linear:
         """Return the ordinary dense layer that computes the same."""
         d_out, d_in = self.frozen.shape
-        dense = nn.Linear(d_in, d_out, device=self.frozen.device)
+        dense = nn.Linear(d_in, d_out, bias=self.bias is not None, device=self.frozen.device)
         dense.weight.data.copy_(self.weight)
-        dense.bias.data.copy_(self.bias)
+        if self.bias is not None:
+            dense.bias.data.copy_(self.bias)
         return dense
 
-    def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    def unfold(self, weight: torch.Tensor) -> None:
         """Take u and v from a dense layer's weight of W0 + UV, as the best factors of its difference from W0."""
         left, scales, right = torch.linalg.svd(weight - self.frozen)
         roots = scales[: self.u.shape[1]].sqrt()
         with torch.no_grad():
             self.u.copy_(left[:, : len(roots)] * roots)
             self.v.copy_(roots[:, None] * right[: len(roots)])
-            self.bias.copy_(bias)
 
 
 def build(model: PreTrainedModel, head: Head, width: int | None) -> None:
     """Make the copied head modules of `model` into a head of this kind; `width` is the bottleneck's.
 
-    The dense layer starts at the identity, but where it is full, and where it is BERT's pretrained pooler.
+    The dense layer starts at the identity, but where it is full, and where the checkpoint has it (BERT's pooler).
     """
     if head == "full":
         return
-    family = family_of(model)
-    parent, name = _dense_place(model, family)
+    parent, name = _dense_place(model)
     dense = getattr(parent, name)
-    if family != "bert":
+    if not FAMILIES[model.config.model_type].pretrained:
         nn.init.eye_(dense.weight)
         nn.init.zeros_(dense.bias)
     if head == "bottleneck":
@@ -86,7 +86,7 @@ def trained(model: PreTrainedModel, head: Head) -> Iterator[nn.Parameter]:
     """Yield the parameters of the built head that train."""
     match head:
         case "full":
-            for name in head_modules(family_of(model)):
+            for name in head_modules(model):
                 yield from copy_of(model.get_submodule(name)).parameters()
         case "linear":
             yield from last_layer(model).parameters()
@@ -96,36 +96,31 @@ def trained(model: PreTrainedModel, head: Head) -> Iterator[nn.Parameter]:
             yield from last_layer(model).parameters()
 
 
-def take(model: PreTrainedModel, dense: Mapping[str, torch.Tensor], last: Mapping[str, torch.Tensor]) -> None:
-    """Copy a saved head's weights into what trains of the head: {weight, bias} of its dense and of its last layer.
+def take(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:
+    """Copy a saved head's weights, by their full names in a stock model, into what trains of the head.
 
     What is frozen stays as it is, and a bottleneck takes what its width can hold.
     """
-    layer = dense_layer(model)
-    if isinstance(layer, Bottleneck):
-        layer.unfold(dense["weight"], dense["bias"])
-    elif all(parameter.requires_grad for parameter in layer.parameters()):
-        layer.load_state_dict(dense)
-    last_layer(model).load_state_dict(last)
+    for name in head_modules(model):
+        for inner, module in copy_of(model.get_submodule(name)).named_modules(prefix=name):
+            if isinstance(module, Bottleneck):
+                module.unfold(saved[f"{inner}.weight"])
+            for key, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad and (full := f"{inner}.{key}") in saved:
+                    parameter.copy_(saved[full])
 
 
 def dense_layer(model: PreTrainedModel) -> nn.Module:
     """Return the head's dense layer: an nn.Linear [D, D], or a `Bottleneck`."""
-    parent, name = _dense_place(model, family_of(model))
+    parent, name = _dense_place(model)
     return getattr(parent, name)
 
 
 def last_layer(model: PreTrainedModel) -> nn.Linear:
-    """Return the head's last layer, [C, D]."""
-    classifier = copy_of(model.get_submodule("classifier"))
-    last = classifier if isinstance(classifier, nn.Linear) else classifier.get_submodule("out_proj")
-    assert isinstance(last, nn.Linear)
-    return last
-
-
-def family_of(model: PreTrainedModel) -> Family:
-    """Return the family of a stock model."""
-    return cast("Family", model.config.model_type)
+    """Return the head's last layer, [C, D]; PEFT's copy of it where there is one."""
+    name = last_layer_name(model, int(model.config.num_labels or 0))
+    assert name is not None, "an encoder without one is refused when it is planned"
+    return cast("nn.Linear", model.get_submodule(name))
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -161,7 +156,10 @@ def folded_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[st
 
 
 def head_logits(model: PreTrainedModel, architecture: Architecture, first: torch.Tensor) -> torch.Tensor:
-    """Return the stock head's logits [B, C] for the first tokens' hidden states [B, D], float32 all the way."""
+    """Return the stock head's logits [B, C] for the first tokens' hidden states [B, D], float32 all the way.
+
+    Where ModernBERT pools by the mean, these are the means.
+    """
     stock: Any = model
     first = first.float()
     match architecture.family:
@@ -169,19 +167,21 @@ def head_logits(model: PreTrainedModel, architecture: Architecture, first: torch
             return stock.classifier(stock.dropout(stock.bert.pooler(first[:, None])))
         case "distilbert":
             return stock.classifier(stock.dropout(F.relu(stock.pre_classifier(first))))
+        case "modernbert":
+            return stock.classifier(stock.drop(stock.head(first)))
+        case "deberta-v2":
+            return stock.classifier(stock.dropout(stock.pooler(first[:, None])))
+        case "albert":
+            return stock.classifier(stock.dropout(stock.albert.pooler_activation(stock.albert.pooler(first))))
         case _:
             return stock.classifier(first[:, None])
 
 
-def _dense_place(model: PreTrainedModel, family: Family) -> tuple[nn.Module, str]:
+def _dense_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
     """The module that holds the dense layer, and the layer's name there."""
-    match family:
-        case "bert":
-            return copy_of(model.get_submodule("bert.pooler")), "dense"
-        case "distilbert":
-            wrapper = model.get_submodule("pre_classifier")
-            if isinstance(wrapper, ModulesToSaveWrapper):
-                return wrapper.modules_to_save, "default"
-            return model, "pre_classifier"
-        case _:
-            return copy_of(model.get_submodule("classifier")), "dense"
+    place = FAMILIES[model.config.model_type].dense
+    whole = model.get_submodule(place)
+    if isinstance(whole, ModulesToSaveWrapper):  # DistilBERT's and ALBERT's are saved by themselves
+        return whole.modules_to_save, "default"
+    parent, _, name = place.rpartition(".")
+    return copy_of(model.get_submodule(parent)), name

@@ -25,8 +25,8 @@ from submillion.config import AdapterConfig
 from submillion.errors import BudgetError, ConfigError
 from submillion.model.adapters import heads
 from submillion.model.backbone import quiet, seed_for
-from submillion.planning import Plan
-from submillion.planning.architectures import head_modules
+from submillion.planning import Plan, architectures
+from submillion.planning.architectures.built import head_modules
 from submillion.planning.budget import Bias, target_params
 
 INITIAL_A, INITIAL_B = "initial_A", "initial_B"
@@ -72,7 +72,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def is_head(model: nn.Module, name: str) -> bool:
     """Say whether a parameter of this full name belongs to the head."""
     prefix = PREFIX if isinstance(model, PeftModel) else ""
-    return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(heads.family_of(stock(model)))))
+    return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(stock(model))))
 
 
 def verify(model: nn.Module, plan: Plan) -> None:
@@ -173,14 +173,14 @@ def _refuse_ranks(plan: Plan, adapter: AdapterConfig) -> None:
 def _peft_config(plan: Plan, adapter: AdapterConfig, total_steps: int) -> PeftConfig:
     """PEFT's config: every target by its full name, with its own rank and alpha where they differ.
 
-    SEQ_CLS always saves `classifier`; other head modules are named here, but BERT's pooler under a
-    linear head, which stays frozen as it was pretrained.
+    SEQ_CLS always saves `classifier` and `score`; other head modules are named here, but a pretrained pooler under a
+    linear head, which stays frozen.
     """
-    first, *others = head_modules(plan.architecture.family)
+    others = [name for name in architectures.head_modules(plan.architecture) if name not in ("classifier", "score")]
     shared: dict[str, Any] = {
         "task_type": TaskType.SEQ_CLS,
         "target_modules": [target.module for target in plan.targets],
-        "modules_to_save": [first] if others and plan.head != "linear" else None,
+        "modules_to_save": others if others and plan.head != "linear" else None,
     }
     if plan.method == "ia3":
         feed_forward = [target.module for target in plan.targets if target.feed_forward]
@@ -235,7 +235,8 @@ def _trained_biases(model: PeftModel, bias: Bias) -> Iterator[nn.Parameter]:
             return
         case "lora_only":
             layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-            yield from (cast("nn.Linear", layer.get_base_layer()).bias for layer in layers)
+            biases = (cast("nn.Linear", layer.get_base_layer()).bias for layer in layers)
+            yield from (bias for bias in biases if bias is not None)
         case "all":
             saved = tuple(f"{n}." for n, m in model.named_modules() if isinstance(m, ModulesToSaveWrapper))
             for name, parameter in model.named_parameters():

@@ -30,7 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from submillion.errors import ConfigError, RunError, os_problem
 from submillion.model.adapters import heads
 from submillion.model.adapters.injection import INITIAL_A, INITIAL_B, PREFIX, is_head, stock, trainable_parameters
-from submillion.model.backbone import quiet
+from submillion.model.backbone import not_finite, quiet
 from submillion.text import first_line
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -74,6 +74,7 @@ def load(model: PreTrainedModel, folder: Path) -> PeftModel:
     if not (folder / WEIGHTS).is_file():  # PEFT would look for a pickle, which could run code
         raise RunError(f"{folder} is damaged: it has no {WEIGHTS}, and weights are read from nothing else; train again")
     try:
+        broken = not_finite(load_file(folder / WEIGHTS).items())
         with quiet(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             loaded = PeftModel.from_pretrained(model, str(folder))
@@ -88,7 +89,14 @@ def load(model: PreTrainedModel, folder: Path) -> PeftModel:
         UserWarning,
     ) as error:
         raise RunError(f"{folder} is damaged, or of another model: {' '.join(str(error).split())[:300]}") from None
+    if broken:
+        raise RunError(f"{folder / WEIGHTS}: {_holds(broken)}: train again")
     return loaded.requires_grad_(False)
+
+
+def _holds(broken: Sequence[str]) -> str:
+    more = f" and {len(broken) - 1:,} other tensors hold" if len(broken) > 1 else " holds"
+    return f"{broken[0]}{more} NaN or infinite weights"
 
 
 def start_from(model: nn.Module, source: Path, labels: Sequence[str]) -> bool:
@@ -235,9 +243,12 @@ def _read(folder: Path, is_adapter: bool) -> tuple[Tensors, dict[str, Any], list
         raise ConfigError(f"adapter.start_from is {folder}: {kind} ({wanted}) is needed, but {found}")
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8")) if is_adapter else {}
-        return load_file(folder / wanted), settings, json.loads((folder / LABELS).read_text(encoding="utf-8"))
+        tensors, labels = load_file(folder / wanted), json.loads((folder / LABELS).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"adapter.start_from is {folder}: it cannot be read: {error}") from None
+    if broken := not_finite(tensors.items()):
+        raise ConfigError(f"adapter.start_from is {folder}: {_holds(broken)}; start from another")
+    return tensors, settings, labels
 
 
 def _state(model: nn.Module) -> Tensors:
@@ -277,9 +288,8 @@ def _take_head(model: nn.Module, saved: Tensors) -> bool:
     if _shape_differences(saved, _part(model, _state(model), of_head=True)):
         return False
     first = {name: p.detach().clone() for name, p in trainable_parameters(model).items() if is_head(model, name)}
-    dense = {name.rpartition(".")[2]: tensor for name, tensor in saved.items() if not _is_last_layer(name)}
-    last = {name.rpartition(".")[2]: tensor for name, tensor in saved.items() if _is_last_layer(name)}
-    heads.take(stock(model), dense, last)
+    with torch.no_grad():
+        heads.take(stock(model), {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()})
     now = _part(model, _state(model), of_head=True)
     if all(torch.allclose(now[name], tensor, atol=_TOLERANCE) for name, tensor in saved.items()):
         return True
@@ -287,7 +297,3 @@ def _take_head(model: nn.Module, saved: Tensors) -> bool:
         for name, tensor in first.items():
             model.get_parameter(name).copy_(tensor)
     return False
-
-
-def _is_last_layer(name: str) -> bool:
-    return f".{name}".rpartition(".")[0].endswith((".classifier", ".out_proj"))

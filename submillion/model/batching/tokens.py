@@ -201,6 +201,7 @@ def _key(examples: Sequence[Example], tokenizer: Any, max_length: int) -> str:
         "split_special_tokens": tokenizer.split_special_tokens,
         "max_length": max_length,
         "pairs": examples[0].text_pair is not None,
+        "types": _gives_types(tokenizer),
     }
     texts = (part for example in examples for part in (example.text, example.text_pair or ""))
     return cache.key_of(json.dumps(facts), tokenizer.backend_tokenizer.to_str(), *texts)
@@ -221,12 +222,14 @@ def _made(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Array
     """Tokens uint16 [T] (int32 [T] if one of them is larger), offsets int64 [N + 1], n_truncated, and token_types
     uint8 [T], or [0] if all are zero."""
     tokens, types = [np.empty(0, np.int32)], [np.empty(0, np.uint8)]
-    n_truncated = 0
+    n_truncated, gives_types = 0, _gives_types(tokenizer)
     for start in range(0, len(examples), _CHUNK_ROWS):
         encodings = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, max_length)
         n_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         tokens += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-        types += [np.array(encoding.type_ids, dtype=np.uint8) for encoding in encodings]
+        types += [
+            np.array(encoding.type_ids if gives_types else [0] * len(encoding), np.uint8) for encoding in encodings
+        ]
     flat, flat_types = np.concatenate(tokens), np.concatenate(types)
     return {
         "tokens": flat.astype(np.uint16) if flat.max(initial=0) < 2**16 else flat,
@@ -234,6 +237,11 @@ def _made(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Array
         "offsets": np.cumsum([len(row) for row in tokens], dtype=np.int64),  # the first, empty one makes the 0
         "n_truncated": np.array(n_truncated),
     }
+
+
+def _gives_types(tokenizer: Any) -> bool:
+    """Whether a stock call gives the model token types; ALBERT's knows them and does not, in transformers 5."""
+    return "token_type_ids" in tokenizer.model_input_names
 
 
 def _encode(examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Any]:

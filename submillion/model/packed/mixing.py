@@ -20,8 +20,8 @@ from submillion.model.batching import Batch
 from submillion.model.packed.forward import encode, lower
 from submillion.model.packed.layout import lay_out
 from submillion.model.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
-from submillion.model.packed.structure import Layer, Packed
-from submillion.planning.architectures import SITES, Site
+from submillion.model.packed.structure import SITES, Layer, Packed
+from submillion.planning.architectures import Site
 
 _LOT_ROWS = 64
 # Lots' sizes are multiples of it: kernels are made for each new size.

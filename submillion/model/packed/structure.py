@@ -17,8 +17,9 @@ from torch import nn
 
 from submillion.model.adapters import stock
 from submillion.model.packed.weights import stack
-from submillion.planning.architectures import SITES, Architecture, Family, Site, layer_name, module_name
+from submillion.planning.architectures import Architecture, Site, has_walk, layer_name, module_name
 
+SITES: tuple[Site, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 # The linear layers of a layer, those of one input together.
 _INPUTS: tuple[tuple[Site, ...], ...] = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 # Where a layer keeps the parts of `Layer`: BERT's way, and the families that differ from it.
@@ -30,7 +31,7 @@ _BERT = {
     "attention_dropout": "attention.output.dropout",
     "ffn_dropout": "output.dropout",
 }
-_PARTS: dict[Family, dict[str, str]] = {
+_PARTS: dict[str, dict[str, str]] = {
     "distilbert": {
         "activation": "ffn.activation",
         "attention_norm": "sa_layer_norm",
@@ -85,6 +86,8 @@ class Packed:
 
 def supported(model: nn.Module, architecture: Architecture) -> str | None:
     """Return None, or the reason why a model must take its stock padded forward pass."""
+    if not has_walk(architecture):
+        return f"the packed pass does not know {architecture.family} yet"
     config: Any = stock(model).config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         return "it is a decoder"
@@ -113,7 +116,7 @@ def prepare(
     for layer in layers:
         for sites in _INPUTS:
             stack([_weight(layer.sites[site]) for site in sites])
-    is_roberta = architecture.family in ("roberta", "xlm-roberta", "mpnet")
+    is_roberta = architecture.family in ("roberta", "xlm-roberta", "camembert", "mpnet")
     return Packed(
         embeddings=base.embeddings,
         widen=getattr(base, "embeddings_project", None),
@@ -133,7 +136,7 @@ def _weight(module: nn.Module) -> nn.Parameter:
     return linear.weight
 
 
-def _layer(model: nn.Module, family: Family, number: int) -> Layer:
+def _layer(model: nn.Module, family: str, number: int) -> Layer:
     sites: dict[Site, nn.Module] = {site: model.get_submodule(module_name(family, site, number)) for site in SITES}
     block = model.get_submodule(layer_name(family, number))
     parts: dict[str, Any] = {part: attrgetter(path)(block) for part, path in _PARTS.get(family, _BERT).items()}

@@ -1,8 +1,8 @@
 """What the encoders look like: families, shapes, module names, and facts of common checkpoints.
 
-`families` owns the structure of the six supported model types; `checkpoints` turns a name, a folder
-or a config.json into an `Architecture`; `files` finds a checkpoint's files, those of the Hub at one commit. Nothing
-here needs torch or transformers.
+`families` owns the structure of the model types that are counted from their config; `built` asks transformers for that
+of any other encoder; `checkpoints` turns a name, a folder or a config.json into an `Architecture`; `files` finds a
+checkpoint's files, those of the Hub at one commit. Only `built` needs torch and transformers.
 """
 
 from submillion.planning.architectures import files
@@ -11,15 +11,20 @@ from submillion.planning.architectures.families import (
     FAMILIES,
     SITES,
     Architecture,
-    Family,
+    Linear,
     Site,
+    dense_bias,
     encoder_biases,
     encoder_parameters,
+    has_walk,
     head_layers,
     head_modules,
+    head_norm,
     head_parameters,
+    is_fused,
     layer_name,
-    linear_modules,
+    linears,
+    longest_tokens,
     module_name,
     n_parameters,
     site_shape,
@@ -31,20 +36,25 @@ __all__ = [
     "FAMILIES",
     "SITES",
     "Architecture",
-    "Family",
+    "Linear",
     "Site",
+    "dense_bias",
     "encoder_biases",
     "encoder_parameters",
     "files",
+    "has_walk",
     "head_layers",
     "head_modules",
+    "head_norm",
     "head_parameters",
     "hub_id",
+    "is_fused",
     "known",
     "layer_name",
-    "linear_modules",
+    "linears",
     "load",
     "local_config",
+    "longest_tokens",
     "module_name",
     "n_parameters",
     "pinned",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from submillion.errors import ConfigError
-from submillion.planning.architectures import files
-from submillion.planning.architectures.families import FAMILIES, Architecture, Family
+from submillion.planning.architectures import built, files
+from submillion.planning.architectures.families import FAMILIES, Architecture
 from submillion.planning.architectures.known import KNOWN, hub_id
 
 _MAX_CONFIG_BYTES = 1_000_000
@@ -31,7 +31,7 @@ def load(name: str, revision: str | None = None) -> Architecture:
     if file := files.local_config(name):
         arch = _from_json(name, file, str(file))
     elif (hub := hub_id(name)) is not None:
-        arch = Architecture(name, *KNOWN[hub])
+        arch = Architecture(name, **KNOWN[hub])
     else:
         files.refuse_slip(name)
         arch = _from_json(name, files.config(name, revision), f"model.name is {name} (its config.json)")
@@ -41,12 +41,18 @@ def load(name: str, revision: str | None = None) -> Architecture:
 def _from_json(name: str, file: Path, where: str) -> Architecture:
     values = _read(file)
     family = values.get("model_type")
-    if family not in FAMILIES:
-        raise ConfigError(f"{where}: model_type is {family!r}; supported are {', '.join(FAMILIES)}")
+    if not isinstance(family, str):
+        raise ConfigError(f"{where}: model_type is {family!r}; supported are {', '.join(FAMILIES)}, and more by name")
+    if problems := _shape_problems(values):
+        raise ConfigError(*(f"{where}: {problem}" for problem in problems))
+    if family not in FAMILIES or not _is_plain(family, values):
+        return built.load(name, file, where)
     keys = _keys(family)
     sizes = {field: values.get(key) for field, key in keys.items()}
-    if problems := [*_size_problems(sizes, keys), *_shape_problems(values)]:
+    if problems := _size_problems(sizes, keys):
         raise ConfigError(*(f"{where}: {problem}" for problem in problems))
+    if family == "albert":
+        sizes |= {"n_layers": 1, "n_repeats": sizes["n_layers"]}
     arch = Architecture(name=name, family=family, **{"embedding_width": sizes["width"], "n_types": 0, **sizes})
     if arch.width % arch.n_heads:
         raise ConfigError(
@@ -69,7 +75,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     return values
 
 
-def _keys(family: Family) -> dict[str, str]:
+def _keys(family: str) -> dict[str, str]:
     """Architecture's field → the key of config.json that holds it, in a family."""
     shared = {"vocab_size": "vocab_size", "n_positions": "max_position_embeddings"}
     if family == "distilbert":
@@ -83,10 +89,36 @@ def _keys(family: Family) -> dict[str, str]:
     match family:
         case "mpnet":
             return {**shared, "n_buckets": "relative_attention_num_buckets"}
-        case "electra":
+        case "electra" | "albert":
             return {**shared, "n_types": "type_vocab_size", "embedding_width": "embedding_size"}
+        case "modernbert":
+            return shared
+        case "deberta-v2":
+            return {**shared, "n_buckets": "position_buckets"}
         case _:
             return {**shared, "n_types": "type_vocab_size"}
+
+
+def _is_plain(family: str, values: Mapping[str, Any]) -> bool:
+    """Whether a config is one that the table of its family describes; any other is built."""
+    match family:
+        case "modernbert":
+            return not any(values.get(key) for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"))
+        case "deberta-v2":  # as all of version 3 are; defaults of transformers where a key is missing
+            width = values.get("hidden_size")
+            same = ("embedding_size", "pooler_hidden_size")
+            return (
+                values.get("position_biased_input") is False
+                and values.get("relative_attention") is True
+                and values.get("share_att_key") is True
+                and "layer_norm" in str(values.get("norm_rel_ebd"))
+                and not any(values.get(key) for key in ("type_vocab_size", "conv_kernel_size", "attention_head_size"))
+                and all(values.get(key) in (None, width) for key in same)
+            )
+        case "albert":
+            return all(values.get(key) in (None, 1) for key in ("num_hidden_groups", "inner_group_num"))
+        case _:
+            return True
 
 
 def _size_problems(sizes: Mapping[str, Any], keys: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,8 @@
-"""The six encoder families: where their linear layers are, what shapes they have, how they are counted.
+"""The encoder families counted from their config alone: where their linear layers are, what shapes they have.
 
 Names are those of transformers' stock sequence-classification classes (5.23), since PEFT finds its
-targets by them. Which layers get an adapter is decided in `planning`; what trains is counted in `budget`.
+targets by them. Any other encoder is built without weights (`built`), and its `Architecture` carries what was found.
+Which layers get an adapter is decided in `planning`; what trains is counted in `budget`.
 """
 
 from __future__ import annotations
@@ -9,24 +10,58 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Family = Literal["bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert"]
-Site = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+Site = Literal["query", "key", "value", "qkv", "attention_output", "ffn_in", "ffn_out"]
 
-FAMILIES: tuple[Family, ...] = get_args(Family)
 SITES: tuple[Site, ...] = get_args(Site)
+_SEPARATE: tuple[Site, ...] = tuple(site for site in SITES if site != "qkv")
+_FUSED: tuple[Site, ...] = ("qkv", "attention_output", "ffn_in", "ffn_out")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer of an encoder: its full name in the stock model, its site, layer and sizes.
+
+    `site` is one of `SITES`, or a name of the encoder's own.
+    """
+
+    module: str
+    site: str
+    layer: int
+    d_in: int
+    d_out: int
+    has_bias: bool = True
+
+
+@dataclass(frozen=True)
+class Built:
+    """What building an encoder without weights told: its linear layers, bottom to top, and counts of parameters.
+
+    head_modules: the stock class' modules after the encoder · last: the full name of its last layer [C, D] ·
+    head_fixed + C * head_per_class are the parameters of `head_modules` · biases: entries of parameters named `*.bias`.
+    """
+
+    linears: tuple[Linear, ...]
+    encoder_parameters: int
+    encoder_biases: int
+    head_modules: tuple[str, ...]
+    last: str
+    head_fixed: int
+    head_per_class: int
+    longest_tokens: int
 
 
 @dataclass(frozen=True)
 class Architecture:
     """The sizes of an encoder, in units (neurons, entries, layers), and its family.
 
-    `name` is what the user wrote, `revision` a commit where it comes from the Hub. `n_types` counts token types and
-    `n_buckets` the relative positions; each is 0 where the family has none. `embedding_width` differs from `width`
-    in some ELECTRAs only.
+    `name` is what the user wrote, `revision` a commit where it comes from the Hub. `family` is transformers'
+    model_type. `n_types` counts token types and `n_buckets` the relative positions; each is 0 where the family has
+    none. `embedding_width` differs from `width` in ELECTRA and ALBERT only. `n_layers` counts layers with weights of
+    their own; ALBERT applies its one layer `n_repeats` times. `built` is None where the family's sizes tell everything.
     """
 
     name: str
-    family: Family
+    family: str
     n_layers: int
     width: int
     ffn_width: int
@@ -37,65 +72,182 @@ class Architecture:
     embedding_width: int
     n_buckets: int = 0
     revision: str | None = None
+    n_repeats: int = 1
+    built: Built | None = None
 
 
-def module_name(family: Family, site: Site, layer: int) -> str:
+@dataclass(frozen=True)
+class Family:
+    """How a model type names its parts in the stock class.
+
+    layers: where the layers are, before their number · sites: each site's name inside a layer · head: the modules
+    after the encoder, first to last, each trained and saved whole · dense, last: the full names of the head's two
+    linear layers [D, D] and [C, D] · activation: of the head, where a negative feature would not pass it, else None ·
+    pretrained: the checkpoint has the dense layer's weights · has_walk: `model.packed` knows how to compute it.
+    """
+
+    layers: str
+    sites: dict[Site, str]
+    head: tuple[str, ...]
+    dense: str
+    last: str
+    activation: str | None = None
+    pretrained: bool = False
+    has_walk: bool = True
+
+
+def _sites(attention: tuple[str, ...], *others: str) -> dict[Site, str]:
+    names = (*attention, *others)
+    return dict(zip(_SEPARATE if len(names) == len(_SEPARATE) else _FUSED, names, strict=True))
+
+
+_BERT = _sites(
+    ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+_ROBERTA = Family("roberta.encoder.layer", _BERT, ("classifier",), "classifier.dense", "classifier.out_proj")
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(
+        "bert.encoder.layer", _BERT, ("bert.pooler", "classifier"), "bert.pooler.dense", "classifier", pretrained=True
+    ),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": Family(
+        "electra.encoder.layer", _BERT, ("classifier",), "classifier.dense", "classifier.out_proj", activation="GELU"
+    ),
+    "mpnet": Family(
+        "mpnet.encoder.layer",
+        _sites(
+            ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+            "attention.attn.o",
+            "intermediate.dense",
+            "output.dense",
+        ),
+        ("classifier",),
+        "classifier.dense",
+        "classifier.out_proj",
+    ),
+    "distilbert": Family(
+        "distilbert.transformer.layer",
+        _sites(("attention.q_lin", "attention.k_lin", "attention.v_lin"), "attention.out_lin", "ffn.lin1", "ffn.lin2"),
+        ("pre_classifier", "classifier"),
+        "pre_classifier",
+        "classifier",
+        activation="ReLU",
+    ),
+    "modernbert": Family(
+        "model.layers",
+        _sites(("attn.Wqkv",), "attn.Wo", "mlp.Wi", "mlp.Wo"),
+        ("head", "classifier"),
+        "head.dense",
+        "classifier",
+        pretrained=True,
+        has_walk=False,
+    ),
+    "deberta-v2": Family(
+        "deberta.encoder.layer",
+        _sites(
+            ("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+            "attention.output.dense",
+            "intermediate.dense",
+            "output.dense",
+        ),
+        ("pooler", "classifier"),
+        "pooler.dense",
+        "classifier",
+        activation="GELU",
+        has_walk=False,
+    ),
+    "albert": Family(
+        "albert.encoder.albert_layer_groups.0.albert_layers",
+        _sites(("attention.query", "attention.key", "attention.value"), "attention.dense", "ffn", "ffn_output"),
+        ("albert.pooler", "classifier"),
+        "albert.pooler",
+        "classifier",
+        pretrained=True,
+        has_walk=False,
+    ),
+}
+# Their position embeddings begin after the padding id, so that the first two are never used.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
+
+def has_walk(arch: Architecture) -> bool:
+    """Say whether the packed pass can compute the encoder; any other takes its stock padded forward pass."""
+    return arch.built is None and FAMILIES[arch.family].has_walk
+
+
+def is_fused(arch: Architecture) -> bool:
+    """Say whether query, key and value are one linear layer, the site `qkv`."""
+    return any(linear.site == "qkv" for linear in linears(arch))
+
+
+def module_name(family: str, site: Site, layer: int) -> str:
     """Return the full name of a linear layer in the stock sequence-classification model.
 
     >>> module_name("roberta", "query", 3)
     'roberta.encoder.layer.3.attention.self.query'
     """
-    return f"{layer_name(family, layer)}.{_inner_name(family, site)}"
+    return f"{layer_name(family, layer)}.{FAMILIES[family].sites[site]}"
 
 
-def layer_name(family: Family, layer: int) -> str:
+def layer_name(family: str, layer: int) -> str:
     """Return the full name of an encoder layer in the stock sequence-classification model."""
-    return f"{_layers_path(family)}.{layer}"
+    return f"{FAMILIES[family].layers}.{layer}"
 
 
-def linear_modules(arch: Architecture) -> dict[str, tuple[Site, int]]:
-    """Return {full name: (site, layer)} of every linear layer inside the encoder's layers, bottom to top."""
-    return {module_name(arch.family, site, layer): (site, layer) for layer in range(arch.n_layers) for site in SITES}
+def linears(arch: Architecture) -> tuple[Linear, ...]:
+    """Return every linear layer inside the encoder's layers, bottom to top."""
+    if arch.built is not None:
+        return arch.built.linears
+    has_bias = arch.family != "modernbert"
+    return tuple(
+        Linear(module_name(arch.family, site, layer), site, layer, *site_shape(arch, site), has_bias)
+        for layer in range(arch.n_layers)
+        for site in FAMILIES[arch.family].sites
+    )
 
 
 def site_shape(arch: Architecture, site: Site) -> tuple[int, int]:
-    """Return (d_in, d_out) of a site's linear layer."""
+    """Return (d_in, d_out) of a site's linear layer, in a family that its sizes describe."""
     match site:
-        case "ffn_in":
-            return arch.width, arch.ffn_width
+        case "qkv":
+            return arch.width, 3 * arch.width
+        case "ffn_in":  # ModernBERT's GeGLU computes a gate beside the inputs
+            return arch.width, arch.ffn_width * (2 if arch.family == "modernbert" else 1)
         case "ffn_out":
             return arch.ffn_width, arch.width
         case _:
             return arch.width, arch.width
 
 
-def head_modules(family: Family) -> tuple[str, ...]:
-    """Return the modules that the stock class has after the encoder, first to last.
+def longest_tokens(arch: Architecture) -> int:
+    """Return the most tokens that a text may have, special ones included."""
+    if arch.built is not None:
+        return arch.built.longest_tokens
+    return arch.n_positions - (2 if arch.family in _OFFSET_POSITIONS else 0)
 
-    Each is one linear layer, but the single `classifier` of RoBERTa, XLM-R, ELECTRA and MPNet,
-    which holds two: `dense` and `out_proj`.
 
-    >>> head_modules("bert")
-    ('bert.pooler', 'classifier')
+def head_modules(arch: Architecture) -> tuple[str, ...]:
+    """Return the modules that the stock class has after the encoder, first to last; each is trained and saved whole.
+
+    BERT's and ALBERT's pooler counts as one. The single `classifier` of RoBERTa and its like holds two linear layers.
     """
-    match family:
-        case "bert":
-            return ("bert.pooler", "classifier")
-        case "distilbert":
-            return ("pre_classifier", "classifier")
-        case _:
-            return ("classifier",)
+    return FAMILIES[arch.family].head if arch.built is None else arch.built.head_modules
 
 
-def head_layers(family: Family) -> tuple[str, str]:
-    """Return the full names of the head's two linear layers: the dense one [D, D] and the last one [C, D]."""
-    match family:
-        case "bert":
-            return "bert.pooler.dense", "classifier"
-        case "distilbert":
-            return "pre_classifier", "classifier"
-        case _:
-            return "classifier.dense", "classifier.out_proj"
+def head_layers(arch: Architecture) -> tuple[str, str]:
+    """Return the full names of the head's dense part and of its last layer [C, D].
+
+    The dense part is one layer [D, D]; of an encoder that was built, all that is before the last layer.
+    """
+    if arch.built is not None:
+        return "+".join(arch.built.head_modules), arch.built.last
+    return FAMILIES[arch.family].dense, FAMILIES[arch.family].last
 
 
 def n_parameters(arch: Architecture, n_classes: int) -> int:
@@ -104,60 +256,66 @@ def n_parameters(arch: Architecture, n_classes: int) -> int:
 
 
 def head_parameters(arch: Architecture, n_classes: int) -> int:
-    """Return the parameters of every layer after the encoder: a dense layer [D, D] and one [D, C]."""
-    return _linear(arch.width, arch.width) + _linear(arch.width, n_classes)
+    """Return the parameters of every layer after the encoder: linear ones [D, D] and [D, C], and ModernBERT's norm."""
+    if arch.built is not None:
+        return arch.built.head_fixed + n_classes * arch.built.head_per_class
+    return arch.width**2 + dense_bias(arch) + head_norm(arch) + _linear(arch.width, n_classes)
+
+
+def dense_bias(arch: Architecture) -> int:
+    """Return the entries of the bias of the head's dense layer; ModernBERT's has none."""
+    return 0 if arch.family == "modernbert" else arch.width
+
+
+def head_norm(arch: Architecture) -> int:
+    """Return the parameters of a norm in the head, which only ModernBERT has."""
+    return arch.width if arch.family == "modernbert" else 0
 
 
 def encoder_parameters(arch: Architecture) -> int:
     """Return the parameters of the embeddings and the encoder's layers (BERT's pooler counts as head)."""
-    entries = arch.vocab_size + arch.n_positions + arch.n_types
-    embeddings = entries * arch.embedding_width + 2 * arch.embedding_width
-    attention_norm = ffn_norm = 2 * arch.width
-    linear = sum(_linear(*site_shape(arch, site)) for site in SITES)
-    buckets = arch.n_buckets * arch.n_heads
-    return embeddings + _projection(arch) + arch.n_layers * (linear + attention_norm + ffn_norm) + buckets
+    if arch.built is not None:
+        return arch.built.encoder_parameters
+    matrices = sum(linear.d_in * linear.d_out for linear in linears(arch))
+    return matrices + _embeddings(arch) + _norm_weights(arch) + encoder_biases(arch)
 
 
 def encoder_biases(arch: Architecture) -> int:
     """Return the entries of every parameter named `*.bias` in the embeddings and the encoder's layers.
 
-    Layer norms have one each. MPNet's `relative_attention_bias.weight` is a table, not a bias.
+    Layer norms have one each, but ModernBERT's. MPNet's `relative_attention_bias.weight` is a table, not a bias.
     """
-    attention_norm = ffn_norm = arch.width
-    linear = sum(site_shape(arch, site)[1] for site in SITES)
-    projection = arch.width if _projection(arch) else 0
-    return arch.embedding_width + projection + arch.n_layers * (linear + attention_norm + ffn_norm)
+    if arch.built is not None:
+        return arch.built.encoder_biases
+    if arch.family == "modernbert":
+        return 0
+    return sum(linear.d_out for linear in linears(arch)) + _projection_width(arch) + _norm_weights(arch)
+
+
+def _embeddings(arch: Architecture) -> int:
+    """The tables of the embeddings, relative positions included, and the matrix from narrow embeddings to the width."""
+    entries = arch.vocab_size + arch.n_types
+    match arch.family:
+        case "modernbert":  # rotary positions
+            relative = 0
+        case "deberta-v2":  # one table for all layers, buckets of both directions
+            relative = 2 * arch.n_buckets * arch.width
+        case _:
+            entries += arch.n_positions
+            relative = arch.n_buckets * arch.n_heads
+    return entries * arch.embedding_width + arch.embedding_width * _projection_width(arch) + relative
+
+
+def _projection_width(arch: Architecture) -> int:
+    """D where a layer takes the embeddings to the width: ELECTRA's if they differ, ALBERT's always; else 0."""
+    return arch.width if arch.embedding_width != arch.width or arch.family == "albert" else 0
+
+
+def _norm_weights(arch: Architecture) -> int:
+    """The weights of the layer norms: the embeddings', two per layer, and what a family has besides."""
+    own = {"modernbert": 0, "deberta-v2": arch.width}  # the first layer lacks one, the end has one; of the positions
+    return arch.embedding_width + 2 * arch.width * arch.n_layers + own.get(arch.family, 0)
 
 
 def _linear(d_in: int, d_out: int) -> int:
     return d_in * d_out + d_out
-
-
-def _projection(arch: Architecture) -> int:
-    """The parameters of ELECTRA's layer from embedding width to width; 0 where both are equal."""
-    return 0 if arch.embedding_width == arch.width else _linear(arch.embedding_width, arch.width)
-
-
-def _layers_path(family: Family) -> str:
-    match family:
-        case "xlm-roberta":
-            return "roberta.encoder.layer"
-        case "distilbert":
-            return "distilbert.transformer.layer"
-        case _:
-            return f"{family}.encoder.layer"
-
-
-def _inner_name(family: Family, site: Site) -> str:
-    """The site's name inside one layer of the encoder."""
-    names = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
-    ffn = ("intermediate.dense", "output.dense")
-    match family:
-        case "mpnet":
-            names = ("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o")
-        case "distilbert":
-            names = ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin")
-            ffn = ("ffn.lin1", "ffn.lin2")
-        case _:
-            pass
-    return (names + ffn)[SITES.index(site)]

@@ -2,25 +2,82 @@
 
 from __future__ import annotations
 
-from submillion.planning.architectures.families import Family
+from typing import Any
 
-# Hub id: (family, layers, width, ffn width, heads, vocabulary, positions, token types, embedding width, buckets)
-KNOWN: dict[str, tuple[Family, int, int, int, int, int, int, int, int, int]] = {
-    "FacebookAI/roberta-base": ("roberta", 12, 768, 3072, 12, 50265, 514, 1, 768, 0),
-    "FacebookAI/roberta-large": ("roberta", 24, 1024, 4096, 16, 50265, 514, 1, 1024, 0),
-    "distilbert/distilroberta-base": ("roberta", 6, 768, 3072, 12, 50265, 514, 1, 768, 0),
-    "google-bert/bert-base-uncased": ("bert", 12, 768, 3072, 12, 30522, 512, 2, 768, 0),
-    "google-bert/bert-base-cased": ("bert", 12, 768, 3072, 12, 28996, 512, 2, 768, 0),
-    "google-bert/bert-large-uncased": ("bert", 24, 1024, 4096, 16, 30522, 512, 2, 1024, 0),
-    "google-bert/bert-large-cased": ("bert", 24, 1024, 4096, 16, 28996, 512, 2, 1024, 0),
-    "distilbert/distilbert-base-uncased": ("distilbert", 6, 768, 3072, 12, 30522, 512, 0, 768, 0),
-    "google/electra-small-discriminator": ("electra", 12, 256, 1024, 4, 30522, 512, 2, 128, 0),
-    "google/electra-base-discriminator": ("electra", 12, 768, 3072, 12, 30522, 512, 2, 768, 0),
-    "microsoft/mpnet-base": ("mpnet", 12, 768, 3072, 12, 30527, 514, 0, 768, 32),
-    "sentence-transformers/all-mpnet-base-v2": ("mpnet", 12, 768, 3072, 12, 30527, 514, 0, 768, 32),
-    "sentence-transformers/all-MiniLM-L6-v2": ("bert", 6, 384, 1536, 12, 30522, 512, 2, 384, 0),
-    "sentence-transformers/all-MiniLM-L12-v2": ("bert", 12, 384, 1536, 12, 30522, 512, 2, 384, 0),
-    "FacebookAI/xlm-roberta-base": ("xlm-roberta", 12, 768, 3072, 12, 250002, 514, 1, 768, 0),
+
+def _sizes(
+    family: str, n_layers: int, width: int, ffn_width: int, vocab_size: int, n_positions: int, **others: int
+) -> dict[str, Any]:
+    """The fields of an `Architecture`; all of these have heads of 64 entries, but where `n_heads` says otherwise."""
+    sizes = {"n_layers": n_layers, "width": width, "ffn_width": ffn_width, "n_heads": width // 64}
+    shapes = {"vocab_size": vocab_size, "n_positions": n_positions, "n_types": 0, "embedding_width": width}
+    return {"family": family, **sizes, **shapes, **others}
+
+
+def _bert(n_layers: int, width: int, vocab_size: int, **others: int) -> dict[str, Any]:
+    return _sizes("bert", n_layers, width, 4 * width, vocab_size, 512, n_types=2, **others)
+
+
+def _roberta(
+    n_layers: int, width: int, vocab_size: int = 50265, family: str = "roberta", n_positions: int = 514
+) -> dict[str, Any]:
+    return _sizes(family, n_layers, width, 4 * width, vocab_size, n_positions, n_types=1)
+
+
+def _xlm_roberta(n_layers: int, width: int, n_positions: int = 514) -> dict[str, Any]:
+    return _roberta(n_layers, width, 250002, "xlm-roberta", n_positions)
+
+
+def _modernbert(
+    n_layers: int, width: int, ffn_width: int, vocab_size: int = 50368, n_positions: int = 8192
+) -> dict[str, Any]:
+    return _sizes("modernbert", n_layers, width, ffn_width, vocab_size, n_positions)
+
+
+def _ettin(n_layers: int, width: int, ffn_width: int) -> dict[str, Any]:
+    return _modernbert(n_layers, width, ffn_width, n_positions=7999)
+
+
+def _deberta(n_layers: int, width: int, vocab_size: int = 128100) -> dict[str, Any]:
+    return _sizes("deberta-v2", n_layers, width, 4 * width, vocab_size, 512, n_buckets=256)
+
+
+# Hub id: the fields of its `Architecture`
+KNOWN: dict[str, dict[str, Any]] = {
+    "FacebookAI/roberta-base": _roberta(12, 768),
+    "FacebookAI/roberta-large": _roberta(24, 1024),
+    "distilbert/distilroberta-base": _roberta(6, 768),
+    "google-bert/bert-base-uncased": _bert(12, 768, 30522),
+    "google-bert/bert-base-cased": _bert(12, 768, 28996),
+    "google-bert/bert-large-uncased": _bert(24, 1024, 30522),
+    "google-bert/bert-large-cased": _bert(24, 1024, 28996),
+    "distilbert/distilbert-base-uncased": _sizes("distilbert", 6, 768, 3072, 30522, 512),
+    "google/electra-small-discriminator": _sizes("electra", 12, 256, 1024, 30522, 512, n_types=2, embedding_width=128),
+    "google/electra-base-discriminator": _sizes("electra", 12, 768, 3072, 30522, 512, n_types=2),
+    "microsoft/mpnet-base": _sizes("mpnet", 12, 768, 3072, 30527, 514, n_buckets=32),
+    "sentence-transformers/all-mpnet-base-v2": _sizes("mpnet", 12, 768, 3072, 30527, 514, n_buckets=32),
+    "sentence-transformers/all-MiniLM-L6-v2": _bert(6, 384, 30522, n_heads=12),
+    "sentence-transformers/all-MiniLM-L12-v2": _bert(12, 384, 30522, n_heads=12),
+    "FacebookAI/xlm-roberta-base": _xlm_roberta(12, 768),
+    "FacebookAI/xlm-roberta-large": _xlm_roberta(24, 1024),
+    "intfloat/multilingual-e5-small": _bert(12, 384, 250037, n_heads=12),
+    "intfloat/multilingual-e5-base": _xlm_roberta(12, 768),
+    "BAAI/bge-m3": _xlm_roberta(24, 1024, n_positions=8194),
+    "answerdotai/ModernBERT-base": _modernbert(22, 768, 1152),
+    "answerdotai/ModernBERT-large": _modernbert(28, 1024, 2624),
+    "jhu-clsp/ettin-encoder-17m": _ettin(7, 256, 384),
+    "jhu-clsp/ettin-encoder-32m": _ettin(10, 384, 576),
+    "jhu-clsp/ettin-encoder-68m": _ettin(19, 512, 768),
+    "jhu-clsp/ettin-encoder-150m": _ettin(22, 768, 1152),
+    "jhu-clsp/ettin-encoder-400m": _ettin(28, 1024, 2624),
+    "jhu-clsp/mmBERT-small": _modernbert(22, 384, 1152, 256000),
+    "jhu-clsp/mmBERT-base": _modernbert(22, 768, 1152, 256000),
+    "microsoft/deberta-v3-xsmall": _deberta(12, 384),
+    "microsoft/deberta-v3-small": _deberta(6, 768),
+    "microsoft/deberta-v3-base": _deberta(12, 768),
+    "microsoft/deberta-v3-large": _deberta(24, 1024),
+    "microsoft/mdeberta-v3-base": _deberta(12, 768, 251000),
+    "albert/albert-base-v2": _sizes("albert", 1, 768, 3072, 30000, 512, n_types=2, embedding_width=128, n_repeats=12),
 }
 _SHORT = {"electra-small": "google/electra-small-discriminator", "electra-base": "google/electra-base-discriminator"}
 

@@ -88,8 +88,8 @@ class ShiftReport:
     pairs: tuple[Disagreement, ...]
 
 
-def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = None) -> list[Asked]:
-    """Return each finished run with the rows of a file, in their order.
+def ask(found: Sequence[Run], source: object, max_rows: int | None = None) -> list[Asked]:
+    """Return each finished run with the rows of a file or in memory, in their order.
 
     Of more than max_rows rows a fixed draw is taken; None takes all. The label column is never read. RunError names
     every run that is damaged, given twice or of other labels; DataError every row that cannot be used.
@@ -113,13 +113,14 @@ def ask(found: Sequence[Run], source: Path | str, max_rows: int | None = None) -
     return [_asked(run, source, max_rows) for run in found]
 
 
-def _asked(run: Run, source: Path | str, max_rows: int | None) -> Asked:
+def _asked(run: Run, source: object, max_rows: int | None) -> Asked:
     examples, has_labels = data.read_unlabelled(source, run.config().data)
     n_rows = len(examples)
     if max_rows is not None and n_rows > max_rows:
         rows = np.random.default_rng(_SEED).choice(n_rows, max_rows, replace=False)
         examples = [examples[row] for row in np.sort(rows)]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source).name.partition(".")[0])[:40].strip("-") or "rows"
+    stem = Path(source).name.partition(".")[0] if isinstance(source, str | Path) else "rows"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:40].strip("-") or "rows"
     rows = json.dumps([(one.id, one.text, one.text_pair) for one in examples])  # in their order: so are predictions
     key = hashlib.sha256(rows.encode()).hexdigest()[:8]
     return Asked(run, examples, n_rows, has_labels, run.path / "shift" / f"{name}-{key}")

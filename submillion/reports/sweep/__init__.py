@@ -6,19 +6,20 @@ draws it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from submillion.reports import page
 from submillion.reports.sections import Page, Section
-from submillion.reports.sweep import factors, figures, findings
+from submillion.reports.sweep import course, factors, figures, findings
 from submillion.reports.sweep.study import StudyReport, make
 from submillion.runs import dumps, study, write_atomically
 
-__all__ = ["StudyReport", "read", "sections", "summary", "write"]
+__all__ = ["StudyReport", "page_of", "read", "sections", "summary", "write"]
 
-_SUMMED_UP = ("answer", "ties", "factors", "claims", "stages", "trials")
+_SUMMED_UP = ("answer", "ties", "importance", "factors", "claims", "stages", "trials")
 
 
 def read(folder: Path) -> StudyReport:
@@ -32,11 +33,21 @@ def write(folder: Path) -> list[Path]:
     The same summary gives the same bytes. A study that is not finished gets a page that says so.
     """
     report = read(folder)
-    origin = f"submillion report from the study folder {report.name}"
-    html, markdown, drawn = page.save(Page(report.name, origin, sections(report), figures.draw(report)), folder)
+    beside = [path.parent.name for path in folder.resolve().parent.glob("*/report.html")]
+    html, markdown, drawn = page.save(page_of(report, beside), folder)
     values = TypeAdapter(StudyReport).dump_python(report, mode="json", by_alias=True)
     write_atomically(folder / "report.json", dumps(values, indent=2) + "\n")
     return [html, markdown, folder / "report.json", drawn]
+
+
+def page_of(report: StudyReport, runs: Collection[str] = (), with_png: bool = True) -> Page:
+    """Return the page of a study; `runs` are those beside its folder that have a page, to which names lead."""
+    origin = f"submillion report from the study folder {report.name}"
+    links = {run: f"../{run}/report.html" for trial in report.summary.trials for run in trial.runs if run in runs}
+    for number, trial in report.summary.done:
+        if trial.runs[0] in links:
+            links[f"{number}: {trial.name}"] = links[trial.runs[0]]
+    return Page(report.name, origin, sections(report), figures.draw(report, with_png), links)
 
 
 def summary(report: StudyReport) -> list[Section]:
@@ -49,6 +60,8 @@ def sections(report: StudyReport) -> list[Section]:
     found = [
         findings.answer(report),
         findings.ties(report),
+        course.history(report),
+        course.importance(report),
         factors.factors(report),
         factors.claims(report),
         findings.budget(report),

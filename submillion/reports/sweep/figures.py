@@ -12,14 +12,29 @@ from typing import Any
 import numpy as np
 
 from submillion.reports import forests
-from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, PAPER, WIDTH, Drawn, arms, canvas, files, short, style
+from submillion.reports.drawing import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SMALL,
+    WIDTH,
+    Drawn,
+    arms,
+    canvas,
+    files,
+    short,
+    style,
+)
 from submillion.reports.forests import ROW, Row
+from submillion.reports.sweep import course
 from submillion.reports.sweep.study import Panel, StudyReport
 from submillion.runs.study import TrialRecord, label
 
 MAX_ROWS = 40  # of the settings, the choices of a factor, and the times that a figure shows
 MAX_LINES = 80
-_ON_A_PAGE = 5  # axes of settings; with more the figure is wide
+_LONGEST_VALUE = 28  # characters
 _MAX_TICKS = 8  # of more values the first, the middle and the last are named
 _UNDER = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of text that lines run through
 
@@ -28,6 +43,8 @@ def draw(report: StudyReport, with_png: bool = True) -> dict[str, Drawn]:
     """Return every figure that the study has numbers for, by name."""
     makers: dict[str, Callable[[StudyReport], Any]] = {
         "ties": _ties,
+        "history": course.draw_history,
+        "importance": course.draw_importance,
         "factors": _factors,
         "frontier": _frontier,
         "settings": _settings,
@@ -45,7 +62,10 @@ def _ties(report: StudyReport) -> Any:
     if len(entries) < 2:
         return None
     shown = [e for i, e in enumerate(entries) if i < MAX_ROWS or e.is_recommended]
-    rows = [Row(f"{e.number}  {e.name}", e.score, e.is_tied, e.is_recommended) for e in shown]
+    names = forests.without_shared([e.name for e in shown])
+    rows = [
+        Row(f"{e.number}  {name}", e.score, e.is_tied, e.is_recommended) for e, name in zip(shown, names, strict=True)
+    ]
     return forests.forest(rows, "validation accuracy, after selection", "recommended")
 
 
@@ -55,7 +75,8 @@ def _factors(report: StudyReport) -> Any:
         return None
     rows = {panel.factor: _rows(panel) for panel in panels}
     heights = [(8 if panel.is_range else len(rows[panel.factor])) + 1.7 for panel in panels]
-    figure = canvas(0.6 + ROW * sum(heights))
+    labels = [row.name for each in rows.values() for row in each]
+    figure = canvas(0.6 + ROW * sum(heights), forests.width_for(labels))
     limits = forests.window([row.score for each in rows.values() for row in each if row.score is not None])
     grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
@@ -63,7 +84,7 @@ def _factors(report: StudyReport) -> Any:
             _range(axes, panel, limits)
         else:
             forests.draw(axes, rows[panel.factor], limits)
-        axes.set_title(f"{short(panel.factor, 24)}: {said(panel)}")
+        axes.set_title(f"{short(panel.factor, 40)}: {said(panel)}")
     grid[-1].set_xlabel("validation accuracy, after selection")
     marked = "fixed for the next" if report.summary.kind == "one-factor" else "in the recommended run"
     forests.legend(figure, [row for each in rows.values() for row in each], marked)
@@ -158,8 +179,8 @@ def _settings(report: StudyReport) -> Any:
     axes_found = axes_of([report.summary.trials[entry.number - 1] for entry in entries])
     if len(entries) < 2 or len(axes_found) < 2:
         return None
-    width = WIDTH if len(axes_found) <= _ON_A_PAGE else 1.05 * (len(axes_found) + 1)
-    figure = canvas(3.6, width)
+    longest = [max(len(short(text, _LONGEST_VALUE)) for _, text in axis.ticks) for axis in axes_found]
+    figure = canvas(3.6, max(WIDTH, 0.8 + sum(max(0.85, 0.2 + 0.072 * n) for n in longest)))
     axes = figure.subplots()
     limits = forests.window([entry.score for entry in entries])
     heights = [_height(entry.score.value, limits) for entry in entries]
@@ -226,11 +247,13 @@ def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float]) -> Non
     for x, axis in enumerate(found):
         axes.axvline(x, color=MUTED, lw=0.6)
         for y, text in axis.ticks:
-            axes.text(x + 0.03, y, short(text, 14), fontsize=7, va="center", bbox=_UNDER, zorder=5)
+            axes.text(x + 0.03, y, short(text, _LONGEST_VALUE), fontsize=SMALL, va="center", bbox=_UNDER, zorder=5)
     last = len(found)
     axes.axvline(last, color=MUTED, lw=0.6)
     for value in np.linspace(*limits, 4):
-        axes.text(last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=7, va="center", bbox=_UNDER, zorder=5)
+        axes.text(
+            last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=SMALL, va="center", bbox=_UNDER, zorder=5
+        )
     names = [short(axis.key.rpartition(".")[2].replace("_", " "), 16).replace(" ", "\n") for axis in found]
     axes.set_xticks(range(last + 1), [*names, "accuracy"])
     axes.set_xlim(-0.1, last + 0.45)
@@ -270,7 +293,7 @@ def _stages(report: StudyReport) -> Any:
             elinewidth=0.7,
         )
         axes.annotate(
-            str(pair.number), (pair.short.value, pair.full.value), (4, 4), textcoords="offset points", fontsize=7
+            str(pair.number), (pair.short.value, pair.full.value), (4, 4), textcoords="offset points", fontsize=SMALL
         )
     axes.set_xlabel("validation accuracy, short")
     axes.set_ylabel("validation accuracy, full")
@@ -283,15 +306,17 @@ def _time(report: StudyReport) -> Any:
         return None
     longest = sorted(trials, key=lambda each: -(each[1].training_s + each[1].evaluation_s))[:MAX_ROWS]
     shown = sorted(longest, key=lambda each: each[0])
-    figure = canvas(0.95 + ROW * len(shown))
+    parts = forests.without_shared([trial.name for _, trial in shown])
+    names = [f"{number}  {name}" for (number, _), name in zip(shown, parts, strict=True)]
+    figure = canvas(0.95 + ROW * len(shown), forests.width_for(names))
     axes = figure.subplots()
     y, steps = np.arange(len(shown)), [trial.training_s for _, trial in shown]
     axes.barh(y, steps, 0.62, color=BLUE, label="steps")
     axes.barh(y, [t.evaluation_s for _, t in shown], 0.62, left=steps, color=MUTED, alpha=0.55, label="evaluations")
-    axes.set_yticks(y, [short(f"{number}  {trial.name}", 32) for number, trial in shown])
+    axes.set_yticks(y, [short(name, 64) for name in names])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("seconds a run")
+    axes.set_xlabel("seconds per run")
     figure.legend(loc="outside upper center", ncols=2)
     return figure

@@ -200,13 +200,15 @@ def _frontier(entries: list[Compared]) -> list[Compared]:
 
 def _pairs(summary: StudyRecord) -> list[Kept]:
     """The kept settings' short and full scores; several seeds have theirs in the comparison of their stage."""
-    short = {str(trial.choices): _score(summary, trial) for _, trial in summary.done if trial.stage == "short"}
+    short = {str(trial.choices): score_of(summary, trial) for _, trial in summary.done if trial.stage == "short"}
     full = [(number, trial) for number, trial in summary.done if trial.stage == "full"]
-    found = [(n, trial.name, short.get(str(trial.choices)), _score(summary, trial)) for n, trial in full]
+    found = [(n, trial.name, short.get(str(trial.choices)), score_of(summary, trial)) for n, trial in full]
     return [Kept(number, name, a, b) for number, name, a, b in found if a is not None and b is not None]
 
 
-def _score(summary: StudyRecord, trial: TrialRecord) -> Score | None:
+def score_of(summary: StudyRecord, trial: TrialRecord) -> Score | None:
+    """Return a finished trial's score with its interval: over its seeds that of its stage's comparison, if there is
+    one."""
     verdict = next((stage.comparison for stage in summary.stages if stage.name == trial.stage), None)
     standing = None if verdict is None else verdict.of_run(trial.runs[0])
     if standing is not None:

@@ -1,29 +1,29 @@
-// Which part of the page is shown: the address after # says it, so that the back button works.
+// Which part of the page is shown, and what is set there: the address after # says both, so that the back button and
+// bookmarks work. #view/argument?key=value
 
-import * as compare from "./compare.js";
 import { byId } from "./dom.js";
 import * as planner from "./planner.js";
 import * as playground from "./playground.js";
 import * as runs from "./runs.js";
 
-const VIEWS = ["runs", "compare", "planner", "playground"];
+const VIEWS = ["runs", "planner", "playground"];
 
 async function show() {
-  const [asked, argument = ""] = location.hash.slice(1).split("/", 2);
+  const [path, query = ""] = location.hash.slice(1).split("?", 2);
+  const [asked, argument = ""] = path.split("/", 2);
   const view = VIEWS.includes(asked) ? asked : "runs";
+  const params = new URLSearchParams(query);
   for (const name of VIEWS) byId(`view-${name}`).hidden = name !== view;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${byId(`${view}-title`).textContent} · Submillion`;
-  const words = decoded(argument);
-  if (view === "runs") await runs.load();
-  if (view === "compare") compare.show(words.split(",").filter(Boolean));
-  if (view === "planner") await planner.show();
+  if (view === "runs") await runs.load(params);
+  if (view === "planner") await planner.show(params);
   if (view === "playground") {
-    await runs.load();
-    playground.show(runs.finishedRuns(), words || null);
+    await runs.load(null);
+    playground.show(runs.finishedRuns(), decoded(argument) || null);
   }
 }
 
@@ -35,15 +35,12 @@ function decoded(text) {
   }
 }
 
-runs.start((names) => {
-  location.hash = `compare/${names.map(encodeURIComponent).join(",")}`;
-});
-compare.start();
+runs.start();
 planner.start();
 playground.start();
 window.addEventListener("hashchange", async () => {
   await show();
-  const [view] = location.hash.slice(1).split("/", 1);
-  if (document.activeElement === document.body || document.activeElement?.closest("nav, [hidden]")) byId(`${VIEWS.includes(view) ? view : "runs"}-title`).focus();
+  const title = document.querySelector("section:not([hidden]) h1");
+  if (document.activeElement === document.body || document.activeElement?.closest("nav, [hidden]")) title.focus();
 });
 show();

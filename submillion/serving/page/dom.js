@@ -12,6 +12,16 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Text of users in a sentence of ours, so that letters read from right to left do not turn the sentence round.
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+export const isolated = (text) => (RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text);
+
+// What is set in a view goes into the address; empty values are left out.
+export function remember(view, values) {
+  const params = new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "" && value !== null));
+  history.replaceState(null, "", params.size ? `#${view}?${params}` : `#${view}`);
+}
+
 export const byId = (id) => document.getElementById(id);
 
 export function fill(box, ...children) {

@@ -46,7 +46,7 @@ function partsTable(found) {
   return table("Where each parameter goes", ["Site", "Rank", "Alpha", "Layers", "Parameters", "Share"], rows, "parts-table");
 }
 
-// Sites × layers: the rank, or a mark where the method has none; the darker, the more parameters.
+// Sites × layers: the rank, or a mark where the method has none; the stronger the colour, the more parameters.
 function grid(found) {
   const sites = [...new Set(found.targets.map((target) => target.site))];
   const layers = [...Array(found.architecture.n_layers).keys()];

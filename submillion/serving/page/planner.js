@@ -1,7 +1,7 @@
 // The planner: wishes in, the plan of `submillion plan` out, at each change.
 
 import { get, lastOnly, post, problemsOf } from "./api.js";
-import { byId, el, fill, notice } from "./dom.js";
+import { byId, el, fill, notice, remember } from "./dom.js";
 import { pictures } from "./plan_view.js";
 import { count } from "./words.js";
 
@@ -19,47 +19,48 @@ export function start() {
   byId("plan-form").addEventListener("input", changed);
 }
 
-export async function show() {
-  if (choices !== null) return;
+// The form as the address says; what it leaves out is as in the beginning.
+export async function show(params) {
   try {
-    choices = await get("api/choices");
+    choices ??= await get("api/choices");
   } catch (error) {
     notice(byId("plan-problems"), problemsOf(error));
     return;
   }
+  if (byId("plan-model").childElementCount === 0) offer();
+  const { sites, ...usual } = { ...choices.start, n_classes: 4, layers: "", rank: "" };
+  const wanted = Object.fromEntries(Object.entries(usual).map(([key, value]) => [key, params.get(key) ?? value]));
+  take({ ...wanted, sites: params.get("sites")?.split(" ") ?? sites });
+}
+
+function offer() {
   const option = (value, text = value) => el("option", { value }, text);
-  fill(byId("plan-model"), Object.entries(choices.models).map(([name, hub]) => option(name, `${name} (${choices.n_layers[name]} layers)`)));
+  fill(byId("plan-model"), Object.entries(choices.models).map(([name]) => option(name, `${name} (${choices.n_layers[name]} layers)`)));
   fill(byId("plan-method"), choices.methods.map((name) => option(name, name === "none" ? "none: full fine-tuning" : name)));
   fill(byId("plan-head"), choices.heads.map((name) => option(name)));
   fill(byId("plan-site-boxes"), choices.sites.map((site) =>
     el("label", {}, el("input", { type: "checkbox", name: "site", value: site }), ` ${site}`)));
-  const { model, budget, method, head, sites } = choices.start;
-  byId("plan-model").value = model;
-  byId("plan-method").value = method;
-  byId("plan-budget").value = budget;
-  take({ sites, layers: null, head });
 }
 
-// Put wishes into the form: those of the start, or of an alternative.
-function take({ sites, layers, head }) {
-  for (const box of siteBoxes()) box.checked = sites.includes(box.value);
+// Put wishes into the form: those of the address, or of an alternative.
+function take({ model, n_classes, budget, method, sites, layers, rank, head }) {
   const [end, n] = (layers ?? "").split(":");
-  byId("plan-layers").value = end;
-  byId("plan-n-layers").value = n ?? "";
-  byId("plan-head").value = head;
-  byId("plan-rank").value = "";
+  const values = { model, classes: n_classes, budget, method, layers: end, "n-layers": n ?? "", rank: rank ?? "", head };
+  for (const [name, value] of Object.entries(values)) byId(`plan-${name}`).value = value;
+  for (const box of siteBoxes()) box.checked = sites.includes(box.value);
   follow();
   plan();
 }
 
 function takeAlternative(wishes) {
-  take(wishes);
+  take({ ...wish(), rank: null, ...wishes });
   byId("plan-status").focus({ preventScroll: true }); // the button that was pressed goes with the old table
 }
 
 const siteBoxes = () => [...byId("plan-site-boxes").querySelectorAll("input")];
 
 function changed(event) {
+  if (choices === null) return; // they are on their way
   if (event.target === byId("plan-slider")) byId("plan-budget").value = budgetAt(Number(event.target.value));
   follow();
   clearTimeout(waiting);
@@ -102,8 +103,10 @@ function wish() {
 async function plan() {
   const invalid = [...byId("plan-form").elements].find((field) => field.willValidate && !field.checkValidity());
   if (invalid) return failed([`${invalid.labels[0]?.textContent ?? invalid.ariaLabel}: ${invalid.validationMessage}`]);
+  const wished = wish();
+  remember("planner", { ...wished, sites: wished.sites.join(" ") });
   try {
-    const found = await latest(post("api/plan", wish()));
+    const found = await latest(post("api/plan", wished));
     if (found === undefined) return;
     notice(byId("plan-problems"), found.overrun ? found.overrun.error.split("\n") : []);
     byId("plan-status").textContent = found.overrun

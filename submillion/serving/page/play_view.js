@@ -1,6 +1,6 @@
 // What the playground shows: classes as bars, words with their effects, changed texts with their classes.
 
-import { el, rowHead, table } from "./dom.js";
+import { el, isolated, rowHead, table } from "./dom.js";
 import { signed } from "./words.js";
 
 const MOST_CLASSES = 20;
@@ -11,7 +11,7 @@ const NAMES = {
 
 export function classes(found) {
   const rows = found.classes.slice(0, MOST_CLASSES).map(({ label, prob }) => [
-    rowHead(label), prob.toFixed(4), el("td", { class: "bar" }, el("span", { "aria-hidden": "true", "--share": `${100 * prob}%` })),
+    rowHead(el("bdi", {}, label)), prob.toFixed(4), el("td", { class: "bar" }, el("span", { "aria-hidden": "true", "--share": `${100 * prob}%` })),
   ]);
   const more = found.classes.length - rows.length;
   return [
@@ -27,7 +27,7 @@ export function wordEffects(found) {
   const untried = all.filter((each) => each.effect === null).length;
   return [
     el("h2", {}, "Words that mattered"),
-    el("p", {}, `Occlusion: the number under a word is how much lower the probability of ${found.label} (${found.prob.toFixed(4)}) ` +
+    el("p", {}, `Occlusion: the number under a word is how much lower the probability of ${isolated(found.label)} (${found.prob.toFixed(4)}) ` +
       "would be without it. Blue with +: it speaks for the class; orange with −, dashed: against it. Effects do not add up."),
     found.texts.map((words) => el("p", { class: "words", dir: "auto" }, words.map((each) => word(each, most)))),
     untried ? el("p", { class: "small" }, `${untried} words without a number were not tried: they are beyond what the run reads, or after the first ${found.n_tried}.`) : null,
@@ -50,10 +50,10 @@ export function changedTexts(variants) {
     el("td", { class: "text", dir: "auto" }, variant.is_changed ? variant.texts.filter((text) => text !== null).join(" ⏐ ") : "nothing to change"),
     variant.is_changed ? prob(variant).toFixed(4) : "–",
     variant.is_changed ? signed(prob(variant) - prob(typed)) : "–",
-    !variant.is_changed ? "–" : variant.classes[0].label === usual ? "stays" : el("strong", {}, `becomes ${variant.classes[0].label}`),
+    !variant.is_changed ? "–" : variant.classes[0].label === usual ? "stays" : el("strong", {}, `becomes ${isolated(variant.classes[0].label)}`),
   ]);
   return [
     el("h2", {}, "The same text, changed"),
-    table(`As typed: ${usual}, ${prob(typed).toFixed(4)}`, ["Change", "Text", `Probability of ${usual}`, "Difference", "Class"], rows, "cards"),
+    table(`As typed: ${isolated(usual)}, ${prob(typed).toFixed(4)}`, ["Change", "Text", `Probability of ${isolated(usual)}`, "Difference", "Class"], rows, "cards"),
   ];
 }

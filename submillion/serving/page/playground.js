@@ -1,7 +1,7 @@
 // The playground: a text, its classes, the words that mattered, the same text changed.
 
 import { lastOnly, post, problemsOf } from "./api.js";
-import { byId, el, fill, notice } from "./dom.js";
+import { byId, el, fill, isolated, notice } from "./dom.js";
 import { changedTexts, classes, wordEffects } from "./play_view.js";
 
 const MOST_CHARACTERS = 20000;
@@ -59,7 +59,7 @@ async function load(name) {
     byId("play-second").hidden = facts.text_pair === null;
     byId("play-text-label").textContent = `Text (${facts.text.join(" ")})`;
     byId("play-pair-label").textContent = `Second text (${facts.text_pair ?? ""})`;
-    byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).join(", ")}` +
+    byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).map(isolated).join(", ")}` +
       `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; float32 on ${facts.device}`;
   } catch (error) {
     byId("play-model").textContent = "";
@@ -110,5 +110,5 @@ async function answers(path, body) {
   if (changed === undefined) return;
   fill(boxes[2], changedTexts(changed.variants));
   const best = found.classes[0];
-  byId("play-status").textContent = `${best.label}, probability ${best.prob.toFixed(4)}`;
+  byId("play-status").textContent = `${isolated(best.label)}, probability ${best.prob.toFixed(4)}`;
 }

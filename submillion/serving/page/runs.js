@@ -1,13 +1,16 @@
-// The list: runs and studies of the folder, sorted, filtered, ticked.
+// The list: runs and studies of the folder, sorted, filtered, ticked; what is being trained is followed.
 
 import { get, problemsOf } from "./api.js";
-import { byId, el, fill, notice, rowHead, table } from "./dom.js";
-import { count, drawn, inPercent, rangeOf, typed } from "./words.js";
+import { byId, el, fill, isolated, notice, remember, rowHead, table } from "./dom.js";
+import { count, drawn, exact, rangeOf, typed } from "./words.js";
 
-const MOST_SETTINGS = 6;
+const MOST_SETTINGS = 3;
+const MOST_FOLLOWED = 10;
+const PAUSE_MS = 4000; // between two looks at what is being trained
 const ticked = new Set();
 let listing = null;
 let order = { key: "validation", down: true };
+let next = null;
 
 const COLUMNS = [
   { key: "run", label: "Run", of: (row) => row.run },
@@ -19,33 +22,81 @@ const COLUMNS = [
   { key: "date", label: "Begun", of: (row) => row.date },
 ];
 
-export async function load() {
+// Read the folder, and show it as the address says; null leaves what is shown.
+export async function load(params = new URLSearchParams()) {
+  if (params !== null) {
+    byId("filter").value = params.get("filter") ?? "";
+    const key = COLUMNS.some((column) => column.key === params.get("sort")) ? params.get("sort") : "validation";
+    order = { key, down: params.has("up") ? false : !params.has("sort") || params.has("down") };
+  }
+  if (!(await read())) return;
+  const names = new Set(listing.runs.map((row) => row.run));
+  for (const name of ticked) if (!names.has(name)) ticked.delete(name);
+  showStudies();
+  show();
+  follow();
+}
+
+async function read() {
   try {
     listing = await get("api/list");
     notice(byId("runs-problems"), []);
   } catch (error) {
     notice(byId("runs-problems"), problemsOf(error));
-    return listing;
+    return false;
   }
   byId("folder").textContent = listing.folder;
-  const names = new Set(listing.runs.map((row) => row.run));
-  for (const name of ticked) if (!names.has(name)) ticked.delete(name);
-  showStudies();
-  show();
-  return listing;
+  return true;
 }
 
+const running = () => (listing?.runs ?? []).filter((row) => row.is_running);
 export const finishedRuns = () => (listing?.runs ?? []).filter((row) => row.state === "finished");
 
-export function start(compare) {
-  byId("filter").addEventListener("input", show);
-  byId("reload").addEventListener("click", load);
-  byId("compare-ticked").addEventListener("click", () => compare([...ticked]));
+// Curves and states of what is being trained, again and again while the list is looked at. Of the table only those
+// cells are written anew, so that nothing moves under a reader's hands until a training ends.
+function follow() {
+  clearTimeout(next);
+  const followed = running().slice(0, MOST_FOLLOWED);
+  byId("live").hidden = followed.length === 0;
+  if (followed.length === 0) return;
+  const names = followed.map((row) => row.run);
+  const steps = followed.map((row) => row.step).join(",");
+  if (followed.some((row) => row.step > 0)) byId("live-curves").src = `curves.svg?runs=${names.join(",")}&steps=${steps}`;
+  byId("live-curves").alt = followed.map((row) => `${row.run}: ${row.why}`).join("; ");
+  next = setTimeout(async () => {
+    const before = running().map((row) => row.run).join();
+    if (byId("view-runs").hidden || document.hidden) return follow();
+    if (!(await read())) return;
+    if (running().map((row) => row.run).join() === before) {
+      for (const row of running()) document.getElementById(`state-${row.run}`)?.replaceWith(state(row));
+    } else {
+      showStudies();
+      show();
+    }
+    follow();
+  }, PAUSE_MS);
+}
+
+export function start() {
+  byId("filter").addEventListener("input", () => {
+    address();
+    show();
+  });
+  byId("reload").addEventListener("click", () => load(null));
+  byId("compare-ticked").addEventListener("click", () => {
+    location.href = `compare?runs=${[...ticked].map(encodeURIComponent).join(",")}`;
+  });
   byId("clear-ticked").addEventListener("click", () => {
     ticked.clear();
     show();
     byId("filter").focus();
   });
+}
+
+function address() {
+  const { key, down } = order;
+  const isUsual = key === "validation" && down;
+  remember("runs", { filter: byId("filter").value, ...(isUsual ? {} : { sort: key, [down ? "down" : "up"]: "1" }) });
 }
 
 function show() {
@@ -55,7 +106,9 @@ function show() {
   byId("runs-count").textContent = all === 0
     ? `There are no runs in ${listing.folder}. \`submillion train --out ${typed(listing.folder)}\` makes one; then reload the list.`
     : `${rows.length === all ? "" : `${count(rows.length)} of `}${count(all)} ${all === 1 ? "run" : "runs"}`;
+  const focused = document.activeElement?.closest("#runs-table") && document.activeElement.ariaLabel;
   fill(byId("runs-table"), rows.length ? runsTable(rows) : null);
+  if (focused) byId("runs-table").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
   showTicked();
 }
 
@@ -81,17 +134,18 @@ function runsTable(rows) {
   const shown = COLUMNS.filter((column) => column.key !== "test" || listing.runs.some((row) => row.test_accuracy));
   const scores = rows.flatMap((row) => [row.validation_accuracy, row.test_accuracy]).filter(Boolean);
   const range = scores.length ? rangeOf(scores) : null;
-  const heads = [{ label: "Tick", cell: tickAll(rows) }, ...shown.map(sortHead), "Settings", "Look"];
+  const heads = [{ label: "Tick", cell: tickAll(rows) }, ...shown.map(sortHead), "Settings"];
   const shared = sharedSettings(rows);
   const caption = "Accuracies with 95 % intervals. Settings: what is not the default, without what all shown runs share";
   return table(caption, heads, rows.map((row) => [tick(row), ...shown.map((column) => cell(column.key, row, range)),
-    settings(row, shared), links(row)]), "cards runs");
+    settings(row, shared)]), "cards runs");
 }
 
 function sortHead({ key, label }) {
   const mine = order.key === key;
   const sort = () => {
     order = { key, down: mine ? !order.down : key !== "run" && key !== "state" };
+    address();
     show();
     document.querySelector(`button[data-sort="${key}"]`).focus();
   };
@@ -108,7 +162,6 @@ function tickAll(rows) {
   box.addEventListener("change", () => {
     for (const row of finished) box.checked ? ticked.add(row.run) : ticked.delete(row.run);
     show();
-    document.querySelector("input[aria-label='Tick all shown']").focus();
   });
   return el("th", { scope: "col", role: "columnheader" }, box);
 }
@@ -130,18 +183,20 @@ function showTicked() {
 }
 
 function cell(key, row, range) {
-  const score = (found) => (found ? el("td", { class: "score" }, inPercent(found), drawn(found, range)) : "–");
+  const score = (found) => (found ? el("td", { class: "score" }, exact(found), drawn(found, range)) : "–");
   switch (key) {
-    case "run": return rowHead(el("span", { class: "name" }, row.run), el("span", { class: "small" }, row.model ?? ""));
-    case "state": return el("td", { class: "state" }, el("span", { class: row.state }, row.state),
-      row.why ? el("span", { class: "small" }, row.why) : null);
+    case "run": return rowHead(el("span", { class: "name" }, row.run), el("span", { class: "small" }, row.model ?? ""), links(row));
+    case "state": return state(row);
     case "validation": return score(row.validation_accuracy);
     case "test": return score(row.test_accuracy);
-    case "parameters": return row.trainable_params === null ? "–" : count(row.trainable_params);
-    case "minutes": return row.minutes === null ? "–" : row.minutes.toFixed(1);
-    default: return (row.date ?? "").slice(0, 16).replace("T", " ");
+    case "parameters": return el("td", { class: "number" }, row.trainable_params === null ? "–" : count(row.trainable_params));
+    case "minutes": return el("td", { class: "number" }, row.minutes === null ? "–" : row.minutes.toFixed(1));
+    default: return el("td", { class: "date" }, (row.date ?? "").slice(0, 16).replace("T", " "));
   }
 }
+
+const state = (row) => el("td", { class: "state", id: `state-${row.run}`, role: "cell", "data-label": "State" },
+  el("span", { class: row.state }, row.state), row.why ? el("span", { class: "small" }, row.why) : null);
 
 function sharedSettings(rows) {
   if (rows.length < 2) return {};
@@ -152,41 +207,36 @@ function sharedSettings(rows) {
 function settings(row, shared) {
   const found = Object.entries(row.settings).filter(([key]) => key !== "model.name" && !(key in shared));
   const [first, rest] = [found.slice(0, MOST_SETTINGS), found.slice(MOST_SETTINGS)].map((some) =>
-    some.map(([key, value]) => el("code", {}, `${key}=${value} `)));
+    some.map(([key, value]) => el("code", {}, isolated(`${key}=${value}`), " ")));
   const more = rest.length ? el("details", {}, el("summary", {}, `${rest.length} more`), rest) : null;
   return el("td", { class: "settings" }, first.length ? first : "–", more);
 }
 
+const link = (href, text, what) => el("a", { href, "aria-label": what }, text);
+
 function links(row) {
   const name = encodeURIComponent(row.run);
-  const link = (href, text, what) => el("a", { href, "aria-label": `${what} of ${row.run}` }, text);
-  return el("td", { class: "links" },
-    row.has_report ? link(`runs/${name}/report`, "report", "Report") : null,
-    link(`runs/${name}/config`, "config", "Config"),
-    row.state === "finished" ? link(`#playground/${name}`, "try it", "Playground") : null);
+  return el("span", { class: "links" },
+    row.state === "damaged" ? null : link(`runs/${name}/report.html`, row.has_report ? "report" : "training", `Report of ${row.run}`),
+    link(`runs/${name}/config`, "config", `Config of ${row.run}`),
+    row.state === "finished" ? link(`#playground/${name}`, "try it", `Playground of ${row.run}`) : null);
 }
 
 function showStudies() {
   const rows = listing.studies.map((study) => {
     const name = encodeURIComponent(study.name);
-    const filter = () => {
-      byId("filter").value = study.name;
-      show();
-      byId("filter").focus();
-    };
     return [
-      rowHead(el("span", { class: "name" }, study.name), el("span", { class: "small" }, study.kind ?? "")),
+      rowHead(el("span", { class: "name" }, study.name), el("span", { class: "small" }, study.kind ?? ""),
+        el("span", { class: "links" },
+          study.has_report ? link(`runs/${name}/report.html`, "report", `Report of ${study.name}`) : null,
+          study.runs.length ? link(`#runs?filter=${name}`, "its runs", `Show the runs of ${study.name}`) : null)),
       el("td", { class: "state" }, el("span", { class: study.state }, study.state),
         study.why ? el("span", { class: "small" }, study.why) : null),
-      study.n_trials === null ? "–" : `${study.n_done} of ${study.n_trials}`,
+      el("td", { class: "number" }, study.n_trials === null ? "–" : `${study.n_done} of ${study.n_trials}`),
       study.recommended ?? "–",
-      study.accuracy ? `${inPercent(study.accuracy)} ${study.accuracy.split}` : "–",
-      el("td", { class: "links" },
-        study.has_report ? el("a", { href: `studies/${name}/report`, "aria-label": `Report of ${study.name}` }, "report") : null,
-        study.has_summary ? el("a", { href: `studies/${name}/summary`, "aria-label": `Summary of ${study.name}` }, "summary") : null,
-        study.runs.length ? el("button", { type: "button", class: "plain", onclick: filter, "aria-label": `Show the runs of ${study.name}` }, "its runs") : null),
+      study.accuracy ? `${exact(study.accuracy)} ${study.accuracy.split}` : "–",
     ];
   });
-  const heads = ["Study", "State", "Trials done", "Recommended run", "Its accuracy", "Look"];
+  const heads = ["Study", "State", "Trials done", "Recommended run", "Its accuracy"];
   fill(byId("studies"), rows.length ? table("Studies; a recommended run's validation accuracy is after selection", heads, rows, "cards") : null);
 }

@@ -4,10 +4,8 @@ import { el } from "./dom.js";
 
 export const count = (n) => n.toLocaleString("en-GB");
 export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
-export const inPercent = (s) => `${percent(s.value)} [${(100 * s.low).toFixed(1)}, ${(100 * s.high).toFixed(1)}]`;
 export const exact = (s) => `${s.value.toFixed(4)} [${s.low.toFixed(4)}, ${s.high.toFixed(4)}]`;
 export const signed = (value, digits = 4) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
-export const pValue = (p) => (p >= 0.0001 ? p.toFixed(4) : "< 0.0001");
 
 // A path with blanks or quotes in it is one word, as Python's shlex.quote makes it.
 export const typed = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);

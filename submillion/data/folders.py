@@ -1,0 +1,154 @@
+"""Folders of data files: which file is of which split, and which is of none.
+
+A split is called by its name, or by another that is in use (dev, val); it may be in several files (shards), or in a
+folder of that name. What is left over is named, so that no file is passed over in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, packing_of, suffix_of
+from submillion.errors import DataError
+
+# What splits are called, the surest name first: where there are files of two, the first is taken.
+_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing"),
+}
+_SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
+# train-00000-of-00003, train-00000-of-00003-5f2a9c0d1e7b6a48 (the Hub's), train_1, train.part2
+_SHARD = re.compile(
+    r"(?P<name>[a-z]+)(?:[-_.]?(?:part|shard)?[-_.]?(?P<number>\d+)(?:[-_]of[-_]\d+)?(?:-[0-9a-f]{16})?)?"
+)
+_OF = re.compile(r"\d[-_]of[-_](\d+)")
+_PART = re.compile(r"part-(?P<number>\d+)\b.*")  # Spark's
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder's files: those of each split, in their order, and those of none."""
+
+    path: Path
+    splits: Mapping[str, tuple[Path, ...]]
+    left_over: tuple[Path, ...]
+
+    def notes(self, used: Collection[str]) -> list[str]:
+        """Return sentences about files that are taken by another name than their split's, or not read: those of none of
+        the `used` splits."""
+        notes = []
+        for split, files in self.splits.items():
+            name = _split_name(files[0]) or _split_name(files[0].parent)
+            if split in used and name not in (split, None):
+                notes.append(f"{_listed(self.path, files)}: taken as the {split} split")
+            elif split in used and len(files) > 1:
+                notes.append(f"{_listed(self.path, files)}: the {split} split is in {len(files)} files")
+        others = [file for split, files in self.splits.items() if split not in used for file in files]
+        if unread := [*others, *self.left_over]:
+            notes.append(
+                f"{_listed(self.path, unread)}: not read; a folder's splits are train, validation (also dev, val, "
+                "valid, eval) and test; data.validation and data.test name other files"
+            )
+        return notes
+
+
+def opened(path: Path) -> Folder:
+    """Return a folder's files by their splits; DataError if a split is in several formats, or a shard is missing."""
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "_")))
+    found: dict[str, list[Path]] = {}
+    for entry in entries:
+        if (name := _split_name(entry)) is not None:
+            found.setdefault(name, []).extend(_data_files(entry.rglob("*") if entry.is_dir() else [entry]))
+    found = {name: files for name, files in found.items() if files}
+    if not found and (path / "data").is_dir():  # repositories of the Hub
+        return opened(path / "data")
+    if not found and (parts := _data_files(entry for entry in entries if _PART.fullmatch(entry.name))):
+        found["train"] = parts
+    splits = {
+        split: _in_order(path, split, found[name])
+        for split, names in _NAMES.items()
+        if (name := next((name for name in names if name in found), None)) is not None
+    }
+    taken = {file for files in splits.values() for file in files}
+    others = [
+        entry for entry in entries if entry.is_dir() and _split_name(entry) is None and _data_files(entry.iterdir())
+    ]
+    rest = [
+        file for file in _data_files([*entries, *(f for files in found.values() for f in files)]) if file not in taken
+    ]
+    return Folder(path, splits, (*dict.fromkeys(rest), *others))
+
+
+def train_files(folder: Folder) -> tuple[Path, ...]:
+    """Return the files of the train split; DataError if there are none."""
+    if "train" in folder.splits:
+        return folder.splits["train"]
+    names = sorted(file.name for file in folder.path.iterdir())
+    inside = f"it holds {', '.join(names[:_SHOWN])}{' and more' * (len(names) > _SHOWN)}" if names else "it is empty"
+    readable = [file for file in folder.left_over if suffix_of(file) in SUFFIXES]
+    hint = f"; rename it, or give the file itself, such as {readable[0]}" if readable else ""
+    raise DataError(
+        f"{folder.path} holds no train file ({' or '.join(f'train{suffix}' for suffix in SUFFIXES)}): {inside}{hint}"
+    )
+
+
+def _split_name(entry: Path) -> str | None:
+    """The name of a split that a file or folder is called by, as it is written there; None for others."""
+    shard = _SHARD.fullmatch(_stem(entry))
+    return shard["name"] if shard is not None and shard["name"] in _SPLIT_OF else None
+
+
+def _stem(entry: Path) -> str:
+    """A name in lower case, a file's without its suffix and that of its packing."""
+    name = entry.name.lower()
+    return name.removesuffix(packing_of(entry)).removesuffix(suffix_of(entry)) if entry.is_file() else name
+
+
+def _data_files(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that are files of rows, of kinds that are read or refused."""
+    kinds = (*SUFFIXES, *REFUSED_SUFFIXES)
+    return sorted(
+        path for path in paths if path.is_file() and not path.name.startswith((".", "_")) and suffix_of(path) in kinds
+    )
+
+
+def _in_order(folder: Path, split: str, files: Sequence[Path]) -> tuple[Path, ...]:
+    """The files of a split in the order of their numbers."""
+    readable = [file for file in files if suffix_of(file) in SUFFIXES]
+    if not readable:
+        if len({file.parent for file in files}) > 1 and all(suffix_of(file) == ".txt" for file in files):
+            raise DataError(
+                f"{files[0]}: a text per file and a class per folder are not read: write a table with a row per text"
+            )
+        return tuple(files[:1])  # handed on, so that its refusal says why
+    shards = [
+        _SHARD.fullmatch(_stem(file)) or _PART.fullmatch(_stem(file)) for file in readable if file.parent == folder
+    ]
+    numbers = [shard["number"] if shard is not None else None for shard in shards]
+    is_several = len({suffix_of(file) for file in readable}) > 1 or None in numbers or len(set(numbers)) < len(numbers)
+    if len(readable) > 1 and numbers and is_several:
+        names = ", ".join(file.relative_to(folder).as_posix() for file in readable)
+        raise DataError(f"{folder} holds {names}: keep one, or name one by its path")
+    n_shards = {int(found[1]) for file in readable if (found := _OF.search(_stem(file)))}
+    if len(n_shards) == 1 and len(readable) != min(n_shards):
+        raise DataError(
+            f"{folder} holds {len(readable):,} of the {min(n_shards):,} files of {split} ({readable[0].name}, ...): "
+            "get the others, or rename these"
+        )
+    return tuple(sorted(readable, key=_natural))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """What sorts part 10 after part 9."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", str(path))]
+
+
+def _listed(folder: Path, paths: Sequence[Path]) -> str:
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    more = f" and {len(names) - _SHOWN:,} more" * (len(names) > _SHOWN)
+    return f"{folder}: {', '.join(names[:_SHOWN])}{more}"

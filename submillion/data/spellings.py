@@ -1,0 +1,104 @@
+"""Labels that may be one class in several spellings, and labels that are words for a missing one.
+
+Nothing is changed: each spelling is a class, and a warning names those that may be one. What looks alike follows
+Unicode's table of confusable characters (UTS 39), by the package confusable_homoglyphs.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations
+
+from confusable_homoglyphs import confusables
+
+MISSING_WORDS = frozenset("nan nat na n/a n.a. null none nil missing undefined <na> #n/a #na - -- ? . (null)".split())
+_SHOWN = 5  # groups in a warning
+_NUMBER = re.compile(r"[+-]?\d+([.,:/–-]\d+)*%?")  # 18-24 is not 1824, and -1 not 1
+_SIGNIFICANT = "+#$%&@*"  # C, C++ and C# are three
+_VARIATIONS = re.compile(r"[\ufe00-\ufe0f]")  # how the character before is drawn: as text or as an emoji
+_MARKS = re.compile(r"[\u0300-\u036f]")  # accents of Latin, Greek and Cyrillic; vowels of other scripts are no marks
+
+
+def spelling_warnings(origin: str, counts: Mapping[str, int]) -> list[str]:
+    """Return warnings about labels (with their rows) that differ in spelling alone, or are words for a missing one."""
+    warnings = []
+    groups: dict[str, list[str]] = {}
+    for label in counts:
+        groups.setdefault(_skeleton(label), []).append(label)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if alike:
+        named = "; ".join(_named(group, counts) for group in alike[:_SHOWN])
+        more = f"; and {len(alike) - _SHOWN} more" * (len(alike) > _SHOWN)
+        warnings.append(
+            f"{origin}: labels that may be one class are several: {named}{more}: if they are one, write them alike in "
+            "the file; else leave them"
+        )
+    if missing := [label for label in counts if label.strip().casefold() in MISSING_WORDS]:
+        named = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in missing)
+        named += " is a class" if len(missing) == 1 else " are classes"
+        warnings.append(
+            f"{origin}: {named} here, and often a word for a label that is missing: if so, empty these "
+            "cells, and data.drop=bad-rows leaves the rows out; else leave them"
+        )
+    return warnings
+
+
+def _named(group: Sequence[str], counts: Mapping[str, int]) -> str:
+    """The labels of a group with their rows, and in what they differ; those that print alike are written in ASCII."""
+    print_alike = any(_printed(one) == _printed(other) for one, other in combinations(group, 2))
+    names = [f"{ascii(label) if print_alike else repr(label)} ({_rows(counts[label])})" for label in group]
+    return f"{', '.join(names[:-1])} and {names[-1]}, which differ in {_difference(group)}"
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row{'s' * (n != 1)}"
+
+
+def _difference(group: Sequence[str]) -> str:
+    if len({_printed(label) for label in group}) == 1:
+        return "characters that do not show"
+    if len({_printed(label).casefold() for label in group}) == 1:
+        return "case"
+    if len({_without_marks(_printed(label)) for label in group}) == 1:
+        return "blanks, punctuation or case"
+    if len({_without_accents(_without_marks(_printed(label))) for label in group}) == 1:
+        return "accents"
+    return "zeros at the beginning" if all(map(str.isdigit, group)) else "characters that look alike"
+
+
+def _skeleton(label: str) -> str:
+    """What labels that may be one class share."""
+    text = _printed(label).casefold()
+    if _NUMBER.fullmatch(text):
+        return str(int(text)) if text.isdigit() else text
+    looks = "".join(map(_looks_like, text))
+    return _without_accents(_without_marks(looks)) or text
+
+
+def _printed(label: str) -> str:
+    """The label without what does not show: composed, compatibility forms, blanks single, no characters of format."""
+    text = unicodedata.normalize("NFKC", _VARIATIONS.sub("", label))
+    return " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
+
+
+def _without_marks(text: str) -> str:
+    """The text in lower case without blanks, punctuation and symbols, but for those that make another name."""
+    kept = (c for c in text.casefold() if c in _SIGNIFICANT or unicodedata.category(c)[0] in "LMN")
+    return "".join(kept)
+
+
+def _without_accents(text: str) -> str:
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text)))
+
+
+@lru_cache(maxsize=4096)
+def _looks_like(character: str) -> str:
+    """The ASCII letter or digit that a character of another script looks like; else the character."""
+    if character.isascii():
+        return character
+    found = confusables.is_confusable(character, greedy=True) or []
+    looks = (each["c"] for one in found for each in one["homoglyphs"])
+    return next((look.casefold() for look in looks if len(look) == 1 and look.isascii() and look.isalnum()), character)

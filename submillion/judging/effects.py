@@ -1,0 +1,101 @@
+"""How much each factor of a study matters: how far apart its choices are, the other factors held alike, and how surely.
+
+An additive model (Fisher's analysis of variance, for designs that need not be balanced) is fitted by least squares to
+the scores of all runs. What it leaves over, seeds and factors that act on each other, is one source of chance; the rows
+that scores were measured on are another, the same for all runs, and are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from submillion.judging.comparison import LEVEL
+
+_ESTIMABLE = 1e-8
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The best and the worst choice of a factor, and the difference of their scores with its 95 % interval."""
+
+    factor: str
+    best: str
+    worst: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_told(self) -> bool:
+        """Say whether the interval leaves zero out."""
+        return self.low > 0
+
+
+def effects(
+    choices: Sequence[Mapping[str, str]],
+    scores: Sequence[float],
+    rows_error: float,
+    ranges: Mapping[str, bool],
+) -> list[Effect]:
+    """Return the effect of each factor that has more than one choice, the largest first; none with fewer runs than
+    the model needs.
+
+    choices: factor → choice, of each run · rows_error: the standard error of a difference that comes from the rows ·
+    ranges: factors whose choices are numbers of a range, and whether it is logarithmic: these have a straight line.
+    The interval is Student's, with the level shared among the pairs of choices (Bonferroni): the best and the worst
+    were found by looking.
+    """
+    columns, contrasts = _design(choices, ranges)
+    design, y = np.column_stack([np.ones(len(scores)), *columns]), np.array(scores)
+    inverse = np.linalg.pinv(design)
+    coefficients = inverse @ y
+    n_free = len(y) - int(np.linalg.matrix_rank(design))
+    if n_free < 1:
+        return []
+    variance = float(np.sum((y - design @ coefficients) ** 2)) / n_free
+    found = []
+    for factor, levels in contrasts.items():
+        names = sorted(levels, key=lambda name: -float(levels[name] @ coefficients))
+        contrast = levels[names[0]] - levels[names[-1]]
+        if np.abs(contrast - contrast @ inverse @ design).max() > _ESTIMABLE:
+            continue  # changed together with another factor: nothing tells the two apart
+        spread = math.sqrt(variance * float(np.sum((contrast @ inverse) ** 2)) + rows_error**2)
+        n_pairs = len(names) * (len(names) - 1) / 2
+        half = float(stats.t.ppf(1 - LEVEL / (2 * n_pairs), n_free)) * spread
+        value = float(contrast @ coefficients)
+        found.append(Effect(factor, names[0], names[-1], value, value - half, value + half))
+    return sorted(found, key=lambda each: -each.value)
+
+
+def _design(
+    choices: Sequence[Mapping[str, str]], ranges: Mapping[str, bool]
+) -> tuple[list[np.ndarray], dict[str, dict[str, np.ndarray]]]:
+    """The columns after the constant one, and what each choice of a factor adds: its coefficients, [1 + columns]."""
+    columns: list[np.ndarray] = []
+    places: dict[str, dict[str, tuple[int, float]]] = {}
+    for factor in dict.fromkeys(name for each in choices for name in each):
+        labels = [each.get(factor, "") for each in choices]
+        different = list(dict.fromkeys(labels))
+        if len(different) < 2:
+            continue
+        if factor in ranges:
+            sizes = {label: math.log(float(label)) if ranges[factor] else float(label) for label in different}
+            low, high = min(sizes, key=lambda k: sizes[k]), max(sizes, key=lambda k: sizes[k])
+            share = {label: (size - sizes[low]) / (sizes[high] - sizes[low]) for label, size in sizes.items()}
+            places[factor] = {label: (len(columns), share[label]) for label in (low, high)}
+            columns.append(np.array([share[label] for label in labels]))
+            continue
+        places[factor] = {different[0]: (0, 0.0)}
+        for label in different[1:]:
+            places[factor][label] = (len(columns), 1.0)
+            columns.append(np.array([float(each == label) for each in labels]))
+    unit = np.eye(1 + len(columns))[1:]
+    return columns, {
+        factor: {label: weight * unit[column] for label, (column, weight) in of.items()}
+        for factor, of in places.items()
+    }

@@ -1,0 +1,169 @@
+"""What a study's trials say as a whole: how the best score was reached, trial by trial, and which factor matters most.
+
+Both have a section and a figure. The differences of factors are `judging.effects`', or those of a factor's own trials.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from submillion.judging.effects import Effect, effects
+from submillion.judging.metrics import Score
+from submillion.reports import forests
+from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, arms, canvas, short
+from submillion.reports.sections import Section, Table
+from submillion.reports.sweep.study import StudyReport, score_of
+from submillion.runs.study import StudyRecord, TrialRecord
+from submillion.text import interval
+
+_Z = 1.96  # half a 95 % interval in standard errors
+
+
+def history(report: StudyReport) -> Section | None:
+    """How the best score was reached."""
+    done = _scored(report.summary)
+    if len(done) < 2:
+        return None
+    best = max(done, key=lambda each: (_mean(each[1]), -each[0]))[0]
+    return Section(
+        anchor="history",
+        nav="History",
+        title=f"Of {len(done)} finished trials number {best} has the highest score",
+        figure="history",
+        reading="A point is a trial, in the order of the study, with its 95 % interval where it has one; several seeds "
+        "that were not compared have their mean alone. The steps are the best so far: the highest of several scores is "
+        "too good.",
+    )
+
+
+def draw_history(report: StudyReport) -> Any:
+    """Return the figure of `history`; None where there are fewer than two trials. Drawn inside `style`."""
+    done = _scored(report.summary)
+    if len(done) < 2:
+        return None
+    figure = canvas(2.9)
+    axes = figure.subplots()
+    tied = {run for entry in report.group for run in entry.runs}
+    for number, trial in done:
+        is_tied = None if not report.entries else trial.runs[0] in tied
+        colour, fill, marker = forests.look(is_tied)
+        score = score_of(report.summary, trial)
+        if score is not None:
+            axes.errorbar(number, score.value, yerr=arms([score]), color=colour, elinewidth=0.8, fmt="none", alpha=0.8)
+        axes.plot(number, _mean(trial), color=colour, mfc=fill, marker=marker, ms=4, ls="none")
+    numbers = [number for number, _ in done]
+    axes.step(numbers, np.maximum.accumulate([_mean(trial) for _, trial in done]), where="post", color=INK, lw=0.9)
+    taken = [(n, t) for n, t in done if report.summary.recommended_run in t.runs][:1]
+    for number, trial in taken:
+        axes.plot(number, _mean(trial), marker="o", ms=10, mfc="none", mec=ORANGE, mew=1.6, ls="none")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("trial")
+    axes.set_ylabel("validation accuracy, after selection")
+    rows = [forests.Row("", e.score, e.is_tied, e.is_recommended) for e in report.entries]
+    if rows:
+        forests.legend(figure, rows, "recommended")
+    return figure
+
+
+def _scored(summary: StudyRecord) -> list[tuple[int, TrialRecord]]:
+    return [(n, trial) for n, trial in summary.done if trial.validation_accuracy.mean is not None]
+
+
+def _mean(trial: TrialRecord) -> float:
+    return trial.validation_accuracy.mean or 0.0
+
+
+def importance(report: StudyReport) -> Section | None:
+    """Which factor matters most, and how surely."""
+    found = factor_effects(report)
+    if not found:
+        return None
+    told = [each.factor for each in found if each.is_told]
+    title = f"{found[0].factor} matters most: {100 * found[0].value:.1f} points between its best and worst choice"
+    if not told:
+        title = "No factor can be told from one that does not matter"
+    how = (
+        "Each factor's own trials, which differ in nothing else: the best choice minus the worst, with the interval of "
+        "that pair."
+        if report.summary.kind == "one-factor"
+        else "The best choice minus the worst, the other factors held alike: an additive model of all trials. Its "
+        "interval knows seeds, factors that act on each other, the rows, and that the two were found by looking."
+    )
+    rows = [
+        (each.factor, each.best, each.worst, _difference(each), "matters" if each.is_told else "not told from none")
+        for each in found
+    ]
+    heads = ("factor", "best choice", "worst choice", "difference", "")
+    return Section(
+        anchor="importance",
+        nav="Importance",
+        title=title,
+        sentences=(how,),
+        figure="importance",
+        reading="Filled: the interval leaves zero out. Hollow: it does not, and chance may have made the difference.",
+        tables=(Table("Differences in accuracy between a factor's choices", heads, rows),),
+    )
+
+
+def _difference(effect: Effect) -> str:
+    return interval(Score(effect.value, effect.low, effect.high, 1), sign="+")
+
+
+def draw_importance(report: StudyReport) -> Any:
+    """Return the figure of `importance`; None where no factor has an effect. Drawn inside `style`."""
+    found = factor_effects(report)
+    if not found:
+        return None
+    names = [short(f"{each.factor}: {each.best}, not {each.worst}", 64) for each in found]
+    figure = canvas(0.75 + 0.28 * len(found), forests.width_for(names))
+    axes = figure.subplots()
+    axes.axvline(0, color=MUTED, lw=0.7, ls=(0, (4, 3)))
+    for y, each in enumerate(found):
+        colour, fill = (BLUE, BLUE) if each.is_told else (MUTED, "none")
+        axes.plot([each.low, each.high], [y, y], color=colour, lw=1.3)
+        axes.plot(each.value, y, marker="o", ms=5, color=colour, mfc=fill, ls="none")
+    axes.set_yticks(range(len(found)), names)
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("difference in accuracy")
+    return figure
+
+
+def factor_effects(report: StudyReport) -> list[Effect]:
+    """Return how much each factor matters, the most important first; none where too few trials tell."""
+    summary = report.summary
+    if summary.kind == "one-factor":
+        return _of_panels(report)
+    stage = "short" if summary.kind == "two-stage" else None
+    done = {trial.runs: trial for _, trial in _scored(summary) if stage in (None, trial.stage)}.values()
+    each_run = [(trial.choices, score.value) for trial in done for score in trial.validation_accuracy.by_seed]
+    if not each_run:
+        return []
+    ranges = {factor.factor: factor.log for factor in summary.factors if factor.choices is None}
+    choices, scores = zip(*each_run, strict=True)
+    return effects(choices, scores, _rows_error(summary), ranges)
+
+
+def _rows_error(summary: StudyRecord) -> float:
+    """The standard error of a difference of two trials on these rows: the tests' median, else as of other rows."""
+    if summary.comparison is not None and summary.comparison.pairs:
+        tested = [pair.differences["accuracy"] for pair in summary.comparison.pairs]
+        return float(np.median([each.high - each.low for each in tested])) / (2 * _Z)
+    scores = [score for _, trial in summary.done for score in trial.validation_accuracy.by_seed]
+    return float(np.median([score.high - score.low for score in scores])) / (2 * _Z) * 2**0.5
+
+
+def _of_panels(report: StudyReport) -> list[Effect]:
+    found = []
+    for panel in report.panels:
+        tested = [(choice, choice.difference) for choice in panel.choices if choice.difference is not None]
+        if panel.best is None or not tested:
+            continue
+        worst, difference = min(tested, key=lambda each: each[1].value)
+        value, low, high = -difference.value, -difference.high, -difference.low
+        found.append(Effect(panel.factor, panel.best.label, worst.label, value, low, high))
+    return sorted(found, key=lambda each: -each.value)
