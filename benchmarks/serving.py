@@ -67,10 +67,11 @@ class Tally:
 
 
 class Server:
-    """A `submillion serve` of a folder, with its client."""
+    """A `submillion serve` of a folder, with its client; or another server that prints its address."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", *options]
+    def __init__(self, folder: Path, *options: str, module: str = "submillion") -> None:
+        words = ["serve", str(folder), "--port", "0", "--json", *options] if module == "submillion" else [str(folder)]
+        command = [sys.executable, "-m", module, *words]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
         assert self.process.stdout is not None
         self.url = json.loads(self.process.stdout.readline())["url"]
@@ -143,10 +144,10 @@ class Server:
             writer.close()
 
 
-async def _ask(connection: Connection, text: str, name: str, tally: Tally) -> None:
-    """Ask for a text; by hand, since HTTP libraries take as long as the server, on cores that it needs."""
+async def _ask(connection: Connection, text: str, name: str | list[str], tally: Tally) -> None:
+    """Ask a run, or several, for a text; by hand: HTTP libraries take as long as the server, on cores it needs."""
     (reader, writer), began = connection, time.perf_counter()
-    body = json.dumps({"texts": [text], "run": name}).encode()
+    body = json.dumps({"texts": [text], "run" if isinstance(name, str) else "runs": name}).encode()
     tally.n_asked += 1
     writer.write(b"POST /v1/predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n")
     writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
@@ -157,9 +158,9 @@ async def _ask(connection: Connection, text: str, name: str, tally: Tally) -> No
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
+def serving(folder: Path, *options: str, module: str = "submillion") -> Iterator[Server]:
     """Start a server, and stop it."""
-    server = Server(folder, *options)
+    server = Server(folder, *options, module=module)
     try:
         yield server
     finally:
@@ -167,8 +168,11 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
         server.process.wait()
 
 
-def make_runs(folder: Path, encoder: str) -> list[str]:
-    """Write finished runs on one encoder with random LoRA of rank 8 on query and value; return their names."""
+def make_runs(folder: Path, encoder: str, layers: str | None = None) -> list[str]:
+    """Write finished runs on one encoder with random LoRA of rank 8 on query and value; return their names.
+
+    layers: as `adapter.layers` has them.
+    """
     import torch
 
     from benchmarks.material import LABELS
@@ -178,12 +182,13 @@ def make_runs(folder: Path, encoder: str) -> list[str]:
     from submillion.model.classifier import Classifier
     from submillion.runs import Run
 
-    adapter = {"sites": "query+value", "rank": 8}
+    adapter = {"sites": "query+value", "rank": 8, "layers": layers}
     settings = validate({"model": {"name": encoder, "max_length": 128}, "adapter": adapter})
     plan = planning.plan(settings, len(LABELS))
     classifier = Classifier.build(settings, plan, LABELS, 1, "fp32", torch.device("cpu"))
     environment = {"device": "cpu", "precision": "fp32", "encoder_sha256": backbone.weights_sha256(encoder)}
     names = []
+    folder.mkdir()
     for number in range(N_RUNS):
         with torch.no_grad():
             for parameter in adapters.trainable_parameters(classifier.model).values():
@@ -272,6 +277,69 @@ def load(folder: Path, names: list[str], texts: list[str], rate: float, options:
         }
 
 
+def plain(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Return texts a second of one and of 16 callers, here and of `plain_service`, which take turns, and the ratios."""
+    found: dict[str, list[float]] = {}
+    with (
+        serving(folder, "--precision", options.precision) as ours,
+        serving(folder / names[0], module="benchmarks.plain_service") as theirs,
+    ):
+        for server in (ours, theirs):
+            server.warm(names[:1])
+        for number in range(options.rounds + 1):
+            for n_callers in (1, 16):
+                for what, server in (("ours", ours), ("FastAPI + PEFT", theirs)):
+                    rate = server.closed(texts, names[:1], options.seconds, n_callers).texts_a_s
+                    if number:  # the first round warms up
+                        found.setdefault(f"{what}, {n_callers}", []).append(rate)
+    ratios = {
+        f"ratio, {n}": [a / b for a, b in zip(found[f"ours, {n}"], found[f"FastAPI + PEFT, {n}"], strict=True)]
+        for n in (1, 16)
+    }
+    return {what: [round(each, 2) for each in values] for what, values in (found | ratios).items()}
+
+
+def several(encoder: str, texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the milliseconds in which one text is classified by N runs: a request with `runs`, and N requests.
+
+    N requests one after the other, by one caller, and at once, by N. Ways take turns; medians.
+    """
+    found: dict[str, Any] = {}
+    for layers in ("top:4", None):
+        with tempfile.TemporaryDirectory() as temporary:
+            names = make_runs(Path(temporary) / "runs", encoder, layers)
+            with serving(Path(temporary) / "runs", "--precision", options.precision) as server:
+                server.warm(names)
+                for n_runs in (2, 6, 20):
+                    milliseconds = asyncio.run(_several(server, names[:n_runs], texts, options.asked))
+                    found[f"{layers or 'all layers'}, {n_runs} runs"] = milliseconds
+                    print(layers, n_runs, milliseconds, file=sys.stderr)
+    return found
+
+
+async def _several(server: Server, names: list[str], texts: list[str], n_times: int) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {"one request": [], "one after the other": [], "at once": []}
+    tally = Tally()
+    for number in range(n_times + 1):
+        text = texts[number]
+        for way, each in seconds.items():
+            async with AsyncExitStack() as stack:  # new ones: the server closes those that are quiet for 30 s
+                connections = [await stack.enter_async_context(server._connection()) for _ in names]
+                began = time.perf_counter()
+                if way == "one request":
+                    await _ask(connections[0], text, names, tally)
+                elif way == "at once":
+                    pairs = zip(connections, names, strict=True)
+                    await asyncio.gather(*(_ask(connection, text, name, tally) for connection, name in pairs))
+                else:
+                    for name in names:
+                        await _ask(connections[0], text, name, tally)
+                if number:  # the first one warms up
+                    each.append(time.perf_counter() - began)
+    assert set(tally.latencies_s) == {200}
+    return {way: round(1000 * statistics.median(each), 1) for way, each in seconds.items()}
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -280,19 +348,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--replayed", type=int, default=36_000, help="an hour at 10 texts a second")
-    parser.add_argument("--only", choices=["memory", "speed"])
+    parser.add_argument("--only", choices=["memory", "speed", "several", "plain"])
+    parser.add_argument("--asked", type=int, default=20, help="how often several runs are asked each way")
     options = parser.parse_args()
     from benchmarks.material import MINILM, roberta_base, texts
 
     with tempfile.TemporaryDirectory() as temporary:
         encoder = MINILM if options.model == "minilm" else str(roberta_base(Path(temporary) / "encoder"))
         folder = Path(temporary) / "runs"
-        folder.mkdir()
         names, asked = make_runs(folder, encoder), texts(1000, 2)
         found: dict[str, Any] = {}
-        if options.only != "speed":
+        if options.only in (None, "plain"):
+            found["plain"] = plain(folder, names, asked, options)
+        if options.only in (None, "several"):
+            found["several"] = several(encoder, asked, options)
+        if options.only in (None, "memory"):
             found["memory"] = memory(folder, names, asked, options)
-        if options.only != "memory":
+        if options.only in (None, "speed"):
             found["throughput"], rate = throughput(folder, names, asked, options)
             print(json.dumps(found["throughput"]), file=sys.stderr)
             found["load"] = load(folder, names, asked, rate, options)

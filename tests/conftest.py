@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
@@ -69,3 +70,11 @@ def served(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path]) 
     from tests.served import make_folder
 
     return make_folder(tmp_path_factory.mktemp("served"), encoders["bert"])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clients_end():
+    """The apps that `tests.served` started end with the tests."""
+    yield
+    if (served := sys.modules.get("tests.served")) is not None:
+        served.close_clients()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from submillion import config
 from submillion.reports import write as write_report
 from submillion.runs import Run
 from submillion.serving import folders
-from submillion.serving.app import create_app
+from submillion.serving.app import Options, create_app
 from submillion.serving.folders import Folder
 from submillion.sweeps.sitting import sweep
 from submillion.training import workflow
@@ -63,6 +64,14 @@ def finished(out: Path) -> list[str]:
 TEXT = "the team of the film"
 
 
+_CLIENTS = ExitStack()
+
+
 def client_of(folder: Path | Folder, **options: Any) -> TestClient:
+    """A client of an app that runs until all tests have."""
     found = folder if isinstance(folder, Folder) else folders.opened(folder)
-    return TestClient(create_app(found, **options), base_url="http://127.0.0.1:8000")
+    return _CLIENTS.enter_context(TestClient(create_app(found, Options(**options)), base_url="http://127.0.0.1:8000"))
+
+
+def close_clients() -> None:
+    _CLIENTS.close()

@@ -181,10 +181,10 @@ for words, code, names in commands:
 from starlette.testclient import TestClient
 from submillion.serving import folders
 from submillion.serving.app import create_app
-client = TestClient(create_app(folders.opened(page["folder"])), base_url="http://localhost")
 both = f"runs={page['runs']}"
-answers = [client.get(path) for path in ("/api/list", f"/compare?{both}", f"/curves.svg?{both}")]
-answers.append(client.post("/api/plan", json=page["wish"]))
+with TestClient(create_app(folders.opened(page["folder"])), base_url="http://localhost") as client:
+    answers = [client.get(path) for path in ("/api/list", f"/compare?{both}", f"/curves.svg?{both}")]
+    answers.append(client.post("/api/plan", json=page["wish"]))
 assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
 without("the page", commands[-1][2])
 """

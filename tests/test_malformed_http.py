@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -13,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from submillion import config
 from submillion.runs import Run
-from submillion.serving.app import create_app
+from submillion.serving.app import Options, create_app, listen, server_of
 from submillion.serving.folders import opened
-from submillion.serving.guarding import MAX_BODY_BYTES
-from submillion.serving.options import Options
+from submillion.serving.guard import MAX_BODY_BYTES
 from submillion.training import workflow
 from tests.data import write_csv
 from tests.malformed import assert_sentences, in_time
@@ -190,7 +189,7 @@ SHOWN += ("Basic", "Basic =", "Basic " + "é" * 9, "Basic Og==", "Digest x", "Be
 
 @pytest.mark.parametrize("shown", SHOWN, ids=lambda text: text[:20])
 def test_a_wrong_token_opens_nothing_and_is_not_repeated(run: Run, shown: str) -> None:
-    app = create_app(opened(run.path.parent), options=Options(token=TOKEN))
+    app = create_app(opened(run.path.parent), Options(token=TOKEN))
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         for path in ("/", "/v1/models", f"/runs/{run.name}/config", "/metrics", "/openapi.json", "/nowhere"):
             answer = client.get(path, headers={"authorization": shown.encode("latin-1")})
@@ -221,10 +220,9 @@ def test_any_json_is_answered_or_refused(client: TestClient, path: str, value: A
 @contextmanager
 def listening(run: Run) -> Iterator[int]:
     """A real server of the run's folder in a thread; gives its port."""
-    app = create_app(opened(run.path.parent))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_keep_alive=1))
+    server = server_of(create_app(opened(run.path.parent)))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=asyncio.run, args=[listen(server, listener)])
         thread.start()
         try:
             yield listener.getsockname()[1]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,16 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from submillion import prediction
 from submillion.errors import ConfigError
 from submillion.runs import Run
-from submillion.serving import api, folders, sharing
-from submillion.serving.app import create_app
-from submillion.serving.options import Options, read_token
+from submillion.serving import api, folders, models
+from submillion.serving.app import Options, create_app, listen, read_token, server_of
+from submillion.serving.models import Row
 from submillion.serving.queue import Limits
-from submillion.serving.sharing import Row
 from tests.kit.calls import call
 from tests.kit.untrained import THREE, TWO, make_run
 from tests.tiny import TEXTS
@@ -59,7 +57,7 @@ def folder(made: dict[str, Run]) -> Path:
 
 
 def app_of(folder: Path, **options: Any) -> Any:
-    return create_app(folders.opened(folder), options=Options(**options))
+    return create_app(folders.opened(folder), Options(**options))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,7 @@ def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], nam
 def test_answers_that_are_not_numbers_are_refused_for_that_run_alone(
     client: TestClient, made: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = sharing.probs
+    compute = models.probs
 
     def broken(rows: Sequence[Row]) -> list[np.ndarray]:
         return [
@@ -104,7 +102,7 @@ def test_answers_that_are_not_numbers_are_refused_for_that_run_alone(
             for row, values in zip(rows, compute(rows), strict=True)
         ]
 
-    monkeypatch.setattr(sharing, "probs", broken)
+    monkeypatch.setattr(models, "probs", broken)
     assert "not finite numbers for 2 of 2 rows (ids texts[0], texts[1])" in problem(
         ask(client, made["two"], TEXTS[:2]), 400
     )
@@ -251,7 +249,9 @@ def test_a_full_queue_says_503_and_when_to_come_back(folder: Path, made: dict[st
 
 
 def test_a_client_that_leaves_frees_its_places(folder: Path, made: dict[str, Run]) -> None:
-    app = app_of(folder, limits=Limits(10_000, 60.0, 10))
+    app = app_of(folder, limits=Limits(n_texts=10))
+    gate = threading.Event()
+    app.state.service._queue._work = lambda _: gate.wait(30)
     body = json.dumps({"texts": ["a"] * 10, "run": made["two"].name}).encode()
     scope = {
         "type": "http",
@@ -266,7 +266,7 @@ def test_a_client_that_leaves_frees_its_places(folder: Path, made: dict[str, Run
         if not waiting.is_set():
             waiting.set()
             return {"type": "http.request", "body": body}
-        while app.state.service._queue._n_tokens == 0:
+        while app.state.service._queue._n_last == 0:
             await asyncio.sleep(0.01)
         return {"type": "http.disconnect"}
 
@@ -278,9 +278,99 @@ def test_a_client_that_leaves_frees_its_places(folder: Path, made: dict[str, Run
             await asyncio.wait_for(app(scope, receive, send), 30)
             await asyncio.sleep(0)
             assert app.state.service._queue.n_texts == 0
+            gate.set()
 
     asyncio.run(everything())
-    assert sent[0]["status"] == 499
+    assert sent == []
+    assert 'submillion_requests_total{path="/v1/predict",status="499"} 1.0' in app.state.counts.exposition().decode()
+
+
+@pytest.mark.parametrize("what", ["predict", "words", "variants"])
+def test_posts_of_the_playground_that_are_abandoned_hold_up_nobody(
+    folder: Path, made: dict[str, Run], what: str
+) -> None:
+    text = {"text": "a good film " * 50}
+    with Held(folder, patience_s=60, limits=Limits(batch_tokens=64, n_texts=400)) as server:
+        taken = server.asked("/v1/predict", run=made["two"].name, texts=["a"])
+        assert server.held.wait(60)
+        host, port = server.listener.getsockname()
+        body = json.dumps(text).encode()
+        head = (
+            f"POST /api/runs/{made['two'].name}/{what} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        )
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        lines = [socket.create_connection((host, port)) for _ in range(60)]
+        for line in lines:
+            line.sendall(request)
+        queue = server.app.state.service._queue
+        until(lambda: queue.n_texts > 1)
+        assert queue.n_texts <= 800
+        for line in lines:
+            line.close()
+        until(lambda: queue.n_texts == 1)  # those that had a place have left
+        server.gate.set()
+        check(taken.result(60).json(), made["two"], ["a"])
+        check(server.asked("/v1/predict", run=made["two"].name, texts=TEXTS).result(60).json(), made["two"], TEXTS)
+    numbers = numbers_of(server.app.state.counts.exposition().decode())
+    assert numbers["submillion_batch_texts_sum"] == 1 + len(TEXTS)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_several_runs_answer_as_each_alone(client: TestClient, made: dict[str, Run]) -> None:
+    runs = [made[name] for name in ("three", "roberta", "two")]
+    found = ask(client, None, TEXTS, runs=[run.name for run in runs]).json()["answers"]
+    for run, answer in zip(runs, found, strict=True):
+        check(answer, run, TEXTS)
+    (alone,) = ask(client, None, TEXTS, runs=[made["two"].name]).json()["answers"]
+    check(alone, made["two"], TEXTS)
+    assert "trained on pairs" in problem(ask(client, None, ["a"], runs=[made["two"].name, made["pairs"].name]), 400)
+    assert "no run 'gone'" in problem(ask(client, None, ["a"], runs=[made["two"].name, "gone"]), 404)
+    for more, message in (
+        ({"runs": [made["two"].name] * 2}, "a run is named twice"),
+        ({"runs": [made["two"].name], "run": made["two"].name}, "both run and runs"),
+        ({"runs": []}, "at least 1 item"),
+        ({"runs": [str(number) for number in range(129)], "texts": ["a", "b"]}, "at most 256 texts times runs"),
+    ):
+        assert message in problem(client.post("/v1/predict", json={"texts": ["a"]} | more), 422)
+
+
+def test_it_is_ready_when_an_answer_takes_no_longer_than_others(made: dict[str, Run], tmp_path: Path) -> None:
+    with TestClient(app_of(made["two"].path), base_url="http://10.1.2.3:8000") as client:  # as a probe calls a pod
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert "prepares its first answer" in problem(answer, 503)
+        assert "retry-after" in answer.headers
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert [loaded.run.name for loaded in client.app.state.service.loaded()] == [made["two"].name]  # type: ignore[attr-defined]
+    shutil.copytree(made["two"].path, tmp_path / "damaged")
+    (tmp_path / "damaged" / "labels.json").write_text("[")
+    with TestClient(app_of(tmp_path), base_url=URL) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_proxys_name_prefix_and_origin_are_known_by_its_address(folder: Path, made: dict[str, Run]) -> None:
+    with TestClient(app_of(folder, public_url="https://box.example/models/"), base_url="http://box.example") as client:
+        for prefix in ("", "/models"):  # a proxy may take it off, or not
+            origin = {"origin": "https://box.example", "host": "127.0.0.1:8000"}
+            answer = client.post(f"{prefix}/v1/predict", json={"texts": TEXTS, "run": made["two"].name}, headers=origin)
+            check(answer.json(), made["two"], TEXTS)
+            assert client.get(f"{prefix}/").status_code == 200
+            assert client.get(f"{prefix}/healthz", headers={"host": "10.0.0.1"}).status_code == 200
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/models"}]
+        assert client.get("/v1/models", headers={"host": "evil.example"}).status_code == 400
+        assert client.get("/v1/models", headers={"origin": "https://evil.example"}).status_code == 403
+    with TestClient(app_of(folder, token=TOKEN, public_url="https://box.example/models"), base_url=URL) as client:
+        assert client.get("/models/healthz").status_code == 200
+        assert client.get("/models/v1/models").status_code == 401
+    for wrong in ("box.example", "ftp://box.example", "https://", "https://[::1", "https://me@box.example"):
+        with pytest.raises(ConfigError, match="give an address such as"):
+            app_of(folder, public_url=wrong)
 
 
 # Who may ask ---------------------------------------------------------------------------------------------------------
@@ -292,7 +382,7 @@ def test_a_token_is_asked_for_everywhere_but_at_healthz(folder: Path, made: dict
         for path in ("/", "/v1/models", "/metrics", "/openapi.json", "/api/list", "/page/app.js"):
             answer = client.get(path)
             assert "asks for its token" in problem(answer, 401)
-            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert [each.split()[0] for each in answer.headers.get_list("www-authenticate")] == ["Basic", "Bearer"]
             assert client.get(path, headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
         as_password = base64.b64encode(f"me:{TOKEN}".encode()).decode()
         for wrong in ("", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Basic !", "Basic 4pyT", "é"):
@@ -321,7 +411,7 @@ def test_where_the_token_is_read(tmp_path: Path) -> None:
 def test_listening_elsewhere_without_a_token_warns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("submillion.serving.server.serve", lambda *_: None)
+    monkeypatch.setattr("submillion.serving.app.serve", lambda *_: None)
     for host, env, warns in (("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", TOKEN, False)):
         monkeypatch.delenv("SUBMILLION_TOKEN", raising=False)
         if env:
@@ -347,7 +437,7 @@ def test_runs_come_change_and_go_without_a_restart(made: dict[str, Run], tmp_pat
         (place.path / "DONE").unlink()
         assert client.get("/v1/models").json() == {"models": []}
         assert "is not finished" in problem(ask(client, place, ["a"]), 400)
-        assert client.app.state.models.loaded() == []  # type: ignore[attr-defined]
+        assert client.app.state.service.loaded() == []  # type: ignore[attr-defined]
         shutil.rmtree(place.path)
         assert "no run" in problem(ask(client, place, ["a"]), 404)
 
@@ -366,14 +456,13 @@ class Held:
             return work(rows)
 
         self.app.state.service._queue._work = waiting
-        settings = uvicorn.Config(self.app, log_level="critical", timeout_graceful_shutdown=patience_s)  # type: ignore[arg-type]
-        self.server = uvicorn.Server(settings)
+        self.server = server_of(self.app, patience_s)
 
     def __enter__(self) -> Held:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.pool = ThreadPoolExecutor(8)
-        self.running = self.pool.submit(self.server.run, sockets=[self.listener])
+        self.running = self.pool.submit(asyncio.run, listen(self.server, self.listener))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -413,7 +502,7 @@ def test_what_a_stopping_server_has_no_patience_for_is_refused_in_a_sentence(
         taken = [server.asked("/v1/predict", **body)]
         assert server.held.wait(60)
         taken.append(server.asked("/v1/predict", **body))
-        with server.app.state.models.find(made["two"]).tokenizer.lock:
+        with server.app.state.service._models.find(made["two"]).tokenizer.lock:
             taken.append(server.asked("/v1/predict", **body))
             taken.append(server.asked(f"/api/runs/{made['two'].name}/predict", text=TEXTS[0]))
             server.has_taken(4)
@@ -433,8 +522,8 @@ def test_a_run_that_is_dropped_or_removed_while_its_texts_wait_answers_them(
     with Held(tmp_path, patience_s=60, n_encoders=1) as server:
         taken = server.asked("/v1/predict", run=place.name, texts=TEXTS)
         assert server.held.wait(60)
-        server.app.state.models.get(made["roberta"])  # there is room for one encoder
-        assert server.app.state.models.find(place) is None
+        server.app.state.service._models.get(made["roberta"])  # there is room for one encoder
+        assert server.app.state.service._models.find(place) is None
         shutil.rmtree(place.path)
         server.gate.set()
         check(taken.result(60).json(), made["two"], TEXTS)
@@ -442,18 +531,23 @@ def test_a_run_that_is_dropped_or_removed_while_its_texts_wait_answers_them(
 
 @pytest.mark.slow
 def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[str, Run]) -> None:
-    command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json", "--wait-ms", "5000"]
+    command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
-    body = {"texts": TEXTS, "run": made["two"].name}
+    texts = [text * 8 for text in TEXTS] * 40
+    body = {"texts": texts, "run": made["two"].name}
     try:
-        with ThreadPoolExecutor(1) as pool:
-            asking = pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60)
-            while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] == 0:
-                assert not asking.done(), "answered before it could be stopped: let it wait longer for others"
+        httpx2.post(f"{url}v1/predict", json={**body, "texts": ["a"]}, timeout=60).raise_for_status()
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60) for _ in range(4)]
+            while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] < len(texts):
+                assert not all(each.done() for each in asking), "answered before it could be stopped: ask for more"
             process.send_signal(signal.SIGTERM)
-            check(asking.result(60).json(), made["two"], TEXTS)
+            for each in asking:
+                if each.result(60).status_code != 503:  # of one that came after the signal
+                    check(each.result(60).json(), made["two"], texts)
+            assert any(each.result(60).status_code == 200 for each in asking)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -466,7 +560,7 @@ def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[
 
 def test_the_description_has_the_services_routes_and_nothing_loads_from_elsewhere(client: TestClient) -> None:
     found = client.get("/openapi.json").json()
-    assert set(found["paths"]) == {"/v1/predict", "/v1/models", "/healthz", "/metrics"}
+    assert set(found["paths"]) == {"/v1/predict", "/v1/models", "/readyz", "/healthz", "/metrics"}
     assert found["components"]["schemas"]["Asked"]["properties"]["texts"]["maxItems"] == api.MAX_TEXTS
     assert client.get("/docs").status_code == 404
 
@@ -478,7 +572,7 @@ def test_no_request_breaks_it_and_answers_are_as_described(made: dict[str, Run])
     from schemathesis.python import asgi
     from schemathesis.specs.openapi import checks
 
-    app = create_app(folders.opened(made["two"].path), hosts=(asgi.HOST,))
+    app = create_app(folders.opened(made["two"].path), Options(hosts=(asgi.HOST,)))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     checked = (
         schemathesis.checks.not_a_server_error,
@@ -493,7 +587,7 @@ def test_no_request_breaks_it_and_answers_are_as_described(made: dict[str, Run])
     def fuzz(case: Any) -> None:
         answer = case.call()
         statuses.setdefault(case.path, set()).add(answer.status_code)
-        case.validate_response(answer, checks=checked)
+        case.validate_response(answer, checks=checked[case.path == "/readyz" :])
 
     try:
         for operation in (result.ok() for result in schema.get_all_operations()):
@@ -506,3 +600,4 @@ def test_no_request_breaks_it_and_answers_are_as_described(made: dict[str, Run])
         asgi.shutdown_lifespans()
     assert {200, 422} <= statuses["/v1/predict"]
     assert statuses["/v1/models"] == statuses["/metrics"] == statuses["/healthz"] == {200}
+    assert statuses["/readyz"] <= {200, 503}

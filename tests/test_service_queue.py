@@ -48,9 +48,9 @@ def run(body: Body, limits: Limits | None = None) -> Work:
     return work
 
 
-async def ask(queue: Queue[int, str], items: Sequence[int], n_tokens: int = 1) -> list[str]:
-    with queue.places(len(items)):
-        return await queue.answers(items, [n_tokens] * len(items))
+async def ask(queue: Queue[int, str], items: Sequence[int], n_tokens: int = 1, caller: str = "") -> list[str]:
+    with queue.places(len(items), caller):
+        return await queue.answers(items, [n_tokens] * len(items), caller)
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,13 +89,79 @@ def test_texts_that_come_while_a_batch_is_computed_are_the_next_one() -> None:
     assert run(body).batches == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_the_first_text_waits_no_longer_than_it_may() -> None:
+def test_a_batch_waits_for_those_of_the_last_one_and_no_longer_than_it_may() -> None:
     async def body(queue: Queue[int, str], work: Work) -> None:
+        work.gate.clear()
+        first = asyncio.create_task(ask(queue, [0]))
+        await asyncio.sleep(0.02)
+        others = [asyncio.create_task(ask(queue, [i])) for i in (1, 2)]
+        await asyncio.sleep(0.02)
+        work.gate.set()
+        await asyncio.gather(first, *others)
+        again = asyncio.create_task(ask(queue, [3]))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(again, ask(queue, [4]))  # both are back
         began = time.monotonic()
-        await asyncio.gather(ask(queue, [1]), ask(queue, [2]))
-        assert time.monotonic() - began >= 0.05
+        await ask(queue, [5])  # the other is not
+        assert time.monotonic() - began >= 0.2
+        await ask(queue, [6])
 
-    assert run(body, Limits(10, 0.05, 100)).batches == [[1, 2]]
+    began = time.monotonic()
+    assert run(body, Limits(10, 0.2, 100)).batches == [[0], [1, 2], [3, 4], [5], [6]]
+    assert time.monotonic() - began < 2
+
+
+def test_who_is_alone_waits_for_nobody() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        for item in range(3):
+            await ask(queue, [item])  # or `run` would give up
+
+    assert run(body, Limits(10, 60.0, 100)).batches == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("callers", [("large", "small"), ("same", "same")])
+def test_who_asks_for_little_does_not_wait_for_all_that_another_asked_for(callers: tuple[str, str]) -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        work.gate.clear()
+        large = asyncio.create_task(ask(queue, range(100, 160), caller=callers[0]))
+        await asyncio.sleep(0.02)
+        small = asyncio.create_task(ask(queue, [1], caller=callers[1]))
+        await asyncio.sleep(0.02)
+        work.gate.set()
+        await asyncio.gather(large, small)
+
+    assert 1 in run(body).batches[1]
+
+
+def test_many_requests_of_one_caller_count_as_one_against_anothers() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        work.gate.clear()
+        many = [asyncio.create_task(ask(queue, [100 + i], caller="many")) for i in range(50)]
+        await asyncio.sleep(0.02)
+        few = asyncio.create_task(ask(queue, range(8), caller="few"))
+        await asyncio.sleep(0.02)
+        work.gate.set()
+        await asyncio.gather(*many, few)
+
+    batches = run(body).batches
+    assert sum(item < 100 for batch in batches[1:4] for item in batch) == 8, batches
+
+
+def test_a_caller_who_fills_the_queue_keeps_nobody_else_out() -> None:
+    async def body(queue: Queue[int, str], work: Work) -> None:
+        work.gate.clear()
+        taken = asyncio.create_task(ask(queue, [1, 2, 3, 4], caller="large"))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await ask(queue, [5], caller="large")
+        other = asyncio.create_task(ask(queue, [5, 6], caller="small"))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await ask(queue, [7, 8, 9], caller="third")
+        work.gate.set()
+        assert await taken + await other == ["1", "2", "3", "4", "5", "6"]
+
+    run(body, Limits(10, 0.0, 4))
 
 
 def test_a_full_batch_waits_for_nobody() -> None:

@@ -12,26 +12,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from submillion import prediction
-from submillion.data import Example
-from submillion.model import backbone, batching
-from submillion.model.packed import mixing
-from submillion.serving import sharing
-from submillion.serving.models import Loaded, Models
-from submillion.serving.sharing import Loader, Row
-from tests.adapted import HEADS, METHODS
+from submillion.model import backbone
+from submillion.model.packed import forward, mixing
+from submillion.prediction import ensemble
+from submillion.prediction.sharing import Loaded, Loader
+from submillion.serving import models
+from submillion.serving.models import Models, Row
+from tests.adapted import FUSED, HEADS, METHODS
 from tests.kit.untrained import TWO, make_run
-from tests.tiny import TEXTS
+from tests.tiny import PADDED, TEXTS
 
 # Every family with a full head, and the other heads where the dense layer is part of the stock head, or not.
-FAMILY_HEADS = [(family, head) for family, head in HEADS if head == "full" or family in ("bert", "roberta")]
+FAMILY_HEADS = [
+    (family, head)
+    for family, head in HEADS
+    if family not in FUSED and (head == "full" or family in ("bert", "roberta"))
+]
 
 
 def tokenized(loaded: Loaded, texts: tuple[str, ...]) -> list[Row]:
-    examples = [Example("", text, None) for text in texts]
-    split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, 32)
-    cuts = split.offsets[1:-1]
-    parts = zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), strict=True)
-    return [Row(loaded, tokens, types) for tokens, types in parts]
+    return models.rows([(loaded, [(text, None) for text in texts])])[0]
 
 
 def mixed(runs: list[Loaded], seed: int = 0) -> list[tuple[Row, np.ndarray]]:
@@ -46,7 +46,7 @@ def mixed(runs: list[Loaded], seed: int = 0) -> list[tuple[Row, np.ndarray]]:
 
 def check(runs: list[Loaded]) -> None:
     rows = mixed(runs)
-    for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
+    for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_runs_of_one_encoder_answer_as_alone_in_mixed_batches(
     made.append(make_run(tmp_path, encoder, TWO, head))
     runs = [loader.load(run) for run in made]
     check(runs)
-    assert all(loaded.classifier.is_mixable for loaded in runs)
+    assert {loaded.classifier.is_mixable for loaded in runs} == {family not in PADDED}
     assert len({loaded.encoder for loaded in runs}) == len({loaded.tokenizer for loaded in runs}) == 1
     embeddings = {loaded.classifier.model.get_input_embeddings().weight.data_ptr() for loaded in runs}
     assert len(embeddings) == 1
@@ -83,7 +83,7 @@ def test_every_method_answers_as_alone_beside_the_others(encoders: dict[str, Pat
 def test_an_encoder_goes_with_its_last_run_and_the_least_used_first(encoders: dict[str, Path], tmp_path: Path) -> None:
     bert = [make_run(tmp_path, encoders["bert"]) for _ in range(3)]
     roberta, electra = (make_run(tmp_path, encoders[family]) for family in ("roberta", "electra"))
-    models = Models(Loader, n_encoders=2)
+    models = Models(n_encoders=2)
     for run in (bert[0], roberta, *bert[1:]):
         models.get(run)
     assert len(models.loaded()) == 4
@@ -143,7 +143,7 @@ def test_bf16_agrees(encoders: dict[str, Path], tmp_path: Path) -> None:
     runs = [make_run(tmp_path, encoders["bert"]) for _ in range(2)]
     loader = Loader("bf16")
     rows = mixed([loader.load(run) for run in runs])
-    for (_, expected), found in zip(rows, sharing.probs([row for row, _ in rows]), strict=True):
+    for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)
 
 
@@ -160,3 +160,37 @@ def test_each_row_has_one_place_in_a_lot_of_its_own_model(n_rows: int, n_models:
     np.testing.assert_array_equal(lots.take.numpy()[places], rows)
     np.testing.assert_array_equal(lots.model.numpy()[places // size], owners[rows])
     assert len(lots.take) < len(rows) + n_models * size, "at most a lot too many for each model"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet"])
+@pytest.mark.parametrize("layers", [["top:1"] * 3, ["top:1", "all", "top:1"]], ids=["a prefix is shared", "none is"])
+def test_a_text_for_several_runs_is_answered_as_by_each_and_goes_through_shared_layers_once(
+    encoders: dict[str, Path], tmp_path: Path, family: str, layers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [make_run(tmp_path, encoders[family], layers=None if each == "all" else each) for each in layers]
+    loader, rows_of_layers = Loader(), list[int]()
+    runs = [loader.load(run) for run in made]
+    full = forward._full
+    monkeypatch.setattr(
+        forward, "_full", lambda layer, x, tiles: rows_of_layers.append(len(x)) or full(layer, x, tiles)
+    )
+    rows = mixed(runs)
+    rows_of_layers.clear()
+    for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    distinct = sum(len(row.tokens) for row in tokenized(runs[0], TEXTS))
+    assert (rows_of_layers[0] < 2 * distinct) == ("all" not in layers)
+    rows_of_layers.clear()
+    several = prediction.predict([run.path for run in made], TEXTS).probs
+    n_layers = rows_of_layers.copy()
+    alone = [prediction.predict(run.path, TEXTS).probs for run in made]
+    np.testing.assert_array_equal(several, np.mean(alone, axis=0))
+    n_alone = len(rows_of_layers) - len(n_layers)
+    assert (len(n_layers) < n_alone) == ("all" not in layers)
+
+
+def test_runs_that_predict_together_share_one_encoder(encoders: dict[str, Path], tmp_path: Path) -> None:
+    made = [make_run(tmp_path, encoders["bert"]), make_run(tmp_path, encoders["bert"], method="ia3")]
+    found = ensemble.Ensemble(ensemble.members([run.path for run in made]))
+    weights = {each.classifier.model.get_input_embeddings().weight.data_ptr() for each in found.loaded}
+    assert len(weights) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -21,7 +22,7 @@ from submillion import prediction, runs
 from submillion.data.augmentation import STRENGTHS
 from submillion.errors import ConfigError, RunError, install_line
 from submillion.reports import comparing
-from submillion.serving import explaining, folders, guarding, server
+from submillion.serving import app, folders, guard, service
 from tests.kit.calls import call
 from tests.kit.pages import text_of
 from tests.served import TEXT, client_of, finished
@@ -36,6 +37,8 @@ WISH = {
     "rank": None,
     "head": "full",
 }
+BEGUN = {"format": 1, "study": "x", "kind": "grid", "finished": False, "n_planned": 2, "scale": 1.0, "encoder": "e"}
+BEGUN |= {"factors": [], "claims": [], "stages": [], "trials": []}
 Ask = Callable[..., Any]
 
 
@@ -93,15 +96,12 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
     ("summary", "state", "why"),
     [
         (None, "unfinished", "before its first trial"),
-        ('{"study": "x", "finished": false, "trials": []}', "unfinished", "the same command goes on"),
+        (json.dumps(BEGUN), "unfinished", "the same command goes on"),
         ("{", "damaged", "summary.json is damaged"),
-        ("[]", "damaged", "not what a sweep writes"),
-        ('{"finished": true, "trials": [], "scores": {}, "recommended": "x", "notes": []}', "damaged", "not what"),
-        (
-            '{"finished": true, "trials": [], "scores": {"test": {"accuracy": {"value": NaN}}}}',
-            "damaged",
-            "not a number",
-        ),
+        ("[]", "damaged", "summary.json is damaged"),
+        ('{"finished": true, "trials": []}', "damaged", "has no format"),
+        (json.dumps(BEGUN | {"finished": True}), "damaged", "the recommended run, or its scores are missing"),
+        (json.dumps(BEGUN | {"kind": "\ud800"}), "damaged", "kind"),
     ],
 )
 def test_studies_that_are_not_finished(tmp_path: Path, summary: str | None, state: str, why: str) -> None:
@@ -143,6 +143,58 @@ def test_one_edited_file_leaves_the_list(
     row = next(row for row in client_of(tmp_path).get("/api/list").json()["runs"] if row["run"] == first)
     assert (row["state"], row[odd]) == ("damaged", None)
     assert odd in row["why"]
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "half a character as label": lambda run: (run / "labels.json").write_text('["\\ud800", "b"]'),
+    "half a character as name": lambda run: (run / "config.yaml").write_text('name: "\\ud800"\n'),
+    "half a character as model": lambda run: (run / "config.yaml").write_text('model: {name: "\\ud800"}\n'),
+    "half a character in a plan": lambda run: (run / "plan.json").write_text('{"total": "\\ud800"}'),
+    "half a character as score": lambda run: (run / "scores.json").write_text(
+        '{"validation": {"accuracy": "\\ud800"}}'
+    ),
+    "half a character as key": lambda run: (run / "scores.json").write_text('{"\\ud800": {}}'),
+    "deep lists": lambda run: (run / "labels.json").write_text("[" * 100_000),
+    "deep plan": lambda run: (run / "plan.json").write_text("[" * 100_000),
+    "deep settings": lambda run: (run / "config.yaml").write_text("[" * 2_000),
+    "no numbers": lambda run: (run / "metrics.jsonl").write_text('{"kind": "step"}\n'),
+    "infinity": lambda run: (run / "scores.json").write_text('{"test": {"accuracy": {"value": Infinity}}}'),
+    "bytes": lambda run: (run / "plan.json").write_bytes(bytes(range(256))),
+    "a folder as a file": lambda run: ((run / "plan.json").unlink(), (run / "plan.json").mkdir()),
+    "a pipe": lambda run: ((run / "plan.json").unlink(), os.mkfifo(run / "plan.json")),
+    "a device": lambda run: ((run / "plan.json").unlink(), (run / "plan.json").symlink_to("/dev/zero")),
+    "a link to itself": lambda run: ((run / "plan.json").unlink(), (run / "plan.json").symlink_to("plan.json")),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_one_run_holds_hides_no_other(served: Path, first: str, tmp_path: Path, odd: str) -> None:
+    for name in ("odd-00000001", "fine-00000002"):
+        shutil.copytree(served / first, tmp_path / name)
+    ODD[odd](tmp_path / "odd-00000001")
+    client = client_of(tmp_path)
+    answer = client.get("/api/list")
+    assert answer.status_code == 200, answer.text
+    rows = {row["run"]: row for row in answer.json()["runs"]}
+    assert rows["fine-00000002"]["state"] == "finished"
+    assert rows["odd-00000001"]["state"] == "damaged"
+    assert rows["odd-00000001"]["why"]
+    assert [each["run"] for each in client.get("/v1/models").json()["models"]] == ["fine-00000002"]
+    for path in ("predict", "words", "load"):
+        assert client.post(f"/api/runs/odd-00000001/{path}", json={"text": TEXT}).status_code in (200, 400)
+    asked = {"texts": [TEXT], "run": "odd-00000001"}
+    assert client.post("/v1/predict", json=asked).status_code in (200, 400)
+    assert client.post("/v1/predict", json=asked | {"run": "fine-00000002"}).status_code == 200
+
+
+@pytest.mark.parametrize("content", ['{"notes": ["\\ud800"]}', "[" * 100_000, "null", '"\\ud800"', "{}", "\0"])
+def test_what_one_study_holds_hides_no_run(served: Path, first: str, tmp_path: Path, content: str) -> None:
+    shutil.copytree(served / first, tmp_path / first)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "summary.json").write_text(content)
+    found = client_of(tmp_path).get("/api/list").json()
+    assert [row["state"] for row in found["runs"]] == ["finished"]
+    assert [study["state"] for study in found["studies"]] == ["damaged"]
 
 
 def test_one_run_folder_is_served_alone(served: Path, first: str) -> None:
@@ -237,7 +289,7 @@ def test_bodies_are_bounded(client: TestClient, chunked: bool) -> None:
     body = b'{"text": "' + b"a" * 1_000_000 + b'"}'
     content = iter([body[:500_000], body[500_000:]]) if chunked else body
     answer = client.post("/api/plan", content=content, headers={"content-type": "application/json"})
-    assert f"more than {guarding.MAX_BODY_BYTES:,} bytes" in problem(answer, 413)
+    assert f"more than {guard.MAX_BODY_BYTES:,} bytes" in problem(answer, 413)
 
 
 def test_every_answer_binds_the_browser(client: TestClient, served: Path, first: str) -> None:
@@ -264,7 +316,7 @@ def test_every_answer_binds_the_browser(client: TestClient, served: Path, first:
 
 
 def test_nothing_in_the_page_makes_html_of_text_or_names_another_host(client: TestClient) -> None:
-    folder = Path(guarding.__file__).parent / "page"
+    folder = Path(guard.__file__).parent / "page"
     for file in folder.iterdir():
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not any(
@@ -445,7 +497,7 @@ def test_changed_texts_are_those_of_robustness_and_repeat(client: TestClient, fi
     [
         ("", "the text is empty"),
         (" \n\t", "the text is empty"),
-        ("a" * (explaining.MAX_CHARACTERS + 1), "has 20,001 characters: at most 20,000"),
+        ("a" * (service.MAX_CHARACTERS + 1), "has 20,001 characters: at most 20,000"),
         ("half \ud800", "half a character"),
     ],
 )
@@ -533,10 +585,12 @@ def test_a_port_that_is_taken(served: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])
 def test_a_host_that_is_not_here(served: Path, host: str) -> None:
     with pytest.raises(ConfigError, match="give an address of this machine"):
-        server.serve(folders.opened(served), host, 0, lambda _: None)
+        app.serve(folders.opened(served), host, 0, lambda _: None)
 
 
 def test_without_the_extra(served: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "submillion.serving.app")
+    monkeypatch.delattr("submillion.serving.app")
     assert call("serve", served) == 1
     assert f"serve needs uvicorn: {install_line('serve')}" in capsys.readouterr().err

@@ -5,28 +5,29 @@ SUBMILLION_SCREENSHOTS=FOLDER shows `test_screenshots` the runs of that folder, 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
+import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from submillion.runs import Run, compared
 from submillion.serving import folders
-from submillion.serving.app import create_app
+from submillion.serving.app import Options, create_app, listen, server_of
 from submillion.text import interval
 from tests.served import TEXT, client_of, finished, with_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SHOWN = os.environ.get("SUBMILLION_SCREENSHOTS")
+TOKEN = "a-token-of-many-characters"
 NEWS = "Oil prices rose on Monday, and the coach of the winning team sold his shares in the software company."
 expect.set_options(timeout=30_000)  # of machines with other work too
 pytestmark = [
@@ -46,17 +47,14 @@ def browser() -> Iterator[Browser]:
 class Served:
     """The server of a folder in a thread of this process."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = uvicorn.Config(create_app(folders.opened(folder)), port=0, log_level="warning")
-        self.server = uvicorn.Server(settings)
-        self.thread = threading.Thread(target=self.server.run)
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.server = server_of(create_app(folders.opened(folder), Options(**options)))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=asyncio.run, args=[listen(self.server, self.listener)])
 
     def __enter__(self) -> str:
         self.thread.start()
-        deadline = time.monotonic() + 30
-        while not self.server.started and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}/"
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
 
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
@@ -120,6 +118,25 @@ def rows_of(page: Page) -> list[str]:
 
 def show(page: Page, view: str) -> None:
     page.get_by_role("link", name=view, exact=True).click()
+
+
+@pytest.mark.parametrize("password", [TOKEN, "wrong"])
+def test_with_a_token_the_browser_asks_for_a_password_and_the_page_opens(
+    browser: Browser, served: Path, password: str
+) -> None:
+    """Chromium answers what it knows as a challenge, and no other; the context stands for the person who types."""
+    with Served(served, token=TOKEN) as url:
+        context = browser.new_context(http_credentials={"username": "me", "password": password})
+        page = context.new_page()
+        answer = page.goto(url)
+        assert answer is not None
+        if password == TOKEN:
+            expect(page.locator("#runs-count")).to_contain_text("runs")
+            assert set(finished(served)) < set(rows_of(page))
+        else:
+            assert answer.status == 401
+            expect(page.locator("body")).to_contain_text("asks for its token")
+        context.close()
 
 
 # The list ------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import typer
 
 from submillion.cli.options import JsonOption
 from submillion.config import Precision
-from submillion.serving import folders, server
-from submillion.serving.options import Options, read_token
+from submillion.errors import ConfigError, install_line
+from submillion.serving import folders
 from submillion.serving.queue import Limits
 
 DirArgument = Annotated[str, typer.Argument(metavar="DIR", help="A folder of run folders, or one run's.")]
@@ -30,9 +30,14 @@ EncodersOption = Annotated[
     int, typer.Option("--encoders", min=1, help="Most encoders in memory; runs on the same one share it.")
 ]
 BatchOption = Annotated[int, typer.Option("--batch-tokens", min=1, help="Most tokens of texts computed together.")]
-WaitOption = Annotated[float, typer.Option("--wait-ms", min=0, help="How long a text waits for others to join it.")]
+WaitOption = Annotated[
+    float, typer.Option("--wait-ms", min=0, help="How long a batch waits for those who were in the last one.")
+]
 QueueOption = Annotated[
     int, typer.Option("--queue-texts", min=256, help="Most texts taken and not answered yet; more are refused (503).")
+]
+PublicOption = Annotated[
+    str | None, typer.Option("--public-url", metavar="URL", help="The address that a proxy in front of it has.")
 ]
 
 
@@ -47,16 +52,23 @@ def serve(  # noqa: PLR0913
     batch_tokens: BatchOption = 4096,
     wait_ms: WaitOption = 5.0,
     queue_texts: QueueOption = 1024,
+    public_url: PublicOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a page (runs, comparisons, the planner, a playground), and predictions under /v1.
 
     Until Ctrl-C. Without a token everybody who reaches the port can read the runs and use them.
     """
-    found = folders.opened(folder)
+    try:
+        from submillion.serving import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "prometheus_client", "starlette", "uvicorn"):
+            raise
+        raise ConfigError(f"serve needs {error.name}: {install_line('serve')}") from None
+    found, token = folders.opened(folder), app.read_token(token_file)
     limits = Limits(batch_tokens, wait_ms / 1000, queue_texts)
-    options = Options(read_token(token_file), precision, encoders, limits)
-    if options.token is None and not _is_loopback(host):
+    options = app.Options(token, precision, encoders, limits, (host, f"[{host}]"), public_url)
+    if token is None and not _is_loopback(host):
         typer.echo(f"warning: whoever reaches {host} can read the runs and use them: give --token-file FILE", err=True)
 
     def announce(url: str) -> None:
@@ -64,7 +76,7 @@ def serve(  # noqa: PLR0913
         if open_page:
             webbrowser.open(url)
 
-    server.serve(found, host, port, announce, options)
+    app.serve(found, host, port, announce, options)
 
 
 def _is_loopback(host: str) -> bool:

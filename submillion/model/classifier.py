@@ -236,12 +236,30 @@ class Classifier(nn.Module):
 
 
 @torch.no_grad()
-def mixed_logits(classifiers: Sequence[Classifier], batch: Batch, model_of: torch.Tensor) -> list[torch.Tensor]:
-    """Return the logits of each classifier's rows of a batch, float32 [its rows, its C].
+def several_logits(classifiers: Sequence[Classifier], batch: Batch) -> list[torch.Tensor]:
+    """Return the logits of each classifier for all rows of a batch, float32 [B, C] each, equal to its own to the bit.
 
-    model_of: int64 [B], on the CPU, which classifier each row is for. They share one encoder and are all mixable.
+    Several classifiers must share one encoder: the layers that none of them adapts are computed once.
     """
-    first = packed.encode_mixed([each._prepared() for each in classifiers], batch, model_of)
+    if len(classifiers) == 1 or not all(each.packed for each in classifiers):
+        return [each(batch) for each in classifiers]
+    firsts = packed.encode_several([each._prepared() for each in classifiers], replace(batch, hidden=None))
+    return [
+        adapters.head_logits(adapters.stock(each.model), each.architecture, first)
+        for each, first in zip(classifiers, firsts, strict=True)
+    ]
+
+
+@torch.no_grad()
+def mixed_logits(
+    classifiers: Sequence[Classifier], batch: Batch, text_of: torch.Tensor, model_of: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return the logits of each classifier's rows, float32 [its rows, its C].
+
+    Row i is text `text_of[i]` of the batch for classifier `model_of[i]`, int64 [R] each, on the CPU. The classifiers
+    share one encoder and are all mixable.
+    """
+    first = packed.encode_mixed([each._prepared() for each in classifiers], batch, text_of, model_of)
     owners = model_of.to(first.device)
     return [
         adapters.head_logits(adapters.stock(each.model), each.architecture, first[owners == number])

@@ -22,7 +22,7 @@ from submillion.judging import metrics
 from submillion.judging.metrics import Predictions, Score
 from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier, precision_of
-from submillion.model.packed import native
+from submillion.prediction.sharing import Loader
 from submillion.runs import Run, Which
 from submillion.text import shown
 from submillion.training import evaluation, workers
@@ -82,13 +82,13 @@ def members(which: Which | Sequence[Which], device: str | None = None) -> Member
 
 
 class Ensemble:
-    """Loaded members."""
+    """Loaded members; those on one encoder share its weights, and the layers that none of them adapts."""
 
     def __init__(self, members: Members) -> None:
-        native.keep_few_kernels()
         self.members, self.labels = members, members.labels
+        loaders = {precision: Loader(precision, members.device) for precision in members.precisions}
         precisions = zip(members.runs, members.precisions, strict=True)
-        self.classifiers = [Classifier.load(run, members.device, precision) for run, precision in precisions]
+        self.loaded = [loaders[precision].load(run) for run, precision in precisions]
 
     def probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None = None, keep: bool = False
@@ -104,24 +104,36 @@ class Ensemble:
     def _probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None, keep: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        found, is_blank = [], np.zeros(len(readings[0]), dtype=bool)
-        for number, (classifier, settings, reading) in enumerate(
-            zip(self.classifiers, self.members.configs, self.members.reading_of, strict=True)
-        ):
-            examples = readings[reading]
-            split = batching.tokenize(examples, classifier.tokenizer, self.labels, settings.model.max_length, keep)
-            is_blank |= split.seen(classifier.tokenizer).is_blank
-            predicted = evaluation.predict(
-                classifier,
-                split,
-                settings.train.evaluation_batch_size,
-                None if watch is None else self._share(watch, number * len(examples)),
-            )
-            found.append(predicted.probs[:, [classifier.labels.index(label) for label in self.labels]])
+        found: list[np.ndarray] = [np.empty(0)] * len(self.loaded)
+        n_done, is_blank = 0, np.zeros(len(readings[0]), dtype=bool)
+        for numbers in self._groups():
+            first, reading = self.loaded[numbers[0]], self.members.reading_of[numbers[0]]
+            settings, examples, tokenizer = first.settings, readings[reading], first.classifier.tokenizer
+            split = batching.tokenize(examples, tokenizer, self.labels, settings.model.max_length, keep)
+            is_blank |= split.seen(tokenizer).is_blank
+            share = None if watch is None else self._share(watch, n_done, len(numbers), len(examples))
+            classifiers = [self.loaded[number].classifier for number in numbers]
+            logits = evaluation.several_logits(classifiers, split, settings.train.evaluation_batch_size, share)
+            for number, classifier, own in zip(numbers, classifiers, logits, strict=True):
+                evaluation.refuse_not_finite(own, split.example_ids, classifier.precision)
+                probs = torch.softmax(torch.from_numpy(own).double(), dim=-1).numpy()
+                found[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]
+            n_done += len(numbers)
         return found[0] if len(found) == 1 else np.mean(found, axis=0), is_blank
 
-    def _share(self, watch: Callable[[int], object], n_before: int) -> Callable[[int], object]:
-        return lambda n_done: watch((n_before + n_done) // len(self.classifiers))
+    def _groups(self) -> list[list[int]]:
+        """The members that have one encoder, and the same tokens in the same batches."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for number, loaded in enumerate(self.loaded):
+            size, longest = loaded.settings.train.evaluation_batch_size, loaded.settings.model.max_length
+            key = (loaded.encoder, loaded.tokenizer, self.members.reading_of[number], size, longest)
+            groups.setdefault(key, []).append(number)
+        return list(groups.values())
+
+    def _share(
+        self, watch: Callable[[int], object], n_before: int, n_members: int, n_rows: int
+    ) -> Callable[[int], object]:
+        return lambda n_done: watch((n_before * n_rows + n_members * n_done) // len(self.loaded))
 
 
 @dataclass(frozen=True)

@@ -5,42 +5,50 @@ What is answered is decided in `service`; errors become sentences in `app`.
 
 from __future__ import annotations
 
-import asyncio
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from submillion.config import Precision
 from submillion.serving import counting
-from submillion.serving.service import Service, model_values
-
-MAX_TEXTS = 256
-MAX_CHARACTERS = 20_000
-COUNTED = ("/v1/predict", "/v1/models")
-_GONE = 499  # nobody reads it: nginx's number for a client that closed the connection
+from submillion.serving.guard import as_json, refusal
+from submillion.serving.service import MAX_CHARACTERS, MAX_TEXTS, Service
 
 router = APIRouter()
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 SeveralTexts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+Name = Annotated[str, Field(max_length=200)]
 
 
 class Asked(BaseModel):
-    """Texts to classify, of one run. Runs that were trained on pairs take as many second texts."""
+    """Texts to classify, of one run or of several. Runs that were trained on pairs take as many second texts."""
 
     model_config = ConfigDict(extra="forbid")
 
     texts: SeveralTexts
     text_pairs: SeveralTexts | None = None
-    run: Annotated[str, Field(max_length=200)] | None = Field(None, description="Needed where there are several runs.")
+    run: Name | None = Field(None, description="Needed where there are several runs, unless `runs` names some.")
+    runs: Annotated[list[Name], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
+        None, description="Each classifies all texts; the layers that they share are computed once."
+    )
 
     @model_validator(mode="after")
     def _as_many(self) -> Asked:
         if self.text_pairs is not None and len(self.text_pairs) != len(self.texts):
             raise ValueError(f"there are {len(self.texts)} texts and {len(self.text_pairs)} text_pairs: give as many")
+        if self.runs is not None and self.run is not None:
+            raise ValueError("there are both run and runs: give one of them")
+        if self.runs is not None and len(set(self.runs)) < len(self.runs):
+            raise ValueError("a run is named twice in runs: name each once")
+        if len(self.texts) * len(self.runs or [""]) > MAX_TEXTS:
+            raise ValueError(
+                f"there are {len(self.texts)} texts for {len(self.runs or [])} runs: at most {MAX_TEXTS} texts times "
+                "runs are taken at once; send fewer in each request"
+            )
         return self
 
 
@@ -55,11 +63,17 @@ class Prediction(BaseModel):
 
 
 class Answer(BaseModel):
-    """Predictions in the order of the texts, the run that made them, and the precision it computed in."""
+    """Predictions in the order of the texts, the run that made them, and the precision that it computed in."""
 
     run: str
     precision: Precision
     predictions: list[Prediction]
+
+
+class Answers(BaseModel):
+    """The answers of several runs, in the order in which they were named."""
+
+    answers: list[Answer]
 
 
 class Model(BaseModel):
@@ -80,7 +94,7 @@ class Models(BaseModel):
 
 
 class Health(BaseModel):
-    """That the server answers."""
+    """Whether the server is up, or ready."""
 
     status: str
 
@@ -107,40 +121,46 @@ _PREDICT_ERRORS = _ERRORS | {
 }
 
 
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problems, "description": "The first answer is prepared"}}
+
+
 @router.post("/v1/predict", responses=_PREDICT_ERRORS)
-async def predict(asked: Asked, request: Request) -> Answer:
+async def predict(asked: Asked, request: Request) -> Answer | Answers:
     """Return labels and probabilities of texts, in their order."""
-    service: Service = request.app.state.service
     pairs = asked.text_pairs or [None] * len(asked.texts)
-    answer = asyncio.ensure_future(service.answer(asked.run, list(zip(asked.texts, pairs, strict=True))))
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise HTTPException(_GONE, "the client closed the connection")
-        loaded, found = answer.result()
-    finally:
-        answer.cancel()
-        gone.cancel()
-    labels = loaded.classifier.labels
-    predictions = [
-        Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
-        for probs in found
-    ]
-    return Answer(run=loaded.run.name, precision=loaded.classifier.precision, predictions=predictions)
+    texts = list(zip(asked.texts, pairs, strict=True))
+    answers = []
+    for loaded, found in await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request)):
+        labels = loaded.classifier.labels
+        predictions = [
+            Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
+            for probs in found
+        ]
+        answers.append(Answer(run=loaded.run.name, precision=loaded.classifier.precision, predictions=predictions))
+    return answers[0] if asked.runs is None else Answers(answers=answers)
 
 
-@router.get("/v1/models", responses=_ERRORS)
-def models(request: Request) -> Models:
+@router.get("/v1/models", responses=_ERRORS, response_model=Models)
+async def models(request: Request) -> Response:
     """Return the finished runs of the folder, as they are now."""
-    state = request.app.state
-    return Models.model_validate({"models": model_values(state.folder, state.listing, state.models)})
+    service = _service(request)
+    rows = await service.at_desk(caller_of(request), request.app.state.listing.models)
+    loaded = {each.run.name for each in service.loaded()}
+    return as_json({"models": [row | {"is_loaded": row["run"] in loaded} for row in rows]})
 
 
 @router.get("/healthz")
 async def health() -> Health:
-    """Say that the server answers; no token is needed."""
+    """Say that the server is up, whether it is ready or not; no token is needed."""
     return Health(status="ok")
+
+
+@router.get("/readyz", responses=_NOT_READY, response_model=Health)
+async def ready(request: Request) -> Response:
+    """Say that an answer takes no longer than others will; the first who asks has that prepared. No token is needed."""
+    if not _service(request).is_ready():
+        return refusal(503, ["the server is up, and prepares its first answer: ask again"], {"retry-after": "1"})
+    return as_json({"status": "ok"})
 
 
 @router.get(
@@ -148,18 +168,22 @@ async def health() -> Health:
     response_class=Response,
     responses=_ERRORS | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Return the server's numbers as Prometheus reads them."""
     return Response(request.app.state.counts.exposition(), media_type=counting.CONTENT_TYPE)
 
 
 @router.get("/openapi.json", include_in_schema=False)
-def description() -> dict[str, Any]:
+async def description(request: Request) -> dict[str, Any]:
     """Return what these routes take and give."""
-    return get_openapi(title="submillion serve", version=version("submillion"), routes=router.routes)
+    servers = [{"url": request.scope["root_path"]}] if request.scope.get("root_path") else None
+    return get_openapi(title="submillion serve", version=version("submillion"), routes=router.routes, servers=servers)
 
 
-async def _gone(request: Request) -> None:
-    """Return when the client has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def caller_of(request: Request) -> str:
+    """Return who shares what: connections from one address; a proxy on this machine says whose they are."""
+    return "" if request.client is None else request.client.host
+
+
+def _service(request: Request) -> Service:
+    return request.app.state.service

@@ -1,4 +1,4 @@
-"""The application: a folder of runs, the routes over it, the guards before them, errors as sentences.
+"""The server behind `submillion serve`: routes over a folder of runs, the guard before them, errors as sentences.
 
 The page's routes and the service's answer over the same folder, and from the same loaded runs.
 """
@@ -6,62 +6,175 @@ The page's routes and the service's answer over the same folder, and from the sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import errno
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from submillion.config import Precision
-from submillion.errors import MAX_PROBLEMS, SubmillionError
-from submillion.serving import api, guarding, pages
+from submillion.errors import ConfigError, SubmillionError
+from submillion.serving import api, guard, pages
 from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder, UnknownNameError
+from submillion.serving.guard import Check, Guard, refusal
 from submillion.serving.listing import Listing
-from submillion.serving.models import Loads, Models
-from submillion.serving.options import Options
-from submillion.serving.queue import FullError, stopping
+from submillion.serving.queue import FullError, Limits, stopping
 from submillion.serving.service import Service
 
+TOKEN_VARIABLE = "SUBMILLION_TOKEN"
+_SHORTEST_TOKEN = 16
+# For answers that are being computed when the server is stopped; what takes longer gets a 503, in time: Kubernetes and
+# Slurm kill after 30 s.
+_PATIENCE_S = 25
+# For a request to arrive whole, and for a connection without one: who sends a byte now and then holds no place.
+_QUIET_S = 30
+MAX_CONNECTIONS = 1000
+MAX_HEADER_BYTES = 32 * 1024
 
-def create_app(folder: Folder, hosts: Sequence[str] = (), options: Options | None = None) -> FastAPI:
-    """Return the application that serves a folder.
 
-    It may be asked by the loopback's names and `hosts`; where a token is asked for, by any name.
+@dataclass(frozen=True)
+class Options:
+    """How a folder is served.
+
+    token: None asks for none · precision: None is each run's own, as `predict` has it · n_encoders: the most in memory,
+    with all runs on them that were asked for · hosts: names that the server may be asked by, besides the loopback's ·
+    public_url: the address that a proxy gives it.
     """
+
+    token: str | None = field(default=None, repr=False)
+    precision: Precision | None = None
+    n_encoders: int = 2
+    limits: Limits = field(default_factory=Limits)
+    hosts: tuple[str, ...] = ()
+    public_url: str | None = None
+
+
+def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the token of a file, else of `$SUBMILLION_TOKEN`, else None; ConfigError if it cannot be used."""
+    if file is None:
+        source, token = f"${TOKEN_VARIABLE}", environment.get(TOKEN_VARIABLE)
+        if token is None:
+            return None
+    else:
+        source = str(file)
+        try:
+            token = Path(os.path.expanduser(file)).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{file} cannot be read ({error}): give a file that holds the token, a line of it"
+            ) from None
+    token = token.strip()
+    if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigError(
+            f"the token of {source} has {len(token)} characters: it takes {_SHORTEST_TOKEN} or more, in ASCII and "
+            "without blanks; `openssl rand -hex 32` makes one"
+        )
+    return token
+
+
+def create_app(folder: Folder, options: Options | None = None) -> FastAPI:
+    """Return the application that serves a folder; ConfigError if `public_url` is not an address."""
     options = options or Options()
+    origin, host, prefix = _public(options.public_url)
+    counts = Counts()
     # The pages of docs_url load scripts from a CDN; openapi.json is among the service's routes.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan)
-    app.state.folder = folder
-    app.state.listing = Listing(folder)
-    app.state.models = Models(partial(_loader, options.precision), options.n_encoders)
-    app.state.counts = Counts()
-    app.state.service = Service(folder, app.state.models, app.state.counts, options.limits)
+    app.state.folder, app.state.listing, app.state.counts = folder, Listing(folder), counts
+    app.state.service = Service(folder, counts, options.precision, options.n_encoders, options.limits)
     app.include_router(api.router)  # before the page's: routes are tried in turn at each request
     app.include_router(pages.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(_answering)  # the last one added is the first one asked
-    app.add_middleware(guarding.bounded)
-    app.add_middleware(guarding.own_origin_only)
-    # A page that reaches the server by a name of its own (DNS rebinding) does not have the token.
-    app.add_middleware(guarding.with_token, token=options.token)
+    checks: list[Check] = [partial(guard.own_origin, origin), guard.well_formed]
     if options.token is None:
-        app.add_middleware(guarding.by_known_names_only, names=[*guarding.LOOPBACK, *hosts])
-    app.add_middleware(guarding.with_headers)
-    app.add_middleware(app.state.counts.counting, paths=api.COUNTED)
+        names = {name.lower() for name in (*guard.LOOPBACK, *options.hosts, *([host] if host else []))}
+        checks.insert(0, partial(guard.known_host, names))
+    else:  # a page that reaches the server by a name of its own (DNS rebinding) does not have the token
+        checks.insert(0, partial(guard.with_token, options.token))
+    app.add_middleware(
+        Guard, checks=checks, note=counts.answered, dropped=lambda: _of_full(stopping()), failed=_of_us, prefix=prefix
+    )
     return app
 
 
-def _loader(precision: Precision | None) -> Loads:
-    from submillion.serving.sharing import Loader  # imports torch, which a server that is not asked does not need
+def serve(
+    folder: Folder, host: str, port: int, announce: Callable[[str], None], options: Options | None = None
+) -> None:
+    """Serve a folder until Ctrl-C or SIGTERM; what was taken by then is answered, or refused after `_PATIENCE_S`.
 
-    return Loader(precision)
+    `announce` is called with the URL once the port is taken (0 takes a free one).
+    ConfigError if the port cannot be taken.
+    """
+    with _listening(host, port) as listener:
+        app = create_app(folder, options)
+        name = f"[{host}]" if ":" in host else host
+        announce(f"http://{name}:{listener.getsockname()[1]}/")
+        asyncio.run(listen(server_of(app), listener))
+
+
+def server_of(app: FastAPI, patience_s: float = _PATIENCE_S) -> uvicorn.Server:
+    """Return the server of an app; `listen` runs it.
+
+    h11 bounds a request's head, whatever the client sends; httptools, which uvicorn prefers, does not.
+    """
+    settings = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=_QUIET_S,
+        timeout_graceful_shutdown=patience_s,  # type: ignore[arg-type]  # waited for as any number
+    )
+    return uvicorn.Server(settings)
+
+
+async def listen(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve on a listening socket until the server is told to exit."""
+    closing = asyncio.create_task(_close_quiet(server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        closing.cancel()
+
+
+async def _close_quiet(server: uvicorn.Server) -> None:
+    """Close connections on which no request arrives, or only half of one, and no answer is read, for too long.
+
+    At once when the server stops; and the quietest when there are too many.
+    """
+    quiet: dict[Any, tuple[Any, float]] = {}  # connections without a request at work: their last request, since when
+    while True:
+        now = time.monotonic()
+        known, quiet = quiet, {}
+        for connection in list(server.server_state.connections):
+            last = getattr(connection, "cycle", None)
+            is_at_work = last is not None and not last.more_body and not last.response_started
+            if not is_at_work or connection.transport.get_write_buffer_size():
+                before, since = known.get(connection, (last, now))
+                quiet[connection] = last, since if before is last else now
+        longest = sorted(quiet, key=lambda connection: quiet[connection][1])
+        n_too_many = max(0, len(server.server_state.connections) - MAX_CONNECTIONS)
+        for number, connection in enumerate(longest):
+            too_long = now - quiet[connection][1] > _QUIET_S
+            unread = connection.transport.get_write_buffer_size() > 0 and not too_long
+            if too_long or number < n_too_many or (server.should_exit and not unread):
+                connection.transport.abort()
+        await asyncio.sleep(0.2)
 
 
 @asynccontextmanager
@@ -70,72 +183,80 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _answering(app: ASGIApp) -> ASGIApp:
-    """Return the app with a 503 for a request that is dropped before its answer: a server that stops drops those that
-    its patience does not last for."""
-
-    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await app(scope, receive, sending)
-        except asyncio.CancelledError:  # not an Exception, so that no handler below sees it
-            if has_begun or scope["type"] != "http":
-                raise
-            await _of_full(Request(scope), stopping())(scope, receive, send)
-
-    return asked
+def _public(url: str | None) -> tuple[str | None, str | None, str]:
+    """The origin, the host and the path's prefix of an address."""
+    if url is None:
+        return None, None, ""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        valid = parts.scheme in ("http", "https") and host and not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        valid, host = False, None
+    if not valid or host is None:
+        raise ConfigError(f"--public-url is {url!r}: give an address such as https://example.org/models")
+    return f"{parts.scheme}://{parts.netloc}", f"[{host}]" if ":" in host else host, parts.path.rstrip("/")
 
 
-def _problems(status: int, problems: Sequence[str]) -> Response:
-    shown = SubmillionError(*problems[:MAX_PROBLEMS]).problems  # what they quote of a request may be of any size
-    n_more = len(problems) - len(shown)
-    return JSONResponse({"problems": [*shown, *([f"and {n_more} more"] if n_more else [])]}, status)
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        # create_server appends the address to the system's own words; names that are not found have no such number
+        reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+        match error.errno:
+            case errno.EADDRINUSE:
+                remedy = "stop what holds it, or give another with --port (0: any free one)"
+            case errno.EACCES:
+                remedy = "give a port from 1024 up with --port"
+            case _:
+                remedy = "give an address of this machine with --host"
+        raise ConfigError(f"port {port} of {host} cannot be taken ({reason}): {remedy}") from None
 
 
-def _of_user(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SubmillionError)
-    return _problems(404 if isinstance(error, UnknownNameError) else 400, error.problems)
+def _of_user(error: SubmillionError) -> Response:
+    return refusal(404 if isinstance(error, UnknownNameError) else 400, error.problems)
 
 
-def _of_full(request: Request, error: Exception) -> Response:
-    assert isinstance(error, FullError)
-    return JSONResponse({"problems": [str(error)]}, 503, {"retry-after": str(error.retry_after_s)})
+def _of_full(error: FullError) -> Response:
+    return refusal(503, [str(error)], {"retry-after": str(error.retry_after_s)})
 
 
-def _of_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _problems(error.status_code, [str(error.detail)])
+def _of_http(error: HTTPException) -> Response:
+    return refusal(error.status_code, [str(error.detail)], error.headers)
 
 
-def _of_fields(request: Request, error: Exception) -> Response:
+def _of_fields(error: RequestValidationError) -> Response:
     """What is wrong with a body's fields, without repeating what was sent."""
-    assert isinstance(error, RequestValidationError)
     if any(each["type"] == "json_invalid" for each in error.errors()):
-        return _problems(422, ["the request is not JSON"])
-    return _problems(422, [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()])
+        return refusal(422, ["the request is not JSON"])
+    return refusal(422, [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()])
 
 
-def _of_machine(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OSError)
+def _of_machine(error: OSError) -> Response:
     reason = f"{error.filename or 'output'}: {error.strerror or error}"
-    return _problems(500, [f"{reason}; check the disk and the permissions, and reload the list"])
+    return refusal(500, [f"{reason}; check the disk and the permissions, and reload the list"])
 
 
-def _of_us(request: Request, error: Exception) -> Response:
-    return _problems(500, [f"internal error: {type(error).__name__}: {error}; this is a fault of submillion"])
+def _of_us(error: Exception) -> Response:
+    return refusal(500, [f"internal error: {type(error).__name__}: {error}; this is a fault of submillion"])
+
+
+def _handler(answer: Callable[[Any], Response]) -> Callable[[Request, Exception], Any]:
+    async def handled(_: Request, error: Exception) -> Response:  # on the event loop: a plain function takes a thread
+        return answer(error)
+
+    return handled
 
 
 _HANDLERS: dict[type[Exception], Any] = {
-    SubmillionError: _of_user,
-    FullError: _of_full,
-    HTTPException: _of_http,
-    RequestValidationError: _of_fields,
-    OSError: _of_machine,
-    Exception: _of_us,
+    kind: _handler(answer)
+    for kind, answer in (
+        (SubmillionError, _of_user),
+        (FullError, _of_full),
+        (HTTPException, _of_http),
+        (RequestValidationError, _of_fields),
+        (OSError, _of_machine),
+    )
 }

@@ -1,18 +1,20 @@
-"""What the list shows of each run and study; a damaged one is listed with the damage.
+"""What the list shows of each run and study; a damaged one is listed with the damage, and hides no other.
 
-Finished runs are read once: 14 ms a run add up in a folder of hundreds.
+Finished runs are read once: 14 ms per run add up in a folder of hundreds.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import stat
 from pathlib import Path
 from typing import Any
 
 from submillion import config, runs
 from submillion.config import NOT_HASHED, Config
-from submillion.errors import SubmillionError
-from submillion.runs import EvalRecord, Run
+from submillion.errors import RunError, SubmillionError
+from submillion.runs import EvalRecord, Run, study
 from submillion.runs.pace import pace
 from submillion.serving.folders import Folder
 from submillion.text import duration, interval
@@ -24,6 +26,16 @@ _WHY = {
     "interrupted": "it was stopped; `submillion train --config CONFIG` goes on where it stopped",
     "empty": "nothing was trained yet; `submillion train --config CONFIG` trains it",
 }
+_AT_REST: Values = {"is_running": False, "step": None}
+_NO_STUDY: Values = {
+    "kind": None,
+    "runs": [],
+    "n_trials": None,
+    "n_done": None,
+    "recommended": None,
+    "accuracy": None,
+    "notes": [],
+}
 
 
 class Listing:
@@ -31,24 +43,45 @@ class Listing:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._kept: dict[tuple[Path, int, int], Values] = {}
+        self._kept: dict[Path, tuple[tuple[int, int], Values]] = {}
 
     def values(self) -> Values:
         """Return the folder's runs and studies as JSON holds them."""
         studies = [_study(path) for path in self._folder.studies()]
-        rows = [self._row(run) for run in self._folder.runs()]
+        rows = self._rows()
         for row in rows:
             row["studies"] = [study["name"] for study in studies if row["run"] in study["runs"]]
-        return {"folder": str(self._folder.path), "runs": rows, "studies": studies}
+        return {"folder": _printable(str(self._folder.path)), "runs": rows, "studies": studies}
+
+    def models(self) -> list[Values]:
+        """Return the finished runs as JSON holds them: their labels, whether they take pairs, what they are."""
+        return [
+            {
+                "run": row["run"],
+                "labels": row["labels"],
+                "takes_pairs": "data.text_pair" in row["settings"],
+                "model": row["model"],
+                "trainable_params": row["trainable_params"],
+            }
+            for row in self._rows()
+            if row["state"] == "finished"
+        ]
+
+    def _rows(self) -> list[Values]:
+        found = self._folder.runs()
+        self._kept = {run.path: self._kept[run.path] for run in found if run.path in self._kept}
+        return [self._row(run) for run in found]
 
     def _row(self, run: Run) -> Values:
         try:
-            stamp = (run.path, (run.path / "DONE").stat().st_mtime_ns, run.path.stat().st_mtime_ns)
+            stamp = (run.path / "DONE").stat().st_mtime_ns, run.path.stat().st_mtime_ns
         except OSError:
             return _row(run)
-        if stamp not in self._kept:
-            self._kept[stamp] = _row(run)
-        return dict(self._kept[stamp])
+        known, row = self._kept.get(run.path, (None, {}))
+        if known != stamp:
+            row = _row(run)
+            self._kept[run.path] = stamp, row
+        return dict(row)
 
 
 def state_of(run: Run) -> tuple[str, str]:
@@ -58,16 +91,22 @@ def state_of(run: Run) -> tuple[str, str]:
 
 
 def _row(run: Run) -> Values:
-    """A run's facts, its state in a word and why, its settings, and what else there is to look at."""
-    row: Values
+    """A run's facts, its state in a word and why, its labels and settings, and what else there is to look at."""
     try:
+        _refuse_odd_files(run)
         row = runs.examined(run)
-    except OSError as error:  # removed while it was read
-        row = dict.fromkeys(runs.COLUMNS) | {"run": run.name, "state": "damaged", "why": error.strerror}
-    row |= _state(run, str(row["state"]), str(row["why"])) | _without_oddities(row)
-    row |= _training(run) if row["why"] == _WHY["running"] else {"is_running": False, "step": None}
+        _refuse_odd_numbers(row)
+        row |= _state(run, str(row["state"]), str(row["why"]))
+        row |= _training(run) if row["why"] == _WHY["running"] else _AT_REST
+        row["settings"] = {} if row["state"] == "damaged" else _settings(run)
+        row["labels"] = run.classes() if row["state"] == "finished" else ()
+        _refuse_odd_text(row)
+    except Exception as error:  # whatever it is: what one run's files hold must not hide the others
+        why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
+        row = dict.fromkeys(runs.COLUMNS) | {"state": "damaged", "why": _printable(why), "settings": {}, "labels": ()}
+        row |= _AT_REST
+    row["run"] = run.name
     row["has_report"] = (run.path / "report.html").is_file()
-    row["settings"] = _settings(run)
     return row
 
 
@@ -76,10 +115,7 @@ def _state(run: Run, state: str, why: str) -> Values:
     if state == "damaged":
         return {"state": "damaged", "why": why}
     if state == "done":
-        try:
-            runs.load(run.path)
-        except SubmillionError as error:
-            return {"state": "damaged", "why": error.problems[0]}
+        runs.load(run.path)
         return {"state": "finished", "why": ""}
     return {"state": "unfinished", "why": _WHY[state].replace("CONFIG", str(run.path / "config.yaml"))}
 
@@ -98,12 +134,26 @@ def _training(run: Run) -> Values:
     return {"is_running": True, "step": found.step, "why": "; ".join(said)}
 
 
-def _without_oddities(row: Values) -> Values:
-    """What replaces values that are not numbers, so that one edited file cannot break the list."""
+def _refuse_odd_files(run: Run) -> None:
+    """RunError for what would be read for ever: pipes, devices."""
+    for path in run.path.iterdir():
+        if path.exists() and not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+            raise RunError(f"{path} is neither a file nor a folder: remove it")
+
+
+def _refuse_odd_numbers(row: Values) -> None:
     odd = [key for key in _NUMBERS if row[key] is not None and not _is_number(row[key])]
-    if not odd:
-        return {}
-    return dict.fromkeys(odd) | {"state": "damaged", "why": f"its files hold no number for {', '.join(odd)}"}
+    if odd:
+        raise RunError(f"its files hold no number for {', '.join(odd)}: train it again")
+
+
+def _refuse_odd_text(row: Values) -> None:
+    """RunError for text that is not Unicode, which no JSON in UTF-8 can hold."""
+    try:
+        json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = repr(error.object[max(0, error.start - 20) : error.end])
+        raise RunError(f"its files hold half a character (a lone surrogate), at {half}: train it again") from None
 
 
 def _is_number(value: Any) -> bool:
@@ -113,68 +163,52 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
+def _printable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _settings(run: Run) -> dict[str, str]:
     """What is not the default of what decides a run."""
-    try:
-        own, usual = (config.flat(_deciding(each)) for each in (run.config(), Config()))
-    except SubmillionError:
-        return {}
+    own, usual = (
+        config.flat(each.model_dump(mode="json", exclude=set(NOT_HASHED))) for each in (run.config(), Config())
+    )
     return {key: value for key, value in own.items() if usual.get(key) != value}
 
 
-def _deciding(settings: Config) -> Values:
-    return settings.model_dump(mode="json", exclude=set(NOT_HASHED))
-
-
 def _study(path: Path) -> Values:
-    """A study from its summary.json, which a running or stopped one may not have yet."""
-    found: Values = {
-        "name": path.name,
-        "kind": None,
-        "runs": [],
-        "n_trials": None,
-        "n_done": None,
-        "recommended": None,
-        "accuracy": None,
-        "notes": [],
+    """A study from its record, which a running or stopped one may not have yet."""
+    found = _NO_STUDY | {
+        "name": _printable(path.name),
         "has_report": (path / "summary.json").is_file(),
     }
     running = Run(path).is_locked
-    try:
-        if (path / "summary.json").is_file():
-            found |= _summary(Run(path).read_json("summary.json"))
-        elif not running:
-            found |= {"state": "unfinished", "why": "it was stopped before its first trial ended; start it again"}
-    except SubmillionError as error:
-        found |= {"state": "damaged", "why": error.problems[0]}
-    except (AttributeError, KeyError, TypeError) as error:
-        found |= {
-            "state": "damaged",
-            "why": f"summary.json is not what a sweep writes ({type(error).__name__}: {error})",
-        }
+    if not (path / "summary.json").exists():
+        why = "it was stopped before its first trial ended; start it again"
+        found |= {"state": "unfinished", "why": why}
+    else:
+        try:
+            record = _recorded(study.read(path))
+            _refuse_odd_text(record)
+            found |= record
+        except Exception as error:  # as of runs: one study must not hide the others
+            why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
+            found |= {"state": "damaged", "why": _printable(why)}
     if running:
         found |= {"state": "unfinished", "why": "a process is running it now"}
     return found
 
 
-def _summary(values: Values) -> Values:
-    trials, finished = values["trials"], values["finished"]
+def _recorded(record: study.StudyRecord) -> Values:
     found: Values = {
-        "kind": values.get("kind"),
-        "runs": sorted({name for trial in trials for name in trial["runs"]}),
-        "n_trials": len(trials),
-        "n_done": sum(trial["state"] == "done" for trial in trials),
-        "state": "finished" if finished else "unfinished",
-        "why": "" if finished else "it was stopped; the same command goes on where it stopped",
+        "kind": record.kind,
+        "runs": sorted({name for trial in record.trials for name in trial.runs}),
+        "n_trials": len(record.trials),
+        "n_done": len(record.done),
+        "state": "finished" if record.finished else "unfinished",
+        "why": "" if record.finished else "it was stopped; the same command goes on where it stopped",
     }
-    if finished:
-        scores = values["scores"]
-        split = "test" if "test" in scores else "validation"
-        if not _is_number(scores[split]["accuracy"]):
-            raise TypeError("its accuracy is not a number")
-        found |= {
-            "recommended": Path(values["recommended"]).name,
-            "accuracy": {"split": split, **scores[split]["accuracy"]},
-            "notes": values["notes"],
-        }
+    if record.finished and record.scores is not None:
+        split = "test" if "test" in record.scores else "validation"
+        accuracy = {"split": split, **vars(record.scores[split]["accuracy"])}
+        found |= {"recommended": record.recommended_run, "accuracy": accuracy, "notes": list(record.notes)}
     return found

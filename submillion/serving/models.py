@@ -1,80 +1,51 @@
-"""Loaded runs on at most so many encoders at a time: the runs of the least recently used encoder go first.
+"""Loaded runs on at most so many encoders at a time, and what they say of rows of any of them at once.
 
-A run is loaded when it is first asked for, in the precision that `predict` takes unless `serve` is told otherwise. A
-run that was trained again is loaded again.
+The runs of the least recently used encoder go first. Runs are loaded in the precision that `predict` takes unless
+`serve` is told otherwise. A run that was trained again is loaded again. Which rows make a batch is left to `queue`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
 
 from submillion import runs
-from submillion.config import Config
-from submillion.data import Label
+from submillion.config import Precision
+from submillion.data import Example
+from submillion.model import batching
+from submillion.model.batching import TokenizedSplit
+from submillion.model.classifier import mixed_logits
+from submillion.prediction.sharing import Encoder, Loaded, Loader, Tokenizer
 from submillion.runs import Run
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from submillion.model.classifier import Classifier
+from submillion.training import evaluation
 
 _Key = tuple[Path, int]
 
 
-@dataclass(eq=False)
-class Tokenizer:
-    """A tokenizer that runs share: hold `lock` while using it."""
+@dataclass(frozen=True)
+class Row:
+    """A text for a run, as its token ids and token types [its tokens]."""
 
-    tokenizer: PreTrainedTokenizerBase
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(eq=False)
-class Encoder:
-    """A frozen encoder, by way of a stock model on it that nobody runs; it lives as long as a run that shares it."""
-
-    stock: PreTrainedModel | None = None
-
-
-@dataclass(eq=False)
-class Loaded:
-    """A run ready to classify; hold `tokenizer.lock` while using its tokenizer, which other runs share."""
-
-    run: Run
-    settings: Config
-    classes: tuple[Label, ...]
-    classifier: Classifier
-    encoder: Encoder
-    tokenizer: Tokenizer
-
-
-class Loads(Protocol):
-    """What `sharing.Loader` does. It is named here, since that module imports torch, which the page does not need."""
-
-    def find_encoder(self, run: Run) -> Encoder | None:
-        """Return the loaded encoder that a run would share, None if it needs one of its own."""
-        ...
-
-    def load(self, run: Run) -> Loaded:
-        """Return a verified run."""
-        ...
+    loaded: Loaded
+    tokens: np.ndarray
+    token_types: np.ndarray
 
 
 class Models:
     """The loaded runs of a server, safe to share between threads."""
 
-    def __init__(self, make_loader: Callable[[], Loads], n_encoders: int = 2) -> None:
-        self._make_loader = make_loader  # called when a run is first asked for
+    def __init__(self, precision: Precision | None = None, n_encoders: int = 2) -> None:
+        self._loader = Loader(precision)
         self._n_encoders = n_encoders
         self._lock = threading.Lock()  # of the table; held for moments only
         self._loading = threading.Lock()  # one run is loaded at a time: two at once would need twice the memory
         self._table: OrderedDict[_Key, Loaded] = OrderedDict()
-        self._loader: Loads | None = None
 
     def get(self, run: Run) -> Loaded:
         """Return a finished run, loaded now or before; RunError if it is unfinished, damaged or gone."""
@@ -82,14 +53,13 @@ class Models:
             return found
         runs.load(run.path)
         with self._loading:
-            if (found := self.find(run)) is not None:  # another request loaded it meanwhile
+            if (found := self.find(run)) is not None:  # another thread loaded it meanwhile
                 return found
             runs.verify(run)
-            loader = self._loader = self._loader or self._make_loader()
             self.forget_gone()
-            if loader.find_encoder(run) is None:
+            if self._loader.find_encoder(run) is None:
                 self._make_room()
-            key, loaded = _key(run), loader.load(run)
+            key, loaded = _key(run), self._loader.load(run)
             with self._lock:
                 if key is not None:
                     self._table[key] = loaded
@@ -124,6 +94,78 @@ class Models:
             for key, loaded in list(self._table.items()):
                 if loaded.encoder in dropped:
                     del self._table[key]
+
+
+def rows(asked: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> list[list[Row]]:
+    """Return the rows of each run's texts, or pairs of them; texts for several runs are cut into tokens once."""
+    known: dict[tuple[Tokenizer, int, tuple[tuple[str, str | None], ...]], list[tuple[np.ndarray, np.ndarray]]] = {}
+    found = []
+    for loaded, texts in asked:
+        key = loaded.tokenizer, loaded.settings.model.max_length, tuple(texts)
+        if key not in known:
+            known[key] = _tokens(loaded, texts)
+        found.append([Row(loaded, *each) for each in known[key]])
+    return found
+
+
+def _tokens(loaded: Loaded, texts: Sequence[tuple[str, str | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    examples = [Example("", text, None, pair) for text, pair in texts]
+    with loaded.tokenizer.lock:
+        longest = loaded.settings.model.max_length
+        split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, longest)
+    cuts = split.offsets[1:-1]
+    return list(zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), strict=True))
+
+
+def probs(rows: Sequence[Row]) -> list[np.ndarray]:
+    """Return the class probabilities of each row, float64 [its run's C], in the rows' order.
+
+    Rows of several runs that share an encoder are computed together where their adapters allow it.
+    """
+    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    by_encoder: dict[Encoder, dict[Loaded, list[int]]] = {}
+    for place, row in enumerate(rows):
+        by_encoder.setdefault(row.loaded.encoder, {}).setdefault(row.loaded, []).append(place)
+    for by_run in by_encoder.values():
+        several = len(by_run) > 1
+        mixed = {loaded: places for loaded, places in by_run.items() if several and loaded.classifier.is_mixable}
+        alone = {loaded: places for loaded, places in by_run.items() if loaded not in mixed}
+        answers = [(places, _own_logits(loaded, [rows[i] for i in places])) for loaded, places in alone.items()]
+        if mixed:
+            answers += zip(mixed.values(), _mixed_logits(mixed, rows), strict=True)
+        for places, logits in answers:
+            for place, values in zip(places, torch.softmax(logits.double(), dim=-1).numpy(), strict=True):
+                found[place] = values
+    return found
+
+
+def _own_logits(loaded: Loaded, rows: Sequence[Row]) -> torch.Tensor:
+    size = loaded.settings.train.evaluation_batch_size
+    return torch.from_numpy(evaluation.logits(loaded.classifier, _split(rows), size))
+
+
+def _mixed_logits(by_run: dict[Loaded, list[int]], rows: Sequence[Row]) -> list[torch.Tensor]:
+    """The logits of the places of each run, float32 [its rows, its C]; equal texts are computed together."""
+    chosen = [rows[place] for places in by_run.values() for place in places]
+    numbers: dict[tuple[bytes, bytes], int] = {}
+    text_of = [numbers.setdefault((row.tokens.tobytes(), row.token_types.tobytes()), len(numbers)) for row in chosen]
+    firsts = [chosen[text_of.index(number)] for number in range(len(numbers))]
+    classifiers, split = [loaded.classifier for loaded in by_run], _split(firsts)
+    batch = split.batch(np.arange(len(split))).to(classifiers[0].device)
+    model_of = np.repeat(np.arange(len(by_run)), [len(places) for places in by_run.values()])
+    logits = mixed_logits(classifiers, batch, torch.tensor(text_of), torch.from_numpy(model_of))
+    return [each.cpu() for each in logits]
+
+
+def _split(rows: Sequence[Row]) -> TokenizedSplit:
+    return TokenizedSplit(
+        tokens=np.concatenate([row.tokens for row in rows]),
+        token_types=np.concatenate([row.token_types for row in rows]),
+        offsets=np.cumsum([0, *(len(row.tokens) for row in rows)], dtype=np.int64),
+        label_ids=np.full(len(rows), -1, dtype=np.int64),
+        example_ids=("",) * len(rows),
+        n_truncated=0,
+    )
 
 
 def _key(run: Run) -> _Key | None:

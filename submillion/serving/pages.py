@@ -5,18 +5,25 @@ Each route is a call: what it answers is decided in the modules that it names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from submillion.serving import planner, rendered
+from submillion.serving import explaining, planner, rendered
+from submillion.serving.api import caller_of
 from submillion.serving.folders import Folder, UnknownNameError
-from submillion.serving.listing import Listing
-from submillion.serving.models import Loaded, Models
+from submillion.serving.guard import as_json
+from submillion.serving.service import Question
 
+if TYPE_CHECKING:
+    from submillion.prediction.sharing import Loaded
+
+Desk = Callable[[Callable[[], Any]], Any]
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 router = APIRouter()
@@ -36,40 +43,28 @@ def _folder(request: Request) -> Folder:
     return request.app.state.folder
 
 
-def _listing(request: Request) -> Listing:
-    return request.app.state.listing
-
-
-def _models(request: Request) -> Models:
-    return request.app.state.models
+def _desk(request: Request) -> Desk:
+    return partial(request.app.state.service.at_desk, caller_of(request))
 
 
 FolderOfApp = Annotated[Folder, Depends(_folder)]
-ListingOfApp = Annotated[Listing, Depends(_listing)]
-ModelsOfApp = Annotated[Models, Depends(_models)]
-
-
-def _loaded(name: str, folder: FolderOfApp, models: ModelsOfApp) -> Loaded:
-    return models.get(folder.run(name))
-
-
-LoadedRun = Annotated[Loaded, Depends(_loaded)]
+DeskOfApp = Annotated[Desk, Depends(_desk)]
 
 
 @router.get("/")
-def page() -> Response:
+async def page() -> Response:
     """Return the page."""
     return _page_file("submillion.serving", "page", "index.html")
 
 
 @router.get("/page/report.css")
-def report_style() -> Response:
+async def report_style() -> Response:
     """Return the reports' style sheet: the page looks as they do."""
     return _page_file("submillion.reports", "page.css")
 
 
 @router.get("/page/{name}")
-def page_file(name: str) -> Response:
+async def page_file(name: str) -> Response:
     """Return a script, the style sheet or the icon."""
     return _page_file("submillion.serving", "page", name)
 
@@ -84,81 +79,78 @@ def _page_file(package: str, *path: str) -> Response:
 
 
 @router.get("/runs/{name}/report.html")
-def report(name: str, folder: FolderOfApp) -> Response:
+async def report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return the report of a run or a study, as links between the files of the folder name it."""
-    return rendered.report(folder, name)
+    return await desk(partial(rendered.report, folder, name))
 
 
 @router.get("/compare")
-def compared(folder: FolderOfApp, runs: str = "") -> Response:
+async def compared(folder: FolderOfApp, desk: DeskOfApp, runs: str = "") -> Response:
     """Return what `submillion compare` says of the runs on validation, their names parted by commas."""
-    return rendered.comparison(folder, runs.split(",") if runs else [], "validation")
+    return await desk(partial(rendered.comparison, folder, runs.split(",") if runs else [], "validation"))
 
 
 @router.post("/compare")
-def compared_on_test(folder: FolderOfApp, runs: str = "") -> Response:
+async def compared_on_test(folder: FolderOfApp, desk: DeskOfApp, runs: str = "") -> Response:
     """Return the same on test: a POST, because the reading is noted."""
-    return rendered.comparison(folder, runs.split(",") if runs else [], "test")
+    return await desk(partial(rendered.comparison, folder, runs.split(",") if runs else [], "test"))
 
 
 @router.get("/curves.svg")
-def curves(runs: str, folder: FolderOfApp) -> Response:
+async def curves(runs: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return the training curves of runs so far, their names parted by commas, as a picture."""
-    return rendered.curves(folder, runs.split(","))
+    return await desk(partial(rendered.curves, folder, runs.split(",")))
 
 
 @router.get("/runs/{name}/config")
-def run_config(name: str, folder: FolderOfApp) -> Response:
+async def run_config(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
     """Return a run's config.yaml, as text."""
     path = folder.file(folder.run(name).path, "config.yaml", "the run is damaged")
-    return Response(path.read_bytes(), media_type="text/plain; charset=utf-8")
+    return Response(await desk(path.read_bytes), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/api/list")
-def listed(listing: ListingOfApp) -> dict[str, Any]:
+async def listed(request: Request, desk: DeskOfApp) -> Response:
     """Return the runs and studies of the folder."""
-    return listing.values()
+    return as_json(await desk(request.app.state.listing.values))
 
 
 @router.get("/api/choices")
-def choices() -> dict[str, Any]:
+async def choices(desk: DeskOfApp) -> Response:
     """Return what the planner's form offers."""
-    return planner.choices()
+    return as_json(await desk(planner.choices))
 
 
 @router.post("/api/plan")
-def plan(wish: planner.Wish) -> dict[str, Any]:
+async def plan(wish: planner.Wish, desk: DeskOfApp) -> Response:
     """Return what `submillion plan` says of the wishes."""
-    return planner.answer(wish)
+    return as_json(await desk(partial(planner.answer, wish)))
 
 
 @router.post("/api/runs/{name}/load")
-def load(loaded: LoadedRun) -> dict[str, Any]:
+async def load(name: str, request: Request) -> Response:
     """Load a run, and return what the playground's form needs to know of it."""
-    from submillion.serving import explaining  # imports torch, which the rest of the page needs not
-
-    return explaining.facts(loaded)
+    return await _explained(request, name, lambda loaded: Question([], lambda _: explaining.facts(loaded)))
 
 
 @router.post("/api/runs/{name}/predict")
-def predict(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+async def predict(name: str, asked: Asked, request: Request) -> Response:
     """Return the class probabilities of a text."""
-    from submillion.serving import explaining
-
-    return explaining.prediction(loaded, (asked.text, asked.text_pair))
+    return await _explained(request, name, partial(explaining.prediction, (asked.text, asked.text_pair)))
 
 
 @router.post("/api/runs/{name}/words")
-def words(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+async def words(name: str, asked: Asked, request: Request) -> Response:
     """Return each word's effect on the most probable class."""
-    from submillion.serving import explaining
-
-    return explaining.words(loaded, (asked.text, asked.text_pair))
+    return await _explained(request, name, partial(explaining.words, (asked.text, asked.text_pair)))
 
 
 @router.post("/api/runs/{name}/variants")
-def variants(asked: Asked, loaded: LoadedRun) -> dict[str, Any]:
+async def variants(name: str, asked: Asked, request: Request) -> Response:
     """Return the class probabilities of the text and of its changed copies."""
-    from submillion.serving import explaining
+    question = partial(explaining.variants, (asked.text, asked.text_pair), asked.strength)
+    return await _explained(request, name, question)
 
-    return {"variants": explaining.variants(loaded, (asked.text, asked.text_pair), asked.strength)}
+
+async def _explained(request: Request, name: str, question: Callable[[Loaded], Question]) -> Response:
+    return as_json(await request.app.state.service.explain(name, question, caller_of(request)))

@@ -1,19 +1,25 @@
-"""Many small requests become few large batches: a queue before one worker thread.
+"""Many small requests become few large batches: a queue before one worker thread, fair between callers.
 
-A batch begins when so many tokens wait, or when the first text has waited so long; while the worker is busy, texts
-gather by themselves. What the items are and what is made of them is the caller's: `work` gets those of a batch.
+A batch begins when so many tokens wait, or when all who were in the last one are back, or have been waited for long
+enough; while the worker is busy, texts gather by themselves. What the items are and what is made of them is the
+caller's: `work` gets those of a batch.
+
+Who sends much does not keep others waiting: items are taken by start-time fair queueing (Goyal, Vin and Cheng 1996),
+in which each caller's requests, and each request's texts, take turns by their tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -25,7 +31,7 @@ _MEMORY = 0.2  # the share of the last batch in the seconds that a text takes
 
 @dataclass(frozen=True)
 class Limits:
-    """How many tokens make a batch, how long the first text waits for others, and how many texts may be in hand."""
+    """How many tokens make a batch, how long it waits for those of the last one, and how many texts are in hand."""
 
     batch_tokens: int = 4096
     wait_s: float = 0.005
@@ -46,23 +52,37 @@ def stopping() -> FullError:
 
 
 @dataclass(eq=False)
+class _Request:
+    """Items that were asked for together: how many of them wait."""
+
+    n_waiting: int
+
+
+@dataclass(eq=False)
 class _Waiting(Generic[Item, Answer]):
-    item: Item
+    """An item in the queue; None once nobody waits for it, so that what it held is free before its turn comes."""
+
+    item: Item | None
     n_tokens: int
-    since: float
+    request: _Request
     answer: asyncio.Future[Answer]
 
 
 class Queue(Generic[Item, Answer]):
-    """Items in order of arrival, and the thread that works on them; use it inside `running`, on one event loop."""
+    """Items in fair order, and the thread that works on them; use it inside `running`, on one event loop."""
 
     def __init__(self, work: Callable[[Sequence[Item]], Sequence[Answer]], limits: Limits) -> None:
         self._work = work
         self._limits = limits
-        self._waiting: deque[_Waiting[Item, Answer]] = deque()
+        self._waiting: list[tuple[int, int, _Waiting[Item, Answer]]] = []  # a heap: by turn, then by arrival
+        self._arrivals = count()
+        self._turn = 0  # of the last item that was taken, in tokens
         self._n_tokens = 0  # of what waits
+        self._n_requests = 0  # that wait
+        self._n_last = 0  # requests in the last batch
         self._n_texts = 0  # places that are taken
-        self._seconds_a_text = 0.0
+        self._requests_of = Counter[str]()  # that have places, by caller
+        self._seconds_per_text = 0.0
         self._is_closing = False
         self._changed = asyncio.Event()
 
@@ -85,59 +105,90 @@ class Queue(Generic[Item, Answer]):
                 await worker
 
     @contextmanager
-    def places(self, n_texts: int) -> Iterator[None]:
-        """Take places for texts that are about to be asked for; FullError if there are not so many, or it closes."""
+    def places(self, n_texts: int, caller: str = "") -> Iterator[None]:
+        """Take places for texts that are about to be asked for; FullError if there are not so many, or it closes.
+
+        Whoever has none yet may go over the limit, up to twice as many: one who fills the queue keeps nobody out.
+        """
         if self._is_closing:
             raise stopping()
-        if self._n_texts + n_texts > self._limits.n_texts:
+        limit = self._limits.n_texts
+        if self._n_texts + n_texts > (limit if n_texts > limit or self._requests_of[caller] else 2 * limit):
             raise FullError(
-                f"{self._n_texts:,} texts are in hand, {n_texts:,} more were sent, and {self._limits.n_texts:,} is the "
+                f"{self._n_texts:,} texts are in hand, {n_texts:,} more were sent, and {limit:,} is the "
                 "most: ask again after the seconds in Retry-After",
                 self._retry_after_s(),
             )
         self._n_texts += n_texts
+        self._requests_of[caller] += 1
         try:
             yield
         finally:
             self._n_texts -= n_texts
+            self._requests_of[caller] -= 1
+            if not self._requests_of[caller]:
+                del self._requests_of[caller]
             self._changed.set()  # when it closes, the worker ends with the last place
 
-    async def answers(self, items: Sequence[Item], n_tokens: Sequence[int]) -> list[Answer]:
+    async def answers(self, items: Sequence[Item], n_tokens: Sequence[int], caller: str = "") -> list[Answer]:
         """Return the answers to items, in their order, asked for in `places`.
 
         Whoever is cancelled leaves the queue, and so do the items that are left of one that failed.
         """
-        loop, now = asyncio.get_running_loop(), time.monotonic()
-        entries = [_Waiting(item, n, now, loop.create_future()) for item, n in zip(items, n_tokens, strict=True)]
-        self._waiting += entries
-        self._n_tokens += sum(n_tokens)
-        self._changed.set()
+        entries = self._enter(items, n_tokens, max(1, self._requests_of[caller]))
         try:
             return await asyncio.gather(*(entry.answer for entry in entries))
         finally:
             for entry in entries:
                 entry.answer.cancel()
+                self._leave(entry)
+
+    def _enter(self, items: Sequence[Item], n_tokens: Sequence[int], n_requests: int) -> list[_Waiting[Item, Answer]]:
+        """Put a request's items in the queue, whose caller has so many requests: each gets that part of its share."""
+        loop, request = asyncio.get_running_loop(), _Request(len(items))
+        entries = [_Waiting(item, n, request, loop.create_future()) for item, n in zip(items, n_tokens, strict=True)]
+        turn = self._turn + (n_requests - 1) * n_tokens[0]
+        for entry in entries:
+            heapq.heappush(self._waiting, (turn, next(self._arrivals), entry))
+            turn += n_requests * entry.n_tokens
+        self._n_tokens += sum(n_tokens)
+        self._n_requests += 1
+        self._changed.set()
+        return entries
+
+    def _leave(self, entry: _Waiting[Item, Answer]) -> Item | None:
+        """Take an item out of all counts, and out of its entry; None if it has left before."""
+        item, entry.item = entry.item, None
+        if item is not None:
+            self._n_tokens -= entry.n_tokens
+            entry.request.n_waiting -= 1
+            self._n_requests -= entry.request.n_waiting == 0
+        return item
 
     async def _run(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting or self._n_texts or not self._is_closing:  # who has a place may still be on the way here
-            if not self._waiting:
+        while self._n_requests or self._n_texts or not self._is_closing:  # who has a place may still be on the way here
+            if not self._n_requests:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             await self._gathered()
-            if batch := self._batch():
+            items, entries = self._batch()
+            if entries:
                 began = time.monotonic()
                 try:
-                    _answer(batch, await loop.run_in_executor(thread, self._work, [entry.item for entry in batch]))
+                    _answer(entries, await loop.run_in_executor(thread, self._work, items))
                 except Exception as error:  # whatever it is: without this task nobody would be answered any more
-                    _fail(batch, error)
-                self._note((time.monotonic() - began) / len(batch))
+                    _fail(entries, error)
+                self._note((time.monotonic() - began) / len(entries))
 
     async def _gathered(self) -> None:
-        """Wait until the next batch is full, or its first text has waited long enough."""
-        until = self._waiting[0].since + self._limits.wait_s
-        while self._n_tokens < self._limits.batch_tokens and not self._is_closing:
+        """Wait until the next batch is full, or as many ask as were answered last, or they were waited for enough.
+
+        A caller who is alone is never waited for: the last batch had one request, and one is there.
+        """
+        until = time.monotonic() + self._limits.wait_s
+        while self._n_tokens < self._limits.batch_tokens and self._n_requests < self._n_last and not self._is_closing:
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -145,24 +196,26 @@ class Queue(Generic[Item, Answer]):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
 
-    def _batch(self) -> list[_Waiting[Item, Answer]]:
+    def _batch(self) -> tuple[list[Item], list[_Waiting[Item, Answer]]]:
         """Take the next batch: the first items whose tokens fit, at least one; without those that nobody waits for."""
-        batch: list[_Waiting[Item, Answer]] = []
+        items, entries = list[Item](), list[_Waiting[Item, Answer]]()
         left = self._limits.batch_tokens
-        while self._waiting and (not batch or self._waiting[0].n_tokens <= left):
-            entry = self._waiting.popleft()
-            self._n_tokens -= entry.n_tokens
-            if not entry.answer.done():
-                batch.append(entry)
+        while self._waiting and (not items or self._waiting[0][2].n_tokens <= left or self._waiting[0][2].item is None):
+            turn, _, entry = heapq.heappop(self._waiting)
+            if (item := self._leave(entry)) is not None:
+                items.append(item)
+                entries.append(entry)
                 left -= entry.n_tokens
-        return batch
+                self._turn = max(self._turn, turn)
+        self._n_last = len({entry.request for entry in entries})
+        return items, entries
 
     def _note(self, seconds: float) -> None:
-        known = self._seconds_a_text
-        self._seconds_a_text = seconds if not known else known + _MEMORY * (seconds - known)
+        known = self._seconds_per_text
+        self._seconds_per_text = seconds if not known else known + _MEMORY * (seconds - known)
 
     def _retry_after_s(self) -> int:
-        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._n_texts * self._seconds_a_text)))
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._n_texts * self._seconds_per_text)))
 
 
 def _answer(batch: Sequence[_Waiting[Item, Answer]], found: Sequence[Answer]) -> None:

@@ -1,69 +1,141 @@
-"""From texts to probabilities for many callers at once: a place in the queue, the run, its tokens, a batch."""
+"""From texts to probabilities for many callers at once: a place in the queue, the run, its tokens, a batch.
+
+Everything that takes time has its turn in one of two queues: texts in that of the model, and what reads the folder, or
+loads a run, at the desk. Both are bounded, fair between callers, and left by those who stop waiting.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from submillion.data import Example
+from submillion.config import Precision
+from submillion.data import naming
 from submillion.errors import ConfigError, DataError
 from submillion.runs import Run
 from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder
-from submillion.serving.listing import Listing
-from submillion.serving.models import Loaded, Models
 from submillion.serving.queue import Limits, Queue
 
 if TYPE_CHECKING:
-    from submillion.serving.sharing import Row
+    from submillion.prediction.sharing import Loaded
+    from submillion.serving.models import Models, Row
 
-Texts = tuple[str, str | None]
+MAX_CHARACTERS = 20_000
+MAX_TEXTS = 256  # of a request, for all its runs together; the smallest queue holds as many
+_DESK = Limits(batch_tokens=1, wait_s=0, n_texts=256)  # of calls, which are answered one by one
 _SHOWN_RUNS = 10
+
+Text = tuple[str, str | None]
+Values = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Texts, and what their probabilities (float64 [C] each) are to be made into."""
+
+    texts: Sequence[Text]
+    values: Callable[[Sequence[np.ndarray]], Values]
 
 
 class Service:
     """The runs of a folder, for any number of callers; use it inside `running`."""
 
-    def __init__(self, folder: Folder, models: Models, counts: Counts, limits: Limits) -> None:
-        self._folder, self._models, self._counts = folder, models, counts
+    def __init__(
+        self, folder: Folder, counts: Counts, precision: Precision | None, n_encoders: int, limits: Limits
+    ) -> None:
+        self._folder, self._counts = folder, counts
+        self._precision: Precision | None = precision
+        self._n_encoders = n_encoders
+        self._models: Models | None = None  # until a run is asked for: torch is imported then
         self._queue: Queue[Row, np.ndarray] = Queue(self._work, limits)
-        self._loading = asyncio.Lock()
+        self._desk: Queue[Callable[[], Any], Any] = Queue(_each_called, _DESK)
+        self._warming: asyncio.Future[None] | None = None
         counts.watch("texts_in_hand", "Texts taken and not answered yet", lambda: self._queue.n_texts)
-        counts.watch("loaded_runs", "Runs in memory", lambda: len(models.loaded()))
+        counts.watch("loaded_runs", "Runs in memory", lambda: len(self.loaded()))
         encoders = "Encoders in memory, which runs share"
-        counts.watch("loaded_encoders", encoders, lambda: len({each.encoder for each in models.loaded()}))
+        counts.watch("loaded_encoders", encoders, lambda: len({each.encoder for each in self.loaded()}))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Answer while the body runs; what was taken by its end is answered too."""
-        self._loading = asyncio.Lock()  # of the event loop that runs now
-        async with self._queue.running():
+        self._warming = None
+        async with self._desk.running(), self._queue.running():
             yield
 
-    async def answer(self, name: str | None, texts: Sequence[Texts]) -> tuple[Loaded, list[np.ndarray]]:
-        """Return the run of this name (None: the only one) and its class probabilities of texts, float64 [C] each.
+    async def at_desk(self, caller: str, work: Callable[[], T]) -> T:
+        """Return what a call returns, in the thread of those that read the folder; FullError if too many wait."""
+        with self._desk.places(1, caller):
+            return (await self._desk.answers([work], [1], caller))[0]
+
+    def is_ready(self) -> bool:
+        """Say whether the first answer takes no longer than others; who asks has that prepared, once.
+
+        Prepared are the libraries and, where it is the only one, the run.
+        """
+        if self._warming is None:
+            self._warming = asyncio.ensure_future(self.at_desk("", self._warm))
+            self._warming.add_done_callback(lambda warmed: warmed.cancelled() or warmed.exception())
+        return self._warming.done()
+
+    async def answer(
+        self, names: Sequence[str | None], texts: Sequence[Text], caller: str = ""
+    ) -> list[tuple[Loaded, list[np.ndarray]]]:
+        """Return each run of these names (None: the only one) with its class probabilities of all texts, float64 [C].
 
         FullError if too many texts are in hand; SubmillionError if there is no such run, or it cannot read the texts.
         """
-        with self._queue.places(len(texts)):
-            run = await asyncio.to_thread(self._only_run) if name is None else self._folder.run(name)
-            loaded = await self._loaded(run)
-            rows = await asyncio.to_thread(_tokenized, loaded, texts)
-            found = await self._queue.answers(rows, [len(row.tokens) for row in rows])
-            # Here, and not in the batch, which holds texts of other callers.
-            _refuse_not_finite(loaded, found)
-            return loaded, found
+        with self._queue.places(len(names) * len(texts), caller):
+            runs = [await self._run(name, caller) for name in names]
+            loaded = [await self._loaded(run, caller) for run in runs]
+            checked = [_all_checked(each, texts) for each in loaded]
+            found = await self._probs(list(zip(loaded, checked, strict=True)), caller)
+            for each, probs in zip(loaded, found, strict=True):  # here, not in the batch, which has others' texts too
+                _refuse_not_finite(each, probs)
+            return list(zip(loaded, found, strict=True))
 
-    async def _loaded(self, run: Run) -> Loaded:
-        if (found := self._models.find(run)) is not None:
-            return found
-        async with self._loading:  # here, and not in so many threads
-            return await asyncio.to_thread(self._models.get, run)
+    async def explain(self, name: str, question: Callable[[Loaded], Question], caller: str = "") -> Values:
+        """Return the values of a question about a run; errors as of `answer`."""
+        with self._queue.places(1, caller):
+            loaded = await self._loaded(self._folder.run(name), caller)
+            asked = await asyncio.to_thread(question, loaded)
+        if not asked.texts:
+            return asked.values([])
+        with self._queue.places(len(asked.texts), caller):
+            (found,) = await self._probs([(loaded, asked.texts)], caller)
+        _refuse_not_finite(loaded, found)
+        return asked.values(found)
+
+    def loaded(self) -> list[Loaded]:
+        """Return the runs that are in memory, without those whose folders are gone."""
+        if self._models is None:
+            return []
+        self._models.forget_gone()
+        return self._models.loaded()
+
+    async def _probs(self, asked: Sequence[tuple[Loaded, Sequence[Text]]], caller: str) -> list[list[np.ndarray]]:
+        """The probabilities of each run's texts. Runs' rows of one text stand together, so that they share a batch."""
+        from submillion.serving import models  # it was imported when the first run was loaded
+
+        by_run = await asyncio.to_thread(models.rows, asked)
+        rows = [row for of_text in zip(*by_run, strict=True) for row in of_text]
+        found = await self._queue.answers(rows, [len(row.tokens) for row in rows], caller)
+        return [found[number :: len(asked)] for number in range(len(asked))]
+
+    async def _loaded(self, run: Run, caller: str) -> Loaded:
+        found = None if self._models is None else self._models.find(run)
+        return await self.at_desk(caller, partial(self._load, run)) if found is None else found
+
+    async def _run(self, name: str | None, caller: str) -> Run:
+        return await self.at_desk(caller, self._only_run) if name is None else self._folder.run(name)
 
     def _only_run(self) -> Run:
         names = [run.name for run in self._folder.runs() if run.is_done]
@@ -75,61 +147,78 @@ class Service:
         )
         raise ConfigError(f"no run is named, and {self._folder.path} has {len(names)} finished runs: {remedy}")
 
+    def _load(self, run: Run) -> Loaded:
+        """At the desk: torch takes seconds to import."""
+        if self._models is None:
+            from submillion.serving.models import Models
+
+            self._models = Models(self._precision, self._n_encoders)
+        return self._models.get(run)
+
+    def _warm(self) -> None:
+        from submillion.serving import models
+
+        done = [run for run in self._folder.runs() if run.is_done]
+        if len(done) == 1:  # a damaged one says so to whoever asks it
+            models.probs(*models.rows([(self._load(done[0]), [("a text", "and another")])]))
+
     def _work(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """Answer a batch, in the queue's thread."""
-        from submillion.serving import sharing  # imports torch, which a server that is not asked needs not
+        from submillion.serving import models
 
         began = time.monotonic()
-        found = sharing.probs(rows)
+        found = models.probs(rows)
         runs = [row.loaded.run.name for row in rows]
         self._counts.batch(runs, sum(len(row.tokens) for row in rows), time.monotonic() - began)
-        self._models.forget_gone()
+        self.loaded()
         return found
 
 
 def _refuse_not_finite(loaded: Loaded, found: Sequence[np.ndarray]) -> None:
-    from submillion.training import evaluation  # imports torch, which a server that is not asked needs not
+    from submillion.training import evaluation  # it was imported when the run was loaded
 
     ids = [f"texts[{number}]" for number in range(len(found))]
     evaluation.refuse_not_finite(np.stack(found), ids, loaded.classifier.precision)
 
 
-def model_values(folder: Folder, listing: Listing, models: Models) -> list[dict[str, Any]]:
-    """Return the finished runs of the folder, as they are now, as JSON holds them."""
-    models.forget_gone()
-    loaded = {each.run.name for each in models.loaded()}
-    rows = [row for row in listing.values()["runs"] if row["state"] == "finished"]
-    return [
-        {
-            "run": row["run"],
-            "labels": folder.run(row["run"]).classes(),
-            "takes_pairs": "data.text_pair" in row["settings"],
-            "model": row["model"],
-            "trainable_params": row["trainable_params"],
-            "is_loaded": row["run"] in loaded,
-        }
-        for row in rows
-    ]
+def checked(loaded: Loaded, text: Text) -> Text:
+    """Return a text, or a pair of them, as a file's would be read: without white space around it.
+
+    DataError lists why the run cannot classify it.
+    """
+    columns, problems = loaded.settings.data, []
+    if columns.text_pair is None and text[1] is not None:
+        problems.append(f"{loaded.run.name} was trained on single texts: leave the second text out")
+    if columns.text_pair is not None and text[1] is None:
+        problems.append(f"{loaded.run.name} was trained on pairs of texts: give the second one too")
+    for name, each in zip(("the text", "the second text"), text, strict=True):
+        if each is None:
+            continue
+        if not each.strip():
+            problems.append(f"{name} is empty: type at least one word")
+        if len(each) > MAX_CHARACTERS:
+            problems.append(
+                f"{name} has {len(each):,} characters: at most {MAX_CHARACTERS:,} are taken here; shorten it, or use "
+                "`submillion predict`"
+            )
+        if not naming.is_unicode(each):
+            problems.append(f"{name} has half a character (a lone surrogate): type it anew")
+    if problems:
+        raise DataError(*problems)
+    return text[0].strip(), None if text[1] is None else text[1].strip()
 
 
-def _tokenized(loaded: Loaded, texts: Sequence[Texts]) -> list[Row]:
-    """The texts' tokens; DataError lists the texts that the run cannot read."""
-    from submillion.model import batching
-    from submillion.serving import explaining
-    from submillion.serving.sharing import Row
-
-    examples, problems = list[Example](), list[str]()
-    for number, each in enumerate(texts):
+def _all_checked(loaded: Loaded, texts: Sequence[Text]) -> list[Text]:
+    found, problems = list[Text](), list[str]()
+    for number, text in enumerate(texts):
         try:
-            text, pair = explaining.checked(loaded, each)
-            examples.append(Example("", text, None, pair))
+            found.append(checked(loaded, text))
         except DataError as error:
             problems += [f"texts[{number}]: {problem}" for problem in error.problems]
     if problems:
         raise DataError(*problems)
-    with loaded.tokenizer.lock:
-        longest = loaded.settings.model.max_length
-        split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, longest)
-    cuts = split.offsets[1:-1]
-    parts = zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), strict=True)
-    return [Row(loaded, tokens, types) for tokens, types in parts]
+    return found
+
+
+def _each_called(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    return [call() for call in calls]

@@ -15,6 +15,7 @@ from submillion.errors import NotFiniteError
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions
 from submillion.model import batching, processes
+from submillion.model import classifier as models
 from submillion.model.batching import ALL, TokenizedSplit, evaluation_rows
 from submillion.model.classifier import Classifier
 from submillion.runs import Run, Which
@@ -53,15 +54,29 @@ def logits(
     one process, so that the logits are equal to the bit. Batches that memory does not hold are cut
     (`Classifier.fitting`), and the next ones too.
     """
-    found = np.zeros((len(split), len(classifier.labels)), dtype=np.float32)
-    lengths, device, fitting = split.lengths, classifier.device, classifier.fitting
+    return several_logits([classifier], split, batch_size, watch, shared)[0]
+
+
+def several_logits(
+    classifiers: Sequence[Classifier],
+    split: TokenizedSplit,
+    batch_size: int,
+    watch: Callable[[int], object] | None = None,
+    shared: bool = False,
+) -> list[np.ndarray]:
+    """Return the logits of each classifier, as `logits` does of one; several share an encoder (`classifier`)."""
+    found = [np.zeros((len(split), len(each.labels)), dtype=np.float32) for each in classifiers]
+    lengths, device, fitting = split.lengths, classifiers[0].device, classifiers[0].fitting
 
     @torch.no_grad()
     def compute(rows: np.ndarray) -> None:
         for part in fitting.parts(rows, lengths):
-            found[part] = classifier(split.batch(part).to(device)).cpu().numpy()
+            batch = split.batch(part).to(device)
+            for own, values in zip(found, models.several_logits(classifiers, batch), strict=True):
+                own[part] = values.cpu().numpy()
 
-    classifier.eval()
+    for each in classifiers:
+        each.eval()
     n_done = 0
     for rows in list(evaluation_rows(lengths, batch_size))[processes.part() if shared else ALL]:
         fitting.until_it_fits(partial(compute, rows))
@@ -69,7 +84,8 @@ def logits(
         if watch is not None:
             watch(n_done)
     if shared:
-        processes.add_up(torch.from_numpy(found))
+        for own in found:
+            processes.add_up(torch.from_numpy(own))
     return found
 
 

@@ -58,6 +58,22 @@ class Batch:
         """Return T, the real tokens."""
         return int(self.tokens.numel())
 
+    def take(self, texts: torch.Tensor) -> Batch:
+        """Return a batch of these texts (int64 [R], on the CPU), some of them several times."""
+        lengths = self.offsets.diff()[texts]
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        index = torch.repeat_interleave(self.offsets[texts] - offsets[:-1], lengths) + torch.arange(int(offsets[-1]))
+        tokens, rows = index.to(self.tokens.device), texts.to(self.tokens.device)
+        return Batch(
+            tokens=self.tokens[tokens],
+            token_types=self.token_types[tokens],
+            offsets=offsets,
+            label_ids=self.label_ids[rows],
+            teacher_logits=None if self.teacher_logits is None else self.teacher_logits[rows],
+            example_ids=tuple(self.example_ids[i] for i in texts.tolist()),
+            hidden=None if self.hidden is None else self.hidden[tokens],
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors, but the offsets, on `device`."""
         teacher = None if self.teacher_logits is None else self.teacher_logits.to(device)

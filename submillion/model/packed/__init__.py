@@ -2,11 +2,11 @@
 
 `prepare` finds the modules once, `encode` runs one batch, `lower` the part of it that may be kept. Laws: the stock
 padded model's results within 1e-5 in float32; dropout at the same places with the same p. The head stays with
-the caller. `encode_mixed` runs a batch of several models' rows, where these share their frozen weights.
+the caller. `encode_mixed` and `encode_several` run several models at once, where these share their frozen weights.
 """
 
 from submillion.model.packed.forward import encode, lower
-from submillion.model.packed.mixing import encode_mixed, mixable
+from submillion.model.packed.mixing import encode_mixed, encode_several, mixable
 from submillion.model.packed.structure import Packed, prepare, supported
 
-__all__ = ["Packed", "encode", "encode_mixed", "lower", "mixable", "prepare", "supported"]
+__all__ = ["Packed", "encode", "encode_mixed", "encode_several", "lower", "mixable", "prepare", "supported"]

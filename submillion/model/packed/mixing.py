@@ -1,8 +1,8 @@
 """One forward pass over rows of several models that share their frozen weights, such as runs on one encoder.
 
 Everything but the low-rank parts is computed for all rows at once; each model's LoRA is added to its own rows (as in
-S-LoRA: Sheng et al. 2023, section 4). A model's LoRA is read and cast once, at its first mixed pass: for evaluation
-of models that do not change any more.
+S-LoRA: Sheng et al. 2023, section 4). A text for several models goes through the layers that none adapts once. A
+model's LoRA is read and cast once, at its first mixed pass: for evaluation of models that do not change any more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from submillion.model.batching import Batch
-from submillion.model.packed.forward import encode
+from submillion.model.packed.forward import encode, lower
 from submillion.model.packed.layout import lay_out
 from submillion.model.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
 from submillion.model.packed.structure import SITES, Layer, Packed
@@ -36,18 +36,47 @@ def mixable(packed: Packed) -> bool:
     return packed in _sites or all(is_ours(layer.sites[site]) for layer in packed.layers for site in SITES)
 
 
-def encode_mixed(models: Sequence[Packed], batch: Batch, model_of: torch.Tensor) -> torch.Tensor:
-    """Return the last hidden state of each text's first token, float32 [B, D], in the batch's order.
+def n_shared_layers(models: Sequence[Packed]) -> int:
+    """Return how many layers from the bottom no model adapts; never the last one, which computes first tokens only.
 
-    `model_of` is int64 [B], on the CPU, which of the models computes each text. They must be `mixable` and share their
-    frozen weights. Equal to what each gives alone within 1e-5 in float32.
+    The models share their frozen weights; any method counts, since it puts a module of its own where it adapts.
     """
-    lots = _lots_of_batch(models[0], batch, model_of)
+    is_adapted = [
+        any(type(model.layers[number].sites[site]) is not nn.Linear for model in models for site in SITES)
+        for number in range(len(models[0].layers) - 1)
+    ]
+    return (*is_adapted, True).index(True)
+
+
+def encode_several(models: Sequence[Packed], batch: Batch) -> list[torch.Tensor]:
+    """Return what `encode` does of the batch through each model, equal to the bit.
+
+    The models share their frozen weights; layers that none of them adapts are computed once.
+    """
+    n_shared = n_shared_layers(models)
+    if n_shared:
+        batch = replace(batch, hidden=lower(replace(models[0], n_prefix_layers=n_shared), batch))
+    return [encode(replace(model, n_prefix_layers=n_shared), batch) for model in models]
+
+
+def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, model_of: torch.Tensor) -> torch.Tensor:
+    """Return the last hidden state of each row's first token, float32 [R, D].
+
+    Row i is text `text_of[i]` of the batch through model `model_of[i]`, int64 [R] each, on the CPU. The models must be
+    `mixable` and share their frozen weights. Layers below the lowest that any of them adapts are computed once per
+    text. Equal to what each gives alone within 1e-5 in float32.
+    """
     sites = [_sites_of(model) for model in models]
+    n_shared = n_shared_layers(models) if len(text_of) > batch.n_rows else 0
+    if n_shared:
+        batch = replace(batch, hidden=lower(replace(models[0], n_prefix_layers=n_shared), batch))
+    rows = batch.take(text_of)
+    lots = _lots_of_batch(models[0], rows, model_of)
     layers = tuple(
-        _mixed(layer, [of_model[number] for of_model in sites], lots) for number, layer in enumerate(models[0].layers)
+        _mixed(layer, [of_model[number] for of_model in sites], lots) if number >= n_shared else layer
+        for number, layer in enumerate(models[0].layers)
     )
-    return encode(replace(models[0], layers=layers, n_prefix_layers=0), batch)
+    return encode(replace(models[0], layers=layers, n_prefix_layers=n_shared), rows)
 
 
 def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:

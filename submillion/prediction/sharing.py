@@ -1,52 +1,70 @@
-"""Runs of one encoder share its frozen weights, and their texts share batches.
+"""Runs of one encoder share its frozen weights: an encoder is read once, however many runs are loaded.
 
-An encoder is read once; each run on it is a model of its own, with its own adapter and head, around the same
-parameters. Runs that train in the encoder itself (all of it, or its biases) have an encoder of their own. Which runs
-are kept is the affair of `models`, which texts make a batch that of `queue`.
+Each run is a model of its own, with its own adapter and head, around the same parameters. Runs that train in the
+encoder itself (all of it, or its biases) have an encoder of their own. Which runs are kept is left to the caller.
 """
 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
-import numpy as np
-import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion import planning
-from submillion.config import Precision
+from submillion.config import Config, Precision
+from submillion.data import Label
 from submillion.model import backbone
-from submillion.model.batching import TokenizedSplit
-from submillion.model.classifier import Classifier, mixed_logits, precision_of
+from submillion.model.classifier import Classifier, precision_of
 from submillion.model.packed import native
 from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
-from submillion.serving.models import Encoder, Loaded, Tokenizer
-from submillion.training import evaluation
 
 _TOKENIZER_FILES = "adapter/tokenizer"  # tokenizer.json and tokenizer_config.json
 
 
-@dataclass(frozen=True)
-class Row:
-    """A text for a run, as its token ids and token types [its tokens]."""
+@dataclass(eq=False)
+class Tokenizer:
+    """A tokenizer that runs share: hold `lock` while using it."""
 
-    loaded: Loaded
-    tokens: np.ndarray
-    token_types: np.ndarray
+    tokenizer: PreTrainedTokenizerBase
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(eq=False)
+class Encoder:
+    """A frozen encoder, by way of a stock model on it that nobody runs; it lives as long as a run that shares it."""
+
+    stock: PreTrainedModel | None = None
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A run ready to classify; hold `tokenizer.lock` while using its tokenizer, which other runs share."""
+
+    run: Run
+    settings: Config
+    classes: tuple[Label, ...]
+    classifier: Classifier
+    encoder: Encoder
+    tokenizer: Tokenizer
 
 
 class Loader:
-    """Loads runs in one precision, or each in its own, as `predict` does; not for several threads at once."""
+    """Loads runs in one precision, None for each run's own, as `predict` has it, on one device, None for the best.
 
-    def __init__(self, precision: Precision | None = None) -> None:
+    Not for several threads at once.
+    """
+
+    def __init__(self, precision: Precision | None = None, device: str | None = None) -> None:
         native.keep_few_kernels()
         self._precision: Precision | None = precision
+        self._device = device
         self._encoders: WeakValueDictionary[tuple[str | None, ...], Encoder] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()
 
@@ -67,64 +85,16 @@ class Loader:
             return _around(encoder.stock, labels)
 
         if key is None:
-            classifier = Classifier.load(run, precision=precision)
+            classifier = Classifier.load(run, self._device, precision)
         else:
-            classifier = Classifier.load(run, precision=precision, load_stock=stock)
+            classifier = Classifier.load(run, self._device, precision, stock)
             self._encoders[key] = encoder
         tokenizer = self._tokenizers.setdefault(_tokenizer_key(run), Tokenizer(classifier.tokenizer))
         classifier.tokenizer = tokenizer.tokenizer  # some 20 MiB each, and most runs have the same
         return Loaded(run, run.config(), run.classes(), classifier, encoder, tokenizer)
 
     def _precision_of(self, run: Run) -> Precision:
-        return self._precision or precision_of(run, backbone.choose_device(None))
-
-
-def probs(rows: Sequence[Row]) -> list[np.ndarray]:
-    """Return the class probabilities of each row, float64 [its run's C], in the rows' order.
-
-    Rows of several runs that share an encoder are computed together where their adapters allow it.
-    """
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
-    by_encoder: dict[Encoder, dict[Loaded, list[int]]] = {}
-    for place, row in enumerate(rows):
-        by_encoder.setdefault(row.loaded.encoder, {}).setdefault(row.loaded, []).append(place)
-    for by_run in by_encoder.values():
-        several = len(by_run) > 1
-        mixed = {loaded: places for loaded, places in by_run.items() if several and loaded.classifier.is_mixable}
-        alone = {loaded: places for loaded, places in by_run.items() if loaded not in mixed}
-        answers = [(places, _own_logits(loaded, [rows[i] for i in places])) for loaded, places in alone.items()]
-        if mixed:
-            answers += zip(mixed.values(), _mixed_logits(mixed, rows), strict=True)
-        for places, logits in answers:
-            for place, values in zip(places, torch.softmax(logits.double(), dim=-1).numpy(), strict=True):
-                found[place] = values
-    return found
-
-
-def _own_logits(loaded: Loaded, rows: Sequence[Row]) -> torch.Tensor:
-    size = loaded.settings.train.evaluation_batch_size
-    return torch.from_numpy(evaluation.logits(loaded.classifier, _split(rows), size))
-
-
-def _mixed_logits(by_run: dict[Loaded, list[int]], rows: Sequence[Row]) -> list[torch.Tensor]:
-    """The logits of the places of each run, float32 [its rows, its C]."""
-    chosen = [place for places in by_run.values() for place in places]
-    split = _split([rows[place] for place in chosen])
-    numbers = np.repeat(np.arange(len(by_run)), [len(places) for places in by_run.values()])
-    classifiers = [loaded.classifier for loaded in by_run]
-    batch = split.batch(np.arange(len(split))).to(classifiers[0].device)
-    return [logits.cpu() for logits in mixed_logits(classifiers, batch, torch.from_numpy(numbers))]
-
-
-def _split(rows: Sequence[Row]) -> TokenizedSplit:
-    return TokenizedSplit(
-        tokens=np.concatenate([row.tokens for row in rows]),
-        token_types=np.concatenate([row.token_types for row in rows]),
-        offsets=np.cumsum([0, *(len(row.tokens) for row in rows)], dtype=np.int64),
-        label_ids=np.full(len(rows), -1, dtype=np.int64),
-        example_ids=("",) * len(rows),
-        n_truncated=0,
-    )
+        return self._precision or precision_of(run, backbone.choose_device(self._device))
 
 
 def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
