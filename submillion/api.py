@@ -188,8 +188,8 @@ def _write_corrected(asked: Asked, probs: np.ndarray, output: runs.Output) -> No
     from submillion import prediction
 
     shares = class_shares(asked.run.load_predictions("validation"), probs)
-    rows = (asked.ids, corrected(*shares))
-    prediction.write_rows(output, asked.run.classes(), rows, prediction.Form(probabilities=True))
+    form = prediction.Form(probabilities=True)
+    prediction.write_rows(output, asked.run.classes(), asked.ids, corrected(*shares), form)
 
 
 @dataclass(frozen=True)

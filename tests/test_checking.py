@@ -171,7 +171,7 @@ def test_census_in_tokens() -> None:
         single="[CLS] $A", pair="[CLS] $A $B", special_tokens=[("[CLS]", 1)]
     )
     examples = [example("a b c"), example("a", pair="b c d"), example("a")]
-    census = checking.census(examples, max_length=4, tokenizer=tokenizer)
+    census = checking.census(examples, 4, checking.tokenized(examples, 4, tokenizer)[0])
     assert (census.unit, census.lengths["min"], census.lengths["max"], census.n_truncated) == ("tokens", 2, 5, 1)
 
 

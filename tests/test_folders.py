@@ -66,7 +66,7 @@ def test_a_split_that_a_setting_replaces_is_said_to_be_not_read(tmp_path: Path) 
 )
 def test_a_split_in_several_files_is_read_in_their_order(tmp_path: Path, names: list[str]) -> None:
     folder(tmp_path, *names)
-    (names and (tmp_path / names[0]).parent / "_SUCCESS").touch()
+    ((tmp_path / names[0]).parent / "_SUCCESS").touch()
     splits = data.read(DataConfig(source=str(tmp_path), validation=8))
     texts = {example.text for example in splits.train} | {example.text for example in splits.validation}
     assert len(texts) == 96

@@ -346,7 +346,7 @@ def test_a_newer_checkpoint_and_journal_and_study_are_refused(tmp_path: Path) ->
     output = tmp_path / "labels.csv"
     with journal.opened(output, {"runs": ["a"]}) as begun:
         begun.note(done=1)
-        begun.write("0" * 32, journal.packed(["1"], np.ones((1, 2))))
+        begun.write("0" * 32, journal.packed(["1"], np.ones((1, 2)), np.zeros(1, bool)))
     manifest = begun.folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(SubmillionError) as error, journal.opened(output, {"runs": ["a"]}):
@@ -363,7 +363,7 @@ def test_a_newer_checkpoint_and_journal_and_study_are_refused(tmp_path: Path) ->
 def test_a_manifest_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
     output = tmp_path / "labels.csv"
     with journal.opened(output, {"runs": ["a"]}) as begun:
-        begun.write("0" * 32, journal.packed(["1"], np.ones((1, 2))))
+        begun.write("0" * 32, journal.packed(["1"], np.ones((1, 2)), np.zeros(1, bool)))
     (begun.folder / "manifest.json").write_text(content)
     with pytest.raises(SubmillionError) as error, journal.opened(output, {"runs": ["a"]}):
         pass

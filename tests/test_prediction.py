@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 import multiprocessing
 import os
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,12 +25,13 @@ from submillion import config, runs
 from submillion.cli import main
 from submillion.data import chunks
 from submillion.data.formats import read_table
-from submillion.errors import ConfigError, DataError, NotFiniteError, RunError
+from submillion.errors import ConfigError, DataError, NotFiniteError, RunError, SubmillionError
 from submillion.model.classifier import Classifier
 from submillion.prediction import Form, How, Labelled, Progress, predict_file
 from submillion.runs import Run
 from submillion.training import workers, workflow
 from tests.data import write_csv
+from tests.kit.calls import call
 from tests.kit.formats import write
 
 N_ROWS = 50
@@ -69,6 +74,26 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def texts_of(source: Path) -> list[str]:
     return read_table(source, {"text"}).columns["text"]
+
+
+def write_table(path: Path, table: dict[str, list[Any]]) -> Path:
+    """Write columns to a file of the format and the packing that its name says."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(table), path)
+        return path
+    text, rows = (
+        io.StringIO(newline=""),
+        [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)],
+    )
+    if ".jsonl" in path.name:
+        text.writelines(json.dumps(row) + "\n" for row in rows)
+    else:
+        writer = csv.DictWriter(text, list(table), delimiter="," if ".csv" in path.name else "\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    content = text.getvalue().encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
 
 
 def labelled(run: Run | list[Run], source: Path) -> Labelled:
@@ -146,6 +171,58 @@ def test_a_folder_is_predicted_as_its_files_are_alone(run: Run, source: Path, tm
     (tmp_path / "out" / "old.csv").touch()
     with pytest.raises(ConfigError, match=r"holds old\.csv, no part of the input"):
         predict_file(run, rows, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz", "a.jsonl", "a.parquet"])
+def test_ids_are_those_of_a_chosen_column_and_kept_columns_are_copied(
+    run: Run, source: Path, tmp_path: Path, name: str
+) -> None:
+    n_rows = 20
+    table = {
+        "PhraseId": [f"p{i}" for i in range(n_rows)],
+        "id": ["same"] * n_rows,
+        "text": texts_of(source)[:n_rows],
+        "n": [None if i == 3 else i for i in range(n_rows)],
+        "note, quoted": [f'"{i}"\n' for i in range(n_rows)],
+    }
+    rows, output = write_table(tmp_path / f"in-{name}", table), tmp_path / f"out-{name}"
+    form = Form(probabilities=True, id="PhraseId", keep=("n", "text", "note, quoted"))
+    assert not predict_file(run, rows, output, form).is_numbered
+    found = read_table(output, {*table, "label", "prob_art"})
+    assert found.names[:5] == ("PhraseId", "n", "text", "note, quoted", "label")
+    is_text = ".csv" in name or ".tsv" in name
+    for column in ("PhraseId", "n", "text", "note, quoted"):
+        expected = ["" if cell is None else str(cell) for cell in table[column]] if is_text else table[column]
+        assert found.columns[column] == expected
+    assert found.columns["label"] == submillion.predict(run, rows, id="PhraseId").labels
+    assert submillion.predict(run, rows, id="PhraseId").ids == table["PhraseId"]
+
+
+def test_a_killed_command_may_go_on_with_other_columns(run: Run, source: Path, tmp_path: Path) -> None:
+    output, form = tmp_path / "out.csv", Form(keep=("text",))
+    begun(run, source, output)
+    assert predict_file(run, source, output, form).n_kept
+    assert read_table(output, {"text"}).columns["text"] == texts_of(source)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (Form(id="Id2"), "has no column 'Id2'; it has id, text, label"),
+        (Form(id="txt"), "did you mean 'text'?"),
+        (Form(keep=("text", "lable")), "has no column 'lable'.*did you mean 'label'"),
+        (Form(keep=("label",)), "two columns 'label'"),
+        (Form(keep=("text", "text")), "two columns 'text'"),
+        (Form(id="label"), "two columns 'label'"),
+        (Form(id="label", label_ids=True), r"the label is missing or is in an earlier row too: .* or choose another"),
+    ],
+)
+def test_columns_that_cannot_be_taken_are_named(
+    run: Run, source: Path, tmp_path: Path, form: Form, message: str
+) -> None:
+    with pytest.raises(SubmillionError, match=message.replace("?", r"\?")):
+        predict_file(run, source, tmp_path / "out.csv", form)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_ensemble_of_one_and_of_equals_is_that_run(run: Run, source: Path, tmp_path: Path) -> None:
@@ -328,6 +405,20 @@ def test_what_is_no_number_is_never_predicted(
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_rows_without_a_known_token_are_counted_also_after_a_kill(
+    run: Run, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path / "rows.csv", [*texts_of(source)[:20], "\U0001f600", "\u4e2d\u6587"])
+    found = submillion.predict(run, rows)
+    sentence = "2 of 22 rows (9.1%) hold no token that the encoder knows: they all look the same to it"
+    assert found.warnings == (sentence,)
+    begun(run, rows, tmp_path / "out.csv")
+    assert predict_file(run, rows, tmp_path / "out.csv").n_blank == 2
+    assert call("predict", run.path, "--input", rows, "--output", tmp_path / "out.csv") == 0
+    assert f"warning: {sentence}" in capsys.readouterr().out
+    assert submillion.predict(run, ["good"]).warnings == ()
+
+
 def test_a_way_of_computing_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match="inline is one process, not 3"):
         How("inline", 3)
@@ -421,7 +512,7 @@ def test_the_command_takes_several_runs(
     with pytest.raises(SystemExit) as stop:
         main([str(word.path if isinstance(word, Run) else word) for word in words])
     printed = json.loads(capsys.readouterr().out)
-    assert (stop.value.code, printed["rows"]) == (0, N_ROWS)
+    assert (stop.value.code, printed["rows"], printed["numbered"]) == (0, N_ROWS, False)
     assert printed["predicted"].keys() == set(members[0].labels())
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [line["label"] for line in lines] == labelled(members, source).labels

@@ -197,7 +197,7 @@ def test_everything_is_reported_together_with_file_and_row(tmp_path: Path) -> No
     problems = problems_of(path).splitlines()[1:]
     assert problems == [
         f"  - {path}, line 11: not UTF-8 (byte 4 of line 11 is 0xE9; as cp1252 it reads 'café,x'): save the file as "
-        "UTF-8, or say what it is (data.encoding=cp1252)",
+        "UTF-8 (iconv -f cp1252 -t UTF-8), or train on it with --set data.encoding=cp1252",
         f"  - {path}, row 6 (line 8): 3 cells where the header has 2 (text, label): put texts that hold the separator "
         "in double quotes, and write quotes inside them twice",
         f"  - {path}, rows 2, 7 (lines 3, 9): the text (column 'text') is empty: fill it in or delete the row",

@@ -19,9 +19,11 @@ import yaml
 from submillion import config, data, reports, runs
 from submillion.cli import main
 from submillion.errors import RunError
-from submillion.reports import brief, figures, read, terminal, write
-from submillion.reports.drawing import WIDTH, Drawn
-from submillion.reports.sections import CUT, Section, Table
+from submillion.judging.metrics import Score
+from submillion.reports import brief, figures, forests, glyphs, page, read, terminal, write
+from submillion.reports.drawing import WIDTH, Drawn, files, style
+from submillion.reports.forests import Row
+from submillion.reports.sections import CUT, Page, Section, Table
 from submillion.runs import Run
 from submillion.text import interval
 from tests.data import write_csv
@@ -354,6 +356,46 @@ def test_the_code_of_the_card_runs_as_it_stands(trained: Run) -> None:
     labels = ast.literal_eval(done.stdout.strip().splitlines()[-1])
     assert len(labels) == 2
     assert set(labels) <= set(trained.labels())
+
+
+def test_no_label_is_a_row_of_boxes() -> None:
+    """The SVG has the characters, for the reader's fonts; the PNG what fonts of this machine have, else escapes."""
+    names = ["中文 体育", "हिन्दी", "فئة 2", "plain"]
+    with style():
+        figure = forests.forest([Row(name, Score(0.8, 0.7, 0.9, 100), True) for name in names], "accuracy", "")
+        drawn = files("forest", figure)
+        assert all(name in drawn.svg for name in names)
+        with glyphs.readable(figure):
+            figure.draw_without_rendering()
+            labels = list(figure.axes[0].get_yticklabels())
+            fonts = [glyphs._of_file(path) for label in labels for path in findfonts(label)]
+            assert all(any(ord(c) in font for font in fonts) for label in labels for c in label.get_text())
+            assert labels[2].get_text().endswith("فئة 2"), "matplotlib's own font has it"
+        figure.draw_without_rendering()
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+
+
+def findfonts(label: Any) -> list[str]:
+    from matplotlib.font_manager import fontManager
+
+    return fontManager._find_fonts_by_props(label.get_fontproperties())
+
+
+def test_letters_from_right_to_left_do_not_turn_a_sentence_round() -> None:
+    made = Page("demo", "x", [Section("a", "A", "“فئة 2” has 12 rows, عربي, עברית 3", ("<b> فئة",))], {})
+    html = page.html(made)
+    assert "“<bdi>فئة 2</bdi>” has 12 rows, <bdi>عربي</bdi>, <bdi>עברית</bdi> 3" in html
+    assert "&lt;b&gt; <bdi>فئة</bdi>" in html
+
+
+def test_numbers_are_aligned_right_and_text_left() -> None:
+    rows = [
+        ("a", "1,000", "0.9 [0.8, 1.0]", "3 min 21 s", "tied", "–"),
+        ("b", "–", "–", "7.2 s", "2 runs or more", "–"),
+    ]
+    table = Table("t", tuple("uvwxyz"), rows)
+    assert [table.are_numbers(column) for column in range(6)] == [False, True, True, True, False, False]
+    assert page.table_lines(table)[3] == "| --- | ---: | ---: | ---: | --- | --- |"
 
 
 @pytest.mark.slow

@@ -267,7 +267,7 @@ def test_another_encoding_is_guessed_in_the_problem_and_read_where_it_is_set(
     (bad,) = read_table(path, WANTED).bad
     assert bad.numbers == (1,)
     assert bad.sentence.startswith(f"{path}, line 2: not UTF-8")
-    assert bad.sentence.endswith(f"data.encoding={encoding})")
+    assert bad.sentence.endswith(f"data.encoding={encoding}")
     table = read_table(path, WANTED, Layout(encoding=encoding))
     assert table.columns["text"] == [words, "plain"]
     assert table.notes == (f"{path} is read as {encoding}",)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from submillion.data import Example, cache
+from submillion.data.tokens import warnings
 from submillion.model.batching import TokenizedSplit, tokenize, tokens
 from tests.tiny import FAMILIES, TEXTS, make_tokenizer
 
@@ -183,3 +184,36 @@ def test_a_handful_of_rows_is_not_kept(place: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SUBMILLION_CACHE", str(place.parent))
     tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12)
     assert not place.exists()
+
+
+# What an encoder sees of rows -----------------------------------------------------------------------------------------
+
+
+def sentences(splits: dict[str, list[str]], family: str, max_length: int = 6) -> list[str]:
+    """What is said of texts, by the tokens that trainings and predictions read."""
+    tokenizer = make_tokenizer(family)
+    rows = {name: [Example(str(i), text, None) for i, text in enumerate(texts)] for name, texts in splits.items()}
+    return warnings({name: (some, fresh(some, tokenizer, max_length).seen(tokenizer)) for name, some in rows.items()})
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "mpnet"])
+def test_rows_without_a_known_token_are_counted(family: str) -> None:
+    (said,) = sentences({"train": ["a good film", "\U0001f600", "\u4e2d", "\U0001f600 \u4e2d", "bad"]}, family)
+    assert said == "3 of 5 train rows (60.0%) hold no token that the encoder knows: they all look the same to it"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_that_differ_beyond_the_cut_are_counted_in_a_split_and_across(family: str) -> None:
+    start = "the market in the world"
+    said = sentences(
+        {"train": [f"{start} news", f"{start} game", "bad"], "validation": [f"{start} film", "great"]}, family
+    )
+    assert [each.partition(":")[0] for each in said] == [
+        "1 of 3 train rows (33.3%) are the same tokens as an earlier row of another text",
+        "1 of 2 validation rows (50.0%) are the same tokens as a train row of another text",
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_copies_and_rows_that_are_told_apart_are_no_finding(family: str) -> None:
+    assert sentences({"train": ["bad", "bad", "bad ", "great"], "validation": ["good"]}, family, 12) == []

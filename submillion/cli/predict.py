@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict
 from functools import partial
@@ -14,6 +15,7 @@ import submillion
 from submillion import runs
 from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
+from submillion.data.tokens import blank_warning
 from submillion.errors import ConfigError
 from submillion.reports import brief, robustness, terminal
 from submillion.runs import Run
@@ -31,6 +33,13 @@ ProcessesOption = Annotated[
 ]
 ExecutorOption = Annotated[
     Executor | None, typer.Option("--executor", help="Where rows are predicted; else inline, or as --processes says.")
+]
+IdOption = Annotated[
+    str | None, typer.Option("--id", metavar="COLUMN", help="The column of the rows' ids; else id, where there is one.")
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option("--keep", metavar="COLUMN,COLUMN", help="Columns of the input to copy into the output. Repeatable."),
 ]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster's address; else a local one is started.")
@@ -103,6 +112,8 @@ def predict(  # noqa: PLR0913 - one parameter an option
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="A column with each class's probability.")
     ] = False,
+    id_column: IdOption = None,
+    keep: KeepOption = None,
     processes: ProcessesOption = None,
     executor: ExecutorOption = None,
     address: AddressOption = None,
@@ -112,21 +123,30 @@ def predict(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Write the labels of a file's rows, by a run or by the mean of several.
 
-    Rows keep their order and their ids (column id); rows without ids are numbered from 0. The same command goes on
-    where it stopped.
+    Rows keep their order and their ids (--id COLUMN, else the column id); rows without ids are numbered from 0. The
+    same command goes on where it stopped.
     """
     from submillion import prediction
 
     found = [runs.load(run, out or "runs") for run in chosen]
     where = executor or ("processes" if (processes or 1) > 1 else "inline")
     how = prediction.How(where, processes, address)
+    form = prediction.Form(probabilities, label_ids, force, id_column, _columns(keep or []))
     with View() as view:
-        written = prediction.predict_file(
-            found, source, output, prediction.Form(probabilities, label_ids, force), how, watch=view
-        )
+        written = prediction.predict_file(found, source, output, form, how, watch=view)
     if as_json:
         counts = {"output": str(output), "rows": written.n_rows, "predicted": written.counts}
+        counts |= {"numbered": written.is_numbered, "without_known_tokens": written.n_blank}
         typer.echo(json.dumps(counts, indent=2))
         return
     shares = ", ".join(f"{label} {100 * n / max(1, written.n_rows):.1f} %" for label, n in written.counts.items())
     typer.echo(f"{output}: {written.n_rows:,} rows ({shares})")
+    if warning := blank_warning(written.n_blank, written.n_rows):
+        typer.echo(f"warning: {warning}")
+    if written.is_numbered:
+        typer.echo(f"rows are numbered from 0: {source} has no column id; --id COLUMN takes the ids of another column")
+
+
+def _columns(keep: list[str]) -> tuple[str, ...]:
+    """The columns of --keep: a name that holds a comma is quoted, as in a CSV file."""
+    return tuple(name for value in keep for row in csv.reader([value], skipinitialspace=True) for name in row)

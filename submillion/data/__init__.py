@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from submillion.config import DataConfig
-from submillion.data import checking, memory, packaged, reading, sources, splitting
+from submillion.data import checking, memory, naming, packaged, reading, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.reading import Example, Label, Rows
@@ -133,17 +135,22 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
 
 
 def read_rows(
-    source: object, data: DataConfig, labels: Sequence[str] | None = None, warnings: list[str] | None = None
+    source: object,
+    data: DataConfig,
+    labels: Sequence[str] | None = None,
+    warnings: list[str] | None = None,
+    id_column: str | None = None,
 ) -> list[Example]:
     """Return the rows of a file, of packaged data or in memory (`memory.opened`), by the settings' columns.
 
     With `labels` each row must have one of them; without, the label column is not looked at and labels
-    are None. What `data.drop` leaves out, and how a file was read, is added to `warnings`. DataError lists everything
-    that is wrong.
+    are None. id_column: where the rows' ids are, if it is not `id`. What `data.drop` leaves out, and how a file was
+    read, is added to `warnings`. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    table, columns = memory.opened(source, data, labelled=labels is not None)
-    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, advice="run")
+    table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
+    ids = None if id_column is None else naming.ids_in(table, id_column, problems)
+    rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
     if labels is not None and "rare-classes" in data.drop:
         unknown = {label for label in rows.labels if label is not None} - {*labels}
         rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on such rows")
@@ -215,10 +222,17 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
     HubError says why a Hub set cannot be had.
     """
     parts, _, problems, warnings = _checked(pinned(data))
+    examples = {name: rows.examples for name, rows in parts.items()}
+    warnings += checking.near_warnings(examples)
+    lengths: dict[str, np.ndarray] = {}
+    if tokenizer is not None:
+        found = {name: checking.tokenized(some, max_length, tokenizer) for name, some in examples.items()}
+        lengths = {name: n_tokens for name, (n_tokens, _) in found.items()}
+        warnings += tokens.warnings({name: (examples[name], rows) for name, (_, rows) in found.items()})
     censuses = {
-        name: checking.census(rows.examples, max_length, tokenizer, rows.n_dropped) for name, rows in parts.items()
+        name: checking.census(rows.examples, max_length, lengths.get(name), rows.n_dropped)
+        for name, rows in parts.items()
     }
-    warnings += checking.near_warnings({name: rows.examples for name, rows in parts.items()})
     return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))
 
 
@@ -265,7 +279,7 @@ def _without_rare(parts: Mapping[str, Rows], labels: Sequence[str]) -> tuple[dic
 def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python: bool) -> Advice:
     """What helps where a split has not all columns: a setting would take those away that the other splits have."""
     others = {column for name, table in tables.items() if name != split for column in table.names}
-    missing = reading.wanted_columns(data) - {*reading.ID_COLUMNS, *tables[split].names}
+    missing = reading.wanted_columns(data) - {*naming.ID_COLUMNS, *tables[split].names}
     if missing & others:
         return "splits"
     return "overrides" if in_python else "options"

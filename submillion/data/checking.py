@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from submillion.config import ModelConfig
+from submillion.data import cutting, tokens
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.reading import Example, Rows
 from submillion.data.tables import BadRows
+from submillion.data.tokens import Seen
 from submillion.errors import DataError
 from submillion.planning.architectures import files
 from submillion.text import shown
@@ -48,19 +50,21 @@ class Census:
     n_dropped: int = 0
 
 
-def census(examples: Sequence[Example], max_length: int, tokenizer: Any = None, n_dropped: int = 0) -> Census:
-    """Return the census; lengths in tokens, special ones included, of a `tokenizers.Tokenizer`, else in words."""
+def census(
+    examples: Sequence[Example], max_length: int, n_tokens: np.ndarray | None = None, n_dropped: int = 0
+) -> Census:
+    """Return the census; lengths in tokens, special ones included, where they are given (int64 [N]), else in words."""
     keys = [key_of(example) for example in examples]
     n_distinct = len(set(keys))
-    lengths = _n_words(examples) if tokenizer is None else _n_tokens(examples, tokenizer)
+    lengths = _n_words(examples) if n_tokens is None else n_tokens
     labels = Counter(example.label for example in examples if example.label is not None)
     return Census(
         n_rows=len(examples),
         classes=dict(labels.most_common()),
-        unit="words" if tokenizer is None else "tokens",
+        unit="words" if n_tokens is None else "tokens",
         lengths=_summary(lengths),
         max_length=max_length,
-        n_truncated=None if tokenizer is None else int((lengths > max_length).sum()),
+        n_truncated=None if n_tokens is None else int((lengths > max_length).sum()),
         n_duplicates=len(keys) - n_distinct,
         n_near=n_distinct - len(set(near_groups(keys).tolist())),
         n_conflicts=len(_conflicts(keys, examples)),
@@ -220,11 +224,38 @@ def _n_words(examples: Sequence[Example]) -> np.ndarray:
     return np.array([count(example.text) + count(example.text_pair) for example in examples])
 
 
-def _n_tokens(examples: Sequence[Example], tokenizer: Any) -> np.ndarray:
-    texts = [example.text if example.text_pair is None else (example.text, example.text_pair) for example in examples]
-    starts = range(0, len(texts), _TOKENIZED_AT_ONCE)
-    batches = (tokenizer.encode_batch_fast(texts[start : start + _TOKENIZED_AT_ONCE]) for start in starts)
-    return np.array([len(encoding) for batch in batches for encoding in batch])
+def tokenized(examples: Sequence[Example], max_length: int, tokenizer: Any) -> tuple[np.ndarray, Seen]:
+    """Return the number of tokens of each row, int64 [N], and what an encoder sees of its first max_length.
+
+    tokenizer: a `tokenizers.Tokenizer`, uncut and unpadded. Long texts are counted in parts.
+    """
+    n_special = tokenizer.num_special_tokens_to_add(bool(examples) and examples[0].text_pair is not None)
+    lengths, rows = list[int](), list[np.ndarray]()
+    for start in range(0, len(examples), _TOKENIZED_AT_ONCE):
+        some = examples[start : start + _TOKENIZED_AT_ONCE]
+        texts = [_cut(example, tokenizer, max_length) for example in some]
+        for example, text, encoding in zip(some, texts, tokenizer.encode_batch_fast(texts), strict=True):
+            n_tokens = len(encoding)
+            if text != _texts(example):
+                n_tokens = n_special + sum(cutting.count(each, tokenizer) for each in _parts(example))
+            lengths.append(n_tokens)
+            rows.append(np.array(encoding.ids[:max_length], dtype=np.int32))
+    offsets = np.cumsum([0, *map(len, rows)])
+    return np.array(lengths), tokens.seen(np.concatenate([np.empty(0, np.int32), *rows]), offsets, tokenizer)
+
+
+def _texts(example: Example) -> str | tuple[str, str]:
+    return example.text if example.text_pair is None else (example.text, example.text_pair)
+
+
+def _parts(example: Example) -> tuple[str, ...]:
+    return (example.text,) if example.text_pair is None else (example.text, example.text_pair)
+
+
+def _cut(example: Example, tokenizer: Any, max_length: int) -> str | tuple[str, str]:
+    if example.text_pair is None:
+        return cutting.cut(example.text, tokenizer, max_length)
+    return cutting.cut_pair((example.text, example.text_pair), tokenizer, max_length)
 
 
 def _summary(lengths: np.ndarray) -> dict[str, float]:

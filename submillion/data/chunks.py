@@ -14,27 +14,40 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from submillion.config import DataConfig
-from submillion.data import reading, sources
+from submillion.data import naming, reading, sources
+from submillion.data.columns import missing_columns
 from submillion.data.files import ALLOWED
 from submillion.data.formats import tables
+from submillion.data.naming import ID_COLUMNS
 from submillion.data.packaged import PREFIX, packaged
-from submillion.data.reading import ID_COLUMNS, Example, Rows
+from submillion.data.reading import Example, Rows
 from submillion.data.tables import Table, place
 from submillion.errors import DataError
 
 CHUNK_ROWS = 4096
 _SHOWN_NOTES = 8
+Kind = Literal["bool", "int", "float", "text"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is read beside the texts. id: the column of the rows' ids, None for `id` where there is one · keep: columns
+    that are copied."""
+
+    id: str | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Some rows of a source: the `number`-th of its chunks, from 0.
 
-    n_rows: those that are predicted · key: 32 hex digits of the ids and texts · id_column: where ids stand; None where
+    n_rows: those that are predicted · key: 32 hex digits of the ids and texts · id_column: where ids are; None where
     rows are numbered.
     """
 
@@ -49,13 +62,15 @@ class Chunk:
 class Part:
     """A file of a source: its path in a folder, or its name alone, and its chunks, which may be none in a folder.
 
-    notes: what there is to say of it: how it was read, and what `data.drop` leaves out.
+    notes: what there is to say of it: how it was read, and what `data.drop` leaves out ·
+    kept: the columns that are copied, each with what all its cells are.
     """
 
     name: str
     source: str
     chunks: tuple[Chunk, ...]
     notes: tuple[str, ...] = ()
+    kept: tuple[tuple[str, Kind], ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -64,24 +79,28 @@ class Part:
 
 
 def survey(
-    source: str, settings: Sequence[DataConfig], n_rows: int = CHUNK_ROWS, watch: Callable[[int], object] | None = None
+    source: str,
+    settings: Sequence[DataConfig],
+    n_rows: int = CHUNK_ROWS,
+    watch: Callable[[int], object] | None = None,
+    columns: Columns | None = None,
 ) -> list[Part]:
     """Return the parts of a file, of packaged data or of a folder, cut into chunks of n_rows; labels are not read.
 
     Rows are checked by the columns of each of the settings; a folder's files are checked as each would be alone, but
     may be without rows. `watch` is called with the number of rows read. DataError lists everything that is wrong.
     """
-    problems: list[str] = []
+    columns, problems = columns or Columns(), list[str]()
     parts, n_read = [], 0
     for name, file in _files(source):
-        check = _Check(file, settings, may_be_empty=sources.kind_of(source) == "folder")
+        check = _Check(file, settings, columns, may_be_empty=sources.kind_of(source) == "folder")
         try:
-            for table in _tables(file, settings, n_rows):
+            for table in _tables(file, settings, n_rows, columns):
                 check.add(table)
                 n_read += len(table.numbers)
                 if watch is not None:
                     watch(n_read)
-            parts.append(Part(name, file, check.conclude(n_rows), check.notes()))
+            parts.append(Part(name, file, check.conclude(n_rows), check.notes(), check.kept()))
         except DataError as error:
             check.problems += error.problems
         problems += check.problems
@@ -94,8 +113,8 @@ def survey(
 class Reader:
     """Reads chunks of a survey: quick where they are asked for in ascending order, since files are read onwards."""
 
-    def __init__(self, settings: Sequence[DataConfig], n_rows: int = CHUNK_ROWS) -> None:
-        self.settings, self.n_rows = settings, n_rows
+    def __init__(self, settings: Sequence[DataConfig], n_rows: int = CHUNK_ROWS, keep: tuple[str, ...] = ()) -> None:
+        self.settings, self.n_rows, self.keep = settings, n_rows, keep
         self._source, self._next = "", 0
         self._tables: Iterator[Table] = iter(())
 
@@ -104,16 +123,29 @@ class Reader:
 
         DataError if they are not what the survey saw.
         """
+        table = self._table(chunk)
+        names = [] if chunk.id_column is None else naming.names_of_rows(table, chunk.id_column)
+        ids = [str(name) for name in names] or naming.numbers_of_rows(table)
+        return _examples(table, self.settings, ids, [])[0]
+
+    def kept(self, chunk: Chunk) -> list[list[Any]]:
+        """Return the cells of each kept column in the chunk's rows; DataError as `read`."""
+        table = self._table(chunk)
+        _, found = _examples(table, self.settings, naming.numbers_of_rows(table), [])
+        usable = _usable(found)
+        rows = [row for row, number in enumerate(table.numbers) if number in usable]
+        cells = (table.columns.get(name) or [None] * len(table.numbers) for name in self.keep)
+        return [[column[row] for row in rows] for column in cells]
+
+    def _table(self, chunk: Chunk) -> Table:
         if chunk.source != self._source or chunk.number < self._next:
             self._source, self._next = chunk.source, 0
-            self._tables = _tables(chunk.source, self.settings, self.n_rows)
+            self._tables = _tables(chunk.source, self.settings, self.n_rows, Columns(chunk.id_column, self.keep))
         table = next(islice(self._tables, chunk.number - self._next, None), None)
         self._next = chunk.number + 1
-        if table is None or _key(table, chunk.number, chunk.id_column) != chunk.key:
+        if table is None or _key(table, chunk.number, chunk.id_column, self.settings) != chunk.key:
             raise DataError(f"{chunk.source} has changed while it was read: start the same command again")
-        names = [] if chunk.id_column is None else reading.names_of_rows(table, chunk.id_column)
-        ids = [str(name) for name in names] or reading.numbers_of_rows(table)
-        return _examples(table, self.settings, ids, [])[0]
+        return table
 
 
 def _examples(
@@ -121,8 +153,7 @@ def _examples(
 ) -> tuple[list[list[Example]], list[Rows]]:
     """The examples by each of the settings, of the rows that all of them can use; and what each of them read."""
     found = [reading.examples_of(table, each, problems, labelled=False, ids=ids, advice="run") for each in settings]
-    places = [{rows.table.numbers[row] for row in rows.rows} for rows in found]
-    usable = set.intersection(*places)
+    usable = _usable(found)
     examples = [
         [one for one, row in zip(rows.examples, rows.rows, strict=True) if rows.table.numbers[row] in usable]
         for rows in found
@@ -130,31 +161,45 @@ def _examples(
     return examples, found
 
 
+def _usable(found: Sequence[Rows]) -> set[int]:
+    """The numbers of the rows that all can use."""
+    return set.intersection(*({rows.table.numbers[row] for row in rows.rows} for rows in found))
+
+
 class _Check:
     """What is found out about a file, chunk after chunk."""
 
-    def __init__(self, file: str, settings: Sequence[DataConfig], may_be_empty: bool) -> None:
-        self.file, self.settings, self.may_be_empty = file, settings, may_be_empty
+    def __init__(self, file: str, settings: Sequence[DataConfig], columns: Columns, may_be_empty: bool) -> None:
+        self.file, self.settings, self.columns, self.may_be_empty = file, settings, columns, may_be_empty
         self.problems: list[str] = []
         self.chunks: list[Chunk] = []
         self.hashes: list[np.ndarray] = []  # of ids, "" for a missing one
         self.said: dict[str, None] = {}
         self.n_dropped = 0
+        self.types: dict[str, set[type]] = {name: set() for name in columns.keep}  # of kept cells
+        self.last: Table | None = None
 
     def add(self, table: Table) -> None:
         if self.may_be_empty and not table.numbers and not table.bad:
             return
-        column = next((name for name in ID_COLUMNS if name in table.columns), None)
-        examples, found = _examples(table, self.settings, reading.numbers_of_rows(table), self.problems)
+        column, self.last = self.columns.id, table
+        if column is None:
+            column = next((name for name in ID_COLUMNS if name in table.columns), None)
+        examples, found = _examples(table, self.settings, naming.numbers_of_rows(table), self.problems)
         self.said |= dict.fromkeys(table.notes)
         if dropped := {number: each for rows in found for each in rows.dropped for number in each.numbers}:
             self.n_dropped += len(dropped)
             self.said |= {each.sentence: None for each in dropped.values()}
+        for name, types in self.types.items():
+            types |= {type(cell) for cell in table.columns.get(name, ()) if not naming.is_missing(cell)}
         if column is not None:
-            ids = reading.names_of_rows(table, column)
+            known = column in table.columns
+            ids = naming.names_of_rows(table, column) if known else [None] * len(table.numbers)
             self.hashes.append(np.fromiter((hash(name or "") for name in ids), np.int64, len(ids)))
         number = len(self.chunks)
-        self.chunks.append(Chunk(self.file, number, len(examples[0]), _key(table, number, column), column))
+        self.chunks.append(
+            Chunk(self.file, number, len(examples[0]), _key(table, number, column, self.settings), column)
+        )
 
     def notes(self) -> tuple[str, ...]:
         """What there is to say of the file; of the rows that are left out the count, and the first."""
@@ -166,6 +211,12 @@ class _Check:
 
     def conclude(self, n_rows: int) -> tuple[Chunk, ...]:
         """The file's chunks; a problem is added for ids that cannot be used, which the last row may show."""
+        named = dict.fromkeys(self.columns.keep, "--keep")
+        named |= {} if self.columns.id is None else {self.columns.id: "--id"}
+        missing = [] if self.last is None else missing_columns(self.last, named, "columns")
+        if missing:
+            self.problems += missing
+            return tuple(self.chunks)
         column = self.chunks[-1].id_column if self.chunks else None
         if column is None:
             return tuple(self.chunks)
@@ -175,12 +226,15 @@ class _Check:
             self._add_bad_ids(column, repeated, n_rows)
         return tuple(self.chunks)
 
+    def kept(self) -> tuple[tuple[str, Kind], ...]:
+        return tuple((name, _kind(types)) for name, types in self.types.items())
+
     def _add_bad_ids(self, column: str, repeated: set[int], n_rows: int) -> None:
         """Read the file again for the rows without an id, or with one that stood before: hashes may agree by chance."""
         numbers, lines, seen = array("q"), array("q"), set[str]()
-        for table in _tables(self.file, self.settings, n_rows):
+        for table in _tables(self.file, self.settings, n_rows, self.columns):
             known = column in table.columns
-            names = reading.names_of_rows(table, column) if known else [None] * len(table.numbers)
+            names = naming.names_of_rows(table, column) if known else [None] * len(table.numbers)
             for row, name in enumerate(names):
                 if name is None or name in seen:
                     numbers.append(table.numbers[row])
@@ -188,7 +242,8 @@ class _Check:
                 elif hash(name) in repeated:
                     seen.add(name)
         if numbers:
-            self.problems.append(reading.bad_ids(place(self.file, numbers, lines or None), column))
+            where = place(self.file, numbers, lines or None)
+            self.problems.append(naming.bad_ids(where, column, is_chosen=self.columns.id is not None))
 
 
 def _files(source: str) -> list[tuple[str, str]]:
@@ -209,24 +264,33 @@ def _files(source: str) -> list[tuple[str, str]]:
     return [(name, str(path / name)) for name in kept]
 
 
-def _tables(file: str, settings: Sequence[DataConfig], n_rows: int) -> Iterator[Table]:
+def _kind(types: set[type]) -> Kind:
+    """What all cells of a column are, of the types that are among them."""
+    match types:
+        case _ if types == {bool}:
+            return "bool"
+        case _ if types == {int}:
+            return "int"
+        case _ if types and types <= {int, float}:
+            return "float"
+    return "text"
+
+
+def _tables(file: str, settings: Sequence[DataConfig], n_rows: int, columns: Columns) -> Iterator[Table]:
     wanted = {column for each in settings for column in reading.wanted_columns(each, labelled=False)}
+    wanted |= {*columns.keep, *(() if columns.id is None else (columns.id,))}
     if not file.startswith(PREFIX):
         yield from tables(Path(file), wanted, n_rows, reading.layout_of(settings[0], labelled=False))
         return
     whole = packaged(file)
-    columns = {name: values for name, values in whole.columns.items() if name in wanted}
+    kept = {name: values for name, values in whole.columns.items() if name in wanted}
     for start in range(0, len(whole.numbers), n_rows):
         cut = slice(start, start + n_rows)
-        yield replace(
-            whole, columns={name: column[cut] for name, column in columns.items()}, numbers=whole.numbers[cut]
-        )
+        yield replace(whole, columns={name: column[cut] for name, column in kept.items()}, numbers=whole.numbers[cut])
 
 
-def _key(table: Table, number: int, id_column: str | None) -> str:
+def _key(table: Table, number: int, id_column: str | None, settings: Sequence[DataConfig]) -> str:
     """A hash of a chunk's texts and ids; of its number too, which makes the ids of rows that have none."""
-    unused = {name for name in ID_COLUMNS if name != id_column}
-    content = repr(
-        (number, id_column, sorted((name, cells) for name, cells in table.columns.items() if name not in unused))
-    )
+    used = {column for each in settings for column in reading.text_columns(each)} | {id_column}
+    content = repr((number, id_column, sorted((name, cells) for name, cells in table.columns.items() if name in used)))
     return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -23,8 +23,9 @@ from submillion.errors import DataError
 from submillion.text import closest, shown
 from submillion.words import count
 
-# What is typed: options or Python. Or whose columns are settled: a finished run's, or those that other splits have.
-Advice = Literal["options", "overrides", "run", "splits"]
+# What is typed: options or Python, or columns by name. Or whose columns are settled: a finished run's, or those that
+# other splits have.
+Advice = Literal["options", "overrides", "run", "splits", "columns"]
 _SHOWN_NAMES = 20
 _GUESSED_NAMES, _GUESSED_ROWS, _GUESSED_LINES = 100, 200, 30  # that a guess looks at
 _TEXT_WORDS = 3  # a column whose cells have as many on average holds texts
@@ -69,6 +70,12 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
             todo = f"the run reads no others: rename {_renamed(missing, guesses)}"
         case "splits":
             todo = f"all splits are read by the same columns: rename {_renamed(missing, guesses)}"
+        case "columns":
+            meant = {name: closest(name, table.names) for name in missing}
+            guessed = [f"did you mean {near!r}?" for near in meant.values() if near is not None]
+            todo = (
+                " ".join(guessed) or f"give {' and '.join(dict.fromkeys(keys[name] for name in missing))} one of these"
+            )
         case _:
             todo = _setting(keys, missing, guesses, in_python=advice == "overrides" or table.index is not None)
     what = " and no column ".join(map(repr, missing))

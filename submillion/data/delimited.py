@@ -99,9 +99,11 @@ def unread_rows(
         return []
     rows = {bisect_right(starts, line) - 1 for line in broken.lines}
     found = tuple(numbers[row] for row in sorted(rows) if row >= 0)
-    todo = "" if broken.guess is None else ": save the file as UTF-8"
+    todo = ""
+    if broken.guess is not None:  # predicting has no settings
+        todo = f": save the file as UTF-8 (iconv -f {broken.guess} -t UTF-8)"
     if broken.guess is not None and layout.encoding is None:
-        todo += f", or say what it is (data.encoding={broken.guess})"
+        todo += f", or train on it with --set data.encoding={broken.guess}"
     return [BadRows(found, broken.sentence + todo)]
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from submillion.config import DataConfig
-from submillion.data import reading, sources
+from submillion.data import naming, reading, sources
 from submillion.data.hub import table_of_dataset
 from submillion.data.packaged import PREFIX
 from submillion.data.sources import MEMORY, SPLITS
@@ -48,13 +48,13 @@ def kind_of(rows: object) -> Kind | None:
     return "Dataset" if _is_of(rows, "datasets", "Dataset") else None
 
 
-def opened(rows: object, data: DataConfig, labelled: bool) -> tuple[Table, DataConfig]:
+def opened(rows: object, data: DataConfig, labelled: bool, more: Collection[str] = ()) -> tuple[Table, DataConfig]:
     """Return the table of rows in memory or in a file, and the settings whose columns it is read by.
 
-    Those are the run's own, but for texts that are in no column. With `labelled` texts alone are refused. DataError
-    says what is wrong.
+    Those are the run's own, but for texts that are in no column; `more` are read too. With `labelled` texts alone are
+    refused. DataError says what is wrong.
     """
-    wanted = reading.wanted_columns(data, labelled)
+    wanted = reading.wanted_columns(data, labelled) | {*more}
     match kind_of(rows):
         case "path":
             return _file(rows, data, labelled), data
@@ -162,7 +162,7 @@ def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[A
             advice += f"; the columns {', '.join(data.text)} are read from a DataFrame, a datasets.Dataset or dicts"
         _refuse_others(table, values, _is_text, advice)
         return [list(values)]
-    pairs = [(None, None) if reading.is_missing(value) else value for value in values]
+    pairs = [(None, None) if naming.is_missing(value) else value for value in values]
     _refuse_others(table, pairs, _is_pair, "give pairs (text, second text), as the run was trained on pairs")
     return [[pair[i] for pair in pairs] for i in (0, 1)]
 

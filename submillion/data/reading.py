@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from submillion.config import DataConfig
+from submillion.data import naming
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.tables import BadRows, Layout, Table
 from submillion.errors import DataError
@@ -20,8 +21,6 @@ from submillion.text import did_you_mean, shown
 
 Label = str | int  # as the rows have it: text, a whole number or a truth value
 
-ID_COLUMNS = ("id", "ID", "Id")
-_WHOLE = re.compile(r"[+-]?\d+\.0*")
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
@@ -68,7 +67,7 @@ class Rows:
 
 def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
     """Return the names of the columns that the settings name, and those that may hold ids."""
-    return {*text_columns(data), *ID_COLUMNS, *([data.label] if labelled else [])}
+    return {*text_columns(data), *naming.ID_COLUMNS, *([data.label] if labelled else [])}
 
 
 def layout_of(data: DataConfig, labelled: bool = True) -> Layout:
@@ -105,7 +104,7 @@ def examples_of(
         problems += [each.sentence for each in bad]
     if not table.numbers and not bad:
         problems.append(f"{table.origin} has no rows")
-    ids = _ids(table, [] if labelled else problems) if ids is None else ids
+    ids = naming.ids_of(table, [] if labelled else problems) if ids is None else ids
     usable = [
         row
         for row, text in enumerate(texts)
@@ -158,7 +157,7 @@ def labels_of(table: Table, column: str, bad: list[BadRows]) -> list[str | None]
     values = table.columns.get(column)
     if values is None:
         return [None] * len(table.numbers)
-    labels = [_name(value) for value in values]
+    labels = [naming.name_of(value) for value in values]
     found = Counter(label for label in labels if label is not None)
     if missing := [row for row, label in enumerate(labels) if label is None]:
         bad.append(_bad(table, missing, f"the label (column {column!r}) is missing: give one or delete the row"))
@@ -212,7 +211,7 @@ def as_in_rows(labels: Sequence[str], table: Table, column: str) -> tuple[Label,
     """
     found = as_spelt(labels)
     kinds = {bool} if set(map(type, found)) == {bool} else {int, float}
-    types = {type(value) for value in table.columns[column] if not is_missing(value)}
+    types = {type(value) for value in table.columns[column] if not naming.is_missing(value)}
     return found if table.is_text or types <= kinds else tuple(labels)
 
 
@@ -283,7 +282,7 @@ def _texts(table: Table, columns: Sequence[str], bad: list[BadRows]) -> list[str
     odd = {row for column in columns for row, value in enumerate(table.columns[column]) if _is_list(value)}
     if odd:
         bad.append(_bad(table, sorted(odd), f"{name} is a list or an object: give plain text"))
-    halves = {row for row, text in enumerate(texts) if not is_unicode(text)}
+    halves = {row for row, text in enumerate(texts) if not naming.is_unicode(text)}
     if halves:
         sentence = f"{name} holds half a surrogate pair, which is no character: repair it"
         bad.append(_bad(table, sorted(halves), sentence))
@@ -303,76 +302,8 @@ def _first_chars(table: Table, columns: Sequence[str], texts: Sequence[str]) -> 
 
 def _plain(value: Any) -> str:
     """A cell as text: "" if there is none."""
-    text = "" if is_missing(value) else str(value)
+    text = "" if naming.is_missing(value) else str(value)
     return "" if text.isspace() else text
-
-
-def names_of_rows(table: Table, column: str) -> list[str | None]:
-    """Return the ids that a column gives the rows, None where one is missing."""
-    cells = table.columns[column]
-    return [(cell.strip() or None) if isinstance(cell, str) else _name(cell) for cell in cells]
-
-
-def numbers_of_rows(table: Table) -> list[str]:
-    """Return the ids of rows that have none of their own: their numbers in the file, from 0.
-
-    Those of rows from memory are their index, unless one stands there twice.
-    """
-    index = [name for value in table.index or () if (name := _name(value)) is not None]
-    return index if len(set(index)) == len(table.numbers) else [str(number - 1) for number in table.numbers]
-
-
-def bad_ids(where: str, column: str) -> str:
-    """Return the problem of rows, at `where`, whose ids in the column cannot be used."""
-    return (
-        f"{where}: the {column} is missing or is in an earlier row too: make each one unique, "
-        f"or rename the column {column}, and rows are numbered"
-    )
-
-
-def _ids(table: Table, problems: list[str]) -> list[str]:
-    """The ids of an id column, if it has one for each row and none twice; else the rows' numbers from 0.
-
-    An id column that cannot be used is a problem where ids go into predictions.
-    """
-    for column in (name for name in ID_COLUMNS if name in table.columns):
-        names = names_of_rows(table, column)
-        ids = [name for name in names if name is not None]
-        if ids and len(set(ids)) == len(ids) == len(table.numbers):
-            return ids
-        if names:
-            first = {name: row for row, name in reversed(list(enumerate(names)))}
-            bad = [row for row, name in enumerate(names) if name is None or first[name] != row]
-            problems += [bad_ids(table.place(bad), column)] if bad else []
-    return numbers_of_rows(table)
-
-
-def _name(value: Any) -> str | None:
-    """A label or an id as text, None if it is missing; whole floats lose their point.
-
-    >>> _name(1.0), _name("1.0"), _name(" World "), _name(float("nan")), _name("")
-    ('1', '1', 'World', None, None)
-    """
-    if is_missing(value):
-        return None
-    text = str(value).strip()
-    if not is_unicode(text):
-        return None
-    return (text.partition(".")[0] if _WHOLE.fullmatch(text) else text) or None
-
-
-def is_missing(value: Any) -> bool:
-    """Say whether a cell holds nothing: None, or NaN."""
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def is_unicode(text: str) -> bool:
-    """False for text with half a surrogate pair, which JSON can spell and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_list(value: Any) -> bool:

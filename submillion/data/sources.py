@@ -15,8 +15,9 @@ from submillion.data import folders
 from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
 from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
+from submillion.data.naming import is_missing
 from submillion.data.packaged import PREFIX, packaged
-from submillion.data.reading import is_missing, layout_of, text_columns, wanted_columns
+from submillion.data.reading import layout_of, text_columns, wanted_columns
 from submillion.data.tables import Table, joined
 from submillion.errors import DataError, HubError
 from submillion.hub.answers import name_in

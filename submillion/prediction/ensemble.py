@@ -16,6 +16,7 @@ import torch
 from submillion import data, runs
 from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example, Label
+from submillion.data.tokens import blank_warning
 from submillion.errors import RunError
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions, Score
@@ -91,8 +92,9 @@ class Ensemble:
 
     def probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None = None, keep: bool = False
-    ) -> np.ndarray:
-        """Return the mean of the members' probabilities, float64 [N, C], of rows in each of the members' readings.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of the members' probabilities, float64 [N, C], of rows in each of the members' readings, and
+        which rows hold no token that one of the encoders knows, bool [N].
 
         `watch` is called with the number of rows done. `keep` as in `batching.tokenize`.
         """
@@ -101,7 +103,8 @@ class Ensemble:
 
     def _probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None, keep: bool
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
+        is_blank = np.zeros(len(readings[0]), dtype=bool)
         found: list[np.ndarray] = [np.empty(0)] * len(self.loaded)
         n_done = 0
         for numbers in self._groups():
@@ -110,14 +113,16 @@ class Ensemble:
             split = batching.tokenize(
                 examples, first.classifier.tokenizer, self.labels, settings.model.max_length, keep
             )
+            is_blank |= split.seen(first.classifier.tokenizer).is_blank
             share = None if watch is None else self._share(watch, n_done, len(numbers), len(examples))
             classifiers = [self.loaded[number].classifier for number in numbers]
             logits = evaluation.several_logits(classifiers, split, settings.train.evaluation_batch_size, share)
             for number, classifier, own in zip(numbers, classifiers, logits, strict=True):
+                evaluation.refuse_not_finite(own, split.example_ids, classifier.precision)
                 probs = torch.softmax(torch.from_numpy(own).double(), dim=-1).numpy()
                 found[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]
             n_done += len(numbers)
-        return found[0] if len(found) == 1 else np.mean(found, axis=0)
+        return found[0] if len(found) == 1 else np.mean(found, axis=0), is_blank
 
     def _groups(self) -> list[list[int]]:
         """The members that have one encoder, and the same tokens in the same batches."""
@@ -137,12 +142,20 @@ class Ensemble:
 @dataclass(frozen=True)
 class Labelled:
     """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
-    columns are `classes`. Labels that were whole numbers or truth values in training are so here."""
+    columns are `classes`. Labels that were whole numbers or truth values in training are so here. n_blank: rows without
+    a token that the encoder knows."""
 
     ids: list[str]
     labels: list[Label]
     probs: np.ndarray
     classes: tuple[Label, ...]
+    n_blank: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return the sentences without which the labels mislead."""
+        warning = blank_warning(self.n_blank, len(self.ids))
+        return (warning,) if warning else ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,7 @@ def predict(
     rows: object,
     device: str | None = None,
     watch: Callable[[int], object] | None = None,
+    id: str | None = None,  # noqa: A002 - the command's word
 ) -> Labelled:
     """Return the labels and probabilities of rows, in their order.
 
@@ -239,7 +253,8 @@ def predict(
     (text, second text) for runs that were trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of
     dicts (a row each) or a file's path, read by the run's own columns, whose labels are ignored.
 
-    Ids are those of a column `id`, else a DataFrame's or Series' index, else numbers from 0. `watch` is called with the
+    Ids are those of the column that `id` names, else of a column `id`, else a DataFrame's or Series' index, else
+    numbers from 0. `watch` is called with the
     number of rows done. Rows and results are in memory: `predict_file` is for files of any size. DataError lists
     everything that is wrong with the rows, RunError with the run.
 
@@ -248,10 +263,11 @@ def predict(
     """
     found = members(run, device)
     # A label for each row, in their order: none is dropped.
-    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()})) for each in found.readings]
-    probs = Ensemble(found).probs(readings, watch, keep=True)
+    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()}), id_column=id) for each in found.readings]
+    probs, is_blank = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
-    return Labelled([example.id for example in readings[0]], [found.classes[i] for i in chosen], probs, found.classes)
+    ids, labels = [example.id for example in readings[0]], [found.classes[i] for i in chosen]
+    return Labelled(ids, labels, probs, found.classes, int(is_blank.sum()))
 
 
 def _reading(settings: Config) -> DataConfig:

@@ -27,6 +27,7 @@ from submillion.runs.predictions import from_parquet, to_parquet
 from submillion.runs.records import dumps
 
 FORMAT = 2
+_BLANK = "is_blank"
 _MANIFEST, _SEAL = "manifest.json", "sha256"
 _CHUNK = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})\.parquet")
 _OURS = re.compile(r"[0-9a-f-]+\.parquet|\.[^/]*\.tmp|\.lock|manifest\.json|joined-.*")
@@ -48,14 +49,14 @@ class Journal:
         runs.write_atomically(path, content)
         self.files[key] = path
 
-    def read(self, chunk: Chunk) -> tuple[list[str], np.ndarray]:
-        """Return a chunk's ids and probabilities, float64 [N, C]; RunError if they are damaged."""
+    def read(self, chunk: Chunk) -> tuple[list[str], np.ndarray, int]:
+        """Return a chunk's ids, probabilities, float64 [N, C], and number of blank rows; RunError if it is damaged."""
         path = self.files[chunk.key]
         content = _content(path)
         if content is None:
             raise RunError(f"{path} is damaged: start the same command again, and its rows are predicted again")
-        (ids,), probs = from_parquet(io.BytesIO(content), ["id"])
-        return ids.to_pylist(), probs
+        (ids, is_blank), probs = from_parquet(io.BytesIO(content), ["id", _BLANK])
+        return ids.to_pylist(), probs, sum(is_blank.to_pylist())
 
     def note(self, **facts: Any) -> None:
         """Add facts that a later sitting may look at."""
@@ -71,9 +72,9 @@ class Journal:
                 self.folder.rmdir()
 
 
-def packed(ids: list[str], probs: np.ndarray) -> bytes:
-    """Return a chunk's ids and probabilities, float64 [N, C], as the bytes of its file."""
-    return to_parquet({"id": ids}, list(map(str, range(probs.shape[1]))), probs)
+def packed(ids: list[str], probs: np.ndarray, is_blank: np.ndarray) -> bytes:
+    """Return a chunk's ids, probabilities, float64 [N, C], and blank rows, bool [N], as the bytes of its file."""
+    return to_parquet({"id": ids, _BLANK: is_blank}, list(map(str, range(probs.shape[1]))), probs)
 
 
 @contextmanager

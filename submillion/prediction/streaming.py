@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from submillion.data import cache, chunks
-from submillion.data.chunks import Chunk, Part, Reader
+from submillion.data.chunks import Chunk, Columns, Part, Reader
 from submillion.data.packaged import PREFIX
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.prediction import journal, writing
 from submillion.prediction.ensemble import Ensemble, Members, members
 from submillion.prediction.journal import Journal, packed
-from submillion.prediction.writing import Form
+from submillion.prediction.writing import Form, Layout
 from submillion.runs import Output, Which
 from submillion.training import distillation, workers
 from submillion.training.workers import Where
@@ -62,13 +62,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished output: its rows, how many of them earlier sittings had predicted, and the count of each label (its
-    name)."""
+    """A finished output: its rows, how many of them earlier sittings had predicted, the count of each label (its name),
+    whether rows are numbered, for lack of a column of ids, and how many hold no token that the encoder knows."""
 
     output: Path
     n_rows: int
     n_kept: int
     counts: dict[str, int]
+    is_numbered: bool
+    n_blank: int
 
 
 Watch = Callable[[Progress], object]
@@ -95,9 +97,13 @@ def predict_file(
     target = Output(output, "predict", form.force)
     writing.check_output(target, source)
     found = members(run, device)
-    parts = chunks.survey(
-        source, found.readings, chunks.CHUNK_ROWS, lambda n_done: watch(Progress("checking", n_done, None))
-    )
+    form.columns(found.classes)
+    columns = Columns(form.id, form.keep)
+
+    def check(n_done: int) -> None:
+        watch(Progress("checking", n_done, None))
+
+    parts = chunks.survey(source, found.readings, chunks.CHUNK_ROWS, check, columns)
     is_folder = os.path.isdir(os.path.expanduser(source))
     if is_folder:
         writing.check_parts(target, [part.name for part in parts])
@@ -108,9 +114,10 @@ def predict_file(
         notes = (*(note for part in parts for note in part.notes), *notes)
         watch(Progress("predicting", n_kept, n_rows, notes))
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
-        counts = _join(kept, found, parts, targets, form, watch)
+        counts, n_blank = _join(kept, found, parts, targets, form, watch)
         kept.remove()
-    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels})
+    is_numbered = any(chunk.id_column is None for part in parts for chunk in part.chunks)
+    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels}, is_numbered, n_blank)
 
 
 def _facts(source: str, found: Members) -> dict[str, object]:
@@ -173,18 +180,27 @@ def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, wat
 
 def _join(
     kept: Journal, found: Members, parts: Sequence[Part], targets: Sequence[Output], form: Form, watch: Watch
-) -> Counter[str]:
-    """Write each part's file from the journal; return the count of each label."""
-    counts: Counter[str] = Counter()
+) -> tuple[Counter[str], int]:
+    """Write each part's file from the journal; return the count of each label, and that of blank rows."""
+    counts, counted = Counter[str](), list[int]()
     n_rows, n_done = sum(part.n_rows for part in parts), 0
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
         target.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = map(kept.read, part.chunks)
-        temporary = kept.folder / f"joined-{number}"
-        counts += writing.write(target, temporary, found.classes, form, rows, writing.codec_of(Path(part.source)))
+        layout = Layout(found.classes, form, part.kept, writing.codec_of(Path(part.source)))
+        reader = Reader(found.readings, chunks.CHUNK_ROWS, form.keep) if form.keep else None
+        rows = _rows(kept, part, reader, counted)
+        counts += writing.write(target, kept.folder / f"joined-{number}", layout, rows)
         n_done += part.n_rows
         watch(Progress("joining", n_done, n_rows))
-    return counts
+    return counts, sum(counted)
+
+
+def _rows(kept: Journal, part: Part, reader: Reader | None, counted: list[int]) -> Iterator[writing.Rows]:
+    """A part's rows from the journal, their kept cells from the input; the blank ones of each chunk are `counted`."""
+    for chunk in part.chunks:
+        ids, probs, n_blank = kept.read(chunk)
+        counted.append(n_blank)
+        yield ids, probs, reader.kept(chunk) if reader else ()
 
 
 class _Labeller:
@@ -197,7 +213,7 @@ class _Labeller:
     def __call__(self, chunk: Chunk, watch: Callable[[int], object] | None = None) -> bytes:
         """Return the chunk's predictions, packed for the journal; `watch` is called with the rows done."""
         readings = self.reader.read(chunk)
-        return packed([example.id for example in readings[0]], self.ensemble.probs(readings, watch))
+        return packed([example.id for example in readings[0]], *self.ensemble.probs(readings, watch))
 
 
 def _execute(

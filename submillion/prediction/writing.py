@@ -24,26 +24,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from submillion.data import Label
+from submillion.data.chunks import Kind
 from submillion.data.files import ALLOWED, SUFFIXES, packing_of, suffix_of
+from submillion.data.naming import is_missing
 from submillion.errors import ConfigError
 from submillion.runs import Output, refuse_run_folder
 from submillion.runs.files import reported
 
 _ROW_GROUP_ROWS = 2**17
 _TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}  # of Parquet's column of labels
-Rows = tuple[Sequence[str], np.ndarray]  # ids and probabilities, float64 [N, C]
+_KEPT_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+Kept = tuple[tuple[str, Kind], ...]  # columns that are copied from the input, and what their cells are
+Rows = tuple[Sequence[str], np.ndarray, Sequence[Sequence[Any]]]  # ids, probabilities [N, C], cells of kept columns
 
 
 @dataclass(frozen=True)
 class Form:
     """The columns: id and label, with `probabilities` also prob_<label>; with `label_ids` ID and Label, a number.
 
-    force: it may replace a file that an earlier call did not write.
+    force: it may replace a file that an earlier call did not write · id: the input's column of ids, by whose name the
+    output has them; None for `id`, where there is one · keep: columns of the input that are copied.
     """
 
     probabilities: bool = False
     label_ids: bool = False
     force: bool = False
+    id: str | None = None
+    keep: tuple[str, ...] = ()
+
+    def columns(self, labels: Sequence[Label]) -> list[str]:
+        """Return the names of the output's columns; ConfigError if two would be the same."""
+        names = ["ID", "Label"] if self.label_ids else ["id", "label"]
+        names = [self.id or names[0], *self.keep, names[1]]
+        names += [f"prob_{label}" for label in labels if self.probabilities]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ConfigError(
+                f"the output would have two columns {', '.join(map(repr, twice))}: leave it out of --keep and --id, or "
+                "rename it in the input"
+            )
+        return names
 
 
 def check_output(output: Output, source: Path | str | None = None) -> None:
@@ -87,32 +106,41 @@ def check_parts(output: Output, names: Iterable[str]) -> None:
         replace(output, path=folder / name).check()
 
 
-def write(
-    output: Output, temporary: Path, labels: Sequence[Label], form: Form, chunks: Iterable[Rows], codec: str
-) -> Counter[str]:
+@dataclass(frozen=True)
+class Layout:
+    """How a file is laid out: labels as the training rows had them, what the kept columns' cells are, and a Parquet
+    file's codec."""
+
+    labels: tuple[Label, ...]
+    form: Form
+    kept: Kept = ()
+    codec: str = "snappy"
+
+
+def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows]) -> Counter[str]:
     """Write chunks of rows to one file by way of `temporary`, on the same disk; return the count of each label's name.
 
-    Labels that are numbers or truth values stay so in JSON Lines and Parquet. codec: a Parquet file's. RunError if the
+    Labels that are numbers or truth values stay so in JSON Lines and Parquet, and so do kept cells. RunError if the
     disk does not take it; the old file then stays.
     """
     counts: Counter[str] = Counter()
     with reported(output.path, "written"):
-        with _writer(output.path, temporary, labels, form, codec) as add:
-            for ids, probs in chunks:
-                chosen = probs.argmax(axis=1)
-                counts.update([str(labels[int(i)]) for i in chosen])
-                add(ids, chosen, probs)
+        with _writer(output.path, temporary, layout) as add:
+            for rows in chunks:
+                chosen = rows[1].argmax(axis=1)
+                counts.update([str(layout.labels[int(i)]) for i in chosen])
+                add(chosen, rows)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
     output.take(temporary)
     return counts
 
 
-def write_rows(output: Output, labels: Sequence[Label], rows: Rows, form: Form) -> None:
+def write_rows(output: Output, labels: tuple[Label, ...], ids: Sequence[str], probs: np.ndarray, form: Form) -> None:
     """Write rows that are in memory to one file, as `write` does."""
     temporary = output.path.with_name(f".{output.path.name}.{os.getpid()}")
     try:
-        write(output, temporary, labels, form, [rows], "snappy")
+        write(output, temporary, Layout(labels, form), [(ids, probs, ())])
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -131,68 +159,76 @@ def codec_of(path: Path) -> str:
     return "none" if codec == "uncompressed" else codec
 
 
-Add = Callable[[Sequence[str], np.ndarray, np.ndarray], None]
+Add = Callable[[np.ndarray, Rows], None]  # the chosen classes, and the rows
 
 
 @contextmanager
-def _writer(output: Path, temporary: Path, labels: Sequence[Label], form: Form, codec: str) -> Iterator[Add]:
+def _writer(output: Path, temporary: Path, layout: Layout) -> Iterator[Add]:
     suffix = suffix_of(output)
     if suffix == ".parquet":
-        with _parquet(temporary, labels, form, codec) as add:
+        with _parquet(temporary, layout) as add:
             yield add
         return
     with _packed(temporary, packing_of(output)) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         match suffix:
             case ".csv" | ".tsv":
-                yield _delimited(text, "," if suffix == ".csv" else "\t", labels, form)
+                yield _delimited(text, "," if suffix == ".csv" else "\t", layout)
             case _:
-                yield _json_lines(text, labels, form)
+                yield _json_lines(text, layout)
         text.flush()
         text.detach()
 
 
-def _header(labels: Sequence[Label], form: Form) -> list[str]:
-    names = ["ID", "Label"] if form.label_ids else ["id", "label"]
-    return [*names, *(f"prob_{label}" for label in labels if form.probabilities)]
-
-
-def _delimited(text: IO[str], delimiter: str, labels: Sequence[Label], form: Form) -> Add:
+def _delimited(text: IO[str], delimiter: str, layout: Layout) -> Add:
+    form, labels = layout.form, layout.labels
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(_header(labels, form))
+    writer.writerow(form.columns(labels))
 
-    def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
+    def add(chosen: np.ndarray, rows: Rows) -> None:
+        ids, probs, kept = rows
         names = chosen if form.label_ids else [labels[i] for i in chosen]
-        for row_id, name, row in zip(ids, names, probs, strict=True):
-            writer.writerow([row_id, name, *(f"{p:.6f}" for p in row if form.probabilities)])
+        cells = [[_as_text(cell) for cell in column] for column in kept]
+        for row_id, name, row, *copied in zip(ids, names, probs, *cells, strict=True):
+            writer.writerow([row_id, *copied, name, *(f"{p:.6f}" for p in row if form.probabilities)])
 
     return add
 
 
-def _json_lines(text: IO[str], labels: Sequence[Label], form: Form) -> Add:
-    names = _header(labels, form)
+def _json_lines(text: IO[str], layout: Layout) -> Add:
+    form, labels = layout.form, layout.labels
+    names = form.columns(labels)
 
-    def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
-        for row_id, label_id, row in zip(ids, chosen.tolist(), probs, strict=True):
+    def add(chosen: np.ndarray, rows: Rows) -> None:
+        ids, probs, kept = rows
+        cells = [[None if is_missing(cell) else cell for cell in column] for column in kept]
+        for row_id, label_id, row, *copied in zip(ids, chosen.tolist(), probs, *cells, strict=True):
             label = label_id if form.label_ids else labels[label_id]
-            values = [row_id, label, *(round(float(p), 6) for p in row if form.probabilities)]
-            text.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
+            values = [row_id, *copied, label, *(round(float(p), 6) for p in row if form.probabilities)]
+            line = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=str)
+            text.write(line + "\n")
 
     return add
 
 
 @contextmanager
-def _parquet(path: Path, labels: Sequence[Label], form: Form, codec: str) -> Iterator[Add]:
+def _parquet(path: Path, layout: Layout) -> Iterator[Add]:
     """Rows are held until they make a row group of use; probabilities are not rounded."""
-    names = _header(labels, form)
-    types = [pa.string(), pa.int64() if form.label_ids else _TYPES[type(labels[0])], *(pa.float64() for _ in names[2:])]
+    form, labels = layout.form, layout.labels
+    names = form.columns(labels)
+    copied = [_KEPT_TYPES[kind] for _, kind in layout.kept]
+    label_type = pa.int64() if form.label_ids else _TYPES[type(labels[0])]
+    n_probs = len(labels) if form.probabilities else 0
+    types = [pa.string(), *copied, label_type, *[pa.float64()] * n_probs]
     schema = pa.schema(list(zip(names, types, strict=True)))
     held: list[pa.Table] = []
-    with pq.ParquetWriter(path, schema, compression=codec) as writer:
+    with pq.ParquetWriter(path, schema, compression=layout.codec) as writer:
 
-        def add(ids: Sequence[str], chosen: np.ndarray, probs: np.ndarray) -> None:
+        def add(chosen: np.ndarray, rows: Rows) -> None:
+            ids, probs, kept = rows
             label = chosen if form.label_ids else [labels[i] for i in chosen]
-            columns = [ids, label, *probs.T[: len(names) - 2]]
+            cells = [_typed(column, kind) for column, (_, kind) in zip(kept, layout.kept, strict=True)]
+            columns = [ids, *cells, label, *probs.T[:n_probs]]
             held.append(pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], schema=schema))
             if sum(table.num_rows for table in held) >= _ROW_GROUP_ROWS:
                 flush()
@@ -204,6 +240,22 @@ def _parquet(path: Path, labels: Sequence[Label], form: Form, codec: str) -> Ite
         yield add
         if held:
             flush()
+
+
+def _typed(column: Sequence[Any], kind: Kind) -> list[Any]:
+    """Cells as a Parquet column of this kind takes them."""
+    if kind == "text":
+        return [None if is_missing(cell) else _as_text(cell) for cell in column]
+    return [None if is_missing(cell) else cell for cell in column]
+
+
+def _as_text(cell: Any) -> str:
+    """A cell of any kind as text: "" if there is none, lists and objects as JSON."""
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, list | tuple | dict):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return str(cell)
 
 
 @contextmanager

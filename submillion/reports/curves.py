@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from submillion.errors import command
 from submillion.reports.drawing import BLUE, GREEN, INK, ORANGE, PINK, Drawn, arms, canvas, files, short, style
 from submillion.reports.forests import width_for
-from submillion.reports.sections import Page, Section, Table
+from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.runs import EvalRecord, Record, Run, StepRecord
 from submillion.text import interval
 
@@ -106,6 +107,7 @@ def _titled(top: Any, bottom: Any, loss: str) -> None:
     top.set_ylim(0, None)
     bottom.set_title("validation accuracy")
     bottom.set_xlabel("step")
+    bottom.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _smoothed(loss: np.ndarray, weight: float = 0.05) -> np.ndarray:
@@ -142,7 +144,7 @@ def page(run: Run, state: str, why: str) -> Page:
         anchor="curves",
         nav="Training",
         title=f"{run.name} is {state}",
-        sentences=(f"{why[:1].upper()}{why[1:]}.",) if why else (),
+        sentences=as_sentences([why or f"`{command('report', run.path)}` writes its report"]),
         figure="curves",
         reading=BAND,
         tables=(evaluations_table(evaluations),) if evaluations else (),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from submillion.judging.metrics import Score
+from submillion.reports import glyphs
 
 # Each colour has a name in the page's style sheet. No two are equal: they are found again in the SVG by their digits.
 INK, MUTED, GRID = "#1b1f24", "#59626d", "#d8dde3"
@@ -107,9 +108,11 @@ def canvas(height: float, width: float = WIDTH) -> Any:
 def files(name: str, figure: Any, with_png: bool = True) -> Drawn:
     """Return the figure as files: the same bytes for the same figure and version of matplotlib."""
     svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata=_NO_METADATA)
+    with glyphs.kept_room(figure):
+        figure.savefig(svg, format="svg", metadata=_NO_METADATA)
     if with_png:
-        figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+        with glyphs.readable(figure):
+            figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
     return Drawn(name, svg.getvalue(), png.getvalue(), figure.get_figwidth() > WIDTH)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from submillion.config import Precision
-from submillion.data import reading
+from submillion.data import naming
 from submillion.errors import ConfigError, DataError
 from submillion.runs import Run
 from submillion.serving.counting import Counts
@@ -201,7 +201,7 @@ def checked(loaded: Loaded, text: Text) -> Text:
                 f"{name} has {len(each):,} characters: at most {MAX_CHARACTERS:,} are taken here; shorten it, or use "
                 "`submillion predict`"
             )
-        if not reading.is_unicode(each):
+        if not naming.is_unicode(each):
             problems.append(f"{name} has half a character (a lone surrogate): type it anew")
     if problems:
         raise DataError(*problems)

@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from submillion import config, data, planning
 from submillion.config import Config, DistillationConfig
-from submillion.data import Example, Splits, augmentation
+from submillion.data import Example, Splits, augmentation, tokens
+from submillion.data.tokens import Seen
 from submillion.model import backbone, batching, processes
 from submillion.model.classifier import Classifier, refuse_another_encoder
 from submillion.planning import architectures
@@ -118,6 +120,7 @@ def _job(
         batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
         for examples in (train_examples, splits.validation)
     )
+    alike = _alike(splits, train_split, validation_split, tokenizer)
     if settings.augmentation.kind is not None and settings.augmentation.placement == "rotating":
         train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
     if teachers:
@@ -126,7 +129,7 @@ def _job(
         train_split = replace(train_split, teacher_logits=column)
     duration = loop.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
-    watch(Phase("building", notes=(*describing.cut(train_split, settings), *kept, *duration.reasons)))
+    watch(Phase("building", notes=(*describing.cut(train_split, settings), *alike, *kept, *duration.reasons)))
     classifier = Classifier.build(settings, question.plan, splits.labels, duration.n_steps, precision, device)
     classifier.tokenizer = tokenizer
     job = loop.Job(
@@ -141,6 +144,15 @@ def _job(
         wish=watch.wish,
     )
     return _with_prefix(job, settings, watch)
+
+
+def _alike(
+    splits: Splits, train: batching.TokenizedSplit, validation: batching.TokenizedSplit, tokenizer: Any
+) -> list[str]:
+    """Warnings about rows that the encoder cannot tell apart; changed copies, which come after them, are left out."""
+    seen, n = train.seen(tokenizer), len(splits.train)
+    rows = {"train": (splits.train, Seen(seen.hashes[:n], seen.is_blank[:n]))}
+    return tokens.warnings(rows | {"validation": (splits.validation, validation.seen(tokenizer))})
 
 
 def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:

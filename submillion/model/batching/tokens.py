@@ -17,7 +17,8 @@ import tokenizers
 import torch
 import transformers
 
-from submillion.data import Example, cache
+from submillion.data import Example, cache, cutting
+from submillion.data.tokens import Seen, seen
 
 _KIND = "tokens"
 _FORMAT = 1
@@ -121,6 +122,10 @@ class TokenizedSplit:
     def epoch_lengths(self) -> np.ndarray:
         """Return the tokens of each row of an epoch, int64 [N / n_variants]: its longest variant's, so that all fit."""
         return self.lengths.reshape(self.n_variants, -1).max(axis=0)
+
+    def seen(self, tokenizer: Any) -> Seen:
+        """Return the rows as an encoder sees them; tokenizer: the one that made them."""
+        return seen(self.tokens, self.offsets, tokenizer.backend_tokenizer)
 
     def in_epoch(self, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Return where the variants of an epoch's rows stand: variant 0 in epoch 0, then 1, and round again."""
@@ -247,4 +252,17 @@ def _gives_types(tokenizer: Any) -> bool:
 def _encode(examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Any]:
     texts = [example.text for example in examples]
     pairs = [example.text_pair or "" for example in examples] if examples[0].text_pair is not None else None
+    if tokenizer.truncation_side == "right":
+        texts, pairs = _cut(texts, pairs, tokenizer, max_length)
     return tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False).encodings
+
+
+def _cut(
+    texts: list[str], pairs: list[str] | None, tokenizer: Any, max_length: int
+) -> tuple[list[str], list[str] | None]:
+    """The texts without what is beyond the last token that is read."""
+    backend, n_tokens = tokenizer.backend_tokenizer, max_length - tokenizer.num_special_tokens_to_add(pairs is not None)
+    if pairs is None:
+        return [cutting.cut(text, backend, n_tokens) for text in texts], None
+    both = [cutting.cut_pair(pair, backend, n_tokens) for pair in zip(texts, pairs, strict=True)]
+    return [text for text, _ in both], [pair for _, pair in both]

@@ -18,8 +18,9 @@ export function pictures(found, take, groups) {
   ];
 }
 
-const tone = (i, part) => `tone-${part.name.includes(".") && part.rank === null && part.n_layers === null ? "head" : "site"}-${i % 6}`;
-const tones = (found) => found.per_site.map((part, i) => tone(i, part));
+// What is no site of an adapter is of the head, in the other colour; without adapters all is of one colour.
+const isHead = (found, part) => found.targets.length > 0 && !found.targets.some((target) => target.site === part.name);
+const tones = (found) => found.per_site.map((part, i) => `tone-${isHead(found, part) ? "head" : "site"}-${i % 6}`);
 
 // One bar as long as the budget, or as what is wished, if that is more.
 function stack(found) {
