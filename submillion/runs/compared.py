@@ -67,7 +67,7 @@ def compare(paths: Sequence[Which], split: Split = "validation", out: Path | str
 
 def _metric(facts: Sequence[_Facts]) -> tuple[Metric, tuple[str, ...]]:
     """The score that decides, that of all runs, and what is to be said where they have several."""
-    found = list(dict.fromkeys(fact.metric for fact in facts))
+    found: list[Metric] = list(dict.fromkeys(fact.metric for fact in facts))
     if len(found) == 1:
         return found[0], ()
     names = ", ".join(found)
