@@ -151,7 +151,7 @@ def stock(spec: Spec) -> Any:
         lora_alpha=2 * spec.rank,
         lora_dropout=spec.dropout,
         target_modules=[target.module for target in plan.targets],
-        modules_to_save=list(architectures.head_modules(plan.architecture.family)),
+        modules_to_save=list(architectures.head_modules(plan.architecture)),
         task_type="SEQ_CLS",
     )
     return get_peft_model(model, lora)

@@ -24,11 +24,38 @@ WORDS = "market team world new software player government price game plan report
 _LENGTHS = (18, 32, 36, 39, 41, 43, 44, 46, 48, 49, 51, 52, 54, 55, 57, 59, 62, 65, 70, 83, 128)
 
 
+# What differs from the defaults of transformers' configs, which have the base size.
+_SIZES: dict[str, dict[str, Any]] = {
+    "roberta": {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1},
+    "modernbert": {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102},
+    "deberta-v2": {
+        "vocab_size": 128100,
+        "relative_attention": True,
+        "position_buckets": 256,
+        "share_att_key": True,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "type_vocab_size": 0,
+        "intermediate_size": 3072,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "pos_att_type": ["p2c", "c2p"],
+        "layer_norm_eps": 1e-7,
+    },
+}
+
+
 def roberta_base(folder: Path) -> Path:
     """Save a random encoder of roberta-base's size, with MiniLM's tokenizer; return the folder."""
+    return random_encoder("roberta", folder)
+
+
+def random_encoder(family: str, folder: Path) -> Path:
+    """Save a random encoder of a family's base size, with MiniLM's tokenizer; return the folder."""
     import torch
 
-    config = AutoConfig.for_model("roberta", vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    config = AutoConfig.for_model(family, **_SIZES[family])
     torch.manual_seed(0)
     with backbone.quiet():
         AutoModel.from_config(config).save_pretrained(folder)

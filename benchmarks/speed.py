@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import Contestant, Spec, in_turn
-from benchmarks.material import MINILM, roberta_base
+from benchmarks.material import MINILM, random_encoder, roberta_base
 from benchmarks.results import keep, kept, measured, spread
 
 Rows = dict[str, dict[str, Any]]
@@ -120,6 +120,18 @@ def reaching(base: Spec) -> Any:
     return in_turn(specs, lambda contestants: [{name: each.round(0) for name, each in contestants.items()}])
 
 
+def padded(base: Spec) -> Any:
+    """Return b with both attentions, and c, for encoders that the packed pass does not know."""
+    found = []
+    for family, attentions in (("modernbert", ("eager", "sdpa")), ("deberta-v2", ("eager",))):
+        with tempfile.TemporaryDirectory() as folder:
+            spec = replace(base, encoder=str(random_encoder(family, Path(folder))), sites="qkv", rank=8)
+            trainer = replace(spec, kind="trainer")
+            specs = {f"b {attention}": replace(trainer, attention=attention) for attention in attentions}
+            found.append({"value": family, **compare({**specs, "c": spec}, 4, 5)})
+    return found
+
+
 def sections(roberta: str) -> dict[str, Callable[[], Any]]:
     """Return what can be measured, by name."""
     base = Spec("submillion", roberta)
@@ -140,6 +152,7 @@ def sections(roberta: str) -> dict[str, Callable[[], Any]]:
             base,
             lambda n: 256 // n or 1,
         ),
+        "padded": lambda: padded(base),
         "reaching": lambda: reaching(small),
     }
 

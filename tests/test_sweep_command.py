@@ -242,7 +242,7 @@ def test_the_result_is_printed_and_its_json_stands_alone(
     assert printed["comparison"]["split"] == "validation"
     folder = Path(printed["folder"])
     assert json.loads((folder / "summary.json").read_text()) == printed
-    assert {path.name for path in folder.iterdir()} >= {"study.yaml", "study.sqlite3", "summary.json", "report.html"}
+    assert {path.name for path in folder.iterdir()} >= {"study.yaml", "study.sqlite3", "summary.json"}
     assert call("sweep", file) == 0
     shown, progress = capsys.readouterr()
     for part in ("after selection", "told apart", "recommended"):

@@ -10,6 +10,7 @@ import codecs
 import io
 import sys
 import traceback
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version as installed
@@ -167,7 +168,8 @@ def _write_what_the_terminal_lacks(as_json: bool) -> None:
     codecs.register_error("submillion", partial(_instead, {} if as_json else _IN_ASCII))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's or a test's has no encoding
-            stream.reconfigure(errors="submillion")
+            with suppress(OSError):  # it was a file when Python opened it, and a pipe took its place
+                stream.reconfigure(errors="submillion")
 
 
 def _instead(plain: dict[int, str] | dict[int, int], error: UnicodeError) -> tuple[str, int]:
