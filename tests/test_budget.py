@@ -30,7 +30,8 @@ FUSED = ("modernbert",)
 
 def settings_of(file, sites="all-linear", layers=None, head="full", **adapter):
     """A wide budget, since only the counts matter here."""
-    model = {"name": str(file), "head": head, "head_width": 3 if head == "bottleneck" else None}
+    width = 3 if head == "bottleneck" else None
+    model = {"name": str(file), "head": head, "head_width": width, "max_length": 16}
     return validate({"model": model, "adapter": {"sites": sites, "layers": layers, **adapter}, "budget": 10**6})
 
 

@@ -251,7 +251,7 @@ def test_a_model_of_another_type_is_refused_before_rows_and_weights(
     stage: Stage, tiny: Repository, tmp_path: Path
 ) -> None:
     tiny.commit({"config.json": b'{"model_type": "gpt2"}'})
-    assert "(its config.json): model_type is 'gpt2'; supported are bert" in refused_at_once(stage, tmp_path)
+    assert "(its config.json): model_type is 'gpt2', a decoder: only encoders" in refused_at_once(stage, tmp_path)
 
 
 def test_so_is_one_without_a_tokenizer(stage: Stage, tiny: Repository, tmp_path: Path) -> None:

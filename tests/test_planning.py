@@ -407,7 +407,8 @@ def test_alternatives_of_shallow_encoders(tmp_path, n_layers):
     from tests.kit.architectures import BERT_LIKE, write
 
     name = write(tmp_path, "bert", {**BERT_LIKE, "type_vocab_size": 2, "num_hidden_layers": n_layers})
-    layers = {row.layers for row in alternatives(resolve(config_of(name=name), 4))}
+    config = validate({"model": {"name": name, "max_length": 16}})
+    layers = {row.layers for row in alternatives(resolve(config, 4))}
     assert layers == {1: {"all"}, 2: {"all", "top:1"}, 3: {"all", "top:2", "top:1"}}[n_layers]
 
 

@@ -273,7 +273,7 @@ class TrainConfig(Section):
         "the validation score that chooses the checkpoint, ties by log loss, and that studies and comparisons rank by; "
         "macro-f1, average-precision and mcc count rare classes as much as common ones",
     )
-    patience: Count | None = setting(None, "evaluations without a better one before stopping; null = never")
+    patience: Count | None = setting(None, "evaluations without a better score, ties too, until it stops; null = never")
     max_grad_norm: Positive | None = setting(1.0, "gradients are scaled down to this norm; null = never")
     gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")
     precision: Precision | None = setting(None, "of the frozen weights' products: fp32, bf16, fp16; null = measured")

@@ -127,7 +127,7 @@ class Classifier(nn.Module):
             raise RunError(
                 f"{run.path / 'labels.json'} has {len(labels)} labels, and plan.json {plan.n_classes} classes"
             )
-        base, revision = (str(folder), None) if plan.method == "none" else _base(folder)
+        base, revision = (str(folder), None) if plan.method == "none" else base_of(folder)
         if plan.method != "none":  # else the folder holds the whole model
             files.folder(base, revision)  # downloaded where it is not there: what is not at hand is not compared
             refuse_another_encoder(run, base, revision)
@@ -313,7 +313,7 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
         runs.verify(runs.load(folder))
         folder /= "adapter"
     if (folder / "adapter_config.json").is_file():
-        (base, commit), own = _base(folder), backbone.public_name(settings.model.name)
+        (base, commit), own = base_of(folder), backbone.public_name(settings.model.name)
         if base != own:
             raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
         if commit and settings.model.revision and commit != settings.model.revision:
@@ -337,8 +337,11 @@ def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
     return device.type != "cpu" or precision == "fp32"
 
 
-def _base(folder: Path) -> tuple[str, str | None]:
-    """What the adapter's base model is loaded by, and at which commit; a path is absolute, unlike one in the config."""
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """Return what an adapter's base model is loaded by, and at which commit; RunError if its folder names none.
+
+    A path is absolute, unlike one in the config.
+    """
     values = read_json(folder / "adapter_config.json")
     values = values if isinstance(values, dict) else {}
     name, revision = values.get("base_model_name_or_path"), values.get("revision")

@@ -20,9 +20,10 @@ from submillion import planning
 from submillion.config import Config, Precision
 from submillion.data import Label
 from submillion.model import backbone
-from submillion.model.classifier import Classifier, precision_of
+from submillion.model.classifier import Classifier, base_of, precision_of
 from submillion.model.packed import native
 from submillion.planning.architectures import Architecture, files
+from submillion.planning.architectures.built import last_layer_name
 from submillion.runs import Run
 
 _TOKENIZER_FILES = "adapter/tokenizer"  # tokenizer.json and tokenizer_config.json
@@ -101,12 +102,12 @@ def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     """Return a new stock model around the same parameters, with a last layer of its own for these labels."""
     shared = {id(tensor): tensor for tensor in (*stock.parameters(), *stock.buffers())}
     model: Any = copy.deepcopy(stock, shared)
+    name = last_layer_name(model, int(model.config.num_labels or 0))
+    assert name is not None, "an encoder without one is refused when it is planned"
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: number for number, label in enumerate(labels)}
     model.num_labels = len(labels)
-    classifier = model.get_submodule("classifier")
-    name = "classifier" if isinstance(classifier, nn.Linear) else "classifier.out_proj"
-    model.set_submodule(name, nn.Linear(model.config.hidden_size, len(labels)))
+    model.set_submodule(name, nn.Linear(model.get_submodule(name).in_features, len(labels)))
     return model
 
 
@@ -118,8 +119,7 @@ def _encoder_key(run: Run, precision: Precision) -> tuple[str | None, ...] | Non
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     if plan.method == "none" or plan.bias != "none":
         return None
-    adapter = run.read_json("adapter/adapter_config.json")
-    base, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    base, revision = base_of(run.path / "adapter")
     sha256 = (run.environment() or {}).get("encoder_sha256")
     if revision is None and sha256 is None and not files.is_local(base):
         return None

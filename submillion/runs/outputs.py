@@ -36,7 +36,7 @@ class Output:
             return
         if not self.path.is_file() or cache.find(_KIND, self._key(self.path)) is None:
             raise ConfigError(
-                f"{self.path} is there already, and `submillion {self.command}` did not write it as it is now: give "
+                f"{self.path} is there already, and `{self.command}` did not write it as it is now: give "
                 "another name, or replace it with --force (in Python force=True)"
             )
 

@@ -220,12 +220,14 @@ class _Loop:
             best=_is_best(progress, key, chosen.value, loss),
             right=packed_rows(predictions.predicted == predictions.label_ids),
         )
-        progress = replace(progress, evaluated_step=progress.step)
+        # A tie that log loss decides is not a better score: patience would wait for its last digits.
+        n_worse = progress.n_worse + 1 if chosen.value == progress.best_score or not record.best else 0
+        progress = replace(progress, evaluated_step=progress.step, n_worse=n_worse)
         if not record.best:
-            return record, replace(progress, n_worse=progress.n_worse + 1)
+            return record, progress
         parts = self._parts()
         self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
-        return record, replace(progress, best_step=record.step, best_score=chosen.value, best_loss=loss, n_worse=0)
+        return record, replace(progress, best_step=record.step, best_score=chosen.value, best_loss=loss)
 
     def _diverged(self, found: str, step: int | None = None) -> DivergedError:
         if step == 1:

@@ -88,12 +88,12 @@ def test_predictions_on_a_full_disk_go_on_when_there_is_room(
     disks.small_disk(tmp_path / "disk", "12k")
     output = tmp_path / "disk" / "labels.csv"
     disks.inside(output).write_text("what was there before")
-    full = disks.run(*words, output)
+    full = disks.run(*words, output, "--force")
     assert full.code == 1
     assert "cannot be written: No space left on device: make room" in full.err
     assert disks.inside(output).read_text() == "what was there before"
     disks.mount("-o", "remount,size=8m", tmp_path / "disk")
-    assert disks.run(*words, output).code == 0
+    assert disks.run(*words, output, "--force").code == 0
     assert disks.inside(output).read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
