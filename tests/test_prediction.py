@@ -487,7 +487,7 @@ def test_an_output_replaces_its_own_earlier_one_and_others_by_force_alone(
     output.write_text("id,label\n0,corrected by hand\n")
     with pytest.raises(ConfigError, match="replace it with --force"):
         predict_file(run, source, output)
-    with pytest.raises(ConfigError, match="`submillion shift` did not write it"):
+    with pytest.raises(ConfigError, match="`shift` did not write it"):
         submillion.shift(run, source, correct_priors=output)
     assert written(run, source, output, form=Form(force=True)) == first
     output.rename(tmp_path / "kept.csv")
