@@ -28,14 +28,18 @@ FAULTS = (
     Fault("budget", "return target.d_in if target.feed_forward else target.d_out", "return target.d_out"),
     Fault(
         "budget",
-        'frozen_pooler = arch.width if arch.family == "bert" and head == "linear" else 0',
-        "frozen_pooler = 0",
+        '(dense_bias(arch) if head == "linear" and keeps_pooler(arch) else 0)',
+        "0",
     ),
-    Fault("budget", "return sum(target.d_out for target in targets)", "return sum(target.d_in for target in targets)"),
+    Fault(
+        "budget",
+        "return sum(target.d_out if target.n_biases is None else target.n_biases for target in targets)",
+        "return sum(target.d_out for target in targets[1:])",
+    ),
     Fault(
         "planning",
-        "if drafted.slack is not None and drafted.slack < 0:",
-        "if drafted.slack is not None and drafted.slack < -1:",
+        "if drafted.slack is None or drafted.slack >= 0:",
+        "if drafted.slack is None or drafted.slack >= -1:",
     ),
     Fault(
         "planning", 'return everything[-n:] if layers.startswith("top") else everything[:n]', "return everything[:n]"
@@ -67,9 +71,9 @@ FAULTS = (
     ),
     Fault("checking", 'return " ".join(text.casefold().split())', 'return " ".join(text.split())'),
     Fault(
-        "reading",
-        "(kept if len(cells) == len(names) else ragged).append((number, line, cells))",
-        "(kept if len(cells) >= len(names) else ragged).append((number, line, cells))",
+        "reading tables",
+        "if each[1].fault or len(cells) == len(names):",
+        "if each[1].fault or len(cells) >= len(names):",
     ),
     Fault(
         "hub_data",
@@ -140,13 +144,13 @@ FAULTS = (
     # prediction
     Fault(
         "prediction",
-        "found.append(predicted.probs[:, [classifier.labels.index(label) for label in self.labels]])",
-        "found.append(predicted.probs)",
+        "found[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]",
+        "found[number] = probs",
     ),
     Fault(
         "prediction",
-        "if len(ids) != chunk.n_rows:",
-        "if len(ids) > chunk.n_rows:",
+        "return content if path.stem.endswith(cache.key_of(content)) else None",
+        "return content",
     ),
     # export
     Fault(
@@ -163,8 +167,8 @@ FAULTS = (
     # sweeps
     Fault(
         "sweeps",
-        'fixed = verdict.ranked[0][0] if study.fix == "best" else verdict.recommended',
-        "fixed = verdict.ranked[0][0]",
+        'fixed = ranking.ranked[0][0] if study.fix == "best" else ranking.recommended',
+        "fixed = ranking.ranked[0][0]",
     ),
     # hub
     Fault(
@@ -175,8 +179,8 @@ FAULTS = (
     # serving
     Fault(
         "malformed_http",
-        'if origin is not None and origin.partition("://")[2] != headers.get("host"):',
-        'if origin is not None and not origin.endswith("1"):',
+        'if origin is None or origin == public or origin.partition("://")[2] == request.headers.get("host"):',
+        'if origin is None or origin == public or origin.endswith("1"):',
     ),
     Fault(
         "malformed_http",
