@@ -172,6 +172,16 @@ def test_missing_and_damaged_predictions_are_named(run: Run) -> None:
         run.load_predictions("validation")
 
 
+@pytest.mark.parametrize("name", ["plan.json", "config.yaml", "metrics.jsonl", "predictions-validation.parquet"])
+def test_each_kind_of_file_is_sealed(run: Run, name: str) -> None:
+    content = (run.path / name).read_bytes()
+    (run.path / name).write_bytes(content + b" ")
+    with pytest.raises(RunError, match=name.replace(".", r"\.")):
+        runs.verify(runs.load(run.path))
+    (run.path / name).write_bytes(content)
+    runs.verify(runs.load(run.path))
+
+
 def test_scores_come_back(run: Run) -> None:
     assert run.scores() == {"validation": score(predictions())}
     assert set(json.loads((run.path / "scores.json").read_text())["validation"]["accuracy"]) == {
