@@ -158,6 +158,12 @@ def test_every_missing_key_is_named(tmp_path, kind):
     assert all("config.json" in problem for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 10**9}, {"hidden_size": 10**9}, {"vocab_size": 10**12}])
+def test_an_encoder_that_no_memory_holds_is_not_built(tmp_path, change):
+    with pytest.raises(ConfigError, match=f"config.json: {next(iter(change))} is .*: allowed are whole numbers"):
+        architectures.load(write(tmp_path, "rembert", {**BUILT["rembert"][1], **change}))
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, "16", True, [16], 10**9])
 def test_nonsense_sizes_are_refused_by_key(tmp_path, value):
     with pytest.raises(ConfigError, match=r"config\.json: hidden_size is"):

@@ -17,7 +17,7 @@ from torch import nn
 
 from submillion.model.adapters import stock
 from submillion.model.packed.weights import stack
-from submillion.planning.architectures import Architecture, Site, has_walk, layer_name, module_name
+from submillion.planning.architectures import FAMILIES, Architecture, Site, has_walk, layer_name, module_name
 
 SITES: tuple[Site, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 # The linear layers of a layer, those of one input together.
@@ -116,7 +116,6 @@ def prepare(
     for layer in layers:
         for sites in _INPUTS:
             stack([_weight(layer.sites[site]) for site in sites])
-    is_roberta = architecture.family in ("roberta", "xlm-roberta", "camembert", "mpnet")
     return Packed(
         embeddings=base.embeddings,
         widen=getattr(base, "embeddings_project", None),
@@ -124,7 +123,7 @@ def prepare(
         layers=layers,
         n_heads=architecture.n_heads,
         has_types=hasattr(base.embeddings, "token_type_embeddings"),
-        padding_id=base.embeddings.padding_idx if is_roberta else None,
+        padding_id=base.embeddings.padding_idx if FAMILIES[architecture.family].n_unused_positions else None,
         dtype=dtype or base.embeddings.word_embeddings.weight.dtype,
         n_prefix_layers=n_prefix_layers,
     )

@@ -31,7 +31,7 @@ def load(name: str, revision: str | None = None) -> Architecture:
     if file := files.local_config(name):
         arch = _from_json(name, file, str(file))
     elif (hub := hub_id(name)) is not None:
-        arch = Architecture(name, **KNOWN[hub])
+        arch = replace(KNOWN[hub], name=name)
     else:
         files.refuse_slip(name)
         arch = _from_json(name, files.config(name, revision), f"model.name is {name} (its config.json)")
@@ -46,6 +46,8 @@ def _from_json(name: str, file: Path, where: str) -> Architecture:
     if problems := _shape_problems(values):
         raise ConfigError(*(f"{where}: {problem}" for problem in problems))
     if family not in FAMILIES or not _is_plain(family, values):
+        if problems := _too_large(values):  # building it would take the memory
+            raise ConfigError(*(f"{where}: {problem}" for problem in problems))
         return built.load(name, file, where)
     keys = _keys(family)
     sizes = {field: values.get(key) for field, key in keys.items()}
@@ -130,6 +132,16 @@ def _size_problems(sizes: Mapping[str, Any], keys: Mapping[str, str]) -> list[st
         elif not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
             problems.append(f"{keys[field]} is {value!r}: allowed are whole numbers from 1 to {largest:,}")
     return problems
+
+
+def _too_large(values: Mapping[str, Any]) -> list[str]:
+    """What no encoder has: so many layers, or layers so large."""
+    inner = [problem for value in values.values() if isinstance(value, dict) for problem in _too_large(value)]
+    return inner + [
+        f"{key} is {value!r}: allowed are whole numbers from 1 to {largest:,}"
+        for key, value in values.items()
+        if isinstance(value, int) and value > (largest := _MAX_LAYERS if "layer" in key else _MAX_SIZE)
+    ]
 
 
 def _shape_problems(values: Mapping[str, Any]) -> list[str]:

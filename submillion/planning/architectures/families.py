@@ -83,7 +83,10 @@ class Family:
     layers: where the layers are, before their number · sites: each site's name inside a layer · head: the modules
     after the encoder, first to last, each trained and saved whole · dense, last: the full names of the head's two
     linear layers [D, D] and [C, D] · activation: of the head, where a negative feature would not pass it, else None ·
-    pretrained: the checkpoint has the dense layer's weights · has_walk: `model.packed` knows how to compute it.
+    pretrained: the checkpoint has the dense layer's weights · has_walk: `model.packed` knows how to compute it ·
+    n_unused_positions: position embeddings before the first token's, where they begin after the padding id · is_gated:
+    the feed-forward computes a gate beside its inputs · is_bare: no linear layer has a bias but the last, norms have
+    none, and one norm is in the head (ModernBERT).
     """
 
     layers: str
@@ -94,6 +97,9 @@ class Family:
     activation: str | None = None
     pretrained: bool = False
     has_walk: bool = True
+    n_unused_positions: int = 0
+    is_gated: bool = False
+    is_bare: bool = False
 
 
 def _sites(attention: tuple[str, ...], *others: str) -> dict[Site, str]:
@@ -107,7 +113,9 @@ _BERT = _sites(
     "intermediate.dense",
     "output.dense",
 )
-_ROBERTA = Family("roberta.encoder.layer", _BERT, ("classifier",), "classifier.dense", "classifier.out_proj")
+_ROBERTA = Family(
+    "roberta.encoder.layer", _BERT, ("classifier",), "classifier.dense", "classifier.out_proj", n_unused_positions=2
+)
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(
@@ -130,6 +138,7 @@ FAMILIES: dict[str, Family] = {
         ("classifier",),
         "classifier.dense",
         "classifier.out_proj",
+        n_unused_positions=2,
     ),
     "distilbert": Family(
         "distilbert.transformer.layer",
@@ -147,6 +156,8 @@ FAMILIES: dict[str, Family] = {
         "classifier",
         pretrained=True,
         has_walk=False,
+        is_gated=True,
+        is_bare=True,
     ),
     "deberta-v2": Family(
         "deberta.encoder.layer",
@@ -172,8 +183,6 @@ FAMILIES: dict[str, Family] = {
         has_walk=False,
     ),
 }
-# Their position embeddings begin after the padding id, so that the first two are never used.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def has_walk(arch: Architecture) -> bool:
@@ -204,11 +213,11 @@ def linears(arch: Architecture) -> tuple[Linear, ...]:
     """Return every linear layer inside the encoder's layers, bottom to top."""
     if arch.built is not None:
         return arch.built.linears
-    has_bias = arch.family != "modernbert"
+    family = FAMILIES[arch.family]
     return tuple(
-        Linear(module_name(arch.family, site, layer), site, layer, *site_shape(arch, site), has_bias)
+        Linear(module_name(arch.family, site, layer), site, layer, *site_shape(arch, site), not family.is_bare)
         for layer in range(arch.n_layers)
-        for site in FAMILIES[arch.family].sites
+        for site in family.sites
     )
 
 
@@ -217,8 +226,8 @@ def site_shape(arch: Architecture, site: Site) -> tuple[int, int]:
     match site:
         case "qkv":
             return arch.width, 3 * arch.width
-        case "ffn_in":  # ModernBERT's GeGLU computes a gate beside the inputs
-            return arch.width, arch.ffn_width * (2 if arch.family == "modernbert" else 1)
+        case "ffn_in":
+            return arch.width, arch.ffn_width * (2 if FAMILIES[arch.family].is_gated else 1)
         case "ffn_out":
             return arch.ffn_width, arch.width
         case _:
@@ -229,7 +238,7 @@ def longest_tokens(arch: Architecture) -> int:
     """Return the most tokens that a text may have, special ones included."""
     if arch.built is not None:
         return arch.built.longest_tokens
-    return arch.n_positions - (2 if arch.family in _OFFSET_POSITIONS else 0)
+    return arch.n_positions - FAMILIES[arch.family].n_unused_positions
 
 
 def head_modules(arch: Architecture) -> tuple[str, ...]:
@@ -264,12 +273,12 @@ def head_parameters(arch: Architecture, n_classes: int) -> int:
 
 def dense_bias(arch: Architecture) -> int:
     """Return the entries of the bias of the head's dense layer; ModernBERT's has none."""
-    return 0 if arch.family == "modernbert" else arch.width
+    return 0 if FAMILIES[arch.family].is_bare else arch.width
 
 
 def head_norm(arch: Architecture) -> int:
     """Return the parameters of a norm in the head, which only ModernBERT has."""
-    return arch.width if arch.family == "modernbert" else 0
+    return arch.width if FAMILIES[arch.family].is_bare else 0
 
 
 def encoder_parameters(arch: Architecture) -> int:
@@ -287,7 +296,7 @@ def encoder_biases(arch: Architecture) -> int:
     """
     if arch.built is not None:
         return arch.built.encoder_biases
-    if arch.family == "modernbert":
+    if FAMILIES[arch.family].is_bare:
         return 0
     return sum(linear.d_out for linear in linears(arch)) + _projection_width(arch) + _norm_weights(arch)
 
@@ -313,8 +322,9 @@ def _projection_width(arch: Architecture) -> int:
 
 def _norm_weights(arch: Architecture) -> int:
     """The weights of the layer norms: the embeddings', two per layer, and what a family has besides."""
-    own = {"modernbert": 0, "deberta-v2": arch.width}  # the first layer lacks one, the end has one; of the positions
-    return arch.embedding_width + 2 * arch.width * arch.n_layers + own.get(arch.family, 0)
+    of_positions = arch.width if arch.family == "deberta-v2" else 0
+    # ModernBERT's first layer lacks one, and its end has one.
+    return arch.embedding_width + 2 * arch.width * arch.n_layers + of_positions
 
 
 def _linear(d_in: int, d_out: int) -> int:

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from submillion.planning.architectures.families import Architecture
 
 
 def _sizes(
     family: str, n_layers: int, width: int, ffn_width: int, vocab_size: int, n_positions: int, **others: int
-) -> dict[str, Any]:
-    """The fields of an `Architecture`; all of these have heads of 64 entries, but where `n_heads` says otherwise."""
+) -> Architecture:
+    """An architecture without a name; all of these have heads of 64 entries, but where `n_heads` says otherwise."""
     sizes = {"n_layers": n_layers, "width": width, "ffn_width": ffn_width, "n_heads": width // 64}
     shapes = {"vocab_size": vocab_size, "n_positions": n_positions, "n_types": 0, "embedding_width": width}
-    return {"family": family, **sizes, **shapes, **others}
+    return Architecture("", family, **{**sizes, **shapes, **others})
 
 
-def _bert(n_layers: int, width: int, vocab_size: int, **others: int) -> dict[str, Any]:
+def _bert(n_layers: int, width: int, vocab_size: int, **others: int) -> Architecture:
     return _sizes("bert", n_layers, width, 4 * width, vocab_size, 512, n_types=2, **others)
 
 
 def _roberta(
     n_layers: int, width: int, vocab_size: int = 50265, family: str = "roberta", n_positions: int = 514
-) -> dict[str, Any]:
+) -> Architecture:
     return _sizes(family, n_layers, width, 4 * width, vocab_size, n_positions, n_types=1)
 
 
-def _xlm_roberta(n_layers: int, width: int, n_positions: int = 514) -> dict[str, Any]:
+def _xlm_roberta(n_layers: int, width: int, n_positions: int = 514) -> Architecture:
     return _roberta(n_layers, width, 250002, "xlm-roberta", n_positions)
 
 
 def _modernbert(
     n_layers: int, width: int, ffn_width: int, vocab_size: int = 50368, n_positions: int = 8192
-) -> dict[str, Any]:
+) -> Architecture:
     return _sizes("modernbert", n_layers, width, ffn_width, vocab_size, n_positions)
 
 
-def _ettin(n_layers: int, width: int, ffn_width: int) -> dict[str, Any]:
+def _ettin(n_layers: int, width: int, ffn_width: int) -> Architecture:
     return _modernbert(n_layers, width, ffn_width, n_positions=7999)
 
 
-def _deberta(n_layers: int, width: int, vocab_size: int = 128100) -> dict[str, Any]:
+def _deberta(n_layers: int, width: int, vocab_size: int = 128100) -> Architecture:
     return _sizes("deberta-v2", n_layers, width, 4 * width, vocab_size, 512, n_buckets=256)
 
 
-# Hub id: the fields of its `Architecture`
-KNOWN: dict[str, dict[str, Any]] = {
+KNOWN: dict[str, Architecture] = {
     "FacebookAI/roberta-base": _roberta(12, 768),
     "FacebookAI/roberta-large": _roberta(24, 1024),
     "distilbert/distilroberta-base": _roberta(6, 768),

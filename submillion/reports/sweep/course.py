@@ -82,7 +82,8 @@ def importance(report: StudyReport) -> Section | None:
     if not found:
         return None
     told = [each.factor for each in found if each.is_told]
-    title = f"{found[0].factor} matters most: {100 * found[0].value:.1f} points between its best and worst choice"
+    between = f"{found[0].value:.4f} of {report.summary.metric_name} between its best and worst choice"
+    title = f"{found[0].factor} matters most: {between}"
     if not told:
         title = "No factor can be told from one that does not matter"
     how = (
