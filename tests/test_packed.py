@@ -18,7 +18,6 @@ from submillion.model.batching import Batch
 from submillion.model.packed import native
 from submillion.model.packed.linear import project
 from submillion.model.packed.passes import Dice, Mask, keep_frac, masked
-from submillion.model.packed.structure import SITES
 from submillion.planning import architectures
 from submillion.planning.architectures import module_name
 from tests.kit.pairs import each, pairwise
@@ -30,7 +29,11 @@ ATTENTION = ("query", "key", "value")
 
 def build(folder: Any, family: str, adapt: Callable[[list[str]], Any] | None = None, **wishes: Any) -> nn.Module:
     """A stock model in evaluation mode, adapted at the sites and layers wished, no adapter weight at its start."""
-    sites, layers, n_layers = wishes.get("sites", SITES), wishes.get("layers"), wishes.get("n_layers", 2)
+    sites, layers, n_layers = (
+        wishes.get("sites", architectures.SEPARATE_SITES),
+        wishes.get("layers"),
+        wishes.get("n_layers", 2),
+    )
     model, _ = backbone.load_model(architectures.load(str(folder)), ("a", "b", "c"), dropout=wishes.get("dropout"))
     torch.manual_seed(0)
     if adapt is None:

@@ -202,9 +202,6 @@ def test_sites_may_be_named_in_many_ways(sites, keys):
     assert len(set(modules)) == len(modules) == 12 * len(keys)
 
 
-SEPARATE = [site for site in architectures.SITES if site != "qkv"]
-
-
 @pytest.mark.parametrize(
     "family",
     [
@@ -218,7 +215,7 @@ SEPARATE = [site for site in architectures.SITES if site != "qkv"]
 )
 def test_sites_carry_the_same_names_in_every_family(family):
     found = made(name=family, sites="all-linear", head="bottleneck")
-    assert list(found.ranks) == SEPARATE
+    assert list(found.ranks) == list(architectures.SEPARATE_SITES)
     assert len(found.targets) == 6 * found.architecture.n_layers
 
 
@@ -253,7 +250,7 @@ def test_ones_own_pattern_goes_before_the_six_names():
     found = made(**wished)
     assert {target.rank for target in found.targets if target.layer == 11} == {4}
     assert {target.rank for target in found.targets if target.layer < 11} == {1}
-    assert found.alpha == {**dict.fromkeys(SEPARATE, 2.0), "*.layer.11.*": 8.0}
+    assert found.alpha == {**dict.fromkeys(architectures.SEPARATE_SITES, 2.0), "*.layer.11.*": 8.0}
 
 
 def test_a_site_whose_layers_are_all_taken_is_dropped_and_told():

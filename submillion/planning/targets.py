@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from submillion.errors import ConfigError
-from submillion.planning.architectures import SITES, Architecture, Linear, is_fused, linears
+from submillion.planning.architectures import SEPARATE_SITES, SITES, Architecture, Linear, is_fused, linears
 from submillion.planning.budget import Target
 from submillion.text import did_you_mean
 
@@ -19,7 +19,7 @@ _QKV = ("query", "key", "value")
 GROUPS: dict[str, tuple[str, ...]] = {
     "dense": ("attention_output", "ffn_in", "ffn_out"),  # what the suffix matches in RoBERTa's encoder
     "qkv": _QKV,
-    "all-linear": (*_QKV, "attention_output", "ffn_in", "ffn_out"),  # or whatever else the layers have
+    "all-linear": SEPARATE_SITES,  # or whatever else the layers have
 }
 
 _COUNTED_LAYERS = re.compile(r"(top|bottom):(\d{1,9})")

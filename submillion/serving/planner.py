@@ -21,7 +21,6 @@ from submillion.planning.targets import GROUPS, site_keys
 from submillion.text import did_you_mean
 
 _MOST = 10**12
-_SITES = tuple(architectures.FAMILIES["bert"].sites)  # together they are `qkv` where an encoder has that
 
 
 class Wish(BaseModel):
@@ -48,7 +47,7 @@ def choices() -> dict[str, Any]:
         "n_layers": {name: architectures.load(name).n_layers for name in names},
         "methods": typing.get_args(Method),
         "heads": typing.get_args(Head),
-        "sites": _SITES,
+        "sites": architectures.SEPARATE_SITES,
         "groups": GROUPS,
         "start": {
             "model": usual.model.name,
@@ -97,7 +96,7 @@ def _overrides(wish: Wish) -> list[str]:
         "model.head": wish.head,
     }
     usual = config.flat(Config().model_dump(mode="json"))
-    usual["adapter.sites"] = "+".join(_SITES)
+    usual["adapter.sites"] = "+".join(architectures.SEPARATE_SITES)
     return [f"{key}={_yaml(value)}" for key, value in keys.items() if usual[key] != config.as_text(value)]
 
 

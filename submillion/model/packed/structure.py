@@ -17,9 +17,16 @@ from torch import nn
 
 from submillion.model.adapters import stock
 from submillion.model.packed.weights import stack
-from submillion.planning.architectures import FAMILIES, Architecture, Site, has_walk, layer_name, module_name
+from submillion.planning.architectures import (
+    FAMILIES,
+    SEPARATE_SITES,
+    Architecture,
+    Site,
+    has_walk,
+    layer_name,
+    module_name,
+)
 
-SITES: tuple[Site, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 # The linear layers of a layer, those of one input together.
 _INPUTS: tuple[tuple[Site, ...], ...] = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 # Where a layer keeps the parts of `Layer`: BERT's way, and the families that differ from it.
@@ -136,7 +143,9 @@ def _weight(module: nn.Module) -> nn.Parameter:
 
 
 def _layer(model: nn.Module, family: str, number: int) -> Layer:
-    sites: dict[Site, nn.Module] = {site: model.get_submodule(module_name(family, site, number)) for site in SITES}
+    sites: dict[Site, nn.Module] = {
+        site: model.get_submodule(module_name(family, site, number)) for site in SEPARATE_SITES
+    }
     block = model.get_submodule(layer_name(family, number))
     parts: dict[str, Any] = {part: attrgetter(path)(block) for part, path in _PARTS.get(family, _BERT).items()}
     return Layer(sites, **parts)

@@ -9,6 +9,7 @@ from submillion.planning.architectures import files
 from submillion.planning.architectures.checkpoints import load
 from submillion.planning.architectures.families import (
     FAMILIES,
+    SEPARATE_SITES,
     SITES,
     Architecture,
     Linear,
@@ -19,7 +20,6 @@ from submillion.planning.architectures.families import (
     has_walk,
     head_layers,
     head_modules,
-    head_norm,
     head_parameters,
     is_fused,
     layer_name,
@@ -34,6 +34,7 @@ from submillion.planning.architectures.known import hub_id, known
 
 __all__ = [
     "FAMILIES",
+    "SEPARATE_SITES",
     "SITES",
     "Architecture",
     "Linear",
@@ -45,7 +46,6 @@ __all__ = [
     "has_walk",
     "head_layers",
     "head_modules",
-    "head_norm",
     "head_parameters",
     "hub_id",
     "is_fused",

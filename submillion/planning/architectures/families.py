@@ -13,7 +13,9 @@ from typing import Literal, get_args
 Site = Literal["query", "key", "value", "qkv", "attention_output", "ffn_in", "ffn_out"]
 
 SITES: tuple[Site, ...] = get_args(Site)
-_SEPARATE: tuple[Site, ...] = tuple(site for site in SITES if site != "qkv")
+SEPARATE_SITES: tuple[Site, ...] = tuple(
+    site for site in SITES if site != "qkv"
+)  # where query, key and value are three
 _FUSED: tuple[Site, ...] = ("qkv", "attention_output", "ffn_in", "ffn_out")
 
 
@@ -104,7 +106,7 @@ class Family:
 
 def _sites(attention: tuple[str, ...], *others: str) -> dict[Site, str]:
     names = (*attention, *others)
-    return dict(zip(_SEPARATE if len(names) == len(_SEPARATE) else _FUSED, names, strict=True))
+    return dict(zip(SEPARATE_SITES if len(names) == len(SEPARATE_SITES) else _FUSED, names, strict=True))
 
 
 _BERT = _sites(
@@ -268,7 +270,7 @@ def head_parameters(arch: Architecture, n_classes: int) -> int:
     """Return the parameters of every layer after the encoder: linear ones [D, D] and [D, C], and ModernBERT's norm."""
     if arch.built is not None:
         return arch.built.head_fixed + n_classes * arch.built.head_per_class
-    return arch.width**2 + dense_bias(arch) + head_norm(arch) + _linear(arch.width, n_classes)
+    return arch.width**2 + dense_bias(arch) + _head_norm(arch) + _linear(arch.width, n_classes)
 
 
 def dense_bias(arch: Architecture) -> int:
@@ -276,8 +278,8 @@ def dense_bias(arch: Architecture) -> int:
     return 0 if FAMILIES[arch.family].is_bare else arch.width
 
 
-def head_norm(arch: Architecture) -> int:
-    """Return the parameters of a norm in the head, which only ModernBERT has."""
+def _head_norm(arch: Architecture) -> int:
+    """The parameters of a norm in the head, which only ModernBERT has."""
     return arch.width if FAMILIES[arch.family].is_bare else 0
 
 
