@@ -12,9 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any, Literal
 
 Kind = Literal[
@@ -28,9 +31,11 @@ Kind = Literal[
 class Spec:
     """What a contestant does. `sites` and `layers` as in the config's adapter section.
 
-    padded: the Trainer pads every text to 128 · length: all texts have so many tokens, None = AG News' lengths ·
-    dropout: of the adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: no
-    dropout in the frozen layers, whose output is computed in every step, or kept.
+    device: None = the best there is · precision: of the autocast where the Trainer works · compiled: by torch.compile,
+    for any shape · batch_size: of training, or of prediction · padded: the Trainer pads every text to 128 · length: all
+    texts have so many tokens, None = AG News' lengths · dropout: of the adapters · model_dropout: None = the
+    checkpoint's 0.1 · attention: the stock model's · prefix: no dropout in the frozen layers, whose output is computed
+    in every step, or kept.
     """
 
     kind: Kind
@@ -39,8 +44,10 @@ class Spec:
     rank: int = 22
     layers: str | None = None
     batch_size: int = 16
-    precision: Literal["fp32", "bf16"] = "bf16"
+    device: Literal["cpu", "cuda"] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     attention: Literal["eager", "sdpa"] = "eager"
+    compiled: bool = False
     padded: bool = False
     dropout: float = 0.1
     model_dropout: float | None = None
@@ -49,45 +56,79 @@ class Spec:
     prefix: Literal["computed", "kept"] | None = None
 
 
+class ContestantError(Exception):
+    """A contestant failed, or did not answer in time: the text says which."""
+
+
 class Contestant:
-    """A contestant's process."""
+    """A contestant's process, which gets ready on its own."""
 
     def __init__(self, spec: Spec) -> None:
         command = [sys.executable, "-m", "benchmarks.kinds", json.dumps(asdict(spec))]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
         environment["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing is found that another run left
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._began = time.perf_counter()
+        self._answers: Queue[dict[str, Any]] = Queue()
+        Thread(target=self._read, daemon=True).start()
         self.spec = spec
-        self.ready = self._answer()
 
     def round(self, n_steps: int) -> dict[str, Any]:
         """Return what a round of work took: seconds, tokens (real ones), rows, and the most memory held so far."""
+        self.ask(n_steps)
+        return self.answer()
+
+    def ask(self, n_steps: int) -> None:
+        """Begin a round; each needs its `answer`."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{n_steps}\n".encode())
-        self._process.stdin.flush()
-        return self._answer()
+        with suppress(BrokenPipeError):  # the answer says why
+            self._process.stdin.write(f"{n_steps}\n".encode())
+            self._process.stdin.flush()
+
+    def answer(self, until: float | None = None) -> dict[str, Any]:
+        """Return the next answer, the first of which says that the work can begin.
+
+        ContestantError if it failed, or there is none until the clock (time.perf_counter) says so.
+        """
+        try:
+            found = self._answers.get(timeout=None if until is None else max(0.0, until - time.perf_counter()))
+        except Empty:
+            raise ContestantError(f"not done within the time there was, {until - self._began:.0f} s") from None
+        if "failed" in found:
+            raise ContestantError(found["failed"])
+        return found
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
-    def _answer(self) -> dict[str, Any]:
+    def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith(b'{"'):
-                return json.loads(line)
-        raise RuntimeError(f"{self.spec} ended with {self._process.wait()}")
+                self._answers.put(json.loads(line))
+        self._answers.put({"failed": f"its process ended with {self._process.wait()}"})
 
 
-def in_turn(specs: dict[str, Spec], work: Callable[[dict[str, Contestant]], Any]) -> Any:
-    """Return what `work` makes of the contestants, whose processes end with it."""
+@contextmanager
+def started(specs: dict[str, Spec]) -> Iterator[dict[str, Contestant]]:
+    """Give the contestants, whose processes start all at once, and end with the block."""
     contestants = {name: Contestant(spec) for name, spec in specs.items()}
     try:
-        return work(contestants)
+        yield contestants
     finally:
         for contestant in contestants.values():
             contestant.close()
+
+
+def place(spec: Spec) -> Any:
+    """Return the torch.device that a contestant works on; ConfigError if there is none, or not in its precision."""
+    from submillion.model import backbone
+
+    device = backbone.choose_device(spec.device)
+    backbone.choose_precision(spec.precision, device)
+    return device
 
 
 def settings(spec: Spec) -> Any:
@@ -102,15 +143,13 @@ def settings(spec: Spec) -> Any:
 
 def classifier(spec: Spec) -> Any:
     """Return Submillion's classifier, as `submillion train` builds it."""
-    import torch
-
     from benchmarks.material import LABELS
     from submillion import planning
     from submillion.model.classifier import Classifier
 
     config = settings(spec)
     plan = planning.plan(config, len(LABELS))
-    return Classifier.build(config, plan, LABELS, 100_000, spec.precision, torch.device("cpu"))
+    return Classifier.build(config, plan, LABELS, 100_000, spec.precision, place(spec))
 
 
 def records(spec: Spec, model: Any, split: Any) -> Any:

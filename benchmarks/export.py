@@ -37,7 +37,7 @@ def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict
     from submillion.exports import formats
     from submillion.model import adapters, backbone
 
-    spec = Spec("submillion", encoder, rank=8)
+    spec = Spec("submillion", encoder, rank=8, device="cpu")
     with backbone.quiet():
         fp32, bf16 = (classifier(replace(spec, precision=precision)) for precision in ("fp32", "bf16"))
     for name in ("merged", "onnx", "onnx-int8"):

@@ -39,10 +39,10 @@ def main() -> None:
     if not native.available():
         raise SystemExit("kernels.c is not compiled here: install a C compiler, then Submillion again")
     torch.set_num_threads(1)
-    small = Spec("submillion", MINILM, sites="all-linear", rank=20, batch_size=32)
+    small = Spec("submillion", MINILM, sites="all-linear", rank=20, batch_size=32, device="cpu")
     print(f"MiniLM: a step takes {times_as_long(small):.2f} times as long without kernels.c")
     with tempfile.TemporaryDirectory() as folder:
-        big = Spec("submillion", str(roberta_base(Path(folder))))
+        big = Spec("submillion", str(roberta_base(Path(folder))), device="cpu")
         print(f"roberta-base's size: {times_as_long(big):.2f} times")
 
 

@@ -12,12 +12,13 @@ import resource
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import Kind, Spec, classifier, records, stock
+from benchmarks.contestants import Kind, Spec, classifier, place, records, stock
 
 Predict = Callable[[list[str]], Any]
 _WANTED, _EVERY, _N_VALIDATION = 0.90, 50, 1000  # accuracy, steps, rows, of those that train until they reach it
@@ -32,16 +33,32 @@ def _requests() -> Iterator[int]:
 
 def _answer(**values: Any) -> None:
     """Send a line to the other end, the most memory held so far included."""
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**values, "peak_mib": peak_mib}), flush=True)
+    memory = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if (cuda := _cuda()) is not None:
+        memory["gpu_mib"] = cuda.max_memory_allocated() / 2**20
+        memory["gpu_reserved_mib"] = cuda.max_memory_reserved() / 2**20  # what graphs keep for their replays, too
+    print(json.dumps({**values, **memory}), flush=True)
+
+
+def _cuda() -> Any:
+    """torch.cuda where this process works with it, else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _now() -> float:
+    """The clock, in seconds, once the device has done all that it was told to do."""
+    if (cuda := _cuda()) is not None:
+        cuda.synchronize()
+    return time.perf_counter()
 
 
 def _serve(work: Callable[[int], dict[str, Any]], **ready: Any) -> None:
     """Say that the work can begin, and answer each request with what it gives and the seconds it took."""
     _answer(**ready)
     for n_steps in _requests():
-        start = time.perf_counter()
-        _answer(**work(n_steps), seconds=time.perf_counter() - start)
+        start = _now()
+        _answer(**work(n_steps), seconds=_now() - start)
 
 
 def trainer(spec: Spec) -> None:
@@ -67,7 +84,7 @@ def trainer(spec: Spec) -> None:
         def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             if state.global_step < self.last:
                 return
-            seconds = time.perf_counter() - self.start
+            seconds = _now() - self.start
             done = sizes[self.first : self.last]
             _answer(rows=sum(n for n, _ in done), tokens=sum(n for _, n in done), seconds=seconds)
             self.begin()
@@ -76,7 +93,7 @@ def trainer(spec: Spec) -> None:
             n_steps = next(asked)
             self.first = getattr(self, "last", 0)
             self.last = self.first + n_steps
-            self.start = time.perf_counter()
+            self.start = _now()
 
     order = "random" if spec.padded else "group_by_length"
     training = Trainer(
@@ -119,7 +136,7 @@ def limit(spec: Spec) -> None:
 
 
 def predicting(load: Callable[[Spec, Any], Predict], spec: Spec) -> None:
-    """Class probabilities of so many batches of 64 texts, tokenising included."""
+    """Class probabilities of so many times 64 texts, tokenising included."""
     import numpy as np
 
     from benchmarks.material import rows, texts
@@ -144,16 +161,16 @@ def _by_pipeline(spec: Spec, tokenizer: Any) -> Predict:
     from transformers import TextClassificationPipeline
 
     model = stock(spec).merge_and_unload().eval().to(torch.bfloat16 if spec.precision == "bf16" else torch.float32)
-    pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu", batch_size=64)
+    own = {"device": place(spec), "batch_size": spec.batch_size}
+    pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, **own)
     return lambda given: pipeline(given, truncation=True, max_length=128)
 
 
 def _by_trainer(spec: Spec, tokenizer: Any) -> Predict:
     from transformers import Trainer
 
-    predicting = Trainer(
-        model=stock(spec), args=_arguments(spec, per_device_eval_batch_size=64), processing_class=tokenizer
-    )
+    arguments = _arguments(spec, per_device_eval_batch_size=spec.batch_size)
+    predicting = Trainer(model=stock(spec), args=arguments, processing_class=tokenizer)
 
     def predict(given: list[str]) -> Any:
         encodings = tokenizer(given, truncation=True, max_length=128)
@@ -162,7 +179,7 @@ def _by_trainer(spec: Spec, tokenizer: Any) -> Predict:
     return predict
 
 
-def by_submillion(model: Any) -> Predict:
+def by_submillion(model: Any, batch_size: int = 128) -> Predict:
     """Return Submillion's probabilities of texts, tokenising included."""
     from submillion.data import Example
     from submillion.model import batching
@@ -170,7 +187,8 @@ def by_submillion(model: Any) -> Predict:
 
     def predict(given: list[str]) -> Any:
         examples = [Example(str(i), text, None) for i, text in enumerate(given)]
-        return evaluation.predict(model, batching.tokenize(examples, model.tokenizer, model.labels, 128), 128).probs
+        split = batching.tokenize(examples, model.tokenizer, model.labels, 128)
+        return evaluation.predict(model, split, batch_size).probs
 
     return predict
 
@@ -188,6 +206,7 @@ def reaching(train: Callable[[Spec, Any], tuple[int, float]], spec: Spec) -> Non
         os.environ["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing of an earlier round is found
         values = {
             "out": tempfile.mkdtemp(),
+            "device": spec.device,
             "model": {"name": spec.encoder},
             "adapter": {"sites": spec.sites, "rank": spec.rank},
             "data": {"source": str(file), "text": ["title", "description"], "validation": _N_VALIDATION},
@@ -251,11 +270,23 @@ def _trainer_until(spec: Spec, config: Any) -> tuple[int, float]:
 
 
 def _arguments(spec: Spec, **own: Any) -> Any:
+    """The Trainer's settings: as people write them where it pads, else those with which it is at its best."""
+    import torch
     from transformers import TrainingArguments
 
     quiet = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
-    of_spec = {"per_device_train_batch_size": spec.batch_size, "bf16": spec.precision == "bf16"}
-    return TrainingArguments(output_dir=tempfile.mkdtemp(), use_cpu=True, **of_spec, **quiet, **own)
+    of_spec = {"per_device_train_batch_size": spec.batch_size, "use_cpu": place(spec).type == "cpu"}
+    of_spec |= {"bf16": spec.precision == "bf16", "fp16": spec.precision == "fp16"}
+    of_spec |= {"logging_nan_inf_filter": spec.padded, "torch_compile": spec.compiled}  # the filter waits in each step
+    if spec.compiled:
+        os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"] = "true"
+        # Else a batch of 128 texts of 128 tokens would be compiled as a square, and the next one again.
+        torch.fx.experimental._config.use_duck_shape = False
+    arguments = TrainingArguments(output_dir=tempfile.mkdtemp(), **of_spec, **quiet, **own)
+    if not spec.padded:
+        # tf32. After the arguments, which set it for torch.compile by torch's new names only: torch refuses a mixture.
+        torch.set_float32_matmul_precision("high")
+    return arguments
 
 
 KINDS: dict[Kind, Callable[[Spec], None]] = {
@@ -264,12 +295,23 @@ KINDS: dict[Kind, Callable[[Spec], None]] = {
     "limit": limit,
     "pipeline": partial(predicting, _by_pipeline),
     "trainer-predict": partial(predicting, _by_trainer),
-    "submillion-predict": partial(predicting, lambda spec, _: by_submillion(classifier(spec))),
+    "submillion-predict": partial(predicting, lambda spec, _: by_submillion(classifier(spec), spec.batch_size)),
     "trainer-reach": partial(reaching, _trainer_until),
     "submillion-reach": partial(reaching, _submillion_until),
 }
 
 
+def main() -> None:
+    """Work as the spec on the command line says; the other end is told of an error, too."""
+    spec = Spec(**json.loads(sys.argv[1]))
+    try:
+        place(spec)
+        KINDS[spec.kind](spec)
+    except Exception as error:
+        traceback.print_exc()
+        _answer(failed=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    given = Spec(**json.loads(sys.argv[1]))
-    KINDS[given.kind](given)
+    main()

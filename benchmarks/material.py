@@ -1,11 +1,13 @@
 """What the contestants work on: encoders of known sizes, and rows of token ids as long as AG News texts are.
 
 Nothing is fetched. MiniLM's weights come from their package; roberta-base's size has random weights, which
-cost what trained ones cost.
+cost what trained ones cost. Where the package is not: $SUBMILLION_TOKENIZER is a folder with MiniLM's tokenizer and
+config.json, and MiniLM's weights are random, too.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,16 @@ from submillion.planning.architectures import files
 
 LABELS = ("Business", "Sci/Tech", "Sports", "World")
 MINILM = "all-MiniLM-L6-v2"
+_TOKENIZER = "SUBMILLION_TOKENIZER"
 # Each is one of MiniLM's tokens.
 WORDS = "market team world new software player government price game plan report year oil web record".split()
 # In MiniLM's tokens, of 20,000 of AG News' training texts (title and description): the quantiles 0, 5 % ... 100 %.
 _LENGTHS = (18, 32, 36, 39, 41, 43, 44, 46, 48, 49, 51, 52, 54, 55, 57, 59, 62, 65, 70, 83, 128)
 
 
-# What differs from the defaults of transformers' configs, which have the base size.
+# What differs from the defaults of transformers' configs, which have the base size; MiniLM is a BERT.
 _SIZES: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
     "roberta": {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1},
     "modernbert": {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102},
     "deberta-v2": {
@@ -51,15 +55,20 @@ def roberta_base(folder: Path) -> Path:
     return random_encoder("roberta", folder)
 
 
+def minilm(folder: Path) -> str:
+    """Return MiniLM's name, or the folder of a random encoder of its size, saved there, where it is not at hand."""
+    return str(random_encoder("bert", folder)) if _TOKENIZER in os.environ else MINILM
+
+
 def random_encoder(family: str, folder: Path) -> Path:
-    """Save a random encoder of a family's base size, with MiniLM's tokenizer; return the folder."""
+    """Save a random encoder of the family's size, with MiniLM's tokenizer; return the folder."""
     import torch
 
     config = AutoConfig.for_model(family, **_SIZES[family])
     torch.manual_seed(0)
     with backbone.quiet():
         AutoModel.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(files.folder(MINILM)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(os.environ.get(_TOKENIZER) or files.folder(MINILM)).save_pretrained(folder)
     return folder
 
 

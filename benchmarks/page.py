@@ -1,7 +1,7 @@
-"""docs/benchmarks.md and its charts, made of results/speed.json and results/accuracy.json: `python -m benchmarks.page`.
+"""docs/benchmarks.md and its charts, made of results/{speed,gpu,accuracy}.json: `python -m benchmarks.page`.
 
-Nothing is measured here. Ratios are medians over rounds of the two contestants' rates in the same round. `page.md` has
-the words.
+Nothing is measured here. Ratios are medians over rounds of the two contestants' rates in the same round. `page.md` and
+`page_gpu.md` have the words.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ _NAMES = {
     "pipeline sdpa": "`transformers.pipeline`, bf16, batch 64, sdpa",
     "b": "b's model in `Trainer.predict`, bf16 autocast, batch 64, eager",
     "b sdpa predict": "b's model in `Trainer.predict`, bf16 autocast, batch 64, sdpa",
+    "a fp16": "a. Trainer + PEFT, fp16 autocast, padded to 128, sdpa",
+    "b compiled": "b. the same, with `torch.compile`",
+    "b predict 256": "b's model in `Trainer.predict`, bf16 autocast, batch 256, sdpa",
+    **{f"pipeline {n}": f"`transformers.pipeline`, bf16, batch {n}, sdpa" for n in (16, 64, 256)},
+    **{f"c {n}": f"c. Submillion, at most {n} in a batch" for n in (128, 512)},
 }
 Rows = dict[str, dict[str, Any]]  # a contestant's measurements by its name
 
 
 def _best(rows: Rows, kind: str) -> str:
-    """The faster of a kind's variants."""
-    return max((name for name in rows if name.startswith(kind)), key=lambda name: rows[name]["tokens_per_s"]["median"])
+    """The faster of a kind's variants, none of which may have been measured: then KeyError."""
+    variants = [name for name in rows if name.startswith(kind) and "rounds" in rows[name]]
+    if not variants:
+        raise KeyError(kind)
+    return max(variants, key=lambda name: rows[name]["tokens_per_s"]["median"])
 
 
 def _ratio(rows: Rows, one: str, other: str) -> str:
@@ -165,6 +173,87 @@ def _machine(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def _gpu(results: dict[str, Any]) -> list[str]:
+    """The text on the graphics card; that there is none where none was measured."""
+    machine = next((section["machine"] for section in results.values()), {"gpu": None})
+    if machine["gpu"] is None:
+        return ["Not measured."]
+    found = {name: section["results"] for name, section in results.items()}
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    parts = {
+        "machine": [
+            f"{machine['gpu']}, CUDA {machine['cuda']}; {machine['processor']}, {machine['cores']} cores. Python "
+            f"{machine['python']}, {packages}. {min(section['measured'] for section in results.values())[:10]}."
+        ],
+        "targets": _gpu_targets(found),
+        "compiling": _gpu_compiling(found.get("gpu compiling", [])),
+        **{
+            part: _gpu_rates(found.get(f"gpu {name}", []), label)
+            for part, name, label in (
+                ("roberta", "training roberta-base", "rows per batch"),
+                ("minilm", "training MiniLM", "rows per batch"),
+                ("prediction", "prediction", "encoder"),
+            )
+        },
+    }
+    text = Path(__file__).with_name("page_gpu.md").read_text()
+    return [text.format(**{name: "\n".join(lines) for name, lines in parts.items()}).rstrip()]
+
+
+def _gpu_targets(found: dict[str, Any]) -> list[str]:
+    def measured(section: str, value: object, theirs: str) -> str:
+        rows = next((_rows(group) for group in found.get(f"gpu {section}", ()) if group["value"] == value), {})
+        try:
+            return _ratio(rows, _best(rows, "c"), _best(rows, theirs))
+        except KeyError:
+            return "not measured"
+
+    rows = []
+    for encoder in ("roberta-base", "MiniLM"):
+        training = f"training {encoder}"
+        rows += [
+            (f"{encoder}, batch 16, c against the faster b", "≥ 3 (aim 6)", measured(training, 16, "b")),
+            (f"{encoder}, batch 128, c against the faster b", "≥ 2 (aim 3)", measured(training, 128, "b")),
+            (f"{encoder}, batch 128, c against the limit d", "≥ 0.5", measured(training, 128, "d")),
+            (f"{encoder}, prediction, c against the fastest pipeline", "≥ 3", measured("prediction", encoder, "pip")),
+        ]
+    return table("| | asked | measured: median [rounds] |", rows)
+
+
+def _gpu_compiling(groups: list[dict[str, Any]]) -> list[str]:
+    times = []
+    for group in groups:
+        row = group["b compiled"]
+        times.append(f"{group['value']}: " + (row.get("left_out") or f"{row['warm_s']:.0f} s"))
+    return ["; ".join(times) or "not measured"]
+
+
+def _gpu_rates(groups: list[dict[str, Any]], label: str) -> list[str]:
+    """A table of the contestants of each group, in which c is the faster variant of c."""
+
+    def row(rows: Rows, name: str) -> tuple[str, ...]:
+        found = rows[name]
+        if "left_out" in found:
+            return (_NAMES[name], f"left out: {found['left_out']}", "", "", "")
+        is_ours = name.startswith("c") or not any("rounds" in rows[other] for other in rows if other.startswith("c"))
+        return (
+            _NAMES[name],
+            shown(found["tokens_per_s"]),
+            "" if is_ours else _ratio(rows, _best(rows, "c"), name),
+            f"{found['warm_s']:.1f}",
+            f"{found['gpu_mib']:,.0f} / {found['gpu_reserved_mib']:,.0f}",
+        )
+
+    return table(
+        f"| {label} | | real tokens/s: median [rounds] | c is × as fast | first steps, s | GPU memory, MiB |",
+        [(group["value"], *row(_rows(group), name)) for group in groups for name in _rows(group)],
+    )
+
+
+def _rows(group: dict[str, Any]) -> Rows:
+    return {name: row for name, row in group.items() if name != "value"}
+
+
 def _bars(rows: Rows, title: str, file: str) -> None:
     names = [name for name in rows if name != "d"]
     figure, axes = plt.subplots(figsize=(7, 0.45 * len(rows) + 0.9))
@@ -210,7 +299,7 @@ def _save(figure: Any, axes: Any, file: str) -> None:
     plt.close(figure)
 
 
-def page(results: dict[str, Any], accuracy: dict[str, Any]) -> str:
+def page(results: dict[str, Any], accuracy: dict[str, Any], gpu: dict[str, Any]) -> str:
     """Return the page's text."""
     found = {name: section["results"] for name, section in results.items()}
     n_rows = ((f"{point['value']:,}", shown(point["c"]["tokens_per_s"])) for point in found["rows"])
@@ -227,6 +316,7 @@ def page(results: dict[str, Any], accuracy: dict[str, Any]) -> str:
         "length": _points(found["length"], "tokens per text"),
         "reaching": _reached(found["reaching"]),
         "accuracy": _accuracy(accuracy),
+        "gpu": _gpu(gpu),
     }
     text = Path(__file__).with_name("page.md").read_text()
     return text.format(**{name: "\n".join(lines) for name, lines in parts.items()})
@@ -243,7 +333,7 @@ def main() -> None:
     _curve(found["batch"], "rows per batch", "batch.svg", both)
     _curve(found["length"], "tokens per text", "length.svg", both)
     _curve(found["layers"], "adapted layers", "layers.svg", {"without": "without prefix", "with": "with prefix"})
-    (DOCS / "benchmarks.md").write_text(page(results, kept("accuracy")))
+    (DOCS / "benchmarks.md").write_text(page(results, kept("accuracy"), kept("gpu")))
 
 
 if __name__ == "__main__":

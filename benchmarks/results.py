@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,15 +18,15 @@ FOLDER = Path(__file__).parent / "results"
 DOCS = FOLDER.parent.parent / "docs"
 
 
-def kept(name: str) -> dict[str, Any]:
-    """Return what `results/<name>.json` holds; nothing where it was not measured."""
-    file = FOLDER / f"{name}.json"
+def kept(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """Return what the folder's `<name>.json` holds; nothing where it was not measured."""
+    file = folder / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def keep(name: str, values: Any) -> None:
-    """Write `results/<name>.json`."""
-    (FOLDER / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+def keep(name: str, values: Any, folder: Path = FOLDER) -> None:
+    """Write the folder's `<name>.json`."""
+    (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
 def measured(results: Any, **facts: Any) -> dict[str, Any]:
@@ -40,7 +41,11 @@ def machine() -> dict[str, Any]:
 
     from submillion.model.packed import native
 
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    commit = ""
+    with suppress(OSError, subprocess.CalledProcessError):  # no git, or a copy without history
+        commit = subprocess.check_output(
+            ["git", "describe", "--always", "--dirty"], text=True, stderr=subprocess.DEVNULL
+        )
     return {
         "processor": native.processor(),
         "cores": os.cpu_count(),
@@ -48,8 +53,9 @@ def machine() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit.strip(),
         "packages": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "numpy")},
     }
 

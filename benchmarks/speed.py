@@ -1,8 +1,10 @@
 """Submillion beside what people use today, and beside the processor's limit: `make bench`.
 
 Contestants are processes of their own that work in turn, round by round, since a machine's speed drifts: only what
-was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections named, or all,
-into results/speed.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A quiet machine is wanted.
+was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections named, or all of
+the processor's, into results/speed.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A quiet machine is
+wanted. `python -m benchmarks.speed gpu --seconds 200` measures the sections of the graphics card into results/gpu.json,
+in about so much time; `--folder` names another folder for the file.
 """
 
 from __future__ import annotations
@@ -13,51 +15,111 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import Contestant, Spec, in_turn
-from benchmarks.material import MINILM, random_encoder, roberta_base
-from benchmarks.results import keep, kept, measured, spread
+import torch
+
+from benchmarks.contestants import Contestant, ContestantError, Spec, started
+from benchmarks.material import minilm, random_encoder, roberta_base
+from benchmarks.results import FOLDER, keep, kept, measured, spread
 
 Rows = dict[str, dict[str, Any]]
+_WARM_SHARE = 0.6  # of a limited time; who is not warm by then is left out
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 10
+_HAS_GPU = torch.cuda.is_available()
+_CYCLE = 50  # batches in which the Trainer's grouping by length goes once from long to short
 
 
-def compare(specs: dict[str, Spec], n_steps: dict[str, int] | int, n_rounds: int, n_warm: int | None = None) -> Rows:
+def compare(
+    specs: dict[str, Spec],
+    n_steps: dict[str, int] | int,
+    n_rounds: int,
+    n_warm: int | None = None,
+    seconds: float | None = None,
+) -> Rows:
     """Return for each contestant real tokens/s (median, lowest, highest round), rows/s, peak memory, and the rounds.
 
     All are warmed up by one round, or by `n_warm` steps; then each round is one turn of every contestant. `n_steps` a
-    round may differ.
+    round may differ. Within so many seconds: they are warmed up all at once, since compiling takes long and little of
+    the device; those that are not ready in time, or fail, are left out, and say why; there are as many rounds as there
+    is time for, at least 3.
     """
     steps = n_steps if isinstance(n_steps, dict) else dict.fromkeys(specs, n_steps)
-
-    def work(contestants: dict[str, Contestant]) -> Rows:
-        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in specs}
-        for number in range(n_rounds + 1):
-            for name, contestant in contestants.items():
-                is_varied = n_warm is not None and number == 0 and not contestant.spec.padded
-                answers[name].append(contestant.round(n_warm if is_varied and n_warm else steps[name]))
+    warm = {name: steps[name] if n_warm is None or spec.padded else n_warm for name, spec in specs.items()}
+    start = time.perf_counter()
+    with started(specs) as contestants:
+        answers, left_out = _warmed_up(contestants, warm, None if seconds is None else start + _WARM_SHARE * seconds)
+        for number in range(1, n_rounds + 1):
+            began = time.perf_counter()
+            for name in [name for name in specs if name not in left_out]:
+                with _leaving_out(left_out, name, contestants[name], seconds):
+                    contestants[name].ask(steps[name])
+                    answers[name].append(contestants[name].answer(None if seconds is None else start + 2 * seconds))
             print(f"    round {number} of {n_rounds}", file=sys.stderr, flush=True)
-        return {name: summary(rounds[1:]) | _extra(contestants[name]) for name, rounds in answers.items()}
+            next_end = 2 * time.perf_counter() - began
+            if seconds is not None and number >= _FEWEST_ROUNDS and next_end > start + seconds:
+                break
+    return {name: {"left_out": left_out[name]} if name in left_out else summary(answers[name]) for name in specs}
 
-    return in_turn(specs, work)
+
+def _warmed_up(
+    contestants: dict[str, Contestant], n_steps: dict[str, int], until: float | None
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """What the contestants answered when they were ready and when they were warm, and why some never were."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    left_out: dict[str, str] = {}
+    if until is not None:
+        for name, contestant in contestants.items():
+            contestant.ask(n_steps[name])
+    for name, contestant in contestants.items():
+        with _leaving_out(left_out, name, contestant, until):
+            ready = contestant.answer(until)
+            if until is None:
+                contestant.ask(n_steps[name])
+            answers[name] = [ready, contestant.answer(until)]
+    print(f"    warm: {len(answers)} of {len(contestants)}", file=sys.stderr, flush=True)
+    return answers, left_out
 
 
-def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a contestant's rounds come to."""
+@contextmanager
+def _leaving_out(left_out: dict[str, str], name: str, contestant: Contestant, limit: float | None) -> Iterator[None]:
+    """Where time is limited, end a contestant that fails, and note why."""
+    try:
+        yield
+    except ContestantError as error:
+        if limit is None:
+            raise
+        left_out[name] = str(error)
+        contestant.close()
+        print(f"    {name} is left out: {error}", file=sys.stderr, flush=True)
+
+
+def summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a contestant's answers come to: that it is ready, that it is warm, and its rounds."""
+    ready, warm, *rounds = answers
+    extra = {key: ready[key] for key in ("prefix_build_s", "prefix_mib") if ready.get(key)}
+    extra |= {key: rounds[-1][key] for key in ("gpu_mib", "gpu_reserved_mib") if key in rounds[-1]}
     return {
         "tokens_per_s": spread(answer["tokens"] / answer["seconds"] for answer in rounds),
         "rows_per_s": statistics.median(answer["rows"] / answer["seconds"] for answer in rounds),
+        "warm_s": warm["seconds"],
         "peak_mib": rounds[-1]["peak_mib"],
+        **extra,
         "rounds": [{key: answer[key] for key in ("seconds", "tokens", "rows")} for answer in rounds],
     }
 
 
-def _extra(contestant: Contestant) -> dict[str, Any]:
-    keys = ("prefix_build_s", "prefix_mib")
-    return {key: contestant.ready[key] for key in keys if contestant.ready.get(key)}
+def compare_groups(groups: dict[Any, dict[str, Spec]], n_steps: int, seconds: float) -> list[dict[str, Any]]:
+    """Return the rows of several groups of contestants, all of which work in the same turns."""
+    specs = {f"{value} {name}": spec for value, group in groups.items() for name, spec in group.items()}
+    # Texts that are all padded to one length need no whole cycle of lengths.
+    steps = {name: -(-n_steps // 4) if spec.padded else n_steps for name, spec in specs.items()}
+    rows = compare(specs, steps, _MOST_ROUNDS, 2 * n_steps, seconds)
+    return [{"value": value, **{name: rows[f"{value} {name}"] for name in group}} for value, group in groups.items()]
 
 
 def training(base: Spec, n_steps: int, n_slow: int) -> Rows:
@@ -71,17 +133,55 @@ def training(base: Spec, n_steps: int, n_slow: int) -> Rows:
         "c model.dropout 0": replace(base, model_dropout=0.0),
         "d": replace(base, kind="limit"),
     }
-    # Grouping by length goes through 50 batches from long to short: after them no length is new.
-    return compare(specs, dict.fromkeys(specs, n_steps) | {"a": n_slow}, 5, n_warm=50)
+    # After a whole cycle no length is new.
+    return compare(specs, dict.fromkeys(specs, n_steps) | {"a": n_slow}, 5, n_warm=_CYCLE)
 
 
 def prediction(base: Spec, n_batches: int) -> Rows:
     """Return the contestants of prediction, batches of 64 texts, tokenising included."""
     kinds = {"pipeline": "pipeline", "b": "trainer-predict", "c": "submillion-predict"}
-    specs = {name: replace(base, kind=kind) for name, kind in kinds.items()}
+    specs = {name: replace(base, kind=kind, batch_size=64) for name, kind in kinds.items()}
+    specs["c"] = replace(specs["c"], batch_size=128)
     specs["pipeline sdpa"] = replace(specs["pipeline"], attention="sdpa")
     specs["b sdpa predict"] = replace(specs["b"], attention="sdpa")
     return compare(specs, n_batches, 5)
+
+
+def gpu_training(base: Spec, n_steps: int, seconds: float) -> Any:
+    """Return the contestants of a training step on a graphics card, for each batch size."""
+    groups = {}
+    for size in (16, 32, 128) if _HAS_GPU else (16,):
+        spec = replace(base, batch_size=size, n_rows=_CYCLE * 4 * 128)
+        trainer = replace(spec, kind="trainer", attention="sdpa")
+        groups[size] = {
+            "a fp16": replace(trainer, precision="fp16", padded=True),
+            "b sdpa": trainer,
+            "b compiled": replace(trainer, compiled=True),
+            "c": spec,
+            "d": replace(spec, kind="limit"),
+        }
+    return compare_groups(groups, n_steps, seconds)
+
+
+def gpu_prediction(bases: dict[str, Spec], n_batches: int, seconds: float) -> Any:
+    """Return the contestants of prediction on a graphics card, tokenising included, for each encoder."""
+    groups = {}
+    for encoder, base in bases.items():
+        spec = replace(base, attention="sdpa")
+        pipelines = {f"pipeline {n}": replace(spec, kind="pipeline", batch_size=n) for n in (16, 64, 256)}
+        trainer = {"b predict 256": replace(spec, kind="trainer-predict", batch_size=256)}
+        ours = {f"c {n}": replace(spec, kind="submillion-predict", batch_size=n) for n in (128, 512)}
+        groups[encoder] = pipelines | trainer | ours
+    return compare_groups(groups, n_batches, seconds)
+
+
+def gpu_compiling(bases: dict[str, Spec], seconds: float) -> Any:
+    """Return what the first step of b costs when torch.compile finds nothing in its cache, for each encoder.
+
+    The sections that follow find it there.
+    """
+    spec = {"kind": "trainer", "attention": "sdpa", "compiled": True}
+    return compare_groups({name: {"b compiled": replace(base, **spec)} for name, base in bases.items()}, 1, seconds)
 
 
 def over(values: list[Any], change: Callable[[Spec, Any], Spec], base: Spec, n_steps: Callable[[Any], int]) -> Any:
@@ -117,7 +217,10 @@ def reaching(base: Spec) -> Any:
         return None
     spec = replace(base, dropout=0.0)
     specs = {"b": replace(spec, kind="trainer-reach"), "c": replace(spec, kind="submillion-reach")}
-    return in_turn(specs, lambda contestants: [{name: each.round(0) for name, each in contestants.items()}])
+    with started(specs) as contestants:
+        for each in contestants.values():
+            each.answer()
+        return [{name: each.round(0) for name, each in contestants.items()}]
 
 
 def padded(base: Spec) -> Any:
@@ -132,15 +235,33 @@ def padded(base: Spec) -> Any:
     return found
 
 
-def sections(roberta: str) -> dict[str, Callable[[], Any]]:
-    """Return what can be measured, by name."""
-    base = Spec("submillion", roberta)
-    small = Spec("submillion", MINILM, sites="all-linear", rank=20, batch_size=32)
+def gpu_sections(roberta: str, small: str) -> dict[str, tuple[float, Callable[[float], Any]]]:
+    """Return what can be measured on a graphics card, by name: its share of the time, and what measures it within that.
+
+    On a CPU rounds are of two steps, and there is one batch size: only a trial of what would be done.
+    """
+    n_steps = _CYCLE if _HAS_GPU else 2
+    both = {
+        "roberta-base": Spec("submillion", roberta),
+        "MiniLM": Spec("submillion", small, sites="all-linear", rank=20),
+    }
+    return {
+        "gpu compiling": (4, lambda seconds: gpu_compiling(both, seconds)),
+        "gpu training roberta-base": (5, lambda seconds: gpu_training(both["roberta-base"], n_steps, seconds)),
+        "gpu training MiniLM": (3, lambda seconds: gpu_training(both["MiniLM"], n_steps, seconds)),
+        "gpu prediction": (2, lambda seconds: gpu_prediction(both, n_steps // 2, seconds)),
+    }
+
+
+def sections(roberta: str, small: str) -> dict[str, Callable[[], Any]]:
+    """Return what can be measured on the processor, by name."""
+    base = Spec("submillion", roberta, device="cpu")
+    minilm = Spec("submillion", small, sites="all-linear", rank=20, batch_size=32, device="cpu")
     return {
         "training roberta-base": lambda: training(base, 6, 2),
-        "training MiniLM": lambda: training(small, 12, 4),
+        "training MiniLM": lambda: training(minilm, 12, 4),
         "prediction roberta-base": lambda: prediction(base, 4),
-        "prediction MiniLM": lambda: prediction(small, 16),
+        "prediction MiniLM": lambda: prediction(minilm, 16),
         "layers": lambda: layers(base),
         "rows": lambda: row_counts(base),
         "batch": lambda: over(
@@ -153,26 +274,44 @@ def sections(roberta: str) -> dict[str, Callable[[], Any]]:
             lambda n: 256 // n or 1,
         ),
         "padded": lambda: padded(base),
-        "reaching": lambda: reaching(small),
+        "reaching": lambda: reaching(minilm),
     }
 
 
-def main() -> None:
-    """Measure the sections named on the command line, or all; each is written when it is done."""
-    with tempfile.TemporaryDirectory() as folder:
-        known = sections(str(roberta_base(Path(folder) / "roberta-base")))
-        parser = argparse.ArgumentParser(description=__doc__)
-        parser.add_argument("section", nargs="*", help=f"of {', '.join(known)}; all if none is named")
-        chosen = parser.parse_args().section or list(known)
-        if unknown := set(chosen) - set(known):
-            parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {', '.join(known)}")
-        results = kept("speed")
-        for name in chosen:
-            started = time.perf_counter()
-            print(f"{name} ...", file=sys.stderr, flush=True)
+def measure(
+    chosen: list[str], known: dict[str, Callable[[], Any]], gpu: dict[str, Any], seconds: float, folder: Path
+) -> None:
+    """Measure sections by name, those of the graphics card within so many seconds; each is written when it is done."""
+    end = time.perf_counter() + seconds
+    for number, name in enumerate(chosen):
+        started = time.perf_counter()
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        if name in gpu:
+            share = gpu[name][0] / sum(gpu[later][0] for later in chosen[number:] if later in gpu)
+            found = gpu[name][1](share * max(0.0, end - started))
+        else:
             found = known[name]()
-            results[name] = measured(found, took_s=round(time.perf_counter() - started))
-            keep("speed", results)
+        file = "gpu" if name in gpu else "speed"
+        section = measured(found, took_s=round(time.perf_counter() - started))
+        keep(file, {**kept(file, folder), name: section}, folder)
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    with tempfile.TemporaryDirectory() as place:
+        encoders = str(roberta_base(Path(place) / "roberta-base")), minilm(Path(place) / "MiniLM")
+        known, gpu = sections(*encoders), gpu_sections(*encoders)
+        names = ", ".join([*known, "gpu", *gpu])
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument("section", nargs="*", help=f"of {names}; all of the processor's if none is named")
+        parser.add_argument("--seconds", type=float, default=300.0, help="for the sections of the graphics card")
+        parser.add_argument("--folder", type=Path, default=FOLDER, help="where the results go")
+        arguments = parser.parse_args()
+        asked = arguments.section or list(known)
+        chosen = [name for each in asked for name in (gpu if each == "gpu" else [each])]
+        if unknown := set(chosen) - {*known, *gpu}:
+            parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {names}")
+        measure(chosen, known, gpu, arguments.seconds, arguments.folder)
 
 
 if __name__ == "__main__":
