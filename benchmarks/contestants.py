@@ -181,6 +181,7 @@ def stock(spec: Spec) -> Any:
     config = AutoConfig.from_pretrained(files.folder(spec.encoder), num_labels=len(LABELS))
     if spec.model_dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = spec.model_dropout
+    config.problem_type = "single_label_classification"  # else the first batch sets it, and all is compiled twice
     model = AutoModelForSequenceClassification.from_pretrained(
         files.folder(spec.encoder), config=config, attn_implementation=spec.attention
     )

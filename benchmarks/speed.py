@@ -3,8 +3,8 @@
 Contestants are processes of their own that work in turn, round by round, since a machine's speed drifts: only what
 was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections named, or all of
 the processor's, into results/speed.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A quiet machine is
-wanted. `python -m benchmarks.speed gpu --seconds 200` measures the sections of the graphics card into results/gpu.json,
-in about so much time; `--folder` names another folder for the file.
+wanted. `python -m benchmarks.speed gpu` measures the sections of the graphics card into results/gpu.json, in about 4
+minutes or as many `--seconds`. `--folder` names another folder for the file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def compare(
     specs: dict[str, Spec],
     n_steps: dict[str, int] | int,
     n_rounds: int,
-    n_warm: int | None = None,
+    n_warm: dict[str, int] | int | None = None,
     seconds: float | None = None,
 ) -> Rows:
     """Return for each contestant real tokens/s (median, lowest, highest round), rows/s, peak memory, and the rounds.
@@ -49,10 +49,11 @@ def compare(
     is time for, at least 3.
     """
     steps = n_steps if isinstance(n_steps, dict) else dict.fromkeys(specs, n_steps)
-    warm = {name: steps[name] if n_warm is None or spec.padded else n_warm for name, spec in specs.items()}
+    if not isinstance(n_warm, dict):
+        n_warm = {name: steps[name] if n_warm is None or spec.padded else n_warm for name, spec in specs.items()}
     start = time.perf_counter()
     with started(specs) as contestants:
-        answers, left_out = _warmed_up(contestants, warm, None if seconds is None else start + _WARM_SHARE * seconds)
+        answers, left_out = _warmed_up(contestants, n_warm, None if seconds is None else start + _WARM_SHARE * seconds)
         for number in range(1, n_rounds + 1):
             began = time.perf_counter()
             for name in [name for name in specs if name not in left_out]:
@@ -81,7 +82,7 @@ def _warmed_up(
             if until is None:
                 contestant.ask(n_steps[name])
             answers[name] = [ready, contestant.answer(until)]
-    print(f"    warm: {len(answers)} of {len(contestants)}", file=sys.stderr, flush=True)
+            print(f"    {name} is warm after {answers[name][1]['seconds']:.1f} s", file=sys.stderr, flush=True)
     return answers, left_out
 
 
@@ -118,7 +119,9 @@ def compare_groups(groups: dict[Any, dict[str, Spec]], n_steps: int, seconds: fl
     specs = {f"{value} {name}": spec for value, group in groups.items() for name, spec in group.items()}
     # Texts that are all padded to one length need no whole cycle of lengths.
     steps = {name: -(-n_steps // 4) if spec.padded else n_steps for name, spec in specs.items()}
-    rows = compare(specs, steps, _MOST_ROUNDS, 2 * n_steps, seconds)
+    # c captures a graph for each new number of rows, in whatever order they come.
+    warm = steps | {name: 4 * n_steps for name, spec in specs.items() if spec.kind == "submillion"}
+    rows = compare(specs, steps, _MOST_ROUNDS, warm, seconds)
     return [{"value": value, **{name: rows[f"{value} {name}"] for name in group}} for value, group in groups.items()]
 
 
@@ -236,7 +239,7 @@ def padded(base: Spec) -> Any:
 
 
 def gpu_sections(roberta: str, small: str) -> dict[str, tuple[float, Callable[[float], Any]]]:
-    """Return what can be measured on a graphics card, by name: its share of the time, and what measures it within that.
+    """Return what can be measured on a graphics card, by name: the seconds it needs, and what measures it within some.
 
     On a CPU rounds are of two steps, and there is one batch size: only a trial of what would be done.
     """
@@ -246,10 +249,10 @@ def gpu_sections(roberta: str, small: str) -> dict[str, tuple[float, Callable[[f
         "MiniLM": Spec("submillion", small, sites="all-linear", rank=20),
     }
     return {
-        "gpu compiling": (4, lambda seconds: gpu_compiling(both, seconds)),
-        "gpu training roberta-base": (5, lambda seconds: gpu_training(both["roberta-base"], n_steps, seconds)),
-        "gpu training MiniLM": (3, lambda seconds: gpu_training(both["MiniLM"], n_steps, seconds)),
-        "gpu prediction": (2, lambda seconds: gpu_prediction(both, n_steps // 2, seconds)),
+        "gpu compiling": (80, lambda seconds: gpu_compiling(both, seconds)),
+        "gpu training roberta-base": (75, lambda seconds: gpu_training(both["roberta-base"], n_steps, seconds)),
+        "gpu training MiniLM": (50, lambda seconds: gpu_training(both["MiniLM"], n_steps, seconds)),
+        "gpu prediction": (40, lambda seconds: gpu_prediction(both, n_steps // 2, seconds)),
     }
 
 
@@ -279,16 +282,15 @@ def sections(roberta: str, small: str) -> dict[str, Callable[[], Any]]:
 
 
 def measure(
-    chosen: list[str], known: dict[str, Callable[[], Any]], gpu: dict[str, Any], seconds: float, folder: Path
+    chosen: list[str], known: dict[str, Callable[[], Any]], gpu: dict[str, Any], seconds: float | None, folder: Path
 ) -> None:
-    """Measure sections by name, those of the graphics card within so many seconds; each is written when it is done."""
-    end = time.perf_counter() + seconds
-    for number, name in enumerate(chosen):
+    """Measure sections by name, those of the graphics card in about so many seconds; write each when it is done."""
+    needed = sum(gpu[name][0] for name in chosen if name in gpu)
+    for name in chosen:
         started = time.perf_counter()
         print(f"{name} ...", file=sys.stderr, flush=True)
         if name in gpu:
-            share = gpu[name][0] / sum(gpu[later][0] for later in chosen[number:] if later in gpu)
-            found = gpu[name][1](share * max(0.0, end - started))
+            found = gpu[name][1](gpu[name][0] * (1 if seconds is None else seconds / needed))
         else:
             found = known[name]()
         file = "gpu" if name in gpu else "speed"
@@ -304,7 +306,7 @@ def main() -> None:
         names = ", ".join([*known, "gpu", *gpu])
         parser = argparse.ArgumentParser(description=__doc__)
         parser.add_argument("section", nargs="*", help=f"of {names}; all of the processor's if none is named")
-        parser.add_argument("--seconds", type=float, default=300.0, help="for the sections of the graphics card")
+        parser.add_argument("--seconds", type=float, help="for all named sections of the graphics card")
         parser.add_argument("--folder", type=Path, default=FOLDER, help="where the results go")
         arguments = parser.parse_args()
         asked = arguments.section or list(known)
