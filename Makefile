@@ -7,12 +7,13 @@ SOURCES := submillion tests $(wildcard benchmarks scripts)
 TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test test-fast bench check docs dist clean
+.PHONY: help setup demo test test-fast gpu-check bench check docs dist clean
 
 help:
 	@echo "make demo       install into .venv, train on tweets, score"
 	@echo "make test       install what tests need, run them all"
 	@echo "make test-fast  the tests but the slow ones"
+	@echo "make gpu-check  that a GPU computes what plain transformers and PEFT compute; about 2 minutes"
 	@echo "make bench      measure speed, write docs/benchmarks.md"
 	@echo "make check      format, lint, types, English"
 	@echo "make docs       this documentation as a site, in build/site/"
@@ -46,6 +47,10 @@ test: .venv/ready-dev
 
 test-fast: .venv/ready-dev
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TOGETHER) -m 'not slow'
+
+# torch is installed anew where CUDA is wanted: see docs/installing.md. Without a GPU it checks the CPU in the same way.
+gpu-check: .venv/ready-dev
+	$(BIN)/python -m scripts.gpu_check
 
 # Takes half an hour and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
 bench: .venv/ready-dev

@@ -155,11 +155,11 @@ def classifier(spec: Spec) -> Any:
 def records(spec: Spec, model: Any, split: Any) -> Any:
     """Return the steps of `loop.fit`, as `submillion train` calls it."""
     from benchmarks.material import rows
-    from submillion.training import loop, losses
+    from submillion.training import loop, losses, steps
     from submillion.training.checkpoints import Checkpoints
 
     train, validation = settings(spec).train, rows(1, 1)
-    length = loop.length(train, split.lengths, len(validation))
+    length = steps.length(train, split.lengths, len(validation))
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()))
 
     def loss(logits: Any, batch: Any) -> Any:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from submillion import config
 from submillion.model import batching
-from submillion.training import loop
+from submillion.training.steps import Length
+from submillion.training.steps import length as length_of
 
 
 @given(st.integers(2, 10**6), st.integers(1, 10**5), st.integers(1, 512), st.integers(1, 8))
@@ -17,7 +18,7 @@ def test_a_derived_length_is_whole_epochs_within_its_limits(
     n: int, n_validation: int, batch: int, accumulation: int
 ) -> None:
     train = config.load(overrides=[f"train.batch_size={batch}", f"train.accumulation={accumulation}"]).train
-    length = loop.length(train, np.ones(n, dtype=int), n_validation)
+    length = length_of(train, np.ones(n, dtype=int), n_validation)
     epochs = length.n_steps / length.n_epoch_steps
     assert epochs == int(epochs)
     assert 1 <= epochs <= 10
@@ -33,12 +34,12 @@ def test_a_derived_length_is_whole_epochs_within_its_limits(
 )
 def test_a_given_length_is_kept(given_length: str, steps: int) -> None:
     train = config.load(overrides=[f"train.{given_length}", "train.batch_size=10", "train.evaluate_every=3"]).train
-    assert loop.length(train, np.ones(1000, dtype=int), 100) == loop.Length(steps, 100, 3, ())
+    assert length_of(train, np.ones(1000, dtype=int), 100) == Length(steps, 100, 3, ())
 
 
 def test_evaluations_read_at_most_a_quarter_of_the_rows_that_training_reads() -> None:
     train = config.load(overrides=["train.epochs=1"]).train
-    length = loop.length(train, np.ones(57_150, dtype=int), 6_350)
+    length = length_of(train, np.ones(57_150, dtype=int), 6_350)
     n_evaluations = -(-length.n_steps // length.evaluate_every)
     assert n_evaluations * 6_350 <= 0.25 * 57_150 + 6_350
 
@@ -49,7 +50,7 @@ def test_by_tokens_an_epoch_has_the_steps_that_its_order_has(
 ) -> None:
     overrides = [f"train.batch_tokens={tokens}", f"train.accumulation={accumulation}", "train.epochs=3"]
     train = config.load(overrides=overrides).train
-    length = loop.length(train, np.array(lengths), 100)
+    length = length_of(train, np.array(lengths), 100)
     for epoch in range(3):
         n = len(batching.training_order(np.array(lengths), train, epoch))
         assert length.n_epoch_steps == -(-n // accumulation)

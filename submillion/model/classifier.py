@@ -25,6 +25,7 @@ from submillion.errors import ConfigError, RunError
 from submillion.model import adapters, backbone, packed, prefix
 from submillion.model.batching import Batch, Fitting, TokenizedSplit
 from submillion.model.packed import native
+from submillion.model.replays import Recorder
 from submillion.planning import Plan
 from submillion.planning.architectures import Architecture, files
 from submillion.runs import Run
@@ -195,6 +196,13 @@ class Classifier(nn.Module):
     def is_mixable(self) -> bool:
         """Say whether rows of this classifier and of another that shares its encoder may be in one batch."""
         return self.packed and packed.mixable(self._prepared())
+
+    def recorder(self, say: Callable[[str], object]) -> Recorder | None:
+        """Return what records work with this model as graphs; None where its steps cannot be: see `replays`."""
+        is_able = self.packed and not self.checkpointing and self.device.type == "cuda"
+        if not is_able or not packed.attends_by_kernels(self._prepared(), self.device):
+            return None
+        return Recorder(self.device, say)
 
     def _prepared(self) -> packed.Packed:
         if self._walk is None:

@@ -17,7 +17,7 @@ from submillion.data import Example, Splits, sources
 from submillion.errors import SubmillionError
 from submillion.planning import Plan
 from submillion.runs import EvalRecord, Run
-from submillion.training import loop
+from submillion.training import steps
 
 _ASSUMED_ROWS, _ASSUMED_TOKENS, _ASSUMED_CLASSES = 100_000, 50.0, 4
 _CHARACTERS_PER_TOKEN = 4.3  # of English, in BERT's and RoBERTa's vocabularies; two special tokens come on top
@@ -79,7 +79,7 @@ def flops(settings: Config, plan: Plan, size: Size) -> float:
         n_variants += settings.augmentation.copies
     tokens = min(size.tokens_per_row, settings.model.max_length)
     lengths = np.full(max(1, n_rows) * n_variants, round(tokens), dtype=np.int64)
-    length = loop.length(settings.train, lengths, size.n_validation)
+    length = steps.length(settings.train, lengths, size.n_validation)
     n_trained = length.n_steps / length.n_epoch_steps * len(lengths) * tokens
     n_evaluated = -(-length.n_steps // length.evaluate_every) * size.n_validation * tokens
     return n_trained * per_trained_token(plan) + n_evaluated * per_read_token(plan)

@@ -78,7 +78,8 @@ def several_logits(
     for each in classifiers:
         each.eval()
     n_done = 0
-    for rows in list(evaluation_rows(lengths, batch_size))[processes.part() if shared else ALL]:
+    batches = list(evaluation_rows(lengths, batch_size, on_gpu=device.type == "cuda"))
+    for rows in batches[processes.part() if shared else ALL]:
         fitting.until_it_fits(partial(compute, rows))
         n_done += len(rows)
         if watch is not None:

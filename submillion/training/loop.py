@@ -7,61 +7,27 @@ a record that was not written.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
 import torch
 
 from submillion.config import TrainConfig
 from submillion.errors import DivergedError, NotFiniteError
 from submillion.judging.metrics import is_better, leading, score_by
 from submillion.model import adapters, processes
-from submillion.model.backbone import seed_for
-from submillion.model.batching import Batch, Fitting, TokenizedSplit, n_batches, training_order
+from submillion.model.batching import Fitting, TokenizedSplit
 from submillion.model.classifier import Classifier
 from submillion.runs import EvalRecord, StepRecord, packed_rows
-from submillion.runs.pace import MAX_EPOCHS, MIN_STEPS, derived_epochs
-from submillion.runs.pace import n_steps as steps_of
-from submillion.training import evaluation, optimizers
+from submillion.training import evaluation
 from submillion.training.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
+from submillion.training.steps import Length, Loss, Steps, diverged
 
 Wish = Literal["pause", "stop"]
-Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
 
-_MAX_EVALUATIONS, _EVALUATED_SHARE = 20, 0.25
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a training is: n_steps optimiser steps, of which n_epoch_steps pass once over the rows,
-    with an evaluation every evaluate_every steps and at the end. `reasons` says what was derived."""
-
-    n_steps: int
-    n_epoch_steps: int
-    evaluate_every: int
-    reasons: tuple[str, ...]
-
-
-def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> Length:
-    """Return the length of a training on rows of these lengths (tokens, int64 [N]); what the config leaves
-    null is derived."""
-    n_epoch_steps = math.ceil(n_batches(lengths, train) / train.accumulation)
-    reasons = []
-    if train.epochs is None and train.steps is None:
-        epochs = derived_epochs(n_epoch_steps)
-        reasons.append(f"{epochs} epochs: whole ones up to {MIN_STEPS} steps, at most {MAX_EPOCHS}")
-    n_steps = steps_of(train, n_epoch_steps)
-    every = train.evaluate_every
-    if every is None:
-        n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
-        n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
-        every = math.ceil(n_steps / n_evaluations)
-        reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
-    return Length(n_steps, n_epoch_steps, every, tuple(reasons))
+_LEAST_SECONDS = 10.0  # between the checkpoints of a GPU
 
 
 @dataclass(frozen=True)
@@ -92,7 +58,7 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     the loss, or what the model gives, is not a number, if there was an evaluation before.
     """
     loop = _Loop(job)
-    progress = loop.restore()
+    steps, progress = loop.steps, loop.restore()
     try:
         while True:
             if _evaluation_is_due(progress, job):
@@ -102,16 +68,19 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
             elif _is_over(progress, job):
                 break
             else:
-                while (record := job.fitting.here(loop.step)(progress.step + 1)) is None:
-                    pass
+                for step in steps.ahead(progress.step + 1, job.settings.checkpoint_every):
+                    while not job.fitting.here(steps.step)(step):
+                        pass
+                record = steps.record()
                 progress = replace(progress, step=record.step)
                 yield record
-                if progress.step % job.settings.checkpoint_every == 0:
+                if loop.checkpoint_is_due(progress.step):
                     loop.save(progress)
             wish = _wish(job)
-            if wish == "stop":
-                progress = replace(progress, is_stopped=progress.is_stopped or not _is_over(progress, job))
             if wish is not None:
+                progress = yield from _settled(steps, progress)
+                is_early = wish == "stop" and not _is_over(progress, job)
+                progress = replace(progress, is_stopped=progress.is_stopped or is_early)
                 loop.save(progress)
             if wish == "pause":
                 return
@@ -119,6 +88,15 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
         loop.restore_best(progress)
         raise
     loop.restore_best(progress)
+
+
+def _settled(steps: Steps, progress: Progress) -> Generator[StepRecord, None, Progress]:
+    """Yield the records of steps that were begun; return where that leads."""
+    while steps.begun:
+        record = steps.record()
+        progress = replace(progress, step=record.step)
+        yield record
+    return progress
 
 
 def _wish(job: Job) -> Wish | None:
@@ -148,49 +126,13 @@ def _is_best(progress: Progress, key: str, value: float, loss: float) -> bool:
 
 
 class _Loop:
-    """The mutable half of a training: the optimiser, the clock and the order of the current epoch."""
+    """A training between its steps: evaluations, and checkpoints of all that changes."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model = job.classifier
-        self.parameters = adapters.trainable_parameters(self.model.model)
-        head = {name: p for name, p in self.parameters.items() if adapters.is_head(self.model.model, name)}
-        adapter = {name: p for name, p in self.parameters.items() if name not in head}
-        self.optimizer = optimizers.build(adapter, head, job.settings)
-        self.device = next(iter(self.parameters.values())).device
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.model.precision == "fp16")
-        self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
-        self.lengths = job.train.lengths
-        self.clock = job.started
-        self.epoch, self.batches = -1, []
-
-    def step(self, step: int) -> StepRecord | None:
-        """Do optimiser step `step` (from 1) and return its record; None where memory did not hold its batch.
-
-        Such an attempt leaves nothing: what it had added up is dropped, and dropout draws anew.
-        """
-        job, train = self.job, self.job.settings
-        rate = optimizers.set_learning_rate(self.optimizer, train, step, job.length.n_steps)
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        micro_batches, is_done = self._rows_of(step), False
-        n_rows = sum(len(rows) for rows in micro_batches)
-        loss, n_tokens = 0.0, 0
-        with job.fitting:
-            for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
-                torch.manual_seed(seed_for("dropout", train.seed, step, micro, processes.rank()))
-                for part in job.fitting.parts(rows, self.lengths):
-                    batch = job.train.batch(part).to(self.device)
-                    loss += self._backward(self.model(batch), batch, n_rows)
-                    n_tokens += batch.n_tokens
-            is_done = True
-        if not is_done:
-            return None
-        loss, n_tokens = processes.add_gradients(list(self.parameters.values()), loss, n_tokens)
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss is {loss} at step {step}", step)
-        self._update(step)
-        return StepRecord(step, step / job.length.n_epoch_steps, loss, rate, int(n_tokens), self._seconds())
+        self.steps = Steps(job.classifier, job.train, job.settings, job.length, job.loss, job.fitting)
+        self.steps.clock = self.saved = job.started
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
         """Score the validation split and keep the parameters if they are the best so far by `train.metric`.
@@ -199,23 +141,24 @@ class _Loop:
 
         The time it takes is kept apart from training's.
         """
-        job, seconds = self.job, self._seconds()
+        job, seconds = self.job, self.steps.seconds()
         size = job.settings.evaluation_batch_size
         try:
             predictions = evaluation.predict(self.model, job.validation, size, shared=True)
+            self.model.train()
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"
-            raise self._diverged(found) from None
+            raise diverged(found, job.settings) from None
         scores = score_by(predictions, job.settings.metric)
         (key, chosen), loss = leading(scores), scores["log_loss"].value
         record = EvalRecord(
             step=progress.step,
             epoch=progress.step / job.length.n_epoch_steps,
             loss=loss,
-            learning_rate=optimizers.set_learning_rate(self.optimizer, job.settings, progress.step, job.length.n_steps),
+            learning_rate=self.steps.set_learning_rate(progress.step),
             tokens=0,
             seconds=seconds,
-            evaluation_s=self._seconds(),
+            evaluation_s=self.steps.seconds(),
             scores=scores,
             best=_is_best(progress, key, chosen.value, loss),
             right=packed_rows(predictions.predicted == predictions.label_ids),
@@ -229,20 +172,17 @@ class _Loop:
         self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
         return record, replace(progress, best_step=record.step, best_score=chosen.value, best_loss=loss)
 
-    def _diverged(self, found: str, step: int | None = None) -> DivergedError:
-        if step == 1:
-            return DivergedError(
-                f"{found}, before anything was learnt: set train.precision to fp32, or start from other weights "
-                "(model.name, adapter.start_from)"
-            )
-        rate = self.job.settings.learning_rate
-        return DivergedError(f"{found}: lower train.learning_rate (it is {rate}) or set train.precision to fp32")
-
     def save(self, progress: Progress) -> None:
         """Write the checkpoint of the current step; the main process does, all have the same."""
-        parts = {**self._parts(), "optimizer": optimizer_tensors(self.optimizer)}
-        state = replace(progress, scaler=self.scaler.state_dict(), max_tokens=self.job.fitting.max_tokens)
+        parts = {**self._parts(), "optimizer": optimizer_tensors(self.steps.optimizer)}
+        state = replace(progress, scaler=self.steps.scaler.state_dict(), max_tokens=self.job.fitting.max_tokens)
         self.job.checkpoints.save(state, parts)
+        self.saved = time.perf_counter()
+
+    def checkpoint_is_due(self, step: int) -> bool:
+        """Say whether a step's checkpoint is written: on a GPU not all, which would take as long as the steps."""
+        is_soon = self.steps.device.type == "cuda" and time.perf_counter() < self.saved + _LEAST_SECONDS
+        return step % self.job.settings.checkpoint_every == 0 and not is_soon
 
     def restore(self) -> Progress:
         """Load the last checkpoint, if there is one, and return where it stands."""
@@ -251,10 +191,10 @@ class _Loop:
             return Progress()
         progress, parts = found
         self._load(parts["trainable"] | parts.get("method", {}))
-        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+        restore_optimizer(self.steps.optimizer, parts.get("optimizer", {}))
         self.job.fitting.max_tokens = progress.max_tokens
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(progress.scaler)
+        if self.steps.scaler.is_enabled():
+            self.steps.scaler.load_state_dict(progress.scaler)
         return progress
 
     def restore_best(self, progress: Progress) -> None:
@@ -263,46 +203,13 @@ class _Loop:
             self._load(self.job.checkpoints.load_best(progress.best_step))
 
     def _parts(self) -> dict[str, Tensors]:
-        trainable = {name: parameter.detach() for name, parameter in self.parameters.items()}
+        trainable = {name: parameter.detach() for name, parameter in self.steps.parameters.items()}
         return {"trainable": trainable, "method": adapters.method_state(self.model.model)}
 
     def _load(self, tensors: Tensors) -> None:
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
+            for name, parameter in self.steps.parameters.items():
                 parameter.copy_(tensors[name])
         adapters.load_method_state(
-            self.model.model, {name: t for name, t in tensors.items() if name not in self.parameters}
+            self.model.model, {name: t for name, t in tensors.items() if name not in self.steps.parameters}
         )
-
-    def _rows_of(self, step: int) -> list[np.ndarray]:
-        """The row numbers of each micro-batch of a step; an epoch's order is made when it begins."""
-        train, per_epoch = self.job.settings, self.job.length.n_epoch_steps
-        epoch, place = divmod(step - 1, per_epoch)
-        if epoch != self.epoch:
-            self.epoch = epoch
-            split = self.job.train
-            order = training_order(split.epoch_lengths, train, epoch)
-            self.batches = [split.in_epoch(rows, epoch) for rows in order]
-        return self.batches[place * train.accumulation : (place + 1) * train.accumulation]
-
-    def _backward(self, logits: torch.Tensor, batch: Batch, n_rows: int) -> float:
-        """Add the part's gradients; return its share of the step's mean loss over `n_rows` rows."""
-        loss = self.job.loss(logits, batch) / n_rows
-        penalty = adapters.orthogonality_loss(self.model.model)
-        total = loss if penalty is None else loss + penalty * (batch.n_rows / n_rows)
-        self.scaler.scale(total).backward()
-        return float(loss.detach())
-
-    def _update(self, step: int) -> None:
-        self.scaler.unscale_(self.optimizer)
-        if self.job.settings.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.job.settings.max_grad_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        adapters.reallocate(self.model.model, step)
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def _seconds(self) -> float:
-        """Seconds since it was last asked (or since the job began)."""
-        before, self.clock = self.clock, time.perf_counter()
-        return self.clock - before

@@ -6,6 +6,7 @@ A schedule is a pure function of the step, so that resuming needs the step alone
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -18,12 +19,15 @@ _WARMUP_NOT_STARTED = 1  # warm-up starts at 1 / n, not at 0: a first step that 
 
 
 def build(
-    adapter: Mapping[str, nn.Parameter], head: Mapping[str, nn.Parameter], train: TrainConfig
+    adapter: Mapping[str, nn.Parameter],
+    head: Mapping[str, nn.Parameter],
+    train: TrainConfig,
+    recorded: torch.device | None = None,
 ) -> torch.optim.Optimizer:
     """Return the optimiser over up to four groups: adapter and head, each with and without weight decay.
 
     Vectors (biases, norms, magnitudes) and the scales of IA3 and AdaLoRA do not decay. Each group holds
-    its peak rate as `peak`.
+    its peak rate as `peak`. `recorded`: AdamW's steps are recorded on that device, where its rates have to be.
     """
     groups = [
         {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
@@ -36,7 +40,12 @@ def build(
     ]
     match train.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, fused=True)  # a fifth of the time for many small tensors
+            if recorded is not None:
+                # The first step is done, not recorded, which torch warns of.
+                warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+                groups = [{**group, "lr": torch.tensor(group["lr"], device=recorded)} for group in groups]
+            # Fused takes a fifth of the time for many small tensors.
+            return torch.optim.AdamW(groups, fused=True, capturable=recorded is not None)
         case "sgd":
             return torch.optim.SGD(groups, momentum=train.momentum)
         case "rmsprop":
@@ -50,9 +59,14 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, train: TrainConfig, step: int, n_steps: int) -> float:
     """Set every group's rate for `step` (1 to n_steps) and return the adapters' (the first group's)."""
+    factor = rate_factor(train, step, n_steps)
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * rate_factor(train, step, n_steps)
-    return float(optimizer.param_groups[0]["lr"])
+        rate = group["peak"] * factor
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    return float(optimizer.param_groups[0]["peak"] * factor)
 
 
 def warmup_steps(train: TrainConfig, n_steps: int) -> int:

@@ -25,7 +25,7 @@ from submillion.model.classifier import Classifier, refuse_another_encoder
 from submillion.planning import architectures
 from submillion.planning.architectures import files
 from submillion.runs import Run
-from submillion.training import describing, distillation, loop, losses, workers
+from submillion.training import describing, distillation, loop, losses, steps, workers
 from submillion.training.checkpoints import Checkpoints
 from submillion.training.watching import Phase, Stopwatch, Watch, downloads
 
@@ -130,7 +130,7 @@ def _job(
         place = (device, precision)
         column = _teacher_logits(teachers, train_examples, splits.labels, place, settings.distillation, watch)
         train_split = replace(train_split, teacher_logits=column)
-    duration = loop.length(settings.train, train_split.epoch_lengths, len(validation_split))
+    duration = steps.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
     watch(Phase("building", notes=(*describing.cut(train_split, settings), *alike, *kept, *duration.reasons)))
     classifier = Classifier.build(settings, question.plan, splits.labels, duration.n_steps, precision, device)
@@ -166,7 +166,7 @@ def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config
     return backbone.choose_precision(settings.train.precision, device)
 
 
-def _loss(settings: Config, splits: Splits, device: torch.device) -> loop.Loss:
+def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
     counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
     weights = losses.class_weights(settings.train, splits.labels, counts)
     weights = None if weights is None else weights.to(device)

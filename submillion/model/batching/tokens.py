@@ -37,7 +37,8 @@ class Batch:
 
     tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
     kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
-    the model's frozen lower layers where that is kept, or None.
+    the model's frozen lower layers where that is kept, or None · layout: where its tokens stand in the packed pass, if
+    that is known already.
     """
 
     tokens: torch.Tensor
@@ -47,6 +48,7 @@ class Batch:
     teacher_logits: torch.Tensor | None
     example_ids: tuple[str, ...]
     hidden: torch.Tensor | None = None
+    layout: Any = None
 
     @property
     def n_rows(self) -> int:
@@ -75,15 +77,19 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors, but the offsets, on `device`."""
-        teacher = None if self.teacher_logits is None else self.teacher_logits.to(device)
+        """Return the batch with its tensors, but the offsets, on `device`; a GPU is not waited for."""
+        is_gpu = torch.device(device).type == "cuda"
+
+        def there(part: torch.Tensor) -> torch.Tensor:
+            return part.pin_memory().to(device, non_blocking=True) if is_gpu and part.is_cpu else part.to(device)
+
         return replace(
             self,
-            tokens=self.tokens.to(device),
-            token_types=self.token_types.to(device),
-            label_ids=self.label_ids.to(device),
-            teacher_logits=teacher,
-            hidden=None if self.hidden is None else self.hidden.to(device),
+            tokens=there(self.tokens),
+            token_types=there(self.token_types),
+            label_ids=there(self.label_ids),
+            teacher_logits=None if self.teacher_logits is None else there(self.teacher_logits),
+            hidden=None if self.hidden is None else there(self.hidden),
         )
 
 

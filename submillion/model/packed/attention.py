@@ -1,7 +1,7 @@
 """Attention inside each text of a packed batch, with a backward pass written by hand.
 
 torch's fused attention is about 8 times too slow backwards in bf16 on the CPU; batched products on
-tiles of padded texts are not. On CUDA the fused kernel for packed texts is taken where it applies.
+tiles of padded texts are not. On CUDA a kernel for packed texts takes their place (`cuda`).
 Shapes: G heads of all texts of a tile (texts x heads), W its width in tokens, E the width of a head.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from submillion.model.packed import native
+from submillion.model.packed import cuda, native
 from submillion.model.packed.layout import Group, Layout
 from submillion.model.packed.passes import Dice, Mask, keep_frac, mask_, masked
 
@@ -34,7 +34,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a batch; `relative` [heads, tokens, tokens] is MPNet's position bias, None elsewhere."""
+    """The tiles of a batch, none where `cuda` attends; `relative` [heads, tokens, tokens] is MPNet's position bias.
+
+    It is None elsewhere.
+    """
 
     layout: Layout
     n_heads: int
@@ -61,8 +64,11 @@ def attend(
     With `firsts` [B, D], the queries of the texts' first tokens, rows [rows, 2 D] holds key and value; the result
     is [B, D]. `p` is the dropout of the weights; `wanted` says which of query, key, value need a gradient.
     """
-    if p == 0.0 and tiles.relative is None and _has_fused_kernel(rows):
-        return _fused(tiles, rows, firsts)
+    if not tiles.tiles:
+        mask = dice.mask((len(rows),), p)
+        dropout = cuda.Dropout(0, 0, 1.0) if mask is None else cuda.Dropout(mask.seed, mask.least, 1.0 / keep_frac(p))
+        texts = cuda.Texts(tiles.layout.bounds, tiles.layout.longest, tiles.n_heads, tiles.relative)
+        return _FusedAttention.apply(rows, firsts, texts, dropout, wanted[0] or wanted[1])
     groups = [part.group for part in tiles.tiles]
     n_queries = [group.width if firsts is None else 1 for group in groups]
     shapes = [(group.n_texts * tiles.n_heads, n, group.width) for group, n in zip(groups, n_queries, strict=True)]
@@ -169,7 +175,10 @@ def _probs(query: torch.Tensor, key: torch.Tensor, part: Tile, mask: Mask | None
 
 def _seed(mask: Mask | None) -> tuple[int, int]:
     """A mask's seed and least, as the native functions take them."""
-    return (0, 0) if mask is None else (mask.seed, mask.least)
+    if mask is None:
+        return 0, 0
+    assert isinstance(mask.seed, int)
+    return mask.seed, mask.least
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -210,23 +219,24 @@ def _backward(
     return dscores
 
 
-def _has_fused_kernel(rows: torch.Tensor) -> bool:
-    """Flash attention: half precision on CUDA, from compute capability 8.0 on."""
-    return rows.is_cuda and rows.dtype != torch.float32 and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+class _FusedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: torch.Tensor,
+        firsts: torch.Tensor | None,
+        texts: cuda.Texts,
+        dropout: cuda.Dropout,
+        wants_scores: bool,
+    ) -> torch.Tensor:
+        out, lse = cuda.attend(texts, rows, firsts, dropout)
+        ctx.texts, ctx.dropout, ctx.wants_scores = texts, dropout, wants_scores
+        ctx.save_for_backward(rows, firsts, out, lse)
+        return out
 
-
-def _fused(tiles: Tiles, rows: torch.Tensor, firsts: torch.Tensor | None) -> torch.Tensor:
-    """The same by torch's kernel for packed texts, which is fast on CUDA in half precision without dropout."""
-    from torch.nn.attention import varlen
-
-    kernel: Any = varlen.varlen_attn
-
-    n_tokens, bounds = tiles.layout.n_tokens, tiles.layout.bounds
-    longest = tiles.layout.longest
-    *query, key, value = rows[:n_tokens].view(n_tokens, 3 if firsts is None else 2, tiles.n_heads, -1).unbind(1)
-    if firsts is None:
-        mixed = kernel(query[0], key, value, bounds, bounds, longest, longest).reshape(n_tokens, -1)
-        return torch.cat([mixed, mixed.new_zeros(len(rows) - n_tokens, mixed.shape[1])])
-    ones = torch.arange(len(firsts) + 1, dtype=torch.int32, device=rows.device)
-    asked = firsts.view(len(firsts), tiles.n_heads, -1)
-    return kernel(asked, key, value, ones, bounds, 1, longest).reshape(firsts.shape)
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        drows, dfirsts = cuda.attend_backward(
+            ctx.texts, ctx.saved_tensors, grads[0].contiguous(), ctx.dropout, ctx.wants_scores
+        )
+        return drows, dfirsts, None, None, None

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
+from submillion.model.packed import cuda
 from submillion.model.packed.attention import Tiles, attend, tile
 from submillion.model.packed.layout import Layout, lay_out
 from submillion.model.packed.linear import project, project_and_pass
@@ -52,8 +53,22 @@ def lower(packed: Packed, batch: Batch) -> torch.Tensor:
     return rows
 
 
+def laid_out(packed: Packed, batch: Batch) -> Layout:
+    """Return the batch's layout: its own, where it has one."""
+    if batch.layout is not None:
+        return batch.layout
+    n_heads = None if attends_by_kernels(packed, batch.tokens.device) else packed.n_heads
+    return lay_out(batch.offsets, n_heads, batch.tokens.device)
+
+
+def attends_by_kernels(packed: Packed, device: torch.device) -> bool:
+    """Return whether `cuda` attends, whose layouts have no groups; never where MPNet's position bias trains."""
+    is_bias_trained = packed.mpnet is not None and packed.mpnet.relative_attention_bias.weight.requires_grad
+    return not is_bias_trained and cuda.fits_heads(device, packed.dtype, packed.width // packed.n_heads)
+
+
 def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, Tiles]:
-    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
+    layout = laid_out(packed, batch)
     return layout, tile(layout, packed.n_heads, packed.dtype, _relative(packed, layout))
 
 
@@ -92,7 +107,8 @@ def _relative(packed: Packed, layout: Layout) -> torch.Tensor | None:
         return None
     places = torch.arange(layout.longest, device=layout.take.device)
     buckets = packed.mpnet.relative_position_bucket(places[None, :] - places[:, None])
-    return packed.mpnet.relative_attention_bias(buckets).permute(2, 0, 1)
+    bias = packed.mpnet.relative_attention_bias(buckets).permute(2, 0, 1)
+    return bias if layout.groups else bias.to(packed.dtype).contiguous()
 
 
 def _full(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:

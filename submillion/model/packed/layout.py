@@ -7,7 +7,6 @@ length whose attention is computed together on padded tiles. Only attention ever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +20,9 @@ _MERGE_BELOW = 40_000
 _CACHED = 400_000
 # Kernels are made for each new number of rows, at 100 ms a step in all: only this many numbers an octave.
 _STEPS = 16
+# Where steps are recorded, each number of rows and each longest text is a graph of its own: so there are few.
+_RECORDED_STEP = 128
+_SHORT = 64
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,18 @@ class Layout:
     """The rows of a batch of B texts and T tokens: texts by rising length, then at least one row of none.
 
     take: int64 [rows], the batch's token of each row (any, for rows of no text) · positions: int64 [rows],
-    from 0 in each text · firsts: int64 [B], the row of each text's first token · unsort: int64 [B], which
-    text of the layout is text i of the batch.
+    from 0 in each text · bounds: int64 [B + 1], where texts start and the last one ends · unsort: int64 [B], which
+    text of the layout is text i of the batch · longest: tokens that no text exceeds · groups: of its texts; none where
+    attention does without.
     """
 
     take: torch.Tensor
     positions: torch.Tensor
-    firsts: torch.Tensor
+    bounds: torch.Tensor
     unsort: torch.Tensor
-    groups: tuple[Group, ...]
     n_tokens: int
+    longest: int
+    groups: tuple[Group, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -90,49 +94,50 @@ class Layout:
         return self.take.numel()
 
     @property
-    def longest(self) -> int:
-        """Return the length of the longest tile, in tokens."""
-        return max(group.width for group in self.groups)
-
-    @cached_property
-    def bounds(self) -> torch.Tensor:
-        """Return where texts start and the last one ends, int32 [B + 1], as fused kernels want it."""
-        end = torch.tensor([self.n_tokens], device=self.firsts.device)
-        return torch.cat([self.firsts, end]).to(torch.int32)
+    def firsts(self) -> torch.Tensor:
+        """Return the row of each text's first token, int64 [B]."""
+        return self.bounds[:-1]
 
 
-def lay_out(offsets: torch.Tensor, n_heads: int, device: torch.device) -> Layout:
-    """Return the layout of a batch with these offsets (int64 [B + 1], on the CPU), its tensors on `device`."""
+def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device) -> Layout:
+    """Return the layout of a batch with these offsets (int64 [B + 1], on the CPU), its tensors on `device`.
+
+    `n_heads` None: without groups, and with the few numbers of rows and lengths that are worth a recorded graph each.
+    """
     ends = offsets.numpy()
     lengths = np.diff(ends)
     order = np.argsort(lengths, kind="stable")
     lengths = lengths[order]
-    firsts = np.cumsum(lengths) - lengths
-    n_tokens = int(lengths.sum())
-    positions = np.arange(n_tokens) - np.repeat(firsts, lengths)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    n_tokens = int(bounds[-1])
+    positions = np.arange(n_tokens) - np.repeat(bounds[:-1], lengths)
     take = positions + np.repeat(ends[:-1][order], lengths)
-    spare = np.zeros(n_rows_for(n_tokens + 1) - n_tokens, dtype=np.int64)
+    n_rows = n_rows_for(n_tokens + 1, 1 if n_heads is not None else _RECORDED_STEP)
+    spare = np.zeros(n_rows - n_tokens, dtype=np.int64)
 
     def there(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
+    groups = () if n_heads is None else tuple(_group(cut, lengths, bounds, device) for cut in _cuts(lengths, n_heads))
     return Layout(
         take=there(np.concatenate([take, spare])),
         positions=there(np.concatenate([positions, spare])),
-        firsts=there(firsts),
+        bounds=there(bounds),
         unsort=there(np.argsort(order, kind="stable")),
-        groups=tuple(_group(bounds, lengths, firsts, device) for bounds in _cuts(lengths, n_heads)),
         n_tokens=n_tokens,
+        longest=groups[-1].width if groups else max(_SHORT, 1 << (int(lengths[-1]) - 1).bit_length()),
+        groups=groups,
     )
 
 
-def n_rows_for(n_rows: int) -> int:
-    """Return n_rows or a few more, 3 % on average.
+def n_rows_for(n_rows: int, least_step: int = 1) -> int:
+    """Return n_rows or a few more, 3 % on average, a multiple of `least_step`.
 
-    >>> n_rows_for(33), n_rows_for(800), n_rows_for(801)
-    (34, 800, 832)
+    >>> n_rows_for(33), n_rows_for(800), n_rows_for(801), n_rows_for(801, 64)
+    (34, 800, 832, 832)
     """
-    step = max(1, (1 << n_rows.bit_length() - 1) // _STEPS)
+    step = max(least_step, (1 << n_rows.bit_length() - 1) // _STEPS)
     return -(-n_rows // step) * step
 
 
@@ -156,10 +161,10 @@ def _cuts(lengths: np.ndarray, n_heads: int) -> list[tuple[int, int]]:
     return cuts[::-1]
 
 
-def _group(bounds: tuple[int, int], lengths: np.ndarray, firsts: np.ndarray, device: torch.device) -> Group:
-    first, last = bounds
-    spare_row = int(lengths.sum())
-    lengths, starts = lengths[first:last], firsts[first:last]
+def _group(cut: tuple[int, int], lengths: np.ndarray, bounds: np.ndarray, device: torch.device) -> Group:
+    first, last = cut
+    spare_row = int(bounds[-1])
+    lengths, starts = lengths[first:last], bounds[first:last]
     columns = np.arange(-(-int(lengths[-1]) // _TILE) * _TILE)
     inside = columns < lengths[:, None]
     return Group(

@@ -17,8 +17,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from submillion.model.batching import Batch
-from submillion.model.packed.forward import encode, lower
-from submillion.model.packed.layout import lay_out
+from submillion.model.packed.forward import encode, laid_out, lower
 from submillion.model.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
 from submillion.model.packed.structure import Layer, Packed
 from submillion.planning.architectures import SEPARATE_SITES, Site
@@ -101,7 +100,7 @@ def _mixed(layer: Layer, of_models: Sequence[dict[Site, _Site]], lots: dict[int,
 
 def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> dict[int, Lots]:
     """The lots of all rows, and those of the texts' first tokens, by their numbers of rows in the layout's order."""
-    layout = lay_out(batch.offsets, packed.n_heads, batch.tokens.device)
+    layout = laid_out(packed, batch)
     of_texts = np.empty_like(model_of.numpy())
     of_texts[layout.unsort.cpu().numpy()] = model_of.numpy()
     of_tokens = np.full(layout.n_rows, -1)

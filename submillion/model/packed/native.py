@@ -124,6 +124,8 @@ def processor() -> str:
 def conditions(device: torch.device) -> list[object]:
     """Return what the last bits of a computation depend on besides its inputs, for the keys of what is kept."""
     versions: list[object] = [torch.__version__, transformers.__version__, device.type]
+    if device.type == "cuda":
+        return [*versions, torch.cuda.get_device_name(device)]
     if device.type != "cpu":
         return versions
     return [*versions, processor(), torch.backends.cpu.get_cpu_capability(), kind(), torch.get_num_threads()]

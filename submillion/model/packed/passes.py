@@ -1,8 +1,8 @@
 """The passes between products: dropout's masks, the residual connection with its norm, and the activation.
 
-Each is computed by a function of `native` where rows fit it, else by torch's operators. Masks have 16 random bits an
-element: computed from a seed wherever they are applied (`native`), else drawn from numpy's SFC64. Seeds come from
-torch's generator, so that `torch.manual_seed` and checkpointing's replay decide them.
+Each is computed by a function of `native` (CPUs) or `cuda` where rows fit it, else by torch's operators. Masks have 16
+random bits an element: computed from a seed wherever they are applied (by those two), else drawn from numpy's SFC64.
+Seeds come from torch's generator, so that `torch.manual_seed` and checkpointing's replay decide them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.activations import GELUActivation
 
-from submillion.model.packed import native
+from submillion.model.packed import cuda, native
 
 _LEVELS = 1 << 16
 _SEED_STEP = 0x9E3779B97F4A7C15  # odd, and far from any multiple of 2^32: both halves of the seed change
 # Half of the numbers of a mask come from a second stream and thread; the same ones however many threads torch has.
 _HELPER = ThreadPoolExecutor(1, thread_name_prefix="dropout")
+
+
+def kernels(*rows: torch.Tensor) -> Any:
+    """Return the module whose functions can work on all the tensors, `native` or `cuda`; None if neither can."""
+    return next((each for each in (native, cuda) if all(each.fits(x) for x in rows)), None)
 
 
 def active_p(module: nn.Module | None) -> float:
@@ -48,9 +53,14 @@ class Mask:
     least: the number of 65,536 possible numbers that drop an element.
     """
 
-    seed: int
+    seed: int | cuda.Seed
     least: int
     bits: torch.Tensor | None
+
+    @property
+    def kernels(self) -> Any:
+        """Return the module that computes the mask from its seed."""
+        return cuda if isinstance(self.seed, cuda.Seed) else native
 
 
 def masked(x: torch.Tensor, mask: Mask) -> torch.Tensor:
@@ -58,7 +68,7 @@ def masked(x: torch.Tensor, mask: Mask) -> torch.Tensor:
     if mask.bits is None:
         x = x.contiguous()
         out = torch.empty_like(x)
-        native.drop(x, mask.seed, mask.least, out)
+        mask.kernels.drop(x, mask.seed, mask.least, out)
         return out
     # The integer product of the bits is 4 to 10 times as fast here as masked_fill or a product with bools.
     return (x.view(_bits(x)) * mask.bits).view(x.dtype)
@@ -67,7 +77,7 @@ def masked(x: torch.Tensor, mask: Mask) -> torch.Tensor:
 def mask_(x: torch.Tensor, mask: Mask) -> torch.Tensor:
     """Do the same in place, in a dense tensor; return `x`."""
     if mask.bits is None:
-        native.drop(x, mask.seed, mask.least, x)
+        mask.kernels.drop(x, mask.seed, mask.least, x)
     else:
         x.view(_bits(x)).mul_(mask.bits)
     return x
@@ -75,8 +85,8 @@ def mask_(x: torch.Tensor, mask: Mask) -> torch.Tensor:
 
 def add_masked_(out: torch.Tensor, x: torch.Tensor, mask: Mask | None) -> torch.Tensor:
     """Add `x`, with 0 where the mask drops, to `out` in place; return `out`. `x` may be overwritten."""
-    if mask is not None and mask.bits is None and native.fits(out) and native.fits(x):
-        native.add_dropped(x, mask.seed, mask.least, out)
+    if mask is not None and mask.bits is None and kernels(out, x) is not None:
+        mask.kernels.add_dropped(x, mask.seed, mask.least, out)
         return out
     return out.add_(x if mask is None else mask_(x, mask))
 
@@ -86,8 +96,10 @@ class Dice:
 
     def __init__(self, x: torch.Tensor) -> None:
         self._device = x.device
-        self._is_native = native.fits(x)
+        self._kernels = kernels(x)
         self._seed: int | None = None
+        self._base: torch.Tensor | None = None
+        self._n_masks = 0
         self._streams: tuple[np.random.SFC64, np.random.SFC64] | None = None
 
     def mask(self, shape: Sequence[int], p: float) -> Mask | None:
@@ -99,7 +111,9 @@ class Dice:
         if p == 0.0:
             return [None] * len(shapes)
         least = _n_dropped(p)
-        if self._is_native and all(shape[-1] % 2 == 0 for shape in shapes):
+        if self._kernels is cuda:
+            return [Mask(self._next_of_base(), least, None) for _ in shapes]
+        if self._kernels is native and all(shape[-1] % 2 == 0 for shape in shapes):
             return [Mask(self._next_seed(), least, None) for _ in shapes]
         sizes = [math.prod(shape) for shape in shapes]
         drawn = self._draw(sum(sizes), least - _LEVELS // 2)
@@ -111,6 +125,12 @@ class Dice:
             self._seed = int(torch.randint(2**62, ()))
         self._seed = (self._seed + _SEED_STEP) % 2**64
         return self._seed
+
+    def _next_of_base(self) -> cuda.Seed:
+        if self._base is None:
+            self._base = cuda.new_base(self._device)
+        self._n_masks += 1
+        return cuda.Seed(self._base, self._n_masks)
 
     def _draw(self, n: int, least: int) -> torch.Tensor:
         """Return n numbers, 1 where a uniform int16 number is at least `least`, else 0."""
@@ -150,8 +170,8 @@ class _Spec:
     eps: float
 
     @property
-    def dropout(self) -> tuple[float, int, int]:
-        """Factor, seed and least, as the native functions take them."""
+    def dropout(self) -> tuple[float, int | cuda.Seed, int]:
+        """Factor, seed and least, as the kernels take them."""
         return (1.0, 0, 0) if self.mask is None else (self.factor, self.mask.seed, self.mask.least)
 
 
@@ -161,8 +181,8 @@ class _AddAndNorm(torch.autograd.Function):
         ctx: Any, y: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, spec: _Spec
     ) -> torch.Tensor:
         ctx.spec = spec
-        if _is_native(spec, y, residual):
-            out, mean, rstd = native.add_norm_(y, residual, (weight, bias, spec.eps), *spec.dropout)
+        if (functions := _kernels_for(spec, y, residual)) is not None:
+            out, mean, rstd = functions.add_norm_(y, residual, (weight, bias, spec.eps), *spec.dropout)
             ctx.save_for_backward(y, mean, rstd, weight, bias)
             return out
         if spec.mask is None:
@@ -178,10 +198,12 @@ class _AddAndNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         total, mean, rstd, weight, bias = ctx.saved_tensors
         needs_y, needs_residual, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        if _is_native(ctx.spec, grads[0], total) and needs_y and not (needs_weight or needs_bias):
-            dtotal, dy = native.add_norm_backward(grads[0], (total, mean, rstd, weight), *ctx.spec.dropout)
+        functions = None if needs_weight or needs_bias or not needs_y else _kernels_for(ctx.spec, grads[0], total)
+        if functions is not None:
+            dtotal, dy = functions.add_norm_backward(grads[0], (total, mean, rstd, weight), *ctx.spec.dropout)
             return dy, dtotal, None, None, None
         wanted = [needs_y or needs_residual, needs_weight, needs_bias]
+        total = _normable(total)
         dtotal, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
             grads[0].to(total.dtype), total, weight.shape, mean, rstd, weight, bias, wanted
         )
@@ -192,8 +214,8 @@ class _AddAndNorm(torch.autograd.Function):
         return dy, dtotal, dweight, dbias, None
 
 
-def _is_native(spec: _Spec, *rows: torch.Tensor) -> bool:
-    return all(native.fits(x) for x in rows) and (spec.mask is None or spec.mask.bits is None)
+def _kernels_for(spec: _Spec, *rows: torch.Tensor) -> Any:
+    return kernels(*rows) if spec.mask is None or spec.mask.bits is None else None
 
 
 def _normable(x: torch.Tensor) -> torch.Tensor:
@@ -203,7 +225,7 @@ def _normable(x: torch.Tensor) -> torch.Tensor:
 
 def activate(x: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Return activation(x), [T, D]."""
-    return _Gelu.apply(x) if native.fits(x) and _is_gelu(activation) else activation(x)
+    return _Gelu.apply(x) if _is_gelu(activation) and kernels(x) is not None else activation(x)
 
 
 def _is_gelu(activation: Any) -> bool:
@@ -217,9 +239,9 @@ class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x)
-        return native.gelu(x)
+        return kernels(x).gelu(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
-        return native.gelu_backward(x, grads[0].contiguous())
+        return kernels(x).gelu_backward(x, grads[0].contiguous())

@@ -84,6 +84,7 @@ class Packed:
     widen: nn.Module | None
     mpnet: Any
     layers: tuple[Layer, ...]
+    width: int
     n_heads: int
     has_types: bool
     padding_id: int | None
@@ -128,6 +129,7 @@ def prepare(
         widen=getattr(base, "embeddings_project", None),
         mpnet=base.encoder if architecture.family == "mpnet" else None,
         layers=layers,
+        width=architecture.width,
         n_heads=architecture.n_heads,
         has_types=hasattr(base.embeddings, "token_type_embeddings"),
         padding_id=base.embeddings.padding_idx if FAMILIES[architecture.family].n_unused_positions else None,

