@@ -61,8 +61,30 @@ def test_a_quote_that_swallows_rows_of_a_csv_file_is_named(tmp_path: Path, last:
     )
 
 
+@pytest.mark.parametrize(
+    "columns", [("text", "label"), ("label", "text"), ("id", "label", "text"), ("text", "label", "x")]
+)
+@pytest.mark.parametrize("last", [4, 9])
+def test_rows_whose_texts_hold_commas_are_not_swallowed_either(
+    tmp_path: Path, columns: tuple[str, ...], last: int
+) -> None:
+    rows = [{"text": f"fine, or not, {i}", "label": "ab"[i % 2], "id": str(i), "x": "u"} for i in range(12)]
+    lines = [",".join(f'"{row[name]}"' if "," in row[name] else row[name] for name in columns) for row in rows]
+    lines[3] = lines[3].replace('3"', "3")  # opens and does not close, so that the next quote closes it
+    lines[last] = lines[last].replace('"fine', "fine")
+    lines[4:last] = [line.replace('"', "").replace(", or not,", "") for line in lines[4:last]]
+    table = read_table(write(tmp_path / "a.csv", [",".join(columns), *lines]), WANTED, LABELLED)
+    assert [bad.numbers for bad in table.bad] == [(4,)]
+
+
+def test_a_quote_that_swallows_nearly_all_rows_is_named(tmp_path: Path) -> None:
+    lines = ["text,label", "one,b", '"two,a', *(f"text {i},{'ab'[i % 2]}" for i in range(20)), 'three",a']
+    table = read_table(write(tmp_path / "a.csv", lines), WANTED, LABELLED)
+    assert [bad.numbers for bad in table.bad] == [(2,)]
+
+
 def test_texts_of_several_lines_stay_whole(tmp_path: Path) -> None:
-    texts = ["Great, really.\nWould go, again", "one\ntwo", "a, b\nc, d\ne, f", "x\n\ny"]
+    texts = ["Great, really.\nWould go, again", "one\ntwo", "a, b\nc, d\ne, f", "x\n\ny", "a, no, it is\nnot, one, bit"]
     lines = ["text,label", *(f'"{text}",a' for text in texts), "z,b"]
     table = read_table(write(tmp_path / "a.csv", lines), WANTED, LABELLED)
     assert table.columns["text"] == [*texts, "z"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import re
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -17,19 +16,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from submillion.data.files import BrokenLines, Lines, suffix_of
-from submillion.data.tables import BadRows, Layout, Table, place, refuse_repeated
+from submillion.data.files import Lines, suffix_of
+from submillion.data.tables import BadRows, Layout, Table, encoding_notes, place, refuse_repeated, unread_rows
 from submillion.errors import DataError
 
 _MARKS = (",", ";", "\t", "|")
 _MOST_IN_A_RECORD = 2**27  # characters; a quote that is open for longer never closes
+_FEW = 4  # lines within a cell; fewer can end alike by chance
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # around names, of which editors show nothing
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     """A row's first line and its cells. fault: why it has none · is_text: its quotes were read as text · swallowed: the
-    label cells of the lines inside a cell that would be rows of their own."""
+    label cells of the lines inside a cell, if these are rows."""
 
     line: int
     cells: list[str]
@@ -91,28 +91,6 @@ def _table(
     return Table(str(path), names, columns, **where, is_text=True, bad=tuple(bad), notes=tuple(notes))
 
 
-def unread_rows(
-    broken: BrokenLines | None, numbers: Sequence[int], starts: Sequence[int], layout: Layout
-) -> list[BadRows]:
-    """Return the rows that hold lines of bytes that are not text, as a list of one or none."""
-    if broken is None:
-        return []
-    rows = {bisect_right(starts, line) - 1 for line in broken.lines}
-    found = tuple(numbers[row] for row in sorted(rows) if row >= 0)
-    todo = ""
-    if broken.guess is not None:  # predicting has no settings
-        todo = f": save the file as UTF-8 (iconv -f {broken.guess} -t UTF-8)"
-    if broken.guess is not None and layout.encoding is None:
-        todo += f", or train on it with --set data.encoding={broken.guess}"
-    return [BadRows(found, broken.sentence + todo)]
-
-
-def encoding_notes(lines: Lines) -> tuple[str, ...]:
-    """Return a sentence, or none, about a file that is not UTF-8."""
-    name = lines.encoding
-    return () if name in (None, "utf-8-sig") else (f"{lines.path} is read as {name}",)
-
-
 def _faulty(path: Path, numbered: Sequence[tuple[int, _Record]]) -> list[BadRows]:
     reasons = dict.fromkeys(record.fault for _, record in numbered if record.fault)
     found = {reason: [each for each in numbered if each[1].fault == reason] for reason in reasons}
@@ -144,7 +122,7 @@ def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Sha
         return []
     whole = (record.cells for _, record in numbered if not record.swallowed and len(record.cells) > shape.label)
     labels = {_bare(cells[shape.label]) for cells in whole}
-    guilty = [each for each in found if labels.issuperset(map(_bare, each[1].swallowed))]
+    guilty = [each for each in found if _are_labels(list(map(_bare, each[1].swallowed)), labels)]
     if not guilty:
         return []
     sentence = (
@@ -152,6 +130,11 @@ def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Sha
         "remove it, or put the cell in quotes and write those inside twice"
     )
     return [BadRows(tuple(number for number, _ in guilty), sentence)]
+
+
+def _are_labels(cells: Sequence[str], labels: Set[str]) -> bool:
+    """Whether cells are labels: all those of whole rows, or, where most rows are swallowed, few that come often."""
+    return labels.issuperset(cells) or len(cells) >= max(_FEW, 2 * len(set(cells)))
 
 
 def _ragged(
@@ -267,14 +250,22 @@ def _spanning(feed: _Feed, line: int, cells: list[str], shape: _Shape) -> _Recor
     """The record of a cell that goes on over several lines, some of which may be rows."""
     lines = [_split(each, shape) for each in feed.held]
     fits = [len(each) == len(shape.names) for each in lines]
-    if not (all(fits) or any(fits[1:-1])):
-        return _Record(line, cells)
-    if shape.separator == "\t" and len(shape.names) > 1 and fits[0]:  # a text holds no tabs
+    may_be_rows = all(fits) or any(fits[1:-1])
+    if may_be_rows and shape.separator == "\t" and len(shape.names) > 1 and fits[0]:  # a text holds no tabs
         feed.keep(1)
         return _Record(line, lines[0], is_text=True)
-    label = shape.label or 0
-    inside = zip(lines, fits, strict=True) if all(fits) else zip(lines[1:-1], fits[1:-1], strict=True)
-    return _Record(line, cells, swallowed=tuple(each[label] for each, is_row in inside if is_row))
+    if shape.label is None:
+        return _Record(line, cells, swallowed=("",) if may_be_rows else ())
+    return _Record(line, cells, swallowed=_labels_inside(lines, cells, shape.label, len(shape.names)))
+
+
+def _labels_inside(lines: Sequence[Sequence[str]], cells: Sequence[str], label: int, n_columns: int) -> tuple[str, ...]:
+    """The cells of a record's lines that hold labels, if these lines are rows: a label before the quoted cell begins
+    every line but the first, one after it ends every line but the last. Counted from that end, commas of texts do no
+    harm."""
+    opens = next((i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell), 0)
+    inside, place = (lines[1:], label) if label < opens else (lines[:-1], label - n_columns)
+    return tuple(each[place] for each in inside if len(each) >= n_columns)
 
 
 def _split(line: str, shape: _Shape) -> list[str]:

@@ -11,9 +11,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from submillion.data.delimited import batches, delimited, encoding_notes, unread_rows
+from submillion.data.delimited import batches, delimited
 from submillion.data.files import Lines, bomb, most_unpacked, read_errors, refuse, refuse_disguised, suffix_of
-from submillion.data.tables import AS_NAMED, BadRows, Layout, Table, decoded, place, refuse_repeated
+from submillion.data.tables import (
+    AS_NAMED,
+    BadRows,
+    Layout,
+    Table,
+    decoded,
+    encoding_notes,
+    place,
+    refuse_repeated,
+    unread_rows,
+)
 from submillion.errors import DataError
 from submillion.text import shown
 

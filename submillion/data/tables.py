@@ -7,14 +7,14 @@ mean in `reading`.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from submillion.data.files import listed
+from submillion.data.files import BrokenLines, Lines, listed
 from submillion.errors import DataError
 
 
@@ -186,3 +186,25 @@ def place(
     where = f" (line{plural} {listed(lines)})" if lines is not None else ""
     where += f" (index {listed(index)})" if index is not None else ""
     return f"{origin}, row{plural} {listed(numbers)}{where}"
+
+
+def unread_rows(
+    broken: BrokenLines | None, numbers: Sequence[int], starts: Sequence[int], layout: Layout
+) -> list[BadRows]:
+    """Return the rows that hold lines of bytes that are not text, as a list of one or none."""
+    if broken is None:
+        return []
+    rows = {bisect_right(starts, line) - 1 for line in broken.lines}
+    found = tuple(numbers[row] for row in sorted(rows) if row >= 0)
+    todo = ""
+    if broken.guess is not None:  # predicting has no settings
+        todo = f": save the file as UTF-8 (iconv -f {broken.guess} -t UTF-8)"
+    if broken.guess is not None and layout.encoding is None:
+        todo += f", or train on it with --set data.encoding={broken.guess}"
+    return [BadRows(found, broken.sentence + todo)]
+
+
+def encoding_notes(lines: Lines) -> tuple[str, ...]:
+    """Return a sentence, or none, about a file that is not UTF-8."""
+    name = lines.encoding
+    return () if name in (None, "utf-8-sig") else (f"{lines.path} is read as {name}",)
