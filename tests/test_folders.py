@@ -92,7 +92,7 @@ def test_a_row_of_several_files_is_named_with_its_own(tmp_path: Path) -> None:
         (["train.csv", "train.jsonl"], "holds train.csv, train.jsonl: keep one"),
         (["train.csv", "train_2.csv"], "keep one, or name one by its path"),
         (["train-00000-of-00003.csv", "train-00002-of-00003.csv"], "holds 2 of the 3 files of train"),
-        (["reviews.csv"], "give the file itself, such as"),
+        (["reviews.csv"], "give the file of the training rows, such as"),
         (["train/pos/1_7.txt", "train/neg/2_1.txt"], "a text per file and a class per folder are not read"),
         (["train.xlsx"], "is a spreadsheet"),
     ],
@@ -131,3 +131,20 @@ def test_a_folder_whose_files_change_is_read_again(tmp_path: Path, changed: str)
     with (tmp_path / changed).open("a") as file:
         file.write("another text,a\n")
     assert data.read(settings) is not first
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["reviews_test.csv", "reviews_train.csv"], "reviews_train.csv; data.validation and data.test name"),
+        (["train_de.csv", "test_de.csv", "train_en.csv"], "train_de.csv; data.validation"),
+        (["rows.csv"], "such as {}/rows.csv"),
+        (["splits/train.csv", "splits/test.csv"], "; give {}/splits"),
+        (["neg/a.csv", "pos/b.csv"], "such as {}/neg/a.csv"),
+        (["a/train-00000-of-00009.csv", "b/train.csv"], "; give {}/b"),
+    ],
+)
+def test_a_folder_without_a_train_file_is_told_with_what_to_give(tmp_path: Path, names: list[str], advice: str) -> None:
+    with pytest.raises(DataError, match="holds no train file") as refusal:
+        data.read(DataConfig(source=str(folder(tmp_path, *names))))
+    assert advice.format(tmp_path) in str(refusal.value)

@@ -90,11 +90,32 @@ def train_files(folder: Folder) -> tuple[Path, ...]:
         return folder.splits["train"]
     names = sorted(file.name for file in folder.path.iterdir())
     inside = f"it holds {', '.join(names[:_SHOWN])}{' and more' * (len(names) > _SHOWN)}" if names else "it is empty"
-    readable = [file for file in folder.left_over if suffix_of(file) in SUFFIXES]
-    hint = f"; rename it, or give the file itself, such as {readable[0]}" if readable else ""
     raise DataError(
-        f"{folder.path} holds no train file ({' or '.join(f'train{suffix}' for suffix in SUFFIXES)}): {inside}{hint}"
+        f"{folder.path} holds no train file ({' or '.join(f'train{suffix}' for suffix in SUFFIXES)}): {inside}"
+        f"{_train_hint(folder)}"
     )
+
+
+def _train_hint(folder: Folder) -> str:
+    """What to give in place of a folder without a train file: a folder in it that has one, or a file."""
+    inside = [entry for entry in sorted(folder.path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    if whole := next((entry for entry in inside if _has_train(entry)), None):
+        return f"; give {whole}"
+    files = [file for file in folder.left_over if file.is_file()]
+    files += [file for entry in inside for file in _data_files(entry.iterdir())]
+    readable = [file for file in files if suffix_of(file) in SUFFIXES]
+    if not readable:
+        return ""
+    file = next((file for file in readable if "train" in _stem(file)), readable[0])
+    others = "; data.validation and data.test name those of the other splits" if len(readable) > 1 else ""
+    return f"; give the file of the training rows, such as {file}{others}"
+
+
+def _has_train(folder: Path) -> bool:
+    try:
+        return "train" in opened(folder).splits
+    except DataError:  # its own refusal is for those who give it
+        return False
 
 
 def _split_name(entry: Path) -> str | None:
