@@ -168,7 +168,7 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     "a range of nan": ("kind: random\nfactors: [{key: train.learning_rate, low: .nan, high: 1}]", "low"),
     "chosen on test": (_GRID + "split: test", "test is opened once"),
     "a claim of nothing": (_GRID + "claims: [{factor: x, winner: y}]", "factor x"),
-    "a claim above one": (_GRID + "claims: [{factor: rank, winner: 1, scores: {1: 91.4}}]", "scores"),
+    "a claim of no number": (_GRID + "claims: [{factor: rank, winner: 1, scores: {1: .inf}}]", "scores"),
     "settings of keys that are numbers": (_GRID + "base: {settings: {1: 2}}", "base.settings"),
     "binary": (bytes(range(256)), "UTF-8"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +22,7 @@ from submillion.reports.comparing import sections
 from submillion.reports.run import read
 from submillion.runs import Run
 from submillion.sweeps.space import base_config, parse
+from submillion.text import interval
 from submillion.training import workflow
 from tests.data import write_csv
 from tests.kit.calls import call
@@ -72,6 +74,24 @@ def test_it_is_the_first_score_wherever_scores_are_shown(
     assert answer.tables[0].heads[1] == answer.tables[1].rows[0][0] == name
     shown = brief.accuracy(run)
     assert shown.rows[0][0].strip() == f"test {name}"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_lists_show_it_by_its_name_with_its_interval(
+    trained: dict[str, Run], metric: Metric, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, key = trained[metric], key_of(metric)
+    scores = run.scores()
+    facts = runs.facts(run)
+    assert (facts["metric"], facts["validation"], facts["test"]) == (
+        key,
+        vars(scores["validation"][key]),
+        vars(scores["test"][key]),
+    )
+    assert facts["validation_accuracy"] == vars(scores["validation"]["accuracy"])
+    assert call("runs", "list", "--out", run.path.parent) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(run.name))
+    assert f"{NAMES[key]}  {interval(scores['validation'][key])}" in re.sub(" {2,}", "  ", line)
 
 
 def test_the_default_leaves_hashes_as_they_were(settings: Config) -> None:
@@ -128,6 +148,13 @@ def test_a_study_ranks_by_one_metric_and_its_early_stop_knows_accuracy_alone(set
     study = {"kind": "grid", "factors": [factor], "stop_early": True}
     with pytest.raises(ConfigError, match="stop_early tests accuracies"):
         base_config(parse(study, "study"), tmp_path, ["train.metric=macro-f1"])
+    claims = [{"factor": "learning_rate", "winner": 1e-3, "scores": {"0.001": 1.5}}]
+    claimed = parse({"kind": "grid", "factors": [factor], "claims": claims}, "study")
+    base_config(claimed, tmp_path, ["train.metric=log-loss"])
+    with pytest.raises(
+        ConfigError, match=r"claims\.0\.scores\.0\.001 is 1\.5, and .* train\.metric, mcc: give -1 to 1"
+    ):
+        base_config(claimed, tmp_path, ["train.metric=mcc"])
     varied = {"kind": "grid", "factors": [{"key": "train.metric", "values": ["mcc", "accuracy"]}]}
     with pytest.raises(ConfigError, match=r"train\.metric is the same for all trials"):
         parse(varied, "study")

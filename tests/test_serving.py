@@ -69,7 +69,8 @@ def test_the_list_has_every_run_with_its_state_and_why(client: TestClient, serve
     assert set(rows) == names - {"out-00000005"}
     for name in finished(served):
         expected = runs.facts(runs.Run(served / name))
-        assert {key: rows[name][key] for key in runs.COLUMNS} == expected | {"state": "finished"}
+        assert {key: rows[name][key] for key in expected} == expected | {"state": "finished"}
+        assert rows[name]["metric_name"] == "accuracy"
         assert rows[name]["why"] == ""
         assert rows[name]["studies"] == ["tiny"]
         assert rows[name]["settings"]["train.steps"] == "6"
@@ -86,7 +87,7 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
     assert (study["state"], study["n_done"], study["n_trials"]) == ("finished", 2, 2)
     assert study["runs"] == finished(served)
     assert study["recommended"] == Path(summary["recommended"]).name
-    assert study["accuracy"] == {"split": "test", **summary["scores"]["test"]["accuracy"]}
+    assert study["score"] == {"split": "test", "name": "accuracy", **summary["scores"]["test"]["accuracy"]}
     page = client.get("/runs/tiny/report.html").text
     assert all(f'href="../{name}/report.html"' in page for name in study["runs"])
     assert 'href="../../#runs?filter=tiny"' in page

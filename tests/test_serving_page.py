@@ -6,6 +6,7 @@ SUBMILLION_SCREENSHOTS=FOLDER shows `test_screenshots` the runs of that folder, 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -140,6 +141,35 @@ def test_with_a_token_the_browser_asks_for_a_password_and_the_page_opens(
 
 
 # The list ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_run_is_listed_by_the_score_that_chose_it(browser: Browser, served: Path, tmp_path: Path) -> None:
+    """Of one score the head names it; of several each cell does, and the best of each stands first."""
+    values = {"a-00000001": 0.9, "b-00000002": 0.3, "c-00000003": 0.6}
+    for name, value in values.items():
+        shutil.copytree(served / finished(served)[0], tmp_path / name)
+        _choose_by_log_loss(tmp_path / name, value)
+    with Served(tmp_path) as address:
+        with opened(browser, address, 1280) as page:
+            expect(page.locator(".runs thead")).to_contain_text("Validation log loss")
+            assert rows_of(page) == ["b-00000002", "c-00000003", "a-00000001"]
+        shutil.copytree(served / finished(served)[0], tmp_path / "d-00000004")
+        with opened(browser, address, 390) as page:
+            expect(page.locator(".runs tbody tr", has_text="b-00000002")).to_contain_text(
+                re.compile("0.3000.*log loss")
+            )
+            expect(page.locator(".runs tbody tr", has_text="d-00000004")).to_contain_text("accuracy")
+            assert rows_of(page) == ["d-00000004", "b-00000002", "c-00000003", "a-00000001"]
+
+
+def _choose_by_log_loss(run: Path, value: float) -> None:
+    """Make a run one that was chosen by its log loss, which is `value`."""
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace("metric: accuracy", "metric: log-loss"))
+    scores = json.loads((run / "scores.json").read_text())
+    for found in scores.values():
+        found["log_loss"] |= {"value": value, "low": value - 0.1, "high": value + 0.1}
+    (run / "scores.json").write_text(json.dumps(scores))
 
 
 def test_the_list_shows_filters_and_sorts(page: Page, served: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from submillion import runs
 from submillion.cli.options import JsonOption, OutOption, to_type
 from submillion.errors import RunError
-from submillion.judging.metrics import Score
+from submillion.judging.metrics import NAMES, Score
 from submillion.reports import brief, terminal
 from submillion.reports.sections import Section, Table
 from submillion.runs import Run
@@ -31,7 +31,7 @@ def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
         heads = tuple(column.replace("_", " ") for column in runs.COLUMNS)
-        terminal.show_table(Table("", heads, [tuple(_cell(row[column]) for column in runs.COLUMNS) for row in rows]))
+        terminal.show_table(Table("", heads, [_cells(row) for row in rows]))
     else:
         typer.echo(f"no runs in {folder}; `submillion train` makes one")
 
@@ -44,7 +44,7 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
     if as_json:
         typer.echo(json.dumps(facts | _parts(found), indent=2, ensure_ascii=False))
         return
-    rows = [(key.replace("_", " "), _cell(facts[key])) for key in runs.COLUMNS]
+    rows = [(key.replace("_", " "), cell) for key, cell in zip(runs.COLUMNS, _cells(facts), strict=True)]
     sections = [Section("run", "Run", found.name, tables=(Table("", ("", ""), rows),))]
     for split, scores in _scores(found).items():
         is_selected = split == "validation" and len(found.evaluations()) > 1
@@ -80,6 +80,12 @@ def _parts(run: Run) -> dict[str, Any]:
     names = ("plan", "data", "teachers", "labels", "environment", "scores")
     parts = {name: run.read_json(f"{name}.json") for name in names if (run.path / f"{name}.json").exists()}
     return {"path": str(run.path), "config": run.config().model_dump(mode="json"), **parts}
+
+
+def _cells(facts: dict[str, Any]) -> tuple[str, ...]:
+    """A run's facts for people, by `COLUMNS`, the metric by its name."""
+    named = facts | {"metric": NAMES.get(facts["metric"])}
+    return tuple(_cell(named[column]) for column in runs.COLUMNS)
 
 
 def _cell(value: Any) -> str:

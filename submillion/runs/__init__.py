@@ -1,6 +1,6 @@
 """The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
 
-from submillion.runs.facts import COLUMNS, examined, facts
+from submillion.runs.facts import COLUMNS, KEYS, examined, facts
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import (
     Which,
@@ -31,6 +31,7 @@ from submillion.runs.seal import (
 
 __all__ = [
     "COLUMNS",
+    "KEYS",
     "EvalRecord",
     "Output",
     "Record",

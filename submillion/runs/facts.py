@@ -6,35 +6,40 @@ from datetime import datetime
 from typing import Any
 
 from submillion.errors import SubmillionError
+from submillion.judging.metrics import key_of
 from submillion.runs.folder import Run
 
-COLUMNS = ("run", "state", "model", "trainable_params", "validation_accuracy", "test_accuracy", "minutes", "date")
+COLUMNS = ("run", "state", "model", "trainable_params", "metric", "validation", "test", "minutes", "date")
+KEYS = (*COLUMNS, "validation_accuracy", "test_accuracy")
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Return a run as lists print it, by `COLUMNS`: `examined`, the damage beside the state."""
+    """Return a run as lists have it, by `KEYS`: `examined`, the damage beside the state."""
     found = examined(run)
     why = found.pop("why")
     return found | {"state": f"damaged: {why}"} if why else found
 
 
 def examined(run: Run) -> dict[str, Any]:
-    """Return what is known of a run, by `COLUMNS`, and why it is damaged; what is not known yet is None.
+    """Return what is known of a run, by `KEYS`, and why it is damaged; what is not known yet is None.
 
-    state: done, running, interrupted, empty or damaged · why: empty unless it is damaged. Accuracies are {value, low,
+    state: done, running, interrupted, empty or damaged · why: empty unless it is damaged · metric: the key of the score
+    that chose the checkpoint · validation, test: that score, and validation_accuracy, test_accuracy, each {value, low,
     high, n}. Hashes are not checked.
     """
     began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
-    found: dict[str, Any] = dict.fromkeys(COLUMNS) | {"run": run.name, "date": began.isoformat(timespec="minutes")}
+    found: dict[str, Any] = dict.fromkeys(KEYS)
+    found |= {"run": run.name, "date": began.isoformat(timespec="minutes")}
     found["why"] = ""
     try:
         found["state"] = "running" if run.is_locked else run.state
-        found["model"] = run.config().model.name
+        found["model"], metric = run.config().model.name, key_of(run.config().train.metric)
+        found["metric"] = metric
         found["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
         records = run.records()
         found["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
         for split, scores in (run.scores() if (run.path / "scores.json").exists() else {}).items():
-            found[f"{split}_accuracy"] = vars(scores["accuracy"])
+            found |= {split: vars(scores[metric]), f"{split}_accuracy": vars(scores["accuracy"])}
     except SubmillionError as error:
         found |= {"state": "damaged", "why": error.problems[0]}
     except (KeyError, TypeError, ValueError) as error:

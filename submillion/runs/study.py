@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
 from submillion.config.fields import Section, setting
 from submillion.errors import RunError
@@ -53,8 +53,8 @@ class Claim(Section):
 
     factor: str = setting(..., "the factor's name, else the last part of its key")
     winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is said to be the best")
-    scores: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_labelled)] = setting(
-        {}, "accuracies that are claimed, by choice, such as 0.914"
+    scores: Annotated[dict[str, FiniteFloat], BeforeValidator(_labelled)] = setting(
+        {}, "scores of the study's metric that are claimed, by choice, such as 0.914"
     )
     rows: PositiveInt | None = setting(None, "how many rows the scores come from; null = not known")
     says: str | None = setting(None, "the claim in words, and what supports it")

@@ -14,13 +14,14 @@ from typing import Any
 from submillion import config, runs
 from submillion.config import NOT_HASHED, Config
 from submillion.errors import RunError, SubmillionError
+from submillion.judging.metrics import NAMES, leading
 from submillion.runs import EvalRecord, Run, study
 from submillion.runs.pace import pace
 from submillion.serving.folders import Folder
 from submillion.text import duration, interval
 
 Values = dict[str, Any]
-_NUMBERS = ("trainable_params", "validation_accuracy", "test_accuracy", "minutes")
+_NUMBERS = ("trainable_params", "validation", "test", "validation_accuracy", "test_accuracy", "minutes")
 _WHY = {
     "running": "a process is training it now",
     "interrupted": "it was stopped; `submillion train --config CONFIG` goes on where it stopped",
@@ -33,7 +34,7 @@ _NO_STUDY: Values = {
     "n_trials": None,
     "n_done": None,
     "recommended": None,
-    "accuracy": None,
+    "score": None,
     "notes": [],
 }
 
@@ -103,9 +104,9 @@ def _row(run: Run) -> Values:
         _refuse_odd_text(row)
     except Exception as error:  # whatever it is: what one run's files hold must not hide the others
         why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
-        row = dict.fromkeys(runs.COLUMNS) | {"state": "damaged", "why": _printable(why), "settings": {}, "labels": ()}
+        row = dict.fromkeys(runs.KEYS) | {"state": "damaged", "why": _printable(why), "settings": {}, "labels": ()}
         row |= _AT_REST
-    row["run"] = run.name
+    row |= {"run": run.name, "metric_name": NAMES.get(str(row["metric"]))}
     row["has_report"] = (run.path / "report.html").is_file()
     return row
 
@@ -130,7 +131,8 @@ def _training(run: Run) -> Values:
         said.append(f"step {found.step:,} of {found.n_steps:,}, about {left} left")
     if evaluations := [record for record in records if isinstance(record, EvalRecord)]:
         last = evaluations[-1]
-        said.append(f"validation accuracy {interval(last.scores['accuracy'])} at step {last.step:,}")
+        key, score = leading(last.scores)
+        said.append(f"validation {NAMES[key]} {interval(score)} at step {last.step:,}")
     return {"is_running": True, "step": found.step, "why": "; ".join(said)}
 
 
@@ -209,6 +211,6 @@ def _recorded(record: study.StudyRecord) -> Values:
     }
     if record.finished and record.scores is not None:
         split = "test" if "test" in record.scores else "validation"
-        accuracy = {"split": split, **vars(record.scores[split]["accuracy"])}
-        found |= {"recommended": record.recommended_run, "accuracy": accuracy, "notes": list(record.notes)}
+        score = {"split": split, "name": record.metric_name, **vars(record.scores[split][record.metric])}
+        found |= {"recommended": record.recommended_run, "score": score, "notes": list(record.notes)}
     return found

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from submillion import config
-from submillion.config import NOT_HASHED, Config
+from submillion.config import NOT_HASHED, Config, Metric
 from submillion.config.fields import Section, setting
 from submillion.errors import ConfigError
 from submillion.runs.study import Claim, Kind, label
@@ -238,12 +238,28 @@ def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Seque
             *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
         )
     shared = config.changed(settings, {**given, "name": study.name}, "--set")
-    if study.stop_early and shared.train.metric != "accuracy":
-        raise ConfigError(
-            f"stop_early tests accuracies, and train.metric is {shared.train.metric}: set stop_early to false, or take "
-            "accuracy"
-        )
+    problems = _metric_problems(study, shared.train.metric)
+    if problems:
+        raise ConfigError(*problems)
     return shared
+
+
+def _metric_problems(study: Study, metric: Metric) -> list[str]:
+    """What does not go with the score that ranks the trials."""
+    problems = []
+    if study.stop_early and metric != "accuracy":
+        problems.append(
+            f"stop_early tests accuracies, and train.metric is {metric}: set stop_early to false, or take accuracy"
+        )
+    least, most = {"log-loss": (0.0, math.inf), "mcc": (-1.0, 1.0)}.get(metric, (0.0, 1.0))
+    problems += [
+        f"claims.{i}.scores.{label} is {value:g}, and claimed scores are of train.metric, {metric}: give {least:g} to "
+        f"{most:g}"
+        for i, claim in enumerate(study.claims)
+        for label, value in claim.scores.items()
+        if not least <= value <= most
+    ]
+    return problems
 
 
 def keys_of(factor: Factor) -> set[str]:

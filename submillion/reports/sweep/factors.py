@@ -157,8 +157,11 @@ def _claimed_table(report: StudyReport) -> tuple[Table, ...]:
         here = {} if panel is None else {choice.label: choice.score for choice in panel.choices}
         for label, score in each.claimed.items():
             claimed = interval(score) if score.n else f"{score.value:.4f}"
-            n_rows = f"{score.n:,}" if score.n else "not known"
+            n_rows = "not known" if each.claim.rows is None else f"{each.claim.rows:,}"
             half = f"± {_half_points(score)} points" if score.n else "–"
             rows.append((f"{each.claim.factor}={label}", claimed, n_rows, half, interval(here.get(label))))
     heads = ("", "claimed", "rows", "95 % interval", "measured here")
-    return (Table("Claimed scores, with Wilson's interval on the claim's own rows", heads, rows),) if rows else ()
+    title = f"Claimed {report.summary.metric_name}"
+    if report.summary.metric == "accuracy":
+        title = "Claimed accuracies, with Wilson's interval on the claim's own rows"
+    return (Table(title, heads, rows),) if rows else ()

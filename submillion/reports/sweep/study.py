@@ -108,9 +108,9 @@ class Panel:
 class Judged:
     """A claim and what was measured: the claimed choice, and the one that it is held against.
 
-    claimed: the accuracies that were claimed, by choice, with Wilson's interval on the claim's own rows; without
-    rows there is none, and n is 0 · rival: the best choice here, or where that is the claimed one the best of the
-    others · why: it could not be tested.
+    claimed: the scores that were claimed, by choice; accuracies with Wilson's interval on the claim's own rows. Without
+    rows, and of other scores, there is none, and n is 0 · rival: the best choice here, or where that is the claimed
+    one the best of the others · why: it could not be tested.
     """
 
     claim: Claim
@@ -310,7 +310,10 @@ def judge(summary: StudyRecord, panels: Sequence[Panel]) -> list[Judged]:
 
 
 def _judged(claim: Claim, panel: Panel | None, summary: StudyRecord) -> Judged:
-    claimed = {label: _claimed(share, claim.rows) for label, share in claim.scores.items()}
+    claimed = {
+        label: _claimed(value, claim.rows if summary.metric == "accuracy" else None)
+        for label, value in claim.scores.items()
+    }
     if panel is None:
         return Judged(claim, "not tested here", claimed, None, None, "no trial of this factor was begun")
     winner = next((choice for choice in panel.choices if choice.label == claim.winner), None)
@@ -326,8 +329,8 @@ def _judged(claim: Claim, panel: Panel | None, summary: StudyRecord) -> Judged:
     return Judged(claim, "a tie" if rivals[0].is_tied else "holds", claimed, winner, rivals[0])
 
 
-def _claimed(share: float, rows: int | None) -> Score:
-    return Score(share, 0.0, 1.0, 0) if rows is None else wilson(round(share * rows), rows)
+def _claimed(value: float, rows: int | None) -> Score:
+    return Score(value, value, value, 0) if rows is None else wilson(round(value * rows), rows)
 
 
 def _value(choice: Choice) -> float:

@@ -12,11 +12,15 @@ let listing = null;
 let order = { key: "validation", down: true };
 let next = null;
 
+// A score so that more is better; each run's is the one that chose its checkpoint.
+const isLoss = (row) => row.metric === "log_loss";
+const height = (row, score) => (score ? (isLoss(row) ? -score.value : score.value) : null);
+
 const COLUMNS = [
   { key: "run", label: "Run", of: (row) => row.run },
   { key: "state", label: "State", of: (row) => row.state },
-  { key: "validation", label: "Validation accuracy", of: (row) => row.validation_accuracy?.value },
-  { key: "test", label: "Test accuracy", of: (row) => row.test_accuracy?.value },
+  { key: "validation", label: "Validation", of: (row) => height(row, row.validation), isScore: true },
+  { key: "test", label: "Test", of: (row) => height(row, row.test), isScore: true },
   { key: "parameters", label: "Parameters", of: (row) => row.trainable_params },
   { key: "minutes", label: "Minutes", of: (row) => row.minutes },
   { key: "date", label: "Begun", of: (row) => row.date },
@@ -118,12 +122,13 @@ function matches(row) {
   return byId("filter").value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
-// Rows without a value stand last, whichever the direction.
+// Rows without a value stand last, whichever the direction; scores of one name stand together.
 function sorted(rows) {
-  const { of } = COLUMNS.find((column) => column.key === order.key);
+  const { of, isScore } = COLUMNS.find((column) => column.key === order.key);
   const known = (row) => of(row) !== null && of(row) !== undefined;
   const compare = (a, b) => {
     if (known(a) !== known(b)) return known(a) ? -1 : 1;
+    if (isScore && known(a) && a.metric !== b.metric) return a.metric < b.metric ? -1 : 1;
     if (!known(a) || of(a) === of(b)) return a.run < b.run ? -1 : 1;
     return of(a) < of(b) === order.down ? 1 : -1;
   };
@@ -131,13 +136,19 @@ function sorted(rows) {
 }
 
 function runsTable(rows) {
-  const shown = COLUMNS.filter((column) => column.key !== "test" || listing.runs.some((row) => row.test_accuracy));
-  const scores = rows.flatMap((row) => [row.validation_accuracy, row.test_accuracy]).filter(Boolean);
-  const range = scores.length ? rangeOf(scores) : null;
+  const names = new Set(rows.map((row) => row.metric_name).filter(Boolean));
+  const one = names.size === 1 ? [...names][0] : null; // in the heads; of several each score has its own beside it
+  const shown = COLUMNS.filter((column) => column.key !== "test" || listing.runs.some((row) => row.test))
+    .map((column) => (column.isScore ? { ...column, label: `${column.label} ${one ?? "score"}` } : column));
+  const ranges = Object.fromEntries([...names].map((name) => {
+    const some = rows.filter((row) => row.metric_name === name);
+    return [name, rangeOf(some.flatMap((row) => [row.validation, row.test]).filter(Boolean), isLoss(some[0]))];
+  }));
   const heads = [{ label: "Tick", cell: tickAll(rows) }, ...shown.map(sortHead), "Settings"];
   const shared = sharedSettings(rows);
-  const caption = "Accuracies with 95 % intervals. Settings: what is not the default, without what all shown runs share";
-  return table(caption, heads, rows.map((row) => [tick(row), ...shown.map((column) => cell(column.key, row, range)),
+  const scores = one ? `Scores are ${one}` : "Scores are those that chose the checkpoint";
+  const caption = `${scores}, with 95 % intervals. Settings: what is not the default, without what all shown runs share`;
+  return table(caption, heads, rows.map((row) => [tick(row), ...shown.map((column) => cell(column.key, row, ranges, !one)),
     settings(row, shared)]), "cards runs");
 }
 
@@ -182,13 +193,14 @@ function showTicked() {
   byId("compare-ticked").disabled = ticked.size < 2;
 }
 
-function cell(key, row, range) {
-  const score = (found) => (found ? el("td", { class: "score" }, exact(found), drawn(found, range)) : "–");
+function cell(key, row, ranges, isNamed) {
+  const name = isNamed && el("span", { class: "small" }, row.metric_name);
+  const score = (found) => (found ? el("td", { class: "score" }, exact(found), name, drawn(found, ranges[row.metric_name])) : "–");
   switch (key) {
     case "run": return rowHead(el("span", { class: "name" }, row.run), el("span", { class: "small" }, row.model ?? ""), links(row));
     case "state": return state(row);
-    case "validation": return score(row.validation_accuracy);
-    case "test": return score(row.test_accuracy);
+    case "validation": return score(row.validation);
+    case "test": return score(row.test);
     case "parameters": return el("td", { class: "number" }, row.trainable_params === null ? "–" : count(row.trainable_params));
     case "minutes": return el("td", { class: "number" }, row.minutes === null ? "–" : row.minutes.toFixed(1));
     default: return el("td", { class: "date" }, (row.date ?? "").slice(0, 16).replace("T", " "));
@@ -234,9 +246,9 @@ function showStudies() {
         study.why ? el("span", { class: "small" }, study.why) : null),
       el("td", { class: "number" }, study.n_trials === null ? "–" : `${study.n_done} of ${study.n_trials}`),
       study.recommended ?? "–",
-      study.accuracy ? `${exact(study.accuracy)} ${study.accuracy.split}` : "–",
+      study.score ? `${study.score.split} ${study.score.name} ${exact(study.score)}` : "–",
     ];
   });
-  const heads = ["Study", "State", "Trials done", "Recommended run", "Its accuracy"];
-  fill(byId("studies"), rows.length ? table("Studies; a recommended run's validation accuracy is after selection", heads, rows, "cards") : null);
+  const heads = ["Study", "State", "Trials done", "Recommended run", "Its score"];
+  fill(byId("studies"), rows.length ? table("Studies; a recommended run's validation score is after selection", heads, rows, "cards") : null);
 }
