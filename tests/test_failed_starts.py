@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from submillion import config, runs
-from submillion.errors import SubmillionError
+import submillion
+from submillion import config, prediction, runs
+from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.runs import Run
 from submillion.training import workflow
 from submillion.training.workflow import Phase
@@ -69,6 +70,41 @@ def test_what_cannot_begin_leaves_nothing(fault: str, rows: Path, encoders: dict
     with pytest.raises(SubmillionError):
         workflow.train(config.load(overrides=[*overrides, *([override] if override else [])]))
     assert inside(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "fault", ["no tokenizer", "pickled weights alone", "no weights", "half the weights", "half a config"]
+)
+def test_what_is_wrong_with_an_encoders_files_is_said_before_rows_are_read(
+    fault: str, encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(encoders["bert"], encoder)
+    FAULTS[fault][0](encoder)
+    (tmp_path / "rows.csv").write_text("no such,columns\n")
+    overrides = [f"model.name={encoder}", f"data.source={tmp_path / 'rows.csv'}", f"out={tmp_path / 'runs'}"]
+    with pytest.raises(ConfigError, match=str(encoder)):
+        workflow.train(config.load(overrides=overrides))
+
+
+@pytest.mark.parametrize("fault", ["no weights", "half the weights", "weights of half a model"])
+def test_a_runs_encoder_is_checked_before_the_rows_to_predict(
+    fault: str, rows: Path, encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(encoders["bert"], encoder)
+    overrides = [f"model.name={encoder}", f"data.source={rows}", "train.steps=2", f"out={tmp_path / 'runs'}"]
+    run = workflow.train(config.load(overrides=overrides))
+    FAULTS[fault][0](encoder)
+    (tmp_path / "new.csv").write_text("no such column\n")
+    for predicted in (
+        lambda: prediction.predict_file(run, tmp_path / "new.csv", tmp_path / "labels.csv"),
+        lambda: submillion.predict(run, tmp_path / "new.csv"),
+        lambda: submillion.evaluate(run, tmp_path / "new.csv"),
+        lambda: submillion.export(run, "merged", data=tmp_path / "new.csv"),
+    ):
+        with pytest.raises((ConfigError, RunError), match=str(encoder)):
+            predicted()
 
 
 def test_a_folder_for_runs_that_was_there_stays(rows: Path, encoders: dict[str, Path], tmp_path: Path) -> None:

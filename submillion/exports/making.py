@@ -25,7 +25,7 @@ from submillion.data import Example
 from submillion.errors import ConfigError, DataError, ExportError, SubmillionError
 from submillion.exports import card, checking, formats, manifest
 from submillion.exports.manifest import Format, Manifest, Question
-from submillion.model.classifier import refuse_another_encoder
+from submillion.model.classifier import encoder_of
 from submillion.runs import Run
 from submillion.training import distillation
 
@@ -71,9 +71,7 @@ def write(
     margin = _margin(kind, margin)
     run = runs.load(run.path)
     runs.verify(run)
-    settings = run.config()
-    if settings.adapter.method != "none":  # else the run has the whole model
-        refuse_another_encoder(run, settings.model.name, settings.model.revision)
+    encoder_of(run)
     folder = run.path / "exports" / kind if output is None else Path(os.path.expanduser(output))
     if output is not None and (run.path / "exports").resolve() not in folder.resolve().parents:
         runs.refuse_run_folder(folder)

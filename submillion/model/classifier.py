@@ -128,10 +128,7 @@ class Classifier(nn.Module):
             raise RunError(
                 f"{run.path / 'labels.json'} has {len(labels)} labels, and plan.json {plan.n_classes} classes"
             )
-        base, revision = (str(folder), None) if plan.method == "none" else base_of(folder)
-        if plan.method != "none":  # else the folder holds the whole model
-            files.folder(base, revision)  # downloaded where it is not there: what is not at hand is not compared
-            refuse_another_encoder(run, base, revision)
+        base, revision = encoder_of(run)
         fused = _attention_is_fused(place, precision)
         model = load_stock(replace(plan.architecture, name=base, revision=revision), labels, fused)
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
@@ -281,6 +278,21 @@ def precision_of(run: Run, device: torch.device) -> Precision:
     if environment.get("device") == device.type and environment.get("precision") in get_args(Precision):
         return environment["precision"]
     return backbone.choose_precision(None, device)[0]
+
+
+def encoder_of(run: Run) -> tuple[str, str | None]:
+    """Return what a finished run's encoder is loaded by, and at which commit; its own folder where it trained it whole.
+
+    It is downloaded where it is not there. The same errors as `refuse_another_encoder`'s: ask before long work.
+    """
+    adapter = run.path / "adapter"
+    if run.config().adapter.method == "none":
+        return str(adapter), None
+    base, revision = base_of(adapter)
+    folder = files.folder(base, revision)  # what is not at hand is not compared
+    refuse_another_encoder(run, base, revision)
+    files.weights(base, folder)
+    return base, revision
 
 
 def refuse_another_encoder(run: Run, name: str, revision: str | None = None) -> None:

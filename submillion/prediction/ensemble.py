@@ -21,7 +21,7 @@ from submillion.errors import RunError
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions, Score
 from submillion.model import backbone, batching
-from submillion.model.classifier import Classifier, precision_of
+from submillion.model.classifier import Classifier, encoder_of, precision_of
 from submillion.prediction.sharing import Loader
 from submillion.runs import Run, Which
 from submillion.text import shown
@@ -68,11 +68,12 @@ class Members:
 def members(which: Which | Sequence[Which], device: str | None = None) -> Members:
     """Return finished runs that may vote together, each as `runs.load` takes it; device None is the best there is here.
 
-    RunError if one is unfinished or damaged, or if their labels are not the same.
+    RunError if one is unfinished or damaged, if its encoder is gone or changed, or if their labels are not the same.
     """
     found = runs.load_several(which)
     for run in found:
         runs.verify(run)
+        encoder_of(run)  # now, not when all rows are read
     problems = [problem for run in found[1:] for problem in _other_labels(found[0], run)]
     if problems:
         raise RunError(*problems)

@@ -22,7 +22,7 @@ from submillion.data.duplicates import key_of
 from submillion.errors import ConfigError, DataError, RunError, SubmillionError
 from submillion.model import adapters, batching
 from submillion.model.batching import TokenizedSplit, order
-from submillion.model.classifier import Classifier, refuse_another_encoder
+from submillion.model.classifier import Classifier, encoder_of
 from submillion.model.packed import native
 from submillion.model.prefix import computed_key
 from submillion.runs import Run
@@ -170,9 +170,7 @@ def _finished(text: str, out: str) -> Run:
         raise RunError(f"{error}; a config file (.yaml) or a recipe may stand here too: {recipes}") from None
     run = runs.load(path)
     runs.verify(run)
-    theirs = run.config()
-    if theirs.adapter.method != "none":  # else the run has the whole model
-        refuse_another_encoder(run, theirs.model.name, theirs.model.revision)
+    encoder_of(run)
     return run
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from submillion import hub
 from submillion.config import ModelConfig
 from submillion.errors import ConfigError, HubError, command, os_problem
@@ -163,9 +165,17 @@ def shards(folder: Path) -> list[Path]:
 
 
 def weights(name: str, folder: Path) -> list[Path]:
-    """Return the same files; ConfigError if the checkpoint has no safetensors, by what it has in their place."""
+    """Return the same files; ConfigError if the checkpoint has no safetensors, by what it has in their place, or if one
+    is missing or cut, as its header tells."""
     if not (found := shards(folder)):
         _refuse_weights(name, sorted(file.name for file in folder.iterdir()))
+    for file in found:
+        try:
+            with safe_open(file, "numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            reason = "is missing" if not file.is_file() else f"is damaged ({error})"
+            raise ConfigError(f"model.name is {name}: {file.name} {reason}; get it again") from None
     return found
 
 
