@@ -121,10 +121,29 @@ def test_a_predicted_file_loses_the_same_rows_and_keeps_the_numbers_of_the_other
     )
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == ["0", "3", "5"]
-    assert written.n_rows == 3
+    assert (written.n_rows, written.n_dropped) == (3, 3)
     assert notes[0] == f"{source}: 3 rows are left out, and not predicted (data.drop)"
     assert f"{source} is separated by ';', and is read so" in notes
     assert isinstance(Progress("predicting", 0, None).notes, tuple)
+
+
+def test_the_command_and_its_json_count_the_rows_that_the_output_lacks(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "new.csv"
+    source.write_text("text,x\nfine,1\n,2\nlast,3\n")
+    options = ("predict", run.path, "--input", source, "--output", tmp_path / "out.csv")
+    code, text, _ = called(capsys, *options)
+    assert (code, "1 more row is left out (data.drop of the run)" in text) == (0, True)
+    counts = json.loads(called(capsys, *options, "--json")[1])
+    assert (counts["rows"], counts["dropped"]) == (2, 1)
+
+
+def test_an_export_says_what_is_left_out_of_the_rows_it_is_checked_on(run: Run, tmp_path: Path) -> None:
+    rows = write(tmp_path / "new.csv", "good,a", ",b", "fine,b")
+    exported = submillion.export(run, "merged", output=tmp_path / "merged", data=rows)
+    assert exported.manifest is not None
+    assert exported.manifest.checks["rows"].startswith("new.csv; 1 of 3 rows is left out (data.drop): row 2 (line 3)")
 
 
 def test_evaluating_says_what_is_left_out(run: Run, tmp_path: Path) -> None:

@@ -148,3 +148,32 @@ def test_a_folder_without_a_train_file_is_told_with_what_to_give(tmp_path: Path,
     with pytest.raises(DataError, match="holds no train file") as refusal:
         data.read(DataConfig(source=str(folder(tmp_path, *names))))
     assert advice.format(tmp_path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("header", "reason", "todo"),
+    [
+        ("id,text", "has no column 'label'", "else write the labels into it"),
+        ("id,text,stars", "has no column 'label'", "if its labels are in 'stars', call that column 'label'"),
+        ("id,text,label", "has no label in its column 'label'", "else write the labels into it"),
+    ],
+)
+def test_a_file_without_labels_that_is_named_as_a_split_is_told_what_it_is_for(
+    tmp_path: Path, split: str, header: str, reason: str, todo: str
+) -> None:
+    folder(tmp_path, "train.csv")
+    cells = {"id": "{i}", "text": "new {i}", "stars": "1", "label": ""}
+    rows = [",".join(cells[name] for name in header.split(",")).format(i=i) for i in range(4)]
+    file = tmp_path / "new.csv"
+    file.write_text("\n".join([header, *rows]) + "\n")
+    (problem,) = data.survey(DataConfig(source=str(tmp_path / "train.csv"), **{split: str(file)}), 8).problems
+    assert problem.startswith(f"data.{split} is {file}, which {reason}")
+    assert f"leave data.{split} out, and give them to `submillion predict RUN --input {file}`" in problem
+    assert problem.endswith(todo)
+
+
+def test_labelled_rows_that_have_no_labels_are_told_what_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("id,text\n1,one\n2,two\n")
+    with pytest.raises(DataError, match="rename one to 'label'; if it has no labels, `submillion predict` and"):
+        data.read_rows(tmp_path / "new.csv", DataConfig(), labels=["a", "b"])

@@ -136,11 +136,18 @@ def predict(  # noqa: PLR0913 - one parameter an option
         written = prediction.predict_file(found, source, output, form, how, watch=view)
     if as_json:
         counts = {"output": str(output), "rows": written.n_rows, "predicted": written.counts}
-        counts |= {"numbered": written.is_numbered, "without_known_tokens": written.n_blank}
+        counts |= {
+            "numbered": written.is_numbered,
+            "without_known_tokens": written.n_blank,
+            "dropped": written.n_dropped,
+        }
         typer.echo(json.dumps(counts, indent=2))
         return
     shares = ", ".join(f"{label} {100 * n / max(1, written.n_rows):.1f} %" for label, n in written.counts.items())
     typer.echo(f"{output}: {written.n_rows:,} rows ({shares})")
+    if written.n_dropped:
+        plural = "s are" if written.n_dropped > 1 else " is"
+        typer.echo(f"{written.n_dropped:,} more row{plural} left out (data.drop of the run), and not in the output")
     if warning := blank_warning(written.n_blank, written.n_rows):
         typer.echo(f"warning: {warning}")
     if written.is_numbered:

@@ -63,7 +63,7 @@ class Part:
     """A file of a source: its path in a folder, or its name alone, and its chunks, which may be none in a folder.
 
     notes: what there is to say of it: how it was read, and what `data.drop` leaves out ·
-    kept: the columns that are copied, each with what all its cells are.
+    kept: the columns that are copied, each with what all its cells are · n_dropped: rows that `data.drop` leaves out.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Part:
     chunks: tuple[Chunk, ...]
     notes: tuple[str, ...] = ()
     kept: tuple[tuple[str, Kind], ...] = ()
+    n_dropped: int = 0
 
     @property
     def n_rows(self) -> int:
@@ -100,7 +101,7 @@ def survey(
                 n_read += len(table.numbers)
                 if watch is not None:
                     watch(n_read)
-            parts.append(Part(name, file, check.conclude(n_rows), check.notes(), check.kept()))
+            parts.append(Part(name, file, check.conclude(n_rows), check.notes(), check.kept(), check.n_dropped))
         except DataError as error:
             check.problems += error.problems
         problems += check.problems

@@ -15,7 +15,7 @@ from submillion.data import folders
 from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
 from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
-from submillion.data.naming import is_missing
+from submillion.data.naming import ID_COLUMNS, is_missing
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import layout_of, text_columns, wanted_columns
 from submillion.data.tables import Table, joined
@@ -118,8 +118,23 @@ def open_source(
             tables = _own_splits(data, own, problems, warnings)
     for split, file in named.items():
         with _added_to(problems):
-            tables[split] = one_table(file, data)
+            table = one_table(file, data)
+            if reason := _no_labels(table, tables.get("train"), data):
+                problems.append(_unlabelled(split, table, reason, data))
+            else:
+                tables[split] = table
     return tables
+
+
+def _unlabelled(split: str, table: Table, reason: str, data: DataConfig) -> str:
+    """The problem of a file that is named as a split and has no labels."""
+    others = [name for name in table.names if name not in (*text_columns(data), *ID_COLUMNS, data.label)]
+    elsewhere = f"; if its labels are in {' or '.join(map(repr, others[:3]))}, call that column {data.label!r}"
+    return (
+        f"data.{split} is {table.origin}, which {reason}, and a {split} split is scored by its labels: if these are "
+        f"rows to predict, leave data.{split} out, and give them to `submillion predict RUN --input {table.origin}` "
+        f"afterwards{elsewhere if others else '; else write the labels into it'}"
+    )
 
 
 @contextmanager

@@ -163,10 +163,15 @@ def _rows_of(run: Run, file: Path, labelled: bool) -> _Rows:
     """The rows of a file, by the run's columns; with `labelled` each needs one of the run's labels.
 
     Reading labels is noted in `test-reads.jsonl` beside the run: the file may hold its test rows. Where scores will be
-    made, the name also says how many rows were trained on. DataError lists everything that is wrong.
+    made, the name also says how many rows were trained on, and always how many `data.drop` leaves out. DataError lists
+    everything that is wrong.
     """
-    examples = data.read_rows(file, run.config().data, labels=run.labels() if labelled else None)
-    fingerprint, name = data.fingerprint(examples), file.name
+    notes = list[str]()
+    examples = data.read_rows(file, run.config().data, run.labels() if labelled else None, notes)
+    fingerprint, name = (
+        data.fingerprint(examples),
+        "; ".join((file.name, *(note.removeprefix(f"{file}: ") for note in notes))),
+    )
     if labelled:
         runs.append_test_read(run.path.parent, fingerprint, run, "export")
         seen = runs.seen_warnings(runs.count_trained_on(run, examples), len(examples))

@@ -63,7 +63,8 @@ class Progress:
 @dataclass(frozen=True)
 class Written:
     """A finished output: its rows, how many of them earlier sittings had predicted, the count of each label (its name),
-    whether rows are numbered, for lack of a column of ids, and how many hold no token that the encoder knows."""
+    whether rows are numbered, for lack of a column of ids, how many hold no token that the encoder knows, and how many
+    of the input `data.drop` leaves out, which the output lacks."""
 
     output: Path
     n_rows: int
@@ -71,6 +72,7 @@ class Written:
     counts: dict[str, int]
     is_numbered: bool
     n_blank: int
+    n_dropped: int
 
 
 Watch = Callable[[Progress], object]
@@ -117,7 +119,9 @@ def predict_file(
         counts, n_blank = _join(kept, found, parts, targets, form, watch)
         kept.remove()
     is_numbered = any(chunk.id_column is None for part in parts for chunk in part.chunks)
-    return Written(output, n_rows, n_kept, {label: counts[label] for label in found.labels}, is_numbered, n_blank)
+    by_label = {label: counts[label] for label in found.labels}
+    n_dropped = sum(part.n_dropped for part in parts)
+    return Written(output, n_rows, n_kept, by_label, is_numbered, n_blank, n_dropped)
 
 
 def _facts(source: str, found: Members) -> dict[str, object]:
