@@ -125,8 +125,10 @@ def test_a_comparison_decides_by_it(metric: Metric) -> None:
     assert next(iter(verdict.settings[0].scores)) == next(iter(verdict.pairs[0].differences)) == key
     assert verdict.settings[0].name == ("blind" if metric == "accuracy" else "seeing")
     assert verdict.pairs[0].is_tied == (verdict.pairs[0].differences[key].p_holm > 0.05)
-    answer, *_ = sections(verdict)
+    answer, *others = sections(verdict)
     assert answer.tables[0].heads[1] == NAMES[key]
+    (tests,) = (each for each in others if each.anchor == "tests")
+    assert f"p (Holm) of {NAMES[key]} decides" in tests.sentences[0]
 
 
 @pytest.mark.parametrize("metric", ["mcc", "average-precision"])

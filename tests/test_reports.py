@@ -208,6 +208,7 @@ def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
     write(run)
     text = text_of(page_of(run))
     assert "No class is taken for another" in text
+    assert "All classes have the same F1: 1.0000" in text
     assert "No validation row is wrong" in text
 
 

@@ -91,6 +91,44 @@ def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], nam
         check(ask(client, made[name], texts).json(), made[name], texts)
 
 
+def test_texts_of_which_the_encoder_knows_no_token_are_named(client: TestClient, made: dict[str, Run]) -> None:
+    texts = ["good film", "\u200b\u200d", "bad book", "\U0001f600"]
+    found = ask(client, made["two"], texts).json()
+    n_blank = prediction.predict(made["two"].path, texts).n_blank
+    assert 1 in found["without_known_tokens"]
+    assert len(found["without_known_tokens"]) == n_blank
+    both = ask(client, None, texts[:2], runs=[made["two"].name, made["three"].name]).json()["answers"]
+    assert [each["without_known_tokens"] for each in both] == [[1], [1]]
+    assert ask(client, made["two"], texts[:1]).json()["without_known_tokens"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "sentence"),
+    [
+        ("POST", "/v1/predict", "[]", 422, "Input should be a JSON object"),
+        ("POST", "/v1/predict", "[" * 100_000, 422, "the request is not JSON"),
+        ("POST", "/v1/predict", '{"texts": ["a"], "runs": ["a", "a"]}', 422, "a run is named twice in runs"),
+        ("DELETE", "/v1/predict", "", 405, "allowed: POST"),
+        ("GET", "/v1/nothing", "", 404, "GET /openapi.json lists those for programs"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_in_a_sentence(
+    client: TestClient, method: str, path: str, content: str, status: int, sentence: str
+) -> None:
+    answer = client.request(method, path, content=content, headers={"content-type": "application/json"})
+    found = problem(answer, status)
+    assert sentence in found
+    assert not found.startswith((":", "Value error"))
+
+
+def test_a_run_that_is_not_there_is_told_with_the_one_that_may_be_meant(
+    client: TestClient, made: dict[str, Run]
+) -> None:
+    name = made["two"].name
+    answer = client.post("/v1/predict", json={"run": name.rpartition("-")[0], "texts": ["a"]})
+    assert f"did you mean {name!r}? reload the list, or ask GET /v1/models" in problem(answer, 404)
+
+
 def test_answers_that_are_not_numbers_are_refused_for_that_run_alone(
     client: TestClient, made: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

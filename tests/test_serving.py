@@ -509,6 +509,11 @@ def test_texts_that_cannot_be_classified(client: TestClient, first: str, what: s
     assert message in problem(answer, 400)
 
 
+def test_a_text_of_which_the_encoder_knows_nothing_is_said_to_be_one(client: TestClient, first: str) -> None:
+    assert played(client, first, "predict", text="\u200b\u200d")["is_blank"] is True
+    assert played(client, first, "predict", text=TEXT)["is_blank"] is False
+
+
 def test_odd_texts_are_classified(client: TestClient, first: str) -> None:
     for text in ("x", "\x00", "😀 ‮abc", "a" * 2_000, "<b>good</b>", "w " * 9_999):
         words = played(client, first, "words", text=text)

@@ -24,7 +24,7 @@ from submillion.judging.metrics import score
 from submillion.model import backbone, batching, packed
 from submillion.model.batching import order, tokens
 from submillion.runs import EvalRecord, Run, StepRecord
-from submillion.training import evaluation, workers, workflow
+from submillion.training import describing, evaluation, workers, workflow
 from tests.data import write_csv
 
 ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
@@ -337,6 +337,18 @@ def test_a_run_keeps_the_threads_that_it_began_with(base: list[str], tmp_path: P
     assert "begun_with" not in environment
     assert set(environment["bits_depend_on"]) <= environment.keys()
     assert notes.count("threads: 2, as when it began, instead of 1; another number gives other last bits") == 1
+
+
+@pytest.mark.parametrize(
+    ("called", "typed"),
+    [
+        ("/venv/bin/submillion", ("submillion",)),
+        ("/lib/submillion/__main__.py", ("python", "-m", "submillion")),
+        ("fit.py", ("fit.py",)),
+    ],
+)
+def test_the_command_is_noted_as_it_is_typed(called: str, typed: tuple[str, ...]) -> None:
+    assert describing.program(called) == typed
 
 
 def test_test_rows_are_opened_later_with_the_threads_of_the_run(

@@ -236,8 +236,9 @@ def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
             nav="Tests",
             title=f"{n_tied} of {len(verdict.pairs)} others are tied with 1",
             sentences=(
-                "Two runs: McNemar's exact test, with Tango's interval of the difference. Settings with several seeds: "
-                "bootstrap over rows, and seeds as a second source of chance. p (Holm) decides, at 0.05.",
+                "Accuracies of two runs: McNemar's exact test, with Tango's interval of the difference. Other scores: "
+                "bootstrap over rows; settings with several seeds too, with seeds as a second source of chance. "
+                f"p (Holm) of {NAMES[verdict.metric]} decides, at 0.05.",
             ),
             tables=(pairs_table(verdict, names),),
         )

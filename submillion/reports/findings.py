@@ -133,6 +133,8 @@ def _confusion_title(report: Report) -> str:
 def classes(report: Report) -> Section:
     """Precision, recall and F1 of each class."""
     worst = min(range(len(report.labels)), key=lambda number: report.classes[number].f1.value)
+    is_any_worse = report.classes[worst].f1.value < max(each.f1.value for each in report.classes)
+    who = f"{quoted(report.labels[worst])} has the lowest F1" if is_any_worse else "All classes have the same F1"
     rows = [
         (label, f"{each.n_true:,}", interval(each.precision), interval(each.recall), interval(each.f1))
         for label, each in zip(report.labels, report.classes, strict=True)
@@ -140,7 +142,7 @@ def classes(report: Report) -> Section:
     return Section(
         anchor="classes",
         nav="Classes",
-        title=f"{quoted(report.labels[worst])} has the lowest F1: {interval(report.classes[worst].f1)}",
+        title=f"{who}: {interval(report.classes[worst].f1)}",
         figure="classes",
         reading=f"{_limit(report, 'with the lowest F1')}Precision: of the rows predicted as the class, the share that "
         "is right. Recall: of its own rows, the share that is found. F1 is their harmonic mean. Lines are 95 % "
@@ -242,8 +244,7 @@ def lengths(report: Report) -> Section:
         nav="Length",
         title=title,
         figure="lengths",
-        reading="Rows in groups of about equal size by their number of words, divided by blanks. Lines are 95 % "
-        "intervals.",
+        reading="Rows in groups of about equal size by their number of words. Lines are 95 % intervals.",
         tables=(Table("Accuracy by length", ("length", "rows", "accuracy"), rows),),
     )
 
@@ -374,7 +375,8 @@ def setup(report: Report) -> Section:
     environment, facts = report.environment, report.data
     packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
     plain = {k: v for k, v in environment.items() if k not in ("packages", "command")}
-    rows = [(name.replace("_", " "), str(value)) for name, value in plain.items()] + [("packages", packages)]
+    cells = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in plain.items()}
+    rows = [*((name.replace("_", " "), cell) for name, cell in cells.items()), ("packages", packages)]
     splits = [
         (label, *(f"{facts['classes'][split].get(label, 0):,}" for split in facts["classes"]))
         for label in report.labels

@@ -63,11 +63,15 @@ class Prediction(BaseModel):
 
 
 class Answer(BaseModel):
-    """Predictions in the order of the texts, the run that made them, and the precision that it computed in."""
+    """Predictions in the order of the texts, the run that made them, and the precision that it computed in.
+
+    without_known_tokens: the places, from 0, of texts of which the encoder knows no token: all look the same to it.
+    """
 
     run: str
     precision: Precision
     predictions: list[Prediction]
+    without_known_tokens: list[int]
 
 
 class Answers(BaseModel):
@@ -130,13 +134,14 @@ async def predict(asked: Asked, request: Request) -> Answer | Answers:
     pairs = asked.text_pairs or [None] * len(asked.texts)
     texts = list(zip(asked.texts, pairs, strict=True))
     answers = []
-    for loaded, found in await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request)):
+    for loaded, found, is_blank in await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request)):
         labels = loaded.classifier.labels
         predictions = [
             Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
             for probs in found
         ]
-        answers.append(Answer(run=loaded.run.name, precision=loaded.classifier.precision, predictions=predictions))
+        facts = {"run": loaded.run.name, "precision": loaded.classifier.precision, "predictions": predictions}
+        answers.append(Answer(**facts, without_known_tokens=[i for i, blank in enumerate(is_blank) if blank]))
     return answers[0] if asked.runs is None else Answers(answers=answers)
 
 

@@ -224,14 +224,30 @@ def _of_full(error: FullError) -> Response:
 
 
 def _of_http(error: HTTPException) -> Response:
-    return refusal(error.status_code, [str(error.detail)], error.headers)
+    allowed = (error.headers or {}).get("Allow")
+    match error.status_code:
+        case 400:  # FastAPI's, of a body that its parser gives up on
+            return refusal(422, ["the request is not JSON"])
+        case 404:
+            return refusal(404, ["there is no such address: GET /openapi.json lists those for programs"])
+        case 405:
+            return refusal(405, [f"this address does not take the request's method: allowed: {allowed}"], error.headers)
+        case _:
+            return refusal(error.status_code, [str(error.detail)], error.headers)
 
 
 def _of_fields(error: RequestValidationError) -> Response:
     """What is wrong with a body's fields, without repeating what was sent."""
     if any(each["type"] == "json_invalid" for each in error.errors()):
         return refusal(422, ["the request is not JSON"])
-    return refusal(422, [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()])
+    return refusal(422, [_field(".".join(map(str, each["loc"][1:])), each["msg"]) for each in error.errors()])
+
+
+def _field(name: str, message: str) -> str:
+    """A sentence of pydantic's; where it is of no field, of the whole body."""
+    message = message.removeprefix("Value error, ")
+    message = message.removesuffix(" or object to extract fields from").replace("a valid dictionary", "a JSON object")
+    return f"{name}: {message}" if name else message
 
 
 def _of_machine(error: OSError) -> Response:

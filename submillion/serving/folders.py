@@ -12,6 +12,7 @@ from pathlib import Path
 from submillion import runs
 from submillion.errors import RunError
 from submillion.runs import Run
+from submillion.text import closest
 
 _STUDY_FILES = ("study.yaml", "summary.json")
 
@@ -44,7 +45,12 @@ class Folder:
         path = self.path / name
         known = path.name == name and self.only in (None, name) and runs.is_run(path)
         if not known or not self._is_inside(path):
-            raise UnknownNameError(f"there is no run {name[:80]!r} in {self.path} (any more): reload the list")
+            names = [run.name for run in self.runs()]
+            near = next((each for each in names if each.rpartition("-")[0] == name), None) or closest(name[:80], names)
+            hint = "" if near is None else f" did you mean {near!r}?"
+            raise UnknownNameError(
+                f"there is no run {name[:80]!r} in {self.path} (any more):{hint} reload the list, or ask GET /v1/models"
+            )
         return Run(path)
 
     def study(self, name: str) -> Path:

@@ -30,11 +30,12 @@ _Key = tuple[Path, int]
 
 @dataclass(frozen=True)
 class Row:
-    """A text for a run, as its token ids and token types [its tokens]."""
+    """A text for a run, as its token ids and token types [its tokens]; is_blank: the encoder knows none of them."""
 
     loaded: Loaded
     tokens: np.ndarray
     token_types: np.ndarray
+    is_blank: bool = False
 
 
 class Models:
@@ -98,7 +99,9 @@ class Models:
 
 def rows(asked: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> list[list[Row]]:
     """Return the rows of each run's texts, or pairs of them; texts for several runs are cut into tokens once."""
-    known: dict[tuple[Tokenizer, int, tuple[tuple[str, str | None], ...]], list[tuple[np.ndarray, np.ndarray]]] = {}
+    known: dict[
+        tuple[Tokenizer, int, tuple[tuple[str, str | None], ...]], list[tuple[np.ndarray, np.ndarray, bool]]
+    ] = {}
     found = []
     for loaded, texts in asked:
         key = loaded.tokenizer, loaded.settings.model.max_length, tuple(texts)
@@ -108,13 +111,14 @@ def rows(asked: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> li
     return found
 
 
-def _tokens(loaded: Loaded, texts: Sequence[tuple[str, str | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _tokens(loaded: Loaded, texts: Sequence[tuple[str, str | None]]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
     examples = [Example("", text, None, pair) for text, pair in texts]
     with loaded.tokenizer.lock:
         longest = loaded.settings.model.max_length
         split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, longest)
+        is_blank = split.seen(loaded.classifier.tokenizer).is_blank.tolist()
     cuts = split.offsets[1:-1]
-    return list(zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), strict=True))
+    return list(zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), is_blank, strict=True))
 
 
 def probs(rows: Sequence[Row]) -> list[np.ndarray]:

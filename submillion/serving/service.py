@@ -88,8 +88,9 @@ class Service:
 
     async def answer(
         self, names: Sequence[str | None], texts: Sequence[Text], caller: str = ""
-    ) -> list[tuple[Loaded, list[np.ndarray]]]:
-        """Return each run of these names (None: the only one) with its class probabilities of all texts, float64 [C].
+    ) -> list[tuple[Loaded, list[np.ndarray], list[bool]]]:
+        """Return each run of these names (None: the only one) with its class probabilities of all texts, float64 [C],
+        and which texts hold no token that its encoder knows.
 
         FullError if too many texts are in hand; SubmillionError if there is no such run, or it cannot read the texts.
         """
@@ -98,21 +99,22 @@ class Service:
             loaded = [await self._loaded(run, caller) for run in runs]
             checked = [_all_checked(each, texts) for each in loaded]
             found = await self._probs(list(zip(loaded, checked, strict=True)), caller)
-            for each, probs in zip(loaded, found, strict=True):  # here, not in the batch, which has others' texts too
+            for each, (probs, _) in zip(loaded, found, strict=True):  # here: the batch has others' texts too
                 _refuse_not_finite(each, probs)
-            return list(zip(loaded, found, strict=True))
+            return [(each, *own) for each, own in zip(loaded, found, strict=True)]
 
     async def explain(self, name: str, question: Callable[[Loaded], Question], caller: str = "") -> Values:
-        """Return the values of a question about a run; errors as of `answer`."""
+        """Return the values of a question about a run, and whether its encoder knows no token of the first text; errors
+        as of `answer`."""
         with self._queue.places(1, caller):
             loaded = await self._loaded(self._folder.run(name), caller)
             asked = await asyncio.to_thread(question, loaded)
         if not asked.texts:
             return asked.values([])
         with self._queue.places(len(asked.texts), caller):
-            (found,) = await self._probs([(loaded, asked.texts)], caller)
+            ((found, is_blank),) = await self._probs([(loaded, asked.texts)], caller)
         _refuse_not_finite(loaded, found)
-        return asked.values(found)
+        return asked.values(found) | {"is_blank": is_blank[0]}
 
     def loaded(self) -> list[Loaded]:
         """Return the runs that are in memory, without those whose folders are gone."""
@@ -121,14 +123,17 @@ class Service:
         self._models.forget_gone()
         return self._models.loaded()
 
-    async def _probs(self, asked: Sequence[tuple[Loaded, Sequence[Text]]], caller: str) -> list[list[np.ndarray]]:
-        """The probabilities of each run's texts. Runs' rows of one text stand together, so that they share a batch."""
+    async def _probs(
+        self, asked: Sequence[tuple[Loaded, Sequence[Text]]], caller: str
+    ) -> list[tuple[list[np.ndarray], list[bool]]]:
+        """The probabilities of each run's texts, and which of these are blank to it. Runs' rows of one text stand
+        together, so that they share a batch."""
         from submillion.serving import models  # it was imported when the first run was loaded
 
         by_run = await asyncio.to_thread(models.rows, asked)
         rows = [row for of_text in zip(*by_run, strict=True) for row in of_text]
         found = await self._queue.answers(rows, [len(row.tokens) for row in rows], caller)
-        return [found[number :: len(asked)] for number in range(len(asked))]
+        return [(found[number :: len(asked)], [row.is_blank for row in own]) for number, own in enumerate(by_run)]
 
     async def _loaded(self, run: Run, caller: str) -> Loaded:
         found = None if self._models is None else self._models.find(run)

@@ -54,9 +54,15 @@ def _environment() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
         "kernels": native.kind(),
-        "command": [without_secrets(word) for word in (os.path.basename(sys.argv[0]), *sys.argv[1:])],
+        "command": [without_secrets(word) for word in (*program(sys.argv[0]), *sys.argv[1:])],
         "packages": {package: version(package) for package in packages},
     }
+
+
+def program(called: str) -> tuple[str, ...]:
+    """Return how a program is typed, by the file that was called: `python -m submillion` by the package's."""
+    name = os.path.basename(called)
+    return ("python", "-m", os.path.basename(os.path.dirname(called))) if name == "__main__.py" else (name,)
 
 
 def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ export function classes(found) {
   return [
     el("h2", {}, "Classes"),
     table(`Probabilities${more > 0 ? `; ${more} less probable classes are not shown` : ""}`, ["Class", "Probability", ""], rows, "classes"),
+    found.is_blank ? el("p", { class: "small" }, "The encoder knows no token of this text: all such texts look the same to it.") : null,
     found.n_unread_words ? el("p", { class: "small" }, `The text is longer than the run reads: its last ${found.n_unread_words} words were not read.`) : null,
   ];
 }
