@@ -444,6 +444,18 @@ def test_over_budget_stops_before_anything_is_written(base: list[str], tmp_path:
     assert runs.list_runs(tmp_path) == []
 
 
+@pytest.mark.parametrize("written", ["1", "1.0", "1."])
+def test_class_weights_name_numbers_as_files_do(base: list[str], tmp_path: Path, written: str) -> None:
+    rows = "".join(f"text number {i},{i % 2}.0\n" for i in range(20))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
+    settings = settings_of(base, tmp_path, f"data.source={tmp_path / 'rows.csv'}", "data.test=null")
+    weighed = config.changed(settings, {"train.class_weights": {"0": 1.0, written: 5.0}})
+    run = workflow.train(weighed, as_trial=True)
+    assert run.config().train.class_weights == {"0": 1.0, "1": 5.0}
+    with pytest.raises(ConfigError, match=r"names a class twice: 1, 1\.0"):
+        workflow.train(config.changed(settings, {"train.class_weights": {"1": 1.0, "1.0": 5.0}}))
+
+
 def test_class_weights_must_name_labels(base: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="class_weights"):
         workflow.train(settings_of(base, tmp_path, "train.class_weights={nobody: 2.0}"))

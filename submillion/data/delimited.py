@@ -134,7 +134,7 @@ def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Sha
 
 def _are_labels(cells: Sequence[str], labels: Set[str]) -> bool:
     """Whether cells are labels: all those of whole rows, or, where most rows are swallowed, few that come often."""
-    return labels.issuperset(cells) or len(cells) >= max(_FEW, 2 * len(set(cells)))
+    return labels >= {*cells} or len(cells) >= max(_FEW, 2 * len(set(cells)))
 
 
 def _ragged(

@@ -12,9 +12,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
-from submillion import data, planning, reports, runs
+from submillion import config, data, planning, reports, runs
 from submillion.config import Config
-from submillion.data import Splits, augmentation
+from submillion.data import Splits, augmentation, naming
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command
 from submillion.judging import metrics
@@ -114,7 +114,7 @@ def ask(
         data.download(settings.data, downloads(watch))
         watch(Phase("reading"))
         splits = data.read(settings.data, rows)
-        _refuse_unknown_classes(settings, splits)
+        settings = _with_class_names(settings, splits)
         plan = planning.plan(settings, len(splits.labels))
         doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts)
@@ -132,14 +132,22 @@ def _refuse_missing_column(settings: Config) -> None:
         )
 
 
-def _refuse_unknown_classes(settings: Config, splits: Splits) -> None:
-    """Raise a ConfigError if `train.class_weights` names labels that the data does not have."""
+def _with_class_names(settings: Config, splits: Splits) -> Config:
+    """Return the settings with the classes of `train.class_weights` called as those of the data: 1.0 is 1, as in files.
+
+    ConfigError if the data does not have one of them.
+    """
     weights = settings.train.class_weights
-    unknown = [label for label in weights if label not in splits.labels] if isinstance(weights, dict) else []
-    if unknown:
+    if not isinstance(weights, dict):
+        return settings
+    if unknown := [label for label in weights if naming.name_of(label) not in splits.labels]:
         raise ConfigError(
             *(f"train.class_weights names {label!r}: {did_you_mean(label, splits.labels)}" for label in unknown)
         )
+    named = {str(naming.name_of(label)): weight for label, weight in weights.items()}
+    if len(named) < len(weights):
+        raise ConfigError(f"train.class_weights names a class twice: {', '.join(weights)}: give each one weight")
+    return settings if named == weights else config.changed(settings, {"train.class_weights": named})
 
 
 def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, rows: Mapping[str, Table] | None) -> list[Run]:
