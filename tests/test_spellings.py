@@ -30,6 +30,18 @@ SAME = {
     "accents": ("cafe", "café"),
     "zeros": ("7", "07"),
     "an emoji's variation": ("❤", "❤\ufe0f"),
+    "a ligature": ("fine", "ﬁne"),
+    "HTML": ("R&B", "R&amp;B"),
+}
+DIFFERENCES = {
+    "zero width": "characters that do not show",
+    "composed or not": "characters that do not show",
+    "full width": "the width or form of characters",
+    "a ligature": "the width or form of characters",
+    "HTML": "characters that HTML writes as codes",
+    "case": "case",
+    "zeros": "zeros at the beginning",
+    "Greek": "characters that look alike",
 }
 OTHER = [
     ("C", "C++", "C#"),
@@ -54,6 +66,12 @@ def test_spellings_of_one_label_are_named_with_their_rows(case: str) -> None:
     named = warning.partition("several: ")[2].partition(", which")[0].split(" and ")
     assert len(set(named)) == 2
     assert all(name.isprintable() for name in named)
+
+
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_the_warning_says_in_what_they_differ(case: str) -> None:
+    (warning,) = spelling_warnings("a.csv", dict.fromkeys(SAME[case], 2))
+    assert f", which differ in {DIFFERENCES[case]}: if they are one" in warning
 
 
 @pytest.mark.parametrize("labels", OTHER, ids=str)

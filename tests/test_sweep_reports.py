@@ -238,7 +238,7 @@ def test_every_number_is_of_the_summary_and_every_score_is_shown(make: Any, tmp_
     text, markdown = text_of(re.sub("<script.*?</script>", "", page.html(made))), page.markdown(made)
     known = {f"{sign}{abs(number):.4f}" for number in numbers(values) for sign in ("", "-", "+")}
     effects = course.factor_effects(read(folder_of(tmp_path, values)))
-    known |= {f"{number:+.4f}" for each in effects for number in (each.value, each.low, each.high)}
+    known |= {f"{number:{sign}.4f}" for e in effects for number in (e.value, e.low, e.high) for sign in ("", "+")}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", text)) <= known
     for each in values["trials"]:
         if len(each["runs"]) == 1:

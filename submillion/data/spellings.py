@@ -6,6 +6,7 @@ Unicode's table of confusable characters (UTS 39), by the package confusable_hom
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,10 @@ def _rows(n: int) -> str:
 
 def _difference(group: Sequence[str]) -> str:
     if len({_printed(label) for label in group}) == 1:
-        return "characters that do not show"
+        if any(html.unescape(label) != label for label in group):
+            return "characters that HTML writes as codes"
+        is_shown = len({unicodedata.normalize("NFC", _shown(label)) for label in group}) > 1
+        return "the width or form of characters" if is_shown else "characters that do not show"
     if len({_printed(label).casefold() for label in group}) == 1:
         return "case"
     if len({_without_marks(_printed(label)) for label in group}) == 1:
@@ -79,8 +83,14 @@ def _skeleton(label: str) -> str:
 
 
 def _printed(label: str) -> str:
-    """The label without what does not show: composed, compatibility forms, blanks single, no characters of format."""
-    text = unicodedata.normalize("NFKC", _VARIATIONS.sub("", label))
+    """The label without what does not show: composed, compatibility forms, blanks single, no characters of format; and
+    HTML's codes as the characters that they stand for."""
+    return _shown(unicodedata.normalize("NFKC", html.unescape(label)))
+
+
+def _shown(label: str) -> str:
+    """The label with single blanks, without characters of format."""
+    text = _VARIATIONS.sub("", label)
     return " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
 
 
