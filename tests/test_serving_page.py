@@ -561,3 +561,23 @@ def shoot(page: Page, path: Path) -> None:
     page.locator("header .run").evaluate("folder => { folder.textContent = '~/runs' }")  # nobody else's folder
     page.screenshot(path=path)
     assert path.stat().st_size <= 200_000
+
+
+def test_the_playground_says_in_what_it_computes_and_signs_stand_before_numbers_under_words_from_the_right(
+    browser: Browser, url: str, served: Path
+) -> None:
+    name = finished(served)[0]
+    with opened(browser, url, 390) as page:
+        page.goto(f"{url}#playground/{name}")
+        expect(page.locator("#view-playground")).to_contain_text(
+            f"{Run(served / name).environment()['precision']} on cpu"
+        )
+        page.get_by_label("Text").first.fill("هذا good")
+        page.get_by_role("button", name="Classify").click()
+        effects = page.locator("#played-words .effect")
+        expect(effects.first).to_be_visible()
+        assert set(effects.evaluate_all("found => found.map(each => getComputedStyle(each).direction)")) == {"ltr"}
+        page.get_by_label("Text").first.fill("\u200b\u200d")
+        page.get_by_role("button", name="Classify").click()
+        expect(page.locator("#played-classes")).to_contain_text("The encoder knows no token of this text")
+        expect(page.locator("#played-classes")).not_to_contain_text("longer than the run reads")

@@ -47,6 +47,7 @@ def facts(loaded: Loaded) -> Values:
         "text_pair": columns.text_pair,
         "max_length": loaded.settings.model.max_length,
         "device": loaded.classifier.device.type,
+        "precision": loaded.classifier.precision,
         "notes": loaded.classifier.notes,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from submillion.planning.architectures.families import Architecture
 
 
@@ -11,7 +13,8 @@ def _sizes(
     """An architecture without a name; all of these have heads of 64 entries, but where `n_heads` says otherwise."""
     sizes = {"n_layers": n_layers, "width": width, "ffn_width": ffn_width, "n_heads": width // 64}
     shapes = {"vocab_size": vocab_size, "n_positions": n_positions, "n_types": 0, "embedding_width": width}
-    return Architecture("", family, **{**sizes, **shapes, **others})
+    every: dict[str, Any] = {**sizes, **shapes, **others}
+    return Architecture("", family, **every)
 
 
 def _bert(n_layers: int, width: int, vocab_size: int, **others: int) -> Architecture:

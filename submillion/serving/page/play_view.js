@@ -18,9 +18,11 @@ export function classes(found) {
     el("h2", {}, "Classes"),
     table(`Probabilities${more > 0 ? `; ${more} less probable classes are not shown` : ""}`, ["Class", "Probability", ""], rows, "classes"),
     found.is_blank ? el("p", { class: "small" }, "The encoder knows no token of this text: all such texts look the same to it.") : null,
-    found.n_unread_words ? el("p", { class: "small" }, `The text is longer than the run reads: its last ${found.n_unread_words} words were not read.`) : null,
+    found.n_unread_words && !found.is_blank ? el("p", { class: "small" }, `The text is longer than the run reads: its last ${words(found.n_unread_words)} not read.`) : null,
   ];
 }
+
+const words = (n) => (n === 1 ? "1 word was" : `${n} words were`);
 
 export function wordEffects(found) {
   const all = found.texts.flat();
@@ -30,8 +32,8 @@ export function wordEffects(found) {
     el("h2", {}, "Words that mattered"),
     el("p", {}, `Occlusion: the number under a word is how much lower the probability of ${isolated(found.label)} (${found.prob.toFixed(4)}) ` +
       "would be without it. Blue with +: it speaks for the class; orange with −, dashed: against it. Effects do not add up."),
-    found.texts.map((words) => el("p", { class: "words", dir: "auto" }, words.map((each) => word(each, most)))),
-    untried ? el("p", { class: "small" }, `${untried} words without a number were not tried: they are beyond what the run reads, or after the first ${found.n_tried}.`) : null,
+    found.texts.map((each) => el("p", { class: "words", dir: "auto" }, each.map((one) => word(one, most)))),
+    untried ? el("p", { class: "small" }, `${words(untried)} not tried: unknown to the encoder, beyond what the run reads, or after the ${found.n_tried} that were.`) : null,
   ];
 }
 
@@ -39,7 +41,7 @@ function word({ word: text, effect }, most) {
   if (effect === null) return el("span", { class: "untried" }, text, " ");
   const side = Math.abs(effect) < 0.0005 ? "none" : effect > 0 ? "for" : "against";
   return el("span", { class: side, "--share": `${(55 * Math.abs(effect)) / most}%` },
-    el("span", {}, text), el("span", { class: "effect" }, signed(effect, 3)), " ");
+    el("span", {}, text), el("span", { class: "effect", dir: "ltr" }, signed(effect, 3)), " ");
 }
 
 export function changedTexts(variants) {

@@ -60,7 +60,7 @@ async function load(name) {
     byId("play-text-label").textContent = `Text (${facts.text.join(" ")})`;
     byId("play-pair-label").textContent = `Second text (${facts.text_pair ?? ""})`;
     byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).map(isolated).join(", ")}` +
-      `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; float32 on ${facts.device}`;
+      `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; ${facts.precision} on ${facts.device}`;
   } catch (error) {
     byId("play-model").textContent = "";
     notice(byId("play-problems"), problemsOf(error));
