@@ -171,8 +171,18 @@ def choose_device(device: str | None) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device is not None and not available[device]:
         found = ", ".join(name for name, there in available.items() if there)
-        raise ConfigError(f"device is {device}, which this machine does not have: set it to {found} or null")
+        reason = f" ({_why_no_cuda()})" if device == "cuda" else ""
+        raise ConfigError(f"device is {device}, which this machine does not have{reason}: set it to {found} or null")
     return torch.device(device or next(name for name, there in available.items() if there))
+
+
+def _why_no_cuda() -> str:
+    """Why torch has no CUDA: itself, or the card and its driver."""
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA: see https://pytorch.org/get-started/locally"
+    return (
+        f"torch is built for CUDA {torch.version.cuda} and finds no card: is the driver new enough? nvidia-smi says it"
+    )
 
 
 def choose_precision(precision: Precision | None, device: torch.device) -> tuple[Precision, str]:

@@ -37,8 +37,8 @@ class Batch:
 
     tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
     kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
-    the model's frozen lower layers where that is kept, or None · layout: where its tokens stand in the packed pass, if
-    that is known already.
+    the model's frozen lower layers where that is kept, or None · layout: the places of its tokens in the packed pass,
+    if those are known already.
     """
 
     tokens: torch.Tensor

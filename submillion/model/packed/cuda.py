@@ -43,7 +43,8 @@ def fits_heads(device: torch.device, dtype: torch.dtype, head: int) -> bool:
 
 @cache
 def _is_able(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY and _kernels() is not None
+    is_nvidia = torch.version.hip is None  # on AMD's cards the kernels were never run
+    return is_nvidia and torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY and _kernels() is not None
 
 
 @cache

@@ -350,7 +350,7 @@ def attend_backward(
                 query = tl.load(query_ptr + query_place, mask=is_query, other=0.0)
                 mixed = tl.load(out_ptr + place, mask=is_query, other=0.0)
                 dmixed = tl.load(dout_ptr + place, mask=is_query, other=0.0)
-                # Queries that are none weigh nothing: exp(-inf).
+                # Rows beyond the last query weigh nothing: exp(-inf).
                 lse = tl.load(lse_ptr + asking * N_HEADS + head, mask=queries < n_queries, other=float("inf"))
                 scores = _scores(
                     query, key, scale, relative_ptr, queries, keys, longest, length, HAS_RELATIVE, PRECISION
