@@ -188,7 +188,10 @@ def add_gradients(parameters: Sequence[torch.nn.Parameter], *numbers: float) -> 
     *sums, last = flat.split([*(p.numel() for p in parameters), len(has) + len(numbers)])
     values = last.tolist()
     for parameter, total, n_having in zip(parameters, sums, values, strict=False):
-        parameter.grad = total.view_as(parameter) if n_having else None
+        if n_having and parameter.grad is not None:
+            parameter.grad.copy_(total.view_as(parameter))  # in place: recorded work adds to it there
+        else:
+            parameter.grad = total.view_as(parameter) if n_having else None
     return tuple(values[len(has) :])
 
 
