@@ -176,6 +176,10 @@ def test_the_list_shows_filters_and_sorts(page: Page, served: Path) -> None:
     expect(page.locator("#runs-count")).to_have_text(f"{len(client_of(served).get('/api/list').json()['runs'])} runs")
     names = rows_of(page)
     assert set(finished(served)) < set(names)
+    # What has no value in a row is nothing on the page.
+    assert not re.search(
+        r"\b(false|true|undefined|null|NaN)\b", " ".join(page.locator(".runs td.score").all_inner_texts())
+    )
     bad = page.locator(".runs tbody tr", has_text="bad-00000002")
     expect(bad).to_contain_text("damaged")
     expect(bad).to_contain_text("labels.json is damaged")

@@ -8,7 +8,7 @@ export function el(tag, attributes = {}, ...children) {
     else if (name === "onclick") made.addEventListener("click", value);
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return made;
 }
 
@@ -25,7 +25,7 @@ export function remember(view, values) {
 export const byId = (id) => document.getElementById(id);
 
 export function fill(box, ...children) {
-  box.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  box.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
 // A table whose cells know their column, so that narrow screens can show a row as a card.
