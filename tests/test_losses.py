@@ -29,6 +29,23 @@ def test_smoothing_equals_the_written_out_target(smoothing: float) -> None:
     torch.testing.assert_close(losses.supervised(LOGITS, LABEL_IDS, smoothing, None), expected)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_is_its_formula(gamma: float) -> None:
+    probs = torch.softmax(LOGITS.double(), 1)[torch.arange(20), LABEL_IDS]
+    expected = -((1 - probs) ** gamma * probs.log()).sum()
+    ours = losses.supervised(LOGITS, LABEL_IDS, 0.0, None, focal_gamma=gamma)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_of_a_certain_row_is_0_with_a_gradient_that_is_a_number(gamma: float) -> None:
+    logits = torch.tensor([[80.0, -80.0], [-3.0, 3.0]], requires_grad=True)
+    losses.supervised(logits, torch.tensor([0, 0]), 0.0, None, focal_gamma=gamma).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[0].any()
+
+
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
 def test_a_batch_is_the_sum_of_its_parts(weights: torch.Tensor | None) -> None:
     whole = losses.supervised(LOGITS, LABEL_IDS, 0.1, weights)

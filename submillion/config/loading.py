@@ -30,6 +30,7 @@ _ADDED = (
     ("model", "revision"),
     *(("data", key) for key in ("config", "encoding", "separator", "header", "drop")),
     ("train", "metric"),
+    ("train", "focal_gamma"),
 )
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 _SHORT = {"model": "model.name", "data": "data.source"}  # what a section is that Python is given as a text

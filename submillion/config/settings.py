@@ -249,6 +249,9 @@ class TrainConfig(Section):
     )
     momentum: Frac = setting(0.9, "momentum of sgd and rmsprop")
     label_smoothing: Frac = setting(0.0, "share of each target spread over all classes")
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = setting(
+        0.0, "focal loss: a row weighs (1 - probability of its label) to this power; 0 = all weigh alike, 2 is common"
+    )
     class_weights: Literal["balanced"] | dict[str, Positive] | None = setting(
         None, "loss weight of each class: balanced = inverse to its rows, or {label: weight}"
     )

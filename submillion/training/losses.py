@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from submillion.config import DistillationConfig, TrainConfig
 
+_LEAST = 1e-7  # of 1 - p: float32 tells no smaller one from 0
+
 
 def class_weights(train: TrainConfig, labels: tuple[str, ...], counts: list[int]) -> torch.Tensor | None:
     """Return each class's loss weight, float32 [C] in the order of `labels`, or None where all are 1.
@@ -22,17 +24,26 @@ def class_weights(train: TrainConfig, labels: tuple[str, ...], counts: list[int]
 
 
 def supervised(
-    logits: torch.Tensor, label_ids: torch.Tensor, smoothing: float, weights: torch.Tensor | None
+    logits: torch.Tensor,
+    label_ids: torch.Tensor,
+    smoothing: float,
+    weights: torch.Tensor | None,
+    focal_gamma: float = 0.0,
 ) -> torch.Tensor:
     """Return the summed cross-entropy of float32 logits [B, C] and label ids [B], a scalar.
 
     With smoothing s the target is 1 − s on the label plus s / C on every class (Szegedy et al. 2016,
-    §7). A row counts with the weight of its class (smoothed part included), so weights scale rows.
+    §7). A row counts with the weight of its class (smoothed part included), so weights scale rows. With focal_gamma γ
+    it counts with (1 − p)^γ besides, p its label's probability (Lin et al. 2017, equation 4), which has a gradient too.
 
     >>> supervised(torch.zeros(2, 4), torch.tensor([0, 3]), 0.0, None).item() / 2  # ln 4
     1.3862943649291992
     """
     row_losses = functional.cross_entropy(logits, label_ids, reduction="none", label_smoothing=smoothing)
+    if focal_gamma:
+        probs = torch.softmax(logits, -1).gather(1, label_ids[:, None])[:, 0]
+        # A power below 1 has no slope at 0, where float32 puts a row that is certain.
+        row_losses = (1 - probs).clamp(min=_LEAST) ** focal_gamma * row_losses
     return (row_losses if weights is None else row_losses * weights[label_ids]).sum()
 
 

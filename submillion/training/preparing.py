@@ -170,10 +170,12 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
     counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
     weights = losses.class_weights(settings.train, splits.labels, counts)
     weights = None if weights is None else weights.to(device)
-    smoothing = settings.train.label_smoothing
+    train = settings.train
 
     def loss(logits: torch.Tensor, batch: batching.Batch) -> torch.Tensor:
-        supervised = losses.supervised(logits, batch.label_ids, smoothing, weights)
+        supervised = losses.supervised(
+            logits, batch.label_ids, train.label_smoothing, weights, focal_gamma=train.focal_gamma
+        )
         if batch.teacher_logits is None:
             return supervised
         return losses.distilled(supervised, logits, batch.teacher_logits, settings.distillation)
