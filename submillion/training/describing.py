@@ -14,7 +14,7 @@ from submillion.config import Config
 from submillion.data import Splits
 from submillion.errors import install_line, is_checkout
 from submillion.model import batching, processes
-from submillion.model.packed import native
+from submillion.model.packed import cuda, native
 from submillion.runs import Run
 from submillion.text import without_secrets
 
@@ -67,6 +67,8 @@ def program(called: str) -> tuple[str, ...]:
 
 def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
     """Return the sentence about kernels that are missing, where they would be used."""
+    if device.type == "cuda" and (reason := cuda.missing(device)) is not None:
+        return (f"the kernels for GPUs are not used, and steps take longer: {reason}",)
     if precision != "bf16" or device.type != "cpu" or native.available():
         return ()
     advice = (

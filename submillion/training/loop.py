@@ -7,6 +7,7 @@ a record that was not written.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,7 @@ class Job:
 
     started: the clock (time.perf_counter) when its work began · fitting: of steps; that of evaluations is the
     classifier's · wish: asked after each record; "pause" writes a checkpoint and ends the generator early, "stop" ends
-    the training as if it had no more steps.
+    the training as if it had no more steps · say: gets sentences about the work, while it goes on.
     """
 
     classifier: Classifier
@@ -49,6 +50,7 @@ class Job:
     started: float
     fitting: Fitting = field(default_factory=Fitting)
     wish: Callable[[], Wish | None] = lambda: None
+    say: Callable[[str], object] = logging.getLogger("submillion").warning
 
 
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
@@ -85,7 +87,7 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
             if wish == "pause":
                 return
     except DivergedError:
-        loop.restore_best(progress)
+        loop.restore_best(progress, is_changed=True)  # by a step that was begun and does not count
         raise
     loop.restore_best(progress)
 
@@ -131,8 +133,12 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model = job.classifier
-        self.steps = Steps(job.classifier, job.train, job.settings, job.length, job.loss, job.fitting)
-        self.steps.clock = self.saved = job.started
+        recorder = job.classifier.recorder(job.say)
+        self.steps = Steps(job.classifier, job.train, job.settings, job.length, job.loss, recorder)
+        self.steps.fitting, self.steps.clock = job.fitting, job.started
+        self.saved = job.started
+        for fitting in (job.fitting, job.classifier.fitting):
+            fitting.make_room = recorder.forget if recorder is not None else fitting.make_room
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
         """Score the validation split and keep the parameters if they are the best so far by `train.metric`.
@@ -181,8 +187,10 @@ class _Loop:
 
     def checkpoint_is_due(self, step: int) -> bool:
         """Say whether a step's checkpoint is written: on a GPU not all, which would take as long as the steps."""
+        if step % self.job.settings.checkpoint_every:
+            return False
         is_soon = self.steps.device.type == "cuda" and time.perf_counter() < self.saved + _LEAST_SECONDS
-        return step % self.job.settings.checkpoint_every == 0 and not is_soon
+        return processes.on_main(lambda: not is_soon)  # each process has a clock of its own
 
     def restore(self) -> Progress:
         """Load the last checkpoint, if there is one, and return where it stands."""
@@ -197,9 +205,9 @@ class _Loop:
             self.steps.scaler.load_state_dict(progress.scaler)
         return progress
 
-    def restore_best(self, progress: Progress) -> None:
-        """Load the best evaluation's parameters into the classifier."""
-        if progress.best_step is not None and progress.best_step != progress.step:
+    def restore_best(self, progress: Progress, is_changed: bool = False) -> None:
+        """Load the best evaluation's parameters into the classifier, if there was one and it has others."""
+        if progress.best_step is not None and (is_changed or progress.best_step != progress.step):
             self._load(self.job.checkpoints.load_best(progress.best_step))
 
     def _parts(self) -> dict[str, Tensors]:

@@ -6,7 +6,6 @@ A schedule is a pure function of the step, so that resuming needs the step alone
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 
 import torch
@@ -41,8 +40,6 @@ def build(
     match train.optimizer:
         case "adamw":
             if recorded is not None:
-                # The first step is done, not recorded, which torch warns of.
-                warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
                 groups = [{**group, "lr": torch.tensor(group["lr"], device=recorded)} for group in groups]
             # Fused takes a fifth of the time for many small tensors.
             return torch.optim.AdamW(groups, fused=True, capturable=recorded is not None)

@@ -145,6 +145,7 @@ def _job(
         checkpoints=processes.of_main(Checkpoints(run.path / "checkpoints")),
         started=started,
         wish=watch.wish,
+        say=lambda note: watch.watch(Phase("steps are not recorded", notes=(note,))),
     )
     return _with_prefix(job, settings, watch)
 

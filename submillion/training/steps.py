@@ -1,7 +1,7 @@
 """Optimiser steps: rows to gradients to parameters, and a record of each.
 
-On a GPU a step is recorded work (`Replays`), and one more is begun before a record is read, so that it never waits for
-who watches. What is between steps, evaluations and checkpoints, is the affair of `loop`.
+On a GPU a step is recorded work (`Recorder`), and one more is begun before a record is read, so that the GPU never
+waits for a watcher. Evaluations and checkpoints belong to `loop`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from submillion.model import adapters, processes
 from submillion.model.backbone import seed_for
 from submillion.model.batching import Batch, Fitting, TokenizedSplit, n_batches, training_order
 from submillion.model.classifier import Classifier
-from submillion.model.replays import Replay, Replays
+from submillion.model.replays import Recorder
 from submillion.runs import StepRecord
 from submillion.runs.pace import MAX_EPOCHS, MIN_STEPS, derived_epochs
 from submillion.runs.pace import n_steps as steps_of
@@ -65,17 +65,12 @@ def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> L
 
 @dataclass(frozen=True)
 class _Begun:
-    """A step that was begun: its loss is known, or read when it is asked for."""
+    """A step that was begun; `loss` waits for a GPU."""
 
     step: int
     rate: float
     n_tokens: int
-    later: Callable[[], float] | None
-    known: float = math.nan
-
-    def loss(self) -> float:
-        """Return the loss; that is where a GPU is waited for."""
-        return self.known if self.later is None else self.later()
+    loss: Callable[[], float]
 
 
 def _read_later(loss: torch.Tensor) -> Callable[[], float]:
@@ -105,7 +100,8 @@ def diverged(found: str, settings: TrainConfig, step: int | None = None) -> Dive
 class Steps:
     """The steps of one training, and what they change: parameters, the optimiser, fp16's loss scale.
 
-    split: the training rows · loss_of: the summed loss of a batch · begun: steps whose records were not read yet.
+    split: the training rows · loss_of: the summed loss of a batch · recorder: of a GPU's work, or None · fitting,
+    clock: who makes the steps sets them · begun: steps whose records were not read yet.
     """
 
     def __init__(
@@ -115,17 +111,18 @@ class Steps:
         settings: TrainConfig,
         length: Length,
         loss_of: Loss,
-        fitting: Fitting,
+        recorder: Recorder | None,
     ) -> None:
         self.model = model.train()
-        self.split, self.settings, self.length, self.loss_of, self.fitting = split, settings, length, loss_of, fitting
+        self.split, self.settings, self.length, self.loss_of, self.recorder = split, settings, length, loss_of, recorder
+        self.fitting = Fitting()
         self.parameters = adapters.trainable_parameters(model.model)
         head = {name: p for name, p in self.parameters.items() if adapters.is_head(model.model, name)}
         adapter = {name: p for name, p in self.parameters.items() if name not in head}
         self.device = next(iter(self.parameters.values())).device
-        recorder = model.recorder(lambda note: fitting.say(note))
-        is_recorded = recorder is not None and settings.optimizer == "adamw" and model.precision != "fp16"
-        self.optimizer = optimizers.build(adapter, head, settings, self.device if is_recorded else None)
+        # fp16's loss scale, and the other optimisers, wait for the device.
+        self._is_change_recorded = recorder is not None and settings.optimizer == "adamw" and model.precision != "fp16"
+        self.optimizer = optimizers.build(adapter, head, settings, self.device if self._is_change_recorded else None)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
         self.begun: deque[_Begun] = deque()
@@ -136,10 +133,8 @@ class Steps:
         self._loss = torch.zeros((), dtype=torch.float32 if self.device.type == "mps" else torch.float64).to(
             self.device
         )
-        self._replays: Replays | None = None
-        if recorder is not None:
-            self._replays = Replays(lambda batch, n_rows: self._add(model(batch), batch, n_rows), recorder)
-        self._change = Replay(self._clip_and_change, recorder) if recorder and is_recorded else self._clip_and_change
+        # Rows of the step, on the device where its work is recorded for any number.
+        self._n_rows: float | torch.Tensor = 1.0 if recorder is None else torch.ones((), device=self.device)
         self._n_ahead = _N_AHEAD if self.device.type == "cuda" and processes.count() == 1 else 0
 
     def set_learning_rate(self, step: int) -> float:
@@ -149,7 +144,7 @@ class Steps:
     def ahead(self, step: int, checkpoint_every: int) -> range:
         """Return the steps to begin before the record of `step` is read: a GPU has one more to do meanwhile.
 
-        None is begun before what comes between: an evaluation, a checkpoint, the end.
+        No step is begun beyond the next evaluation, checkpoint or end.
         """
         every = (self.length.evaluate_every, checkpoint_every)
         pause = min(self.length.n_steps, *(-(-step // n) * n for n in every))
@@ -169,29 +164,29 @@ class Steps:
         """
         train = self.settings
         rate = self.set_learning_rate(step)
-        self._clear()
         micro_batches, is_done = self._rows_of(step), False
-        n_rows = sum(len(rows) for rows in micro_batches)
+        self._clear(sum(len(rows) for rows in micro_batches))
         n_tokens = 0
         with self.fitting:
             for micro, rows in enumerate(rows[processes.part()] for rows in micro_batches):
                 torch.manual_seed(seed_for("dropout", train.seed, step, micro, processes.rank()))
                 for part in self.fitting.parts(rows, self._lengths):
                     batch = self.split.batch(part)
-                    if self._replays is None:
+                    if self.recorder is None:
                         batch = batch.to(self.device)
-                        self._add(self.model(batch), batch, n_rows)
+                        self._add(self.model(batch), batch)
                     else:
-                        self._replays(batch, n_rows)
+                        self.recorder.run_on(batch, self._compute)
                     n_tokens += batch.n_tokens
             is_done = True
         if not is_done:
             return False
-        begun = _Begun(step, rate, n_tokens, _read_later(self._loss) if self._n_ahead else None)
-        if begun.later is None:
+        if self._n_ahead:
+            begun = _Begun(step, rate, n_tokens, _read_later(self._loss))
+        else:
             loss, n_tokens = processes.add_gradients(list(self.parameters.values()), float(self._loss), n_tokens)
-            self._refuse_not_finite(loss, step)
-            begun = replace(begun, n_tokens=int(n_tokens), known=loss)
+            self._refuse_not_finite(loss, step)  # before anything is changed
+            begun = _Begun(step, rate, int(n_tokens), lambda: loss)
         self._update(step)
         self.begun.append(begun)
         return True
@@ -216,36 +211,51 @@ class Steps:
             self._batches = [split.in_epoch(rows, epoch) for rows in order]
         return self._batches[place * train.accumulation : (place + 1) * train.accumulation]
 
-    def _clear(self) -> None:
-        """Forget the loss and the gradients of the step before; recorded work adds to gradients where they are."""
+    def _clear(self, n_rows: int) -> None:
+        """Begin a step of so many rows without a loss and gradients; recorded work adds to gradients where they are."""
         self._loss.zero_()
-        self.optimizer.zero_grad(set_to_none=self._replays is None)
+        self.optimizer.zero_grad(set_to_none=self.recorder is None)
+        if isinstance(self._n_rows, torch.Tensor):
+            self._n_rows.fill_(n_rows)
+        else:
+            self._n_rows = n_rows
 
-    def _add(self, logits: torch.Tensor, batch: Batch, n_rows: int) -> None:
-        """Add a part's gradients, and its share of the step's mean loss over `n_rows` rows."""
-        loss = self.loss_of(logits, batch) / n_rows
+    def _compute(self, batch: Batch) -> None:
+        self._add(self.model(batch), batch)
+
+    def _add(self, logits: torch.Tensor, batch: Batch) -> None:
+        """Add a part's gradients, and its share of the step's mean loss."""
+        loss = self.loss_of(logits, batch) / self._n_rows
         penalty = adapters.orthogonality_loss(self.model.model)
-        total = loss if penalty is None else loss + penalty * (batch.n_rows / n_rows)
+        total = loss if penalty is None else loss + penalty * (batch.n_rows / self._n_rows)
+        self._loss += loss.detach()
+        if self.recorder is None:
+            self.scaler.scale(total).backward()
+            return
         # Not backward(), which adds to each gradient by a kernel of its own.
         parameters = list(self.parameters.values())
-        found = torch.autograd.grad(self.scaler.scale(total), parameters, allow_unused=True)
-        pairs = [(p, gradient) for p, gradient in zip(parameters, found, strict=True) if gradient is not None]
-        known = [(p.grad, gradient) for p, gradient in pairs if p.grad is not None]
-        for parameter, gradient in pairs:
-            if parameter.grad is None:
+        gradients = torch.autograd.grad(self.scaler.scale(total), parameters, allow_unused=True)
+        known: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None and parameter.grad is None:
                 parameter.grad = gradient.contiguous()  # as optimisers that fuse their work want it
+            elif gradient is not None and parameter.grad is not None:
+                known.append((parameter.grad, gradient))
         if known:
             add: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
             add([old for old, _ in known], [new for _, new in known])
-        self._loss += loss.detach()
 
     def _update(self, step: int) -> None:
-        self._change()
+        if self.recorder is not None and self._is_change_recorded:
+            self.recorder.run(self._change)
+        else:
+            self._change()
         adapters.reallocate(self.model.model, step)
-        if self._replays is None:
+        if self.recorder is None:
             self.optimizer.zero_grad(set_to_none=True)
 
-    def _clip_and_change(self) -> None:
+    def _change(self) -> None:
+        """Clip the gradients and change the parameters."""
         self.scaler.unscale_(self.optimizer)
         if self.settings.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)

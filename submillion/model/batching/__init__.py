@@ -7,7 +7,7 @@ its own affair.
 
 from submillion.model.batching.fitting import Fitting
 from submillion.model.batching.order import ALL, WINDOW_BATCHES, evaluation_rows, n_batches, training_order, within
-from submillion.model.batching.tokens import Batch, TokenizedSplit, tokenize
+from submillion.model.batching.tokens import Batch, TokenizedSplit, on_device, pinned, tokenize
 
 __all__ = [
     "ALL",
@@ -17,6 +17,8 @@ __all__ = [
     "TokenizedSplit",
     "evaluation_rows",
     "n_batches",
+    "on_device",
+    "pinned",
     "tokenize",
     "training_order",
     "within",

@@ -34,11 +34,13 @@ T = TypeVar("T")
 class Fitting:
     """What is known of the memory: a part of a batch has at most `max_tokens` tokens, or is one text.
 
-    None while every batch fitted. `say` gets a sentence each time that it falls.
+    None while every batch fitted. `say` gets a sentence each time that it falls. `make_room`: gives up what may be done
+    without, and says whether there was any; then the same part is tried again.
     """
 
     max_tokens: int | None = None
     say: Callable[[str], object] = logging.getLogger("submillion").warning
+    make_room: Callable[[], bool] = lambda: False
     _at_hand: tuple[int, int] = field(default=(0, 0), init=False)  # rows and tokens of the part that is tried
     _lack: str | None = field(default=None, init=False)  # why it did not fit
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
@@ -76,7 +78,8 @@ class Fitting:
             _give_back()
             if _STUCK in self._lack:
                 self._thread = ThreadPoolExecutor(1, "batches")
-            self._halve(*self._at_hand, self._lack)
+            if not self.make_room():
+                self._halve(*self._at_hand, self._lack)
             self._lack = None
         thread = self._thread
         return work if thread is None else lambda *given, **named: thread.submit(work, *given, **named).result()

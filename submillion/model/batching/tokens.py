@@ -31,6 +31,19 @@ _ARRAYS = ("tokens", "token_types", "offsets", "n_truncated")
 Arrays = dict[str, np.ndarray]
 
 
+def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor where copies to `device` do not wait: for a GPU in pinned memory.
+
+    It may be dropped at once: the memory is used again only after the copy.
+    """
+    return tensor.pin_memory() if device.type == "cuda" and tensor.is_cpu else tensor
+
+
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on `device`; a GPU is not waited for."""
+    return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
@@ -78,18 +91,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors, but the offsets, on `device`; a GPU is not waited for."""
-        is_gpu = torch.device(device).type == "cuda"
-
-        def there(part: torch.Tensor) -> torch.Tensor:
-            return part.pin_memory().to(device, non_blocking=True) if is_gpu and part.is_cpu else part.to(device)
-
+        place = torch.device(device)
         return replace(
             self,
-            tokens=there(self.tokens),
-            token_types=there(self.token_types),
-            label_ids=there(self.label_ids),
-            teacher_logits=None if self.teacher_logits is None else there(self.teacher_logits),
-            hidden=None if self.hidden is None else there(self.hidden),
+            tokens=on_device(self.tokens, place),
+            token_types=on_device(self.token_types, place),
+            label_ids=on_device(self.label_ids, place),
+            teacher_logits=None if self.teacher_logits is None else on_device(self.teacher_logits, place),
+            hidden=None if self.hidden is None else on_device(self.hidden, place),
         )
 
 

@@ -34,10 +34,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a batch, none where `cuda` attends; `relative` [heads, tokens, tokens] is MPNet's position bias.
-
-    It is None elsewhere.
-    """
+    """The tiles of a batch, none where `cuda` attends; `relative` [heads, tokens, tokens] is MPNet's bias, or None."""
 
     layout: Layout
     n_heads: int
@@ -66,6 +63,7 @@ def attend(
     """
     if not tiles.tiles:
         mask = dice.mask((len(rows),), p)
+        assert mask is None or mask.kernels is cuda
         dropout = cuda.Dropout(0, 0, 1.0) if mask is None else cuda.Dropout(mask.seed, mask.least, 1.0 / keep_frac(p))
         texts = cuda.Texts(tiles.layout.bounds, tiles.layout.longest, tiles.n_heads, tiles.relative)
         return _FusedAttention.apply(rows, firsts, texts, dropout, wanted[0] or wanted[1])

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import torch
+
+from submillion.text import first_line
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _MAX_WIDTH = 8192
@@ -41,10 +44,31 @@ def fits_heads(device: torch.device, dtype: torch.dtype, head: int) -> bool:
     return head in _HEADS and dtype in _DTYPES and device.type == "cuda" and _is_able(device)
 
 
-@cache
 def _is_able(device: torch.device) -> bool:
-    is_nvidia = torch.version.hip is None  # on AMD's cards the kernels were never run
-    return is_nvidia and torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY and _kernels() is not None
+    return missing(device) is None
+
+
+@cache
+def missing(device: torch.device) -> str | None:
+    """Return why these functions do not work on a card, or None: they are tried once, for they are compiled there."""
+    if torch.version.hip is not None:
+        return "they were never run on cards of AMD"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _LEAST_CAPABILITY:
+        return f"the card's compute capability is {'.'.join(map(str, capability))}, and they need 8.0"
+    if _kernels() is None:
+        return "Triton is not installed: pip install triton"
+    ones, out = torch.ones(2, 16, device=device)
+    try:
+        drop(ones, Seed(torch.zeros(1, dtype=torch.int64, device=device), 1), 0, out.zero_())
+        return None if bool(out.all()) else "Triton's kernels give wrong results here"
+    except Exception as error:  # no C compiler, no headers of Python, another driver: all kinds
+        return f"Triton cannot compile them ({first_line(error)}); it needs a C compiler and Python's headers"
+
+
+def kind(device: torch.device) -> str:
+    """Return which functions work there: results differ in their last bits between kinds."""
+    return "none" if missing(device) is not None else f"triton {version('triton')}"
 
 
 @cache

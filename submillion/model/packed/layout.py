@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from submillion.model.batching import on_device
+
 # bf16 softmax and additions run up to 3 times faster on rows that fill whole 64-byte vectors.
 _TILE = 32
 # A group of its own costs some 15 calls a layer; merging costs padding. In attention weights, of all heads.
@@ -116,8 +118,7 @@ def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device) ->
     spare = np.zeros(n_rows - n_tokens, dtype=np.int64)
 
     def there(array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+        return on_device(torch.from_numpy(array), device)
 
     groups = () if n_heads is None else tuple(_group(cut, lengths, bounds, device) for cut in _cuts(lengths, n_heads))
     return Layout(
@@ -173,7 +174,7 @@ def _group(cut: tuple[int, int], lengths: np.ndarray, bounds: np.ndarray, device
         start=int(starts[0]),
         stop=int(starts[-1] + lengths[-1]),
         width=len(columns),
-        rows=torch.from_numpy(np.where(inside, starts[:, None] + columns, spare_row)).to(device),
-        slots=torch.from_numpy(np.flatnonzero(inside)).to(device),
-        lengths=torch.from_numpy(lengths).to(device),
+        rows=on_device(torch.from_numpy(np.where(inside, starts[:, None] + columns, spare_row)), device),
+        slots=on_device(torch.from_numpy(np.flatnonzero(inside)), device),
+        lengths=on_device(torch.from_numpy(lengths), device),
     )

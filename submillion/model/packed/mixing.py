@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from submillion.model.batching import Batch
+from submillion.model.batching import Batch, on_device
 from submillion.model.packed.forward import encode, laid_out, lower
 from submillion.model.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
 from submillion.model.packed.structure import Layer, Packed
@@ -119,4 +119,4 @@ def _lots(owners: np.ndarray, device: torch.device) -> Lots:
     take, put = np.zeros(int(n_lots.sum()) * size, np.int64), np.zeros(len(owners), np.int64)
     take[places], put[rows] = rows, places
     model = np.repeat(np.arange(len(counts)), n_lots)
-    return Lots(*(torch.from_numpy(array).to(device) for array in (model, take, put)))
+    return Lots(*(on_device(torch.from_numpy(array), device) for array in (model, take, put)))

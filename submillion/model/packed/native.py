@@ -21,6 +21,8 @@ from typing import Any
 import torch
 import transformers
 
+from submillion.model.packed import cuda
+
 _VERSION = 2  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in products.c
@@ -125,7 +127,7 @@ def conditions(device: torch.device) -> list[object]:
     """Return what the last bits of a computation depend on besides its inputs, for the keys of what is kept."""
     versions: list[object] = [torch.__version__, transformers.__version__, device.type]
     if device.type == "cuda":
-        return [*versions, torch.cuda.get_device_name(device)]
+        return [*versions, torch.cuda.get_device_name(device), cuda.kind(device)]
     if device.type != "cpu":
         return versions
     return [*versions, processor(), torch.backends.cpu.get_cpu_capability(), kind(), torch.get_num_threads()]
