@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from submillion.api import export, shift, train
+    from submillion.api.estimator import SubmillionClassifier
     from submillion.cli.progress import View as progress  # noqa: N813 - it is called as a function is
     from submillion.config import Config
     from submillion.config import load as load_config
@@ -55,6 +56,7 @@ __all__ = [
     "Run",
     "RunError",
     "Score",
+    "SubmillionClassifier",
     "SubmillionError",
     "__version__",
     "compare",
@@ -77,6 +79,7 @@ _HOMES = {
     "Config": ("submillion.config", "Config"),
     "Run": ("submillion.runs", "Run"),
     "Score": ("submillion.judging.metrics", "Score"),
+    "SubmillionClassifier": ("submillion.api.estimator", "SubmillionClassifier"),
     "compare": ("submillion.reports.comparing", "compare"),
     "evaluate": ("submillion.prediction", "evaluate"),
     "export": ("submillion.api", "export"),

@@ -41,7 +41,7 @@ def kind_of(rows: object) -> Kind | None:
             return "texts"
         case np.ndarray():
             return "texts" if rows.ndim else None
-    if _is_of(rows, "pandas", "Series"):
+    if _is_of(rows, "pandas", "Series") or _is_array_of_pandas(rows):
         return "texts"
     if _is_of(rows, "pandas", "DataFrame"):
         return "DataFrame"
@@ -113,10 +113,11 @@ def _frame(frame: Any, wanted: Collection[str]) -> Table:
 
 def _cells(series: Any) -> list[Any]:
     """A pandas Series as plain values, None for each kind of missing one."""
-    return [_plain(value) for value in series.astype(object).where(series.notna(), None)]
+    return [plain(value) for value in series.astype(object).where(series.notna(), None)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a cell as a plain value, None for pandas' missing ones; numpy's kinds become Python's."""
     match value:
         case np.generic() | np.ndarray():
             return value.tolist()
@@ -127,8 +128,10 @@ def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bo
     """The table of texts or pairs, or of rows as dicts, and the settings that it is read by."""
     if isinstance(rows, np.ndarray | list | tuple):
         origin = "the array" if isinstance(rows, np.ndarray) else f"the {type(rows).__name__}"
-        values = [_plain(value) for value in (rows.tolist() if isinstance(rows, np.ndarray) else rows)]
+        values = [plain(value) for value in (rows.tolist() if isinstance(rows, np.ndarray) else rows)]
         index = range(len(values))
+    elif _is_array_of_pandas(rows):
+        origin, values, index = f"the {type(rows).__name__}", [plain(value) for value in rows], range(len(rows))
     else:
         origin, values, index = "the Series", _cells(rows), rows.index.tolist()
     table = Table(origin, (), {}, range(1, len(values) + 1), index=index)
@@ -150,7 +153,7 @@ def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bo
 def _of_dicts(table: Table, rows: Sequence[Any], wanted: Collection[str]) -> Table:
     _refuse_others(table, rows, lambda row: isinstance(row, Mapping), "other rows are dicts: give them all as dicts")
     names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [_plain(row.get(name)) for row in rows] for name in names if name in wanted}
+    columns = {name: [plain(row.get(name)) for row in rows] for name in names if name in wanted}
     return decoded(replace(table, names=tuple(map(str, names)), columns=columns))
 
 
@@ -201,6 +204,11 @@ def _refusal(rows: object) -> DataError:
         case _:
             advice = "it holds no rows that can be read"
     return DataError(f"rows are given as {a_kind(rows)}: {advice}; {_ALLOWED}")
+
+
+def _is_array_of_pandas(rows: object) -> bool:
+    """Whether rows are what a Series has in `.values` or `.array`, or an Index."""
+    return _is_of(rows, "pandas", "Index") or _is_of(rows, "pandas.api.extensions", "ExtensionArray")
 
 
 def _is_of(value: object, package: str, name: str) -> bool:

@@ -64,6 +64,12 @@ class Members:
         """Return which of the `readings` is each run's."""
         return tuple(self.readings.index(_reading(settings)) for settings in self.configs)
 
+    def read(self, rows: object, id_column: str | None = None) -> list[list[Example]]:
+        """Return rows in each of the `readings`; none is dropped, so that each gets a label. DataError as in
+        `predict`."""
+        readings = [each.model_copy(update={"drop": ()}) for each in self.readings]
+        return [data.read_rows(rows, each, id_column=id_column) for each in readings]
+
 
 def members(which: Which | Sequence[Which], device: str | None = None) -> Members:
     """Return finished runs that may vote together, each as `runs.load` takes it; device None is the best there is here.
@@ -262,8 +268,7 @@ def predict(
         print(found.labels, found.probs.max(axis=1))
     """
     found = members(run, device)
-    # A label for each row, in their order: none is dropped.
-    readings = [data.read_rows(rows, each.model_copy(update={"drop": ()}), id_column=id) for each in found.readings]
+    readings = found.read(rows, id)
     probs, is_blank = Ensemble(found).probs(readings, watch, keep=True)
     chosen = probs.argmax(axis=1)
     ids, labels = [example.id for example in readings[0]], [found.classes[i] for i in chosen]

@@ -41,6 +41,7 @@ def train(
     config: Config | Mapping[str, Any] | Path | str | None = None,
     data: object = None,
     watch: Watch | Iterable[Watch] | None = None,
+    as_trial: bool = False,
     **settings: Any,
 ) -> Run:
     """Train a classifier inside the budget; return its run, finished, whose `scores()` have their intervals.
@@ -67,6 +68,8 @@ def train(
     Several watchers may be given in a list, such as `[submillion.progress(), mine]`. None shows the progress in a
     notebook and at a Python prompt, and nothing in a script.
 
+    as_trial: as a study's trial, without a report and with the test split unopened, until the same call without it.
+
     The same settings and rows are trained once: asked again, the finished run is returned from its folder in `runs/`
     (`out`), and an interrupted one goes on. ConfigError, DataError, HubError, BudgetError or RunError says what is
     wrong.
@@ -90,7 +93,7 @@ def train(
         raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
     rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
     with _watching(watch) as watcher:
-        return workflow.train(resolved, watcher, rows=rows)
+        return workflow.train(resolved, watcher, as_trial, rows)
 
 
 def _is_rows(value: object) -> bool:
