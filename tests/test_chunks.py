@@ -31,7 +31,9 @@ def problems_of(source: Path, n_rows: int = 3) -> str:
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 9, 100])
 @pytest.mark.parametrize(
-    "name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.bz2", "a.csv.xz", "a.jsonl.zst"]
+    "name",
+    "a.csv a.tsv a.jsonl a.parquet a.csv.gz a.jsonl.bz2 a.csv.xz a.jsonl.zst a.feather a.arrow a.xlsx a.sqlite "
+    "a.csv.zip a.parquet.zip a.jsonl.gz.zip".split(),
 )
 def test_chunks_hold_the_rows_of_the_whole_file(tmp_path: Path, name: str, n_rows: int) -> None:
     path = write(tmp_path / name)

@@ -94,7 +94,7 @@ def test_a_row_of_several_files_is_named_with_its_own(tmp_path: Path) -> None:
         (["train-00000-of-00003.csv", "train-00002-of-00003.csv"], "holds 2 of the 3 files of train"),
         (["reviews.csv"], "give the file of the training rows, such as"),
         (["train/pos/1_7.txt", "train/neg/2_1.txt"], "a text per file and a class per folder are not read"),
-        (["train.xlsx"], "is a spreadsheet"),
+        (["train.xls"], "is a spreadsheet"),
     ],
 )
 def test_what_is_ambiguous_or_missing_is_refused(tmp_path: Path, names: list[str], told: str) -> None:

@@ -287,7 +287,11 @@ def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("a.xlsx", "save it there as 'CSV UTF-8'"),
+        ("a.xlsx", "is not an Excel file that can be read (File is not a zip file): open it, and save it as .xlsx"),
+        ("a.xls", "save it as .xlsx, and give that"),
+        ("a.feather", "is not an Arrow (Feather) file that can be read"),
+        ("a.db", "(file is not a database)"),
+        ("a.zip", "cannot be read: File is not a zip file"),
         ("a.json", "convert it to JSON Lines"),
         ("a.doc", "unknown kind of file '.doc'; allowed are .csv, .tsv"),
         ("a.parquet.gz", "unknown kind of file"),

@@ -335,8 +335,10 @@ def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
     ("name", "content", "told"),
     [
         ("a.csv", b"\x1f\x8b\x08rest", "add .gz to its name"),
-        ("a.csv", b"PK\x03\x04rest", "unpack it, or save it there as 'CSV UTF-8'"),
-        ("a.csv", b"\xd0\xcf\x11\xe0rest", "is an Excel sheet"),
+        ("a.csv", b"PK\x03\x04rest", "name it .zip or .xlsx"),
+        ("a.xlsx", b"\xd0\xcf\x11\xe0rest", "with a password, or of the old kind (.xls)"),
+        ("a.csv", b"SQLite format 3\0rest", "name it .sqlite"),
+        ("a.csv", b"ARROW1rest", "name it .feather"),
         ("a.tsv", b"PAR1rest", "name it .parquet"),
         ("a.csv", b'{"text": "a"}\n', "name it .jsonl"),
         ("a.csv", b"<!DOCTYPE html><p>404, sorry", "is a web page"),

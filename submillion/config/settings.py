@@ -60,8 +60,9 @@ class DataConfig(Section):
 
     source: str | None = setting(
         None,
-        "training rows: a .csv, .tsv, .jsonl or .parquet file, a folder with train.* (and validation.*, test.*), "
-        "a Hub name such as fancyzhx/ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
+        "training rows: a .csv, .tsv, .jsonl, .parquet, .feather, .xlsx, .sqlite or .zip file (FILE::NAME names a "
+        "sheet, a table or a file in one), a folder with train.* (and validation.*, test.*), a Hub name such as "
+        "fancyzhx/ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
     )
     revision: Annotated[str, Field(min_length=1)] | None = setting(
         None, "a Hub set's branch, tag or commit; null = main; a run keeps the commit that it read"

@@ -21,8 +21,8 @@ import numpy as np
 from submillion.config import DataConfig
 from submillion.data import naming, reading, sources
 from submillion.data.columns import missing_columns
-from submillion.data.files import ALLOWED
 from submillion.data.formats import tables
+from submillion.data.kinds import ALLOWED
 from submillion.data.naming import ID_COLUMNS
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import Example, Rows

@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from submillion.data.files import Lines, suffix_of
+from submillion.data.files import Lines
+from submillion.data.kinds import suffix_of
 from submillion.data.tables import BadRows, Layout, Table, encoding_notes, place, refuse_repeated, unread_rows
 from submillion.errors import DataError
 
@@ -297,16 +298,26 @@ def _names(
     notes: list[str],
 ) -> list[str]:
     """The columns' names; the line that holds them is taken from the feed."""
-    if layout.header is True:
-        return _header(feed, separator)
-    if layout.header is False:
-        return [str(i) for i in range(len(cells))]
-    asked = {name.casefold() for name in wanted & set(layout.header)}
-    if not asked or not asked <= set(map(str.casefold, cells)):
-        return list(layout.header)
-    notes.append(f"{path} has a first line that names its columns: it is not read as a row (data.header)")
+    if not names_columns(cells, wanted, layout):
+        return unnamed(cells, layout)
     names = _header(feed, separator)
-    return names if wanted & set(names) else list(layout.header)
+    if layout.header is True:
+        return names
+    notes.append(f"{path} has a first line that names its columns: it is not read as a row (data.header)")
+    return names if wanted & set(names) else unnamed(cells, layout)
+
+
+def names_columns(cells: Sequence[str], wanted: Set[str], layout: Layout) -> bool:
+    """Say whether the cells of a first line name the columns, as `data.header` says or although it says otherwise."""
+    if isinstance(layout.header, bool):
+        return layout.header
+    asked = {name.casefold() for name in wanted & set(layout.header)}
+    return bool(asked) and asked <= set(map(str.casefold, cells))
+
+
+def unnamed(cells: Sequence[str], layout: Layout) -> list[str]:
+    """Return the names of columns that have none in the file: those of `data.header`, else their numbers."""
+    return [str(i) for i in range(len(cells))] if isinstance(layout.header, bool) else list(layout.header)
 
 
 def _first_lines(feed: _Feed) -> tuple[str, str, str | None]:

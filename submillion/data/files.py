@@ -1,6 +1,7 @@
-"""Files as lines of text: which kinds are read and which are refused, unpacking, encodings.
+"""Files as bytes and as lines of text: what they hold whatever they are called, unpacking, encodings.
 
-Owns the bytes. What a line means is left to `tables` and `delimited`. No file that could run code is opened.
+Which kinds are read is left to `kinds`, what a line means to `tables` and `delimited`. No file that could run code is
+opened.
 """
 
 from __future__ import annotations
@@ -11,55 +12,44 @@ import gzip
 import io
 import lzma
 import math
-import os
+import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryFile
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
 
+from submillion.data.kinds import ARROW, EXCEL, SQLITE, ZIP, is_in_archive, packing_of, parted, suffix_of
 from submillion.errors import DataError
-from submillion.text import closest, did_you_mean, shown
+from submillion.text import did_you_mean, shown
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
-ALLOWED = ".csv, .tsv, .jsonl, .ndjson (each may be .gz, .bz2, .xz or .zst) and .parquet"
-_PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".bin", ".npy", ".npz", ".joblib", ".dill")
-_SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
-_DATABASES = (".sqlite", ".sqlite3", ".db", ".duckdb")
-# Kinds of files whose readers in pandas give a table.
-_BY_PANDAS = {
-    ".arrow": "read_feather(X)",
-    ".feather": "read_feather(X)",
-    ".orc": "read_orc(X)",
-    ".xml": "read_xml(X)",
-    ".html": "read_html(X)[0]",
-    ".htm": "read_html(X)[0]",
-    ".dta": "read_stata(X)",
-    ".sas7bdat": "read_sas(X)",
-    ".xpt": "read_sas(X)",
-    ".sav": "read_spss(X)",
-    ".h5": "read_hdf(X)",
-    ".hdf5": "read_hdf(X)",
+# The kinds of files that begin so by right.
+_OWN = {
+    b'{"': (".jsonl", ".ndjson"),
+    b"PAR1": (".parquet",),
+    b"ARROW1": ARROW,
+    b"PK\x03\x04": (*EXCEL, *ZIP),
+    b"SQLite format 3": SQLITE,
 }
-REFUSED_SUFFIXES = (*_PICKLES, *_SHEETS, *_ARCHIVES, *_DATABASES, *_BY_PANDAS, ".json", ".txt", ".text")
-_PARQUET_MARK = b"PAR1"
 # How files of other kinds begin, whatever they are called, and what to do.
 _DISGUISES = {
     b"\x1f\x8b": "is packed by gzip: add .gz to its name",
     b"BZh": "is packed by bzip2: add .bz2 to its name",
     b"\xfd7zXZ": "is packed by xz: add .xz to its name",
     b"\x28\xb5\x2f\xfd": "is packed by zstandard: add .zst to its name",
-    b"PK\x03\x04": "is a .zip archive or an Excel sheet: unpack it, or save it there as 'CSV UTF-8'",
-    b"\xd0\xcf\x11\xe0": "is an Excel sheet: save it there as 'CSV UTF-8'",
-    b"SQLite format 3": "is a database: write the rows that you want to a .csv or .parquet file",
+    b"PK\x03\x04": "is a .zip archive or an Excel sheet: name it .zip or .xlsx",
+    b"\xd0\xcf\x11\xe0": "is an Excel file with a password, or of the old kind (.xls): open it, take the password "
+    "away, and save it as .xlsx",
+    b"SQLite format 3": "is a SQLite database: name it .sqlite",
+    b"ARROW1": "is an Arrow (Feather) file: name it .feather",
     b"version https://git-lfs": "is a pointer of Git LFS, not the file: get it with git lfs pull",
     b"<!doctype html": "is a web page: download the file itself",
     b"<html": "is a web page: download the file itself",
-    _PARQUET_MARK: "is a Parquet file: name it .parquet",
+    b"PAR1": "is a Parquet file: name it .parquet",
     b'{"': "holds JSON objects: name it .jsonl",
     b"[{": "is one JSON value, and rows are read one by one: convert it, pandas.read_json(...).to_json('rows.jsonl', "
     "orient='records', lines=True)",
@@ -88,83 +78,16 @@ _MAX_UNPACKED = 100  # times the packed size; texts unpack to 3 to 10 times, cop
 _LET_UNPACK = 2**23  # characters, or rows of Parquet, that are never too many
 
 
-def suffix_of(path: Path) -> str:
-    """Return the suffix that decides the format: in lower case, without that of the packing.
-
-    >>> suffix_of(Path("Train.CSV.gz"))
-    '.csv'
-    """
-    name = path.name.lower()
-    return Path(name.removesuffix(packing_of(path))).suffix
-
-
-def packing_of(path: Path) -> str:
-    """Return the suffix that says how a file is packed, in lower case; "" if it is not."""
-    suffix = path.suffix.lower()
-    return suffix if suffix in PACKED_SUFFIXES else ""
-
-
-def refuse(path: Path) -> None:
-    """Raise a DataError if a file is not there or is of a kind that is not read; the error names the way out."""
-    suffix = suffix_of(path)
-    if suffix in REFUSED_SUFFIXES:
-        if not os.path.exists(path) and suffix not in (*_PICKLES, *_SHEETS, ".json"):
-            raise DataError(f"{path}: no such file{_neighbour(path)}")
-        raise DataError(f"{path}{_way_out(path, suffix)}")
-    if suffix not in SUFFIXES and not os.path.exists(path):  # Path's own raises where a name is too long for one
-        raise DataError(f"{path}: no such file or folder{_neighbour(path, only_near=True)}")
-    if suffix not in SUFFIXES or (suffix == ".parquet" and packing_of(path)):
-        raise DataError(
-            f"{path}: unknown kind of file {suffix or path.name!r}; allowed are {ALLOWED}: rename it if it is one of "
-            "them, else convert it"
-        )
-    if not os.path.exists(path):
-        raise DataError(f"{path}: no such file{_neighbour(path)}")
-    if not path.is_file():
-        raise DataError(f"{path} is not a file")
-
-
 def refuse_disguised(path: Path) -> None:
     """Raise a DataError if a file, as its first bytes say, is of another kind than its name says."""
     if packing_of(path):
         return
-    with read_errors(path), open(path, "rb") as file:
+    with read_errors(path), opened(path) as file:
         start = file.read(_START_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
     suffix, lower = suffix_of(path), start.lower()
     for mark, advice in _DISGUISES.items():
-        is_own = (mark == _PARQUET_MARK and suffix == ".parquet") or (mark == b'{"' and suffix in (".jsonl", ".ndjson"))
-        if not is_own and (start.startswith(mark) or lower.startswith(mark)):
+        if suffix not in _OWN.get(mark, ()) and (start.startswith(mark) or lower.startswith(mark)):
             raise DataError(f"{path} {advice}")
-
-
-def _way_out(path: Path, suffix: str) -> str:
-    """Why a file of a known kind is not read, and what to do."""
-    if suffix in _PICKLES:
-        return (
-            f": {suffix} files may hold Python pickles, and reading a pickle runs any code in it: none is read. "
-            "In an environment that you trust, convert it: pandas.read_pickle(...).to_parquet('rows.parquet')"
-        )
-    if suffix in _SHEETS:
-        return " is a spreadsheet: save it there as 'CSV UTF-8' and give the .csv file"
-    if suffix in _DATABASES:
-        return (
-            " is a database: write the rows that you want to a file, pandas.read_sql('select * from TABLE', "
-            "connection).to_parquet('rows.parquet'), and give that"
-        )
-    if suffix in _BY_PANDAS:
-        call = _BY_PANDAS[suffix].replace("X", repr(path.name))
-        return f": {suffix} files are not read: convert it, pandas.{call}.to_parquet('rows.parquet')"
-    if suffix == ".json":
-        return (
-            ": a .json file is one value, and rows are read one by one: convert it to JSON Lines, "
-            "pandas.read_json(...).to_json('rows.jsonl', orient='records', lines=True)"
-        )
-    if suffix in (".txt", ".text"):
-        return (
-            ": a .txt file may be anything: if tabs or commas separate its columns, rename it .tsv or .csv; if each "
-            "line is a text, rename it .tsv and make its first line: text"
-        )
-    return " is an archive: unpack it, and give the file, or the folder, that was inside"
 
 
 class Lines:
@@ -188,12 +111,16 @@ class Lines:
             self.encoding = _encoding_of(self.path, self.encoding)
             # Each byte that is not UTF-8 comes as a lone surrogate, which no UTF-8 text can hold.
             errors = "surrogateescape" if self.encoding == _UTF_8 else "replace"
-            with io.TextIOWrapper(_opened(self.path), self.encoding, errors, self.newline) as text:
+            with (
+                opened(self.path) as content,
+                io.TextIOWrapper(content, self.encoding, errors, self.newline) as text,
+            ):
                 yield from self._lines(text, self.encoding)
 
     def _lines(self, text: io.TextIOWrapper, encoding: str) -> Iterator[str]:
         is_utf_8 = encoding == _UTF_8
-        n_characters, most = 0, most_unpacked(self.path) if packing_of(self.path) else math.inf
+        is_packed = packing_of(self.path) or is_in_archive(self.path)
+        n_characters, most = 0, most_unpacked(self.path) if is_packed else math.inf
         for line in iter(partial(text.readline, _MAX_LINE_CHARACTERS), ""):
             self.n_lines += 1
             n_characters += len(line)
@@ -275,7 +202,7 @@ def guessed_encoding(content: bytes) -> tuple[str, str]:
 
 def _encoding_of(path: Path, wanted: str | None) -> str:
     """The encoding to read a file by: what its first bytes say, else UTF-8 where it is that or nothing is wanted."""
-    with _opened(path) as file:
+    with opened(path) as file:
         start = file.peek(4)[:_START_BYTES]
         for mark, name in _MARKS.items():
             if start.startswith(mark):
@@ -305,14 +232,14 @@ def _is_single_byte(encoding: str) -> bool:
 
 def most_unpacked(path: Path) -> int:
     """Return how many characters a packed file may hold, or a Parquet file rows, before it is taken for a bomb."""
-    return max(_LET_UNPACK, _MAX_UNPACKED * path.stat().st_size)
+    return max(_LET_UNPACK, _MAX_UNPACKED * parted(path)[0].stat().st_size)
 
 
 def bomb(path: Path) -> str:
     """Return the problem of a file that unpacks to more than it may."""
     return (
-        f"{path} has {path.stat().st_size:,} bytes, and unpacked more than {_MAX_UNPACKED} times as many: made "
-        "to fill the memory, it seems; if it is data, unpack it yourself and give the .csv or .jsonl file"
+        f"{path} has {parted(path)[0].stat().st_size:,} bytes, and unpacked more than {_MAX_UNPACKED} times as many: "
+        "made to fill the memory, it seems; if it is data, unpack it yourself and give the .csv or .jsonl file"
     )
 
 
@@ -332,34 +259,54 @@ def read_errors(path: Path) -> Iterator[None]:
     """Turn what reading and unpacking raise inside into a DataError that names the file and the reason."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, NotImplementedError) as error:
         reason = getattr(error, "strerror", None)  # only the system's errors have it, not a damaged content's
         done = "unpacked" if packing_of(path) and not reason else "read"
         raise DataError(f"{path} cannot be {done}: {reason or error}") from None
 
 
-def _opened(path: Path) -> io.BufferedReader:
-    """The file's unpacked bytes."""
-    match packing_of(path):
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Yield the file's unpacked bytes; those of a file in an archive, if one is named there."""
+    file, name = parted(path)
+    if name is None or not is_in_archive(path):
+        with _unpacked(file, packing_of(path)) as content:
+            yield content
+        return
+    with ZipFile(file) as archive:
+        if name not in archive.namelist():
+            raise DataError(f"{file} holds no {name!r}: {did_you_mean(name, archive.namelist())}")
+        if archive.getinfo(name).flag_bits & 1:
+            raise DataError(f"{path} is protected by a password: unpack it, and give the file")
+        with archive.open(name) as member, _unpacked(member, packing_of(path)) as content:
+            yield content
+
+
+@contextmanager
+def seekable(path: Path) -> Iterator[Path | IO[bytes]]:
+    """Yield what may be read in any order: the path, or of a file in an archive a copy without a name on the disk."""
+    if not is_in_archive(path):
+        yield path
+        return
+    with opened(path) as file, TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        yield copy
+
+
+def _unpacked(file: Path | IO[bytes], packing: str) -> io.BufferedReader:
+    match packing:
         case ".gz":
-            return io.BufferedReader(cast("io.RawIOBase", gzip.open(path)))
+            raw: Any = gzip.open(file)  # noqa: SIM115 - the caller closes it
         case ".bz2":
-            return io.BufferedReader(cast("io.RawIOBase", bz2.open(path)))
+            raw = bz2.open(file)  # noqa: SIM115 - the caller closes it
         case ".xz":
-            return io.BufferedReader(cast("io.RawIOBase", lzma.open(path)))
+            raw = lzma.open(file)  # noqa: SIM115 - the caller closes it
         case ".zst":
             import pyarrow as pa
 
-            return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))
+            source = pa.OSFile(str(file)) if isinstance(file, Path) else pa.PythonFile(file)
+            raw = pa.CompressedInputStream(source, "zstd")
         case _:
-            return open(path, "rb")
-
-
-def _neighbour(path: Path, only_near: bool = False) -> str:
-    """The file that may be meant, or those that there are."""
-    if not os.path.isdir(path.absolute().parent):
-        return f", and no folder {path.parent} either" * (not only_near)
-    names = sorted(file.name for file in path.absolute().parent.iterdir() if only_near or suffix_of(file) in SUFFIXES)
-    if only_near:
-        return "" if (near := closest(path.name, names)) is None else f": did you mean {near!r}?"
-    return f": {did_you_mean(path.name, names)}" if names else f"; the folder {path.parent} holds no data file"
+            raw = open(file, "rb") if isinstance(file, Path) else file  # noqa: SIM115
+    return raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)

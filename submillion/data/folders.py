@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, packing_of, suffix_of
+from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, ZIP, packing_of, read_as, suffix_of
 from submillion.errors import DataError
 
 # What splits are called, the surest name first: where there are files of two, the first is taken.
@@ -126,8 +126,11 @@ def _split_name(entry: Path) -> str | None:
 
 def _stem(entry: Path) -> str:
     """A name in lower case, a file's without its suffix and that of its packing."""
-    name = entry.name.lower()
-    return name.removesuffix(packing_of(entry)).removesuffix(suffix_of(entry)) if entry.is_file() else name
+    return _stem_of(entry) if entry.is_file() else entry.name.lower()
+
+
+def _stem_of(file: Path) -> str:
+    return read_as(file).name.lower().removesuffix(packing_of(file)).removesuffix(suffix_of(file))
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
@@ -141,6 +144,7 @@ def _data_files(paths: Iterable[Path]) -> list[Path]:
 def _in_order(folder: Path, split: str, files: Sequence[Path]) -> tuple[Path, ...]:
     """The files of a split in the order of their numbers."""
     readable = [file for file in files if suffix_of(file) in SUFFIXES]
+    readable = [file for file in readable if suffix_of(file) not in ZIP] or readable  # an archive beside what was in it
     if not readable:
         if len({file.parent for file in files}) > 1 and all(suffix_of(file) == ".txt" for file in files):
             raise DataError(
@@ -155,13 +159,31 @@ def _in_order(folder: Path, split: str, files: Sequence[Path]) -> tuple[Path, ..
     if len(readable) > 1 and numbers and is_several:
         names = ", ".join(file.relative_to(folder).as_posix() for file in readable)
         raise DataError(f"{folder} holds {names}: keep one, or name one by its path")
-    n_shards = {int(found[1]) for file in readable if (found := _OF.search(_stem(file)))}
-    if len(n_shards) == 1 and len(readable) != min(n_shards):
+    return _whole(folder, split, readable)
+
+
+def parts_of_one(origin: Path, files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the files in their order if they are the numbered parts of one table, as their names say; else none.
+
+    DataError if a part is missing.
+    """
+    found = [_SHARD.fullmatch(_stem_of(file)) or _PART.fullmatch(_stem_of(file)) for file in files]
+    places = {(read_as(file).parent, suffix_of(file)) for file in files}
+    names = {each and each.groupdict().get("name") for each in found}
+    numbers = {each["number"] for each in found if each is not None and each["number"]}
+    is_one = len(places) == len(names) == 1 and len(numbers) == len(files)
+    return _whole(origin, "the table", files) if is_one else ()
+
+
+def _whole(origin: Path, split: str, files: Sequence[Path]) -> tuple[Path, ...]:
+    """Files in the order of their numbers; DataError where their names say that there are more."""
+    n_shards = {int(found[1]) for file in files if (found := _OF.search(_stem_of(file)))}
+    if len(n_shards) == 1 and len(files) != min(n_shards):
         raise DataError(
-            f"{folder} holds {len(readable):,} of the {min(n_shards):,} files of {split} ({readable[0].name}, ...): "
+            f"{origin} holds {len(files):,} of the {min(n_shards):,} files of {split} ({files[0].name}, ...): "
             "get the others, or rename these"
         )
-    return tuple(sorted(readable, key=_natural))
+    return tuple(sorted(files, key=_natural))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

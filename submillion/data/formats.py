@@ -1,18 +1,22 @@
 """Files become tables, whole or some rows at a time.
 
-Owns JSON Lines and Parquet; CSV and TSV are left to `delimited`, bytes and encodings to `files`, what columns mean to
-`reading`.
+Owns JSON Lines, Parquet and Arrow; CSV and TSV are left to `delimited`, workbooks, databases and what archives hold to
+`containers`, bytes and encodings to `files`, what columns mean to `reading`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from submillion.data.containers import database, members, sheet
 from submillion.data.delimited import batches, delimited
-from submillion.data.files import Lines, bomb, most_unpacked, read_errors, refuse, refuse_disguised, suffix_of
+from submillion.data.files import Lines, bomb, most_unpacked, read_errors, refuse_disguised, seekable
+from submillion.data.kinds import ARROW, EXCEL, SQLITE, refuse, suffix_of
 from submillion.data.tables import (
     AS_NAMED,
     BadRows,
@@ -20,14 +24,18 @@ from submillion.data.tables import (
     Table,
     decoded,
     encoding_notes,
+    joined,
+    last_number,
+    numbered_on,
     place,
     refuse_repeated,
     unread_rows,
 )
 from submillion.errors import DataError
-from submillion.text import shown
+from submillion.text import first_line, shown
 
 _PARQUET_BUFFER_BYTES = 2**20
+_ARROW_MARK = b"ARROW1"  # of a file that may be read in any order; a stream has none
 
 
 def read_table(path: Path, wanted: Collection[str], layout: Layout = AS_NAMED) -> Table:
@@ -50,12 +58,36 @@ def tables(
     match suffix_of(path):
         case ".parquet":
             found = _parquet(path, wanted, n_rows)
+        case suffix if suffix in ARROW:
+            found = _arrow(path, wanted, n_rows)
         case ".csv" | ".tsv":
             found = delimited(path, wanted, n_rows, layout)
+        case suffix if suffix in EXCEL:
+            found = sheet(path, wanted, n_rows, layout)
+        case suffix if suffix in SQLITE:
+            found = database(path, wanted, n_rows)
+        case ".zip":
+            found = _archive(path, wanted, n_rows, layout)
         case _:
             found = _json_lines(path, wanted, n_rows, layout)
     yield next(found)
     yield from (table for table in found if table.numbers or table.bad)
+
+
+def _archive(path: Path, wanted: Collection[str], n_rows: int | None, layout: Layout) -> Iterator[Table]:
+    """The rows of the file in an archive, or of those that are parts of one table, one after the other."""
+    places, notes = members(path)
+    if n_rows is None:
+        whole = joined(str(path), [read_table(place, wanted, layout) for place in places])
+        yield replace(whole, notes=(*notes, *whole.notes))
+        return
+    before = last = 0
+    for each in places:
+        for table in tables(each, wanted, n_rows, layout):
+            moved = numbered_on(table, before) if before else table
+            last = max(last, last_number(moved))
+            yield replace(moved, notes=(*notes, *table.notes))
+        before = last
 
 
 def _json_lines(path: Path, wanted: Collection[str], n_rows: int | None, layout: Layout) -> Iterator[Table]:
@@ -97,42 +129,100 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterator[Table]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    first = 1
-    try:
-        # Read through a small buffer: a row group may be as large as the file.
-        with (
-            read_errors(path),
-            pq.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES) as file,
-        ):
-            names = tuple(file.schema_arrow.names)
-            refuse_repeated(str(path), [name for name in names if name in wanted])
-            if file.metadata.num_rows > most_unpacked(path):
-                raise DataError(bomb(path))
-            chosen = [name for name in names if name in wanted]
-            whole = (file.read(columns=chosen) for _ in range(1))
-            for found in whole if n_rows is None else _sliced(file, chosen, n_rows):
-                columns = {name: _values(path, name, found[name]) for name in found.column_names}
-                numbers = range(first, first + found.num_rows)
-                first += found.num_rows
-                yield decoded(Table(str(path), names, columns, numbers, path=path))
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
+    # Read through a small buffer: a row group may be as large as the file.
+    with (
+        _arrow_errors(path, "a Parquet"),
+        seekable(path) as source,
+        pq.ParquetFile(source, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES) as file,
+    ):
+        names = tuple(file.schema_arrow.names)
+        chosen = _chosen(path, names, wanted)
+        if file.metadata.num_rows > most_unpacked(path):
+            raise DataError(bomb(path))
+        if n_rows is None:
+            found = iter([file.read(columns=chosen)])
+        else:
+            slices = file.iter_batches(batch_size=n_rows, columns=chosen)
+            found = _sliced(file.schema_arrow.empty_table().select(chosen), slices, n_rows)
+        yield from _tables_of(path, names, found)
 
 
-def _sliced(file: Any, columns: list[str], n_rows: int) -> Iterator[Any]:
-    """A Parquet file's rows in Arrow tables of n_rows, whatever its row groups are; the last one may be empty."""
+def _arrow(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterator[Table]:
+    """An Arrow file (Feather), or a stream of record batches, as `datasets` keeps its rows."""
     import pyarrow as pa
 
-    held = file.schema_arrow.empty_table().select(columns)
-    for batch in file.iter_batches(batch_size=n_rows, columns=columns):
-        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+    with (
+        _arrow_errors(path, "an Arrow (Feather)"),
+        seekable(path) as content,
+        pa.memory_map(str(path)) if content == path else pa.PythonFile(content) as source,
+    ):
+        is_file = source.read(len(_ARROW_MARK)) == _ARROW_MARK
+        source.seek(0)
+        with pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source) as file:
+            names = tuple(file.schema.names)
+            chosen = _chosen(path, names, wanted)
+            found = (file.get_batch(i) for i in range(file.num_record_batches)) if is_file else iter(file)
+            kept = _counted(path, (batch.select(chosen) for batch in found))
+            empty = file.schema.empty_table().select(chosen)
+            whole = (pa.concat_tables([empty, *map(_table, kept)]) for _ in range(1))
+            yield from _tables_of(path, names, whole if n_rows is None else _sliced(empty, kept, n_rows))
+
+
+def _chosen(path: Path, names: Sequence[str], wanted: Collection[str]) -> list[str]:
+    chosen = [name for name in names if name in wanted]
+    refuse_repeated(str(path), chosen)
+    return chosen
+
+
+def _counted(path: Path, found: Iterable[Any]) -> Iterator[Any]:
+    n_rows, most = 0, most_unpacked(path)
+    for batch in found:
+        n_rows += batch.num_rows
+        if n_rows > most:
+            raise DataError(bomb(path))
+        yield batch
+
+
+@contextmanager
+def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        with read_errors(path):
+            yield
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is not {kind} file that can be read: {first_line(error)}") from None
+
+
+def _tables_of(path: Path, names: tuple[str, ...], found: Iterable[Any]) -> Iterator[Table]:
+    """Arrow's tables, one after the other, as ours."""
+    first = 1
+    for each in found:
+        columns = {name: _values(path, name, each[name]) for name in each.column_names}
+        numbers = range(first, first + each.num_rows)
+        first += each.num_rows
+        yield decoded(Table(str(path), names, columns, numbers, path=path))
+
+
+def _sliced(empty: Any, found: Iterable[Any], n_rows: int) -> Iterator[Any]:
+    """Record batches in Arrow tables of n_rows, whatever their own sizes are; the last one may be empty."""
+    import pyarrow as pa
+
+    held = empty
+    for batch in found:
+        held = pa.concat_tables([held, _table(batch)])
         while held.num_rows >= n_rows:
             yield held.slice(0, n_rows)
             held = held.slice(n_rows)
     yield held
+
+
+def _table(batch: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
 
 
 def _values(path: Path, name: str, column: Any) -> list[Any]:

@@ -12,9 +12,9 @@ from typing import Literal
 from submillion import hub
 from submillion.config import DataConfig
 from submillion.data import folders
-from submillion.data.files import REFUSED_SUFFIXES, SUFFIXES, suffix_of
 from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
+from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, parted, suffix_of
 from submillion.data.naming import ID_COLUMNS, is_missing
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import layout_of, text_columns, wanted_columns
@@ -171,7 +171,7 @@ def one_table(source: str, data: DataConfig, labelled: bool = True, more: Collec
 def stamp(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
     """Return path, size and time of change (ns) of each local file that may hold rows: equal stamps, equal rows."""
     named = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str))]
-    paths = [Path(os.path.expanduser(source)) for source in named if source]
+    paths = [parted(Path(os.path.expanduser(source)))[0] for source in named if source]
     files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path]) if file.is_file()]
     return tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 

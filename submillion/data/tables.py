@@ -130,22 +130,36 @@ def joined(origin: str, parts: Sequence[Table]) -> Table:
     ]
     if problems:
         raise DataError(*problems)
-    numbers, bad, starts, start = [], [], [], 0
+    moved, start = [], 0
     for part in parts:
-        starts.append(start)
-        numbers += [start + number for number in part.numbers]
-        bad += [replace(each, numbers=tuple(start + number for number in each.numbers)) for each in part.bad]
-        start += max([0, *part.numbers[-1:], *(number for each in part.bad for number in each.numbers)])
+        moved.append(numbered_on(part, start))
+        start = max([start, last_number(moved[-1])])
     return replace(
         first,
         origin=origin,
         columns={name: [cell for part in parts for cell in part.columns[name]] for name in first.columns},
-        numbers=numbers,
+        numbers=[number for part in moved for number in part.numbers],
         lines=None,
-        bad=tuple(bad),
+        bad=tuple(each for part in moved for each in part.bad),
         notes=tuple(note for part in parts for note in part.notes),
-        parts=tuple(zip(starts, parts, strict=True)),
+        parts=tuple(own for part in moved for own in part.parts),
     )
+
+
+def numbered_on(table: Table, before: int) -> Table:
+    """Return a part of a larger table, `before` rows of which come first; messages name its rows as the part does."""
+    return replace(
+        table,
+        numbers=[before + number for number in table.numbers],
+        lines=None,
+        bad=tuple(replace(each, numbers=tuple(before + number for number in each.numbers)) for each in table.bad),
+        parts=((before, table),),
+    )
+
+
+def last_number(table: Table) -> int:
+    """Return the number of the last row, one that could not be read included; 0 if there is none."""
+    return max([0, *table.numbers[-1:], *(number for each in table.bad for number in each.numbers)])
 
 
 def refuse_repeated(origin: str, names: Sequence[str]) -> None:

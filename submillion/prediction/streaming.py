@@ -89,7 +89,8 @@ def predict_file(
 ) -> Written:
     """Write the labels that a run, or several together, give the rows of a file or of a folder of files.
 
-    The output's name decides its format; a folder's output is a folder with files of the same names. Memory holds some
+    The output's name decides its format; a folder's output is a folder with files of the same names, and .csv after
+    those of kinds that are not written. Memory holds some
     chunks. What is finished is kept in `OUTPUT.partial/` until all is: after a kill the same call goes on, and gives
     the bytes of a call that was never killed. With processes the calling script needs `if __name__ == "__main__":`.
     DataError lists everything that is wrong with the rows, before any is predicted. ConfigError for an output
@@ -108,8 +109,8 @@ def predict_file(
     parts = chunks.survey(source, found.readings, chunks.CHUNK_ROWS, check, columns)
     is_folder = os.path.isdir(os.path.expanduser(source))
     if is_folder:
-        writing.check_parts(target, [part.name for part in parts])
-    targets = [replace(target, path=output / part.name) if is_folder else target for part in parts]
+        writing.check_parts(target, [writing.part_name(part.name) for part in parts])
+    targets = [replace(target, path=output / writing.part_name(part.name)) if is_folder else target for part in parts]
     with journal.opened(output, _facts(source, found)) as kept:
         found, n_kept, notes = _taken_up(kept, found, parts, source, how)
         n_rows = sum(part.n_rows for part in parts)

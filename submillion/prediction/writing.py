@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from submillion.data import Label
 from submillion.data.chunks import Kind
-from submillion.data.files import ALLOWED, SUFFIXES, packing_of, suffix_of
+from submillion.data.kinds import WRITTEN, WRITTEN_SUFFIXES, is_in_archive, packing_of, parted, suffix_of
 from submillion.data.naming import is_missing
 from submillion.errors import ConfigError
 from submillion.runs import Output, refuse_run_folder
@@ -79,9 +79,27 @@ def check_output(output: Output, source: Path | str | None = None) -> None:
         return
     if file.is_dir():
         raise ConfigError(f"{file} is a folder, and {source} a file: give a file's name")
-    if suffix_of(file) not in SUFFIXES or (suffix_of(file) == ".parquet" and packing_of(file)):
-        raise ConfigError(f"{file}: the name decides the format; give one that ends in {ALLOWED}")
+    if not _is_written(file):
+        raise ConfigError(
+            f"{file}: predictions are not written as {suffix_of(file) or 'files without a suffix'}; the name decides "
+            f"the format; give one that ends in {WRITTEN}"
+        )
     output.check()
+
+
+def _is_written(file: Path) -> bool:
+    """Whether predictions can be written to a file of this name."""
+    is_packed_twice = suffix_of(file) == ".parquet" and bool(packing_of(file))
+    return suffix_of(file) in WRITTEN_SUFFIXES and not is_packed_twice and parted(file)[1] is None
+
+
+def part_name(name: str) -> str:
+    """Return what the output of a folder's file is called: as the file, with .csv after it where none is written so.
+
+    >>> part_name("new/a.jsonl.gz"), part_name("new/a.xlsx")
+    ('new/a.jsonl.gz', 'new/a.xlsx.csv')
+    """
+    return name if _is_written(Path(name)) else f"{name}.csv"
 
 
 def _check_folder(output: Path, source: Path) -> None:
@@ -151,7 +169,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def codec_of(path: Path) -> str:
     """Return the compression of a Parquet file's first column; "snappy", the usual one, for another file."""
-    if suffix_of(path) != ".parquet":
+    if suffix_of(path) != ".parquet" or is_in_archive(path):
         return "snappy"
     with pq.ParquetFile(path) as file:
         groups = file.metadata.num_row_groups
