@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -165,3 +166,150 @@ def test_a_test_split_is_recognised_whatever_its_form() -> None:
     assert content_fingerprint(rows) == content_fingerprint(other)
     assert content_fingerprint(rows) != content_fingerprint([*rows[1:], replace(rows[0], label="b")])
     assert content_fingerprint(rows) != content_fingerprint(rows[1:])
+
+
+# Groups ---------------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def grouped(draw: st.DrawFn) -> list[Example]:
+    """Rows of two classes in groups of several sizes; some of them have the text of another."""
+    n_rows = draw(st.integers(20, 80))
+    cells = st.tuples(st.integers(0, 12), st.sampled_from("ab"), st.integers(0, 200))
+    found = draw(st.lists(cells, min_size=n_rows, max_size=n_rows))
+    return [Example(f"{i}", f"text {text}", label, group=f"g{group}") for i, (group, label, text) in enumerate(found)]
+
+
+@given(grouped(), st.floats(0.05, 0.5), st.integers(0, 3), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_a_group_and_a_text_are_on_one_side(rows: list[Example], frac: float, seed: int, rng: random.Random) -> None:
+    try:
+        rest, taken = carve(rows, "validation", frac, len(rows), seed)
+    except DataError as error:
+        assert "none of the" in str(error)  # noqa: PT017 - of few groups, one may hold each class
+        return
+    assert taken
+    assert sorted(row.id for row in rest + taken) == sorted(row.id for row in rows)
+    assert not {row.group for row in rest} & {row.group for row in taken}
+    assert not {key_of(row) for row in rest} & {key_of(row) for row in taken}
+    assert set(labels(rest)) == set(labels(rows))
+    mixed = rng.sample(rows, len(rows))
+    assert {row.id for row in carve(mixed, "validation", frac, len(rows), seed)[1]} == {row.id for row in taken}
+
+
+def test_splits_of_groups_are_as_large_and_as_mixed_as_groups_allow() -> None:
+    rng = random.Random(0)
+    sizes = [rng.randint(1, 30) for _ in range(100)]
+    rows = [
+        Example(f"{g} {i}", f"text {g} {i}", "ab"[(g + i) % 4 == 0], group=f"g{g}")
+        for g, n in enumerate(sizes)
+        for i in range(n)
+    ]
+    parts = {tuple(row.id for row in carve(rows, "validation", 0.2, len(rows), seed)[1]) for seed in range(5)}
+    assert len(parts) == 5  # the seed decides
+    for seed in range(5):
+        _, taken = carve(rows, "validation", 0.2, len(rows), seed)
+        assert abs(len(taken) - 0.2 * len(rows)) <= 5
+        assert all(abs(labels(taken)[label] / labels(rows)[label] - 0.2) < 0.01 for label in "ab")
+
+
+def write_rows(path: Path, columns: str, rows: list[tuple[object, ...]]) -> str:
+    path.write_text("\n".join([columns, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return str(path)
+
+
+def test_a_file_with_groups_is_split_by_them_and_says_what_came_of_it(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2], f"c{i // 6}") for i in range(120)]
+    source = write_rows(tmp_path / "a.csv", "text,label,customer", rows)
+    splits = data.read(DataConfig(source=source, group="customer", test=0.2, train_rows=50))
+    parts = (splits.train, splits.validation, splits.test)
+    assert sum(len({row.group for row in part}) for part in parts) == len({row.group for part in parts for row in part})
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (50, 12, 24)
+    assert splits.warnings[0] == (
+        "data.test is 0.2, 24 of 120 rows, and 24 were taken: 4 of 20 groups (20.0 % of the rows of each class); "
+        "a group stays on one side"
+    )
+    assert data.read(DataConfig(source=source, test=0.2)).test != splits.test
+
+
+def test_groups_that_cannot_be_parted_are_refused(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2], "one" if i < 30 else "") for i in range(31)]
+    source = write_rows(tmp_path / "a.csv", "text,label,customer", rows)
+    with pytest.raises(DataError, match=r"row 31 .line 32.: the group .column 'customer'. is missing"):
+        data.read(DataConfig(source=source, group="customer"))
+    with pytest.raises(DataError, match="none of the 1 groups can be taken"):
+        data.read(DataConfig(source=source, group="customer", drop=("bad-rows",)))
+    with pytest.raises(DataError, match=r"no column 'custumer'.*data.group=customer"):
+        data.read(DataConfig(source=source, group="custumer"))
+
+
+def test_files_that_share_a_group_are_refused(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2], f"c{i // 5}") for i in range(40)]
+    source = write_rows(tmp_path / "train.csv", "text,label,customer", rows)
+    other = write_rows(
+        tmp_path / "test.csv", "text,label,customer", [("text 0", "a", "c0"), ("new", "a", "c1"), ("x", "b", "z")]
+    )
+    with pytest.raises(DataError) as caught:
+        data.read(DataConfig(source=source, test=other, group="customer"))
+    text, group = caught.value.problems
+    assert "row 1 (line 2): 1 of 3 rows is in" in text
+    assert group == (
+        f"{other}, row 2 (line 3): 1 of 3 rows is of 1 group (column 'customer', such as 'c1') that {source} has too "
+        "(the first in row 6 (line 7)): scores on groups that were seen are too good; move each group into one of the "
+        "two, or leave data.group out"
+    )
+    write_rows(tmp_path / "test.csv", "text,label", [("new", "a"), ("x", "b")])
+    warned = data.read(DataConfig(source=source, test=other, group="customer")).warnings
+    assert (
+        f"{other} has no column 'customer' (data.group): whether it shares groups with the training rows is not known"
+        in warned
+    )
+
+
+# A column of splits ---------------------------------------------------------------------------------------------------
+
+
+def test_a_column_says_which_split_a_row_is_in(tmp_path: Path) -> None:
+    said = ["train", "Training", " TRAIN ", "train", "dev", "VAL", "Test", "testing"]
+    rows = [(f"text {i}", "ab"[i % 2], each) for i, each in enumerate(said * 2)]
+    splits = data.read(DataConfig(source=write_rows(tmp_path / "a.csv", "text,label,part", rows), split="part"))
+    ids = {name: [int(row.id) % 8 for row in getattr(splits, name)] for name in ("train", "validation", "test")}
+    assert ids == {"train": [0, 1, 2, 3] * 2, "validation": [4, 5] * 2, "test": [6, 7] * 2}
+
+
+@pytest.mark.parametrize("said", ["train training", "validation valid val dev eval", "test"])
+def test_splits_have_their_usual_names(tmp_path: Path, said: str) -> None:
+    rows = [(f"text {i}", "ab"[i % 2], "train") for i in range(20)]
+    rows += [(f"more {each} {i}", "ab"[i], each) for each in said.split() for i in range(2)]
+    splits = data.read(DataConfig(source=write_rows(tmp_path / "a.csv", "text,label,part", rows), split="part"))
+    name = said.split()[0]
+    found = [row for row in getattr(splits, name) if row.text.startswith("more")]
+    # Without validation rows a tenth of the training rows is taken for it.
+    assert len(found) == 2 * len(said.split()) or (name == "train" and len(splits.validation) == 2)
+
+
+def test_unknown_splits_are_refused_with_their_counts(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2], "train" if i < 6 else "holdout" if i < 9 else "") for i in range(10)]
+    source = write_rows(tmp_path / "a.csv", "text,label,part", rows)
+    with pytest.raises(DataError) as caught:
+        data.read(DataConfig(source=source, split="part"))
+    (problem,) = caught.value.problems
+    assert problem.startswith(
+        f"{source}: column 'part' (data.split) is 'holdout' in 3 rows, empty in 1 row: allowed are train, training, "
+    )
+    with pytest.raises(DataError, match="no column 'fold'"):
+        data.read(DataConfig(source=source, split="fold"))
+    with pytest.raises(ValueError, match="leave one of them out"):
+        DataConfig(source=source, split="part", test="test.csv")
+
+
+def test_splits_of_a_column_that_share_a_group_are_refused(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2], "train" if i < 15 else "test", f"c{i // 10}") for i in range(20)]
+    source = write_rows(tmp_path / "a.csv", "text,label,part,customer", rows)
+    with pytest.raises(DataError, match=r"\(test\), rows 16, .* are of 1 group .* that .*\(train\) has too"):
+        data.read(DataConfig(source=source, split="part", group="customer"))
+
+
+def test_other_labelled_rows_need_neither_column(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "a.csv", "text,label", [("fine", "a")])
+    assert len(data.read_rows(source, DataConfig(split="part", group="customer"), ("a", "b"))) == 1

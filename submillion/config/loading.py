@@ -28,7 +28,7 @@ NOT_HASHED = ("name", "out", "tracking", "device")
 # Keys that came later: as they are by default, they leave the hash as it was before them.
 _ADDED = (
     ("model", "revision"),
-    *(("data", key) for key in ("config", "encoding", "separator", "header", "drop")),
+    *(("data", key) for key in ("config", "encoding", "separator", "header", "drop", "group", "split")),
     ("train", "metric"),
     ("train", "focal_gamma"),
 )

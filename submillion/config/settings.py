@@ -91,6 +91,15 @@ class DataConfig(Section):
         "rows that are left out, and counted, instead of refused: bad-rows: empty texts, missing labels, broken lines; "
         "rare-classes: classes with fewer than 2 different texts",
     )
+    group: str | None = setting(
+        None,
+        "a column, such as customer or document: rows with the same value in it are never in two splits; null = each "
+        "row is a group of its own",
+    )
+    split: str | None = setting(
+        None,
+        "a column that says which split a row is in: train, validation (or dev, val, valid, eval) or test; null = none",
+    )
     validation: float | int | str = setting(
         0.1, "the validation split: a fraction below 1, a number of rows, or a file"
     )
@@ -101,6 +110,16 @@ class DataConfig(Section):
         None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
     )
     seed: Seed = setting(0, "which rows make the validation and test splits")
+
+    @model_validator(mode="after")
+    def _one_origin_of_splits(self) -> DataConfig:
+        files = [key for key in ("validation", "test") if isinstance(getattr(self, key), str)]
+        if self.split is not None and files:
+            raise ValueError(
+                f"split is {self.split!r}, a column that says which split a row is in, and {files[0]} is a file, "
+                f"{getattr(self, files[0])}: leave one of them out"
+            )
+        return self
 
     @field_validator("encoding")
     @classmethod
@@ -134,7 +153,7 @@ class DataConfig(Section):
     def _one_or_several(cls, value: Any) -> Any:
         return () if value is None else (value,) if isinstance(value, str) else value
 
-    @field_validator("text", "text_pair", "label", mode="before")
+    @field_validator("text", "text_pair", "label", "group", "split", mode="before")
     @classmethod
     def _number_as_name(cls, value: Any) -> Any:
         """Columns without a name are numbers, which YAML reads as such."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from submillion.config import DataConfig
 from submillion.data import checking, memory, naming, packaged, reading, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
+from submillion.data.duplicates import key_of
 from submillion.data.reading import Example, Label, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.spellings import spelling_warnings
@@ -148,6 +150,7 @@ def read_rows(
     read, is added to `warnings`. DataError lists everything that is wrong.
     """
     problems: list[str] = []
+    data = data.model_copy(update={"group": None, "split": None})  # these rows are no splits
     table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
     ids = None if id_column is None else naming.ids_in(table, id_column, problems)
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
@@ -242,11 +245,16 @@ def _checked(
     """The rows of each split that is in a file or was given, the labels, the problems, the warnings."""
     problems, warnings = list[str](), list[str]()
     tables = sources.open_source(data, problems, warnings, given)
-    parts = {
-        name: reading.examples_of(tables[name], data, problems, advice=_advice(name, tables, data, given is not None))
-        for name in sources.SPLITS
-        if name in tables
-    }
+    parts = {}
+    for name in (name for name in sources.SPLITS if name in tables):
+        columns, advice = data, _advice(name, tables, data, given is not None)
+        if name != "train" and data.group not in (None, *tables[name].names):
+            columns = data.model_copy(update={"group": None})
+            warnings.append(
+                f"{tables[name].origin} has no column {data.group!r} (data.group): whether it shares groups with the "
+                "training rows is not known"
+            )
+        parts[name] = reading.examples_of(tables[name], columns, problems, advice=advice)
     warnings += [note for table in tables.values() for note in table.notes]
     labels = _labels_of(parts["train"]) if "train" in parts else ()
     if labels and "rare-classes" in data.drop:
@@ -294,18 +302,26 @@ def _labels_of(train: Rows) -> tuple[str, ...]:
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:
-    """Refuse rows that are in two splits. A published data set is not edited: there the earlier split loses them."""
-    warnings = []
-    for (left, right), pairs in checking.shared_rows(parts).items():
-        if not parts[left].table.is_published:
+    """Refuse rows, and groups, that are in two splits. A published data set is not edited: there the earlier split
+    loses them."""
+    warnings, told = [], set[tuple[str, int]]()
+    for (left, right), pairs in checking.shared_rows(parts, key_of).items():
+        if parts[left].table.is_published:
+            keys = {key_of(parts[right].examples[i]) for _, i in pairs}
+            parts[left], n = checking.without(parts[left], lambda example, keys=keys: key_of(example) in keys)
+            warnings.append(f"{n:,} {left} rows of {data.source} are left out: they are in its {right} split too")
+        else:
             problems.append(checking.overlap_problem(parts[left], parts[right], pairs))
-            continue
-        keys = {checking.key_of(parts[right].examples[i]) for _, i in pairs}
-        kept = [i for i, example in enumerate(parts[left].examples) if checking.key_of(example) not in keys]
-        n_left_out = len(parts[left].examples) - len(kept)
-        warnings.append(f"{n_left_out:,} {left} rows of {data.source} are left out: they are in its {right} split too")
-        examples, rows = parts[left].examples, parts[left].rows
-        parts[left] = replace(parts[left], examples=[examples[i] for i in kept], rows=[rows[i] for i in kept])
+            told |= {(right, i) for _, i in pairs}
+    for (left, right), pairs in checking.shared_rows(parts, attrgetter("group")).items():
+        if parts[left].table.is_published:
+            keys = {parts[right].examples[i].group for _, i in pairs}
+            parts[left], n = checking.without(parts[left], lambda example, keys=keys: example.group in keys)
+            warnings.append(
+                f"{n:,} {left} rows of {data.source} are left out: its {right} split has rows of their groups"
+            )
+        elif untold := [pair for pair in pairs if (right, pair[1]) not in told]:
+            problems.append(checking.group_problem(parts[left], parts[right], untold, str(data.group)))
     return parts, warnings
 
 
@@ -331,13 +347,15 @@ def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str
         keep = 1 if "validation" in given else 2
         size = float(data.test)
         rest, made["test"] = splitting.carve(rest, "test", size, n_total, data.seed, keep)
-        warnings += splitting.size_warning("test", size, n_total, made["test"])
+        warnings += splitting.size_warning("test", size, n_total, made["test"], rest)
     if "validation" not in given:
         size = float(data.validation)
         rest, made["validation"] = splitting.carve(rest, "validation", size, n_total, data.seed)
-        warnings += splitting.size_warning("validation", size, n_total, made["validation"])
+        warnings += splitting.size_warning("validation", size, n_total, made["validation"], rest)
     if data.train_rows is not None:
         size, n_total = float(data.train_rows), len(rest)
-        rest = splitting.carve(rest, "train_rows", size, n_total, data.seed, keep=0)[1]
+        # All of them train, so that groups may be parted.
+        alone = [replace(example, group=None) for example in rest]
+        rest = splitting.carve(alone, "train_rows", size, n_total, data.seed, keep=0)[1]
         warnings += splitting.size_warning("train_rows", size, n_total, rest)
     return {"train": rest, **{name: given.get(name, made[name]) for name in ("validation", "test")}}

@@ -6,7 +6,7 @@ Single rows are checked in `reading`. Nothing here changes a row.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -24,6 +24,9 @@ from submillion.planning.architectures import files
 from submillion.text import percent, shown
 from submillion.words import count
 
+Shared = dict[
+    tuple[str, str], list[tuple[int, int]]
+]  # two splits → places of rows in them that have something in common
 _MIN_ROWS = 2  # one to train on, one to validate with
 _SHOWN_CLASSES = 8
 _TOKENIZED_AT_ONCE = 1000
@@ -173,15 +176,38 @@ def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str
     )
 
 
-def shared_rows(splits: Mapping[str, Rows]) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """Return, for each two splits that share a text, the pairs of places (in their examples) where it stands."""
-    places = {name: _first_places(rows.examples) for name, rows in splits.items()}
-    keys = {name: [key_of(example) for example in rows.examples] for name, rows in splits.items()}
+def shared_rows(splits: Mapping[str, Rows], key: Callable[[Example], str | None]) -> Shared:
+    """Return, for each two splits of which rows have the same key, the pairs of places (in their examples) of these:
+    the first of one, and each of the other."""
+    keys = {name: [key(example) for example in rows.examples] for name, rows in splits.items()}
+    places = {
+        name: {one: i for i, one in reversed([*enumerate(found)]) if one is not None} for name, found in keys.items()
+    }
     shared = {
         (left, right): [(places[left][key], i) for i, key in enumerate(keys[right]) if key in places[left]]
         for left, right in combinations(splits, 2)
     }
     return {names: pairs for names, pairs in shared.items() if pairs}
+
+
+def without(rows: Rows, is_out: Callable[[Example], bool]) -> tuple[Rows, int]:
+    """Return the rows but those whose examples are to go, and the number of these."""
+    kept = [i for i, example in enumerate(rows.examples) if not is_out(example)]
+    left = replace(rows, examples=[rows.examples[i] for i in kept], rows=[rows.rows[i] for i in kept])
+    return left, len(rows.examples) - len(kept)
+
+
+def group_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]], column: str) -> str:
+    """Return the sentence for groups that are in two splits."""
+    groups = list(dict.fromkeys(right.examples[i].group for _, i in pairs))
+    plural = "s" * (len(groups) > 1)
+    first = left.table.place([left.rows[pairs[0][0]]]).removeprefix(left.table.origin + ", ")
+    return (
+        f"{right.table.place([right.rows[i] for _, i in pairs])}: {len(pairs):,} of {len(right.examples):,} rows "
+        f"{'is' if len(pairs) == 1 else 'are'} of {len(groups):,} group{plural} (column {column!r}, such as "
+        f"{shown(groups[0])}) that {left.table.origin} has too (the first in {first}): scores on groups that were "
+        "seen are too good; move each group into one of the two, or leave data.group out"
+    )
 
 
 def overlap_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]]) -> str:
@@ -225,13 +251,6 @@ def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
                 "their scores may be a little too good"
             )
     return warnings
-
-
-def _first_places(examples: Sequence[Example]) -> dict[str, int]:
-    places: dict[str, int] = {}
-    for i, example in enumerate(examples):
-        places.setdefault(key_of(example), i)
-    return places
 
 
 def _conflicts(keys: Sequence[str], examples: Sequence[Example]) -> list[list[int]]:

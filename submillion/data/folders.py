@@ -20,7 +20,7 @@ _NAMES = {
     "validation": ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
-_SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
+SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
 # train-00000-of-00003, train-00000-of-00003-5f2a9c0d1e7b6a48 (the Hub's), train_1, train.part2
 _SHARD = re.compile(
     r"(?P<name>[a-z]+)(?:[-_.]?(?:part|shard)?[-_.]?(?P<number>\d+)(?:[-_]of[-_]\d+)?(?:-[0-9a-f]{16})?)?"
@@ -121,7 +121,7 @@ def _has_train(folder: Path) -> bool:
 def _split_name(entry: Path) -> str | None:
     """The name of a split that a file or folder is called by, as it is written there; None for others."""
     shard = _SHARD.fullmatch(_stem(entry))
-    return shard["name"] if shard is not None and shard["name"] in _SPLIT_OF else None
+    return shard["name"] if shard is not None and shard["name"] in SPLIT_OF else None
 
 
 def _stem(entry: Path) -> str:

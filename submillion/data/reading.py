@@ -35,7 +35,8 @@ class Example:
     """A row: its id, its text, its label (None where labels are not read), the second text of a pair.
 
     first_chars: characters of the text that came from the first of several columns, the blank after it included;
-    0 where there is one column, or the first or all others are empty.
+    0 where there is one column, or the first or all others are empty · group: what rows of one split share with none of
+    another (`data.group`); None where rows have no groups.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Example:
     label: str | None
     text_pair: str | None = None
     first_chars: int = 0
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Rows:
 
 def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
     """Return the names of the columns that the settings name, and those that may hold ids."""
-    return {*text_columns(data), *naming.ID_COLUMNS, *([data.label] if labelled else [])}
+    labels = {data.label, data.group, data.split} - {None} if labelled else set()
+    return {*text_columns(data), *naming.ID_COLUMNS, *map(str, labels)}
 
 
 def layout_of(data: DataConfig, labelled: bool = True) -> Layout:
@@ -97,6 +100,7 @@ def examples_of(
     labels: list[str | None] = [None] * len(texts)
     if labelled:
         labels = labels_of(table, data.label, bad)
+    groups = _groups(table, data.group, bad) if labelled else [None] * len(texts)
     if "bad-rows" in data.drop and not missing and any(each.can_be_dropped for each in bad):
         return _without_bad_rows(table, bad, data, problems, labelled, ids)
     problems += missing
@@ -111,7 +115,7 @@ def examples_of(
         if text and (pairs[row] or data.text_pair is None) and (labels[row] is not None or not labelled)
     ]
     firsts = _first_chars(table, columns, texts)
-    examples = [Example(ids[row], texts[row], labels[row], pairs[row], firsts[row]) for row in usable]
+    examples = [Example(ids[row], texts[row], labels[row], pairs[row], firsts[row], groups[row]) for row in usable]
     return Rows(table, examples, usable, labels)
 
 
@@ -181,6 +185,16 @@ def labels_of(table: Table, column: str, bad: list[BadRows]) -> list[str | None]
     for row in refused:
         labels[row] = None
     return labels
+
+
+def _groups(table: Table, column: str | None, bad: list[BadRows]) -> list[str | None]:
+    """Each row's group as a name; a row without one is bad, as it could be of any."""
+    if column is None or column not in table.columns:
+        return [None] * len(table.numbers)
+    groups = [naming.name_of(value) for value in table.columns[column]]
+    if missing := [row for row, group in enumerate(groups) if group is None]:
+        bad.append(_bad(table, missing, f"the group (column {column!r}) is missing: give one or delete the row"))
+    return groups
 
 
 def _bad(table: Table, rows: Sequence[int], sentence: str) -> BadRows:
@@ -260,6 +274,8 @@ def _keys(data: DataConfig, labelled: bool) -> dict[str, str]:
     keys = dict.fromkeys(text_columns(data), "data.text")
     if data.text_pair is not None:
         keys[data.text_pair] = "data.text_pair"
+    if labelled and data.group is not None:
+        keys[data.group] = "data.group"
     return keys | ({data.label: "data.label"} if labelled else {})
 
 

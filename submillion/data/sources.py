@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from submillion import hub
 from submillion.config import DataConfig
 from submillion.data import folders
+from submillion.data.columns import missing_columns
 from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
 from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, parted, suffix_of
@@ -116,6 +119,10 @@ def open_source(
     elif given is None:
         with _added_to(problems):
             tables = _own_splits(data, own, problems, warnings)
+    if data.split is not None and "train" in tables:
+        with _added_to(problems):
+            tables = _by_column(tables, data.split)
+            _leave_out_unlabelled_test(tables, data, warnings)
     for split, file in named.items():
         with _added_to(problems):
             table = one_table(file, data)
@@ -225,13 +232,49 @@ def _folder_tables(
                 tables[split] = joined(_origin(files), parts)
     if "train" in folder.splits:
         warnings += folder.notes(splits)
+    _leave_out_unlabelled_test(tables, data, warnings)
+    return tables
+
+
+def _leave_out_unlabelled_test(tables: dict[str, Table], data: DataConfig, warnings: list[str]) -> None:
     if "test" in tables and (reason := _no_labels(tables["test"], tables.get("train"), data)):
         warnings.append(
             f"{tables['test'].origin} {reason}: it is taken for rows to predict (submillion predict --input), and "
             "there is no test split; data.test=0.1 takes one from the training rows"
         )
         del tables["test"]
-    return tables
+
+
+def _by_column(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
+    """The splits that a column of one table says; DataError if it says another, or none is train."""
+    whole = tables["train"]
+    if missing := missing_columns(whole, {column: "data.split"}):
+        raise DataError(*missing)
+    if len(tables) > 1:
+        raise DataError(
+            f"data.split is {column!r}, and the source has the splits {', '.join(tables)} already: leave data.split "
+            "out, or give one file"
+        )
+    said = ["" if is_missing(cell) else str(cell).strip() for cell in whole.columns[column]]
+    splits = [folders.SPLIT_OF.get(each.casefold()) for each in said]
+    if unknown := Counter(each for each, split in zip(said, splits, strict=True) if split is None):
+        found = [
+            f"{shown(each) if each else 'empty'} in {n:,} row{'s' * (n > 1)}" for each, n in unknown.most_common(5)
+        ]
+        more = f" and {len(unknown) - 5:,} other values" * (len(unknown) > 5)
+        raise DataError(
+            f"{whole.origin}: column {column!r} (data.split) is {', '.join(found)}{more}: allowed are "
+            f"{', '.join(folders.SPLIT_OF)}"
+        )
+    numbers = {split: [n for n, each in zip(whole.numbers, splits, strict=True) if each != split] for split in SPLITS}
+    parts = {split: whole.without({*others}) for split, others in numbers.items() if split in splits}
+    if "train" not in parts:
+        raise DataError(f"{whole.origin}: no row is train by column {column!r} (data.split)")
+    # Rows that could not be read are told once; they may be of any split.
+    return {
+        split: replace(part, origin=f"{part.origin} ({split})", bad=part.bad if split == "train" else ())
+        for split, part in parts.items()
+    }
 
 
 def _origin(files: Sequence[Path]) -> str:

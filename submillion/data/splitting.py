@@ -7,6 +7,7 @@ a hash of itself, so the order of rows does not matter, and the same text is nev
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
@@ -16,6 +17,7 @@ import numpy as np
 from submillion.data.duplicates import key_of
 from submillion.data.reading import Example
 from submillion.errors import DataError
+from submillion.text import percent
 
 Part = Literal["validation", "test", "train_rows"]
 
@@ -27,8 +29,11 @@ def carve(
 
     A size below 1 is a fraction of `n_total` rows, but at least a row of each class; others are counts. A class
     keeps at least `keep` rows in the rest, and gives at least one where it has more and the count allows. Equal
-    texts go together, so that a few rows fewer or more may be taken. DataError if too many are asked for.
+    texts go together, so that a few rows fewer or more may be taken, and so do rows of one group, where they have
+    groups. DataError if too many are asked for.
     """
+    if any(example.group is not None for example in examples):
+        return _carve_groups(examples, part, size, n_total, seed, keep)
     by_class = _grouped(examples, part, seed)
     sizes = {label: sum(map(len, groups)) for label, groups in by_class.items()}
     most = {label: max(n - keep, 0) for label, n in sizes.items()}
@@ -52,12 +57,21 @@ def n_asked(size: float, n_total: int) -> int:
     return int(size) if size >= 1 else round(Fraction(str(size)) * n_total)
 
 
-def size_warning(part: Part, size: float, n_total: int, taken: Sequence[Example]) -> list[str]:
-    """Return the sentence, or none, about a part that has another number of rows than was asked for, and why."""
+def size_warning(
+    part: Part, size: float, n_total: int, taken: Sequence[Example], rest: Sequence[Example] = ()
+) -> list[str]:
+    """Return the sentence, or none, about a part that has another number of rows than was asked for, and why; one with
+    groups is always told of, beside the `rest`."""
     wanted, n_classes = n_asked(size, n_total), len({example.label for example in taken})
+    asked = f"{wanted:,} rows" if size >= 1 else f"{wanted:,} of {n_total:,} rows"
+    if taken and taken[0].group is not None:
+        n_groups, n_all = (len({example.group for example in some}) for some in (taken, (*taken, *rest)))
+        return [
+            f"data.{part} is {size:g}, {asked}, and {len(taken):,} were taken: {n_groups:,} of {n_all:,} groups "
+            f"({_shares(taken, rest)}); a group stays on one side"
+        ]
     if len(taken) == wanted:
         return []
-    asked = f"{wanted:,} rows" if size >= 1 else f"{wanted:,} of {n_total:,} rows"
     if len(taken) > wanted and len(taken) == n_classes:
         reason = f"a fraction takes at least one row of each of the {n_classes:,} classes; a number takes just as many"
     elif len(taken) > wanted and n_classes > wanted:
@@ -65,6 +79,16 @@ def size_warning(part: Part, size: float, n_total: int, taken: Sequence[Example]
     else:
         reason = "equal texts stay on one side, and each class gives its share"
     return [f"data.{part} is {size:g}, {asked}, and {len(taken):,} were taken: {reason}"]
+
+
+def _shares(taken: Sequence[Example], rest: Sequence[Example]) -> str:
+    """The least and the largest share of a class's rows that were taken."""
+    counts, left = (Counter(str(example.label) for example in some) for some in (taken, rest))
+    shares = {label: counts[label] / (counts[label] + left[label]) for label in sorted(counts | left)}
+    low, high = (choose(shares, key=shares.__getitem__) for choose in (min, max))
+    if percent(shares[low]) == percent(shares[high]):
+        return f"{percent(shares[low])} of the rows of each class"
+    return f"{percent(shares[low])} of the rows of {low!r}, {percent(shares[high])} of {high!r}"
 
 
 def fingerprint(splits: Mapping[str, Sequence[Example]]) -> str:
@@ -87,6 +111,83 @@ def text_hashes(examples: Sequence[Example]) -> np.ndarray:
     """Return 64 bits of each row's text (normalised), uint64 [N]: equal for the same text, whatever its label."""
     digests = [hashlib.sha256(key_of(example).encode()).digest()[:8] for example in examples]
     return np.frombuffer(b"".join(digests), dtype="<u8")
+
+
+def _carve_groups(
+    examples: Sequence[Example], part: Part, size: float, n_total: int, seed: int, keep: int
+) -> tuple[list[Example], list[Example]]:
+    """(rest, taken), as `carve`, in whole groups; of each class rows of `keep` groups are left."""
+    labels = {label: i for i, label in enumerate(sorted({str(example.label) for example in examples}))}
+    units = _units(examples, part, seed)
+    counts = np.zeros((len(units), len(labels)), dtype=np.int64)
+    for unit, rows in enumerate(units):
+        np.add.at(counts[unit], [labels[str(examples[row].label)] for row in rows], 1)
+    taken = _nearest(counts, n_asked(size, n_total), keep)
+    if not len(taken):
+        raise DataError(
+            f"data.{part} is {size:g}, and none of the {len(units):,} groups can be taken: each class must be left in "
+            f"{keep} of them, to train on{' and to validate with' * (keep - 1)}: give rows of more groups, or leave "
+            "data.group out"
+        )
+    chosen = {row for unit in taken for row in units[unit]}
+    rest = [example for i, example in enumerate(examples) if i not in chosen]
+    return rest, [examples[i] for i in sorted(chosen)]
+
+
+def _nearest(counts: np.ndarray, n_rows: int, keep: int) -> list[int]:
+    """The units, of counts int64 [U, C] of rows per class, that come near to n_rows and each class's share of them.
+
+    Near is a small chi-square. Units are taken in their order while they fit, so that the seed decides, then the one
+    that brings most as long as one brings any. scikit-learn's StratifiedGroupKFold makes k equal folds only, and goes
+    by the order of rows.
+    """
+    has, taken = counts > 0, list[int]()
+    target = np.maximum(n_rows * counts.sum(axis=0) / counts.sum(), 1)
+    missing, n_left = target.copy(), has.sum(axis=0)  # rows, and units that are left, of each class
+
+    def gains(units: np.ndarray | slice | list[int]) -> np.ndarray:
+        """How much less chi-square is with each unit; -inf for those that the rest cannot do without."""
+        gain = ((missing**2 - (missing - counts[units]) ** 2) / target).sum(axis=-1)
+        return np.where((has[units] & (n_left <= keep)).any(axis=-1), -np.inf, gain)
+
+    def take(unit: int) -> None:
+        nonlocal missing, n_left
+        missing, n_left = missing - counts[unit], n_left - has[unit]
+        taken.append(unit)
+
+    room = n_rows
+    for unit, size in enumerate(counts.sum(axis=1).tolist()):
+        if size <= room and gains([unit])[0] > 0:
+            take(unit)
+            room -= size
+    while len(taken) < len(counts):
+        gain = gains(slice(None))
+        gain[taken] = -np.inf
+        best = int(gain.argmax())
+        if gain[best] == -np.inf or (taken and gain[best] <= 0):
+            break
+        take(best)
+    return taken
+
+
+def _units(examples: Sequence[Example], part: Part, seed: int) -> list[list[int]]:
+    """The rows (indices) that must stay together, for they are of one group or of one text; in the seed's order."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    nodes: dict[tuple[str, str | None], int] = {}
+    ends = [
+        [nodes.setdefault(key, len(nodes)) for key in (("group", one.group), ("text", key_of(one)))] for one in examples
+    ]
+    groups, texts = np.array(ends).T
+    graph = coo_array((np.ones(len(ends), dtype=bool), (groups, texts)), shape=(len(nodes),) * 2)
+    _, component = connected_components(graph, directed=False)
+    units: dict[int, list[int]] = {}
+    for row, unit in enumerate(component[groups].tolist()):
+        units.setdefault(unit, []).append(row)
+    names = {unit: min(str(examples[row].group) for row in rows) for unit, rows in units.items()}
+    order = sorted(units, key=lambda unit: hashlib.sha256(_sealed((str(seed), part, names[unit]))).digest())
+    return [units[unit] for unit in order]
 
 
 def _grouped(examples: Sequence[Example], part: Part, seed: int) -> dict[str, list[list[int]]]:
