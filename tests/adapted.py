@@ -24,6 +24,7 @@ HEADS = [
     if not (head == "linear" and family in REFUSES_LINEAR) and (head == "full" or family != "nomic_bert")
 ]
 FUSED = ("modernbert",)  # some of query, key and value are not to be had; nor biases
+SEPARATE = tuple(family for family in FAMILIES if family not in FUSED)
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {},
     "dora": {"method": "dora"},

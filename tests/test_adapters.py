@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from submillion.errors import BudgetError, ConfigError, RunError
 from submillion.model import adapters
 from submillion.model.adapters import heads
-from tests.adapted import HEADS, LABELS, METHODS, adapted, can_have, shaken, stock_model
+from tests.adapted import FUSED, HEADS, LABELS, METHODS, SEPARATE, adapted, can_have, shaken, stock_model
 from tests.kit.pairs import each, pairwise
 from tests.tiny import FAMILIES, PADDED, TEXTS
 
@@ -78,8 +78,8 @@ def test_a_model_that_is_not_the_plan_is_refused_by_site(encoders) -> None:
 @pytest.mark.parametrize(
     ("family", "method"),
     [
-        *each(FAMILIES, ["lora", "dora", "adalora", "ia3", "rslora", "gaussian", "bias-all"]),
-        *each(PADDED, ["lora", "dora", "adalora", "ia3"]),
+        *each(SEPARATE, ["lora", "dora", "adalora", "ia3", "rslora", "gaussian", "bias-all"]),
+        *each((*FUSED, *PADDED), ["lora", "dora", "adalora", "ia3"]),
     ],
 )
 def test_a_fresh_adapter_changes_no_bit(encoders, family, method) -> None:
@@ -89,7 +89,8 @@ def test_a_fresh_adapter_changes_no_bit(encoders, family, method) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "method"), [*each(FAMILIES, ["pissa", "olora", "orthogonal"]), *each(PADDED, ["pissa", "orthogonal"])]
+    ("family", "method"),
+    [*each(SEPARATE, ["pissa", "olora", "orthogonal"]), *each((*FUSED, *PADDED), ["pissa", "orthogonal"])],
 )
 def test_a_fresh_adapter_taken_from_the_weights_changes_next_to_nothing(encoders, family, method) -> None:
     model, _ = adapted(encoders[family], **METHODS[method])

@@ -94,6 +94,10 @@ def test_residual_and_norm(width: int, least: int) -> None:
     dtotal, dy = cuda.add_norm_backward(grad, (total, mean, rstd, weight), factor, which, least)
     torch.testing.assert_close(dtotal, residual.grad, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(dy, y.grad, rtol=1e-4, atol=1e-5)
+    passed = torch.randn(5, width)
+    also, dy = cuda.add_norm_backward(grad, (total, mean, rstd, weight), factor, which, least, passed)
+    torch.testing.assert_close(also, residual.grad + passed, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dy, y.grad + passed * kept * factor, rtol=1e-4, atol=1e-5)
 
 
 def attended(

@@ -27,7 +27,7 @@ from submillion.exports import checking, formats, manifest
 from submillion.model import adapters
 from submillion.runs import Run
 from submillion.training import workflow
-from tests.adapted import HEADS, LABELS, METHODS, adapted, shaken, stock_model
+from tests.adapted import FUSED, HEADS, LABELS, METHODS, SEPARATE, adapted, shaken, stock_model
 from tests.data import write_csv
 from tests.kit.pairs import each
 from tests.kit.strangers import STRANGER
@@ -134,7 +134,7 @@ def test_the_example_of_the_readme_runs_without_submillion(exported, finished: R
 def _merged_cases() -> list[tuple[str, str, str]]:
     """Each family with each head; each method, and full fine-tuning, on two families."""
     methods = [*METHODS, "none"]
-    chosen = {*each(FAMILIES, methods), *each(FAMILIES[::-1], methods)}
+    chosen = {*each(SEPARATE, methods), *each(SEPARATE[::-1], methods), *each(FUSED, ["lora", "ia3", "none"])}
     cases = [(family, "full", method) for family, method in chosen]
     return sorted(cases + [(family, head, "lora") for family, head in HEADS if head != "full"])
 

@@ -127,6 +127,46 @@ def test_softmax_its_dropout_and_its_gradient(lengths, n_queries, least):
 
 
 @compiled
+@pytest.mark.parametrize(("n_queries", "window"), [(64, 0), (64, 5), (64, 8), (64, 63), (1, 5)])
+def test_softmax_sees_a_window_around_queries_of_the_text(n_queries, window):
+    n_heads, width, lengths = 3, 64, torch.tensor([64, 37])
+    scores = rows(2 * n_heads, n_queries, width, scale=3.0)
+    columns, queries = torch.arange(width), torch.arange(n_queries)
+    far = (columns - queries[:, None]).abs() > window
+    unseen = (columns >= lengths[:, None])[:, None] | (far & (queries < lengths[:, None])[..., None])
+    wanted = torch.softmax(scores.float().masked_fill(unseen.repeat_interleave(n_heads, 0), float("-inf")), -1)
+    assert_near(native.softmax_(scores, lengths, SEED, 0, window), wanted)
+    assert bool((scores[wanted == 0] == 0).all())
+
+
+@compiled
+@pytest.mark.parametrize("least", [0, LEAST])
+@pytest.mark.parametrize("width", [2, 30, 1152])
+def test_gated_gelu_and_its_gradient(width, least):
+    x, grad, factor = rows(9, 2 * width, scale=2.0), rows(9, width), 1 / KEEP if least else 1.0
+    exact = x.float().requires_grad_()
+    mask = kept((9, width)) if least else 1.0
+    wanted = F.gelu(exact[:, :width]) * exact[:, width:] * mask * factor
+    wanted.backward(grad.float())
+    assert_near(native.gated_gelu(x, factor, SEED, least), wanted.detach())
+    assert_near(native.gated_gelu_backward(x, grad, factor, SEED, least), exact.grad)
+
+
+@compiled
+@pytest.mark.parametrize("head", [4, 64])
+def test_turning_is_a_rotation_by_place_and_turns_back(head):
+    heads = rows(2, 3, 40, head)
+    angles = torch.rand(40, head // 2) * 6
+    first, second = heads.float().chunk(2, -1)
+    turned = heads.clone()
+    native.turn_(turned, angles.cos(), angles.sin())
+    assert_near(turned[..., : head // 2], first * angles.cos() - second * angles.sin())
+    assert_near(turned[..., head // 2 :], second * angles.cos() + first * angles.sin())
+    native.turn_(turned, angles.cos(), -angles.sin())
+    torch.testing.assert_close(turned.float(), heads.float(), rtol=0.02, atol=0.02)
+
+
+@compiled
 @pytest.mark.parametrize("least", [0, LEAST])
 @pytest.mark.parametrize("shape", [(1, 2), (5, 30), (200, 768)])
 def test_dropout_residual_and_norm_with_their_gradients(shape, least):
@@ -145,6 +185,10 @@ def test_dropout_residual_and_norm_with_their_gradients(shape, least):
     dtotal, dy = native.add_norm_backward(grad, (y, mean, rstd, weight), factor, SEED, least)
     assert_near(dtotal, exact_residual.grad)
     assert_near(dy, exact_y.grad)
+    passed = rows(*shape)
+    also, dy = native.add_norm_backward(grad, (y, mean, rstd, weight), factor, SEED, least, passed)
+    assert_near(also, exact_residual.grad + passed.float())
+    assert_near(dy, exact_y.grad + passed.float() * mask * factor)
 
 
 @compiled

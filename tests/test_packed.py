@@ -21,7 +21,7 @@ from submillion.model.packed.passes import Dice, Mask, keep_frac, masked
 from submillion.planning import architectures
 from submillion.planning.architectures import module_name
 from tests.kit.pairs import each, pairwise
-from tests.tiny import FAMILIES
+from tests.tiny import FAMILIES, make_encoder
 
 LENGTHS = (2, 40, 7, 33, 2, 64, 31, 12)
 ATTENTION = ("query", "key", "value")
@@ -29,11 +29,8 @@ ATTENTION = ("query", "key", "value")
 
 def build(folder: Any, family: str, adapt: Callable[[list[str]], Any] | None = None, **wishes: Any) -> nn.Module:
     """A stock model in evaluation mode, adapted at the sites and layers wished, no adapter weight at its start."""
-    sites, layers, n_layers = (
-        wishes.get("sites", architectures.SEPARATE_SITES),
-        wishes.get("layers"),
-        wishes.get("n_layers", 2),
-    )
+    sites = dict.fromkeys(fused(family, site) for site in wishes.get("sites", architectures.SEPARATE_SITES))
+    layers, n_layers = wishes.get("layers"), wishes.get("n_layers", 2)
     model, _ = backbone.load_model(architectures.load(str(folder)), ("a", "b", "c"), dropout=wishes.get("dropout"))
     torch.manual_seed(0)
     if adapt is None:
@@ -47,6 +44,11 @@ def build(folder: Any, family: str, adapt: Callable[[list[str]], Any] | None = N
             if parameter.requires_grad and ("lora_" in name or "ia3" in name):
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def fused(family: str, site: architectures.Site) -> architectures.Site:
+    """The site itself, or the one that computes it too."""
+    return site if site in architectures.FAMILIES[family].sites else "qkv"
 
 
 def lora(targets: list[str], **kwargs: Any) -> LoraConfig:
@@ -106,6 +108,8 @@ def packed_logits(model: nn.Module, batch: Batch, **kwargs: Any) -> torch.Tensor
             return stock.classifier(stock.dropout(stock.bert.pooler(hidden[:, None])))
         case "distilbert":
             return stock.classifier(stock.dropout(torch.relu(stock.pre_classifier(hidden))))
+        case "modernbert":
+            return stock.classifier(stock.drop(stock.head(hidden)))
         case _:
             return stock.classifier(hidden[:, None])
 
@@ -168,6 +172,62 @@ def test_equal_to_stock(encoders, family, method):
     assert_same(model, make_batch(model))
 
 
+@pytest.fixture(scope="module")
+def modernberts(tmp_path_factory):
+    """ModernBERT by its pooling: layers 0 and 3 attend to all, 1 and 2 to 4 tokens on either side."""
+    parent = tmp_path_factory.mktemp("modernberts")
+    return {
+        pooling: make_encoder("modernbert", parent / pooling, n_layers=4, classifier_pooling=pooling)
+        for pooling in ("cls", "mean")
+    }
+
+
+@pytest.mark.parametrize(("pooling", "method"), pairwise(("cls", "mean"), METHODS))
+def test_local_and_global_layers_are_equal_to_stock(modernberts, pooling, method):
+    adapt, wishes = METHODS[method]
+    model = build(modernberts[pooling], "modernbert", adapt, n_layers=4, **wishes)
+    assert packed.supported(model, architecture(model)) is None
+    assert_same(model, make_batch(model))
+    assert_same(model, make_batch(model, (5, 1, 3)))  # none beyond the window
+    assert_same(model, make_batch(model, (40,)), checkpoint=True)
+
+
+def test_local_layers_see_their_window_alone(modernberts):
+    model = build(modernberts["cls"], "modernbert")
+    stock = stock_model(model)
+    stock.config.layer_types = ["sliding_attention"] * 4
+    for layer in stock.model.layers:
+        layer.attention_type = "sliding_attention"
+    batch = make_batch(model, (40,))
+    with torch.no_grad():
+        before = packed_logits(model, batch)
+        batch.tokens[17:] = 5  # 4 layers of 4 tokens
+        assert torch.equal(packed_logits(model, batch), before)
+        batch.tokens[16] = (batch.tokens[16] - 4) % 30 + 5
+        assert not torch.equal(packed_logits(model, batch), before)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_local_attention_in_bf16_agrees_with_float32(modernberts, pooling):
+    model = build(modernberts[pooling], "modernbert", lora, n_layers=4)
+    batch = make_batch(model)
+
+    def run(dtype: torch.dtype) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        hidden = packed.encode(packed.prepare(model, architecture(model), dtype), batch)
+        return hidden.detach(), gradients(model, hidden, batch)
+
+    (exact, wanted), (found, got) = run(torch.float32), run(torch.bfloat16)
+    assert float((found - exact).norm() / exact.norm()) < 0.03
+    for name, gradient in wanted.items():
+        assert float(nn.functional.cosine_similarity(got[name].ravel(), gradient.ravel(), dim=0)) > 0.98, name
+
+
+def test_scaled_rotary_positions_are_refused(modernberts):
+    model = build(modernberts["cls"], "modernbert")
+    model.config.rope_parameters["full_attention"]["rope_type"] = "yarn"
+    assert "yarn" in str(packed.supported(model, architecture(model)))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_text_of_one_batch_or_another_has_the_same_result(encoders, family):
     model = build(encoders[family], family, lora)
@@ -197,10 +257,10 @@ def test_inference_mode_gives_the_same(encoders):
 
 
 PLACES = {
-    "embeddings": ".embeddings.dropout",
-    "attention weights": (".self.dropout", ".attn.dropout", "attention.dropout"),
-    "attention output": ("attention.output.dropout", "attention.dropout"),
-    "feed-forward output": (".output.dropout", ".ffn.dropout"),
+    "embeddings": (".embeddings.dropout", ".embeddings.drop"),
+    "attention weights": (".self.dropout", ".attn.dropout", "attention.dropout", ".attn"),
+    "attention output": ("attention.output.dropout", "attention.dropout", ".out_drop"),
+    "feed-forward": (".output.dropout", ".ffn.dropout", ".mlp.drop"),
     "adapters": ".lora_dropout.default",
 }
 
@@ -209,16 +269,17 @@ def only_dropout(model: nn.Module, place: str, p: float) -> None:
     """Set the dropouts of one place to p, all others to 0, and train."""
     model.train()
     for name, module in model.named_modules():
+        wished = p if name.endswith(PLACES[place]) else 0.0
         if isinstance(module, nn.Dropout):
-            module.p = 0.0
-            if name.endswith(PLACES[place]):
-                module.p = p
+            module.p = wished
+        elif hasattr(module, "attention_dropout"):  # ModernBERT's own number
+            module.attention_dropout = wished
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("family", ["bert", "mpnet", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "mpnet", "distilbert", "modernbert"])
 def test_dropout_has_the_stock_mean_and_variance(encoders, family, place):
-    model = build(encoders[family], family, lambda targets: lora(targets, lora_dropout=0.1))
+    model = build(encoders[family], family, lambda targets: lora(targets, lora_dropout=0.1), dropout=0.1)
     only_dropout(model, place, 0.3)
     n = 4000
     batch = rows_of(make_batch(model, (5,)), [0] * n)

@@ -225,11 +225,9 @@ def test_modernbert_has_one_site_for_query_key_and_value():
     assert [(t.d_in, t.d_out) for t in found.targets[:4]] == [(768, 2304), (768, 768), (768, 2304), (1152, 768)]
 
 
-@pytest.mark.parametrize(
-    ("name", "wishes"), [("ModernBERT-base", {"sites": "qkv"}), ("deberta-v3-base", {}), ("albert-base-v2", {})]
-)
-def test_an_encoder_without_a_packed_pass_keeps_no_prefix(name, wishes):
-    settings = {"model": {"name": name, "dropout": 0.0}, "adapter": wishes}
+@pytest.mark.parametrize("name", ["deberta-v3-base", "albert-base-v2"])
+def test_an_encoder_without_a_packed_pass_keeps_no_prefix(name):
+    settings = {"model": {"name": name, "dropout": 0.0}}
     assert plan(validate(settings), 4).n_prefix_layers == 0
     settings["model"]["prefix"] = True
     with pytest.raises(ConfigError, match=r"model.prefix is true, but .* has no packed pass"):

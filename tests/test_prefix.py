@@ -176,8 +176,12 @@ def spoil(classifier: Classifier) -> None:
 def set_dropout_above(classifier: Classifier, p: float) -> None:
     """Change dropout in the last layer and the head."""
     for name, module in classifier.model.named_modules():
-        if isinstance(module, nn.Dropout) and "embeddings" not in name and ".0." not in name and ".1." not in name:
+        if "embeddings" in name or ".0." in name or ".1." in name:
+            continue
+        if isinstance(module, nn.Dropout):
             module.p = p
+        elif hasattr(module, "attention_dropout"):  # ModernBERT's own number
+            module.attention_dropout = p
 
 
 @pytest.mark.parametrize(("family", "is_packed", "asked"), pairwise(FAMILIES, [True, False], [True, False]))

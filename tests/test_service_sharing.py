@@ -24,9 +24,7 @@ from tests.tiny import PADDED, TEXTS
 
 # Every family with a full head, and the other heads where the dense layer is part of the stock head, or not.
 FAMILY_HEADS = [
-    (family, head)
-    for family, head in HEADS
-    if family not in FUSED and (head == "full" or family in ("bert", "roberta"))
+    (family, head) for family, head in HEADS if head == "full" or family in ("bert", "roberta", "modernbert")
 ]
 
 
@@ -55,7 +53,9 @@ def test_runs_of_one_encoder_answer_as_alone_in_mixed_batches(
     encoders: dict[str, Path], family: str, head: str, tmp_path: Path
 ) -> None:
     encoder, loader = encoders[family], Loader()
-    adapters = [{}, METHODS["rslora"], {"sites": ("ffn_in", "query"), "rank": 2, "layers": "top:1"}]
+    query = "qkv" if family in FUSED else "query"
+    adapters = [{}, {"rslora": True, "sites": (query, "ffn_out"), "rank": {query: 2, "ffn_out": 3}}]
+    adapters.append({"sites": ("ffn_in", query), "rank": 2, "layers": "top:1"})
     made = [make_run(tmp_path, encoder, head=head, **adapter) for adapter in adapters]
     made.append(make_run(tmp_path, encoder, TWO, head))
     runs = [loader.load(run) for run in made]
@@ -162,7 +162,7 @@ def test_each_row_has_one_place_in_a_lot_of_its_own_model(n_rows: int, n_models:
     assert len(lots.take) < len(rows) + n_models * size, "at most a lot too many for each model"
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "modernbert"])
 @pytest.mark.parametrize("layers", [["top:1"] * 3, ["top:1", "all", "top:1"]], ids=["a prefix is shared", "none is"])
 def test_a_text_for_several_runs_is_answered_as_by_each_and_goes_through_shared_layers_once(
     encoders: dict[str, Path], tmp_path: Path, family: str, layers: list[str], monkeypatch: pytest.MonkeyPatch
@@ -171,9 +171,12 @@ def test_a_text_for_several_runs_is_answered_as_by_each_and_goes_through_shared_
     loader, rows_of_layers = Loader(), list[int]()
     runs = [loader.load(run) for run in made]
     full = forward._full
-    monkeypatch.setattr(
-        forward, "_full", lambda layer, x, tiles: rows_of_layers.append(len(x)) or full(layer, x, tiles)
-    )
+
+    def counted(layer, state, tiles):
+        rows_of_layers.append(len(state[0]))
+        return full(layer, state, tiles)
+
+    monkeypatch.setattr(forward, "_full", counted)
     rows = mixed(runs)
     rows_of_layers.clear()
     for (_, expected), found in zip(rows, models.probs([row for row, _ in rows]), strict=True):

@@ -51,6 +51,8 @@ def without_dropout(model: nn.Module, architecture: Architecture, n_layers: int)
         for module in lower.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            elif isinstance(getattr(module, "attention_dropout", None), (int, float)):  # ModernBERT's attention weights
+                module.attention_dropout = 0.0
 
 
 def kept(
@@ -118,7 +120,7 @@ def _found_or_computed(
 
 
 def _write(file: Path, walk: Packed, split: TokenizedSplit, watch: Callable[[int], object]) -> None:
-    device = walk.embeddings.word_embeddings.weight.device
+    device = walk.embeddings.words.weight.device
     with file.open("wb") as out:
         for part in within(split.lengths, _BATCH_TOKENS):
             out.write(_bytes(packed.lower(walk, split.batch(np.arange(part.start, part.stop)).to(device))))
@@ -145,14 +147,14 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
     settings = {
         name: value for name, value in config.to_dict().items() if "dropout" not in name and name not in _IRRELEVANT
     }
-    facts = [_FORMAT, *native.conditions(walk.embeddings.word_embeddings.weight.device)]
+    facts = [_FORMAT, *native.conditions(walk.embeddings.words.weight.device)]
     facts += [_BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), settings]
     return computed_key(facts, _weights(walk), split)
 
 
 def _weights(walk: Packed) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters below the lowest adapted layer, each with a name."""
-    modules: dict[str, nn.Module | None] = {"embeddings": walk.embeddings, "widen": walk.widen}
+    modules: dict[str, nn.Module | None] = {"embeddings": walk.embeddings.whole, "widen": walk.widen}
     modules["relative"] = None if walk.mpnet is None else walk.mpnet.relative_attention_bias
     for number, layer in enumerate(walk.layers[: walk.n_prefix_layers]):
         own = {**layer.sites, "attention_norm": layer.attention_norm, "ffn_norm": layer.ffn_norm}

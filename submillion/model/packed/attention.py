@@ -18,33 +18,47 @@ from submillion.model.packed.passes import Dice, Mask, keep_frac, mask_, masked
 
 
 @dataclass(frozen=True)
+class Positions:
+    """What the places of tokens do to attention.
+
+    relative [heads, tokens, tokens]: MPNet's position bias · window: how far tokens see to either side, None for all ·
+    rotary: the cosines and sines by which ModernBERT turns queries and keys, float32 [tokens, E / 2] each.
+    """
+
+    relative: torch.Tensor | None = None
+    window: int | None = None
+    rotary: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class Tile:
     """A group of texts with what each layer needs again: indices by number of blocks, and the scores' addend.
 
-    gather, scatter: see `Group` · addend: [texts, 1 or heads, 1 or W, W], -inf at padding, or None · is_plain:
-    whether there is nothing else in it.
+    gather, scatter: see `Group` · window: see `Positions`, None where no text is longer · addend: [texts, 1 or heads,
+    1 or W, W], -inf where a token does not see, or None · is_plain: whether there is nothing else in it.
     """
 
     group: Group
     gather: dict[int, torch.Tensor]
     scatter: dict[int, torch.Tensor]
+    window: int | None
     addend: torch.Tensor | None
     is_plain: bool
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a batch, none where `cuda` attends; `relative` [heads, tokens, tokens] is MPNet's bias, or None."""
+    """The tiles of a batch, none where `cuda` attends, for layers where positions do the same to attention."""
 
     layout: Layout
     n_heads: int
-    relative: torch.Tensor | None
+    positions: Positions
     tiles: tuple[Tile, ...]
 
 
-def tile(layout: Layout, n_heads: int, dtype: torch.dtype, relative: torch.Tensor | None) -> Tiles:
+def tile(layout: Layout, n_heads: int, dtype: torch.dtype, positions: Positions) -> Tiles:
     """Return the tiles of a layout, for rows of `dtype`."""
-    return Tiles(layout, n_heads, relative, tuple(_tile(group, n_heads, dtype, relative) for group in layout.groups))
+    return Tiles(layout, n_heads, positions, tuple(_tile(group, n_heads, dtype, positions) for group in layout.groups))
 
 
 def attend(
@@ -65,22 +79,41 @@ def attend(
         mask = dice.mask((len(rows),), p)
         assert mask is None or mask.kernels is cuda
         dropout = cuda.Dropout(0, 0, 1.0) if mask is None else cuda.Dropout(mask.seed, mask.least, 1.0 / keep_frac(p))
-        texts = cuda.Texts(tiles.layout.bounds, tiles.layout.longest, tiles.n_heads, tiles.relative)
+        texts = cuda.Texts(tiles.layout.bounds, tiles.layout.longest, tiles.n_heads, tiles.positions.relative)
         return _FusedAttention.apply(rows, firsts, texts, dropout, wanted[0] or wanted[1])
     groups = [part.group for part in tiles.tiles]
     n_queries = [group.width if firsts is None else 1 for group in groups]
     shapes = [(group.n_texts * tiles.n_heads, n, group.width) for group, n in zip(groups, n_queries, strict=True)]
     masks = tuple(dice.masks(shapes, p))
-    return _Attention.apply(rows, firsts, tiles.relative, _Spec(tiles, masks, 1.0 / keep_frac(p), wanted))
+    return _Attention.apply(rows, firsts, tiles.positions.relative, _Spec(tiles, masks, 1.0 / keep_frac(p), wanted))
 
 
-def _tile(group: Group, n_heads: int, dtype: torch.dtype, relative: torch.Tensor | None) -> Tile:
+def _tile(group: Group, n_heads: int, dtype: torch.dtype, positions: Positions) -> Tile:
     addend = group.padding(dtype) if bool((group.lengths < group.width).any()) else None
-    if relative is not None:
-        near = relative.detach()[:, : group.width, : group.width].to(dtype)
+    if positions.relative is not None:
+        near = positions.relative.detach()[:, : group.width, : group.width].to(dtype)
         addend = near[None] if addend is None else addend + near
+    window = positions.window
+    if window is not None and bool((group.lengths <= window + 1).all()):
+        window = None
+    if window is not None:
+        far = _far(group, window, dtype)
+        addend = far if addend is None else addend + far
     gather = {n: group.gather(n, n_heads) for n in (1, 2, 3)}
-    return Tile(group, gather, {n: group.scatter(n, n_heads) for n in (1, 2, 3)}, addend, relative is None)
+    scatter = {n: group.scatter(n, n_heads) for n in (1, 2, 3)}
+    return Tile(group, gather, scatter, window, addend, positions.relative is None)
+
+
+def _far(group: Group, window: int, dtype: torch.dtype) -> torch.Tensor:
+    """-inf where a key is out of a query's window, else 0: [texts, 1, W, W].
+
+    Queries that are padding see all keys: their results are not read, but must be numbers.
+    """
+    places = torch.arange(group.width, device=group.lengths.device)
+    is_far = (places[:, None] - places).abs() > window
+    is_query = places < group.lengths[:, None]
+    zeros = torch.zeros(group.n_texts, 1, group.width, group.width, dtype=dtype, device=places.device)
+    return zeros.masked_fill_((is_far & is_query[:, :, None])[:, None], float("-inf"))
 
 
 @dataclass(frozen=True)
@@ -104,6 +137,7 @@ class _Attention(torch.autograd.Function):
         for part, mask in zip(spec.tiles.tiles, spec.masks, strict=True):
             group = part.group
             heads = rows.view(-1, head).index_select(0, part.gather[n_blocks]).view(n_blocks, -1, group.width, head)
+            _turn_(heads[:-1], spec.tiles.positions)  # first tokens' queries stay: their angle is 0
             query = heads[0] if firsts is None else firsts[group.first : group.last].reshape(-1, 1, head)
             probs, dropped = _probs(query, heads[-2], part, mask)
             mixed = _product(dropped, heads[-1], spec.factor)
@@ -129,7 +163,8 @@ class _Attention(torch.autograd.Function):
         drows = dresult.new_empty(tiles.layout.n_rows, n_blocks * ctx.width)
         drows[tiles.layout.n_tokens :] = 0
         dfirsts = torch.empty_like(dresult) if n_blocks == 2 else None
-        drelative = torch.zeros_like(tiles.relative) if ctx.needs_input_grad[2] else None
+        relative = tiles.positions.relative
+        drelative = torch.zeros_like(relative) if relative is not None and ctx.needs_input_grad[2] else None
         for i, part in enumerate(tiles.tiles):
             heads, query, probs = saved[3 * i : 3 * i + 3]
             group = part.group
@@ -151,9 +186,26 @@ class _Attention(torch.autograd.Function):
                 drelative[:, :n_queries, : group.width] += summed
             if dfirsts is not None:
                 dfirsts[group.first : group.last] = dquery.view(-1, ctx.width)
+            _turn_(dheads[:-1], tiles.positions, is_back=True)
             place = drows[group.start : group.stop].view(-1, head)
             torch.index_select(dheads.view(-1, head), 0, part.scatter[n_blocks], out=place)
         return drows, dfirsts, drelative, None
+
+
+def _turn_(heads: torch.Tensor, positions: Positions, *, is_back: bool = False) -> None:
+    """Turn queries and keys [blocks, G, W, E] by the angles of their places, in place, or back (RoFormer: Su 2021)."""
+    if positions.rotary is None:
+        return
+    cosine, sine = (of_places[: heads.shape[2]] for of_places in positions.rotary)
+    sine = -sine if is_back else sine
+    if native.fits(heads) and heads.shape[-1] % 4 == 0:
+        native.turn_(heads, cosine, sine)
+        return
+    first, second = heads.chunk(2, -1)
+    # Both are computed before either is overwritten.
+    turned = first.float() * cosine - second.float() * sine, second.float() * cosine + first.float() * sine
+    first.copy_(turned[0])
+    second.copy_(turned[1])
 
 
 _Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -163,7 +215,7 @@ def _probs(query: torch.Tensor, key: torch.Tensor, part: Tile, mask: Mask | None
     """softmax(query key^T / sqrt(E) + addend), [G, queries, W], before and after dropout."""
     scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
     if part.is_plain and native.fits(scores) and (mask is None or mask.bits is None):
-        return scores, native.softmax_(scores, part.group.lengths, *_seed(mask))
+        return scores, native.softmax_(scores, part.group.lengths, *_seed(mask), part.window)
     if part.addend is not None:
         by_text = scores.view(part.group.n_texts, -1, *scores.shape[1:])
         by_text.add_(part.addend[:, :, : scores.shape[1]])

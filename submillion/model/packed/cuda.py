@@ -140,17 +140,26 @@ def add_norm_(
 
 
 def add_norm_backward(
-    grad: torch.Tensor, saved: tuple[torch.Tensor, ...], factor: float, seed: Seed | int, least: int
+    grad: torch.Tensor,
+    saved: tuple[torch.Tensor, ...],
+    factor: float,
+    seed: Seed | int,
+    least: int,
+    passed: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight."""
+    """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight.
+
+    `passed`: the sum's own gradient, where it is read too.
+    """
     total, mean, rstd, weight = saved
     n_rows, width = total.shape
     dtotal = torch.empty_like(total)
     dy = torch.empty_like(total) if least else dtotal
     _kernels().add_norm_backward[(n_rows,)](
-        *(grad, total, mean, rstd, weight, dtotal, dy, width, factor),
+        *(grad, total, mean, rstd, weight, dtotal, dy, grad if passed is None else passed.contiguous(), width, factor),
         *_seeded(seed, least, total),
         **_sizes(width, least),
+        HAS_PASSED=passed is not None,
     )
     return dtotal, dy
 

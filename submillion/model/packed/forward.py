@@ -1,7 +1,7 @@
-"""The packed forward pass: from a batch of unpadded tokens to the first token's hidden states.
+"""The packed forward pass: from a batch of unpadded tokens to the hidden states that the head reads.
 
-Owns the embeddings, the order of steps inside a layer, and the shortcut of the last layer, which
-computes only what the first tokens need.
+Owns the embeddings, the order of steps inside a layer, the residual stream of encoders with norms before each step,
+and the shortcut of the last layer, which computes only what the first tokens need.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
 from submillion.model.packed import cuda
-from submillion.model.packed.attention import Tiles, attend, tile
+from submillion.model.packed.attention import Positions, Tiles, attend, tile
 from submillion.model.packed.layout import Layout, lay_out
 from submillion.model.packed.linear import project, project_and_pass
-from submillion.model.packed.passes import Dice, activate, active_p, add_and_norm, keep_frac, masked
+from submillion.model.packed.passes import Dice, activate, active_p, add_and_norm, dropout, gate
 from submillion.model.packed.structure import Layer, Packed
+
+_State = tuple[torch.Tensor, torch.Tensor | None]  # what a layer reads; the residual stream where it is not the same
 
 
 def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.Tensor:
     """Return the last hidden state of each text's first token, float32 [B, D], in the batch's order.
 
+    Where ModernBERT pools by the mean, it is the mean over the text's tokens.
     Equal to the stock padded model's within 1e-5 in float32 without dropout. With dropout it depends on torch's
     CPU generator alone (and on CUDA's, there). `checkpoint` computes each layer again in the backward pass.
     A batch that carries the lower layers' output starts above them.
@@ -31,10 +34,13 @@ def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.T
         x, first = _embed(packed, batch, layout), 0
     else:
         x, first = batch.hidden.index_select(0, layout.take), packed.n_prefix_layers
+    state = _entering(packed, x, first)
     for i, layer in enumerate(packed.layers[first:], first):
-        step = _last if i == len(packed.layers) - 1 else _full
+        step = _last if i == len(packed.layers) - 1 and not packed.pools_mean else _full
         keep = not checkpoint or not torch.is_grad_enabled()
-        x = step(layer, x, tiles) if keep else recomputed(step, layer, x, tiles, use_reentrant=False)
+        of_layer = tiles[layer.attention_type]
+        state = step(layer, state, of_layer) if keep else recomputed(step, layer, state, of_layer, use_reentrant=False)
+    x = _means(state[0], layout) if packed.pools_mean else state[0]
     return x.index_select(0, layout.unsort).float()
 
 
@@ -42,12 +48,14 @@ def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.T
 def lower(packed: Packed, batch: Batch) -> torch.Tensor:
     """Return the output of the embeddings and the first `n_prefix_layers` layers: `packed.dtype` [T, D].
 
-    In the order of the batch's tokens, as `Batch.hidden` has it; dropout must be 0 there.
+    In the order of the batch's tokens, as `Batch.hidden` has it; dropout must be 0 there. Where norms come first, it is
+    the residual stream, before the next norm.
     """
     layout, tiles = _lay_out(packed, batch)
-    x = _embed(packed, batch, layout)
+    state = _entering(packed, _embed(packed, batch, layout), 0)
     for layer in packed.layers[: packed.n_prefix_layers]:
-        x = _full(layer, x, tiles)
+        state = _full(layer, state, tiles[layer.attention_type])
+    x = state[0] if state[1] is None else state[1]
     rows = torch.empty_like(x[: layout.n_tokens])
     rows[layout.take[: layout.n_tokens]] = x[: layout.n_tokens]
     return rows
@@ -62,32 +70,67 @@ def laid_out(packed: Packed, batch: Batch) -> Layout:
 
 
 def attends_by_kernels(packed: Packed, device: torch.device) -> bool:
-    """Return whether `cuda` attends, whose layouts have no groups; never where MPNet's position bias trains."""
+    """Return whether `cuda` attends, whose layouts have no groups.
+
+    It has no rotary positions and local attention, and never takes MPNet's position bias where that trains.
+    """
     is_bias_trained = packed.mpnet is not None and packed.mpnet.relative_attention_bias.weight.requires_grad
-    return not is_bias_trained and cuda.fits_heads(device, packed.dtype, packed.width // packed.n_heads)
+    return (
+        packed.rotary is None
+        and not is_bias_trained
+        and cuda.fits_heads(device, packed.dtype, packed.width // packed.n_heads)
+    )
 
 
-def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, Tiles]:
+def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Tiles]]:
+    """The batch's layout, and its tiles for each kind of attention that the layers have."""
     layout = laid_out(packed, batch)
-    return layout, tile(layout, packed.n_heads, packed.dtype, _relative(packed, layout))
+    kinds = {layer.attention_type for layer in packed.layers}
+    return layout, {
+        kind: tile(layout, packed.n_heads, packed.dtype, _positions_for(packed, layout, kind)) for kind in kinds
+    }
+
+
+def _positions_for(packed: Packed, layout: Layout, kind: str | None) -> Positions:
+    """What positions do to attention in layers of this kind."""
+    if packed.rotary is None:
+        return Positions(_relative(packed, layout))
+    places = torch.arange(layout.longest, device=layout.take.device)
+    angles = packed.rotary(places.float(), places[None], kind)  # each angle twice; in float32, as the first argument
+    cosine, sine = (of_places[0, :, : of_places.shape[-1] // 2].contiguous() for of_places in angles)
+    return Positions(None, packed.window if kind == "sliding_attention" else None, (cosine, sine))
+
+
+def _entering(packed: Packed, x: torch.Tensor, first: int) -> _State:
+    """What the layer `first` reads, from the output of what is below it."""
+    if not packed.is_pre_norm:
+        return x, None
+    if first == 0:
+        return x, x
+    # By the function that makes it without a prefix, which adds nothing here: equal to the bit.
+    norm = packed.layers[first - 1].ffn_norm
+    return add_and_norm(torch.zeros_like(x), x, norm, 0.0, Dice(x))
+
+
+def _means(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The mean of each text's rows, float32 [B, D]."""
+    rows = x[: layout.n_tokens].float()
+    return torch.segment_reduce(rows, "mean", lengths=layout.bounds.diff(), axis=0)
 
 
 def _embed(packed: Packed, batch: Batch, layout: Layout) -> torch.Tensor:
     tables = packed.embeddings
     tokens = batch.tokens[layout.take]
-    x = tables.word_embeddings(tokens).float()
-    if packed.has_types:
-        types = batch.token_types[layout.take].clamp(max=tables.token_type_embeddings.num_embeddings - 1)
-        x = x + tables.token_type_embeddings(types)
-    x = x + tables.position_embeddings(_positions(packed, tokens, layout))
-    norm = tables.LayerNorm
-    x = F.layer_norm(x, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-    ones = torch.ones_like(x, dtype=packed.dtype)
-    dice, p = Dice(ones), active_p(tables.dropout)
-    mask = dice.mask(tuple(x.shape), p)
-    if mask is not None:
-        x = x * masked(ones, mask).float().mul_(1.0 / keep_frac(p))
-    x = x.to(packed.dtype)
+    x = tables.words(tokens).float()
+    if tables.types is not None:
+        x = x + tables.types(batch.token_types[layout.take].clamp(max=tables.types.num_embeddings - 1))
+    if tables.positions is not None:
+        x = x + tables.positions(_positions(packed, tokens, layout))
+    norm = tables.norm
+    bias = None if norm.bias is None else norm.bias.float()
+    x = F.layer_norm(x, norm.normalized_shape, norm.weight.float(), bias, norm.eps)
+    dice = Dice(torch.empty_like(x, dtype=packed.dtype))
+    x = dropout(x, active_p(tables.dropout), dice).to(packed.dtype)
     return x if packed.widen is None else project(x, [packed.widen], dice)
 
 
@@ -111,41 +154,52 @@ def _relative(packed: Packed, layout: Layout) -> torch.Tensor | None:
     return bias if layout.groups else bias.to(packed.dtype).contiguous()
 
 
-def _full(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
+def _full(layer: Layer, state: _State, tiles: Tiles) -> _State:
     """A layer for all rows: [rows, D] to [rows, D]."""
-    dice, sites = Dice(x), layer.sites
-    wanted = _wanted(layer, x)
-    heads, x = project_and_pass(x, [sites["query"], sites["key"], sites["value"]], dice)
+    x, stream = state
+    dice, wanted = Dice(x), _wanted(layer, x)
+    heads, x = project_and_pass(x, layer.attention_inputs, dice)
     mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, wanted)
-    return _rest(layer, mixed, x, dice)
+    return _rest(layer, mixed, (x, stream), dice)
 
 
-def _last(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
+def _last(layer: Layer, state: _State, tiles: Tiles) -> _State:
     """The last layer, queries of the first tokens only: [rows, D] to [B, D], in the layout's order."""
-    dice, sites = Dice(x), layer.sites
-    firsts = x.index_select(0, tiles.layout.firsts)
-    asked = project(firsts, [sites["query"]], dice)
-    heads = project(x, [sites["key"], sites["value"]], dice)
+    x, stream = state
+    dice, firsts = Dice(x), tiles.layout.firsts
+    of_firsts = x.index_select(0, firsts)
+    query, *others = layer.attention_inputs
+    if others:
+        asked, heads = project(of_firsts, [query], dice), project(x, others, dice)
+    else:  # one layer makes all three; its adapter's dropout falls on the same elements for each
+        every, width = project(x, [query], dice), x.shape[1]
+        asked, heads = every[:, :width].index_select(0, firsts), every[:, width:].contiguous()
     mixed = attend(tiles, heads, asked, active_p(layer.probs_dropout), dice, _wanted(layer, x))
-    return _rest(layer, mixed, firsts, dice)
+    return _rest(layer, mixed, (of_firsts, None if stream is None else stream.index_select(0, firsts)), dice)
 
 
-def _rest(layer: Layer, mixed: torch.Tensor, residual: torch.Tensor, dice: Dice) -> torch.Tensor:
+def _rest(layer: Layer, mixed: torch.Tensor, state: _State, dice: Dice) -> _State:
     """What follows attention: its output, the feed-forward, and their norms."""
+    x, stream = state
     y = project(mixed, [layer.sites["attention_output"]], dice)
-    x = add_and_norm(y, residual, layer.attention_norm, active_p(layer.attention_dropout), dice)
+    residual = x if stream is None else stream
+    x, total = add_and_norm(y, residual, layer.attention_norm, active_p(layer.attention_dropout), dice)
     inner, x = project_and_pass(x, [layer.sites["ffn_in"]], dice)
-    inner = activate(inner, layer.activation)
+    if layer.is_gated:
+        inner = gate(inner, layer.activation, active_p(layer.gate_dropout), dice)
+    else:
+        inner = activate(inner, layer.activation)
     y = project(inner, [layer.sites["ffn_out"]], dice)
-    return add_and_norm(y, x, layer.ffn_norm, active_p(layer.ffn_dropout), dice)
+    residual = x if stream is None else total
+    x, total = add_and_norm(y, residual, layer.ffn_norm, active_p(layer.ffn_dropout), dice)
+    return x, None if stream is None else total
 
 
 def _wanted(layer: Layer, x: torch.Tensor) -> tuple[bool, bool, bool]:
     """Which of query, key and value need a gradient: all above the lowest adapted layer, there the adapted ones."""
     if x.requires_grad:
         return (True, True, True)
-    query, key, value = (
-        any(parameter.requires_grad for parameter in layer.sites[site].parameters())
-        for site in ("query", "key", "value")
-    )
+    modules = layer.attention_inputs
+    adapted = [any(parameter.requires_grad for parameter in module.parameters()) for module in modules]
+    query, key, value = adapted if len(adapted) == 3 else adapted * 3
     return (query, key, value)

@@ -1,6 +1,6 @@
 /* Passes over bfloat16 rows that torch's own operators would make several of: dropout, GELU, softmax, LayerNorm.
  *
- * Plain C; nothing is allocated, nothing knows Python. submillion/packed/native.py declares and calls these functions, and
+ * Plain C; nothing is allocated, nothing knows Python. native.py declares and calls these functions, and
  * says what each computes; without this library torch's operators do the same with other random numbers.
  *
  * Rows are read as 32-bit words of two elements, so every width is even. A mask is a function of (seed, element),
@@ -21,7 +21,7 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
-int kernels_version(void) { return 2; } /* raised with any change of a function's arguments, in C and in native.py */
+int kernels_version(void) { return 3; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 
@@ -209,12 +209,91 @@ void gelu_backward(const word *x, const word *grad, word *out, i64 n_words, int 
     in_parallel(gelu_backward_body, &a, n_words, 1024, threads);
 }
 
-/* ---- softmax over the columns of a text, and dropout of the result ---- */
+/* ---- GELU times a gate beside it, and dropout of the result ---- */
+
+typedef struct {
+    const word *x, *grad;
+    word *out;
+    i64 width;
+    float factor;
+    uint64_t seed;
+    word least;
+} gate_args;
+
+FAST static void gated_gelu_body(const void *data, i64 first, i64 last) {
+    const gate_args a = *(const gate_args *)data;
+    const i64 n = a.width / 2;
+    for (i64 row = first; row < last; row++) {
+        const word *x = a.x + 2 * row * n, *gate = x + n;
+        word *out = a.out + row * n;
+#pragma omp simd
+        for (i64 i = 0; i < n; i++) {
+            out[i] = both(a.factor * gelu_of(low(x[i])) * low(gate[i]), a.factor * gelu_of(high(x[i])) * high(gate[i]));
+        }
+        if (a.least) {
+            for (i64 i = 0; i < n; i++) out[i] &= kept((word)(row * n + i), a.seed, a.least);
+        }
+    }
+}
+
+FAST static void gated_gelu_backward_body(const void *data, i64 first, i64 last) {
+    const gate_args a = *(const gate_args *)data;
+    const i64 n = a.width / 2;
+    for (i64 row = first; row < last; row++) {
+        const word *x = a.x + 2 * row * n, *gate = x + n, *grad = a.grad + row * n;
+        word *dx = a.out + 2 * row * n, *dgate = dx + n;
+#pragma omp simd
+        for (i64 i = 0; i < n; i++) {
+            word g = a.least ? grad[i] & kept((word)(row * n + i), a.seed, a.least) : grad[i];
+            float u = a.factor * low(g), v = a.factor * high(g);
+            dgate[i] = both(u * gelu_of(low(x[i])), v * gelu_of(high(x[i])));
+            dx[i] = both(u * low(gate[i]) * gelu_slope(low(x[i])), v * high(gate[i]) * gelu_slope(high(x[i])));
+        }
+    }
+}
+
+void gated_gelu(const word *x, word *out, i64 n_rows, i64 width, float factor, uint64_t seed, word least, int threads) {
+    gate_args a = {x, 0, out, width, factor, seed, least};
+    in_parallel(gated_gelu_body, &a, n_rows, 1, threads);
+}
+
+void gated_gelu_backward(const word *x, const word *grad, word *out, i64 n_rows, i64 width, float factor, uint64_t seed,
+                         word least, int threads) {
+    gate_args a = {x, grad, out, width, factor, seed, least};
+    in_parallel(gated_gelu_backward_body, &a, n_rows, 1, threads);
+}
+
+/* ---- rotary positions: entries i and i + head / 2 are turned by an angle, row r stands at place r mod width ---- */
+
+typedef struct { word *rows; const float *cosine, *sine; i64 width, head; } turn_args;
+
+FAST static void turn_body(const void *data, i64 first, i64 last) {
+    const turn_args a = *(const turn_args *)data;
+    const i64 n = a.head / 4;
+    for (i64 row = first; row < last; row++) {
+        word *x = a.rows + row * 2 * n, *y = x + n;
+        const float *c = a.cosine + row % a.width * 2 * n, *s = a.sine + row % a.width * 2 * n;
+#pragma omp simd
+        for (i64 i = 0; i < n; i++) {
+            word u = x[i], v = y[i];
+            float c0 = c[2 * i], c1 = c[2 * i + 1], s0 = s[2 * i], s1 = s[2 * i + 1];
+            x[i] = both(low(u) * c0 - low(v) * s0, high(u) * c1 - high(v) * s1);
+            y[i] = both(low(v) * c0 + low(u) * s0, high(v) * c1 + high(u) * s1);
+        }
+    }
+}
+
+void turn(word *rows, const float *cosine, const float *sine, i64 n_rows, i64 width, i64 head, int threads) {
+    turn_args a = {rows, cosine, sine, width, head};
+    in_parallel(turn_body, &a, n_rows, 64, threads);
+}
+
+/* ---- softmax over the columns that a query sees of its text, and dropout of the result ---- */
 
 typedef struct {
     word *scores, *dropped;
     const i64 *lengths;
-    i64 rows_per_text, width;
+    i64 rows_per_text, n_queries, width, window;
     uint64_t seed;
     word least;
 } softmax_args;
@@ -227,38 +306,45 @@ FAST static void softmax_body(const void *data, i64 first, i64 last) {
     float even[MAX_WIDTH / 2], odd[MAX_WIDTH / 2];
     for (i64 row = first; row < last; row++) {
         word *scores = a.scores + row * n;
-        const i64 length = a.lengths[row / a.rows_per_text];
+        const i64 length = a.lengths[row / a.rows_per_text], query = row % a.n_queries;
+        const int is_local = query < length; /* a query that is padding sees all: nobody reads it, but it is a number */
+        const i64 begin = is_local && query > a.window ? query - a.window : 0;
+        const i64 end = is_local && query + a.window < length ? query + a.window + 1 : length;
+        const i64 from = begin / 2, to = (end + 1) / 2; /* words; the first and the last may be half outside */
         float top = -INFINITY, sum = 0.0f;
+        for (i64 i = from; i < to; i++) {
+            even[i] = low(scores[i]);
+            odd[i] = high(scores[i]);
+        }
+        if (begin % 2) even[from] = -INFINITY;
+        if (end % 2) odd[to - 1] = -INFINITY;
 #pragma omp simd reduction(max : top)
-        for (i64 i = 0; i < n; i++) {
-            even[i] = 2 * i < length ? low(scores[i]) : -INFINITY;
-            odd[i] = 2 * i + 1 < length ? high(scores[i]) : -INFINITY;
+        for (i64 i = from; i < to; i++) {
             float larger = even[i] > odd[i] ? even[i] : odd[i];
             top = larger > top ? larger : top;
         }
 #pragma omp simd reduction(+ : sum)
-        for (i64 i = 0; i < n; i++) {
-            even[i] = 2 * i < length ? exponential(even[i] - top) : 0.0f;
-            odd[i] = 2 * i + 1 < length ? exponential(odd[i] - top) : 0.0f;
+        for (i64 i = from; i < to; i++) {
+            even[i] = exponential(even[i] - top);
+            odd[i] = exponential(odd[i] - top);
             sum += even[i] + odd[i];
         }
+        if (begin % 2) even[from] = 0.0f; /* it was e^-87 */
+        if (end % 2) odd[to - 1] = 0.0f;
         const float factor = 1.0f / sum;
-        if (a.dropped == 0) {
-            for (i64 i = 0; i < n; i++) scores[i] = both(even[i] * factor, odd[i] * factor);
-        } else {
+        for (i64 i = 0; i < from; i++) scores[i] = 0;
+        for (i64 i = from; i < to; i++) scores[i] = both(even[i] * factor, odd[i] * factor);
+        for (i64 i = to; i < n; i++) scores[i] = 0;
+        if (a.dropped) {
             word *dropped = a.dropped + row * n;
-            for (i64 i = 0; i < n; i++) {
-                word probs = both(even[i] * factor, odd[i] * factor);
-                scores[i] = probs;
-                dropped[i] = probs & kept((word)(row * n + i), a.seed, a.least);
-            }
+            for (i64 i = 0; i < n; i++) dropped[i] = scores[i] & kept((word)(row * n + i), a.seed, a.least);
         }
     }
 }
 
-void softmax(word *scores, word *dropped, const i64 *lengths, i64 n_rows, i64 rows_per_text, i64 width, uint64_t seed,
-             word least, int threads) {
-    softmax_args a = {scores, dropped, lengths, rows_per_text, width, seed, least};
+void softmax(word *scores, word *dropped, const i64 *lengths, i64 n_rows, i64 rows_per_text, i64 n_queries,
+             i64 width, i64 window, uint64_t seed, word least, int threads) {
+    softmax_args a = {scores, dropped, lengths, rows_per_text, n_queries, width, window, seed, least};
     in_parallel(softmax_body, &a, n_rows, 1, threads);
 }
 
@@ -342,6 +428,7 @@ typedef struct {
     const word *grad, *total;
     const float *mean, *rstd, *weight;
     word *dtotal, *dy;
+    const word *passed;
     i64 width;
     float factor;
     uint64_t seed;
@@ -367,6 +454,10 @@ FAST static void norm_backward_body(const void *data, i64 first, i64 last) {
             float u = low(grad[i]) * a.weight[2 * i], v = high(grad[i]) * a.weight[2 * i + 1];
             u = (u - shift - slope * (low(total[i]) - mean)) * rstd;
             v = (v - shift - slope * (high(total[i]) - mean)) * rstd;
+            if (a.passed) {
+                u += low(a.passed[row * n + i]);
+                v += high(a.passed[row * n + i]);
+            }
             dtotal[i] = both(u, v);
             if (a.dy) {
                 a.dy[row * n + i] = both(a.factor * u, a.factor * v) & kept((word)(row * n + i), a.seed, a.least);
@@ -376,8 +467,8 @@ FAST static void norm_backward_body(const void *data, i64 first, i64 last) {
 }
 
 void add_norm_backward(const word *grad, const word *total, const float *mean, const float *rstd, const float *weight,
-                       word *dtotal, word *dy, i64 n_rows, i64 width, float factor, uint64_t seed, word least,
-                       int threads) {
-    norm_backward_args a = {grad, total, mean, rstd, weight, dtotal, dy, width, factor, seed, least};
+                       word *dtotal, word *dy, const word *passed, i64 n_rows, i64 width, float factor, uint64_t seed,
+                       word least, int threads) {
+    norm_backward_args a = {grad, total, mean, rstd, weight, dtotal, dy, passed, width, factor, seed, least};
     in_parallel(norm_backward_body, &a, n_rows, 1, threads);
 }

@@ -20,7 +20,7 @@ from submillion.model.batching import Batch, on_device
 from submillion.model.packed.forward import encode, laid_out, lower
 from submillion.model.packed.linear import Lots, Mixed, frozen_and_lora, is_ours
 from submillion.model.packed.structure import Layer, Packed
-from submillion.planning.architectures import SEPARATE_SITES, Site
+from submillion.planning.architectures import Site
 
 _LOT_ROWS = 64
 # Lots' sizes are multiples of it: kernels are made for each new size.
@@ -32,7 +32,7 @@ _sites: WeakKeyDictionary[Packed, list[dict[Site, _Site]]] = WeakKeyDictionary()
 
 def mixable(packed: Packed) -> bool:
     """Say whether an encoder has nothing but frozen linear layers and plain LoRA on them."""
-    return packed in _sites or all(is_ours(layer.sites[site]) for layer in packed.layers for site in SEPARATE_SITES)
+    return packed in _sites or all(is_ours(module) for layer in packed.layers for module in layer.sites.values())
 
 
 def n_shared_layers(models: Sequence[Packed]) -> int:
@@ -41,7 +41,7 @@ def n_shared_layers(models: Sequence[Packed]) -> int:
     The models share their frozen weights; any method counts, since it puts a module of its own where it adapts.
     """
     is_adapted = [
-        any(type(model.layers[number].sites[site]) is not nn.Linear for model in models for site in SEPARATE_SITES)
+        any(type(module) is not nn.Linear for model in models for module in model.layers[number].sites.values())
         for number in range(len(models[0].layers) - 1)
     ]
     return (*is_adapted, True).index(True)
@@ -82,7 +82,7 @@ def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:
     """Each layer's sites: the frozen layer and the model's LoRA on it, in the dtype of the rows."""
     if packed not in _sites:
         _sites[packed] = [
-            {site: frozen_and_lora(layer.sites[site], packed.dtype) for site in SEPARATE_SITES}
+            {site: frozen_and_lora(module, packed.dtype) for site, module in layer.sites.items()}
             for layer in packed.layers
         ]
     return _sites[packed]
@@ -95,7 +95,7 @@ def _mixed(layer: Layer, of_models: Sequence[dict[Site, _Site]], lots: dict[int,
         stacked = [pad_sequence(list(factors), batch_first=True) for factors in zip(*loras, strict=True)]
         return Mixed(of_models[0][site][0], (stacked[0], stacked[1]) if has_any else None, lots)
 
-    return replace(layer, sites={site: mixed(site) for site in SEPARATE_SITES})
+    return replace(layer, sites={site: mixed(site) for site in layer.sites})
 
 
 def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> dict[int, Lots]:

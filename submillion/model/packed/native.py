@@ -23,7 +23,7 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 2  # kernels_version in kernels.c
+_VERSION = 3  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in products.c
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -57,10 +57,13 @@ def _declare(library: Any) -> None:
         "add_dropped": [pointer] * 2 + [integer, *dropout],
         "gelu": [pointer] * 2 + [integer, ctypes.c_int],
         "gelu_backward": [pointer] * 3 + [integer, ctypes.c_int],
-        "softmax": [pointer] * 3 + [integer] * 3 + dropout,
+        "gated_gelu": [pointer] * 2 + [integer] * 2 + [number, *dropout],
+        "gated_gelu_backward": [pointer] * 3 + [integer] * 2 + [number, *dropout],
+        "turn": [pointer] * 3 + [integer] * 3 + [ctypes.c_int],
+        "softmax": [pointer] * 3 + [integer] * 5 + dropout,
         "softmax_backward": [pointer] * 2 + [integer] * 2 + dropout,
         "add_norm": [pointer] * 7 + [integer] * 2 + [number] * 2 + dropout,
-        "add_norm_backward": [pointer] * 7 + [integer] * 2 + [number, *dropout],
+        "add_norm_backward": [pointer] * 8 + [integer] * 2 + [number, *dropout],
         "pack": [pointer] * 2 + [integer] * 4,
         "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [ctypes.c_int],
     }
@@ -163,12 +166,43 @@ def gelu_backward(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def softmax_(scores: torch.Tensor, lengths: torch.Tensor, seed: int, least: int) -> torch.Tensor:
+def gated_gelu(x: torch.Tensor, factor: float, seed: int, least: int) -> torch.Tensor:
+    """Return factor · dropout(a Phi(a) g), [T, F], where x [T, 2 F] holds a and g side by side; F is even."""
+    n_rows, width = len(x), x.shape[1] // 2
+    out = x.new_empty(n_rows, width)
+    dropout = (factor, seed, least, torch.get_num_threads())
+    _library.gated_gelu(x.data_ptr(), out.data_ptr(), n_rows, width, *dropout)
+    return out
+
+
+def gated_gelu_backward(x: torch.Tensor, grad: torch.Tensor, factor: float, seed: int, least: int) -> torch.Tensor:
+    """Return the gradient of `x`, given that of what `gated_gelu` returned."""
+    out = torch.empty_like(x)
+    dropout = (factor, seed, least, torch.get_num_threads())
+    _library.gated_gelu_backward(x.data_ptr(), grad.data_ptr(), out.data_ptr(), *grad.shape, *dropout)
+    return out
+
+
+def turn_(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
+    """Turn each pair of entries i and i + E / 2 of heads [..., W, E] by the angle i of its place, in place.
+
+    cosine, sine: float32 [W, E / 2], dense; E is a multiple of 4.
+    """
+    *_, width, head = heads.shape
+    n_rows = heads.numel() // head
+    place = (heads.data_ptr(), cosine.data_ptr(), sine.data_ptr())
+    _library.turn(*place, n_rows, width, head, torch.get_num_threads())
+
+
+def softmax_(
+    scores: torch.Tensor, lengths: torch.Tensor, seed: int, least: int, window: int | None = None
+) -> torch.Tensor:
     """Turn scores [G, Q, W] into probabilities in place; return them after dropout, a tensor of its own if least > 0.
 
-    Columns at and beyond the length of a row's text (lengths: int64 [texts], G a multiple of it) get 0.
+    Columns at and beyond the length of a row's text (lengths: int64 [texts], G a multiple of it) get 0, and so do those
+    more than `window` places from the query, where that is one of the text.
     """
-    *_, width = scores.shape
+    *_, n_queries, width = scores.shape
     n_rows = scores.numel() // width
     dropped = torch.empty_like(scores) if least else scores
     _library.softmax(
@@ -177,7 +211,9 @@ def softmax_(scores: torch.Tensor, lengths: torch.Tensor, seed: int, least: int)
         lengths.data_ptr(),
         n_rows,
         n_rows // len(lengths),
+        n_queries,
         width,
+        width if window is None else window,
         seed,
         least,
         torch.get_num_threads(),
@@ -217,16 +253,26 @@ def add_norm_(
 
 
 def add_norm_backward(
-    grad: torch.Tensor, saved: tuple[torch.Tensor, ...], factor: float, seed: int, least: int
+    grad: torch.Tensor,
+    saved: tuple[torch.Tensor, ...],
+    factor: float,
+    seed: int,
+    least: int,
+    passed: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight."""
+    """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight.
+
+    `passed`: the sum's own gradient, where it is read too.
+    """
     total, mean, rstd, weight = saved
     n_rows, width = total.shape
+    passed = None if passed is None else passed.contiguous()
     dtotal = torch.empty_like(total)
     dy = torch.empty_like(total) if least else dtotal
     _library.add_norm_backward(
         *(tensor.data_ptr() for tensor in (grad, total, mean, rstd, weight, dtotal)),
         dy.data_ptr() if least else None,
+        None if passed is None else passed.data_ptr(),
         *(n_rows, width, factor, seed, least, torch.get_num_threads()),
     )
     return dtotal, dy

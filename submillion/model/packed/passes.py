@@ -33,8 +33,13 @@ def kernels(*rows: torch.Tensor) -> Any:
 
 
 def active_p(module: nn.Module | None) -> float:
-    """Return the dropout probability in force: 0 in evaluation, without a module, or for an identity."""
-    return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
+    """Return the dropout probability in force: 0 in evaluation, without a module, or for an identity.
+
+    ModernBERT's attention has that of its weights as a number.
+    """
+    if module is None or not module.training:
+        return 0.0
+    return module.p if isinstance(module, nn.Dropout) else getattr(module, "attention_dropout", 0.0)
 
 
 def keep_frac(p: float) -> float:
@@ -95,7 +100,7 @@ class Dice:
     """The masks of one layer's forward pass over rows like `x`, in the order asked for."""
 
     def __init__(self, x: torch.Tensor) -> None:
-        self._device = x.device
+        self._device, self.dtype = x.device, x.dtype
         self._kernels = kernels(x)
         self._seed: int | None = None
         self._base: torch.Tensor | None = None
@@ -157,17 +162,34 @@ def _n_dropped(p: float) -> int:
     return min(round(p * _LEVELS), _LEVELS - 1)
 
 
-def add_and_norm(y: torch.Tensor, residual: torch.Tensor, norm: nn.LayerNorm, p: float, dice: Dice) -> torch.Tensor:
-    """Return norm(residual + dropout(y)), all [T, D] in one dtype; statistics are float32. `y` is overwritten."""
+def dropout(x: torch.Tensor, p: float, dice: Dice) -> torch.Tensor:
+    """Return dropout(x), scaled, of any shape; the mask is one for rows in the dtype of `dice`."""
+    return _dropped(x, dice.mask(tuple(x.shape), p), p, dice.dtype)
+
+
+def _dropped(x: torch.Tensor, mask: Mask | None, p: float, dtype: torch.dtype) -> torch.Tensor:
+    return x if mask is None else x * masked(torch.ones_like(x, dtype=dtype), mask) * (1.0 / keep_frac(p))
+
+
+def add_and_norm(
+    y: torch.Tensor, residual: torch.Tensor, norm: nn.LayerNorm, p: float, dice: Dice
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return norm(residual + dropout(y)) and the sum that it norms, all [T, D] in one dtype; `y` is overwritten.
+
+    Statistics are float32.
+    """
     spec = _Spec(dice.mask(tuple(y.shape), p), 1.0 / keep_frac(p), norm.eps)
-    return _AddAndNorm.apply(y, residual, norm.weight.float(), norm.bias.float(), spec)
+    weight = norm.weight.float()
+    return _AddAndNorm.apply(
+        y, residual, weight, torch.zeros_like(weight) if norm.bias is None else norm.bias.float(), spec
+    )
 
 
 @dataclass(frozen=True)
 class _Spec:
     mask: Mask | None
     factor: float
-    eps: float
+    eps: float = 0.0
 
     @property
     def dropout(self) -> tuple[float, int | cuda.Seed, int]:
@@ -179,12 +201,13 @@ class _AddAndNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, y: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, spec: _Spec
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.spec = spec
+        ctx.set_materialize_grads(False)
         if (functions := _kernels_for(spec, y, residual)) is not None:
             out, mean, rstd = functions.add_norm_(y, residual, (weight, bias, spec.eps), *spec.dropout)
             ctx.save_for_backward(y, mean, rstd, weight, bias)
-            return out
+            return out, y
         if spec.mask is None:
             total = residual + y
         else:
@@ -192,22 +215,27 @@ class _AddAndNorm(torch.autograd.Function):
         summed = _normable(total)
         out, mean, rstd = torch.native_layer_norm(summed, weight.shape, weight, bias, spec.eps)
         ctx.save_for_backward(summed, mean, rstd, weight, bias)
-        return out.to(total.dtype)
+        return out.to(total.dtype), total
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         total, mean, rstd, weight, bias = ctx.saved_tensors
+        dout, dpassed = grads
         needs_y, needs_residual, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        functions = None if needs_weight or needs_bias or not needs_y else _kernels_for(ctx.spec, grads[0], total)
+        assert dout is not None  # the norm is always read, the sum not always
+        functions = None if needs_weight or needs_bias or not needs_y else _kernels_for(ctx.spec, dout, total)
         if functions is not None:
-            dtotal, dy = functions.add_norm_backward(grads[0], (total, mean, rstd, weight), *ctx.spec.dropout)
+            saved = (total, mean, rstd, weight)
+            dtotal, dy = functions.add_norm_backward(dout, saved, *ctx.spec.dropout, dpassed)
             return dy, dtotal, None, None, None
         wanted = [needs_y or needs_residual, needs_weight, needs_bias]
         total = _normable(total)
         dtotal, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-            grads[0].to(total.dtype), total, weight.shape, mean, rstd, weight, bias, wanted
+            dout.to(total.dtype), total, weight.shape, mean, rstd, weight, bias, wanted
         )
-        dtotal = None if dtotal is None else dtotal.to(grads[0].dtype)
+        dtotal = None if dtotal is None else dtotal.to(dout.dtype)
+        if dtotal is not None and dpassed is not None:
+            dtotal = dtotal.add_(dpassed)
         dy = dtotal
         if ctx.spec.mask is not None and dtotal is not None and needs_y:
             dy = masked(dtotal, ctx.spec.mask).mul_(ctx.spec.factor)
@@ -228,6 +256,15 @@ def activate(x: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]
     return _Gelu.apply(x) if _is_gelu(activation) and kernels(x) is not None else activation(x)
 
 
+def gate(x: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor], p: float, dice: Dice) -> torch.Tensor:
+    """Return dropout(activation(a) g), [T, F], where x [T, 2 F] holds a and g side by side (GeGLU: Shazeer 2020)."""
+    spec = _Spec(dice.mask((len(x), x.shape[1] // 2), p), 1.0 / keep_frac(p))
+    if _is_gelu(activation) and _kernels_for(spec, x) is native and x.shape[1] % 4 == 0:
+        return _GatedGelu.apply(x, spec)
+    inputs, gates = x.chunk(2, 1)
+    return _dropped(activation(inputs) * gates, spec.mask, p, x.dtype)
+
+
 def _is_gelu(activation: Any) -> bool:
     """Whether it is GELU itself, not one of its approximations by tanh or a sigmoid."""
     if isinstance(activation, nn.GELU):
@@ -245,3 +282,16 @@ class _Gelu(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         return kernels(x).gelu_backward(x, grads[0].contiguous())
+
+
+class _GatedGelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, spec: _Spec) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.spec = spec
+        return kernels(x).gated_gelu(x, *spec.dropout)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        return kernels(x).gated_gelu_backward(x, grads[0].contiguous(), *ctx.spec.dropout), None

@@ -6,7 +6,7 @@ weights that are loaded or trained later are seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -19,7 +19,6 @@ from submillion.model.adapters import stock
 from submillion.model.packed.weights import stack
 from submillion.planning.architectures import (
     FAMILIES,
-    SEPARATE_SITES,
     Architecture,
     Site,
     has_walk,
@@ -27,8 +26,6 @@ from submillion.planning.architectures import (
     module_name,
 )
 
-# The linear layers of a layer, those of one input together.
-_INPUTS: tuple[tuple[Site, ...], ...] = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 # Where a layer keeps the parts of `Layer`: BERT's way, and the families that differ from it.
 _BERT = {
     "activation": "intermediate.intermediate_act_fn",
@@ -52,14 +49,47 @@ _PARTS: dict[str, dict[str, str]] = {
         "probs_dropout": "attention.attn.dropout",
         "attention_dropout": "attention.dropout",
     },
+    "modernbert": {
+        "activation": "mlp.act",
+        "attention_norm": "mlp_norm",
+        "probs_dropout": "attn",
+        "attention_dropout": "attn.out_drop",
+        "gate_dropout": "mlp.drop",
+        "attention_type": "attention_type",
+    },
 }
+# The families with norms before attention and feed-forward: where each layer has its first norm, and the encoder its
+# last one. The walk counts a norm to the layer before it, so that a layer ends with the first norm of the next.
+_PRE_NORMS = {"modernbert": ("attn_norm", "final_norm")}
+# Where the embeddings keep the parts of `Embeddings`; a family has what it has of the last two.
+_TABLES = {
+    "words": "word_embeddings",
+    "norm": "LayerNorm",
+    "dropout": "dropout",
+    "types": "token_type_embeddings",
+    "positions": "position_embeddings",
+}
+_TABLES_OF: dict[str, dict[str, str]] = {"modernbert": {"words": "tok_embeddings", "norm": "norm", "dropout": "drop"}}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The tables whose sum is normed: of words, and of token types and positions where the family has them."""
+
+    whole: nn.Module
+    words: nn.Embedding
+    norm: nn.LayerNorm
+    dropout: nn.Module
+    types: nn.Embedding | None
+    positions: nn.Embedding | None
 
 
 @dataclass(frozen=True)
 class Layer:
     """One encoder layer: the linear layer of each site, the norms after attention and feed-forward, and dropouts.
 
-    `probs_dropout` falls on the attention's weights, the other two on what is added to the residual.
+    `probs_dropout` falls on the attention's weights, `gate_dropout` on the gated activations, the other two on what
+    is added to the residual. `attention_type` is ModernBERT's kind of attention, local or global.
     """
 
     sites: dict[Site, nn.Module]
@@ -67,8 +97,16 @@ class Layer:
     attention_norm: nn.LayerNorm
     ffn_norm: nn.LayerNorm
     probs_dropout: nn.Module
-    ffn_dropout: nn.Module
+    ffn_dropout: nn.Module | None = None
     attention_dropout: nn.Module | None = None
+    gate_dropout: nn.Module | None = None
+    attention_type: str | None = None
+    is_gated: bool = False
+
+    @property
+    def attention_inputs(self) -> list[nn.Module]:
+        """Return the linear layers that make query, key and value, side by side: three, or one."""
+        return [self.sites[site] for site in _inputs(self.sites)[0]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,20 +114,25 @@ class Packed:
     """An encoder as the packed pass sees it; `dtype` is that of its rows and products.
 
     padding_id: where positions count from, and what they skip, or None where they count from 0 · widen: ELECTRA's
-    projection of narrow embeddings · mpnet: the module with the relative position bias · n_prefix_layers: how many
-    layers from the bottom a batch that carries their output skips.
+    projection of narrow embeddings · mpnet: the module with the relative position bias · rotary: the module with the
+    angles of positions, by a layer's attention type · window: how far local attention reaches to either side ·
+    is_pre_norm: the residual connection goes around the norms · pools_mean: a text's result is the mean of its tokens,
+    not the first one · n_prefix_layers: how many layers from the bottom a batch that carries their output skips.
     """
 
-    embeddings: Any
+    embeddings: Embeddings
     widen: nn.Module | None
     mpnet: Any
     layers: tuple[Layer, ...]
     width: int
     n_heads: int
-    has_types: bool
     padding_id: int | None
     dtype: torch.dtype
     n_prefix_layers: int = 0
+    rotary: Any = None
+    window: int | None = None
+    is_pre_norm: bool = False
+    pools_mean: bool = False
 
 
 def supported(model: nn.Module, architecture: Architecture) -> str | None:
@@ -106,7 +149,15 @@ def supported(model: nn.Module, architecture: Architecture) -> str | None:
         return "its config sets chunk_size_feed_forward"
     if config.model_type != architecture.family:
         return f"its model_type is {config.model_type}, not {architecture.family}"
+    scaled = {values["rope_type"] for values in _rotary_values(config)} - {"default"}
+    if scaled:
+        return f"its config scales rotary positions: rope_type is {', '.join(sorted(scaled))}"
     return None
+
+
+def _rotary_values(config: Any) -> list[dict[str, Any]]:
+    """What the config of a family with rotary positions says of them, for each kind of attention."""
+    return list(config.rope_parameters.values()) if config.model_type == "modernbert" else []
 
 
 def prepare(
@@ -120,22 +171,33 @@ def prepare(
     """
     inner = stock(model)
     base: Any = getattr(inner, inner.base_model_prefix)
-    layers = tuple(_layer(inner, architecture.family, i) for i in range(architecture.n_layers))
+    config: Any = inner.config
+    layers = tuple(_layer(inner, architecture, i) for i in range(architecture.n_layers))
     for layer in layers:
-        for sites in _INPUTS:
+        for sites in _inputs(layer.sites):
             stack([_weight(layer.sites[site]) for site in sites])
+    embeddings = _embeddings(base.embeddings, architecture.family)
     return Packed(
-        embeddings=base.embeddings,
+        embeddings=embeddings,
         widen=getattr(base, "embeddings_project", None),
         mpnet=base.encoder if architecture.family == "mpnet" else None,
         layers=layers,
         width=architecture.width,
         n_heads=architecture.n_heads,
-        has_types=hasattr(base.embeddings, "token_type_embeddings"),
         padding_id=base.embeddings.padding_idx if FAMILIES[architecture.family].n_unused_positions else None,
-        dtype=dtype or base.embeddings.word_embeddings.weight.dtype,
+        dtype=dtype or embeddings.words.weight.dtype,
         n_prefix_layers=n_prefix_layers,
+        rotary=getattr(base, "rotary_emb", None),
+        window=getattr(config, "sliding_window", None),
+        is_pre_norm=architecture.family in _PRE_NORMS,
+        pools_mean=getattr(config, "classifier_pooling", "cls") == "mean",
     )
+
+
+def _inputs(sites: Iterable[Site]) -> list[list[Site]]:
+    """The sites of a layer, those that read the same input together; query, key and value are the first."""
+    others: list[list[Site]] = [["attention_output"], ["ffn_in"], ["ffn_out"]]
+    return [[site for site in sites if [site] not in others], *others]
 
 
 def _weight(module: nn.Module) -> nn.Parameter:
@@ -144,10 +206,22 @@ def _weight(module: nn.Module) -> nn.Parameter:
     return linear.weight
 
 
-def _layer(model: nn.Module, family: str, number: int) -> Layer:
+def _embeddings(whole: nn.Module, family: str) -> Embeddings:
+    tables = _TABLES_OF.get(family, _TABLES)
+    parts: dict[str, Any] = {part: getattr(whole, tables.get(part, ""), None) for part in _TABLES}
+    return Embeddings(whole, **parts)
+
+
+def _layer(model: Any, architecture: Architecture, number: int) -> Layer:
+    family = architecture.family
     sites: dict[Site, nn.Module] = {
-        site: model.get_submodule(module_name(family, site, number)) for site in SEPARATE_SITES
+        site: model.get_submodule(module_name(family, site, number)) for site in FAMILIES[family].sites
     }
     block = model.get_submodule(layer_name(family, number))
     parts: dict[str, Any] = {part: attrgetter(path)(block) for part, path in _PARTS.get(family, _BERT).items()}
-    return Layer(sites, **parts)
+    if family in _PRE_NORMS:
+        first, last = _PRE_NORMS[family]
+        is_last = number == architecture.n_layers - 1
+        place = f"{model.base_model_prefix}.{last}" if is_last else f"{layer_name(family, number + 1)}.{first}"
+        parts["ffn_norm"] = model.get_submodule(place)
+    return Layer(sites, **parts, is_gated=FAMILIES[family].is_gated)

@@ -1,8 +1,7 @@
 """The kernels of `cuda`, in Triton: dropout, GELU, the residual connection with its norm, and attention.
 
-Each program writes what no other does, so that results do not depend on the order in which programs run. Arithmetic is
-float32; what is stored has its tensor's dtype. Masks are those of `keeps`: nothing random is stored.
-Names in capitals are fixed when a kernel is compiled. Shapes are as in `cuda`, whose functions call these.
+Each program writes what no other does: their order does not matter. Arithmetic is float32; what is stored has its
+tensor's dtype. Names in capitals are fixed when a kernel is compiled. Shapes are as in `cuda`, which calls these.
 """
 
 from __future__ import annotations
@@ -123,6 +122,7 @@ def add_norm_backward(
     weight_ptr,
     dtotal_ptr,
     dy_ptr,
+    passed_ptr,
     width,
     factor,
     seed_ptr,
@@ -130,10 +130,10 @@ def add_norm_backward(
     least,
     DROPS: tl.constexpr,
     BLOCK: tl.constexpr,
+    HAS_PASSED: tl.constexpr,
 ):
     """One row: the gradients of the residual, and of y where it was dropped from."""
-    row = tl.program_id(0)
-    columns = tl.arange(0, BLOCK)
+    row, columns = tl.program_id(0), tl.arange(0, BLOCK)
     is_inside = columns < width
     index = row * width + columns
     mean, rstd = tl.load(mean_ptr + row), tl.load(rstd_ptr + row)
@@ -143,6 +143,7 @@ def add_norm_backward(
     normed = tl.where(is_inside, (total - mean) * rstd, 0.0)
     shared = tl.sum(normed * weighted, 0) / width
     dtotal = (weighted - normed * shared - tl.sum(weighted, 0) / width) * rstd
+    dtotal += tl.load(passed_ptr + index, mask=is_inside & HAS_PASSED, other=0.0).to(tl.float32)
     tl.store(dtotal_ptr + index, dtotal.to(dtotal_ptr.dtype.element_ty), mask=is_inside)
     if DROPS:
         dy = tl.where(keeps(seed_ptr, number, index, least), dtotal * factor, 0.0)

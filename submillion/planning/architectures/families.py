@@ -157,7 +157,6 @@ FAMILIES: dict[str, Family] = {
         "head.dense",
         "classifier",
         pretrained=True,
-        has_walk=False,
         is_gated=True,
         is_bare=True,
     ),
