@@ -229,7 +229,7 @@ def reaching(base: Spec) -> Any:
 
 
 def padded(base: Spec) -> Any:
-    """Return b with both attentions, and c, for encoders that the packed pass does not know."""
+    """Return b with its attentions, and c, for ModernBERT, and for an encoder that the packed pass does not know."""
     found = []
     for family, attentions in (("modernbert", ("eager", "sdpa")), ("deberta-v2", ("eager",))):
         with tempfile.TemporaryDirectory() as folder:
