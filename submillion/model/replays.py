@@ -68,7 +68,7 @@ class _Recorded:
     batch: Batch | None = None
 
     def read(self, integers: _Integers, batch: Batch) -> None:
-        """Put another batch of the shape in the place of the one before."""
+        """Read another batch of the shape instead of the last one."""
         assert self.values is not None
         assert self.batch is not None
         self.values.copy_(pinned(torch.from_numpy(integers.values), self.values.device), non_blocking=True)
