@@ -47,7 +47,7 @@ _OF_FIT = {
 class SubmillionClassifier(ClassifierMixin, BaseEstimator):
     """A text classifier for scikit-learn: an encoder that is fine-tuned inside a budget of trainable parameters.
 
-    Parameters that are None have the values of `settings`, or the defaults.
+    None takes the value of `settings`, or the default.
 
     budget: most parameters that may train, the head included · model: a name or a folder, as `model.name` · rank,
     epochs, learning_rate: as in the settings · random_state: the seed of training, an int; a RandomState gives one
