@@ -120,7 +120,7 @@ def test_shared_rows_are_found_between_each_two_splits() -> None:
         "validation": rows("validation", ("c", "x"), ("B", "y")),
         "test": rows("test", ("C", "x"), ("A", "y"), ("d", "y")),
     }
-    assert checking.shared_rows(splits) == {
+    assert checking.shared_rows(splits, key_of) == {
         ("train", "validation"): [(1, 1)],
         ("train", "test"): [(0, 1)],
         ("validation", "test"): [(0, 0)],

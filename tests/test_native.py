@@ -220,7 +220,7 @@ def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeyp
     (sentence,) = describing.slowness("bf16", cpu)
     assert "pip" not in sentence
     assert "install a wheel" in sentence
-    assert describing.slowness("fp32", cpu) == describing.slowness("bf16", torch.device("cuda")) == ()
+    assert describing.slowness("fp32", cpu) == describing.slowness("bf16", torch.device("mps")) == ()
 
 
 def test_without_the_library_nothing_fits(monkeypatch):

@@ -22,7 +22,7 @@ from submillion.data.naming import ID_COLUMNS, is_missing
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import layout_of, text_columns, wanted_columns
 from submillion.data.tables import Table, joined
-from submillion.errors import DataError, HubError
+from submillion.errors import DataError, HubError, command
 from submillion.hub.answers import name_in
 from submillion.text import shown
 
@@ -137,9 +137,10 @@ def _unlabelled(split: str, table: Table, reason: str, data: DataConfig) -> str:
     """The problem of a file that is named as a split and has no labels."""
     others = [name for name in table.names if name not in (*text_columns(data), *ID_COLUMNS, data.label)]
     elsewhere = f"; if its labels are in {' or '.join(map(repr, others[:3]))}, call that column {data.label!r}"
+    typed = command("predict", "RUN", "--input", table.origin)
     return (
         f"data.{split} is {table.origin}, which {reason}, and a {split} split is scored by its labels: if these are "
-        f"rows to predict, leave data.{split} out, and give them to `submillion predict RUN --input {table.origin}` "
+        f"rows to predict, leave data.{split} out, and give them to `{typed}` "
         f"afterwards{elsewhere if others else '; else write the labels into it'}"
     )
 
