@@ -13,7 +13,7 @@ help:
 	@echo "make demo       install into .venv, train on tweets, score"
 	@echo "make test       install what tests need, run them all"
 	@echo "make test-fast  the tests but the slow ones"
-	@echo "make gpu-check  that a GPU computes what plain transformers and PEFT compute; about 2 minutes"
+	@echo "make gpu-check  that a GPU computes what plain transformers and PEFT compute"
 	@echo "make bench      measure speed, write docs/benchmarks.md"
 	@echo "make check      format, lint, types, English"
 	@echo "make docs       this documentation as a site, in build/site/"

