@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from submillion import config
-from submillion.config import Config
+from submillion.config import Config, Metric
 from submillion.data.sources import MEMORY
 from submillion.errors import RunError, SubmillionError, command
-from submillion.judging.metrics import Predictions, Score
+from submillion.judging.metrics import Predictions, Score, usual_metric
 from submillion.runs.files import (
     locked,
     read_bytes,
@@ -148,6 +148,19 @@ class Run:
         if kinds not in ({str}, {int}, {bool}):
             raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
         return tuple(labels)
+
+    def has_several(self) -> bool:
+        """Say whether a row of the run's data may have several labels, or none."""
+        return False
+
+    def thresholds(self) -> np.ndarray | None:
+        """Return the threshold of each of several labels, float64 [C]; None where rows have one label."""
+        return None
+
+    def metric(self) -> Metric:
+        """Return the score that chose the checkpoint."""
+        metric = self.config().train.metric
+        return usual_metric(self.has_several()) if metric is None else metric
 
     def append(self, record: Record) -> None:
         """Add a record to `metrics.jsonl`; it is with the operating system when this returns."""

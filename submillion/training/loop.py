@@ -167,7 +167,7 @@ class _Loop:
             evaluation_s=self.steps.seconds(),
             scores=scores,
             best=_is_best(progress, key, chosen.value, loss),
-            right=packed_rows(predictions.predicted == predictions.label_ids),
+            right=packed_rows(predictions.right),
         )
         # A tie that log loss decides is not a better score: patience would wait for its last digits.
         n_worse = progress.n_worse + 1 if chosen.value == progress.best_score or not record.best else 0
