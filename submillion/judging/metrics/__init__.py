@@ -40,7 +40,7 @@ from submillion.judging.metrics.scores import (
     mean_f1,
     row_losses,
 )
-from submillion.judging.metrics.several import clustered, label_scores, together
+from submillion.judging.metrics.several import clustered, label_scores, scores_of_several, together
 
 __all__ = [
     "NAMES",
@@ -73,6 +73,7 @@ __all__ = [
     "scaled",
     "score",
     "score_by",
+    "scores_of_several",
     "temperature",
     "together",
     "usual_metric",
