@@ -1,5 +1,6 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
+from submillion.config.data import DataConfig, Labels
 from submillion.config.keys import as_text, flat
 from submillion.config.loading import (
     NOT_HASHED,
@@ -19,9 +20,7 @@ from submillion.config.settings import (
     AugmentationConfig,
     AugmentationKind,
     Config,
-    DataConfig,
     DistillationConfig,
-    Labels,
     Method,
     Metric,
     ModelConfig,

@@ -179,7 +179,7 @@ class DataConfig(Section):
         if self.label_separator is not None and (self.labels == "one" or not isinstance(self.label, str)):
             why = "labels is one" if self.labels == "one" else "label names several columns"
             raise ValueError(
-                f"label_separator is {shown(self.label_separator)}, and {why}: it joins several labels in a cell of one "
-                "column; leave it out"
+                f"label_separator is {shown(self.label_separator)}, and {why}: it joins labels in cells of one column; "
+                "leave it out"
             )
         return self

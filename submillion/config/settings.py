@@ -170,8 +170,8 @@ class TrainConfig(Section):
     metric: Metric | None = setting(
         None,
         "the validation score that chooses the checkpoint, ties by log loss, and that studies and comparisons rank by; "
-        "macro-f1, average-precision and mcc count rare classes as much as common ones; of several labels hamming counts "
-        "right decisions, subset-accuracy rows that are right in all; null = accuracy, of several labels micro-f1",
+        "macro-f1, average-precision and mcc count rare classes as much as common ones; hamming counts the "
+        "right decisions on several labels, subset-accuracy rows right in all; null = accuracy, of several micro-f1",
     )
     threshold: Literal["one", "each"] | Annotated[float, Field(gt=0, lt=1)] = setting(
         "one",

@@ -151,6 +151,7 @@ class _Loop:
         size = job.settings.evaluation_batch_size
         try:
             predictions = evaluation.predict(self.model, job.validation, size, shared=True)
+            predictions = evaluation.with_own_thresholds(predictions, job.settings)
             self.model.train()
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"
@@ -167,7 +168,7 @@ class _Loop:
             evaluation_s=self.steps.seconds(),
             scores=scores,
             best=_is_best(progress, key, chosen.value, loss),
-            right=packed_rows(predictions.predicted == predictions.label_ids),
+            right=packed_rows(predictions.right),
         )
         # A tie that log loss decides is not a better score: patience would wait for its last digits.
         n_worse = progress.n_worse + 1 if chosen.value == progress.best_score or not record.best else 0

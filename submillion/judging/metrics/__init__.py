@@ -1,8 +1,9 @@
 """Scores of saved predictions, each with its 95 % interval: pure functions of whole arrays.
 
-`scores` has what every run is judged by, the confusion matrix, and what is said of one class; `chosen` the scores
-that may choose a checkpoint; `calibration` whether confidence can be believed, and what is gained by answering only
-what is sure.
+`predictions` has what is scored; `scores` the scores of rows with one label, the confusion matrix, and what is said of
+one class; `several` those of rows with several labels; `thresholds`, imported by its name, from which probability on a
+label is predicted; `chosen` the scores that may choose a checkpoint; `calibration` whether confidence can be believed,
+and what is gained by answering only what is sure.
 """
 
 from submillion.judging.metrics.calibration import (
@@ -17,28 +18,29 @@ from submillion.judging.metrics.calibration import (
 )
 from submillion.judging.metrics.chosen import (
     NAMES,
+    allowed_metrics,
     correlation,
     height,
     is_better,
     key_of,
+    label_precisions,
     leading,
     precision_parts,
+    score,
     score_by,
+    usual_metric,
 )
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
 from submillion.judging.metrics.scores import (
-    Z_95,
     ClassScores,
-    Predictions,
-    Score,
     class_scores,
     confusion,
     ece,
     macro_f1,
     mean_f1,
     row_losses,
-    score,
-    wilson,
 )
+from submillion.judging.metrics.several import clustered, label_scores, together
 
 __all__ = [
     "NAMES",
@@ -48,8 +50,10 @@ __all__ = [
     "Coverage",
     "Predictions",
     "Score",
+    "allowed_metrics",
     "calibrated",
     "class_scores",
+    "clustered",
     "confusion",
     "correlation",
     "coverage",
@@ -57,6 +61,8 @@ __all__ = [
     "height",
     "is_better",
     "key_of",
+    "label_precisions",
+    "label_scores",
     "leading",
     "macro_f1",
     "mean_f1",
@@ -68,5 +74,7 @@ __all__ = [
     "score",
     "score_by",
     "temperature",
+    "together",
+    "usual_metric",
     "wilson",
 ]

@@ -1,17 +1,18 @@
 """Whether confidence can be believed: the bins of a reliability diagram, temperature scaling, risk and coverage.
 
-The expected calibration error itself stands with the other scores. Shapes: B rows, C classes.
+The expected calibration error itself is with the other scores. Shapes: B rows, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, special
 
-from submillion.judging.metrics.scores import Predictions, Score, wilson
+from submillion.judging.metrics.predictions import Predictions, Score, wilson
+from submillion.judging.metrics.several import clustered
 
 N_FOLDS = 5
 _N_BINS = 15  # the bins of `ece`
@@ -20,7 +21,8 @@ _HOTTEST = np.log(50.0)  # |log T| beyond which no minimum is looked for: all ro
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin of a reliability diagram: mean confidence of its rows, and the share of them that is right."""
+    """A bin of a reliability diagram: mean confidence of its rows, and the share of them that is right; of several
+    labels the mean probability of its decisions, and the share of them whose row has the label."""
 
     confidence: float
     accuracy: Score
@@ -36,11 +38,22 @@ class Scaling:
 
 def reliability(predictions: Predictions) -> list[Bin]:
     """Return the bins of equal width that hold rows, by rising confidence, with Wilson's intervals."""
+    if predictions.has_several:
+        return _of_decisions(predictions)
     confidence = predictions.probs.max(axis=1).astype(np.float64)
-    right = predictions.predicted == predictions.label_ids
+    right = predictions.right
     bins = np.minimum((confidence * _N_BINS).astype(np.int64), _N_BINS - 1)
     members = [bins == number for number in np.unique(bins)]
     return [Bin(float(np.sort(confidence[m]).mean()), wilson(int(right[m].sum()), int(m.sum()))) for m in members]
+
+
+def _of_decisions(predictions: Predictions) -> list[Bin]:
+    """The bins of all label decisions; the interval takes a row's decisions of one bin together."""
+    probs, truth = predictions.probs.astype(np.float64), predictions.truth
+    bins = np.minimum((probs * _N_BINS).astype(np.int64), _N_BINS - 1)
+    members = [bins == number for number in np.unique(bins)]
+    shares = [replace(clustered((m & truth).sum(axis=1), m.sum(axis=1)), n=int(m.sum())) for m in members]
+    return [Bin(float(np.sort(probs[m]).mean()), share) for m, share in zip(members, shares, strict=True)]
 
 
 def calibrated(predictions: Predictions) -> Scaling:
@@ -48,21 +61,29 @@ def calibrated(predictions: Predictions) -> Scaling:
 
     Cross-fitted: each fifth of the rows gets the T that minimises the log loss of the others, so no row is scaled by
     what was learnt from its own label. Folds follow the rows' ids, not their order. Log-probabilities stand for
-    logits: they differ by a constant a row. With fewer rows than folds nothing is scaled.
+    logits: they differ by a constant a row; of several labels each one's log-odds are its logit, and one T serves all.
+    With fewer rows than folds nothing is scaled.
     """
     n = len(predictions.ids)
     if n < N_FOLDS:
         return Scaling(predictions, ())
-    log_probs = safe_log(predictions.probs)
+    logits = _logits(predictions)
     ranks = np.empty(n, dtype=np.int64)
     ranks[sorted(range(n), key=predictions.ids.__getitem__)] = np.arange(n)
-    folds, probs, temperatures = ranks % N_FOLDS, np.empty(log_probs.shape), []
+    folds, probs, temperatures = ranks % N_FOLDS, np.empty(logits.shape), []
     for fold in range(N_FOLDS):
         held_out = folds == fold
-        inverse = _inverse_temperature(log_probs[~held_out], predictions.label_ids[~held_out])
-        probs[held_out] = special.softmax(log_probs[held_out] * inverse, axis=1)
+        inverse = _inverse_temperature(logits[~held_out], predictions.label_ids[~held_out])
+        heated = logits[held_out] * inverse
+        probs[held_out] = special.expit(heated) if predictions.has_several else special.softmax(heated, axis=1)
         temperatures.append(1 / inverse)
     return Scaling(Predictions(predictions.ids, predictions.label_ids, probs), tuple(temperatures))
+
+
+def _logits(predictions: Predictions) -> np.ndarray:
+    if not predictions.has_several:
+        return safe_log(predictions.probs)
+    return safe_log(predictions.probs) - safe_log(1 - predictions.probs.astype(np.float64))
 
 
 def temperature(predictions: Predictions) -> float:
@@ -87,6 +108,10 @@ def _inverse_temperature(log_probs: np.ndarray, label_ids: np.ndarray) -> float:
 
 
 def _mean_loss(log_probs: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
+    if label_ids.ndim == 2:
+        wrong_way = np.where(label_ids, -log_probs, log_probs)
+        # -log sigmoid of the logit of what is true, the mean over labels of each row; sorted as below.
+        return lambda log_inverse: float(np.sort(np.logaddexp(0, wrong_way * np.exp(log_inverse)).mean(axis=1)).mean())
     of_truth = log_probs[np.arange(len(label_ids)), label_ids]
 
     def loss(log_inverse: float) -> float:
@@ -113,7 +138,7 @@ def coverage(predictions: Predictions, n_points: int = 50) -> list[Coverage]:
     tell them apart. Intervals are Wilson's, each for its own point, as if its threshold had been chosen before.
     """
     confidence = predictions.probs.max(axis=1).astype(np.float64)
-    right = predictions.predicted == predictions.label_ids
+    right = predictions.right
     order = np.argsort(-confidence, kind="stable")
     confidence, n_right, n = confidence[order], np.cumsum(right[order]), len(order)
     last_of_equals = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))

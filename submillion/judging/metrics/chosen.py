@@ -12,26 +12,50 @@ from collections.abc import Mapping
 import numpy as np
 
 from submillion.config import Metric
-from submillion.judging.metrics.scores import Z_95, Predictions, Score, confusion, drawn_counts, score
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score
+from submillion.judging.metrics.scores import confusion, drawn_counts, scores_of_one
+from submillion.judging.metrics.several import scores_of_several
 
 NAMES = {
     "accuracy": "accuracy",
+    "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "log_loss": "log loss",
     "average_precision": "average precision",
     "mcc": "MCC",
+    "hamming": "Hamming accuracy",
+    "subset_accuracy": "subset accuracy",
     "ece": "ECE",
 }
 """Each score's key in JSON, and what it is called."""
 
 
-def key_of(metric: Metric) -> str:
-    """Return the key that a setting's score has in JSON.
+_OF_BOTH: tuple[Metric, ...] = ("macro-f1", "log-loss", "average-precision")
+_OF_ONE: tuple[Metric, ...] = ("accuracy", *_OF_BOTH, "mcc")
+_OF_SEVERAL: tuple[Metric, ...] = ("micro-f1", *_OF_BOTH, "hamming", "subset-accuracy")
+
+
+def allowed_metrics(has_several: bool) -> tuple[Metric, ...]:
+    """Return the metrics that rows with one label have, or rows with several, first the usual one."""
+    return _OF_SEVERAL if has_several else _OF_ONE
+
+
+def usual_metric(has_several: bool) -> Metric:
+    """Return what `train.metric: null` stands for.
+
+    >>> usual_metric(False), usual_metric(True)
+    ('accuracy', 'micro-f1')
+    """
+    return allowed_metrics(has_several)[0]
+
+
+def key_of(metric: Metric | None) -> str:
+    """Return the key that a setting's score has in JSON; None is accuracy, as where rows have one label.
 
     >>> key_of("macro-f1")
     'macro_f1'
     """
-    return metric.replace("-", "_")
+    return (metric or "accuracy").replace("-", "_")
 
 
 def is_better(key: str, value: float, other: float) -> bool:
@@ -44,17 +68,32 @@ def height(key: str, value: float) -> float:
     return -value if key == "log_loss" else value
 
 
+def score(predictions: Predictions) -> dict[str, Score]:
+    """Return accuracy, macro_f1, log_loss and ece; of several labels micro_f1, macro_f1, average_precision, hamming,
+    subset_accuracy, log_loss and ece.
+
+    DataError when there is no row, or when a probability is not a number.
+    """
+    predictions.refuse_unscorable()
+    if not predictions.has_several:
+        return scores_of_one(predictions)
+    scores = scores_of_several(predictions)
+    first = {key: scores.pop(key) for key in ("micro_f1", "macro_f1")}
+    return first | {"average_precision": average_precision(predictions)} | scores
+
+
 def score_by(predictions: Predictions, metric: Metric) -> dict[str, Score]:
     """Return the scores of `score`, first the one that chooses."""
     scores, key = score(predictions), key_of(metric)
-    match metric:
-        case "average-precision":
-            first = average_precision(predictions)
-        case "mcc":
-            first = mcc(confusion(predictions, predictions.probs.shape[1]))
-        case _:
-            first = scores[key]
-    return {key: first} | {name: found for name, found in scores.items() if name != key}
+    if key not in scores:
+        assert metric in ("average-precision", "mcc"), f"{metric} is no score of these rows"
+        of_one = average_precision if metric == "average-precision" else _mcc_of
+        scores[key] = of_one(predictions)
+    return {key: scores[key]} | scores
+
+
+def _mcc_of(predictions: Predictions) -> Score:
+    return mcc(confusion(predictions, predictions.probs.shape[1]))
 
 
 def leading(scores: Mapping[str, Score]) -> tuple[str, Score]:
@@ -87,9 +126,7 @@ def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) ->
 def average_precision(predictions: Predictions) -> Score:
     """Return the mean over classes of the average precision, one class against the rest; classes without rows are left
     out. Its interval is the value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982)."""
-    value, influence = precision_parts(predictions)
-    half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()))
-    return Score(value, max(value - half, 0.0), min(value + half, 1.0), len(influence))
+    return _around(*precision_parts(predictions))
 
 
 def precision_parts(predictions: Predictions) -> tuple[float, np.ndarray]:
@@ -98,13 +135,31 @@ def precision_parts(predictions: Predictions) -> tuple[float, np.ndarray]:
     Average precision as scikit-learn's: the sum over thresholds of precision times the gain in recall; rows of equal
     probability share a threshold.
     """
-    found = np.unique(predictions.label_ids)
-    values, influence = [], np.zeros(len(predictions.label_ids))
+    truth = predictions.truth
+    found = np.flatnonzero(truth.any(axis=0))
+    values, influence = [0.0] * (len(found) == 0), np.zeros(len(truth))
     for label_id in found:
-        value, derivative = _one_precision(predictions.probs[:, label_id], predictions.label_ids == label_id)
+        value, derivative = _one_precision(predictions.probs[:, label_id], truth[:, label_id])
         values.append(value)
         influence += derivative / len(found)
     return float(np.mean(values)), influence
+
+
+def label_precisions(predictions: Predictions) -> list[Score]:
+    """Return each label's average precision, with the interval of `average_precision`; 0 in 0 to 1 without rows."""
+    truth, n = predictions.truth, len(predictions.label_ids)
+    found = []
+    for label_id, is_there in enumerate(truth.any(axis=0)):
+        if not is_there:
+            found.append(Score(0.0, 0.0, 1.0, n))
+            continue
+        found.append(_around(*_one_precision(predictions.probs[:, label_id], truth[:, label_id])))
+    return found
+
+
+def _around(value: float, influence: np.ndarray) -> Score:
+    half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()))
+    return Score(value, max(value - half, 0.0), min(value + half, 1.0), len(influence))
 
 
 def _one_precision(confidence: np.ndarray, is_of_class: np.ndarray) -> tuple[float, np.ndarray]:

@@ -1,7 +1,7 @@
-"""The scores that every run is judged by: accuracy, macro-F1, log loss, calibration; the confusion matrix, its classes.
+"""The scores of rows with one label each: accuracy, macro-F1, log loss, calibration; the confusion matrix, its classes.
 
-Independent of the rows' order and repeatable to the bit. Comparing two runs is left to others. Shapes: B rows,
-C classes.
+Independent of the rows' order and repeatable to the bit. Log loss, calibration's interval and a class's own scores are
+those of rows with several labels too. Comparing two runs is left to others. Shapes: B rows, C classes.
 """
 
 from __future__ import annotations
@@ -11,53 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from submillion.errors import DataError
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
 
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
-_N_DRAWS, _DRAW_SEED = 1000, 20250
-_N_BINS = 15  # as in Guo et al. 2017
-
-
-@dataclass(frozen=True)
-class Score:
-    """A value, its 95 % interval (low <= value <= high) and the number of rows it comes from."""
-
-    value: float
-    low: float
-    high: float
-    n: int
+N_DRAWS, DRAW_SEED = 1000, 20250
+N_BINS = 15  # as in Guo et al. 2017
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model says of a labelled split: ids, B of them · label_ids: int64 [B], the truth, 0 to C - 1 ·
-    probs: float32 or float64 [B, C], each row sums to 1."""
-
-    ids: list[str]
-    label_ids: np.ndarray
-    probs: np.ndarray
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """Return the likeliest class of each row (of equals the first), int64 [B]."""
-        return self.probs.argmax(axis=1)
-
-
-def score(predictions: Predictions) -> dict[str, Score]:
-    """Return accuracy, macro_f1, log_loss and ece.
-
-    DataError when there is no row, or when a probability is not a number.
-    """
+def scores_of_one(predictions: Predictions) -> dict[str, Score]:
+    """Return accuracy, macro_f1, log_loss and ece of rows that have one label each."""
     n_rows, n_classes = predictions.probs.shape
-    assert predictions.label_ids.shape == (n_rows,), "a label for each row"
-    if n_rows == 0:
-        raise DataError("there are no predictions to score: give at least one labelled row")
-    n_broken = int((~np.isfinite(predictions.probs).all(axis=1)).sum())
-    if n_broken:
-        raise DataError(
-            f"{n_broken} of {n_rows} predictions are not numbers: the training diverged; "
-            "lower train.learning_rate or set train.precision to fp32"
-        )
     counts = confusion(predictions, n_classes)
     return {
         "accuracy": wilson(int(np.trace(counts)), n_rows),
@@ -71,21 +33,6 @@ def confusion(predictions: Predictions, n_classes: int) -> np.ndarray:
     """Return the counts int64 [C, C]: row = true class, column = predicted class."""
     cells = predictions.label_ids * n_classes + predictions.predicted
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def wilson(n_right: int, n: int) -> Score:
-    """Return the share n_right / n with its score interval (Wilson 1927, without continuity correction).
-
-    >>> accuracy = wilson(585, 640)
-    >>> print(f"{accuracy.value:.4f} in {accuracy.low:.4f} to {accuracy.high:.4f}")
-    0.9141 in 0.8898 to 0.9334
-    """
-    share = n_right / n
-    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
-    low = 0.0 if n_right == 0 else centre - half
-    high = 1.0 if n_right == n else centre + half
-    return Score(share, low, high, n)
 
 
 def macro_f1(counts: np.ndarray) -> Score:
@@ -105,8 +52,8 @@ def drawn_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.nd
     1,000 times from the multinomial distribution that they stand for."""
     n, true, predicted = int(counts.sum()), *np.nonzero(counts)
     seen = counts[true, predicted]
-    generator = np.random.default_rng(_DRAW_SEED)
-    return true, predicted, [seen, *(generator.multinomial(n, seen / n) for _ in range(_N_DRAWS))]
+    generator = np.random.default_rng(DRAW_SEED)
+    return true, predicted, [seen, *(generator.multinomial(n, seen / n) for _ in range(N_DRAWS))]
 
 
 def log_loss(predictions: Predictions) -> Score:
@@ -121,11 +68,15 @@ def log_loss(predictions: Predictions) -> Score:
 
 
 def row_losses(predictions: Predictions) -> np.ndarray:
-    """Return -log(probability of the true class) of each row, in nats, float64 [B].
+    """Return -log(probability of the true class) of each row, in nats, float64 [B]; of several labels the mean over
+    them of -log(probability of what is true of the label).
 
     Probabilities are kept away from 0 and 1 by their dtype's epsilon, as scikit-learn 1.9 does.
     """
     epsilon = np.finfo(predictions.probs.dtype).eps
+    if predictions.has_several:
+        probs = np.clip(predictions.probs, epsilon, 1 - epsilon).astype(np.float64)
+        return -np.log(np.where(predictions.truth, probs, 1 - probs)).mean(axis=1)
     of_truth = predictions.probs[np.arange(len(predictions.label_ids)), predictions.label_ids]
     return -np.log(np.clip(of_truth, epsilon, 1 - epsilon).astype(np.float64))
 
@@ -153,19 +104,27 @@ def ece(predictions: Predictions) -> Score:
     right = predictions.predicted == predictions.label_ids
     order = np.lexsort((right, confidence))  # sums of floats must not depend on the order of the rows
     confidence, gaps = confidence[order], (confidence - right)[order]
-    bins = np.minimum((confidence * _N_BINS).astype(np.int64), _N_BINS - 1)
+    bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
     n = len(gaps)
     sums, squares, noise = (
-        np.bincount(bins, weights, _N_BINS) for weights in (gaps, gaps**2, np.maximum(confidence * (1 - confidence), 0))
+        np.bincount(bins, weights, N_BINS) for weights in (gaps, gaps**2, np.maximum(confidence * (1 - confidence), 0))
     )
+    normal = np.random.default_rng(DRAW_SEED).standard_normal((N_DRAWS, N_BINS))
+    return mirrored(sums, normal * np.sqrt(squares), normal * np.sqrt(noise), n)
+
+
+def mirrored(sums: np.ndarray, errors: np.ndarray, of_calibrated: np.ndarray, n: int) -> Score:
+    """Return the expected calibration error of n rows with its interval, as `ece` has it.
+
+    sums: of the gaps in each bin, in rows, [15] · errors: draws of their errors, [1000, 15] · of_calibrated: draws of
+    the sums that a calibrated model would show, [1000, 15].
+    """
     value = float(np.abs(sums).sum() / n)
-    normal = np.random.default_rng(_DRAW_SEED).standard_normal((_N_DRAWS, _N_BINS))
-    drawn = np.abs(sums + normal * np.sqrt(squares)).sum(axis=1) / n
-    calibrated = np.abs(normal * np.sqrt(noise)).sum(axis=1) / n
+    drawn, calibrated = (np.abs(each).sum(axis=1) / n for each in (sums + errors, of_calibrated))
     low, high = 2 * value - np.quantile(drawn, (0.975, 0.025))
     if value <= np.quantile(calibrated, 0.975):
         low = 0.0
-    return Score(value, max(min(float(low), value), 0.0), max(float(high), value), n)
+    return Score(value, max(min(float(low), value), 0.0), min(max(float(high), value), 1.0), n)
 
 
 def _mean_f1(true: np.ndarray, predicted: np.ndarray, cells: np.ndarray, n_classes: int) -> float:
@@ -194,7 +153,12 @@ def class_scores(counts: np.ndarray) -> list[ClassScores]:
     ends of q's Wilson interval give F1's (Wilson indirect: Lam, Gopal and Qian 2023, arXiv 2309.14621). A share of no
     rows is 0 as in scikit-learn, its n is 0 and its interval 0 to 1.
     """
-    right, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    return classes_of(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
+
+
+def classes_of(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> list[ClassScores]:
+    """Return the scores of each class from its rows, int64 [C] each: of it and predicted as it, of it, predicted as
+    it."""
     return [
         ClassScores(
             n_true=int(t),

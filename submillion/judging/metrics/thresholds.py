@@ -1,0 +1,77 @@
+"""From which probability on a label is predicted: thresholds chosen where the truth is known, and used elsewhere.
+
+Thresholds that are judged on the rows they were chosen on look better than they are. So validation rows get those that
+were chosen without their own fold, and what a finished run keeps was chosen on all of them. Shapes: B rows, C labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from submillion.judging.metrics.predictions import EVEN
+
+Threshold = Literal["one", "each"] | float
+MIN_POSITIVES = 10  # rows of a label below which its own threshold would be chance
+N_FOLDS = 5
+
+
+def chosen(probs: np.ndarray, label_ids: np.ndarray, how: Threshold) -> np.ndarray:
+    """Return the threshold of each label, float64 [C], of probabilities [B, C] and what is true, 0 or 1 [B, C].
+
+    one: the same for all, with the highest micro-F1 · each: a label's own, with its highest F1, and that of all where
+    fewer than 10 rows have the label (`few_positives`) · a number: that. It is half-way between two probabilities;
+    of equals the one nearest to 0.5. Where no row has a label it is 0.5.
+    """
+    n_labels, truth = probs.shape[1], np.asarray(label_ids).astype(bool)
+    if isinstance(how, float | int):
+        return np.full(n_labels, float(how))
+    found = np.full(n_labels, _best(probs.ravel(), truth.ravel()))
+    if how == "each":
+        for label_id in np.flatnonzero(truth.sum(axis=0) >= MIN_POSITIVES):
+            found[label_id] = _best(probs[:, label_id], truth[:, label_id])
+    return found
+
+
+def few_positives(label_ids: np.ndarray) -> np.ndarray:
+    """Return the labels that have fewer than 10 rows, int64: `each` gives these the threshold of all."""
+    return np.flatnonzero(np.asarray(label_ids).astype(bool).sum(axis=0) < MIN_POSITIVES)
+
+
+def out_of_fold(
+    probs: np.ndarray, label_ids: np.ndarray, ids: Sequence[str], how: Threshold, folds: int = N_FOLDS
+) -> np.ndarray:
+    """Return each row's thresholds, float64 [B, C], chosen on the rows of the other folds.
+
+    A row's fold follows from its id alone, so that neither the order of rows nor the other rows decide it.
+    """
+    numbers = np.array([_fold(row_id, folds) for row_id in ids], dtype=np.int64)
+    found = np.empty(probs.shape)
+    for number in np.unique(numbers):
+        inside = numbers == number
+        found[inside] = chosen(probs[~inside], label_ids[~inside], how)
+    return found
+
+
+def _fold(row_id: str, folds: int) -> int:
+    digest = hashlib.sha256(row_id.encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") % folds
+
+
+def _best(probs: np.ndarray, truth: np.ndarray) -> float:
+    """The threshold of the highest F1 of decisions, [N] each."""
+    n_true = int(truth.sum())
+    if n_true == 0:
+        return EVEN
+    order = np.argsort(-probs, kind="stable")
+    falling = probs[order].astype(np.float64)
+    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of equals, which no threshold parts
+    n_right, n_said = np.cumsum(truth[order])[last], last + 1
+    f1 = 2 * n_right / (n_said + n_true)
+    below = np.append(falling[last[1:]], 0.0)  # the next lower probability
+    halfway = (falling[last] + below) / 2
+    best = np.flatnonzero(f1 == f1.max())
+    return float(halfway[best[np.argmin(np.abs(halfway[best] - EVEN))]])
