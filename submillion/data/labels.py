@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ Label = str | int  # as the rows have it: text, a whole number or a truth value
 RowLabel = str | tuple[str, ...]  # names: one, or several (none too) in the order of their characters
 
 _SEPARATORS = "|;,\t"
-_SHARE = 0.05  # of the rows: if fewer have several labels, that is more likely a mistake than what the column holds
+# Of the rows, and rows: if fewer have several labels, that is more likely a mistake than what the column holds.
+_LEAST_SHARE, _LEAST_ROWS = 0.05, 2
 _TRUTH = {"0": False, "1": True, "false": False, "true": True}
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -61,8 +63,8 @@ def counted(labels: Iterable[RowLabel | None]) -> Counter[str]:
 def resolved(table: Table, data: DataConfig) -> DataConfig:
     """Return the settings with `data.labels` and its separator as the training rows have them.
 
-    Several where there are lists or several columns, or at least 5 % of the rows join labels that others have too;
-    else they stay as they are, and null is one.
+    Several where there are several columns, or where at least 5 % of the rows, and two, have lists or join labels that
+    others have too; else they stay as they are, and null is one.
     """
     if data.labels == "one" or not isinstance(data.label, str):
         return data if data.labels == "one" else data.model_copy(update={"labels": "several"})
@@ -70,7 +72,7 @@ def resolved(table: Table, data: DataConfig) -> DataConfig:
     separator = data.label_separator or _joining(cells)
     is_said = data.labels == "several" or data.label_separator is not None
     n_several = len(_several_rows(cells, separator))
-    if not is_said and (not n_several or n_several < _SHARE * len(cells)):
+    if not is_said and n_several < max(_LEAST_ROWS, _LEAST_SHARE * len(cells)):
         return data
     return data.model_copy(update={"labels": "several", "label_separator": separator})
 
@@ -339,8 +341,10 @@ def _listed(cell: Any) -> list[Any] | None:
         return None
     for parse in (json.loads, ast.literal_eval):
         try:
-            value = parse(cell)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's, of escapes in a text
+                value = parse(cell.strip())
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(value, list | tuple | set):
             return list(value)
