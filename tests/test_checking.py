@@ -129,14 +129,14 @@ def test_shared_rows_are_found_between_each_two_splits() -> None:
 
 def test_one_class_and_small_classes_are_problems() -> None:
     problems: list[str] = []
-    checking.check_classes(rows("a.csv", ("a", "x"), ("b", "x")), problems)
+    checking.check_classes(rows("a.csv", ("a", "x"), ("b", "x")), problems, DataConfig())
     assert problems[0].startswith("a.csv: every row has the label 'x': at least 2 classes are needed")
     problems.clear()
-    checking.check_classes(rows("a.csv", ("a", "x"), ("b", "y"), ("c", "x"), ("d", "z")), problems)
+    checking.check_classes(rows("a.csv", ("a", "x"), ("b", "y"), ("c", "x"), ("d", "z")), problems, DataConfig())
     (problem,) = problems
     assert problem.startswith("a.csv, rows 2, 4: classes 'y', 'z' have 1 row each: at least 2 are needed")
     problems.clear()
-    checking.check_classes(rows("a.csv", ("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")), problems)
+    checking.check_classes(rows("a.csv", ("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")), problems, DataConfig())
     assert problems == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -164,9 +165,11 @@ def test_the_packed_pass_by_kernels_is_the_stock_model(family: str, tmp_path: Pa
     assert gradients < 1e-4
 
 
-def test_a_recorded_step_reads_the_batch_that_it_is_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [(4,), (4, 3)], ids=["one label", "several"])
+def test_a_recorded_step_reads_the_batch_that_it_is_given(tmp_path: Path, labels: tuple[int, ...]) -> None:
     """The batch that is made of one array of integers is the batch."""
     batch = random_split(4, seed=1, longest=18).batch(np.arange(4))
+    batch = replace(batch, label_ids=torch.arange(math.prod(labels)).view(labels) % 2)
     model = classifier(Encoders(tmp_path)("roberta"), "full", "fp32", torch.device("cpu")).eval()
     flat = replays._Integers.of(batch)
     assert (flat.shape.n_rows, flat.shape.n_texts, flat.shape.longest) == (128, 4, 64)

@@ -394,3 +394,60 @@ def test_copies_and_clones(fitted: SubmillionClassifier) -> None:
     with pytest.raises(NotFittedError):
         clone(fitted).predict(TEXTS)
     assert clone(FrozenEstimator(fitted)).predict(TEXTS).tolist() == LABELS
+
+
+# Several labels
+
+
+NAMES = ("film", "game", "good")
+MANY = [f"{one} {two} {i}" for i in range(6) for one in ("a good", "the bad") for two in ("film", "game", "book")]
+SEVERAL = [[name for name in NAMES if name in text.split()] for text in MANY]
+MATRIX = np.array([[name in own for name in NAMES] for own in SEVERAL], dtype=int)
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (SEVERAL, ["film", "game", "good"]),
+        (list(map(set, SEVERAL)), ["film", "game", "good"]),
+        (pd.Series(SEVERAL), ["film", "game", "good"]),
+        (pd.DataFrame(MATRIX, columns=[*NAMES]), ["film", "game", "good"]),
+        (MATRIX, [0, 1, 2]),
+        (MATRIX.astype(bool), [0, 1, 2]),
+        (MATRIX.tolist(), [0, 1, 2]),
+        (csr_matrix(MATRIX), [0, 1, 2]),
+    ],
+    ids=["lists", "sets", "Series", "frame", "matrix", "bool", "rows", "sparse"],
+)
+def test_several_labels_are_a_matrix_or_lists_and_are_predicted_as_a_matrix(
+    new: SubmillionClassifier, y: Any, classes: list[Any]
+) -> None:
+    settings = {**SETTINGS, "train.steps": 40}
+    classifier = clone(new).set_params(learning_rate=1e-2, settings=settings).fit(MANY, y)
+    assert classifier.classes_.tolist() == classes
+    predicted, probs = classifier.predict(MANY), classifier.predict_proba(MANY)
+    assert predicted.shape == probs.shape == MATRIX.shape
+    assert set(np.unique(predicted)) <= {0, 1}
+    assert np.array_equal(predicted, probs >= classifier.run_.thresholds())
+    assert classifier.score(MANY, y) == (predicted == MATRIX).all(axis=1).mean()
+    assert (predicted == MATRIX).mean() > 0.8
+    assert np.allclose(1 / (1 + np.exp(-classifier.decision_function(MANY))), probs)
+
+
+def test_a_column_that_no_text_has_is_never_predicted(new: SubmillionClassifier) -> None:
+    matrix = np.hstack([MATRIX, np.zeros((len(MANY), 1), dtype=int)])
+    classifier = clone(new).fit(MANY, matrix)
+    assert classifier.classes_.tolist() == [0, 1, 2, 3]
+    assert not classifier.predict(MANY)[:, 3].any()
+    assert not classifier.predict_proba(MANY)[:, 3].any()
+
+
+def test_texts_that_look_like_several_labels_are_one(new: SubmillionClassifier) -> None:
+    classifier = clone(new).fit(TEXTS, ["a|b", "a", "b", "b|a"] * 4)
+    assert classifier.classes_.tolist() == ["a", "a|b", "b", "b|a"]
+
+
+@pytest.mark.parametrize("y", [np.random.default_rng(0).normal(size=(len(MANY), 3)), MATRIX * 2])
+def test_a_matrix_of_other_numbers_is_refused(new: SubmillionClassifier, y: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="holds more than 0 and 1"):
+        clone(new).fit(MANY, y)

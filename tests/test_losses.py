@@ -69,3 +69,46 @@ def test_named_weights_leave_the_others_at_one() -> None:
     assert ours is not None
     assert ours.tolist() == [1.0, 3.0, 1.0]
     assert losses.class_weights(config.load().train, LABELS, [1, 2, 3]) is None
+
+
+# Several labels
+
+SEVERAL = (torch.arange(60).view(20, 3) * 7 % 5 < 2).long()
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_several_labels_it_is_torch_s_binary_cross_entropy(smoothing: float, weights: torch.Tensor | None) -> None:
+    target = SEVERAL * (1 - smoothing) + smoothing / 2
+    theirs = torch.nn.BCEWithLogitsLoss(pos_weight=weights)(LOGITS, target)
+    torch.testing.assert_close(losses.supervised(LOGITS, SEVERAL, smoothing, weights) / 20, theirs)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_of_several_labels_each_decision_has_its_focus(gamma: float) -> None:
+    probs = torch.sigmoid(LOGITS.double())
+    true = torch.where(SEVERAL.bool(), probs, 1 - probs)
+    expected = -((1 - true) ** gamma * true.log()).mean(1).sum()
+    ours = losses.supervised(LOGITS, SEVERAL, 0.0, None, focal_gamma=gamma)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
+    certain = torch.full((1, 3), 80.0, requires_grad=True)
+    losses.supervised(certain, torch.ones(1, 3, dtype=torch.int64), 0.0, None, focal_gamma=gamma).backward()
+    assert certain.grad is not None
+    assert certain.grad.isfinite().all()
+
+
+def test_of_several_labels_balanced_weights_are_the_negatives_of_a_positive() -> None:
+    train = config.load(overrides=["train.class_weights=balanced"]).train
+    ours = losses.class_weights(train, LABELS, [10, 5, 20], n_rows=20)
+    assert ours is not None
+    assert ours.tolist() == [1.0, 3.0, pytest.approx(0.05)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_of_several_labels_a_teacher_s_divergence_is_that_of_each_decision(temperature: float) -> None:
+    settings = config.load(overrides={"distillation.alpha": 0.25, "distillation.temperature": temperature}).distillation
+    teacher = LOGITS.flip(0)
+    p, q = (torch.sigmoid(each.double() / temperature) for each in (teacher, LOGITS))
+    expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean(1).sum()
+    ours = losses.distilled(torch.tensor(2.0), LOGITS, teacher, settings, has_several=True)
+    torch.testing.assert_close(ours.double(), 0.5 + 0.75 * temperature**2 * expected, rtol=1e-5, atol=1e-5)

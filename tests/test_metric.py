@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from submillion.config import Config, Metric
 from submillion.data.checking import metric_warnings
 from submillion.errors import ConfigError
 from submillion.judging.comparison import Setting, conclude
-from submillion.judging.metrics import NAMES, Predictions, key_of, leading
+from submillion.judging.metrics import NAMES, Predictions, allowed_metrics, key_of, leading
 from submillion.reports import brief
 from submillion.reports.comparing import sections
 from submillion.reports.run import read
@@ -27,7 +26,7 @@ from submillion.training import workflow
 from tests.data import write_csv
 from tests.kit.calls import call
 
-METRICS = get_args(Metric)
+METRICS = allowed_metrics(has_several=False)
 
 
 @pytest.fixture(scope="module")

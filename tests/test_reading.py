@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from submillion import data
 from submillion.config import DataConfig
-from submillion.data import Example, reading, sources
+from submillion.data import Example, labels, reading, sources
 from submillion.errors import DataError
 
 
@@ -186,8 +186,8 @@ def test_lists_in_parquet_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_label_order() -> None:
-    assert reading.in_order(["10", "9", "-1"]) == ("-1", "9", "10")
-    assert reading.in_order(["b", "10", "a", "9"]) == ("10", "9", "a", "b")
+    assert labels.in_order(["10", "9", "-1"]) == ("-1", "9", "10")
+    assert labels.in_order(["b", "10", "a", "9"]) == ("10", "9", "a", "b")
 
 
 def test_everything_is_reported_together_with_file_and_row(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def _write_corrected(asked: Asked, probs: np.ndarray, output: runs.Output) -> No
 
     shares = class_shares(asked.run.load_predictions("validation"), probs)
     form = prediction.Form(probabilities=True)
-    prediction.write_rows(output, asked.run.classes(), asked.ids, corrected(*shares), form)
+    prediction.write_rows(output, prediction.Layout(asked.run.classes(), form), asked.ids, corrected(*shares))
 
 
 @dataclass(frozen=True)

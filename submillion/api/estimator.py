@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from submillion.prediction.ensemble import Ensemble
 
 _NESTED = "settings__"
+_DOUBTFUL = frozenset("|;,\t[({")  # in a text that may be several labels
 # Settings that `fit` decides, with what to do instead.
 _OF_FIT = {
     "data.source": "rows are given to fit as X",
     "data.label": "labels are given to fit as y",
+    "data.labels": "y says whether a text has several",
+    "data.label_separator": "give several labels as lists, or as a matrix of 0 and 1",
     "data.test": "keep test rows from fit, and call score with them",
 }
 
@@ -59,6 +62,10 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
     X is a list, a tuple, an array or a Series of texts, or of pairs (text, second text); or a DataFrame or a list of
     dicts, whose columns, joined in their order, are the text. Validation rows, which choose the checkpoint, are cut
     from X as by `train`; there is no test split and no report (`submillion.report(classifier.run_)` writes one).
+
+    y has a label for each text; or any number of them: as a matrix of 0 and 1, [N, C], an array, a sparse one or a
+    DataFrame whose columns are the labels, or as lists of labels. Then predictions are such a matrix, whose columns are
+    `classes_`, by thresholds that the validation rows chose.
 
     After `fit`: `run_`, the finished run; `classes_`, sorted, of the type of y; `n_features_in_` and
     `feature_names_in_` of a DataFrame. The encoder stays in memory from the first prediction on.
@@ -101,37 +108,56 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
             delattr(self, name)
         rows = _rows(X)
         validate_data(self, X, y, skip_check_array=True)
-        labels, classes = _checked_labels(y)
+        several = _several_labels(y)
+        labels, classes = _checked_labels(y) if several is None else several
         out = _temporary() if self.out is None else self.out
         try:
-            run = self._train(rows, labels, out)
+            run = self._train(rows, labels.tolist() if isinstance(labels, np.ndarray) else labels, out)
         except BaseException:
             if self.out is None:
                 shutil.rmtree(out, ignore_errors=True)
             raise
-        kept = run.labels()  # without those that data.drop left out
-        self.classes_ = classes[[naming.name_of(label) in kept for label in classes.tolist()]]
+        kept = run.labels()  # without those that data.drop left out; those of a matrix keep their columns
+        is_kept = [several is not None or naming.name_of(label) in kept for label in classes.tolist()]
+        self.classes_ = classes[is_kept]
         self._hold(run, Path(out) if self.out is None else None)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the likeliest label of each text, [N], of the type of y."""
+        """Return the likeliest label of each text, [N], of the type of y; of several a matrix of 0 and 1, int64 [N, C],
+        whose columns are `classes_`."""
         probs = self.predict_proba(X)
-        return self.classes_[probs.argmax(axis=1)]
+        thresholds = self._ensemble().members.thresholds
+        if thresholds is None:
+            return self.classes_[probs.argmax(axis=1)]
+        return (probs >= self._by_class(thresholds, absent=np.inf)).astype(np.int64)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities, float64 [N, C]; columns are `classes_`."""
+        """Return probabilities, float64 [N, C]; columns are `classes_`. Of several labels each is by itself, and 0 for
+        one that no training text had."""
         check_is_fitted(self)
         rows = _rows(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         ensemble = self._ensemble()
         probs, _ = ensemble.probs(ensemble.members.read(rows), keep=True)
-        return probs[:, [ensemble.labels.index(str(naming.name_of(label))) for label in self.classes_.tolist()]]
+        return self._by_class(probs, absent=0.0)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return log probabilities, [N, C]; of two classes the log odds of the second, [N]."""
-        logs = np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
+        """Return log probabilities, [N, C]; of two classes the log odds of the second, [N]; of several labels the log
+        odds of each, [N, C]."""
+        probs = self.predict_proba(X)
+        logs = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+        if self.run_.has_several():
+            return logs - np.log(np.maximum(1 - probs, np.finfo(np.float64).tiny))
         return logs[:, 1] - logs[:, 0] if len(self.classes_) == 2 else logs
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on texts and their labels; of several the share of texts with all of them right."""
+        check_is_fitted(self)
+        if self.run_.has_several() and (several := _several_labels(y)) is not None:
+            names = [naming.name_of(label) for label in self.classes_.tolist()]
+            y = np.array([[name in own for name in names] for own in map(set, several[0])], dtype=np.int64)
+        return super().score(X, y, sample_weight)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; deep: each key of `settings` too, as `settings__KEY`."""
@@ -175,9 +201,17 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False  # but for texts in columns
+        assert tags.classifier_tags is not None, "this is a classifier"
+        tags.classifier_tags.multi_label = True
         return tags
 
-    def _train(self, rows: Any, labels: np.ndarray, out: Path | str) -> Run:
+    def _by_class(self, values: np.ndarray, absent: float) -> np.ndarray:
+        """Values of the run's labels, float64 [..., C], as those of `classes_`; `absent` of one that it lacks."""
+        places = {label: i for i, label in enumerate(self._ensemble().labels)}
+        own = [places.get(str(naming.name_of(label)), -1) for label in self.classes_.tolist()]
+        return np.where(np.array(own) < 0, absent, values[..., own])
+
+    def _train(self, rows: Any, labels: list[Any], out: Path | str) -> Run:
         config = self._config(rows, out)
         table, columns = memory.opened(rows, config.data, labelled=False)
         check_consistent_length(table.numbers, labels)
@@ -188,7 +222,9 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         if not any(isinstance(cell, str) for name in names for cell in table.columns[name]):
             raise ValueError("X holds no text: give texts (str), or a DataFrame with columns of texts")
         cells = {"id": naming.ids_of(table, []), **{name: table.columns[name] for name in names}}
-        cells[columns.label] = labels.tolist()
+        assert isinstance(columns.label, str), "it is named here"
+        cells[columns.label] = labels
+        columns = columns.model_copy(update={"labels": _kind(labels)})
         examples = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
         config = config.model_copy(update={"data": columns})
         return train(config, examples, [View()] if self.verbose else [], as_trial=True)
@@ -278,6 +314,50 @@ def _columns(rows: Any, text_pair: str | None) -> dict[str, Any]:
     while label in (*names, text_pair):
         label += "_"
     return {"data.text": texts[0] if len(texts) == 1 else texts, "data.label": label}
+
+
+def _kind(labels: list[Any]) -> Literal["one", "several"] | None:
+    """What `data.labels` is for checked labels: a text that looks like several is one here."""
+    if isinstance(labels[0], list):
+        return "several"
+    is_doubtful = any(_DOUBTFUL.intersection(label) for label in labels if isinstance(label, str))
+    return "one" if is_doubtful else None
+
+
+def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
+    """The names of each text's labels, and the labels in scikit-learn's order; None where y has one for each.
+
+    ValueError for a matrix that holds anything but 0 and 1.
+    """
+    values = np.array(y) if _is_matrix(y) else y.toarray() if issparse(y) else y
+    if getattr(values, "ndim", 1) == 2 and values.shape[1] > 1:
+        classes = np.array(list(y.columns), dtype=object) if hasattr(y, "columns") else np.arange(values.shape[1])
+        matrix = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+        if not np.isin(matrix, (0, 1)).all():
+            raise ValueError(
+                f"y is a matrix, {matrix.shape[0]:,} by {matrix.shape[1]:,}, and holds more than 0 and 1: give a label "
+                "for each text, or a column of 0 and 1 for each label (classification, not regression)"
+            )
+        names = [str(naming.name_of(label)) for label in classes.tolist()]
+        return [[names[i] for i in np.flatnonzero(row == 1)] for row in matrix], classes
+    is_of_rows = isinstance(values, list | tuple) or memory.kind_of(values) == "texts"
+    rows = list(map(memory.plain, values)) if is_of_rows else []
+    if not rows or not all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+        return None
+    found = [[memory.plain(label) for label in row] for row in rows]
+    if any(naming.name_of(label) is None for row in found for label in row):
+        raise ValueError("y has a label that is missing or empty in one of its lists: leave it out, or name it")
+    classes = np.unique([label for row in found for label in row])
+    return [[str(naming.name_of(label)) for label in row] for row in found], classes
+
+
+def _is_matrix(y: Any) -> bool:
+    """Whether lists are the rows of a matrix of 0 and 1, as scikit-learn takes them."""
+    rows = list(map(memory.plain, y)) if isinstance(y, list | tuple) else []
+    if not rows or not all(isinstance(row, list | tuple) for row in rows):
+        return False
+    is_even = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    return is_even and all(isinstance(cell, int | float) and cell in (0, 1) for row in rows for cell in row)
 
 
 def _checked_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOp
 from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
 from submillion.data.checking import fast_tokenizer, metric_warnings
+from submillion.data.labels import names_in
 from submillion.errors import ConfigError, DataError
 from submillion.reports import terminal
 from submillion.text import percent
@@ -54,7 +55,8 @@ def check(
     tokenizer = fast_tokenizer(model)
     survey = data.survey(settings.data, model.max_length, tokenizer)
     if "train" in survey.censuses:
-        about_metric = metric_warnings(survey.censuses["train"].classes, settings.train)
+        census = survey.censuses["train"]
+        about_metric = metric_warnings({} if census.labels_per_row is not None else census.classes, settings.train)
         survey = replace(survey, warnings=(*survey.warnings, *about_metric))
     if as_json:
         encoder = model.name if tokenizer is not None else None
@@ -125,14 +127,17 @@ def _show(survey: Survey, model: str, unmeasured: str) -> None:
 
 def _show_census(console: Console, name: str, census: Census, model: str) -> None:
     left_out = f"; {census.n_dropped:,} left out (data.drop)" * bool(census.n_dropped)
-    console.print(f"{name}: {census.n_rows:,} usable rows, {len(census.classes)} classes{left_out}\n", soft_wrap=True)
+    labels = f"{len(census.classes)} classes"
+    if census.labels_per_row is not None:
+        labels = f"{len(census.classes)} labels, {census.labels_per_row:.1f} per row, {census.n_none:,} rows with none"
+    console.print(f"{name}: {census.n_rows:,} usable rows, {labels}{left_out}\n", soft_wrap=True)
     console.print(_class_table(census))
     console.print("\n".join(_facts(census, model)) + "\n", soft_wrap=True)
 
 
 def _class_table(census: Census) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("class")
+    table.add_column("class" if census.labels_per_row is None else "label")
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
     table.add_column("")
@@ -187,7 +192,7 @@ def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
     for column in ("row", "label", "copy", "text"):
         table.add_column(column, overflow="fold")
     for example in examples:
-        table.add_row(example.id, example.label, "", " | ".join(_texts(example)))
+        table.add_row(example.id, ", ".join(names_in(example.label)), "", " | ".join(_texts(example)))
         for number, copy in enumerate(_copies(settings, example), start=1):
             marked = [_marked(*both) for both in zip(_texts(example), _texts(copy), strict=True)]
             table.add_row("", "", str(number), " | ".join(marked))

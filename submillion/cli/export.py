@@ -72,7 +72,7 @@ def _parity(checks: Any) -> str:
     allowed = "" if parity["tolerance"] is None else f" ({parity['tolerance']:g} is allowed)"
     return (
         f"on {parity['n']:,} rows ({checks['rows']}) logits differ from the run's by at most "
-        f"{parity['max_difference']:.1e}{allowed}; {parity['n_same_label']:,} labels are the same"
+        f"{parity['max_difference']:.1e}{allowed}; the labels of {parity['n_same_label']:,} are the same"
     )
 
 

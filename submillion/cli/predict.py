@@ -85,7 +85,7 @@ def _evaluate_perturbed(
         perturbations = [asdict(each) for each in found.perturbed]
         typer.echo(json.dumps(_values(found.plain) | {"perturbations": perturbations}, indent=2))
         return
-    terminal.show([robustness.section(found.plain["accuracy"], found.by_kind)])
+    terminal.show([robustness.section(found.accuracy, found.by_kind)])
     _warn(found.plain)
 
 
@@ -110,7 +110,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     ],
     label_ids: Annotated[bool, typer.Option("--label-ids", help="Columns ID,Label with the labels' numbers.")] = False,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="A column with each class's probability.")
+        bool, typer.Option("--probabilities", help="A column with each label's probability.")
     ] = False,
     id_column: IdOption = None,
     keep: KeepOption = None,

@@ -1,5 +1,6 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
+from submillion.config.data import DataConfig, Labels
 from submillion.config.keys import as_text, flat
 from submillion.config.loading import (
     NOT_HASHED,
@@ -19,7 +20,6 @@ from submillion.config.settings import (
     AugmentationConfig,
     AugmentationKind,
     Config,
-    DataConfig,
     DistillationConfig,
     Method,
     Metric,
@@ -37,6 +37,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DistillationConfig",
+    "Labels",
     "Method",
     "Metric",
     "ModelConfig",

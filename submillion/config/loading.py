@@ -29,8 +29,11 @@ NOT_HASHED = ("name", "out", "tracking", "device")
 _ADDED = (
     ("model", "revision"),
     *(("data", key) for key in ("config", "encoding", "separator", "header", "drop", "group", "split")),
+    ("data", "labels"),
+    ("data", "label_separator"),
     ("train", "metric"),
     ("train", "focal_gamma"),
+    ("train", "threshold"),
 )
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
 _SHORT = {"model": "model.name", "data": "data.source"}  # what a section is that Python is given as a text
@@ -179,6 +182,8 @@ def digest(config: Config, data_fingerprint: str) -> str:
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
     del values["data"]["revision"]
     defaults = Config().model_dump(mode="json")
+    if values["train"]["metric"] == "accuracy":  # what null means where rows have one label
+        values["train"]["metric"] = None
     for section, key in _ADDED:
         if values[section].get(key) == defaults[section][key]:
             values[section].pop(key, None)

@@ -46,7 +46,8 @@ def parsed_override(key: str, text: str) -> Any:
     name, kinds = text.strip(), _kinds(key)
     if not name or not _takes_names(kinds):
         return parsed(text, key)
-    if name[0] == "[" and tuple[str, ...] in kinds:
+    is_list = name[0] == "[" and tuple[str, ...] in kinds and (name[-1] == "]" or "," in name)
+    if is_list:
         return parsed(text, key)
     is_null = type(None) in kinds and name in ("null", "Null", "NULL", "~")
     if is_null or name[0] in "\"'":

@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from submillion.config.data import DataConfig
 from submillion.config.fields import Count, Frac, Positive, Rate, Section, Seed, setting
-from submillion.text import shown
 
 Head = Literal["full", "linear", "bottleneck"]
 Method = Literal["lora", "dora", "adalora", "ia3", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Metric = Literal["accuracy", "macro-f1", "log-loss", "average-precision", "mcc"]
-Drop = Literal["bad-rows", "rare-classes"]
-_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # what a shell or YAML would take
+Metric = Literal[
+    "accuracy", "macro-f1", "log-loss", "average-precision", "mcc", "micro-f1", "hamming", "subset-accuracy"
+]
 
 
 class ModelConfig(Section):
@@ -52,134 +52,6 @@ class ModelConfig(Section):
             raise ValueError(
                 f"head_width is {self.head_width}, but head is {self.head}: only head: bottleneck has a width"
             )
-        return self
-
-
-class DataConfig(Section):
-    """Where rows come from, and how they are split."""
-
-    source: str | None = setting(
-        None,
-        "training rows: a .csv, .tsv, .jsonl, .parquet, .feather, .xlsx, .sqlite or .zip file (FILE::NAME names a "
-        "sheet, a table or a file in one), a folder with train.* (and validation.*, test.*), a Hub name such as "
-        "fancyzhx/ag_news, or packaged:tweets (packaged:amazon, :films, :news)",
-    )
-    revision: Annotated[str, Field(min_length=1)] | None = setting(
-        None, "a Hub set's branch, tag or commit; null = main; a run keeps the commit that it read"
-    )
-    config: Annotated[str, Field(min_length=1)] | None = setting(
-        None, "a Hub set's configuration, such as sst2 of nyu-mll/glue; null = the only one, or the set's default"
-    )
-    text: str | tuple[str, ...] = setting("text", "the text's column, or several, joined by a blank")
-    text_pair: str | None = setting(None, "a second text's column, for pairs; null = single texts")
-    label: str = setting("label", "the label's column; names or numbers")
-    encoding: str | None = setting(
-        None, "of text files that are not UTF-8, such as cp1252; null = UTF-8, or UTF-16 where a file is"
-    )
-    separator: str | None = setting(
-        None,
-        "between the cells of .csv and .tsv files: a character, or comma, semicolon, tab, pipe; null = the one "
-        "by which the first line names the columns",
-    )
-    header: bool | tuple[str, ...] = setting(
-        True,
-        "true: the first line of .csv and .tsv files names the columns; false: there is none, and columns are called "
-        "0, 1, ...; or the columns' names, for files without it",
-    )
-    drop: tuple[Drop, ...] = setting(
-        (),
-        "rows that are left out, and counted, instead of refused: bad-rows: empty texts, missing labels, broken lines; "
-        "rare-classes: classes with fewer than 2 different texts",
-    )
-    group: str | None = setting(
-        None,
-        "a column, such as customer or document: rows with the same value in it are never in two splits; null = each "
-        "row is a group of its own",
-    )
-    split: str | None = setting(
-        None,
-        "a column that says which split a row is in: train, validation (or dev, val, valid, eval) or test; null = none",
-    )
-    validation: float | int | str = setting(
-        0.1, "the validation split: a fraction below 1, a number of rows, or a file"
-    )
-    test: float | int | str | None = setting(
-        None, "the test split: the same choices; null = the source's own test split, if it has one"
-    )
-    train_rows: float | int | None = setting(
-        None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
-    )
-    seed: Seed = setting(0, "which rows make the validation and test splits")
-
-    @model_validator(mode="after")
-    def _one_origin_of_splits(self) -> DataConfig:
-        files = [key for key in ("validation", "test") if isinstance(getattr(self, key), str)]
-        if self.split is not None and files:
-            raise ValueError(
-                f"split is {self.split!r}, a column that says which split a row is in, and {files[0]} is a file, "
-                f"{getattr(self, files[0])}: leave one of them out"
-            )
-        return self
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str | None) -> str | None:
-        try:
-            "".encode(value or "utf-8")
-        except (LookupError, ValueError):  # ValueError: a NUL, or a name that is not ASCII
-            raise ValueError(
-                f"encoding is {shown(value)}, which is unknown: cp1252 (Windows), latin-1, cp1251, gb18030, shift_jis, "
-                "utf-16 and the others of Python are allowed"
-            ) from None
-        return value
-
-    @field_validator("separator")
-    @classmethod
-    def _one_character(cls, value: str | None) -> str | None:
-        character = None if value is None else _SEPARATORS.get(value, value)
-        if character is not None and (len(character) != 1 or character in '"\r\n'):
-            raise ValueError(f"separator is {shown(value)}: give one character, or a name: comma, semicolon, tab, pipe")
-        return character
-
-    @field_validator("header")
-    @classmethod
-    def _different_names(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
-        if not isinstance(value, bool) and (not value or len(set(value)) < len(value)):
-            raise ValueError(f"header is {shown(list(value))}: name each column once, in their order in the file")
-        return value
-
-    @field_validator("drop", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return () if value is None else (value,) if isinstance(value, str) else value
-
-    @field_validator("text", "text_pair", "label", "group", "split", mode="before")
-    @classmethod
-    def _number_as_name(cls, value: Any) -> Any:
-        """Columns without a name are numbers, which YAML reads as such."""
-        if isinstance(value, list | tuple):
-            return [str(part) if type(part) is int else part for part in value]
-        return str(value) if type(value) is int else value  # a bool is an int too
-
-    @field_validator("validation", "test", "train_rows", mode="before")
-    @classmethod
-    def _no_truth_value(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # a bool is an int to Python: true would be one row
-            raise ValueError(f"{value} is no size: allowed are a fraction between 0 and 1, a number of rows, or a file")
-        return value
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> DataConfig:
-        for key in ("validation", "test", "train_rows"):
-            value = getattr(self, key)
-            if isinstance(value, (int, float)) and value <= 0:
-                raise ValueError(
-                    f"{key} is {value}: allowed are a fraction between 0 and 1, a number of rows, or a file"
-                )
-            if isinstance(value, float) and value >= 1 and not value.is_integer():
-                raise ValueError(f"{key} is {value}: a number of rows is a whole number")
-        if not self.text:
-            raise ValueError("text is empty: name at least one column")
         return self
 
 
@@ -295,10 +167,16 @@ class TrainConfig(Section):
     checkpoint_every: Count = setting(
         100, "steps between checkpoints, on a GPU at least 10 seconds; every evaluation writes one too"
     )
-    metric: Metric = setting(
-        "accuracy",
+    metric: Metric | None = setting(
+        None,
         "the validation score that chooses the checkpoint, ties by log loss, and that studies and comparisons rank by; "
-        "macro-f1, average-precision and mcc count rare classes as much as common ones",
+        "macro-f1, average-precision and mcc count rare classes as much as common ones; hamming counts the "
+        "right decisions on several labels, subset-accuracy rows right in all; null = accuracy, of several micro-f1",
+    )
+    threshold: Literal["one", "each"] | Annotated[float, Field(gt=0, lt=1)] = setting(
+        "one",
+        "the probability from which a label is given, of several: one, chosen on validation for the highest micro-F1; "
+        "each: each label's own, for its highest F1; or a number",
     )
     patience: Count | None = setting(None, "evaluations without a better score, ties too, until it stops; null = never")
     max_grad_norm: Positive | None = setting(1.0, "gradients are scaled down to this norm; null = never")

@@ -6,7 +6,6 @@ step is a module of this folder; everything that is wrong is raised together.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,7 +19,11 @@ from submillion.data import checking, memory, naming, packaged, reading, sources
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.duplicates import key_of
-from submillion.data.reading import Example, Label, Rows
+from submillion.data.labels import Label, RowLabel, as_in_rows, as_spelt, counted, in_order, labels_of
+from submillion.data.labels import columns as label_columns
+from submillion.data.labels import note as labels_note
+from submillion.data.labels import resolved as with_labels
+from submillion.data.reading import Example, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.spellings import spelling_warnings
 from submillion.data.splitting import content_fingerprint as fingerprint
@@ -32,6 +35,7 @@ __all__ = [
     "Census",
     "Example",
     "Label",
+    "RowLabel",
     "Splits",
     "Survey",
     "count_classes",
@@ -55,7 +59,8 @@ class Splits:
 
     classes: the labels as the rows have them, such as 0 where the name is "0" · fingerprint: of everything, order
     included · test_fingerprint: of the test rows' content alone, the same wherever they come from, None without test
-    rows · warnings: sentences worth printing · n_dropped: rows of each split's source that `data.drop` left out.
+    rows · warnings: sentences worth printing · n_dropped: rows of each split's source that `data.drop` left out
+    · settings: the data's, with `labels` and `label_separator` as the rows have them; null where they have one label.
     """
 
     train: list[Example]
@@ -67,6 +72,12 @@ class Splits:
     test_fingerprint: str | None
     warnings: tuple[str, ...]
     n_dropped: Mapping[str, int] = field(default_factory=dict)
+    settings: DataConfig = DataConfig()
+
+    @property
+    def has_several(self) -> bool:
+        """Say whether rows have several labels."""
+        return self.settings.labels == "several"
 
     @property
     def key(self) -> str:
@@ -74,12 +85,12 @@ class Splits:
 
         So folders of before that kind was kept are found, and rows of "0" and "1" are not answered with numbers.
         """
-        return self.fingerprint if self.classes == reading.as_spelt(self.labels) else f"{self.fingerprint} as text"
+        return self.fingerprint if self.classes == as_spelt(self.labels) else f"{self.fingerprint} as text"
 
     def summary(self) -> dict[str, Any]:
         """Return what `data.json` holds: rows and classes of each split, fingerprints, warnings; no text."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        counts = {name: Counter(example.label for example in examples) for name, examples in splits.items()}
+        counts = {name: counted(example.label for example in examples) for name, examples in splits.items()}
         return {
             "labels": list(self.labels),
             "rows": {name: len(examples) for name, examples in splits.items()},
@@ -120,7 +131,7 @@ def _read(settings: str, _stamp: tuple[tuple[str, int, int], ...]) -> Splits:
 
 
 def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
-    parts, labels, problems, warnings = _checked(data, given)
+    data, parts, labels, problems, warnings = _checked(data, given)
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()}, warnings)
     warnings += checking.lost_classes(splits, labels)
@@ -128,7 +139,8 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
     return Splits(
         **splits,
         labels=labels,
-        classes=reading.as_in_rows(labels, parts["train"].table, data.label),
+        classes=as_in_rows(labels, parts["train"].table, data.label),
+        settings=data,
         fingerprint=splitting.fingerprint(splits),
         test_fingerprint=fingerprint(splits["test"]) if splits["test"] else None,
         warnings=tuple(warnings),
@@ -155,11 +167,11 @@ def read_rows(
     ids = None if id_column is None else naming.ids_in(table, id_column, problems)
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
     if labels is not None and "rare-classes" in data.drop:
-        unknown = {label for label in rows.labels if label is not None} - {*labels}
+        unknown = {*counted(rows.labels)} - {*labels}
         rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on such rows")
         problems += [f"{table.origin}: no row is left"] * (not rows.examples and not problems)
     if labels is not None:
-        reading.refuse_unknown(rows, labels, problems, data.label)
+        reading.refuse_unknown(rows, labels, problems, data)
     reading.raise_all(problems)
     if warnings is not None:
         warnings += [*table.notes, *reading.dropped_warning(rows)]
@@ -175,7 +187,7 @@ def read_unlabelled(source: object, data: DataConfig) -> tuple[list[Example], bo
     table, columns = memory.opened(source, data.model_copy(update={"drop": ()}), labelled=False)
     rows = reading.examples_of(table, columns, problems, labelled=False, advice="run")
     reading.raise_all(problems)
-    return rows.examples, data.label in table.names
+    return rows.examples, {*label_columns(data)}.issubset(table.names)
 
 
 def expected_classes(data: DataConfig, n_classes: int | None = None) -> tuple[int, str]:
@@ -207,14 +219,15 @@ def count_classes(data: DataConfig) -> int | None:
             packaged.check_name(data.source)
             return len(packaged.CLASSES)
     if data.drop:
-        _, labels, problems, _ = _checked(data)
+        _, _, labels, problems, _ = _checked(data)
         reading.raise_all(problems)
         return len(labels)
-    table = sources.train_table(data, {data.label})
-    if data.label not in table.names:
-        raise DataError(*missing_columns(table, {data.label: "data.label"}))
+    wanted = label_columns(data)
+    table = sources.train_table(data, {*wanted})
+    if missing := missing_columns(table, dict.fromkeys(wanted, "data.label")):
+        raise DataError(*missing)
     bad = list(table.bad)
-    found = set(reading.labels_of(table, data.label, bad))
+    found = counted(labels_of(table, with_labels(table, data), bad))
     reading.raise_all([each.sentence for each in bad])
     return len(found)
 
@@ -224,7 +237,7 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
 
     HubError says why a Hub set cannot be had.
     """
-    parts, _, problems, warnings = _checked(pinned(data))
+    _, parts, _, problems, warnings = _checked(pinned(data))
     examples = {name: rows.examples for name, rows in parts.items()}
     warnings += checking.near_warnings(examples)
     lengths: dict[str, np.ndarray] = {}
@@ -241,10 +254,13 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
 
 def _checked(
     data: DataConfig, given: Mapping[str, Table] | None = None
-) -> tuple[dict[str, Rows], tuple[str, ...], list[str], list[str]]:
-    """The rows of each split that is in a file or was given, the labels, the problems, the warnings."""
+) -> tuple[DataConfig, dict[str, Rows], tuple[str, ...], list[str], list[str]]:
+    """The settings with what the rows say of their labels, the rows of each split that is in a file or was given, the
+    labels, the problems, the warnings."""
     problems, warnings = list[str](), list[str]()
     tables = sources.open_source(data, problems, warnings, given)
+    if "train" in tables:
+        data = with_labels(tables["train"], data)
     parts = {}
     for name in (name for name in sources.SPLITS if name in tables):
         columns, advice = data, _advice(name, tables, data, given is not None)
@@ -256,32 +272,36 @@ def _checked(
             )
         parts[name] = reading.examples_of(tables[name], columns, problems, advice=advice)
     warnings += [note for table in tables.values() for note in table.notes]
-    labels = _labels_of(parts["train"]) if "train" in parts else ()
-    if labels and "rare-classes" in data.drop:
+    labels = _labels_of(parts["train"], data) if "train" in parts else None
+    if labels is not None and "rare-classes" in data.drop:
         parts, labels = _without_rare(parts, labels)
-    for name, rows in parts.items() if labels else ():
+    for name, rows in parts.items() if labels is not None else ():
         if name == "train":
-            checking.check_classes(rows, problems, data.label)
-        else:
-            reading.refuse_unknown(rows, labels, problems, data.label)
+            checking.check_classes(rows, problems, data)
+        elif labels:
+            reading.refuse_unknown(rows, labels, problems, data)
     warnings += [warning for rows in parts.values() for warning in reading.dropped_warning(rows)]
     warnings += _unused(data, parts, given or ())
     parts, left_out = _apart(data, parts, problems)
     warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
     if "train" in parts:
-        counts = Counter(label for label in parts["train"].labels if label is not None)
-        warnings += spelling_warnings(parts["train"].table.origin, dict(counts.most_common()))
-    return parts, labels, problems, list(dict.fromkeys(warnings))
+        origin, found = parts["train"].table.origin, parts["train"].labels
+        warnings += [labels_note(origin, found, data)] if data.labels == "several" else []
+        warnings += spelling_warnings(origin, dict(counted(found).most_common()))
+    return data, parts, labels or (), problems, list(dict.fromkeys(warnings))
 
 
 def _without_rare(parts: Mapping[str, Rows], labels: Sequence[str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """The rows without rare classes of train, and the labels that are left."""
-    rare = checking.rare_classes(parts["train"])
+    """The rows without rare classes of train, and the labels that are left; rows that go with one of several labels may
+    make another one rare."""
     reasons = {name: f"no place in {name}, as train has too few of it" for name in parts}
     reasons["train"] = "fewer than 2 different texts"
-    left = {name: checking.without_classes(rows, rare, reasons[name]) for name, rows in parts.items()}
-    return left, tuple(label for label in labels if label not in rare)
+    left = dict(parts)
+    while rare := checking.rare_classes(left["train"]):
+        left = {name: checking.without_classes(rows, rare, reasons[name]) for name, rows in left.items()}
+    kept = counted(left["train"].labels)
+    return left, tuple(label for label in labels if label in kept)
 
 
 def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python: bool) -> Advice:
@@ -293,12 +313,12 @@ def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python
     return "overrides" if in_python else "options"
 
 
-def _labels_of(train: Rows) -> tuple[str, ...]:
-    """The labels, in the order of their ids; none where a row's could not be read: it may be of any class."""
-    if None in train.labels or train.table.bad:
-        return ()
-    found, names = {label for label in train.labels if label is not None}, train.table.class_names
-    return reading.in_order(found) if names is None else tuple(name for name in names if name in found)
+def _labels_of(train: Rows, data: DataConfig) -> tuple[str, ...] | None:
+    """The labels, in the order of their ids; None where a row's could not be read: it may be of any class."""
+    if None in train.labels or train.table.bad or not train.labels:
+        return None
+    found, names = counted(train.labels), train.table.class_names if isinstance(data.label, str) else None
+    return in_order(found) if names is None else tuple(name for name in names if name in found)
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:

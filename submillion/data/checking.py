@@ -5,7 +5,6 @@ Single rows are checked in `reading`. Nothing here changes a row.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion.config import ModelConfig, TrainConfig
+from submillion.config import DataConfig, ModelConfig, TrainConfig
 from submillion.data import cutting, tokens
 from submillion.data.duplicates import key_of, near_groups
+from submillion.data.labels import columns, counted, named, names_in
 from submillion.data.reading import Example, Rows
 from submillion.data.tables import BadRows
 from submillion.data.tokens import Seen
@@ -27,6 +27,7 @@ from submillion.words import count
 Shared = dict[
     tuple[str, str], list[tuple[int, int]]
 ]  # two splits → places of rows in them that have something in common
+_MIN_CLASSES = 2
 _MIN_ROWS = 2  # one to train on, one to validate with
 _SHOWN_CLASSES = 8
 _TOKENIZED_AT_ONCE = 1000
@@ -37,7 +38,8 @@ _MAJORITY = 0.8  # share of rows in one class from which accuracy says little of
 class Census:
     """What a set of rows looks like. lengths: min, median, mean, p95 and max, in `unit`.
 
-    classes: rows of each label, the largest first · n_truncated: texts longer than max_length tokens, None in
+    classes: rows of each label, the largest first · labels_per_row: the mean where rows have several, else None ·
+    n_none: rows that have none of several · n_truncated: texts longer than max_length tokens, None in
     words · n_duplicates: rows that repeat an earlier text (normalised) · n_near: rows, beyond those, that nearly
     repeat another · n_conflicts: texts that stand with different labels · n_dropped: rows that `data.drop` left out.
     """
@@ -52,6 +54,8 @@ class Census:
     n_near: int
     n_conflicts: int
     n_dropped: int = 0
+    labels_per_row: float | None = None
+    n_none: int = 0
 
 
 def census(
@@ -61,7 +65,8 @@ def census(
     keys = [key_of(example) for example in examples]
     n_distinct = len(set(keys))
     lengths = _n_words(examples) if n_tokens is None else n_tokens
-    labels = Counter(example.label for example in examples if example.label is not None)
+    labels = counted(example.label for example in examples)
+    has_several = any(isinstance(example.label, tuple) for example in examples)
     return Census(
         n_rows=len(examples),
         classes=dict(labels.most_common()),
@@ -73,6 +78,8 @@ def census(
         n_near=n_distinct - len(set(near_groups(keys).tolist())),
         n_conflicts=len(_conflicts(keys, examples)),
         n_dropped=n_dropped,
+        labels_per_row=labels.total() / len(examples) if has_several else None,
+        n_none=sum(example.label == () for example in examples),
     )
 
 
@@ -99,49 +106,58 @@ def rare_classes(rows: Rows) -> list[str]:
     """Return the classes that have fewer than 2 different texts, so that they cannot be both trained and validated."""
     texts: dict[str, set[str]] = {}
     for example in rows.examples:
-        texts.setdefault(str(example.label), set()).add(key_of(example))
+        for label in names_in(example.label):
+            texts.setdefault(label, set()).add(key_of(example))
     return [label for label, found in texts.items() if len(found) < _MIN_ROWS]
 
 
 def without_classes(rows: Rows, labels: Collection[str], reason: str) -> Rows:
-    """Return the rows without those of some classes, which are counted as dropped, with the reason."""
-    left_out = [row for row, label in enumerate(rows.labels) if label in labels]
+    """Return the rows without those of some classes, of others too or not, which are counted as dropped, with the
+    reason."""
+    out = set(labels)
+    left_out = [row for row, label in enumerate(rows.labels) if not out.isdisjoint(names_in(label))]
     if not left_out:
         return rows
-    kept = [i for i, example in enumerate(rows.examples) if example.label not in labels]
-    gone = list(dict.fromkeys(str(rows.labels[row]) for row in left_out))
+    kept = [i for i, example in enumerate(rows.examples) if out.isdisjoint(names_in(example.label))]
+    gone = list(dict.fromkeys(name for row in left_out for name in names_in(rows.labels[row]) if name in out))
     sentence = f"{rows.table.place(left_out)}: {_classes(gone)} {reason}"
     return replace(
         rows,
         examples=[rows.examples[i] for i in kept],
         rows=[rows.rows[i] for i in kept],
-        labels=[None if label in labels else label for label in rows.labels],
+        labels=[label if out.isdisjoint(names_in(label)) else None for label in rows.labels],
         dropped=(*rows.dropped, BadRows(tuple(rows.table.numbers[row] for row in left_out), sentence)),
     )
 
 
-def check_classes(rows: Rows, problems: list[str], column: str = "label") -> None:
+def check_classes(rows: Rows, problems: list[str], data: DataConfig) -> None:
     """Add a problem if there are fewer than two classes, and one for classes of fewer than two rows.
 
-    Every row has a label; one whose text is a problem counts too.
+    Every row has a label, or several; one whose text is a problem counts too.
     """
-    of_label: dict[str, list[int]] = {}
+    is_left_out = isinstance(data.label, str) or "rare-classes" in data.drop  # what no row has
+    of_label: dict[str, list[int]] = {} if is_left_out else {name: [] for name in columns(data)}
     for row, label in enumerate(rows.labels):
-        if label is not None:
-            of_label.setdefault(label, []).append(row)
-    if len(of_label) == 1:
-        label = next(iter(of_label))
+        for name in names_in(label):
+            of_label.setdefault(name, []).append(row)
+    if len(of_label) < _MIN_CLASSES:
+        found = f"every row has the label {next(iter(of_label))!r}"
+        if data.labels == "several":
+            found = f"the rows have {f'the label {next(iter(of_label))!r} alone' if of_label else 'no label'}"
+        problems.append(f"{rows.table.origin}: {found}: at least 2 classes are needed; is data.label the right column?")
+    if empty := [label for label, found in of_label.items() if not found]:
         problems.append(
-            f"{rows.table.origin}: every row has the label {label!r}: at least 2 classes are needed; "
-            "is data.label the right column?"
+            f"{rows.table.origin}: no row has 1 in {', '.join(map(repr, empty))} (data.label): there is nothing to "
+            "learn; leave the column out"
         )
+        of_label = {label: found for label, found in of_label.items() if found}
     single = {label: found for label, found in of_label.items() if len(found) < _MIN_ROWS}
     if not single:
         return
     if len(single) > max(_SHOWN_CLASSES, len(of_label) / 2):
         first = ", ".join(map(shown, list(single)[:3]))
         problems.append(
-            f"{rows.table.origin}: column {column!r} has {len(of_label):,} different values in {len(rows.labels):,} "
+            f"{rows.table.origin}: {named(data)} has {len(of_label):,} different values in {len(rows.labels):,} "
             f"rows, {len(single):,} of them once ({first}, ...): is data.label the right column?"
         )
         return
@@ -161,7 +177,7 @@ def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str
     >>> metric_warnings({"ham": 1, "spam": 1}, TrainConfig())
     ()
     """
-    if train.metric != "accuracy" or not classes:
+    if train.metric not in (None, "accuracy") or not classes:
         return ()
     largest, n = max(classes.items(), key=lambda item: item[1])
     advice = "set train.metric to macro-f1, so that each class counts alike"
@@ -318,7 +334,8 @@ def lost_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str])
     DataError if training lacks one, or if validation is empty. Equal texts stay together when a split is made,
     so a class of few distinct texts may fall on one side.
     """
-    lost = {name: [label for label in labels if label not in {e.label for e in rows}] for name, rows in splits.items()}
+    found = {name: counted(example.label for example in rows) for name, rows in splits.items()}
+    lost = {name: [label for label in labels if label not in found[name]] for name in splits}
     problems = []
     if lost["train"]:
         problems.append(

@@ -68,7 +68,7 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
     match advice:
         case "run":
             todo = f"the run reads no others: rename {_renamed(missing, guesses)}"
-            if not guesses and [keys[name] for name in missing] == [_LABEL]:
+            if not guesses and {keys[name] for name in missing} == {_LABEL}:
                 todo += "; if it has no labels, `submillion predict` and `submillion shift` read it"
         case "splits":
             todo = f"all splits are read by the same columns: rename {_renamed(missing, guesses)}"

@@ -11,7 +11,7 @@ import gc
 import glob
 import importlib.util
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,8 @@ import yaml
 
 from submillion import hub
 from submillion.config import DataConfig
+from submillion.data.labels import columns as label_columns
+from submillion.data.labels import named
 from submillion.data.tables import Table
 from submillion.errors import DataError, HubError, SubmillionError, install_line
 from submillion.text import closest, first_line
@@ -34,9 +36,9 @@ def hub_tables(
 ) -> dict[str, Table]:
     """Return the tables of these splits of a Hub data set, of those that it has, with the `wanted` columns.
 
-    The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel) become the
-    names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of nothing else is
-    dropped.
+    The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel), also in
+    lists, become the names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of
+    nothing else is dropped.
     Rows that were prepared before are read without a request; else the Hub's client draws its own bars. DataError or
     HubError says why a set cannot be had.
     """
@@ -81,10 +83,15 @@ def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Tabl
     columns = dataset.select_columns(names).with_format(None).to_dict() if names else {}
     class_names = None
     for name in names:
-        of_classes = getattr(dataset.features[name], "names", None)
-        if of_classes is not None:
-            class_names = tuple(of_classes)
+        feature = dataset.features[name]
+        if (names_of := getattr(feature, "names", None)) is not None:
+            class_names = tuple(names_of)
             columns[name] = [None if i is None or i < 0 else class_names[i] for i in columns[name]]
+        elif (names_of := getattr(getattr(feature, "feature", None), "names", None)) is not None:  # of a list's items
+            class_names = tuple(names_of)
+            columns[name] = [
+                None if cell is None else [class_names[i] for i in cell if i >= 0] for cell in columns[name]
+            ]
     numbers = range(1, len(dataset) + 1)
     return Table(origin, tuple(dataset.column_names), columns, numbers, class_names=class_names, is_published=True)
 
@@ -102,17 +109,25 @@ def labelled_tables(tables: Mapping[str, Table], data: DataConfig, warnings: lis
 
 def _labelled(table: Table, split: str, data: DataConfig, warnings: list[str]) -> Table:
     """The table without the rows whose label is kept back: nobody can fill it in, as they could in a file."""
-    labels = table.columns.get(data.label, []) if table.is_published else []
-    hidden = {None, -1} if all(value in (None, -1) for value in labels) else {None}  # beside others, -1 is a class
-    kept = [row for row, value in enumerate(labels) if isinstance(value, list | dict) or value not in hidden]
-    if len(kept) == len(labels):
+    columns = [table.columns[name] for name in label_columns(data) if name in table.columns and table.is_published]
+    n_rows = len(columns[0]) if columns else 0
+    gone = {row for cells in columns for row in _hidden(cells, beside_others=len(columns) > 1)}
+    kept = [row for row in range(n_rows) if row not in gone]
+    if not gone:
         return table
-    what = f"{len(labels) - len(kept):,} of {len(labels):,} rows" if kept else f"all {len(labels):,} rows"
+    what = f"{len(gone):,} of {n_rows:,} rows" if kept else f"all {n_rows:,} rows"
     outcome = "they are left out" if kept else _instead(split, data)
-    warnings.append(f"{table.origin}: the labels (column {data.label!r}) of {what} are kept back: {outcome}")
-    columns = {name: [values[row] for row in kept] for name, values in table.columns.items()}
+    warnings.append(f"{table.origin}: the labels ({named(data)}) of {what} are kept back: {outcome}")
+    left = {name: [values[row] for row in kept] for name, values in table.columns.items()}
     index = None if table.index is None else [table.index[row] for row in kept]
-    return replace(table, columns=columns, numbers=[table.numbers[row] for row in kept], index=index)
+    return replace(table, columns=left, numbers=[table.numbers[row] for row in kept], index=index)
+
+
+def _hidden(cells: Sequence[Any], beside_others: bool) -> list[int]:
+    """The rows whose label is kept back: missing, or -1 where all are; beside others in a column -1 is a class, but not
+    in a column of 0 and 1."""
+    hidden = {None, -1} if beside_others or all(cell in (None, -1) for cell in cells) else {None}
+    return [row for row, cell in enumerate(cells) if not isinstance(cell, list | dict) and cell in hidden]
 
 
 def _instead(split: str, data: DataConfig) -> str:

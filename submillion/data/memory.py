@@ -19,6 +19,7 @@ import numpy as np
 from submillion.config import DataConfig
 from submillion.data import naming, reading, sources
 from submillion.data.hub import table_of_dataset
+from submillion.data.labels import named
 from submillion.data.packaged import PREFIX
 from submillion.data.sources import MEMORY, SPLITS
 from submillion.data.tables import Table, decoded, refuse_repeated
@@ -141,8 +142,8 @@ def _sequence(rows: Any, data: DataConfig, wanted: Collection[str], labelled: bo
         if not values:
             raise DataError(f"{origin} has no rows")
         raise DataError(
-            f"{origin} has no labels: give a DataFrame, a datasets.Dataset, a list of dicts or a file, with the column "
-            f"{data.label!r}"
+            f"{origin} has no labels: give a DataFrame, a datasets.Dataset, a list of dicts or a file, with the "
+            f"{named(data)}"
         )
     columns = ("text",) if data.text_pair is None else ("text", "text_pair")
     cells = _texts(table, values, data)

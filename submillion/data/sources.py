@@ -18,6 +18,7 @@ from submillion.data.columns import missing_columns
 from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
 from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, parted, suffix_of
+from submillion.data.labels import columns, named
 from submillion.data.naming import ID_COLUMNS, is_missing
 from submillion.data.packaged import PREFIX, packaged
 from submillion.data.reading import layout_of, text_columns, wanted_columns
@@ -135,13 +136,14 @@ def open_source(
 
 def _unlabelled(split: str, table: Table, reason: str, data: DataConfig) -> str:
     """The problem of a file that is named as a split and has no labels."""
-    others = [name for name in table.names if name not in (*text_columns(data), *ID_COLUMNS, data.label)]
-    elsewhere = f"; if its labels are in {' or '.join(map(repr, others[:3]))}, call that column {data.label!r}"
+    wanted = columns(data)
+    others = [name for name in table.names if name not in (*text_columns(data), *ID_COLUMNS, *wanted)]
+    elsewhere = f"; if its labels are in {' or '.join(map(repr, others[:3]))}, call that column {wanted[0]!r}"
     typed = command("predict", "RUN", "--input", table.origin)
     return (
         f"data.{split} is {table.origin}, which {reason}, and a {split} split is scored by its labels: if these are "
         f"rows to predict, leave data.{split} out, and give them to `{typed}` "
-        f"afterwards{elsewhere if others else '; else write the labels into it'}"
+        f"afterwards{elsewhere if others and len(wanted) == 1 else '; else write the labels into it'}"
     )
 
 
@@ -284,10 +286,10 @@ def _origin(files: Sequence[Path]) -> str:
 
 def _no_labels(table: Table, train: Table | None, data: DataConfig) -> str:
     """Why a table has texts and no label in any row, as train has; "" if it has labels, or train has none either."""
-    if data.label not in table.names:
+    if not {*columns(data)}.issubset(table.names):
         is_label = train is not None and bool({*train.names} - {*table.names})
         has_texts = {*text_columns(data)}.issubset(table.names)
-        return f"has no column {data.label!r}" if is_label and has_texts else ""
-    cells = table.columns[data.label]
+        return f"has no {named(data)}" if is_label and has_texts else ""
+    cells = [cell for name in columns(data) for cell in table.columns[name]]
     is_empty = bool(cells) and all(is_missing(cell) or not str(cell).strip() for cell in cells)
-    return f"has no label in its column {data.label!r}" if is_empty else ""
+    return f"has no label in its {named(data)}" if is_empty else ""

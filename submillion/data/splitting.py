@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from submillion.data.duplicates import key_of
+from submillion.data.labels import RowLabel, counted, names_in
 from submillion.data.reading import Example
 from submillion.errors import DataError
 from submillion.text import percent
@@ -27,6 +28,8 @@ def carve(
 ) -> tuple[list[Example], list[Example]]:
     """Return (rest, taken), both in the rows' order: each class gives its share of the part.
 
+    Where rows have several labels a class is the row's rarest label, or all of them where many rows have just these.
+
     A size below 1 is a fraction of `n_total` rows, but at least a row of each class; others are counts. A class
     keeps at least `keep` rows in the rest, and gives at least one where it has more and the count allows. Equal
     texts go together, so that a few rows fewer or more may be taken, and so do rows of one group, where they have
@@ -34,9 +37,13 @@ def carve(
     """
     if any(example.group is not None for example in examples):
         return _carve_groups(examples, part, size, n_total, seed, keep)
-    by_class = _grouped(examples, part, seed)
+    by_class = _grouped(examples, part, seed, _strata(examples, n_asked(size, n_total) / n_total))
     sizes = {label: sum(map(len, groups)) for label, groups in by_class.items()}
-    most = {label: max(n - keep, 0) for label, n in sizes.items()}
+    if any(isinstance(example.label, tuple) for example in examples):
+        by_class = _without_kept(by_class, examples, keep)
+        most = {label: sum(map(len, groups)) for label, groups in by_class.items()}
+    else:
+        most = {label: max(n - keep, 0) for label, n in sizes.items()}
     n_rows = n_asked(size, n_total) if size >= 1 else max(n_asked(size, n_total), sum(map(bool, most.values())))
     if n_rows > sum(most.values()):
         raise DataError(
@@ -62,7 +69,7 @@ def size_warning(
 ) -> list[str]:
     """Return the sentence, or none, about a part that has another number of rows than was asked for, and why; one with
     groups is always told of, beside the `rest`."""
-    wanted, n_classes = n_asked(size, n_total), len({example.label for example in taken})
+    wanted, n_classes = n_asked(size, n_total), len(counted(example.label for example in taken))
     asked = f"{wanted:,} rows" if size >= 1 else f"{wanted:,} of {n_total:,} rows"
     if taken and taken[0].group is not None:
         n_groups, n_all = (len({example.group for example in some}) for some in (taken, (*taken, *rest)))
@@ -83,7 +90,7 @@ def size_warning(
 
 def _shares(taken: Sequence[Example], rest: Sequence[Example]) -> str:
     """The least and the largest share of a class's rows that were taken."""
-    counts, left = (Counter(str(example.label) for example in some) for some in (taken, rest))
+    counts, left = (counted(example.label for example in some) for some in (taken, rest))
     shares = {label: counts[label] / (counts[label] + left[label]) for label in sorted(counts | left)}
     low, high = (choose(shares, key=shares.__getitem__) for choose in (min, max))
     if percent(shares[low]) == percent(shares[high]):
@@ -97,13 +104,13 @@ def fingerprint(splits: Mapping[str, Sequence[Example]]) -> str:
     for name, examples in splits.items():
         digest.update(f"{name} {len(examples)}\n".encode())
         for example in examples:
-            digest.update(_sealed((example.id, example.text, example.text_pair, example.label)))
+            digest.update(_sealed((example.id, example.text, example.text_pair, *_parts(example.label))))
     return digest.hexdigest()
 
 
 def content_fingerprint(examples: Iterable[Example]) -> str:
     """Return the SHA-256 of the rows' texts (normalised) and labels: the same for any order, ids or file format."""
-    rows = sorted(hashlib.sha256(_sealed((key_of(example), example.label))).digest() for example in examples)
+    rows = sorted(hashlib.sha256(_sealed((key_of(example), *_parts(example.label)))).digest() for example in examples)
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
@@ -117,12 +124,11 @@ def _carve_groups(
     examples: Sequence[Example], part: Part, size: float, n_total: int, seed: int, keep: int
 ) -> tuple[list[Example], list[Example]]:
     """(rest, taken), as `carve`, in whole groups; of each class rows of `keep` groups are left."""
-    labels = {label: i for i, label in enumerate(sorted({str(example.label) for example in examples}))}
-    units = _units(examples, part, seed)
-    counts = np.zeros((len(units), len(labels)), dtype=np.int64)
-    for unit, rows in enumerate(units):
-        np.add.at(counts[unit], [labels[str(examples[row].label)] for row in rows], 1)
-    taken = _nearest(counts, n_asked(size, n_total), keep)
+    units, n_rows = _units(examples, part, seed), n_asked(size, n_total)
+    strata = _strata(examples, n_rows / n_total)
+    counts = _counts(units, [(stratum,) for stratum in strata])
+    has = _counts(units, [names_in(example.label) for example in examples]) > 0
+    taken = _nearest(counts, has, n_rows, keep)
     if not len(taken):
         raise DataError(
             f"data.{part} is {size:g}, and none of the {len(units):,} groups can be taken: each class must be left in "
@@ -134,14 +140,23 @@ def _carve_groups(
     return rest, [examples[i] for i in sorted(chosen)]
 
 
-def _nearest(counts: np.ndarray, n_rows: int, keep: int) -> list[int]:
+def _counts(units: Sequence[Sequence[int]], names: Sequence[Sequence[str]]) -> np.ndarray:
+    """How many rows of each unit have each of the names, int64 [U, C]; `names` are each row's."""
+    columns = {name: i for i, name in enumerate(sorted({name for own in names for name in own}))}
+    counts = np.zeros((len(units), len(columns)), dtype=np.int64)
+    for unit, rows in enumerate(units):
+        np.add.at(counts[unit], [columns[name] for row in rows for name in names[row]], 1)
+    return counts
+
+
+def _nearest(counts: np.ndarray, has: np.ndarray, n_rows: int, keep: int) -> list[int]:
     """The units, of counts int64 [U, C] of rows per class, that come near to n_rows and each class's share of them.
 
-    Near is a small chi-square. Units are taken in their order while they fit, so that the seed decides, then the one
-    that brings most as long as one brings any. scikit-learn's StratifiedGroupKFold makes k equal folds only, and goes
-    by the order of rows.
+    has: bool [U, L], which labels are in a unit; each is left in `keep` of them. Near is a small chi-square. Units are
+    taken in their order while they fit, so that the seed decides, then the one that brings most as long as one brings
+    any. scikit-learn's StratifiedGroupKFold makes k equal folds only, and goes by the order of rows.
     """
-    has, taken = counts > 0, list[int]()
+    taken = list[int]()
     target = np.maximum(n_rows * counts.sum(axis=0) / counts.sum(), 1)
     missing, n_left = target.copy(), has.sum(axis=0)  # rows, and units that are left, of each class
 
@@ -190,16 +205,59 @@ def _units(examples: Sequence[Example], part: Part, seed: int) -> list[list[int]
     return [units[unit] for unit in order]
 
 
-def _grouped(examples: Sequence[Example], part: Part, seed: int) -> dict[str, list[list[int]]]:
-    """Class → its texts in the seed's order, each with the rows (indices) that hold it."""
+def _strata(examples: Sequence[Example], frac: float) -> list[str]:
+    """What each row counts as when a share of the rows is taken: its label; of several its rarest one, or all of them
+    where so many rows have just these that the share holds one."""
+    sets, n_of = Counter(example.label for example in examples), counted(example.label for example in examples)
+    names: dict[object, str] = {}
+    for label, n in sets.items():
+        if not isinstance(label, tuple):
+            names[label] = str(label)
+        elif not label or n * frac >= 1:
+            names[label] = _sealed(label).decode()
+        else:
+            names[label] = _sealed([min(label, key=lambda name: (n_of[name], name))]).decode()
+    return [names[example.label] for example in examples]
+
+
+def _without_kept(
+    by_class: Mapping[str, list[list[int]]], examples: Sequence[Example], keep: int
+) -> dict[str, list[list[int]]]:
+    """The texts of each class without those that must be left, so that each label is in `keep` of them: the last ones
+    in the seed's order."""
+    groups = [group for found in by_class.values() for group in reversed(found)]
+    names = [{name for row in group for name in names_in(examples[row].label)} for group in groups]
+    n_of, n_kept, kept = Counter(name for own in names for name in own), Counter[str](), set[int]()
+    places: dict[str, list[int]] = {}
+    for place, own in enumerate(names):
+        for name in own:
+            places.setdefault(name, []).append(place)
+    for label in sorted(n_of, key=lambda name: (n_of[name], name)):  # the rarest first: its rows have others too
+        for place in places[label]:
+            if n_kept[label] >= keep:
+                break
+            if place not in kept:
+                kept.add(place)
+                n_kept.update(names[place])
+    out = {groups[place][0] for place in kept}
+    return {stratum: [group for group in found if group[0] not in out] for stratum, found in by_class.items()}
+
+
+def _grouped(examples: Sequence[Example], part: Part, seed: int, strata: Sequence[str]) -> dict[str, list[list[int]]]:
+    """Class → its texts in the seed's order, each with the rows (indices) that hold it; `strata`: each row's class."""
     groups: dict[str, list[int]] = {}
     for i, example in enumerate(examples):
         groups.setdefault(key_of(example), []).append(i)
     by_class: dict[str, list[list[int]]] = {}
     for key in sorted(groups, key=lambda key: hashlib.sha256(_sealed((str(seed), part, key))).digest()):
-        label = min(str(examples[i].label) for i in groups[key])
+        label = min(strata[i] for i in groups[key])
         by_class.setdefault(label, []).append(groups[key])
     return by_class
+
+
+def _parts(label: RowLabel | None) -> tuple[str | None, ...]:
+    """A row's label as parts of what is sealed; several as a part of its own, so that no single one is the same."""
+    return ("", _sealed(label).decode()) if isinstance(label, tuple) else (label,)
 
 
 def _sealed(parts: Iterable[str | None]) -> bytes:

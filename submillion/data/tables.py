@@ -20,7 +20,7 @@ from submillion.errors import DataError
 
 @dataclass(frozen=True)
 class Layout:
-    """How text files are laid out, as `data.encoding`, `data.separator` and `data.header` say; and the label's column,
+    """How text files are laid out, as `data.encoding`, `data.separator` and `data.header` say; and a label's column,
     which tells rows from text that looks like them, None where labels are not read."""
 
     encoding: str | None = None
@@ -93,6 +93,10 @@ class Table:
             own = [number - before for number in numbers if before < number <= end]
             if own:
                 yield part, [bisect_left(part.numbers, number) for number in own]
+
+    def faulty(self, rows: Sequence[int], sentence: str, can_be_dropped: bool = True) -> BadRows:
+        """Return rows (indices into the columns) as bad ones, with the reason."""
+        return BadRows(tuple(self.numbers[row] for row in rows), f"{self.place(rows)}: {sentence}", can_be_dropped)
 
     def without(self, numbers: Collection[int]) -> Table:
         """Return the table without the rows of these numbers."""

@@ -36,16 +36,25 @@ columns = {
 }
 names = [each.name for each in session.get_inputs()]  # not every model has token types
 (logits,) = session.run(["logits"], {name: np.array(columns[name], dtype=np.int64) for name in names})
+"""
+_ONE = """\
 exps = np.exp(logits - logits.max(axis=1, keepdims=True))
 probs = exps / exps.sum(axis=1, keepdims=True)
 print([labels[str(i)] for i in probs.argmax(axis=1)])
+"""
+_SEVERAL = """\
+probs = 1 / (1 + np.exp(-logits))  # of each label by itself: a text may have several, or none
+with open(f"{folder}/manifest.json", encoding="utf-8") as file:
+    thresholds = np.array(json.load(file)["facts"]["thresholds"])  # chosen on the validation rows
+print([[labels[str(i)] for i in np.flatnonzero(row)] for row in probs >= thresholds])
 """
 
 
 def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> str:
     """Return the card. Its scores are those of the run, from its saved predictions; the checks are the export's."""
     report, max_length = reports.read(run), run.config().model.max_length
-    sections = (_checks(kind, checks, margin), _licence(card.base_of(run, report), report.plan.architecture.revision))
+    licence = _licence(card.base_of(run, report), report.plan.architecture.revision)
+    sections = (_checks(kind, checks, margin, run.has_several()), licence)
     is_run = kind != "onnx-int8"
     match kind:
         case "merged":
@@ -56,15 +65,17 @@ def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> st
             facts = {"base_model_relation": "finetune" if kind == "onnx" else "quantized"}
             tags = ("onnx",) if kind == "onnx" else ("onnx", "int8")
             pairs = "give `encode_batch` a list of pairs, `(text, second text)`"
-            loading = Loading(facts, tags, _GRAPH.replace("MAX_LENGTH", str(max_length)), pairs, sections, is_run)
+            code = _GRAPH.replace("MAX_LENGTH", str(max_length)) + (_SEVERAL if run.has_several() else _ONE)
+            loading = Loading(facts, tags, code, pairs, sections, is_run)
     return card.markdown(run, report, loading)
 
 
-def _checks(kind: Format, checks: Checks, margin: float | None) -> str:
+def _checks(kind: Format, checks: Checks, margin: float | None, has_several: bool) -> str:
     """What was measured when the folder was made, in sentences."""
     parity = checks.parity
     rows = "validation rows of the run" if checks.rows == "validation" else f"rows of {plain(checks.rows)}"
-    n_same = f"{parity.n_same_label:,} of {parity.n:,} rows have the same label"
+    same = "the same labels by the run's thresholds" if has_several else "the same label"
+    n_same = f"{parity.n_same_label:,} of {parity.n:,} rows have {same}"
     lines = [
         "## What this export was checked for",
         f"This folder ({kind}) was loaded by itself and given the {parity.n:,} {rows}. Against the run in float32 its "
@@ -73,7 +84,7 @@ def _checks(kind: Format, checks: Checks, margin: float | None) -> str:
         + f", {parity.mean_difference:.1e} in the mean; {n_same}.",
     ]
     if checks.accuracy is not None:
-        lines.append(_accuracy(checks.accuracy, margin))
+        lines.append(_accuracy(checks.accuracy, margin, has_several))
     if kind == "onnx-int8":
         lines.append(
             "The texts of a batch share the scales of their activations: a text's logits depend a little on its "
@@ -83,10 +94,11 @@ def _checks(kind: Format, checks: Checks, margin: float | None) -> str:
     return "\n\n".join(lines)
 
 
-def _accuracy(accuracy: Accuracy, margin: float | None) -> str:
+def _accuracy(accuracy: Accuracy, margin: float | None, has_several: bool) -> str:
     difference = accuracy.difference
+    what = "accuracy (the share of rows with all labels right)" if has_several else "accuracy"
     said = (
-        f"On these rows its accuracy is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
+        f"On these rows its {what} is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
         f"the difference, paired, is {interval(difference, sign='+')}."
     )
     if margin is None:

@@ -25,6 +25,7 @@ from submillion.judging.comparison import Difference, mcnemar, rows_needed
 from submillion.judging.metrics import Score
 from submillion.model.backbone import quiet
 from submillion.model.batching.order import EVALUATION_TOKENS
+from submillion.training.evaluation import probabilities
 
 # Of logits in float32, where the run's and the export's sums are taken in another order. Over 2,000 rows of a trained
 # MiniLM 1e-5 is seen; 1e-4 moves a probability by at most 5e-5.
@@ -40,7 +41,7 @@ Logits = Callable[[Texts], np.ndarray]
 @dataclass(frozen=True)
 class Parity:
     """How far an export's logits are from the run's in float32: the largest and the mean distance, the tolerance of
-    the largest (None where none is promised), rows, and rows with the same label."""
+    the largest (None where none is promised), rows, and rows with the same label, or the same several."""
 
     max_difference: float
     mean_difference: float
@@ -52,7 +53,7 @@ class Parity:
 @dataclass(frozen=True)
 class Accuracy:
     """The run's accuracy in float32 and the export's on the same rows, the export's minus the run's, paired, and the
-    rows that one of the two has right and the other wrong."""
+    rows that one of the two has right and the other wrong. A row with several labels is right if all of them are."""
 
     run: Score
     export: Score
@@ -92,18 +93,41 @@ def logits(kind: Format, folder: Path, examples: Texts, watch: Callable[[int], o
     return np.stack([found[i] for i in range(len(examples))])
 
 
-def judge(kind: Format, rows: str, found: np.ndarray, reference: np.ndarray, label_ids: np.ndarray | None) -> Checks:
-    """Return how an export's logits compare with the run's, float32 [N, C]; label_ids int64 [N], or None."""
+def judge(
+    kind: Format,
+    rows: str,
+    found: np.ndarray,
+    reference: np.ndarray,
+    label_ids: np.ndarray | None,
+    thresholds: np.ndarray | None = None,
+) -> Checks:
+    """Return how an export's logits compare with the run's, float32 [N, C]; label_ids int64 [N], or None.
+
+    thresholds: the run's, float64 [C], of several labels; then label_ids are [N, C], 0 or 1.
+    """
     distance = np.abs(found.astype(np.float64) - reference)
-    same = found.argmax(axis=1) == reference.argmax(axis=1)
+    decided = [_decided(logits, thresholds) for logits in (reference, found)]
+    same = _equal_rows(decided[0], decided[1])
     tolerance = None if kind == "onnx-int8" else TOLERANCE
     parity = Parity(float(distance.max()), float(distance.mean()), tolerance, len(found), int(same.sum()))
     if label_ids is None:
         return Checks(rows, parity, None)
-    rights = [logits.argmax(axis=1) == label_ids for logits in (reference, found)]
+    rights = [_equal_rows(each, label_ids) for each in decided]
     scores = [metrics.wilson(int(right.sum()), len(right)) for right in rights]
     n_discordant = int((rights[0] != rights[1]).sum())
     return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0]), n_discordant))
+
+
+def _decided(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+    """The label of each row, int64 [N]; of several which are given, bool [N, C]."""
+    if thresholds is None:
+        return logits.argmax(axis=1)
+    return probabilities(logits, has_several=True) >= thresholds
+
+
+def _equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which rows are equal, bool [N]."""
+    return (one == other).reshape(len(one), -1).all(axis=1)
 
 
 def refuse(kind: Format, checks: Checks, margin: float | None) -> None:

@@ -25,6 +25,7 @@ from submillion.data import Example
 from submillion.errors import ConfigError, DataError, ExportError, SubmillionError
 from submillion.exports import card, checking, formats, manifest
 from submillion.exports.manifest import Format, Manifest, Question
+from submillion.model.batching import label_ids
 from submillion.model.classifier import encoder_of
 from submillion.runs import Run
 from submillion.training import distillation
@@ -109,7 +110,7 @@ def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: 
     say = "computing the export's logits"
     watch(say, 0, n_rows)
     found = checking.logits(kind, part, checked.examples, lambda n: watch(say, n, n_rows))
-    checks = checking.judge(kind, checked.name, found, reference, _label_ids(checked, labels))
+    checks = checking.judge(kind, checked.name, found, reference, _label_ids(checked, labels), run.thresholds())
     checking.refuse(kind, checks, question.margin)
     watch("writing the model card", 0, 0)
     with _reported(part):
@@ -121,13 +122,15 @@ def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: 
 def _label_ids(checked: _Rows, labels: tuple[str, ...]) -> np.ndarray | None:
     if not checked.labelled:
         return None
-    return np.array([labels.index(str(example.label)) for example in checked.examples])
+    return label_ids([example.label for example in checked.examples], labels)
 
 
 def _facts(run: Run, kind: Format) -> dict[str, Any]:
     packages = ("submillion", "torch", "transformers", *(() if kind == "merged" else ("onnx", "onnxruntime")))
+    thresholds = run.thresholds()
     return {
         "labels": list(run.labels()),
+        **({} if thresholds is None else {"thresholds": thresholds.tolist()}),
         "max_length": run.config().model.max_length,
         "opset": None if kind == "merged" else formats.OPSET,
         "versions": {name: version(name) for name in packages},

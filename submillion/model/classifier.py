@@ -42,6 +42,7 @@ def _load_stock(architecture: Architecture, labels: Sequence[str], fused_attenti
 class Classifier(nn.Module):
     """A classifier over `labels`: the model, its tokenizer and its plan, in one precision.
 
+    `has_several`: a row may have any number of the labels.
     `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
     sentences worth printing. `fresh` names the parameters that started random. `fitting` is of evaluations.
     """
@@ -53,10 +54,14 @@ class Classifier(nn.Module):
         plan: Plan,
         precision: Precision,
         tokenizer_of: tuple[str, str | None],
+        has_several: bool = False,
     ) -> None:
         super().__init__()
         native.keep_freed()
         self.model = model
+        self.has_several = has_several
+        # What others read in config.json: a pipeline of transformers then takes the sigmoid of each logit.
+        adapters.stock(model).config.problem_type = "multi_label_classification" if has_several else None
         self._tokenizer_of = tokenizer_of
         self.labels = tuple(labels)
         self.plan = plan
@@ -99,7 +104,8 @@ class Classifier(nn.Module):
         adapters.hold_frozen_in(model, _DTYPES[precision])
         prefix.without_dropout(model, plan.architecture, plan.n_prefix_layers)
         place = (arch.name, arch.revision)
-        classifier = cls(cast("nn.Module", model).to(device), labels, plan, precision, place)
+        has_several = settings.data.labels == "several"
+        classifier = cls(cast("nn.Module", model).to(device), labels, plan, precision, place, has_several)
         classifier.fresh = fresh
         classifier.notes += notes
         if settings.train.gradient_checkpointing:
@@ -133,7 +139,8 @@ class Classifier(nn.Module):
         model = load_stock(replace(plan.architecture, name=base, revision=revision), labels, fused)
         loaded = model.requires_grad_(False) if plan.method == "none" else adapters.load(model, folder)
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
-        classifier = cls(cast("nn.Module", loaded).to(place), labels, plan, precision, (str(folder), None)).eval()
+        tokenizer_of, has_several = (str(folder), None), run.has_several()
+        classifier = cls(cast("nn.Module", loaded).to(place), labels, plan, precision, tokenizer_of, has_several).eval()
         classifier.tokenizer = backbone.load_tokenizer(str(folder))  # now: a damaged one is not found later
         return classifier
 

@@ -6,6 +6,7 @@ of its shape, since the first one compiles kernels and sets up libraries, which 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -25,11 +26,13 @@ _MOST_MEMORY = 0.5  # of the card, in use when another graph is recorded
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a graph is recorded for: the rows and texts of a layout, and its longest text."""
+    """What a graph is recorded for: the rows and texts of a layout, its longest text, and the sizes of label ids: C of
+    several labels, none of one."""
 
     n_rows: int
     n_texts: int
     longest: int
+    label_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,19 @@ class _Integers:
         layout = lay_out(batch.offsets, None, torch.device("cpu"))
         tokens = np.zeros((2, layout.n_rows), np.int64)
         tokens[0, : layout.n_tokens], tokens[1, : layout.n_tokens] = batch.tokens.numpy(), batch.token_types.numpy()
-        parts = (layout.take, layout.positions, layout.bounds, layout.unsort, batch.label_ids)
+        parts = (layout.take, layout.positions, layout.bounds, layout.unsort, batch.label_ids.flatten())
         values = np.concatenate([*tokens, *(part.numpy() for part in parts)])
-        return cls(_Shape(layout.n_rows, batch.n_rows, layout.longest), values, layout.n_tokens)
+        shape = _Shape(layout.n_rows, batch.n_rows, layout.longest, tuple(batch.label_ids.shape[1:]))
+        return cls(shape, values, layout.n_tokens)
 
     def batch(self, values: torch.Tensor, source: Batch) -> Batch:
         """Return the batch whose integers are `values` on a device; `source` has the rest."""
         rows, texts = self.shape.n_rows, self.shape.n_texts
-        parts = values.split([rows, rows, rows, rows, texts + 1, texts, texts])
+        sizes = self.shape.label_sizes
+        parts = values.split([rows, rows, rows, rows, texts + 1, texts, texts * math.prod(sizes)])
         tokens, types, take, positions, bounds, unsort, labels = parts
         layout = Layout(take, positions, bounds, unsort, self.n_tokens, self.shape.longest)
-        return replace(source, tokens=tokens, token_types=types, label_ids=labels, layout=layout)
+        return replace(source, tokens=tokens, token_types=types, label_ids=labels.view(texts, *sizes), layout=layout)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ elsewhere · `journal`: what is finished of an output · `writing`: its formats.
 
 from submillion.prediction.ensemble import Evaluation, Labelled, evaluate, open_labelled, predict, scored
 from submillion.prediction.streaming import How, Progress, predict_file
-from submillion.prediction.writing import Form, check_output, write_rows
+from submillion.prediction.writing import Form, Layout, check_output, write_rows
 
 __all__ = [
     "Evaluation",
     "Form",
     "How",
     "Labelled",
+    "Layout",
     "Progress",
     "check_output",
     "evaluate",

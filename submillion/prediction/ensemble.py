@@ -55,6 +55,14 @@ class Members:
         return self.runs[0].classes()
 
     @cached_property
+    def thresholds(self) -> np.ndarray | None:
+        """Return from which probability on each of several labels is given, float64 [C], in the order of `labels`: the
+        mean of the runs'; None where rows have one label."""
+        found = [(run.labels(), run.thresholds()) for run in self.runs]
+        own = [values[[labels.index(label) for label in self.labels]] for labels, values in found if values is not None]
+        return np.mean(own, axis=0) if own else None
+
+    @cached_property
     def readings(self) -> tuple[DataConfig, ...]:
         """Return the ways in which the runs read rows, each once: their text columns."""
         return tuple(dict.fromkeys(map(_reading, self.configs)))
@@ -123,7 +131,7 @@ class Ensemble:
             logits = evaluation.several_logits(classifiers, split, settings.train.evaluation_batch_size, share)
             for number, classifier, own in zip(numbers, classifiers, logits, strict=True):
                 evaluation.refuse_not_finite(own, split.example_ids, classifier.precision)
-                probs = torch.softmax(torch.from_numpy(own).double(), dim=-1).numpy()
+                probs = evaluation.probabilities(own, classifier.has_several)
                 found[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]
             n_done += len(numbers)
         return found[0] if len(found) == 1 else np.mean(found, axis=0), is_blank
@@ -146,14 +154,16 @@ class Ensemble:
 @dataclass(frozen=True)
 class Labelled:
     """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
-    columns are `classes`. Labels that were whole numbers or truth values in training are so here. n_blank: rows without
-    a token that the encoder knows."""
+    columns are `classes`. Labels that were whole numbers or truth values in training are so here. Where rows have
+    several, each of `labels` is a tuple, and `thresholds`, float64 [C], say from which probability on; else they are
+    None. n_blank: rows without a token that the encoder knows."""
 
     ids: list[str]
-    labels: list[Label]
+    labels: list[Label] | list[tuple[Label, ...]]
     probs: np.ndarray
     classes: tuple[Label, ...]
     n_blank: int = 0
+    thresholds: np.ndarray | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -164,8 +174,9 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run's scores on labelled rows: accuracy, macro_f1, log_loss and ece, as `evaluation["accuracy"]` too; the
-    run's `train.metric` first.
+    """A run's scores on labelled rows, as `evaluation["accuracy"]` too: accuracy, macro_f1, log_loss and ece; of
+    several labels micro_f1, macro_f1, average_precision, hamming, subset_accuracy, log_loss and ece. The run's
+    `train.metric` comes first.
 
     n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
     classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
@@ -215,8 +226,8 @@ def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
     """
     run = runs.load(run)
     notes: list[str] = []
-    classifier, settings, examples = open_labelled(run, rows, device, notes)
-    predictions = evaluation.predictions_of(classifier, settings, examples)
+    classifier, examples = open_labelled(run, rows, device, notes)
+    predictions = evaluation.predictions_of(run, classifier, examples)
     return scored(run, predictions, examples, classifier.labels, notes)
 
 
@@ -224,17 +235,17 @@ def scored(
     run: Run, predictions: Predictions, examples: Sequence[Example], labels: Sequence[str], notes: Sequence[str] = ()
 ) -> Evaluation:
     """Return the scores of a run's predictions of labelled rows, and what to know before believing them."""
-    counts = np.bincount(predictions.label_ids, minlength=len(labels))
+    counts = predictions.truth.sum(axis=0)
     absent = tuple(label for label, n in zip(labels, counts, strict=True) if n == 0)
     n_trained_on = runs.count_trained_on(run, examples)
-    scores = metrics.score_by(predictions, run.config().train.metric)
+    scores = metrics.score_by(predictions, run.metric())
     return Evaluation(scores, len(examples), n_trained_on, absent, tuple(notes))
 
 
 def open_labelled(
     run: Which, rows: object, device: str | None = None, notes: list[str] | None = None
-) -> tuple[Classifier, Config, list[Example]]:
-    """Return a run's classifier and settings, and labelled rows; the opening is noted, as `evaluate` says.
+) -> tuple[Classifier, list[Example]]:
+    """Return a run's classifier, and labelled rows; the opening is noted, as `evaluate` says.
 
     What there is to say of how the rows were read is added to `notes`.
     """
@@ -242,7 +253,7 @@ def open_labelled(
     classifier, settings = evaluation.load(run, device)
     examples = data.read_rows(rows, settings.data, labels=classifier.labels, warnings=notes)
     runs.append_test_read(run.path.parent, data.fingerprint(examples), run, "evaluate")
-    return classifier, settings, examples
+    return classifier, examples
 
 
 def predict(
@@ -252,7 +263,7 @@ def predict(
     watch: Callable[[int], object] | None = None,
     id: str | None = None,  # noqa: A002 - the command's word
 ) -> Labelled:
-    """Return the labels and probabilities of rows, in their order.
+    """Return the labels and probabilities of rows, in their order; a label each, or a tuple where rows have several.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, give the mean
     of their probabilities. rows: texts in a list, a tuple, a numpy array or a pandas Series, which are pairs
@@ -270,9 +281,19 @@ def predict(
     found = members(run, device)
     readings = found.read(rows, id)
     probs, is_blank = Ensemble(found).probs(readings, watch, keep=True)
-    chosen = probs.argmax(axis=1)
-    ids, labels = [example.id for example in readings[0]], [found.classes[i] for i in chosen]
-    return Labelled(ids, labels, probs, found.classes, int(is_blank.sum()))
+    ids, n_blank = [example.id for example in readings[0]], int(is_blank.sum())
+    labels = given(probs, found.classes, found.thresholds)
+    return Labelled(ids, labels, probs, found.classes, n_blank, found.thresholds)
+
+
+def given(
+    probs: np.ndarray, classes: Sequence[Label], thresholds: np.ndarray | None
+) -> list[Label] | list[tuple[Label, ...]]:
+    """Return the label of each row by its probabilities, float64 [N, C], the likeliest; of several, with thresholds,
+    float64 [C], a tuple of those whose probability reaches them."""
+    if thresholds is None:
+        return [classes[i] for i in probs.argmax(axis=1)]
+    return [tuple(classes[i] for i in np.flatnonzero(row)) for row in probs >= thresholds]
 
 
 def _reading(settings: Config) -> DataConfig:
@@ -283,6 +304,9 @@ def _reading(settings: Config) -> DataConfig:
 
 def _other_labels(first: Run, run: Run) -> list[str]:
     ours, theirs = first.labels(), run.labels()
+    if first.has_several() != run.has_several():
+        several, one = (first, run) if first.has_several() else (run, first)
+        return [f"{several.path} gives a row several labels, and {one.path} one: runs that predict together do alike"]
     if set(ours) == set(theirs):
         return []
     return [

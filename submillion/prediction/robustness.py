@@ -19,7 +19,7 @@ from submillion.config import AugmentationKind
 from submillion.data import Example, augmentation
 from submillion.errors import ConfigError
 from submillion.judging import comparison, metrics
-from submillion.judging.metrics import Predictions
+from submillion.judging.metrics import Predictions, Score
 from submillion.prediction import Evaluation
 from submillion.reports import robustness as page
 from submillion.reports.robustness import Perturbed
@@ -32,10 +32,16 @@ Predict = Callable[[Sequence[Example]], Predictions]
 
 @dataclass(frozen=True)
 class Robustness:
-    """A run's scores on rows as they are, and what each perturbation makes of its accuracy, strengths rising."""
+    """A run's scores on rows as they are, and what each perturbation makes of its accuracy, strengths rising: of the
+    share of right rows, which of several labels have all right."""
 
     plain: Evaluation
     perturbed: tuple[Perturbed, ...]
+
+    @property
+    def accuracy(self) -> Score:
+        """Return the accuracy on rows as they are."""
+        return self.plain.scores["accuracy" if "accuracy" in self.plain.scores else "subset_accuracy"]
 
     @property
     def by_kind(self) -> dict[str, list[Perturbed]]:
@@ -72,11 +78,11 @@ def measure(
         (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]
     ]
     notes: list[str] = []
-    classifier, settings, examples = prediction.open_labelled(run, rows, device, notes)
+    classifier, examples = prediction.open_labelled(run, rows, device, notes)
     n_all, n_done = len(examples) * (1 + len(rates)), 0
 
     def predict(some: Sequence[Example]) -> Predictions:
-        return predictions_of(classifier, settings, some, lambda n: watch(n_done + n, n_all))
+        return predictions_of(run, classifier, some, lambda n: watch(n_done + n, n_all))
 
     plain, found = predict(examples), list[Perturbed]()
     for kind, rate in rates:
@@ -86,7 +92,7 @@ def measure(
     evaluation = prediction.scored(run, plain, examples, classifier.labels, notes)
     robustness = Robustness(evaluation, tuple(_corrected(found)))
     if output is not None:
-        page.write_figure(output, evaluation["accuracy"], robustness.by_kind)
+        page.write_figure(output, robustness.accuracy, robustness.by_kind)
     return robustness
 
 
@@ -124,15 +130,20 @@ def _perturbed(
     predicted = plain.predicted.copy()
     if changed:
         predicted[changed] = predict([new[i] for i in changed]).predicted
-    right = predicted == plain.label_ids
+    right, is_same = _all(predicted == plain.label_ids), _all(predicted == plain.predicted)
     return Perturbed(
         kind=kind,
         rate=rate,
         n_changed=len(changed),
-        n_flipped=int((predicted != plain.predicted).sum()),
+        n_flipped=int((~is_same).sum()),
         accuracy=metrics.wilson(int(right.sum()), len(right)),
-        difference=comparison.mcnemar(right, plain.predicted == plain.label_ids),
+        difference=comparison.mcnemar(right, plain.right),
     )
+
+
+def _all(decisions: np.ndarray) -> np.ndarray:
+    """Which rows are so, bool [N]: of several labels, [N, C], in each of them."""
+    return decisions if decisions.ndim == 1 else decisions.all(axis=1)
 
 
 def _texts(example: Example) -> tuple[str, str | None]:

@@ -62,7 +62,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished output: its rows, how many of them earlier sittings had predicted, the count of each label (its name),
+    """A finished output: its rows, how many of them earlier sittings had predicted, how many got each label (its name),
     whether rows are numbered, for lack of a column of ids, how many hold no token that the encoder knows, and how many
     of the input `data.drop` leaves out, which the output lacks."""
 
@@ -101,6 +101,7 @@ def predict_file(
     writing.check_output(target, source)
     found = members(run, device)
     form.columns(found.classes)
+    writing.joining(output, found.classes, found.thresholds is not None)
     columns = Columns(form.id, form.keep)
 
     def check(n_done: int) -> None:
@@ -191,7 +192,7 @@ def _join(
     n_rows, n_done = sum(part.n_rows for part in parts), 0
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
         target.path.parent.mkdir(parents=True, exist_ok=True)
-        layout = Layout(found.classes, form, part.kept, writing.codec_of(Path(part.source)))
+        layout = Layout(found.classes, form, part.kept, writing.codec_of(Path(part.source)), found.thresholds)
         reader = Reader(found.readings, chunks.CHUNK_ROWS, form.keep) if form.keep else None
         rows = _rows(kept, part, reader, counted)
         counts += writing.write(target, kept.folder / f"joined-{number}", layout, rows)

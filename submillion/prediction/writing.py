@@ -28,10 +28,12 @@ from submillion.data.chunks import Kind
 from submillion.data.kinds import WRITTEN, WRITTEN_SUFFIXES, is_in_archive, packing_of, parted, suffix_of
 from submillion.data.naming import is_missing
 from submillion.errors import ConfigError
+from submillion.prediction.ensemble import given
 from submillion.runs import Output, refuse_run_folder
 from submillion.runs.files import reported
 
 _ROW_GROUP_ROWS = 2**17
+_JOINING = "|;,\t"
 _TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}  # of Parquet's column of labels
 _KEPT_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 Kept = tuple[tuple[str, Kind], ...]  # columns that are copied from the input, and what their cells are
@@ -42,6 +44,7 @@ Rows = tuple[Sequence[str], np.ndarray, Sequence[Sequence[Any]]]  # ids, probabi
 class Form:
     """The columns: id and label, with `probabilities` also prob_<label>; with `label_ids` ID and Label, a number.
 
+    Where rows have several labels that column holds lists, or in CSV and TSV their names, joined (`joining`).
     force: it may replace a file that an earlier call did not write · id: the input's column of ids, by whose name the
     output has them; None for `id`, where there is one · keep: columns of the input that are copied.
     """
@@ -126,17 +129,40 @@ def check_parts(output: Output, names: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is laid out: labels as the training rows had them, what the kept columns' cells are, and a Parquet
-    file's codec."""
+    """How a file is laid out: labels as the training rows had them, what the kept columns' cells are, a Parquet file's
+    codec, and of several labels the thresholds, float64 [C]."""
 
     labels: tuple[Label, ...]
     form: Form
     kept: Kept = ()
     codec: str = "snappy"
+    thresholds: np.ndarray | None = None
+
+    def chosen(self, probs: np.ndarray) -> list[Any]:
+        """Return the label of each row, float64 [N, C], as the column of labels has it; of several a list of them."""
+        values = tuple(range(len(self.labels))) if self.form.label_ids else self.labels
+        found = given(probs, values, self.thresholds)
+        return found if self.thresholds is None else [list(own) for own in found if isinstance(own, tuple)]
+
+
+def joining(output: Path, labels: Sequence[Label], has_several: bool) -> str:
+    """Return what joins several labels in a file of text: the first of | ; , tab that is in none of their names.
+
+    ConfigError where each of these is.
+    """
+    names = "".join(map(str, labels))
+    found = next((mark for mark in _JOINING if mark not in names), None)
+    if found is None and has_several and suffix_of(output) in (".csv", ".tsv"):
+        raise ConfigError(
+            f"{output}: the names of labels hold each of {' '.join(_JOINING[:3])} and tab, so that none joins them in "
+            "a cell: give a name that ends in .jsonl or .parquet, whose cells hold lists"
+        )
+    return found or _JOINING[0]
 
 
 def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows]) -> Counter[str]:
-    """Write chunks of rows to one file by way of `temporary`, on the same disk; return the count of each label's name.
+    """Write chunks of rows to one file by way of `temporary`, on the same disk; return how many rows got each label, by
+    its name.
 
     Labels that are numbers or truth values stay so in JSON Lines and Parquet, and so do kept cells. RunError if the
     disk does not take it; the old file then stays.
@@ -145,20 +171,20 @@ def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows
     with reported(output.path, "written"):
         with _writer(output.path, temporary, layout) as add:
             for rows in chunks:
-                chosen = rows[1].argmax(axis=1)
-                counts.update([str(layout.labels[int(i)]) for i in chosen])
-                add(chosen, rows)
+                names = given(rows[1], tuple(map(str, layout.labels)), layout.thresholds)
+                counts.update(str(name) for own in names for name in (own if isinstance(own, tuple) else (own,)))
+                add(layout.chosen(rows[1]), rows)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
     output.take(temporary)
     return counts
 
 
-def write_rows(output: Output, labels: tuple[Label, ...], ids: Sequence[str], probs: np.ndarray, form: Form) -> None:
+def write_rows(output: Output, layout: Layout, ids: Sequence[str], probs: np.ndarray) -> None:
     """Write rows that are in memory to one file, as `write` does."""
     temporary = output.path.with_name(f".{output.path.name}.{os.getpid()}")
     try:
-        write(output, temporary, Layout(labels, form), [(ids, probs, ())])
+        write(output, temporary, layout, [(ids, probs, ())])
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -177,7 +203,7 @@ def codec_of(path: Path) -> str:
     return "none" if codec == "uncompressed" else codec
 
 
-Add = Callable[[np.ndarray, Rows], None]  # the chosen classes, and the rows
+Add = Callable[[list[Any], Rows], None]  # the chosen labels, and the rows
 
 
 @contextmanager
@@ -191,37 +217,37 @@ def _writer(output: Path, temporary: Path, layout: Layout) -> Iterator[Add]:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         match suffix:
             case ".csv" | ".tsv":
-                yield _delimited(text, "," if suffix == ".csv" else "\t", layout)
+                between = joining(output, layout.labels, layout.thresholds is not None)
+                yield _delimited(text, "," if suffix == ".csv" else "\t", layout, between)
             case _:
                 yield _json_lines(text, layout)
         text.flush()
         text.detach()
 
 
-def _delimited(text: IO[str], delimiter: str, layout: Layout) -> Add:
-    form, labels = layout.form, layout.labels
+def _delimited(text: IO[str], delimiter: str, layout: Layout, between: str) -> Add:
+    form = layout.form
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(form.columns(labels))
+    writer.writerow(form.columns(layout.labels))
 
-    def add(chosen: np.ndarray, rows: Rows) -> None:
+    def add(chosen: list[Any], rows: Rows) -> None:
         ids, probs, kept = rows
-        names = chosen if form.label_ids else [labels[i] for i in chosen]
         cells = [[_as_text(cell) for cell in column] for column in kept]
-        for row_id, name, row, *copied in zip(ids, names, probs, *cells, strict=True):
+        for row_id, label, row, *copied in zip(ids, chosen, probs, *cells, strict=True):
+            name = between.join(map(str, label)) if isinstance(label, list) else label
             writer.writerow([row_id, *copied, name, *(f"{p:.6f}" for p in row if form.probabilities)])
 
     return add
 
 
 def _json_lines(text: IO[str], layout: Layout) -> Add:
-    form, labels = layout.form, layout.labels
-    names = form.columns(labels)
+    form = layout.form
+    names = form.columns(layout.labels)
 
-    def add(chosen: np.ndarray, rows: Rows) -> None:
+    def add(chosen: list[Any], rows: Rows) -> None:
         ids, probs, kept = rows
         cells = [[None if is_missing(cell) else cell for cell in column] for column in kept]
-        for row_id, label_id, row, *copied in zip(ids, chosen.tolist(), probs, *cells, strict=True):
-            label = label_id if form.label_ids else labels[label_id]
+        for row_id, label, row, *copied in zip(ids, chosen, probs, *cells, strict=True):
             values = [row_id, *copied, label, *(round(float(p), 6) for p in row if form.probabilities)]
             line = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=str)
             text.write(line + "\n")
@@ -236,17 +262,17 @@ def _parquet(path: Path, layout: Layout) -> Iterator[Add]:
     names = form.columns(labels)
     copied = [_KEPT_TYPES[kind] for _, kind in layout.kept]
     label_type = pa.int64() if form.label_ids else _TYPES[type(labels[0])]
+    label_type = label_type if layout.thresholds is None else pa.list_(label_type)
     n_probs = len(labels) if form.probabilities else 0
     types = [pa.string(), *copied, label_type, *[pa.float64()] * n_probs]
     schema = pa.schema(list(zip(names, types, strict=True)))
     held: list[pa.Table] = []
     with pq.ParquetWriter(path, schema, compression=layout.codec) as writer:
 
-        def add(chosen: np.ndarray, rows: Rows) -> None:
+        def add(chosen: list[Any], rows: Rows) -> None:
             ids, probs, kept = rows
-            label = chosen if form.label_ids else [labels[i] for i in chosen]
             cells = [_typed(column, kind) for column, (_, kind) in zip(kept, layout.kept, strict=True)]
-            columns = [ids, *cells, label, *probs.T[:n_probs]]
+            columns = [ids, *cells, chosen, *probs.T[:n_probs]]
             held.append(pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], schema=schema))
             if sum(table.num_rows for table in held) >= _ROW_GROUP_ROWS:
                 flush()

@@ -7,7 +7,7 @@ Which folders there are, and whether one may be used, is left to `finding`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -31,7 +31,7 @@ from submillion.runs.files import (
     take_lock,
     write_atomically,
 )
-from submillion.runs.predictions import PROB, from_parquet, to_parquet
+from submillion.runs.predictions import columns_of, predictions_of, to_parquet
 from submillion.runs.records import EvalRecord, Record, Stopped, dumps, from_line, score_from, to_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
-_STOPPED = "stopped.json"
+_STOPPED, _THRESHOLDS = "stopped.json", "thresholds.json"
 UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
 
 
@@ -143,24 +143,40 @@ class Run:
 
         They are text, all whole numbers, or truth values; in folders of before that was noted they are text.
         """
-        labels = self.read_json("labels.json")
+        found = self.read_json("labels.json")
+        labels = found.get("names") if isinstance(found, dict) else found
         kinds = {type(label) for label in labels} if isinstance(labels, list) else set()
         if kinds not in ({str}, {int}, {bool}):
             raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
         return tuple(labels)
 
     def has_several(self) -> bool:
-        """Say whether a row of the run's data may have several labels, or none."""
-        return False
+        """Say whether rows have several labels, each by itself."""
+        return isinstance(self.read_json("labels.json"), dict)
+
+    def write_labels(self, classes: Sequence[Label], has_several: bool) -> None:
+        """Write `labels.json`: the labels in the order of their ids; of several, in a table that says so."""
+        self.write_json("labels.json", {"labels": "several", "names": [*classes]} if has_several else [*classes])
 
     def thresholds(self) -> np.ndarray | None:
-        """Return the threshold of each of several labels, float64 [C]; None where rows have one label."""
-        return None
+        """Return from which probability on each of several labels is given, float64 [C]; None where rows have one.
+
+        RunError if `thresholds.json` is missing or damaged.
+        """
+        if not self.has_several():
+            return None
+        values, labels = self.read_json(_THRESHOLDS), self.labels()
+        if not isinstance(values, dict) or not all(isinstance(values.get(label), float) for label in labels):
+            raise RunError(f"{self.path / _THRESHOLDS} is damaged: it has no number for each label")
+        return np.array([values[label] for label in labels])
+
+    def write_thresholds(self, thresholds: np.ndarray) -> None:
+        """Write `thresholds.json`: label → probability, float64 [C]."""
+        self.write_json(_THRESHOLDS, dict(zip(self.labels(), thresholds.tolist(), strict=True)))
 
     def metric(self) -> Metric:
-        """Return the score that chose the checkpoint."""
-        metric = self.config().train.metric
-        return usual_metric(self.has_several()) if metric is None else metric
+        """Return the score that chose the checkpoint; runs of before that was a setting have the usual one."""
+        return self.config().train.metric or usual_metric(self.has_several())
 
     def append(self, record: Record) -> None:
         """Add a record to `metrics.jsonl`; it is with the operating system when this returns."""
@@ -190,16 +206,12 @@ class Run:
                 os.truncate(self._metrics, end)
 
     def save_predictions(self, split: str, predictions: Predictions) -> None:
-        """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a label), and prob_<label> per label."""
-        labels = np.array(self.classes(), dtype=object)
-        columns = {
-            "id": predictions.ids,
-            "label": labels[predictions.label_ids],
-            "label_id": predictions.label_ids,
-            "predicted": labels[predictions.predicted],
-        }
-        names = [f"{PROB}{label}" for label in labels]
-        write_atomically(self._predictions(split), to_parquet(columns, names, predictions.probs))
+        """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a label), and prob_<label> per label.
+
+        Of several labels the first three are lists, and there is a threshold_<label> per label.
+        """
+        columns, names, values = columns_of(predictions, self.classes())
+        write_atomically(self._predictions(split), to_parquet(columns, names, values))
 
     def load_predictions(self, split: str) -> Predictions:
         """Return saved predictions bit for bit; RunError if the file is missing, damaged or of other labels."""
@@ -208,8 +220,7 @@ class Run:
             self.refuse_unfinished()
             raise RunError(f"{path}: no such file; the run has no predictions of its {split} split")
         try:
-            (ids, label_ids), probs = from_parquet(path, ["id", "label_id"], [f"{PROB}{label}" for label in labels])
-            return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs)
+            return predictions_of(path, labels, self.has_several())
         except (KeyError, ValueError, OSError) as error:
             other = ", or labels.json names other labels" if isinstance(error, KeyError) else ""
             raise RunError(f"{path} is damaged ({error}){other}: remove the run and train again") from None

@@ -12,13 +12,49 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from submillion.judging.metrics.predictions import EVEN, Predictions
 from submillion.runs.files import reported, write_atomically
 
 if TYPE_CHECKING:
     from submillion.data import Label
 
-PROB = "prob_"
+PROB, THRESHOLD = "prob_", "threshold_"
 _FILE = "predictions.parquet"
+
+
+def columns_of(predictions: Predictions, classes: Sequence[Label]) -> tuple[dict[str, Any], list[str], np.ndarray]:
+    """Return what a labelled split's file has: columns that say what the rows are, and names of numbers with these,
+    float64 [N, names]: the probabilities, and of several labels each row's thresholds."""
+    labels, names = np.array(classes, dtype=object), [f"{PROB}{label}" for label in classes]
+    if not predictions.has_several:
+        label_ids, predicted = predictions.label_ids, labels[predictions.predicted]
+        columns = {"id": predictions.ids, "label": labels[label_ids], "label_id": label_ids, "predicted": predicted}
+        return columns, names, predictions.probs
+    truth = [np.flatnonzero(row) for row in predictions.label_ids]
+    columns = {
+        "id": predictions.ids,
+        "label": [labels[ids].tolist() for ids in truth],
+        "label_id": [ids.tolist() for ids in truth],
+        "predicted": [labels[row].tolist() for row in predictions.predicted],
+    }
+    even = EVEN if predictions.thresholds is None else predictions.thresholds
+    thresholds = np.broadcast_to(even, predictions.probs.shape)
+    return columns, [*names, *(f"{THRESHOLD}{label}" for label in classes)], np.hstack([predictions.probs, thresholds])
+
+
+def predictions_of(file: Path, labels: Sequence[str], has_several: bool) -> Predictions:
+    """Return the predictions of a labelled split's file, bit for bit; the same errors as `from_parquet`'s."""
+    names = [f"{PROB}{label}" for label in labels]
+    if not has_several:
+        (ids, label_ids), probs = from_parquet(file, ["id", "label_id"], names)
+        return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs)
+    names += [f"{THRESHOLD}{label}" for label in labels]
+    (ids, label_ids), numbers = from_parquet(file, ["id", "label_id"], names)
+    truth = np.zeros((len(ids), len(labels)), dtype=np.int64)
+    for row, own in enumerate(label_ids.to_pylist()):
+        truth[row, own] = 1
+    probs, thresholds = np.hsplit(numbers, 2)
+    return Predictions(ids.to_pylist(), truth, np.ascontiguousarray(probs), np.ascontiguousarray(thresholds))
 
 
 def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarray) -> bytes:

@@ -35,7 +35,7 @@ def write(
     run.write("config.yaml", config.to_yaml(settings))
     run.write("plan.json", planning.to_json(plan))
     run.write_json("environment.json", environment | ({"begun_with": begun_with} if begun_with else {}))
-    run.write_json("labels.json", list(splits.classes))
+    run.write_labels(splits.classes, splits.has_several)
     run.write_json("data.json", splits.summary())
     runs.note_trained_on(run, splits.train)
     if not begun_with:

@@ -20,6 +20,7 @@ from submillion.config import Config, Precision
 from submillion.data import Example, Splits, cache
 from submillion.data.duplicates import key_of
 from submillion.errors import ConfigError, DataError, RunError, SubmillionError
+from submillion.judging import metrics
 from submillion.model import adapters, batching
 from submillion.model.batching import TokenizedSplit, order
 from submillion.model.classifier import Classifier, encoder_of
@@ -28,6 +29,7 @@ from submillion.model.prefix import computed_key
 from submillion.runs import Run
 from submillion.text import did_you_mean
 from submillion.training import evaluation
+from submillion.training.losses import log_probs
 
 Place = tuple[torch.device, Precision]
 _FORMAT = 1  # raised when the same teacher and texts would give other logits, or the file changes
@@ -63,7 +65,7 @@ def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[st
     """
     problems, warnings = list[str](), list[str]()
     for run in teachers:
-        problems += _other_labels(run, splits.labels)
+        problems += _other_labels(run, splits)
         theirs = run.config()
         if (theirs.data.text_pair is None) != (settings.data.text_pair is None):
             kinds = ("single texts", "pairs") if theirs.data.text_pair is None else ("pairs", "single texts")
@@ -102,7 +104,7 @@ def summary(teachers: Sequence[Run]) -> list[dict[str, Any]]:
             "identity": identity(run),
             "model": run.config().model.name,
             "labels": list(run.labels()),
-            "validation_accuracy": vars(run.scores()["validation"]["accuracy"]),
+            **{f"validation_{name}": vars(score) for name, score in [metrics.leading(run.scores()["validation"])]},
         }
         for run in teachers
     ]
@@ -127,8 +129,9 @@ def logits(
     return found[:, [classifier.labels.index(label) for label in labels]], note
 
 
-def mean_logits(teachers: Sequence[np.ndarray], temperature: float) -> np.ndarray:
-    """Return the logits, float32 [N, C], whose softmax at the temperature is the mean of the teachers' at it.
+def mean_logits(teachers: Sequence[np.ndarray], temperature: float, has_several: bool = False) -> np.ndarray:
+    """Return the logits, float32 [N, C], whose softmax (of several labels, sigmoid) at the temperature is the mean of
+    the teachers' at it.
 
     Their gradient is then the mean of the teachers' gradients, and a teacher of large logits does not outvote the
     others, as it would in a mean of logits (docs/decisions/012-teachers.md). One teacher's logits stay as they are.
@@ -136,7 +139,9 @@ def mean_logits(teachers: Sequence[np.ndarray], temperature: float) -> np.ndarra
     if len(teachers) == 1:
         return teachers[0]
     stacked = torch.from_numpy(np.stack(teachers)).double() / temperature
-    mean = torch.logsumexp(torch.log_softmax(stacked, dim=-1), dim=0) - np.log(len(teachers))
+    mean = torch.logsumexp(log_probs(stacked, has_several), dim=0) - np.log(len(teachers))
+    if has_several:
+        mean = mean[..., 0] - mean[..., 1]
     return (temperature * mean).float().numpy()
 
 
@@ -174,8 +179,12 @@ def _finished(text: str, out: str) -> Run:
     return run
 
 
-def _other_labels(run: Run, labels: Sequence[str]) -> list[str]:
-    theirs = run.labels()
+def _other_labels(run: Run, splits: Splits) -> list[str]:
+    if run.has_several() != splits.has_several:
+        kinds = ("several labels", "one label")
+        theirs, ours = kinds if run.has_several() else kinds[::-1]
+        return [f"teacher {run.path} gives a row {theirs}, and these rows have {ours}: train it on rows like these"]
+    theirs, labels = run.labels(), splits.labels
     missing, extra = ([label for label in a if label not in b] for a, b in ((labels, theirs), (theirs, labels)))
     if not missing and not extra:
         return []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
 from submillion import runs
-from submillion.config import Config
+from submillion.config import Config, TrainConfig
 from submillion.data import Example, Splits
 from submillion.errors import NotFiniteError
 from submillion.judging import metrics
-from submillion.judging.metrics import Predictions
+from submillion.judging.metrics import Predictions, thresholds
 from submillion.model import batching, processes
 from submillion.model import classifier as models
 from submillion.model.batching import ALL, TokenizedSplit, evaluation_rows
@@ -30,15 +31,31 @@ def predict(
     watch: Callable[[int], object] | None = None,
     shared: bool = False,
 ) -> Predictions:
-    """Return the class probabilities of every row, float64 [N, C], in the split's order.
+    """Return the probabilities of every row, float64 [N, C], in the split's order; those of several labels have no
+    thresholds yet.
 
     `watch` is called with the number of rows done after each batch. The classifier is left in
     evaluation mode. `shared`: as in `logits`. NotFiniteError names the rows whose logits are NaN or infinite.
     """
     found = logits(classifier, split, batch_size, watch, shared)
     refuse_not_finite(found, split.example_ids, classifier.precision)
-    probs = torch.softmax(torch.from_numpy(found).double(), dim=-1).numpy()
+    probs = probabilities(found, classifier.has_several)
     return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
+
+
+def probabilities(logits: np.ndarray, has_several: bool) -> np.ndarray:
+    """Return the probabilities of classes by their logits [..., C], float64; of several labels each by itself."""
+    numbers = torch.from_numpy(logits).double()
+    return (torch.sigmoid(numbers) if has_several else torch.softmax(numbers, dim=-1)).numpy()
+
+
+def with_own_thresholds(predictions: Predictions, settings: TrainConfig) -> Predictions:
+    """Return predictions of validation rows; of several labels with thresholds chosen on the other folds, for what is
+    chosen on a row itself flatters it."""
+    if not predictions.has_several:
+        return predictions
+    found = thresholds.out_of_fold(predictions.probs, predictions.label_ids, predictions.ids, settings.threshold)
+    return replace(predictions, thresholds=found)
 
 
 def logits(
@@ -113,20 +130,23 @@ def load(run: Which, device: str | None = None) -> tuple[Classifier, Config]:
 
 
 def predictions_of(
-    classifier: Classifier, settings: Config, examples: Sequence[Example], watch: Callable[[int], None] | None = None
+    run: Run, classifier: Classifier, examples: Sequence[Example], watch: Callable[[int], None] | None = None
 ) -> Predictions:
-    """Return what a run's classifier says of examples; `watch` is called with the number of rows done."""
+    """Return what a finished run's classifier says of examples, by the run's thresholds; `watch` is called with the
+    number of rows done."""
+    settings = run.config()
     split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
-    return predict(classifier, split, settings.train.evaluation_batch_size, watch)
+    found = predict(classifier, split, settings.train.evaluation_batch_size, watch)
+    return replace(found, thresholds=run.thresholds())
 
 
 def open_test(run: Run, splits: Splits, device: str | None = None) -> None:
     """Score a finished run, whose test split was left sealed, on it; the opening is noted first."""
     with run.lock():
-        classifier, settings = load(run, device)
+        classifier, _ = load(run, device)
         runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
-        run.save_predictions("test", predictions_of(classifier, settings, splits.test))
-        scores = {**run.scores(), "test": metrics.score_by(run.load_predictions("test"), settings.train.metric)}
+        run.save_predictions("test", predictions_of(run, classifier, splits.test))
+        scores = {**run.scores(), "test": metrics.score_by(run.load_predictions("test"), run.metric())}
         run.mark_done(unsealed="scores.json")  # killed before the last line, the run is whole still
         run.write_scores(scores)
         run.mark_done()

@@ -151,6 +151,7 @@ class _Loop:
         size = job.settings.evaluation_batch_size
         try:
             predictions = evaluation.predict(self.model, job.validation, size, shared=True)
+            predictions = evaluation.with_own_thresholds(predictions, job.settings)
             self.model.train()
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"

@@ -10,14 +10,19 @@ from submillion.config import DistillationConfig, TrainConfig
 _LEAST = 1e-7  # of 1 - p: float32 tells no smaller one from 0
 
 
-def class_weights(train: TrainConfig, labels: tuple[str, ...], counts: list[int]) -> torch.Tensor | None:
+def class_weights(
+    train: TrainConfig, labels: tuple[str, ...], counts: list[int], n_rows: int | None = None
+) -> torch.Tensor | None:
     """Return each class's loss weight, float32 [C] in the order of `labels`, or None where all are 1.
 
     `balanced` is n / (C · n_c), as in scikit-learn's `class_weight="balanced"`; labels that a table
-    does not name weigh 1.
+    does not name weigh 1. n_rows: where rows have several labels, all rows; then `balanced` is (n - n_c) / n_c, so that
+    the rows that have a label weigh as much as those that do not.
     """
     if train.class_weights is None:
         return None
+    if train.class_weights == "balanced" and n_rows is not None:
+        return torch.tensor([max(n_rows - count, 1) / count for count in counts], dtype=torch.float32)
     if train.class_weights == "balanced":
         return torch.tensor([sum(counts) / (len(counts) * count) for count in counts], dtype=torch.float32)
     return torch.tensor([train.class_weights.get(label, 1.0) for label in labels], dtype=torch.float32)
@@ -30,25 +35,50 @@ def supervised(
     weights: torch.Tensor | None,
     focal_gamma: float = 0.0,
 ) -> torch.Tensor:
-    """Return the summed cross-entropy of float32 logits [B, C] and label ids [B], a scalar.
+    """Return the summed cross-entropy of float32 logits [B, C] and label ids [B], a scalar; of several labels, ids
+    [B, C], the summed mean of each row's binary ones.
 
     With smoothing s the target is 1 − s on the label plus s / C on every class (Szegedy et al. 2016,
     §7). A row counts with the weight of its class (smoothed part included), so weights scale rows. With focal_gamma γ
     it counts with (1 − p)^γ besides, p its label's probability (Lin et al. 2017, equation 4), which has a gradient too.
 
+    Of several labels each decision is smoothed by s / 2 and has its own (1 − p)^γ, p the probability of what is true; a
+    weight is that of a label's positives, as `pos_weight` of torch.
+
     >>> supervised(torch.zeros(2, 4), torch.tensor([0, 3]), 0.0, None).item() / 2  # ln 4
     1.3862943649291992
     """
+    if label_ids.ndim > 1:
+        return _of_several(logits, label_ids.to(logits.dtype), smoothing, weights, focal_gamma)
     row_losses = functional.cross_entropy(logits, label_ids, reduction="none", label_smoothing=smoothing)
     if focal_gamma:
         probs = torch.softmax(logits, -1).gather(1, label_ids[:, None])[:, 0]
-        # A power below 1 has no slope at 0, where float32 puts a row that is certain.
-        row_losses = (1 - probs).clamp(min=_LEAST) ** focal_gamma * row_losses
+        row_losses = _focused(probs, focal_gamma) * row_losses
     return (row_losses if weights is None else row_losses * weights[label_ids]).sum()
 
 
+def _of_several(
+    logits: torch.Tensor, truth: torch.Tensor, smoothing: float, weights: torch.Tensor | None, focal_gamma: float
+) -> torch.Tensor:
+    """The same of several labels; truth: 0 or 1, float32 [B, C]."""
+    targets = truth * (1 - smoothing) + smoothing / 2
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
+    if focal_gamma:
+        losses = _focused(torch.sigmoid(logits * (2 * truth - 1)), focal_gamma) * losses
+    return losses.mean(-1).sum()  # the mean, so that a learning rate is right for any number of labels
+
+
+def _focused(probs: torch.Tensor, focal_gamma: float) -> torch.Tensor:
+    """(1 - p)^gamma. A power below 1 has no slope at 0, where float32 puts what is certain."""
+    return (1 - probs).clamp(min=_LEAST) ** focal_gamma
+
+
 def distilled(
-    supervised_loss: torch.Tensor, logits: torch.Tensor, teacher_logits: torch.Tensor, settings: DistillationConfig
+    supervised_loss: torch.Tensor,
+    logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    settings: DistillationConfig,
+    has_several: bool = False,
 ) -> torch.Tensor:
     """Return α · supervised_loss + (1 − α) · T² · KL(teacher ‖ student), a scalar, summed over rows; logits [B, C].
 
@@ -57,13 +87,25 @@ def distilled(
     the gradient about the same at any T. Without it (`scaled: false`) the share falls as 1 / T², a fourth at T = 2.
     The teacher's entropy, which the paper's cross-entropy has besides, is constant and has no gradient.
 
+    has_several: of several labels, each is a distribution of two, sigmoid(logit / T) and the rest, and a row's KL is
+    their mean.
+
     >>> taught = DistillationConfig(alpha=0.0, temperature=2.0)
     >>> distilled(torch.tensor(5.0), torch.zeros(1, 2), torch.ones(1, 2), taught).item()  # the student agrees
     0.0
     """
     temperature = settings.temperature
-    student = functional.log_softmax(logits / temperature, dim=-1)
-    teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
+    student, teacher = (log_probs(each / temperature, has_several) for each in (logits, teacher_logits))
     divergence = functional.kl_div(student, teacher, reduction="sum", log_target=True)
+    if has_several:
+        divergence = divergence / logits.shape[-1]
     scale = temperature**2 if settings.scaled else 1.0
     return settings.alpha * supervised_loss + (1 - settings.alpha) * scale * divergence
+
+
+def log_probs(logits: torch.Tensor, has_several: bool) -> torch.Tensor:
+    """Return the log probabilities of classes by their logits [..., C]; of several labels [..., C, 2]: that each
+    applies, and that it does not."""
+    if not has_several:
+        return functional.log_softmax(logits, dim=-1)
+    return functional.logsigmoid(torch.stack((logits, -logits), dim=-1))

@@ -6,7 +6,6 @@ The question is asked, and the job worked through, by `workflow.train`.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from submillion import config, data, planning
 from submillion.config import Config, DistillationConfig
 from submillion.data import Example, Splits, augmentation, tokens
 from submillion.data.checking import metric_warnings
+from submillion.data.labels import counted
 from submillion.data.tokens import Seen
 from submillion.model import backbone, batching, processes
 from submillion.model.classifier import Classifier, refuse_another_encoder
@@ -116,7 +116,8 @@ def _job(
     settings, splits, teachers = question.settings, question.splits, question.teachers
     device, precision, said = chosen
     train_examples, copied = _augmented(settings, splits.train, watch)
-    about_metric = metric_warnings(Counter(str(example.label) for example in splits.train), settings.train)
+    classes = {} if splits.has_several else counted(example.label for example in splits.train)
+    about_metric = metric_warnings(classes, settings.train)
     watch(Phase("tokenising", notes=(*said, *splits.warnings, *about_metric, *copied)))
     tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
     train_split, validation_split = (
@@ -128,7 +129,7 @@ def _job(
         train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
     if teachers:
         place = (device, precision)
-        column = _teacher_logits(teachers, train_examples, splits.labels, place, settings.distillation, watch)
+        column = _teacher_logits(teachers, train_examples, splits, place, settings.distillation, watch)
         train_split = replace(train_split, teacher_logits=column)
     duration = steps.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
@@ -168,8 +169,9 @@ def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
-    counts = [sum(example.label == label for example in splits.train) for label in splits.labels]
-    weights = losses.class_weights(settings.train, splits.labels, counts)
+    found = counted(example.label for example in splits.train)
+    n_rows = len(splits.train) if splits.has_several else None
+    weights = losses.class_weights(settings.train, splits.labels, [found[label] for label in splits.labels], n_rows)
     weights = None if weights is None else weights.to(device)
     train = settings.train
 
@@ -179,7 +181,7 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
         )
         if batch.teacher_logits is None:
             return supervised
-        return losses.distilled(supervised, logits, batch.teacher_logits, settings.distillation)
+        return losses.distilled(supervised, logits, batch.teacher_logits, settings.distillation, splits.has_several)
 
     return loss
 
@@ -201,7 +203,7 @@ def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple
 def _teacher_logits(
     teachers: Sequence[Run],
     examples: Sequence[Example],
-    labels: tuple[str, ...],
+    splits: Splits,
     place: distillation.Place,
     settings: DistillationConfig,
     watch: Watch,
@@ -212,11 +214,11 @@ def _teacher_logits(
         phase = Phase(f"computing the logits of the teacher {teacher.name}", n_total=len(examples))
         watch(phase)
         logits, note = distillation.logits(
-            teacher, examples, labels, place, lambda n, phase=phase: watch(replace(phase, n_done=n))
+            teacher, examples, splits.labels, place, lambda n, phase=phase: watch(replace(phase, n_done=n))
         )
         watch(replace(phase, n_done=len(examples), notes=(note,)))
         found.append(logits)
-    return distillation.mean_logits(found, settings.temperature)
+    return distillation.mean_logits(found, settings.temperature, splits.has_several)
 
 
 def _with_prefix(job: loop.Job, settings: Config, watch: Watch) -> loop.Job:

@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 
 from submillion import config, data, planning, reports, runs
-from submillion.config import Config
+from submillion.config import Config, TrainConfig
 from submillion.data import Splits, augmentation, naming
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command
 from submillion.judging import metrics
+from submillion.judging.metrics import thresholds
 from submillion.model import batching, processes
 from submillion.model.classifier import refuse_another_encoder
 from submillion.runs import Run, Stopped
@@ -26,6 +27,8 @@ from submillion.training import distillation, evaluation, loop, preparing, track
 from submillion.training.checkpoints import Checkpoints
 from submillion.training.preparing import Question
 from submillion.training.watching import Answer, Phase, Stopwatch, Watch, deferred_interrupt, downloads
+
+_SHOWN_LABELS = 8
 
 __all__ = ["Answer", "Phase", "Question", "Stopwatch", "Watch", "ask", "downloads", "train"]
 
@@ -114,7 +117,7 @@ def ask(
         data.download(settings.data, downloads(watch))
         watch(Phase("reading"))
         splits = data.read(settings.data, rows)
-        settings = _with_class_names(settings, splits)
+        settings = _resolved(_with_class_names(settings, splits), splits)
         plan = planning.plan(settings, len(splits.labels))
         doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts)
@@ -148,6 +151,27 @@ def _with_class_names(settings: Config, splits: Splits) -> Config:
     if len(named) < len(weights):
         raise ConfigError(f"train.class_weights names a class twice: {', '.join(weights)}: give each one weight")
     return settings if named == weights else config.changed(settings, {"train.class_weights": named})
+
+
+def _resolved(settings: Config, splits: Splits) -> Config:
+    """Return the settings with what the rows decide: whether they have several labels, how, and the usual metric.
+
+    ConfigError for settings that such rows have not.
+    """
+    train, allowed = settings.train, metrics.allowed_metrics(splits.has_several)
+    kind, problems = "several labels" if splits.has_several else "one label", list[str]()
+    if train.metric is not None and train.metric not in allowed:
+        names = ", ".join(allowed)
+        problems.append(f"train.metric is {train.metric}, and rows have {kind}: allowed are {names}, or null")
+    if not splits.has_several and train.threshold != TrainConfig().threshold:
+        problems.append(
+            f"train.threshold is {train.threshold}, and rows have {kind}, which is the likeliest one: leave it out; if "
+            "they have several, set data.labels=several"
+        )
+    if problems:
+        raise ConfigError(*problems)
+    resolved = {"data": splits.settings, "train": train.model_copy(update={"metric": train.metric or allowed[0]})}
+    return settings.model_copy(update=resolved)
 
 
 def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, rows: Mapping[str, Table] | None) -> list[Run]:
@@ -202,6 +226,8 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
     watch(Phase("saving", notes=_stopped(run)))
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
     scores = {"validation": _score(run, "validation", job, job.validation)}
+    if splits.has_several:
+        watch(Phase("choosing thresholds", notes=_choose_thresholds(run, job)))
     if not question.as_trial and splits.test_fingerprint is not None:
         watch(Phase("testing"))
         processes.on_main(partial(runs.append_test_read, settings.out, splits.test_fingerprint, run, "train"))
@@ -224,8 +250,24 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
 def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -> dict[str, metrics.Score]:
     """Save the predictions of a split; score what was saved."""
     predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size, shared=True)
+    if name == "validation":
+        predictions = evaluation.with_own_thresholds(predictions, job.settings)
+    elif predictions.has_several:
+        predictions = replace(predictions, thresholds=processes.on_main(run.thresholds))
     run.save_predictions(name, predictions)
-    return processes.on_main(lambda: metrics.score_by(run.load_predictions(name), job.settings.metric))
+    return processes.on_main(lambda: metrics.score_by(run.load_predictions(name), run.metric()))
+
+
+def _choose_thresholds(run: Run, job: loop.Job) -> tuple[str, ...]:
+    """Choose thresholds of several labels on all validation rows, and keep them; say what there is to say of them."""
+    found, how = processes.on_main(lambda: run.load_predictions("validation")), job.settings.threshold
+    run.write_thresholds(thresholds.chosen(found.probs, found.label_ids, how))
+    if how != "each":
+        return ()
+    few = [job.classifier.labels[label_id] for label_id in thresholds.few_positives(found.label_ids)]
+    named = ", ".join(few[:_SHOWN_LABELS]) + ", ..." * (len(few) > _SHOWN_LABELS)
+    least = f"fewer than {thresholds.MIN_POSITIVES} validation rows"
+    return (f"labels with {least} get the threshold that is best for all together: {named}",) if few else ()
 
 
 def _stopped(run: Run) -> tuple[str, ...]:

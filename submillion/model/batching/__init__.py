@@ -7,7 +7,7 @@ its own affair.
 
 from submillion.model.batching.fitting import Fitting
 from submillion.model.batching.order import ALL, WINDOW_BATCHES, evaluation_rows, n_batches, training_order, within
-from submillion.model.batching.tokens import Batch, TokenizedSplit, on_device, pinned, tokenize
+from submillion.model.batching.tokens import Batch, TokenizedSplit, label_ids, on_device, pinned, tokenize
 
 __all__ = [
     "ALL",
@@ -16,6 +16,7 @@ __all__ = [
     "Fitting",
     "TokenizedSplit",
     "evaluation_rows",
+    "label_ids",
     "n_batches",
     "on_device",
     "pinned",

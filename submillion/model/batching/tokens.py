@@ -17,7 +17,7 @@ import tokenizers
 import torch
 import transformers
 
-from submillion.data import Example, cache, cutting
+from submillion.data import Example, RowLabel, cache, cutting
 from submillion.data.tokens import Seen, seen
 
 _KIND = "tokens"
@@ -49,7 +49,8 @@ class Batch:
     """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
 
     tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
-    kept on the CPU · label_ids: int64 [B] · teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
+    kept on the CPU · label_ids: int64 [B], of several labels 0 or 1 in [B, C] ·
+    teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
     the model's frozen lower layers where that is kept, or None · layout: the places of its tokens in the packed pass,
     if those are known already.
     """
@@ -105,7 +106,8 @@ class Batch:
 @dataclass(frozen=True)
 class TokenizedSplit:
     """A split's token ids in flat arrays: tokens uint16 or int32 [T], token_types uint8 [T], offsets int64 [N + 1],
-    label_ids int64 [N] (-1 where a row has no label), example_ids of length N, n_truncated rows cut.
+    label_ids int64 [N] (-1 where a row has no label; of several labels 0 or 1 in [N, C]),
+    example_ids of length N, n_truncated rows cut.
 
     notes: sentences worth printing · hidden, where the frozen layers' output is kept: from the texts' first tokens
     and lengths (int64 [B] each) to their rows [T, D], one text after the other.
@@ -174,19 +176,31 @@ def tokenize(
     arrays, notes = (
         _made_or_found(examples, tokenizer, max_length) if keep else (_made(examples, tokenizer, max_length), ())
     )
-    label_ids = {label: i for i, label in enumerate(labels)}
     tokens, types = arrays["tokens"], arrays["token_types"]
     return TokenizedSplit(
         tokens=tokens,
         token_types=types if len(types) else np.zeros(len(tokens), np.uint8),
         offsets=arrays["offsets"],
-        label_ids=np.array(
-            [label_ids.get(e.label, -1) if e.label is not None else -1 for e in examples], dtype=np.int64
-        ),
+        label_ids=label_ids([example.label for example in examples], labels),
         example_ids=tuple(example.id for example in examples),
         n_truncated=int(arrays["n_truncated"]),
         notes=notes,
     )
+
+
+def label_ids(rows: Sequence[RowLabel | None], labels: Sequence[str]) -> np.ndarray:
+    """Return the number of each row's label, int64 [N], -1 where that is not known; of several int64 [N, C], 0 or 1.
+
+    >>> label_ids(["b", None], ["a", "b"]), label_ids([("b",), ()], ["a", "b"]).tolist()
+    (array([ 1, -1]), [[0, 1], [0, 0]])
+    """
+    places = {label: i for i, label in enumerate(labels)}
+    if not any(isinstance(label, tuple) for label in rows):
+        return np.array([-1 if label is None else places.get(str(label), -1) for label in rows], dtype=np.int64)
+    found = np.zeros((len(rows), len(labels)), dtype=np.int64)
+    for row, own in enumerate(rows):
+        found[row, [places[name] for name in own or ()]] = 1
+    return found
 
 
 def _made_or_found(examples: Sequence[Example], tokenizer: Any, max_length: int) -> tuple[Arrays, tuple[str, ...]]:

@@ -1,0 +1,356 @@
+"""What the cells of a label's column mean: one label, or several, and which names they have.
+
+Several are lists, a text that joins them, or columns of 0 and 1. Whether rows have several is recognised once, in the
+training rows (`resolved`), and holds for all that is read later. Which rows make a fit set is left to `checking`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from submillion.config import DataConfig
+from submillion.data import naming
+from submillion.data.tables import BadRows, Table
+from submillion.text import shown
+
+Label = str | int  # as the rows have it: text, a whole number or a truth value
+RowLabel = str | tuple[str, ...]  # names: one, or several (none too) in the order of their characters
+
+_SEPARATORS = "|;,\t"
+# Of the rows, and rows: if fewer have several labels, that is more likely a mistake than what the column holds.
+_LEAST_SHARE, _LEAST_ROWS = 0.05, 2
+_TRUTH = {"0": False, "1": True, "false": False, "true": True}
+_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL = re.compile(r"[+-]?\d+(,\d+)?")  # as written where the point is a comma
+# Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
+_LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
+_MAX_DIGITS = 16  # more than any count of classes; int() refuses texts of thousands, and Parquet numbers of 20
+
+
+def columns(data: DataConfig) -> tuple[str, ...]:
+    """Return the label's column, or the columns of 0 and 1."""
+    return (data.label,) if isinstance(data.label, str) else data.label
+
+
+def named(data: DataConfig) -> str:
+    """Return the label's column, or columns, for messages: column 'label'."""
+    names = columns(data)
+    return f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def names_in(label: RowLabel | None) -> tuple[str, ...]:
+    """Return the names of a row's labels, one or several; none where it is not known.
+
+    >>> names_in("a"), names_in(("a", "b")), names_in(None)
+    (('a',), ('a', 'b'), ())
+    """
+    return label if isinstance(label, tuple) else () if label is None else (label,)
+
+
+def counted(labels: Iterable[RowLabel | None]) -> Counter[str]:
+    """Return the number of rows that have each label."""
+    return Counter(name for label in labels for name in names_in(label))
+
+
+def resolved(table: Table, data: DataConfig) -> DataConfig:
+    """Return the settings with `data.labels` and its separator as the training rows have them.
+
+    Several where there are several columns, or where at least 5 % of the rows, and two, have lists or join labels that
+    others have too; else they stay as they are, and null is one.
+    """
+    if data.labels == "one" or not isinstance(data.label, str):
+        return data if data.labels == "one" else data.model_copy(update={"labels": "several"})
+    cells = table.columns.get(data.label, [])
+    separator = data.label_separator or _joining(cells)
+    is_said = data.labels == "several" or data.label_separator is not None
+    n_several = len(_several_rows(cells, separator))
+    if not is_said and n_several < max(_LEAST_ROWS, _LEAST_SHARE * len(cells)):
+        return data
+    return data.model_copy(update={"labels": "several", "label_separator": separator})
+
+
+def labels_of(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool = False) -> list[RowLabel | None]:
+    """Return each row's label as a name, or the names of its several; None for one that is missing or refused, a bad
+    row.
+
+    3 and 3.0 are "3". Where rows have one, lists and numbers with fractions (regression) are refused by name. All are
+    None where a column is missing. `is_run`: a finished run's settings, which nobody can change.
+    """
+    if not set(columns(data)).issubset(table.columns):
+        return [None] * len(table.numbers)
+    if data.labels != "several":
+        return _one(table, data, bad, is_run)
+    found = _of_cells(table, data, bad) if isinstance(data.label, str) else _of_columns(table, data.label, bad)
+    return [None if names is None else tuple(sorted(set(names))) for names in found]
+
+
+def note(origin: str, labels: Sequence[RowLabel | None], data: DataConfig) -> str:
+    """Return what is said of rows with several labels: how they have them, how many, and how many rows have none."""
+    if not isinstance(data.label, str):
+        how = f"the label columns {', '.join(map(repr, data.label))} hold 0 and 1"
+    elif data.label_separator is not None:
+        how = f"the label column {data.label!r} joins labels with {data.label_separator!r}"
+    else:
+        how = f"the label column {data.label!r} holds several labels a row"
+    per_row = sum(map(len, map(names_in, labels))) / max(1, len(labels))
+    n_none = sum(label == () for label in labels)
+    rest = f"{n_none:,} row{'s' * (n_none != 1)} with none" if n_none else "no row without one"
+    counts = counted(labels)
+    if always := [name for name, n in counts.items() if n == len(labels)]:
+        rest += f"; every row has {', '.join(map(repr, always))}: nothing can be learned of that"
+    return f"{origin}: {how}: {len(counts):,} labels, {per_row:.1f} per row, {rest}"
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return distinct labels, sorted: whole numbers by their value, names by their characters.
+
+    >>> in_order(["10", "9", "10"]), in_order(["b", "10", "a"])
+    (('9', '10'), ('10', 'a', 'b'))
+    """
+    names = set(labels)
+    numeric = all(re.fullmatch(r"-?\d+", name) and len(name) <= _MAX_DIGITS for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name), name) if numeric else (0, name)))
+
+
+def as_in_rows(labels: Sequence[str], table: Table, column: str | tuple[str, ...]) -> tuple[Label, ...]:
+    """Return names of labels as the values that a table's rows have: whole numbers and truth values stay what they are.
+
+    They must be that in all rows. In a file that holds nothing but text they are what the names spell. Names of columns
+    are text.
+
+    >>> cells = ("label",), {"label": ["0", "1"]}, [1, 2]
+    >>> as_in_rows(["0", "1"], Table("a.csv", *cells, is_text=True), "label")
+    (0, 1)
+    >>> as_in_rows(["0", "1"], Table("a.jsonl", *cells), "label")
+    ('0', '1')
+    """
+    if not isinstance(column, str):
+        return tuple(labels)
+    found = as_spelt(labels)
+    kinds = {bool} if set(map(type, found)) == {bool} else {int, float}
+    values = [value for cell in table.columns[column] for value in _items(cell)]
+    types = {type(value) for value in values if not naming.is_missing(value)}
+    return found if table.is_text or types <= kinds else tuple(labels)
+
+
+def as_spelt(labels: Sequence[str]) -> tuple[Label, ...]:
+    """Return labels as what their names spell, all of them whole numbers or truth values; else the names.
+
+    >>> as_spelt(["1", "10"]), as_spelt(["False", "True"]), as_spelt(["01", "1"]), as_spelt(["1", "many"])
+    ((1, 10), (False, True), ('01', '1'), ('1', 'many'))
+    """
+    if set(labels) <= {"False", "True"}:
+        return tuple(label == "True" for label in labels)
+    if all(len(label) <= _MAX_DIGITS and re.fullmatch(r"0|-?[1-9]\d*", label) for label in labels):
+        return tuple(map(int, labels))
+    return tuple(labels)
+
+
+def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> list[RowLabel | None]:
+    """Each row's one label."""
+    (column,) = columns(data)
+    values = table.columns[column]
+    labels: list[RowLabel | None] = [naming.name_of(value) for value in values]
+    found = counted(labels)
+    if missing := [row for row, label in enumerate(labels) if label is None]:
+        bad.append(table.faulty(missing, f"the label (column {column!r}) is missing: give one or delete the row"))
+    refused = []
+    separator = None if data.labels == "one" else _joining(values)
+    if lists := [row for row, value in enumerate(values) if _is_list(value)]:
+        sentence = _multi_label(f"is a list ({shown(values[lists[0]])})", len(lists), len(values), is_run)
+        bad.append(table.faulty(lists, sentence))
+        refused += lists
+    elif data.labels != "one" and (joined := _several_rows(values, separator)):
+        sentence = _multi_label(f"joins several labels ({labels[joined[0]]!r})", len(joined), len(values), is_run)
+        bad.append(table.faulty(joined, sentence))
+        refused += joined
+    elif found and all(map(_NUMBER.fullmatch, found)) and any(map(_FRACTION.fullmatch, found)):
+        rows = [row for row, label in enumerate(labels) if label is not None and _FRACTION.fullmatch(str(label))]
+        sentence = (
+            f"the labels of column {column!r} are numbers with fractions ({labels[rows[0]]}): "
+            "that is a regression target, and only classes can be learned; cut it into classes, "
+            "or write names (v2.7) if they are names"
+        )
+        bad.append(table.faulty(rows, sentence, can_be_dropped=False))
+        refused += rows
+    for row in refused:
+        labels[row] = None
+    return labels
+
+
+def _multi_label(found: str, n: int, n_rows: int, is_run: bool) -> str:
+    if is_run:
+        todo = "and the run was trained on rows with one label: give one"
+    else:
+        todo = "set data.labels=several to learn it, data.labels=one if that is one label's name, or correct the row"
+    return f"the label {found}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Why a cell's labels cannot be used; rows with the same reason are told of together."""
+
+    reason: str
+    can_be_dropped: bool = True
+
+
+def _of_columns(table: Table, names: Sequence[str], bad: list[BadRows]) -> list[list[str] | None]:
+    """The names of the columns that are 1 in each row."""
+    labels: list[list[str] | None] = [[] for _ in table.numbers]
+    for column in names:
+        truths = [_truth(column, cell) for cell in table.columns[column]]
+        _add_faults(table, truths, bad)
+        for row, truth in enumerate(truths):
+            own = labels[row]
+            if isinstance(truth, _Fault):
+                labels[row] = None
+            elif truth and own is not None:
+                own.append(column)
+    return labels
+
+
+def _truth(column: str, cell: Any) -> bool | _Fault:
+    name = naming.name_of(cell)
+    if name is None:
+        return _Fault(f"the label column {column!r} is missing: give 0 or 1, or delete the row")
+    truth = _TRUTH.get(name.casefold())
+    if truth is not None:
+        return truth
+    if _FRACTION.fullmatch(name):
+        return _Fault(
+            f"the label column {column!r} holds numbers with fractions: a label applies or it does not: write 1 from "
+            "some value on, else 0",
+            can_be_dropped=False,
+        )
+    return _Fault(f"the label column {column!r} holds {shown(cell)}: 0 and 1 are allowed, or false and true")
+
+
+def _of_cells(table: Table, data: DataConfig, bad: list[BadRows]) -> list[list[str] | None]:
+    """The names in each cell of one column: of a list, or of a text that joins them."""
+    (column,) = columns(data)
+    cells = table.columns[column]
+    what = f"the label (column {column!r})"
+    if (vector := _vector(cells)) is not None:
+        sentence = (
+            f"{what} is {shown(vector)}, 0 and 1 without the labels' names: give lists of names, or a column of 0 and "
+            "1 for each label, named by data.label=[NAME, NAME]"
+        )
+        bad.append(table.faulty(range(len(cells)), sentence, can_be_dropped=False))
+        return [None] * len(cells)
+    has_lists = any(isinstance(cell, list | tuple | set | frozenset) for cell in cells)
+    known: dict[str, list[str] | _Fault] = {}  # of texts, most of which come more than once
+    found: list[list[str] | _Fault] = []
+    for cell in cells:
+        if naming.is_missing(cell) and has_lists:
+            found.append(_Fault(f"{what} is missing: give [] where none applies, or delete the row"))
+        elif isinstance(cell, str):
+            if cell not in known:
+                known[cell] = _names(cell, data.label_separator, what)
+            found.append(known[cell])
+        else:
+            found.append(_names(cell, data.label_separator, what))
+    _add_faults(table, found, bad)
+    return [None if isinstance(each, _Fault) else each for each in found]
+
+
+def _names(cell: Any, separator: str | None, what: str) -> list[str] | _Fault:
+    """The names in a cell; none in an empty or a missing one."""
+    items = _listed(cell)
+    if items is None and (isinstance(cell, dict) or (isinstance(cell, str) and _LIST.fullmatch(cell.strip()))):
+        return _Fault(f"{what} is {shown(cell)}, which is not a list of names: give [] or ['NAME', 'NAME']")
+    if items is None:
+        name = naming.name_of(cell)
+        names = [] if name is None else [name] if separator is None else _pieces(name, separator)
+    else:
+        names = [None if _is_list(item) else naming.name_of(item) for item in items]
+    if None in names:
+        return _Fault(f"{what} is {shown(cell)}, a list in which a name is missing: leave it out, or name it")
+    if any(_FRACTION.fullmatch(str(name)) for name in names):
+        return _Fault(f"{what} holds numbers with fractions ({shown(cell)}): give the names of labels", False)
+    return [str(name) for name in names]
+
+
+def _add_faults(table: Table, found: Sequence[Any], bad: list[BadRows]) -> None:
+    rows: dict[_Fault, list[int]] = {}
+    for row, each in enumerate(found):
+        if isinstance(each, _Fault):
+            rows.setdefault(each, []).append(row)
+    bad += [table.faulty(where, fault.reason, fault.can_be_dropped) for fault, where in rows.items()]
+
+
+def _vector(cells: Sequence[Any]) -> list[Any] | None:
+    """The first cell of a column of vectors of 0 and 1, all of one length; None for lists of names."""
+    lists = [items for cell in cells if (items := _listed(cell)) is not None]
+    is_one = len(lists) > 0 and len(lists[0]) > 1 and len({len(items) for items in lists}) == 1
+    return lists[0] if is_one and all(item in (0, 1) for items in lists for item in items) else None
+
+
+def _joining(cells: Sequence[Any]) -> str | None:
+    """The separator by which most cells join labels; None where none does."""
+    n_rows = {mark: len(_joined_rows(cells, mark)) for mark in _SEPARATORS}
+    best = max(_SEPARATORS, key=n_rows.__getitem__)
+    return best if n_rows[best] else None
+
+
+def _several_rows(cells: Sequence[Any], separator: str | None) -> list[int]:
+    """The rows whose cell is a list, or written as one, or joins labels that others have too."""
+    joined = set() if separator is None else {*_joined_rows(cells, separator)}
+    is_list: dict[str, bool] = {}
+    for cell in cells:
+        if isinstance(cell, str) and cell not in is_list:
+            is_list[cell] = _LIST.fullmatch(cell.strip()) is not None
+    return [
+        row
+        for row, cell in enumerate(cells)
+        if row in joined or (is_list[cell] if isinstance(cell, str) else _is_list(cell))
+    ]
+
+
+def _joined_rows(cells: Sequence[Any], separator: str) -> list[int]:
+    """The rows whose text joins labels, each of which is in another text too, alone or joined."""
+    texts = {cell for cell in cells if isinstance(cell, str)}
+    pieces = {text: _pieces(text, separator) for text in texts if not _LIST.fullmatch(text.strip())}
+    if separator == "," and all(map(_DECIMAL.fullmatch, filter(None, map(str.strip, pieces)))):
+        return []
+    n_texts = Counter(name for names in pieces.values() for name in set(names))
+    joined = {t for t, names in pieces.items() if len(names) > 1 and all(n_texts[name] > 1 for name in names)}
+    return [row for row, cell in enumerate(cells) if isinstance(cell, str) and cell in joined]
+
+
+def _pieces(text: str, separator: str) -> list[str]:
+    return [name for piece in text.split(separator) if (name := naming.name_of(piece)) is not None]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | dict | set | frozenset)
+
+
+def _listed(cell: Any) -> list[Any] | None:
+    """The items of a list, a tuple or a set, also of one that is written as text; None for anything else."""
+    if isinstance(cell, list | tuple | set | frozenset):
+        return list(cell)
+    if not isinstance(cell, str) or not _LIST.fullmatch(cell.strip()):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's, of escapes in a text
+                value = parse(cell.strip())
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list | tuple | set):
+            return list(value)
+    return None
+
+
+def _items(cell: Any) -> list[Any]:
+    items = _listed(cell)
+    return [cell] if items is None else items
