@@ -35,12 +35,11 @@ from submillion.judging.metrics.scores import (
     ClassScores,
     class_scores,
     confusion,
-    ece,
     macro_f1,
     mean_f1,
     row_losses,
 )
-from submillion.judging.metrics.several import clustered, label_scores, scores_of_several, together
+from submillion.judging.metrics.several import clustered, ece, label_scores, scores_of_several, together
 
 __all__ = [
     "NAMES",
