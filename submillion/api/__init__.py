@@ -21,7 +21,7 @@ from submillion.cli.progress import View
 from submillion.config import Config
 from submillion.data import memory
 from submillion.data.sources import MEMORY
-from submillion.errors import ConfigError
+from submillion.errors import ConfigError, RunError
 from submillion.judging.shift import class_shares, corrected
 from submillion.reports import shift as pages
 from submillion.reports.shift import MAX_ROWS, Asked, Shift
@@ -142,7 +142,8 @@ def shift(
     watch: Callable[[int, int], object] = lambda _done, _all: None,
     force: bool = False,
 ) -> Shift:
-    """Say how a file without labels differs from training, and estimate the accuracy on it.
+    """Say how a file without labels differs from training, and estimate the accuracy on it; of rows with several
+    labels only the former.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, are shown side
     by side. source: a file's path, or rows in memory as `predict` takes them, read by the run's own columns, the label
@@ -158,6 +159,11 @@ def shift(
         print(answer.report.runs[0].verdict.accuracy, answer.page)
     """
     loaded = runs.load_several(run)
+    if correct_priors is not None and loaded[0].has_several():
+        raise RunError(
+            f"--correct-priors {correct_priors}: the rows of {loaded[0].path} have several labels, and only the shares "
+            "of classes that exclude each other are estimated; leave it out"
+        )
     path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
     output = None if correct_priors is None else runs.Output(Path(correct_priors), "shift", force)
     if output is not None:
@@ -183,7 +189,7 @@ def _probs(asked: Asked, watch: Callable[[int, int], object]) -> np.ndarray:
     pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
     rows, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
     probs = prediction.predict(asked.run, rows, watch=lambda n_done: watch(n_done, n_rows)).probs
-    runs.save_unlabelled(asked.folder, asked.ids, probs, asked.run.classes())
+    runs.save_unlabelled(asked.folder, asked.ids, probs, asked.run.classes(), asked.run.thresholds())
     return probs
 
 

@@ -59,7 +59,7 @@ def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> st
     match kind:
         case "merged":
             facts = {"library_name": "transformers", "base_model_relation": "finetune"}
-            code = card.FULL + card.USE.format(max_length=max_length)
+            code = card.FULL + card.use(report, max_length)
             loading = Loading(facts, (), code, card.PAIRS, sections, is_run)
         case "onnx" | "onnx-int8":
             facts = {"base_model_relation": "finetune" if kind == "onnx" else "quantized"}

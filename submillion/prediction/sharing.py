@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -46,7 +47,10 @@ class Encoder:
 
 @dataclass(eq=False)
 class Loaded:
-    """A run ready to classify; hold `tokenizer.lock` while using its tokenizer, which other runs share."""
+    """A run ready to classify; hold `tokenizer.lock` while using its tokenizer, which other runs share.
+
+    thresholds: of each of several labels, float64 [C]; None where rows have one label.
+    """
 
     run: Run
     settings: Config
@@ -54,6 +58,7 @@ class Loaded:
     classifier: Classifier
     encoder: Encoder
     tokenizer: Tokenizer
+    thresholds: np.ndarray | None = None
 
 
 class Loader:
@@ -92,7 +97,7 @@ class Loader:
             self._encoders[key] = encoder
         tokenizer = self._tokenizers.setdefault(_tokenizer_key(run), Tokenizer(classifier.tokenizer))
         classifier.tokenizer = tokenizer.tokenizer  # some 20 MiB each, and most runs have the same
-        return Loaded(run, run.config(), run.classes(), classifier, encoder, tokenizer)
+        return Loaded(run, run.config(), run.classes(), classifier, encoder, tokenizer, run.thresholds())
 
     def _precision_of(self, run: Run) -> Precision:
         return self._precision or precision_of(run, backbone.choose_device(self._device))

@@ -1,6 +1,7 @@
 """Run folders → pages for people: report.html, report.md, report.json, figures, a model card; without torch.
 
-`run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows; `figures` draws it
+`run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows, `several` what rows with
+several labels show besides, `making` how the run came about; `figures` draws it
 in the style of `drawing`; `page` and `card` write it down, `terminal` prints it, and `brief` is what commands print of
 a run. Everything can be made again from the folder alone.
 `sweep` does the same for a study's folder, `comparing` for runs that were compared, with `verdicts` and `forests`.
@@ -15,7 +16,7 @@ from pathlib import Path
 from submillion import runs
 from submillion.data import Splits
 from submillion.errors import RunError
-from submillion.reports import card, figures, findings, page, run
+from submillion.reports import card, figures, findings, making, page, run, several
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
@@ -64,17 +65,18 @@ def write(of: Run, splits: Splits | None = None) -> list[Path]:
 
 def sections(report: Report) -> list[Section]:
     """Return the report's sections in the order that they are read."""
+    found = report.several
     return [
         findings.answer(report),
-        findings.plan(report),
-        findings.training(report),
-        findings.confusion(report),
-        findings.classes(report),
+        making.plan(report),
+        making.training(report),
+        *([findings.confusion(report), findings.classes(report)] if found is None else []),
+        *([several.labels(report, found), several.together(report, found)] if found is not None else []),
         findings.distribution(report),
         findings.calibration(report),
-        findings.coverage(report),
+        *([findings.coverage(report)] if found is None else []),
         findings.lengths(report),
         findings.mistakes(report),
-        findings.cost(report),
-        findings.setup(report),
+        making.cost(report),
+        making.setup(report),
     ]

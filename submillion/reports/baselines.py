@@ -1,13 +1,14 @@
-"""What a run must beat: always the commonest class, and a linear model on words.
+"""What a run must beat: always the same answer, and a linear model on words, of several labels one model for each.
 
-Both know the training split only; the second also chooses its regularisation on validation, as the run chose its
-checkpoint there. scikit-learn is imported late: planning never needs it.
+They know the training split only; the model on words also chooses its regularisation, and of several labels its
+threshold, on validation, as the run chose its checkpoint there. scikit-learn is imported late: planning never needs it.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from submillion.config import Metric
 from submillion.data import Example, Splits
-from submillion.judging.comparison import Difference, mcnemar
-from submillion.judging.metrics import Predictions, Score, score_by
+from submillion.judging.comparison import Difference, mcnemar, paired
+from submillion.judging.metrics import Predictions, Score, row_losses, score_by, thresholds, usual_metric
+from submillion.text import shown
 from submillion.words import terms
 
 MAX_ROWS = 50_000  # of training that the words are learnt from: about 20 s on one core
@@ -25,13 +27,14 @@ _SMOOTHINGS = (0.1, 1.0)  # naive Bayes' alpha
 # Logistic regression holds about 25 numbers for each weight, of each term and class, and takes up to 300 steps of a
 # product for each number of the rows and class: 0.4 GB and a minute. Beyond, naive Bayes needs one pass.
 _MAX_WEIGHTS, _MAX_PRODUCTS = 2_000_000, 50_000_000
+_WORDS = "words + "  # begins the name of a baseline that reads the texts
 _MAX_COUNTS = 10_000_000  # of naive Bayes, for each term and class: 0.8 GB at most
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A baseline's scores on the report's rows, the run's `train.metric` first; `difference`: the run's accuracy minus
-    its own, paired."""
+    its own, paired; of several labels the run's micro-F1."""
 
     name: str
     about: str
@@ -42,6 +45,74 @@ class Baseline:
     def accuracy(self) -> Score:
         """Return the accuracy."""
         return self.scores["accuracy"]
+
+    @property
+    def knows_words(self) -> bool:
+        """Say whether it reads the texts."""
+        return self.name.startswith(_WORDS)
+
+
+def every(
+    facts: Mapping[str, Any],
+    labels: Sequence[str],
+    splits: Splits | None,
+    split: str,
+    predictions: Mapping[str, Predictions],
+    metric: Metric,
+) -> list[Baseline]:
+    """Return the baselines of a run, judged on a split: that on words first, where its rows are at hand.
+
+    facts: `data.json`, which has the training rows of each class.
+    """
+    judged, counts = predictions[split], [facts["classes"]["train"][label] for label in labels]
+    if not judged.has_several:
+        constant = [majority(counts, judged, metric)]
+    else:
+        constant = [same_labels(counts, facts["rows"]["train"], labels, judged, metric)]
+        constant += [] if splits is None else [commonest_set(splits, judged, metric)]
+    of_words = None if splits is None else words(splits, split, judged, metric)
+    return constant if of_words is None else [of_words, *constant]
+
+
+def same_labels(
+    train_counts: Sequence[int], n_rows: int, labels: Sequence[str], predictions: Predictions, metric: Metric
+) -> Baseline:
+    """Return the baseline that always says the same labels: those with the highest micro-F1 on the training split,
+    n_rows rows of which int [C] have each label, with the labels' shares."""
+    shares = np.array(train_counts, dtype=np.float64) / n_rows
+    order = np.argsort(-shares, kind="stable")
+    f1 = 2 * np.cumsum(shares[order]) / (np.arange(1, len(order) + 1) + shares.sum())
+    said = np.sort(order[: int(f1.argmax()) + 1])
+    return _constant(
+        "the same labels", "the best answer that is the same for all rows", said, shares, labels, predictions, metric
+    )
+
+
+def commonest_set(splits: Splits, predictions: Predictions, metric: Metric) -> Baseline:
+    """Return the baseline that always says the set of labels that most training rows have, with the labels' shares."""
+    truth = _label_ids(splits.train, splits.labels)
+    commonest, _ = Counter(map(tuple, truth.tolist())).most_common(1)[0]
+    about = "always the set of labels that most training rows have"
+    return _constant(
+        "commonest set", about, np.flatnonzero(commonest), truth.mean(axis=0), splits.labels, predictions, metric
+    )
+
+
+def _constant(
+    name: str,
+    about: str,
+    said: np.ndarray,
+    shares: np.ndarray,
+    labels: Sequence[str],
+    predictions: Predictions,
+    metric: Metric,
+) -> Baseline:
+    """A baseline that says the same labels of every row: thresholds that its probabilities reach, or do not."""
+    names = ", ".join(shown(labels[label_id]) for label_id in said) or "none"
+    found = np.full(len(shares), 2.0)
+    found[said] = 0.0
+    probs = np.tile(shares, (len(predictions.label_ids), 1))
+    return _judged(name, f"{about}, {names}", probs, predictions, metric, found)
 
 
 def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metric = "accuracy") -> Baseline:
@@ -68,27 +139,60 @@ def words(splits: Splits, split: str, predictions: Predictions, metric: Metric =
         features = vectorizer.fit_transform(map(text_of, train))
     except ValueError:  # "empty vocabulary"
         return None
-    ids = {label: number for number, label in enumerate(splits.labels)}
-    label_ids = np.array([ids[str(example.label)] for example in train])
-    validation, truth = _features(vectorizer, splits.validation), [ids[str(e.label)] for e in splits.validation]
+    truth = {
+        name: _label_ids(examples, splits.labels)
+        for name, examples in (("train", train), ("validation", splits.validation))
+    }
+    validation = _features(vectorizer, splits.validation)
     n_classes = len(splits.labels)
     is_large = features.shape[1] * n_classes > _MAX_WEIGHTS or features.nnz * n_classes > _MAX_PRODUCTS
     method = "naive Bayes" if is_large else "logistic regression"
-    best, chosen = _best(_bayes if is_large else _regressions, features, label_ids, (validation, truth))
+    best, chosen = _best(
+        _bayes if is_large else _regressions, features, truth["train"], (validation, truth["validation"])
+    )
     about = f"tf-idf of single words, {method} ({chosen}, chosen on validation)"
     if features.shape[1] == n_terms:
         about += f", the {n_terms:,} commonest ones"
     if len(train) < len(splits.train):
         about += f", learnt from {len(train):,} of {len(splits.train):,} training rows"
+    name, found = f"{_WORDS}{method}", _features(vectorizer, getattr(splits, split))
+    if predictions.has_several:
+        probs, own = best.predict_proba(found), best.predict_proba(validation)
+        where = thresholds.chosen(own, truth["validation"], "one")
+        if split == "validation":
+            where = thresholds.out_of_fold(own, truth["validation"], predictions.ids, "one")
+        return _judged(name, f"{about}, one for each label, one threshold", probs, predictions, metric, where)
     probs = np.zeros((len(predictions.label_ids), n_classes))
-    probs[:, best.classes_] = best.predict_proba(_features(vectorizer, getattr(splits, split)))
-    return _judged(f"words + {method}", about, probs, predictions, metric)
+    probs[:, best.classes_] = best.predict_proba(found)
+    return _judged(name, about, probs, predictions, metric)
 
 
-def _judged(name: str, about: str, probs: np.ndarray, predictions: Predictions, metric: Metric) -> Baseline:
-    found = Predictions(predictions.ids, predictions.label_ids, probs)
-    right, own = (each.predicted == each.label_ids for each in (found, predictions))
-    return Baseline(name, about, score_by(found, metric), mcnemar(own, right))
+def _label_ids(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
+    """The classes of rows, int64 [N], or which labels each has, 0 or 1 [N, C]."""
+    ids = {label: number for number, label in enumerate(labels)}
+    if not any(isinstance(example.label, tuple) for example in examples):
+        return np.array([ids[str(example.label)] for example in examples])
+    found = np.zeros((len(examples), len(labels)), dtype=np.int64)
+    for row, example in enumerate(examples):
+        found[row, [ids[str(label)] for label in example.label or ()]] = 1
+    return found
+
+
+def _judged(
+    name: str,
+    about: str,
+    probs: np.ndarray,
+    predictions: Predictions,
+    metric: Metric,
+    where: np.ndarray | None = None,
+) -> Baseline:
+    """`where`: the thresholds of several labels."""
+    found = Predictions(predictions.ids, predictions.label_ids, probs, where)
+    if predictions.has_several:
+        difference = paired(predictions, found, usual_metric(has_several=True))
+    else:
+        difference = mcnemar(predictions.right, found.right)
+    return Baseline(name, about, score_by(found, metric), difference)
 
 
 def _at_most(examples: Sequence[Example], n: int) -> list[Example]:
@@ -102,11 +206,18 @@ def _best(
     models: Callable[[Any, np.ndarray], Iterator[tuple[Any, str]]],
     features: Any,
     label_ids: np.ndarray,
-    validation: tuple[Any, Sequence[int]],
+    validation: tuple[Any, np.ndarray],
 ) -> tuple[Any, str]:
-    """The fitted model that has most validation rows right, and what was chosen."""
+    """The fitted model that has most validation rows right, of several labels the smallest log loss, and what was
+    chosen."""
     rows, truth = validation
-    return max(models(features, label_ids), key=lambda each: float(np.mean(each[0].predict(rows) == truth)))
+
+    def height(model: Any) -> float:
+        if truth.ndim == 1:
+            return float(np.mean(model.predict(rows) == truth))
+        return -float(row_losses(Predictions([], truth, model.predict_proba(rows))).mean())
+
+    return max(models(features, label_ids), key=lambda each: height(each[0]))
 
 
 def _regressions(features: Any, label_ids: np.ndarray) -> Iterator[tuple[Any, str]]:
@@ -119,7 +230,7 @@ def _regressions(features: Any, label_ids: np.ndarray) -> Iterator[tuple[Any, st
             warnings.filterwarnings(
                 "ignore", "The number of unique classes", UserWarning
             )  # they are classes all the same
-            model = LogisticRegression(C=strength, max_iter=300).fit(features, label_ids)
+            model = _fitted(LogisticRegression(C=strength, max_iter=300), features, label_ids)
         yield model, f"C = {strength:g}"
 
 
@@ -127,7 +238,18 @@ def _bayes(features: Any, label_ids: np.ndarray) -> Iterator[tuple[Any, str]]:
     from sklearn.naive_bayes import ComplementNB
 
     for smoothing in _SMOOTHINGS:
-        yield ComplementNB(alpha=smoothing).fit(features, label_ids), f"alpha = {smoothing:g}"
+        yield _fitted(ComplementNB(alpha=smoothing), features, label_ids), f"alpha = {smoothing:g}"
+
+
+def _fitted(model: Any, features: Any, label_ids: np.ndarray) -> Any:
+    """The model fitted to classes, or one of it for each of several labels."""
+    if label_ids.ndim == 1:
+        return model.fit(features, label_ids)
+    from sklearn.multiclass import OneVsRestClassifier
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Label not", UserWarning)  # of a label that all rows have, or none
+        return OneVsRestClassifier(model).fit(features, label_ids)
 
 
 def _terms(text: str) -> list[str]:

@@ -41,15 +41,17 @@ def scores(values: Mapping[str, Score], title: str = "") -> Section:
 
 
 def accuracy(run: Run, is_chosen: bool = False) -> Table:
-    """Return the scores that chose, and accuracies: test if it was opened, and validation with what was chosen on it.
+    """Return the scores that chose, and accuracies, of several labels micro-F1: test if it was opened, and validation
+    with what was chosen on it.
 
     is_chosen: among settings, by their validation scores.
     """
     scores = run.scores()
+    usual = [key for key in ("accuracy", "micro_f1") if key in scores["validation"]]  # of one label, or of several
     caveats = (("test", "(95 % interval)"), ("validation", f"({_selection(run, is_chosen)})"))
     rows = [
         (f"{split} {NAMES[key]}".ljust(_WIDTH), interval(scores[split][key]), f"{scores[split][key].n:,} rows", caveat)
-        for key in dict.fromkeys((leading(scores["validation"])[0], "accuracy"))
+        for key in dict.fromkeys((leading(scores["validation"])[0], *usual))
         for split, caveat in caveats
         if split in scores
     ]

@@ -22,7 +22,7 @@ from submillion.reports.page import plain, table_lines
 from submillion.reports.run import Report
 from submillion.runs import Run
 
-_HUB_METRICS = {"macro_f1": "f1", "mcc": "matthews_correlation"}
+_HUB_METRICS = {"macro_f1": "f1", "micro_f1": "f1", "mcc": "matthews_correlation", "subset_accuracy": "accuracy"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 _ADAPTER = """\
@@ -49,6 +49,13 @@ tokens = tokenizer(texts, truncation=True, max_length={max_length}, padding=True
 probs = model(**tokens).logits.softmax(dim=-1)
 print([config.id2label[i] for i in probs.argmax(dim=-1).tolist()])
 """
+USE_OF_SEVERAL = """\
+thresholds = {thresholds!r}
+texts = ["a text to classify", "another one"]
+tokens = tokenizer(texts, truncation=True, max_length={max_length}, padding=True, return_tensors="pt")
+for probs in model(**tokens).logits.sigmoid().tolist():
+    print([label for i, label in config.id2label.items() if probs[i] >= thresholds[label]])
+"""
 PAIRS = "give the tokenizer a second list, `tokenizer(texts, pairs, ...)`"
 
 
@@ -69,13 +76,13 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
     """Return the card of a run: YAML between two lines of dashes, then Markdown. `loading` None: of its adapter."""
     settings, plan = run.config(), report.plan
     name, base = settings.model.name, base_of(run, report)
-    loading = loading or _of_adapter(base, plan.method, settings.model.max_length)
+    loading = loading or _of_adapter(base, plan.method, use(report, settings.model.max_length))
     facts = yaml.safe_dump(_facts(report, base, settings.data, loading), sort_keys=False, allow_unicode=True)
     found = answer(report)
     lines = [
         f"---\n{facts}---\n",
         f"# {report.run}\n",
-        f"{plain(shown(base or name))}, fine-tuned to tell {len(report.labels)} classes apart: "
+        f"{plain(shown(base or name))}, fine-tuned to {_task(report)}: "
         f"{plain(', '.join(report.labels[:30]))}{' and more' if len(report.labels) > 30 else ''}. "
         f"{plan.total:,} of {plan.all_params:,} parameters were trained (method {plan.method}).\n",
         "" if loading.is_run else "The scores are those of the run; what this folder keeps of them is below.\n",
@@ -87,14 +94,33 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
         *(f"{section}\n" for section in loading.sections),
         "## Limits\n",
         f"Trained on {report.data['rows']['train']:,} texts of at most {settings.model.max_length} tokens; longer ones "
-        "are cut. The scores hold for rows drawn like these. Every text gets one of the classes, also one that fits "
-        "none.\n",
+        f"are cut. The scores hold for rows drawn like these. {_limit(report)}\n",
     ]
     return "\n".join(line for line in lines if line)
 
 
-def _of_adapter(base: str, method: str, max_length: int) -> Loading:
-    code = (FULL if method == "none" else _ADAPTER.format(base=base)) + USE.format(max_length=max_length)
+def _task(report: Report) -> str:
+    if report.several is None:
+        return f"tell {len(report.labels)} classes apart"
+    return f"say which of {len(report.labels)} labels a text has"
+
+
+def _limit(report: Report) -> str:
+    if report.several is None:
+        return "Every text gets one of the classes, also one that fits none."
+    return "A text gets every label whose probability reaches its threshold, which may be none."
+
+
+def use(report: Report, max_length: int) -> str:
+    """Return how texts are classified in Python, once model and tokenizer are loaded."""
+    if report.several is None:
+        return USE.format(max_length=max_length)
+    thresholds = dict(zip(report.labels, report.several.thresholds, strict=True))
+    return USE_OF_SEVERAL.format(max_length=max_length, thresholds=thresholds)
+
+
+def _of_adapter(base: str, method: str, use: str) -> Loading:
+    code = (FULL if method == "none" else _ADAPTER.format(base=base)) + use
     library = "transformers" if method == "none" else "peft"
     return Loading({"library_name": library}, () if method == "none" else (method,), code, PAIRS)
 
@@ -126,13 +152,14 @@ def _facts(report: Report, base: str, data: DataConfig, loading: Loading) -> dic
     if not loading.is_run:
         return facts
     scores = report.scores[report.split]
+    usual = ("accuracy", "macro_f1") if report.several is None else ("micro_f1", "macro_f1", "subset_accuracy")
     results = {
         "task": {"type": "text-classification"},
         "dataset": _dataset(data, report),
         "metrics": [
             {"type": _HUB_METRICS.get(key, key), "value": scores[key].value}
             | ({} if key == "accuracy" else {"name": NAMES[key]})
-            for key in dict.fromkeys((leading(scores)[0], "accuracy", "macro_f1"))
+            for key in dict.fromkeys((leading(scores)[0], *usual))
         ],
     }
     facts["model-index"] = [{"name": report.run, "results": [results]}]

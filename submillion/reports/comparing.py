@@ -230,13 +230,14 @@ def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
     if not verdict.pairs:
         return []
     n_tied = len(verdict.group) - 1
+    exact = "Accuracies" if "accuracy" in verdict.settings[0].scores else "Subset accuracies"
     return [
         Section(
             anchor="tests",
             nav="Tests",
             title=f"{n_tied} of {len(verdict.pairs)} others are tied with 1",
             sentences=(
-                "Accuracies of two runs: McNemar's exact test, with Tango's interval of the difference. Other scores: "
+                f"{exact} of two runs: McNemar's exact test, with Tango's interval of the difference. Other scores: "
                 "bootstrap over rows; settings with several seeds too, with seeds as a second source of chance. "
                 f"p (Holm) of {NAMES[verdict.metric]} decides, at 0.05.",
             ),

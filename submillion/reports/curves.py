@@ -19,6 +19,7 @@ from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.runs import EvalRecord, Record, Run, StepRecord
 from submillion.text import interval
 
+_SHARED = ("accuracy", "micro_f1", "macro_f1")  # of runs that were chosen by different scores
 MAX_CURVES = 10  # in one figure
 BAND = "The band is the 95 % interval: ups and downs within it may be chance."
 _LOOKS = [(colour, line) for line in ("-", (0, (4, 2))) for colour in (BLUE, ORANGE, GREEN, PINK, INK)]
@@ -96,9 +97,14 @@ def _together(curves: Sequence[Curve]) -> Any:
 
 
 def _key(curves: Sequence[Curve]) -> str:
-    """The score that all runs were chosen by, accuracy where they differ."""
-    keys = {leading(record.scores)[0] for curve in curves for record in curve.evaluations}
-    return keys.pop() if len(keys) == 1 else "accuracy"
+    """The score that all runs were chosen by; where they differ one that all have."""
+    every = [record.scores for curve in curves for record in curve.evaluations]
+    keys = {leading(scores)[0] for scores in every}
+    return (
+        keys.pop()
+        if len(keys) == 1
+        else next((key for key in _SHARED if all(key in each for each in every)), "log_loss")
+    )
 
 
 def _scores(axes: Any, evaluations: Sequence[EvalRecord], key: str, colour: str, line: Any) -> None:

@@ -44,6 +44,7 @@ def draw(report: Report, with_png: bool = True) -> dict[str, Drawn]:
         "plan": _plan,
         "training": _training,
         "confusion": _confusion,
+        "together": _together,
         "classes": _classes,
         "distribution": _distribution,
         "reliability": _reliability,
@@ -71,6 +72,12 @@ def confused_classes(confusion: Sequence[Sequence[int]]) -> list[int]:
     counts = np.array(confusion)
     wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
     return shown_classes(wrong.tolist(), len(counts) if len(counts) <= MAX_CLASSES else _MAX_CONFUSED)
+
+
+def shown_labels(together: Sequence[Sequence[int]]) -> list[int]:
+    """Return the labels of a co-occurrence matrix that are shown: all of at most 20, else the 12 with most rows."""
+    counts = np.array(together)
+    return shown_classes(np.diag(counts).tolist(), len(counts) if len(counts) <= MAX_CLASSES else _MAX_CONFUSED)
 
 
 def _scores(report: Report) -> Any:
@@ -118,18 +125,34 @@ def _training(report: Report) -> Any:
 
 
 def _confusion(report: Report) -> Any:
+    if not report.confusion:
+        return None
     counts = np.array(report.confusion)
-    shown = confused_classes(report.confusion)
-    totals = np.maximum(counts.sum(axis=1), 1)
+    names = ("true", "predicted")
+    return _matrix(report.labels, confused_classes(report.confusion), counts, counts.sum(axis=1), names)
+
+
+def _together(report: Report) -> Any:
+    if report.several is None:
+        return None
+    counts = np.array(report.several.together)
+    return _matrix(report.labels, shown_labels(counts.tolist()), counts, np.diag(counts), ("has", "and has"))
+
+
+def _matrix(
+    labels: Sequence[str], shown: Sequence[int], counts: np.ndarray, totals: np.ndarray, axis_names: tuple[str, str]
+) -> Any:
+    """Counts [C, C] as cells, each with its share of its line's total, which is also its colour."""
+    totals = np.maximum(totals, 1)
     side = max(_CELL * len(shown), 2.2)
     width = max(WIDTH, side + 1.9)
     figure = canvas(side + 1.2, width)
     axes = figure.subplots()
-    for i, true in enumerate(shown):
-        for j, predicted in enumerate(shown):
-            count, share = counts[true, predicted], counts[true, predicted] / totals[true]
+    for i, of_line in enumerate(shown):
+        for j, of_column in enumerate(shown):
+            count, share = counts[of_line, of_column], counts[of_line, of_column] / totals[of_line]
             cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=SMALL - 0.5)
-    names = [short(report.labels[number], 16) for number in shown]
+    names = [short(labels[number], 16) for number in shown]
     axes.set_xlim(-0.5, len(shown) - 0.5)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     turned = len(shown) > 4 or max(map(len, names)) > 9
@@ -141,8 +164,8 @@ def _confusion(report: Report) -> Any:
         rotation_mode="anchor",
     )
     axes.set_yticks(range(len(shown)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set_xlabel(axis_names[1])
+    axes.set_ylabel(axis_names[0])
     bare(axes)
     return figure
 
@@ -183,8 +206,8 @@ def _reliability(report: Report) -> Any:
     _bins(axes, report.calibration.after, ORANGE, "s", "temperature scaled")
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("accuracy")
+    axes.set_xlabel("confidence" if report.several is None else "probability of a label")
+    axes.set_ylabel("accuracy" if report.several is None else "share that has it")
     axes.legend(loc="upper left")
     return figure
 
@@ -198,6 +221,8 @@ def _bins(axes: Any, bins: Sequence[Bin], colour: str, marker: str, title: str) 
 
 
 def _coverage(report: Report) -> Any:
+    if not report.coverage:
+        return None
     figure = canvas(2.6)
     axes = figure.subplots()
     x, scores = [100 * each.share for each in report.coverage], [each.accuracy for each in report.coverage]
@@ -220,7 +245,7 @@ def _lengths(report: Report) -> Any:
     axes.set_xticks(x, [_range(each.n_least, each.n_most) for each in report.lengths])
     axes.set_xlim(-0.5, len(scores) - 0.5)
     axes.set_xlabel("words")
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel("accuracy" if report.several is None else "subset accuracy")
     axes.grid(visible=False, axis="x")
     return figure
 

@@ -1,48 +1,60 @@
-"""What a run's page says, a section each: what its predictions show, and how it came about."""
+"""What a run's predictions show, a section each. `several` has those of rows with several labels only, `making` how the
+run came about."""
 
 from __future__ import annotations
-
-import json
-import shlex
 
 import numpy as np
 
 from submillion import runs
 from submillion.judging.comparison import LEVEL, p_value
-from submillion.judging.metrics import NAMES, leading, wilson
+from submillion.judging.metrics import NAMES, key_of, leading, usual_metric, wilson
+from submillion.reports import several
 from submillion.reports.baselines import Baseline
-from submillion.reports.curves import BAND, evaluations_table
 from submillion.reports.figures import MAX_CLASSES, confused_classes
 from submillion.reports.run import Mistake, Report
-from submillion.reports.sections import Quote, Section, Table, as_sentences, cut, quoted
-from submillion.text import duration, interval, percent
+from submillion.reports.sections import Quote, Section, Table, cut, quoted
+from submillion.text import interval, percent
 
 _N_PAIRS = 10
 
 
 def answer(report: Report) -> Section:
-    """The score against both baselines."""
-    accuracy, (key, chosen) = report.scores[report.split]["accuracy"], leading(report.scores[report.split])
+    """The score against the baselines."""
+    own = report.scores[report.split]
+    usual, (key, chosen) = _usual(report), leading(own)
     selected = ", after selection" if report.after_selection else ""
-    title = f"Right on {percent(accuracy.value)} of {accuracy.n:,} {report.split} rows{selected}"
-    sentences = [f"Accuracy {interval(accuracy)}, with its 95 % interval. {_rights(report)}"]
+    title = f"Right on {percent(chosen.value)} of {chosen.n:,} {report.split} rows{selected}"
+    sentences = [f"{_named(usual)} {interval(own[usual])}, with its 95 % interval. {_rights(report)}"]
     if key != "accuracy":
-        title = f"{NAMES[key]} {chosen.value:.4f} on {accuracy.n:,} {report.split} rows{selected}"
-        sentences = [f"{NAMES[key]} {interval(chosen)}, which chose the checkpoint (train.metric).", *sentences]
+        title = f"{NAMES[key]} {chosen.value:.4f} on {chosen.n:,} {report.split} rows{selected}"
+    if key != usual:
+        sentences = [f"{_named(key)} {interval(chosen)}, which chose the checkpoint (train.metric).", *sentences]
+    sentences += [] if report.several is None else several.about_thresholds(report, report.several)
     sentences += [_against(baseline) for baseline in report.baselines]
-    if report.baselines[0].name == "majority class":
+    if not report.baselines[0].knows_words:
         why = report.data_problem or "no training text has a word"
         sentences.append(f"There is no baseline on words: {why}.")
+    of_one = "A dot is the accuracy, its line the 95 % interval (Wilson)."
+    of_several = f"A dot is the {NAMES[key]}, its line the 95 % interval."
     return Section(
         anchor="answer",
         nav="Answer",
         title=title[:1].upper() + title[1:],
         sentences=tuple(sentences),
         figure="scores",
-        reading="A dot is the accuracy, its line the 95 % interval (Wilson). The test of a difference is in the table, "
-        "since all three judge the same rows: intervals may overlap and the difference still be real.",
+        reading=f"{of_one if report.several is None else of_several} The test of a difference is in the table, "
+        "since all judge the same rows: intervals may overlap and the difference still be real.",
         tables=(_baseline_table(report), _score_table(report)),
     )
+
+
+def _usual(report: Report) -> str:
+    """The key of the score that is always told."""
+    return key_of(usual_metric(report.several is not None))
+
+
+def _named(key: str) -> str:
+    return NAMES[key][:1].upper() + NAMES[key][1:]
 
 
 def _rights(report: Report) -> str:
@@ -69,14 +81,16 @@ def _against(baseline: Baseline) -> str:
 
 
 def _baseline_table(report: Report) -> Table:
-    own = report.scores[report.split]
-    keys = tuple(dict.fromkeys((leading(own)[0], "accuracy", "macro_f1")))
+    own, usual = report.scores[report.split], _usual(report)
+    more = ("macro_f1",) if report.several is None else ("macro_f1", "subset_accuracy")
+    keys = tuple(dict.fromkeys((leading(own)[0], usual, *more)))
     rows = [("this run", *(interval(own[key]) for key in keys), "", "")]
     for baseline in report.baselines:
         difference = baseline.difference
         scores = (interval(baseline.scores.get(key)) for key in keys)
         rows.append((baseline.name, *scores, interval(difference, sign="+"), p_value(difference.p)))
-    heads = ("", *(NAMES[key] for key in keys), "accuracy: run minus baseline", "p (McNemar)")
+    test = "McNemar" if report.several is None else "bootstrap"
+    heads = ("", *(NAMES[key] for key in keys), f"{NAMES[usual]}: run minus baseline", f"p ({test})")
     return Table(f"On the same {report.split} rows, trained on the same split", heads, rows)
 
 
@@ -85,7 +99,7 @@ def _score_table(report: Report) -> Table:
     rows = [(NAMES[key], *(interval(scores.get(key)) for scores in report.scores.values())) for key in keys]
     chosen = len(report.evaluations) > 1
     heads = tuple(
-        f"{split}, {scores['accuracy'].n:,} rows" + (" (after selection)" if split == "validation" and chosen else "")
+        f"{split}, {leading(scores)[1].n:,} rows" + (" (after selection)" if split == "validation" and chosen else "")
         for split, scores in report.scores.items()
     )
     return Table("Every score with its 95 % interval", ("", *heads), rows)
@@ -158,24 +172,24 @@ def _limit(report: Report, which: str) -> str:
 
 def distribution(report: Report) -> Section:
     """How often each class is predicted, against how often it is true."""
-    n = sum(each.n_true for each in report.classes)
+    n, unit = leading(report.scores[report.split])[1].n, several.unit(report)
     most = max(range(len(report.labels)), key=lambda i: abs(report.classes[i].n_predicted - report.classes[i].n_true))
     each = report.classes[most]
     more = "more" if each.n_predicted > each.n_true else "less"
     against = f"{each.n_predicted:,} against {each.n_true:,} rows"
     title = f"{quoted(report.labels[most])} is predicted {more} often than it is true: {against}"
     if each.n_predicted == each.n_true:
-        title = "Each class is predicted as often as it is true"
+        title = f"Each {unit} is predicted as often as it is true"
     pairs = [(label, each.n_true, each.n_predicted) for label, each in zip(report.labels, report.classes, strict=True)]
     rows = [(label, f"{t:,}", interval(wilson(t, n)), f"{p:,}", interval(wilson(p, n))) for label, t, p in pairs]
-    heads = ("class", "true rows", "share", "predicted rows", "share")
+    heads = (unit, "true rows", "share", "predicted rows", "share")
     return Section(
         anchor="distribution",
         nav="Distribution",
         title=title,
         figure="distribution",
-        reading=f"{_limit(report, 'that differ most')}Bars of unequal length: the class is predicted too often or too "
-        "rarely. Equal bars do not mean that the rows are the right ones.",
+        reading=f"{_limit(report, 'that differ most')}Bars of unequal length: the {unit} is predicted too often or "
+        "too rarely. Equal bars do not mean that the rows are the right ones.",
         tables=(Table("Shares with 95 % intervals", heads, rows),),
     )
 
@@ -184,12 +198,10 @@ def calibration(report: Report) -> Section:
     """Whether confidence can be believed, before and after temperature scaling."""
     found = report.calibration
     before, after, temperatures = found.ece_before, found.ece_after, found.temperatures
-    mean = report.scores[report.split]["accuracy"].value
-    confidence = sum(b.confidence * b.accuracy.n for b in found.before) / before.n
-    how = "too sure" if confidence > mean else "not sure enough"
-    title = f"Confidence is {how}: {percent(confidence)} on average, and {percent(mean)} are right"
+    title = _calibration_title(report) if report.several is None else several.calibration_title(report)
     if before.low == 0:
-        title = f"Confidence fits what is right as far as {before.n:,} rows can tell"
+        what = "Confidence fits what is right" if report.several is None else "Probabilities fit what is true"
+        title = f"{what} as far as {before.n:,} rows can tell"
     scaled = "There are too few rows for temperature scaling."
     if temperatures:
         span = f"Temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
@@ -202,10 +214,22 @@ def calibration(report: Report) -> Section:
         title=title,
         sentences=(scaled, "Each fifth of the rows is scaled by the temperature that fits the other four fifths best."),
         figure="reliability",
-        reading="Rows in 15 bins by confidence, a larger point for more rows: those below the dashed line are surer "
-        "than they are right. ECE is the mean distance from that line, each bin weighted by its rows.",
+        reading=_IN_BINS if report.several is None else several.IN_BINS,
         tables=(Table("Expected calibration error", ("", f"ECE on {report.split}"), rows),),
     )
+
+
+_IN_BINS = (
+    "Rows in 15 bins by confidence, a larger point for more rows: those below the dashed line are surer than they are "
+    "right. ECE is the mean distance from that line, each bin weighted by its rows."
+)
+
+
+def _calibration_title(report: Report) -> str:
+    found, mean = report.calibration, report.scores[report.split]["accuracy"].value
+    confidence = sum(b.confidence * b.accuracy.n for b in found.before) / found.ece_before.n
+    how = "too sure" if confidence > mean else "not sure enough"
+    return f"Confidence is {how}: {percent(confidence)} on average, and {percent(mean)} are right"
 
 
 def coverage(report: Report) -> Section:
@@ -239,13 +263,15 @@ def lengths(report: Report) -> Section:
     if worst.accuracy.high >= best.accuracy.low and best.accuracy.high >= worst.accuracy.low:
         title = "No length of text is clearly harder than another"
     rows = [(words(e.n_least, e.n_most), f"{e.accuracy.n:,}", interval(e.accuracy)) for e in report.lengths]
+    what = "accuracy" if report.several is None else "subset accuracy"
     return Section(
         anchor="lengths",
         nav="Length",
         title=title,
         figure="lengths",
-        reading="Rows in groups of about equal size by their number of words. Lines are 95 % intervals.",
-        tables=(Table("Accuracy by length", ("length", "rows", "accuracy"), rows),),
+        reading="Rows in groups of about equal size by their number of words. Lines are 95 % intervals."
+        + ("" if report.several is None else " A row is right where each of its labels is."),
+        tables=(Table(f"{what[:1].upper()}{what[1:]} by length", ("length", "rows", what), rows),),
     )
 
 
@@ -279,121 +305,7 @@ def mistakes(report: Report) -> Section:
 
 
 def _about(mistake: Mistake) -> str:
-    said = f"predicted {quoted(mistake.predicted)}, confidence {mistake.confidence:.4f}"
-    return f"{mistake.id} · label {quoted(mistake.label)} · {said}"
-
-
-def plan(report: Report) -> Section:
-    """Where the budget went."""
-    plan = report.plan
-    share = f"{percent(plan.total / plan.all_params)} of {plan.all_params:,} parameters train"
-    limit = "no budget: full fine-tuning" if plan.budget is None else f"of a budget of {plan.budget:,}"
-    rows = [
-        (part.name, _cell(part.n_layers), _cell(part.rank), _cell(part.params), percent(part.params / plan.total))
-        for part in report.parts
-    ]
-    return Section(
-        anchor="plan",
-        nav="Plan",
-        title=f"{plan.total:,} parameters train, {limit}",
-        sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *as_sentences(plan.reasons)),
-        figure="plan" if plan.targets else None,
-        reading="Encoder layers from the bottom up, a column per site: the stronger the colour, the more parameters; r "
-        "is the rank. Empty places have no adapter. The head lies on top.",
-        tables=(Table("Trainable parameters", ("part", "layers", "rank", "parameters", "share"), rows),),
-    )
-
-
-def _cell(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
-def training(report: Report) -> Section:
-    """Loss and the score that chooses over the steps, and which checkpoint was taken."""
-    chosen = [record for record in report.evaluations if record.best][-1:]
-    if not chosen:
-        return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")
-    best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
-    key = leading(best.scores)[0]
-    height = "lowest" if key == "log_loss" else "highest"
-    when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
-    title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
-    return Section(
-        anchor="training",
-        nav="Training",
-        title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
-        sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
-        figure="training",
-        reading=f"The chosen checkpoint has the {height} validation {NAMES[key]}; of equals the lowest loss. {BAND}"
-        if n > 1
-        else BAND,
-        tables=(evaluations_table(report.evaluations),),
-    )
-
-
-def cost(report: Report) -> Section:
-    """Time by phase, tokens a second, peak memory."""
-    training_s = sum(record.seconds for record in report.steps)
-    evaluation_s = sum(record.evaluation_s for record in report.evaluations)
-    n_tokens = sum(record.tokens for record in report.steps)
-    # The first record's seconds hold the work before it too.
-    rate_s, rated = sum(r.seconds for r in report.steps[1:]), sum(r.tokens for r in report.steps[1:])
-    rows = [
-        ("training steps", duration(training_s)),
-        ("evaluations on validation", duration(evaluation_s)),
-        ("tokens trained on", f"{n_tokens:,}"),
-        ("tokens a second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
-    ]
-    if report.cost is None:
-        sentences = ("An older version made this run: it kept neither the time of each phase nor the peak of memory.",)
-        title = f"Training took {duration(training_s)}"
-        return Section("cost", "Cost", title, sentences, tables=(Table("Cost", ("", ""), rows),))
-    total = sum(report.cost["phases_s"].values())
-    rows += [(f"phase: {name}", duration(seconds)) for name, seconds in report.cost["phases_s"].items()]
-    rows += [(f"peak memory, {name}", f"{mib:,.0f} MiB") for name, mib in report.cost["peak_mib"].items()]
-    halved = {use: n for use, n in report.cost.get("halved_to_tokens", {}).items() if n is not None}
-    rows += [(f"memory did not hold its batches: parts in {use}", f"{n:,} tokens") for use, n in halved.items()]
-    resumed = report.cost["resumed_from_step"]
-    note = (
-        f"The run was resumed after step {resumed:,}: phases are those of the process that finished it."
-        if resumed
-        else ""
-    )
-    return Section(
-        anchor="cost",
-        nav="Cost",
-        title=f"The run took {duration(total)} and {report.cost['peak_mib']['process']:,.0f} MiB at most",
-        sentences=(note,) if note else (),
-        figure="cost",
-        reading="Seconds by phase, in the order of the work; evaluations are part of training.",
-        tables=(Table("Cost", ("", ""), rows),),
-    )
-
-
-def setup(report: Report) -> Section:
-    """The command, the data, the machine and every setting: what repeats the run."""
-    environment, facts = report.environment, report.data
-    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
-    plain = {k: v for k, v in environment.items() if k not in ("packages", "command")}
-    cells = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in plain.items()}
-    rows = [*((name.replace("_", " "), cell) for name, cell in cells.items()), ("packages", packages)]
-    splits = [
-        (label, *(f"{facts['classes'][split].get(label, 0):,}" for split in facts["classes"]))
-        for label in report.labels
-    ]
-    splits.append(("all", *(f"{n:,}" for n in facts["rows"].values())))
-    return Section(
-        anchor="setup",
-        nav="Setup",
-        title="What repeats this run",
-        sentences=as_sentences(facts.get("warnings", ())),
-        tables=(
-            Table("Rows of each class", ("class", *facts["classes"]), splits),
-            Table("Environment", ("", ""), rows),
-        ),
-        code=(
-            ("The command", shlex.join(environment.get("command", []))),
-            ("config.yaml", report.config.rstrip()),
-            ("Fingerprints", json.dumps({k: v for k, v in facts.items() if k.endswith("fingerprint")}, indent=1)),
-        ),
-    )
+    if mistake.wrong is not None:
+        return several.about_mistake(mistake)
+    said = f"predicted {quoted(str(mistake.predicted))}, confidence {mistake.confidence:.4f}"
+    return f"{mistake.id} · label {quoted(str(mistake.label))} · {said}"

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from submillion import data, planning, runs
-from submillion.config import Metric
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
 from submillion.judging.comparison import Split
-from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score
+from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score, thresholds
 from submillion.planning import Part, Plan
 from submillion.reports import baselines
 from submillion.reports.baselines import Baseline
@@ -40,13 +39,18 @@ class LengthBin:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A validation row that the run is wrong about; `confidence` is the probability of `predicted`."""
+    """A validation row that the run is wrong about; `confidence` is the probability of `predicted`.
+
+    Of several labels `label` and `predicted` are all that the row has and gets, and `wrong` is the label that the run
+    is surest and wrong about: `confidence` is its probability where it is predicted, else that of its absence.
+    """
 
     id: str
     text: str
-    label: str
-    predicted: str
+    label: str | tuple[str, ...]
+    predicted: str | tuple[str, ...]
     confidence: float
+    wrong: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,30 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Several:
+    """What is said of rows with several labels besides.
+
+    thresholds: of each label, chosen on the n_validation validation rows · how: `train.threshold` · few: labels that
+    had too few rows there for one of their own · precisions: each label's average precision · together: rows of the
+    judged split that have both of two labels, [C][C] · n_true, n_predicted: rows by the number of labels that they
+    have, and get, from 0.
+    """
+
+    thresholds: tuple[float, ...]
+    how: str
+    n_validation: int
+    few: tuple[str, ...]
+    precisions: list[Score]
+    together: list[list[int]]
+    n_true: list[int]
+    n_predicted: list[int]
+
+
+@dataclass(frozen=True)
 class Report:
     """A run as its pages tell it. `split` is the one that is judged: test if it was opened, else validation.
+
+    several: None where rows have one label each; else `confusion` and `coverage` are empty, and `classes` are labels.
 
     lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none,
     `stopped` where the training came to its own end.
@@ -82,6 +108,7 @@ class Report:
     evaluations: list[EvalRecord]
     confusion: list[list[int]]
     classes: list[ClassScores]
+    several: Several | None
     calibration: Calibration
     coverage: list[Coverage]
     lengths: list[LengthBin] | None
@@ -107,7 +134,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
     _check(run, predictions, labels, facts)
     judged, records = predictions[split], run.records()
     splits, problem = reread(run, predictions, splits)
-    counts, n_train = metrics.confusion(judged, len(labels)), [facts["classes"]["train"][label] for label in labels]
+    counts = None if judged.has_several else metrics.confusion(judged, len(labels))
     evaluations = run.evaluations()
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     return Report(
@@ -117,18 +144,19 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         labels=labels,
         scores=scores,
         n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),
-        baselines=_baselines(n_train, splits, split, judged, run.config().train.metric),
+        baselines=baselines.every(facts, labels, splits, split, predictions, run.metric()),
         plan=plan,
         parts=planning.parts(plan),
         steps=[record for record in records if isinstance(record, StepRecord)],
         evaluations=evaluations,
-        confusion=counts.tolist(),
-        classes=metrics.class_scores(counts),
+        confusion=[] if counts is None else counts.tolist(),
+        classes=metrics.label_scores(judged) if counts is None else metrics.class_scores(counts),
+        several=_several(run, judged, predictions["validation"], labels) if judged.has_several else None,
         calibration=_calibration(judged, scores[split]["ece"]),
-        coverage=metrics.coverage(judged),
+        coverage=[] if judged.has_several else metrics.coverage(judged),
         lengths=None if splits is None else _lengths(getattr(splits, split), judged),
         mistakes=None if splits is None else _mistakes(splits.validation, predictions["validation"], labels),
-        n_mistakes=int((predictions["validation"].predicted != predictions["validation"].label_ids).sum()),
+        n_mistakes=int((~predictions["validation"].right).sum()),
         data_problem=problem,
         cost=run.read_json("cost.json") if (run.path / "cost.json").exists() else None,
         stopped=run.stopped(),
@@ -163,12 +191,20 @@ def reread(
     return splits, None
 
 
-def _baselines(
-    counts: Sequence[int], splits: Splits | None, split: Split, judged: Predictions, metric: Metric
-) -> list[Baseline]:
-    found = [baselines.majority(counts, judged, metric)]
-    words = None if splits is None else baselines.words(splits, split, judged, metric)
-    return found if words is None else [words, *found]
+def _several(run: Run, judged: Predictions, validation: Predictions, labels: Sequence[str]) -> Several:
+    how, few = run.config().train.threshold, thresholds.few_positives(validation.label_ids)
+    of_run = run.thresholds()
+    assert of_run is not None, "a run whose rows have several labels keeps their thresholds"
+    return Several(
+        thresholds=tuple(of_run.tolist()),
+        how=str(how),
+        n_validation=len(validation.ids),
+        few=tuple(labels[label_id] for label_id in few) if how == "each" else (),
+        precisions=metrics.label_precisions(judged),
+        together=metrics.together(judged.truth).tolist(),
+        n_true=np.bincount(judged.truth.sum(axis=1)).tolist(),
+        n_predicted=np.bincount(judged.predicted.sum(axis=1)).tolist(),
+    )
 
 
 def _calibration(judged: Predictions, ece_before: Score) -> Calibration:
@@ -185,7 +221,7 @@ def _calibration(judged: Predictions, ece_before: Score) -> Calibration:
 def _lengths(examples: Sequence[Example], judged: Predictions) -> list[LengthBin]:
     """Accuracy over bins of about as many rows each; texts of one length are never parted."""
     lengths = np.array([count(example.text) + count(example.text_pair) for example in examples])
-    right = judged.predicted == judged.label_ids
+    right = judged.right
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _N_LENGTH_BINS + 1)[1:], method="higher"))
     bins = np.searchsorted(edges, lengths)
     members = [bins == number for number in np.unique(bins)]
@@ -198,16 +234,48 @@ def _lengths(examples: Sequence[Example], judged: Predictions) -> list[LengthBin
 def _mistakes(examples: Sequence[Example], found: Predictions, labels: Sequence[str]) -> list[Mistake]:
     """The validation rows that the run is surest and wrong about. Test texts stay unread: labels get corrected and
     settings changed after such a list, and a test that was read for it is no test any more."""
+    if found.has_several:
+        return _surest_decisions(examples, found, labels)
     confidence, predicted = found.probs.max(axis=1), found.predicted
-    wrong = np.flatnonzero(predicted != found.label_ids)
-    rows = sorted(wrong.tolist(), key=lambda row: (-confidence[row], found.ids[row]))[:N_MISTAKES]
     return [
         Mistake(
             id=examples[row].id,
-            text=" ⏐ ".join(filter(None, (examples[row].text, examples[row].text_pair))),
+            text=_text(examples[row]),
             label=labels[int(found.label_ids[row])],
             predicted=labels[int(predicted[row])],
             confidence=float(confidence[row]),
         )
-        for row in rows
+        for row in _surest(found, confidence)
     ]
+
+
+def _surest(found: Predictions, confidence: np.ndarray) -> list[int]:
+    """The rows that are wrong, the surest first, at most `N_MISTAKES`."""
+    wrong = np.flatnonzero(~found.right)
+    return sorted(wrong.tolist(), key=lambda row: (-confidence[row], found.ids[row]))[:N_MISTAKES]
+
+
+def _surest_decisions(examples: Sequence[Example], found: Predictions, labels: Sequence[str]) -> list[Mistake]:
+    """The same of rows with several labels: a row is as sure as its surest wrong decision."""
+    truth, predicted = found.truth, found.predicted
+    confidence = np.where(truth == predicted, 0.0, np.where(predicted, found.probs, 1 - found.probs))
+    surest = confidence.argmax(axis=1)
+
+    def named(of_row: np.ndarray) -> tuple[str, ...]:
+        return tuple(labels[label_id] for label_id in np.flatnonzero(of_row))
+
+    return [
+        Mistake(
+            id=examples[row].id,
+            text=_text(examples[row]),
+            label=named(truth[row]),
+            predicted=named(predicted[row]),
+            confidence=float(confidence[row, surest[row]]),
+            wrong=labels[int(surest[row])],
+        )
+        for row in _surest(found, confidence.max(axis=1))
+    ]
+
+
+def _text(example: Example) -> str:
+    return " ⏐ ".join(filter(None, (example.text, example.text_pair)))

@@ -18,7 +18,7 @@ from submillion import runs
 from submillion.config import NOT_HASHED, Metric, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.comparison import Setting, Split, Verdict, conclude
-from submillion.judging.metrics import Predictions
+from submillion.judging.metrics import Predictions, usual_metric
 from submillion.runs import Run, Which
 from submillion.text import a_kind, did_you_mean, shown
 
@@ -37,6 +37,7 @@ class _Facts:
     seed: int
     metric: Metric
     labels: tuple[str, ...]
+    has_several: bool  # labels, in a row
     content: str | None  # of the split's rows; None in folders of before it was noted
     n_params: int
     training_s: float
@@ -70,8 +71,8 @@ def _metric(facts: Sequence[_Facts]) -> tuple[Metric, tuple[str, ...]]:
     found: list[Metric] = list(dict.fromkeys(fact.metric for fact in facts))
     if len(found) == 1:
         return found[0], ()
-    names = ", ".join(found)
-    return "accuracy", (f"checkpoints were chosen by different scores ({names}, train.metric): accuracy decides here",)
+    names, usual = ", ".join(found), usual_metric(facts[0].has_several)
+    return usual, (f"checkpoints were chosen by different scores ({names}, train.metric): {usual} decides here",)
 
 
 def _openings(facts: Sequence[_Facts]) -> str:
@@ -111,8 +112,9 @@ def _facts(run: Run, split: Split) -> _Facts:
         run=run,
         keys=keys,
         seed=config.train.seed,
-        metric=config.train.metric,
+        metric=run.metric(),
         labels=run.labels(),
+        has_several=run.has_several(),
         content=data.get(f"{split}_fingerprint"),
         n_params=run.read_json("plan.json")["total"],
         training_s=sum(record.seconds for record in records),
@@ -140,7 +142,13 @@ def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
     first, problems = facts[0], []
     for fact in facts[1:]:
         same_columns = all(fact.keys[key] == first.keys[key] for key in _COLUMNS)
-        if fact.labels != first.labels:
+        if fact.has_several != first.has_several:
+            one, several = (first, fact) if fact.has_several else (fact, first)
+            problems.append(
+                f"rows have one label each in {one.run.path}, and several in {several.run.path}: their scores are not "
+                "of one kind; compare runs of one task"
+            )
+        elif fact.labels != first.labels:
             labels = " and ".join(", ".join(each.labels[:20]) for each in (first, fact))
             problems.append(
                 f"{first.run.path} and {fact.run.path} have other labels: {labels}; compare runs of one task"
@@ -156,8 +164,7 @@ def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
 
 def _by_id(predictions: Predictions) -> Predictions:
     order = sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__)
-    ids = [predictions.ids[i] for i in order]
-    return Predictions(ids, predictions.label_ids[order], predictions.probs[order])
+    return predictions.rows(np.array(order))
 
 
 def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:
@@ -172,7 +179,7 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
                 f"are in one only (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on the same rows"
             )
         elif (found.label_ids != first.label_ids).any():
-            row = int(np.argmax(found.label_ids != first.label_ids))
+            row = int(np.argmax((found.label_ids != first.label_ids).reshape(len(first.ids), -1).any(axis=1)))
             problems.append(f"{both} have other labels for {split} row {first.ids[row]}: they are not the same rows")
     if problems:
         raise RunError(*problems)

@@ -24,8 +24,8 @@ def examined(run: Run) -> dict[str, Any]:
     """Return what is known of a run, by `KEYS`, and why it is damaged; what is not known yet is None.
 
     state: done, running, interrupted, empty or damaged · why: empty unless it is damaged · metric: the key of the score
-    that chose the checkpoint · validation, test: that score, and validation_accuracy, test_accuracy, each {value, low,
-    high, n}. Hashes are not checked.
+    that chose the checkpoint · validation, test: that score, and validation_accuracy, test_accuracy where rows have one
+    label, each {value, low, high, n}. Hashes are not checked.
     """
     began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
     found: dict[str, Any] = dict.fromkeys(KEYS)
@@ -33,13 +33,15 @@ def examined(run: Run) -> dict[str, Any]:
     found["why"] = ""
     try:
         found["state"] = "running" if run.is_locked else run.state
-        found["model"], metric = run.config().model.name, key_of(run.config().train.metric)
+        found["model"], metric = run.config().model.name, key_of(run.metric())
         found["metric"] = metric
         found["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
         records = run.records()
         found["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
         for split, scores in (run.scores() if (run.path / "scores.json").exists() else {}).items():
-            found |= {split: vars(scores[metric]), f"{split}_accuracy": vars(scores["accuracy"])}
+            found[split] = vars(scores[metric])
+            if "micro_f1" not in scores:  # of several labels, of which there is no accuracy
+                found[f"{split}_accuracy"] = vars(scores["accuracy"])
     except SubmillionError as error:
         found |= {"state": "damaged", "why": error.problems[0]}
     except (KeyError, TypeError, ValueError) as error:

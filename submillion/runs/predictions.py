@@ -85,11 +85,21 @@ def from_parquet(
         raise ValueError(str(error)) from None
 
 
-def save_unlabelled(folder: Path, ids: Sequence[str], probs: np.ndarray, labels: Sequence[Label]) -> None:
-    """Write the predictions, float64 [N, C], atomically; the folder is made. RunError if that fails."""
+def save_unlabelled(
+    folder: Path, ids: Sequence[str], probs: np.ndarray, labels: Sequence[Label], thresholds: np.ndarray | None = None
+) -> None:
+    """Write the predictions, float64 [N, C], atomically; the folder is made. RunError if that fails.
+
+    thresholds: of several labels, float64 [C]; then `predicted` is a list of labels.
+    """
     with reported(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
-    columns = {"id": list(ids), "predicted": np.array(labels, dtype=object)[probs.argmax(axis=1)]}
+    names = np.array(labels, dtype=object)
+    if thresholds is None:
+        predicted = names[probs.argmax(axis=1)]
+    else:
+        predicted = [names[of_row].tolist() for of_row in probs >= thresholds]
+    columns = {"id": list(ids), "predicted": predicted}
     write_atomically(folder / _FILE, to_parquet(columns, [f"{PROB}{label}" for label in labels], probs))
 
 

@@ -6,8 +6,9 @@ What is answered is decided in `service`; errors become sentences in `app`.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
@@ -17,6 +18,9 @@ from submillion.config import Precision
 from submillion.serving import counting
 from submillion.serving.guard import as_json, refusal
 from submillion.serving.service import MAX_CHARACTERS, MAX_TEXTS, Service
+
+if TYPE_CHECKING:
+    from submillion.prediction.sharing import Loaded
 
 router = APIRouter()
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
@@ -56,10 +60,19 @@ Label = str | int | bool  # as the training rows had it; bool apart, which pydan
 
 
 class Prediction(BaseModel):
-    """The most probable label, and the probability of each, by its name."""
+    """Of a run whose rows have one label: the most probable one, and the probability of each, by its name."""
 
     label: Label
     probs: dict[str, float]
+
+
+class SeveralLabels(BaseModel):
+    """Of a run whose rows have several labels: those that reach their thresholds, which may be none, the most probable
+    first; the probability of each label by itself, and its threshold."""
+
+    labels: list[Label]
+    probs: dict[str, float]
+    thresholds: dict[str, float]
 
 
 class Answer(BaseModel):
@@ -70,7 +83,7 @@ class Answer(BaseModel):
 
     run: str
     precision: Precision
-    predictions: list[Prediction]
+    predictions: list[Prediction] | list[SeveralLabels]
     without_known_tokens: list[int]
 
 
@@ -81,10 +94,11 @@ class Answers(BaseModel):
 
 
 class Model(BaseModel):
-    """A finished run of the folder; whether it is in memory already."""
+    """A finished run of the folder; whether its rows have several labels, and whether it is in memory already."""
 
     run: str
     labels: list[Label]
+    has_several_labels: bool
     takes_pairs: bool
     model: str
     trainable_params: int
@@ -135,14 +149,20 @@ async def predict(asked: Asked, request: Request) -> Answer | Answers:
     texts = list(zip(asked.texts, pairs, strict=True))
     answers = []
     for loaded, found, is_blank in await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request)):
-        labels = loaded.classifier.labels
-        predictions = [
-            Prediction(label=loaded.classes[int(probs.argmax())], probs=dict(zip(labels, probs.tolist(), strict=True)))
-            for probs in found
-        ]
+        predictions = [_prediction(loaded, probs) for probs in found]
         facts = {"run": loaded.run.name, "precision": loaded.classifier.precision, "predictions": predictions}
         answers.append(Answer(**facts, without_known_tokens=[i for i, blank in enumerate(is_blank) if blank]))
     return answers[0] if asked.runs is None else Answers(answers=answers)
+
+
+def _prediction(loaded: Loaded, probs: np.ndarray) -> Prediction | SeveralLabels:
+    names, values = loaded.classifier.labels, probs.tolist()
+    by_name = dict(zip(names, values, strict=True))
+    if loaded.thresholds is None:
+        return Prediction(label=loaded.classes[int(probs.argmax())], probs=by_name)
+    said = [i for i in np.argsort(-probs, kind="stable") if probs[i] >= loaded.thresholds[i]]
+    thresholds = dict(zip(names, loaded.thresholds.tolist(), strict=True))
+    return SeveralLabels(labels=[loaded.classes[i] for i in said], probs=by_name, thresholds=thresholds)
 
 
 @router.get("/v1/models", responses=_ERRORS, response_model=Models)

@@ -43,6 +43,7 @@ def facts(loaded: Loaded) -> Values:
     return {
         "run": loaded.run.name,
         "labels": loaded.classifier.labels,
+        "has_several_labels": loaded.thresholds is not None,
         "text": [columns.text] if isinstance(columns.text, str) else columns.text,
         "text_pair": columns.text_pair,
         "max_length": loaded.settings.model.max_length,
@@ -53,14 +54,15 @@ def facts(loaded: Loaded) -> Values:
 
 
 def prediction(text: Text, loaded: Loaded) -> Question:
-    """Ask for the classes with their probabilities, the most probable first, and how many words are not read."""
+    """Ask for the classes with their probabilities, the most probable first, and how many words are not read; several
+    labels have their thresholds too."""
     text = checked(loaded, text)
     n_unread = sum(word.start >= end for word, end in _with_ends(loaded, text))
     return Question([text], lambda found: {"classes": _ranked(loaded, found[0]), "n_unread_words": n_unread})
 
 
 def words(text: Text, loaded: Loaded) -> Question:
-    """Ask for each text in words with their effects on the most probable class, of what the run reads.
+    """Ask for each text in words with their effects on the most probable class or label, of what the run reads.
 
     An effect is None where the word was not tried: beyond the run's last token, or after the first `MAX_WORDS`.
     """
@@ -111,8 +113,13 @@ def variants(text: Text, strength: str, loaded: Loaded) -> Question:
 
 
 def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
-    labels = loaded.classifier.labels
-    return [{"label": labels[i], "prob": float(found[i])} for i in np.argsort(-found, kind="stable")]
+    labels, thresholds = loaded.classifier.labels, loaded.thresholds
+    ranked = [{"label": labels[i], "prob": float(found[i])} for i in np.argsort(-found, kind="stable")]
+    if thresholds is not None:
+        of = dict(zip(labels, thresholds.tolist(), strict=True))
+        for each in ranked:
+            each["threshold"] = of[each["label"]]
+    return ranked
 
 
 def _with_ends(loaded: Loaded, texts: Text) -> list[tuple[_Word, int]]:

@@ -60,6 +60,7 @@ class Listing:
             {
                 "run": row["run"],
                 "labels": row["labels"],
+                "has_several_labels": row["has_several_labels"],
                 "takes_pairs": "data.text_pair" in row["settings"],
                 "model": row["model"],
                 "trainable_params": row["trainable_params"],
@@ -101,10 +102,12 @@ def _row(run: Run) -> Values:
         row |= _training(run) if row["why"] == _WHY["running"] else _AT_REST
         row["settings"] = {} if row["state"] == "damaged" else _settings(run)
         row["labels"] = run.classes() if row["state"] == "finished" else ()
+        row["has_several_labels"] = row["state"] == "finished" and run.has_several()
         _refuse_odd_text(row)
     except Exception as error:  # whatever it is: what one run's files hold must not hide the others
         why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
         row = dict.fromkeys(runs.KEYS) | {"state": "damaged", "why": _printable(why), "settings": {}, "labels": ()}
+        row["has_several_labels"] = False
         row |= _AT_REST
     row |= {"run": run.name, "metric_name": NAMES.get(str(row["metric"]))}
     row["has_report"] = (run.path / "report.html").is_file()

@@ -138,7 +138,8 @@ def probs(rows: Sequence[Row]) -> list[np.ndarray]:
         if mixed:
             answers += zip(mixed.values(), _mixed_logits(mixed, rows), strict=True)
         for places, logits in answers:
-            for place, values in zip(places, torch.softmax(logits.double(), dim=-1).numpy(), strict=True):
+            own = evaluation.probabilities(logits.numpy(), rows[places[0]].loaded.thresholds is not None)
+            for place, values in zip(places, own, strict=True):
                 found[place] = values
     return found
 

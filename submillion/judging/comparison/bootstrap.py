@@ -20,7 +20,9 @@ from submillion.config import Metric
 from submillion.judging.comparison.paired import Z_POWER, Difference
 from submillion.judging.metrics import Predictions, correlation, key_of, mean_f1, precision_parts, row_losses
 
-METRICS = ("accuracy", "macro_f1", "log_loss")  # that are tested beside the one that decides
+# That are tested beside the one that decides, where rows have one label, and where they have several.
+METRICS = ("accuracy", "macro_f1", "log_loss")
+OF_SEVERAL = ("micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss")
 
 _N_DRAWS, _DRAW_SEED = 1000, 20251
 _BLOCK = 100  # draws that are floats at a time
@@ -35,15 +37,16 @@ class Resampled:
     draws: np.ndarray
 
 
-def tested(metric: Metric) -> tuple[str, ...]:
+def tested(metric: Metric, has_several: bool) -> tuple[str, ...]:
     """Return the keys of the scores that are tested, first that of the metric that decides."""
-    return tuple(dict.fromkeys((key_of(metric), *METRICS)))
+    return tuple(dict.fromkeys((key_of(metric), *(OF_SEVERAL if has_several else METRICS))))
 
 
 def resample(predictions: Sequence[Predictions], metric: Metric = "accuracy") -> dict[str, Resampled]:
     """Return each metric of the runs of one setting, all on the same rows in the same order."""
-    found = [_metrics(run, metric) for run in predictions]
-    stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric)}
+    has_several = predictions[0].has_several
+    found = [(_of_several if has_several else _metrics)(run, metric) for run in predictions]
+    stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several)}
     return {metric: Resampled(values[:, 0], values[:, 1:]) for metric, values in stacked.items()}
 
 
@@ -58,25 +61,48 @@ def weights(n_rows: int) -> np.ndarray:
 
 
 def _metrics(predictions: Predictions, metric: Metric) -> dict[str, np.ndarray]:
-    """The metrics of one run, [1 + 1000] each. All follow from weighted sums over rows; average precision does so to
-    first order, by its derivatives."""
+    """The metrics of one run on rows with one label, [1 + 1000] each. All follow from weighted sums over rows; average
+    precision does so to first order, by its derivatives."""
     n, n_classes = predictions.probs.shape
-    classes = np.arange(n_classes)
-    true, predicted = predictions.label_ids[:, None] == classes, predictions.predicted[:, None] == classes
-    right = true & predicted
-    columns = np.column_stack([row_losses(predictions), right, true, predicted]).astype(np.float64)
-    value, derivative = precision_parts(predictions) if metric == "average-precision" else (0.0, np.zeros(n))
-    columns = np.column_stack([columns, derivative])
-    blocks = np.array_split(weights(n), 1 + _N_DRAWS // _BLOCK)
-    sums = np.concatenate([block.astype(np.float64) @ columns for block in blocks])
-    rights, trues, said = np.split(sums[:, 1:-1], 3, axis=1)
+    true, predicted = predictions.truth, predictions.predicted[:, None] == np.arange(n_classes)
+    sums, precision = _sums(predictions, metric, row_losses(predictions), true & predicted, true, predicted)
+    rights, trues, said = np.split(sums[:, 1:], 3, axis=1)
     return {
         "accuracy": rights.sum(axis=1) / n,
         "macro_f1": mean_f1(rights, trues + said),
         "log_loss": sums[:, 0] / n,
-        "average_precision": np.clip(value + sums[:, -1], 0.0, 1.0),
+        "average_precision": precision,
         "mcc": correlation(rights, trues, said),
     }
+
+
+def _of_several(predictions: Predictions, metric: Metric) -> dict[str, np.ndarray]:
+    """The same of rows with several labels."""
+    n, n_labels = predictions.probs.shape
+    true, predicted = predictions.truth, predictions.predicted
+    n_right = (true == predicted).sum(axis=1)
+    columns = (row_losses(predictions), n_right, predictions.right, true & predicted, true, predicted)
+    sums, precision = _sums(predictions, metric, *columns)
+    rights, trues, said = np.split(sums[:, 3:], 3, axis=1)
+    return {
+        "micro_f1": mean_f1(rights.sum(axis=1)[:, None], (trues + said).sum(axis=1)[:, None]),
+        "macro_f1": mean_f1(rights, trues + said),
+        "hamming": sums[:, 1] / (n * n_labels),
+        "subset_accuracy": sums[:, 2] / n,
+        "log_loss": sums[:, 0] / n,
+        "average_precision": precision,
+    }
+
+
+def _sums(predictions: Predictions, metric: Metric, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of columns, [B] or [B, any], over the rows of each draw, float64 [1 + 1000, all]; the average precision
+    of each, 0 where it does not decide."""
+    n = len(predictions.probs)
+    value, derivative = precision_parts(predictions) if metric == "average-precision" else (0.0, np.zeros(n))
+    every = np.column_stack([*columns, derivative]).astype(np.float64)
+    blocks = np.array_split(weights(n), 1 + _N_DRAWS // _BLOCK)
+    sums = np.concatenate([block.astype(np.float64) @ every for block in blocks])
+    return sums[:, :-1], np.clip(value + sums[:, -1], 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -140,6 +166,12 @@ def difference(first: Resampled, second: Resampled, n_rows: int) -> Difference:
     value = float(first.values.mean() - second.values.mean())
     spread = spread_of(n_rows, first, second)
     return Difference(value, value - spread.half, value + spread.half, n_rows, spread.p_value(value))
+
+
+def paired(first: Predictions, second: Predictions, metric: Metric) -> Difference:
+    """Return the difference of a metric of two runs on the same rows, first minus second; the rows are resampled."""
+    resampled = (resample([each], metric)[key_of(metric)] for each in (first, second))
+    return difference(*resampled, n_rows=len(first.probs))
 
 
 def spread_of(n_rows: int, first: Resampled, second: Resampled | None = None) -> Spread:

@@ -22,6 +22,8 @@ from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnema
 from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
 
+_SHARES = ("accuracy", "subset_accuracy")  # of rows that are right: two runs' are tested exactly
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -129,19 +131,19 @@ def _against_best(
 
 
 def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
-    if metric == "accuracy" and len(first.runs) == len(second.runs) == 1:
+    if metric in _SHARES and len(first.runs) == len(second.runs) == 1:
         return mcnemar(*(_right(setting)[0] for setting in (first, second)))
     return bootstrap.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
 
 
 def _right(setting: Setting) -> np.ndarray:
     """Which rows each run has right, bool [S, B]."""
-    return np.stack([predictions.predicted == predictions.label_ids for predictions in setting.predictions])
+    return np.stack([predictions.right for predictions in setting.predictions])
 
 
 def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str) -> int | None:
     difference, (first, second) = pair.differences[key].value, best
-    if pair.about == "settings" or key != "accuracy":
+    if pair.about == "settings" or key not in _SHARES:
         return bootstrap.rows_needed(difference, bootstrap.spread_of(n_rows, first[1][key], second[1][key]))
     of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
     return rows_needed(difference, float(np.mean(of_rows**2)))

@@ -1,11 +1,12 @@
 """What may be said of rows without labels, from saved predictions and texts: pure functions, no model.
 
 `priors`: class shares, if only they have changed · `estimates`: these and how much is right, by confidence, with
-intervals · `texts`: whether they look as those of training · `verdict`: the estimate to go by, and when not
-to. Where predictions come from, and pages, are the affair of others.
+intervals · `labels`: how often each of several labels is predicted · `texts`: whether they look as those of training ·
+`verdict`: the estimate to go by, and when not to. Where predictions come from, and pages, are the affair of others.
 """
 
 from submillion.judging.shift.estimates import Estimates, class_shares, estimate
+from submillion.judging.shift.labels import LabelRates, label_rates
 from submillion.judging.shift.priors import corrected
 from submillion.judging.shift.texts import Drift, Lengths, drift
 from submillion.judging.shift.verdict import StatedAccuracy, judge
@@ -13,6 +14,7 @@ from submillion.judging.shift.verdict import StatedAccuracy, judge
 __all__ = [
     "Drift",
     "Estimates",
+    "LabelRates",
     "Lengths",
     "StatedAccuracy",
     "class_shares",
@@ -20,4 +22,5 @@ __all__ = [
     "drift",
     "estimate",
     "judge",
+    "label_rates",
 ]

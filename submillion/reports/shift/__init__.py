@@ -30,7 +30,7 @@ __all__ = [
     "write",
 ]
 
-_SUMMED_UP = ("answer", "classes", "shares", "texts", "disagreement")
+_SUMMED_UP = ("answer", "classes", "labels", "shares", "texts", "disagreement")
 MAX_ROWS = 10_000  # more would narrow no interval that matters: the methods' own errors are larger
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Score
-from submillion.judging.shift import Drift, Lengths
+from submillion.judging.shift import Drift, Estimates, LabelRates, Lengths, StatedAccuracy
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, Drawn, canvas, dots, files, style
 from submillion.reports.figures import MAX_CLASSES, shown_classes
 from submillion.reports.sections import Section, Table, quoted
+from submillion.reports.shift import several
 from submillion.reports.shift.reading import Disagreement, OfRun, ShiftReport
 from submillion.text import interval, percent, percents
 
@@ -18,37 +19,44 @@ _LEVEL = 0.05
 
 def sections(report: ShiftReport) -> list[Section]:
     """Return the sections in the order that they are read; what is said of one run is said of the first."""
-    found = [answer(report), classes(report), shares(report), accuracy(report), texts(report)]
-    return [*found, *([disagreement(report)] if report.pairs else []), limits(), setup(report)]
+    if report.has_several:
+        found = [several.answer(report, _read(report)), several.labels(report), texts(report)]
+    else:
+        found = [answer(report), classes(report), shares(report), accuracy(report), texts(report)]
+    return [*found, *([disagreement(report)] if report.pairs else []), limits(report), setup(report)]
+
+
+def _of_one(one: OfRun) -> tuple[Estimates, StatedAccuracy]:
+    """What is estimated of a run whose rows have one label each."""
+    assert isinstance(one.estimates, Estimates), "rows have several labels"
+    assert one.verdict is not None, "what is estimated is judged"
+    return one.estimates, one.verdict
 
 
 def answer(report: ShiftReport) -> Section:
     """The stated accuracy, and what speaks against it."""
-    one = report.runs[0]
-    stated = one.verdict.accuracy
+    _, verdict = _of_one(report.runs[0])
+    stated = verdict.accuracy
     about = f"{percent(stated.value)} of these predictions are right, by estimate"
     span = f"90 % interval {100 * stated.low:.0f} to {100 * stated.high:.0f} %"
     title = f"About {about} ({span})"
-    if not one.verdict.is_trusted:
+    if not verdict.is_trusted:
         title = f"Not to be trusted: about {about} ({span})"
-    rows = [
-        (each.run, percents(each.verdict.accuracy), percents(each.estimates.validation), _trust(each))
-        for each in report.runs
-    ]
+    rows = []
+    for each in report.runs:
+        estimates, of_run = _of_one(each)
+        trust = "" if of_run.is_trusted else "not to be trusted"
+        rows.append((each.run, percents(of_run.accuracy), percents(estimates.validation), trust))
     return Section(
         anchor="answer",
         nav="Answer",
         title=title,
-        sentences=(*one.verdict.cautions, *_read(report)),
+        sentences=(*verdict.cautions, *_read(report)),
         figure="accuracy",
         reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are of 95 % and hold chance alone; "
         "the stated one is of 90 % and counts how far the methods were off where the truth was known.",
         tables=(Table("Runs", ("run", "accuracy here, estimated", "on validation, measured", ""), rows),),
     )
-
-
-def _trust(one: OfRun) -> str:
-    return "" if one.verdict.is_trusted else "not to be trusted"
 
 
 def _read(report: ShiftReport) -> tuple[str, ...]:
@@ -66,8 +74,8 @@ def _read(report: ShiftReport) -> tuple[str, ...]:
 def classes(report: ShiftReport) -> Section:
     """Predicted classes here against those on validation and the true ones in training."""
     one = report.runs[0]
-    found = one.estimates
-    moved = max(range(len(report.labels)), key=lambda i: abs(_change(one, i)))
+    found, _ = _of_one(one)
+    moved = max(range(len(report.labels)), key=lambda i: abs(_change(found, i)))
     title = (
         f"{quoted(report.labels[moved])} is predicted for {percent(found.predicted[moved].value)} of rows, "
         f"{percent(found.predicted_validation[moved].value)} on validation"
@@ -99,8 +107,8 @@ def classes(report: ShiftReport) -> Section:
     )
 
 
-def _change(one: OfRun, i: int) -> float:
-    return one.estimates.predicted[i].value - one.estimates.predicted_validation[i].value
+def _change(found: Estimates | LabelRates, i: int) -> float:
+    return found.predicted[i].value - found.predicted_validation[i].value
 
 
 def _most(report: ShiftReport) -> str:
@@ -110,9 +118,9 @@ def _most(report: ShiftReport) -> str:
 def shares(report: ShiftReport) -> Section:
     """Estimated shares of true classes."""
     one = report.runs[0]
-    found = one.estimates
+    found, verdict = _of_one(one)
     title = "If only the classes' shares have changed, they are these"
-    if not one.verdict.is_trusted:
+    if not verdict.is_trusted:
         title = "Class shares, if only they have changed: here that is doubtful"
     sentences = [
         "Both methods assume label shift: texts of a class look as in training, and only how often it occurs has "
@@ -139,7 +147,8 @@ def shares(report: ShiftReport) -> Section:
 
 def accuracy(report: ShiftReport) -> Section:
     """What the stated accuracy is made of."""
-    found, stated = report.runs[0].estimates, report.runs[0].verdict.accuracy
+    found, verdict = _of_one(report.runs[0])
+    stated = verdict.accuracy
     change = 100 * (found.confidence - found.confidence_validation)
     selected = "after selection of the checkpoint: a little too good"
     measured = selected if report.runs[0].after_selection else "chance alone"
@@ -209,6 +218,7 @@ def _auc(score: Score) -> str:
 def disagreement(report: ShiftReport) -> Section:
     """How often runs predict different classes."""
     most = max(report.pairs, key=lambda pair: pair.here.value)
+    what = "labels" if report.has_several else "classes"
     rows = [
         (f"{pair.first} | {pair.second}", percents(pair.here), percents(pair.validation) if pair.validation else "–")
         for pair in report.pairs
@@ -216,11 +226,12 @@ def disagreement(report: ShiftReport) -> Section:
     return Section(
         anchor="disagreement",
         nav="Disagreement",
-        title=f"{_named(most)} predict different classes for {percent(most.here.value)} of rows",
+        title=f"{_named(most)} predict different {what} for {percent(most.here.value)} of rows",
         sentences=(
             "Where two runs differ, one of them is wrong at least: their errors add up to that share of rows or more, "
             "whatever the shift. So these two are right on "
-            f"{percent(1 - most.here.value / 2)} of rows on average at most.",
+            f"{percent(1 - most.here.value / 2)} of rows on average at most"
+            f"{', all labels of a row taken together' if report.has_several else ''}.",
             "Runs that agree may be wrong together, and under a shift they often are: disagreement underestimates "
             "errors. That it equals them takes runs that are calibrated as an ensemble (Jiang et al. 2022).",
         ),
@@ -232,8 +243,9 @@ def _named(pair: Disagreement) -> str:
     return f"{pair.first} and {pair.second}"
 
 
-def limits() -> Section:
+def limits(report: ShiftReport) -> Section:
     """What no number of the page can say."""
+    fits_none = "Rows that belong to none of the classes get one all the same."
     return Section(
         anchor="limits",
         nav="Limits",
@@ -243,7 +255,7 @@ def limits() -> Section:
             "with the same confidences, on which it is wrong (Garg et al. 2022, section 3).",
             "If labels mean something else here, other annotators, another rule, what counts as neutral, nothing in "
             "texts or predictions shows it.",
-            "Rows that belong to none of the classes get one all the same.",
+            *(() if report.has_several else (fits_none,)),
             "The way out is labels: 200 rows drawn at random and labelled give an accuracy of 70 % with an interval of "
             "13 points, whatever the shift.",
         ),
@@ -261,19 +273,19 @@ def setup(report: ShiftReport) -> Section:
 def draw(report: ShiftReport, with_png: bool = True) -> dict[str, Drawn]:
     """Return the figures by name."""
     with style():
-        drawn = {"accuracy": _draw_accuracy(report), "shares": _draw_shares(report)}
+        drawn = {} if report.has_several else {"accuracy": _draw_accuracy(report)}
+        drawn["shares"] = _draw_shares(report)
         return {name: files(name, figure, with_png) for name, figure in drawn.items()}
 
 
 def _draw_accuracy(report: ShiftReport) -> Any:
     """The run that the report is about, the first: validation, both methods, what is stated."""
-    one = report.runs[0]
-    found = one.estimates
+    found, verdict = _of_one(report.runs[0])
     rows = [
         ("validation, measured", found.validation),
         ("here: ATC, chance alone", found.atc),
         ("here: DoC, chance alone", found.doc),
-        ("here: stated", one.verdict.accuracy),
+        ("here: stated", verdict.accuracy),
     ]
     figure = canvas(0.55 + 0.34 * len(rows))
     axes = figure.subplots()
@@ -286,7 +298,7 @@ def _draw_accuracy(report: ShiftReport) -> Any:
 def _draw_shares(report: ShiftReport) -> Any:
     one = report.runs[0]
     found = one.estimates
-    apart = [abs(a.value - b.value) for a, b in zip(found.predicted, found.predicted_validation, strict=True)]
+    apart = [abs(_change(found, i)) for i in range(len(report.labels))]
     chosen = shown_classes(apart, MAX_CLASSES)
     training = [Score(share, share, share, 0) for share in one.train_shares]
     series = [[each[i] for i in chosen] for each in (training, found.predicted_validation, found.predicted)]

@@ -20,7 +20,16 @@ from submillion import data, runs
 from submillion.data import Example
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.metrics import Predictions, Score, wilson
-from submillion.judging.shift import Drift, Estimates, StatedAccuracy, drift, estimate, judge
+from submillion.judging.shift import (
+    Drift,
+    Estimates,
+    LabelRates,
+    StatedAccuracy,
+    drift,
+    estimate,
+    judge,
+    label_rates,
+)
 from submillion.reports.baselines import text_of
 from submillion.reports.run import reread
 from submillion.runs import Run
@@ -51,23 +60,24 @@ class Asked:
 class OfRun:
     """What one run says of the rows. `drift` is None where its training texts are gone, and `data_problem` says why.
 
-    n_trained_on: rows whose text it was trained on; None for runs of before that was noted · after_selection: its
-    checkpoint was chosen on validation.
+    estimates: of several labels their rates · n_trained_on: rows whose text it was trained on; None for runs of before
+    that was noted · after_selection: its checkpoint was chosen on validation · verdict: None where rows have several
+    labels, of which no score is estimated.
     """
 
     run: str
     train_shares: tuple[float, ...]
-    estimates: Estimates
+    estimates: Estimates | LabelRates
     drift: Drift | None
     data_problem: str | None
     n_trained_on: int | None
     after_selection: bool
-    verdict: StatedAccuracy
+    verdict: StatedAccuracy | None
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """How often two runs predict different classes: here, and on validation where they share its rows."""
+    """How often two runs predict different classes, or labels: here, and on validation where they share its rows."""
 
     first: str
     second: str
@@ -87,6 +97,11 @@ class ShiftReport:
     runs: tuple[OfRun, ...]
     pairs: tuple[Disagreement, ...]
 
+    @property
+    def has_several(self) -> bool:
+        """Say whether rows have several labels."""
+        return isinstance(self.runs[0].estimates, LabelRates)
+
 
 def ask(found: Sequence[Run], source: object, max_rows: int | None = None) -> list[Asked]:
     """Return each finished run with the rows of a file or in memory, in their order.
@@ -105,7 +120,9 @@ def ask(found: Sequence[Run], source: object, max_rows: int | None = None) -> li
         if run.path.resolve() in seen:
             problems.append(f"{run.path} is given twice: give it once")
         seen.add(run.path.resolve())
-        if run.labels() != found[0].labels():
+        if run.has_several() != found[0].has_several():
+            problems.append(f"{found[0].path} and {run.path}: rows of one have several labels, of the other one each")
+        elif run.labels() != found[0].labels():
             labels = " and ".join(", ".join(each.labels()[:20]) for each in (found[0], run))
             problems.append(f"{found[0].path} and {run.path} have other labels: {labels}; give runs of one task")
     if problems:
@@ -132,16 +149,16 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
     drifts: dict[tuple[str, ...], tuple[Drift | None, str | None]] = {}
     of_runs = []
     for one, validation, found in zip(asked, validations, probs, strict=True):
-        estimates = estimate(validation, found)
+        estimates = _estimates(one.run, validation, found)
         settings, facts = one.run.config().data, one.run.read_json("data.json")
         # Runs of the same rows have one drift; it takes longer than all else.
         key = (facts["fingerprint"], repr(settings.text), repr(settings.text_pair))
         if key not in drifts:
             drifts[key] = _drift(one, validation)
         counts = np.array([facts["classes"]["train"][label] for label in one.run.labels()])
-        shares = tuple((counts / counts.sum()).tolist())
+        shares = tuple((counts / facts["rows"]["train"]).tolist())
         n_seen = runs.count_trained_on(one.run, one.examples)
-        verdict = judge(estimates, drifts[key][0], n_seen)
+        verdict = None if isinstance(estimates, LabelRates) else judge(estimates, drifts[key][0], n_seen)
         is_selected = len(one.run.evaluations()) > 1
         of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], n_seen, is_selected, verdict))
     return ShiftReport(
@@ -158,6 +175,18 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
     )
 
 
+def _estimates(run: Run, validation: Predictions, probs: np.ndarray) -> Estimates | LabelRates:
+    if not run.has_several():
+        return estimate(validation, probs)
+    return label_rates(_said(run, validation.probs), _said(run, probs))
+
+
+def _said(run: Run, probs: np.ndarray) -> np.ndarray:
+    """What the run predicts where it gives these probabilities: classes, int64 [N], or labels, bool [N, C]."""
+    thresholds = run.thresholds()
+    return probs.argmax(axis=1) if thresholds is None else probs >= thresholds
+
+
 def _drift(asked: Asked, validation: Predictions) -> tuple[Drift | None, str | None]:
     splits, problem = reread(asked.run, {"validation": validation})
     if splits is None:
@@ -167,10 +196,16 @@ def _drift(asked: Asked, validation: Predictions) -> tuple[Drift | None, str | N
 
 
 def _pair(first: tuple[Run, np.ndarray, Predictions], second: tuple[Run, np.ndarray, Predictions]) -> Disagreement:
-    differ = first[1].argmax(axis=1) != second[1].argmax(axis=1)
-    by_id = dict(zip(second[2].ids, second[2].predicted.tolist(), strict=True))
+    differ = _differ(_said(first[0], first[1]), _said(second[0], second[1]))
+    places = {row_id: place for place, row_id in enumerate(second[2].ids)}
     on_validation = None
-    if by_id.keys() == set(first[2].ids):
-        others = np.array([by_id[row_id] for row_id in first[2].ids])
-        on_validation = wilson(int((first[2].predicted != others).sum()), len(others))
+    if places.keys() == set(first[2].ids):
+        others = second[2].rows(np.array([places[row_id] for row_id in first[2].ids]))
+        apart = _differ(_said(first[0], first[2].probs), _said(second[0], others.probs))
+        on_validation = wilson(int(apart.sum()), len(apart))
     return Disagreement(first[0].name, second[0].name, wilson(int(differ.sum()), len(differ)), on_validation)
+
+
+def _differ(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which rows are predicted differently, bool [N]."""
+    return (first != second).reshape(len(first), -1).any(axis=1)

@@ -2,7 +2,7 @@
 
 import { lastOnly, post, problemsOf } from "./api.js";
 import { byId, el, fill, isolated, notice } from "./dom.js";
-import { changedTexts, classes, wordEffects } from "./play_view.js";
+import { changedTexts, classes, predicted, wordEffects } from "./play_view.js";
 
 const MOST_CHARACTERS = 20000;
 const latest = lastOnly();
@@ -59,7 +59,7 @@ async function load(name) {
     byId("play-second").hidden = facts.text_pair === null;
     byId("play-text-label").textContent = `Text (${facts.text.join(" ")})`;
     byId("play-pair-label").textContent = `Second text (${facts.text_pair ?? ""})`;
-    byId("play-model").textContent = `ready: ${facts.labels.length} classes (${facts.labels.slice(0, 8).map(isolated).join(", ")}` +
+    byId("play-model").textContent = `ready: ${facts.labels.length} ${facts.has_several_labels ? "labels" : "classes"} (${facts.labels.slice(0, 8).map(isolated).join(", ")}` +
       `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; ${facts.precision} on ${facts.device}`;
   } catch (error) {
     byId("play-model").textContent = "";
@@ -97,7 +97,7 @@ async function classify() {
 async function answers(path, body) {
   const boxes = ["classes", "words", "changes"].map((name) => el("div", { id: `played-${name}` }));
   fill(byId("played"), boxes);
-  byId("play-status").textContent = "computing the classes …";
+  byId("play-status").textContent = `computing the ${facts.has_several_labels ? "labels" : "classes"} …`;
   const found = await latest(post(`${path}/predict`, body));
   if (found === undefined) return;
   fill(boxes[0], classes(found));
@@ -109,6 +109,6 @@ async function answers(path, body) {
   const changed = await latest(post(`${path}/variants`, body));
   if (changed === undefined) return;
   fill(boxes[2], changedTexts(changed.variants));
-  const best = found.classes[0];
-  byId("play-status").textContent = `${isolated(best.label)}, probability ${best.prob.toFixed(4)}`;
+  const best = found.classes[0].prob.toFixed(4);
+  byId("play-status").textContent = facts.has_several_labels ? `predicted: ${predicted(found.classes)}` : `${predicted(found.classes)}, probability ${best}`;
 }
