@@ -39,7 +39,9 @@ def shift(
 ) -> None:
     """Say how a file without labels differs from training, and estimate the accuracy on it.
 
-    Of rows with several labels no accuracy is estimated.     Writes a page into the first run's folder, beside its predictions of the file: shift/<file>-<hash>/.
+    Of rows with several labels no accuracy is estimated.
+
+    Writes a page into the first run's folder, beside its predictions of the file: shift/<file>-<hash>/.
     """
     several = [runs.load(each, out or "runs") for each in run]
     with View() as view:

@@ -84,7 +84,7 @@ def same_labels(
     f1 = 2 * np.cumsum(shares[order]) / (np.arange(1, len(order) + 1) + shares.sum())
     said = np.sort(order[: int(f1.argmax()) + 1])
     return _constant(
-        "the same labels", "the best answer that is the same for all rows", said, shares, labels, predictions, metric
+        "constant labels", "always the same labels, the best such answer on the training split", said, shares, labels, predictions, metric
     )
 
 
@@ -92,9 +92,9 @@ def commonest_set(splits: Splits, predictions: Predictions, metric: Metric) -> B
     """Return the baseline that always says the set of labels that most training rows have, with the labels' shares."""
     truth = _label_ids(splits.train, splits.labels)
     commonest, _ = Counter(map(tuple, truth.tolist())).most_common(1)[0]
-    about = "always the set of labels that most training rows have"
+    about = "always the label set that most training rows have"
     return _constant(
-        "commonest set", about, np.flatnonzero(commonest), truth.mean(axis=0), splits.labels, predictions, metric
+        "commonest label set", about, np.flatnonzero(commonest), truth.mean(axis=0), splits.labels, predictions, metric
     )
 
 
@@ -112,7 +112,7 @@ def _constant(
     found = np.full(len(shares), 2.0)
     found[said] = 0.0
     probs = np.tile(shares, (len(predictions.label_ids), 1))
-    return _judged(name, f"{about}, {names}", probs, predictions, metric, found)
+    return _judged(name, f"{about}: {names}", probs, predictions, metric, found)
 
 
 def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metric = "accuracy") -> Baseline:

@@ -18,7 +18,16 @@ from scipy import stats
 
 from submillion.config import Metric
 from submillion.judging.comparison.paired import Z_POWER, Difference
-from submillion.judging.metrics import Predictions, correlation, key_of, mean_f1, precision_parts, row_losses
+from submillion.judging.metrics import (
+    Predictions,
+    correlation,
+    key_of,
+    mean_f1,
+    precision_parts,
+    row_losses,
+    scores_of_several,
+)
+from submillion.judging.metrics.thresholds import N_FOLDS
 
 # That are tested beside the one that decides, where rows have one label, and where they have several.
 METRICS = ("accuracy", "macro_f1", "log_loss")
@@ -31,10 +40,12 @@ _MAX_ROWS, _N_TRIED = 1e9, 1000
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A metric of a setting's runs: values [S] on the rows as they are, draws [S, 1000] on resampled ones."""
+    """A metric of a setting's runs: values [S] on the rows as they are, draws [S, 1000] on resampled ones; by_chance
+    [S], the variance that comes from thresholds that were chosen on these rows, None where none were."""
 
     values: np.ndarray
     draws: np.ndarray
+    by_chance: np.ndarray | None = None
 
 
 def tested(metric: Metric, has_several: bool) -> tuple[str, ...]:
@@ -47,7 +58,23 @@ def resample(predictions: Sequence[Predictions], metric: Metric = "accuracy") ->
     has_several = predictions[0].has_several
     found = [(_of_several if has_several else _metrics)(run, metric) for run in predictions]
     stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several)}
-    return {metric: Resampled(values[:, 0], values[:, 1:]) for metric, values in stacked.items()}
+    if not any(run.has_own_thresholds for run in predictions):
+        return {key: Resampled(values[:, 0], values[:, 1:]) for key, values in stacked.items()}
+    by_chance = [_of_thresholds(run) for run in predictions]
+    return {
+        key: Resampled(values[:, 0], values[:, 1:], np.array([each.get(key, 0.0) for each in by_chance]))
+        for key, values in stacked.items()
+    }
+
+
+def _of_thresholds(predictions: Predictions) -> dict[str, float]:
+    """The variance of each metric that comes from where thresholds are, by the delete-a-group jackknife: the folds'
+    thresholds were each chosen without one group of the rows (Shao and Tu 1995, section 2.3)."""
+    assert predictions.thresholds is not None, "they are its own"
+    every = np.unique(predictions.thresholds, axis=0)
+    scores = [scores_of_several(replace(predictions, thresholds=each)) for each in every]
+    values = {key: np.array([each[key].value for each in scores]) for key in scores[0]}
+    return {key: (len(every) - 1) * float(of_folds.var()) for key, of_folds in values.items()}
 
 
 @lru_cache(maxsize=1)
@@ -110,7 +137,8 @@ class Spread:
     """The variance of a mean over seeds and rows, or of a difference of two, in its parts.
 
     rows: of the draws of rows, the runs as they are · own: the share of it from rows on which seeds err apart ·
-    seeds: what seeds add, some being better · dof: degrees of freedom of the seeds' part, None for runs as they are.
+    seeds: what seeds add, some being better · dof: degrees of freedom of the seeds' part, None for runs as they are ·
+    by_chance: of thresholds that were chosen on the rows.
     """
 
     rows: float
@@ -118,11 +146,12 @@ class Spread:
     own: float = 0.0
     seeds: float = 0.0
     dof: int | None = None
+    by_chance: float = 0.0
 
     @property
     def error(self) -> float:
         """Return the standard error; never below what the seeds show between themselves."""
-        return math.sqrt(max(self.rows, self.own) + self.seeds)
+        return math.sqrt(max(self.rows, self.own) + self.seeds + self.by_chance)
 
     @property
     def quantile(self) -> float:
@@ -147,7 +176,7 @@ class Spread:
     def _all_dof(self) -> float:
         """Satterthwaite's (1946) degrees of freedom of the sum of the parts."""
         of_seeds = (self.own + self.seeds) ** 2 / self.dof if self.dof else 0.0
-        parts = self.rows**2 / (self.n_rows - 1) + of_seeds
+        parts = self.rows**2 / (self.n_rows - 1) + of_seeds + self.by_chance**2 / (N_FOLDS - 1)
         return self.error**4 / parts if parts > 0 else math.inf
 
 
@@ -180,10 +209,11 @@ def spread_of(n_rows: int, first: Resampled, second: Resampled | None = None) ->
     drawn = first.draws.mean(axis=0) - (0.0 if second is None else second.draws.mean(axis=0))
     fewest = min(len(setting.values) for setting in settings)
     rows = float(drawn.var(ddof=1))
+    by_chance = sum(0.0 if e.by_chance is None else float(e.by_chance.sum()) / len(e.values) ** 2 for e in settings)
     if fewest == 1:
-        return Spread(rows, n_rows)
+        return Spread(rows, n_rows, by_chance=by_chance)
     own, seeds = map(sum, zip(*map(_seed_variances, settings), strict=True))
-    return Spread(rows, n_rows, own, seeds, fewest - 1)
+    return Spread(rows, n_rows, own, seeds, fewest - 1, by_chance)
 
 
 def rows_needed(value: float, spread: Spread) -> int | None:
@@ -194,7 +224,8 @@ def rows_needed(value: float, spread: Spread) -> int | None:
     """
     for n in np.geomspace(2, _MAX_ROWS, _N_TRIED).astype(np.int64):
         scale = spread.n_rows / n
-        tried = replace(spread, rows=spread.rows * scale, own=spread.own * scale, n_rows=int(n))
+        parts = {key: getattr(spread, key) * scale for key in ("rows", "own", "by_chance")}
+        tried = replace(spread, n_rows=int(n), **parts)
         if abs(value) >= (tried.quantile + Z_POWER) * tried.error and value != 0:
             return int(n)
     return None

@@ -131,7 +131,8 @@ def _against_best(
 
 
 def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
-    if metric in _SHARES and len(first.runs) == len(second.runs) == 1:
+    is_exact = metric in _SHARES and not any(each.predictions[0].has_own_thresholds for each in (first, second))
+    if is_exact and len(first.runs) == len(second.runs) == 1:
         return mcnemar(*(_right(setting)[0] for setting in (first, second)))
     return bootstrap.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
 
@@ -143,7 +144,8 @@ def _right(setting: Setting) -> np.ndarray:
 
 def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str) -> int | None:
     difference, (first, second) = pair.differences[key].value, best
-    if pair.about == "settings" or key not in _SHARES:
+    has_own = any(setting.predictions[0].has_own_thresholds for setting, _ in best)
+    if pair.about == "settings" or key not in _SHARES or has_own:
         return bootstrap.rows_needed(difference, bootstrap.spread_of(n_rows, first[1][key], second[1][key]))
     of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
     return rows_needed(difference, float(np.mean(of_rows**2)))

@@ -35,12 +35,11 @@ from submillion.judging.metrics.scores import (
     ClassScores,
     class_scores,
     confusion,
-    ece,
     macro_f1,
     mean_f1,
     row_losses,
 )
-from submillion.judging.metrics.several import clustered, label_scores, together
+from submillion.judging.metrics.several import clustered, ece, label_scores, scores_of_several, together
 
 __all__ = [
     "NAMES",
@@ -73,6 +72,7 @@ __all__ = [
     "scaled",
     "score",
     "score_by",
+    "scores_of_several",
     "temperature",
     "together",
     "usual_metric",

@@ -47,6 +47,11 @@ class Predictions:
         return self.label_ids.ndim == 2
 
     @property
+    def has_own_thresholds(self) -> bool:
+        """Say whether rows have thresholds that were chosen on others of these rows."""
+        return self.thresholds is not None and self.thresholds.ndim == 2
+
+    @property
     def predicted(self) -> np.ndarray:
         """Return the likeliest class of each row (of equals the first), int64 [B]; of several labels which are
         predicted, bool [B, C]."""

@@ -21,6 +21,7 @@ from submillion.judging.metrics.scores import (
     log_loss,
     mirrored,
 )
+from submillion.judging.metrics.scores import ece as ece_of_one
 
 
 def scores_of_several(predictions: Predictions) -> dict[str, Score]:
@@ -95,11 +96,13 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> Score:
 
 
 def ece(predictions: Predictions) -> Score:
-    """Return the expected calibration error of the labels' probabilities: |mean probability - share that has the
-    label|, averaged over 15 bins of equal width, each weighted by its decisions.
+    """Return the expected calibration error: of one label that of `scores.ece`, of several that of their probabilities,
+    |mean probability - share that has the label|, averaged over 15 bins of equal width, each weighted by its decisions.
 
-    The interval is the one of one label (`scores.ece`), its draws those of whole rows.
+    The interval is made in the same way, its draws those of whole rows.
     """
+    if not predictions.has_several:
+        return ece_of_one(predictions)
     bins, gaps = np.minimum((predictions.probs * N_BINS).astype(np.int64), N_BINS - 1), _gaps(predictions)
     n, n_labels = gaps.shape
     cells = (np.arange(n)[:, None] * N_BINS + bins).ravel()
