@@ -133,7 +133,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "instants.parquet": (parquet(text=pa.array([2**61], pa.timestamp("us")), label=["a"]), "column 'text'"),
     "days.parquet": (parquet(text=pa.array([2**30], pa.date32()), label=["a"]), "column 'text'"),
     "structs.parquet": (parquet(text=[{"a": 1}] * 4, label=LABELS[:4]), "a list or an object"),
-    "lists.parquet": (parquet(text=TEXTS, label=[[1]] * N_ROWS), "the label '1' alone"),
+    "lists.parquet": (parquet(text=TEXTS, label=[[1]] * N_ROWS), "'1' is the only label"),
     "objects.parquet": (parquet(text=TEXTS, label=[{"a": 1}] * N_ROWS), "not a list of names"),
     "nulls.parquet": (parquet(text=pa.nulls(4), label=LABELS[:4]), "is empty"),
     "no-labels.parquet": (parquet(text=TEXTS, label=pa.nulls(N_ROWS)), "missing"),

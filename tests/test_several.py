@@ -126,8 +126,8 @@ def test_a_few_joined_rows_are_refused_with_both_ways_out(tmp_path: Path) -> Non
         ([["x"], ["y", None]], "a list in which a name is missing"),
         ([{"x": 1}, {"y": 1}], "not a list of names"),
         ([[0.2, 0.8], [0.5]], "numbers with fractions"),
-        ([["x"], ["x"]], "the label 'x' alone"),
-        ([[], []], "no label"),
+        ([["x"], ["x"]], "'x' is the only label"),
+        ([[], []], "no row has a label"),
         ([["x", "y"], ["x", "y"]], None),
     ],
 )
@@ -244,7 +244,7 @@ def test_data_check_and_plan_count_labels(tmp_path: Path, capsys: pytest.Capture
 @pytest.fixture(scope="module")
 def settings(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("several")
-    sets = {"train.steps": 40, "train.evaluate_every": 20, "train.precision": "fp32", "train.learning_rate": 1e-2}
+    sets = {"train.steps": 60, "train.evaluate_every": 30, "train.precision": "fp32", "train.learning_rate": 1e-2}
     sets |= {"model.name": str(encoders["bert"]), "data.source": str(write_rows(folder / "rows", ROWS, "lists"))}
     return config.load(overrides=sets | {"data.validation": 0.3, "data.test": 0.2, "out": str(folder / "runs")})
 

@@ -141,9 +141,9 @@ def check_classes(rows: Rows, problems: list[str], data: DataConfig) -> None:
         for name in names_in(label):
             of_label.setdefault(name, []).append(row)
     if len(of_label) < _MIN_CLASSES:
-        found = f"every row has the label {next(iter(of_label))!r}"
-        if data.labels == "several":
-            found = f"the rows have {f'the label {next(iter(of_label))!r} alone' if of_label else 'no label'}"
+        found = "no row has a label"
+        for label in of_label:
+            found = f"every row has the label {label!r}" if data.labels != "several" else f"{label!r} is the only label"
         problems.append(f"{rows.table.origin}: {found}: at least 2 classes are needed; is data.label the right column?")
     if empty := [label for label, found in of_label.items() if not found]:
         problems.append(
