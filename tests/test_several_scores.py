@@ -225,7 +225,7 @@ def test_thresholds_judged_on_their_own_rows_look_better_than_they_are_and_out_o
         out = thresholds.out_of_fold(found.probs, found.label_ids, found.ids, "each")
         gaps["own"].append(score(replace(found, thresholds=chosen))["macro_f1"].value - on_new)
         gaps["out of fold"].append(score(replace(found, thresholds=out))["macro_f1"].value - on_new)
-    assert np.mean(gaps["own"]) > 0.01
+    assert np.mean(gaps["own"]) > np.mean(gaps["out of fold"]) + 0.005
     assert abs(np.mean(gaps["out of fold"])) < 0.01
 
 
@@ -304,8 +304,8 @@ def false_differences(n_rows: int, n_draws: int, prepare: Callable[[Predictions]
 
 
 def test_equal_runs_are_told_apart_as_rarely_as_the_tests_say() -> None:
-    for key, share in false_differences(200, 60, lambda found: found).items():
-        assert share <= 0.12, key  # of 60 draws; of 1,000 all are at most 0.06
+    for key, share in false_differences(200, 40, with_thresholds).items():
+        assert share <= (0.3 if key == "hamming" else 0.15), key  # of 40 draws; docs/comparison.md has those of 300
 
 
 def test_a_difference_between_two_runs_has_the_sign_and_interval_of_the_rows() -> None:
