@@ -245,7 +245,7 @@ class FakeLoaded:
 
 
 @pytest.mark.parametrize(
-    ("probs", "expected"), [([0.3, 0.9, 0.5], ["b", "c"]), ([0.1, 0.2, 0.3], []), ([0.4, 0.2, 0.1], ["a"])]
+    ("probs", "expected"), [([0.3, 0.5, 0.9], ["b", "c"]), ([0.1, 0.2, 0.3], []), ([0.4, 0.2, 0.1], ["a"])]
 )
 def test_an_answer_has_the_labels_that_reach_their_thresholds(probs: list[float], expected: list[str]) -> None:
     loaded: Any = FakeLoaded([0.4, 0.4, 0.5])
@@ -255,7 +255,8 @@ def test_an_answer_has_the_labels_that_reach_their_thresholds(probs: list[float]
     assert found.probs == dict(zip("abc", probs, strict=True))
     assert found.thresholds == {"a": 0.4, "b": 0.4, "c": 0.5}
     ranked = explaining._ranked(loaded, np.array(probs))
-    assert [each["label"] for each in ranked if each["prob"] >= each["threshold"]] == expected
+    assert [each["prob"] for each in ranked] == sorted(probs, reverse=True)
+    assert sorted(each["label"] for each in ranked if each["prob"] >= each["threshold"]) == expected
 
 
 def test_an_answer_of_one_label_is_as_it_was() -> None:
