@@ -84,7 +84,13 @@ def same_labels(
     f1 = 2 * np.cumsum(shares[order]) / (np.arange(1, len(order) + 1) + shares.sum())
     said = np.sort(order[: int(f1.argmax()) + 1])
     return _constant(
-        "constant labels", "always the same labels, the best such answer on the training split", said, shares, labels, predictions, metric
+        "constant labels",
+        "always the same labels, the best such answer on the training split",
+        said,
+        shares,
+        labels,
+        predictions,
+        metric,
     )
 
 

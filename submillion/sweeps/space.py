@@ -238,7 +238,7 @@ def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Seque
             *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
         )
     shared = config.changed(settings, {**given, "name": study.name}, "--set")
-    problems = _metric_problems(study, shared.train.metric)
+    problems = _metric_problems(study, shared.train.metric or "accuracy")
     if problems:
         raise ConfigError(*problems)
     return shared
