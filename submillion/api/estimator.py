@@ -329,7 +329,7 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
 
     ValueError for a matrix that holds anything but 0 and 1.
     """
-    values = np.array(y) if _is_matrix(y) else y.toarray() if issparse(y) else y
+    values: Any = np.array(y) if _is_matrix(y) else y.toarray() if issparse(y) else y
     if getattr(values, "ndim", 1) == 2 and values.shape[1] > 1:
         classes = np.array(list(y.columns), dtype=object) if hasattr(y, "columns") else np.arange(values.shape[1])
         matrix = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)

@@ -38,8 +38,8 @@ class DataConfig(Section):
     )
     labels: Labels | None = setting(
         None,
-        "one: a row has one label; several: any number of them, none too; null = several where there are several columns, "
-        "or where at least 5 % of the rows have lists or join labels",
+        "one: a row has one label; several: any number of them, none too; null = several where there are several "
+        "columns, or where at least 5 % of the rows have lists or join labels",
     )
     label_separator: Annotated[str, Field(min_length=1)] | None = setting(
         None,

@@ -72,7 +72,7 @@ class Splits:
     test_fingerprint: str | None
     warnings: tuple[str, ...]
     n_dropped: Mapping[str, int] = field(default_factory=dict)
-    settings: DataConfig = DataConfig()
+    settings: DataConfig = field(default_factory=DataConfig)
 
     @property
     def has_several(self) -> bool:

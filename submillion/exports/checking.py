@@ -107,12 +107,12 @@ def judge(
     """
     distance = np.abs(found.astype(np.float64) - reference)
     decided = [_decided(logits, thresholds) for logits in (reference, found)]
-    same = _equal_rows(decided[0], decided[1])
+    same = metrics.equal_rows(decided[0], decided[1])
     tolerance = None if kind == "onnx-int8" else TOLERANCE
     parity = Parity(float(distance.max()), float(distance.mean()), tolerance, len(found), int(same.sum()))
     if label_ids is None:
         return Checks(rows, parity, None)
-    rights = [_equal_rows(each, label_ids) for each in decided]
+    rights = [metrics.equal_rows(each, label_ids) for each in decided]
     scores = [metrics.wilson(int(right.sum()), len(right)) for right in rights]
     n_discordant = int((rights[0] != rights[1]).sum())
     return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0]), n_discordant))
@@ -123,11 +123,6 @@ def _decided(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
     if thresholds is None:
         return logits.argmax(axis=1)
     return probabilities(logits, has_several=True) >= thresholds
-
-
-def _equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Which rows are equal, bool [N]."""
-    return (one == other).reshape(len(one), -1).all(axis=1)
 
 
 def refuse(kind: Format, checks: Checks, margin: float | None) -> None:

@@ -293,7 +293,7 @@ def given(
     float64 [C], a tuple of those whose probability reaches them."""
     if thresholds is None:
         return [classes[i] for i in probs.argmax(axis=1)]
-    return [tuple(classes[i] for i in np.flatnonzero(row)) for row in probs >= thresholds]
+    return [tuple(classes[i] for i in np.flatnonzero(row).tolist()) for row in probs >= thresholds]
 
 
 def _reading(settings: Config) -> DataConfig:

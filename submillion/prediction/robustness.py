@@ -130,7 +130,7 @@ def _perturbed(
     predicted = plain.predicted.copy()
     if changed:
         predicted[changed] = predict([new[i] for i in changed]).predicted
-    right, is_same = _all(predicted == plain.label_ids), _all(predicted == plain.predicted)
+    right, is_same = (metrics.equal_rows(predicted, other) for other in (plain.label_ids, plain.predicted))
     return Perturbed(
         kind=kind,
         rate=rate,
@@ -139,11 +139,6 @@ def _perturbed(
         accuracy=metrics.wilson(int(right.sum()), len(right)),
         difference=comparison.mcnemar(right, plain.right),
     )
-
-
-def _all(decisions: np.ndarray) -> np.ndarray:
-    """Which rows are so, bool [N]: of several labels, [N, C], in each of them."""
-    return decisions if decisions.ndim == 1 else decisions.all(axis=1)
 
 
 def _texts(example: Example) -> tuple[str, str | None]:

@@ -146,7 +146,7 @@ class Run:
         found = self.read_json("labels.json")
         labels = found.get("names") if isinstance(found, dict) else found
         kinds = {type(label) for label in labels} if isinstance(labels, list) else set()
-        if kinds not in ({str}, {int}, {bool}):
+        if not isinstance(labels, list) or kinds not in ({str}, {int}, {bool}):
             raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
         return tuple(labels)
 
@@ -208,7 +208,7 @@ class Run:
     def save_predictions(self, split: str, predictions: Predictions) -> None:
         """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a label), and prob_<label> per label.
 
-        Of several labels the first three are lists, and there is a threshold_<label> per label.
+        Of several labels all but id are lists, and where rows have thresholds of their own there is threshold_<label>.
         """
         columns, names, values = columns_of(predictions, self.classes())
         write_atomically(self._predictions(split), to_parquet(columns, names, values))
@@ -220,7 +220,7 @@ class Run:
             self.refuse_unfinished()
             raise RunError(f"{path}: no such file; the run has no predictions of its {split} split")
         try:
-            return predictions_of(path, labels, self.has_several())
+            return predictions_of(path, labels, self.thresholds())
         except (KeyError, ValueError, OSError) as error:
             other = ", or labels.json names other labels" if isinstance(error, KeyError) else ""
             raise RunError(f"{path} is damaged ({error}){other}: remove the run and train again") from None

@@ -7,12 +7,13 @@ Those of a split are in the run's folder and sealed; those of rows without label
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from submillion.judging.metrics.predictions import EVEN, Predictions
+from submillion.judging.metrics import Predictions
 from submillion.runs.files import reported, write_atomically
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _FILE = "predictions.parquet"
 
 def columns_of(predictions: Predictions, classes: Sequence[Label]) -> tuple[dict[str, Any], list[str], np.ndarray]:
     """Return what a labelled split's file has: columns that say what the rows are, and names of numbers with these,
-    float64 [N, names]: the probabilities, and of several labels each row's thresholds."""
+    float64 [N, names]: the probabilities, and of several labels the thresholds where each row has its own."""
     labels, names = np.array(classes, dtype=object), [f"{PROB}{label}" for label in classes]
     if not predictions.has_several:
         label_ids, predicted = predictions.label_ids, labels[predictions.predicted]
@@ -37,24 +38,27 @@ def columns_of(predictions: Predictions, classes: Sequence[Label]) -> tuple[dict
         "label_id": [ids.tolist() for ids in truth],
         "predicted": [labels[row].tolist() for row in predictions.predicted],
     }
-    even = EVEN if predictions.thresholds is None else predictions.thresholds
-    thresholds = np.broadcast_to(even, predictions.probs.shape)
-    return columns, [*names, *(f"{THRESHOLD}{label}" for label in classes)], np.hstack([predictions.probs, thresholds])
+    if not predictions.has_own_thresholds:  # the run's, which are in its folder
+        return columns, names, predictions.probs
+    numbers = np.hstack([predictions.probs, cast("np.ndarray", predictions.thresholds)])
+    return columns, [*names, *(f"{THRESHOLD}{label}" for label in classes)], numbers
 
 
-def predictions_of(file: Path, labels: Sequence[str], has_several: bool) -> Predictions:
-    """Return the predictions of a labelled split's file, bit for bit; the same errors as `from_parquet`'s."""
+def predictions_of(file: Path, labels: Sequence[str], thresholds: np.ndarray | None) -> Predictions:
+    """Return the predictions of a labelled split's file, bit for bit; the same errors as `from_parquet`'s.
+
+    thresholds: of several labels the run's, float64 [C], where the file has none of its own; else None.
+    """
     names = [f"{PROB}{label}" for label in labels]
-    if not has_several:
-        (ids, label_ids), probs = from_parquet(file, ["id", "label_id"], names)
+    (ids, label_ids), probs = from_parquet(file, ["id", "label_id"], names)
+    if thresholds is None:
         return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs)
-    names += [f"{THRESHOLD}{label}" for label in labels]
-    (ids, label_ids), numbers = from_parquet(file, ["id", "label_id"], names)
-    truth = np.zeros((len(ids), len(labels)), dtype=np.int64)
+    truth = np.zeros(probs.shape, dtype=np.int64)
     for row, own in enumerate(label_ids.to_pylist()):
         truth[row, own] = 1
-    probs, thresholds = np.hsplit(numbers, 2)
-    return Predictions(ids.to_pylist(), truth, np.ascontiguousarray(probs), np.ascontiguousarray(thresholds))
+    with suppress(KeyError):
+        _, thresholds = from_parquet(file, ["id"], [f"{THRESHOLD}{label}" for label in labels])
+    return Predictions(ids.to_pylist(), truth, probs, thresholds)
 
 
 def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarray) -> bytes:

@@ -17,7 +17,7 @@ import torch
 
 from submillion.config import TrainConfig
 from submillion.errors import DivergedError, NotFiniteError
-from submillion.judging.metrics import is_better, leading, score_by
+from submillion.judging.metrics import is_better, leading, score_by, usual_metric
 from submillion.model import adapters, processes
 from submillion.model.batching import Fitting, TokenizedSplit
 from submillion.model.classifier import Classifier
@@ -156,7 +156,7 @@ class _Loop:
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"
             raise diverged(found, job.settings) from None
-        scores = score_by(predictions, job.settings.metric)
+        scores = score_by(predictions, job.settings.metric or usual_metric(predictions.has_several))
         (key, chosen), loss = leading(scores), scores["log_loss"].value
         record = EvalRecord(
             step=progress.step,

@@ -226,8 +226,8 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
     watch(Phase("saving", notes=_stopped(run)))
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
     scores = {"validation": _score(run, "validation", job, job.validation)}
-    if splits.has_several:
-        watch(Phase("choosing thresholds", notes=_choose_thresholds(run, job)))
+    if splits.has_several and (few := _few_positives(job)):
+        watch(Phase("choosing thresholds", notes=few))
     if not question.as_trial and splits.test_fingerprint is not None:
         watch(Phase("testing"))
         processes.on_main(partial(runs.append_test_read, settings.out, splits.test_fingerprint, run, "train"))
@@ -251,6 +251,7 @@ def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -
     """Save the predictions of a split; score what was saved."""
     predictions = evaluation.predict(job.classifier, split, job.settings.evaluation_batch_size, shared=True)
     if name == "validation":
+        processes.on_main(partial(_write_thresholds, run, predictions, job.settings))
         predictions = evaluation.with_own_thresholds(predictions, job.settings)
     elif predictions.has_several:
         predictions = replace(predictions, thresholds=processes.on_main(run.thresholds))
@@ -258,16 +259,19 @@ def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -
     return processes.on_main(lambda: metrics.score_by(run.load_predictions(name), run.metric()))
 
 
-def _choose_thresholds(run: Run, job: loop.Job) -> tuple[str, ...]:
-    """Choose thresholds of several labels on all validation rows, and keep them; say what there is to say of them."""
-    found, how = processes.on_main(lambda: run.load_predictions("validation")), job.settings.threshold
-    run.write_thresholds(thresholds.chosen(found.probs, found.label_ids, how))
-    if how != "each":
-        return ()
-    few = [job.classifier.labels[label_id] for label_id in thresholds.few_positives(found.label_ids)]
-    named = ", ".join(few[:_SHOWN_LABELS]) + ", ..." * (len(few) > _SHOWN_LABELS)
+def _write_thresholds(run: Run, predictions: metrics.Predictions, settings: TrainConfig) -> None:
+    """Choose the run's thresholds of several labels on all validation rows, and keep them."""
+    if predictions.has_several:
+        run.write_thresholds(thresholds.chosen(predictions.probs, predictions.label_ids, settings.threshold))
+
+
+def _few_positives(job: loop.Job) -> tuple[str, ...]:
+    """What there is to say of labels with too few validation rows for a threshold of their own."""
+    few = thresholds.few_positives(job.validation.label_ids) if job.settings.threshold == "each" else ()
+    labels = [job.classifier.labels[label_id] for label_id in few]
+    named = ", ".join(labels[:_SHOWN_LABELS]) + ", ..." * (len(labels) > _SHOWN_LABELS)
     least = f"fewer than {thresholds.MIN_POSITIVES} validation rows"
-    return (f"labels with {least} get the threshold that is best for all together: {named}",) if few else ()
+    return (f"labels with {least} get the threshold that is best for all together: {named}",) if labels else ()
 
 
 def _stopped(run: Run) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from submillion.judging.metrics.chosen import (
     score_by,
     usual_metric,
 )
-from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, equal_rows, wilson
 from submillion.judging.metrics.scores import (
     ClassScores,
     class_scores,
@@ -57,6 +57,7 @@ __all__ = [
     "correlation",
     "coverage",
     "ece",
+    "equal_rows",
     "height",
     "is_better",
     "key_of",

@@ -69,8 +69,7 @@ class Predictions:
     @property
     def right(self) -> np.ndarray:
         """Return which rows are right, bool [B]: of several labels where every one is."""
-        found = self.predicted == self.label_ids
-        return found.all(axis=1) if self.has_several else found
+        return equal_rows(self.predicted, self.label_ids)
 
     def rows(self, places: np.ndarray) -> Predictions:
         """Return the rows at these places, in their order."""
@@ -92,6 +91,11 @@ class Predictions:
                 f"{n_broken} of {n_rows} predictions are not numbers: the training diverged; "
                 "lower train.learning_rate or set train.precision to fp32"
             )
+
+
+def equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return which rows of two arrays, [B] or [B, C], are equal, bool [B]."""
+    return (one == other).reshape(len(one), -1).all(axis=1)
 
 
 def wilson(n_right: int, n: int) -> Score:
