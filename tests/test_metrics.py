@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,11 +18,11 @@ from sklearn.metrics import (
 )
 from sklearn.metrics import log_loss as reference_log_loss
 
-from submillion.config import Metric
 from submillion.errors import DataError
 from submillion.judging.metrics import (
     Predictions,
     Score,
+    allowed_metrics,
     calibrated,
     class_scores,
     confusion,
@@ -137,7 +135,7 @@ def test_a_class_that_never_occurs_is_left_out_of_macro_f1() -> None:
     assert predicted_only.low <= predicted_only.value <= predicted_only.high
 
 
-METRICS = get_args(Metric)
+METRICS = allowed_metrics(has_several=False)
 
 
 @pytest.mark.parametrize(("n_rows", "n_classes"), [(40, 2), (300, 4), (500, 30)])

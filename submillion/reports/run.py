@@ -199,7 +199,7 @@ def _several(run: Run, judged: Predictions, validation: Predictions, labels: Seq
         thresholds=tuple(of_run.tolist()),
         how=str(how),
         n_validation=len(validation.ids),
-        few=tuple(labels[label_id] for label_id in few) if how == "each" else (),
+        few=tuple(labels[label_id] for label_id in few.tolist()) if how == "each" else (),
         precisions=metrics.label_precisions(judged),
         together=metrics.together(judged.truth).tolist(),
         n_true=np.bincount(judged.truth.sum(axis=1)).tolist(),
@@ -262,7 +262,7 @@ def _surest_decisions(examples: Sequence[Example], found: Predictions, labels: S
     surest = confidence.argmax(axis=1)
 
     def named(of_row: np.ndarray) -> tuple[str, ...]:
-        return tuple(labels[label_id] for label_id in np.flatnonzero(of_row))
+        return tuple(labels[label_id] for label_id in np.flatnonzero(of_row).tolist())
 
     return [
         Mistake(

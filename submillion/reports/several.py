@@ -156,7 +156,7 @@ def about_mistake(mistake: Mistake) -> str:
     has = _listed(mistake.label)
     wrong = quoted(str(mistake.wrong))
     said = f"{wrong} is predicted with probability {mistake.confidence:.4f}"
-    if mistake.wrong not in mistake.predicted:
+    if str(mistake.wrong) not in mistake.predicted:
         said = f"{wrong} is not predicted: probability {1 - mistake.confidence:.4f}"
     return f"{mistake.id} · {has} · {said}"
 

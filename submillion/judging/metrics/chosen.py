@@ -149,8 +149,8 @@ def label_precisions(predictions: Predictions) -> list[Score]:
     """Return each label's average precision, with the interval of `average_precision`; 0 in 0 to 1 without rows."""
     truth, n = predictions.truth, len(predictions.label_ids)
     found = []
-    for label_id, is_there in enumerate(truth.any(axis=0)):
-        if not is_there:
+    for label_id in range(truth.shape[1]):
+        if not truth[:, label_id].any():
             found.append(Score(0.0, 0.0, 1.0, n))
             continue
         found.append(_around(*_one_precision(predictions.probs[:, label_id], truth[:, label_id])))
