@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from submillion import data
 from submillion.config import DataConfig
-from submillion.data import Example, labels, reading, sources
+from submillion.data import Example, labels, sources
 from submillion.errors import DataError
 
 

@@ -48,6 +48,7 @@ def made(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         "two": make_run(out, encoders["bert"], TWO, sites=("ffn_in", "key")),
         "pairs": make_run(out, encoders["bert"], TWO, pairs=True),
         "roberta": make_run(out, encoders["roberta"], THREE),
+        "several": make_run(out, encoders["bert"], THREE, thresholds=(0.2, 0.5, 0.8)),
     }
 
 
@@ -75,7 +76,12 @@ def check(found: Mapping[str, Any], run: Run, texts: Any) -> None:
     """The answer is the run's own prediction of the texts, in their order."""
     expected = prediction.predict(run.path, texts)
     assert found["run"] == run.name
-    assert [each["label"] for each in found["predictions"]] == expected.labels
+    if expected.thresholds is None:
+        assert [each["label"] for each in found["predictions"]] == expected.labels
+    else:
+        assert [tuple(each["labels"]) for each in found["predictions"]] == expected.labels
+        thresholds = dict(zip(expected.classes, expected.thresholds, strict=True))
+        assert all(each["thresholds"] == thresholds for each in found["predictions"])
     for each, probs in zip(found["predictions"], expected.probs, strict=True):
         assert each["probs"] == pytest.approx(dict(zip(expected.classes, probs, strict=True)), abs=1e-5)
 
@@ -85,7 +91,7 @@ def problem(answer: Any, status: int) -> str:
     return "\n".join(answer.json()["problems"])
 
 
-@pytest.mark.parametrize("name", ["three", "two", "roberta"])
+@pytest.mark.parametrize("name", ["three", "two", "roberta", "several"])
 def test_it_says_what_predict_says(client: TestClient, made: dict[str, Run], name: str) -> None:
     for texts in (TEXTS[:1], TEXTS):
         check(ask(client, made[name], texts).json(), made[name], texts)
@@ -184,7 +190,7 @@ def test_pairs(client: TestClient, made: dict[str, Run]) -> None:
 
 def test_the_run_is_named_where_there_are_several(client: TestClient, made: dict[str, Run], tmp_path: Path) -> None:
     said = problem(ask(client, None, ["a"]), 400)
-    assert "has 4 finished runs: name one" in said
+    assert f"has {len(made)} finished runs: name one" in said
     assert all(run.name in said for run in made.values())
     with TestClient(app_of(made["two"].path), base_url=URL) as alone:
         check(ask(alone, None, TEXTS).json(), made["two"], TEXTS)
@@ -242,6 +248,7 @@ def test_models_health_and_numbers(folder: Path, made: dict[str, Run]) -> None:
         assert found[made["two"].name]["labels"] == list(TWO)
         assert [name for name, run in made.items() if found[run.name]["is_loaded"]] == ["two"]
         assert [name for name, run in made.items() if found[run.name]["takes_pairs"]] == ["pairs"]
+        assert [name for name, run in made.items() if found[run.name]["has_several_labels"]] == ["several"]
         answer = client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain")
         assert 'submillion_requests_total{path="/v1/predict",status="422"} 1.0' in answer.text
@@ -361,7 +368,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_several_runs_answer_as_each_alone(client: TestClient, made: dict[str, Run]) -> None:
-    runs = [made[name] for name in ("three", "roberta", "two")]
+    runs = [made[name] for name in ("three", "roberta", "two", "several")]
     found = ask(client, None, TEXTS, runs=[run.name for run in runs]).json()["answers"]
     for run, answer in zip(runs, found, strict=True):
         check(answer, run, TEXTS)

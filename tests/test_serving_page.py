@@ -23,6 +23,7 @@ from submillion.runs import Run, compared
 from submillion.serving import folders
 from submillion.serving.app import Options, create_app, listen, server_of
 from submillion.text import interval
+from tests.kit.untrained import make_run
 from tests.served import TEXT, client_of, finished, with_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -413,6 +414,32 @@ def test_typed_text_has_probabilities_words_and_changes(page: Page, served: Path
     page.get_by_label("Text (text)").fill("w " * 500_000)
     page.get_by_role("button", name="Classify").click()
     expect(page.locator("#play-problems")).to_contain_text("has 1,000,000 characters: at most 20,000")
+
+
+def test_each_of_several_labels_has_its_bar_and_its_threshold(
+    browser: Browser, encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, encoders["bert"], ("art", "money", "sport"), thresholds=(0.0, 0.4, 1.0))
+    with Served(tmp_path) as url, opened(browser, url, 390) as page:
+        page.goto(f"{url}#playground/{run.name}")
+        expect(page.locator("#play-model")).to_contain_text("ready: 3 labels (art, money, sport)")
+        page.get_by_label("Text (text)").fill(TEXT)
+        page.get_by_role("button", name="Classify").click()
+        expect(page.locator("#played-changes table")).to_be_visible()
+        classes = client_of(tmp_path).post(f"/api/runs/{run.name}/predict", json={"text": TEXT}).json()["classes"]
+        said = {each["label"]: each["prob"] >= each["threshold"] for each in classes}
+        assert said["art"]
+        assert not said["sport"]
+        rows = [
+            f"{c['label']}{c['prob']:.4f}{c['threshold']:.3f}{'yes' if said[c['label']] else 'no'}" for c in classes
+        ]
+        expect(page.locator(".classes tbody tr")).to_have_text(rows)
+        marks = page.locator(".classes .bar i").evaluate_all(
+            "all => all.map((one) => one.style.getPropertyValue('--at'))"
+        )
+        assert marks == [f"{100 * c['threshold']:g}%" for c in classes]
+        names = ", ".join(c["label"] for c in classes if said[c["label"]])
+        expect(page.locator("#play-status")).to_have_text(f"predicted: {names}")
 
 
 def test_pairs_have_two_fields(page: Page, served: Path) -> None:

@@ -169,7 +169,7 @@ def test_one_threshold_maximises_micro_f1_and_each_its_own() -> None:
     each = thresholds.chosen(found.probs, found.label_ids, "each")
     for i in range(3):
         own = [f1_score(found.label_ids[:, i], found.probs[:, i] >= at) for at in candidates]
-        assert f1_score(found.label_ids[:, i], found.probs[:, i] >= each[i]) >= max(own) - 0.03
+        assert f1_score(found.label_ids[:, i], found.probs[:, i] >= each[i]) >= max(own) - 0.04
     assert f1(each, "macro") >= f1(one, "macro")
 
 
@@ -190,6 +190,7 @@ def test_a_label_with_few_rows_gets_the_threshold_of_all() -> None:
     assert thresholds.few_positives(truth).tolist() == [2]
     each, one = (thresholds.chosen(found.probs, truth, how) for how in ("each", "one"))
     assert each[2] == one[2]
+    assert each[0] != one[0]
     truth[9, 2] = 1
     assert thresholds.few_positives(truth).tolist() == []
 
@@ -224,8 +225,8 @@ def test_thresholds_judged_on_their_own_rows_look_better_than_they_are_and_out_o
         out = thresholds.out_of_fold(found.probs, found.label_ids, found.ids, "each")
         gaps["own"].append(score(replace(found, thresholds=chosen))["macro_f1"].value - on_new)
         gaps["out of fold"].append(score(replace(found, thresholds=out))["macro_f1"].value - on_new)
-    assert np.mean(gaps["own"]) > 0.02
-    assert abs(np.mean(gaps["out of fold"])) < 0.015
+    assert np.mean(gaps["own"]) > np.mean(gaps["out of fold"]) + 0.005
+    assert abs(np.mean(gaps["out of fold"])) < 0.01
 
 
 def test_a_few_rows_have_thresholds_too() -> None:
@@ -303,8 +304,8 @@ def false_differences(n_rows: int, n_draws: int, prepare: Callable[[Predictions]
 
 
 def test_equal_runs_are_told_apart_as_rarely_as_the_tests_say() -> None:
-    for key, share in false_differences(200, 60, lambda found: found).items():
-        assert share <= 0.12, key  # of 60 draws; of 1,000 all are at most 0.06
+    for key, share in false_differences(200, 40, with_thresholds).items():
+        assert share <= (0.3 if key == "hamming" else 0.15), key  # of 40 draws; docs/comparison.md has those of 300
 
 
 def test_a_difference_between_two_runs_has_the_sign_and_interval_of_the_rows() -> None:

@@ -136,13 +136,20 @@ def _together(report: Report) -> Any:
     if report.several is None:
         return None
     counts = np.array(report.several.together)
-    return _matrix(report.labels, shown_labels(counts.tolist()), counts, np.diag(counts), ("has", "and has"))
+    shown = shown_labels(counts.tolist())
+    return _matrix(report.labels, shown, counts, np.diag(counts), ("has", "and has"), has_diagonal=False)
 
 
 def _matrix(
-    labels: Sequence[str], shown: Sequence[int], counts: np.ndarray, totals: np.ndarray, axis_names: tuple[str, str]
+    labels: Sequence[str],
+    shown: Sequence[int],
+    counts: np.ndarray,
+    totals: np.ndarray,
+    axis_names: tuple[str, str],
+    has_diagonal: bool = True,
 ) -> Any:
-    """Counts [C, C] as cells, each with its share of its line's total, which is also its colour."""
+    """Counts [C, C] as cells, each with its share of its line's total, which is also its colour; a diagonal that is
+    the totals themselves has neither."""
     totals = np.maximum(totals, 1)
     side = max(_CELL * len(shown), 2.2)
     width = max(WIDTH, side + 1.9)
@@ -151,7 +158,9 @@ def _matrix(
     for i, of_line in enumerate(shown):
         for j, of_column in enumerate(shown):
             count, share = counts[of_line, of_column], counts[of_line, of_column] / totals[of_line]
-            cell(axes, (j, i), share * 0.95, f"{count:,}\n{100 * share:.0f} %" if count else "·", size=SMALL - 0.5)
+            is_told = has_diagonal or i != j
+            text = f"{count:,}" + (f"\n{100 * share:.0f} %" if is_told else "")
+            cell(axes, (j, i), share * 0.95 * is_told, text if count else "·", size=SMALL - 0.5)
     names = [short(labels[number], 16) for number in shown]
     axes.set_xlim(-0.5, len(shown) - 0.5)
     axes.set_ylim(len(shown) - 0.5, -0.5)

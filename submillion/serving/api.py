@@ -67,8 +67,8 @@ class Prediction(BaseModel):
 
 
 class SeveralLabels(BaseModel):
-    """Of a run whose rows have several labels: those that reach their thresholds, which may be none, the most probable
-    first; the probability of each label by itself, and its threshold."""
+    """Of a run whose rows have several labels: those that reach their thresholds, which may be none; the probability
+    of each label by itself, and its threshold."""
 
     labels: list[Label]
     probs: dict[str, float]
@@ -160,9 +160,9 @@ def _prediction(loaded: Loaded, probs: np.ndarray) -> Prediction | SeveralLabels
     by_name = dict(zip(names, values, strict=True))
     if loaded.thresholds is None:
         return Prediction(label=loaded.classes[int(probs.argmax())], probs=by_name)
-    said = [i for i in np.argsort(-probs, kind="stable") if probs[i] >= loaded.thresholds[i]]
+    said = [loaded.classes[i] for i in np.flatnonzero(probs >= loaded.thresholds)]
     thresholds = dict(zip(names, loaded.thresholds.tolist(), strict=True))
-    return SeveralLabels(labels=[loaded.classes[i] for i in said], probs=by_name, thresholds=thresholds)
+    return SeveralLabels(labels=said, probs=by_name, thresholds=thresholds)
 
 
 @router.get("/v1/models", responses=_ERRORS, response_model=Models)

@@ -22,7 +22,18 @@ from submillion.sweeps.executors import Execute, Job, Result
 from submillion.sweeps.lookup import Lookup, Remaining
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.strategies import Batch, Ending, Ranking, strategy
-from submillion.sweeps.study import How, Outcome, Prepared, Status, StatusWatch, Sweep, prepare, previewed, whole
+from submillion.sweeps.study import (
+    How,
+    Outcome,
+    Prepared,
+    Status,
+    StatusWatch,
+    Sweep,
+    prepare,
+    previewed,
+    whole,
+    with_metric,
+)
 from submillion.sweeps.trials import with_seeds
 from submillion.training import distillation, workers, workflow
 from submillion.training.workers import Threads
@@ -55,7 +66,7 @@ def run(prepared: Prepared, how: How, watch: StatusWatch, watch_run: RunWatch = 
     with runs.locked(folder):
         summary.write_study(prepared)
         splits = data.read(whole(prepared.space.base))
-        size = timing.counted(splits)
+        prepared, size = with_metric(prepared, splits.has_several), timing.counted(splits)
         prepared = previewed(prepared.study, prepared.space, size, prepared.preview.speed)
         _refuse_teachers(prepared, splits)
         given = workers.share(how.where, how.n_workers)

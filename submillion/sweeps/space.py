@@ -22,12 +22,13 @@ from submillion import config
 from submillion.config import NOT_HASHED, Config, Metric
 from submillion.config.fields import Section, setting
 from submillion.errors import ConfigError
+from submillion.judging.metrics import usual_metric
 from submillion.runs.study import Claim, Kind, label
 from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_TRIALS = 2000  # of a minute each: more than a day
 _MOST_SUBSETS_OF = 10  # 1,023 subsets
-_SAME = ("data.source", "data.validation", "data.test", "data.seed", "train.metric")
+_SAME = ("data.source", "data.validation", "data.test", "data.seed", "data.label", "data.labels", "train.metric")
 
 
 @dataclass(frozen=True)
@@ -238,14 +239,14 @@ def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Seque
             *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
         )
     shared = config.changed(settings, {**given, "name": study.name}, "--set")
-    problems = _metric_problems(study, shared.train.metric or "accuracy")
+    problems = metric_problems(study, shared.train.metric or usual_metric(has_several=False))
     if problems:
         raise ConfigError(*problems)
     return shared
 
 
-def _metric_problems(study: Study, metric: Metric) -> list[str]:
-    """What does not go with the score that ranks the trials."""
+def metric_problems(study: Study, metric: Metric) -> list[str]:
+    """Return what does not go with the score that ranks the trials."""
     problems = []
     if study.stop_early and metric != "accuracy":
         problems.append(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from submillion import config
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
 from submillion.judging import metrics
@@ -21,7 +22,7 @@ from submillion.runs.study import Seconds, Stage, TrialState
 from submillion.sweeps import previews, timing
 from submillion.sweeps.executors import Where
 from submillion.sweeps.previews import Preview
-from submillion.sweeps.space import Study, base_config, load_study
+from submillion.sweeps.space import Study, base_config, load_study, metric_problems
 from submillion.sweeps.strategies import Ending
 from submillion.sweeps.timing import Size, Speed
 from submillion.sweeps.trials import Failure, Space, Trial
@@ -186,6 +187,19 @@ def prepare(which: Path | str, overrides: Mapping[str, Any] | Sequence[str] = ()
 def whole(base: Config) -> DataConfig:
     """Return the data settings with all training rows."""
     return base.data.model_copy(update={"train_rows": None})
+
+
+def with_metric(prepared: Prepared, has_several: bool) -> Prepared:
+    """Return the study with the score that ranks its trials, where its settings leave that to the data: the usual one
+    of rows with one label, or with several. ConfigError for what does not go with it."""
+    base = prepared.space.base
+    if base.train.metric is not None:
+        return prepared
+    metric = metrics.usual_metric(has_several)
+    if problems := metric_problems(prepared.study, metric):
+        raise ConfigError(*problems)
+    space = replace(prepared.space, base=config.changed(base, {"train.metric": metric}))
+    return replace(prepared, space=space)
 
 
 def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from submillion import config, data, planning, runs
-from submillion.judging.metrics import Predictions, score
+from submillion.judging.metrics import Predictions, score, thresholds
 from submillion.runs import EvalRecord, Run, StepRecord
 
 ATTACK = '<script>alert("x")</script><img src="http://evil.example/x.png">'
@@ -23,20 +24,18 @@ def make_run(
 ) -> Run:
     """A finished run's folder without a training: labels are in the texts, three predictions in four are right.
 
-    options: right, the share of predictions that are right · overrides, more settings · n_evaluations, of which the
-    first is the best · is_opened, false for a test split that was not · hash8, the end of its name.
+    options: has_several, rows have any number of labels, also none · right, the share of predictions that are right ·
+    overrides, more settings · n_evaluations, of which the first is the best · is_opened, false for a test split that
+    was not · hash8, the end of its name.
     """
     rng = np.random.default_rng(0)
     labels = [f"class {number}{extra}" for number in range(n_classes)]
-    source = parent / "rows.jsonl"
-    rows = [
-        {
-            "id": f"r{i}",
-            "label": labels[i % n_classes],
-            "text": f"word{i % n_classes} {'x ' * (i % 17)}number {i} {extra}",
-        }
-        for i in range(n_rows)
-    ]
+    source, has_several = parent / "rows.jsonl", options.get("has_several", False)
+    rows = []
+    for i in range(n_rows):
+        own = [j for j in range(n_classes) if i % (j + 2) == 0] if has_several else [i % n_classes]
+        text = f"{' '.join(f'word{j}' for j in own)} {'x ' * (i % 17)}number {i} {extra}"
+        rows.append({"id": f"r{i}", "label": [labels[j] for j in own] if has_several else labels[own[0]], "text": text})
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     overrides = ["model.name=all-MiniLM-L6-v2", f"data.source={source}", "data.validation=0.3"]
     overrides += options.get("overrides", ["adapter.layers=top:2"])
@@ -48,12 +47,20 @@ def make_run(
     run.write_json(
         "environment.json", {"device": "cpu", "command": ["submillion", "train"], "packages": {"torch": "2"}}
     )
-    run.write_json("labels.json", list(splits.labels))
+    run.write_labels(splits.labels, has_several)
     run.write_json("data.json", splits.summary())
+    if has_several:
+        settings = settings.model_copy(update={"data": splits.settings})
+        run.write("config.yaml", config.to_yaml(config.changed(settings, {"train.metric": "micro-f1"})))
     scores = {}
     is_opened = bool(test) and options.get("is_opened", True)
     for name in ("validation", "test") if is_opened else ("validation",):
         examples = getattr(splits, name)
+        if has_several:
+            found = _several(run, [e.id for e in examples], [e.label for e in examples], splits.labels, options)
+            run.save_predictions(name, found)
+            scores[name] = score(run.load_predictions(name))
+            continue
         true = np.array([splits.labels.index(str(example.label)) for example in examples])
         said = np.where(rng.random(len(true)) < options.get("right", 0.75), true, rng.integers(0, n_classes, len(true)))
         probs = (
@@ -76,6 +83,18 @@ def make_run(
     if is_opened:
         runs.append_test_read(run.path.parent, str(splits.test_fingerprint), run, "train")
     return run
+
+
+def _several(run: Run, ids: list[str], truth: list[Any], labels: Sequence[str], options: dict[str, Any]) -> Predictions:
+    """Predictions of rows with several labels; the first ones are of validation, and the run's thresholds theirs."""
+    rng = np.random.default_rng(len(ids))
+    label_ids = np.array([[int(label in own) for label in labels] for own in truth])
+    said = np.where(rng.random(label_ids.shape) < options.get("right", 0.9), label_ids, 1 - label_ids)
+    probs = np.clip(0.1 + 0.6 * said + 0.25 * rng.random(said.shape), 0, 1)
+    if not (run.path / "thresholds.json").exists():
+        run.write_thresholds(thresholds.chosen(probs, label_ids, "one"))
+        return Predictions(ids, label_ids, probs, thresholds.out_of_fold(probs, label_ids, ids, "one"))
+    return Predictions(ids, label_ids, probs, run.thresholds())
 
 
 def text_of(page: str) -> str:
