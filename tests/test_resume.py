@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.data import write_csv
+from tests.kit.several_labels import make_rows, write_rows
 
 # One process imports torch once and forks a child a run: a child that must die kills itself with SIGKILL while a
 # record is being shown, so that no cleanup of ours runs. The parent has a single thread, because forks and thread pools
@@ -79,6 +80,7 @@ CASES = {
         [("step", 3), ("eval", 15), ("step", 23)],
     ),
     "a padded pass": (["model.name=DEBERTA", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
+    "several labels": (["data.source=SEVERAL", "train.threshold=each"], [("step", 3), ("eval", 5), ("step", 12)]),
     # The first two kills fall into the teacher's training, the third between both, the others into the student's.
     "taught by a recipe": (
         ["distillation.teacher=TEACHER", "augmentation.kind=swap"],
@@ -91,13 +93,14 @@ CASES = {
 @pytest.mark.slow
 def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[str, Path]) -> None:
     data = write_csv(tmp_path / "rows.csv", 90)
+    several = write_rows(tmp_path / "several", make_rows(90), "joined")
     teacher = tmp_path / "teacher.yaml"
     model = f"{{name: {encoders['bert']}}}"
     teacher.write_text(f"name: teacher\nmodel: {model}\ntrain: {{steps: 6, batch_size: 8, precision: fp32}}\n")
     cases = {}
     for number, (name, (overrides, kills)) in enumerate(CASES.items()):
         base = [*COMMON, f"model.name={encoders['roberta']}", f"data.source={data}", "data.test=0.2"]
-        for word, path in (("TEACHER", teacher), ("DEBERTA", encoders["deberta-v2"])):
+        for word, path in (("TEACHER", teacher), ("DEBERTA", encoders["deberta-v2"]), ("SEVERAL", several)):
             overrides = [override.replace(word, str(path)) for override in overrides]
         cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
     done = subprocess.run(
@@ -118,6 +121,8 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[s
         for file in ("predictions-test.parquet", "predictions-validation.parquet", "scores.json"):
             assert (whole / file).read_bytes() == (killed / file).read_bytes(), f"{name}: {file}"
         assert _lines(whole) == _lines(killed), name
+        if name == "several labels":
+            assert (whole / "thresholds.json").read_bytes() == (killed / "thresholds.json").read_bytes()
     one, two = (next((Path(case["folder"]) / part).glob("run-*")) for part in ("other", "whole"))
     assert _lines(one) != _lines(two), "one thread gives what two give: nothing is proved here"
 

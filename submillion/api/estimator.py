@@ -342,8 +342,11 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
         return [[names[i] for i in np.flatnonzero(row == 1)] for row in matrix], classes
     is_of_rows = isinstance(values, list | tuple) or memory.kind_of(values) == "texts"
     rows = list(map(memory.plain, values)) if is_of_rows else []
-    if not rows or not all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+    others = [number for number, row in enumerate(rows) if not isinstance(row, list | tuple | set | frozenset)]
+    if len(others) == len(rows):
         return None
+    if others:
+        raise ValueError(f"y has lists of labels for some texts, and not in row {others[0]}: give a list for each")
     found = [[memory.plain(label) for label in row] for row in rows]
     if any(naming.name_of(label) is None for row in found for label in row):
         raise ValueError("y has a label that is missing or empty in one of its lists: leave it out, or name it")

@@ -61,18 +61,19 @@ def export(  # noqa: PLR0913 - each is an option
 
 def _checks(manifest: Manifest) -> list[str]:
     checks, margin = manifest.checks, manifest.question.margin
-    lines = [_parity(checks), *([_accuracy(checks["accuracy"])] if checks["accuracy"] else [])]
+    has_several = "thresholds" in manifest.facts
+    lines = [_parity(checks, has_several), *([_accuracy(checks["accuracy"])] if checks["accuracy"] else [])]
     if margin is not None:
         lines.append(f"int8 loses less than {margin:g} of accuracy: the interval lies above {-margin:g}")
     return lines
 
 
-def _parity(checks: Any) -> str:
-    parity = checks["parity"]
+def _parity(checks: Any, has_several: bool) -> str:
+    parity, same = checks["parity"], "rows have the same labels" if has_several else "labels are the same"
     allowed = "" if parity["tolerance"] is None else f" ({parity['tolerance']:g} is allowed)"
     return (
         f"on {parity['n']:,} rows ({checks['rows']}) logits differ from the run's by at most "
-        f"{parity['max_difference']:.1e}{allowed}; the labels of {parity['n_same_label']:,} are the same"
+        f"{parity['max_difference']:.1e}{allowed}; {parity['n_same_label']:,} {same}"
     )
 
 

@@ -24,6 +24,7 @@ _WHAT = {
     "adapter": "opens with plain transformers + peft",
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
+    "thresholds.json": "the probability from which on each label is given",
     "stopped.json": "where the watcher ended the training",
     "scores.json": "scores with 95 % intervals",
     "cost.json": "seconds of each phase, peak memory",

@@ -104,6 +104,7 @@ def _facts(run: Run, split: Split) -> _Facts:
         raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
     keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]
+    keys["train.metric"] = run.metric()  # null means that too
     environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
     stopped = run.stopped()  # then it answers less than was asked
     keys["stopped_after_step"] = as_text(None if stopped is None else stopped.step)

@@ -154,9 +154,9 @@ def _with_class_names(settings: Config, splits: Splits) -> Config:
 
 
 def _resolved(settings: Config, splits: Splits) -> Config:
-    """Return the settings with what the rows decide: whether they have several labels, how, and the usual metric.
+    """Return the settings with what the rows decide where they have several labels: that, how, and the usual metric.
 
-    ConfigError for settings that such rows have not.
+    ConfigError for settings that the rows have not.
     """
     train, allowed = settings.train, metrics.allowed_metrics(splits.has_several)
     kind, problems = "several labels" if splits.has_several else "one label", list[str]()
@@ -170,6 +170,8 @@ def _resolved(settings: Config, splits: Splits) -> Config:
         )
     if problems:
         raise ConfigError(*problems)
+    if not splits.has_several:
+        return settings
     resolved = {"data": splits.settings, "train": train.model_copy(update={"metric": train.metric or allowed[0]})}
     return settings.model_copy(update=resolved)
 
