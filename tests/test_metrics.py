@@ -18,6 +18,7 @@ from sklearn.metrics import (
 )
 from sklearn.metrics import log_loss as reference_log_loss
 
+from submillion.config import Metric
 from submillion.errors import DataError
 from submillion.judging.metrics import (
     Predictions,
