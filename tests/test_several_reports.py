@@ -14,7 +14,7 @@ import yaml
 
 import submillion
 from submillion import config, runs
-from submillion.errors import RunError
+from submillion.errors import ConfigError, RunError
 from submillion.judging.metrics import Predictions, score
 from submillion.judging.shift import LabelRates, label_rates
 from submillion.reports import read, shift, write
@@ -23,6 +23,8 @@ from submillion.serving import api, explaining
 from submillion.text import interval, percents
 from tests.kit.calls import call
 from tests.kit.pages import ATTACK, Tags, make_run, text_of
+from tests.kit.several_labels import make_rows, write_rows
+from tests.kit.studies import settings, trained, write_study  # noqa: F401 - settings is a fixture
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +178,18 @@ def test_runs_of_one_label_and_of_several_are_not_compared(run: Run, tmp_path: P
     one = make_run(tmp_path, 4)
     with pytest.raises(RunError, match=r"rows have one label each in .*, and several in "):
         submillion.compare([run.path, one.path])
+
+
+def test_a_study_ranks_by_the_usual_score_of_its_rows(tmp_path: Path, settings: dict[str, Any]) -> None:  # noqa: F811
+    source = write_rows(tmp_path / "rows", make_rows(120), "lists")
+    rank = [{"key": "adapter.rank", "values": [1, 2]}]
+    found, _ = trained(write_study(tmp_path, settings, base={"data.source": str(source)}, factors=rank))
+    assert found.comparison is not None
+    assert found.comparison.metric == "micro_f1"
+    assert "micro_f1" in found.recommended.scores()["test"]
+    stopping = write_study(tmp_path, settings, base={"data.source": str(source)}, factors=rank, stop_early=True)
+    with pytest.raises(ConfigError, match=r"stop_early tests accuracies, and train.metric is micro-f1"):
+        trained(stopping)
 
 
 # A file without labels

@@ -15,7 +15,6 @@ _WHAT = {
     "plan.json": "where the budget went",
     "environment.json": "device, precision, versions, command",
     "labels.json": "label names in the order of their numbers",
-    "thresholds.json": "from which probability on each label is predicted",
     "data.json": "rows, splits, fingerprints",
     "trained-on.npy": "hashes of the training texts: evaluate tells which rows were seen",
     "teachers.json": "the runs that taught this one",
