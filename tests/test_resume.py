@@ -20,8 +20,9 @@ SCRIPT = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from submillion import config, runs
+from submillion import config, reports, runs
 from submillion.training import workflow
+reports.write = lambda *_: []  # longer than such a training
 
 def run(out, overrides, kill_at, n_threads):
     os.environ["SUBMILLION_CACHE"] = out + "/cache"

@@ -88,6 +88,13 @@ ENDLESS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+def test_an_answer_does_not_wait_for_acknowledgements() -> None:
+    with app._listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_head_without_end_takes_no_memory(process: tuple[subprocess.Popen[str], int], kind: str) -> None:

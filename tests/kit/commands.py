@@ -80,6 +80,7 @@ def _serve() -> None:
 
     torch.set_num_threads(1)
     from submillion import reports
+    from submillion.training import workflow  # noqa: F401  # with transformers and PEFT: most of a command's time
 
     reports.write = lambda *_: []  # longer than a tiny training
     for line in sys.stdin:
