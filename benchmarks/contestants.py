@@ -32,10 +32,10 @@ class Spec:
     """What a contestant does. `sites` and `layers` as in the config's adapter section.
 
     device: None = the best there is · precision: of the autocast where the Trainer works · compiled: by torch.compile,
-    for any shape · batch_size: of training, or of prediction · padded: the Trainer pads every text to 128 · length: all
-    texts have so many tokens, None = AG News' lengths · dropout: of the adapters · model_dropout: None = the
-    checkpoint's 0.1 · attention: the stock model's · prefix: no dropout in the frozen layers, whose output is computed
-    in every step, or kept.
+    for any shape · batch_size: of training, or of prediction · padded: the Trainer pads every text to 128, Submillion
+    takes the stock padded pass · length: all texts have so many tokens, None = AG News' lengths · dropout: of the
+    adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: no dropout in the
+    frozen layers, whose output is computed in every step, or kept.
     """
 
     kind: Kind
@@ -149,7 +149,9 @@ def classifier(spec: Spec) -> Any:
 
     config = settings(spec)
     plan = planning.plan(config, len(LABELS))
-    return Classifier.build(config, plan, LABELS, 100_000, spec.precision, place(spec))
+    built = Classifier.build(config, plan, LABELS, 100_000, spec.precision, place(spec))
+    built.packed = built.packed and not spec.padded
+    return built
 
 
 def records(spec: Spec, model: Any, split: Any) -> Any:

@@ -229,14 +229,19 @@ def reaching(base: Spec) -> Any:
 
 
 def padded(base: Spec) -> Any:
-    """Return b with its attentions, and c, for ModernBERT, and for an encoder that the packed pass does not know."""
+    """Return b with its attentions, and c by its packed pass and by the padded one, for newer encoders."""
     found = []
-    for family, attentions in (("modernbert", ("eager", "sdpa")), ("deberta-v2", ("eager",))):
+    for family, attentions in (
+        ("modernbert", ("eager", "sdpa")),
+        ("deberta-v2", ("eager",)),
+        ("albert", ("eager", "sdpa")),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             spec = replace(base, encoder=str(random_encoder(family, Path(folder))), sites="qkv", rank=8)
             trainer = replace(spec, kind="trainer")
             specs = {f"b {attention}": replace(trainer, attention=attention) for attention in attentions}
-            found.append({"value": family, **compare({**specs, "c": spec}, 4, 5)})
+            specs |= {"c": spec, "c padded": replace(spec, padded=True)}
+            found.append({"value": family, **compare(specs, 4, 5, n_warm=12)})
     return found
 
 

@@ -154,7 +154,7 @@ def test_attention_and_its_gradients(lengths: tuple[int, ...], of_firsts: bool, 
     assert not only_values[:, : -2 * WIDTH].any(), "queries have no gradient where none is wanted"
 
 
-@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+@pytest.mark.parametrize("family", ["roberta", "mpnet", "modernbert", "deberta-v2"])
 def test_the_packed_pass_by_kernels_is_the_stock_model(family: str, tmp_path: Path) -> None:
     device, encoders = torch.device("cpu"), Encoders(tmp_path)
     batch = random_split(3, seed=1, longest=18).batch(np.arange(3))

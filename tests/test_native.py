@@ -112,7 +112,7 @@ def test_gelu_and_its_gradient():
 def test_softmax_its_dropout_and_its_gradient(lengths, n_queries, least):
     n_heads, width = 3, 64
     scores = rows(2 * n_heads, n_queries, width, scale=3.0)
-    padding = (torch.arange(width) >= torch.tensor(lengths)[:, None]).repeat_interleave(n_heads, 0)[:, None]
+    padding = (torch.arange(width) >= torch.tensor(lengths)[:, None]).repeat(n_heads, 1)[:, None]
     wanted = torch.softmax(scores.float().masked_fill(padding, float("-inf")), -1)
     mask = kept(tuple(scores.shape)) if least else 1.0
     dropped = native.softmax_(scores, torch.tensor(lengths), SEED, least)
@@ -134,9 +134,31 @@ def test_softmax_sees_a_window_around_queries_of_the_text(n_queries, window):
     columns, queries = torch.arange(width), torch.arange(n_queries)
     far = (columns - queries[:, None]).abs() > window
     unseen = (columns >= lengths[:, None])[:, None] | (far & (queries < lengths[:, None])[..., None])
-    wanted = torch.softmax(scores.float().masked_fill(unseen.repeat_interleave(n_heads, 0), float("-inf")), -1)
+    wanted = torch.softmax(scores.float().masked_fill(unseen.repeat(n_heads, 1, 1), float("-inf")), -1)
     assert_near(native.softmax_(scores, lengths, SEED, 0, window), wanted)
     assert bool((scores[wanted == 0] == 0).all())
+
+
+@compiled
+@pytest.mark.parametrize("which", ["both", "of queries", "of keys"])
+@pytest.mark.parametrize(("n_queries", "width"), [(32, 32), (1, 32), (1, 96), (64, 64)])
+def test_diagonals_are_read_and_spread(n_queries, width, which):
+    n_heads, n_columns, factor = 5, n_queries + width, 0.3
+    i, j = torch.arange(n_queries)[:, None], torch.arange(width)
+    of_queries, of_keys = (rows(n_heads, n, n_columns) for n in (n_queries, width))
+    exact = [x.float().requires_grad_() for x in (of_queries, of_keys)]
+    parts = [exact[0][:, i, j - i + n_queries - 1], exact[1][:, j, i - j + width - 1]]
+    chosen = {"both": (0, 1), "of queries": (0,), "of keys": (1,)}[which]
+    wanted = factor * sum(parts[number] for number in chosen)
+    given = [x if number in chosen else None for number, x in enumerate((of_queries, of_keys))]
+    scores, grad = rows(n_heads, n_queries, width), rows(n_heads, n_queries, width)
+    native.read_diagonals(*given, scores, factor)
+    assert_near(scores, wanted.detach())
+    wanted.backward(grad.float())
+    spread = [None if x is None else torch.full_like(x, torch.nan) for x in given]
+    native.spread_diagonals(grad, *spread, factor)
+    for number in chosen:
+        assert_near(spread[number], exact[number].grad)
 
 
 @compiled

@@ -15,7 +15,7 @@ from torch import nn
 from submillion.model import backbone, packed
 from submillion.model.adapters import stock as stock_model
 from submillion.model.batching import Batch
-from submillion.model.packed import native
+from submillion.model.packed import disentangled, native
 from submillion.model.packed.linear import project
 from submillion.model.packed.passes import Dice, Mask, keep_frac, masked
 from submillion.planning import architectures
@@ -30,12 +30,14 @@ ATTENTION = ("query", "key", "value")
 def build(folder: Any, family: str, adapt: Callable[[list[str]], Any] | None = None, **wishes: Any) -> nn.Module:
     """A stock model in evaluation mode, adapted at the sites and layers wished, no adapter weight at its start."""
     sites = dict.fromkeys(fused(family, site) for site in wishes.get("sites", architectures.SEPARATE_SITES))
-    layers, n_layers = wishes.get("layers"), wishes.get("n_layers", 2)
+    layers = wishes.get("layers") or range(wishes.get("n_layers", 2))
+    if family == "albert":
+        layers = (0,)  # applied twice
     model, _ = backbone.load_model(architectures.load(str(folder)), ("a", "b", "c"), dropout=wishes.get("dropout"))
     torch.manual_seed(0)
     if adapt is None:
         return model.eval()
-    targets = [module_name(family, site, layer) for layer in layers or range(n_layers) for site in sites]
+    targets = [module_name(family, site, layer) for layer in layers for site in sites]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a deprecated name
         model = get_peft_model(model, adapt(targets))
@@ -60,7 +62,7 @@ def make_batch(model: nn.Module, lengths: tuple[int, ...] = LENGTHS, seed: int =
     config: Any = stock_model(model).config
     rng = np.random.default_rng(seed)
     tokens = torch.from_numpy(rng.integers(5, config.vocab_size, sum(lengths)))
-    n_types = getattr(config, "type_vocab_size", 1)
+    n_types = max(1, getattr(config, "type_vocab_size", 1))
     return Batch(
         tokens=tokens,
         token_types=torch.from_numpy(rng.integers(0, n_types, sum(lengths))),
@@ -95,7 +97,7 @@ def stock_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
         ids[row, : stop - start] = batch.tokens[start:stop]
         types[row, : stop - start] = batch.token_types[start:stop]
         mask[row, : stop - start] = 1
-    has_types = config.model_type in ("bert", "electra")
+    has_types = config.model_type in ("bert", "electra", "albert")
     extra = {"token_type_ids": types} if has_types else {}
     return model(input_ids=ids, attention_mask=mask, **extra).logits
 
@@ -110,6 +112,10 @@ def packed_logits(model: nn.Module, batch: Batch, **kwargs: Any) -> torch.Tensor
             return stock.classifier(stock.dropout(torch.relu(stock.pre_classifier(hidden))))
         case "modernbert":
             return stock.classifier(stock.drop(stock.head(hidden)))
+        case "albert":
+            return stock.classifier(stock.dropout(stock.albert.pooler_activation(stock.albert.pooler(hidden))))
+        case "deberta-v2":
+            return stock.classifier(stock.dropout(stock.pooler(hidden[:, None])))
         case _:
             return stock.classifier(hidden[:, None])
 
@@ -228,6 +234,76 @@ def test_scaled_rotary_positions_are_refused(modernberts):
     assert "yarn" in str(packed.supported(model, architecture(model)))
 
 
+@pytest.fixture(scope="module")
+def debertas(tmp_path_factory):
+    """DeBERTa by the parts of its scores; buckets join distances from 4 on, or there is a row for each."""
+    parent = tmp_path_factory.mktemp("debertas")
+    kinds = {"both": ["p2c", "c2p"], "c2p": ["c2p"], "p2c": ["p2c"], "neither": []}
+    folders = {
+        kind: make_encoder("deberta-v2", parent / kind, pos_att_type=parts, max_relative_positions=60)
+        for kind, parts in kinds.items()
+    }
+    return folders | {"no buckets": make_encoder("deberta-v2", parent / "plain", position_buckets=100)}
+
+
+SCORES = ("both", "c2p", "p2c", "neither", "no buckets")
+
+
+@pytest.mark.parametrize(("parts", "method"), sorted({*pairwise(SCORES, METHODS), *each(SCORES, METHODS)}))
+def test_distances_in_scores_are_equal_to_stock(debertas, parts, method):
+    adapt, wishes = METHODS[method]
+    model = build(debertas[parts], "deberta-v2", adapt, **wishes)
+    assert packed.supported(model, architecture(model)) is None
+    assert_same(model, make_batch(model))
+    assert_same(model, make_batch(model, (100, 3, 70, 1)))  # beyond the last bucket
+    assert_same(model, make_batch(model, (40,)), checkpoint=True)
+
+
+def test_kept_distances_follow_what_they_are_made_of(debertas, monkeypatch):
+    """They are computed once for all batches where nothing in them trains or drops, and anew after any change."""
+    model = build(debertas["both"], "deberta-v2", lora, sites=("value",))
+    inner = packed.prepare(model, architecture(model))
+    batch, real, made = make_batch(model), disentangled.project_for_each, list[int]()
+    monkeypatch.setattr(disentangled, "project_for_each", lambda x, *rest: made.append(len(x)) or real(x, *rest))
+    stock: Any = stock_model(model)
+
+    def check(n_made: int) -> None:
+        made.clear()
+        with torch.inference_mode():
+            hidden = packed.encode(inner, batch)
+            found = stock.classifier(stock.dropout(stock.pooler(hidden[:, None])))
+            torch.testing.assert_close(found, stock_logits(model, batch), rtol=0, atol=1e-5)
+        assert len(made) == n_made
+
+    check(2)
+    check(0)
+    assert_same(model, batch)  # what was made without a gradient serves where there is one
+    layers = stock.deberta.encoder.layer
+    attention = layers[0].attention.self
+    for parameter in (attention.query_proj.weight, attention.key_proj.bias):
+        with torch.no_grad():
+            parameter.mul_(1.5)
+        check(1)
+    with torch.no_grad():
+        stock.deberta.encoder.LayerNorm.bias.add_(0.3)
+    check(2)
+    stock.deberta.encoder.rel_embeddings.weight.data = stock.deberta.encoder.rel_embeddings.weight * 2
+    check(2)
+    layers[1].attention.self.key_proj.weight.data.mul_(0.7)
+    inner = packed.prepare(model, architecture(model))
+    check(2)
+    model.train()
+    made.clear()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    packed.encode(inner, batch)
+    assert not made
+    attention.pos_dropout.p = 0.1
+    packed.encode(inner, batch)
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_text_of_one_batch_or_another_has_the_same_result(encoders, family):
     model = build(encoders[family], family, lora)
@@ -258,11 +334,18 @@ def test_inference_mode_gives_the_same(encoders):
 
 PLACES = {
     "embeddings": (".embeddings.dropout", ".embeddings.drop"),
-    "attention weights": (".self.dropout", ".attn.dropout", "attention.dropout", ".attn"),
-    "attention output": ("attention.output.dropout", "attention.dropout", ".out_drop"),
+    "attention weights": (".self.dropout", ".attn.dropout", "attention.dropout", ".attn", ".attention_dropout"),
+    "attention output": ("attention.output.dropout", "attention.dropout", ".out_drop", ".output_dropout"),
     "feed-forward": (".output.dropout", ".ffn.dropout", ".mlp.drop"),
     "adapters": ".lora_dropout.default",
+    "distances": ".pos_dropout",
 }
+HAVE_DROPOUT = [
+    (family, place)
+    for family in ("bert", "mpnet", "distilbert", "modernbert", "deberta-v2", "albert")
+    for place in PLACES
+    if (place != "distances" or family == "deberta-v2") and (place != "feed-forward" or family != "albert")
+]
 
 
 def only_dropout(model: nn.Module, place: str, p: float) -> None:
@@ -272,20 +355,24 @@ def only_dropout(model: nn.Module, place: str, p: float) -> None:
         wished = p if name.endswith(PLACES[place]) else 0.0
         if isinstance(module, nn.Dropout):
             module.p = wished
-        elif hasattr(module, "attention_dropout"):  # ModernBERT's own number
+        elif isinstance(getattr(module, "attention_dropout", None), float):  # ModernBERT's own number
             module.attention_dropout = wished
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("family", ["bert", "mpnet", "distilbert", "modernbert"])
+@pytest.mark.parametrize(("family", "place"), HAVE_DROPOUT)
 def test_dropout_has_the_stock_mean_and_variance(encoders, family, place):
     model = build(encoders[family], family, lambda targets: lora(targets, lora_dropout=0.1), dropout=0.1)
     only_dropout(model, place, 0.3)
-    n = 4000
+    # All texts of a batch have one draw of the distances.
+    n, n_passes = (1, 500) if place == "distances" else (4000, 1)
     batch = rows_of(make_batch(model, (5,)), [0] * n)
+    n *= n_passes
     torch.manual_seed(1)
     with torch.no_grad():
-        expected, found = stock_logits(model, batch).double(), packed_logits(model, batch).double()
+        expected, found = (
+            torch.cat([logits(model, batch) for _ in range(n_passes)]).double()
+            for logits in (stock_logits, packed_logits)
+        )
     assert float(found.var(0).min()) > 0
 
     def close(a: torch.Tensor, b: torch.Tensor) -> None:

@@ -23,6 +23,7 @@ from submillion.planning import (
     resolve,
     to_json,
 )
+from tests.kit.architectures import BUILT, write
 
 DENSE = ("attention_output", "ffn_in", "ffn_out")
 
@@ -225,12 +226,14 @@ def test_modernbert_has_one_site_for_query_key_and_value():
     assert [(t.d_in, t.d_out) for t in found.targets[:4]] == [(768, 2304), (768, 768), (768, 2304), (1152, 768)]
 
 
-@pytest.mark.parametrize("name", ["deberta-v3-base", "albert-base-v2"])
-def test_an_encoder_without_a_packed_pass_keeps_no_prefix(name):
-    settings = {"model": {"name": name, "dropout": 0.0}}
+def test_an_encoder_without_a_packed_pass_keeps_no_prefix(tmp_path):
+    settings = {"model": {"name": write(tmp_path / "encoder", *BUILT["nomic_bert"]), "max_length": 8, "dropout": 0.0}}
     assert plan(validate(settings), 4).n_prefix_layers == 0
     settings["model"]["prefix"] = True
     with pytest.raises(ConfigError, match=r"model.prefix is true, but .* has no packed pass"):
+        plan(validate(settings), 4)
+    settings["model"] |= {"name": "albert-base-v2"}
+    with pytest.raises(ConfigError, match=r"model.prefix is true, but albert-base-v2 applies one layer 12 times"):
         plan(validate(settings), 4)
 
 

@@ -36,6 +36,7 @@ from tests.kit.pairs import pairwise
 from tests.tiny import FAMILIES, TEXTS, make_encoder
 
 N_LAYERS = 3
+DEEP = tuple(family for family in FAMILIES if family != "albert")  # has one layer, and nothing below it
 NO_REPORT: Callable[[int], None] = lambda _: None  # noqa: E731
 
 
@@ -51,7 +52,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def deep(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny encoder of three layers for each family."""
     parent = tmp_path_factory.mktemp("deep")
-    return {family: make_encoder(family, parent / family, n_layers=N_LAYERS) for family in FAMILIES}
+    return {family: make_encoder(family, parent / family, n_layers=N_LAYERS) for family in DEEP}
 
 
 def settings_of(encoder: Path, model: dict[str, Any] | None = None, **adapter: Any) -> Config:
@@ -96,7 +97,7 @@ def files(place: Path) -> list[Path]:
 # --- it changes no result -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("family", "n_top", "checkpointing"), pairwise(FAMILIES, [1, 2], [False, True]))
+@pytest.mark.parametrize(("family", "n_top", "checkpointing"), pairwise(DEEP, [1, 2], [False, True]))
 def test_logits_and_gradients_are_those_without_it(deep, family: str, n_top: int, checkpointing: bool) -> None:
     classifier = build(settings_of(deep[family], layers=f"top:{n_top}", dropout=0.2)).train()
     assert classifier.plan.n_prefix_layers == N_LAYERS - n_top
@@ -130,7 +131,7 @@ def test_every_method_goes_on_from_it(deep, method: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DEEP)
 def test_bf16_agrees_and_is_kept_as_bf16(deep, place: Path, family: str) -> None:
     classifier = build(settings_of(deep[family]), "bf16").eval()
     split = split_of(classifier)
@@ -180,11 +181,11 @@ def set_dropout_above(classifier: Classifier, p: float) -> None:
             continue
         if isinstance(module, nn.Dropout):
             module.p = p
-        elif hasattr(module, "attention_dropout"):  # ModernBERT's own number
+        elif isinstance(getattr(module, "attention_dropout", None), float):  # ModernBERT's own number
             module.attention_dropout = p
 
 
-@pytest.mark.parametrize(("family", "is_packed", "asked"), pairwise(FAMILIES, [True, False], [True, False]))
+@pytest.mark.parametrize(("family", "is_packed", "asked"), pairwise(DEEP, [True, False], [True, False]))
 def test_dropout_falls_on_what_is_above_alone(deep, family: str, asked: bool, is_packed: bool) -> None:
     classifier = build(settings_of(deep[family], {"dropout": 0.4, "prefix": asked})).train()
     classifier.packed = is_packed
@@ -200,7 +201,7 @@ def test_dropout_falls_on_what_is_above_alone(deep, family: str, asked: bool, is
     assert torch.equal(draw(1), draw(2)) == asked
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DEEP)
 def test_dropout_above_draws_the_same_with_and_without_it(deep, family: str) -> None:
     classifier = build(settings_of(deep[family], {"dropout": 0.3}, dropout=0.1)).train()
     split = split_of(classifier)

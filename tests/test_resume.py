@@ -80,8 +80,9 @@ CASES = {
         ["augmentation.kind=swap", "augmentation.copies=2", "augmentation.placement=rotating", "train.steps=30"],
         [("step", 3), ("eval", 15), ("step", 23)],
     ),
-    "a padded pass": (["model.name=DEBERTA", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
     "several labels": (["data.source=SEVERAL", "train.threshold=each"], [("step", 3), ("eval", 5), ("step", 12)]),
+    "distances": (["model.name=DEBERTA", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
+    "a padded pass": (["model.name=NOMIC", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
     # The first two kills fall into the teacher's training, the third between both, the others into the student's.
     "taught by a recipe": (
         ["distillation.teacher=TEACHER", "augmentation.kind=swap"],
@@ -101,7 +102,13 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[s
     cases = {}
     for number, (name, (overrides, kills)) in enumerate(CASES.items()):
         base = [*COMMON, f"model.name={encoders['roberta']}", f"data.source={data}", "data.test=0.2"]
-        for word, path in (("TEACHER", teacher), ("DEBERTA", encoders["deberta-v2"]), ("SEVERAL", several)):
+        named = {
+            "TEACHER": teacher,
+            "DEBERTA": encoders["deberta-v2"],
+            "NOMIC": encoders["nomic_bert"],
+            "SEVERAL": several,
+        }
+        for word, path in named.items():
             overrides = [override.replace(word, str(path)) for override in overrides]
         cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
     done = subprocess.run(

@@ -162,7 +162,7 @@ def test_each_row_has_one_place_in_a_lot_of_its_own_model(n_rows: int, n_models:
     assert len(lots.take) < len(rows) + n_models * size, "at most a lot too many for each model"
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "modernbert"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "modernbert", "deberta-v2"])
 @pytest.mark.parametrize("layers", [["top:1"] * 3, ["top:1", "all", "top:1"]], ids=["a prefix is shared", "none is"])
 def test_a_text_for_several_runs_is_answered_as_by_each_and_goes_through_shared_layers_once(
     encoders: dict[str, Path], tmp_path: Path, family: str, layers: list[str], monkeypatch: pytest.MonkeyPatch

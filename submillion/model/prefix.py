@@ -156,6 +156,8 @@ def _weights(walk: Packed) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters below the lowest adapted layer, each with a name."""
     modules: dict[str, nn.Module | None] = {"embeddings": walk.embeddings.whole, "widen": walk.widen}
     modules["relative"] = None if walk.mpnet is None else walk.mpnet.relative_attention_bias
+    if walk.distances is not None:
+        modules |= {"distances": walk.distances.embeddings, "distances norm": walk.distances.norm}
     for number, layer in enumerate(walk.layers[: walk.n_prefix_layers]):
         own = {**layer.sites, "attention_norm": layer.attention_norm, "ffn_norm": layer.ffn_norm}
         modules |= {f"{number} {name}": module for name, module in own.items()}

@@ -152,6 +152,8 @@ def _prefix_problems(config: Config, arch: Architecture, targets: Sequence[Targe
         return [f"{found} method none trains every layer, so none is frozen: set it to null"]
     if not architectures.has_walk(arch):
         return [f"{found} {arch.name} ({arch.family}) has no packed pass, which alone keeps a prefix: set it to null"]
+    if arch.n_repeats > 1:
+        return [f"{found} {arch.name} applies one layer {arch.n_repeats} times, and it is adapted: set it to null"]
     if config.adapter.bias == "all":
         return [f"{found} adapter.bias all trains biases in every layer: take none or lora_only, or prefix: null"]
     if any(target.layer == 0 for target in targets):

@@ -2,7 +2,7 @@
 
 torch's fused attention is about 8 times too slow backwards in bf16 on the CPU; batched products on
 tiles of padded texts are not. On CUDA a kernel for packed texts takes their place (`cuda`).
-Shapes: G heads of all texts of a tile (texts x heads), W its width in tokens, E the width of a head.
+Shapes: G heads of all texts of a tile (heads x texts), W its width in tokens, E the width of a head.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from submillion.model.packed import cuda, native
+from submillion.model.packed import cuda, disentangled, native
+from submillion.model.packed.disentangled import Columns, Distances, Projected
 from submillion.model.packed.layout import Group, Layout
 from submillion.model.packed.passes import Dice, Mask, keep_frac, mask_, masked
 
@@ -21,11 +22,13 @@ from submillion.model.packed.passes import Dice, Mask, keep_frac, mask_, masked
 class Positions:
     """What the places of tokens do to attention.
 
-    relative [heads, tokens, tokens]: MPNet's position bias · window: how far tokens see to either side, None for all ·
-    rotary: the cosines and sines by which ModernBERT turns queries and keys, float32 [tokens, E / 2] each.
+    relative [heads, tokens, tokens]: MPNet's position bias · distances: DeBERTa's, whose projections have parts in the
+    scores · window: how far tokens see to either side, None for all · rotary: the cosines and sines by which ModernBERT
+    turns queries and keys, float32 [tokens, E / 2] each.
     """
 
     relative: torch.Tensor | None = None
+    distances: Distances | None = None
     window: int | None = None
     rotary: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -34,8 +37,9 @@ class Positions:
 class Tile:
     """A group of texts with what each layer needs again: indices by number of blocks, and the scores' addend.
 
-    gather, scatter: see `Group` · window: see `Positions`, None where no text is longer · addend: [texts, 1 or heads,
-    1 or W, W], -inf where a token does not see, or None · is_plain: whether there is nothing else in it.
+    gather, scatter: see `Group` · window: see `Positions`, None where no text is longer · addend: [1 or heads, 1 or
+    texts, 1 or W, W], -inf where a token does not see, or None · is_plain: whether there is nothing else in it ·
+    columns: of distances, by the number of queries: 1 or W.
     """
 
     group: Group
@@ -44,6 +48,7 @@ class Tile:
     window: int | None
     addend: torch.Tensor | None
     is_plain: bool
+    columns: dict[int, Columns]
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,14 @@ def attend(
     p: float,
     dice: Dice,
     wanted: tuple[bool, bool, bool],
+    projected: Projected | None = None,
 ) -> torch.Tensor:
     """Return each query's mixture of its text's values.
 
     Without `firsts`, rows [rows, 3 D] holds query, key and value side by side, and so does the result [rows, D].
     With `firsts` [B, D], the queries of the texts' first tokens, rows [rows, 2 D] holds key and value; the result
-    is [B, D]. `p` is the dropout of the weights; `wanted` says which of query, key, value need a gradient.
+    is [B, D]. `p` is the dropout of the weights; `wanted` says which of query, key, value need a gradient. `projected`:
+    the distances through the layer, where `tiles` have some.
     """
     if not tiles.tiles:
         mask = dice.mask((len(rows),), p)
@@ -85,14 +92,15 @@ def attend(
     n_queries = [group.width if firsts is None else 1 for group in groups]
     shapes = [(group.n_texts * tiles.n_heads, n, group.width) for group, n in zip(groups, n_queries, strict=True)]
     masks = tuple(dice.masks(shapes, p))
-    return _Attention.apply(rows, firsts, tiles.positions.relative, _Spec(tiles, masks, 1.0 / keep_frac(p), wanted))
+    spec = _Spec(tiles, masks, 1.0 / keep_frac(p), wanted, None if projected is None else projected.models)
+    return _Attention.apply(rows, firsts, tiles.positions.relative, None if projected is None else projected.rows, spec)
 
 
 def _tile(group: Group, n_heads: int, dtype: torch.dtype, positions: Positions) -> Tile:
     addend = group.padding(dtype) if bool((group.lengths < group.width).any()) else None
     if positions.relative is not None:
-        near = positions.relative.detach()[:, : group.width, : group.width].to(dtype)
-        addend = near[None] if addend is None else addend + near
+        near = positions.relative.detach()[:, None, : group.width, : group.width].to(dtype)
+        addend = near if addend is None else addend + near
     window = positions.window
     if window is not None and bool((group.lengths <= window + 1).all()):
         window = None
@@ -101,19 +109,21 @@ def _tile(group: Group, n_heads: int, dtype: torch.dtype, positions: Positions) 
         addend = far if addend is None else addend + far
     gather = {n: group.gather(n, n_heads) for n in (1, 2, 3)}
     scatter = {n: group.scatter(n, n_heads) for n in (1, 2, 3)}
-    return Tile(group, gather, scatter, window, addend, positions.relative is None)
+    places = positions.distances
+    columns = {} if places is None else {n: disentangled.columns(places, group.width, n) for n in (1, group.width)}
+    return Tile(group, gather, scatter, window, addend, positions.relative is None, columns)
 
 
 def _far(group: Group, window: int, dtype: torch.dtype) -> torch.Tensor:
-    """-inf where a key is out of a query's window, else 0: [texts, 1, W, W].
+    """-inf where a key is out of a query's window, else 0: [texts, W, W].
 
     Queries that are padding see all keys: their results are not read, but must be numbers.
     """
     places = torch.arange(group.width, device=group.lengths.device)
     is_far = (places[:, None] - places).abs() > window
     is_query = places < group.lengths[:, None]
-    zeros = torch.zeros(group.n_texts, 1, group.width, group.width, dtype=dtype, device=places.device)
-    return zeros.masked_fill_((is_far & is_query[:, :, None])[:, None], float("-inf"))
+    zeros = torch.zeros(group.n_texts, group.width, group.width, dtype=dtype, device=places.device)
+    return zeros.masked_fill_(is_far & is_query[:, :, None], float("-inf"))
 
 
 @dataclass(frozen=True)
@@ -122,12 +132,29 @@ class _Spec:
     masks: tuple[Mask | None, ...]
     factor: float
     wanted: tuple[bool, bool, bool]
+    text_models: torch.Tensor | None
+
+    def projected(self, part: Tile, rows: torch.Tensor) -> Projected:
+        """The distances through the layer, for the texts of a tile."""
+        return Projected(
+            rows, None if self.text_models is None else self.text_models[part.group.first : part.group.last]
+        )
+
+    def scale(self, head: int) -> float:
+        """What scores are multiplied by: each is a sum of so many products."""
+        distances = self.tiles.positions.distances
+        return (head * (1 if distances is None else 1 + len(distances.table.sites))) ** -0.5
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: torch.Tensor, firsts: torch.Tensor | None, relative: torch.Tensor | None, spec: _Spec
+        ctx: Any,
+        rows: torch.Tensor,
+        firsts: torch.Tensor | None,
+        relative: torch.Tensor | None,
+        distances: torch.Tensor | None,
+        spec: _Spec,
     ) -> torch.Tensor:
         n_blocks = 3 if firsts is None else 2
         width = rows.shape[1] // n_blocks
@@ -138,25 +165,26 @@ class _Attention(torch.autograd.Function):
             group = part.group
             heads = rows.view(-1, head).index_select(0, part.gather[n_blocks]).view(n_blocks, -1, group.width, head)
             _turn_(heads[:-1], spec.tiles.positions)  # first tokens' queries stay: their angle is 0
-            query = heads[0] if firsts is None else firsts[group.first : group.last].reshape(-1, 1, head)
-            probs, dropped = _probs(query, heads[-2], part, mask)
+            query = heads[0] if firsts is None else _by_head(firsts[group.first : group.last], head)
+            places = None if distances is None else spec.projected(part, distances)
+            probs, dropped = _probs(_scores(query, heads[-2], part, places, spec.scale(head)), part, mask)
             mixed = _product(dropped, heads[-1], spec.factor)
             if firsts is None:
                 place = result[group.start : group.stop].view(-1, head)
                 torch.index_select(mixed.view(-1, head), 0, part.scatter[1], out=place)
             else:
-                result[group.first : group.last] = mixed.view(-1, width)
+                result[group.first : group.last] = _by_text(mixed, group.n_texts)
             saved += [heads, None if firsts is None else query, probs]
         if firsts is None:
             result[spec.tiles.layout.n_tokens :] = 0
         ctx.spec, ctx.width = spec, width
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(distances, *saved)
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (dresult,) = grads
-        tiles, saved = ctx.spec.tiles, ctx.saved_tensors
+        tiles, (distances, *saved) = ctx.spec.tiles, ctx.saved_tensors
         n_blocks = len(saved[0])
         head = ctx.width // tiles.n_heads
         dresult = dresult.contiguous()
@@ -165,31 +193,53 @@ class _Attention(torch.autograd.Function):
         dfirsts = torch.empty_like(dresult) if n_blocks == 2 else None
         relative = tiles.positions.relative
         drelative = torch.zeros_like(relative) if relative is not None and ctx.needs_input_grad[2] else None
+        ddistances = None
+        if distances is not None and ctx.needs_input_grad[3]:
+            ddistances = torch.zeros_like(distances[0], dtype=torch.float32)
+        wanted = ctx.spec.wanted if drelative is None and ddistances is None else (True, True, True)
         for i, part in enumerate(tiles.tiles):
             heads, query, probs = saved[3 * i : 3 * i + 3]
             group = part.group
             if dfirsts is None:
                 dmixed = dresult.view(-1, head).index_select(0, part.gather[1]).view(heads.shape[1:])
             else:
-                dmixed = dresult[group.first : group.last].reshape(-1, 1, head)
+                dmixed = _by_head(dresult[group.first : group.last], head)
             dheads = torch.empty_like(heads)
             dquery = dheads[0] if dfirsts is None else torch.empty_like(query)
+            asked = heads[0] if query is None else query
+            scale = ctx.spec.scale(head)
             dscores = _backward(
-                (heads[0] if query is None else query, heads[-2], heads[-1]),
+                (asked, heads[-2], heads[-1]),
                 (probs, ctx.spec.masks[i], dmixed, ctx.spec.factor),
                 (dquery, dheads[-2], dheads[-1]),
-                ctx.spec.wanted if drelative is None else (True, True, True),
+                wanted,
+                scale,
             )
+            if distances is not None and dscores is not None:
+                places, out = ctx.spec.projected(part, distances), (dquery, dheads[-2], ddistances)
+                disentangled.add_gradients(
+                    dscores, (asked, heads[-2]), part.columns[dscores.shape[1]], places, scale, out
+                )
             if drelative is not None and dscores is not None:
                 n_queries = dscores.shape[1]
-                summed = dscores.view(group.n_texts, tiles.n_heads, n_queries, group.width).sum(0, dtype=torch.float32)
+                summed = dscores.view(tiles.n_heads, group.n_texts, n_queries, group.width).sum(1, dtype=torch.float32)
                 drelative[:, :n_queries, : group.width] += summed
             if dfirsts is not None:
-                dfirsts[group.first : group.last] = dquery.view(-1, ctx.width)
+                dfirsts[group.first : group.last] = _by_text(dquery, group.n_texts)
             _turn_(dheads[:-1], tiles.positions, is_back=True)
             place = drows[group.start : group.stop].view(-1, head)
             torch.index_select(dheads.view(-1, head), 0, part.scatter[n_blocks], out=place)
-        return drows, dfirsts, drelative, None
+        return drows, dfirsts, drelative, None if ddistances is None else ddistances.to(dresult.dtype)[None], None
+
+
+def _by_head(rows: torch.Tensor, head: int) -> torch.Tensor:
+    """One row for each text [texts, D] as [G, 1, E]."""
+    return rows.unflatten(1, (-1, head)).transpose(0, 1).reshape(-1, 1, head)
+
+
+def _by_text(heads: torch.Tensor, n_texts: int) -> torch.Tensor:
+    """[G, 1, E] as one row for each text [texts, D]."""
+    return heads.view(-1, n_texts, heads.shape[2]).transpose(0, 1).flatten(1)
 
 
 def _turn_(heads: torch.Tensor, positions: Positions, *, is_back: bool = False) -> None:
@@ -211,14 +261,23 @@ def _turn_(heads: torch.Tensor, positions: Positions, *, is_back: bool = False) 
 _Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _probs(query: torch.Tensor, key: torch.Tensor, part: Tile, mask: Mask | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(query key^T / sqrt(E) + addend), [G, queries, W], before and after dropout."""
-    scores = _product(query, key.transpose(1, 2), query.shape[-1] ** -0.5)
+def _scores(
+    query: torch.Tensor, key: torch.Tensor, part: Tile, projected: Projected | None, scale: float
+) -> torch.Tensor:
+    """query key^T scale [G, queries, W], and what distances add."""
+    if projected is None:
+        return _product(query, key.transpose(1, 2), scale)
+    scores = disentangled.scores(query, key, part.columns[query.shape[1]], projected, scale)
+    return scores.baddbmm_(query, key.transpose(1, 2), alpha=scale)
+
+
+def _probs(scores: torch.Tensor, part: Tile, mask: Mask | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax(scores + addend), [G, queries, W], before and after dropout; scores are overwritten."""
     if part.is_plain and native.fits(scores) and (mask is None or mask.bits is None):
         return scores, native.softmax_(scores, part.group.lengths, *_seed(mask), part.window)
     if part.addend is not None:
-        by_text = scores.view(part.group.n_texts, -1, *scores.shape[1:])
-        by_text.add_(part.addend[:, :, : scores.shape[1]])
+        by_text = scores.view(-1, part.group.n_texts, *scores.shape[1:])
+        by_text.add_(part.addend[..., : scores.shape[1], :])
     probs = torch.softmax(scores, -1)
     return probs, probs if mask is None else masked(probs, mask)
 
@@ -243,6 +302,7 @@ def _backward(
     weights: tuple[torch.Tensor, Mask | None, torch.Tensor, float],
     out: _Three,
     wanted: tuple[bool, ...],
+    scale: float,
 ) -> torch.Tensor | None:
     """Write the gradients of query, key and value [G, ., E] to `out`; return that of the scores, if it was needed."""
     query, key, value = heads
@@ -263,7 +323,6 @@ def _backward(
         if mask is not None:
             mask_(dprobs, mask)
         dscores = torch.ops.aten._softmax_backward_data(dprobs, probs, -1, probs.dtype)
-    scale = query.shape[-1] ** -0.5
     _product(dscores, key, scale, dquery)
     _product(dscores.transpose(1, 2), query, scale, dkey)
     return dscores

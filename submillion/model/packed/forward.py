@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from submillion.model.batching import Batch
 from submillion.model.packed import cuda
 from submillion.model.packed.attention import Positions, Tiles, attend, tile
+from submillion.model.packed.disentangled import Projected, distances, projected
 from submillion.model.packed.layout import Layout, lay_out
 from submillion.model.packed.linear import project, project_and_pass
 from submillion.model.packed.passes import Dice, activate, active_p, add_and_norm, dropout, gate
@@ -72,11 +73,12 @@ def laid_out(packed: Packed, batch: Batch) -> Layout:
 def attends_by_kernels(packed: Packed, device: torch.device) -> bool:
     """Return whether `cuda` attends, whose layouts have no groups.
 
-    It has no rotary positions and local attention, and never takes MPNet's position bias where that trains.
+    It has no rotary positions, local or disentangled attention, and never MPNet's position bias where that trains.
     """
     is_bias_trained = packed.mpnet is not None and packed.mpnet.relative_attention_bias.weight.requires_grad
     return (
         packed.rotary is None
+        and packed.distances is None
         and not is_bias_trained
         and cuda.fits_heads(device, packed.dtype, packed.width // packed.n_heads)
     )
@@ -93,12 +95,14 @@ def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Til
 
 def _positions_for(packed: Packed, layout: Layout, kind: str | None) -> Positions:
     """What positions do to attention in layers of this kind."""
+    if packed.distances is not None:
+        return Positions(distances=distances(packed.distances, layout.longest, packed.dtype))
     if packed.rotary is None:
         return Positions(_relative(packed, layout))
     places = torch.arange(layout.longest, device=layout.take.device)
     angles = packed.rotary(places.float(), places[None], kind)  # each angle twice; in float32, as the first argument
     cosine, sine = (of_places[0, :, : of_places.shape[-1] // 2].contiguous() for of_places in angles)
-    return Positions(None, packed.window if kind == "sliding_attention" else None, (cosine, sine))
+    return Positions(window=packed.window if kind == "sliding_attention" else None, rotary=(cosine, sine))
 
 
 def _entering(packed: Packed, x: torch.Tensor, first: int) -> _State:
@@ -159,7 +163,7 @@ def _full(layer: Layer, state: _State, tiles: Tiles) -> _State:
     x, stream = state
     dice, wanted = Dice(x), _wanted(layer, x)
     heads, x = project_and_pass(x, layer.attention_inputs, dice)
-    mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, wanted)
+    mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, wanted, _projected(layer, tiles, dice))
     return _rest(layer, mixed, (x, stream), dice)
 
 
@@ -174,8 +178,14 @@ def _last(layer: Layer, state: _State, tiles: Tiles) -> _State:
     else:  # one layer makes all three; its adapter's dropout falls on the same elements for each
         every, width = project(x, [query], dice), x.shape[1]
         asked, heads = every[:, :width].index_select(0, firsts), every[:, width:].contiguous()
-    mixed = attend(tiles, heads, asked, active_p(layer.probs_dropout), dice, _wanted(layer, x))
+    p, wanted = active_p(layer.probs_dropout), _wanted(layer, x)
+    mixed = attend(tiles, heads, asked, p, dice, wanted, _projected(layer, tiles, dice))
     return _rest(layer, mixed, (of_firsts, None if stream is None else stream.index_select(0, firsts)), dice)
+
+
+def _projected(layer: Layer, tiles: Tiles, dice: Dice) -> Projected | None:
+    """The table of distances through this layer, where the encoder has one."""
+    return None if tiles.positions.distances is None else projected(layer, tiles.positions.distances, dice)
 
 
 def _rest(layer: Layer, mixed: torch.Tensor, state: _State, dice: Dice) -> _State:

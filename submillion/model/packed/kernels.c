@@ -21,7 +21,7 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
-int kernels_version(void) { return 3; } /* raised with any change of a function's arguments, in C and in native.py */
+int kernels_version(void) { return 4; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 
@@ -288,12 +288,80 @@ void turn(word *rows, const float *cosine, const float *sine, i64 n_rows, i64 wi
     in_parallel(turn_body, &a, n_rows, 64, threads);
 }
 
+/* ---- scores from products with one column per distance, along diagonals ---- */
+
+typedef uint16_t half; /* one bfloat16 */
+
+static inline float wide(half x) { return bits_float((word)x << 16); }
+
+typedef struct {
+    half *scores, *of_queries, *of_keys;
+    i64 n_queries, width, n_columns;
+    float factor;
+} diagonal_args;
+
+/* A column of `of_keys` is read against its rows: a head's part of it, 16 KB at 64 tokens, is in the first cache. */
+FAST static void read_diagonals_body(const void *data, i64 first, i64 last) {
+    const diagonal_args a = *(const diagonal_args *)data;
+    const i64 n = a.n_columns;
+    for (i64 head = first; head < last; head++) {
+        for (i64 i = 0; i < a.n_queries; i++) {
+            half *scores = a.scores + (head * a.n_queries + i) * a.width;
+            const half *x = a.of_queries ? a.of_queries + (head * a.n_queries + i) * n + a.n_queries - 1 - i : 0;
+            const half *y = a.of_keys ? a.of_keys + head * a.width * n + a.width - 1 + i : 0;
+            if (!y) {
+                for (i64 j = 0; j < a.width; j++) scores[j] = (half)rounded(a.factor * wide(x[j]));
+            } else if (!x) {
+                for (i64 j = 0; j < a.width; j++) scores[j] = (half)rounded(a.factor * wide(y[j * (n - 1)]));
+            } else {
+                for (i64 j = 0; j < a.width; j++) {
+                    scores[j] = (half)rounded(a.factor * (wide(x[j]) + wide(y[j * (n - 1)])));
+                }
+            }
+        }
+    }
+}
+
+FAST static void spread_diagonals_body(const void *data, i64 first, i64 last) {
+    const diagonal_args a = *(const diagonal_args *)data;
+    const i64 n = a.n_columns;
+    for (i64 head = first; head < last; head++) {
+        const half *grad = a.scores + head * a.n_queries * a.width;
+        for (i64 i = 0; a.of_queries && i < a.n_queries; i++) {
+            half *x = a.of_queries + (head * a.n_queries + i) * n;
+            const i64 from = a.n_queries - 1 - i;
+            for (i64 c = 0; c < from; c++) x[c] = 0;
+            for (i64 j = 0; j < a.width; j++) x[from + j] = (half)rounded(a.factor * wide(grad[i * a.width + j]));
+            for (i64 c = from + a.width; c < n; c++) x[c] = 0;
+        }
+        for (i64 j = 0; a.of_keys && j < a.width; j++) {
+            half *y = a.of_keys + (head * a.width + j) * n;
+            const i64 from = a.width - 1 - j;
+            for (i64 c = 0; c < from; c++) y[c] = 0;
+            for (i64 i = 0; i < a.n_queries; i++) y[from + i] = (half)rounded(a.factor * wide(grad[i * a.width + j]));
+            for (i64 c = from + a.n_queries; c < n; c++) y[c] = 0;
+        }
+    }
+}
+
+void read_diagonals(half *scores, half *of_queries, half *of_keys, i64 n_heads, i64 n_queries, i64 width, i64 n_columns,
+                    float factor, int threads) {
+    diagonal_args a = {scores, of_queries, of_keys, n_queries, width, n_columns, factor};
+    in_parallel(read_diagonals_body, &a, n_heads, 1, threads);
+}
+
+void spread_diagonals(half *scores, half *of_queries, half *of_keys, i64 n_heads, i64 n_queries, i64 width,
+                      i64 n_columns, float factor, int threads) {
+    diagonal_args a = {scores, of_queries, of_keys, n_queries, width, n_columns, factor};
+    in_parallel(spread_diagonals_body, &a, n_heads, 1, threads);
+}
+
 /* ---- softmax over the columns that a query sees of its text, and dropout of the result ---- */
 
 typedef struct {
     word *scores, *dropped;
     const i64 *lengths;
-    i64 rows_per_text, n_queries, width, window;
+    i64 n_texts, n_queries, width, window;
     uint64_t seed;
     word least;
 } softmax_args;
@@ -306,7 +374,7 @@ FAST static void softmax_body(const void *data, i64 first, i64 last) {
     float even[MAX_WIDTH / 2], odd[MAX_WIDTH / 2];
     for (i64 row = first; row < last; row++) {
         word *scores = a.scores + row * n;
-        const i64 length = a.lengths[row / a.rows_per_text], query = row % a.n_queries;
+        const i64 length = a.lengths[row / a.n_queries % a.n_texts], query = row % a.n_queries;
         const int is_local = query < length; /* a query that is padding sees all: nobody reads it, but it is a number */
         const i64 begin = is_local && query > a.window ? query - a.window : 0;
         const i64 end = is_local && query + a.window < length ? query + a.window + 1 : length;
@@ -342,9 +410,9 @@ FAST static void softmax_body(const void *data, i64 first, i64 last) {
     }
 }
 
-void softmax(word *scores, word *dropped, const i64 *lengths, i64 n_rows, i64 rows_per_text, i64 n_queries,
-             i64 width, i64 window, uint64_t seed, word least, int threads) {
-    softmax_args a = {scores, dropped, lengths, rows_per_text, n_queries, width, window, seed, least};
+void softmax(word *scores, word *dropped, const i64 *lengths, i64 n_rows, i64 n_texts, i64 n_queries, i64 width,
+             i64 window, uint64_t seed, word least, int threads) {
+    softmax_args a = {scores, dropped, lengths, n_texts, n_queries, width, window, seed, least};
     in_parallel(softmax_body, &a, n_rows, 1, threads);
 }
 

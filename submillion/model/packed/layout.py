@@ -50,26 +50,21 @@ class Group:
         return self.last - self.first
 
     def gather(self, n_blocks: int, n_heads: int) -> torch.Tensor:
-        """Return the index that takes [rows · blocks · heads, head width] to [blocks, texts, heads, width]."""
-        rows = self.rows[None, :, None, :] * (n_blocks * n_heads)
-        parts = torch.arange(n_blocks * n_heads, device=rows.device).view(n_blocks, 1, n_heads, 1)
-        return (rows + parts).flatten()
+        """Return the index that takes [rows · blocks · heads, head width] to [blocks, heads, texts, width]."""
+        parts = torch.arange(n_blocks * n_heads, device=self.rows.device).view(-1, 1, 1)
+        return (self.rows * (n_blocks * n_heads) + parts).flatten()
 
     def scatter(self, n_blocks: int, n_heads: int) -> torch.Tensor:
-        """Return the index that takes [blocks · texts · heads · width, head width] to [rows, blocks, heads]."""
-        text, token = self.slots // self.width, self.slots % self.width
-        tile = n_heads * self.width
-        blocks = torch.arange(n_blocks, device=text.device) * (self.n_texts * tile)
-        heads = torch.arange(n_heads, device=text.device) * self.width
-        rows = text * tile + token
-        return (rows[:, None, None] + blocks[:, None] + heads).flatten()
+        """Return the index that takes [blocks · heads · texts · width, head width] to [rows, blocks, heads]."""
+        parts = torch.arange(n_blocks * n_heads, device=self.slots.device) * (self.n_texts * self.width)
+        return (self.slots[:, None] + parts).flatten()
 
     def padding(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return what is added to the scores: 0 for tokens, -inf for padding, [texts, 1, 1, width]."""
+        """Return what is added to the scores: 0 for tokens, -inf for padding, [texts, 1, width]."""
         is_padding = torch.arange(self.width, device=self.lengths.device) >= self.lengths[:, None]
         return torch.zeros(is_padding.shape, dtype=dtype, device=is_padding.device).masked_fill_(
             is_padding, float("-inf")
-        )[:, None, None, :]
+        )[:, None, :]
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,19 @@ class Mixed(nn.Module):
     """One site of several models over one frozen layer; each model's LoRA falls on its own rows alone.
 
     lora: down [models, R, d_in] and up, scaled, [models, R, d_out], zero beyond a model's rank; None if none has any ·
-    lots: by the number of rows in the input, since the last layer asks for fewer.
+    lots: by the number of rows in the input, since the last layer asks for fewer · text_models: int64 [texts], whose
+    each text is, in the layout's order.
     """
 
     def __init__(
-        self, linear: nn.Linear, lora: tuple[torch.Tensor, torch.Tensor] | None, lots: Mapping[int, Lots]
+        self,
+        linear: nn.Linear,
+        lora: tuple[torch.Tensor, torch.Tensor] | None,
+        lots: Mapping[int, Lots],
+        text_models: torch.Tensor,
     ) -> None:
         super().__init__()
-        self.linear, self.lora, self.lots = linear, lora, lots
+        self.linear, self.lora, self.lots, self.text_models = linear, lora, lots, text_models
 
 
 def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]:
@@ -101,6 +106,24 @@ def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) 
             y, x = _project(x, weight, [part], dice)
             outputs.append(y)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1), x
+
+
+def project_for_each(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
+    """Return the modules' outputs side by side from rows that all models read: [models, T, sum of d_out], or [1, ...].
+
+    There is one for each model where the modules are `Mixed` and some model has LoRA on them.
+    """
+    if not isinstance(modules[0], Mixed):
+        return project(x, modules, dice)[None]
+    mixed = cast("Sequence[Mixed]", modules)
+    y = project(x, [module.linear for module in mixed], dice)[None]
+    n_models = max((len(module.lora[0]) for module in mixed if module.lora is not None), default=1)
+    y = y.repeat(n_models, 1, 1)
+    for module, part in zip(mixed, y.split([module.linear.out_features for module in mixed], 2), strict=True):
+        if module.lora is not None:
+            down, up = module.lora
+            part += (x @ down.transpose(1, 2)) @ up
+    return y
 
 
 def _part(module: Any) -> _Part | None:

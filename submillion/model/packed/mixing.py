@@ -70,9 +70,9 @@ def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, 
     if n_shared:
         batch = replace(batch, hidden=lower(replace(models[0], n_prefix_layers=n_shared), batch))
     rows = batch.take(text_of)
-    lots = _lots_of_batch(models[0], rows, model_of)
+    of_batch = _lots_of_batch(models[0], rows, model_of)
     layers = tuple(
-        _mixed(layer, [of_model[number] for of_model in sites], lots) if number >= n_shared else layer
+        _mixed(layer, [of_model[number] for of_model in sites], *of_batch) if number >= n_shared else layer
         for number, layer in enumerate(models[0].layers)
     )
     return encode(replace(models[0], layers=layers, n_prefix_layers=n_shared), rows)
@@ -88,24 +88,31 @@ def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:
     return _sites[packed]
 
 
-def _mixed(layer: Layer, of_models: Sequence[dict[Site, _Site]], lots: dict[int, Lots]) -> Layer:
+def _mixed(
+    layer: Layer, of_models: Sequence[dict[Site, _Site]], lots: dict[int, Lots], text_models: torch.Tensor
+) -> Layer:
     def mixed(site: Site) -> nn.Module:
         loras = [of_model[site][1] for of_model in of_models]
         has_any = any(len(down) for down, _ in loras)
         stacked = [pad_sequence(list(factors), batch_first=True) for factors in zip(*loras, strict=True)]
-        return Mixed(of_models[0][site][0], (stacked[0], stacked[1]) if has_any else None, lots)
+        return Mixed(of_models[0][site][0], (stacked[0], stacked[1]) if has_any else None, lots, text_models)
 
     return replace(layer, sites={site: mixed(site) for site in layer.sites})
 
 
-def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> dict[int, Lots]:
-    """The lots of all rows, and those of the texts' first tokens, by their numbers of rows in the layout's order."""
+def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> tuple[dict[int, Lots], torch.Tensor]:
+    """The lots of all rows, and those of the texts' first tokens, by their numbers of rows; whose each text is.
+
+    All in the layout's order.
+    """
     layout = laid_out(packed, batch)
     of_texts = np.empty_like(model_of.numpy())
     of_texts[layout.unsort.cpu().numpy()] = model_of.numpy()
     of_tokens = np.full(layout.n_rows, -1)
     of_tokens[: layout.n_tokens] = np.repeat(of_texts, np.sort(np.diff(batch.offsets.numpy()), kind="stable"))
-    return {len(owners): _lots(owners, batch.tokens.device) for owners in (of_texts, of_tokens)}
+    device = batch.tokens.device
+    lots = {len(owners): _lots(owners, device) for owners in (of_texts, of_tokens)}
+    return lots, on_device(torch.from_numpy(of_texts), device)
 
 
 def _lots(owners: np.ndarray, device: torch.device) -> Lots:

@@ -23,7 +23,7 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 3  # kernels_version in kernels.c
+_VERSION = 4  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in products.c
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -60,6 +60,8 @@ def _declare(library: Any) -> None:
         "gated_gelu": [pointer] * 2 + [integer] * 2 + [number, *dropout],
         "gated_gelu_backward": [pointer] * 3 + [integer] * 2 + [number, *dropout],
         "turn": [pointer] * 3 + [integer] * 3 + [ctypes.c_int],
+        "read_diagonals": [pointer] * 3 + [integer] * 4 + [number, ctypes.c_int],
+        "spread_diagonals": [pointer] * 3 + [integer] * 4 + [number, ctypes.c_int],
         "softmax": [pointer] * 3 + [integer] * 5 + dropout,
         "softmax_backward": [pointer] * 2 + [integer] * 2 + dropout,
         "add_norm": [pointer] * 7 + [integer] * 2 + [number] * 2 + dropout,
@@ -199,8 +201,8 @@ def softmax_(
 ) -> torch.Tensor:
     """Turn scores [G, Q, W] into probabilities in place; return them after dropout, a tensor of its own if least > 0.
 
-    Columns at and beyond the length of a row's text (lengths: int64 [texts], G a multiple of it) get 0, and so do those
-    more than `window` places from the query, where that is one of the text.
+    G are heads of texts, one head after the other. Columns at and beyond the length of a row's text (lengths: int64
+    [texts]) get 0, and so do those more than `window` places from the query, where that is one of the text.
     """
     *_, n_queries, width = scores.shape
     n_rows = scores.numel() // width
@@ -210,7 +212,7 @@ def softmax_(
         dropped.data_ptr() if least else None,
         lengths.data_ptr(),
         n_rows,
-        n_rows // len(lengths),
+        len(lengths),
         n_queries,
         width,
         width if window is None else window,
@@ -219,6 +221,32 @@ def softmax_(
         torch.get_num_threads(),
     )
     return dropped
+
+
+def read_diagonals(
+    of_queries: torch.Tensor | None, of_keys: torch.Tensor | None, out: torch.Tensor, factor: float
+) -> None:
+    """Write to out [G, Q, W] factor times the sum of two products' diagonals, one of which may be absent.
+
+    For query i and key j: column j - i + Q - 1 of row i of `of_queries` [G, Q, C], i - j + W - 1 of row j of `of_keys`
+    [G, W, C].
+    """
+    _diagonals(_library.read_diagonals, out, of_queries, of_keys, factor)
+
+
+def spread_diagonals(
+    grad: torch.Tensor, of_queries: torch.Tensor | None, of_keys: torch.Tensor | None, factor: float
+) -> None:
+    """Write to `of_queries` and `of_keys` the gradients that `read_diagonals` passes back; 0 where it reads nothing."""
+    _diagonals(_library.spread_diagonals, grad, of_queries, of_keys, factor)
+
+
+def _diagonals(
+    function: Any, scores: torch.Tensor, of_queries: torch.Tensor | None, of_keys: torch.Tensor | None, factor: float
+) -> None:
+    n_columns = next(each.shape[2] for each in (of_queries, of_keys) if each is not None)
+    pointers = (None if each is None else each.data_ptr() for each in (scores, of_queries, of_keys))
+    function(*pointers, *scores.shape, n_columns, factor, torch.get_num_threads())
 
 
 def softmax_backward_(probs: torch.Tensor, grad: torch.Tensor, seed: int, least: int) -> torch.Tensor:

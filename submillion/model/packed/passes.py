@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.activations import GELUActivation
+from transformers.activations import GELUActivation, NewGELUActivation
 
 from submillion.model.packed import cuda, native
 
@@ -253,6 +253,8 @@ def _normable(x: torch.Tensor) -> torch.Tensor:
 
 def activate(x: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Return activation(x), [T, D]."""
+    if isinstance(activation, NewGELUActivation):  # ALBERT's: in transformers some eight operators
+        return F.gelu(x, approximate="tanh")
     return _Gelu.apply(x) if _is_gelu(activation) and kernels(x) is not None else activation(x)
 
 

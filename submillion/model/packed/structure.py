@@ -43,6 +43,14 @@ _PARTS: dict[str, dict[str, str]] = {
         "probs_dropout": "attention.dropout",
         "ffn_dropout": "ffn.dropout",
     },
+    "albert": {
+        "activation": "activation",
+        "attention_norm": "attention.LayerNorm",
+        "ffn_norm": "full_layer_layer_norm",
+        "probs_dropout": "attention.attention_dropout",
+        "attention_dropout": "attention.output_dropout",
+    },
+    "deberta-v2": {**_BERT, "distances_dropout": "attention.self.pos_dropout"},
     "mpnet": {
         **_BERT,
         "attention_norm": "attention.LayerNorm",
@@ -61,6 +69,8 @@ _PARTS: dict[str, dict[str, str]] = {
 # The families with norms before attention and feed-forward: where each layer has its first norm, and the encoder its
 # last one. The walk counts a norm to the layer before it, so that a layer ends with the first norm of the next.
 _PRE_NORMS = {"modernbert": ("attn_norm", "final_norm")}
+# The module inside the encoder that takes narrow embeddings to its width.
+_WIDEN = {"electra": "embeddings_project", "albert": "encoder.embedding_hidden_mapping_in"}
 # Where the embeddings keep the parts of `Embeddings`; a family has what it has of the last two.
 _TABLES = {
     "words": "word_embeddings",
@@ -88,8 +98,9 @@ class Embeddings:
 class Layer:
     """One encoder layer: the linear layer of each site, the norms after attention and feed-forward, and dropouts.
 
-    `probs_dropout` falls on the attention's weights, `gate_dropout` on the gated activations, the other two on what
-    is added to the residual. `attention_type` is ModernBERT's kind of attention, local or global.
+    `probs_dropout` falls on the attention's weights, `gate_dropout` on the gated activations, `distances_dropout` on
+    DeBERTa's table of distances, the other two on what is added to the residual. `attention_type` is ModernBERT's kind
+    of attention, local or global.
     """
 
     sites: dict[Site, nn.Module]
@@ -100,6 +111,7 @@ class Layer:
     ffn_dropout: nn.Module | None = None
     attention_dropout: nn.Module | None = None
     gate_dropout: nn.Module | None = None
+    distances_dropout: nn.Module | None = None
     attention_type: str | None = None
     is_gated: bool = False
 
@@ -109,13 +121,29 @@ class Layer:
         return [self.sites[site] for site in _inputs(self.sites)[0]]
 
 
+@dataclass(frozen=True)
+class DistanceTable:
+    """DeBERTa's table of distances between tokens, which all layers share, and the norm of its rows.
+
+    sites: the layers that project it, of query (for p2c) and key (c2p) · n_buckets: of distances to either side, the
+    farther ones together up to `reach`; 0 where each distance has a row of its own.
+    """
+
+    embeddings: nn.Embedding
+    norm: nn.LayerNorm
+    sites: tuple[Site, ...]
+    n_buckets: int
+    reach: int
+
+
 @dataclass(frozen=True, eq=False)
 class Packed:
     """An encoder as the packed pass sees it; `dtype` is that of its rows and products.
 
-    padding_id: where positions count from, and what they skip, or None where they count from 0 · widen: ELECTRA's
-    projection of narrow embeddings · mpnet: the module with the relative position bias · rotary: the module with the
-    angles of positions, by a layer's attention type · window: how far local attention reaches to either side ·
+    padding_id: where positions count from, and what they skip, or None where they count from 0 · widen: the projection
+    of narrow embeddings (ELECTRA, ALBERT) · layers: bottom to top, ALBERT's one as often as it is applied · mpnet: the
+    module with the relative position bias · distances: DeBERTa's, None where no score has a part of them · rotary: the
+    module with the angles of positions, by a layer's attention type · window: how far local attention reaches ·
     is_pre_norm: the residual connection goes around the norms · pools_mean: a text's result is the mean of its tokens,
     not the first one · n_prefix_layers: how many layers from the bottom a batch that carries their output skips.
     """
@@ -129,6 +157,7 @@ class Packed:
     padding_id: int | None
     dtype: torch.dtype
     n_prefix_layers: int = 0
+    distances: DistanceTable | None = None
     rotary: Any = None
     window: int | None = None
     is_pre_norm: bool = False
@@ -138,7 +167,8 @@ class Packed:
 def supported(model: nn.Module, architecture: Architecture) -> str | None:
     """Return None, or the reason why a model must take its stock padded forward pass."""
     if not has_walk(architecture):
-        return f"the packed pass does not know {architecture.family} yet"
+        is_other = architecture.family in FAMILIES
+        return f"the packed pass does not know {architecture.family}{' with such a config' if is_other else ' yet'}"
     config: Any = stock(model).config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         return "it is a decoder"
@@ -179,19 +209,35 @@ def prepare(
     embeddings = _embeddings(base.embeddings, architecture.family)
     return Packed(
         embeddings=embeddings,
-        widen=getattr(base, "embeddings_project", None),
+        widen=_widen(base, architecture.family),
         mpnet=base.encoder if architecture.family == "mpnet" else None,
-        layers=layers,
+        layers=layers * architecture.n_repeats,
         width=architecture.width,
         n_heads=architecture.n_heads,
         padding_id=base.embeddings.padding_idx if FAMILIES[architecture.family].n_unused_positions else None,
         dtype=dtype or embeddings.words.weight.dtype,
         n_prefix_layers=n_prefix_layers,
+        distances=_distances(base.encoder) if architecture.family == "deberta-v2" else None,
         rotary=getattr(base, "rotary_emb", None),
         window=getattr(config, "sliding_window", None),
         is_pre_norm=architecture.family in _PRE_NORMS,
         pools_mean=getattr(config, "classifier_pooling", "cls") == "mean",
     )
+
+
+def _widen(base: Any, family: str) -> nn.Module | None:
+    """The projection of narrow embeddings; ELECTRA has it where they are narrow, ALBERT always."""
+    place = _WIDEN.get(family)
+    return None if place is None or not hasattr(base, place.partition(".")[0]) else base.get_submodule(place)
+
+
+def _distances(encoder: Any) -> DistanceTable | None:
+    """DeBERTa's table, if any part of its scores is of distances."""
+    attention = encoder.layer[0].attention.self
+    kinds: tuple[tuple[str, Site], ...] = (("p2c", "query"), ("c2p", "key"))
+    sites: tuple[Site, ...] = tuple(site for kind, site in kinds if kind in attention.pos_att_type)
+    shape = (attention.position_buckets, attention.max_relative_positions)
+    return DistanceTable(encoder.rel_embeddings, encoder.LayerNorm, sites, *shape) if sites else None
 
 
 def _inputs(sites: Iterable[Site]) -> list[list[Site]]:

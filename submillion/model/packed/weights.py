@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,11 +27,13 @@ _PART_ROWS = 640
 class Weight:
     """A frozen weight [d_out, d_in], perhaps of several layers, and its copies packed for either product.
 
-    A copy is as large as the weight, and has the values that the weight had when it was made.
+    A copy is as large as the weight, and has the values that the weight had when it was made. `known`: a product that
+    is kept for all batches, and what it was made of (`disentangled`).
     """
 
     matrix: torch.Tensor
     version: int
+    known: tuple[list[Any], torch.Tensor] | None = None
     _packed: dict[bool, torch.Tensor] = field(default_factory=dict)
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -51,6 +54,7 @@ class Weight:
         return native.multiply(x, self._packed[is_forward], start)
 
 
+# By the first weight, then by how many stand together: query and key alone beside the three.
 _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -79,11 +83,13 @@ def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
     if matrix is None:
         return None
     first, version = parameters[0], sum(parameter._version for parameter in parameters)
-    found: Weight | None = _weights.get(first)
-    if found is not None and found.version == version and _is_same(found.matrix, matrix):
-        return found
-    _weights[first] = Weight(matrix, version)
-    return _weights[first]
+    if first not in _weights:
+        _weights[first] = {}
+    together: dict[int, Weight] = _weights[first]
+    found = together.get(len(parameters))
+    if found is None or found.version != version or not _is_same(found.matrix, matrix):
+        found = together[len(parameters)] = Weight(matrix, version)
+    return found
 
 
 def _is_same(first: torch.Tensor, second: torch.Tensor) -> bool:

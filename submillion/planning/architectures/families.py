@@ -85,10 +85,9 @@ class Family:
     layers: where the layers are, before their number · sites: each site's name inside a layer · head: the modules
     after the encoder, first to last, each trained and saved whole · dense, last: the full names of the head's two
     linear layers [D, D] and [C, D] · activation: of the head, where a negative feature would not pass it, else None ·
-    pretrained: the checkpoint has the dense layer's weights · has_walk: `model.packed` knows how to compute it ·
-    n_unused_positions: position embeddings before the first token's, where they begin after the padding id · is_gated:
-    the feed-forward computes a gate beside its inputs · is_bare: no linear layer has a bias but the last, norms have
-    none, and one norm is in the head (ModernBERT).
+    pretrained: the checkpoint has the dense layer's weights · n_unused_positions: position embeddings before the first
+    token's, where they begin after the padding id · is_gated: the feed-forward computes a gate beside its inputs ·
+    is_bare: no linear layer has a bias but the last, norms have none, and one norm is in the head (ModernBERT).
     """
 
     layers: str
@@ -98,7 +97,6 @@ class Family:
     last: str
     activation: str | None = None
     pretrained: bool = False
-    has_walk: bool = True
     n_unused_positions: int = 0
     is_gated: bool = False
     is_bare: bool = False
@@ -172,7 +170,6 @@ FAMILIES: dict[str, Family] = {
         "pooler.dense",
         "classifier",
         activation="GELU",
-        has_walk=False,
     ),
     "albert": Family(
         "albert.encoder.albert_layer_groups.0.albert_layers",
@@ -181,14 +178,13 @@ FAMILIES: dict[str, Family] = {
         "albert.pooler",
         "classifier",
         pretrained=True,
-        has_walk=False,
     ),
 }
 
 
 def has_walk(arch: Architecture) -> bool:
     """Say whether the packed pass can compute the encoder; any other takes its stock padded forward pass."""
-    return arch.built is None and FAMILIES[arch.family].has_walk
+    return arch.built is None
 
 
 def is_fused(arch: Architecture) -> bool:
