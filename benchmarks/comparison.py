@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy import stats
 
 from benchmarks.results import keep, table
 from submillion.judging.comparison import holm, is_ruled_out, mcnemar
-from submillion.judging.comparison.bootstrap import Resampled, difference, spread_of, weights
+from submillion.judging.comparison.bootstrap import Resampled, borrowing, difference, spread_of, weights
 
 SIZES = (640, 1000, 6350, 7000)
 ACCURACY, LEVEL = 0.914, 0.05
@@ -55,6 +56,12 @@ CASES = {
         f"{points} points apart, seeds vary by 0.3": Truth(seed_sds=(0.3, 0.3), advantage=points)
         for points in (0.5, 1.0, 2.0)
     },
+}
+MANY, MANY_ROWS = (3, 5, 20), (2000, 7000)
+MANY_CASES = {
+    "tied, seeds vary by 0.3 points": Truth(n_seeds=3, seed_sds=(0.3, 0.3)),
+    "tied, seeds vary by 1.0 and 0.2 points": Truth(n_seeds=3, seed_sds=(1.0, 0.2)),
+    "one better by 1.0 points, seeds vary by 0.3": Truth(n_seeds=3, seed_sds=(0.3, 0.3), advantage=1.0),
 }
 
 
@@ -150,6 +157,22 @@ def two_settings(truth: Truth, n: int, seed: int) -> dict[str, dict[str, float]]
     return {name: rate(each) for name, each in found.items()}
 
 
+def many_settings(truth: Truth, n_settings: int, n: int, seed: int) -> dict[str, dict[str, float]]:
+    """Return how often tied settings are not all found tied, or how often the first is told from each of the others,
+    with the seeds' own variance and with one that is borrowed."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[bool]] = {"own": [], "borrowed": []}
+    pairs = list(combinations(range(n_settings), 2))
+    for _ in range(n):
+        own = resampled(draw(truth, rng, n_settings), truth.n_rows)
+        borrowed = [each["accuracy"] for each in borrowing([{"accuracy": each} for each in own])]
+        for how, each in (("own", own), ("borrowed", borrowed)):
+            p = holm(np.array([difference(each[i], each[j], truth.n_rows).p for i, j in pairs]))
+            is_told = [bool(p[k] <= LEVEL) for k, (i, _) in enumerate(pairs) if i == 0 or not truth.advantage]
+            found[how] += is_told if truth.advantage else [any(is_told)]
+    return {name: rate(each) for name, each in found.items()}
+
+
 def five_tied(n_checkpoints: int, n: int, seed: int) -> dict[str, dict[str, float]]:
     """Return how often five runs of one accuracy do not all stay in the tie group, for three families of tests."""
     truth = Truth(n_rows=7000, n_checkpoints=(n_checkpoints, n_checkpoints))
@@ -207,6 +230,16 @@ def simulate() -> dict[str, Any]:
     results["five runs tied"] = {
         f"{n_checkpoints} checkpoints": five_tied(n_checkpoints, 1000, 5) for n_checkpoints in (1, 12)
     }
+    results["many settings"] = {
+        name: {
+            f"{n_settings} settings": {
+                str(n_rows): many_settings(replace(truth, n_rows=n_rows), n_settings, 2000 // (5 + n_settings), n_rows)
+                for n_rows in MANY_ROWS
+            }
+            for n_settings in MANY
+        }
+        for name, truth in MANY_CASES.items()
+    }
     results["early"] = {f"{points} points worse": early(points, 400, 6) for points in (0.0, 1.0, 2.0, 5.0)}
     return results
 
@@ -223,8 +256,16 @@ def tables(results: dict[str, Any]) -> str:
                 rows.append([name, seeds.split()[0], *shown])
         return table(f"| truth | seeds | {' | '.join(f'{n:,} rows' for n in SIZES)} |", rows)
 
+    many = [
+        [name, str(n), *(_cell([cells[str(rows)][how] for how in ("borrowed", "own")]) for rows in MANY_ROWS)]
+        for name, of_case in results["many settings"].items()
+        for n, cells in zip(MANY, of_case.values(), strict=True)
+    ]
+    of_many = table(f"| truth | settings | {' | '.join(f'{n:,} rows' for n in MANY_ROWS)} |", many)
     tied, apart = rates(True, ("compare", "welch", "plain")), rates(False, ("compare",))
-    return "\n".join(["Said to differ though tied:", "", *tied, "", "Said to differ, and different:", "", *apart])
+    return "\n".join(
+        ["Said to differ though tied:", "", *tied, "", "Said to differ, and different:", "", *apart, "", *of_many]
+    )
 
 
 def _cell(rates: list[dict[str, float]]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import binomtest
 
 import submillion
@@ -29,8 +30,18 @@ from submillion.judging.comparison import (
     mcnemar,
     rows_needed,
 )
-from submillion.judging.comparison.bootstrap import METRICS, Resampled, Spread, difference, resample, spread_of, weights
+from submillion.judging.comparison.bootstrap import (
+    METRICS,
+    Resampled,
+    Spread,
+    borrowing,
+    difference,
+    resample,
+    spread_of,
+    weights,
+)
 from submillion.judging.comparison.bootstrap import rows_needed as rows_needed_with_seeds
+from submillion.judging.comparison.seeds import FEWEST, moderated
 from submillion.judging.metrics import Predictions
 from submillion.reports.verdicts import rows_sentences
 from submillion.runs import Run
@@ -197,6 +208,71 @@ def test_tied_settings_are_told_apart_in_at_most_5_percent(n_rows: int, seed_sd:
     assert np.mean(found) <= 0.05
 
 
+def test_with_two_settings_nothing_is_borrowed_and_no_variance_is_lowered() -> None:
+    rng = np.random.default_rng(1)
+    for n_settings in (1, 2, 3, 20):
+        variances = rng.chisquare(2, n_settings) / 2
+        found = moderated(variances.tolist(), [2] * n_settings)
+        if n_settings < FEWEST:
+            assert [each.variance for each in found] == variances.tolist()
+            assert {each.dof for each in found} == {2}
+        assert all(each.variance >= own for each, own in zip(found, variances, strict=True))
+        assert all(2 <= each.dof <= 2 * n_settings for each in found)
+    assert moderated([0.0, 0.0, 0.0], [2, 2, 2])[0].variance == 0
+    far = moderated([1e-9, 1.0, 1e3], [2, 2, 2])
+    assert far[0].dof < 4, "so different: little is borrowed"
+
+
+def test_variances_that_differ_by_chance_alone_are_known_with_all_degrees_of_freedom() -> None:
+    variances = np.random.default_rng(2).chisquare(2, 400) / 2
+    alike, uneven = (moderated((factor * variances).tolist(), [2] * 400) for factor in (1.0, np.resize([1, 25], 400)))
+    assert alike[0].dof > 10 > 4 > uneven[0].dof - 2
+    assert [each.variance for each in alike] >= [0.5] * 400
+
+
+@pytest.mark.parametrize(("sds", "times"), [((1.0, 1.0), 3), ((1.0, 0.2), 1)], ids=["alike", "uneven"])
+def test_of_many_settings_three_seeds_find_more_and_5_percent_at_most_are_false(
+    sds: tuple[float, float], times: int
+) -> None:
+    """Seeds alone, as on very many rows: sums of normal variables."""
+    rng, false, found = np.random.default_rng(0), {"own": 0, "borrowed": 0}, {"own": 0, "borrowed": 0}
+    draws, n = np.zeros((3, 1000)), 200
+    for _ in range(n):
+        levels = rng.normal(0, 1, (6, 3)) * np.resize(sds, 6)[:, None]
+        for counts, advantage in ((false, 0.0), (found, 6.0)):
+            levels[1] += advantage
+            own = [{"accuracy": Resampled(each, each[:, None] + draws)} for each in levels]
+            for how, settings in (("own", own), ("borrowed", borrowing(own))):
+                pairs = combinations([each["accuracy"] for each in settings], 2)
+                p = holm(np.array([difference(*pair, 10**6).p for pair in pairs]))
+                counts[how] += (p <= 0.05).sum() if advantage else (p <= 0.05).any()
+    assert max(false.values()) <= 0.05 * n
+    assert found["borrowed"] > times * found["own"]
+
+
+@pytest.mark.parametrize(("n_rows", "truth"), [(30, 0.99), (100, 0.99), (640, 0.99), (640, 0.9)])
+def test_the_mean_of_seeds_holds_the_truth_near_one(n_rows: int, truth: float) -> None:
+    rng, held, n = np.random.default_rng(0), 0, 300
+    classes = np.zeros(n_rows, dtype=np.int64)
+    for _ in range(n):
+        row = rng.normal(0, 1, n_rows)
+        bound = -float(stats.norm.ppf(truth)) * 1.06
+        right = [row + rng.normal(0, 0.35, n_rows) > bound for _ in range(3)]
+        runs = [Predictions([""] * n_rows, classes, np.stack([each, ~each], axis=1) * 0.8 + 0.1) for each in right]
+        (found,) = conclude([setting("a", *runs)]).settings
+        held += found.scores["accuracy"].low <= truth <= found.scores["accuracy"].high
+    assert 0.93 * n <= held
+
+
+def test_beside_runs_of_one_seed_stands_how_far_seeds_put_them_apart() -> None:
+    several = [setting(str(k), *(run(9 * k + i) for i in range(3))) for k in range(2)]
+    (said,) = [note for note in conclude([*several, setting("alone", run(50))]).notes if "seeds alone" in note]
+    assert "accuracy by" in said
+    assert "points apart in 95 of 100 cases" in said
+    assert not any("seeds alone" in note for note in conclude(several).notes)
+    assert not any("seeds alone" in note for note in conclude([setting("a", run(1)), setting("b", run(2))]).notes)
+
+
 def test_the_best_of_many_checkpoints_is_no_false_winner() -> None:
     """Two runs of one accuracy, each the best of 8 checkpoints on the rows that are compared."""
     rng, found = np.random.default_rng(0), []
@@ -330,6 +406,13 @@ def test_the_page_shows_what_was_measured() -> None:
     lines = [line for line in benchmark.tables(results).splitlines() if line.startswith("|")]
     assert len(lines) > len(benchmark.CASES)
     assert all(line in page for line in lines)
+
+
+@pytest.mark.parametrize("case", [name for name in benchmark.MANY_CASES if name.startswith("tied")])
+def test_no_tied_case_of_many_settings_was_measured_above_5_percent(case: str) -> None:
+    for of_rows in kept("comparison")["many settings"][case].values():
+        for rates in of_rows.values():
+            assert rates["borrowed"]["percent"] <= 5
 
 
 @pytest.mark.parametrize("case", [name for name in benchmark.CASES if name.startswith("tied") and "12" not in name])

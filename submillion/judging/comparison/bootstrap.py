@@ -18,6 +18,7 @@ from scipy import stats
 
 from submillion.config import Metric
 from submillion.judging.comparison.paired import Z_POWER, Difference
+from submillion.judging.comparison.seeds import Moderated, moderated
 from submillion.judging.metrics import (
     Predictions,
     correlation,
@@ -41,11 +42,13 @@ _MAX_ROWS, _N_TRIED = 1e9, 1000
 @dataclass(frozen=True, eq=False)
 class Resampled:
     """A metric of a setting's runs: values [S] on the rows as they are, draws [S, 1000] on resampled ones; by_chance
-    [S], the variance that comes from thresholds that were chosen on these rows, None where none were."""
+    [S], the variance that comes from thresholds that were chosen on these rows, None where none were; moderated: the
+    seeds' variance where other settings have told something of it, None where it is this setting's own."""
 
     values: np.ndarray
     draws: np.ndarray
     by_chance: np.ndarray | None = None
+    moderated: Moderated | None = None
 
 
 def tested(metric: Metric, has_several: bool) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ class Spread:
     """The variance of a mean over seeds and rows, or of a difference of two, in its parts.
 
     rows: of the draws of rows, the runs as they are · own: the share of it from rows on which seeds err apart ·
-    seeds: what seeds add, some being better · dof: degrees of freedom of the seeds' part, None for runs as they are ·
+    seeds: what seeds add, some being better · dof: the seeds' degrees of freedom, None for runs as they are ·
     by_chance: of thresholds that were chosen on the rows.
     """
 
@@ -145,7 +148,7 @@ class Spread:
     n_rows: int
     own: float = 0.0
     seeds: float = 0.0
-    dof: int | None = None
+    dof: float | None = None
     by_chance: float = 0.0
 
     @property
@@ -189,8 +192,8 @@ def difference(first: Resampled, second: Resampled, n_rows: int) -> Difference:
     winners with few seeds and many rows, too few with few rows (docs/comparison.md has the measured rates): resampling
     S seeds makes their variance (S - 1) / S of what it is, counts what seeds do to single rows twice, and takes an
     estimate from S values for the truth. So the seeds' variance is taken without bias, less the part that the draws
-    of rows hold already; and its degrees of freedom are those of the setting with fewer seeds, S - 1 (as Welch's
-    test is made safe where one setting's seeds vary more than the other's).
+    of rows hold already; and its degrees of freedom are those of the setting with fewer, S - 1 where nothing was
+    borrowed (as Welch's test is made safe where one setting's seeds vary more than the other's).
     """
     value = float(first.values.mean() - second.values.mean())
     spread = spread_of(n_rows, first, second)
@@ -207,13 +210,28 @@ def spread_of(n_rows: int, first: Resampled, second: Resampled | None = None) ->
     """Return the spread of a setting's mean, or of its difference to a second, on n_rows rows."""
     settings = [first] if second is None else [first, second]
     drawn = first.draws.mean(axis=0) - (0.0 if second is None else second.draws.mean(axis=0))
-    fewest = min(len(setting.values) for setting in settings)
     rows = float(drawn.var(ddof=1))
     by_chance = sum(0.0 if e.by_chance is None else float(e.by_chance.sum()) / len(e.values) ** 2 for e in settings)
-    if fewest == 1:
+    if min(len(setting.values) for setting in settings) == 1:
         return Spread(rows, n_rows, by_chance=by_chance)
     own, seeds = map(sum, zip(*map(_seed_variances, settings), strict=True))
-    return Spread(rows, n_rows, own, seeds, fewest - 1, by_chance)
+    return Spread(rows, n_rows, own, seeds, min(_of_seeds(setting).dof for setting in settings), by_chance)
+
+
+def borrowing(settings: Sequence[dict[str, Resampled]]) -> list[dict[str, Resampled]]:
+    """Return the metrics of all settings of a comparison, their seeds' variances moderated by each other's.
+
+    Settings with one seed give nothing and get nothing.
+    """
+    able = [number for number, of_setting in enumerate(settings) if len(next(iter(of_setting.values())).values) > 1]
+    borrowed = [dict(of_setting) for of_setting in settings]
+    for key in settings[0]:
+        of_metric = [settings[number][key] for number in able]
+        variances = [float(each.values.var(ddof=1)) for each in of_metric]
+        found = moderated(variances, [len(each.values) - 1 for each in of_metric])
+        for number, each, value in zip(able, of_metric, found, strict=True):
+            borrowed[number][key] = replace(each, moderated=value)
+    return borrowed
 
 
 def rows_needed(value: float, spread: Spread) -> int | None:
@@ -238,5 +256,9 @@ def _seed_variances(setting: Resampled) -> tuple[float, float]:
     """
     n_seeds = len(setting.values)
     own = float((setting.draws - setting.draws.mean(axis=0)).var(axis=1, ddof=1).sum() / (n_seeds - 1))
-    found = float(setting.values.var(ddof=1))
-    return own / n_seeds, max(found - own, 0.0) / n_seeds
+    return own / n_seeds, max(_of_seeds(setting).variance - own, 0.0) / n_seeds
+
+
+def _of_seeds(setting: Resampled) -> Moderated:
+    """The variance of single runs of the setting, as the seeds show it, and its degrees of freedom."""
+    return setting.moderated or Moderated(float(setting.values.var(ddof=1)), len(setting.values) - 1)

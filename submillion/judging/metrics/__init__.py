@@ -30,7 +30,7 @@ from submillion.judging.metrics.chosen import (
     score_by,
     usual_metric,
 )
-from submillion.judging.metrics.predictions import Z_95, Predictions, Score, equal_rows, wilson
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, equal_rows, wilson, wilson_ends
 from submillion.judging.metrics.scores import (
     ClassScores,
     class_scores,
@@ -78,4 +78,5 @@ __all__ = [
     "together",
     "usual_metric",
     "wilson",
+    "wilson_ends",
 ]

@@ -109,8 +109,8 @@ def wilson(n_right: int, n: int) -> Score:
     return Score(n_right / n, low, high, n)
 
 
-def wilson_ends(share: float, n: float) -> tuple[float, float]:
-    """Return the ends of Wilson's interval of a share of n, which need not be a whole number."""
-    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
+def wilson_ends(share: float, n: float, z: float = Z_95) -> tuple[float, float]:
+    """Return the ends of Wilson's interval of a share of n, which need not be a whole number; z: the quantile."""
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half
