@@ -182,12 +182,13 @@ def _by_trainer(spec: Spec, tokenizer: Any) -> Predict:
 def by_submillion(model: Any, batch_size: int = 128) -> Predict:
     """Return Submillion's probabilities of texts, tokenising included."""
     from submillion.data import Example
+    from submillion.data.long_texts import Reading
     from submillion.model import batching
     from submillion.training import evaluation
 
     def predict(given: list[str]) -> Any:
         examples = [Example(str(i), text, None) for i, text in enumerate(given)]
-        split = batching.tokenize(examples, model.tokenizer, model.labels, 128)
+        split = batching.tokenize(examples, model.tokenizer, model.labels, Reading(128))
         return evaluation.predict(model, split, batch_size).probs
 
     return predict
@@ -238,11 +239,12 @@ def _trainer_until(spec: Spec, config: Any) -> tuple[int, float]:
 
     from benchmarks.material import as_dicts
     from submillion import data
+    from submillion.data.long_texts import Reading
     from submillion.model import backbone, batching
 
     splits, tokenizer = data.read(config.data), backbone.load_tokenizer(spec.encoder)
     train, validation = (
-        as_dicts(batching.tokenize(rows, tokenizer, splits.labels, config.model.max_length))
+        as_dicts(batching.tokenize(rows, tokenizer, splits.labels, Reading.of(config.model)))
         for rows in (splits.train, splits.validation)
     )
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from submillion.config import TrainConfig
 from submillion.data import Example
+from submillion.data.long_texts import Reading
 from submillion.model import batching
 from submillion.model.backbone import seed_for
 from submillion.model.batching import order
@@ -29,7 +30,7 @@ def train_of(**keys: Any) -> TrainConfig:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tokens_are_the_tokenizers_own_without_padding(family: str) -> None:
     tokenizer = make_tokenizer(family)
-    split = batching.tokenize(EXAMPLES, tokenizer, LABELS, max_length=12)
+    split = batching.tokenize(EXAMPLES, tokenizer, LABELS, Reading(12))
     batch = split.batch(np.array([3, 0, 5]))
     for place, row in enumerate([3, 0, 5]):
         expected = tokenizer(TEXTS[row], truncation=True, max_length=12)["input_ids"]
@@ -43,7 +44,7 @@ def test_tokens_are_the_tokenizers_own_without_padding(family: str) -> None:
 def test_pairs_carry_their_token_types() -> None:
     tokenizer = make_tokenizer("bert")
     examples = [Example("0", "a good film", "good", text_pair="bad book")]
-    batch = batching.tokenize(examples, tokenizer, LABELS, 16).batch(np.array([0]))
+    batch = batching.tokenize(examples, tokenizer, LABELS, Reading(16)).batch(np.array([0]))
     expected = tokenizer("a good film", "bad book")
     assert batch.tokens.tolist() == expected["input_ids"]
     assert batch.token_types.tolist() == expected["token_type_ids"]
@@ -51,9 +52,9 @@ def test_pairs_carry_their_token_types() -> None:
 
 
 def test_rows_without_a_known_label_have_minus_one() -> None:
-    split = batching.tokenize([Example("0", "good", None)], make_tokenizer("bert"), LABELS, 16)
+    split = batching.tokenize([Example("0", "good", None)], make_tokenizer("bert"), LABELS, Reading(16))
     assert split.label_ids.tolist() == [-1]
-    assert len(batching.tokenize([], make_tokenizer("bert"), LABELS, 16)) == 0
+    assert len(batching.tokenize([], make_tokenizer("bert"), LABELS, Reading(16))) == 0
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
@@ -114,7 +115,7 @@ def test_batches_by_tokens_are_nearly_full_where_many_texts_fit() -> None:
 
 
 def test_evaluation_covers_every_row_once_longest_first() -> None:
-    split = batching.tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 32)
+    split = batching.tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(32))
     found = np.concatenate(list(batching.evaluation_rows(split.lengths, 4)))
     assert sorted(found.tolist()) == list(range(len(EXAMPLES)))
     lengths = split.lengths[found].tolist()

@@ -14,6 +14,7 @@ from submillion import data
 from submillion.config import DataConfig
 from submillion.data import Example, checking, reading
 from submillion.data.duplicates import NEAR_SHARE, key_of, near_groups, normalized
+from submillion.data.long_texts import Reading
 from submillion.data.tables import table_of
 from submillion.errors import DataError
 
@@ -154,7 +155,7 @@ def test_census_in_words() -> None:
         ("five four three two one!", "x"),
         ("ONE", "y"),
     ]
-    census = checking.census([example(*pair) for pair in texts], max_length=128)
+    census = checking.census([example(*pair) for pair in texts], Reading(128))
     assert census.n_rows == 5
     assert census.classes == {"x": 3, "y": 2}
     assert (census.unit, census.n_truncated) == ("words", None)
@@ -171,12 +172,12 @@ def test_census_in_tokens() -> None:
         single="[CLS] $A", pair="[CLS] $A $B", special_tokens=[("[CLS]", 1)]
     )
     examples = [example("a b c"), example("a", pair="b c d"), example("a")]
-    census = checking.census(examples, 4, checking.tokenized(examples, 4, tokenizer)[0])
+    census = checking.census(examples, Reading(4), checking.tokenized(examples, Reading(4), tokenizer)[0])
     assert (census.unit, census.lengths["min"], census.lengths["max"], census.n_truncated) == ("tokens", 2, 5, 1)
 
 
 def test_census_of_nothing() -> None:
-    assert checking.census([], 128).n_rows == 0
+    assert checking.census([], Reading(128)).n_rows == 0
 
 
 def test_rows_that_were_read_are_kept_until_their_file_changes(tmp_path):

@@ -14,6 +14,7 @@ import torch
 from submillion import config, planning
 from submillion.config import Config
 from submillion.data import Example
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, HubError, RunError
 from submillion.model import adapters, backbone, batching
 from submillion.model.classifier import Classifier
@@ -32,7 +33,7 @@ def build(settings: Config, precision: Any = "fp32", steps: int = 20) -> Classif
 
 def make_batch(classifier: Classifier, texts=TEXTS, pairs=None) -> batching.Batch:
     examples = [Example(str(i), text, LABELS[i % 3], pairs[i] if pairs else None) for i, text in enumerate(texts)]
-    split = batching.tokenize(examples, classifier.tokenizer, LABELS, 32)
+    split = batching.tokenize(examples, classifier.tokenizer, LABELS, Reading(32))
     return split.batch(next(batching.evaluation_rows(split.lengths, 100)))
 
 

@@ -11,6 +11,7 @@ from submillion import data
 from submillion.cli import main
 from submillion.config import DataConfig, ModelConfig
 from submillion.data.checking import fast_tokenizer
+from submillion.data.long_texts import Reading
 from submillion.model import batching
 from submillion.model.backbone import load_tokenizer
 from tests.data import write_csv
@@ -49,7 +50,7 @@ def test_lengths_are_those_of_the_encoder_that_will_train(
     settings = tmp_path / "settings.yaml"
     settings.write_text(f"model: {{name: {encoders[family]}, max_length: 20}}\n")
     rows = data.read_rows(path, DataConfig())
-    lengths = batching.tokenize(rows, load_tokenizer(str(encoders[family])), [], 128, keep=False).lengths
+    lengths = batching.tokenize(rows, load_tokenizer(str(encoders[family])), [], Reading(128), keep=False).lengths
     for options in (
         ["--config", str(settings)],
         ["--set", f"model.name={encoders[family]}", "--set", "model.max_length=20"],

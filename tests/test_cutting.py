@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from submillion.data import Example, cutting
+from submillion.data.long_texts import Reading
 from submillion.model.batching import tokenize
 from tests.tiny import FAMILIES, WORDS, make_tokenizer
 
@@ -104,8 +105,8 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "_PART", 100)
 
 
-def tokens(example: Example, tokenizer: Any, max_length: int) -> tuple[list[int], list[int], int]:
-    split = tokenize([example], tokenizer, (), max_length, keep=False)
+def tokens(example: Example, tokenizer: Any, reading: Reading) -> tuple[list[int], list[int], int]:
+    split = tokenize([example], tokenizer, (), reading, keep=False)
     return split.tokens.tolist(), split.token_types.tolist(), split.n_truncated
 
 
@@ -116,9 +117,33 @@ def test_the_tokens_are_those_of_the_whole_text(name: str, max_length: int, monk
     singles = [Example("", text_of(seed, 10 + seed), None) for seed in range(30)]
     # Short: what is cut off of a pair is kept by the tokenizer in all combinations.
     rows = [*singles, *(replace(one, text_pair=text_of(1000 + i, i) or "a") for i, one in enumerate(singles))]
-    found = [tokens(row, tokenizer, max_length) for row in rows]
+    reading = Reading(max_length)
+    found = [tokens(row, tokenizer, reading) for row in rows]
     monkeypatch.setattr(cutting, "cut", lambda text, *_: text)
-    assert not [row for row, made in zip(rows, found, strict=True) if made != tokens(row, tokenizer, max_length)]
+    assert not [row for row, made in zip(rows, found, strict=True) if made != tokens(row, tokenizer, reading)]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("kind", ["head-tail", "windows"])
+def test_ends_and_windows_are_those_of_the_whole_text(name: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, reading = TOKENIZERS[name](), Reading(17, kind, max_windows=3)
+    examples = [Example("", text_of(seed, 1 + 3 * (seed % 12)), None) for seed in range(30)]
+    found = [tokens(example, tokenizer, reading) for example in examples]
+    monkeypatch.setattr(cutting, "cut", lambda text, *_: text)
+    monkeypatch.setattr(cutting, "ends", lambda text, *_: (text, text))
+    assert found == [tokens(example, tokenizer, reading) for example in examples]
+    assert 0 < sum(n_truncated for _, _, n_truncated in found) < 30
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_of_a_long_text_both_ends_are_read_and_nothing_between(name: str) -> None:
+    tokenizer = TOKENIZERS[name]().backend_tokenizer
+    text = "the good film the bad book " * 200
+    first, last = cutting.ends(text, tokenizer, 4, 12)
+    is_whole = "whole" in name or " " in "".join(t.content for t in tokenizer.get_added_tokens_decoder().values())
+    assert (len(first) + len(last) < 800) != is_whole
+    ids, first_ids, last_ids = (tokenizer.encode(each, add_special_tokens=False).ids for each in (text, first, last))
+    assert (first_ids[:4], last_ids[-12:]) == (ids[:4], ids[-12:])
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -16,6 +16,7 @@ from submillion import config, data, planning, runs
 from submillion.cli.progress import View
 from submillion.config import Config, DistillationConfig
 from submillion.data import Example, Splits, augmentation
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError, RunError
 from submillion.model import batching
 from submillion.model.batching import order
@@ -177,7 +178,7 @@ def test_kept_logits_are_those_of_the_classifier(
     computed, note = logits_of(run, examples)
     assert note == "computed"
     classifier = Classifier.load(run, "cpu", "fp32")
-    split = batching.tokenize(examples[::-1], classifier.tokenizer, classifier.labels, run.config().model.max_length)
+    split = batching.tokenize(examples[::-1], classifier.tokenizer, classifier.labels, Reading.of(run.config().model))
     fresh = evaluation.logits(classifier, split, 7)[::-1]
     np.testing.assert_allclose(computed, fresh, atol=1e-5)
     assert computed.dtype == np.float32
@@ -307,7 +308,7 @@ def test_each_row_meets_its_own_teacher_logits(
     factor = how.temperature**2 if how.scaled else 1.0
     expected = []
     for block in blocks:
-        split = batching.tokenize(block, first.tokenizer, splits.labels, student.model.max_length)
+        split = batching.tokenize(block, first.tokenizer, splits.labels, Reading.of(student.model))
         q = soft(torch.from_numpy(evaluation.logits(first, split, 32)), how.temperature)
         each = [soft(torch.from_numpy(logits_of(run, block)[0]), how.temperature) for run in (teacher, adapted_teacher)]
         p = torch.stack(each).mean(dim=0)

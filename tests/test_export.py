@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from submillion import cli, config, exports, prediction, runs
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError, ExportError, RunError, install_line
 from submillion.exports import checking, formats, manifest
 from submillion.model import adapters
@@ -158,7 +159,7 @@ def merged(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         folders[case] = parent / str(number)
         folders[case].mkdir()
         formats.write_merged(adapters.merged(model), folders[case])
-        formats.write_tokenizer(tokenizer, 128, folders[case])
+        formats.write_tokenizer(tokenizer, Reading(128), folders[case])
     logits = _strangers_logits([str(folder) for folder in folders.values()], parent / "logits")
     return {case: (ours[case], logits[str(folders[case])]) for case in ours}
 
@@ -192,7 +193,7 @@ def graphs(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         with torch.no_grad():
             ours[family] = model(**tokenizer(list(TEXTS), padding=True, return_tensors="pt")).logits.numpy()
         (parent / family).mkdir()
-        formats.write_tokenizer(tokenizer, 128, parent / family)
+        formats.write_tokenizer(tokenizer, Reading(128), parent / family)
         formats.write_graph(model, parent / family / "model.onnx")
     wanted = json.dumps([TEXTS, [str(parent / family) for family in FAMILIES]])
     done = subprocess.run(

@@ -23,6 +23,7 @@ from submillion import config, planning
 from submillion.cli.progress import View
 from submillion.config import Config
 from submillion.data import Example, cache
+from submillion.data.long_texts import Reading
 from submillion.errors import RunError
 from submillion.model import adapters, batching, prefix
 from submillion.model.batching import Batch, TokenizedSplit
@@ -70,7 +71,7 @@ def build(settings: Config, precision: Any = "fp32") -> Classifier:
 def split_of(classifier: Classifier, texts: tuple[str, ...] = 4 * TEXTS, max_length: int = 32) -> TokenizedSplit:
     """Many texts of different lengths, in pairs, so that token types are seen."""
     examples = [Example(str(i), text, LABELS[i % 3], texts[-i]) for i, text in enumerate(texts)]
-    return batching.tokenize(examples, classifier.tokenizer, LABELS, max_length)
+    return batching.tokenize(examples, classifier.tokenizer, LABELS, Reading(max_length))
 
 
 def keep(classifier: Classifier, split: TokenizedSplit) -> TokenizedSplit:

@@ -268,7 +268,12 @@ def test_models_health_and_numbers(folder: Path, made: dict[str, Run]) -> None:
         ('{"texts": [""], "run": "RUN"}', 422, "texts.0: String should have at least 1 character"),
         ('{"texts": ["a"], "more": 1, "run": "RUN"}', 422, "more: Extra inputs are not permitted"),
         (json.dumps({"texts": ["a"] * 257, "run": "RUN"}), 422, "at most 256 items"),
-        (json.dumps({"texts": ["a" * 20_001], "run": "RUN"}), 422, "at most 20000 characters"),
+        (
+            json.dumps({"texts": ["a" * 20_001], "run": "RUN"}),
+            400,
+            "texts[0]: the text has 20,001 characters: at most 20,000",
+        ),
+        (json.dumps({"texts": ["a" * 200_001], "run": "RUN"}), 422, "at most 200000 characters"),
         (json.dumps({"texts": ["a" * 19_000] * 14, "run": "RUN"}), 413, "more than 262,144 bytes"),
         ('{"texts": ["a", " "], "run": "RUN"}', 400, "texts[1]: the text is empty"),
         ('{"texts": ["\\ud800"], "run": "RUN"}', 422, "as a unicode string"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from submillion.data import Example, cache
+from submillion.data.long_texts import Reading
 from submillion.data.tokens import warnings
 from submillion.model.batching import TokenizedSplit, tokenize, tokens
 from tests.tiny import FAMILIES, TEXTS, make_tokenizer
@@ -41,21 +42,21 @@ def fresh(examples: list[Example], tokenizer: Any, max_length: int = 12) -> Toke
     """The split made without a cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "_CACHED_ROWS", 10**9)
-        return tokenize(examples, tokenizer, LABELS, max_length)
+        return tokenize(examples, tokenizer, LABELS, Reading(max_length))
 
 
 def found(examples: list[Example], tokenizer: Any, max_length: int = 12) -> TokenizedSplit:
     """The split from the cache; the tokenizer must not be asked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "_encode", lambda *_: pytest.fail("tokenised again"))
-        return tokenize(examples, tokenizer, LABELS, max_length)
+        return tokenize(examples, tokenizer, LABELS, Reading(max_length))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("examples", [EXAMPLES, PAIRS], ids=["single", "pairs"])
 def test_what_is_found_is_what_is_made_to_the_bit(family: str, examples: list[Example]) -> None:
     made = fresh(examples, make_tokenizer(family))
-    assert_same(tokenize(examples, make_tokenizer(family), LABELS, 12), made)
+    assert_same(tokenize(examples, make_tokenizer(family), LABELS, Reading(12)), made)
     assert_same(found(examples, make_tokenizer(family)), made)
 
 
@@ -63,12 +64,12 @@ def test_a_large_vocabulary_keeps_its_ids() -> None:
     tokenizer = make_tokenizer("bert")
     tokenizer.add_tokens([f"<{i}>" for i in range(2**16)])
     examples = [Example("0", f"good <{2**16 - 1}>", "good")]
-    tokenize(examples, tokenizer, LABELS, 12)
+    tokenize(examples, tokenizer, LABELS, Reading(12))
     assert found(examples, tokenizer).tokens.max() == len(tokenizer) - 1 >= 2**16
 
 
 def test_earlier_use_of_the_tokenizer_does_not_change_the_key() -> None:
-    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12)
+    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(12))
     used = make_tokenizer("bert")
     used(["good", "a film"], truncation=True, max_length=5, padding=True)
     assert_same(found(EXAMPLES, used), fresh(EXAMPLES, make_tokenizer("bert")))
@@ -111,20 +112,20 @@ def _with_a_word() -> Any:
 def test_whatever_changes_the_tokens_has_another_key(
     examples: list[Example], tokenizer: Any, max_length: int, place: Path
 ) -> None:
-    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12)
-    made = tokenize(examples, tokenizer, LABELS, max_length)
+    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(12))
+    made = tokenize(examples, tokenizer, LABELS, Reading(max_length))
     assert len(list(place.iterdir())) == 2
     assert_same(made, fresh(examples, tokenizer, max_length))
 
 
 def test_text_that_moves_to_the_second_text_has_another_key(place: Path) -> None:
     for first, second in (("good film", "bad"), ("good", "film bad"), ("bad", "good film")):
-        tokenize([Example("0", first, None, second)], make_tokenizer("bert"), LABELS, 12)
+        tokenize([Example("0", first, None, second)], make_tokenizer("bert"), LABELS, Reading(12))
     assert len(list(place.iterdir())) == 3
 
 
 def test_relabelled_rows_are_found_and_have_the_new_labels_and_ids() -> None:
-    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12)
+    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(12))
     relabelled = [Example(f"new {i}", example.text, "good") for i, example in enumerate(EXAMPLES)]
     split = found(relabelled, make_tokenizer("bert"))
     assert split.label_ids.tolist() == [1] * len(EXAMPLES)
@@ -136,10 +137,10 @@ def test_relabelled_rows_are_found_and_have_the_new_labels_and_ids() -> None:
 )
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["gone", "empty"])
 def test_a_damaged_entry_is_made_again(file: str, damage: Any, place: Path) -> None:
-    made = tokenize(PAIRS, make_tokenizer("bert"), LABELS, 12)
+    made = tokenize(PAIRS, make_tokenizer("bert"), LABELS, Reading(12))
     (entry,) = place.iterdir()
     damage(entry / file)
-    assert_same(tokenize(PAIRS, make_tokenizer("bert"), LABELS, 12), made)
+    assert_same(tokenize(PAIRS, make_tokenizer("bert"), LABELS, Reading(12)), made)
     assert_same(found(PAIRS, make_tokenizer("bert")), made)
 
 
@@ -147,7 +148,7 @@ def test_a_damaged_entry_is_made_again(file: str, damage: Any, place: Path) -> N
 def test_an_entry_that_another_process_removes_meanwhile_is_made_again(
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = tokenize(PAIRS, make_tokenizer("bert"), LABELS, 12)
+    made = tokenize(PAIRS, make_tokenizer("bert"), LABELS, Reading(12))
 
     def find_and_lose(kind: str, key: str) -> Path | None:
         place = find(kind, key)
@@ -157,13 +158,13 @@ def test_an_entry_that_another_process_removes_meanwhile_is_made_again(
 
     find = cache.find
     monkeypatch.setattr(cache, "find", find_and_lose)
-    assert_same(tokenize(PAIRS, make_tokenizer("bert"), LABELS, 12), made)
+    assert_same(tokenize(PAIRS, make_tokenizer("bert"), LABELS, Reading(12)), made)
 
 
 def test_without_a_writable_cache_a_note_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SUBMILLION_CACHE", str(tmp_path / "file"))
-    split = tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12)
+    split = tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(12))
     (note,) = split.notes
     assert str(tmp_path / "file") in note
     assert_same(replace(split, notes=()), fresh(EXAMPLES, make_tokenizer("bert")))
@@ -174,7 +175,7 @@ def test_a_full_disk_leaves_nothing_behind(place: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    (note,) = tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12).notes
+    (note,) = tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(12)).notes
     assert "No space left on device" in note
     assert list(place.iterdir()) == []
 
@@ -182,7 +183,7 @@ def test_a_full_disk_leaves_nothing_behind(place: Path, monkeypatch: pytest.Monk
 def test_a_handful_of_rows_is_not_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("SUBMILLION_CACHE", str(place.parent))
-    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, 12)
+    tokenize(EXAMPLES, make_tokenizer("bert"), LABELS, Reading(12))
     assert not place.exists()
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from submillion import config, data, prediction, runs
 from submillion.cli import main
 from submillion.config import Config
+from submillion.data.long_texts import Reading
 from submillion.errors import BudgetError, ConfigError, DataError, RunError
 from submillion.judging.metrics import score
 from submillion.model import backbone, batching, packed
@@ -105,7 +106,7 @@ def test_records_count_the_real_tokens(base: list[str], tmp_path: Path) -> None:
     settings = settings_of(base, tmp_path, "train.steps=null", "train.epochs=1")
     run = workflow.train(settings)
     splits = data.read(settings.data)
-    split = batching.tokenize(splits.train, backbone.load_tokenizer(settings.model.name), splits.labels, 128)
+    split = batching.tokenize(splits.train, backbone.load_tokenizer(settings.model.name), splits.labels, Reading(128))
     assert sum(record["tokens"] for record in records_of(run)) == len(split.tokens)
 
 
@@ -159,7 +160,7 @@ def test_batches_by_tokens_keep_their_bound_and_pass_over_all_rows(base: list[st
     settings = settings_of(base, tmp_path, *cut)
     steps = [record for record in records_of(workflow.train(settings)) if record["kind"] == "step"]
     splits = data.read(settings.data)
-    split = batching.tokenize(splits.train, backbone.load_tokenizer(settings.model.name), splits.labels, 32)
+    split = batching.tokenize(splits.train, backbone.load_tokenizer(settings.model.name), splits.labels, Reading(32))
     assert len(steps) == 2 * batching.n_batches(split.lengths, settings.train)
     assert steps[-1]["epoch"] == 2
     assert all(0 < record["tokens"] <= 200 for record in steps)

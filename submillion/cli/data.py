@@ -21,6 +21,7 @@ from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
 from submillion.data.checking import fast_tokenizer, metric_warnings
 from submillion.data.labels import names_in
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError
 from submillion.reports import terminal
 from submillion.text import percent
@@ -53,7 +54,7 @@ def check(
     settings = resolved(config_file, recipe, overrides, {"data.source": file})
     model = settings.model
     tokenizer = fast_tokenizer(model)
-    survey = data.survey(settings.data, model.max_length, tokenizer)
+    survey = data.survey(settings.data, Reading.of(model), tokenizer)
     if "train" in survey.censuses:
         census = survey.censuses["train"]
         about_metric = metric_warnings({} if census.labels_per_row is not None else census.classes, settings.train)
@@ -154,10 +155,14 @@ def _class_table(census: Census) -> Table:
 def _facts(census: Census, model: str) -> Iterator[str]:
     numbers = ", ".join(f"{text} {census.lengths[key]:,.4g}" for key, text in _LENGTHS.items())
     yield f"\nlength in {census.unit}: {numbers}"
-    if census.n_truncated is not None:
+    if census.n_long is not None:
+        share = f"{census.n_long:,} rows ({percent(census.n_long / census.n_rows)})"
+        read = {"cut": "cut", "head-tail": "read from both ends", "windows": "read in windows"}[census.long_texts]
+        yield f"longer than {census.max_length} tokens of {model} (model.max_length), so {read}: {share}"
+    if census.long_texts == "windows" and census.n_long is not None:
         yield (
-            f"longer than {census.max_length} tokens of {model} (model.max_length), so cut: "
-            f"{census.n_truncated:,} rows ({percent(census.n_truncated / census.n_rows)})"
+            f"windows: {census.mean_windows:.2f} per text in the mean, {census.token_factor:.2f} times the tokens of "
+            f"cut texts; rows that go on beyond their last one (model.max_windows): {census.n_truncated:,}"
         )
     yield f"rows that repeat an earlier text: {census.n_duplicates:,}; that nearly repeat one: {census.n_near:,}"
     yield f"texts with different labels: {census.n_conflicts:,}"

@@ -1,6 +1,7 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
 from submillion.config.data import DataConfig, Labels
+from submillion.config.encoder import MAX_WINDOWS, Head, LongTexts, ModelConfig, Pooling
 from submillion.config.keys import as_text, flat
 from submillion.config.loading import (
     NOT_HASHED,
@@ -23,13 +24,13 @@ from submillion.config.settings import (
     DistillationConfig,
     Method,
     Metric,
-    ModelConfig,
     Precision,
     Tracker,
     TrainConfig,
 )
 
 __all__ = [
+    "MAX_WINDOWS",
     "NOT_HASHED",
     "AdapterConfig",
     "AugmentationConfig",
@@ -37,10 +38,13 @@ __all__ = [
     "Config",
     "DataConfig",
     "DistillationConfig",
+    "Head",
     "Labels",
+    "LongTexts",
     "Method",
     "Metric",
     "ModelConfig",
+    "Pooling",
     "Precision",
     "Tracker",
     "TrainConfig",

@@ -11,48 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from submillion.config.data import DataConfig
+from submillion.config.encoder import MAX_WINDOWS, ModelConfig
 from submillion.config.fields import Count, Frac, Positive, Rate, Section, Seed, setting
 
-Head = Literal["full", "linear", "bottleneck"]
 Method = Literal["lora", "dora", "adalora", "ia3", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Metric = Literal[
     "accuracy", "macro-f1", "log-loss", "average-precision", "mcc", "micro-f1", "hamming", "subset-accuracy"
 ]
-
-
-class ModelConfig(Section):
-    """The pretrained encoder and its head."""
-
-    name: Annotated[str, Field(min_length=1)] = setting(
-        "roberta-base", "a known checkpoint (`submillion plan --models`), a local folder, or a Hub name"
-    )
-    revision: Annotated[str, Field(min_length=1)] | None = setting(
-        None, "a Hub model's branch, tag or commit; null = main; a run keeps the commit that this meant when it began"
-    )
-    max_length: Annotated[int, Field(ge=4, le=8192)] = setting(
-        128, "tokens per text, special tokens included; longer texts are cut"
-    )
-    head: Head = setting(
-        "full",
-        "full: every layer after the encoder trains; linear: only the last one; "
-        "bottleneck: a dense layer of low rank and the last one",
-    )
-    head_width: Count | None = setting(None, "the bottleneck's rank, in units; null = 32; only for head: bottleneck")
-    dropout: Frac | None = setting(None, "hidden and attention dropout, a probability; null = the checkpoint's own")
-    prefix: bool | None = setting(
-        None,
-        "true: layers below the lowest adapted one work without dropout, and their output is computed once and "
-        "kept; false: never; null = where model.dropout is 0 and rows are read more than once",
-    )
-
-    @model_validator(mode="after")
-    def _width_needs_bottleneck(self) -> ModelConfig:
-        if self.head_width is not None and self.head != "bottleneck":
-            raise ValueError(
-                f"head_width is {self.head_width}, but head is {self.head}: only head: bottleneck has a width"
-            )
-        return self
 
 
 class AdapterConfig(Section):
@@ -261,10 +227,23 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _any_text_fits_a_batch(self) -> Config:
-        tokens, longest = self.train.batch_tokens, self.model.max_length
+        tokens, longest, keys = self.train.batch_tokens, self.model.max_length, "model.max_length"
+        if self.model.long_texts == "windows":
+            n_windows = self.model.max_windows or MAX_WINDOWS
+            longest, keys = n_windows * longest, f"{n_windows} windows of model.max_length {longest}; model.max_windows"
         if tokens is not None and tokens < longest:
             raise ValueError(
-                f"train.batch_tokens is {tokens}, but a text may have {longest} tokens (model.max_length): raise the "
-                "first or lower the second"
+                f"train.batch_tokens is {tokens}, but a text may have {longest} tokens ({keys}): raise the first or "
+                "lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _single_texts_are_long(self) -> Config:
+        if self.model.long_texts != "cut" and self.data.text_pair is not None:
+            raise ValueError(
+                f"model.long_texts is {self.model.long_texts} and data.text_pair is {self.data.text_pair}: it is not "
+                "known which text of a pair should give way; take cut, which shortens the longer one, or leave "
+                "data.text_pair out and name both columns in data.text, which makes one text of them"
             )
         return self

@@ -23,6 +23,7 @@ from submillion.data.labels import Label, RowLabel, as_in_rows, as_spelt, counte
 from submillion.data.labels import columns as label_columns
 from submillion.data.labels import note as labels_note
 from submillion.data.labels import resolved as with_labels
+from submillion.data.long_texts import Reading
 from submillion.data.reading import Example, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.spellings import spelling_warnings
@@ -232,8 +233,9 @@ def count_classes(data: DataConfig) -> int | None:
     return len(found)
 
 
-def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
-    """Return the censuses, problems and warnings of everything the settings name, without splitting it.
+def survey(data: DataConfig, how: Reading, tokenizer: Any = None) -> Survey:
+    """Return the censuses, problems and warnings of everything the settings name, without splitting it; `how` texts are
+    read.
 
     HubError says why a Hub set cannot be had.
     """
@@ -242,11 +244,12 @@ def survey(data: DataConfig, max_length: int, tokenizer: Any = None) -> Survey:
     warnings += checking.near_warnings(examples)
     lengths: dict[str, np.ndarray] = {}
     if tokenizer is not None:
-        found = {name: checking.tokenized(some, max_length, tokenizer) for name, some in examples.items()}
+        found = {name: checking.tokenized(some, how, tokenizer) for name, some in examples.items()}
         lengths = {name: n_tokens for name, (n_tokens, _) in found.items()}
         warnings += tokens.warnings({name: (examples[name], rows) for name, (_, rows) in found.items()})
+    n_special = checking.n_special_of(data, tokenizer)
     censuses = {
-        name: checking.census(rows.examples, max_length, lengths.get(name), rows.n_dropped)
+        name: checking.census(rows.examples, how, lengths.get(name), n_special, rows.n_dropped)
         for name, rows in parts.items()
     }
     return Survey(censuses, tuple(dict.fromkeys(problems)), tuple(warnings))

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion.config import DataConfig, ModelConfig, TrainConfig
+from submillion.config import DataConfig, LongTexts, ModelConfig, TrainConfig
 from submillion.data import cutting, tokens
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.labels import columns, counted, named, names_in
+from submillion.data.long_texts import Reading
 from submillion.data.reading import Example, Rows
 from submillion.data.tables import BadRows
 from submillion.data.tokens import Seen
@@ -39,9 +40,11 @@ class Census:
     """What a set of rows looks like. lengths: min, median, mean, p95 and max, in `unit`.
 
     classes: rows of each label, the largest first · labels_per_row: the mean where rows have several, else None ·
-    n_none: rows that have none of several · n_truncated: texts longer than max_length tokens, None in
-    words · n_duplicates: rows that repeat an earlier text (normalised) · n_near: rows, beyond those, that nearly
-    repeat another · n_conflicts: texts that stand with different labels · n_dropped: rows that `data.drop` left out.
+    n_none: rows that have none of several · n_long: texts longer than max_length tokens · n_truncated: those of
+    which some tokens are not read · mean_windows: read of a text · token_factor: tokens that are read, as a multiple of
+    those where texts are cut; all four None in words · n_duplicates: rows that repeat an earlier text (normalised) ·
+    n_near: rows, beyond those, that nearly repeat another · n_conflicts: texts that stand with different labels ·
+    n_dropped: rows that `data.drop` left out.
     """
 
     n_rows: int
@@ -49,7 +52,11 @@ class Census:
     unit: Literal["tokens", "words"]
     lengths: dict[str, float]
     max_length: int
+    long_texts: LongTexts
+    n_long: int | None
     n_truncated: int | None
+    mean_windows: float | None
+    token_factor: float | None
     n_duplicates: int
     n_near: int
     n_conflicts: int
@@ -59,21 +66,25 @@ class Census:
 
 
 def census(
-    examples: Sequence[Example], max_length: int, n_tokens: np.ndarray | None = None, n_dropped: int = 0
+    examples: Sequence[Example],
+    reading: Reading,
+    n_tokens: np.ndarray | None = None,
+    n_special: int = 0,
+    n_dropped: int = 0,
 ) -> Census:
     """Return the census; lengths in tokens, special ones included, where they are given (int64 [N]), else in words."""
     keys = [key_of(example) for example in examples]
     n_distinct = len(set(keys))
-    lengths = _n_words(examples) if n_tokens is None else n_tokens
     labels = counted(example.label for example in examples)
     has_several = any(isinstance(example.label, tuple) for example in examples)
     return Census(
         n_rows=len(examples),
         classes=dict(labels.most_common()),
         unit="words" if n_tokens is None else "tokens",
-        lengths=_summary(lengths),
-        max_length=max_length,
-        n_truncated=None if n_tokens is None else int((lengths > max_length).sum()),
+        lengths=_summary(_n_words(examples) if n_tokens is None else n_tokens),
+        max_length=reading.max_length,
+        long_texts=reading.long_texts,
+        **_read(reading, n_tokens, n_special),
         n_duplicates=len(keys) - n_distinct,
         n_near=n_distinct - len(set(near_groups(keys).tolist())),
         n_conflicts=len(_conflicts(keys, examples)),
@@ -81,6 +92,19 @@ def census(
         labels_per_row=labels.total() / len(examples) if has_several else None,
         n_none=sum(example.label == () for example in examples),
     )
+
+
+def _read(reading: Reading, n_tokens: np.ndarray | None, n_special: int) -> dict[str, Any]:
+    """What a census says of how texts of these lengths are read."""
+    if n_tokens is None or not len(n_tokens):
+        return dict.fromkeys(("n_long", "n_truncated", "mean_windows", "token_factor"))
+    cut = np.minimum(n_tokens, reading.max_length)
+    return {
+        "n_long": int((n_tokens > reading.max_length).sum()),
+        "n_truncated": int((n_tokens > reading.most_tokens(n_special) + n_special).sum()),
+        "mean_windows": float(reading.n_windows(n_tokens, n_special).mean()),
+        "token_factor": float(reading.n_read(n_tokens, n_special).sum() / cut.sum()),
+    }
 
 
 def fast_tokenizer(model: ModelConfig) -> Any | None:
@@ -281,8 +305,13 @@ def _n_words(examples: Sequence[Example]) -> np.ndarray:
     return np.array([count(example.text) + count(example.text_pair) for example in examples])
 
 
-def tokenized(examples: Sequence[Example], max_length: int, tokenizer: Any) -> tuple[np.ndarray, Seen]:
-    """Return the number of tokens of each row, int64 [N], and what an encoder sees of its first max_length.
+def n_special_of(data: DataConfig, tokenizer: Any) -> int:
+    """Return how many special tokens a row has; 0 without a tokenizer."""
+    return 0 if tokenizer is None else tokenizer.num_special_tokens_to_add(data.text_pair is not None)
+
+
+def tokenized(examples: Sequence[Example], reading: Reading, tokenizer: Any) -> tuple[np.ndarray, Seen]:
+    """Return the number of tokens of each row, int64 [N], and what an encoder sees of those that it reads.
 
     tokenizer: a `tokenizers.Tokenizer`, uncut and unpadded. Long texts are counted in parts.
     """
@@ -290,13 +319,14 @@ def tokenized(examples: Sequence[Example], max_length: int, tokenizer: Any) -> t
     lengths, rows = list[int](), list[np.ndarray]()
     for start in range(0, len(examples), _TOKENIZED_AT_ONCE):
         some = examples[start : start + _TOKENIZED_AT_ONCE]
-        texts = [_cut(example, tokenizer, max_length) for example in some]
-        for example, text, encoding in zip(some, texts, tokenizer.encode_batch_fast(texts), strict=True):
-            n_tokens = len(encoding)
-            if text != _texts(example):
+        parts = [_parts_read(example, tokenizer, reading, n_special) for example in some]
+        firsts, lasts = (tokenizer.encode_batch_fast([part[i] for part in parts]) for i in (0, -1))
+        for example, part, first, last in zip(some, parts, firsts, lasts, strict=True):
+            n_tokens = len(first)
+            if part[0] != _texts(example):
                 n_tokens = n_special + sum(cutting.count(each, tokenizer) for each in _parts(example))
             lengths.append(n_tokens)
-            rows.append(np.array(encoding.ids[:max_length], dtype=np.int32))
+            rows.append(np.array(_ids_read(first, last, n_tokens, reading, n_special), dtype=np.int32))
     offsets = np.cumsum([0, *map(len, rows)])
     return np.array(lengths), tokens.seen(np.concatenate([np.empty(0, np.int32), *rows]), offsets, tokenizer)
 
@@ -309,10 +339,23 @@ def _parts(example: Example) -> tuple[str, ...]:
     return (example.text,) if example.text_pair is None else (example.text, example.text_pair)
 
 
-def _cut(example: Example, tokenizer: Any, max_length: int) -> str | tuple[str, str]:
-    if example.text_pair is None:
-        return cutting.cut(example.text, tokenizer, max_length)
-    return cutting.cut_pair((example.text, example.text_pair), tokenizer, max_length)
+def _parts_read(
+    example: Example, tokenizer: Any, reading: Reading, n_special: int
+) -> tuple[str | tuple[str, str], ...]:
+    """What of a row decides the tokens that are read: its beginning, or both ends."""
+    if example.text_pair is not None:
+        return (cutting.cut_pair((example.text, example.text_pair), tokenizer, reading.max_length),)
+    if reading.long_texts == "head-tail":
+        return cutting.ends(example.text, tokenizer, *reading.ends(n_special))
+    return (cutting.cut(example.text, tokenizer, reading.most_tokens(0)),)
+
+
+def _ids_read(first: Any, last: Any, n_tokens: int, reading: Reading, n_special: int) -> list[int]:
+    """The different tokens that are read of a row of n_tokens, from the encodings of its parts."""
+    if reading.long_texts == "head-tail" and n_tokens > reading.max_length:
+        n_first, n_last = reading.kept(first.sequence_ids.index(0), n_special)
+        return first.ids[:n_first] + last.ids[-n_last:]
+    return first.ids[: reading.most_tokens(n_special) + n_special]
 
 
 def _summary(lengths: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How much of a long text decides its first tokens: one text of megabytes need not be tokenised to read 64 of them.
+"""How much of a long text decides its first or last tokens: one of megabytes need not be tokenised to read 64 of them.
 
 A tokenizer normalises characters and their neighbours, splits the text into pieces (words, runs of digits, marks), and
 makes tokens of each piece alone. So the pieces of a text's beginning are the whole text's, but for the last ones. Where
@@ -63,6 +63,35 @@ def cut_pair(texts: tuple[str, str], tokenizer: Any, n_tokens: int) -> tuple[str
         return short
     is_told = len(whole) == 1 and len(tokenizer.encode(whole[0], add_special_tokens=False)) <= n_tokens
     return short if is_told else texts
+
+
+def ends(text: str, tokenizer: Any, n_first: int, n_last: int) -> tuple[str, str]:
+    """Return a beginning and an end of the text whose `n_first` first and `n_last` last tokens are the text's.
+
+    Both are the whole text, unless they are shorter together and the text has more tokens than these. tokenizer: as in
+    `cut`, and special tokens do not count either.
+    """
+    first, last = cut(text, tokenizer, n_first), _end(text, tokenizer, n_last)
+    return (first, last) if len(first) + len(last) < len(text) else (text, text)
+
+
+def _end(text: str, tokenizer: Any, n_tokens: int) -> str:
+    """The text, or an end of it that begins where no piece goes on, and has `n_tokens` tokens after its first word."""
+    n_characters = max(_SHORTEST, _CHARACTERS_PER_TOKEN * n_tokens)
+    if len(text) <= n_characters or _longest_added(tokenizer) is None or _has_added_blank(tokenizer):
+        return text
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    while n_characters < len(text):
+        start = len(text) - n_characters
+        blank = _BLANK.search(text, start, start + n_characters // 2)
+        if blank is not None:
+            end = text[blank.start() :]
+            words = tokenizer.encode(end, add_special_tokens=False).word_ids
+            if sum(word != words[0] for word in words) >= n_tokens:  # some tokenizers treat a text's first word apart
+                return end
+        n_characters *= _GROWTH
+    return text
 
 
 def count(text: str, tokenizer: Any) -> int:

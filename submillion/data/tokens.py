@@ -49,7 +49,7 @@ def warnings(splits: Mapping[str, tuple[Sequence[Example], Seen]]) -> list[str]:
         if n := _n_merged(_first_texts(texts[name], rows), texts[name], rows):
             found.append(
                 f"{_share(n, len(examples), name)} are the same tokens as an earlier row of another text: what tells "
-                "them apart is unknown to the encoder, or beyond model.max_length"
+                "them apart is unknown to the encoder, or not read (model.max_length)"
             )
     for left, right in combinations(splits, 2):
         first, (examples, rows) = _first_texts(texts[left], splits[left][1]), splits[right]

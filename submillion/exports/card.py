@@ -11,6 +11,7 @@ from submillion.planning.architectures import files
 from submillion.reports import card
 from submillion.reports.card import Loading
 from submillion.reports.page import plain
+from submillion.reports.usage import reads_of
 from submillion.runs import Run
 from submillion.text import interval
 
@@ -24,18 +25,10 @@ from tokenizers import Tokenizer
 folder = "."  # this folder
 with open(f"{folder}/config.json", encoding="utf-8") as file:
     labels = json.load(file)["id2label"]
-tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")  # cuts at MAX_LENGTH tokens, pads to the longest text
+tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")  # TOKENIZER_DOES
 session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
 
-texts = ["a text to classify", "another one"]
-rows = tokenizer.encode_batch(texts)
-columns = {
-    "input_ids": [row.ids for row in rows],
-    "attention_mask": [row.attention_mask for row in rows],
-    "token_type_ids": [row.type_ids for row in rows],
-}
-names = [each.name for each in session.get_inputs()]  # not every model has token types
-(logits,) = session.run(["logits"], {name: np.array(columns[name], dtype=np.int64) for name in names})
+LOGITS\
 """
 _ONE = """\
 exps = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -52,20 +45,21 @@ print([[labels[str(i)] for i in np.flatnonzero(row)] for row in probs >= thresho
 
 def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> str:
     """Return the card. Its scores are those of the run, from its saved predictions; the checks are the export's."""
-    report, max_length = reports.read(run), run.config().model.max_length
+    report, reads = reports.read(run), reads_of(run)
     licence = _licence(card.base_of(run, report), report.plan.architecture.revision)
     sections = (_checks(kind, checks, margin, run.has_several()), licence)
     is_run = kind != "onnx-int8"
     match kind:
         case "merged":
             facts = {"library_name": "transformers", "base_model_relation": "finetune"}
-            code = card.FULL + card.use(report, max_length)
+            code = reads.stock_code(card.FULL, card.thresholds_of(report))
             loading = Loading(facts, (), code, card.PAIRS, sections, is_run)
         case "onnx" | "onnx-int8":
             facts = {"base_model_relation": "finetune" if kind == "onnx" else "quantized"}
             tags = ("onnx",) if kind == "onnx" else ("onnx", "int8")
             pairs = "give `encode_batch` a list of pairs, `(text, second text)`"
-            code = _GRAPH.replace("MAX_LENGTH", str(max_length)) + (_SEVERAL if run.has_several() else _ONE)
+            code = _GRAPH.replace("TOKENIZER_DOES", reads.tokenizer_words()).replace("LOGITS", reads.graph_code())
+            code += _SEVERAL if run.has_several() else _ONE
             loading = Loading(facts, tags, code, pairs, sections, is_run)
     return card.markdown(run, report, loading)
 

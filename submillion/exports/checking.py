@@ -25,6 +25,7 @@ from submillion.judging.comparison import Difference, mcnemar, rows_needed
 from submillion.judging.metrics import Score
 from submillion.model.backbone import quiet
 from submillion.model.batching.order import EVALUATION_TOKENS
+from submillion.reports.usage import Reads
 from submillion.training.evaluation import probabilities
 
 # Of logits in float32, where the run's and the export's sums are taken in another order. Over 2,000 rows of a trained
@@ -74,20 +75,21 @@ class Checks:
         return asdict(self)
 
 
-def logits(kind: Format, folder: Path, examples: Texts, watch: Callable[[int], object]) -> np.ndarray:
-    """Return the folder's logits, float32 [N, C]; `watch` is called with the number of rows done.
+def logits(kind: Format, folder: Path, examples: Texts, reads: Reads, watch: Callable[[int], object]) -> np.ndarray:
+    """Return the folder's logits, float32 [N, C], as the code of its card gives them; `watch` is called with the number
+    of rows done.
 
     The longest rows go first, in batches; some go alone.
     """
-    model = _merged(folder) if kind == "merged" else _graph(folder)
+    model = _merged(folder, reads) if kind == "merged" else _graph(folder, reads)
     order = sorted(range(len(examples)), key=lambda i: -_n_characters(examples[i]))
     alone = order[:: max(1, len(order) // _N_ALONE)][:_N_ALONE]
     rest = [i for i in order if i not in set(alone)]
-    size = model.batch_rows
+    size = max(1, min(_BATCH_ROWS, EVALUATION_TOKENS // (reads.max_length * reads.max_windows)))
     batches = [[i] for i in alone] + [rest[start : start + size] for start in range(0, len(rest), size)]
     found, n_done = {}, 0
     for batch in batches:
-        found |= dict(zip(batch, model.logits([examples[i] for i in batch]), strict=True))
+        found |= dict(zip(batch, model([examples[i] for i in batch]), strict=True))
         n_done += len(batch)
         watch(n_done)
     return np.stack([found[i] for i in range(len(examples))])
@@ -162,17 +164,7 @@ def _n_characters(example: Example) -> int:
     return len(example.text) + len(example.text_pair or "")
 
 
-@dataclass(frozen=True)
-class _Model:
-    logits: Logits
-    batch_rows: int
-
-
-def _batch_rows(max_length: int) -> int:
-    return max(1, min(_BATCH_ROWS, EVALUATION_TOKENS // max_length))
-
-
-def _merged(folder: Path) -> _Model:
+def _merged(folder: Path, reads: Reads) -> Logits:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with quiet():
@@ -181,17 +173,22 @@ def _merged(folder: Path) -> _Model:
             folder, use_safetensors=True, trust_remote_code=False
         ).eval()
 
+    @torch.no_grad()
     def logits(examples: Texts) -> np.ndarray:
         texts = [example.text for example in examples]
         pairs = None if examples[0].text_pair is None else [str(example.text_pair) for example in examples]
-        inputs = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt")
-        with torch.no_grad():
-            return model(**inputs).logits.numpy()
+        if reads.kind == "head-tail":
+            ids = [_ends(each, reads) for each in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
+            return model(**tokenizer.pad({"input_ids": ids}, return_tensors="pt", verbose=False)).logits.numpy()
+        windows = {"stride": reads.stride, "return_overflowing_tokens": True} if reads.kind == "windows" else {}
+        inputs = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt", **windows)
+        text_of = inputs.pop("overflow_to_sample_mapping") if windows else torch.arange(len(texts))
+        return _pooled(model(**inputs).logits.numpy(), np.bincount(text_of), reads)
 
-    return _Model(logits, _batch_rows(tokenizer.model_max_length))
+    return logits
 
 
-def _graph(folder: Path) -> _Model:
+def _graph(folder: Path, reads: Reads) -> Logits:
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -200,15 +197,43 @@ def _graph(folder: Path) -> _Model:
     options.intra_op_num_threads = torch.get_num_threads()  # it asks neither OMP_NUM_THREADS nor torch
     session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
+    pad_id = (tokenizer.padding or {})["pad_id"]
+    if reads.kind == "head-tail":
+        tokenizer.no_padding()
 
     def logits(examples: Texts) -> np.ndarray:
         encodings = tokenizer.encode_batch([e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples])
+        windows = [[each, *each.overflowing] if reads.kind == "windows" else [each] for each in encodings]
+        rows = [each for of_text in windows for each in of_text]
         columns = {
-            "input_ids": [encoding.ids for encoding in encodings],
-            "attention_mask": [encoding.attention_mask for encoding in encodings],
-            "token_type_ids": [encoding.type_ids for encoding in encodings],
+            "input_ids": [each.ids for each in rows],
+            "attention_mask": [each.attention_mask for each in rows],
+            "token_type_ids": [each.type_ids for each in rows],
         }
+        if reads.kind == "head-tail":
+            columns = _padded_ends(columns, pad_id, reads)
         inputs = {name: np.array(columns[name], dtype=np.int64) for name in names}
-        return np.asarray(session.run(["logits"], inputs)[0])
+        found = np.asarray(session.run(["logits"], inputs)[0])
+        return _pooled(found, np.array([len(of_text) for of_text in windows]), reads)
 
-    return _Model(logits, _batch_rows((tokenizer.truncation or {})["max_length"]))
+    return logits
+
+
+def _ends(tokens: list[int], reads: Reads) -> list[int]:
+    """Both ends of a longer text's tokens."""
+    return tokens if len(tokens) <= reads.max_length else tokens[: reads.n_first] + tokens[-reads.n_last :]
+
+
+def _padded_ends(columns: dict[str, list[list[int]]], pad_id: int, reads: Reads) -> dict[str, list[list[int]]]:
+    """The columns of the texts' ends, each row as long as the longest."""
+    ends = {name: [_ends(row, reads) for row in rows] for name, rows in columns.items()}
+    longest, padding = max(map(len, ends["input_ids"])), {"input_ids": pad_id}
+    return {name: [row + [padding.get(name, 0)] * (longest - len(row)) for row in rows] for name, rows in ends.items()}
+
+
+def _pooled(logits: np.ndarray, n_windows: np.ndarray, reads: Reads) -> np.ndarray:
+    """The logits of texts, [B, C], from those of their windows, [W, C]; those beyond the most are not read."""
+    if reads.kind != "windows":
+        return logits
+    of_texts = [each[: reads.max_windows] for each in np.split(logits, np.cumsum(n_windows)[:-1])]
+    return np.stack([each.mean(axis=0) if reads.pooling == "mean" else each.max(axis=0) for each in of_texts])

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, install_line
 from submillion.exports.manifest import Format
 from submillion.model import adapters
@@ -41,8 +42,8 @@ def refuse_missing(kind: Format) -> None:
 def write(kind: Format, run: Run, folder: Path) -> None:
     """Write the run's model, config and tokenizer into a folder that is there; OSError if that fails."""
     classifier = Classifier.load(run, "cpu", "fp32")
-    model, max_length = adapters.merged(classifier.model), run.config().model.max_length
-    write_tokenizer(classifier.tokenizer, max_length, folder)
+    model = adapters.merged(classifier.model)
+    write_tokenizer(classifier.tokenizer, Reading.of(run.config().model), folder)
     match kind:
         case "merged":
             write_merged(model, folder)
@@ -57,12 +58,19 @@ def write(kind: Format, run: Run, folder: Path) -> None:
             full.unlink()
 
 
-def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
-    """Write the tokenizer files; `tokenizers` alone then cuts at max_length and pads to the longest text."""
-    tokenizer.model_max_length = max_length
+def write_tokenizer(tokenizer: Any, reading: Reading, folder: Path) -> None:
+    """Write the tokenizer files; `tokenizers` alone then cuts at max_length, or into windows, and pads to the longest.
+
+    Where a run reads both ends of texts, it leaves them whole.
+    """
+    tokenizer.model_max_length = reading.max_length
     tokenizer.padding_side = "right"
-    backend = tokenizer.backend_tokenizer
-    backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    backend, n_special = tokenizer.backend_tokenizer, tokenizer.num_special_tokens_to_add(False)
+    if reading.long_texts == "head-tail":
+        backend.no_truncation()
+    else:
+        stride = reading.overlap(n_special) if reading.long_texts == "windows" else 0
+        backend.enable_truncation(reading.max_length, stride=stride, direction=tokenizer.truncation_side)
     backend.enable_padding(
         pad_id=tokenizer.pad_token_id, pad_type_id=tokenizer.pad_token_type_id, pad_token=tokenizer.pad_token
     )

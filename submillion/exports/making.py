@@ -27,6 +27,7 @@ from submillion.exports import card, checking, formats, manifest
 from submillion.exports.manifest import Format, Manifest, Question
 from submillion.model.batching import label_ids
 from submillion.model.classifier import encoder_of
+from submillion.reports.usage import reads_of
 from submillion.runs import Run
 from submillion.training import distillation
 
@@ -109,7 +110,7 @@ def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: 
         formats.write(kind, run, part)
     say = "computing the export's logits"
     watch(say, 0, n_rows)
-    found = checking.logits(kind, part, checked.examples, lambda n: watch(say, n, n_rows))
+    found = checking.logits(kind, part, checked.examples, reads_of(run), lambda n: watch(say, n, n_rows))
     checks = checking.judge(kind, checked.name, found, reference, _label_ids(checked, labels), run.thresholds())
     checking.refuse(kind, checks, question.margin)
     watch("writing the model card", 0, 0)
@@ -132,6 +133,7 @@ def _facts(run: Run, kind: Format) -> dict[str, Any]:
         "labels": list(run.labels()),
         **({} if thresholds is None else {"thresholds": thresholds.tolist()}),
         "max_length": run.config().model.max_length,
+        "long_texts": reads_of(run).values(),
         "opset": None if kind == "merged" else formats.OPSET,
         "versions": {name: version(name) for name in packages},
         "machine": {"architecture": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},

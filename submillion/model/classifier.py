@@ -20,10 +20,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from submillion import planning, runs
-from submillion.config import Config, Precision
+from submillion.config import Config, ModelConfig, Pooling, Precision
 from submillion.errors import ConfigError, RunError
 from submillion.model import adapters, backbone, packed, prefix
-from submillion.model.batching import Batch, Fitting, TokenizedSplit
+from submillion.model.batching import Batch, Fitting, TokenizedSplit, pooled
 from submillion.model.packed import native
 from submillion.model.replays import Recorder
 from submillion.planning import Plan
@@ -45,6 +45,7 @@ class Classifier(nn.Module):
     `has_several`: a row may have any number of the labels.
     `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
     sentences worth printing. `fresh` names the parameters that started random. `fitting` is of evaluations.
+    `pooling` makes the logits of a text from those of its windows, where it has several.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Classifier(nn.Module):
         self.architecture = plan.architecture
         self.precision: Precision = precision
         self.checkpointing = False
+        self.pooling: Pooling = "mean"
         self.fresh: frozenset[str] = frozenset()
         self.notes: tuple[str, ...] = ()
         self.fitting = Fitting()
@@ -106,7 +108,7 @@ class Classifier(nn.Module):
         place = (arch.name, arch.revision)
         has_several = settings.data.labels == "several"
         classifier = cls(cast("nn.Module", model).to(device), labels, plan, precision, place, has_several)
-        classifier.fresh = fresh
+        classifier.fresh, classifier.pooling = fresh, _pooling(settings.model)
         classifier.notes += notes
         if settings.train.gradient_checkpointing:
             classifier.checkpoint_layers()
@@ -141,6 +143,7 @@ class Classifier(nn.Module):
         adapters.hold_frozen_in(loaded, _DTYPES[precision])
         tokenizer_of, has_several = (str(folder), None), run.has_several()
         classifier = cls(cast("nn.Module", loaded).to(place), labels, plan, precision, tokenizer_of, has_several).eval()
+        classifier.pooling = _pooling(run.config().model)
         classifier.tokenizer = backbone.load_tokenizer(str(folder))  # now: a damaged one is not found later
         return classifier
 
@@ -157,14 +160,20 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits of a batch that is on the model's device, float32 [B, C]."""
         if self.architecture.built is not None:
-            return self._padded_logits(batch)
+            return pooled(self._padded_logits(batch), batch.n_windows, self.pooling)
         if not self.packed:
             first = self._padded_first(batch)
         else:
             if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
                 batch = replace(batch, hidden=None)
             first = packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
-        return adapters.head_logits(adapters.stock(self.model), self.architecture, first)
+        return self.logits_of(first, batch.n_windows)
+
+    def logits_of(self, first: torch.Tensor, n_windows: torch.Tensor | None) -> torch.Tensor:
+        """Return the logits of texts, float32 [B, C], from what the head reads of their windows, [W, D]; `n_windows` as
+        in a batch."""
+        logits = adapters.head_logits(adapters.stock(self.model), self.architecture, first)
+        return pooled(logits, n_windows, self.pooling)
 
     def save(self, folder: Path) -> None:
         """Write the adapter's folder, or the full model's, for plain transformers and PEFT."""
@@ -256,10 +265,7 @@ def several_logits(classifiers: Sequence[Classifier], batch: Batch) -> list[torc
     if len(classifiers) == 1 or not all(each.packed for each in classifiers):
         return [each(batch) for each in classifiers]
     firsts = packed.encode_several([each._prepared() for each in classifiers], replace(batch, hidden=None))
-    return [
-        adapters.head_logits(adapters.stock(each.model), each.architecture, first)
-        for each, first in zip(classifiers, firsts, strict=True)
-    ]
+    return [each.logits_of(first, batch.n_windows) for each, first in zip(classifiers, firsts, strict=True)]
 
 
 @torch.no_grad()
@@ -272,9 +278,11 @@ def mixed_logits(
     share one encoder and are all mixable.
     """
     first = packed.encode_mixed([each._prepared() for each in classifiers], batch, text_of, model_of)
-    owners = model_of.to(first.device)
+    of_rows = model_of.to(first.device)
+    n_windows = None if batch.n_windows is None else batch.n_windows[text_of.to(first.device)]
+    of_windows = of_rows if n_windows is None else of_rows.repeat_interleave(n_windows)
     return [
-        adapters.head_logits(adapters.stock(each.model), each.architecture, first[owners == number])
+        each.logits_of(first[of_windows == number], None if n_windows is None else n_windows[of_rows == number])
         for number, each in enumerate(classifiers)
     ]
 
@@ -318,6 +326,10 @@ def refuse_another_encoder(run: Run, name: str, revision: str | None = None) -> 
             else "remove that folder, and the commit is downloaded again"
         )
     )
+
+
+def _pooling(model: ModelConfig) -> Pooling:
+    return model.window_pooling or "mean"
 
 
 def _head_notes(arch: Architecture, labels: Sequence[str]) -> tuple[str, ...]:

@@ -77,7 +77,8 @@ def computed_key(facts: Sequence[object], weights: Iterable[tuple[str, torch.Ten
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
     for name, tensor in weights:
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]
-    for array in (split.tokens, split.token_types, split.offsets):
+    of_windows = () if split.windows is None else (split.windows.firsts, split.windows.offsets)
+    for array in (split.tokens, split.token_types, split.offsets, *of_windows):
         parts += [str(array.dtype), np.ascontiguousarray(array).data]
     return cache.key_of(*parts)
 

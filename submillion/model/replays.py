@@ -26,13 +26,21 @@ _MOST_MEMORY = 0.5  # of the card, in use when another graph is recorded
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a graph is recorded for: the rows and texts of a layout, its longest text, and the sizes of label ids: C of
-    several labels, none of one."""
+    """What a graph is recorded for: the rows and texts of a layout, its longest text, the sizes of label ids (C of
+    several labels, none of one), and the batch's texts where those of the layout are their windows."""
 
     n_rows: int
     n_texts: int
     longest: int
     label_sizes: tuple[int, ...] = ()
+    n_whole_texts: int | None = None
+
+    @property
+    def parts(self) -> list[int]:
+        """Return how many integers there are of each kind."""
+        n_labels = self.n_texts if self.n_whole_texts is None else self.n_whole_texts
+        n_counts = self.n_whole_texts or 0
+        return [*4 * [self.n_rows], self.n_texts + 1, self.n_texts, n_labels * math.prod(self.label_sizes), n_counts]
 
 
 @dataclass(frozen=True)
@@ -49,19 +57,27 @@ class _Integers:
         layout = lay_out(batch.offsets, None, torch.device("cpu"))
         tokens = np.zeros((2, layout.n_rows), np.int64)
         tokens[0, : layout.n_tokens], tokens[1, : layout.n_tokens] = batch.tokens.numpy(), batch.token_types.numpy()
-        parts = (layout.take, layout.positions, layout.bounds, layout.unsort, batch.label_ids.flatten())
+        parts = [layout.take, layout.positions, layout.bounds, layout.unsort, batch.label_ids.flatten()]
+        n_texts, n_whole = layout.unsort.numel(), None
+        if batch.n_windows is not None:
+            parts.append(batch.n_windows)
+            n_whole = batch.n_rows
         values = np.concatenate([*tokens, *(part.numpy() for part in parts)])
-        shape = _Shape(layout.n_rows, batch.n_rows, layout.longest, tuple(batch.label_ids.shape[1:]))
+        shape = _Shape(layout.n_rows, n_texts, layout.longest, tuple(batch.label_ids.shape[1:]), n_whole)
         return cls(shape, values, layout.n_tokens)
 
     def batch(self, values: torch.Tensor, source: Batch) -> Batch:
         """Return the batch whose integers are `values` on a device; `source` has the rest."""
-        rows, texts = self.shape.n_rows, self.shape.n_texts
-        sizes = self.shape.label_sizes
-        parts = values.split([rows, rows, rows, rows, texts + 1, texts, texts * math.prod(sizes)])
-        tokens, types, take, positions, bounds, unsort, labels = parts
+        tokens, types, take, positions, bounds, unsort, labels, counts = values.split(self.shape.parts)
         layout = Layout(take, positions, bounds, unsort, self.n_tokens, self.shape.longest)
-        return replace(source, tokens=tokens, token_types=types, label_ids=labels.view(texts, *sizes), layout=layout)
+        return replace(
+            source,
+            tokens=tokens,
+            token_types=types,
+            label_ids=labels.view(source.n_rows, *self.shape.label_sizes),
+            layout=layout,
+            n_windows=None if source.n_windows is None else counts,
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,7 @@ class Recorder:
         values = on_device(torch.from_numpy(integers.values), self.device)
         there = integers.batch(values, batch)
         for name, part in _floats(batch).items():
-            n_rows = integers.shape.n_rows if name == "hidden" else integers.shape.n_texts
+            n_rows = integers.shape.n_rows if name == "hidden" else batch.n_rows
             rows = torch.zeros(n_rows, part.shape[1], dtype=part.dtype, device=self.device)
             rows[: len(part)].copy_(pinned(part, self.device), non_blocking=True)
             there = replace(there, **{name: rows})

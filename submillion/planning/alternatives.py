@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from submillion.config.settings import Head
+from submillion.config import Head
 from submillion.errors import ConfigError
 from submillion.planning import budget, costs
 from submillion.planning.budget import HeadSize

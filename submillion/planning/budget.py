@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from submillion.config.settings import Head, Method
+from submillion.config import Head, Method
 from submillion.planning.architectures import (
     FAMILIES,
     Architecture,

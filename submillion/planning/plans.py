@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from submillion.config import Method
-from submillion.config.settings import Head
+from submillion.config import Head, Method
 from submillion.errors import RunError
 from submillion.planning.architectures import Architecture, head_layers
 from submillion.planning.budget import Bias, Target, last_layer_params, target_params

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from submillion.config import Config
+from submillion.config import MAX_WINDOWS, Config
 from submillion.planning import budget, costs
 from submillion.planning.costs import Wishes
 from submillion.planning.plans import Plan
@@ -10,17 +10,18 @@ from submillion.planning.targets import site_keys
 
 
 def reasons(wishes: Wishes, plan: Plan) -> tuple[str, ...]:
-    """Return the sentences, in the order rank, alpha, sites, head, method, prefix."""
+    """Return the sentences, in the order rank, alpha, sites, head, method, prefix, long texts."""
     config = wishes.config
     if wishes.method == "none":
-        return (f"method none trains every parameter: the budget of {config.budget:,} is lifted",)
+        lifted = f"method none trains every parameter: the budget of {config.budget:,} is lifted"
+        return (lifted, *_of_long_texts(config))
     found = [*_of_rank(wishes, plan), *_of_alpha(config, plan), *_of_sites(wishes)]
     found += _of_head(wishes, plan)
     if wishes.method == "adalora":
         found.append("AdaLoRA trains its first rank before it prunes: the first rank is what counts")
     if wishes.method == "ia3":
         found.append("IA3 has no rank: it trains one vector a layer, over the inputs of ffn_out, else over the outputs")
-    return (*found, *_of_prefix(wishes, plan))
+    return (*found, *_of_prefix(wishes, plan), *_of_long_texts(config))
 
 
 def _of_rank(wishes: Wishes, plan: Plan) -> list[str]:
@@ -88,3 +89,20 @@ def _of_prefix(wishes: Wishes, plan: Plan) -> list[str]:
     if asked is None:
         return [f"{found}; of training rows only if they are read more than once"]
     return [found if wishes.config.model.dropout == 0 else f"{found}; dropout applies only to the layers above"]
+
+
+def _of_long_texts(config: Config) -> list[str]:
+    model = config.model
+    match model.long_texts:
+        case "cut":
+            return []
+        case "head-tail":
+            return [
+                f"head-tail: the first and last tokens of longer texts, {model.max_length} in all, cost as many as cut"
+            ]
+        case "windows":
+            n = model.max_windows or MAX_WINDOWS
+            return [
+                f"windows: a text longer than {model.max_length} tokens costs up to {n} times as many as when it is "
+                "cut; `submillion data check` counts what yours cost"
+            ]

@@ -16,6 +16,7 @@ import torch
 from submillion import data, runs
 from submillion.config import Config, DataConfig, Precision
 from submillion.data import Example, Label
+from submillion.data.long_texts import Reading
 from submillion.data.tokens import blank_warning
 from submillion.errors import RunError
 from submillion.judging import metrics
@@ -124,7 +125,7 @@ class Ensemble:
         for numbers in self._groups():
             first, reading = self.loaded[numbers[0]], self.members.reading_of[numbers[0]]
             settings, examples, tokenizer = first.settings, readings[reading], first.classifier.tokenizer
-            split = batching.tokenize(examples, tokenizer, self.labels, settings.model.max_length, keep)
+            split = batching.tokenize(examples, tokenizer, self.labels, Reading.of(settings.model), keep)
             is_blank |= split.seen(tokenizer).is_blank
             share = None if watch is None else self._share(watch, n_done, len(numbers), len(examples))
             classifiers = [self.loaded[number].classifier for number in numbers]
@@ -140,8 +141,8 @@ class Ensemble:
         """The members that have one encoder, and the same tokens in the same batches."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for number, loaded in enumerate(self.loaded):
-            size, longest = loaded.settings.train.evaluation_batch_size, loaded.settings.model.max_length
-            key = (loaded.encoder, loaded.tokenizer, self.members.reading_of[number], size, longest)
+            size, long_texts = loaded.settings.train.evaluation_batch_size, Reading.of(loaded.settings.model)
+            key = (loaded.encoder, loaded.tokenizer, self.members.reading_of[number], size, long_texts)
             groups.setdefault(key, []).append(number)
         return list(groups.values())
 

@@ -7,6 +7,7 @@ out; a file is named without its folder.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from submillion.planning import architectures
 from submillion.reports.findings import answer
 from submillion.reports.page import plain, table_lines
 from submillion.reports.run import Report
+from submillion.reports.usage import Reads, reads_of
 from submillion.runs import Run
 
 _HUB_METRICS = {"macro_f1": "f1", "micro_f1": "f1", "mcc": "matthews_correlation", "subset_accuracy": "accuracy"}
@@ -43,19 +45,6 @@ model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
 config = model.config
 """
-USE = """\
-texts = ["a text to classify", "another one"]
-tokens = tokenizer(texts, truncation=True, max_length={max_length}, padding=True, return_tensors="pt")
-probs = model(**tokens).logits.softmax(dim=-1)
-print([config.id2label[i] for i in probs.argmax(dim=-1).tolist()])
-"""
-USE_OF_SEVERAL = """\
-thresholds = {thresholds!r}
-texts = ["a text to classify", "another one"]
-tokens = tokenizer(texts, truncation=True, max_length={max_length}, padding=True, return_tensors="pt")
-for probs in model(**tokens).logits.sigmoid().tolist():
-    print([label for i, label in config.id2label.items() if probs[i] >= thresholds[label]])
-"""
 PAIRS = "give the tokenizer a second list, `tokenizer(texts, pairs, ...)`"
 
 
@@ -76,7 +65,8 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
     """Return the card of a run: YAML between two lines of dashes, then Markdown. `loading` None: of its adapter."""
     settings, plan = run.config(), report.plan
     name, base = settings.model.name, base_of(run, report)
-    loading = loading or _of_adapter(base, plan.method, use(report, settings.model.max_length))
+    reads = reads_of(run)
+    loading = loading or _of_adapter(base, plan.method, reads, thresholds_of(report))
     facts = yaml.safe_dump(_facts(report, base, settings.data, loading), sort_keys=False, allow_unicode=True)
     found = answer(report)
     lines = [
@@ -93,8 +83,8 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
         "" if settings.data.text_pair is None else f"Rows are pairs: {loading.pairs}.\n",
         *(f"{section}\n" for section in loading.sections),
         "## Limits\n",
-        f"Trained on {report.data['rows']['train']:,} texts of at most {settings.model.max_length} tokens; longer ones "
-        f"are cut. The scores hold for rows drawn like these. {_limit(report)}\n",
+        f"Trained on {report.data['rows']['train']:,} texts of at most {reads.max_length} tokens; longer ones "
+        f"{reads.words()}. The scores hold for rows drawn like these. {_limit(report)}\n",
     ]
     return "\n".join(line for line in lines if line)
 
@@ -111,16 +101,13 @@ def _limit(report: Report) -> str:
     return "A text gets every label whose probability reaches its threshold, which may be none."
 
 
-def use(report: Report, max_length: int) -> str:
-    """Return how texts are classified in Python, once model and tokenizer are loaded."""
-    if report.several is None:
-        return USE.format(max_length=max_length)
-    thresholds = dict(zip(report.labels, report.several.thresholds, strict=True))
-    return USE_OF_SEVERAL.format(max_length=max_length, thresholds=thresholds)
+def thresholds_of(report: Report) -> dict[str, float] | None:
+    """Return from which probability on each label is given; None where rows have one label."""
+    return None if report.several is None else dict(zip(report.labels, report.several.thresholds, strict=True))
 
 
-def _of_adapter(base: str, method: str, use: str) -> Loading:
-    code = (FULL if method == "none" else _ADAPTER.format(base=base)) + use
+def _of_adapter(base: str, method: str, reads: Reads, thresholds: Mapping[str, float] | None) -> Loading:
+    code = reads.stock_code(FULL if method == "none" else _ADAPTER.format(base=base), thresholds)
     library = "transformers" if method == "none" else "peft"
     return Loading({"library_name": library}, () if method == "none" else (method,), code, PAIRS)
 

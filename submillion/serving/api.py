@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from submillion.config import Precision
 from submillion.serving import counting
 from submillion.serving.guard import as_json, refusal
-from submillion.serving.service import MAX_CHARACTERS, MAX_TEXTS, Service
+from submillion.serving.service import LONGEST_CHARACTERS, MAX_TEXTS, Service
 
 if TYPE_CHECKING:
     from submillion.prediction.sharing import Loaded
 
 router = APIRouter()
-Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_CHARACTERS)]
 SeveralTexts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
 Name = Annotated[str, Field(max_length=200)]
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from submillion.config import AugmentationKind
 from submillion.data import Example, augmentation
-from submillion.serving.service import MAX_TEXTS, Question, Text, Values, checked
+from submillion.data.long_texts import Reading
+from submillion.serving.service import MAX_TEXTS, Question, Text, Values, checked, max_characters
 from submillion.words import tokens
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ MAX_WORDS = MAX_TEXTS - 6  # each is a pass of the whole text, and one is of all
 _STRENGTHS = ("mild", "moderate", "strong")  # as augmentation has them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Word:
     """A word of text 0 or 1: where it starts, in characters, and where the next one does: its blanks go with it."""
 
@@ -47,6 +48,8 @@ def facts(loaded: Loaded) -> Values:
         "text": [columns.text] if isinstance(columns.text, str) else columns.text,
         "text_pair": columns.text_pair,
         "max_length": loaded.settings.model.max_length,
+        "long_texts": loaded.settings.model.long_texts,
+        "max_characters": max_characters(loaded),
         "device": loaded.classifier.device.type,
         "precision": loaded.classifier.precision,
         "notes": loaded.classifier.notes,
@@ -57,19 +60,19 @@ def prediction(text: Text, loaded: Loaded) -> Question:
     """Ask for the classes with their probabilities, the most probable first, and how many words are not read; several
     labels have their thresholds too."""
     text = checked(loaded, text)
-    n_unread = sum(word.start >= end for word, end in _with_ends(loaded, text))
+    n_unread = sum(not is_read for _, is_read in _words(loaded, text))
     return Question([text], lambda found: {"classes": _ranked(loaded, found[0]), "n_unread_words": n_unread})
 
 
 def words(text: Text, loaded: Loaded) -> Question:
     """Ask for each text in words with their effects on the most probable class or label, of what the run reads.
 
-    An effect is None where the word was not tried: beyond the run's last token, or after the first `MAX_WORDS`.
+    An effect is None where the word was not tried: the run does not read it, or it comes after the first `MAX_WORDS`.
     """
     text = checked(loaded, text)
-    every = _with_ends(loaded, text)
-    read = [word for word, end in every if word.start < end]
-    tried, whole = read[:MAX_WORDS], _cut(text, read)  # what is not read moves in for no word
+    every = _words(loaded, text)
+    read = [word for word, is_read in every if is_read]
+    tried = read[:MAX_WORDS]
 
     def values(probs: Sequence[np.ndarray]) -> Values:
         best = int(probs[0].argmax())
@@ -85,7 +88,9 @@ def words(text: Text, loaded: Loaded) -> Question:
             "n_tried": len(tried),
         }
 
-    return Question([whole, *(_without(whole, word) for word in tried)], values)
+    # What is not read moves in for no word.
+    left_out = [word for word, is_read in every if not is_read]
+    return Question([_without(text, left_out), *(_without(text, sorted([*left_out, word])) for word in tried)], values)
 
 
 def variants(text: Text, strength: str, loaded: Loaded) -> Question:
@@ -122,44 +127,32 @@ def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
     return ranked
 
 
-def _with_ends(loaded: Loaded, texts: Text) -> list[tuple[_Word, int]]:
-    """Each word of both texts, with the character at which the run's last token of its text ends."""
-    ends = _read_until(loaded, texts)
+def _words(loaded: Loaded, texts: Text) -> list[tuple[_Word, bool]]:
+    """Each word of both texts, and whether the run reads any of it."""
+    from submillion.model import batching  # it was imported when the run was loaded
+
+    with loaded.tokenizer.lock:
+        spans = batching.spans(*texts, loaded.classifier.tokenizer, Reading.of(loaded.settings.model))
     found = []
     for which, text in enumerate(texts):
         start = 0  # a text that was checked begins without blanks
         for token, blanks in tokens(text or ""):
             end = start + len(token) + len(blanks)
-            found.append((_Word(which, start, end, token), ends[which]))
+            is_read = any(start < last and first < end for first, last in spans[which])
+            found.append((_Word(which, start, end, token), is_read))
             start = end
     return found
 
 
-def _cut(texts: Text, read: Sequence[_Word]) -> Text:
-    """The texts up to the last word that is read, of each."""
-    ends = [max((word.end for word in read if word.which == which), default=0) for which in (0, 1)]
-    return texts[0][: ends[0]], None if texts[1] is None else texts[1][: ends[1]]
-
-
-def _without(texts: Text, word: _Word) -> Text:
-    """The texts without a word and its blanks."""
-    shorter = [
-        text if text is None or which != word.which else (text[: word.start] + text[word.end :]).rstrip()
-        for which, text in enumerate(texts)
-    ]
+def _without(texts: Text, words: Sequence[_Word]) -> Text:
+    """The texts without some words, which are in their order, and their blanks."""
+    shorter = [text if text is None else _shorter(text, which, words) for which, text in enumerate(texts)]
     return shorter[0] or "", shorter[1]
 
 
-def _read_until(loaded: Loaded, texts: Text) -> tuple[int, int]:
-    """Where the last token that the run reads ends, in characters, in each text."""
-    text, pair = texts
-    tokenizer: Any = loaded.classifier.tokenizer
-    longest = loaded.settings.model.max_length
-    with loaded.tokenizer.lock:
-        pairs = None if pair is None else [pair]
-        encoding = tokenizer([text], pairs, truncation=True, max_length=longest, padding=False).encodings[0]
-    ends = [0, 0]
-    for which, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
-        if which is not None:
-            ends[which] = max(ends[which], end)
-    return ends[0], ends[1]
+def _shorter(text: str, which: int, words: Sequence[_Word]) -> str:
+    pieces, start = list[str](), 0
+    for word in (word for word in words if word.which == which):
+        pieces.append(text[start : word.start])
+        start = word.end
+    return "".join((*pieces, text[start:])).rstrip()

@@ -18,24 +18,28 @@ import torch
 from submillion import runs
 from submillion.config import Precision
 from submillion.data import Example
+from submillion.data.long_texts import Reading
 from submillion.model import batching
-from submillion.model.batching import TokenizedSplit
+from submillion.model.batching import TokenizedSplit, Windows
 from submillion.model.classifier import mixed_logits
 from submillion.prediction.sharing import Encoder, Loaded, Loader, Tokenizer
 from submillion.runs import Run
 from submillion.training import evaluation
 
 _Key = tuple[Path, int]
+_Tokens = tuple[np.ndarray, np.ndarray, np.ndarray, bool]  # what a `Row` has of a text
 
 
 @dataclass(frozen=True)
 class Row:
-    """A text for a run, as its token ids and token types [its tokens]; is_blank: the encoder knows none of them."""
+    """A text for a run, as its token ids and token types [its tokens]; windows: the tokens of each of its windows,
+    int64 [W] · is_blank: the encoder knows none of them."""
 
     loaded: Loaded
     tokens: np.ndarray
     token_types: np.ndarray
-    is_blank: bool = False
+    windows: np.ndarray
+    is_blank: bool
 
 
 class Models:
@@ -99,26 +103,25 @@ class Models:
 
 def rows(asked: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> list[list[Row]]:
     """Return the rows of each run's texts, or pairs of them; texts for several runs are cut into tokens once."""
-    known: dict[
-        tuple[Tokenizer, int, tuple[tuple[str, str | None], ...]], list[tuple[np.ndarray, np.ndarray, bool]]
-    ] = {}
+    known: dict[tuple[Tokenizer, Reading, tuple[tuple[str, str | None], ...]], list[_Tokens]] = {}
     found = []
     for loaded, texts in asked:
-        key = loaded.tokenizer, loaded.settings.model.max_length, tuple(texts)
+        key = loaded.tokenizer, Reading.of(loaded.settings.model), tuple(texts)
         if key not in known:
             known[key] = _tokens(loaded, texts)
         found.append([Row(loaded, *each) for each in known[key]])
     return found
 
 
-def _tokens(loaded: Loaded, texts: Sequence[tuple[str, str | None]]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+def _tokens(loaded: Loaded, texts: Sequence[tuple[str, str | None]]) -> list[_Tokens]:
     examples = [Example("", text, None, pair) for text, pair in texts]
     with loaded.tokenizer.lock:
-        longest = loaded.settings.model.max_length
-        split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, longest)
+        reading = Reading.of(loaded.settings.model)
+        split = batching.tokenize(examples, loaded.classifier.tokenizer, loaded.classifier.labels, reading)
         is_blank = split.seen(loaded.classifier.tokenizer).is_blank.tolist()
-    cuts = split.offsets[1:-1]
-    return list(zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), is_blank, strict=True))
+    cuts, windows = split.offsets[1:-1], split.windows
+    lengths = split.lengths[:, None] if windows is None else [windows.of_row(row) for row in range(len(split))]
+    return list(zip(np.split(split.tokens, cuts), np.split(split.token_types, cuts), lengths, is_blank, strict=True))
 
 
 def probs(rows: Sequence[Row]) -> list[np.ndarray]:
@@ -152,8 +155,9 @@ def _own_logits(loaded: Loaded, rows: Sequence[Row]) -> torch.Tensor:
 def _mixed_logits(by_run: dict[Loaded, list[int]], rows: Sequence[Row]) -> list[torch.Tensor]:
     """The logits of the places of each run, float32 [its rows, its C]; equal texts are computed together."""
     chosen = [rows[place] for places in by_run.values() for place in places]
-    numbers: dict[tuple[bytes, bytes], int] = {}
-    text_of = [numbers.setdefault((row.tokens.tobytes(), row.token_types.tobytes()), len(numbers)) for row in chosen]
+    numbers: dict[tuple[bytes, ...], int] = {}
+    keys = [tuple(each.tobytes() for each in (row.tokens, row.token_types, row.windows)) for row in chosen]
+    text_of = [numbers.setdefault(key, len(numbers)) for key in keys]
     firsts = [chosen[text_of.index(number)] for number in range(len(numbers))]
     classifiers, split = [loaded.classifier for loaded in by_run], _split(firsts)
     batch = split.batch(np.arange(len(split))).to(classifiers[0].device)
@@ -170,6 +174,7 @@ def _split(rows: Sequence[Row]) -> TokenizedSplit:
         label_ids=np.full(len(rows), -1, dtype=np.int64),
         example_ids=("",) * len(rows),
         n_truncated=0,
+        windows=Windows.of([row.windows for row in rows]),
     )
 
 

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from submillion import config, planning
-from submillion.config import Config, Method
-from submillion.config.settings import Head
+from submillion.config import Config, Head, Method
 from submillion.errors import ConfigError
 from submillion.planning import architectures
 from submillion.planning.targets import GROUPS, site_keys

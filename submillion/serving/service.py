@@ -18,6 +18,7 @@ import numpy as np
 
 from submillion.config import Precision
 from submillion.data import naming
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError
 from submillion.runs import Run
 from submillion.serving.counting import Counts
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from submillion.prediction.sharing import Loaded
     from submillion.serving.models import Models, Row
 
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000  # of a text for a run that reads no more
+LONGEST_CHARACTERS = 200_000  # of any text; a request has no room for many more
+_CHARACTERS_PER_TOKEN = 8  # more than words need: a text that is read whole is not refused
 MAX_TEXTS = 256  # of a request, for all its runs together; the smallest queue holds as many
 _DESK = Limits(batch_tokens=1, wait_s=0, n_texts=256)  # of calls, which are answered one by one
 _SHOWN_RUNS = 10
@@ -201,16 +204,22 @@ def checked(loaded: Loaded, text: Text) -> Text:
             continue
         if not each.strip():
             problems.append(f"{name} is empty: type at least one word")
-        if len(each) > MAX_CHARACTERS:
+        if len(each) > max_characters(loaded):
             problems.append(
-                f"{name} has {len(each):,} characters: at most {MAX_CHARACTERS:,} are taken here; shorten it, or use "
-                "`submillion predict`"
+                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are taken here; shorten it, "
+                "or use `submillion predict`"
             )
         if not naming.is_unicode(each):
             problems.append(f"{name} has half a character (a lone surrogate): type it anew")
     if problems:
         raise DataError(*problems)
     return text[0].strip(), None if text[1] is None else text[1].strip()
+
+
+def max_characters(loaded: Loaded) -> int:
+    """Return how long a text may be: as long as the run reads, if it reads many tokens."""
+    n_tokens = Reading.of(loaded.settings.model).most_tokens(0)
+    return min(max(MAX_CHARACTERS, _CHARACTERS_PER_TOKEN * n_tokens), LONGEST_CHARACTERS)
 
 
 def _all_checked(loaded: Loaded, texts: Sequence[Text]) -> list[Text]:

@@ -14,6 +14,7 @@ import numpy as np
 from submillion import data, planning, runs
 from submillion.config import Config, DataConfig
 from submillion.data import Example, Splits, sources
+from submillion.data.long_texts import Reading
 from submillion.errors import SubmillionError
 from submillion.planning import Plan
 from submillion.runs import EvalRecord, Run
@@ -21,6 +22,7 @@ from submillion.training import steps
 
 _ASSUMED_ROWS, _ASSUMED_TOKENS, _ASSUMED_CLASSES = 100_000, 50.0, 4
 _CHARACTERS_PER_TOKEN = 4.3  # of English, in BERT's and RoBERTa's vocabularies; two special tokens come on top
+_N_SPECIAL = 2
 _PROBE_WIDTH = 768
 _PROBE_S = 0.2
 
@@ -67,7 +69,7 @@ def counted(splits: Splits) -> Size:
 
 def _tokens_per_row(examples: Sequence[Example]) -> float:
     characters = sum(len(example.text) + len(example.text_pair or "") for example in examples)
-    return 2 + characters / _CHARACTERS_PER_TOKEN / len(examples)
+    return _N_SPECIAL + characters / _CHARACTERS_PER_TOKEN / len(examples)
 
 
 def flops(settings: Config, plan: Plan, size: Size) -> float:
@@ -77,7 +79,7 @@ def flops(settings: Config, plan: Plan, size: Size) -> float:
     n_variants = 1
     if settings.augmentation.kind is not None and settings.augmentation.placement == "beside":
         n_variants += settings.augmentation.copies
-    tokens = min(size.tokens_per_row, settings.model.max_length)
+    tokens = float(Reading.of(settings.model).n_read(np.array(round(size.tokens_per_row)), _N_SPECIAL))
     lengths = np.full(max(1, n_rows) * n_variants, round(tokens), dtype=np.int64)
     length = steps.length(settings.train, lengths, size.n_validation)
     n_trained = length.n_steps / length.n_epoch_steps * len(lengths) * tokens

@@ -79,7 +79,25 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     return (f"kernels.c is not compiled: a step takes about 1.2 times as long; {advice}",)
 
 
-def cut(split: batching.TokenizedSplit, settings: Config) -> tuple[str, ...]:
-    """Return the sentence about texts that are longer than the model reads, if there are any."""
-    n, longest = split.n_truncated, settings.model.max_length
-    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",) if n else ()
+def long_texts(split: batching.TokenizedSplit, model: config.ModelConfig) -> tuple[str, ...]:
+    """Return the sentence about texts that are longer than the model reads at once, if there are any."""
+    n, longest = split.n_truncated if split.windows is None else int((split.windows.counts > 1).sum()), model.max_length
+    if not n:
+        return ()
+    found = f"{n:,} of {len(split):,} training texts are"
+    if split.windows is not None:
+        return (f"{found} longer than {longest} tokens (model.max_length): {_in_windows(split, split.windows)}",)
+    if model.long_texts == "head-tail":
+        return (f"{found} longer than {longest} tokens (model.max_length), and read from both ends",)
+    return (f"{found} cut at {longest} tokens (model.max_length)",)
+
+
+def _in_windows(split: batching.TokenizedSplit, windows: batching.Windows) -> str:
+    """What reading in windows costs, and what it leaves out."""
+    factor = len(split.tokens) / windows.first_lengths.sum()
+    said = (
+        f"texts are read in windows (model.long_texts), {windows.counts.mean():.2f} each in the mean, {factor:.2f} "
+        "times the tokens of cut ones"
+    )
+    n_longer = split.n_truncated
+    return said + (f"; {n_longer:,} go on beyond their last window (model.max_windows)" if n_longer else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from submillion import config, data, runs
 from submillion.config import Config, Precision
 from submillion.data import Example, Splits, cache
 from submillion.data.duplicates import key_of
+from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError, RunError, SubmillionError
 from submillion.judging import metrics
 from submillion.model import adapters, batching
@@ -77,11 +79,15 @@ def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[st
 
 
 def identity(run: Run) -> str:
-    """Return 32 hex digits of all that decides a run's logits: weights, tokenizer, labels, `max_length`."""
+    """Return 32 hex digits of all that decides a run's logits: weights, tokenizer, labels, how texts are read."""
     files = run.read_json("DONE")["files"]
     weights = {name: sha for name, sha in files.items() if name.startswith("adapter/") or name == "labels.json"}
     encoder = (run.environment() or {}).get("encoder_sha256")
-    return cache.key_of(json.dumps([weights, encoder, run.config().model.max_length], sort_keys=True))
+    model = run.config().model
+    facts: list[object] = [weights, encoder, model.max_length]
+    if model.long_texts != "cut":
+        facts.append([asdict(Reading.of(model)), model.window_pooling])
+    return cache.key_of(json.dumps(facts, sort_keys=True))
 
 
 def identified(settings: Config, teachers: Sequence[Run]) -> Config:
@@ -123,8 +129,8 @@ def logits(
     `place`, and `watch` called with the number of rows done. Where the cache cannot be written, the note says why.
     """
     classifier = Classifier.load(teacher, place[0].type, place[1])
-    length = teacher.config().model.max_length
-    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, length)
+    reading = Reading.of(teacher.config().model)
+    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, reading)
     found, note = _found_or_computed(teacher, classifier, split, watch)
     return found[:, [classifier.labels.index(label) for label in labels]], note
 

@@ -12,6 +12,7 @@ import torch
 from submillion import runs
 from submillion.config import Config, TrainConfig
 from submillion.data import Example, Splits
+from submillion.data.long_texts import Reading
 from submillion.errors import NotFiniteError
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions, thresholds
@@ -135,7 +136,7 @@ def predictions_of(
     """Return what a finished run's classifier says of examples, by the run's thresholds; `watch` is called with the
     number of rows done."""
     settings = run.config()
-    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, settings.model.max_length)
+    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, Reading.of(settings.model))
     found = predict(classifier, split, settings.train.evaluation_batch_size, watch)
     return replace(found, thresholds=run.thresholds())
 

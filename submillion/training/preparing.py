@@ -19,6 +19,7 @@ from submillion.config import Config, DistillationConfig
 from submillion.data import Example, Splits, augmentation, tokens
 from submillion.data.checking import metric_warnings
 from submillion.data.labels import counted
+from submillion.data.long_texts import Reading
 from submillion.data.tokens import Seen
 from submillion.model import backbone, batching, processes
 from submillion.model.classifier import Classifier, refuse_another_encoder
@@ -121,7 +122,7 @@ def _job(
     watch(Phase("tokenising", notes=(*said, *splits.warnings, *about_metric, *copied)))
     tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
     train_split, validation_split = (
-        batching.tokenize(examples, tokenizer, splits.labels, settings.model.max_length)
+        batching.tokenize(examples, tokenizer, splits.labels, Reading.of(settings.model))
         for examples in (train_examples, splits.validation)
     )
     alike = _alike(splits, train_split, validation_split, tokenizer)
@@ -133,7 +134,9 @@ def _job(
         train_split = replace(train_split, teacher_logits=column)
     duration = steps.length(settings.train, train_split.epoch_lengths, len(validation_split))
     kept = tuple(dict.fromkeys(train_split.notes + validation_split.notes))
-    watch(Phase("building", notes=(*describing.cut(train_split, settings), *alike, *kept, *duration.reasons)))
+    watch(
+        Phase("building", notes=(*describing.long_texts(train_split, settings.model), *alike, *kept, *duration.reasons))
+    )
     classifier = Classifier.build(settings, question.plan, splits.labels, duration.n_steps, precision, device)
     classifier.tokenizer = tokenizer
     job = loop.Job(
@@ -145,10 +148,19 @@ def _job(
         loss=_loss(settings, splits, device),
         checkpoints=processes.of_main(Checkpoints(run.path / "checkpoints")),
         started=started,
+        fitting=batching.Fitting(limit=_most_tokens(settings)),
         wish=watch.wish,
         say=lambda note: watch.watch(Phase("steps are not recorded", notes=(note,))),
     )
     return _with_prefix(job, settings, watch)
+
+
+def _most_tokens(settings: Config) -> int | None:
+    """The tokens of a step's parts, where texts have windows: a batch of long ones would need many times the memory of
+    one of texts that are cut. Batches by tokens are never larger than they say."""
+    model, train = settings.model, settings.train
+    has_limit = model.long_texts == "windows" and train.batch_tokens is None
+    return train.batch_size * model.max_length if has_limit else None
 
 
 def _alike(

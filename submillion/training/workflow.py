@@ -15,6 +15,7 @@ from functools import partial
 from submillion import config, data, planning, reports, runs
 from submillion.config import Config, TrainConfig
 from submillion.data import Splits, augmentation, naming
+from submillion.data.long_texts import Reading
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command
 from submillion.judging import metrics
@@ -234,7 +235,8 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
         watch(Phase("testing"))
         processes.on_main(partial(runs.append_test_read, settings.out, splits.test_fingerprint, run, "train"))
         with processes.in_turn():
-            test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, settings.model.max_length)
+            reading = Reading.of(settings.model)
+            test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, reading)
         scores["test"] = _score(run, "test", job, test)
     run.write_scores(scores)
     halved = {"training": job.fitting.max_tokens, "evaluation": job.classifier.fitting.max_tokens}

@@ -24,11 +24,13 @@ def make_run(
     head: str = "full",
     pairs: bool = False,
     thresholds: tuple[float, ...] | None = None,
+    model: dict[str, Any] | None = None,
     **adapter: Any,
 ) -> Run:
     """A run that was not trained, but shaken: a finished folder in a moment. Where there are thresholds, rows have
     several labels."""
     own = settings(encoder, head, **adapter)
+    own = own.model_copy(update={"model": own.model.model_copy(update=model or {})})
     if pairs:
         own = own.model_copy(update={"data": own.data.model_copy(update={"text_pair": "second"})})
     if thresholds is not None:

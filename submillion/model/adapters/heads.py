@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from submillion.config.settings import Head
+from submillion.config import Head
 from submillion.planning.architectures import FAMILIES, Architecture
 from submillion.planning.architectures.built import head_modules, last_layer_name
 

@@ -1,13 +1,14 @@
 """From texts to batches without padding.
 
-`tokens`: texts to token ids, kept in the cache, their flat storage and the `Batch` · `order`: which rows make a batch,
-and when · `fitting`: batches that memory does not hold. What a model does with a batch is
-its own affair.
+`tokens`: texts to token ids, kept in the cache, their flat storage and the `Batch` · `windows`: texts longer than an
+encoder reads · `order`: which rows make a batch, and when · `fitting`: batches that memory does not hold. What a model
+does with a batch is its own affair.
 """
 
 from submillion.model.batching.fitting import Fitting
 from submillion.model.batching.order import ALL, WINDOW_BATCHES, evaluation_rows, n_batches, training_order, within
 from submillion.model.batching.tokens import Batch, TokenizedSplit, label_ids, on_device, pinned, tokenize
+from submillion.model.batching.windows import Windows, pooled, spans
 
 __all__ = [
     "ALL",
@@ -15,11 +16,14 @@ __all__ = [
     "Batch",
     "Fitting",
     "TokenizedSplit",
+    "Windows",
     "evaluation_rows",
     "label_ids",
     "n_batches",
     "on_device",
     "pinned",
+    "pooled",
+    "spans",
     "tokenize",
     "training_order",
     "within",

@@ -34,11 +34,13 @@ T = TypeVar("T")
 class Fitting:
     """What is known of the memory: a part of a batch has at most `max_tokens` tokens, or is one text.
 
-    None while every batch fitted. `say` gets a sentence each time that it falls. `make_room`: gives up what may be done
-    without, and says whether there was any; then the same part is tried again.
+    None while every batch fitted. limit: tokens of a part from the start; None for whole batches. `say` gets a sentence
+    each time that `max_tokens` falls. `make_room`: gives up what may be done without, and says whether there was any;
+    then the same part is tried again.
     """
 
     max_tokens: int | None = None
+    limit: int | None = None
     say: Callable[[str], object] = logging.getLogger("submillion").warning
     make_room: Callable[[], bool] = lambda: False
     _at_hand: tuple[int, int] = field(default=(0, 0), init=False)  # rows and tokens of the part that is tried
@@ -51,8 +53,8 @@ class Fitting:
         Each is the part at hand until the next is asked for.
         """
         sizes = lengths[rows]
-        whole = int(sizes.sum())
-        for part in within(sizes, whole if self.max_tokens is None else self.max_tokens):
+        whole, limits = int(sizes.sum()), [most for most in (self.limit, self.max_tokens) if most is not None]
+        for part in within(sizes, min([whole, *limits])):
             self._at_hand = len(rows[part]), int(sizes[part].sum())
             yield rows[part]
 
@@ -100,9 +102,9 @@ class Fitting:
     def _halve(self, n_rows: int, n_tokens: int, reason: str) -> None:
         if n_rows == 1:
             raise RunError(
-                f"memory does not hold one text of {n_tokens:,} tokens ({reason}): lower model.max_length, set "
-                "train.gradient_checkpointing to true where it trains, end what else is in memory, or take a smaller "
-                "encoder; what was finished before is kept"
+                f"memory does not hold one text of {n_tokens:,} tokens ({reason}): lower model.max_length or "
+                "model.max_windows, set train.gradient_checkpointing to true where it trains, end what else is in "
+                "memory, or take a smaller encoder; what was finished before is kept"
             )
         self.max_tokens = n_tokens // 2
         self.say(

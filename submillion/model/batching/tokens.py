@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ import torch
 import transformers
 
 from submillion.data import Example, RowLabel, cache, cutting
+from submillion.data.long_texts import Reading
 from submillion.data.tokens import Seen, seen
+from submillion.model.batching.windows import Read, Windows, ranges, read_ends, read_windows
 
 _KIND = "tokens"
 _FORMAT = 1
@@ -27,6 +29,7 @@ _CACHED_ROWS = 1000
 _CHUNK_ROWS = 1000
 
 _ARRAYS = ("tokens", "token_types", "offsets", "n_truncated")
+_OF_WINDOWS = ("firsts", "window_offsets")
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,11 +51,11 @@ def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 class Batch:
     """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
 
-    tokens, token_types: int64 [T] · offsets: int64 [B + 1], text i is tokens[offsets[i]:offsets[i+1]],
-    kept on the CPU · label_ids: int64 [B], of several labels 0 or 1 in [B, C] ·
-    teacher_logits: float32 [B, C] or None · hidden: [T, D], the output of
-    the model's frozen lower layers where that is kept, or None · layout: the places of its tokens in the packed pass,
-    if those are known already.
+    tokens, token_types: int64 [T] · offsets: int64 [W + 1], window i is tokens[offsets[i]:offsets[i+1]], kept on the
+    CPU · n_windows: of each text, int64 [B], one text's after the other's; None where each is one window, and W is B
+    · label_ids: int64 [B], of several labels 0 or 1 in [B, C] · teacher_logits: float32 [B, C] or None · hidden:
+    [T, D], the output of the model's frozen lower layers where that is kept, or None · layout: the places of its tokens
+    in the packed pass, if those are known already.
     """
 
     tokens: torch.Tensor
@@ -63,6 +66,7 @@ class Batch:
     example_ids: tuple[str, ...]
     hidden: torch.Tensor | None = None
     layout: Any = None
+    n_windows: torch.Tensor | None = None
 
     @property
     def n_rows(self) -> int:
@@ -76,9 +80,11 @@ class Batch:
 
     def take(self, texts: torch.Tensor) -> Batch:
         """Return a batch of these texts (int64 [R], on the CPU), some of them several times."""
-        lengths = self.offsets.diff()[texts]
+        counts = None if self.n_windows is None else self.n_windows.cpu()
+        windows = texts if counts is None else ranges((counts.cumsum(0) - counts)[texts], counts[texts])
+        lengths = self.offsets.diff()[windows]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        index = torch.repeat_interleave(self.offsets[texts] - offsets[:-1], lengths) + torch.arange(int(offsets[-1]))
+        index = ranges(self.offsets[windows], lengths)
         tokens, rows = index.to(self.tokens.device), texts.to(self.tokens.device)
         return Batch(
             tokens=self.tokens[tokens],
@@ -88,7 +94,12 @@ class Batch:
             teacher_logits=None if self.teacher_logits is None else self.teacher_logits[rows],
             example_ids=tuple(self.example_ids[i] for i in texts.tolist()),
             hidden=None if self.hidden is None else self.hidden[tokens],
+            n_windows=None if self.n_windows is None else self.n_windows[rows],
         )
+
+    def each_window(self, values: torch.Tensor) -> torch.Tensor:
+        """Return a value of each text, [B] on the CPU, for each of its windows, [W]."""
+        return values if self.n_windows is None else values.repeat_interleave(self.n_windows.cpu())
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors, but the offsets, on `device`; a GPU is not waited for."""
@@ -100,20 +111,22 @@ class Batch:
             label_ids=on_device(self.label_ids, place),
             teacher_logits=None if self.teacher_logits is None else on_device(self.teacher_logits, place),
             hidden=None if self.hidden is None else on_device(self.hidden, place),
+            n_windows=None if self.n_windows is None else on_device(self.n_windows, place),
         )
 
 
 @dataclass(frozen=True)
 class TokenizedSplit:
     """A split's token ids in flat arrays: tokens uint16 or int32 [T], token_types uint8 [T], offsets int64 [N + 1],
-    label_ids int64 [N] (-1 where a row has no label; of several labels 0 or 1 in [N, C]),
-    example_ids of length N, n_truncated rows cut.
+    label_ids int64 [N] (-1 where a row has no label; of several labels 0 or 1 in [N, C]), example_ids of length N,
+    n_truncated rows of which some tokens are not read.
 
     notes: sentences worth printing · hidden, where the frozen layers' output is kept: from the texts' first tokens
     and lengths (int64 [B] each) to their rows [T, D], one text after the other.
     n_variants: the rows are so many blocks of equal length, each a variant of the same examples in the same order, of
     which an epoch reads one.
-    teacher_logits: float32 [N, C], where there is a teacher.
+    teacher_logits: float32 [N, C], where there is a teacher · windows: of the rows, whose tokens are then those of
+    their windows, one after the other; None where each row is one.
     """
 
     tokens: np.ndarray
@@ -126,6 +139,7 @@ class TokenizedSplit:
     hidden: Callable[[np.ndarray, np.ndarray], torch.Tensor] | None = None
     n_variants: int = 1
     teacher_logits: np.ndarray | None = None
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -152,30 +166,30 @@ class TokenizedSplit:
         """Return the rows (int64 [B], in the order wanted) as a `Batch` on the CPU."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        index = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        index = ranges(torch.from_numpy(starts), torch.from_numpy(lengths)).numpy()
+        n_windows, of_windows = (None, lengths) if self.windows is None else self.windows.lengths(rows)
+        is_plain = n_windows is None or len(of_windows) == len(rows)
         return Batch(
             tokens=torch.from_numpy(self.tokens[index].astype(np.int64)),
             token_types=torch.from_numpy(self.token_types[index].astype(np.int64)),
-            offsets=torch.from_numpy(offsets),
+            offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(of_windows)])),
             label_ids=torch.from_numpy(self.label_ids[rows]),
             teacher_logits=None if self.teacher_logits is None else torch.from_numpy(self.teacher_logits[rows]),
             example_ids=tuple(self.example_ids[row] for row in rows),
             hidden=None if self.hidden is None else self.hidden(starts, lengths),
+            n_windows=None if is_plain else torch.from_numpy(n_windows),
         )
 
 
 def tokenize(
-    examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], max_length: int, keep: bool = True
+    examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], reading: Reading, keep: bool = True
 ) -> TokenizedSplit:
-    """Return the examples as token ids, special tokens included, cut to `max_length` tokens.
+    """Return the examples as token ids, special tokens included, long texts as `reading` says.
 
     Many rows are looked for in the cache, and kept there; a note says why if they cannot be kept. With `keep` false
     they are neither. Either all examples are pairs or none is.
     """
-    arrays, notes = (
-        _made_or_found(examples, tokenizer, max_length) if keep else (_made(examples, tokenizer, max_length), ())
-    )
+    arrays, notes = _made_or_found(examples, tokenizer, reading) if keep else (_made(examples, tokenizer, reading), ())
     tokens, types = arrays["tokens"], arrays["token_types"]
     return TokenizedSplit(
         tokens=tokens,
@@ -185,6 +199,7 @@ def tokenize(
         example_ids=tuple(example.id for example in examples),
         n_truncated=int(arrays["n_truncated"]),
         notes=notes,
+        windows=Windows(arrays["firsts"], arrays["window_offsets"]) if reading.long_texts == "windows" else None,
     )
 
 
@@ -203,14 +218,14 @@ def label_ids(rows: Sequence[RowLabel | None], labels: Sequence[str]) -> np.ndar
     return found
 
 
-def _made_or_found(examples: Sequence[Example], tokenizer: Any, max_length: int) -> tuple[Arrays, tuple[str, ...]]:
+def _made_or_found(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tuple[Arrays, tuple[str, ...]]:
     if len(examples) < _CACHED_ROWS:
-        return _made(examples, tokenizer, max_length), ()
-    key = _key(examples, tokenizer, max_length)
-    found = _found(key)
+        return _made(examples, tokenizer, reading), ()
+    key = _key(examples, tokenizer, reading)
+    found = _found(key, reading)
     if found is not None:
         return found, ()
-    made = _made(examples, tokenizer, max_length)
+    made = _made(examples, tokenizer, reading)
     try:
         with cache.filling(_KIND, key) as folder:
             for name, array in made.items():
@@ -223,54 +238,60 @@ def _made_or_found(examples: Sequence[Example], tokenizer: Any, max_length: int)
     return made, ()
 
 
-def _key(examples: Sequence[Example], tokenizer: Any, max_length: int) -> str:
+def _key(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> str:
     """The key of all that decides the token ids; what the tokenizer's last call left in it does not."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    facts = {
+    facts: dict[str, Any] = {
         "format": _FORMAT,
         "versions": [tokenizers.__version__, transformers.__version__],
         "class": type(tokenizer).__name__,
         "truncation_side": tokenizer.truncation_side,
         "split_special_tokens": tokenizer.split_special_tokens,
-        "max_length": max_length,
+        "max_length": reading.max_length,
         "pairs": examples[0].text_pair is not None,
         "types": _gives_types(tokenizer),
     }
+    if reading.long_texts != "cut":
+        facts["reading"] = asdict(reading)
     texts = (part for example in examples for part in (example.text, example.text_pair or ""))
     return cache.key_of(json.dumps(facts), tokenizer.backend_tokenizer.to_str(), *texts)
 
 
-def _found(key: str) -> Arrays | None:
+def _found(key: str, reading: Reading) -> Arrays | None:
     """The arrays kept under the key, read into memory: as small as new ones, and safe from a cache that is emptied."""
     folder = cache.find(_KIND, key)
     if folder is None:
         return None
     try:
-        return {name: np.load(folder / f"{name}.npy") for name in _ARRAYS}
+        names = (*_ARRAYS, *(_OF_WINDOWS if reading.long_texts == "windows" else ()))
+        return {name: np.load(folder / f"{name}.npy") for name in names}
     except OSError:  # another process has just removed it, to make room
         return None
 
 
-def _made(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Arrays:
+def _made(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Arrays:
     """Tokens uint16 [T] (int32 [T] if one of them is larger), offsets int64 [N + 1], n_truncated, and token_types
-    uint8 [T], or [0] if all are zero."""
-    tokens, types = [np.empty(0, np.int32)], [np.empty(0, np.uint8)]
+    uint8 [T], or [0] if all are zero; with windows also theirs."""
+    tokens, types, lengths = [np.empty(0, np.int32)], [np.empty(0, np.uint8)], list[list[int]]()
     n_truncated, gives_types = 0, _gives_types(tokenizer)
     for start in range(0, len(examples), _CHUNK_ROWS):
-        encodings = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, max_length)
-        n_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-        tokens += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-        types += [
-            np.array(encoding.type_ids if gives_types else [0] * len(encoding), np.uint8) for encoding in encodings
-        ]
-    flat, flat_types = np.concatenate(tokens), np.concatenate(types)
-    return {
+        rows, n_longer = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, reading)
+        n_truncated += n_longer
+        for ids, type_ids in (window for windows in rows for window in windows):
+            tokens.append(np.array(ids, dtype=np.int32))
+            types.append(np.array(type_ids if gives_types else [0] * len(ids), np.uint8))
+        lengths += [[len(ids) for ids, _ in windows] for windows in rows]
+    flat, flat_types, windows = np.concatenate(tokens), np.concatenate(types), Windows.of(lengths)
+    arrays = {
         "tokens": flat.astype(np.uint16) if flat.max(initial=0) < 2**16 else flat,
         "token_types": flat_types if flat_types.any() else flat_types[:0],
-        "offsets": np.cumsum([len(row) for row in tokens], dtype=np.int64),  # the first, empty one makes the 0
+        "offsets": windows.offsets[windows.firsts],
         "n_truncated": np.array(n_truncated),
     }
+    if reading.long_texts == "windows":
+        arrays |= {"firsts": windows.firsts, "window_offsets": windows.offsets}
+    return arrays
 
 
 def _gives_types(tokenizer: Any) -> bool:
@@ -278,12 +299,27 @@ def _gives_types(tokenizer: Any) -> bool:
     return "token_type_ids" in tokenizer.model_input_names
 
 
-def _encode(examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Any]:
+def _encode(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], int]:
+    """The windows of each row, one where there are none, and how many rows are not read whole."""
     texts = [example.text for example in examples]
-    pairs = [example.text_pair or "" for example in examples] if examples[0].text_pair is not None else None
+    match reading.long_texts:
+        case "windows":
+            return read_windows(texts, tokenizer, reading)
+        case "head-tail":
+            rows, n_longer = read_ends(texts, tokenizer, reading)
+            return [[row] for row in rows], n_longer
+        case "cut":
+            pairs = [example.text_pair or "" for example in examples] if examples[0].text_pair is not None else None
+            return _read_beginnings(texts, pairs, tokenizer, reading.max_length)
+
+
+def _read_beginnings(
+    texts: list[str], pairs: list[str] | None, tokenizer: Any, max_length: int
+) -> tuple[list[list[Read]], int]:
     if tokenizer.truncation_side == "right":
         texts, pairs = _cut(texts, pairs, tokenizer, max_length)
-    return tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False).encodings
+    encodings = tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False).encodings
+    return [[(each.ids, each.type_ids)] for each in encodings], sum(bool(each.overflowing) for each in encodings)
 
 
 def _cut(

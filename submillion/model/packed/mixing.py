@@ -59,7 +59,8 @@ def encode_several(models: Sequence[Packed], batch: Batch) -> list[torch.Tensor]
 
 
 def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, model_of: torch.Tensor) -> torch.Tensor:
-    """Return the last hidden state of each row's first token, float32 [R, D].
+    """Return the last hidden state of each row's first token, float32 [R, D]; where texts have windows, of each
+    row's windows, one row's after the other's.
 
     Row i is text `text_of[i]` of the batch through model `model_of[i]`, int64 [R] each, on the CPU. The models must be
     `mixable` and share their frozen weights. Layers below the lowest that any of them adapts are computed once per
@@ -70,7 +71,7 @@ def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, 
     if n_shared:
         batch = replace(batch, hidden=lower(replace(models[0], n_prefix_layers=n_shared), batch))
     rows = batch.take(text_of)
-    of_batch = _lots_of_batch(models[0], rows, model_of)
+    of_batch = _lots_of_batch(models[0], rows, rows.each_window(model_of))
     layers = tuple(
         _mixed(layer, [of_model[number] for of_model in sites], *of_batch) if number >= n_shared else layer
         for number, layer in enumerate(models[0].layers)

@@ -31,7 +31,7 @@ export function classes(found) {
         ["Label", "Probability", "", "Threshold", "Predicted"], rows, "classes")
       : table(`Probabilities${left("classes")}`, ["Class", "Probability", ""], rows, "classes"),
     found.is_blank ? el("p", { class: "small" }, "The encoder knows no token of this text: all such texts look the same to it.") : null,
-    found.n_unread_words && !found.is_blank ? el("p", { class: "small" }, `The text is longer than the run reads: its last ${words(found.n_unread_words)} not read.`) : null,
+    found.n_unread_words && !found.is_blank ? el("p", { class: "small" }, `The text is longer than the run reads: ${words(found.n_unread_words)} not read.`) : null,
   ];
 }
 

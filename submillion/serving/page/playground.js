@@ -4,7 +4,11 @@ import { lastOnly, post, problemsOf } from "./api.js";
 import { byId, el, fill, isolated, notice } from "./dom.js";
 import { changedTexts, classes, predicted, wordEffects } from "./play_view.js";
 
-const MOST_CHARACTERS = 20000;
+const READ = {
+  cut: (n) => `the first ${n} tokens are read`,
+  "head-tail": (n) => `the first and the last tokens are read, ${n} in all`,
+  windows: (n) => `texts are read in windows of ${n} tokens`,
+};
 const latest = lastOnly();
 const latestModel = lastOnly();
 let facts = null; // of the loaded run
@@ -60,7 +64,7 @@ async function load(name) {
     byId("play-text-label").textContent = `Text (${facts.text.join(" ")})`;
     byId("play-pair-label").textContent = `Second text (${facts.text_pair ?? ""})`;
     byId("play-model").textContent = `ready: ${facts.labels.length} ${facts.has_several_labels ? "labels" : "classes"} (${facts.labels.slice(0, 8).map(isolated).join(", ")}` +
-      `${facts.labels.length > 8 ? ", …" : ""}), the first ${facts.max_length} tokens are read; ${facts.precision} on ${facts.device}`;
+      `${facts.labels.length > 8 ? ", …" : ""}), ${READ[facts.long_texts](facts.max_length)}; ${facts.precision} on ${facts.device}`;
   } catch (error) {
     byId("play-model").textContent = "";
     notice(byId("play-problems"), problemsOf(error));
@@ -77,8 +81,8 @@ async function classify() {
   if (facts === null) return notice(byId("play-problems"), ["no run is loaded: choose a finished one, or wait until it is ready"]);
   const body = asked();
   const problems = [["text", body.text], ["second text", body.text_pair]].flatMap(([name, text]) =>
-    text === undefined ? [] : text.length > MOST_CHARACTERS
-      ? [`the ${name} has ${text.length.toLocaleString("en-GB")} characters: at most 20,000 are taken here; shorten it, or use \`submillion predict\``]
+    text === undefined ? [] : text.length > facts.max_characters
+      ? [`the ${name} has ${text.length.toLocaleString("en-GB")} characters: at most ${facts.max_characters.toLocaleString("en-GB")} are taken here; shorten it, or use \`submillion predict\``]
       : text.trim() === "" ? [`the ${name} is empty: type at least one word`] : []);
   notice(byId("play-problems"), problems);
   if (problems.length) {
