@@ -133,7 +133,7 @@ def test_relabelled_rows_are_found_and_have_the_new_labels_and_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["tokens.npy", "token_types.npy", "offsets.npy", "n_truncated.npy", "submillion-cache.json"]
+    "file", ["tokens.npy", "token_types.npy", "offsets.npy", "is_truncated.npy", "submillion-cache.json"]
 )
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["gone", "empty"])
 def test_a_damaged_entry_is_made_again(file: str, damage: Any, place: Path) -> None:

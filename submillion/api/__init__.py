@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from submillion import config as configs
 from submillion import runs
@@ -31,19 +31,40 @@ from submillion.text import shown
 if TYPE_CHECKING:
     import numpy as np
 
+    from submillion.data.tables import Table
     from submillion.exports.manifest import Format, Manifest
+    from submillion.training.folds import Folds
     from submillion.training.workflow import Answer, Phase, Watch
 
 _CONFIG_FILES = (".yaml", ".yml")
 
 
+@overload
 def train(
     config: Config | Mapping[str, Any] | Path | str | None = None,
     data: object = None,
     watch: Watch | Iterable[Watch] | None = None,
     as_trial: bool = False,
+    folds: None = None,
     **settings: Any,
-) -> Run:
+) -> Run: ...
+@overload
+def train(
+    config: Config | Mapping[str, Any] | Path | str | None = None,
+    data: object = None,
+    watch: Watch | Iterable[Watch] | None = None,
+    *,
+    folds: int,
+    **settings: Any,
+) -> Folds: ...
+def train(
+    config: Config | Mapping[str, Any] | Path | str | None = None,
+    data: object = None,
+    watch: Watch | Iterable[Watch] | None = None,
+    as_trial: bool = False,
+    folds: int | None = None,
+    **settings: Any,
+) -> Run | Folds:
     """Train a classifier inside the budget; return its run, finished, whose `scores()` have their intervals.
 
     config: settings, as `load_config` takes them: what it returned, a YAML file's path, or a dict. May be left out:
@@ -70,6 +91,9 @@ def train(
 
     as_trial: as a study's trial, without a report and with the test split unopened, until the same call without it.
 
+    folds: train so many runs, each without one part of the training and validation rows; returns their `Folds`: the
+    folder, the runs, and scores and predictions of all rows, each by the run that did not see it.
+
     The same settings and rows are trained once: asked again, the finished run is returned from its folder in `runs/`
     (`out`), and an interrupted one goes on. ConfigError, DataError, HubError, BudgetError or RunError says what is
     wrong.
@@ -78,8 +102,22 @@ def train(
         run = submillion.train(frame, overrides={"data.text": "review", "data.label": "stars", "train.epochs": 2})
         run = submillion.train(submillion.load_config(recipe="demo"), {"train": frame, "test": held_out})
     """
+    from submillion.training import folds as in_folds
     from submillion.training import workflow
 
+    if as_trial and folds is not None:
+        raise ConfigError("as_trial is for one run, and folds are several: leave one out")
+    resolved, rows = _with_rows(config, data, settings)
+    with _watching(watch) as watcher:
+        if folds is not None:
+            return in_folds.train(resolved, folds, watcher, rows)
+        return workflow.train(resolved, watcher, as_trial, rows)
+
+
+def _with_rows(
+    config: Config | Mapping[str, Any] | Path | str | None, data: object, settings: Mapping[str, Any]
+) -> tuple[Config, dict[str, Table] | None]:
+    """The config of what `train` was given, and the tables of rows in memory."""
     if _is_rows(config):
         if data is not None:
             raise ConfigError(
@@ -92,8 +130,7 @@ def train(
     if data is not None and resolved.data.source != source:
         raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
     rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
-    with _watching(watch) as watcher:
-        return workflow.train(resolved, watcher, as_trial, rows)
+    return resolved, rows
 
 
 def _is_rows(value: object) -> bool:

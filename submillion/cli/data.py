@@ -9,6 +9,7 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -16,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from submillion import data
-from submillion.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, resolved
+from submillion.cli.options import ConfigOption, ForceOption, JsonOption, RecipeOption, SetOption, resolved
 from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
 from submillion.data.checking import fast_tokenizer, metric_warnings
 from submillion.data.labels import names_in
 from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError
-from submillion.reports import terminal
+from submillion.reports import folds, terminal
+from submillion.runs import Output
 from submillion.text import percent
 from submillion.words import tokens
 
@@ -95,6 +97,29 @@ def augment(
         typer.echo(json.dumps(_copies_as_dict(settings, examples), indent=2, ensure_ascii=False))
     else:
         _show_copies(settings, examples)
+
+
+@app.command("errors")
+def errors(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `submillion train --folds` wrote.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A .csv file for all of them: id, label, likely, probabilities.")
+    ] = None,
+    n_rows: Annotated[int, typer.Option("--rows", min=1, help="How many are printed, the likeliest first.")] = 10,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the rows whose label is likely wrong, by the runs that did not see them.
+
+    Nothing is trained: the folder has the probabilities. Texts are read again from the data.
+    """
+    report = folds.read(folder)
+    if output is not None:
+        folds.write_errors(Output(output, "errors", force), report)
+    if as_json:
+        typer.echo(json.dumps(folds.values(report), indent=2, ensure_ascii=False))
+    else:
+        terminal.show([folds.label_errors(report, n_rows)])
 
 
 def _unmeasured(model: str) -> str:

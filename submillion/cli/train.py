@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -19,17 +22,24 @@ from submillion.cli.options import (
 )
 from submillion.cli.progress import View
 from submillion.reports import brief, terminal
+from submillion.reports import folds as pages
 from submillion.reports.sections import Section
 from submillion.runs import Run
 
+FoldsOption = Annotated[
+    int | None,
+    typer.Option("--folds", help="Train so many runs, each without one part of the rows, and pool what they say."),
+]
 
-def train(
+
+def train(  # noqa: PLR0913 - one parameter an option
     file: ConfigOption = None,
     recipe: RecipeOption = None,
     overrides: SetOption = None,
     budget: BudgetOption = None,
     data: DataOption = None,
     out: OutOption = None,
+    folds: FoldsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a classifier inside the budget.
@@ -42,6 +52,12 @@ def train(
         from submillion.model import processes
         from submillion.training import workflow
 
+        if folds is not None:
+            from submillion.training import folds as in_folds
+
+            found = in_folds.train(settings, folds, view)
+            _show_folds(found.folder, as_json)
+            return
         run = workflow.train(settings, view)
 
     if processes.is_main():  # another machine may not see the folder
@@ -49,6 +65,21 @@ def train(
             typer.echo(json.dumps(_summary(run), indent=2))
         else:
             terminal.show([_result(run)])
+
+
+def _show_folds(folder: Path, as_json: bool) -> None:
+    report = pages.read(folder)
+    if as_json:
+        scores = {name: asdict(score) for name, score in report.scores.items()}
+        by_fold = {run: {name: asdict(s) for name, s in own.items()} for run, own in report.folds.items()}
+        values = {"folder": str(folder), "scores": scores, "folds": by_fold, "n_label_errors": len(report.errors)}
+        typer.echo(json.dumps(values | {"label_error_share": report.error_share}, indent=2))
+        return
+    found = pages.answer(report)
+    errors = to_type("data", "errors", folder)
+    section = Section("result", "Result", found.title, tables=found.tables, code=(("next", errors),))
+    terminal.show([section])
+    typer.echo(f"{folder / 'report.html'} has the rest")
 
 
 def _summary(run: Run) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The settings of a run, their loading, checking, dumping and hashing."""
 
-from submillion.config.data import DataConfig, Labels
+from submillion.config.data import MOST_FOLDS, DataConfig, Labels, fold_of
 from submillion.config.encoder import MAX_WINDOWS, Head, LongTexts, ModelConfig, Pooling
 from submillion.config.keys import as_text, flat
 from submillion.config.loading import (
@@ -31,6 +31,7 @@ from submillion.config.settings import (
 
 __all__ = [
     "MAX_WINDOWS",
+    "MOST_FOLDS",
     "NOT_HASHED",
     "AdapterConfig",
     "AugmentationConfig",
@@ -53,6 +54,7 @@ __all__ = [
     "commented",
     "digest",
     "flat",
+    "fold_of",
     "load",
     "parse_overrides",
     "read_mapping",

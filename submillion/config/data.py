@@ -11,7 +11,20 @@ from submillion.text import shown
 
 Drop = Literal["bad-rows", "rare-classes"]
 Labels = Literal["one", "several"]  # that a row has
+MOST_FOLDS = 100
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # what a shell or YAML would take
+
+
+def fold_of(text: str | None) -> tuple[int, int] | None:
+    """Return the number of a fold, from 1, and how many there are; None for none.
+
+    >>> fold_of("2/5")
+    (2, 5)
+    """
+    if text is None:
+        return None
+    number, _, n_folds = text.partition("/")
+    return int(number), int(n_folds)
 
 
 class DataConfig(Section):
@@ -81,7 +94,20 @@ class DataConfig(Section):
     train_rows: float | int | None = setting(
         None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
     )
-    seed: Seed = setting(0, "which rows make the validation and test splits")
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$")] | None = setting(
+        None,
+        "such as 2/5: the test split is fold 2 of 5 of the training and validation rows, and validation is taken from "
+        "the rest; `submillion train --folds 5` sets it for each of its runs; null = none",
+    )
+    seed: Seed = setting(0, "which rows make the validation and test splits, and the folds")
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of_several(cls, value: str | None) -> str | None:
+        number, n_folds = fold_of(value) or (1, MOST_FOLDS)
+        if not (number <= n_folds and 2 <= n_folds <= MOST_FOLDS):
+            raise ValueError(f"fold is {value}: give one of 2 to {MOST_FOLDS} folds, counted from 1, such as 2/5")
+        return value
 
     @model_validator(mode="after")
     def _one_origin_of_splits(self) -> DataConfig:

@@ -28,7 +28,7 @@ NOT_HASHED = ("name", "out", "tracking", "device")
 # Keys that came later: as they are by default, they leave the hash as it was before them.
 _ADDED = (
     *(("model", key) for key in ("revision", "long_texts", "max_windows", "window_pooling")),
-    *(("data", key) for key in ("config", "encoding", "separator", "header", "drop", "group", "split")),
+    *(("data", key) for key in ("config", "encoding", "separator", "header", "drop", "group", "split", "fold")),
     ("data", "labels"),
     ("data", "label_separator"),
     ("train", "metric"),

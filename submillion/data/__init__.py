@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from submillion.config import DataConfig
+from submillion.config import DataConfig, fold_of
 from submillion.data import checking, memory, naming, packaged, reading, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
@@ -353,9 +353,24 @@ def _unused(data: DataConfig, parts: dict[str, Rows], given: Collection[str]) ->
     return [
         f"data.{split} is {asked} and not used: {parts[split].table.origin} is the {split} split"
         for split in ("validation", "test")
-        if split in parts and (asked := getattr(data, split)) != getattr(DataConfig(), split)
+        if split in parts and not (split == "validation" and data.fold)
+        if (asked := getattr(data, split)) != getattr(DataConfig(), split)
         if split in given or not isinstance(asked, str)
     ]
+
+
+def _pool(train: list[Example], validation: list[Example]) -> list[Example]:
+    """The rows that folds are made of; ids of validation rows that training rows have too are told apart."""
+    known = {example.id for example in train}
+    return [*train, *(replace(one, id=f"validation {one.id}") if one.id in known else one for one in validation)]
+
+
+def _fold_note(fold: str, n_held_out: int, n_all: int, n_test: int) -> str:
+    sealed = f"; the {n_test:,} test rows are in no fold and stay unread" if n_test else ""
+    return (
+        f"data.fold is {fold}: {n_held_out:,} of the {n_all:,} training and validation rows are held out, as the test "
+        f"split; validation is taken from the others{sealed}"
+    )
 
 
 def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str]) -> dict[str, list[Example]]:
@@ -371,8 +386,14 @@ def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str
         size = float(data.test)
         rest, made["test"] = splitting.carve(rest, "test", size, n_total, data.seed, keep)
         warnings += splitting.size_warning("test", size, n_total, made["test"], rest)
+    if (fold := fold_of(data.fold)) is not None:
+        n_test, pool = len(given.get("test", made["test"])), _pool(rest, given.get("validation", []))
+        rest, made["test"] = splitting.fold(pool, *fold, data.seed)
+        given, n_total = {}, len(rest)
+        warnings.append(_fold_note(str(data.fold), len(made["test"]), len(pool), n_test))
     if "validation" not in given:
-        size = float(data.validation)
+        # A fold's, where validation is a file: those rows are in the folds too.
+        size = float(DataConfig().validation if isinstance(data.validation, str) else data.validation)
         rest, made["validation"] = splitting.carve(rest, "validation", size, n_total, data.seed)
         warnings += splitting.size_warning("validation", size, n_total, made["validation"], rest)
     if data.train_rows is not None:

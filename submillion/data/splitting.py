@@ -21,6 +21,7 @@ from submillion.errors import DataError
 from submillion.text import percent
 
 Part = Literal["validation", "test", "train_rows"]
+_FOLD: Literal["fold"] = "fold"
 
 
 def carve(
@@ -54,6 +55,57 @@ def carve(
     taken = {i for label in sizes for i in _take(by_class[label], quotas[label], most[label])}
     rest = [example for i, example in enumerate(examples) if i not in taken]
     return rest, [examples[i] for i in sorted(taken)]
+
+
+def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return (rest, fold), both in the rows' order: the fold of this number, from 1, of so many of about equal size.
+
+    Each row is in one fold. Classes have about the same shares in all; equal texts, and rows of one group, are in one
+    fold. It depends on the rows and the seed, not on their order. DataError if a class has too few texts or groups, or
+    rows have several labels.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if any(isinstance(example.label, tuple) for example in examples):
+        raise DataError(
+            f"data.fold is {number}/{n_folds}, and rows have several labels: folds are made of rows with one; leave it "
+            "out, or train a run for each of several data.seed"
+        )
+    has_groups = any(example.group is not None for example in examples)
+    if has_groups:
+        units = _units(examples, _FOLD, seed)
+    else:
+        labels = [str(example.label) for example in examples]
+        units = [rows for of_class in _grouped(examples, _FOLD, seed, labels).values() for rows in of_class]
+    _refuse_few_units(examples, units, f"{number}/{n_folds}", "groups" if has_groups else "different texts")
+    if has_groups:
+        rows = [row for unit in units for row in unit]
+        owners = [i for i, unit in enumerate(units) for _ in unit]
+        splitter, labels = StratifiedGroupKFold(n_folds), [str(examples[row].label) for row in rows]
+        chosen = [[rows[i] for i in held] for _, held in splitter.split(rows, labels, owners)]
+    else:
+        labels = [min(str(examples[row].label) for row in unit) for unit in units]
+        held_units = [held for _, held in StratifiedKFold(n_folds).split(labels, labels)]
+        chosen = [[row for i in held for row in units[i]] for held in held_units]
+    held_out = set(chosen[number - 1])
+    if not held_out:
+        raise DataError(f"data.fold is {number}/{n_folds}, and no group is left for it: ask for fewer folds")
+    rest = [example for i, example in enumerate(examples) if i not in held_out]
+    return rest, [examples[i] for i in sorted(held_out)]
+
+
+def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]], asked: str, what: str) -> None:
+    """Raise a DataError for classes that cannot be in every fold, or not be left by one."""
+    n_folds = int(asked.rpartition("/")[2])
+    counts = Counter(label for unit in units for label in {str(examples[row].label) for row in unit})
+    problems = [
+        f"data.fold is {asked}, and class {label!r} has rows in {n} {what}: at most {n} folds can have one each; ask "
+        "for fewer, or give more rows of it"
+        for label, n in sorted(counts.items())
+        if n < n_folds
+    ]
+    if problems:
+        raise DataError(*problems)
 
 
 def n_asked(size: float, n_total: int) -> int:
@@ -185,7 +237,7 @@ def _nearest(counts: np.ndarray, has: np.ndarray, n_rows: int, keep: int) -> lis
     return taken
 
 
-def _units(examples: Sequence[Example], part: Part, seed: int) -> list[list[int]]:
+def _units(examples: Sequence[Example], part: Part | Literal["fold"], seed: int) -> list[list[int]]:
     """The rows (indices) that must stay together, for they are of one group or of one text; in the seed's order."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -243,7 +295,9 @@ def _without_kept(
     return {stratum: [group for group in found if group[0] not in out] for stratum, found in by_class.items()}
 
 
-def _grouped(examples: Sequence[Example], part: Part, seed: int, strata: Sequence[str]) -> dict[str, list[list[int]]]:
+def _grouped(
+    examples: Sequence[Example], part: Part | Literal["fold"], seed: int, strata: Sequence[str]
+) -> dict[str, list[list[int]]]:
     """Class → its texts in the seed's order, each with the rows (indices) that hold it; `strata`: each row's class."""
     groups: dict[str, list[int]] = {}
     for i, example in enumerate(examples):

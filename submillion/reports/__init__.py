@@ -4,7 +4,8 @@
 several labels show besides, `making` how the run came about; `figures` draws it
 in the style of `drawing`; `page` and `card` write it down, `terminal` prints it, and `brief` is what commands print of
 a run. Everything can be made again from the folder alone.
-`sweep` does the same for a study's folder, `comparing` for runs that were compared, with `verdicts` and `forests`.
+`sweep` does the same for a study's folder, `folds` for one of folds, `comparing` for runs that were compared, with
+`verdicts` and `forests`.
 """
 
 from __future__ import annotations
@@ -17,25 +18,29 @@ from submillion import runs
 from submillion.data import Splits
 from submillion.errors import RunError
 from submillion.reports import card, figures, findings, making, page, run, several
+from submillion.reports.folds import write as write_folds
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
 from submillion.runs import Run, Which
+from submillion.runs.folds import is_folds
 from submillion.runs.study import is_study
 
-__all__ = ["Report", "is_study", "read", "report", "write", "write_study"]
+__all__ = ["Report", "is_study", "read", "report", "write", "write_folds", "write_study"]
 
 
 def report(which: Which, out: Path | str = "runs") -> list[Path]:
-    """Write the report of a finished run, or of a study, again; return the paths of its files.
+    """Write the report of a finished run, of a study, or of folds, again; return the paths of its files.
 
-    which: a run, a folder, the name or hash of a run in `out`, or the name of a study there. Nothing is trained or
-    predicted. RunError names the studies too where there is no such run.
+    which: a run, a folder, the name or hash of a run in `out`, or the name of a study or of folds there. Nothing is
+    trained or predicted. RunError names the studies too where there is no such run.
     """
     if isinstance(which, Run) or not isinstance(which, str | os.PathLike):
         return write(runs.load(which, out))
     places = (Path(which).expanduser(), Path(out).expanduser() / which)
-    folder = next((place for place in places if is_study(place)), None)
+    if (folder := next(filter(is_folds, places), None)) is not None:
+        return write_folds(folder)
+    folder = next(filter(is_study, places), None)
     return write_study(folder) if folder else write(Run(_run(str(which), out)))
 
 

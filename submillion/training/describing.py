@@ -84,12 +84,12 @@ def long_texts(split: batching.TokenizedSplit, model: config.ModelConfig) -> tup
     n, longest = split.n_truncated if split.windows is None else int((split.windows.counts > 1).sum()), model.max_length
     if not n:
         return ()
-    found = f"{n:,} of {len(split):,} training texts are"
+    found = f"{n:,} of {len(split):,} training texts are longer than {longest} tokens (model.max_length)"
     if split.windows is not None:
-        return (f"{found} longer than {longest} tokens (model.max_length): {_in_windows(split, split.windows)}",)
+        return (f"{found}: {_in_windows(split, split.windows)}",)
     if model.long_texts == "head-tail":
-        return (f"{found} longer than {longest} tokens (model.max_length), and read from both ends",)
-    return (f"{found} cut at {longest} tokens (model.max_length)",)
+        return (f"{found}, and read from both ends",)
+    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",)
 
 
 def _in_windows(split: batching.TokenizedSplit, windows: batching.Windows) -> str:

@@ -121,10 +121,7 @@ def _job(
     about_metric = metric_warnings(classes, settings.train)
     watch(Phase("tokenising", notes=(*said, *splits.warnings, *about_metric, *copied)))
     tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
-    train_split, validation_split = (
-        batching.tokenize(examples, tokenizer, splits.labels, Reading.of(settings.model))
-        for examples in (train_examples, splits.validation)
-    )
+    train_split, validation_split = _tokenized(settings, splits, train_examples, tokenizer)
     alike = _alike(splits, train_split, validation_split, tokenizer)
     if settings.augmentation.kind is not None and settings.augmentation.placement == "rotating":
         train_split = replace(train_split, n_variants=1 + settings.augmentation.copies)
@@ -153,6 +150,28 @@ def _job(
         say=lambda note: watch.watch(Phase("steps are not recorded", notes=(note,))),
     )
     return _with_prefix(job, settings, watch)
+
+
+def _tokenized(
+    settings: Config, splits: Splits, train: list[Example], tokenizer: Any
+) -> tuple[batching.TokenizedSplit, batching.TokenizedSplit]:
+    """The training rows, copies included, and the validation rows. Those of a fold are taken from all rows, which are
+    the same for every fold: their token ids, and the frozen layers' output, are made once and found by the others."""
+    reading = Reading.of(settings.model)
+    if settings.data.fold is None or len(train) > len(splits.train):
+        first, second = (
+            batching.tokenize(examples, tokenizer, splits.labels, reading) for examples in (train, splits.validation)
+        )
+        return first, second
+    rows = sorted((*splits.train, *splits.validation, *splits.test), key=lambda example: example.id)
+    whole, places = (
+        batching.tokenize(rows, tokenizer, splits.labels, reading),
+        {row.id: i for i, row in enumerate(rows)},
+    )
+    first, second = (
+        whole.take(np.array([places[example.id] for example in examples])) for examples in (train, splits.validation)
+    )
+    return first, second
 
 
 def _most_tokens(settings: Config) -> int | None:
@@ -241,14 +260,15 @@ def _with_prefix(job: loop.Job, settings: Config, watch: Watch) -> loop.Job:
     """
     if job.classifier.plan.n_prefix_layers == 0:
         return job
-    splits = {"validation": job.validation}
+    splits = {"validation": replace(job.validation, taken_from=None)}
     if settings.model.prefix or job.length.n_steps > job.length.n_epoch_steps * job.train.n_variants:
-        splits = {"train": job.train, **splits}
+        splits = {"train": job.train, "validation": job.validation}
     for name, split in splits.items():
         size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"
-        phase = Phase("computing the frozen layers' output", n_total=len(split), notes=(size,))
+        n_rows = len(split if split.taken_from is None else split.taken_from.split)
+        phase = Phase("computing the frozen layers' output", n_total=n_rows, notes=(size,))
         watch(phase)
         rows = replace(phase, notes=())
         splits[name], note = job.classifier.with_prefix(split, lambda n, rows=rows: watch(replace(rows, n_done=n)))
-        watch(replace(phase, n_done=len(split), notes=(f"{name}: {note}",)))
+        watch(replace(phase, n_done=n_rows, notes=(f"{name}: {note}",)))
     return replace(job, **splits)

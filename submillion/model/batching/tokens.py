@@ -23,12 +23,12 @@ from submillion.data.tokens import Seen, seen
 from submillion.model.batching.windows import Read, Windows, ranges, read_ends, read_windows
 
 _KIND = "tokens"
-_FORMAT = 1
+_FORMAT = 2
 # Fewer rows are tokenised in about 0.1 s: not worth a folder each time that a few texts are predicted.
 _CACHED_ROWS = 1000
 _CHUNK_ROWS = 1000
 
-_ARRAYS = ("tokens", "token_types", "offsets", "n_truncated")
+_ARRAYS = ("tokens", "token_types", "offsets", "is_truncated")
 _OF_WINDOWS = ("firsts", "window_offsets")
 
 Arrays = dict[str, np.ndarray]
@@ -116,6 +116,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """Where rows were taken from: a split, and their numbers in it, int64 [N]."""
+
+    split: TokenizedSplit
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
 class TokenizedSplit:
     """A split's token ids in flat arrays: tokens uint16 or int32 [T], token_types uint8 [T], offsets int64 [N + 1],
     label_ids int64 [N] (-1 where a row has no label; of several labels 0 or 1 in [N, C]), example_ids of length N,
@@ -126,7 +134,8 @@ class TokenizedSplit:
     n_variants: the rows are so many blocks of equal length, each a variant of the same examples in the same order, of
     which an epoch reads one.
     teacher_logits: float32 [N, C], where there is a teacher · windows: of the rows, whose tokens are then those of
-    their windows, one after the other; None where each row is one.
+    their windows, one after the other; None where each row is one · is_truncated: bool [N], which rows n_truncated
+    counts, where that is known · taken_from: where the rows were taken from, if they were.
     """
 
     tokens: np.ndarray
@@ -140,6 +149,8 @@ class TokenizedSplit:
     n_variants: int = 1
     teacher_logits: np.ndarray | None = None
     windows: Windows | None = None
+    is_truncated: np.ndarray | None = None
+    taken_from: Taken | None = None
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -161,6 +172,36 @@ class TokenizedSplit:
     def in_epoch(self, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Return where the variants of an epoch's rows stand: variant 0 in epoch 0, then 1, and round again."""
         return rows + epoch % self.n_variants * (len(self) // self.n_variants)
+
+    def take(self, rows: np.ndarray) -> TokenizedSplit:
+        """Return a split of these rows (int64 [R]) of one that was tokenised, and has no more than that made."""
+        assert self.is_truncated is not None
+        lengths = self.lengths[rows]
+        index = ranges(torch.from_numpy(self.offsets[rows]), torch.from_numpy(lengths)).numpy()
+        return replace(
+            self,
+            tokens=self.tokens[index],
+            token_types=self.token_types[index],
+            offsets=np.cumsum([0, *lengths], dtype=np.int64),
+            label_ids=self.label_ids[rows],
+            example_ids=tuple(self.example_ids[row] for row in rows),
+            n_truncated=int(self.is_truncated[rows].sum()),
+            is_truncated=self.is_truncated[rows],
+            windows=None if self.windows is None else Windows.of([self.windows.of_row(row) for row in rows]),
+            taken_from=Taken(self, rows),
+        )
+
+    def hidden_of(self, whole: TokenizedSplit) -> TokenizedSplit:
+        """Return the split with the kept rows that `whole` has, which is what it was taken from."""
+        taken, kept = self.taken_from, whole.hidden
+        assert taken is not None
+        assert kept is not None
+
+        def hidden(starts: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
+            rows = np.searchsorted(self.offsets, starts, side="right") - 1
+            return kept(whole.offsets[taken.rows[rows]], lengths)
+
+        return replace(self, hidden=hidden)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the rows (int64 [B], in the order wanted) as a `Batch` on the CPU."""
@@ -197,7 +238,8 @@ def tokenize(
         offsets=arrays["offsets"],
         label_ids=label_ids([example.label for example in examples], labels),
         example_ids=tuple(example.id for example in examples),
-        n_truncated=int(arrays["n_truncated"]),
+        n_truncated=int(arrays["is_truncated"].sum()),
+        is_truncated=arrays["is_truncated"],
         notes=notes,
         windows=Windows(arrays["firsts"], arrays["window_offsets"]) if reading.long_texts == "windows" else None,
     )
@@ -271,13 +313,13 @@ def _found(key: str, reading: Reading) -> Arrays | None:
 
 
 def _made(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Arrays:
-    """Tokens uint16 [T] (int32 [T] if one of them is larger), offsets int64 [N + 1], n_truncated, and token_types
-    uint8 [T], or [0] if all are zero; with windows also theirs."""
+    """Tokens uint16 [T] (int32 [T] if one of them is larger), offsets int64 [N + 1], is_truncated bool [N], and
+    token_types uint8 [T], or [0] if all are zero; with windows also theirs."""
     tokens, types, lengths = [np.empty(0, np.int32)], [np.empty(0, np.uint8)], list[list[int]]()
-    n_truncated, gives_types = 0, _gives_types(tokenizer)
+    is_truncated, gives_types = list[bool](), _gives_types(tokenizer)
     for start in range(0, len(examples), _CHUNK_ROWS):
-        rows, n_longer = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, reading)
-        n_truncated += n_longer
+        rows, are_longer = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, reading)
+        is_truncated += are_longer
         for ids, type_ids in (window for windows in rows for window in windows):
             tokens.append(np.array(ids, dtype=np.int32))
             types.append(np.array(type_ids if gives_types else [0] * len(ids), np.uint8))
@@ -287,7 +329,7 @@ def _made(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Arra
         "tokens": flat.astype(np.uint16) if flat.max(initial=0) < 2**16 else flat,
         "token_types": flat_types if flat_types.any() else flat_types[:0],
         "offsets": windows.offsets[windows.firsts],
-        "n_truncated": np.array(n_truncated),
+        "is_truncated": np.array(is_truncated, dtype=bool),
     }
     if reading.long_texts == "windows":
         arrays |= {"firsts": windows.firsts, "window_offsets": windows.offsets}
@@ -299,15 +341,15 @@ def _gives_types(tokenizer: Any) -> bool:
     return "token_type_ids" in tokenizer.model_input_names
 
 
-def _encode(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], int]:
-    """The windows of each row, one where there are none, and how many rows are not read whole."""
+def _encode(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], list[bool]]:
+    """The windows of each row, one where there are none, and whether some of it is not read."""
     texts = [example.text for example in examples]
     match reading.long_texts:
         case "windows":
             return read_windows(texts, tokenizer, reading)
         case "head-tail":
-            rows, n_longer = read_ends(texts, tokenizer, reading)
-            return [[row] for row in rows], n_longer
+            rows, are_longer = read_ends(texts, tokenizer, reading)
+            return [[row] for row in rows], are_longer
         case "cut":
             pairs = [example.text_pair or "" for example in examples] if examples[0].text_pair is not None else None
             return _read_beginnings(texts, pairs, tokenizer, reading.max_length)
@@ -315,11 +357,11 @@ def _encode(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tu
 
 def _read_beginnings(
     texts: list[str], pairs: list[str] | None, tokenizer: Any, max_length: int
-) -> tuple[list[list[Read]], int]:
+) -> tuple[list[list[Read]], list[bool]]:
     if tokenizer.truncation_side == "right":
         texts, pairs = _cut(texts, pairs, tokenizer, max_length)
     encodings = tokenizer(texts, pairs, truncation=True, max_length=max_length, padding=False).encodings
-    return [[(each.ids, each.type_ids)] for each in encodings], sum(bool(each.overflowing) for each in encodings)
+    return [[(each.ids, each.type_ids)] for each in encodings], [bool(each.overflowing) for each in encodings]
 
 
 def _cut(

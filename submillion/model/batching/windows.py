@@ -78,30 +78,30 @@ def pooled(logits: torch.Tensor, n_windows: torch.Tensor | None, pooling: Poolin
     return torch.segment_reduce(logits, pooling, lengths=n_windows, axis=0, unsafe=True)
 
 
-def read_windows(texts: Sequence[str], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], int]:
-    """Return the windows of each text, and how many texts go on beyond their last one."""
+def read_windows(texts: Sequence[str], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], list[bool]]:
+    """Return the windows of each text, and whether it goes on beyond its last one."""
     encodings = _windowed(texts, tokenizer, reading)
-    n_longer = sum(len(each) > reading.max_windows for each in encodings)
+    are_longer = [len(each) > reading.max_windows for each in encodings]
     rows = [[(each.ids, each.type_ids) for each in windows[: reading.max_windows]] for windows in encodings]
-    return rows, n_longer
+    return rows, are_longer
 
 
-def read_ends(texts: Sequence[str], tokenizer: Any, reading: Reading) -> tuple[list[Read], int]:
-    """Return both ends of each text in one row, and how many texts have more between them."""
+def read_ends(texts: Sequence[str], tokenizer: Any, reading: Reading) -> tuple[list[Read], list[bool]]:
+    """Return both ends of each text in one row, and whether it has more between them."""
     n_special = tokenizer.num_special_tokens_to_add(False)
     parts = [cutting.ends(text, tokenizer.backend_tokenizer, *reading.ends(n_special)) for text in texts]
     firsts = _whole([first for first, _ in parts], tokenizer)
     others = iter(_whole([last for first, last in parts if first is not last], tokenizer))
-    rows, n_longer = list[Read](), 0
+    rows, are_longer = list[Read](), list[bool]()
     for (first, last), beginning in zip(parts, firsts, strict=True):
         end = beginning if first is last else next(others)
-        if end is beginning and len(beginning) <= reading.max_length:
+        are_longer.append(end is not beginning or len(beginning) > reading.max_length)
+        if not are_longer[-1]:
             rows.append((beginning.ids, beginning.type_ids))
             continue
         head, tail = _kept(beginning, reading, n_special)
         rows.append((beginning.ids[:head] + end.ids[-tail:], beginning.type_ids[:head] + end.type_ids[-tail:]))
-        n_longer += 1
-    return rows, n_longer
+    return rows, are_longer
 
 
 def spans(text: str, pair: str | None, tokenizer: Any, reading: Reading) -> tuple[list[Span], list[Span]]:

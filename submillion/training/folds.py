@@ -1,0 +1,115 @@
+"""A training in folds: each row of training and validation is predicted by a run that did not see it.
+
+A fold is an ordinary run whose settings name it (`data.fold`): the rows that it holds out are its test split, opened
+once, at its end; its checkpoint is chosen on validation rows taken from the others. The settings' own test rows are in
+no fold. What is pooled is written by `runs.folds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from submillion import config, data, reports, runs
+from submillion.config import MOST_FOLDS, Config
+from submillion.data.tables import Table
+from submillion.errors import ConfigError, command
+from submillion.judging import metrics
+from submillion.judging.metrics import Predictions, Score
+from submillion.model import processes
+from submillion.runs import Run, folds
+from submillion.runs.folds import FORMAT, FoldRecord, FoldsRecord
+from submillion.training import preparing, workflow
+from submillion.training.watching import Phase, Watch
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A training in folds: its folder and the folds' runs. scores and predictions are of all rows; None while a fold is
+    not finished, where a watcher paused it."""
+
+    folder: Path
+    runs: tuple[Run, ...]
+    scores: dict[str, Score] | None = None
+    predictions: Predictions | None = None
+
+
+def train(
+    settings: Config, n_folds: int, watch: Watch = lambda _: None, rows: Mapping[str, Table] | None = None
+) -> Folds:
+    """Return the folds of the settings: trained now, resumed or found finished, one after the other.
+
+    `watch` and `rows` are as in `workflow.train`; a fold that is paused ends the call, and the same call goes on. The
+    folder is `<out>/<name>-folds-<hash8>`. ConfigError or DataError says which folds there cannot be; else the errors
+    of `workflow.train`.
+    """
+    _refuse(settings, n_folds)
+    settings = preparing.pinned(settings, watch)
+    configs = [_of_fold(settings, number, n_folds) for number in range(1, n_folds + 1)]
+    data.download(settings.data, workflow.downloads(watch))
+    folder = runs.folder(settings.out, f"{settings.name}-folds", _hash(configs, rows))
+    done: list[Run] = []
+    for number, own in enumerate(configs, start=1):
+        watch(Phase(f"fold {number} of {n_folds}"))
+        placed = own.model_copy(update={"out": str(folder), "name": f"fold-{number}"})
+        done.append(workflow.train(placed, watch, rows=rows))
+        if not done[-1].is_done:
+            return Folds(folder, tuple(done))
+    found = _pooled(folder, done, settings)
+    if processes.is_main():
+        _report(folder, watch)
+    return found
+
+
+def _refuse(settings: Config, n_folds: int) -> None:
+    problems = []
+    if not 2 <= n_folds <= MOST_FOLDS:
+        problems.append(f"--folds is {n_folds}: give 2 to {MOST_FOLDS}; 5 or 10 are common")
+    if settings.data.fold is not None:
+        problems.append(f"data.fold is {settings.data.fold}, one fold, and --folds trains all of them: leave one out")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _of_fold(settings: Config, number: int, n_folds: int) -> Config:
+    return config.changed(settings, {"data.fold": f"{number}/{n_folds}"})
+
+
+def _hash(configs: Sequence[Config], rows: Mapping[str, Table] | None) -> str:
+    """What names the folder: the first fold's settings and rows, by which the others follow."""
+    return config.digest(configs[0], data.read(configs[0].data, rows).key)
+
+
+def _pooled(folder: Path, done: Sequence[Run], settings: Config) -> Folds:
+    """Pool what each run said of the rows that it held out, and write it down."""
+    labels, found = done[0].labels(), [run.load_predictions("test") for run in done]
+    order = [[run.labels().index(label) for label in labels] for run in done]
+    predictions = Predictions(
+        ids=[row_id for each in found for row_id in each.ids],
+        label_ids=np.concatenate([np.argsort(o)[each.label_ids] for o, each in zip(order, found, strict=True)]),
+        probs=np.concatenate([each.probs[:, o] for o, each in zip(order, found, strict=True)]),
+    )
+    scores = metrics.score_by(predictions, settings.train.metric)
+    if processes.is_main():
+        record = FoldsRecord(
+            format=FORMAT,
+            settings=settings.model_dump(mode="json"),
+            scores=scores,
+            folds=tuple(FoldRecord(run.name, run.scores()["test"]) for run in done),
+            notes=tuple(dict.fromkeys(note for run in done for note in run.read_json("data.json")["warnings"])),
+        )
+        folds.write(folder, record, predictions, list(done[0].classes()))
+    return Folds(folder, tuple(done), scores, predictions)
+
+
+def _report(folder: Path, watch: Watch) -> None:
+    """Write the pages. Whatever is wrong with them, the folds stand."""
+    watch(Phase("reporting"))
+    try:
+        reports.write_folds(folder)
+    except Exception as error:
+        again = f"the folds are finished all the same; `{command('report', folder)}` tries again"
+        watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))
