@@ -92,7 +92,7 @@ def _pooled(folder: Path, done: Sequence[Run], settings: Config) -> Folds:
         label_ids=np.concatenate([np.argsort(o)[each.label_ids] for o, each in zip(order, found, strict=True)]),
         probs=np.concatenate([each.probs[:, o] for o, each in zip(order, found, strict=True)]),
     )
-    scores = metrics.score_by(predictions, settings.train.metric)
+    scores = metrics.score_by(predictions, done[0].metric())
     if processes.is_main():
         record = FoldsRecord(
             format=FORMAT,
