@@ -10,8 +10,8 @@ import pytest
 from submillion import data
 from submillion.cli import main
 from submillion.config import DataConfig, ModelConfig
-from submillion.data.checking import fast_tokenizer
 from submillion.data.long_texts import Reading
+from submillion.data.tokens import fast_tokenizer
 from submillion.model import batching
 from submillion.model.backbone import load_tokenizer
 from tests.data import write_csv

@@ -20,9 +20,10 @@ from submillion import data
 from submillion.cli.options import ConfigOption, ForceOption, JsonOption, RecipeOption, SetOption, resolved
 from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
-from submillion.data.checking import fast_tokenizer, metric_warnings
+from submillion.data.checking import metric_warnings
 from submillion.data.labels import names_in
 from submillion.data.long_texts import Reading
+from submillion.data.tokens import fast_tokenizer
 from submillion.errors import ConfigError, DataError
 from submillion.reports import folds, terminal
 from submillion.runs import Output

@@ -359,20 +359,6 @@ def _unused(data: DataConfig, parts: dict[str, Rows], given: Collection[str]) ->
     ]
 
 
-def _pool(train: list[Example], validation: list[Example]) -> list[Example]:
-    """The rows that folds are made of; ids of validation rows that training rows have too are told apart."""
-    known = {example.id for example in train}
-    return [*train, *(replace(one, id=f"validation {one.id}") if one.id in known else one for one in validation)]
-
-
-def _fold_note(fold: str, n_held_out: int, n_all: int, n_test: int) -> str:
-    sealed = f"; the {n_test:,} test rows are in no fold and stay unread" if n_test else ""
-    return (
-        f"data.fold is {fold}: {n_held_out:,} of the {n_all:,} training and validation rows are held out, as the test "
-        f"split; validation is taken from the others{sealed}"
-    )
-
-
 def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str]) -> dict[str, list[Example]]:
     """All three splits: those given, and those carved from the training rows by fraction or count.
 
@@ -387,10 +373,10 @@ def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str
         rest, made["test"] = splitting.carve(rest, "test", size, n_total, data.seed, keep)
         warnings += splitting.size_warning("test", size, n_total, made["test"], rest)
     if (fold := fold_of(data.fold)) is not None:
-        n_test, pool = len(given.get("test", made["test"])), _pool(rest, given.get("validation", []))
+        n_test, pool = len(given.get("test", made["test"])), splitting.pool(rest, given.get("validation", []))
         rest, made["test"] = splitting.fold(pool, *fold, data.seed)
         given, n_total = {}, len(rest)
-        warnings.append(_fold_note(str(data.fold), len(made["test"]), len(pool), n_test))
+        warnings.append(splitting.fold_note(str(data.fold), len(made["test"]), len(pool), n_test))
     if "validation" not in given:
         # A fold's, where validation is a file: those rows are in the folds too.
         size = float(DataConfig().validation if isinstance(data.validation, str) else data.validation)

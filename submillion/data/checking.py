@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion.config import DataConfig, LongTexts, ModelConfig, TrainConfig
+from submillion.config import DataConfig, LongTexts, TrainConfig
 from submillion.data import cutting, tokens
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.labels import columns, counted, named, names_in
@@ -21,7 +21,6 @@ from submillion.data.reading import Example, Rows
 from submillion.data.tables import BadRows
 from submillion.data.tokens import Seen
 from submillion.errors import DataError
-from submillion.planning.architectures import files
 from submillion.text import percent, shown
 from submillion.words import count
 
@@ -105,25 +104,6 @@ def _read(reading: Reading, n_tokens: np.ndarray | None, n_special: int) -> dict
         "mean_windows": float(reading.n_windows(n_tokens, n_special).mean()),
         "token_factor": float(reading.n_read(n_tokens, n_special).sum() / cut.sum()),
     }
-
-
-def fast_tokenizer(model: ModelConfig) -> Any | None:
-    """Return the `tokenizers.Tokenizer` of a model, uncut and unpadded; None if its tokenizer.json cannot be had.
-
-    For counting, without torch or transformers.
-    """
-    from tokenizers import Tokenizer
-
-    file = files.tokenizer(model.name, model.revision)
-    if file is None:
-        return None
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception:  # tokenizers raises bare Exceptions for files that it cannot read
-        return None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def rare_classes(rows: Rows) -> list[str]:

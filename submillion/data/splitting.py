@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -92,6 +93,21 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
         raise DataError(f"data.fold is {number}/{n_folds}, and no group is left for it: ask for fewer folds")
     rest = [example for i, example in enumerate(examples) if i not in held_out]
     return rest, [examples[i] for i in sorted(held_out)]
+
+
+def pool(train: Sequence[Example], validation: Sequence[Example]) -> list[Example]:
+    """Return the rows that folds are made of; ids of validation rows that training rows have too are told apart."""
+    known = {example.id for example in train}
+    return [*train, *(replace(one, id=f"validation {one.id}") if one.id in known else one for one in validation)]
+
+
+def fold_note(fold: str, n_held_out: int, n_all: int, n_test: int) -> str:
+    """Return the sentence on which rows a fold holds out."""
+    sealed = f"; the {n_test:,} test rows are in no fold and stay unread" if n_test else ""
+    return (
+        f"data.fold is {fold}: {n_held_out:,} of the {n_all:,} training and validation rows are held out, as the test "
+        f"split; validation is taken from the others{sealed}"
+    )
 
 
 def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]], asked: str, what: str) -> None:

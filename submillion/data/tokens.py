@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from submillion.config import ModelConfig
 from submillion.data.duplicates import key_of
 from submillion.data.reading import Example
+from submillion.planning.architectures import files
 
 _BLANKS = ("▁", "Ġ", "Ċ")  # white space alone, as vocabularies have it
 
@@ -26,6 +28,25 @@ class Seen:
 
     hashes: np.ndarray
     is_blank: np.ndarray
+
+
+def fast_tokenizer(model: ModelConfig) -> Any | None:
+    """Return the `tokenizers.Tokenizer` of a model, uncut and unpadded; None if its tokenizer.json cannot be had.
+
+    For counting, without torch or transformers.
+    """
+    from tokenizers import Tokenizer
+
+    file = files.tokenizer(model.name, model.revision)
+    if file is None:
+        return None
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # tokenizers raises bare Exceptions for files that it cannot read
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def seen(ids: np.ndarray, offsets: np.ndarray, tokenizer: Any) -> Seen:
