@@ -286,7 +286,7 @@ def _n_words(examples: Sequence[Example]) -> np.ndarray:
 
 
 def n_special_of(data: DataConfig, tokenizer: Any) -> int:
-    """Return how many special tokens a row has, 0 where the tokenizer is not at hand."""
+    """Return the number of special tokens in each row; 0 without a tokenizer."""
     return 0 if tokenizer is None else tokenizer.num_special_tokens_to_add(data.text_pair is not None)
 
 
