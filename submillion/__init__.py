@@ -12,8 +12,13 @@ planning never imports torch.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# OpenMP reads it when torch is imported. Threads that wait for each other otherwise spin, and a second program on the
+# same cores makes each wait last until the system stops it: a training then takes several times as long (decision 028).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from submillion.api import export, shift, train

@@ -7,7 +7,6 @@ import sys
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several threads that spin while they wait crawl on a busy machine
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for GPUs are run by its interpreter; read as it is imported
 
 from collections import Counter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -730,3 +731,11 @@ def test_the_top_has_what_it_lists() -> None:
     assert pickle.loads(pickle.dumps(submillion.Score(1, 0, 1, 3))) == submillion.Score(1, 0, 1, 3)
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         _ = submillion.fit
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_do_not_spin_unless_it_is_said(before: dict[str, str], after: str) -> None:
+    code = "import submillion, os, sys; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | before
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == after
