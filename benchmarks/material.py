@@ -32,7 +32,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
     "roberta": {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1},
     "modernbert": {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102},
-    "albert": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "albert": {"vocab_size": 30522, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
     "deberta-v2": {
         "vocab_size": 128100,
         "relative_attention": True,
