@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +38,7 @@ from submillion.judging.metrics import (
     score_by,
     wilson,
 )
+from submillion.judging.metrics.chosen import mcc
 
 
 def drawn(seed: int, n_rows: int, n_classes: int, dtype: type = np.float64, sharpness: float = 2.0) -> Predictions:
@@ -81,6 +84,16 @@ def test_wilson_holds_the_truth_about_as_often_as_it_says(share: float, n: int) 
     counts = np.arange(n + 1)
     holds = np.array([wilson(int(k), n).low <= share <= wilson(int(k), n).high for k in counts])
     assert 0.93 < binom.pmf(counts, n, share)[holds].sum() < 0.975
+
+
+@pytest.mark.parametrize("n", [30, 100])
+@pytest.mark.parametrize("score_of", [macro_f1, mcc])
+def test_intervals_hold_the_truth_where_few_rows_are_wrong(n: int, score_of: Callable[[np.ndarray], Score]) -> None:
+    rates = np.full((4, 4), 0.01 / 3 / 4) + np.eye(4) * (0.99 - 0.01 / 3) / 4
+    truth = score_of((rates * 12_000_000).round().astype(np.int64)).value
+    found = [score_of(each.reshape(4, 4)) for each in np.random.default_rng(0).multinomial(n, rates.ravel(), 60)]
+    assert np.mean([score.low <= truth <= score.high for score in found]) >= 0.95
+    assert all(score.low < score.high for score in found)
 
 
 def test_macro_f1_interval_holds_the_truth() -> None:

@@ -199,7 +199,7 @@ def _several(run: Run, judged: Predictions, validation: Predictions, labels: Seq
         thresholds=tuple(of_run.tolist()),
         how=str(how),
         n_validation=len(validation.ids),
-        few=tuple(labels[label_id] for label_id in few.tolist()) if how == "each" else (),
+        few=tuple(str(labels[label_id]) for label_id in few.tolist()) if how == "each" else (),
         precisions=metrics.label_precisions(judged),
         together=metrics.together(judged.truth).tolist(),
         n_true=np.bincount(judged.truth.sum(axis=1)).tolist(),

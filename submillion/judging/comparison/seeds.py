@@ -60,8 +60,6 @@ def _prior_dof(variances: Sequence[float], dofs: Sequence[int]) -> float:
 
 def _inverse_trigamma(value: float) -> float:
     """The number whose trigamma is `value`, which is positive."""
-    ends = (
-        0.5 / max(math.sqrt(value), 1.0),
-        1 + 2 / value,
-    )  # trigamma(x) is between 1 / x + 1 / (2 x^2) and 1 / x + 1 / x^2
-    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, *ends))
+    # trigamma(x) is between 1 / x + 1 / (2 x^2) and 1 / x + 1 / x^2
+    ends = 0.5 / max(math.sqrt(value), 1.0), 1 + 2 / value
+    return float(optimize.root_scalar(lambda x: float(special.polygamma(1, x)) - value, bracket=ends).root)

@@ -7,6 +7,7 @@ those of rows with several labels too. Comparing two runs is left to others. Sha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +39,26 @@ def confusion(predictions: Predictions, n_classes: int) -> np.ndarray:
 def macro_f1(counts: np.ndarray) -> Score:
     """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's default.
 
-    `counts` is a confusion matrix [C, C]. The interval holds the middle 95 % of 1,000 matrices drawn
-    from the multinomial distribution that the observed one stands for, which is a bootstrap of the rows.
+    `counts` is a confusion matrix [C, C]. The interval is that of `score_of_draws`, 1,000 of which are drawn from the
+    multinomial distribution that the observed one stands for, which is a bootstrap of the rows.
     """
     true, predicted, drawn = drawn_counts(counts)
-    value, *draws = (_mean_f1(true, predicted, cells, len(counts)) for cells in drawn)
+    return score_of_draws([_mean_f1(true, predicted, cells, len(counts)) for cells in drawn], counts)
+
+
+def score_of_draws(values: Sequence[float], counts: np.ndarray, factor: float = 1.0, least: float = 0.0) -> Score:
+    """Return a score of a confusion matrix [C, C] from its values on `drawn_counts`, the first of which is its own.
+
+    The middle 95 % of the draws, and at least as far from the value as Wilson's interval of the accuracy, times a
+    factor, but not below the `least` that a score can be: matrices drawn from one with few mistakes have too few. Of 30
+    rows of four classes with 99 % right, macro-F1's draws held the truth in 21 % of simulations; so they do in all.
+    """
+    value, *draws = values
     low, high = np.quantile(draws, (0.025, 0.975))
-    return Score(value, min(float(low), value), max(float(high), value), int(counts.sum()))
+    right = wilson(int(np.trace(counts)), int(counts.sum()))
+    below, above = (factor * (right.value - right.low), factor * (right.high - right.value))
+    low, high = min(float(low), value - below), max(float(high), value + above)
+    return Score(value, max(low, least), min(high, 1.0), right.n)
 
 
 def drawn_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
