@@ -26,6 +26,7 @@ from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError, ExportError, RunError, install_line
 from submillion.exports import checking, formats, manifest
 from submillion.model import adapters
+from submillion.model.batching import gives_types
 from submillion.runs import Run
 from submillion.training import workflow
 from tests.adapted import FUSED, HEADS, LABELS, METHODS, SEPARATE, adapted, shaken, stock_model
@@ -194,7 +195,7 @@ def graphs(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
             ours[family] = model(**tokenizer(list(TEXTS), padding=True, return_tensors="pt")).logits.numpy()
         (parent / family).mkdir()
         formats.write_tokenizer(tokenizer, Reading(128), parent / family)
-        formats.write_graph(model, parent / family / "model.onnx")
+        formats.write_graph(model, parent / family / "model.onnx", gives_types(tokenizer))
     wanted = json.dumps([TEXTS, [str(parent / family) for family in FAMILIES]])
     done = subprocess.run(
         [sys.executable, "-c", GRAPH_STRANGER], input=wanted, capture_output=True, text=True, check=False
@@ -256,12 +257,20 @@ def test_pairs_odd_labels_and_the_linear_head_are_exported(odd: Run) -> None:
     runs.verify(odd)
 
 
+@pytest.mark.parametrize("family", ["bert", "albert", "deberta-v2"])  # has token types, has but is given none, has none
+def test_a_graph_reads_pairs_as_its_run(encoders: dict[str, Path], odd: Run, tmp_path: Path, family: str) -> None:
+    rows, options = Path(str(odd.config().data.source)), ("data.text_pair=other", "train.steps=1")
+    run = _trained(encoders[family], rows, tmp_path / "runs", *options)
+    checks = exports.write(run, "onnx", tmp_path / "onnx").manifest.checks
+    assert checks["parity"]["max_difference"] <= exports.TOLERANCE
+
+
 def test_a_wrong_export_is_refused_and_leaves_nothing(finished: Run, tmp_path: Path, monkeypatch) -> None:
     whole = formats.write_graph
 
-    def broken(model: Any, file: Path) -> None:
+    def broken(model: Any, file: Path, has_types: bool) -> None:
         model.classifier.bias.data[0] += 2 * exports.TOLERANCE
-        whole(model, file)
+        whole(model, file, has_types)
 
     monkeypatch.setattr(formats, "write_graph", broken)
     with pytest.raises(ExportError, match="onnx is refused: its logits differ"):

@@ -23,6 +23,7 @@ from submillion.errors import ConfigError, install_line
 from submillion.exports.manifest import Format
 from submillion.model import adapters
 from submillion.model.backbone import quiet
+from submillion.model.batching import gives_types
 from submillion.model.classifier import Classifier
 from submillion.runs import Run
 
@@ -44,16 +45,17 @@ def write(kind: Format, run: Run, folder: Path) -> None:
     classifier = Classifier.load(run, "cpu", "fp32")
     model = adapters.merged(classifier.model)
     write_tokenizer(classifier.tokenizer, Reading.of(run.config().model), folder)
+    has_types = gives_types(classifier.tokenizer)
     match kind:
         case "merged":
             write_merged(model, folder)
         case "onnx":
             write_config(model, folder)
-            write_graph(model, folder / GRAPH)
+            write_graph(model, folder / GRAPH, has_types)
         case "onnx-int8":
             write_config(model, folder)
             full = folder / f".{GRAPH}"
-            write_graph(model, full)
+            write_graph(model, full, has_types)
             quantize(full, folder / GRAPH)
             full.unlink()
 
@@ -91,9 +93,11 @@ def write_config(model: PreTrainedModel, folder: Path) -> None:
     config.save_pretrained(folder)
 
 
-def write_graph(model: PreTrainedModel, file: Path) -> None:
+def write_graph(model: PreTrainedModel, file: Path, has_types: bool) -> None:
     """Write the model as an ONNX graph: int64 [batch, sequence] inputs, float32 `logits` [batch, classes].
 
+    has_types: the run gives the model token types, where that knows any; else the graph has no such input, so that the
+    second text of a pair gets those that it had in training.
     ConfigError if its weights exceed what one ONNX file holds.
     """
     n_bytes = sum(parameter.nbytes for parameter in model.parameters())
@@ -102,7 +106,7 @@ def write_graph(model: PreTrainedModel, file: Path) -> None:
             f"the model has {n_bytes / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB: take --format merged"
         )
     names = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 1) > 1:
+    if has_types and getattr(model.config, "type_vocab_size", 1) > 1:
         names.append("token_type_ids")
     model.set_attn_implementation("eager")  # plain products: the fused one branches in Python on what it is traced with
     with _quietly():

@@ -7,7 +7,7 @@ does with a batch is its own affair.
 
 from submillion.model.batching.fitting import Fitting
 from submillion.model.batching.order import ALL, WINDOW_BATCHES, evaluation_rows, n_batches, training_order, within
-from submillion.model.batching.tokens import Batch, TokenizedSplit, label_ids, on_device, pinned, tokenize
+from submillion.model.batching.tokens import Batch, TokenizedSplit, gives_types, label_ids, on_device, pinned, tokenize
 from submillion.model.batching.windows import Windows, pooled, spans
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "TokenizedSplit",
     "Windows",
     "evaluation_rows",
+    "gives_types",
     "label_ids",
     "n_batches",
     "on_device",

@@ -292,7 +292,7 @@ def _key(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> str:
         "split_special_tokens": tokenizer.split_special_tokens,
         "max_length": reading.max_length,
         "pairs": examples[0].text_pair is not None,
-        "types": _gives_types(tokenizer),
+        "types": gives_types(tokenizer),
     }
     if reading.long_texts != "cut":
         facts["reading"] = asdict(reading)
@@ -316,13 +316,13 @@ def _made(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Arra
     """Tokens uint16 [T] (int32 [T] if one of them is larger), offsets int64 [N + 1], is_truncated bool [N], and
     token_types uint8 [T], or [0] if all are zero; with windows also theirs."""
     tokens, types, lengths = [np.empty(0, np.int32)], [np.empty(0, np.uint8)], list[list[int]]()
-    is_truncated, gives_types = list[bool](), _gives_types(tokenizer)
+    is_truncated, has_types = list[bool](), gives_types(tokenizer)
     for start in range(0, len(examples), _CHUNK_ROWS):
         rows, are_longer = _encode(examples[start : start + _CHUNK_ROWS], tokenizer, reading)
         is_truncated += are_longer
         for ids, type_ids in (window for windows in rows for window in windows):
             tokens.append(np.array(ids, dtype=np.int32))
-            types.append(np.array(type_ids if gives_types else [0] * len(ids), np.uint8))
+            types.append(np.array(type_ids if has_types else [0] * len(ids), np.uint8))
         lengths += [[len(ids) for ids, _ in windows] for windows in rows]
     flat, flat_types, windows = np.concatenate(tokens), np.concatenate(types), Windows.of(lengths)
     arrays = {
@@ -336,8 +336,8 @@ def _made(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Arra
     return arrays
 
 
-def _gives_types(tokenizer: Any) -> bool:
-    """Whether a stock call gives the model token types; ALBERT's knows them and does not, in transformers 5."""
+def gives_types(tokenizer: Any) -> bool:
+    """Say whether a stock call gives the model token types; ALBERT's knows them and does not, in transformers 5."""
     return "token_type_ids" in tokenizer.model_input_names
 
 
