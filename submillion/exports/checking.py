@@ -182,8 +182,12 @@ def _merged(folder: Path, reads: Reads) -> Logits:
             return model(**tokenizer.pad({"input_ids": ids}, return_tensors="pt", verbose=False)).logits.numpy()
         windows = {"stride": reads.stride, "return_overflowing_tokens": True} if reads.kind == "windows" else {}
         inputs = tokenizer(texts, pairs, truncation=True, padding=True, return_tensors="pt", **windows)
-        text_of = inputs.pop("overflow_to_sample_mapping") if windows else torch.arange(len(texts))
-        return _pooled(model(**inputs).logits.numpy(), np.bincount(text_of), reads)
+        if not windows:
+            return model(**inputs).logits.numpy()
+        text_of = inputs.pop("overflow_to_sample_mapping")
+        is_read = torch.arange(len(text_of)) - torch.searchsorted(text_of, text_of) < reads.max_windows
+        found = model(**{name: values[is_read] for name, values in inputs.items()}).logits.numpy()
+        return _pooled(found, np.bincount(text_of[is_read]), reads)
 
     return logits
 
@@ -197,13 +201,13 @@ def _graph(folder: Path, reads: Reads) -> Logits:
     options.intra_op_num_threads = torch.get_num_threads()  # it asks neither OMP_NUM_THREADS nor torch
     session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    pad_id = (tokenizer.padding or {})["pad_id"]
+    pad_id, has_windows = (tokenizer.padding or {})["pad_id"], reads.kind == "windows"
     if reads.kind == "head-tail":
         tokenizer.no_padding()
 
     def logits(examples: Texts) -> np.ndarray:
         encodings = tokenizer.encode_batch([e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples])
-        windows = [[each, *each.overflowing] if reads.kind == "windows" else [each] for each in encodings]
+        windows = [[each, *each.overflowing][: reads.max_windows] if has_windows else [each] for each in encodings]
         rows = [each for of_text in windows for each in of_text]
         columns = {
             "input_ids": [each.ids for each in rows],
@@ -214,7 +218,7 @@ def _graph(folder: Path, reads: Reads) -> Logits:
             columns = _padded_ends(columns, pad_id, reads)
         inputs = {name: np.array(columns[name], dtype=np.int64) for name in names}
         found = np.asarray(session.run(["logits"], inputs)[0])
-        return _pooled(found, np.array([len(of_text) for of_text in windows]), reads)
+        return _pooled(found, np.array([len(of_text) for of_text in windows]), reads) if has_windows else found
 
     return logits
 
@@ -232,8 +236,6 @@ def _padded_ends(columns: dict[str, list[list[int]]], pad_id: int, reads: Reads)
 
 
 def _pooled(logits: np.ndarray, n_windows: np.ndarray, reads: Reads) -> np.ndarray:
-    """The logits of texts, [B, C], from those of their windows, [W, C]; those beyond the most are not read."""
-    if reads.kind != "windows":
-        return logits
-    of_texts = [each[: reads.max_windows] for each in np.split(logits, np.cumsum(n_windows)[:-1])]
+    """The logits of texts, [B, C], from those of their windows, [W, C]."""
+    of_texts = np.split(logits, np.cumsum(n_windows)[:-1])
     return np.stack([each.mean(axis=0) if reads.pooling == "mean" else each.max(axis=0) for each in of_texts])

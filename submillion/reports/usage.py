@@ -42,9 +42,9 @@ tokens = tokenizer(
     return_tensors="pt",
 )
 text_of = tokens.pop("overflow_to_sample_mapping")
-of_windows = model(**tokens).logits
-each = [of_windows[text_of == i][:{max_windows}] for i in range(len(texts))]
-logits = torch.stack([windows.{pooling}(dim=0) for windows in each])
+is_read = torch.arange(len(text_of)) - torch.searchsorted(text_of, text_of) < {max_windows}
+of_windows = model(**{{name: values[is_read] for name, values in tokens.items()}}).logits
+logits = torch.stack([of_windows[text_of[is_read] == i].{pooling}(dim=0) for i in range(len(texts))])
 """,
 }
 _GRAPH_ROWS: dict[LongTexts, str] = {
