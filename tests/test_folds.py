@@ -70,6 +70,31 @@ def test_more_folds_than_a_class_has_texts_are_refused() -> None:
     assert splitting.fold(rows, 1, 2, 0)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_class_that_one_fold_would_hold_whole_is_refused_in_every_fold(seed: int) -> None:
+    both = [Example(f"{text} {label}", text, label) for text in ("one", "two") for label in ("a", "z")]
+    rows = [*examples(60), *both]  # equal texts stay together, and are counted as the first of their labels
+    held: list[Any] = []
+    for number in (1, 2):
+        try:
+            held.append({one.label for one in splitting.fold(rows, number, 2, seed)[0]})
+        except DataError as error:
+            held.append(error.problems)
+    refused = [(f"data.fold is {number}/2, and all rows of class 'z' are in one fold") for number in (1, 2)]
+    if isinstance(held[0], set):
+        assert held == [{"a", "b", "c", "z"}] * 2
+    else:
+        assert [each[0].startswith(said) for each, said in zip(held, refused, strict=True)] == [True, True]
+
+
+def test_rows_of_a_file_without_the_groups_are_alone_with_their_text() -> None:
+    grouped, others = examples(120, 40), examples(100)
+    rows = [*grouped, *(replace(one, id=f"v{one.id}", text=f"other {one.text}") for one in others)]
+    held = [{one.id for one in splitting.fold(rows, number, 4, 0)[1]} for number in range(1, 5)]
+    assert all(40 < len(fold) < 70 and 15 < sum(one[0] == "v" for one in fold) < 35 for fold in held)
+    assert held[0] == {one.id for one in splitting.fold(rows[::-1], 1, 4, 0)[1]}
+
+
 @pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "1/101", "2", "x/5", "-1/5"])
 def test_what_is_no_fold_is_refused(fold: str) -> None:
     with pytest.raises(ConfigError, match=r"data.fold|fold is"):
@@ -185,6 +210,25 @@ def test_the_page_has_the_pooled_score_each_fold_and_likely_label_errors(trained
     assert reports.report(trained.folder) == pages.write(trained.folder)
 
 
+@pytest.mark.parametrize("change", ["a class is gone", "a text"])
+def test_no_texts_are_shown_of_other_rows_than_those_of_the_folds(
+    trained: folds.Folds, source: Path, change: str
+) -> None:
+    before = source.read_text(encoding="utf-8")
+    lines = before.splitlines()
+    if change == "a text":
+        lines[1] = lines[1].replace(",", ",other ", 1)
+    else:
+        lines = [line for line in lines if not line.endswith(",sport")]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    try:
+        report = pages.read(trained.folder)
+    finally:
+        source.write_text(before, encoding="utf-8")
+    assert report.problem == f"{source} has other rows now than those that were trained on"
+    assert not any(each.text for each in report.errors)
+
+
 def test_the_commands_print_the_pool_and_write_the_errors(
     trained: folds.Folds,
     encoders: dict[str, Path],
@@ -252,7 +296,7 @@ def test_all_folds_find_the_tokens_and_the_frozen_layers_output_of_the_first(
     assert len(kept) == 2 * N_FOLDS
     assert sum("computed" in note for note in kept) == 1
     loaded, _ = evaluation.load(done.runs[0], "cpu")
-    again = evaluation.predictions_of(loaded, settings, data.read(done.runs[0].config().data).validation)
+    again = evaluation.predictions_of(done.runs[0], loaded, data.read(done.runs[0].config().data).validation)
     np.testing.assert_allclose(again.probs, done.runs[0].load_predictions("validation").probs, rtol=0, atol=1e-5)
 
 

@@ -56,11 +56,12 @@ def train(  # noqa: PLR0913 - one parameter an option
             from submillion.training import folds as in_folds
 
             found = in_folds.train(settings, folds, view)
-            _show_folds(found.folder, as_json)
+            if processes.is_main():  # another machine may not see the folder
+                _show_folds(found.folder, as_json)
             return
         run = workflow.train(settings, view)
 
-    if processes.is_main():  # another machine may not see the folder
+    if processes.is_main():
         if as_json:
             typer.echo(json.dumps(_summary(run), indent=2))
         else:

@@ -88,9 +88,10 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
         labels = [min(str(examples[row].label) for row in unit) for unit in units]
         held_units = [held for _, held in StratifiedKFold(n_folds).split(labels, labels)]
         chosen = [[row for i in held for row in units[i]] for held in held_units]
+    if not all(chosen):
+        raise DataError(f"data.fold is {number}/{n_folds}, and no group is left for one of them: ask for fewer folds")
+    _refuse_lost_classes(examples, chosen, f"{number}/{n_folds}")
     held_out = set(chosen[number - 1])
-    if not held_out:
-        raise DataError(f"data.fold is {number}/{n_folds}, and no group is left for it: ask for fewer folds")
     rest = [example for i, example in enumerate(examples) if i not in held_out]
     return rest, [examples[i] for i in sorted(held_out)]
 
@@ -119,6 +120,22 @@ def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]
         "for fewer, or give more rows of it"
         for label, n in sorted(counts.items())
         if n < n_folds
+    ]
+    if problems:
+        raise DataError(*problems)
+
+
+def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[int]], asked: str) -> None:
+    """Raise a DataError for classes whose rows are all in one fold, whichever that is: none would be left to learn."""
+    folds_of: dict[str, set[int]] = {}
+    for i, rows in enumerate(chosen):
+        for row in rows:
+            folds_of.setdefault(str(examples[row].label), set()).add(i)
+    problems = [
+        f"data.fold is {asked}, and all rows of class {label!r} are in one fold, since those of one text or group stay "
+        "together: ask for another number of folds or another data.seed, or give more rows of it"
+        for label, numbers in sorted(folds_of.items())
+        if len(numbers) == 1
     ]
     if problems:
         raise DataError(*problems)
@@ -258,19 +275,22 @@ def _units(examples: Sequence[Example], part: Part | Literal["fold"], seed: int)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    nodes: dict[tuple[str, str | None], int] = {}
-    ends = [
-        [nodes.setdefault(key, len(nodes)) for key in (("group", one.group), ("text", key_of(one)))] for one in examples
-    ]
+    nodes: dict[tuple[str, str], int] = {}
+    ends = [[nodes.setdefault(key, len(nodes)) for key in (_group_of(one), ("text", key_of(one)))] for one in examples]
     groups, texts = np.array(ends).T
     graph = coo_array((np.ones(len(ends), dtype=bool), (groups, texts)), shape=(len(nodes),) * 2)
     _, component = connected_components(graph, directed=False)
     units: dict[int, list[int]] = {}
     for row, unit in enumerate(component[groups].tolist()):
         units.setdefault(unit, []).append(row)
-    names = {unit: min(str(examples[row].group) for row in rows) for unit, rows in units.items()}
+    names = {unit: min(_group_of(examples[row])[1] for row in rows) for unit, rows in units.items()}
     order = sorted(units, key=lambda unit: hashlib.sha256(_sealed((str(seed), part, names[unit]))).digest())
     return [units[unit] for unit in order]
+
+
+def _group_of(example: Example) -> tuple[str, str]:
+    """What a row's group is known by; a row without one, from a file that lacks the column, is alone with its text."""
+    return ("text", key_of(example)) if example.group is None else ("group", example.group)
 
 
 def _strata(examples: Sequence[Example], frac: float) -> list[str]:

@@ -67,7 +67,7 @@ def read(folder: Path) -> FoldsReport:
     """Return the report of a folder of folds; RunError if it is missing, unfinished or damaged."""
     record, (predictions, labels) = folds.read(folder), folds.pooled(folder)
     settings = config.validate(record.settings, str(folder / folds.FILE))
-    texts, problem = _texts(settings, record, predictions)
+    texts, problem = _texts(settings, record)
     found, counts = judged.label_errors(predictions), metrics.confusion(predictions, len(labels))
     return FoldsReport(
         name=folder.resolve().name,
@@ -202,18 +202,15 @@ def _figures(report: FoldsReport) -> dict[str, Drawn]:
         return {"folds": files("folds", forests.forest(rows, NAMES[key], "all rows", is_loss))}
 
 
-def _texts(settings: Config, record: FoldsRecord, predictions: Predictions) -> tuple[Mapping[str, Example], str | None]:
+def _texts(settings: Config, record: FoldsRecord) -> tuple[Mapping[str, Example], str | None]:
     """The rows by their ids, or none and why they cannot be had."""
-    first = config.changed(settings, {"data.fold": f"1/{len(record.folds)}", "data.train_rows": None})
     try:
-        splits = data.read(first.data)
+        splits = data.read(folds.of_all_rows(settings, len(record.folds)).data)
     except SubmillionError as error:
         return {}, f"the rows cannot be read again: {error.problems[0]}"
-    rows = {example.id: example for example in (*splits.train, *splits.validation, *splits.test)}
-    labels = {row_id: splits.labels[i] for row_id, i in zip(predictions.ids, predictions.label_ids, strict=True)}
-    if rows.keys() != labels.keys() or any(rows[row_id].label != label for row_id, label in labels.items()):
+    if splits.fingerprint != record.fingerprint:
         return {}, f"{settings.data.source} has other rows now than those that were trained on"
-    return rows, None
+    return {example.id: example for example in (*splits.train, *splits.validation, *splits.test)}, None
 
 
 def _error(

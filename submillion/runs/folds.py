@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from submillion import config
+from submillion.config import Config
 from submillion.errors import RunError
 from submillion.judging.metrics import Predictions, Score
 from submillion.runs.files import read_json
@@ -34,14 +36,21 @@ class FoldRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldsRecord:
-    """A training in folds. scores: of all rows, each by the run that held it out, and of the metric that chooses
-    checkpoints first · folds: in their order · notes: what there was to say of the rows."""
+    """A training in folds. fingerprint: of the splits of `of_all_rows` · scores: of all rows, each by the run that held
+    it out, and of the metric that chooses checkpoints first · folds: in their order · notes: what there was to say of
+    the rows."""
 
     format: int
     settings: dict[str, Any]
+    fingerprint: str
     scores: dict[str, Score]
     folds: tuple[FoldRecord, ...]
     notes: tuple[str, ...]
+
+
+def of_all_rows(settings: Config, n_folds: int) -> Config:
+    """Return the settings of the first fold without `data.train_rows`: its three splits hold the rows of all folds."""
+    return config.changed(settings, {"data.fold": f"1/{n_folds}", "data.train_rows": None})
 
 
 def write(folder: Path, record: FoldsRecord, predictions: Predictions, classes: list[Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,21 +48,26 @@ def train(
     of `workflow.train`.
     """
     _refuse(settings, n_folds)
-    settings = preparing.pinned(settings, watch)
-    configs = [_of_fold(settings, number, n_folds) for number in range(1, n_folds + 1)]
-    data.download(settings.data, workflow.downloads(watch))
-    folder = runs.folder(settings.out, f"{settings.name}-folds", _hash(configs, rows))
-    done: list[Run] = []
-    for number, own in enumerate(configs, start=1):
-        watch(Phase(f"fold {number} of {n_folds}"))
-        placed = own.model_copy(update={"out": str(folder), "name": f"fold-{number}"})
-        done.append(workflow.train(placed, watch, rows=rows))
-        if not done[-1].is_done:
-            return Folds(folder, tuple(done))
-    found = _pooled(folder, done, settings)
-    if processes.is_main():
-        _report(folder, watch)
-    return found
+    with processes.together():
+        watch = watch if processes.is_main() else lambda _: None
+        with processes.in_turn():
+            settings = preparing.pinned(settings, watch)
+            configs = [_of_fold(settings, number, n_folds) for number in range(1, n_folds + 1)]
+            data.download(settings.data, workflow.downloads(watch))
+            # The first fold's settings and rows name the folder: the others follow by them.
+            splits, whole = data.read(configs[0].data, rows), folds.of_all_rows(settings, n_folds)
+            fingerprint = (splits if whole == configs[0] else data.read(whole.data, rows)).fingerprint
+        folder = runs.folder(settings.out, f"{settings.name}-folds", config.digest(configs[0], splits.key))
+        done: list[Run] = []
+        for number, own in enumerate(configs, start=1):
+            watch(Phase(f"fold {number} of {n_folds}"))
+            placed = own.model_copy(update={"out": str(folder), "name": f"fold-{number}"})
+            done.append(workflow.train(placed, watch, rows=rows))
+            if not processes.of_main(done[-1]).is_done:
+                return Folds(folder, tuple(done))
+        found = processes.on_main(partial(_pooled, folder, done, settings, fingerprint))
+        processes.on_main(partial(_report, folder, watch))
+        return found
 
 
 def _refuse(settings: Config, n_folds: int) -> None:
@@ -78,12 +84,7 @@ def _of_fold(settings: Config, number: int, n_folds: int) -> Config:
     return config.changed(settings, {"data.fold": f"{number}/{n_folds}"})
 
 
-def _hash(configs: Sequence[Config], rows: Mapping[str, Table] | None) -> str:
-    """What names the folder: the first fold's settings and rows, by which the others follow."""
-    return config.digest(configs[0], data.read(configs[0].data, rows).key)
-
-
-def _pooled(folder: Path, done: Sequence[Run], settings: Config) -> Folds:
+def _pooled(folder: Path, done: Sequence[Run], settings: Config, fingerprint: str) -> Folds:
     """Pool what each run said of the rows that it held out, and write it down."""
     labels, found = done[0].labels(), [run.load_predictions("test") for run in done]
     order = [[run.labels().index(label) for label in labels] for run in done]
@@ -93,15 +94,15 @@ def _pooled(folder: Path, done: Sequence[Run], settings: Config) -> Folds:
         probs=np.concatenate([each.probs[:, o] for o, each in zip(order, found, strict=True)]),
     )
     scores = metrics.score_by(predictions, done[0].metric())
-    if processes.is_main():
-        record = FoldsRecord(
-            format=FORMAT,
-            settings=settings.model_dump(mode="json"),
-            scores=scores,
-            folds=tuple(FoldRecord(run.name, run.scores()["test"]) for run in done),
-            notes=tuple(dict.fromkeys(note for run in done for note in run.read_json("data.json")["warnings"])),
-        )
-        folds.write(folder, record, predictions, list(done[0].classes()))
+    record = FoldsRecord(
+        format=FORMAT,
+        settings=settings.model_dump(mode="json"),
+        fingerprint=fingerprint,
+        scores=scores,
+        folds=tuple(FoldRecord(run.name, run.scores()["test"]) for run in done),
+        notes=tuple(dict.fromkeys(note for run in done for note in run.read_json("data.json")["warnings"])),
+    )
+    folds.write(folder, record, predictions, list(done[0].classes()))
     return Folds(folder, tuple(done), scores, predictions)
 
 
