@@ -30,6 +30,8 @@ def main(file: Path) -> None:
         run = workflow.train(config.load(overrides=overrides))
         assert (run.path / "DONE").exists()
     stopped_at_7(job["stopped"], job["rows"])
+    found = submillion.train(config.load(overrides=job["folded"]), folds=2, watch=lambda _: None)
+    assert found.predictions is not None
     _fail(job["fails"])
 
 

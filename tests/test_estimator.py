@@ -306,6 +306,7 @@ def test_each_key_of_the_settings_is_a_parameter(new: SubmillionClassifier) -> N
         ({"out": "runs"}, "settings has out, and so has a parameter"),
         ({"data.source": "a.csv"}, "settings has data.source: rows are given to fit as X"),
         ({"data.test": 0.1}, "settings has data.test: keep test rows from fit"),
+        ({"data.fold": "1/3"}, "settings has data.fold: scikit-learn makes the folds"),
         ({"train.patiense": 1}, "did you mean 'patience'"),
         ({"data.text": "titel"}, "no column 'titel'; it has title, label; did you mean 'title'"),
         (3, "give a list of texts"),

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 from submillion import config
 from submillion.runs import Run, StepRecord, Stopped
-from submillion.training import workflow
+from submillion.runs import folds as records
+from submillion.training import folds, workflow
 from tests.data import write_csv
 from tests.kit.calls import call
 from tests.launched import stopped_at_7
@@ -112,6 +113,8 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
     job = tmp_path / "job.json"
     out, rows = f"out={tmp_path / 'two'}", base[-1].removeprefix("data.source=")
     others = {"fails": [*base, "name=fails", out], "stopped": [*base, "name=stopped", out], "rows": rows}
+    folded = [*base, "name=folded", "train.steps=4"]
+    others["folded"] = [*folded, f"out={tmp_path / 'two'}"]
     job.write_text(json.dumps({"runs": runs, **others}))
     done = subprocess.run(
         launch(ROOT / "tests" / "launched.py", job),
@@ -132,6 +135,10 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
     one = stopped_at_7([*base, "name=stopped", f"out={tmp_path / 'one'}"], rows)
     assert one.stopped() == Stopped(7, 12)
     compare(one.path, tmp_path / "two" / one.name, "stopped")
+    whole = folds.train(config.load(overrides=[*folded, f"out={tmp_path / 'one'}"]), 2)
+    assert whole.predictions is not None
+    pooled, _ = records.pooled(tmp_path / "two" / whole.folder.name)
+    np.testing.assert_allclose(pooled.probs, whole.predictions.probs, atol=1e-5)
     assert len(list((tmp_path / "two").glob("dropout-*/DONE"))) == 1, done.stderr
     reads = (tmp_path / "two" / "test-reads.jsonl").read_text().splitlines()
     assert len(reads) == len(runs) + 1  # each run once

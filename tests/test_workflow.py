@@ -198,6 +198,9 @@ def test_training_starts_from_a_finished_run_of_the_same_encoder(
 
     workflow.train(settings_of(base, tmp_path, start, "train.steps=2"), note)
     assert any(text.endswith(": adapter and head") for text in notes)
+    assert not any("which was trained on" in text for text in notes)
+    workflow.train(settings_of(base, tmp_path, start, "train.steps=2", "data.seed=5"), note)
+    assert any("which was trained on" in text for text in notes)
     with pytest.raises(ConfigError, match=r"start_from is .*: it adapts .*bert, not model\.name"):
         workflow.train(settings_of(base, tmp_path, start, f"model.name={encoders['electra']}"))
     half_done = workflow.train(settings_of(base, tmp_path, "train.seed=7"), lambda record: record.kind == "step")

@@ -44,6 +44,7 @@ _OF_FIT = {
     "data.labels": "y says whether a text has several",
     "data.label_separator": "give several labels as lists, or as a matrix of 0 and 1",
     "data.test": "keep test rows from fit, and call score with them",
+    "data.fold": "scikit-learn makes the folds, as in cross_val_predict(classifier, X, y)",
 }
 
 

@@ -14,6 +14,7 @@ from submillion.runs.finding import (
     load_several,
     locate,
     remove,
+    run_around,
     verify,
 )
 from submillion.runs.folder import Run
@@ -60,6 +61,7 @@ __all__ = [
     "packed_rows",
     "refuse_run_folder",
     "remove",
+    "run_around",
     "save_unlabelled",
     "seen_warnings",
     "times",

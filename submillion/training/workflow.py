@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from submillion import config, data, planning, reports, runs
 from submillion.config import Config, TrainConfig
@@ -121,10 +122,25 @@ def ask(
         settings = _resolved(_with_class_names(settings, splits), splits)
         plan = planning.plan(settings, len(splits.labels))
         doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
-    splits = replace(splits, warnings=splits.warnings + doubts)
+    splits = replace(splits, warnings=splits.warnings + doubts + _rows_seen_before(settings, splits))
     teachers = _teachers(asked, watch, rows)
     paused = next((teacher for teacher in teachers if not processes.of_main(teacher).is_done), None)
     return Question(settings, splits, plan, tuple(teachers), as_trial, paused)
+
+
+def _rows_seen_before(settings: Config, splits: Splits) -> tuple[str, ...]:
+    """Warnings about held-out rows that the run of `adapter.start_from` was trained on."""
+    source = settings.adapter.start_from
+    if source is None or (start := runs.run_around(Path(source))) is None:
+        return ()
+    held_out = {"validation": splits.validation, "test": splits.test}
+    counts = {name: (runs.count_trained_on(Run(start), rows), len(rows)) for name, rows in held_out.items() if rows}
+    return tuple(
+        f"adapter.start_from is {source}, which was trained on {n:,} of the {n_rows:,} {name} rows: their scores are "
+        "too high; start from a run that holds out the same rows"
+        for name, (n, n_rows) in counts.items()
+        if n
+    )
 
 
 def _refuse_missing_column(settings: Config) -> None:
