@@ -251,6 +251,9 @@ def test_the_commands_print_the_pool_and_write_the_errors(
     found = json.loads(typed("data", "errors", trained.folder, "--output", output, "--json")[1])
     assert len(output.read_text(encoding="utf-8").splitlines()) == 1 + len(found["errors"])
     assert typed("data", "errors", trained.folder)[0] == 0
+    assert str(trained.folder) in typed("runs", "list", "--out", trained.folder.parent)[1]
+    code, _, said = typed("report", "folded", "--out", trained.folder.parent)
+    assert (code, f"folds in {trained.folder.parent}: {trained.folder.name}" in said) == (1, True)
     code, _, said = typed("train", "--config", file, "--folds", 1)
     assert (code, "--folds is 1: give 2 to 100" in said) == (1, True)
 

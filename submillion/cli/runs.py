@@ -14,7 +14,7 @@ from submillion.errors import RunError
 from submillion.judging.metrics import NAMES, Score
 from submillion.reports import brief, terminal
 from submillion.reports.sections import Section, Table
-from submillion.runs import Run
+from submillion.runs import Run, folds
 from submillion.text import interval
 
 app = typer.Typer(no_args_is_help=True)
@@ -34,6 +34,9 @@ def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
         terminal.show_table(Table("", heads, [_cells(row) for row in rows]))
     else:
         typer.echo(f"no runs in {folder}; `submillion train` makes one")
+    if not as_json and (of_folds := folds.inside(folder)):
+        each = "\n".join(f"  {to_type('runs', 'list', '--out', path)}" for path in of_folds)
+        typer.echo(f"\ntrainings in folds have runs of their own:\n{each}")
 
 
 @app.command("show")

@@ -23,6 +23,7 @@ from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
 from submillion.reports.sweep import write as write_study
 from submillion.runs import Run, Which
+from submillion.runs.folds import inside as folds_inside
 from submillion.runs.folds import is_folds
 from submillion.runs.study import is_study
 
@@ -33,7 +34,7 @@ def report(which: Which, out: Path | str = "runs") -> list[Path]:
     """Write the report of a finished run, of a study, or of folds, again; return the paths of its files.
 
     which: a run, a folder, the name or hash of a run in `out`, or the name of a study or of folds there. Nothing is
-    trained or predicted. RunError names the studies too where there is no such run.
+    trained or predicted. RunError names the studies and folds too where there is no such run.
     """
     if isinstance(which, Run) or not isinstance(which, str | os.PathLike):
         return write(runs.load(which, out))
@@ -49,8 +50,11 @@ def _run(which: str, out: Path | str) -> Path:
         return runs.locate(which, out)
     except RunError as error:
         inside = sorted(Path(out).expanduser().glob("*/summary.json"))
-        studies = [path.parent.name for path in inside if is_study(path.parent)]
-        raise RunError(*error.problems, *([f"studies in {out}: {', '.join(studies)}"] if studies else [])) from None
+        others = {"studies": [path.parent for path in inside if is_study(path.parent)], "folds": folds_inside(out)}
+        named = [
+            f"{kind} in {out}: {', '.join(path.name for path in found)}" for kind, found in others.items() if found
+        ]
+        raise RunError(*error.problems, *named) from None
 
 
 def write(of: Run, splits: Splits | None = None) -> list[Path]:

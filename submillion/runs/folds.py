@@ -66,6 +66,11 @@ def is_folds(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+def inside(out: Path | str) -> list[Path]:
+    """Return the finished folders of folds in a folder of runs, by name."""
+    return sorted(file.parent for file in Path(out).expanduser().glob(f"*/{FILE}") if file.is_file())
+
+
 def read(folder: Path) -> FoldsRecord:
     """Return the record of a folder; RunError if it is missing, damaged, or of a newer version."""
     if not is_folds(folder):
