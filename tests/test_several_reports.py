@@ -170,7 +170,10 @@ def test_compare_says_which_is_better_by_micro_f1(run: Run, tmp_path: Path, caps
     assert call("compare", run.path, worse.path, "--report", tmp_path / "page.html") == 0
     said = capsys.readouterr().out
     assert "Hamming accuracy" in said
-    assert "Subset accuracies of two runs: McNemar" in said
+    assert "thresholds, which were chosen on other folds of these rows, are a source of chance" in said
+    assert "McNemar" not in said
+    assert call("compare", run.path, worse.path, "--split", "test") == 0
+    assert "Subset accuracies of two runs: McNemar" in capsys.readouterr().out
     Tags((tmp_path / "page.html").read_text(encoding="utf-8"))
 
 

@@ -22,6 +22,7 @@ from sklearn.metrics import (
 
 from submillion.errors import DataError
 from submillion.judging.comparison import Setting, conclude, paired
+from submillion.judging.comparison.bootstrap import resample
 from submillion.judging.metrics import (
     Predictions,
     Score,
@@ -81,7 +82,8 @@ def test_a_label_that_no_row_has_or_gets_is_left_out_of_macro_f1_and_has_no_scor
 def test_rows_without_labels_alone_have_scores_all_the_same() -> None:
     none = Predictions(list("ab"), np.zeros((2, 3), dtype=np.int64), np.full((2, 3), 0.1))
     scores = score(none)
-    assert (scores["micro_f1"], scores["macro_f1"]) == (Score(0.0, 0.0, 1.0, 2),) * 2
+    for key in ("micro_f1", "macro_f1", "average_precision"):
+        assert scores[key] == Score(0.0, 0.0, 1.0, 2), key
     assert scores["hamming"].value == scores["subset_accuracy"].value == 1.0
 
 
@@ -269,9 +271,11 @@ def with_thresholds(found: Predictions, how: Any = "one") -> Predictions:
     return replace(found, thresholds=thresholds.out_of_fold(found.probs, found.label_ids, found.ids, how))
 
 
-def test_a_comparison_tests_every_score_and_micro_f1_decides() -> None:
-    runs = [with_thresholds(each) for each in pair(1, 1500, noises=(0.5, 2.0))]
-    verdict = conclude(settings_of(runs), metric="micro-f1")
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_comparison_tests_every_score_and_micro_f1_decides(split: Any) -> None:
+    runs = pair(1, 1500, noises=(0.5, 2.0))
+    runs = [with_thresholds(each) for each in runs] if split == "validation" else runs
+    verdict = conclude(settings_of(runs), split, metric="micro-f1")
     assert verdict.metric == "micro_f1"
     assert verdict.group == ("0",)
     assert set(verdict.pairs[0].differences) == {"micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss"}
@@ -279,6 +283,26 @@ def test_a_comparison_tests_every_score_and_micro_f1_decides() -> None:
         values = [score(each)[key].value for each in runs]
         assert found.value == pytest.approx(values[1] - values[0], abs=1e-12), key
         assert found.p_holm < 0.05, key
+
+
+@pytest.mark.parametrize("metric", ["micro-f1", "macro-f1"])
+def test_rows_of_which_some_draws_have_no_label_can_be_compared(metric: Any) -> None:
+    truth, probs = np.zeros((40, 3), dtype=np.int64), np.full((40, 3), 0.1)
+    truth[0, 1] = probs[0, 1] = 1
+    found = Predictions([str(row) for row in range(40)], truth, probs)
+    verdict = conclude(settings_of([found, replace(found, probs=np.full((40, 3), 0.1))]), "test", metric)
+    for each in verdict.pairs[0].differences.values():
+        assert np.isfinite([each.value, each.low, each.high, each.p]).all()
+
+
+def test_each_fold_counts_where_thresholds_are_a_source_of_chance() -> None:
+    found = drawn(1, 200)
+    folds = thresholds.folds_of(found.ids)
+    assert set(folds) == set(range(5))
+    chosen = np.where(folds == 4, 0.7, 0.4)[:, None] * np.ones(6)  # four folds chose alike
+    (by_chance,) = resample([replace(found, thresholds=chosen)], "micro-f1")["micro_f1"].by_chance  # pyright: ignore
+    values = [score(replace(found, thresholds=np.full(6, each)))["micro_f1"].value for each in [0.4] * 4 + [0.7]]
+    assert by_chance == pytest.approx(4 * np.var(values))
 
 
 def test_a_tie_says_how_many_rows_would_part_it() -> None:

@@ -226,21 +226,31 @@ def _differences(verdict: Verdict, names: dict[str, str]) -> list[Table]:
     return [Table("What differs between the settings", ("", *differing, "runs"), lines, is_sortable=True)]
 
 
+def _how_tested(verdict: Verdict) -> str:
+    """Which test is behind the differences, in sentences."""
+    seeds = "settings with several seeds too, with seeds as a second source of chance."
+    if "accuracy" not in verdict.settings[0].scores and verdict.split == "validation":
+        return (
+            "Bootstrap over rows, where thresholds, which were chosen on other folds of these rows, are a source of "
+            f"chance too, by a jackknife over the folds; {seeds}"
+        )
+    exact = "Accuracies" if "accuracy" in verdict.settings[0].scores else "Subset accuracies"
+    return (
+        f"{exact} of two runs: McNemar's exact test, with Tango's interval of the difference. Other scores: bootstrap "
+        f"over rows; {seeds}"
+    )
+
+
 def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
     if not verdict.pairs:
         return []
     n_tied = len(verdict.group) - 1
-    exact = "Accuracies" if "accuracy" in verdict.settings[0].scores else "Subset accuracies"
     return [
         Section(
             anchor="tests",
             nav="Tests",
             title=f"{n_tied} of {len(verdict.pairs)} others are tied with 1",
-            sentences=(
-                f"{exact} of two runs: McNemar's exact test, with Tango's interval of the difference. Other scores: "
-                "bootstrap over rows; settings with several seeds too, with seeds as a second source of chance. "
-                f"p (Holm) of {NAMES[verdict.metric]} decides, at 0.05.",
-            ),
+            sentences=(f"{_how_tested(verdict)} p (Holm) of {NAMES[verdict.metric]} decides, at 0.05.",),
             tables=(pairs_table(verdict, names),),
         )
     ]

@@ -28,7 +28,7 @@ from submillion.judging.metrics import (
     row_losses,
     scores_of_several,
 )
-from submillion.judging.metrics.thresholds import N_FOLDS
+from submillion.judging.metrics.thresholds import N_FOLDS, folds_of
 
 # That are tested beside the one that decides, where rows have one label, and where they have several.
 METRICS = ("accuracy", "macro_f1", "log_loss")
@@ -74,10 +74,10 @@ def _of_thresholds(predictions: Predictions) -> dict[str, float]:
     """The variance of each metric that comes from where thresholds are, by the delete-a-group jackknife: the folds'
     thresholds were each chosen without one group of the rows (Shao and Tu 1995, section 2.3)."""
     assert predictions.thresholds is not None, "they are its own"
-    every = np.unique(predictions.thresholds, axis=0)
-    scores = [scores_of_several(replace(predictions, thresholds=each)) for each in every]
+    _, firsts = np.unique(folds_of(predictions.ids), return_index=True)  # each fold counts, also where two chose alike
+    scores = [scores_of_several(replace(predictions, thresholds=predictions.thresholds[row])) for row in firsts]
     values = {key: np.array([each[key].value for each in scores]) for key in scores[0]}
-    return {key: (len(every) - 1) * float(of_folds.var()) for key, of_folds in values.items()}
+    return {key: (len(firsts) - 1) * float(of_folds.var()) for key, of_folds in values.items()}
 
 
 @lru_cache(maxsize=1)

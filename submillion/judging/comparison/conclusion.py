@@ -23,9 +23,8 @@ from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnema
 from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
 
-_SHARES = ("accuracy", "subset_accuracy")  # of rows that are right: two runs' are tested exactly
-
-_SHARES = ("accuracy", "subset_accuracy", "hamming")
+_OF_ROWS = ("accuracy", "subset_accuracy")  # shares of rows that are right: two runs' are tested exactly
+_SHARES = (*_OF_ROWS, "hamming")  # all that Wilson's interval is for
 _FEWEST_DOF = 2  # with one, Student's quantile is 12.7: it would say nothing
 
 
@@ -142,7 +141,7 @@ def _against_best(
 
 
 def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
-    is_exact = metric in _SHARES and not any(each.predictions[0].has_own_thresholds for each in (first, second))
+    is_exact = metric in _OF_ROWS and not any(each.predictions[0].has_own_thresholds for each in (first, second))
     if is_exact and len(first.runs) == len(second.runs) == 1:
         return mcnemar(*(_right(setting)[0] for setting in (first, second)))
     return bootstrap.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
@@ -156,7 +155,7 @@ def _right(setting: Setting) -> np.ndarray:
 def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str) -> int | None:
     difference, (first, second) = pair.differences[key].value, best
     has_own = any(setting.predictions[0].has_own_thresholds for setting, _ in best)
-    if pair.about == "settings" or key not in _SHARES or has_own:
+    if pair.about == "settings" or key not in _OF_ROWS or has_own:
         return bootstrap.rows_needed(difference, bootstrap.spread_of(n_rows, first[1][key], second[1][key]))
     of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
     return rows_needed(difference, float(np.mean(of_rows**2)))

@@ -125,7 +125,10 @@ def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) ->
 
 def average_precision(predictions: Predictions) -> Score:
     """Return the mean over classes of the average precision, one class against the rest; classes without rows are left
-    out. Its interval is the value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982)."""
+    out. Its interval is the value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982); 0 in
+    0 to 1 where no row has any of several labels."""
+    if not predictions.truth.any():
+        return Score(0.0, 0.0, 1.0, len(predictions.label_ids))
     return _around(*precision_parts(predictions))
 
 

@@ -98,9 +98,12 @@ def row_losses(predictions: Predictions) -> np.ndarray:
 def mean_f1(right: np.ndarray, involved: np.ndarray) -> np.ndarray:
     """Return the mean F1 over the last axis, the classes; a class that is not involved has none and is left out.
 
+    It is 0 where none is involved, as in a draw of rows that have, and get, none of several labels.
+
     right: rows of the class that were predicted as such · involved: rows of the class, and rows predicted as it.
     """
-    return np.sum(2 * right / np.maximum(involved, 1), axis=-1) / np.sum(involved > 0, axis=-1)
+    n_involved = np.maximum(np.sum(involved > 0, axis=-1), 1)
+    return np.sum(2 * right / np.maximum(involved, 1), axis=-1) / n_involved
 
 
 def ece(predictions: Predictions) -> Score:

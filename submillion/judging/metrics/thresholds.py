@@ -56,12 +56,17 @@ def out_of_fold(
 
     A row's fold follows from its id alone, so that neither the order of rows nor the other rows decide it.
     """
-    numbers = np.array([_fold(row_id, folds) for row_id in ids], dtype=np.int64)
+    numbers = folds_of(ids, folds)
     found = np.empty(probs.shape)
     for number in np.unique(numbers):
         inside = numbers == number
         found[inside] = chosen(probs[~inside], label_ids[~inside], how)
     return found
+
+
+def folds_of(ids: Sequence[str], folds: int = N_FOLDS) -> np.ndarray:
+    """Return each row's fold, int64 [B]: rows of one fold have the same thresholds in `out_of_fold`."""
+    return np.array([_fold(row_id, folds) for row_id in ids], dtype=np.int64)
 
 
 def _fold(row_id: str, folds: int) -> int:
