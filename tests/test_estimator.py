@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -433,6 +433,31 @@ def test_several_labels_are_a_matrix_or_lists_and_are_predicted_as_a_matrix(
     assert np.array_equal(predicted, probs >= classifier.run_.thresholds())
     assert classifier.score(MANY, y) == (predicted == MATRIX).all(axis=1).mean()
     assert np.allclose(1 / (1 + np.exp(-classifier.decision_function(MANY))), probs)
+
+
+def test_a_score_counts_the_labels_of_y_whatever_holds_them(new: SubmillionClassifier) -> None:
+    classifier = clone(new).fit(MANY, pd.DataFrame(MATRIX, columns=[*NAMES]))
+    matrix = classifier.predict(MANY)
+    matrix[::2, 0] ^= 1
+    right = np.arange(len(MANY)) % 2 == 1
+    frame = pd.DataFrame(matrix, columns=[*NAMES])
+    lists = [[name for name, one in zip(NAMES, row, strict=True) if one] for row in matrix]
+    for y in (frame, frame[[*reversed(NAMES)]], matrix, matrix.tolist(), csr_matrix(matrix), lists):
+        assert classifier.score(MANY, y) == 0.5
+    weights = np.arange(len(MANY))
+    assert classifier.score(MANY, matrix, weights) == pytest.approx(np.average(right, weights=weights))
+    unseen = [[*own, "a label that fit did not see"] for own in lists]
+    assert classifier.score(MANY, unseen) == 0
+    for y, found in ((matrix[:, :2], "2 columns"), (frame.rename(columns={"film": "filme"}), "the columns .*filme")):
+        with pytest.raises(ValueError, match=f"y has {found}.* give a column for each"):
+            classifier.score(MANY, y)
+
+
+def test_a_column_of_labels_is_one_label_each(new: SubmillionClassifier) -> None:
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        classifier = clone(new).fit(TEXTS, np.array(LABELS)[:, None])
+    assert classifier.classes_.tolist() == ["no", "yes"]
+    assert classifier.predict(TEXTS).shape == (len(TEXTS),)
 
 
 def test_a_column_that_no_text_has_is_never_predicted(new: SubmillionClassifier) -> None:

@@ -155,10 +155,15 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on texts and their labels; of several the share of texts with all of them right."""
         check_is_fitted(self)
-        if self.run_.has_several() and (several := _several_labels(y)) is not None:
-            names = [naming.name_of(label) for label in self.classes_.tolist()]
-            y = np.array([[name in own for name in names] for own in map(set, several[0])], dtype=np.int64)
-        return super().score(X, y, sample_weight)
+        if not self.run_.has_several() or (several := _several_labels(y)) is None:
+            return super().score(X, y, sample_weight)
+        names = [str(naming.name_of(label)) for label in self.classes_.tolist()]
+        true = _named_as(names, y, *several)
+        check_consistent_length(X, true)
+        predicted = [{names[i] for i in np.flatnonzero(row)} for row in self.predict(X)]
+        # A label that fit did not see is never predicted: its rows are wrong.
+        right = [said == set(own) for said, own in zip(predicted, true, strict=True)]
+        return float(np.average(right, weights=sample_weight))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; deep: each key of `settings` too, as `settings__KEY`."""
@@ -330,10 +335,8 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
 
     ValueError for a matrix that holds anything but 0 and 1.
     """
-    values: Any = np.array(y) if _is_matrix(y) else y.toarray() if issparse(y) else y
-    if getattr(values, "ndim", 1) == 2 and values.shape[1] > 1:
-        classes = np.array(list(y.columns), dtype=object) if hasattr(y, "columns") else np.arange(values.shape[1])
-        matrix = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+    if (matrix := _matrix_of(y)) is not None:
+        classes = np.array(list(y.columns), dtype=object) if hasattr(y, "columns") else np.arange(matrix.shape[1])
         if not np.isin(matrix, (0, 1)).all():
             raise ValueError(
                 f"y is a matrix, {matrix.shape[0]:,} by {matrix.shape[1]:,}, and holds more than 0 and 1: give a label "
@@ -341,8 +344,8 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
             )
         names = [str(naming.name_of(label)) for label in classes.tolist()]
         return [[names[i] for i in np.flatnonzero(row == 1)] for row in matrix], classes
-    is_of_rows = isinstance(values, list | tuple) or memory.kind_of(values) == "texts"
-    rows = list(map(memory.plain, values)) if is_of_rows else []
+    is_of_rows = memory.kind_of(y) == "texts" and getattr(y, "ndim", 1) == 1  # not an array of one column
+    rows = list(map(memory.plain, y)) if is_of_rows else []
     others = [number for number, row in enumerate(rows) if not isinstance(row, list | tuple | set | frozenset)]
     if len(others) == len(rows):
         return None
@@ -353,6 +356,30 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
         raise ValueError("y has a label that is missing or empty in one of its lists: leave it out, or name it")
     classes = np.unique([label for row in found for label in row])
     return [[str(naming.name_of(label)) for label in row] for row in found], classes
+
+
+def _named_as(names: list[str], y: Any, rows: list[list[str]], labels: np.ndarray) -> list[list[str]]:
+    """The names of each text's labels; those of a matrix whose columns have none are `names`, in their order.
+
+    ValueError for a matrix of other columns.
+    """
+    if _matrix_of(y) is None:
+        return rows
+    has_names = hasattr(y, "columns")
+    own = [str(naming.name_of(label)) for label in labels.tolist()]
+    if len(own) != len(names) or (has_names and set(own) != set(names)):
+        what = f"the columns {shown(own)}" if has_names else f"{len(own):,} columns"
+        raise ValueError(f"y has {what}, and classes_ are {shown(names)}: give a column for each of these")
+    return rows if has_names else [[names[int(place)] for place in row] for row in rows]
+
+
+def _matrix_of(y: Any) -> np.ndarray | None:
+    """y as an array, [N, C], where it is a matrix of more than one column: an array, a sparse one, a DataFrame, lists
+    as rows of 0 and 1."""
+    values: Any = np.array(y) if _is_matrix(y) else y.toarray() if issparse(y) else y
+    if getattr(values, "ndim", 1) != 2 or values.shape[1] < 2:
+        return None
+    return values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
 
 
 def _is_matrix(y: Any) -> bool:
