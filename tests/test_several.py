@@ -27,6 +27,7 @@ from submillion.model.classifier import Classifier
 from submillion.prediction import Form, predict_file
 from submillion.runs import Run
 from submillion.training import workflow
+from submillion.training.evaluation import probabilities
 from submillion.training.watching import Answer
 from tests.kit.calls import call
 from tests.kit.several_labels import NAMES, SHAPES, Shape, make_rows, settings_of, write_rows
@@ -106,6 +107,22 @@ def test_names_that_hold_a_separator_are_names(tmp_path: Path, cells: list[str])
     splits = read(tmp_path, cells)
     assert not splits.has_several
     assert found_in(splits) == set(cells)
+
+
+@pytest.mark.parametrize("mark", ["; ", "|"])
+def test_names_may_hold_another_separator_than_that_which_joins_them(tmp_path: Path, mark: str) -> None:
+    names = ["Boston, MA", "New York, NY", "Albany, NY", "sport"]
+    cells = [mark.join(names[j] for j in range(4) if i >> j & 1) for i in range(16)]
+    rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells * 2)]
+    splits = data.read(DataConfig(source=str(write(tmp_path / "a.jsonl", rows))))
+    assert set(splits.labels) == set(names)
+    assert splits.settings.label_separator == mark.strip()
+
+
+def test_a_list_is_never_one_labels_name(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": ["x", "y"][: i % 3]} for i in range(9)]
+    with pytest.raises(DataError, match=r"set data\.labels=several to learn it, or give one name$"):
+        data.read(DataConfig(source=str(write(tmp_path / "a.jsonl", rows)), labels="one"))
 
 
 def test_a_few_joined_rows_are_refused_with_both_ways_out(tmp_path: Path) -> None:
@@ -224,6 +241,21 @@ def test_named_numbers_in_lists_become_the_names() -> None:
     splits = data.read(DataConfig(), table)
     assert splits.labels == ("zebra", "ant")
     assert found_in(splits) == {("zebra",), ("ant", "zebra"), ()}
+    values["label"][3] = [0, None]  # pyright: ignore
+    table = submillion.data.memory.splits(datasets.Dataset.from_dict(values, features=features), DataConfig())
+    with pytest.raises(DataError, match="a list in which a name is missing"):
+        data.read(DataConfig(), table)
+
+
+def test_named_numbers_of_groups_are_no_labels() -> None:
+    datasets = pytest.importorskip("datasets")
+    label, group = datasets.ClassLabel(names=["zebra", "ant"]), datasets.ClassLabel(names=["a", "b", "c", "d"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": label, "customer": group})
+    values = {"text": [f"text {i}" for i in range(12)], "label": [0, 1] * 6, "customer": [0, 1, 2, 3] * 3}
+    settings = DataConfig(group="customer", validation=0.5)
+    rows = datasets.Dataset.from_dict(values, features=features)
+    splits = data.read(settings, submillion.data.memory.splits(rows, settings))
+    assert set(splits.labels) == {"zebra", "ant"}
 
 
 def test_data_check_and_plan_count_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -378,6 +410,14 @@ def test_what_is_predicted_can_be_read_as_labels(run: Run, tmp_path: Path) -> No
     )
 
 
+def test_a_probability_does_not_hang_on_its_place_among_others() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (50, 3)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(50)
+    whole = probabilities(logits, has_several=True)
+    assert np.array_equal(probabilities(logits[order], has_several=True), whole[order])
+    assert np.array_equal(np.concatenate([probabilities(row[None], has_several=True) for row in logits]), whole)
+
+
 def test_an_ensemble_is_the_mean_of_probabilities_and_of_thresholds(run: Run, settings: Config) -> None:
     other = workflow.train(config.changed(settings, {"train.seed": 1}))
     texts = [row["text"] for row in ROWS[:9]]
@@ -466,6 +506,30 @@ def test_exports_are_judged_by_all_labels_of_a_row(run: Run, kind: Any) -> None:
     expected = submillion.predict(run, ["a text to classify", "another one"]).labels
     if kind == "onnx":
         assert said.strip() == str([list(own) for own in expected])
+
+
+def test_an_export_is_found_again_by_runs_of_its_thresholds_only(run: Run, tmp_path: Path) -> None:
+    made = submillion.export(run, "merged", tmp_path / "export")
+    assert not submillion.export(run, "merged", tmp_path / "export").is_new
+    other = Run(Path(shutil.copytree(run.path, tmp_path / run.name)))
+    other.write_thresholds(np.full(len(NAMES), 0.9))
+    other.mark_done()
+    with pytest.raises(ConfigError, match=r"holds the export of another run, .*, with other thresholds"):
+        submillion.export(other, "merged", made.folder)
+
+
+def test_labels_that_no_character_joins_are_refused_before_rows_are_predicted(run: Run, tmp_path: Path) -> None:
+    copy, rows = Run(Path(shutil.copytree(run.path, tmp_path / "copy"))), tmp_path / "rows"
+    copy.write_labels(["a|;", "b,", "c\t"], has_several=True)
+    copy.write_thresholds(np.full(3, 0.5))
+    copy.mark_done()
+    rows.mkdir()
+    (rows / "a.csv").write_text("text\na game\n", encoding="utf-8")
+    for source, output in ((rows / "a.csv", tmp_path / "b.csv"), (rows, tmp_path / "out")):
+        with pytest.raises(ConfigError, match="none joins them in a cell"):
+            predict_file(copy, source, output)
+        assert not output.exists()
+        assert not output.with_name(f"{output.name}.partial").exists()
 
 
 def test_the_packed_pass_is_the_stock_one(run: Run) -> None:

@@ -321,7 +321,9 @@ def _labels_of(train: Rows, data: DataConfig) -> tuple[str, ...] | None:
     if None in train.labels or train.table.bad or not train.labels:
         return None
     found, names = counted(train.labels), train.table.class_names if isinstance(data.label, str) else None
-    return in_order(found) if names is None else tuple(name for name in names if name in found)
+    if names is None or not found.keys() <= set(names):  # they may be those of a column of groups
+        return in_order(found)
+    return tuple(name for name in names if name in found)
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:

@@ -90,7 +90,8 @@ def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Tabl
         elif (names_of := getattr(getattr(feature, "feature", None), "names", None)) is not None:  # of a list's items
             class_names = tuple(names_of)
             columns[name] = [
-                None if cell is None else [class_names[i] for i in cell if i >= 0] for cell in columns[name]
+                None if cell is None else [None if i is None else class_names[i] for i in cell if i is None or i >= 0]
+                for cell in columns[name]
             ]
     numbers = range(1, len(dataset) + 1)
     return Table(origin, tuple(dataset.column_names), columns, numbers, class_names=class_names, is_published=True)

@@ -165,11 +165,13 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
     refused = []
     separator = None if data.labels == "one" else _joining(values)
     if lists := [row for row, value in enumerate(values) if _is_list(value)]:
-        sentence = _multi_label(f"is a list ({shown(values[lists[0]])})", len(lists), len(values), is_run)
+        what, todo = f"is a list ({shown(values[lists[0]])})", "or give one name"
+        sentence = _multi_label(what, len(lists), len(values), is_run, todo)
         bad.append(table.faulty(lists, sentence))
         refused += lists
     elif data.labels != "one" and (joined := _several_rows(values, separator)):
-        sentence = _multi_label(f"joins several labels ({labels[joined[0]]!r})", len(joined), len(values), is_run)
+        what, todo = f"joins several labels ({labels[joined[0]]!r})", "data.labels=one if that is one label's name"
+        sentence = _multi_label(what, len(joined), len(values), is_run, f"{todo}, or correct the row")
         bad.append(table.faulty(joined, sentence))
         refused += joined
     elif found and all(map(_NUMBER.fullmatch, found)) and any(map(_FRACTION.fullmatch, found)):
@@ -186,11 +188,10 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
     return labels
 
 
-def _multi_label(found: str, n: int, n_rows: int, is_run: bool) -> str:
+def _multi_label(found: str, n: int, n_rows: int, is_run: bool, otherwise: str) -> str:
+    todo = f"set data.labels=several to learn it, {otherwise}"
     if is_run:
         todo = "and the run was trained on rows with one label: give one"
-    else:
-        todo = "set data.labels=several to learn it, data.labels=one if that is one label's name, or correct the row"
     return f"the label {found}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
 
 
@@ -294,10 +295,16 @@ def _vector(cells: Sequence[Any]) -> list[Any] | None:
 
 
 def _joining(cells: Sequence[Any]) -> str | None:
-    """The separator by which most cells join labels; None where none does."""
-    n_rows = {mark: len(_joined_rows(cells, mark)) for mark in _SEPARATORS}
-    best = max(_SEPARATORS, key=n_rows.__getitem__)
-    return best if n_rows[best] else None
+    """The separator by which cells join labels; None where none does.
+
+    Of several the one of the fewest labels, as names may hold others: "Boston, MA; New York, NY" has two, of which none
+    is "MA; New York".
+    """
+    n_rows = {mark: n for mark in _SEPARATORS if (n := len(_joined_rows(cells, mark)))}
+    usual = [mark for mark, n in n_rows.items() if n >= max(_LEAST_ROWS, _LEAST_SHARE * len(cells))]
+    texts = {cell for cell in cells if isinstance(cell, str)}
+    n_labels = {mark: len({name for text in texts for name in _pieces(text, mark)}) for mark in usual or n_rows}
+    return min(n_labels, key=n_labels.__getitem__, default=None)
 
 
 def _several_rows(cells: Sequence[Any], separator: str | None) -> list[int]:

@@ -79,7 +79,7 @@ def write(
         runs.refuse_run_folder(folder)
     given = None if file is None else _rows_of(run, file, labelled=kind == "onnx-int8")
     question = Question(kind, distillation.identity(run), given.fingerprint if given else _VALIDATION, margin)
-    if (found := manifest.find(folder, question)) is not None:
+    if (found := manifest.find(folder, question, _thresholds(run))) is not None:
         return Written(folder, found, is_new=False)
     with _filling(folder) as part:
         made = _make(run, question, given, part, watch)
@@ -128,16 +128,22 @@ def _label_ids(checked: _Rows, labels: tuple[str, ...]) -> np.ndarray | None:
 
 def _facts(run: Run, kind: Format) -> dict[str, Any]:
     packages = ("submillion", "torch", "transformers", *(() if kind == "merged" else ("onnx", "onnxruntime")))
-    thresholds = run.thresholds()
+    thresholds = _thresholds(run)
     return {
         "labels": list(run.labels()),
-        **({} if thresholds is None else {"thresholds": thresholds.tolist()}),
+        **({} if thresholds is None else {"thresholds": thresholds}),
         "max_length": run.config().model.max_length,
         "long_texts": reads_of(run).values(),
         "opset": None if kind == "merged" else formats.OPSET,
         "versions": {name: version(name) for name in packages},
         "machine": {"architecture": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
     }
+
+
+def _thresholds(run: Run) -> list[float] | None:
+    """Of several labels, in their order, as JSON holds them."""
+    found = run.thresholds()
+    return None if found is None else found.tolist()
 
 
 def _validation_rows(run: Run) -> _Rows:

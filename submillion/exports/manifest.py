@@ -6,7 +6,7 @@ It is written last: a folder without it is no export.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +58,10 @@ def write(folder: Path, question: Question, run: str, checks: Mapping[str, Any],
     return found
 
 
-def find(folder: Path, question: Question) -> Manifest | None:
+def find(folder: Path, question: Question, thresholds: Sequence[float] | None = None) -> Manifest | None:
     """Return the folder's export if it answers the question, None if the folder is absent or empty.
 
+    thresholds: the run's, of several labels: runs of equal weights may have others, which a folder's code reads.
     ConfigError if it holds anything else, RunError if its files are not those of its manifest.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -69,7 +70,7 @@ def find(folder: Path, question: Question) -> Manifest | None:
         what = "holds files that are no export" if folder.is_dir() else "is a file"
         raise ConfigError(f"{folder} {what}: give a new folder with --output")
     found = _read(folder)
-    if found.question != question:
+    if found.question != question or found.facts.get("thresholds") != thresholds:
         raise ConfigError(f"{folder} holds {_difference(found, question)}: give another folder, or remove it")
     damaged = [name for name, facts in found.files.items() if not _is_whole(folder / name, str(facts["sha256"]))]
     if damaged:
@@ -97,7 +98,9 @@ def _difference(found: Manifest, question: Question) -> str:
         return f"this run as {there.format}, not as {question.format}"
     if there.margin != question.margin:
         return f"this export, tested with --margin {there.margin:g}, not {question.margin:g}"
-    return "this export, checked on other rows"
+    if there.rows != question.rows:
+        return "this export, checked on other rows"
+    return f"the export of another run, {found.run}, with other thresholds"
 
 
 def _is_whole(file: Path, expected: str) -> bool:

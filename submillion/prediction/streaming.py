@@ -101,7 +101,6 @@ def predict_file(
     writing.check_output(target, source)
     found = members(run, device)
     form.columns(found.classes)
-    writing.joining(output, found.classes, found.thresholds is not None)
     columns = Columns(form.id, form.keep)
 
     def check(n_done: int) -> None:
@@ -112,6 +111,8 @@ def predict_file(
     if is_folder:
         writing.check_parts(target, [writing.part_name(part.name) for part in parts])
     targets = [replace(target, path=output / writing.part_name(part.name)) if is_folder else target for part in parts]
+    for each in targets:
+        writing.joining(each.path, found.classes, found.thresholds is not None)
     with journal.opened(output, _facts(source, found)) as kept:
         found, n_kept, notes = _taken_up(kept, found, parts, source, how)
         n_rows = sum(part.n_rows for part in parts)

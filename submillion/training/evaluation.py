@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy import special
 
 from submillion import runs
 from submillion.config import Config, TrainConfig
@@ -46,8 +47,10 @@ def predict(
 
 def probabilities(logits: np.ndarray, has_several: bool) -> np.ndarray:
     """Return the probabilities of classes by their logits [..., C], float64; of several labels each by itself."""
-    numbers = torch.from_numpy(logits).double()
-    return (torch.sigmoid(numbers) if has_several else torch.softmax(numbers, dim=-1)).numpy()
+    if has_several:
+        # Not torch's: the last bit of its sigmoid depends on where in the array a number is, and so on the rows' order.
+        return special.expit(logits.astype(np.float64))
+    return torch.softmax(torch.from_numpy(logits).double(), dim=-1).numpy()
 
 
 def with_own_thresholds(predictions: Predictions, settings: TrainConfig) -> Predictions:
