@@ -158,8 +158,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         if not self.run_.has_several() or (several := _several_labels(y)) is None:
             return super().score(X, y, sample_weight)
         names = [str(naming.name_of(label)) for label in self.classes_.tolist()]
-        true = _named_as(names, y, *several)
-        check_consistent_length(X, true)
+        check_consistent_length(X, true := _named_as(names, y, *several))
         predicted = [{names[i] for i in np.flatnonzero(row)} for row in self.predict(X)]
         # A label that fit did not see is never predicted: its rows are wrong.
         right = [said == set(own) for said, own in zip(predicted, true, strict=True)]
@@ -359,14 +358,10 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
 
 
 def _named_as(names: list[str], y: Any, rows: list[list[str]], labels: np.ndarray) -> list[list[str]]:
-    """The names of each text's labels; those of a matrix whose columns have none are `names`, in their order.
-
-    ValueError for a matrix of other columns.
-    """
+    """The names of each text's labels; a matrix without names has the columns `names`. ValueError for other columns."""
     if _matrix_of(y) is None:
         return rows
-    has_names = hasattr(y, "columns")
-    own = [str(naming.name_of(label)) for label in labels.tolist()]
+    own, has_names = [str(naming.name_of(label)) for label in labels.tolist()], hasattr(y, "columns")
     if len(own) != len(names) or (has_names and set(own) != set(names)):
         what = f"the columns {shown(own)}" if has_names else f"{len(own):,} columns"
         raise ValueError(f"y has {what}, and classes_ are {shown(names)}: give a column for each of these")
@@ -374,21 +369,14 @@ def _named_as(names: list[str], y: Any, rows: list[list[str]], labels: np.ndarra
 
 
 def _matrix_of(y: Any) -> np.ndarray | None:
-    """y as an array, [N, C], where it is a matrix of more than one column: an array, a sparse one, a DataFrame, lists
-    as rows of 0 and 1."""
-    values: Any = np.array(y) if _is_matrix(y) else y.toarray() if issparse(y) else y
-    if getattr(values, "ndim", 1) != 2 or values.shape[1] < 2:
-        return None
-    return values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
-
-
-def _is_matrix(y: Any) -> bool:
-    """Whether lists are the rows of a matrix of 0 and 1, as scikit-learn takes them."""
-    rows = list(map(memory.plain, y)) if isinstance(y, list | tuple) else []
-    if not rows or not all(isinstance(row, list | tuple) for row in rows):
-        return False
-    is_even = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
-    return is_even and all(isinstance(cell, int | float) and cell in (0, 1) for row in rows for cell in row)
+    """y as an array, [N, C], where it is a matrix of several columns: lists of 0 and 1 of one length are its rows."""
+    values: Any = y.toarray() if issparse(y) else y
+    if isinstance(y, list | tuple) and all(isinstance(row, list | tuple | np.ndarray) for row in y):
+        rows = list(map(memory.plain, y))
+        is_of_numbers = all(isinstance(cell, int | float) and cell in (0, 1) for row in rows for cell in row)
+        values = np.array(rows) if is_of_numbers and len({len(row) for row in rows}) == 1 else y
+    is_matrix = getattr(values, "ndim", 1) == 2 and values.shape[1] > 1
+    return np.asarray(values) if is_matrix else None
 
 
 def _checked_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
