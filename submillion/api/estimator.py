@@ -160,8 +160,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         names = [str(naming.name_of(label)) for label in self.classes_.tolist()]
         check_consistent_length(X, true := _named_as(names, y, *several))
         predicted = [{names[i] for i in np.flatnonzero(row)} for row in self.predict(X)]
-        # A label that fit did not see is never predicted: its rows are wrong.
-        right = [said == set(own) for said, own in zip(predicted, true, strict=True)]
+        right = [said == set(own) for said, own in zip(predicted, true, strict=True)]  # labels new to it are wrong
         return float(np.average(right, weights=sample_weight))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
