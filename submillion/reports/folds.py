@@ -141,7 +141,10 @@ def _classes(report: FoldsReport) -> Section:
     tables = [Table("Each class, by all rows", ("class", "rows", "precision", "recall", "F1"), rows)]
     if pairs:
         tables.append(Table("The commonest mistakes", ("true", "predicted", "rows"), pairs))
-    return Section("classes", "Classes", f"{quoted(report.labels[worst])} has the lowest F1", tables=tuple(tables))
+    title = f"{quoted(report.labels[worst])} has the lowest F1"
+    if len({each.f1.value for each in report.classes}) == 1:
+        title = f"All classes have an F1 of {report.classes[0].f1.value:.4f}"
+    return Section("classes", "Classes", title, tables=tuple(tables))
 
 
 def label_errors(report: FoldsReport, n_shown: int = _N_SHOWN) -> Section:
@@ -195,8 +198,8 @@ def _setup(report: FoldsReport) -> Section:
 
 def _figures(report: FoldsReport) -> dict[str, Drawn]:
     key, chosen = leading(report.scores)
-    rows = [forests.Row("all rows", chosen, True, is_marked=True)]
-    rows += [forests.Row(run, scores[key], True) for run, scores in report.folds.items()]
+    rows = [forests.Row("all rows", chosen, None, is_marked=True)]
+    rows += [forests.Row(run, scores[key], None) for run, scores in report.folds.items()]
     is_loss = metrics.height(key, 1.0) < 0
     with style():
         return {"folds": files("folds", forests.forest(rows, NAMES[key], "all rows", is_loss))}
