@@ -223,13 +223,15 @@ class TokenizedSplit:
 
 
 def tokenize(
-    examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], reading: Reading, keep: bool = True
+    examples: Sequence[Example], tokenizer: Any, labels: Sequence[str], reading: Reading | int, keep: bool = True
 ) -> TokenizedSplit:
-    """Return the examples as token ids, special tokens included, long texts as `reading` says.
+    """Return the examples as token ids, special tokens included, long texts as `reading` says: a number of tokens, at
+    which they are cut, or more.
 
     Many rows are looked for in the cache, and kept there; a note says why if they cannot be kept. With `keep` false
     they are neither. Either all examples are pairs or none is.
     """
+    reading = Reading(reading) if isinstance(reading, int) else reading
     arrays, notes = _made_or_found(examples, tokenizer, reading) if keep else (_made(examples, tokenizer, reading), ())
     tokens, types = arrays["tokens"], arrays["token_types"]
     return TokenizedSplit(
