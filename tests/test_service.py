@@ -589,8 +589,8 @@ def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[
     body = {"texts": texts, "run": made["two"].name}
     try:
         httpx2.post(f"{url}v1/predict", json={**body, "texts": ["a"]}, timeout=60).raise_for_status()
-        with ThreadPoolExecutor(4) as pool:
-            asking = [pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60) for _ in range(4)]
+        with ThreadPoolExecutor(8) as pool:
+            asking = [pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60) for _ in range(8)]
             while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] < len(texts):
                 assert not all(each.done() for each in asking), "answered before it could be stopped: ask for more"
             process.send_signal(signal.SIGTERM)
