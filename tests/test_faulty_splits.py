@@ -19,6 +19,7 @@ from submillion.config import DataConfig
 from submillion.data import hub, memory, reading
 from submillion.data.columns import missing_columns
 from submillion.data.formats import read_table
+from submillion.data.long_texts import Reading
 from submillion.data.tables import table_of
 from submillion.errors import MAX_PROBLEMS, DataError
 from tests.kit.pairs import each
@@ -93,7 +94,7 @@ CASES = [
 def test_each_faulty_split_is_one_problem(fault: str, case: tuple[int, tuple[str, ...]], tmp_path: Path) -> None:
     n_splits, faulty = case
     path = folder_of(tmp_path / "rows", dict.fromkeys(faulty, fault), n_splits)
-    found = data.survey(settings(path), max_length=8).problems
+    found = data.survey(settings(path), Reading(8)).problems
     if fault == "no label" and "train" not in faulty:  # such a test split is taken for rows to predict
         faulty = tuple(split for split in faulty if split != "test")
     assert sorted(problem.partition(".csv")[0].rpartition("/")[2] for problem in found) == sorted(faulty)
@@ -107,7 +108,7 @@ def test_each_faulty_split_is_one_problem(fault: str, case: tuple[int, tuple[str
 @pytest.mark.parametrize("faults", list(zip(FAULTS, [*FAULTS][3:] + [*FAULTS][:3], strict=True)), ids="+".join)
 def test_different_faults_of_two_splits_are_told_together(faults: tuple[str, str], tmp_path: Path) -> None:
     path = folder_of(tmp_path / "rows", dict(zip(("train", "validation"), faults, strict=True)), 3)
-    found = sorted(data.survey(settings(path), max_length=8).problems, key=lambda problem: "validation.csv" in problem)
+    found = sorted(data.survey(settings(path), Reading(8)).problems, key=lambda problem: "validation.csv" in problem)
     assert len(found) == 2
     assert all(FAULTS[fault][1] in problem for fault, problem in zip(faults, found, strict=True)), found
 
@@ -133,7 +134,7 @@ def test_in_every_kind_of_source_missing_columns_are_one_problem_a_split(kind: s
             data.read(DataConfig(), memory.splits(made, DataConfig()))
         found += refusal.value.problems
     elif kind != "hub":
-        found += data.survey(DataConfig(source=str(tmp_path)), max_length=8).problems
+        found += data.survey(DataConfig(source=str(tmp_path)), Reading(8)).problems
     assert len(found) == 2
     typed = "overrides={'data.text': 'review', 'data.label': 'stars'}" if kind == "memory" else SET_COLUMNS
     assert all(f"; give {typed}, or rename the columns" in each for each in found)
@@ -143,7 +144,7 @@ def test_where_splits_disagree_renaming_alone_is_proposed(tmp_path: Path) -> Non
     for split, text in zip(SPLITS, ("text", "sentence", "text"), strict=True):
         rows = "".join(f"{split} says so {i},{i % 2}\n" for i in range(20))
         (tmp_path / f"{split}.csv").write_text(f"{text},label\n{rows}")
-    (problem,) = data.survey(DataConfig(source=str(tmp_path)), max_length=8).problems
+    (problem,) = data.survey(DataConfig(source=str(tmp_path)), Reading(8)).problems
     assert problem.endswith(
         "it has sentence, label; all splits are read by the same columns: rename 'sentence' to 'text'"
     )
@@ -152,7 +153,7 @@ def test_where_splits_disagree_renaming_alone_is_proposed(tmp_path: Path) -> Non
 def test_good_splits_have_no_problem(tmp_path: Path) -> None:
     for n_splits in (1, 2, 3):
         path = folder_of(tmp_path / str(n_splits), {}, n_splits)
-        assert data.survey(settings(path), max_length=8).problems == ()
+        assert data.survey(settings(path), Reading(8)).problems == ()
         assert data.read(settings(path)).train
 
 
@@ -197,7 +198,7 @@ def test_a_split_that_is_not_used_is_not_looked_at(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "rows", {"validation": "a column twice", "test": "a column twice"}, 3)
     good = folder_of(tmp_path / "good", {}, 3) / "validation.csv"
     own = settings(path).model_copy(update={"validation": str(good), "test": 2})
-    assert data.survey(own, max_length=8).problems == ()
+    assert data.survey(own, Reading(8)).problems == ()
 
 
 # What is proposed for columns that are not there ---------------------------------------------------------------------

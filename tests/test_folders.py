@@ -8,6 +8,7 @@ import pytest
 
 from submillion import data
 from submillion.config import DataConfig
+from submillion.data.long_texts import Reading
 from submillion.errors import DataError
 
 
@@ -25,7 +26,7 @@ def folder(path: Path, *names: str, **contents: str) -> Path:
 
 
 def survey(path: Path, **settings: object) -> data.Survey:
-    return data.survey(DataConfig(source=str(path), **settings), max_length=8)
+    return data.survey(DataConfig(source=str(path), **settings), Reading(8))
 
 
 def rows_of(found: data.Survey) -> dict[str, int]:

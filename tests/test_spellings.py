@@ -9,6 +9,7 @@ import pytest
 
 from submillion import data
 from submillion.config import DataConfig
+from submillion.data.long_texts import Reading
 from submillion.data.spellings import spelling_warnings
 
 SAME = {
@@ -83,7 +84,7 @@ def test_different_labels_are_let_alone(labels: tuple[str, ...]) -> None:
 def test_words_for_missing_labels_are_classes_and_are_said(tmp_path: Path, word: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"text {i},{['pos', 'neg', word][i % 3]}\n" for i in range(12)))
-    found = data.survey(DataConfig(source=str(path)), max_length=8)
+    found = data.survey(DataConfig(source=str(path)), Reading(8))
     assert found.censuses["train"].classes[word] == 4
     (warning,) = found.warnings
     assert f"{word!r} (4 rows) is a class here, and often a word for a label that is missing" in warning

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from submillion import data
 from submillion.config import DataConfig
 from submillion.data.formats import read_table, tables
+from submillion.data.long_texts import Reading
 from submillion.data.tables import Layout
 from submillion.errors import DataError
 
@@ -124,7 +125,7 @@ def test_an_ambiguous_quote_is_one_problem_and_later_rows_are_read(tmp_path: Pat
     lines = lines_of()
     lines[5] = '"one, two" three,a'
     path = write(tmp_path / "a.csv", lines)
-    (problem,) = data.survey(DataConfig(source=str(path)), max_length=8).problems
+    (problem,) = data.survey(DataConfig(source=str(path)), Reading(8)).problems
     assert "row 5 (line 6): a cell goes on after its closing quote" in problem
     assert len(read_table(path, WANTED).numbers) == len(ROWS) - 1
 
@@ -236,7 +237,7 @@ def test_a_header_that_is_there_all_the_same_is_no_row(tmp_path: Path, first: st
 
 def test_a_first_line_that_is_a_row_is_named_with_the_setting(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [f"{label},{text},{i}" for i, (text, label) in enumerate(ROWS)])
-    (problem,) = data.survey(DataConfig(source=str(path)), max_length=8).problems
+    (problem,) = data.survey(DataConfig(source=str(path)), Reading(8)).problems
     assert problem.endswith("add one that does, or give --set 'data.header=[label, text, column3]'")
 
 
@@ -254,7 +255,7 @@ def test_invisible_marks_around_names_do_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", [["# exported"], ["My reviews", ""], ["a;b", "c;d"]])
 def test_lines_before_the_names_are_named(tmp_path: Path, before: list[str]) -> None:
     path = write(tmp_path / "a.csv", [*before, *lines_of()])
-    (problem,) = data.survey(DataConfig(source=str(path)), max_length=8).problems
+    (problem,) = data.survey(DataConfig(source=str(path)), Reading(8)).problems
     assert f"line {len(before) + 1} names the columns, and the first line does not" in problem
 
 
@@ -350,5 +351,5 @@ def test_a_file_of_another_kind_than_its_name_says_is_one_problem(
     tmp_path: Path, name: str, content: bytes, told: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    (problem,) = data.survey(DataConfig(source=str(tmp_path / name)), max_length=8).problems
+    (problem,) = data.survey(DataConfig(source=str(tmp_path / name)), Reading(8)).problems
     assert told in problem
