@@ -599,7 +599,7 @@ def test_a_stop_survives_a_kill(settings: dict[str, Any], rows: Path, tmp_path: 
 def test_a_stopped_run_is_another_setting_to_compare_and_its_report_says_so(
     settings: dict[str, Any], run: Run, rows: Path, tmp_path: Path
 ) -> None:
-    from submillion.reports import findings
+    from submillion.reports import making
     from submillion.reports import run as reading
 
     stopped = submillion.train(
@@ -607,9 +607,9 @@ def test_a_stopped_run_is_another_setting_to_compare_and_its_report_says_so(
     )
     found = submillion.compare([run, stopped])
     assert [setting.name for setting in found.settings] == ["stopped_after_step=null", "stopped_after_step=1"]
-    said = findings.training(reading.read(stopped)).sentences
+    said = making.training(reading.read(stopped)).sentences
     assert said == ("Its watcher stopped the training after step 1 of 12.",)
-    assert findings.training(reading.read(run)).sentences == ()
+    assert making.training(reading.read(run)).sentences == ()
 
 
 @pytest.mark.parametrize("answer", [1, 0, "", "Stop", "halt", [], np.int64(1)])
