@@ -95,7 +95,7 @@ def test_the_best_checkpoint_is_the_result_even_if_it_is_not_the_last(base: list
         settings_of(base, tmp_path, *wild, "train.steps=60", "train.precision=fp32", "data.validation=0.3")
     )
     evaluations = [record for record in records_of(run) if record["kind"] == "eval"]
-    best = max(evaluations, key=lambda record: record["accuracy"]["value"])
+    best = max(evaluations, key=lambda record: (record["accuracy"]["value"], -record["loss"]))
     assert best["accuracy"]["value"] > evaluations[-1]["accuracy"]["value"]
     saved = run.scores()["validation"]
     assert vars(saved["accuracy"]) == best["accuracy"]
