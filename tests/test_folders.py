@@ -168,7 +168,7 @@ def test_a_file_without_labels_that_is_named_as_a_split_is_told_what_it_is_for(
     rows = [",".join(cells[name] for name in header.split(",")).format(i=i) for i in range(4)]
     file = tmp_path / "new.csv"
     file.write_text("\n".join([header, *rows]) + "\n")
-    (problem,) = data.survey(DataConfig(source=str(tmp_path / "train.csv"), **{split: str(file)}), 8).problems
+    (problem,) = data.survey(DataConfig(source=str(tmp_path / "train.csv"), **{split: str(file)}), Reading(8)).problems
     assert problem.startswith(f"data.{split} is {file}, which {reason}")
     assert f"leave data.{split} out, and give them to `submillion predict RUN --input {file}`" in problem
     assert problem.endswith(todo)

@@ -233,13 +233,12 @@ def count_classes(data: DataConfig) -> int | None:
     return len(found)
 
 
-def survey(data: DataConfig, how: Reading | int, tokenizer: Any = None) -> Survey:
+def survey(data: DataConfig, how: Reading, tokenizer: Any = None) -> Survey:
     """Return the censuses, problems and warnings of everything the settings name, without splitting it; `how` texts are
     read.
 
     HubError says why a Hub set cannot be had.
     """
-    how = Reading(how) if isinstance(how, int) else how
     _, parts, _, problems, warnings = _checked(pinned(data))
     examples = {name: rows.examples for name, rows in parts.items()}
     warnings += checking.near_warnings(examples)
