@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -69,7 +70,8 @@ class Contestant:
         environment["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing is found that another run left
         if not spec.kind.startswith("submillion"):
             environment.setdefault("GOMP_SPINCOUNT", "300000")  # libgomp's own, which `import submillion` would change
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
         self._began = time.perf_counter()
         self._answers: Queue[dict[str, Any]] = Queue()
         Thread(target=self._read, daemon=True).start()
@@ -101,8 +103,9 @@ class Contestant:
         return found
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
+        """End the process, and those that it started: torch.compile's would go on compiling."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _read(self) -> None:

@@ -34,7 +34,7 @@ from submillion import planning, runs
 from submillion.config import Config
 from submillion.errors import SubmillionError
 from submillion.model import adapters, backbone
-from submillion.model.batching import Batch, TokenizedSplit
+from submillion.model.batching import Batch, TokenizedSplit, Windows
 from submillion.model.classifier import Classifier
 from submillion.model.replays import Recorder
 from submillion.training import loop, losses, steps
@@ -92,8 +92,12 @@ def widths(encoders: Encoders, device: torch.device) -> Found:
             exact = classifier(encoders(family, head), "full", "fp32", device)
             exact.packed = False
             for precision in ("fp32", "bf16"):
-                far = difference(classifier(encoders(family, head), "full", precision, device), exact, batch)
-                for value, limit, what in zip(far, LIMITS[precision], ("logits", "gradients"), strict=True):
+                own, stock = (classifier(encoders(family, head), "full", precision, device) for _ in range(2))
+                stock.packed = False
+                far, theirs = (difference(each, exact, batch) for each in (own, stock))
+                # Wide tiny encoders have large logits, which bf16 rounds more: the stock pass is as far off.
+                limits = (max(limit, 3 * off) for limit, off in zip(LIMITS[precision], theirs, strict=True))
+                for value, limit, what in zip(far, limits, ("logits", "gradients"), strict=True):
                     yield f"{family}, heads of {head}, {precision} {what}", value, limit
 
 
@@ -144,7 +148,7 @@ def dropout(encoders: Encoders, device: torch.device) -> Found:
 def job(encoders: Encoders, device: torch.device, split: TokenizedSplit, n_steps: int = 24, **own: Any) -> loop.Job:
     """Return a training of a tiny encoder with dropout."""
     adapter = {key: own.pop(key) for key in ("method", "layers") if key in own}
-    config = settings(encoders("roberta"), "full", **adapter)
+    config = settings(encoders(own.pop("family", "roberta")), "full", **adapter)
     if "layers" in adapter:
         config = config.model_copy(update={"model": config.model.model_copy(update={"prefix": True})})
     train = config.train.model_copy(update={"batch_size": 8, "steps": n_steps, "evaluate_every": 8, **own})
@@ -203,6 +207,13 @@ def trainings(encoders: Encoders, device: torch.device) -> Found:
         whole, alone = (trained(job(encoders, device, split, **own), graphs=each) for each in (True, False))
         yield f"{name}: recorded and launched", _apart(whole, alone), 0.0
     rng = np.random.default_rng(6)
+    for name, rows, own in (
+        *((family, split, {"family": family}) for family in FAMILIES if family != "roberta"),
+        ("several labels", replace(split, label_ids=rng.integers(0, 2, (len(split), len(LABELS)))), {}),
+        ("windows", windowed(split, rng), {}),
+    ):
+        whole, alone = (trained(job(encoders, device, rows, **own), graphs=each) for each in (True, False))
+        yield f"{name}: recorded and launched", _apart(whole, alone), 0.0
     taught = replace(split, teacher_logits=rng.normal(size=(len(split), len(LABELS))).astype(np.float32))
     whole, alone = (trained(_taught(job(encoders, device, taught)), graphs=each) for each in (True, False))
     yield "distillation: recorded and launched", _apart(whole, alone), 0.0
@@ -217,6 +228,13 @@ def trainings(encoders: Encoders, device: torch.device) -> Found:
     if device.type == "cuda":
         yield from _recording(encoders, device, split)
         yield from _memory(encoders, device)
+
+
+def windowed(split: TokenizedSplit, rng: np.random.Generator) -> TokenizedSplit:
+    """Return the same rows, each read as one to three windows."""
+    cuts = [np.sort(rng.integers(1, n, min(n - 1, 2))) if n > 1 else [] for n in split.lengths]
+    lengths = [np.diff([0, *np.unique(cut), n]).tolist() for cut, n in zip(cuts, split.lengths, strict=True)]
+    return replace(split, windows=Windows.of(lengths))
 
 
 def _taught(work: loop.Job) -> loop.Job:
@@ -249,9 +267,7 @@ def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) 
         return made[-1]
 
     with mock.patch.object(Classifier, "recorder", noted):
-        for _ in loop.fit(work):
-            pass
-    n_graphs = made[0].n_graphs if made[0] is not None else 0
+        n_graphs = max(made[0].n_graphs if made[0] is not None else 0 for _ in loop.fit(work))  # none is kept at the end
     yield f"steps are recorded ({n_graphs} graphs)", float(n_graphs == 0), 0.0
 
     def waits(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -330,7 +346,7 @@ def commands(encoder: str, _: Encoders, device: torch.device) -> Found:
         + "".join(f"a {word} day {i},{here.labels()[i % 2]}\n" for i, word in enumerate(["good", "bad"] * 50))
     )
     scored = json.loads(_submillion("evaluate", here.path, "--data", labelled, "--json"))
-    yield "evaluate", float(scored["n_rows"] != 100), 0.0
+    yield "evaluate", float(scored["accuracy"]["n"] != 100), 0.0
     _submillion("export", here.path, "--format", "merged", "--output", folder / "merged")
     yield "export", float(not (folder / "merged").is_dir()), 0.0
     yield "serve", float(_served(here.path) not in here.labels()), 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +317,12 @@ def test_no_step_begins_before_what_comes_between(step: int, begun: list[int], e
     some.length = type("Length", (), {"n_steps": 40, "evaluate_every": 10})
     some.begun, some._n_ahead = [Begun(number) for number in begun], 1
     assert list(some.ahead(step, checkpoint_every=25)) == expected
+
+
+@pytest.mark.parametrize("section", sorted(set(gpu_check.SECTIONS) - {"commands"}))
+def test_the_check_of_a_gpu_is_right_on_a_cpu(section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "fits", lambda _: False)  # the interpreter takes minutes
+    monkeypatch.setattr(cuda, "fits_heads", lambda *_: False)
+    found = [*islice(gpu_check.SECTIONS[section](Encoders(tmp_path), torch.device("cpu")), 4)]
+    assert len(found) == 4
+    assert all(value <= limit for _, value, limit, *_ in found)

@@ -189,14 +189,9 @@ class Recorder:
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
         try:
-            with torch.cuda.stream(self._stream):
-                graph.capture_begin(pool=self._pool)
-                work()
-                graph.capture_end()
+            with torch.cuda.stream(self._stream):  # a recording ends on the stream on which it began, or never
+                _capture(graph, self._pool, work)
         except BaseException:
-            with suppress(RuntimeError), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the graph is empty
-                graph.capture_end()
             # The generator waits for the recording's end, and does not draw any more: a new state waits for nothing.
             generator.graphsafe_set_state(generator.clone_state())
             raise
@@ -204,6 +199,25 @@ class Recorder:
             generator.set_state(state)
         torch.cuda.current_stream().wait_stream(self._stream)
         return graph
+
+
+def _capture(graph: Any, pool: Any, work: Callable[[], None]) -> None:
+    """Record work, and end the recording also where the work fails.
+
+    torch notes the graph with the generator before it asks for the memory of two numbers: without any the graph could
+    not be freed, and the process would end. So memory for them is asked for here, where its want is an error.
+    """
+    room = [torch.empty((), dtype=torch.int64, device="cuda") for _ in range(2)]
+    del room
+    graph.capture_begin(pool=pool)
+    try:
+        work()
+    except BaseException:
+        with suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the graph is empty
+            graph.capture_end()
+        raise
+    graph.capture_end()
 
 
 def _has_room(device: torch.device) -> bool:

@@ -133,8 +133,10 @@ class Steps:
         self._loss = torch.zeros((), dtype=torch.float32 if self.device.type == "mps" else torch.float64).to(
             self.device
         )
-        # Rows of the step, on the device where its work is recorded for any number.
-        self._n_rows: float | torch.Tensor = 1.0 if recorder is None else torch.ones((), device=self.device)
+        # Rows of the step; on a GPU a tensor, since a recording is for any number, and the same division else.
+        self._n_rows: float | torch.Tensor = 1.0
+        if self.device.type == "cuda":
+            self._n_rows = torch.ones((), device=self.device)
         self._n_ahead = _N_AHEAD if self.device.type == "cuda" and processes.count() == 1 else 0
 
     def set_learning_rate(self, step: int) -> float:

@@ -25,7 +25,8 @@ class Encoders:
     def __call__(self, family: str, head: int = 16) -> Path:
         """Return the folder of a family's encoder, with heads so wide."""
         folder = self.folder / f"{family}-{head}"
-        return folder if folder.exists() else make_encoder(family, folder, width=4 * head, n_heads=4, ffn_width=128)
+        sizes = {"width": 4 * head, "n_heads": 4, "ffn_width": 128, "max_position_embeddings": 514}
+        return folder if folder.exists() else make_encoder(family, folder, **sizes)
 
 
 def random_split(n_rows: int, seed: int, longest: int) -> TokenizedSplit:
