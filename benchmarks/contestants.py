@@ -46,7 +46,7 @@ class Spec:
     layers: str | None = None
     batch_size: int = 16
     device: Literal["cpu", "cuda"] | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "bf16"
     attention: Literal["eager", "sdpa"] = "eager"
     compiled: bool = False
     padded: bool = False

@@ -267,7 +267,9 @@ def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) 
         return made[-1]
 
     with mock.patch.object(Classifier, "recorder", noted):
-        n_graphs = max(made[0].n_graphs if made[0] is not None else 0 for _ in loop.fit(work))  # none is kept at the end
+        n_graphs = max(
+            made[0].n_graphs if made[0] is not None else 0 for _ in loop.fit(work)
+        )  # none is kept at the end
     yield f"steps are recorded ({n_graphs} graphs)", float(n_graphs == 0), 0.0
 
     def waits(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

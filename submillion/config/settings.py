@@ -15,7 +15,7 @@ from submillion.config.encoder import MAX_WINDOWS, ModelConfig
 from submillion.config.fields import Count, Frac, Positive, Rate, Section, Seed, setting
 
 Method = Literal["lora", "dora", "adalora", "ia3", "none"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Metric = Literal[
     "accuracy", "macro-f1", "log-loss", "average-precision", "mcc", "micro-f1", "hamming", "subset-accuracy"
 ]
@@ -147,7 +147,9 @@ class TrainConfig(Section):
     patience: Count | None = setting(None, "evaluations without a better score, ties too, until it stops; null = never")
     max_grad_norm: Positive | None = setting(1.0, "gradients are scaled down to this norm; null = never")
     gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")
-    precision: Precision | None = setting(None, "of the frozen weights' products: fp32, bf16, fp16; null = measured")
+    precision: Precision | None = setting(
+        None, "of the frozen weights' products: fp32, bf16, fp16, int8; null = measured"
+    )
     seed: Seed = setting(0, "first weights, order of rows, dropout, augmentation")
 
     @field_validator("class_weights", mode="before")

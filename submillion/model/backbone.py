@@ -193,7 +193,7 @@ def choose_precision(precision: Precision | None, device: torch.device) -> tuple
     bf16 on mps.
     """
     if precision is not None:
-        allowed = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}[device.type]
+        allowed = {"cpu": ("fp32", "bf16", "int8"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}[device.type]
         if precision not in allowed:
             raise ConfigError(
                 f"train.precision is {precision}: on device {device.type} allowed are {', '.join(allowed)}, or null"

@@ -32,7 +32,8 @@ from submillion.runs import Run
 from submillion.runs.files import read_bytes, read_json
 
 LoadStock = Callable[[Architecture, Sequence[str], bool], PreTrainedModel]  # with fused attention, or not
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Of rows; int8 is of products with frozen weights alone.
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
 
 
 def _load_stock(architecture: Architecture, labels: Sequence[str], fused_attention: bool) -> PreTrainedModel:
@@ -79,6 +80,9 @@ class Classifier(nn.Module):
             self.notes = (f"the stock padded forward pass is used, which is slower: {reason}",)
         self._walk: packed.Packed | None = None
         self._has_prefix = False
+        if precision == "int8" and not self.is_mixable:
+            reason = reason or f"adapter.method is {plan.method}"
+            raise ConfigError(f"train.precision is int8, which is of plain LoRA's frozen weights: {reason}; take bf16")
 
     @classmethod
     def build(
@@ -222,8 +226,8 @@ class Classifier(nn.Module):
 
     def _prepared(self) -> packed.Packed:
         if self._walk is None:
-            dtype = _DTYPES[self.precision]
-            self._walk = packed.prepare(self.model, self.architecture, dtype, self.plan.n_prefix_layers)
+            dtype, in_int8 = _DTYPES[self.precision], self.precision == "int8"
+            self._walk = packed.prepare(self.model, self.architecture, dtype, self.plan.n_prefix_layers, in_int8)
         return self._walk
 
     def _padded_first(self, batch: Batch) -> torch.Tensor:

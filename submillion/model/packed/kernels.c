@@ -21,7 +21,7 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
-int kernels_version(void) { return 4; } /* raised with any change of a function's arguments, in C and in native.py */
+int kernels_version(void) { return 5; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 
@@ -539,4 +539,79 @@ void add_norm_backward(const word *grad, const word *total, const float *mean, c
                        word least, int threads) {
     norm_backward_args a = {grad, total, mean, rstd, weight, dtotal, dy, passed, width, factor, seed, least};
     in_parallel(norm_backward_body, &a, n_rows, 1, threads);
+}
+
+/* ---- int8 ---- */
+
+typedef struct {
+    const void *x;
+    void *out;
+    float *scales;
+    i64 x_step, width;
+} quantise_args;
+
+/* By each row's largest magnitude, rounded to nearest. The scale of a row that is not all finite is NaN, and so is what
+ * it is multiplied with. */
+FAST static void quantise_rows(const void *data, i64 first, i64 last) {
+    const quantise_args *a = data;
+    for (i64 row = first; row < last; row++) {
+        const word *x = (const word *)((const uint16_t *)a->x + row * a->x_step);
+        uint16_t *restrict out = (uint16_t *)a->out + row * (a->width / 2);
+        word most = 0;
+        for (i64 i = 0; i < a->width / 2; i++) {
+            word first_bits = x[i] & 0x7fffu, second_bits = (x[i] >> 16) & 0x7fffu;
+            word larger = first_bits > second_bits ? first_bits : second_bits;
+            most = larger > most ? larger : most;
+        }
+        float largest = bits_float(most << 16);
+        int is_finite = most < 0x7f80u;
+        float by = is_finite && largest > 0 ? 127.0f / largest : 0.0f;
+        by = by < 3e38f ? by : 0.0f; /* of a subnormal row */
+        a->scales[row] = !is_finite ? bits_float(0x7fc00000u) : by > 0 ? largest / 127.0f : 0.0f;
+        for (i64 i = 0; i < a->width / 2; i++) {
+            /* 1.5 * 2^23: what is added to it is rounded to an integer, which its low bits then are. */
+            word lower = float_bits((is_finite ? low(x[i]) : 0.0f) * by + 12582912.0f);
+            word upper = float_bits((is_finite ? high(x[i]) : 0.0f) * by + 12582912.0f);
+            out[i] = (uint16_t)((lower & 0xffu) | (upper & 0xffu) << 8);
+        }
+    }
+}
+
+void quantise(const void *x, i64 x_step, void *out, float *scales, i64 n_rows, i64 width, int threads) {
+    quantise_args a = {x, out, scales, x_step, width};
+    in_parallel(quantise_rows, &a, n_rows, 1, threads);
+}
+
+typedef struct {
+    const int32_t *sums;
+    const float *row_scales, *column_scales, *bias;
+    const uint16_t *start;
+    uint16_t *out;
+    i64 width;
+} rescale_args;
+
+FAST static void rescale_rows(const void *data, i64 first, i64 last) {
+    const rescale_args *a = data;
+    const float *columns = a->column_scales, *bias = a->bias;
+    for (i64 row = first; row < last; row++) {
+        const int32_t *sums = a->sums + row * a->width;
+        const uint16_t *start = a->start + row * a->width;
+        uint16_t *restrict out = a->out + row * a->width;
+        float by = a->row_scales[row];
+        if (bias) {
+            for (i64 i = 0; i < a->width; i++) out[i] = (uint16_t)rounded((float)sums[i] * (by * columns[i]) + bias[i]);
+        } else if (a->start) {
+            for (i64 i = 0; i < a->width; i++)
+                out[i] = (uint16_t)rounded((float)sums[i] * (by * columns[i]) + bits_float((word)start[i] << 16));
+        } else {
+            for (i64 i = 0; i < a->width; i++) out[i] = (uint16_t)rounded((float)sums[i] * (by * columns[i]));
+        }
+    }
+}
+
+/* Sums of int8 products, scaled by row and column, plus a bias in float32 or rows in bfloat16. */
+void rescale(const int32_t *sums, const float *row_scales, const float *column_scales, const float *bias,
+             const uint16_t *start, uint16_t *out, i64 n_rows, i64 width, int threads) {
+    rescale_args a = {sums, row_scales, column_scales, bias, start, out, width};
+    in_parallel(rescale_rows, &a, n_rows, 1, threads);
 }

@@ -23,9 +23,10 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 4  # kernels_version in kernels.c
+_VERSION = 5  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in products.c
+_PANELS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # Some 130 KiB each. oneDNN's own limit, 1,024, is reached after hours: until then memory grows.
 _MOST_KERNELS = "256"
@@ -66,8 +67,10 @@ def _declare(library: Any) -> None:
         "softmax_backward": [pointer] * 2 + [integer] * 2 + dropout,
         "add_norm": [pointer] * 7 + [integer] * 2 + [number] * 2 + dropout,
         "add_norm_backward": [pointer] * 8 + [integer] * 2 + [number, *dropout],
-        "pack": [pointer] * 2 + [integer] * 4,
-        "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [ctypes.c_int],
+        "pack": [pointer] * 2 + [integer] * 5,
+        "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [pointer] * 2 + [ctypes.c_int],
+        "quantise": [pointer, integer] + [pointer] * 2 + [integer] * 2 + [ctypes.c_int],
+        "rescale": [pointer] * 6 + [integer] * 2 + [ctypes.c_int],
     }
     for name, types in arguments.items():
         function = getattr(library, name)
@@ -307,28 +310,61 @@ def add_norm_backward(
 
 
 def fits_product(x: torch.Tensor, width: int) -> bool:
-    """Return whether `multiply` can take rows x [T, K] and a weight [K, width]."""
-    is_right = _has_tiles and x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1
-    return is_right and x.shape[1] % _PANEL == 0 and width % _PANEL == 0
+    """Return whether `multiply` can take rows x [T, K], bfloat16 or int8, and a weight [K, width]."""
+    is_right = _has_tiles and x.dtype in _PANELS and x.is_cpu and x.stride(1) == 1
+    return is_right and x.shape[1] % _PANELS[x.dtype] == 0 and width % _PANEL == 0
 
 
 def packed(weight: torch.Tensor) -> torch.Tensor:
-    """Return a copy of a weight [K, N], bfloat16, as `multiply` reads it: [K · N]."""
+    """Return a copy of a weight [K, N], bfloat16 or int8, as `multiply` reads it: [K · N]."""
     depth, width = weight.shape
+    size = weight.element_size()
     out = torch.empty(depth * width, dtype=weight.dtype)
-    _library.pack(weight.data_ptr(), out.data_ptr(), depth, width, *weight.stride())
+    _library.pack(weight.data_ptr(), out.data_ptr(), depth * size // 2, width, *weight.stride(), size)
     return out
 
 
-def multiply(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
-    """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten."""
+def multiply(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    start: torch.Tensor | None,
+    scales: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten; bfloat16.
+
+    scales: of int8, what an integer of each row of x [T] and of each column of the weight [N] stands for, float32.
+    """
     n_rows, depth = x.shape
     width = weight.numel() // depth
     bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())
-    out = x.new_empty(n_rows, width) if rows is None else rows
+    out = torch.empty(n_rows, width, dtype=torch.bfloat16) if rows is None else rows
+    size = x.element_size()
     _library.multiply(
-        *(x.data_ptr(), x.stride(0), weight.data_ptr()),
+        *(x.data_ptr(), x.stride(0) * size // 2, weight.data_ptr()),
         *(None if tensor is None else tensor.data_ptr() for tensor in (bias, rows)),
-        *(out.data_ptr(), n_rows, width, depth, torch.get_num_threads()),
+        *(out.data_ptr(), n_rows, width, depth * size // 2),
+        *((None, None) if scales is None else (scale.data_ptr() for scale in scales)),
+        torch.get_num_threads(),
     )
+    return out
+
+
+def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows x [T, K], bfloat16, as int8 [T, K], and what an integer of each row stands for, float32 [T].
+
+    The largest magnitude of a row is 127. A row that is not all finite has the scale NaN.
+    """
+    out = torch.empty(x.shape, dtype=torch.int8)
+    scales = torch.empty(len(x), dtype=torch.float32)
+    _library.quantise(x.data_ptr(), x.stride(0), out.data_ptr(), scales.data_ptr(), *x.shape, torch.get_num_threads())
+    return out, scales
+
+
+def rescaled(sums: torch.Tensor, scales: tuple[torch.Tensor, torch.Tensor], start: torch.Tensor | None) -> torch.Tensor:
+    """Return sums [T, N], int32, times the scales of rows [T] and columns [N], plus what `multiply` adds; bfloat16."""
+    bias, rows = (start.float(), None) if start is not None and start.dim() == 1 else (None, start)
+    rows = None if rows is None else rows.contiguous()
+    out = torch.empty(sums.shape, dtype=torch.bfloat16) if rows is None else rows
+    pointers = (None if tensor is None else tensor.data_ptr() for tensor in (sums, *scales, bias, rows, out))
+    _library.rescale(*pointers, *sums.shape, torch.get_num_threads())
     return out

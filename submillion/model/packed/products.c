@@ -1,11 +1,14 @@
-/* Products of bfloat16 rows with a frozen weight that was packed once, on processors with matrix tiles (Intel AMX).
+/* Products of bfloat16 or int8 rows with a frozen weight that was packed once, on processors with matrix tiles (Intel
+ * AMX).
  *
- * Sums are float32 and are rounded once, after the bias or the rows to add. An element's terms are added in one order
- * whatever the other rows, the number of rows and the threads: the same row gives the same result in every batch.
- * submillion/packed/native.py declares and calls these functions; elsewhere torch multiplies.
+ * Sums are float32, or int32 and then scaled by row and column; they are rounded once, after the bias or the rows to add.
+ * An element's terms are added in one order whatever the other rows, the number of rows and the threads: the same row
+ * gives the same result in every batch. submillion/packed/native.py declares and calls these functions; elsewhere torch
+ * multiplies.
  *
  * A tile is 16 rows of 64 bytes. `_tile_dpbf16ps` adds to 16 x 16 sums the product of 16 x 32 elements with 32 x 16,
- * where a row of the second tile holds two rows of the matrix, element by element in turn.
+ * where a row of the second tile holds two rows of the matrix, element by element in turn. `_tile_dpbssd` does so with
+ * 64 int8 and four rows. All else is the same byte by byte: lengths here count units of two bytes.
  */
 #include <stdint.h>
 #include <string.h>
@@ -16,10 +19,10 @@ typedef uint16_t bf16;
 /* Defined in kernels.c: calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
 void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
 
-#define DEPTH 32  /* of a tile, in elements; a panel of the weight is so many columns wide */
-#define TILE 512  /* elements */
+#define DEPTH 32  /* of a tile, in units; a panel of the weight is so many columns wide */
+#define TILE 512  /* units */
 
-/* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP elements in the first.
+/* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP units in the first.
  * Weights of at most WHOLE rows need no second visit to the sums. Found by trying, docs/log.md. */
 #define ROWS 224
 #define COLUMNS 192
@@ -35,12 +38,12 @@ static i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TILES __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512bf16")))
+#define TILES __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512bf16")))
 
 /* Whether the processor has the instructions and Linux lets this process use tiles (arch_prctl, ARCH_REQ_XCOMP_PERM). */
 int products_available(void) {
     unsigned a, b, c, d, more;
-    if (!__get_cpuid_count(7, 0, &more, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return 0;
+    if (!__get_cpuid_count(7, 0, &more, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1) || !(d >> 25 & 1)) return 0;
     if (more < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return 0;
     return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
@@ -52,6 +55,7 @@ typedef struct {
     const bf16 *x, *weight, *bias, *start;
     bf16 *out;
     i64 x_step, n_rows, width, depth;
+    const float *row_scales, *column_scales; /* of int8, else NULL */
 } product_args;
 
 typedef struct { const bf16 *at; i64 row_bytes, next, below; } left; /* 32 rows: next tile to the right, tile below */
@@ -88,6 +92,21 @@ TILES static void multiply_tiles(left rows, const bf16 *weight, i64 n_tiles) {
     }
 }
 
+TILES static void multiply_tiles_int8(left rows, const bf16 *weight, i64 n_tiles) {
+    for (i64 i = 0; i < n_tiles; i++) {
+        _tile_loadd(6, weight, 64);
+        _tile_loadd(4, rows.at, rows.row_bytes);
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, weight + TILE, 64);
+        _tile_dpbssd(1, 4, 7);
+        _tile_loadd(5, rows.at + rows.below, rows.row_bytes);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+        weight += 2 * TILE;
+        rows.at += rows.next;
+    }
+}
+
 TILES static inline __m512 widened(const bf16 *x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
 }
@@ -97,6 +116,13 @@ TILES static void finish(const product_args *a, const float *total, i64 row, i64
     for (i64 i = 0; i < n_rows; i++, total += DEPTH) {
         i64 at = (row + i) * a->width + column;
         __m512 low = _mm512_load_ps(total), high = _mm512_load_ps(total + 16);
+        if (a->row_scales) {
+            __m512 scale = _mm512_set1_ps(a->row_scales[row + i]);
+            low = _mm512_cvtepi32_ps(_mm512_castps_si512(low));
+            high = _mm512_cvtepi32_ps(_mm512_castps_si512(high));
+            low = _mm512_mul_ps(low, _mm512_mul_ps(scale, _mm512_loadu_ps(a->column_scales + column)));
+            high = _mm512_mul_ps(high, _mm512_mul_ps(scale, _mm512_loadu_ps(a->column_scales + column + 16)));
+        }
         if (a->bias) {
             low = _mm512_add_ps(low, widened(a->bias + column));
             high = _mm512_add_ps(high, widened(a->bias + column + 16));
@@ -133,7 +159,8 @@ TILES static void step(const product_args *a, i64 row, i64 n_rows, i64 k, i64 de
             _tile_loadd(0, total, 64); _tile_loadd(1, total + 256, 64);
             _tile_loadd(2, total + 512, 64); _tile_loadd(3, total + 768, 64);
         }
-        multiply_tiles(rows, weight, depth / DEPTH);
+        if (a->row_scales) multiply_tiles_int8(rows, weight, depth / DEPTH);
+        else multiply_tiles(rows, weight, depth / DEPTH);
         if (k + depth < a->depth) {
             _tile_stored(0, total, 64); _tile_stored(1, total + 256, 64);
             _tile_stored(2, total + 512, 64); _tile_stored(3, total + 768, 64);
@@ -177,9 +204,10 @@ TILES static void columns_body(const void *data, i64 first, i64 last) {
     blocks(a, (i64[]){0, a->n_rows}, (i64[]){first, last});
 }
 
-void multiply(const bf16 *x, i64 x_step, const bf16 *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
-              i64 width, i64 depth, int threads) {
-    product_args a = {x, weight, bias, start, out, x_step, n_rows, width, depth};
+/* row_scales, column_scales: of int8, whose depth and step are given in units too. */
+void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
+              i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads) {
+    product_args a = {x, weight, bias, start, out, x_step, n_rows, width, depth, row_scales, column_scales};
     if (n_rows > width) in_parallel(rows_body, &a, n_rows, DEPTH, threads);
     else in_parallel(columns_body, &a, width, COLUMNS, threads);
 }
@@ -187,32 +215,36 @@ void multiply(const bf16 *x, i64 x_step, const bf16 *weight, const bf16 *bias, c
 #else
 
 int products_available(void) { return 0; }
-void multiply(const bf16 *x, i64 x_step, const bf16 *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
-              i64 width, i64 depth, int threads) {}
+void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
+              i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads) {}
 
 #endif
 
-typedef struct { const bf16 *weight; bf16 *out; i64 depth, k_step, n_step; } pack_args;
+typedef struct { const char *weight; char *out; i64 depth, k_step, n_step, size; } pack_args;
 
 static void pack_columns(const pack_args *a, i64 first, i64 last) {
-    bf16 *out = a->out + first * a->depth;
+    char *out = a->out + first * a->depth * 2;
+    i64 together = 4 / a->size; /* rows of the matrix in one of a tile */
     for (i64 k = 0; k < a->depth; k += deep_for(a->depth)) {
         i64 end = least(k + deep_for(a->depth), a->depth);
         for (i64 n = first; n < last; n += DEPTH) {
             for (i64 tiles = k; tiles < end; tiles += DEPTH) {
-                for (i64 i = 0; i < 2 * TILE; i++) { /* tile, row of two, column, which of the two */
-                    i64 row = tiles + i % TILE / DEPTH * 2 + i % 2, column = n + i / TILE * 16 + i % DEPTH / 2;
-                    *out++ = a->weight[row * a->k_step + column * a->n_step];
+                for (i64 i = 0; i < TILE; i++) { /* two tiles: tile, row, column */
+                    i64 row = tiles * 2 / a->size + i % 256 / 16 * together, column = n + i / 256 * 16 + i % 16;
+                    for (i64 j = 0; j < together; j++, out += a->size) {
+                        const char *from = a->weight + ((row + j) * a->k_step + column * a->n_step) * a->size;
+                        for (i64 byte = 0; byte < a->size; byte++) out[byte] = from[byte];
+                    }
                 }
             }
         }
     }
 }
 
-/* The matrix [depth, width], element (k, n) of which is weight[k * k_step + n * n_step], in the order in which `multiply`
- * reads it: blocks of COLUMNS; in a block, DEEP rows at a time; of these, panels of 32 columns; of a panel, two tiles side
- * by side for every 32 rows. */
-void pack(const bf16 *weight, bf16 *out, i64 depth, i64 width, i64 k_step, i64 n_step) {
-    pack_args a = {weight, out, depth, k_step, n_step};
+/* The matrix [depth, width] of elements of 2 bytes (bfloat16) or 1 (int8), element (k, n) of which is
+ * weight[k * k_step + n * n_step], in the order in which `multiply` reads it: blocks of COLUMNS; in a block, DEEP units at
+ * a time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. depth: in units. */
+void pack(const void *weight, void *out, i64 depth, i64 width, i64 k_step, i64 n_step, i64 size) {
+    pack_args a = {weight, out, depth, k_step, n_step, size};
     for (i64 n = 0; n < width; n += COLUMNS) pack_columns(&a, n, least(n + COLUMNS, width));
 }

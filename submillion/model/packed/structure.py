@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from submillion.model.adapters import stock
-from submillion.model.packed.weights import stack
+from submillion.model.packed.weights import multiply_in_int8, stack
 from submillion.planning.architectures import (
     FAMILIES,
     Architecture,
@@ -145,7 +145,8 @@ class Packed:
     module with the relative position bias · distances: DeBERTa's, None where no score has a part of them · rotary: the
     module with the angles of positions, by a layer's attention type · window: how far local attention reaches ·
     is_pre_norm: the residual connection goes around the norms · pools_mean: a text's result is the mean of its tokens,
-    not the first one · n_prefix_layers: how many layers from the bottom a batch that carries their output skips.
+    not the first one · n_prefix_layers: how many layers from the bottom a batch that carries their output skips ·
+    in_int8: the products with the layers' frozen weights are.
     """
 
     embeddings: Embeddings
@@ -162,6 +163,7 @@ class Packed:
     window: int | None = None
     is_pre_norm: bool = False
     pools_mean: bool = False
+    in_int8: bool = False
 
 
 def supported(model: nn.Module, architecture: Architecture) -> str | None:
@@ -191,11 +193,16 @@ def _rotary_values(config: Any) -> list[dict[str, Any]]:
 
 
 def prepare(
-    model: nn.Module, architecture: Architecture, dtype: torch.dtype | None = None, n_prefix_layers: int = 0
+    model: nn.Module,
+    architecture: Architecture,
+    dtype: torch.dtype | None = None,
+    n_prefix_layers: int = 0,
+    in_int8: bool = False,
 ) -> Packed:
     """Return what `encode` needs of a stock sequence-classification model, wrapped by PEFT or not.
 
-    `dtype` is that of rows and products, by default the embeddings'. Frozen query, key and value weights of a layer
+    `dtype` is that of rows and products, by default the embeddings'; in_int8: of frozen weights' products with bfloat16
+    rows, on a CPU, for every model that shares the weights. Frozen query, key and value weights of a layer
     are moved into one tensor (their values stay, and so do the modules), so call it after `.to(device)`, and again
     where frozen weights were changed through `.data`, as merging does.
     """
@@ -205,7 +212,9 @@ def prepare(
     layers = tuple(_layer(inner, architecture, i) for i in range(architecture.n_layers))
     for layer in layers:
         for sites in _inputs(layer.sites):
-            stack([_weight(layer.sites[site]) for site in sites])
+            weights = [_weight(layer.sites[site]) for site in sites]
+            stack(weights)
+            multiply_in_int8(weights, in_int8)
     embeddings = _embeddings(base.embeddings, architecture.family)
     return Packed(
         embeddings=embeddings,
@@ -222,6 +231,7 @@ def prepare(
         window=getattr(config, "sliding_window", None),
         is_pre_norm=architecture.family in _PRE_NORMS,
         pools_mean=getattr(config, "classifier_pooling", "cls") == "mean",
+        in_int8=in_int8,
     )
 
 

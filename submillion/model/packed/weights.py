@@ -1,7 +1,7 @@
 """Frozen weights and products with them.
 
-Owns weights of one input in one tensor (`stack`), the copies of a weight that products on matrix tiles read, made at
-the first need, and the choice between those products and torch's. Trainable weights are not its business.
+Owns weights of one input in one tensor (`stack`), the copies of a weight that products on matrix tiles or in int8 read,
+made at the first need, and the choice between those products and torch's. Trainable weights are not its business.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from submillion.model.packed import native
+from submillion.model.packed.integers import IntegerWeight
 
 # oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
 # most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products are not helped.
@@ -27,14 +28,16 @@ _PART_ROWS = 640
 class Weight:
     """A frozen weight [d_out, d_in], perhaps of several layers, and its copies packed for either product.
 
-    A copy is as large as the weight, and has the values that the weight had when it was made. `known`: a product that
-    is kept for all batches, and what it was made of (`disentangled`).
+    A copy is as large as the weight, or half as large in int8, and has the values that the weight had when it was made.
+    `known`: a product that is kept for all batches, and what it was made of (`disentangled`).
     """
 
     matrix: torch.Tensor
     version: int
+    in_int8: bool = False
     known: tuple[list[Any], torch.Tensor] | None = None
     _packed: dict[bool, torch.Tensor] = field(default_factory=dict)
+    _integers: dict[bool, IntegerWeight] = field(default_factory=dict)
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Return x W^T + bias, [T, d_out], from x [T, d_in]."""
@@ -47,6 +50,10 @@ class Weight:
     def _product(
         self, x: torch.Tensor, matrix: torch.Tensor, start: torch.Tensor | None, *, is_forward: bool
     ) -> torch.Tensor:
+        if self.in_int8:
+            if is_forward not in self._integers:
+                self._integers[is_forward] = IntegerWeight.of(matrix)
+            return self._integers[is_forward].product(x, start)
         if not native.fits_product(x, matrix.shape[1]):
             return torch_product(x, matrix.to(x.dtype), start)
         if is_forward not in self._packed:
@@ -56,6 +63,7 @@ class Weight:
 
 # By the first weight, then by how many stand together: query and key alone beside the three.
 _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
@@ -74,6 +82,12 @@ def stack(parameters: Sequence[nn.Parameter]) -> None:
         parameter.data = rows
 
 
+def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool) -> None:
+    """Let products with frozen weights be in int8 from now on, or in the dtype of the rows again."""
+    for parameter in parameters:
+        _in_int8[parameter] = in_int8
+
+
 def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
     """Return weights that stand one behind the other in one storage as one, None if they do not.
 
@@ -87,8 +101,10 @@ def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
         _weights[first] = {}
     together: dict[int, Weight] = _weights[first]
     found = together.get(len(parameters))
-    if found is None or found.version != version or not _is_same(found.matrix, matrix):
-        found = together[len(parameters)] = Weight(matrix, version)
+    in_int8 = bool(_in_int8.get(first))
+    is_known = found is not None and found.version == version and found.in_int8 == in_int8
+    if found is None or not is_known or not _is_same(found.matrix, matrix):
+        found = together[len(parameters)] = Weight(matrix, version, in_int8)
     return found
 
 

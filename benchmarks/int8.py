@@ -1,0 +1,103 @@
+"""What int8 products cost in accuracy: trained, and predicting, in int8 beside bf16.
+
+`SUBMILLION_AGNEWS=… python -m benchmarks.int8 OUT [ENCODER]` trains on AG News' training file, three seeds per
+precision, in run folders under OUT; the test file is not opened. The pairs of one seed are judged on the validation rows by the
+test with which exports are judged, at a margin of 0.3 points; and the runs in bf16 are asked again in int8 and in
+float32. Started again, it goes on where it was. The result goes to results/int8.json, by encoder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.material import MINILM
+from benchmarks.results import keep, kept, measured
+from submillion import data, runs
+from submillion.data.long_texts import Reading
+from submillion.judging.comparison import mcnemar
+from submillion.model.batching import tokenize
+from submillion.model.classifier import Classifier
+from submillion.training import evaluation
+
+MARGIN = 0.003
+SEEDS = (0, 1, 2)
+# Steps, rows per batch, validation rows: as many as three runs in the width of the margin need.
+LENGTHS = {MINILM: (120, 32, 10_000)}
+_OF_LARGE = (100, 16, 6_000)
+
+
+def trained(encoder: str, precision: str, seed: int, out: str) -> runs.Run:
+    """Return a run, trained now or before."""
+    steps, batch, n_rows = LENGTHS.get(encoder, _OF_LARGE)
+    values = {
+        "model.name": encoder,
+        "model.head": "bottleneck",
+        "data.text": "[title,description]",
+        "data.validation": n_rows,
+        "train.steps": steps,
+        "train.batch_size": batch,
+        "train.learning_rate": 1e-3,
+        "train.seed": seed,
+        "train.precision": precision,
+        "train.evaluate_every": "null",
+    }
+    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    file = str(Path(os.environ["SUBMILLION_AGNEWS"]) / "train.parquet")
+    command = [sys.executable, "-m", "submillion", "train", "--data", file, *sets, "--out", out, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    return runs.load(json.loads(done.stdout)["run"])
+
+
+def agreement(run: runs.Run, precisions: tuple[Any, ...]) -> dict[str, float]:
+    """Return the accuracy of a run's validation rows in each precision, and how far from the last one's its logits are:
+    the mean distance, and the share of rows with the same label."""
+    logits, right = {}, None
+    for precision in precisions:
+        model = Classifier.load(run, "cpu", precision)
+        config = run.config()
+        rows = data.read(config.data).validation
+        split = tokenize(rows, model.tokenizer, model.labels, Reading.of(config.model))
+        logits[precision] = evaluation.logits(model, split, 128)
+        right = split.label_ids
+    exact = logits[precisions[-1]]
+    found: dict[str, float] = {}
+    for precision, each in logits.items():
+        found[f"{precision} accuracy"] = float((each.argmax(1) == right).mean())
+        found[f"{precision} same label"] = float((each.argmax(1) == exact.argmax(1)).mean())
+        found[f"{precision} mean distance"] = float(np.abs(each - exact).mean())
+    return found
+
+
+def main() -> None:
+    """Train what is not trained yet, judge, and ask again."""
+    out, encoder = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else MINILM
+    rights: dict[str, list[np.ndarray]] = {"bf16": [], "int8": []}
+    last = None
+    for seed in SEEDS:
+        for precision, of_precision in rights.items():
+            run = trained(encoder, precision, seed, out)
+            of_precision.append(run.load_predictions("validation").right)
+            last = run if precision == "bf16" else last
+            print(f"{precision}, seed {seed}: {of_precision[-1].mean():.4f}", file=sys.stderr, flush=True)
+    difference = mcnemar(np.concatenate(rights["int8"]), np.concatenate(rights["bf16"]))
+    assert last is not None
+    result = {
+        "accuracy": {precision: [float(each.mean()) for each in found] for precision, found in rights.items()},
+        "difference": {"value": difference.value, "low": difference.low, "high": difference.high, "n": difference.n},
+        "margin": MARGIN,
+        "is_not_worse": difference.low > -MARGIN,
+        "again": agreement(last, ("bf16", "int8", "fp32")),
+    }
+    keep("int8", {**kept("int8"), Path(encoder).name: measured(result)})
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Products with frozen weights in int8: how far they may be from the exact ones, and where they are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.gpu_check import job, trained
+from submillion import planning
+from submillion.errors import ConfigError
+from submillion.model import backbone
+from submillion.model.classifier import Classifier
+from submillion.model.packed import native, weights
+from submillion.model.packed.integers import IntegerWeight, _quantised
+from tests.adapted import LABELS
+from tests.kit.gpu import Encoders, classifier, random_split
+from tests.tiny import FAMILIES, PADDED, make_encoder, settings
+
+CPU = torch.device("cpu")
+SHAPES = [(64, 32), (768, 96), (832, 192), (768, 768), (3072, 224), (50, 34)]  # the last one fits no tile
+
+
+def rows(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Return normal numbers, some of them ten times as large, as encoders have them."""
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    x = torch.randn(shape, generator=generator)
+    return (x * torch.where(torch.rand(shape, generator=generator) < 0.01, 10.0, 1.0)).bfloat16()
+
+
+@pytest.fixture(params=["as here", "without tiles", "without the library"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "as here":
+        monkeypatch.setattr(native, "_has_tiles", False)
+    if request.param == "without the library":
+        monkeypatch.setattr(native, "_library", None)
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("n_rows", [1, 17, 300])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_product_is_within_what_rounding_both_sides_may_do(shape: tuple[int, int], n_rows: int) -> None:
+    x, matrix = rows(n_rows, shape[0]), rows(*shape)
+    row_scales, column_scales = (largest.double() / 127 for largest in (x.abs().amax(1), matrix.abs().amax(0)))
+    exact = x.double() @ matrix.double()
+    by_columns = x.double().abs().sum(1)[:, None] * column_scales / 2
+    by_rows = row_scales[:, None] / 2 * (matrix.double().abs().sum(0) + shape[0] * column_scales / 2)
+    for start in (None, rows(shape[1]), rows(n_rows, shape[1], seed=5)):
+        wanted = exact if start is None else exact + start.double()
+        found = IntegerWeight.of(matrix).product(x, None if start is None else start.clone())
+        assert found.dtype == torch.bfloat16
+        bound = (by_columns + by_rows) * 1.001 + wanted.abs() * 2**-7
+        assert bool(((found.double() - wanted).abs() <= bound).all())
+        assert float((found.double() - wanted).square().mean().sqrt()) < 0.08 * float(exact.square().mean().sqrt())
+
+
+@pytest.mark.usefixtures("_way")
+def test_rows_of_zeros_tiny_rows_and_rows_that_are_not_finite() -> None:
+    x, matrix = rows(5, 64), rows(64, 32)
+    x[0], x[1], x[2, 3], x[3, 7] = 0, 1e-40, float("inf"), float("nan")
+    found = IntegerWeight.of(matrix).product(x, None)
+    assert bool((found[0] == 0).all())
+    assert bool((found[1].abs() < 1e-36).all())
+    assert bool(found[2:4].isnan().all()), "what is not a number is not hidden"
+    assert bool(found[4].isfinite().all())
+
+
+@pytest.mark.skipif(not native.available(), reason="kernels.c was not compiled here")
+def test_the_compiled_quantising_is_the_one_in_torch() -> None:
+    x = rows(40, 200)[:, 20:150]  # rows that stand apart
+    x[3], x[5, 1] = 0, float("-inf")
+    (found, scales), (wanted, wanted_scales) = native.quantised(x), _quantised(x)
+    torch.testing.assert_close(scales, wanted_scales, rtol=1e-6, atol=0, equal_nan=True)
+    difference = (found.int() - wanted.int()).abs()
+    assert int(difference.max()) <= 1, "C rounds once, torch the product first"
+    assert float(difference.float().mean()) < 0.01
+
+
+def test_a_row_does_not_depend_on_other_rows_or_threads() -> None:
+    weight, x = IntegerWeight.of(rows(768, 192)), rows(500, 768)
+    whole, before = weight.product(x, None), torch.get_num_threads()
+    torch.set_num_threads(1)
+    for first, last in ((0, 1), (3, 50), (17, 500)):
+        assert torch.equal(weight.product(x[first:last].clone(), None), whole[first:last])
+    torch.set_num_threads(before)
+
+
+def test_a_weight_is_in_int8_while_it_is_said_so() -> None:
+    weight, x = torch.nn.Parameter(rows(64, 128), requires_grad=False), rows(9, 128)
+    plain = weights.frozen([weight]).forward(x)
+    weights.multiply_in_int8([weight], True)
+    found = weights.frozen([weight])
+    assert torch.equal(found.forward(x), IntegerWeight.of(weight.t()).product(x, None))
+    assert torch.equal(found.backward(rows(9, 64)), IntegerWeight.of(weight.detach()).product(rows(9, 64), None))
+    assert not torch.equal(found.forward(x), plain)
+    weights.multiply_in_int8([weight], False)
+    assert torch.equal(weights.frozen([weight]).forward(x), plain)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_computes_in_int8_nearly_what_it_computes_in_float32(family: str, tmp_path: Path) -> None:
+    encoder = Encoders(tmp_path)(family)
+    batch = random_split(24, seed=1, longest=100).batch(np.arange(24))
+    exact, near, own = (classifier(encoder, "full", each, CPU).eval() for each in ("fp32", "bf16", "int8"))
+    with torch.no_grad():
+        wanted, rounded, found = (each(batch) for each in (exact, near, own))
+    assert not torch.equal(found, rounded), "its products are in int8"
+    assert float((found - wanted).abs().mean()) < 0.05 * float(wanted.std())
+
+
+def test_a_training_in_int8_learns_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    split, encoders = random_split(96, seed=3, longest=60), Encoders(tmp_path)
+    whole = trained(job(encoders, CPU, split, n_steps=16, precision="int8"))
+    losses, parameters = trained(job(encoders, CPU, split, n_steps=16, precision="int8"))
+    assert losses == whole[0]
+    assert all(torch.equal(value, whole[1][name]) for name, value in parameters.items())
+    other, _ = trained(job(encoders, CPU, split, n_steps=16, precision="bf16"))
+    assert losses != other
+    assert np.allclose(losses, other, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "reason"),
+    [("bert", "dora", "adapter.method is dora"), (PADDED[0], "lora", "the packed pass does not know")],
+)
+def test_int8_is_refused_where_it_would_not_be_used(family: str, method: str, reason: str, tmp_path: Path) -> None:
+    adapter: dict[str, Any] = {"method": method}
+    config = settings(make_encoder(family, tmp_path / family), "full", **adapter)
+    plan = planning.plan(config, len(LABELS))
+    with pytest.raises(ConfigError, match=reason):
+        Classifier.build(config, plan, LABELS, 20, "int8", CPU)
+
+
+def test_int8_is_for_cpus() -> None:
+    with pytest.raises(ConfigError, match=r"train\.precision is int8: on device cuda allowed are fp32, bf16, fp16"):
+        backbone.choose_precision("int8", torch.device("cuda"))
