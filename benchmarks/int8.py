@@ -1,7 +1,7 @@
 """What int8 products cost in accuracy: trained, and predicting, in int8 beside bf16.
 
 `SUBMILLION_AGNEWS=… python -m benchmarks.int8 OUT [ENCODER]` trains on AG News' training file, three seeds per
-precision, in run folders under OUT; the test file is not opened. The pairs of one seed are judged on the validation rows by the
+precision, in run folders under OUT; the test file is not opened. Pairs of one seed are judged on validation rows by the
 test with which exports are judged, at a margin of 0.3 points; and the runs in bf16 are asked again in int8 and in
 float32. Started again, it goes on where it was. The result goes to results/int8.json, by encoder.
 """
