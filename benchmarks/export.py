@@ -3,7 +3,8 @@
 `python -m benchmarks.export [ROUNDS] [ENCODER ...]` measures MiniLM, and the encoder in the folder $SUBMILLION_MPNET
 where that is set, or those of them that are named, at one and two threads, into results/export.json, and prints its
 table. All contestants work in turn, round by round, in one process; tokenising is included. Their weights are
-untrained, which costs what trained ones cost. A quiet machine is wanted: about 8 minutes at the default of 7 rounds.
+untrained, which costs what trained ones cost. OpenVINO works beside them where it is installed. A quiet machine is
+wanted: about 8 minutes at the default of 7 rounds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict
 
     spec = Spec("submillion", encoder, rank=8, device="cpu")
     with backbone.quiet():
-        fp32, bf16 = (classifier(replace(spec, precision=precision)) for precision in ("fp32", "bf16"))
+        fp32, bf16, int8 = (classifier(replace(spec, precision=precision)) for precision in ("fp32", "bf16", "int8"))
     for name in ("merged", "onnx", "onnx-int8"):
         (folder / name).mkdir()
         formats.write_tokenizer(fp32.tokenizer, MAX_LENGTH, folder / name)
@@ -51,8 +53,10 @@ def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict
         "transformers, merged": lambda _: _batched(_transformers(folder / "merged")),
         "submillion fp32": lambda _: by_submillion(fp32),
         "submillion bf16": lambda _: by_submillion(bf16),
+        "submillion int8": lambda _: by_submillion(int8),
         "onnx": lambda n: _batched(_onnxruntime(folder / "onnx", n)),
         "onnx-int8": lambda n: _batched(_onnxruntime(folder / "onnx-int8", n)),
+        **({"openvino": lambda n: _batched(_openvino(folder / "onnx", n))} if find_spec("openvino") else {}),
     }
 
 
@@ -92,14 +96,25 @@ def _onnxruntime(folder: Path, n_threads: int) -> Predict:
     options.intra_op_num_threads = n_threads
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
+    return lambda given: np.asarray(session.run(["logits"], _inputs(tokenizer, names, given))[0])
 
-    def predict(given: list[str]) -> np.ndarray:
-        found = tokenizer.encode_batch(given)
-        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-        inputs = {name: np.array([getattr(each, columns[name]) for each in found], np.int64) for name in names}
-        return np.asarray(session.run(["logits"], inputs)[0])
 
-    return predict
+def _openvino(folder: Path, n_threads: int) -> Predict:
+    """The graph in OpenVINO, which computes in bf16 where the processor has it."""
+    import openvino
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    hints = {"INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY"}
+    model = openvino.Core().compile_model(folder / "model.onnx", "CPU", hints)
+    names = [each.get_any_name() for each in model.inputs]
+    return lambda given: np.asarray(model(_inputs(tokenizer, names, given))["logits"])
+
+
+def _inputs(tokenizer: Any, names: list[str], given: list[str]) -> dict[str, np.ndarray]:
+    found = tokenizer.encode_batch(given)
+    columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    return {name: np.array([getattr(each, columns[name]) for each in found], np.int64) for name in names}
 
 
 def measure(encoder: str, n_rounds: int) -> dict[str, Any]:

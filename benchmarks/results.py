@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,25 @@ def kept(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 def keep(name: str, values: Any, folder: Path = FOLDER) -> None:
     """Write the folder's `<name>.json`."""
-    (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    file = folder / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def here() -> str:
+    """Return the name of this machine's file in `results/speed`: processor, cores, and whether it has matrix tiles."""
+    from submillion.model.packed import native
+
+    words = re.sub(r"\(r\)|\(tm\)|processor|cpu", " ", native.processor().lower())
+    name = "-".join(re.findall(r"[a-z0-9.]+", words))
+    return f"{name}{'-amx' if native.has_tiles() else ''}-{os.cpu_count()}-cores"
+
+
+def by_processor(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """Return the speeds of each machine that was measured, the last one first."""
+    found = {file.stem: kept(file.stem, file.parent) for file in (folder / "speed").glob("*.json")}
+    last = {name: max(section["measured"] for section in sections.values()) for name, sections in found.items()}
+    return {name: found[name] for name in sorted(found, key=lambda name: last[name], reverse=True)}
 
 
 def measured(results: Any, **facts: Any) -> dict[str, Any]:
@@ -50,6 +69,7 @@ def machine() -> dict[str, Any]:
         "processor": native.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "tiles": native.has_tiles(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -2,9 +2,9 @@
 
 Contestants are processes of their own that work in turn, round by round, since a machine's speed drifts: only what
 was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections named, or all of
-the processor's, into results/speed.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A quiet machine is
-wanted. `python -m benchmarks.speed gpu` measures the sections of the graphics card into results/gpu.json, in about 4
-minutes or as many `--seconds`. `--folder` names another folder for the file.
+the processor's, into results/speed/<processor>.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A quiet
+machine is wanted. `python -m benchmarks.speed gpu` measures the sections of the graphics card into results/gpu.json, in
+about 4 minutes or as many `--seconds`. `--folder` names another folder for the files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.contestants import Contestant, ContestantError, Spec, started
 from benchmarks.material import minilm, random_encoder, roberta_base
-from benchmarks.results import FOLDER, keep, kept, measured, spread
+from benchmarks.results import FOLDER, here, keep, kept, measured, spread
 
 Rows = dict[str, dict[str, Any]]
 _FEW_STEPS = 5
@@ -128,13 +128,14 @@ def compare_groups(groups: dict[Any, dict[str, Spec]], n_steps: int, seconds: fl
 
 
 def training(base: Spec, n_steps: int, n_slow: int) -> Rows:
-    """Return the contestants of a training step: a, b with both attentions, c, c without the model's dropout, d."""
+    """Return the contestants of a training step: a, b with both attentions, c, c in int8 and without dropout, d."""
     trainer = replace(base, kind="trainer")
     specs = {
         "a": replace(trainer, precision="fp32", padded=True, attention="sdpa"),
         "b eager": trainer,
         "b sdpa": replace(trainer, attention="sdpa"),
         "c": base,
+        "c int8": replace(base, precision="int8"),
         "c model.dropout 0": replace(base, model_dropout=0.0),
         "d": replace(base, kind="limit"),
     }
@@ -147,6 +148,7 @@ def prediction(base: Spec, n_batches: int) -> Rows:
     kinds = {"pipeline": "pipeline", "b": "trainer-predict", "c": "submillion-predict"}
     specs = {name: replace(base, kind=kind, batch_size=64) for name, kind in kinds.items()}
     specs["c"] = replace(specs["c"], batch_size=128)
+    specs["c int8"] = replace(specs["c"], precision="int8")
     specs["pipeline sdpa"] = replace(specs["pipeline"], attention="sdpa")
     specs["b sdpa predict"] = replace(specs["b"], attention="sdpa")
     return compare(specs, n_batches, 5)
@@ -300,7 +302,7 @@ def measure(
             found = gpu[name][1](gpu[name][0] * (1 if seconds is None else seconds / needed))
         else:
             found = known[name]()
-        file = "gpu" if name in gpu else "speed"
+        file = "gpu" if name in gpu else f"speed/{here()}"
         section = measured(found, took_s=round(time.perf_counter() - started))
         keep(file, {**kept(file, folder), name: section}, folder)
 

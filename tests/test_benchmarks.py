@@ -67,3 +67,25 @@ def test_the_limit_replays_the_batches_of_training(tmp_path: Path) -> None:
         "limit", str(make_encoder("bert", tmp_path)), rank=2, batch_size=8, precision="fp32", n_rows=24, length=5
     )
     assert limit.steps(spec)(4) == {"rows": 32, "tokens": 160}
+
+
+def test_each_processor_has_its_column_and_what_was_not_measured_on_one_says_so() -> None:
+    def machine(processor: str, **sections: Any) -> dict[str, Any]:
+        facts = {"processor": processor, "cores": 2, "tiles": processor == "X"}
+        return {
+            name.replace("_", " "): {"measured": "2026-01-01", "machine": facts, "results": found}
+            for name, found in sections.items()
+        }
+
+    rows = {name: row(rate - 1, rate, rate + 1) | {"peak_mib": 100.0} for name, rate in (("a", 10), ("b sdpa", 50))}
+    ours = {"c": row(99, 100, 101) | {"peak_mib": 60.0}, "c int8": row(149, 150, 151) | {"peak_mib": 50.0}}
+    both = {"training_roberta-base": {**rows, **ours, "d": row(199, 200, 201)}}
+    lines = page._targets(
+        [machine("X", **both), machine("Y", **{"training_roberta-base": {**rows, "c": ours["c"], "d": ours["c"]}})]
+    )
+    assert lines[0] == "| | asked | X, 2 cores with AMX: median [rounds] | Y, 2 cores: median [rounds] |"
+    cells = {line.split(" | ")[0]: line.split(" | ")[2:] for line in lines[2:]}
+    assert cells["| c against a"] == ["10.00 [9.18, 11.00]", "10.00 [9.18, 11.00] |"]
+    assert cells["| c in int8 against b"] == ["3.00 [2.96, 3.04]", "not measured |"]
+    assert cells["| peak memory, c in int8 over b"] == ["0.50", "not measured |"]
+    assert "| MiniLM, c against b" not in cells, "measured nowhere"

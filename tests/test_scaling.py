@@ -7,7 +7,7 @@ from benchmarks.results import kept
 
 
 def test_the_page_holds_the_measured_numbers() -> None:
-    assert scaling.PAGE.read_text(encoding="utf-8") == scaling.page(kept("speed"), scaling.Assumptions())
+    assert scaling.PAGE.read_text(encoding="utf-8") == scaling.page(kept(scaling.SPEEDS), scaling.Assumptions())
 
 
 def test_hours_follow_from_the_slowest_and_the_fastest_round() -> None:

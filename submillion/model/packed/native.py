@@ -93,6 +93,11 @@ def available() -> bool:
     return _library is not None
 
 
+def has_tiles() -> bool:
+    """Return whether products are on matrix tiles here."""
+    return _has_tiles
+
+
 def kind() -> str:
     """Return which functions work here, and their version: results differ in their last bits between kinds."""
     if _library is None:
