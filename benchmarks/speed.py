@@ -3,7 +3,7 @@
 Contestants are processes of their own that work in turn, round by round, since a machine's speed drifts: only what
 was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections named, or all of
 the processor's, into results/speed/<processor>.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A
-quiet machine is wanted. `python -m benchmarks.speed gpu` measures the sections of the graphics card into results/gpu.json, in
+quiet machine is wanted. `python -m benchmarks.speed gpu` measures those of the graphics card into results/gpu.json, in
 about 4 minutes or as many `--seconds`. `--folder` names another folder for the files.
 """
 
