@@ -15,7 +15,7 @@ import torch
 from submillion.model.packed import cuda, disentangled, native
 from submillion.model.packed.disentangled import Columns, Distances, Projected
 from submillion.model.packed.layout import Group, Layout
-from submillion.model.packed.passes import Dice, Mask, keep_frac, mask_, masked
+from submillion.model.packed.passes import Dice, Mask, apply, keep_frac, mask_, masked
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,14 @@ def attend(
         assert mask is None or mask.kernels is cuda
         dropout = cuda.Dropout(0, 0, 1.0) if mask is None else cuda.Dropout(mask.seed, mask.least, 1.0 / keep_frac(p))
         texts = cuda.Texts(tiles.layout.bounds, tiles.layout.longest, tiles.n_heads, tiles.positions.relative)
-        return _FusedAttention.apply(rows, firsts, texts, dropout, wanted[0] or wanted[1])
+        return apply(_FusedAttention, rows, firsts, texts, dropout, wanted[0] or wanted[1])
     groups = [part.group for part in tiles.tiles]
     n_queries = [group.width if firsts is None else 1 for group in groups]
     shapes = [(group.n_texts * tiles.n_heads, n, group.width) for group, n in zip(groups, n_queries, strict=True)]
     masks = tuple(dice.masks(shapes, p))
     spec = _Spec(tiles, masks, 1.0 / keep_frac(p), wanted, None if projected is None else projected.models)
-    return _Attention.apply(rows, firsts, tiles.positions.relative, None if projected is None else projected.rows, spec)
+    distances = None if projected is None else projected.rows
+    return apply(_Attention, rows, firsts, tiles.positions.relative, distances, spec)
 
 
 def _tile(group: Group, n_heads: int, dtype: torch.dtype, positions: Positions) -> Tile:

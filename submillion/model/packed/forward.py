@@ -207,8 +207,8 @@ def _rest(layer: Layer, mixed: torch.Tensor, state: _State, dice: Dice) -> _Stat
 
 def _wanted(layer: Layer, x: torch.Tensor) -> tuple[bool, bool, bool]:
     """Which of query, key and value need a gradient: all above the lowest adapted layer, there the adapted ones."""
-    if x.requires_grad:
-        return (True, True, True)
+    if x.requires_grad or not torch.is_grad_enabled():
+        return (x.requires_grad, x.requires_grad, x.requires_grad)
     modules = layer.attention_inputs
     adapted = [any(parameter.requires_grad for parameter in module.parameters()) for module in modules]
     query, key, value = adapted if len(adapted) == 3 else adapted * 3

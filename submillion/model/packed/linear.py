@@ -16,7 +16,7 @@ import torch
 from peft.tuners import lora
 from torch import nn
 
-from submillion.model.packed.passes import Dice, Mask, active_p, add_masked_, keep_frac, mask_, masked
+from submillion.model.packed.passes import Dice, Mask, active_p, add_masked_, apply, keep_frac, mask_, masked
 from submillion.model.packed.weights import Weight, frozen
 
 
@@ -166,7 +166,7 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice
     if (lora := _lora(parts, 1.0 / keep_frac(p))) is not None:
         down, up, start = lora.down.to(x.dtype), lora.up.to(x.dtype), lora.start
         mask = dice.mask(tuple(x.shape), p)
-    y, passed = _Linear.apply(x, bias, down, up, _Spec(weight, start, mask))
+    y, passed = apply(_Linear, x, bias, down, up, _Spec(weight, start, mask))
     return y, passed if x.requires_grad else x
 
 

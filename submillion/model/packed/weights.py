@@ -85,7 +85,9 @@ def stack(parameters: Sequence[nn.Parameter]) -> None:
 def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool) -> None:
     """Let products with frozen weights be in int8 from now on, or in the dtype of the rows again."""
     for parameter in parameters:
-        _in_int8[parameter] = in_int8
+        if bool(_in_int8.get(parameter)) != in_int8:
+            _in_int8[parameter] = in_int8
+            _weights.pop(parameter, None)
 
 
 def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
@@ -97,14 +99,12 @@ def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
     if matrix is None:
         return None
     first, version = parameters[0], sum(parameter._version for parameter in parameters)
-    if first not in _weights:
-        _weights[first] = {}
-    together: dict[int, Weight] = _weights[first]
+    together: dict[int, Weight] | None = _weights.get(first)
+    if together is None:
+        together = _weights[first] = {}
     found = together.get(len(parameters))
-    in_int8 = bool(_in_int8.get(first))
-    is_known = found is not None and found.version == version and found.in_int8 == in_int8
-    if found is None or not is_known or not _is_same(found.matrix, matrix):
-        found = together[len(parameters)] = Weight(matrix, version, in_int8)
+    if found is None or found.version != version or not _is_same(found.matrix, matrix):
+        found = together[len(parameters)] = Weight(matrix, version, bool(_in_int8.get(first)))
     return found
 
 
