@@ -69,7 +69,7 @@ def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ..
     """Return the sentence about kernels that are missing, where they would be used."""
     if device.type == "cuda" and (reason := cuda.missing(device)) is not None:
         return (f"the kernels for GPUs are not used, and steps take longer: {reason}",)
-    if precision != "bf16" or device.type != "cpu" or native.available():
+    if precision not in ("bf16", "int8") or device.type != "cpu" or native.available():
         return ()
     advice = (
         f"install a C compiler, then type: {install_line()}"
