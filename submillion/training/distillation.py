@@ -126,8 +126,8 @@ def logits(
     """Return a teacher's logits of the examples, float32 [N, C] with columns in the order of `labels`, and a note.
 
     They are read from the cache; if they are not there, they are computed now, on the device and in the precision of
-    `place` (bf16 for int8), and `watch` called with the number of rows done. Where the cache cannot be written, the note
-    says why.
+    `place` (bf16 for int8), and `watch` called with the number of rows done. Where the cache cannot be written, the
+    note says why.
     """
     precision = "bf16" if place[1] == "int8" else place[1]  # a teacher may have an adapter that int8 does not take
     classifier = Classifier.load(teacher, place[0].type, precision)
