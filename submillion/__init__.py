@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RunError,
         SubmillionError,
     )
+    from submillion.judging.comparison.rows import rows_for_points
     from submillion.judging.metrics import Score
     from submillion.model.classifier import Classifier
     from submillion.planning import plan
@@ -74,6 +75,7 @@ __all__ = [
     "progress",
     "report",
     "robustness",
+    "rows_for_points",
     "shift",
     "sweep",
     "train",
@@ -95,6 +97,7 @@ _HOMES = {
     "progress": ("submillion.cli.progress", "View"),
     "report": ("submillion.reports", "report"),
     "robustness": ("submillion.prediction.robustness", "measure"),
+    "rows_for_points": ("submillion.judging.comparison.rows", "rows_for_points"),
     "shift": ("submillion.api", "shift"),
     "sweep": ("submillion.sweeps.sitting", "sweep"),
     "train": ("submillion.api", "train"),

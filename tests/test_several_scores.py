@@ -278,9 +278,11 @@ def test_a_comparison_tests_every_score_and_micro_f1_decides(split: Any) -> None
     verdict = conclude(settings_of(runs), split, metric="micro-f1")
     assert verdict.metric == "micro_f1"
     assert verdict.group == ("0",)
-    assert set(verdict.pairs[0].differences) == {"micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss"}
-    for key, found in verdict.pairs[0].differences.items():
-        values = [score(each)[key].value for each in runs]
+    differences = verdict.pairs[0].differences
+    assert {*differences} == {"micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss", "scaled_log_loss"}
+    for key, found in differences.items():
+        scaled = [calibrated(each).predictions if key == "scaled_log_loss" else each for each in runs]
+        values = [score(each)[key.removeprefix("scaled_")].value for each in scaled]
         assert found.value == pytest.approx(values[1] - values[0], abs=1e-12), key
         assert found.p_holm < 0.05, key
 
@@ -308,7 +310,9 @@ def test_each_fold_counts_where_thresholds_are_a_source_of_chance() -> None:
 def test_a_tie_says_how_many_rows_would_part_it() -> None:
     verdict = conclude(settings_of(pair(3, 200, noises=(1.0, 1.1))), metric="micro-f1")
     assert set(verdict.group) == {"0", "1"}
-    assert verdict.n_rows_needed is None or verdict.n_rows_needed > 200
+    assert {each.basis for each in verdict.rows_needed} >= {"assumed", "largest"}
+    seen = [each.by_score for each in verdict.rows_needed if each.basis == "seen"]
+    assert all(each is None or each.n_rows > 200 for each in seen)
 
 
 @pytest.mark.parametrize("metric", ["average-precision", "hamming", "subset-accuracy"])

@@ -25,6 +25,7 @@ from submillion.judging.metrics import Predictions, wilson
 from submillion.reports import comparing, page, write_study
 from submillion.reports.sections import Page
 from submillion.reports.sweep import course, figures, read, sections
+from submillion.reports.verdicts import amount, rounded
 from submillion.runs import Output, Run
 from submillion.runs.study import FORMAT
 from submillion.sweeps import executors, study_names
@@ -143,7 +144,10 @@ def verdict(trials: list[dict[str, Any]], n_tied: int = 2) -> dict[str, Any]:
         "against_best": against,
         "tie_group": group,
         "recommended": taken["setting"],
-        "n_rows_needed": 4321,
+        "rows_needed": [
+            {"difference": 0.004, "basis": "seen", "by_score": {"n_rows": 4321, "n_seeds": 1}, "by_log_loss": None},
+            {"difference": 0.014, "basis": "largest", "by_score": {"n_rows": 2100, "n_seeds": 1}, "by_log_loss": None},
+        ],
         "notes": ["with one seed, a test is about these runs"],
     }
 
@@ -175,7 +179,7 @@ def two_stages() -> dict[str, Any]:
     values = study(kind="two-stage")
     full = [trial(10 + i, dict(each["choices"]), "done", 1, 1) for i, each in enumerate(values["trials"][:3])]
     stages = [stage(values["trials"], "short", None), stage(full, "full", None)]
-    correlated = {"n": 3, "tau": 0.33, "rho": 0.5, "low": None, "high": None}
+    correlated = {"n": 3, "tau": 0.33, "rho": 0.5, "low": None, "high": None, "of_all": None}
     compared = stages[1]["comparison"]
     values |= {"stages": stages, "comparison": compared, "recommended": f"runs/{taken(compared)}"}
     return values | {"trials": values["trials"] + full, "rank_correlation": correlated, "notes": ["kept 3 of 4"]}
@@ -252,6 +256,18 @@ def test_every_number_is_of_the_summary_and_every_score_is_shown(make: Any, tmp_
 
 def shares(score: dict[str, Any]) -> tuple[int, int]:
     return round(score["value"] * score["n"]), score["n"]
+
+
+def test_a_summary_of_format_2_still_opens(tmp_path: Path) -> None:
+    values = two_stages()
+    values["format"] = 2
+    del values["rank_correlation"]["of_all"]
+    for verdict in (values["comparison"], *(stage["comparison"] for stage in values["stages"])):
+        verdict.pop("rows_needed", None)
+        verdict["n_rows_needed"] = 4321
+    record = read(folder_of(tmp_path, values)).summary
+    assert record.comparison is not None
+    assert record.comparison.rows_needed == ()
 
 
 @pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
@@ -331,7 +347,7 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
     [
         (
             "grid",
-            ["2 of 4 settings tie with the best", "Take trial 1", "about 4,321 validation rows", "after selection"],
+            ["2 of 4 settings tie with the best", "Take trial 1", "4,320 rows", "after selection"],
         ),
         (
             "one factor",
@@ -572,8 +588,9 @@ def test_a_comparisons_page_says_what_compare_says(n_settings: int, n_seeds: int
         assert f"{pair.differences['accuracy'].value:+.4f}" in text
     for note in found.notes:
         assert note[1:] in text
-    if found.n_rows_needed is not None:
-        assert f"about {found.n_rows_needed:,} validation rows" in text
+    for each in found.rows_needed:
+        assert amount("accuracy", each.difference) in text
+        assert each.by_score is None or f"{rounded(each.by_score.n_rows)} rows" in text
     known = {f"{sign}{abs(each):.4f}" for each in numbers(comparison.values(found)) for sign in ("", "+", "-")}
     assert set(re.findall(r"[+-]?\d\.\d{4}\b", re.sub("<script.*?</script>", "", text))) <= known | {"0.0001"}
     comparing.write(found, Output(tmp_path / "again.html", "compare"))

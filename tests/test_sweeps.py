@@ -220,19 +220,21 @@ def test_seeds_make_settings_of_runs(settings: dict[str, Any], tmp_path: Path) -
     assert found.recommended.config().train.seed == 0
 
 
-def test_only_settings_that_tie_get_more_seeds(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_no_setting_is_left_behind_by_one_seed(settings: dict[str, Any], tmp_path: Path) -> None:
     rates = [{"key": "train.learning_rate", "values": [1e-7, 0.01, 0.02]}]
     lines = [f"{word} {word} {word} {i},{word}" for i in range(100) for word in ("game", "market", "film")]
     (tmp_path / "easy.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     own = {"train.steps": 40, "train.evaluate_every": 20, "data.source": str(tmp_path / "easy.csv")}
     file = write_study(tmp_path, settings, factors=rates, tie_seeds=3, base=own)
     found, begun = trained(file)
-    assert [len(outcome.runs) for outcome in found.outcomes] == [1, 3, 3], "1e-7 is told from the best by one seed"
-    assert len(begun) == 7
+    n_runs = [len(outcome.runs) for outcome in found.outcomes]
+    assert n_runs[0] >= 2, "1e-7 is no worse before it has two seeds"
+    assert n_runs[1:] == [3, 3]
+    assert len(begun) == sum(n_runs)
     assert found.comparison is not None
     told = {pair.setting: pair.about for pair in found.comparison.pairs}
-    assert sorted(told.values()) == ["runs", "settings"]
-    assert [outcome.trial.configs[-1].train.seed for outcome in found.outcomes] == [0, 2, 2]
+    assert sorted(told.values()) == ["settings", "settings"]
+    assert [outcome.trial.configs[-1].train.seed + 1 for outcome in found.outcomes] == n_runs
     again, begun = trained(file)
     assert begun == []
     assert [outcome.runs for outcome in again.outcomes] == [outcome.runs for outcome in found.outcomes]
@@ -255,9 +257,8 @@ def test_each_kind_settles_its_ties(
         compared["drawn"] = found.comparison
     for outcome in found.outcomes:
         stage = outcome.trial.candidate.stage
-        names = [each.name for each in compared[stage].settings if outcome.runs[0].name in each.runs]
-        is_tied = len(compared[stage].group) > 1 and names[0] in compared[stage].group
-        assert len(outcome.runs) == (n_seeds[stage] if is_tied else 1)
+        assert outcome.runs[0].name in {name for each in compared[stage].settings for name in each.runs}
+        assert len(outcome.runs) == n_seeds[stage]
     assert any(len(outcome.runs) == 2 for outcome in found.outcomes)
 
 

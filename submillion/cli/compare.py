@@ -19,11 +19,22 @@ ReportOption = Annotated[
 ]
 SplitOption = Annotated[Split, typer.Option("--split", help="The rows to compare on; reading test is noted.")]
 
+MarginOption = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        min=0.0,
+        metavar="SCORE",
+        help="Take the cheapest that is at most so much worse than the best, such as 0.005; else the cheapest tied.",
+    ),
+]
+
 
 def compare(
     run: RunsArgument,
     split: SplitOption = "validation",
     report: ReportOption = None,
+    margin: MarginOption = None,
     force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -32,7 +43,7 @@ def compare(
 
     Runs that differ only in train.seed are one setting.
     """
-    found = comparing.compare(run, split, report, out or "runs", force)
+    found = comparing.compare(run, split, report, out or "runs", force, margin)
     if as_json:
         typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
         return

@@ -1,4 +1,5 @@
-"""The `plan` command: what a budget buys, where each parameter goes, and what else it would buy.
+"""The `plan` command: what a budget buys, where each parameter goes, and what else it would buy; and how many
+validation rows a question takes.
 
 Needs no weights and no torch: it answers in under a second.
 """
@@ -6,7 +7,8 @@ Needs no weights and no torch: it answers in under a second.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -25,9 +27,11 @@ from submillion.cli.options import (
     SetOption,
     resolved,
 )
-from submillion.errors import BudgetError
+from submillion.errors import BudgetError, ConfigError
+from submillion.judging import comparison
+from submillion.judging.comparison.rows import ACCURACY, POINTS
 from submillion.planning import Alternative, Plan, architectures
-from submillion.reports import terminal
+from submillion.reports import terminal, verdicts
 
 _BAR_WIDTH = 16
 
@@ -35,6 +39,21 @@ ClassesOption = Annotated[
     int | None, typer.Option("--classes", min=2, help="Number of classes; else counted in the data, else 4.")
 ]
 ModelsOption = Annotated[bool, typer.Option("--models", help="List the checkpoints known offline, and stop.")]
+
+RowsOption = Annotated[
+    bool, typer.Option("--rows", help="Say how many validation rows a difference of so many points takes, and stop.")
+]
+PointsOption = Annotated[
+    list[float] | None,
+    typer.Option("--points", help="With --rows: a true difference of accuracy, in points. Repeatable."),
+]
+AccuracyOption = Annotated[
+    float | None, typer.Option("--accuracy", help=f"With --rows: about what runs reach (default {ACCURACY}).")
+]
+DiscordanceOption = Annotated[
+    float | None,
+    typer.Option("--discordance", help="With --rows: the share of rows that two runs decide differently."),
+]
 
 
 def plan(  # noqa: PLR0913 - one parameter an option
@@ -45,6 +64,10 @@ def plan(  # noqa: PLR0913 - one parameter an option
     data: DataOption = None,
     classes: ClassesOption = None,
     models: ModelsOption = False,
+    rows: RowsOption = False,
+    points: PointsOption = None,
+    accuracy: AccuracyOption = None,
+    discordance: DiscordanceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the exact ranks that a budget buys.
@@ -54,6 +77,10 @@ def plan(  # noqa: PLR0913 - one parameter an option
     if models:
         _print_models(as_json)
         return
+    if rows:
+        _print_rows(points or POINTS, ACCURACY if accuracy is None else accuracy, discordance, as_json)
+        return
+    _refuse_without_rows({"--points": points, "--accuracy": accuracy, "--discordance": discordance})
     settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data})
     n_classes, origin = datasets.expected_classes(settings.data, classes)
     wishes = planning.resolve(settings, n_classes)
@@ -62,11 +89,27 @@ def plan(  # noqa: PLR0913 - one parameter an option
         if as_json:
             typer.echo(json.dumps(planning.overrun_values(wishes, made, overrun), indent=2))
         raise BudgetError(overrun)
-    rows = planning.alternatives(wishes)
+    others = planning.alternatives(wishes)
     if as_json:
-        typer.echo(json.dumps(planning.values(made, rows), indent=2))
+        typer.echo(json.dumps(planning.values(made, others), indent=2))
     else:
-        _show(made, rows, origin)
+        _show(made, others, origin)
+
+
+def _print_rows(points: Sequence[float], accuracy: float, discordance: float | None, as_json: bool) -> None:
+    found = comparison.rows_for_points(points, accuracy, discordance)
+    if as_json:
+        typer.echo(json.dumps({"accuracy": accuracy, "rows": [asdict(each) for each in found]}, indent=2))
+    else:
+        terminal.show([verdicts.rows_for_points(found, accuracy)])
+
+
+def _refuse_without_rows(given: Mapping[str, object]) -> None:
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ConfigError(
+            f"{', '.join(names)}: without --rows there is no question of rows; add --rows, or leave it out"
+        )
 
 
 def _print_models(as_json: bool) -> None:

@@ -156,8 +156,13 @@ def _inferior(kind: Format, accuracy: Accuracy, margin: float) -> str:
     if difference.value <= -margin:
         return f"{seen}; {ways}"
     at_best = math.ceil(metrics.Z_95**2 * (1 - margin) / margin)  # where no label changes, by the same interval
-    n_rows = max(at_best, rows_needed(difference.value + margin, accuracy.n_discordant / difference.n) or 0)
-    return f"{seen}: too few rows to tell, about {n_rows:,} labelled ones would do (--data FILE); or {ways}"
+    # As many labels as these rows allow to change: on few rows fewer are seen, and the number would be too small.
+    most_discordant = metrics.wilson(accuracy.n_discordant, difference.n).high
+    n_rows = max(at_best, rows_needed(difference.value + margin, most_discordant) or 0)
+    return (
+        f"{seen}: too few rows to tell; {at_best:,} labelled ones would do if int8 changed no label, {n_rows:,} if it "
+        f"changed as many as these rows allow (--data FILE); or {ways}"
+    )
 
 
 def _n_characters(example: Example) -> int:

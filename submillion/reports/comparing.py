@@ -13,13 +13,20 @@ from submillion import runs
 from submillion.errors import RunError
 from submillion.judging.comparison import Verdict
 from submillion.judging.comparison.conclusion import Split
-from submillion.judging.metrics import NAMES
+from submillion.judging.metrics import LOSSES, NAMES
 from submillion.reports import curves, forests, page
 from submillion.reports.curves import Curve
 from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences
-from submillion.reports.verdicts import pairs_table, rows_sentences
+from submillion.reports.verdicts import (
+    corrected_sentences,
+    of_runs,
+    pairs_table,
+    rows_sentences,
+    rows_tables,
+    taken_because,
+)
 from submillion.runs import Output, Record, Which, compared
 from submillion.text import duration, interval
 
@@ -33,19 +40,22 @@ def compare(
     report: Path | None = None,
     out: Path | str = "runs",
     force: bool = False,
+    margin: float | None = None,
 ) -> Verdict:
     """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split of the same
     rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
     each run. `report` is an HTML file to write it to as a page; `force`: it may replace a file that an earlier call
-    did not write. RunError names every run that is missing, unfinished, damaged, given twice, or of other rows, and a
-    file that cannot be a page, before anything is opened.
+    did not write · margin: what the recommended setting may be worse than the best, in the score that decides (0.005 is
+    half a point); None takes the cheapest of those that cannot be told from the best. RunError names every run that is
+    missing, unfinished, damaged, given twice, or of other rows, and a file that cannot be a page, before anything is
+    opened.
     """
     output = None if report is None else Output(report, "compare", force)
     if output is not None:
         _refuse_no_page(output)
-    found = compared.compare(run, split, out)
+    found = compared.compare(run, split, out, margin)
     if output is not None:
         write(found, output, records(run, out))
     return found
@@ -105,9 +115,7 @@ def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
     rows = [Row(called[e.name], e.scores[key], verdict.is_tied(e), e.name == verdict.recommended) for e in shown]
     with style():
         axis = f"{NAMES[verdict.metric]} on {verdict.split}"
-        return {
-            "forest": files("forest", forests.forest(rows, axis, "recommended", verdict.metric == "log_loss"), False)
-        }
+        return {"forest": files("forest", forests.forest(rows, axis, "recommended", verdict.metric in LOSSES), False)}
 
 
 def _short_names(verdict: Verdict, names: dict[str, str]) -> dict[str, str]:
@@ -147,6 +155,7 @@ def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
 
 def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences = [_taken(verdict, names)] if verdict.recommended is not None else []
+    sentences += corrected_sentences(verdict, names)
     sentences += rows_sentences(verdict, names)
     sentences += as_sentences(verdict.notes)
     limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
@@ -157,42 +166,45 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
         sentences=tuple(sentences),
         figure="forest",
         reading=(limit if len(verdict.settings) > _MAX_ROWS else "") + forests.READING,
-        tables=(_scores_table(verdict, names),),
+        tables=(_scores_table(verdict, names), *rows_tables(verdict, names)),
     )
 
 
 def _title(verdict: Verdict, names: dict[str, str]) -> str:
     group, n = [names[name] for name in verdict.group], len(verdict.settings)
     rows, what = f"{verdict.n_rows:,} {verdict.split} rows", verdict.about
+    alone = "" if what == "settings" else of_runs(verdict)
     if n == 1:
         return "One setting: there is nothing to compare it with"
     if len(group) == 1:
-        return f"1 is better than {'2' if n == 2 else f'each of the {n - 1} others'} on {rows}"
+        return f"1 is better than {'2' if n == 2 else f'each of the {n - 1} others'} on {rows}{alone}"
     if len(group) == n:
         return f"These {n} {what} cannot be told apart on {rows}"
-    return f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; the others are worse"
+    return f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; the others are worse{alone}"
 
 
 def _taken(verdict: Verdict, names: dict[str, str]) -> str:
     found = next(each for each in verdict.settings if each.name == verdict.recommended)
-    why = "the only one left" if len(verdict.group) == 1 else "the cheapest of these"
     cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
-    return f"Take {names[found.name]}, {why} ({cost}): {found.name}."
+    return f"Take {names[found.name]}, {taken_because(verdict)} ({cost}): {found.name}."
 
 
 def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
     selected = any(each.after_selection for each in verdict.settings)
+    has_corrected = any(each.corrected is not None for each in verdict.settings)
     rows = [
         (
             names[each.name],
             *(interval(score) for score in each.scores.values()),
+            *([interval(each.corrected)] * has_corrected),
             "best" if verdict.against(each) is None else "tied" if verdict.is_tied(each) else "worse",
             f"{each.n_params:,}",
             f"{each.training_s:,.1f}",
         )
         for each in verdict.settings
     ]
-    heads = ("", *(NAMES[key] for key in verdict.settings[0].scores), "", "parameters", "training s")
+    corrected = ("corrected for its checkpoints",) * has_corrected
+    heads = ("", *(NAMES[key] for key in verdict.settings[0].scores), *corrected, "", "parameters", "training s")
     after = ", after selection" if selected else ""
     return Table(f"Scores on {verdict.split}{after}; the best first", heads, rows, is_sortable=True)
 

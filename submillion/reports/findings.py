@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from submillion import runs
-from submillion.judging.comparison import LEVEL, p_value
-from submillion.judging.metrics import NAMES, key_of, leading, usual_metric, wilson
+from submillion.judging.comparison import LEVEL, lowest_and_highest, p_value
+from submillion.judging.metrics import NAMES, Score, key_of, leading, usual_metric, wilson
 from submillion.reports import several
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
@@ -64,9 +64,15 @@ def _rights(report: Report) -> str:
         return f"These test rows were {known}: a test is fresh only once."
     sealed = "The test split is sealed." if report.data["rows"]["test"] else "There is no test split."
     if report.after_selection:
-        chosen = "After selection: the checkpoint was chosen on these rows, so the score is a little too good."
-        return f"{chosen} {sealed}"
+        return f"{_selected(report)} {sealed}"
     return f"Not selected on: there was one evaluation. {sealed}" if report.evaluations else sealed
+
+
+def _selected(report: Report) -> str:
+    chosen = "After selection: the checkpoint was chosen on these rows, so the score is a little too good"
+    if report.corrected is None:
+        return f"{chosen}."
+    return f"{chosen}; corrected for that it is {interval(report.corrected)} (bootstrap of the choice)."
 
 
 def _against(baseline: Baseline) -> str:
@@ -198,20 +204,15 @@ def calibration(report: Report) -> Section:
     """Whether confidence can be believed, before and after temperature scaling."""
     found = report.calibration
     before, after, temperatures = found.ece_before, found.ece_after, found.temperatures
-    title = _calibration_title(report) if report.several is None else several.calibration_title(report)
-    if before.low == 0:
-        what = "Confidence fits what is right" if report.several is None else "Probabilities fit what is true"
-        title = f"{what} as far as {before.n:,} rows can tell"
     scaled = "There are too few rows for temperature scaling."
     if temperatures:
-        span = f"Temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
-        verb = "lowers" if after.value < before.value else "does not lower"
-        scaled = f"{span} {verb} the ECE: {before.value:.4f} → {after.value:.4f}."
+        span = f"temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
+        scaled = f"{_scaling(found.ece_change, span)}: {before.value:.4f} → {after.value:.4f}."
     rows = [("as trained", interval(before)), ("temperature scaled, cross-fitted", interval(after))]
     return Section(
         anchor="calibration",
         nav="Calibration",
-        title=title,
+        title=_calibration_title(report),
         sentences=(scaled, "Each fifth of the rows is scaled by the temperature that fits the other four fifths best."),
         figure="reliability",
         reading=_IN_BINS if report.several is None else several.IN_BINS,
@@ -225,11 +226,32 @@ _IN_BINS = (
 )
 
 
+def _scaling(change: Score, span: str) -> str:
+    """What scaling does to the ECE, as far as these rows can tell."""
+    size = f"by {interval(change, sign='+')}"
+    if change.high < 0:
+        return f"{span[:1].upper()}{span[1:]} lowers the ECE {size}"
+    if change.low > 0:
+        return f"{span[:1].upper()}{span[1:]} raises the ECE {size}"
+    return f"The ECE with {span} cannot be told from the one without it, {size}"
+
+
 def _calibration_title(report: Report) -> str:
-    found, mean = report.calibration, report.scores[report.split]["accuracy"].value
-    confidence = sum(b.confidence * b.accuracy.n for b in found.before) / found.ece_before.n
-    how = "too sure" if confidence > mean else "not sure enough"
-    return f"Confidence is {how}: {percent(confidence)} on average, and {percent(mean)} are right"
+    """What is told of confidence: whether it is too high or too low, or else whether it is off at all."""
+    found, is_one = report.calibration, report.several is None
+    if found.gap.low > 0 or found.gap.high < 0:
+        return _gap_title(report, found.gap) if is_one else several.calibration_title(report)
+    if found.ece_before.low == 0:
+        what = "Confidence fits what is right" if is_one else "Probabilities fit what is true"
+        return f"{what} as far as {found.ece_before.n:,} rows can tell"
+    what = "Confidence is" if is_one else "Probabilities are"
+    return f"{what} off, neither too high nor too low on the whole: ECE {interval(found.ece_before)}"
+
+
+def _gap_title(report: Report, gap: Score) -> str:
+    mean = report.scores[report.split]["accuracy"].value
+    how = "too sure" if gap.value > 0 else "not sure enough"
+    return f"Confidence is {how}: {percent(mean + gap.value)} on average, and {percent(mean)} are right"
 
 
 def coverage(report: Report) -> Section:
@@ -259,9 +281,11 @@ def lengths(report: Report) -> Section:
         return Section("lengths", "Length", "Accuracy by text length needs the texts", (f"{report.data_problem}.",))
     worst = min(report.lengths, key=lambda each: each.accuracy.value)
     best = max(report.lengths, key=lambda each: each.accuracy.value)
-    title = f"Texts of {words(worst.n_least, worst.n_most)} are hardest: {percent(worst.accuracy.value)} right"
-    if worst.accuracy.high >= best.accuracy.low and best.accuracy.high >= worst.accuracy.low:
-        title = "No length of text is clearly harder than another"
+    title = "No length of text can be told to be harder than another on these rows"
+    if (p := lowest_and_highest([each.accuracy for each in report.lengths])) <= LEVEL:
+        hard, easy = words(worst.n_least, worst.n_most), words(best.n_least, best.n_most)
+        shares = f"{percent(worst.accuracy.value)} right against {percent(best.accuracy.value)}"
+        title = f"Texts of {hard} are harder than those of {easy}: {shares} (p {p_value(p)})"
     rows = [(words(e.n_least, e.n_most), f"{e.accuracy.n:,}", interval(e.accuracy)) for e in report.lengths]
     what = "accuracy" if report.several is None else "subset accuracy"
     return Section(

@@ -16,7 +16,7 @@ from submillion import data, planning, runs
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
-from submillion.judging.comparison import Split
+from submillion.judging.comparison import Split, corrected
 from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score, thresholds
 from submillion.planning import Part, Plan
 from submillion.reports import baselines
@@ -55,13 +55,18 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The reliability diagram and the ECE before and after cross-fitted temperature scaling."""
+    """The reliability diagram and the ECE before and after cross-fitted temperature scaling.
+
+    gap: mean confidence minus accuracy, as `metrics.confidence_gap` has it · ece_change: after minus before.
+    """
 
     before: list[Bin]
     after: list[Bin]
     ece_before: Score
     ece_after: Score
     temperatures: tuple[float, ...]
+    gap: Score
+    ece_change: Score
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ class Several:
 class Report:
     """A run as its pages tell it. `split` is the one that is judged: test if it was opened, else validation.
 
-    several: None where rows have one label each; else `confusion` and `coverage` are empty, and `classes` are labels.
+    corrected: the validation score without the luck of the checkpoint's choice, None where nothing was chosen or it is
+    not known · several: None where rows have one label each; else `confusion` and `coverage` are empty, and `classes`
+    are labels.
 
     lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none,
     `stopped` where the training came to its own end.
@@ -98,6 +105,7 @@ class Report:
     run: str
     split: Split
     after_selection: bool
+    corrected: Score | None
     labels: tuple[str, ...]
     scores: dict[str, dict[str, Score]]
     n_test_reads: int
@@ -136,11 +144,13 @@ def read(run: Run, splits: Splits | None = None) -> Report:
     splits, problem = reread(run, predictions, splits)
     counts = None if judged.has_several else metrics.confusion(judged, len(labels))
     evaluations = run.evaluations()
+    noted = runs.rights(evaluations, predictions["validation"], run.metric())
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     return Report(
         run=run.name,
         split=split,
         after_selection=split == "validation" and len(evaluations) > 1,
+        corrected=None if noted is None or len(noted) < 2 else corrected([[noted]]),
         labels=labels,
         scores=scores,
         n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),
@@ -215,6 +225,8 @@ def _calibration(judged: Predictions, ece_before: Score) -> Calibration:
         ece_before=ece_before,
         ece_after=metrics.ece(scaled.predictions),
         temperatures=scaled.temperatures,
+        gap=metrics.confidence_gap(judged),
+        ece_change=metrics.ece_change(judged, scaled.predictions),
     )
 
 

@@ -5,37 +5,159 @@ What is concluded was decided in `comparison`.
 
 from __future__ import annotations
 
-from submillion.judging.comparison import Verdict, p_value
-from submillion.judging.metrics import NAMES
-from submillion.reports.sections import Table
+from collections.abc import Mapping, Sequence
+
+from submillion.judging.comparison import Needed, RowsForPoints, Verdict, p_value
+from submillion.judging.comparison.rows import (
+    DISCORDANT_FOR_EACH_ERROR,
+    FEWER_AT_LEAST,
+    FEWER_AT_MOST,
+    FEWER_BY_LOG_LOSS,
+)
+from submillion.judging.metrics import LOSSES, NAMES
+from submillion.reports.sections import Section, Table
 from submillion.text import interval
 
 
-def rows_sentences(verdict: Verdict, names: dict[str, str]) -> list[str]:
-    """Return how many rows would separate the two best settings, by these names, in a sentence; none if they differ."""
-    return [_rows_sentence(verdict, names)] if verdict.pairs and verdict.pairs[0].is_tied else []
+def of_runs(verdict: Verdict) -> str:
+    """Return what is added to a title whose tests are about runs, since a setting has one seed."""
+    n = sum(len(each.runs) for each in verdict.settings)
+    return f": {'these two runs' if n == 2 else 'these runs'}, not their settings"
 
 
-def _rows_sentence(verdict: Verdict, names: dict[str, str]) -> str:
+def taken_because(verdict: Verdict) -> str:
+    """Return why the recommended setting is taken, and what that may cost."""
+    found = next(each for each in verdict.settings if each.name == verdict.recommended)
+    is_best = verdict.against(found) is None
+    lost = "" if is_best else f", at most {amount(verdict.metric, verdict.most_lost(found))} worse than the best (95 %)"
+    if verdict.margin is not None:
+        within = f"at most {amount(verdict.metric, verdict.margin)} worse than the best, as the margin allows"
+        return f"the best: nothing cheaper is {within}" if is_best else f"the cheapest that is {within}{lost}"
+    if len(verdict.group) == 1:
+        return "the only one left"
+    return "the best and the cheapest of the tied" if is_best else f"the cheapest of the tied{lost}"
+
+
+def amount(metric: str, value: float) -> str:
+    """Return the size of a difference of a score: points, of a log loss nats.
+
+    >>> amount("accuracy", 0.0125), amount("log_loss", 0.0125)
+    ('1.25 points', '0.0125 nats')
+    """
+    return f"{value:.4f} nats" if metric in LOSSES else f"{100 * value:.2f} points"
+
+
+def corrected_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
+    """Return the best score without the luck of its choice, in a sentence; none where that is not known."""
+    if verdict.corrected is None:
+        return []
+    best = verdict.settings[0]
+    chosen = "its checkpoint" if len(verdict.settings) == 1 else "the setting and its checkpoint"
+    return [
+        f"The best {NAMES[verdict.metric]}, of {names[best.name]}, is {best.scores[verdict.metric].value:.4f} after "
+        f"selection; corrected for the choice of {chosen} on these rows it is {interval(verdict.corrected)} (bootstrap "
+        "of the choice: Tsamardinos et al. 2018)."
+    ]
+
+
+def rows_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
+    """Return what is to be said of the rows that would separate the two best settings, by these names; nothing if they
+    differ. `rows_tables` has the numbers."""
+    if not verdict.rows_needed:
+        return []
     first, second = (names[each.name] for each in verdict.settings[:2])
     difference = verdict.pairs[0].differences[verdict.metric]
-    value = difference.value
-    if value == 0:
-        same = NAMES[verdict.metric]
-        return f"The two best, {first} and {second}, have the same {same}: more rows have nothing to confirm."
-    if verdict.n_rows_needed is None:
-        return f"No number of rows would separate the two best, {first} and {second}: their seeds vary too much."
-    if verdict.n_rows_needed <= verdict.n_rows:
-        return (
-            f"Tested alone, the two best, {first} and {second}, differ by {abs(value):.4f} (p "
+    seen = next((each.by_score for each in verdict.rows_needed if each.basis == "seen"), None)
+    if seen is not None and seen.n_rows <= verdict.n_rows and seen.n_seeds == _n_seeds(verdict):
+        return [
+            f"Tested alone, the two best, {first} and {second}, differ by {abs(difference.value):.4f} (p "
             f"{p_value(difference.p)}): these {verdict.n_rows:,} rows are enough for two. Corrected for all pairs, "
             "they are tied: compare these two alone on new rows."
+        ]
+    largest = next(each for each in verdict.rows_needed if each.basis == "largest")
+    least = min(filter(None, (largest.by_score, largest.by_log_loss)), key=lambda each: each.n_rows, default=None)
+    score, size = NAMES[verdict.metric], amount(verdict.metric, largest.difference)
+    if least is None:
+        return [f"The two best, {first} and {second}, have the same {score}: more rows have nothing to confirm."]
+    seen_size = amount(verdict.metric, abs(difference.value))
+    return [
+        f"How many rows would separate the two best, {first} and {second}, depends on the true difference: {seen_size} "
+        f"were seen, and up to {size} may be true, for which {_words(least, verdict)} would do. The table has more."
+    ]
+
+
+def rows_tables(verdict: Verdict, names: Mapping[str, str]) -> list[Table]:
+    """Return the rows that separate the two best settings, a line for each difference that may be the true one; none if
+    they are told apart."""
+    if not verdict.rows_needed:
+        return []
+    said = {"assumed": "", "seen": ", the one seen", "largest": ", the most that these rows allow"}
+    rows = [
+        (
+            f"{amount(verdict.metric, each.difference)}{said[each.basis]}",
+            _words(each.by_score, verdict),
+            _words(each.by_log_loss, verdict),
         )
-    return (
-        f"To separate the two best, {first} and {second}, about {verdict.n_rows_needed:,} {verdict.split} rows are "
-        f"needed, if the true difference is the one seen ({abs(value):.4f}; power 0.8, level 0.05, these two alone); "
-        f"there are {verdict.n_rows:,}."
+        for each in verdict.rows_needed
+    ]
+    first, second = (names[each.name] for each in verdict.settings[:2])
+    heads = (f"true difference of {NAMES[verdict.metric]}", f"by {NAMES[verdict.metric]}", "by scaled log loss")
+    title = (
+        f"What would separate {first} and {second}, tested alone, with a chance of 0.8 at level 0.05; there are "
+        f"{verdict.n_rows:,} rows"
     )
+    return [Table(title, heads, rows)]
+
+
+def rows_for_points(found: Sequence[RowsForPoints], accuracy: float) -> Section:
+    """Return what `comparison.rows_for_points` says, as a section: the table and where its assumptions come from."""
+    rows = [
+        (
+            f"{each.points:g}",
+            f"{100 * each.discordance:.1f} %",
+            rounded(each.by_accuracy),
+            f"{rounded(each.by_log_loss)} [{rounded(each.at_least)}, {rounded(each.at_most)}]",
+        )
+        for each in found
+    ]
+    heads = ("true difference, points", "decided differently", "rows by accuracy", "rows by scaled log loss")
+    return Section(
+        anchor="rows",
+        nav="Rows",
+        title=f"Validation rows that tell two runs of accuracy {accuracy:g} apart (chance 0.8, level 0.05)",
+        sentences=(
+            "Both are paired tests of two runs on the same rows. By accuracy: McNemar's, exact; rows by Connor 1987.",
+            "Decided differently: rows that one run has right and the other wrong. Unless --discordance says otherwise "
+            f"they are {DISCORDANT_FOR_EACH_ERROR:.2f} for each wrong row of a run, the median of 28 pairs of linear "
+            "models on AG News; runs of settings that are near each other have half of that.",
+            f"By log loss, temperature scaled: {FEWER_BY_LOG_LOSS:g} times fewer rows [{FEWER_AT_LEAST:.1f} "
+            f"to {FEWER_AT_MOST:.1f} in half of these pairs]. It says which run has the better "
+            "probabilities; that is mostly, not always, the more accurate one.",
+            "Seeds move scores too, and no number of rows lowers that: plan three or more of each setting.",
+        ),
+        tables=(Table("", heads, rows),),
+    )
+
+
+def _n_seeds(verdict: Verdict) -> int:
+    """The seeds of the two best settings that a test counts."""
+    return 1 if verdict.pairs[0].about == "runs" else min(each.n_seeds for each in verdict.settings[:2])
+
+
+def _words(needed: Needed | None, verdict: Verdict) -> str:
+    if needed is None:
+        return "–"
+    more = needed.n_seeds > _n_seeds(verdict)
+    return f"{rounded(needed.n_rows)} rows" + (f" with {needed.n_seeds} seeds" if more else "")
+
+
+def rounded(n_rows: int) -> str:
+    """Return a number of rows with no more digits than an approximation has.
+
+    >>> rounded(18_835), rounded(640)
+    ('18,800', '640')
+    """
+    return f"{int(float(f'{n_rows:.3g}')):,}"
 
 
 def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:

@@ -20,7 +20,16 @@ from submillion.runs.finding import (
 from submillion.runs.folder import Run
 from submillion.runs.outputs import Output, refuse_run_folder
 from submillion.runs.predictions import load_unlabelled, save_unlabelled
-from submillion.runs.records import EvalRecord, Record, StepRecord, Stopped, dumps, packed_rows, unpacked_rows
+from submillion.runs.records import (
+    EvalRecord,
+    Record,
+    StepRecord,
+    Stopped,
+    dumps,
+    packed_rows,
+    rights,
+    unpacked_rows,
+)
 from submillion.runs.seal import (
     append_test_read,
     count_test_reads,
@@ -61,6 +70,7 @@ __all__ = [
     "packed_rows",
     "refuse_run_folder",
     "remove",
+    "rights",
     "run_around",
     "save_unlabelled",
     "seen_warnings",

@@ -19,7 +19,7 @@ from submillion.config import NOT_HASHED, Metric, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.comparison import Setting, Split, Verdict, conclude
 from submillion.judging.metrics import Predictions, usual_metric
-from submillion.runs import Run, Which
+from submillion.runs import EvalRecord, Run, Which, rights
 from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_KEYS = 6  # that name a setting
@@ -41,10 +41,15 @@ class _Facts:
     content: str | None  # of the split's rows; None in folders of before it was noted
     n_params: int
     training_s: float
-    n_evaluations: int
+    evaluations: tuple[EvalRecord, ...]
 
 
-def compare(paths: Sequence[Which], split: Split = "validation", out: Path | str = "runs") -> Verdict:
+_Member = tuple[_Facts, Predictions, np.ndarray | None]
+
+
+def compare(
+    paths: Sequence[Which], split: Split = "validation", out: Path | str = "runs", margin: float | None = None
+) -> Verdict:
     """Return what may be said of finished runs, as `reports.comparing.compare` says, which also writes the page."""
     if not isinstance(paths, list | tuple):
         raise RunError(f"{a_kind(paths)} is given: a comparison takes runs in a list, such as compare([run, other])")
@@ -52,16 +57,20 @@ def compare(paths: Sequence[Which], split: Split = "validation", out: Path | str
         raise RunError(f"split is {shown(split)}: {did_you_mean(str(split), get_args(Split))}")
     if len(paths) < 2:
         raise RunError(f"{len(paths)} run given: a comparison takes at least two")
+    if margin is not None and not margin >= 0:
+        raise RunError(f"margin is {margin:g}: give a difference of scores from 0, such as 0.005 for half a point")
     facts = _read_all(paths, split, out)
     _refuse_copies(facts)
     _refuse_other_data(facts, split)
     if split == "test":
         for fact in facts:
             runs.append_test_read(fact.run.path.parent, str(fact.content), fact.run, "compare")
-    predictions = [_by_id(fact.run.load_predictions(split)) for fact in facts]
+    saved = [fact.run.load_predictions(split) for fact in facts]
+    predictions = [found.rows(_by_id(found)) for found in saved]
     _refuse_other_rows(facts, predictions, split)
     metric, notes = _metric(facts)
-    verdict = conclude(_settings(facts, predictions), split, metric)
+    noted = [_evaluations(fact, found, metric, split) for fact, found in zip(facts, saved, strict=True)]
+    verdict = conclude(_settings(facts, predictions, noted), split, metric, margin)
     verdict = replace(verdict, notes=(*verdict.notes, *notes))
     return replace(verdict, notes=(*verdict.notes, _openings(facts))) if split == "test" else verdict
 
@@ -119,7 +128,7 @@ def _facts(run: Run, split: Split) -> _Facts:
         content=data.get(f"{split}_fingerprint"),
         n_params=run.read_json("plan.json")["total"],
         training_s=sum(record.seconds for record in records),
-        n_evaluations=len(run.evaluations()),
+        evaluations=tuple(run.evaluations()),
     )
 
 
@@ -163,9 +172,17 @@ def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
         raise RunError(*problems)
 
 
-def _by_id(predictions: Predictions) -> Predictions:
-    order = sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__)
-    return predictions.rows(np.array(order))
+def _by_id(predictions: Predictions) -> np.ndarray:
+    """The places of the rows in the order of their ids, int64 [B]."""
+    return np.array(sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__))
+
+
+def _evaluations(fact: _Facts, saved: Predictions, metric: Metric, split: Split) -> np.ndarray | None:
+    """Which rows each evaluation had right, bool [K, B] in the order of the ids; None where it was not noted, where the
+    checkpoint was not chosen by the share of rows that are right, or where it was chosen on other rows."""
+    if metric != fact.metric or split != "validation":
+        return None
+    return rights(fact.evaluations, saved, metric, _by_id(saved))
 
 
 def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:
@@ -186,11 +203,13 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
         raise RunError(*problems)
 
 
-def _settings(facts: Sequence[_Facts], predictions: Sequence[Predictions]) -> list[Setting]:
+def _settings(
+    facts: Sequence[_Facts], predictions: Sequence[Predictions], noted: Sequence[np.ndarray | None]
+) -> list[Setting]:
     """Group runs by everything but their seed; within a setting by seed, whatever the order they were given in."""
-    groups: dict[tuple[tuple[str, str], ...], list[tuple[_Facts, Predictions]]] = defaultdict(list)
-    for fact, found in zip(facts, predictions, strict=True):
-        groups[tuple(sorted(fact.keys.items()))].append((fact, found))
+    groups: dict[tuple[tuple[str, str], ...], list[_Member]] = defaultdict(list)
+    for member in zip(facts, predictions, noted, strict=True):
+        groups[tuple(sorted(member[0].keys.items()))].append(member)
     differing = _differing([dict(key) for key in groups])
     is_short = 0 < max(map(len, differing)) <= _MOST_KEYS
     return [
@@ -199,16 +218,18 @@ def _settings(facts: Sequence[_Facts], predictions: Sequence[Predictions]) -> li
     ]
 
 
-def _setting(members: Sequence[tuple[_Facts, Predictions]], keys: dict[str, str], is_short: bool) -> Setting:
+def _setting(members: Sequence[_Member], keys: dict[str, str], is_short: bool) -> Setting:
     """A setting, named by its keys where these are few enough to be read."""
-    facts = [fact for fact, _ in members]
+    facts = [fact for fact, _, _ in members]
+    evaluations = tuple(each for _, _, each in members if each is not None)
     return Setting(
         name=", ".join(f"{key}={value}" for key, value in keys.items()) if is_short else facts[0].run.name,
         runs=tuple(fact.run.name for fact in facts),
-        predictions=tuple(predictions for _, predictions in members),
+        predictions=tuple(predictions for _, predictions, _ in members),
         n_params=facts[0].n_params,
         training_s=sum(fact.training_s for fact in facts) / len(facts),
-        n_evaluations=max(fact.n_evaluations for fact in facts),
+        n_evaluations=max(len(fact.evaluations) for fact in facts),
+        evaluations=evaluations if len(evaluations) == len(members) else None,
         keys=keys,
         named_by="keys" if is_short else "run",
     )

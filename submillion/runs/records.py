@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from submillion.judging.metrics import Score
+from submillion.config import Metric
+from submillion.judging.metrics import Predictions, Score
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,20 @@ def packed_rows(right: np.ndarray) -> str:
 def unpacked_rows(text: str) -> np.ndarray:
     """Return the rows of `packed_rows`, filled up with False to whole bytes."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8)).astype(bool)
+
+
+def rights(
+    evaluations: Sequence[EvalRecord], saved: Predictions, metric: Metric, places: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Return which of the saved validation rows each evaluation had right, bool [K, B], at these places; None where it
+    was not noted, or where `metric`, which chose the checkpoint, is not the share of rows that are right."""
+    packed = [each.right for each in evaluations if each.right is not None]
+    if metric not in ("accuracy", "subset-accuracy") or not packed or len(packed) < len(evaluations):
+        return None
+    rows = [unpacked_rows(each)[: len(saved.ids)] for each in packed]
+    if any(len(each) < len(saved.ids) for each in rows):
+        return None  # of other rows than these: a damaged line
+    return np.stack(rows) if places is None else np.stack(rows)[:, places]
 
 
 def dumps(value: Any, indent: int | None = None) -> str:

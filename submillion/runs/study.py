@@ -19,7 +19,7 @@ from submillion.judging.metrics import NAMES, Score, height
 from submillion.runs.files import read_json
 from submillion.text import shown
 
-FORMAT = 2  # of summary.json; raised when an older version could no longer read it
+FORMAT = 3  # of summary.json; raised when an older version could no longer read it
 Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
 TrialState = Literal["done", "unfinished", "over budget", "diverged", "ruled out"]
 _AT_THE_END = {"folder", "recommended", "scores", "n_test_reads", "rank_correlation", "notes", "comparison"}
@@ -157,7 +157,8 @@ class TrialRecord:
 class RankCorrelation:
     """How short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
 
-    low and high are rho's approximate 95 % interval; None for fewer than 5 settings, or where all are tied.
+    of_all: rho of all settings, those that the short trials dropped too, as far as the kept ones tell; low and high are
+    its approximate 95 % interval. None for fewer than 5 settings, or where all are tied.
     """
 
     n: int
@@ -165,6 +166,7 @@ class RankCorrelation:
     rho: float | None
     low: float | None
     high: float | None
+    of_all: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,7 @@ class StudyRecord:
     notes: tuple[str, ...] = ()
     comparison: Verdict | None = None
     metric: str = "accuracy"
+    tie_seeds: int | None = None
 
     @property
     def done(self) -> list[tuple[int, TrialRecord]]:

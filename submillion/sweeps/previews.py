@@ -126,8 +126,8 @@ def _notes(study: Study, space: Space, size: Size, speed: Speed) -> tuple[str, .
     notes += [_ASSUMED[study.kind]] if _ASSUMED[study.kind] else []
     if study.tie_seeds is not None:
         notes.append(
-            f"each setting that ties with the best gets {study.tie_seeds} seeds in place of {study.seeds}: how "
-            "many these are is not known before, and not in the estimate"
+            f"each setting that ties with the best gets {study.tie_seeds} seeds in place of {study.seeds}, after all "
+            "that are compared got two: how many these are is not known before, and not in the estimate"
         )
     notes += [scale_sentence(space.scale)] if space.scale != 1 else []
     return tuple(notes)

@@ -40,6 +40,8 @@ from submillion.training.workers import Threads
 from submillion.training.workflow import Phase, downloads
 from submillion.training.workflow import Watch as RunWatch
 
+_FEWEST_SEEDS = 2  # of each setting, before ties are asked for
+
 
 def sweep(
     which: Path | str,
@@ -201,8 +203,13 @@ class _Sitting:
 
     def _settle(self, stage: str, outcomes: Sequence[Outcome]) -> None:
         """Give each setting that cannot be told from the best `tie_seeds` seeds. What more seeds lower may let another
-        one into the group, which gets them too."""
+        one into the group, which gets them too. Before that all get two: one seed says nothing of a setting."""
         n_seeds = self.prepared.study.tie_seeds or 0
+        finished = [outcome for outcome in outcomes if outcome.is_done]
+        if n_seeds and len(_distinct(finished)) > 1:
+            self._more_seeds(
+                stage, [each for each in finished if len(each.trial.configs) < _FEWEST_SEEDS], _FEWEST_SEEDS
+            )
         while True:
             done = [outcome for outcome in outcomes if outcome.is_done]
             tied = self._tied(_distinct(done))
@@ -211,9 +218,14 @@ class _Sitting:
             if len(tied) < 2 or not few:
                 return
             self._say(stage, f"{stage}: {len(tied)} settings cannot be told apart; {n_seeds} seeds for each of them")
-            for outcome in few:
-                self.lookup.ask(outcome, with_seeds(outcome.trial, n_seeds))
-            self._train(stage, few)
+            self._more_seeds(stage, few, n_seeds)
+
+    def _more_seeds(self, stage: str, outcomes: Sequence[Outcome], n_seeds: int) -> None:
+        """Train so many seeds of each of them."""
+        for outcome in outcomes:
+            self.lookup.ask(outcome, with_seeds(outcome.trial, n_seeds))
+        if outcomes:
+            self._train(stage, outcomes)
 
     def _tied(self, done: Sequence[Outcome]) -> list[Outcome]:
         """Those of the finished that cannot be told from the best of them."""
@@ -246,7 +258,7 @@ class _Sitting:
         """The comparison of outcomes, made once: a study's last one is often that of a batch."""
         paths = tuple(sorted({path for outcome in done for path in outcome.runs}))
         if len(paths) > 1 and paths not in self.compared:
-            self.compared[paths] = compared.compare(paths)
+            self.compared[paths] = compared.compare(paths, margin=self.prepared.study.margin)
         return self.compared.get(paths)
 
     def _measure(self, result: Result) -> None:

@@ -122,10 +122,14 @@ class Study(Section):
     factors: Annotated[tuple[Factor, ...], Field(min_length=1)]
     seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs per setting, with train.seed, train.seed + 1, …")
     tie_seeds: Annotated[int, Field(gt=0, le=100)] | None = setting(
-        None, "runs for each setting that cannot be told from the best, in place of `seeds`; null = no more"
+        None,
+        "runs for each setting that cannot be told from the best; all get two before that is asked; null = no more",
     )
     fix: Literal["best", "cheapest"] = setting(
         "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"
+    )
+    margin: Annotated[float, Field(ge=0)] | None = setting(
+        None, "take the cheapest setting that is at most so much worse than the best, such as 0.005; null = of the tied"
     )
     keep: Annotated[int, Field(ge=2)] = setting(3, "two-stage: how many settings are trained in full")
     short: dict[str, Any] = setting({}, "two-stage: settings of the short trials")

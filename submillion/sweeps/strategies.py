@@ -7,11 +7,12 @@ stored here; data flows one way, from a `Ranking` to the next `Batch`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, cast
 
+import numpy as np
 from scipy import stats
 
 from submillion.errors import RunError
@@ -127,7 +128,8 @@ def _fixed_sentence(factor: Factor, fixed: Candidate, ranking: Ranking) -> str:
 def _two_stage(study: Study) -> Strategy:
     short = tuple(for_stage(each, "short", study.short) for each in _combinations(study, "short"))
     ranking = yield Batch("short", short, settles=False)
-    kept = ranking.ranked[: study.keep]
+    short_ranked = ranking.ranked
+    kept = short_ranked[: study.keep]
     full = tuple(for_stage(candidate, "full", study.full) for candidate, _ in kept)
     names = "; ".join(candidate.name for candidate in full)
     cut = [c for c, _ in ranking.ranked[study.keep :] if c in ranking.group]
@@ -137,14 +139,18 @@ def _two_stage(study: Study) -> Strategy:
     ranking = yield Batch("full", full, tuple(notes))
     scores = {candidate.name: value for candidate, value in ranking.ranked}
     pairs = [(value, scores[candidate.name]) for candidate, value in kept if candidate.name in scores]
-    found = correlation(*(list(side) for side in zip(*pairs, strict=True))) if pairs else correlation([], [])
+    of_short, of_full = ([pair[side] for pair in pairs] for side in (0, 1))
+    found = correlation(of_short, of_full, [value for _, value in short_ranked])
     return Ending(full, (correlation_sentence(found),), found)
 
 
-def correlation(short: list[float], full: list[float]) -> RankCorrelation:
+def correlation(short: list[float], full: list[float], every: Sequence[float] = ()) -> RankCorrelation:
     """Return the rank correlation of short and full results, in the same order of settings.
 
-    rho's interval is Fisher's, with the variance 1.06 / (n - 3) (Fieller, Hartley and Pearson 1957).
+    every: the short results of all settings. Those that were kept are the best, and nearer to each other than all are,
+    which makes their correlation smaller than that of all: rho's interval is of all, by the ratio of both standard
+    deviations (Thorndike 1949, case 2; for ranks nearly so). Before that it is Fisher's, with the variance 1.06 /
+    (n - 3) (Fieller, Hartley and Pearson 1957).
 
     >>> correlation([0.7, 0.8, 0.9], [0.8, 0.9, 0.95]).tau
     1.0
@@ -157,7 +163,14 @@ def correlation(short: list[float], full: list[float]) -> RankCorrelation:
     if n < 5 or abs(rho) > 1 - 1e-12:
         return RankCorrelation(n, tau, rho, None, None)
     half = Z_95 * math.sqrt(1.06 / (n - 3))
-    return RankCorrelation(n, tau, rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
+    wider = float(np.std(every) / np.std(short)) if len(every) > n else 1.0
+    low, of_all, high = (_unrestricted(math.tanh(math.atanh(rho) + by), wider) for by in (-half, 0.0, half))
+    return RankCorrelation(n, tau, rho, low, high, of_all)
+
+
+def _unrestricted(rho: float, wider: float) -> float:
+    """The correlation of all, whose spread is so many times that of the kept ones, of which `rho` was seen."""
+    return rho * wider / math.sqrt(1 + rho**2 * (wider**2 - 1))
 
 
 def correlation_sentence(found: RankCorrelation) -> str:
@@ -166,11 +179,13 @@ def correlation_sentence(found: RankCorrelation) -> str:
     if found.tau is None or found.rho is None:
         return f"{what}: none can be computed, for they are fewer than two, or all tied"
     bounded = found.low is not None and found.high is not None
-    interval = f" [{found.low:.2f}, {found.high:.2f}]" if bounded else f"; {found.n} values do not bound it"
-    return (
-        f"{what}: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{interval}; "
-        "it says nothing of settings that the short trials dropped"
-    )
+    of_all = f"; {found.n} values do not bound it"
+    if bounded and found.of_all is not None:
+        of_all = (
+            f"; among all settings, of which these are the best by the short trials, Spearman is about "
+            f"{found.of_all:.2f} [{found.low:.2f}, {found.high:.2f}], if the dropped ones follow the same line"
+        )
+    return f"{what}, the kept ones alone: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{of_all}"
 
 
 def _drawn(propose: Propose) -> Strategy:

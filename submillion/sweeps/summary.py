@@ -155,6 +155,7 @@ def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Sta
         stages=tuple(stages) if study.kind in ("one-factor", "two-stage") else (),
         trials=tuple(trial_record(each, keys) for each in outcomes),
         metric=key_of(space.base.train.metric),
+        tie_seeds=study.tie_seeds,
     )
 
 

@@ -1,8 +1,9 @@
 """Which run, or which setting, is better, and whether the rows can tell.
 
-`paired` has the exact test of two runs, Holm's correction, the rows that a difference takes, and the test that may stop
-early; `bootstrap` the difference of settings, or of two runs, over seeds and rows; `conclusion` the tie group and what
-to take; `verdict` is its type. Nothing is trained or read here.
+`paired` has the exact test of two runs, Holm's correction, and the test that may stop early; `bootstrap` the difference
+of settings, or of two runs, over seeds and rows; `rows` the rows that a difference takes; `selection` the best score
+without the luck of its choice; `conclusion` the tie group and what to take; `verdict` is its type. Nothing is trained
+or read here.
 """
 
 from submillion.judging.comparison.bootstrap import paired
@@ -13,26 +14,43 @@ from submillion.judging.comparison.paired import (
     holm,
     is_ruled_out,
     log_evidence,
+    lowest_and_highest,
     mcnemar,
-    rows_needed,
 )
-from submillion.judging.comparison.verdict import Split, Standing, Tested, Verdict, p_value, values
+from submillion.judging.comparison.rows import RowsForPoints, rows_for_points, rows_needed
+from submillion.judging.comparison.selection import corrected
+from submillion.judging.comparison.verdict import (
+    Needed,
+    RowsNeeded,
+    Split,
+    Standing,
+    Tested,
+    Verdict,
+    p_value,
+    values,
+)
 
 __all__ = [
     "LEVEL",
     "Difference",
+    "Needed",
+    "RowsForPoints",
+    "RowsNeeded",
     "Setting",
     "Split",
     "Standing",
     "Tested",
     "Verdict",
     "conclude",
+    "corrected",
     "holm",
     "is_ruled_out",
     "log_evidence",
+    "lowest_and_highest",
     "mcnemar",
     "p_value",
     "paired",
+    "rows_for_points",
     "rows_needed",
     "values",
 ]

@@ -9,18 +9,23 @@ within each setting (Bouthillier et al. 2021, "Accounting for Variance in Machin
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from submillion.config import Metric
-from submillion.judging.comparison.paired import Z_POWER, Difference
+from submillion.judging.comparison.paired import Difference
+from submillion.judging.comparison.rows import Z_POWER
 from submillion.judging.comparison.seeds import Moderated, moderated
+from submillion.judging.comparison.verdict import Needed
 from submillion.judging.metrics import (
+    Z_95,
     Predictions,
+    calibrated,
     correlation,
     key_of,
     mean_f1,
@@ -31,12 +36,13 @@ from submillion.judging.metrics import (
 from submillion.judging.metrics.thresholds import N_FOLDS, folds_of
 
 # That are tested beside the one that decides, where rows have one label, and where they have several.
-METRICS = ("accuracy", "macro_f1", "log_loss")
-OF_SEVERAL = ("micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss")
+METRICS = ("accuracy", "macro_f1", "log_loss", "scaled_log_loss")
+OF_SEVERAL = ("micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss", "scaled_log_loss")
 
 _N_DRAWS, _DRAW_SEED = 1000, 20251
 _BLOCK = 100  # draws that are floats at a time
-_MAX_ROWS, _N_TRIED = 1e9, 1000
+_MAX_ROWS = 10**9
+_MORE_SEEDS = (5, 10, 20, 50)  # of each setting, that are tried where those that are there hide a difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +62,18 @@ def tested(metric: Metric, has_several: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys((key_of(metric), *(OF_SEVERAL if has_several else METRICS))))
 
 
-def resample(predictions: Sequence[Predictions], metric: Metric = "accuracy") -> dict[str, Resampled]:
-    """Return each metric of the runs of one setting, all on the same rows in the same order."""
+def resample(
+    predictions: Sequence[Predictions], metric: Metric = "accuracy", scaled: Sequence[Predictions] | None = None
+) -> dict[str, Resampled]:
+    """Return each metric of the runs of one setting, all on the same rows in the same order; scaled: the runs after
+    temperature scaling, where that is done."""
     has_several = predictions[0].has_several
-    found = [(_of_several if has_several else _metrics)(run, metric) for run in predictions]
+    scaled = scaled or [calibrated(run).predictions for run in predictions]
+    losses = [
+        np.column_stack([row_losses(run), row_losses(cool)]) for run, cool in zip(predictions, scaled, strict=True)
+    ]
+    of_run = _of_several if has_several else _metrics
+    found = [of_run(run, metric, of_rows) for run, of_rows in zip(predictions, losses, strict=True)]
     stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several)}
     if not any(run.has_own_thresholds for run in predictions):
         return {key: Resampled(values[:, 0], values[:, 1:]) for key, values in stacked.items()}
@@ -90,36 +104,39 @@ def weights(n_rows: int) -> np.ndarray:
     return counts
 
 
-def _metrics(predictions: Predictions, metric: Metric) -> dict[str, np.ndarray]:
-    """The metrics of one run on rows with one label, [1 + 1000] each. All follow from weighted sums over rows; average
+def _metrics(predictions: Predictions, metric: Metric, losses: np.ndarray) -> dict[str, np.ndarray]:
+    """The metrics of one run on rows with one label, [1 + 1000] each; losses: of the rows, as they are and after
+    temperature scaling, [B, 2]. All follow from weighted sums over rows; average
     precision does so to first order, by its derivatives."""
     n, n_classes = predictions.probs.shape
     true, predicted = predictions.truth, predictions.predicted[:, None] == np.arange(n_classes)
-    sums, precision = _sums(predictions, metric, row_losses(predictions), true & predicted, true, predicted)
-    rights, trues, said = np.split(sums[:, 1:], 3, axis=1)
+    sums, precision = _sums(predictions, metric, losses, true & predicted, true, predicted)
+    rights, trues, said = np.split(sums[:, 2:], 3, axis=1)
     return {
         "accuracy": rights.sum(axis=1) / n,
         "macro_f1": mean_f1(rights, trues + said),
         "log_loss": sums[:, 0] / n,
+        "scaled_log_loss": sums[:, 1] / n,
         "average_precision": precision,
         "mcc": correlation(rights, trues, said),
     }
 
 
-def _of_several(predictions: Predictions, metric: Metric) -> dict[str, np.ndarray]:
+def _of_several(predictions: Predictions, metric: Metric, losses: np.ndarray) -> dict[str, np.ndarray]:
     """The same of rows with several labels."""
     n, n_labels = predictions.probs.shape
     true, predicted = predictions.truth, predictions.predicted
     n_right = (true == predicted).sum(axis=1)
-    columns = (row_losses(predictions), n_right, predictions.right, true & predicted, true, predicted)
+    columns = (losses, n_right, predictions.right, true & predicted, true, predicted)
     sums, precision = _sums(predictions, metric, *columns)
-    rights, trues, said = np.split(sums[:, 3:], 3, axis=1)
+    rights, trues, said = np.split(sums[:, 4:], 3, axis=1)
     return {
         "micro_f1": mean_f1(rights.sum(axis=1)[:, None], (trues + said).sum(axis=1)[:, None]),
         "macro_f1": mean_f1(rights, trues + said),
-        "hamming": sums[:, 1] / (n * n_labels),
-        "subset_accuracy": sums[:, 2] / n,
+        "hamming": sums[:, 2] / (n * n_labels),
+        "subset_accuracy": sums[:, 3] / n,
         "log_loss": sums[:, 0] / n,
+        "scaled_log_loss": sums[:, 1] / n,
         "average_precision": precision,
     }
 
@@ -159,7 +176,8 @@ class Spread:
     @property
     def quantile(self) -> float:
         """Return Student's 97.5 % point."""
-        return float(stats.t.ppf(0.975, self._all_dof))
+        dof = self._all_dof
+        return float(special.stdtrit(dof, 0.975)) if math.isfinite(dof) else Z_95  # stats.t.ppf, without its checks
 
     @property
     def half(self) -> float:
@@ -234,19 +252,43 @@ def borrowing(settings: Sequence[dict[str, Resampled]]) -> list[dict[str, Resamp
     return borrowed
 
 
-def rows_needed(value: float, spread: Spread) -> int | None:
-    """Return about how many rows, with as many seeds, would show a difference with a chance of 0.8 at level 0.05.
+def rows_needed(value: float, spread: Spread, n_seeds: int) -> Needed | None:
+    """Return about how many rows would show a difference with a chance of 0.8 at level 0.05, with as many seeds as
+    there are (n_seeds, of each setting), or else with the fewest of 5, 10, 20 and 50 that can.
 
-    None where no number of up to 1e9 would: there is no difference, or the seeds hide it, whose part rows cannot
-    lower.
+    Rows do not lower what seeds add: where that hides the difference from any number of rows, more seeds show it. None
+    where 50 seeds and 1e9 rows would not, or there is no difference.
     """
-    for n in np.geomspace(2, _MAX_ROWS, _N_TRIED).astype(np.int64):
-        scale = spread.n_rows / n
-        parts = {key: getattr(spread, key) * scale for key in ("rows", "own", "by_chance")}
-        tried = replace(spread, n_rows=int(n), **parts)
-        if abs(value) >= (tried.quantile + Z_POWER) * tried.error and value != 0:
-            return int(n)
+    if value == 0:
+        return None
+    for tried in (n_seeds, *(more for more in _MORE_SEEDS if more > n_seeds > 1)):
+        with_seeds = _with_seeds(spread, n_seeds, tried)
+        sizes = range(2, _MAX_ROWS)
+        place = bisect_left(sizes, True, key=lambda n, each=with_seeds: _finds(value, each, n))
+        if place < len(sizes):
+            return Needed(sizes[place], tried)
     return None
+
+
+def _with_seeds(spread: Spread, n_seeds: int, tried: int) -> Spread:
+    """The spread with another number of seeds, each of which adds a degree of freedom."""
+    if tried == n_seeds or spread.dof is None:
+        return spread
+    share = n_seeds / tried
+    return replace(
+        spread,
+        rows=max(spread.rows - spread.own, 0.0) + spread.own * share,
+        own=spread.own * share,
+        seeds=spread.seeds * share,
+        dof=spread.dof + tried - n_seeds,
+    )
+
+
+def _finds(value: float, spread: Spread, n_rows: int) -> bool:
+    """Whether the test finds the difference on so many rows, with a chance of 0.8."""
+    parts = {key: getattr(spread, key) * spread.n_rows / n_rows for key in ("rows", "own", "by_chance")}
+    tried = replace(spread, n_rows=n_rows, **parts)
+    return abs(value) >= (tried.quantile + Z_POWER) * tried.error
 
 
 def _seed_variances(setting: Resampled) -> tuple[float, float]:

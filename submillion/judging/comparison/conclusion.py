@@ -19,8 +19,10 @@ from submillion.errors import DataError
 from submillion.judging import metrics
 from submillion.judging.comparison import bootstrap
 from submillion.judging.comparison.bootstrap import Resampled, resample
-from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar, rows_needed
-from submillion.judging.comparison.verdict import Pair, Split, Standing, Tested, Verdict
+from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar
+from submillion.judging.comparison.rows import OF_PROPORTION, POINTS, rows_needed
+from submillion.judging.comparison.selection import corrected
+from submillion.judging.comparison.verdict import Needed, Pair, RowsNeeded, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
 
 _OF_ROWS = ("accuracy", "subset_accuracy")  # shares of rows that are right: two runs' are tested exactly
@@ -33,7 +35,9 @@ class Setting:
     """Runs that differ in their seed alone; name is unique within a comparison.
 
     runs, keys, named_by, n_params, training_s: as a `Standing` has them · predictions: one a run, of the same rows in
-    the same order · n_evaluations: the most that a run's checkpoint was chosen from.
+    the same order · n_evaluations: the most that a run's checkpoint was chosen from · evaluations: which rows each of
+    these had right, bool [K, B] of each run in the order of the predictions' rows, None where that was not noted or
+    another score chose.
     """
 
     name: str
@@ -42,25 +46,40 @@ class Setting:
     n_params: int
     training_s: float
     n_evaluations: int
+    evaluations: tuple[np.ndarray, ...] | None = None
     keys: Mapping[str, str] = field(default_factory=dict, hash=False)
     named_by: Literal["keys", "run"] = "keys"
 
 
-def conclude(settings: Sequence[Setting], split: Split = "validation", metric: Metric = "accuracy") -> Verdict:
+def conclude(
+    settings: Sequence[Setting],
+    split: Split = "validation",
+    metric: Metric = "accuracy",
+    margin: float | None = None,
+) -> Verdict:
     """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
 
-    `metric` decides; the other metrics are tested beside it, each a family of its own. The family is all pairs, not
-    those with the best alone: which is the best was found by looking, so any pair might have been the one tested.
+    margin: the recommended setting is the cheapest that is at most so much worse than the best; None takes the cheapest
+    of those that cannot be told from it. `metric` decides; the other metrics are tested beside it, each a family of its
+    own. The family is all pairs, not those with the best alone: which is the best was found by looking, so any pair
+    might have been the one tested.
     """
     n_rows = len(settings[0].predictions[0].ids)
     if n_rows < 2:
         raise DataError(f"the {split} split has {n_rows} row: a comparison takes at least two")
     key = metrics.key_of(metric)
-    resampled = bootstrap.borrowing([resample(setting.predictions, metric) for setting in settings])
+    scaled = [[metrics.calibrated(run).predictions for run in setting.predictions] for setting in settings]
+    resampled = bootstrap.borrowing(
+        [resample(setting.predictions, metric, each) for setting, each in zip(settings, scaled, strict=True)]
+    )
     scored = list(zip(settings, resampled, strict=True))
-    scores = {setting.name: _scores(setting, resampled, metric) for setting, resampled in scored}
+    scores = {
+        setting.name: _scores(setting, cool, resampled, metric)
+        for (setting, resampled), cool in zip(scored, scaled, strict=True)
+    }
     best_first = {name: -metrics.height(key, each[key].value) for name, each in scores.items()}
-    scored.sort(key=lambda each: (best_first[each[0].name], *_cost(each[0]), each[0].name))
+    losses = {name: each["log_loss"].value for name, each in scores.items()}
+    scored.sort(key=lambda each: (best_first[each[0].name], losses[each[0].name], each[0].n_params, each[0].name))
     ordered = tuple(setting for setting, _ in scored)
     pairs = _against_best(ordered, [resampled for _, resampled in scored], key)
     group = (ordered[0], *(setting for setting, pair in zip(ordered[1:], pairs, strict=True) if pair.is_tied))
@@ -70,11 +89,31 @@ def conclude(settings: Sequence[Setting], split: Split = "validation", metric: M
         settings=tuple(_standing(setting, scores[setting.name], split) for setting in ordered),
         pairs=pairs,
         group=tuple(setting.name for setting in group),
-        recommended=min(group, key=_cost).name if split == "validation" else None,
-        n_rows_needed=_rows_needed(scored[:2], pairs[0], n_rows, key) if pairs and pairs[0].is_tied else None,
+        recommended=_recommended(ordered, pairs, losses, key, margin) if split == "validation" else None,
         notes=(*_notes(ordered, pairs, split), *_seeds_note([each[key] for _, each in scored], key)),
         metric=key,
+        rows_needed=_rows_needed(scored[:2], pairs[0], n_rows, key) if pairs and pairs[0].is_tied else (),
+        margin=margin,
+        corrected=_corrected(ordered) if split == "validation" else None,
     )
+
+
+def _corrected(settings: Sequence[Setting]) -> Score | None:
+    """The best score without the luck of its choice; None where nothing was chosen, or what from was not noted."""
+    noted = [setting.evaluations for setting in settings if setting.evaluations is not None]
+    if len(noted) < len(settings) or sum(len(run) for runs in noted for run in runs) < 2:
+        return None
+    return corrected(noted)
+
+
+def _recommended(
+    settings: Sequence[Setting], pairs: Sequence[Pair], losses: Mapping[str, float], key: str, margin: float | None
+) -> str:
+    """The cheapest of those that may be taken: the fewest parameters, then the lowest log loss. What a clock says
+    differs from day to day, and decides nothing."""
+    may_be = [pair.is_tied if margin is None else pair.most_lost(key) <= margin for pair in pairs]
+    allowed = [settings[0], *(setting for setting, may in zip(settings[1:], may_be, strict=True) if may)]
+    return min(allowed, key=lambda setting: (setting.n_params, losses[setting.name], setting.name)).name
 
 
 def _standing(setting: Setting, scores: dict[str, Score], split: Split) -> Standing:
@@ -88,31 +127,62 @@ def _standing(setting: Setting, scores: dict[str, Score], split: Split) -> Stand
         after_selection=split == "validation" and setting.n_evaluations > 1,
         n_params=setting.n_params,
         training_s=setting.training_s,
+        corrected=_corrected([setting]) if split == "validation" and setting.n_evaluations > 1 else None,
     )
 
 
-def _cost(setting: Setting) -> tuple[int, float]:
-    return setting.n_params, setting.training_s
-
-
-def _scores(setting: Setting, resampled: dict[str, Resampled], metric: Metric) -> dict[str, Score]:
+def _scores(
+    setting: Setting, scaled: Sequence[Predictions], resampled: dict[str, Resampled], metric: Metric
+) -> dict[str, Score]:
     """One run's own scores; of several the means, with intervals over seeds and rows."""
-    single = [metrics.score_by(predictions, metric) for predictions in setting.predictions]
+    single = [
+        metrics.score_by(predictions, metric) | {"scaled_log_loss": metrics.log_loss(cool)}
+        for predictions, cool in zip(setting.predictions, scaled, strict=True)
+    ]
     if len(single) == 1:
         return {key: single[0][key] for key in resampled}
-    return {key: _mean_score(key, values, single[0][key].n) for key, values in resampled.items()}
+    of_rows = next(key for key in _OF_ROWS if key in resampled)
+    share = _mean_share(resampled[of_rows], single[0][of_rows].n)
+    found = {}
+    for key, values in resampled.items():
+        of_runs = [scores[key] for scores in single]
+        if key in _SHARES:
+            found[key] = _mean_share(values, of_runs[0].n)
+        else:
+            found[key] = _mean_score(key, values, of_runs, _narrower(share, [scores[of_rows] for scores in single]))
+    return found
 
 
-def _mean_score(metric: str, resampled: Resampled, n_rows: int) -> Score:
-    """A mean over seeds. Shares of rows have Wilson's interval at the effective number of rows, which is what as many
+def _mean_share(resampled: Resampled, n_rows: int) -> Score:
+    """A mean share of rows over seeds, with Wilson's interval at the effective number of rows, which is what as many
     independent ones would need to be for the variance that seeds and rows show: near 1 the mean plus or minus its error
     would be far too narrow (of 30 rows at 0.99 it held the truth in 42 % of simulations, and this one in 97 %)."""
     value, spread = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled)
-    if metric in _SHARES:
-        n = value * (1 - value) / spread.error**2 if spread.error > 0 else n_rows
-        return Score(value, *metrics.wilson_ends(value, n, spread.quantile), n_rows)
-    least, most = -1.0 if metric == "mcc" else 0.0, math.inf if metric == "log_loss" else 1.0
-    return Score(value, max(value - spread.half, least), min(value + spread.half, most), n_rows)
+    n, is_edge = float(n_rows), value in (0.0, 1.0)
+    if spread.error > 0:
+        # All right, and yet a spread, lent by other settings' seeds: four more rows, two of them right, give a share.
+        share = (value * n_rows + 2) / (n_rows + 4) if is_edge else value
+        n = min(share * (1 - share) / spread.error**2, n_rows if is_edge else math.inf)
+    return Score(value, *metrics.wilson_ends(value, n, spread.quantile), n_rows)
+
+
+def _narrower(mean: Score, of_runs: Sequence[Score]) -> float:
+    """How much narrower the interval of a mean share is than its runs' are on average, at most 1."""
+    widths = sum(each.high - each.low for each in of_runs) / len(of_runs)
+    return min((mean.high - mean.low) / widths, 1.0)
+
+
+def _mean_score(key: str, resampled: Resampled, of_runs: Sequence[Score], narrower: float) -> Score:
+    """A mean over seeds, with Student's interval, and at least one as wide as its runs' own ones are on average, made
+    narrower as that of the share of right rows is by the seeds. Runs with few mistakes show too little spread, and
+    their own intervals know it."""
+    n_rows = of_runs[0].n
+    value, spread = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled)
+    below = narrower * sum(each.value - each.low for each in of_runs) / len(of_runs)
+    above = narrower * sum(each.high - each.value for each in of_runs) / len(of_runs)
+    least, most = -1.0 if key == "mcc" else 0.0, math.inf if key in metrics.LOSSES else 1.0
+    low, high = value - max(spread.half, below), value + max(spread.half, above)
+    return Score(value, max(low, least), min(high, most), n_rows)
 
 
 def _against_best(
@@ -152,13 +222,47 @@ def _right(setting: Setting) -> np.ndarray:
     return np.stack([predictions.right for predictions in setting.predictions])
 
 
-def _rows_needed(best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str) -> int | None:
-    difference, (first, second) = pair.differences[key].value, best
-    has_own = any(setting.predictions[0].has_own_thresholds for setting, _ in best)
-    if pair.about == "settings" or key not in _OF_ROWS or has_own:
-        return bootstrap.rows_needed(difference, bootstrap.spread_of(n_rows, first[1][key], second[1][key]))
-    of_rows = _right(first[0]).mean(axis=0) - _right(second[0]).mean(axis=0)
-    return rows_needed(difference, float(np.mean(of_rows**2)))
+def _rows_needed(
+    best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str
+) -> tuple[RowsNeeded, ...]:
+    """What separates the two best, by the size of their difference: assumed ones, the one seen, the largest one."""
+    found, losses = pair.differences[key], pair.differences["scaled_log_loss"]
+    agree = metrics.height(key, found.value) * metrics.height("log_loss", losses.value) > 0
+    # How much log loss there is for each error, of both together: the two are taken to differ nearly in proportion.
+    errors = sum(1 - float(of_setting[key].values.mean()) for _, of_setting in best)
+    per_error = sum(float(each["scaled_log_loss"].values.mean()) for _, each in best) / errors if errors > 0 else 0.0
+    per_error *= OF_PROPORTION
+    if key in metrics.LOSSES:
+        per_error = 1.0
+    sizes: list[tuple[float, Literal["assumed", "seen", "largest"], float]] = [
+        (points / 100, "assumed", points / 100 * per_error) for points in POINTS if key not in metrics.LOSSES
+    ]
+    largest = max(abs(found.low), abs(found.high))
+    if found.value != 0:
+        sizes.append((abs(found.value), "seen", abs(losses.value) if agree else 0.0))
+    sizes.append((largest, "largest", largest * per_error))
+    return tuple(
+        RowsNeeded(
+            difference=size,
+            basis=basis,
+            by_score=_needed(best, pair, n_rows, key, size),
+            by_log_loss=_needed(best, pair, n_rows, "scaled_log_loss", of_loss),
+        )
+        for size, basis, of_loss in sorted(sizes)
+    )
+
+
+def _needed(
+    best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str, size: float
+) -> Needed | None:
+    (one, of_one), (other, of_other) = best
+    has_own = any(setting.predictions[0].has_own_thresholds for setting in (one, other))
+    if pair.about == "runs" and key in _OF_ROWS and not has_own:
+        of_rows = _right(one).mean(axis=0) - _right(other).mean(axis=0)
+        n = rows_needed(size, float(np.mean(of_rows**2)))
+        return None if n is None else Needed(n, 1)
+    n_seeds = min(len(one.runs), len(other.runs))
+    return bootstrap.rows_needed(size, bootstrap.spread_of(n_rows, of_one[key], of_other[key]), n_seeds)
 
 
 def _seeds_note(resampled: Sequence[Resampled], key: str) -> list[str]:
@@ -169,7 +273,7 @@ def _seeds_note(resampled: Sequence[Resampled], key: str) -> list[str]:
         return []
     spread = math.sqrt(sum(float(((values - values.mean()) ** 2).sum()) for values in several) / n_dof)
     apart = float(stats.t.ppf(1 - LEVEL / 2, n_dof)) * math.sqrt(2) * spread
-    factor, unit = (1, "") if key == "log_loss" else (100, " points")
+    factor, unit = (1, "") if key in metrics.LOSSES else (100, " points")
     return [
         f"seeds alone move {metrics.NAMES[key]} by {factor * spread:.2g}{unit} (standard deviation within settings "
         f"that have several): runs of two equal settings are up to {factor * apart:.2g}{unit} apart in 95 of 100 cases"
@@ -199,8 +303,8 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
     most, least = (pick(setting.n_evaluations for setting in settings) for pick in (max, min))
     if split == "validation" and most > least:
         notes.append(
-            f"checkpoints were chosen among {least} to {most} evaluations: more choices favour a setting here, "
-            "and the p values do not know it (docs/comparison.md); train with one train.evaluate_every"
+            f"checkpoints were chosen among {least} to {most} evaluations: more choices favour a setting here, and the "
+            "p values do not know it; go by the corrected scores, or train with one train.evaluate_every"
         )
     if split == "validation" and pairs:
         notes.append("the best of several validation scores is optimistic: expect less on new rows")

@@ -1,21 +1,22 @@
-"""Two runs on the same rows: the exact test, its interval, the correction of many tests, the rows they need, and the
-test that may stop at any row.
+"""Two runs on the same rows: the exact test, its interval, the correction of many tests, and the test that may stop at
+any row; and of groups of rows whether the lowest share differs from the highest.
 
-Only rows that one of the two has right and the other wrong, the discordant ones, tell them apart. Shapes: B rows.
+Only rows that one of two runs has right and the other wrong, the discordant ones, tell them apart. Shapes: B rows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from submillion.judging.metrics import Z_95
+from submillion.judging.metrics import Z_95, Score
 
 LEVEL = 0.05  # of every test here, two-sided
-Z_POWER = 0.8416212335729143  # the normal distribution's 80 % point
 _EDGE = 1 - 1e-12
 
 
@@ -64,19 +65,18 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def rows_needed(difference: float, discordance: float) -> int | None:
-    """Return the rows with which the test would find the difference with a chance of 0.8; None if it is 0.
+def lowest_and_highest(shares: Sequence[Score]) -> float:
+    """Return the p value of "the lowest and the highest of these shares are the same", each of rows of its own.
 
-    The normal approximation of McNemar's test (Connor 1987, Biometrics 43). difference: of accuracies, a share ·
-    discordance: the share of discordant rows; of means over seeds the mean square of a row's difference.
+    Fisher's exact test, corrected for all pairs (Bonferroni), since the two were found by looking.
 
-    >>> rows_needed(0.01, 0.05)
-    3923
+    >>> lowest_and_highest([Score(0.5, 0, 1, 40), Score(0.9, 0, 1, 40), Score(0.8, 0, 1, 40)]) < 0.01
+    True
     """
-    if difference == 0:
-        return None
-    spread = Z_95 * math.sqrt(discordance) + Z_POWER * math.sqrt(max(discordance - difference**2, 0.0))
-    return math.ceil((spread / difference) ** 2)
+    low, high = min(shares, key=lambda each: each.value), max(shares, key=lambda each: each.value)
+    table = [[round(each.value * each.n), each.n - round(each.value * each.n)] for each in (low, high)]
+    found: Any = stats.fisher_exact(table)
+    return min(float(found.pvalue) * max(len(shares) * (len(shares) - 1) / 2, 1), 1.0)
 
 
 def log_evidence(n_lost: int, n_won: int) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from submillion.judging.metrics import Score
+from submillion.judging.metrics import LOSSES, Score
 
 Split = Literal["validation", "test"]
 
@@ -34,7 +34,8 @@ class Standing:
 
     keys: those of the config that differ within the comparison, with this setting's values · named_by: these keys, or
     its first run where they are too many; not written down · runs: their folders' names · after_selection: a checkpoint
-    was chosen on the rows of the scores · training_s: mean of the runs.
+    was chosen on the rows of the scores · training_s: mean of the runs · corrected: the score that decides without the
+    luck of that choice, None where nothing was chosen or it is not known.
     """
 
     name: Annotated[str, Field(alias="setting")]
@@ -46,6 +47,7 @@ class Standing:
     after_selection: bool
     n_params: int
     training_s: float
+    corrected: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,47 @@ class Pair:
     is_tied: bool
     differences: dict[str, Tested]
 
+    def most_lost(self, metric: str) -> float:
+        """Return by how much the setting is worse than the best at most, by the key of a score: at least 0."""
+        found = self.differences[metric]
+        return max(found.high if metric in LOSSES else -found.low, 0.0)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Rows with which a test finds a difference with a chance of 0.8 at level 0.05, and the seeds of each setting."""
+
+    n_rows: int
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class RowsNeeded:
+    """What separates the two best in a test of these two alone, if the true difference of the score that decides is
+    this one: one that is assumed, the one that was seen, or the largest that these rows allow, the far end of its 95 %
+    interval, where the fewest rows are needed.
+
+    by_score: with its own test · by_log_loss: with that of the scaled log loss, which is taken to differ by 0.8 of
+    the errors' proportion (benchmarks/rows.py), but for the difference seen, which it has its own of. None where
+    nothing that was tried would do, or where the log loss was seen to differ the other way.
+    """
+
+    difference: float
+    basis: Literal["assumed", "seen", "largest"]
+    by_score: Needed | None
+    by_log_loss: Needed | None
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What may be said of settings on one split; in Python some names are shorter than their keys in JSON.
 
     settings: best first · pairs: each other setting against the best, in the same order · group: the best and
-    those that cannot be told from it · recommended: a setting's name, None on the test split · n_rows_needed:
-    validation rows that would separate the two best, None where they are told apart already, no number would do, or
-    there is one setting · notes: sentences worth printing · metric: the key of the score that decides.
+    those that cannot be told from it · recommended: a setting's name, None on the test split · notes: sentences worth
+    printing · metric: the key of the score that decides · rows_needed: to separate the two best, the smallest
+    difference first; empty where they are told apart already, or there is one setting · margin: what the recommended
+    setting may be worse than the best, in the score that decides, None where any tied one may be taken · corrected: the
+    best score without the luck of having been chosen among settings and checkpoints, None where that is not known.
     """
 
     split: Split
@@ -75,9 +109,11 @@ class Verdict:
     pairs: Annotated[tuple[Pair, ...], Field(alias="against_best")]
     group: Annotated[tuple[str, ...], Field(alias="tie_group")]
     recommended: str | None
-    n_rows_needed: int | None
     notes: tuple[str, ...]
     metric: str = "accuracy"
+    rows_needed: tuple[RowsNeeded, ...] = ()
+    margin: float | None = None
+    corrected: Score | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -94,6 +130,12 @@ class Verdict:
     def against(self, standing: Standing) -> Pair | None:
         """Return how a setting stands to the best; None of the best itself."""
         return next((pair for pair in self.pairs if pair.setting == standing.name), None)
+
+    def most_lost(self, standing: Standing) -> float:
+        """Return by how much a setting is worse than the best at most: the far end of their 95 % interval, at least 0;
+        0 of the best itself."""
+        pair = self.against(standing)
+        return 0.0 if pair is None else pair.most_lost(self.metric)
 
     def is_tied(self, standing: Standing) -> bool:
         """Say whether a setting is the best, or cannot be told from it."""

@@ -10,13 +10,16 @@ from submillion.judging.metrics.calibration import (
     Bin,
     Coverage,
     calibrated,
+    confidence_gap,
     coverage,
+    ece_change,
     reliability,
     safe_log,
     scaled,
     temperature,
 )
 from submillion.judging.metrics.chosen import (
+    LOSSES,
     NAMES,
     allowed_metrics,
     correlation,
@@ -35,6 +38,7 @@ from submillion.judging.metrics.scores import (
     ClassScores,
     class_scores,
     confusion,
+    log_loss,
     macro_f1,
     mean_f1,
     row_losses,
@@ -42,6 +46,7 @@ from submillion.judging.metrics.scores import (
 from submillion.judging.metrics.several import clustered, ece, label_scores, scores_of_several, together
 
 __all__ = [
+    "LOSSES",
     "NAMES",
     "Z_95",
     "Bin",
@@ -53,10 +58,12 @@ __all__ = [
     "calibrated",
     "class_scores",
     "clustered",
+    "confidence_gap",
     "confusion",
     "correlation",
     "coverage",
     "ece",
+    "ece_change",
     "equal_rows",
     "height",
     "is_better",
@@ -64,6 +71,7 @@ __all__ = [
     "label_precisions",
     "label_scores",
     "leading",
+    "log_loss",
     "macro_f1",
     "mean_f1",
     "precision_parts",

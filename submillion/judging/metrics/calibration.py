@@ -1,4 +1,5 @@
-"""Whether confidence can be believed: the bins of a reliability diagram, temperature scaling, risk and coverage.
+"""Whether confidence can be believed: the bins of a reliability diagram, whether it is too high or too low, temperature
+scaling and whether it helps, risk and coverage.
 
 The expected calibration error itself is with the other scores. Shapes: B rows, C classes.
 """
@@ -11,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize, special
 
-from submillion.judging.metrics.predictions import Predictions, Score, wilson
-from submillion.judging.metrics.several import clustered
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
+from submillion.judging.metrics.several import binned_gaps, clustered, errors_of
 
 N_FOLDS = 5
 _N_BINS = 15  # the bins of `ece`
@@ -54,6 +55,37 @@ def _of_decisions(predictions: Predictions) -> list[Bin]:
     members = [bins == number for number in np.unique(bins)]
     shares = [replace(clustered((m & truth).sum(axis=1), m.sum(axis=1)), n=int(m.sum())) for m in members]
     return [Bin(float(np.sort(probs[m]).mean()), share) for m, share in zip(members, shares, strict=True)]
+
+
+def confidence_gap(predictions: Predictions) -> Score:
+    """Return the mean confidence minus the accuracy, -1 to 1, with its 95 % interval; of several labels the labels per
+    row that probabilities add up to, minus those that rows have.
+
+    The accuracy's interval is Wilson's. Of several labels it is 1.96 standard errors of the rows' mean, or of the rows
+    that the probabilities foretell, whichever is larger: rows that are all alike show no spread.
+    """
+    n = len(predictions.probs)
+    if not predictions.has_several:
+        accuracy = wilson(int(predictions.right.sum()), n)
+        confidence = float(np.sort(predictions.probs.max(axis=1).astype(np.float64)).mean())
+        return Score(confidence - accuracy.value, confidence - accuracy.high, confidence - accuracy.low, n)
+    probs = predictions.probs.astype(np.float64)
+    gaps = np.sort(probs.sum(axis=1) - predictions.truth.sum(axis=1))
+    foretold = float(np.sort((probs * (1 - probs)).sum(axis=1)).mean())
+    value, half = float(gaps.mean()), Z_95 * np.sqrt(max(float(gaps.var()), foretold) / n)
+    return Score(value, value - half, value + half, n)
+
+
+def ece_change(before: Predictions, after: Predictions) -> Score:
+    """Return the expected calibration error after minus before, of the same rows in the same order, with its 95 %
+    interval: the basic bootstrap of both at once, as `ece` has it of one."""
+    both = np.column_stack([binned_gaps(each) for each in (before, after)])
+    both = both[np.lexsort(both.T)]
+    sums, n_bins = both.sum(axis=0), both.shape[1] // 2
+    drawn = np.abs(np.vstack([sums, sums + errors_of(both)]))
+    value, *draws = drawn[:, n_bins:].sum(axis=1) - drawn[:, :n_bins].sum(axis=1)
+    low, high = 2 * value - np.quantile(draws, (0.975, 0.025))
+    return Score(float(value), min(float(low), float(value)), max(float(high), float(value)), len(both))
 
 
 def calibrated(predictions: Predictions) -> Scaling:
@@ -112,12 +144,13 @@ def _mean_loss(log_probs: np.ndarray, label_ids: np.ndarray) -> Callable[[float]
         wrong_way = np.where(label_ids, -log_probs, log_probs)
         # -log sigmoid of the logit of what is true, the mean over labels of each row; sorted as below.
         return lambda log_inverse: float(np.sort(np.logaddexp(0, wrong_way * np.exp(log_inverse)).mean(axis=1)).mean())
-    of_truth = log_probs[np.arange(len(label_ids)), label_ids]
+    below = log_probs - log_probs.max(axis=1, keepdims=True)  # so that the largest summand is 1, at any temperature
+    of_truth = below[np.arange(len(label_ids)), label_ids]
 
     def loss(log_inverse: float) -> float:
         inverse = np.exp(log_inverse)
         # Sorted, so that the order of the rows does not show in the last bits.
-        return float(np.sort(special.logsumexp(log_probs * inverse, axis=1) - of_truth * inverse).mean())
+        return float(np.sort(np.log(np.exp(below * inverse).sum(axis=1)) - of_truth * inverse).mean())
 
     return loss
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from submillion.config import Metric
-from submillion.judging.metrics.predictions import Z_95, Predictions, Score
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson_ends
 from submillion.judging.metrics.scores import confusion, drawn_counts, score_of_draws, scores_of_one
 from submillion.judging.metrics.several import scores_of_several
 
@@ -21,13 +21,15 @@ NAMES = {
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "log_loss": "log loss",
+    "scaled_log_loss": "scaled log loss",
     "average_precision": "average precision",
     "mcc": "MCC",
     "hamming": "Hamming accuracy",
     "subset_accuracy": "subset accuracy",
     "ece": "ECE",
 }
-"""Each score's key in JSON, and what it is called."""
+"""Each score's key in JSON, and what it is called. Scaled log loss is that after temperature scaling."""
+LOSSES = ("log_loss", "scaled_log_loss")  # of which less is better, and which have no upper end
 
 
 _OF_BOTH: tuple[Metric, ...] = ("macro-f1", "log-loss", "average-precision")
@@ -59,13 +61,13 @@ def key_of(metric: Metric | None) -> str:
 
 
 def is_better(key: str, value: float, other: float) -> bool:
-    """Say whether a score is better than another one: lower for log loss, higher for all others."""
+    """Say whether a score is better than another one: lower for losses, higher for all others."""
     return height(key, value) > height(key, other)
 
 
 def height(key: str, value: float) -> float:
     """Return the value so that more is better."""
-    return -value if key == "log_loss" else value
+    return -value if key in LOSSES else value
 
 
 def score(predictions: Predictions) -> dict[str, Score]:
@@ -125,11 +127,13 @@ def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) ->
 
 def average_precision(predictions: Predictions) -> Score:
     """Return the mean over classes of the average precision, one class against the rest; classes without rows are left
-    out. Its interval is the value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982); 0 in
-    0 to 1 where no row has any of several labels."""
-    if not predictions.truth.any():
+    out. Its interval is `_around`'s; 0 in 0 to 1 where no row has any of several labels."""
+    truth = predictions.truth
+    if not truth.any():
         return Score(0.0, 0.0, 1.0, len(predictions.label_ids))
-    return _around(*precision_parts(predictions))
+    value, influence = precision_parts(predictions)
+    n_of = truth.sum(axis=0)
+    return _around(value, influence, n_of[n_of > 0])
 
 
 def precision_parts(predictions: Predictions) -> tuple[float, np.ndarray]:
@@ -156,13 +160,20 @@ def label_precisions(predictions: Predictions) -> list[Score]:
         if not truth[:, label_id].any():
             found.append(Score(0.0, 0.0, 1.0, n))
             continue
-        found.append(_around(*_one_precision(predictions.probs[:, label_id], truth[:, label_id])))
+        value, influence = _one_precision(predictions.probs[:, label_id], truth[:, label_id])
+        found.append(_around(value, influence, truth[:, [label_id]].sum(axis=0)))
     return found
 
 
-def _around(value: float, influence: np.ndarray) -> Score:
+def _around(value: float, influence: np.ndarray, n_of: np.ndarray) -> Score:
+    """The value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982), and at least as far as
+    Wilson's interval at the number of rows whose variance is that of shares of the classes' own rows, int64 [C], with
+    four more, two of them right (Agresti and Coull 1998): where all is in order nothing varies, and nothing is sure."""
     half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()))
-    return Score(value, max(value - half, 0.0), min(value + half, 1.0), len(influence))
+    shares = (value * n_of + 2) / (n_of + 4)
+    middle, own = float(shares.mean()), float((shares * (1 - shares) / (n_of + 4)).sum()) / len(n_of) ** 2
+    low, high = wilson_ends(value, middle * (1 - middle) / own)
+    return Score(value, max(min(value - half, low), 0.0), min(max(value + half, high), 1.0), len(influence))
 
 
 def _one_precision(confidence: np.ndarray, is_of_class: np.ndarray) -> tuple[float, np.ndarray]:

@@ -103,20 +103,32 @@ def ece(predictions: Predictions) -> Score:
     """
     if not predictions.has_several:
         return ece_of_one(predictions)
-    bins, gaps = np.minimum((predictions.probs * N_BINS).astype(np.int64), N_BINS - 1), _gaps(predictions)
-    n, n_labels = gaps.shape
+    of_rows = binned_gaps(predictions)
+    of_rows = of_rows[np.lexsort(of_rows.T)]  # sums of floats must not depend on the order of the rows
+    errors = errors_of(of_rows)
+    decisions = hamming(predictions.truth, predictions.predicted)
+    return replace(mirrored(of_rows.sum(axis=0), errors, errors, decisions), n=len(of_rows))
+
+
+def binned_gaps(predictions: Predictions) -> np.ndarray:
+    """Return what each row adds to the gaps of the 15 bins, probability minus truth of its decisions, as a share of all
+    decisions, float64 [B, 15]: the absolute sums over rows add up to the expected calibration error.
+
+    Of one label a row has one decision, the class that is predicted.
+    """
+    probs, truth = predictions.probs.astype(np.float64), predictions.truth
+    if not predictions.has_several:
+        probs, truth = probs.max(axis=1, keepdims=True), predictions.right[:, None]
+    bins, n = np.minimum((probs * N_BINS).astype(np.int64), N_BINS - 1), len(probs)
     cells = (np.arange(n)[:, None] * N_BINS + bins).ravel()
-    of_rows = np.bincount(cells, gaps.ravel(), n * N_BINS).reshape(n, N_BINS)
-    order = np.lexsort(of_rows.T)  # sums of floats must not depend on the order of the rows
-    of_rows = of_rows[order]
+    return np.bincount(cells, (probs - truth).ravel(), n * N_BINS).reshape(n, N_BINS) / probs.size
+
+
+def errors_of(of_rows: np.ndarray) -> np.ndarray:
+    """Return 1,000 draws of the errors of sums over rows [B, any], normal with the covariance that the rows show."""
     values, vectors = np.linalg.eigh(of_rows.T @ of_rows)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    errors = np.random.default_rng(DRAW_SEED).standard_normal((N_DRAWS, N_BINS)) @ root
-    return replace(mirrored(of_rows.sum(axis=0), errors, errors, n * n_labels), n=n)
-
-
-def _gaps(predictions: Predictions) -> np.ndarray:
-    return predictions.probs.astype(np.float64) - predictions.truth
+    return np.random.default_rng(DRAW_SEED).standard_normal((N_DRAWS, of_rows.shape[1])) @ root
 
 
 def label_scores(predictions: Predictions) -> list[ClassScores]:

@@ -9,9 +9,10 @@ from submillion.judging.shift.estimates import Estimates, class_shares, estimate
 from submillion.judging.shift.labels import LabelRates, label_rates
 from submillion.judging.shift.priors import corrected
 from submillion.judging.shift.texts import Drift, Lengths, drift
-from submillion.judging.shift.verdict import StatedAccuracy, judge
+from submillion.judging.shift.verdict import HELD, StatedAccuracy, judge
 
 __all__ = [
+    "HELD",
     "Drift",
     "Estimates",
     "LabelRates",

@@ -6,7 +6,7 @@ from typing import Any
 
 from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Score
-from submillion.judging.shift import Drift, Estimates, LabelRates, Lengths, StatedAccuracy
+from submillion.judging.shift import HELD, Drift, Estimates, LabelRates, Lengths, StatedAccuracy
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, Drawn, canvas, dots, files, style
 from submillion.reports.figures import MAX_CLASSES, shown_classes
 from submillion.reports.sections import Section, Table, quoted
@@ -38,7 +38,7 @@ def answer(report: ShiftReport) -> Section:
     _, verdict = _of_one(report.runs[0])
     stated = verdict.accuracy
     about = f"{percent(stated.value)} of these predictions are right, by estimate"
-    span = f"90 % interval {100 * stated.low:.0f} to {100 * stated.high:.0f} %"
+    span = f"interval {100 * stated.low:.0f} to {100 * stated.high:.0f} %, of a kind that {HELD}"
     title = f"About {about} ({span})"
     if not verdict.is_trusted:
         title = f"Not to be trusted: about {about} ({span})"
@@ -54,7 +54,7 @@ def answer(report: ShiftReport) -> Section:
         sentences=(*verdict.cautions, *_read(report)),
         figure="accuracy",
         reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are of 95 % and hold chance alone; "
-        "the stated one is of 90 % and counts how far the methods were off where the truth was known.",
+        f"the stated one counts how far the methods were off where the truth was known: it {HELD}.",
         tables=(Table("Runs", ("run", "accuracy here, estimated", "on validation, measured", ""), rows),),
     )
 
@@ -156,7 +156,7 @@ def accuracy(report: ShiftReport) -> Section:
         ("validation, measured", percents(found.validation), measured),
         ("here: ATC", percents(found.atc), "chance alone"),
         ("here: DoC", percents(found.doc), "chance alone"),
-        ("here: stated", percents(stated), "90 %, with the methods' errors"),
+        ("here: stated", percents(stated), f"with the methods' errors: {HELD}"),
     ]
     return Section(
         anchor="accuracy",

@@ -9,13 +9,21 @@ from submillion.judging.metrics import Score
 from submillion.reports.forests import READING
 from submillion.reports.sections import Quote, Section, Table
 from submillion.reports.sweep.figures import said
-from submillion.reports.sweep.study import Choice, Judged, Panel, StudyReport
+from submillion.reports.sweep.study import Choice, Compared, Judged, Panel, StudyReport
 from submillion.text import interval
 
 
 def tested_cells(found: Tested | None) -> tuple[str, str]:
     """Return the difference to the best and Holm's p as cells; dashes of the best itself."""
     return ("–", "–") if found is None else (interval(found, sign="+"), p_value(found.p_holm))
+
+
+def standing_of(found: Compared | Choice) -> str:
+    """Return what is said of a setting that is not the best. One that got fewer seeds than those that tied was not
+    tested as they were: it is not pursued, which is not worse."""
+    if found.is_tied:
+        return "tied"
+    return "worse" if found.is_pursued else "not pursued"
 
 
 def factors(report: StudyReport) -> Section | None:
@@ -32,7 +40,7 @@ def factors(report: StudyReport) -> Section | None:
     return Section(
         anchor="factors",
         nav="Factors",
-        title=_factors_title(report.panels),
+        title=_factors_title(report.panels) + _of_runs(report.panels),
         sentences=sentences,
         figure="factors",
         reading=f"{READING} The dashed line is the best of the panel, a ring the choice that was taken.",
@@ -50,6 +58,12 @@ def _factors_title(panels: list[Panel]) -> str:
     if not decided:
         return f"No winner was told from all others in any of {len(compared)} factors"
     return f"{len(decided)} of {len(compared)} factors have a winner that is told from all others: {', '.join(decided)}"
+
+
+def _of_runs(panels: list[Panel]) -> str:
+    """What is added to a title where a panel's tests are about runs with one seed."""
+    is_of_runs = any(panel.about == "runs" for panel in panels if panel.found != "not compared")
+    return ": of these runs, with one seed" if is_of_runs else ""
 
 
 def _fixed_in_a_tie(panel: Panel) -> str:
@@ -76,7 +90,7 @@ def _choices_table(panels: list[Panel], score: str) -> Table:
 def _standing(panel: Panel, choice: Choice) -> str:
     if choice.score is None or panel.found == "not compared":
         return choice.why or ""
-    return "best" if choice is panel.best else "tied" if choice.is_tied else "worse"
+    return "best" if choice is panel.best else standing_of(choice)
 
 
 def claims(report: StudyReport) -> Section | None:
@@ -91,11 +105,13 @@ def claims(report: StudyReport) -> Section | None:
         "not tested here": ("is not tested here", "are not tested here"),
     }
     counts = ", ".join(f"{n[name]} {verbs[n[name] > 1]}" for name, verbs in words.items() if n[name])
+    alone = _of_runs([panel for panel in report.panels if panel.factor in {e.claim.factor for e in report.claims}])
     scale = "" if report.summary.scale == 1 else f", at scale {report.summary.scale:g}"
     return Section(
         anchor="claims",
         nav="Claims",
-        title=f"Of {len(report.claims)} claims {counts}" if len(report.claims) > 1 else f"The claim {counts[2:]}",
+        title=(f"Of {len(report.claims)} claims {counts}" if len(report.claims) > 1 else f"The claim {counts[2:]}")
+        + alone,
         sentences=(
             f"Measured with {report.summary.encoder_name}{scale}. A claim holds where every other choice is told from "
             "the claimed winner on these rows; a tie contradicts nothing and confirms nothing.",

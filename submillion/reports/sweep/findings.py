@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from submillion.judging.comparison import p_value
+from submillion.judging.comparison import Verdict, p_value
 from submillion.judging.metrics import NAMES, leading
 from submillion.reports.forests import READING
 from submillion.reports.sections import Section, Table, as_sentences
-from submillion.reports.sweep.factors import tested_cells
+from submillion.reports.sweep.factors import standing_of, tested_cells
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS, axes_of
 from submillion.reports.sweep.study import Compared, StudyReport
-from submillion.reports.verdicts import rows_sentences
+from submillion.reports.verdicts import corrected_sentences, of_runs, rows_sentences, rows_tables, taken_because
 from submillion.runs.study import StudyRecord, TrialRecord, label
 from submillion.text import duration, interval
 
@@ -28,7 +28,7 @@ def answer(report: StudyReport) -> Section:
         nav="Answer",
         title=_title(report),
         sentences=(*_taken(report), *_tested(summary), _counts(summary), *_notes(summary)),
-        tables=(_answer_table(report),),
+        tables=(_answer_table(report), *_rows_tables(summary)),
     )
 
 
@@ -57,7 +57,11 @@ def _title(report: StudyReport) -> str:
     entries, group = report.entries, report.group
     if len(entries) == 1:
         return f"One setting finished: {report.summary.metric_name} {entries[0].score.value:.4f}, after selection"
-    rows = f"{entries[0].score.n:,} validation rows"
+    verdict = report.summary.comparison
+    alone = "" if verdict is None or verdict.about == "settings" else of_runs(verdict)
+    rows = f"{entries[0].score.n:,} validation rows{alone}"
+    if len(group) == 1 and not all(entry.is_pursued for entry in entries):
+        return f"{entries[0].name} is the only one left on {rows}; others got fewer seeds"
     if len(group) == 1:
         others = "the other one" if len(entries) == 2 else f"each of the {len(entries) - 1} others"
         return f"{entries[0].name} is better than {others} on {rows}"
@@ -71,13 +75,7 @@ def _taken(report: StudyReport) -> list[str]:
     found, best, verdict = report.recommended, report.entries[0], report.summary.comparison
     if found is None:
         return []
-    why = (
-        ""
-        if len(report.entries) == 1
-        else ", the only one left"
-        if len(report.group) == 1
-        else ", the cheapest of the tie group"
-    )
+    why = "" if verdict is None else f", {taken_because(verdict)}"
     cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
     lines = [
         f"Take trial {found.number} ({found.name}){why}: {report.summary.metric_name} {interval(found.score)} on "
@@ -87,9 +85,18 @@ def _taken(report: StudyReport) -> list[str]:
         lines.append(f"The best score is that of trial {best.number} ({best.name}): {interval(best.score)}.")
     lines += _doubts(report, found)
     if verdict is not None:
-        names = {each.name: f"trial {report.summary.first_of(each)[0]}" for each in verdict.settings}
-        lines += rows_sentences(verdict, names)
+        names = _names(report.summary, verdict)
+        lines += [*corrected_sentences(verdict, names), *rows_sentences(verdict, names)]
     return lines
+
+
+def _names(summary: StudyRecord, verdict: Verdict) -> dict[str, str]:
+    return {each.name: f"trial {summary.first_of(each)[0]}" for each in verdict.settings}
+
+
+def _rows_tables(summary: StudyRecord) -> list[Table]:
+    verdict = summary.comparison
+    return [] if verdict is None else rows_tables(verdict, _names(summary, verdict))
 
 
 def _doubts(report: StudyReport, found: Compared) -> list[str]:
@@ -169,7 +176,7 @@ def _ties_table(report: StudyReport) -> Table:
             f"{entry.number}: {entry.name}",
             interval(entry.score),
             *tested_cells(entry.difference),
-            "best" if entry.difference is None else "tied" if entry.is_tied else "worse",
+            "best" if entry.difference is None else standing_of(entry),
             f"{entry.n_params:,}",
         )
         for entry in report.entries
@@ -182,14 +189,11 @@ def budget(report: StudyReport) -> Section | None:
     """What more trainable parameters buy."""
     if len({entry.n_params for entry in report.entries}) < 2:
         return None
-    cheapest, best = min(report.group, key=lambda each: (each.n_params, each.training_s)), report.entries[0]
+    cheapest, best = min(report.group, key=lambda each: each.n_params), report.entries[0]
     title = f"{cheapest.n_params:,} parameters tie with the best score, which takes {best.n_params:,}"
     if cheapest.n_params == best.n_params:
         title = f"No setting with fewer parameters ties with the best, which trains {best.n_params:,}"
-    rows = [
-        (f"{e.n_params:,}", f"{e.number}: {e.name}", interval(e.score), "tied" if e.is_tied else "worse")
-        for e in report.frontier
-    ]
+    rows = [(f"{e.n_params:,}", f"{e.number}: {e.name}", interval(e.score), standing_of(e)) for e in report.frontier]
     return Section(
         anchor="budget",
         nav="Budget",
@@ -218,7 +222,7 @@ def settings(report: StudyReport) -> Section | None:
         title = f"{len(axes)} keys were varied"
     limit = f"Of {len(trials)} settings the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
     rows = [
-        (str(e.number), *(label(t.resolved.get(a.key)) for a in axes), f"{e.score.value:.4f}", _tie(e))
+        (str(e.number), *(label(t.resolved.get(a.key)) for a in axes), f"{e.score.value:.4f}", standing_of(e))
         for e, t in zip(report.entries, trials, strict=True)
     ]
     heads = ("trial", *(axis.key for axis in axes), report.summary.metric_name, "")
@@ -237,20 +241,15 @@ def _trial(report: StudyReport, entry: Compared) -> TrialRecord:
     return report.summary.trials[entry.number - 1]
 
 
-def _tie(entry: Compared) -> str:
-    return "tied" if entry.is_tied else "worse"
-
-
 def stages(report: StudyReport) -> Section | None:
     """Whether short trials order settings as full ones do."""
     found = report.summary.rank_correlation
     if found is None:
         return None
     title = f"Short and full trials of {found.n} settings: no rank correlation can be computed"
-    bounds = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
     if found.tau is not None and found.rho is not None:
         title = (
-            f"Short and full trials of {found.n} settings: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{bounds}"
+            f"Short and full trials of the {found.n} kept settings: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}"
         )
     rows = [(f"{pair.number}: {pair.name}", interval(pair.short), interval(pair.full)) for pair in report.pairs]
     return Section(

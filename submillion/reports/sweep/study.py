@@ -24,7 +24,7 @@ Judgement = Literal["holds", "told apart against it", "a tie", "not tested here"
 class Compared:
     """A setting that was compared, by the number and the name of the first trial that asked for it.
 
-    difference: its score minus the best's, None of the best itself.
+    difference: its score minus the best's, None of the best itself · is_pursued: it got as many seeds as the tied ones.
     """
 
     number: int
@@ -36,6 +36,7 @@ class Compared:
     is_recommended: bool
     n_params: int
     training_s: float
+    is_pursued: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ class Choice:
     is_tied: bool
     is_fixed: bool
     why: str | None = None
+    is_pursued: bool = True
 
 
 @dataclass(frozen=True)
 class Panel:
     """A factor: its choices in their order, and what was found: one is told from all others, a tie, or nothing.
 
-    given: the choices of earlier factors that all its trials share.
+    given: the choices of earlier factors that all its trials share · about: what its tests are about.
     """
 
     factor: str
@@ -81,6 +83,7 @@ class Panel:
     choices: tuple[Choice, ...]
     found: Literal["told apart", "tie", "not compared"]
     n_rows: int | None
+    about: Literal["settings", "runs"] = "settings"
 
     @property
     def tied(self) -> list[Choice]:
@@ -187,7 +190,13 @@ def _entry(summary: StudyRecord, standing: Standing) -> Compared:
         is_recommended=summary.recommended_run in standing.runs,
         n_params=standing.n_params,
         training_s=standing.training_s,
+        is_pursued=is_pursued(standing, verdict, summary.tie_seeds),
     )
+
+
+def is_pursued(standing: Standing, verdict: Verdict, tie_seeds: int | None) -> bool:
+    """Say whether a setting got as many seeds as a study gives those that tie; where none got more, each did."""
+    return standing.n_seeds >= min(max(each.n_seeds for each in verdict.settings), tie_seeds or 0)
 
 
 def _frontier(entries: list[Compared], summary: StudyRecord) -> list[Compared]:
@@ -243,6 +252,7 @@ def _panel(summary: StudyRecord, factor: FactorRecord) -> Panel:
         choices=choices,
         found=_found(choices, verdict),
         n_rows=None if verdict is None else verdict.n_rows,
+        about="settings" if verdict is None else verdict.about,
     )
 
 
@@ -292,7 +302,17 @@ def _choice(
     standing, number, trial = min(known, key=lambda e: (not verdict.is_tied(e[0]), places[e[0].name], e[1]))
     against, score = verdict.against(standing), standing.scores[verdict.metric]
     tested = None if against is None else against.differences[verdict.metric]
-    return Choice(label, number, trial.runs, trial.total, score, tested, verdict.is_tied(standing), label == fixed)
+    return Choice(
+        label=label,
+        trial=number,
+        runs=trial.runs,
+        n_params=trial.total,
+        score=score,
+        difference=tested,
+        is_tied=verdict.is_tied(standing),
+        is_fixed=label == fixed,
+        is_pursued=is_pursued(standing, verdict, summary.tie_seeds),
+    )
 
 
 def _found(choices: tuple[Choice, ...], verdict: Verdict | None) -> Literal["told apart", "tie", "not compared"]:
