@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from threading import Event, Thread
 from typing import Any, Literal, TypeVar
 
@@ -82,13 +81,17 @@ def _n_cores() -> int:
 
 
 def pool(n_workers: int) -> ProcessPoolExecutor:
-    """Return fresh processes.
+    """Return processes that begin with nothing of this one's state.
 
-    Ctrl-C sets their `interrupted`; they end when this process is gone. The calling script needs
-    `if __name__ == "__main__":`.
+    On Linux they are forks of one that has imported torch and the others once, and serves later pools too. Ctrl-C sets
+    their `interrupted`; they end when this process is gone. The calling script needs `if __name__ == "__main__":`.
     """
-    context = get_context("spawn")
-    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+    if sys.platform == "linux":  # libraries of macOS do not outlive a fork
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["submillion.training.workflow"])  # asks for no card: then a fork could use none
+    else:
+        context = get_context("spawn")
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin)
 
 
 def completed(
@@ -114,12 +117,13 @@ def completed(
             future.cancel()
 
 
-def _begin(parent: int) -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    parent = parent_process()
+    assert parent is not None, "a worker has one"
 
     def watch_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
+        parent.join()
         os._exit(1)  # an orphan would hold its run's lock against the same command started again
 
     Thread(target=watch_parent, daemon=True).start()
