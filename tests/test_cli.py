@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import pytest
 import submillion
 from submillion.runs import Run
 from tests.data import write_csv
+from tests.kit import forks
 from tests.kit.calls import call
 
 PACKAGE = Path(submillion.__file__).parent
@@ -298,7 +300,7 @@ def test_plain_transformers_and_peft_give_the_runs_predictions(run: Run, rows: P
     given = f"folder, base = {str(run.path / 'adapter')!r}, {settings.model.name!r}\n"
     given += f"texts = {[texts[row_id] for row_id in predictions.ids]!r}\n"
     shown = "import json\nprint(json.dumps([labels, logits.softmax(dim=-1).tolist()]))"
-    done = subprocess.run([sys.executable, "-c", given + code + shown], capture_output=True, text=True, check=True)
+    done = forks.run(given + code + shown, os.environ, "peft")
     labels, probs = json.loads(done.stdout)
     assert labels == [run.labels()[i] for i in predictions.predicted]
     np.testing.assert_allclose(probs, predictions.probs, atol=1e-6)

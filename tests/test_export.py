@@ -31,6 +31,7 @@ from submillion.runs import Run
 from submillion.training import workflow
 from tests.adapted import FUSED, HEADS, LABELS, METHODS, SEPARATE, adapted, shaken, stock_model
 from tests.data import write_csv
+from tests.kit import forks
 from tests.kit.pairs import each
 from tests.kit.strangers import STRANGER
 from tests.tiny import FAMILIES, TEXTS
@@ -168,9 +169,7 @@ def merged(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def _strangers_logits(folders: list[str], file: Path) -> dict[str, torch.Tensor]:
     cases = json.dumps([TEXTS, [[folder, None, len(LABELS)] for folder in folders]])
     code = "import sys\nsys.modules['submillion'] = None\n" + STRANGER
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(file)], input=cases, capture_output=True, text=True, check=False
-    )
+    done = forks.run(code, os.environ, "peft", words=[str(file)], stdin=cases)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(names == list(LABELS) for names in json.loads(done.stdout).values())
     return load_file(file)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from submillion.runs import Run
 from submillion.serving import explaining, models, service
 from submillion.training import distillation, steps, workflow
 from tests.adapted import LABELS, shaken
+from tests.kit import forks
 from tests.kit.pairs import pairwise
 from tests.kit.untrained import make_run
 from tests.tiny import FAMILIES, WORDS, make_tokenizer, settings
@@ -350,9 +350,7 @@ def printed(file: Path) -> str:
     (code,) = re.findall(r"```python\n(.*?)```", file.read_text(encoding="utf-8"), flags=re.DOTALL)
     code = re.sub(r"^texts = .*$", f"texts = {list(TEXTS)!r}", code, flags=re.MULTILINE)
     blocked = "import sys\nsys.modules['submillion'] = None\n"
-    done = subprocess.run(
-        [sys.executable, "-c", blocked + code], cwd=file.parent, capture_output=True, text=True, check=False
-    )
+    done = forks.run(blocked + code, os.environ, "peft", file.parent)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 

@@ -7,8 +7,6 @@ import dataclasses
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 import unicodedata
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from scripts import docs as site
 from submillion import config
 from submillion.cli import app
 from submillion.data import cache
+from tests.kit import forks
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -49,8 +48,8 @@ def sections(text: str) -> list[str]:
     return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
 
 
-def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=dict(os.environ))
+def run(code: str, folder: Path) -> str:
+    done = forks.run(code, os.environ, "training", folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -82,7 +81,7 @@ def test_the_eight_lines_of_python_run(tmp_path: Path) -> None:
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 8
     assert code.count("60") == 1
-    printed = run([sys.executable, "-c", code.replace("60", "6")], tmp_path)
+    printed = run(code.replace("60", "6"), tmp_path)
     assert "accuracy" in printed or "Score(" in printed
 
 
@@ -126,9 +125,7 @@ def _check(words: list[str], command: str) -> None:
     ),
 )
 def test_plan_commands_print_what_is_shown(command: str, shown: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = forks.run(forks.command(*shlex.split(command)[1:]), os.environ, folder=tmp_path)
     _assert_printed(shown, done.stdout + done.stderr)
 
 
@@ -159,14 +156,14 @@ def test_nothing_is_left_to_fill_in(page: Path) -> None:
 @pytest.mark.usefixtures("_packaged")
 def test_the_quick_tour_runs_and_shows_what_is_printed(tmp_path: Path) -> None:
     (code,) = blocks("python", TOUR)
-    run([sys.executable, "-c", code], tmp_path)
+    run(code, tmp_path)
     shown = {text.partition("\n")[0].removeprefix("$ "): text for text in blocks("text", TOUR)}
     (tmp_path / "new.csv").write_text(next(text for text in shown.values() if text.startswith("text\n")))
     for command in commands(TOUR):
         if not command.startswith("submillion") or "evaluate" in command:  # 4,200 rows
             continue
         short = command.replace("train.epochs=3", "train.steps=6")
-        printed = run([sys.executable, "-m", *shlex.split(short)], tmp_path)
+        printed = run(forks.command(*shlex.split(short)[1:]), tmp_path)
         if short.split()[1] in ("data", "plan"):
             _assert_printed(shown[command], printed)
     assert (tmp_path / "labels.csv").read_text().startswith("id,label,prob_negative,prob_neutral,prob_positive\n0,")
@@ -177,7 +174,7 @@ def test_the_quick_tour_runs_and_shows_what_is_printed(tmp_path: Path) -> None:
 def test_the_python_page_runs(tmp_path: Path) -> None:
     code = "\n".join(blocks("python", (ROOT / "docs" / "python.md").read_text(encoding="utf-8")))
     assert code.count("40") >= 3
-    printed = run([sys.executable, "-c", code.replace("40", "6")], tmp_path)
+    printed = run(code.replace("40", "6"), tmp_path)
     assert printed.count("Score(") == 2
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from transformers import AutoTokenizer
 
 from submillion.model import adapters
 from tests.adapted import HEADS, LABELS, METHODS, SEPARATE, adapted, shaken, stock_model
+from tests.kit import forks
 from tests.kit.pairs import each
 from tests.kit.strangers import STRANGER
 from tests.tiny import FAMILIES, PADDED, TEXTS
@@ -41,13 +41,8 @@ def reloaded(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
         [str(folder), None if method == "none" else str(encoders[family]), len(LABELS)]
         for (family, _, method), folder in folders.items()
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(parent / "logits")],
-        input=json.dumps([TEXTS, wanted]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found, stdin = str(parent / "logits"), json.dumps([TEXTS, wanted])
+    done = forks.run(STRANGER, os.environ, "peft", words=[found], stdin=stdin)
     assert done.returncode == 0, done.stderr[-3000:]
     logits, names = load_file(parent / "logits"), json.loads(done.stdout)
     return {case: (ours[case], logits[str(folders[case])], names[str(folders[case])]) for case in ours}

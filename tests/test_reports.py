@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,6 +27,7 @@ from submillion.reports.sections import CUT, Page, Section, Table
 from submillion.runs import Run
 from submillion.text import interval
 from tests.data import write_csv
+from tests.kit import forks
 from tests.kit.pages import ATTACK, Tags, make_run, text_of
 
 SOURCE = Path(__file__).parent.parent
@@ -350,9 +351,7 @@ def test_a_report_that_fails_does_not_fail_the_run(
 @pytest.mark.slow
 def test_the_code_of_the_card_runs_as_it_stands(trained: Run) -> None:
     code = (trained.path / "adapter" / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=trained.path / "adapter", capture_output=True, text=True, check=False
-    )
+    done = forks.run(code, os.environ, "peft", trained.path / "adapter")
     assert done.returncode == 0, done.stderr[-2000:]
     labels = ast.literal_eval(done.stdout.strip().splitlines()[-1])
     assert len(labels) == 2

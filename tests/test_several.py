@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from submillion.runs import Run
 from submillion.training import workflow
 from submillion.training.evaluation import probabilities
 from submillion.training.watching import Answer
+from tests.kit import forks
 from tests.kit.calls import call
 from tests.kit.several_labels import NAMES, SHAPES, Shape, make_rows, settings_of, write_rows
 from tests.kit.strangers import STRANGER
@@ -472,13 +474,8 @@ def test_a_stranger_gets_the_same_logits_and_a_pipeline_the_same_probabilities(
 ) -> None:
     texts = [row["text"] for row in ROWS[:6]]
     folder = str(run.path / "adapter")
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(tmp_path / "logits")],
-        input=json.dumps([texts, [[folder, str(encoders["bert"]), 3]]]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    stdin = json.dumps([texts, [[folder, str(encoders["bert"]), 3]]])
+    done = forks.run(STRANGER, os.environ, "peft", words=[str(tmp_path / "logits")], stdin=stdin)
     assert done.returncode == 0, done.stderr[-2000:]
     probs = submillion.predict(run, texts).probs
     assert np.allclose(torch.sigmoid(load_file(tmp_path / "logits")[folder]).numpy(), probs, atol=1e-6)

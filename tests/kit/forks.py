@@ -1,8 +1,9 @@
-"""Python code in processes of its own, each a fork of one that has imported what does not read the environment.
+"""Python code in processes of its own, each a fork of one that has imported what takes long and does not read the
+environment.
 
-Importing numpy, pandas and Arrow takes most of the time of a process that does little. The Hub's packages read their
-settings when they are imported, so each process imports those itself; and torch, which takes long to end, only where it
-is needed. A process ends as any does, with all that follows.
+Importing is most of the time of a process that does little: one second for pandas and Arrow, five for PEFT. The Hub's
+packages read their settings when they are imported: who has another Hub takes "rows", and each process imports those
+itself. A process ends as any does, with all that follows.
 """
 
 from __future__ import annotations
@@ -14,57 +15,93 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal, cast
 
+Having = Literal["rows", "peft", "training"]
 _ROOT = Path(__file__).parent.parent.parent
 
 
-def run(code: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a new process with this environment alone, where warnings are errors."""
-    server = _server()
+def run(
+    code: str,
+    environment: Mapping[str, str],
+    having: Having = "rows",
+    folder: Path = _ROOT,
+    words: Sequence[str] = (),
+    stdin: str = "",
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a new process with this environment alone, the folder as its own, and words as its arguments.
+
+    having: what is imported already. Where that is "rows", warnings are errors.
+    """
+    server = _server(having)
     assert server.stdin is not None
     assert server.stdout is not None
-    server.stdin.write(json.dumps([code, dict(environment)]) + "\n")
+    server.stdin.write(json.dumps([code, dict(environment), str(folder), list(words), stdin]) + "\n")
     server.stdin.flush()
     status, out, err = json.loads(server.stdout.readline())
     return subprocess.CompletedProcess(code, status, out, err)
 
 
+def command(*words: str) -> str:
+    """Return the code that is `python -m submillion words`."""
+    return f"import runpy, sys; sys.argv[1:] = {list(words)!r}; runpy.run_module('submillion', run_name='__main__')"
+
+
 @cache
-def _server() -> subprocess.Popen[str]:
+def _server(having: Having) -> subprocess.Popen[str]:
     """The process that forks; it ends with this one."""
-    start = [sys.executable, "-W", "error", "-m", "tests.kit.forks"]
+    strict = ["-W", "error"] if having == "rows" else []
+    start = [sys.executable, *strict, "-m", "tests.kit.forks", having]
     server = subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
     atexit.register(server.communicate)
     return server
 
 
-def _serve() -> None:
-    import pandas  # noqa: F401
-    import pyarrow.dataset  # noqa: F401
+def _import(having: Having) -> None:
+    match having:
+        case "rows":
+            import pandas  # noqa: F401
+            import pyarrow.dataset  # noqa: F401
 
-    from submillion import config, data  # noqa: F401
+            from submillion import config, data  # noqa: F401
 
-    assert not {"huggingface_hub", "datasets", "transformers"} & set(sys.modules), "they have read the environment"
+            assert not {"huggingface_hub", "datasets", "transformers"} & set(sys.modules), "they read the environment"
+        case "peft":
+            from peft import PeftModel  # noqa: F401
+            from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+
+            assert "submillion" not in sys.modules, "strangers do not have it"
+        case "training":
+            from submillion.training import workflow  # noqa: F401
+
+
+def _serve(having: Having) -> None:
+    _import(having)
     gc.freeze()  # else each child goes through all of it when it collects, and when it ends
     for line in sys.stdin:
-        code, environment = json.loads(line)
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        code, environment, folder, words, stdin = json.loads(line)
+        with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin)
+            given.seek(0)
             child = os.fork()
             if not child:
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
+                for number, file in enumerate((given, out, err)):
+                    os.dup2(file.fileno(), number)
+                sys.stdin = os.fdopen(0, closefd=False)
                 os.environ.clear()
                 os.environ.update(environment)
+                os.chdir(folder)
+                sys.argv[:] = ["-c", *words]
                 exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
                 sys.exit()
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            said = [(file.seek(0), file.read())[1] for file in (out, err)]
+            said = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
         sys.stdout.write(json.dumps([status, *said]) + "\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(cast("Having", sys.argv[1]))
