@@ -365,7 +365,7 @@ def test_no_label_is_a_row_of_boxes() -> None:
         figure = forests.forest([Row(name, Score(0.8, 0.7, 0.9, 100), True) for name in names], "accuracy", "")
         drawn = files("forest", figure)
         assert all(name in drawn.svg for name in names)
-        with glyphs.readable(figure):
+        with glyphs.readable(figure, glyphs.strange_characters(figure)):
             figure.draw_without_rendering()
             labels = list(figure.axes[0].get_yticklabels())
             fonts = [glyphs._of_file(path) for label in labels for path in findfonts(label)]

@@ -107,11 +107,11 @@ def canvas(height: float, width: float = WIDTH) -> Any:
 
 def files(name: str, figure: Any, with_png: bool = True) -> Drawn:
     """Return the figure as files: the same bytes for the same figure and version of matplotlib."""
-    svg, png = io.StringIO(), io.BytesIO()
-    with glyphs.kept_room(figure):
+    svg, png, strange = io.StringIO(), io.BytesIO(), glyphs.strange_characters(figure)
+    with glyphs.kept_room(figure, strange):
         figure.savefig(svg, format="svg", metadata=_NO_METADATA)
     if with_png:
-        with glyphs.readable(figure):
+        with glyphs.readable(figure, strange):
             figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
     return Drawn(name, svg.getvalue(), png.getvalue(), figure.get_figwidth() > WIDTH)
 

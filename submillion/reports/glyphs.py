@@ -7,7 +7,7 @@ it has some; what none has is written as its escape, so that two labels never lo
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -19,9 +19,8 @@ _FAMILY = "DejaVu Sans"  # matplotlib brings it along
 
 
 @contextmanager
-def kept_room(figure: Any) -> Iterator[None]:
-    """Lay the figure out for characters as wide as readers' fonts have them, and keep that inside."""
-    strange = _strange(figure)
+def kept_room(figure: Any, strange: Set[str]) -> Iterator[None]:
+    """Lay the figure out for strange characters as wide as readers' fonts have them, and keep that inside."""
     if not strange:
         yield
         return
@@ -34,10 +33,10 @@ def kept_room(figure: Any) -> Iterator[None]:
 
 
 @contextmanager
-def readable(figure: Any) -> Iterator[None]:
+def readable(figure: Any, strange: Set[str]) -> Iterator[None]:
     """Write the figure's texts inside with fonts of this machine, and with escapes for what none of them has; what is
     read from right to left stays where it is in its label."""
-    families, without = _fonts(frozenset(_strange(figure)))
+    families, without = _fonts(frozenset(strange))
 
     def written(text: str) -> str:
         if without & set(text):
@@ -49,9 +48,11 @@ def readable(figure: Any) -> Iterator[None]:
         yield
 
 
-def _strange(figure: Any) -> set[str]:
-    """The characters of a figure that matplotlib's font lacks."""
-    figure.draw_without_rendering()  # labels of ticks are made then
+def strange_characters(figure: Any) -> set[str]:
+    """Return the characters of a figure that matplotlib's font lacks."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_majorticklabels()  # makes them; drawing does, too, and takes a third of a page's time
     known = _characters(_FAMILY)
     from matplotlib.text import Text
 
