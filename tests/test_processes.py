@@ -156,7 +156,7 @@ def at_step(step: int):
 
 @pytest.mark.slow
 def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(base: list[str], tmp_path: Path) -> None:
-    overrides = [*base, "train.steps=100", "train.evaluate_every=50"]
+    overrides = [*base, "train.steps=40", "train.evaluate_every=20"]
     arguments = ["train", "--json", *(word for o in [*overrides, f"out={tmp_path / 'two'}"] for word in ("--set", o))]
     command = launch("-m", "submillion", *arguments, launcher="accelerate")
     child = subprocess.Popen(

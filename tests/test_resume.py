@@ -17,12 +17,13 @@ from tests.kit.several_labels import make_rows, write_rows
 # record is being shown, so that no cleanup of ours runs. The parent has a single thread, because forks and thread pools
 # do not mix; each child finds as many as OMP_NUM_THREADS could give it.
 SCRIPT = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 import torch
 torch.set_num_threads(1)
 from submillion import config, reports, runs
 from submillion.training import workflow
 reports.write = lambda *_: []  # longer than such a training
+gc.freeze()  # else each child goes through all of it when it collects
 
 def run(out, overrides, kill_at, n_threads):
     os.environ["SUBMILLION_CACHE"] = out + "/cache"
@@ -61,16 +62,18 @@ COMMON = [
     "train.evaluate_every=5",
     "train.precision=fp32",
 ]
+# Before and after a checkpoint, at an evaluation and at the end: of one case. Of the others one kill, after which their
+# own state matters.
 CASES = {
     "lora": (["adapter.dropout=0.2", "train.accumulation=2"], [("step", 1), ("step", 5), ("eval", 5), ("step", 12)]),
     "adalora": (
         ["adapter.method=adalora", "adapter.rank=4", "train.steps=30"],
-        [("step", 7), ("step", 19), ("eval", 25)],
+        [("step", 7), ("eval", 25)],
     ),
-    "rmsprop, restarts": (["train.optimizer=rmsprop", "train.schedule=cosine-restarts"], [("step", 3), ("eval", 10)]),
+    "rmsprop, restarts": (["train.optimizer=rmsprop", "train.schedule=cosine-restarts"], [("eval", 10)]),
     "by tokens": (
         ["model.max_length=64", "train.batch_tokens=240", "train.accumulation=2", "train.steps=16"],
-        [("step", 3), ("eval", 5), ("step", 11)],
+        [("step", 11)],
     ),
     "prefix": (
         ["adapter.layers=top:1", "model.prefix=true", "train.precision=bf16"],
@@ -78,17 +81,17 @@ CASES = {
     ),
     "rotating copies": (
         ["augmentation.kind=swap", "augmentation.copies=2", "augmentation.placement=rotating", "train.steps=30"],
-        [("step", 3), ("eval", 15), ("step", 23)],
+        [("step", 23)],
     ),
-    "several labels": (["data.source=SEVERAL", "train.threshold=each"], [("step", 3), ("eval", 5), ("step", 12)]),
-    "distances": (["model.name=DEBERTA", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
-    "a padded pass": (["model.name=NOMIC", "train.precision=bf16"], [("step", 3), ("eval", 5)]),
+    "several labels": (["data.source=SEVERAL", "train.threshold=each"], [("eval", 5), ("step", 12)]),
+    "distances": (["model.name=DEBERTA", "train.precision=bf16"], [("step", 3)]),
+    "a padded pass": (["model.name=NOMIC", "train.precision=bf16"], [("step", 3)]),
     # The first two kills fall into the teacher's training, the third between both, the others into the student's.
     "taught by a recipe": (
         ["distillation.teacher=TEACHER", "augmentation.kind=swap"],
         [("step", 3), ("eval", 6), ("rows", 1), ("step", 7), ("eval", 10)],
     ),
-    "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8), ("eval", 12)]),
+    "full fine-tuning": (["adapter.method=none", "train.optimizer=sgd"], [("step", 8)]),
 }
 
 

@@ -172,7 +172,7 @@ def test_killed_and_started_again_with_other_threads_it_ends_as_if_never_killed(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     """Two workers, then one; other OMP_NUM_THREADS. Full fine-tuning, since a norm's gradient depends on threads."""
-    own = {"train.steps": 60, "train.evaluate_every": 20, "adapter.method": "none"}
+    own = {"train.steps": 30, "train.evaluate_every": 10, "adapter.method": "none"}
     keys = {"base": own, "factors": [{"key": "train.learning_rate", "values": [0.0001, 0.001, 0.01, 0.1]}]}
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()

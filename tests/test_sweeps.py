@@ -110,6 +110,8 @@ def test_a_trial_at_work_shows_its_step_and_a_waiting_one_none(settings: dict[st
         return False
 
     sweep(write_study(tmp_path, settings), watch=shown.append, watch_run=note)
+    assert shown[0].left_s > 0
+    assert shown[-1].left_s == 0
     first = seen[: len(seen) // 4]
     assert [steps for _, steps in first] == [[step, None, None, None] for step, _ in first]
     assert all(outcome.step is None for outcome in shown[-1].outcomes), "a finished one needs none"
@@ -248,10 +250,11 @@ def test_no_setting_is_left_behind_by_one_seed(settings: dict[str, Any], tmp_pat
         ("random", {"n_trials": 3}, {"drawn": 2}),
     ],
 )
-def test_each_kind_settles_its_ties(
+def test_each_kind_settles_its_ties_and_nothing_is_left_when_the_last_trial_has_ended(
     settings: dict[str, Any], tmp_path: Path, kind: str, keys: dict[str, Any], n_seeds: dict[str, int]
 ) -> None:
-    found, _ = trained(write_study(tmp_path, settings, kind=kind, tie_seeds=2, **keys))
+    seen: list[Status] = []
+    found = sweep(write_study(tmp_path, settings, kind=kind, tie_seeds=2, **keys), watch=seen.append)
     compared = {stage.name: stage.comparison for stage in found.stages}
     if kind == "random":
         compared["drawn"] = found.comparison
@@ -260,25 +263,9 @@ def test_each_kind_settles_its_ties(
         assert outcome.runs[0].name in {name for each in compared[stage].settings for name in each.runs}
         assert len(outcome.runs) == n_seeds[stage]
     assert any(len(outcome.runs) == 2 for outcome in found.outcomes)
-
-
-@pytest.mark.parametrize(
-    ("kind", "keys"),
-    [
-        ("grid", {}),
-        ("one-factor", {"tie_seeds": 2}),
-        ("two-stage", {"short": {"train.steps": 3}, "full": {"train.steps": 6}, "keep": 2, "tie_seeds": 2}),
-        ("random", {"n_trials": 3, "seeds": 2}),
-    ],
-)
-def test_nothing_is_left_when_the_last_trial_has_ended(
-    settings: dict[str, Any], tmp_path: Path, kind: str, keys: dict[str, Any]
-) -> None:
-    seen: list[Status] = []
-    sweep(write_study(tmp_path, settings, kind=kind, **keys), watch=seen.append)
     assert seen[0].left_s > 0
     assert seen[-1].left_s == 0
-    if kind in ("one-factor", "two-stage"):
+    if kind != "random":
         assert all(status.left_s > 0 for status in seen if status.stage == seen[0].stage), "another stage follows"
 
 
@@ -418,17 +405,17 @@ DRAWN = [
 def test_drawn_settings_lie_in_their_ranges_and_are_drawn_again(
     kind: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    found, begun = trained(write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=4))
-    assert len(found.outcomes) == 4 == len(begun)
+    found, begun = trained(write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=3))
+    assert len(found.outcomes) == 3 == len(begun)
     for outcome in found.outcomes:
         config = outcome.trial.configs[0]
         assert 0.0001 <= config.train.learning_rate <= 0.1
         assert config.adapter.rank in (1, 2, 3, 4)
         assert config.train.schedule in ("linear", "cosine")
-    again, begun = trained(write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=6))
-    assert len(begun) == 2
-    assert [o.runs for o in again.outcomes][:4] == [o.runs for o in found.outcomes]
-    elsewhere = write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=6, base={"out": str(tmp_path / "b")})
+    again, begun = trained(write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=4))
+    assert len(begun) == 1
+    assert [o.runs for o in again.outcomes][:3] == [o.runs for o in found.outcomes]
+    elsewhere = write_study(tmp_path, settings, kind=kind, factors=DRAWN, n_trials=4, base={"out": str(tmp_path / "b")})
     assert results(sweep(elsewhere)) == results(again)
 
 
@@ -470,7 +457,7 @@ def test_a_storage_of_before_states_were_noted_still_tells_them(settings: dict[s
 
 def test_a_trial_that_is_ruled_out_stops_early_only_if_asked(settings: dict[str, Any], tmp_path: Path) -> None:
     rows = write_csv(tmp_path / "rows.csv", 400)
-    base = {"data.source": str(rows), "train.steps": 200, "train.evaluate_every": 100, "adapter.method": "none"}
+    base = {"data.source": str(rows), "train.steps": 100, "train.evaluate_every": 50, "adapter.method": "none"}
     factors = [{"key": "train.learning_rate", "values": [0.003, 0.0000001]}]
     found, _ = trained(write_study(tmp_path, settings, factors=factors, base=base, stop_early=True))
     assert str(found.outcomes[1].why).startswith("ruled out")

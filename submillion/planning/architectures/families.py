@@ -8,6 +8,7 @@ Which layers get an adapter is decided in `planning`; what trains is counted in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 Site = Literal["query", "key", "value", "qkv", "attention_output", "ffn_in", "ffn_out"]
@@ -208,8 +209,11 @@ def layer_name(family: str, layer: int) -> str:
 
 def linears(arch: Architecture) -> tuple[Linear, ...]:
     """Return every linear layer inside the encoder's layers, bottom to top."""
-    if arch.built is not None:
-        return arch.built.linears
+    return _sized_linears(arch) if arch.built is None else arch.built.linears
+
+
+@lru_cache  # a study's plan asks for them many thousand times
+def _sized_linears(arch: Architecture) -> tuple[Linear, ...]:
     family = FAMILIES[arch.family]
     return tuple(
         Linear(module_name(arch.family, site, layer), site, layer, *site_shape(arch, site), not family.is_bare)
