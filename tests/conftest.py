@@ -7,6 +7,8 @@ import sys
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+# A thread that waits for another's part of a product gives its core to other tests, in place of spinning on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for GPUs are run by its interpreter; read as it is imported
 
 from collections import Counter
