@@ -20,7 +20,7 @@ from submillion.errors import ConfigError
 from submillion.runs import StepRecord
 from submillion.sweeps import executors, storage, study_names
 from submillion.sweeps.sitting import sweep
-from submillion.sweeps.strategies import correlation, correlation_sentence
+from submillion.sweeps.strategies import Ranking, correlation, correlation_sentence, strategy
 from submillion.sweeps.study import How, Status, Sweep, prepare
 from submillion.sweeps.trials import Candidate, Failure
 from submillion.training import workers
@@ -354,6 +354,18 @@ def test_one_factor_fixes_winners_and_says_when_they_are_tied(settings: dict[str
     for outcome, times in zip(by_stage["alpha"], (1, 2), strict=True):
         (rank,) = set(outcome.trial.plan.ranks.values())
         assert outcome.trial.configs[0].adapter.alpha == times * rank
+
+
+@pytest.mark.parametrize(("fix", "rank"), [("best", "2"), ("cheapest", "1")])
+def test_of_tied_settings_the_one_that_the_study_asks_for_is_fixed(
+    fix: str, rank: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    study = prepare(write_study(tmp_path, settings, kind="one-factor", fix=fix)).study
+    batches = strategy(study, lambda _: ())
+    cheap, best = next(batches).candidates
+    following = batches.send(Ranking(((best, 0.9), (cheap, 0.8)), (best, cheap), cheap))
+    assert following.fixed == rank
+    assert {candidate.choices["rank"] for candidate in following.candidates} == {rank}
 
 
 def test_two_stages_correlate_short_with_full_results(settings: dict[str, Any], tmp_path: Path) -> None:

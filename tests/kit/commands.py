@@ -7,6 +7,7 @@ mount; `Commands.inside` is a path as the commands see it.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -83,6 +84,7 @@ def _serve() -> None:
     from submillion.training import workflow  # noqa: F401  # with transformers and PEFT: most of a command's time
 
     reports.write = lambda *_: []  # longer than a tiny training
+    gc.freeze()  # else each child goes through all of it when it collects
     for line in sys.stdin:
         what, given = json.loads(line)
         answer = None
