@@ -133,8 +133,8 @@ FAULTS = (
     ),
     Fault(
         "resume",
-        'restore_optimizer(self.optimizer, parts.get("optimizer", {}))',
-        "restore_optimizer(self.optimizer, {})",
+        'restore_optimizer(self.steps.optimizer, parts.get("optimizer", {}))',
+        "restore_optimizer(self.steps.optimizer, {})",
     ),
     Fault(
         "resume workflow",
