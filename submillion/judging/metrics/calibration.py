@@ -99,33 +99,32 @@ def calibrated(predictions: Predictions) -> Scaling:
     n = len(predictions.ids)
     if n < N_FOLDS:
         return Scaling(predictions, ())
-    logits = _logits(predictions)
+    logits = _logits(predictions.probs, predictions.has_several)
     ranks = np.empty(n, dtype=np.int64)
     ranks[sorted(range(n), key=predictions.ids.__getitem__)] = np.arange(n)
     folds, probs, temperatures = ranks % N_FOLDS, np.empty(logits.shape), []
     for fold in range(N_FOLDS):
         held_out = folds == fold
         inverse = _inverse_temperature(logits[~held_out], predictions.label_ids[~held_out])
-        heated = logits[held_out] * inverse
-        probs[held_out] = special.expit(heated) if predictions.has_several else special.softmax(heated, axis=1)
+        probs[held_out] = scaled(predictions.probs[held_out], 1 / inverse, predictions.has_several)
         temperatures.append(1 / inverse)
     return Scaling(Predictions(predictions.ids, predictions.label_ids, probs), tuple(temperatures))
 
 
-def _logits(predictions: Predictions) -> np.ndarray:
-    if not predictions.has_several:
-        return safe_log(predictions.probs)
-    return safe_log(predictions.probs) - safe_log(1 - predictions.probs.astype(np.float64))
+def _logits(probs: np.ndarray, has_several: bool) -> np.ndarray:
+    log_probs = safe_log(probs)
+    return log_probs - safe_log(1 - probs.astype(np.float64)) if has_several else log_probs
 
 
 def temperature(predictions: Predictions) -> float:
     """Return the T that minimises the log loss of all rows, between 1/50 and 50: for rows other than these."""
-    return 1 / _inverse_temperature(safe_log(predictions.probs), predictions.label_ids)
+    return 1 / _inverse_temperature(_logits(predictions.probs, predictions.has_several), predictions.label_ids)
 
 
-def scaled(probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Return probabilities [B, C] whose logits are divided by a temperature, float64."""
-    return special.softmax(safe_log(probs) / temperature, axis=1)
+def scaled(probs: np.ndarray, temperature: float, has_several: bool = False) -> np.ndarray:
+    """Return probabilities [..., C] whose logits are divided by a temperature, float64; of several labels by itself."""
+    logits = _logits(probs, has_several) / temperature
+    return special.expit(logits) if has_several else special.softmax(logits, axis=-1)
 
 
 def safe_log(probs: np.ndarray) -> np.ndarray:
@@ -133,19 +132,30 @@ def safe_log(probs: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float64).tiny))
 
 
-def _inverse_temperature(log_probs: np.ndarray, label_ids: np.ndarray) -> float:
+def _inverse_temperature(logits: np.ndarray, label_ids: np.ndarray) -> float:
     """The 1 / T that minimises the mean log loss, which is convex in it."""
-    found = optimize.minimize_scalar(_mean_loss(log_probs, label_ids), bounds=(-_HOTTEST, _HOTTEST), method="bounded")
+    found = optimize.minimize_scalar(_mean_loss(logits, label_ids), bounds=(-_HOTTEST, _HOTTEST), method="bounded")
     return float(np.exp(found.x))
 
 
-def _mean_loss(log_probs: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
+def _mean_loss(logits: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
+    """The mean log loss by log(1 / T), of labels that are doubted a little: one in n + 2 rows may have any label.
+
+    As Platt (1999, section 2.2) does: where all n rows are right, the labels as they are would be fitted best by a
+    confidence of 1, and n rows say no more than 1 - 1 / (n + 2).
+    """
+    doubt = 1 / (len(label_ids) + 2)
     if label_ids.ndim == 2:
-        wrong_way = np.where(label_ids, -log_probs, log_probs)
-        # -log sigmoid of the logit of what is true, the mean over labels of each row; sorted as below.
-        return lambda log_inverse: float(np.sort(np.logaddexp(0, wrong_way * np.exp(log_inverse)).mean(axis=1)).mean())
-    below = log_probs - log_probs.max(axis=1, keepdims=True)  # so that the largest summand is 1, at any temperature
-    of_truth = below[np.arange(len(label_ids)), label_ids]
+        wrong_way = np.where(label_ids, -logits, logits)
+
+        def loss_of_several(log_inverse: float) -> float:
+            # -log sigmoid of the logit of what is true, the mean over labels of each row; sorted as below.
+            heated = wrong_way * np.exp(log_inverse)
+            return float(np.sort((np.logaddexp(0, heated) - doubt / 2 * heated).mean(axis=1)).mean())
+
+        return loss_of_several
+    below = logits - logits.max(axis=1, keepdims=True)  # so that the largest summand is 1, at any temperature
+    of_truth = (1 - doubt) * below[np.arange(len(label_ids)), label_ids] + doubt * below.mean(axis=1)
 
     def loss(log_inverse: float) -> float:
         inverse = np.exp(log_inverse)
