@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from submillion.api import export, shift, train
+    from submillion.api import export, predict, shift, train
     from submillion.api.estimator import SubmillionClassifier
     from submillion.cli.progress import View as progress  # noqa: N813 - it is called as a function is
     from submillion.config import Config
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from submillion.judging.metrics import Score
     from submillion.model.classifier import Classifier
     from submillion.planning import plan
-    from submillion.prediction import evaluate, predict
+    from submillion.prediction import evaluate
     from submillion.prediction.robustness import measure as robustness
     from submillion.reports import report
     from submillion.reports.comparing import compare
@@ -93,7 +93,7 @@ _HOMES = {
     "load_config": ("submillion.config", "load"),
     "load_run": ("submillion.runs", "load"),
     "plan": ("submillion.planning", "plan"),
-    "predict": ("submillion.prediction", "predict"),
+    "predict": ("submillion.api", "predict"),
     "progress": ("submillion.cli.progress", "View"),
     "report": ("submillion.reports", "report"),
     "robustness": ("submillion.prediction.robustness", "measure"),

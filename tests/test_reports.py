@@ -70,7 +70,7 @@ def test_headings_tables_and_figures_can_be_read_aloud_and_linked_to(written: Ru
     assert len(ids) == len(set(ids))
     links = {str(attributes["href"])[1:] for tag, attributes in tags if tag == "a"}
     assert links <= set(ids)
-    assert len(links) == 12
+    assert len(links) == 13
     assert [tag for tag, _ in tags].count("h1") == 1
     assert all(attributes.get("role") == "img" and attributes["aria-label"] for tag, attributes in tags if tag == "svg")
     n_tables = sum(tag == "table" for tag, _ in tags)

@@ -1,5 +1,5 @@
-"""Calls of the Python API that join rooms: `train`, whose settings and rows are taken as people have them, `export`,
-which also uploads, and `shift`, which predicts where it must.
+"""Calls of the Python API that join rooms: `train`, whose settings and rows are taken as people have them, `predict`,
+whose words become rules, `export`, which also uploads, and `shift`, which predicts where it must.
 
 The others take runs and rows as people have them where they are defined. Heavy rooms are imported by the call that
 needs them: `shift` answers from saved predictions without torch.
@@ -22,6 +22,7 @@ from submillion.config import Config
 from submillion.data import memory
 from submillion.data.sources import MEMORY
 from submillion.errors import ConfigError, RunError
+from submillion.judging import confidence
 from submillion.judging.shift import class_shares, corrected
 from submillion.reports import shift as pages
 from submillion.reports.shift import MAX_ROWS, Asked, Shift
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from submillion.data.tables import Table
     from submillion.exports.manifest import Format, Manifest
+    from submillion.prediction import Labelled
     from submillion.training.folds import Folds
     from submillion.training.workflow import Answer, Phase, Watch
 
@@ -169,6 +171,41 @@ def _watching(watch: Watch | Iterable[Watch] | None) -> Iterator[Watch]:
             if isinstance(each, View):
                 stack.enter_context(each)
         yield together
+
+
+def predict(  # noqa: PLR0913 - as the command has options
+    run: Which | Sequence[Which],
+    rows: object,
+    device: str | None = None,
+    watch: Callable[[int], object] | None = None,
+    id: str | None = None,  # noqa: A002 - the command's word
+    calibrated: bool = False,
+    max_error: float | None = None,
+    coverage: float | None = None,
+) -> Labelled:
+    """Return the labels and probabilities of rows, in their order; a label each, or a tuple where rows have several.
+
+    run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, give the mean
+    of their probabilities. rows: texts in a list, a tuple, a numpy array or a pandas Series, which are pairs
+    (text, second text) for runs that were trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of
+    dicts (a row each) or a file's path, read by the run's own columns, whose labels are ignored.
+
+    calibrated: probabilities by the run's temperature; labels stay. max_error: labels only where, with 95 % confidence,
+    at most this share of them is wrong; other rows get None, and `answered` says which. coverage: `label_sets` too,
+    which hold the true label of at least this share of rows. Both are for rows like the validation rows.
+
+    Ids are those of the column that `id` names, else of a column `id`, else a DataFrame's or Series' index, else
+    numbers from 0. `watch` is called with the
+    number of rows done. Rows and results are in memory: `predict_file` is for files of any size. DataError lists
+    everything that is wrong with the rows, RunError with the run, and says where a promise cannot be kept.
+
+        found = submillion.predict("reviews", ["Lovely!", "Never again."], max_error=0.02)
+        print(found.labels, found.probs.max(axis=1))
+    """
+    from submillion import prediction
+
+    answering = confidence.Answering(calibrated, max_error, coverage)
+    return prediction.predict(run, rows, device, watch, id, answering)
 
 
 def shift(

@@ -17,11 +17,12 @@ from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
 from submillion.data.tokens import blank_warning
 from submillion.errors import ConfigError
-from submillion.reports import brief, robustness, terminal
+from submillion.reports import acting, brief, robustness, terminal
 from submillion.runs import Run
 
 if TYPE_CHECKING:
     from submillion.prediction import Evaluation
+    from submillion.prediction.streaming import Written
 
 Executor = Literal["inline", "processes", "ray"]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
@@ -41,12 +42,18 @@ KeepOption = Annotated[
     list[str] | None,
     typer.Option("--keep", metavar="COLUMN,COLUMN", help="Columns of the input to copy into the output. Repeatable."),
 ]
+MaxErrorOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-error", metavar="SHARE", help="Answer only where at most this share of answers is wrong: 0.02."
+    ),
+]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster's address; else a local one is started.")
 ]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one parameter an option
     run: RunArgument,
     data: Annotated[Path, typer.Option("--data", help="A labelled file, read by the run's own columns.")],
     perturb: Annotated[
@@ -54,6 +61,7 @@ def evaluate(
         typer.Option("--perturb", metavar="NAMES", help="all, or some: typos,lower,truncation (robustness)."),
     ] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="With --perturb: an .svg or .png to draw.")] = None,
+    max_error: MaxErrorOption = None,
     force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -64,13 +72,17 @@ def evaluate(
     """
     found = runs.load(run, out or "runs")
     if perturb is not None or figure is not None:
+        if max_error is not None:
+            raise ConfigError("--max-error and --perturb: each looks at the rows in its own way; give one at a time")
         _evaluate_perturbed(found, data, perturb, figure, force, as_json)
         return
-    evaluation = submillion.evaluate(found, data)
+    evaluation = submillion.evaluate(found, data, max_error=max_error)
     if as_json:
         typer.echo(json.dumps(_values(evaluation), indent=2))
         return
     terminal.show([brief.scores(evaluation.scores)])
+    if evaluation.answers is not None:
+        typer.echo(f"\n{acting.kept(evaluation.answers)}")
     _warn(evaluation)
 
 
@@ -92,7 +104,8 @@ def _evaluate_perturbed(
 def _values(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
     scores = {name: vars(score) for name, score in evaluation.scores.items()}
-    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)}
+    answers = {} if evaluation.answers is None else {"answers": asdict(evaluation.answers)}
+    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)} | answers
 
 
 def _warn(evaluation: Evaluation) -> None:
@@ -112,6 +125,15 @@ def predict(  # noqa: PLR0913 - one parameter an option
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="A column with each label's probability.")
     ] = False,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Probabilities that fit how often labels are right, by one temperature."),
+    ] = False,
+    max_error: MaxErrorOption = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option("--coverage", metavar="SHARE", help="Sets of labels that hold the true one as often: 0.95."),
+    ] = None,
     id_column: IdOption = None,
     keep: KeepOption = None,
     processes: ProcessesOption = None,
@@ -131,20 +153,18 @@ def predict(  # noqa: PLR0913 - one parameter an option
     found = [runs.load(run, out or "runs") for run in chosen]
     where = executor or ("processes" if (processes or 1) > 1 else "inline")
     how = prediction.How(where, processes, address)
-    form = prediction.Form(probabilities, label_ids, force, id_column, _columns(keep or []))
+    answering = prediction.Answering(calibrated, max_error, coverage)
+    form = prediction.Form(probabilities, label_ids, force, id_column, _columns(keep or []), answering)
     with View() as view:
         written = prediction.predict_file(found, source, output, form, how, watch=view)
+    n_answered = None if max_error is None else sum(written.counts.values())
     if as_json:
-        counts = {"output": str(output), "rows": written.n_rows, "predicted": written.counts}
-        counts |= {
-            "numbered": written.is_numbered,
-            "without_known_tokens": written.n_blank,
-            "dropped": written.n_dropped,
-        }
-        typer.echo(json.dumps(counts, indent=2))
+        typer.echo(json.dumps(_counts(written, n_answered), indent=2))
         return
     shares = ", ".join(f"{label} {100 * n / max(1, written.n_rows):.1f} %" for label, n in written.counts.items())
     typer.echo(f"{output}: {written.n_rows:,} rows ({shares})")
+    if max_error is not None and n_answered is not None:
+        typer.echo(acting.answered(max_error, n_answered, written.n_rows))
     if written.n_dropped:
         plural = "s are" if written.n_dropped > 1 else " is"
         typer.echo(f"{written.n_dropped:,} more row{plural} left out (data.drop of the run), and not in the output")
@@ -152,6 +172,13 @@ def predict(  # noqa: PLR0913 - one parameter an option
         typer.echo(f"warning: {warning}")
     if written.is_numbered:
         typer.echo(f"rows are numbered from 0: {source} has no column id; --id COLUMN takes the ids of another column")
+
+
+def _counts(written: Written, n_answered: int | None) -> dict[str, Any]:
+    """A finished output as --json prints it."""
+    counts = {"output": str(written.output), "rows": written.n_rows, "predicted": written.counts}
+    counts |= {"numbered": written.is_numbered, "without_known_tokens": written.n_blank, "dropped": written.n_dropped}
+    return counts if n_answered is None else counts | {"answered": n_answered}
 
 
 def _columns(keep: list[str]) -> tuple[str, ...]:

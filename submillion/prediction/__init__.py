@@ -4,11 +4,14 @@
 elsewhere · `journal`: what is finished of an output · `writing`: its formats.
 """
 
+from submillion.judging.confidence import Answering, Answers
 from submillion.prediction.ensemble import Evaluation, Labelled, evaluate, open_labelled, predict, scored
 from submillion.prediction.streaming import How, Progress, predict_file
 from submillion.prediction.writing import Form, Layout, check_output, write_rows
 
 __all__ = [
+    "Answering",
+    "Answers",
     "Evaluation",
     "Form",
     "How",

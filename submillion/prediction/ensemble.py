@@ -7,7 +7,7 @@ everywhere, and whose columns a text is read from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,8 @@ from submillion.data import Example, Label
 from submillion.data.long_texts import Reading
 from submillion.data.tokens import blank_warning
 from submillion.errors import RunError
-from submillion.judging import metrics
+from submillion.judging import confidence, metrics
+from submillion.judging.confidence import AS_TRAINED, RAW, Answering, Answers, Rules
 from submillion.judging.metrics import Predictions, Score
 from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier, encoder_of, precision_of
@@ -97,6 +98,39 @@ def members(which: Which | Sequence[Which], device: str | None = None) -> Member
     return Members(absolute, place.type, tuple(precision_of(run, place) for run in absolute), torch.get_num_threads())
 
 
+def rules(members: Sequence[Run], answering: Answering) -> Rules:
+    """Return what was asked of probabilities, learnt from the runs' predictions of their common validation rows.
+
+    RunError if they have none, and where a promise cannot be kept.
+    """
+    if answering == AS_TRAINED:
+        return RAW
+    validation = _validation(members)
+    temperature = members[0].temperature() if len(members) == 1 else metrics.temperature(validation)
+    return confidence.rules(answering, validation, temperature)
+
+
+def _validation(members: Sequence[Run]) -> Predictions:
+    """The mean of the runs' probabilities of their validation rows, which must be the same; columns as the first's."""
+    found = [run.load_predictions("validation") for run in members]
+    if len(found) == 1:
+        return found[0]
+    orders = [np.argsort(np.array(each.ids, dtype=object)) for each in found]
+    columns = [[run.labels().index(label) for label in members[0].labels()] for run in members]
+    truths = [each.truth[order][:, own] for each, order, own in zip(found, orders, columns, strict=True)]
+    ids = [[each.ids[row] for row in order] for each, order in zip(found, orders, strict=True)]
+    contents = [run.read_json("data.json").get("validation_fingerprint") for run in members]
+    for run, *own in zip(members, ids, contents, strict=True):
+        if own != [ids[0], contents[0]]:
+            raise RunError(
+                f"{members[0].path} and {run.path} have other validation rows, and what probabilities are worth "
+                "is learnt on rows that no run was trained on: give runs of the same data and data.seed, or one run"
+            )
+    probs = np.mean([each.probs[o][:, c] for each, o, c in zip(found, orders, columns, strict=True)], axis=0)
+    labels = truths[0].astype(np.int64) if found[0].has_several else truths[0].argmax(axis=1)
+    return Predictions(ids[0], labels, probs)
+
+
 class Ensemble:
     """Loaded members; those on one encoder share its weights, and the layers that none of them adapts."""
 
@@ -157,14 +191,20 @@ class Labelled:
     """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
     columns are `classes`. Labels that were whole numbers or truth values in training are so here. Where rows have
     several, each of `labels` is a tuple, and `thresholds`, float64 [C], say from which probability on; else they are
-    None. n_blank: rows without a token that the encoder knows."""
+    None. n_blank: rows without a token that the encoder knows.
+
+    answered: with `max_error`, bool [N]; the label of other rows is None · label_sets: with `coverage`, the labels that
+    each row may have.
+    """
 
     ids: list[str]
-    labels: list[Label] | list[tuple[Label, ...]]
+    labels: list[Label | None] | list[tuple[Label, ...]]
     probs: np.ndarray
     classes: tuple[Label, ...]
     n_blank: int = 0
     thresholds: np.ndarray | None = None
+    answered: np.ndarray | None = None
+    label_sets: list[tuple[Label, ...]] | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -181,7 +221,7 @@ class Evaluation:
 
     n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
     classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
-    `data.drop` left out.
+    `data.drop` left out · answers: with `max_error`, what became of that promise on these rows.
     """
 
     scores: dict[str, Score]
@@ -189,6 +229,7 @@ class Evaluation:
     n_trained_on: int | None
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    answers: Answers | None = None
 
     def __getitem__(self, name: str) -> Score:
         """Return the score of this name."""
@@ -213,7 +254,7 @@ def _absent_warnings(absent: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
+def evaluate(run: Which, rows: object, device: str | None = None, max_error: float | None = None) -> Evaluation:
     """Return a run's scores on labelled rows, each with its 95 % interval, and how many rows the run was trained on.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`. rows: a file's path, a pandas
@@ -222,14 +263,20 @@ def evaluate(run: Which, rows: object, device: str | None = None) -> Evaluation:
     The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
     split's if they are just its rows. DataError lists everything that is wrong with the rows.
 
+    max_error: `predict` with it answers some rows only; `answers` says which share, and how many of them are wrong.
+
         scores = submillion.evaluate("reviews", "new.csv")
         print(scores["accuracy"].value, scores["accuracy"].low, scores["accuracy"].high)
     """
     run = runs.load(run)
+    selected = None
+    if max_error is not None:
+        selected = rules([run], Answering(max_error=max_error)).selection
     notes: list[str] = []
     classifier, examples = open_labelled(run, rows, device, notes)
     predictions = evaluation.predictions_of(run, classifier, examples)
-    return scored(run, predictions, examples, classifier.labels, notes)
+    answers = None if selected is None else confidence.answers(selected, predictions)
+    return replace(scored(run, predictions, examples, classifier.labels, notes), answers=answers)
 
 
 def scored(
@@ -263,38 +310,41 @@ def predict(
     device: str | None = None,
     watch: Callable[[int], object] | None = None,
     id: str | None = None,  # noqa: A002 - the command's word
+    answering: Answering = AS_TRAINED,
 ) -> Labelled:
-    """Return the labels and probabilities of rows, in their order; a label each, or a tuple where rows have several.
-
-    run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, give the mean
-    of their probabilities. rows: texts in a list, a tuple, a numpy array or a pandas Series, which are pairs
-    (text, second text) for runs that were trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of
-    dicts (a row each) or a file's path, read by the run's own columns, whose labels are ignored.
-
-    Ids are those of the column that `id` names, else of a column `id`, else a DataFrame's or Series' index, else
-    numbers from 0. `watch` is called with the
-    number of rows done. Rows and results are in memory: `predict_file` is for files of any size. DataError lists
-    everything that is wrong with the rows, RunError with the run.
-
-        found = submillion.predict("reviews", ["Lovely!", "Never again."])
-        print(found.labels, found.probs.max(axis=1))
-    """
+    """Return the labels and probabilities of rows, as `submillion.predict` does."""
     found = members(run, device)
+    own = rules(found.runs, answering)
     readings = found.read(rows, id)
-    probs, is_blank = Ensemble(found).probs(readings, watch, keep=True)
-    ids, n_blank = [example.id for example in readings[0]], int(is_blank.sum())
-    labels = given(probs, found.classes, found.thresholds)
-    return Labelled(ids, labels, probs, found.classes, n_blank, found.thresholds)
+    raw, is_blank = Ensemble(found).probs(readings, watch, keep=True)
+    thresholds = found.thresholds
+    answered, sets = own.answered(raw), own.members(raw)
+    return Labelled(
+        ids=[example.id for example in readings[0]],
+        labels=given(raw, found.classes, thresholds, answered),
+        probs=own.probs(raw),
+        classes=found.classes,
+        n_blank=int(is_blank.sum()),
+        thresholds=None if thresholds is None else own.probs(thresholds),
+        answered=answered,
+        label_sets=None if sets is None else named(sets, found.classes),
+    )
 
 
 def given(
-    probs: np.ndarray, classes: Sequence[Label], thresholds: np.ndarray | None
-) -> list[Label] | list[tuple[Label, ...]]:
-    """Return the label of each row by its probabilities, float64 [N, C], the likeliest; of several, with thresholds,
-    float64 [C], a tuple of those whose probability reaches them."""
-    if thresholds is None:
-        return [classes[i] for i in probs.argmax(axis=1)]
-    return [tuple(classes[i] for i in np.flatnonzero(row).tolist()) for row in probs >= thresholds]
+    probs: np.ndarray, classes: Sequence[Label], thresholds: np.ndarray | None, answered: np.ndarray | None = None
+) -> list[Label | None] | list[tuple[Label, ...]]:
+    """Return the label of each row by its raw probabilities, float64 [N, C], the likeliest; None where the row is not
+    `answered`, bool [N]; of several, with thresholds, float64 [C], a tuple of those whose probability reaches them."""
+    if thresholds is not None:
+        return named(probs >= thresholds, classes)
+    is_answered = np.full(len(probs), True) if answered is None else answered
+    return [classes[i] if own else None for i, own in zip(probs.argmax(axis=1), is_answered, strict=True)]
+
+
+def named(members: np.ndarray, classes: Sequence[Label]) -> list[tuple[Label, ...]]:
+    """Return the labels of each row of a table, bool [N, C]."""
+    return [tuple(classes[i] for i in np.flatnonzero(row).tolist()) for row in members]
 
 
 def _reading(settings: Config) -> DataConfig:

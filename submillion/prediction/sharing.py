@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from submillion import planning
 from submillion.config import Config, Precision
 from submillion.data import Label
+from submillion.judging.confidence import Answering, Rules
 from submillion.model import backbone
 from submillion.model.classifier import Classifier, base_of, precision_of
 from submillion.model.packed import native
@@ -49,7 +50,7 @@ class Encoder:
 class Loaded:
     """A run ready to classify; hold `tokenizer.lock` while using its tokenizer, which other runs share.
 
-    thresholds: of each of several labels, float64 [C]; None where rows have one label.
+    thresholds: of each of several labels, float64 [C]; None where rows have one label · rules: learnt so far.
     """
 
     run: Run
@@ -59,6 +60,7 @@ class Loaded:
     encoder: Encoder
     tokenizer: Tokenizer
     thresholds: np.ndarray | None = None
+    rules: dict[Answering, Rules] = field(default_factory=dict)
 
 
 class Loader:

@@ -21,7 +21,7 @@ from submillion.data.chunks import Chunk, Columns, Part, Reader
 from submillion.data.packaged import PREFIX
 from submillion.errors import ConfigError, RunError, SubmillionError
 from submillion.prediction import journal, writing
-from submillion.prediction.ensemble import Ensemble, Members, members
+from submillion.prediction.ensemble import Ensemble, Members, members, rules
 from submillion.prediction.journal import Journal, packed
 from submillion.prediction.writing import Form, Layout
 from submillion.runs import Output, Which
@@ -62,7 +62,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished output: its rows, how many of them earlier sittings had predicted, how many got each label (its name),
+    """A finished output: its rows, how many of them earlier sittings had predicted, how many got each label (its name;
+    rows that are not answered got none),
     whether rows are numbered, for lack of a column of ids, how many hold no token that the encoder knows, and how many
     of the input `data.drop` leaves out, which the output lacks."""
 
@@ -100,6 +101,7 @@ def predict_file(
     target = Output(output, "predict", form.force)
     writing.check_output(target, source)
     found = members(run, device)
+    layout = Layout(found.classes, form, thresholds=found.thresholds, rules=rules(found.runs, form.answering))
     form.columns(found.classes)
     columns = Columns(form.id, form.keep)
 
@@ -112,14 +114,14 @@ def predict_file(
         writing.check_parts(target, [writing.part_name(part.name) for part in parts])
     targets = [replace(target, path=output / writing.part_name(part.name)) if is_folder else target for part in parts]
     for each in targets:
-        writing.joining(each.path, found.classes, found.thresholds is not None)
+        writing.joining(each.path, layout)
     with journal.opened(output, _facts(source, found)) as kept:
         found, n_kept, notes = _taken_up(kept, found, parts, source, how)
         n_rows = sum(part.n_rows for part in parts)
         notes = (*(note for part in parts for note in part.notes), *notes)
         watch(Progress("predicting", n_kept, n_rows, notes))
         _predict(kept, found, parts, how, lambda n_done: watch(Progress("predicting", n_done, n_rows)))
-        counts, n_blank = _join(kept, found, parts, targets, form, watch)
+        counts, n_blank = _join(kept, found, parts, targets, layout, watch)
         kept.remove()
     is_numbered = any(chunk.id_column is None for part in parts for chunk in part.chunks)
     by_label = {label: counts[label] for label in found.labels}
@@ -186,17 +188,19 @@ def _predict(kept: Journal, found: Members, parts: Sequence[Part], how: How, wat
 
 
 def _join(
-    kept: Journal, found: Members, parts: Sequence[Part], targets: Sequence[Output], form: Form, watch: Watch
+    kept: Journal, found: Members, parts: Sequence[Part], targets: Sequence[Output], layout: Layout, watch: Watch
 ) -> tuple[Counter[str], int]:
     """Write each part's file from the journal; return the count of each label, and that of blank rows."""
-    counts, counted = Counter[str](), list[int]()
+    counts, counted, keep = Counter[str](), list[int](), layout.form.keep
     n_rows, n_done = sum(part.n_rows for part in parts), 0
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
         target.path.parent.mkdir(parents=True, exist_ok=True)
-        layout = Layout(found.classes, form, part.kept, writing.codec_of(Path(part.source)), found.thresholds)
-        reader = Reader(found.readings, chunks.CHUNK_ROWS, form.keep) if form.keep else None
-        rows = _rows(kept, part, reader, counted)
-        counts += writing.write(target, kept.folder / f"joined-{number}", layout, rows)
+        reader = Reader(found.readings, chunks.CHUNK_ROWS, keep) if keep else None
+        rows, own = (
+            _rows(kept, part, reader, counted),
+            replace(layout, kept=part.kept, codec=writing.codec_of(Path(part.source))),
+        )
+        counts += writing.write(target, kept.folder / f"joined-{number}", own, rows)
         n_done += part.n_rows
         watch(Progress("joining", n_done, n_rows))
     return counts, sum(counted)

@@ -28,7 +28,8 @@ from submillion.data.chunks import Kind
 from submillion.data.kinds import WRITTEN, WRITTEN_SUFFIXES, is_in_archive, packing_of, parted, suffix_of
 from submillion.data.naming import is_missing
 from submillion.errors import ConfigError
-from submillion.prediction.ensemble import given
+from submillion.judging.confidence import AS_TRAINED, RAW, Answering, Rules
+from submillion.prediction.ensemble import given, named
 from submillion.runs import Output, refuse_run_folder
 from submillion.runs.files import reported
 
@@ -46,7 +47,9 @@ class Form:
 
     Where rows have several labels that column holds lists, or in CSV and TSV their names, joined (`joining`).
     force: it may replace a file that an earlier call did not write · id: the input's column of ids, by whose name the
-    output has them; None for `id`, where there is one · keep: columns of the input that are copied.
+    output has them; None for `id`, where there is one · keep: columns of the input that are copied · answering: with
+    `max_error` the label of a row may be empty, and `answered` says of which; with `coverage` there is `labels`, those
+    that the row may have, in lists or joined. ConfigError for calibrated probabilities that are not written.
     """
 
     probabilities: bool = False
@@ -54,11 +57,22 @@ class Form:
     force: bool = False
     id: str | None = None
     keep: tuple[str, ...] = ()
+    answering: Answering = AS_TRAINED
+
+    def __post_init__(self) -> None:
+        if self.answering.calibrated and not self.probabilities:
+            raise ConfigError(
+                "calibrated changes probabilities, no label, and none are written: add --probabilities (in Python "
+                "Form(probabilities=True))"
+            )
 
     def columns(self, labels: Sequence[Label]) -> list[str]:
         """Return the names of the output's columns; ConfigError if two would be the same."""
         names = ["ID", "Label"] if self.label_ids else ["id", "label"]
         names = [self.id or names[0], *self.keep, names[1]]
+        names += ["answered"] * (self.answering.max_error is not None) + ["labels"] * (
+            self.answering.coverage is not None
+        )
         names += [f"prob_{label}" for label in labels if self.probabilities]
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise ConfigError(
@@ -130,29 +144,46 @@ def check_parts(output: Output, names: Iterable[str]) -> None:
 @dataclass(frozen=True)
 class Layout:
     """How a file is laid out: labels as the training rows had them, what the kept columns' cells are, a Parquet file's
-    codec, and of several labels the thresholds, float64 [C]."""
+    codec, of several labels the thresholds, float64 [C], and what becomes of probabilities."""
 
     labels: tuple[Label, ...]
     form: Form
     kept: Kept = ()
     codec: str = "snappy"
     thresholds: np.ndarray | None = None
+    rules: Rules = RAW
 
-    def chosen(self, probs: np.ndarray) -> list[Any]:
-        """Return the label of each row, float64 [N, C], as the column of labels has it; of several a list of them."""
+    @property
+    def has_lists(self) -> bool:
+        """Say whether a column has several labels."""
+        return self.thresholds is not None or self.rules.sets is not None
+
+    def chosen(self, probs: np.ndarray) -> list[list[Any]]:
+        """Return the columns between the kept ones and probabilities, by raw ones, float64 [N, C]: each row's label, of
+        several a list of them; then which rows are answered, or the list of labels that each may have."""
         values = tuple(range(len(self.labels))) if self.form.label_ids else self.labels
-        found = given(probs, values, self.thresholds)
-        return found if self.thresholds is None else [list(own) for own in found if isinstance(own, tuple)]
+        answered, sets = self.rules.answered(probs), self.rules.members(probs)
+        columns: list[list[Any]] = [[*given(probs, values, self.thresholds, answered)]]
+        columns += [] if answered is None else [answered.tolist()]
+        columns += [] if sets is None else [[*named(sets, values)]]
+        return [[list(cell) if isinstance(cell, tuple) else cell for cell in column] for column in columns]
+
+    def types(self) -> list[pa.DataType]:
+        """Return the types of these columns in Parquet."""
+        one = pa.int64() if self.form.label_ids else _TYPES[type(self.labels[0])]
+        types = [one if self.thresholds is None else pa.list_(one)]
+        types += [pa.bool_()] * (self.rules.selection is not None)
+        return types + [pa.list_(one)] * (self.rules.sets is not None)
 
 
-def joining(output: Path, labels: Sequence[Label], has_several: bool) -> str:
+def joining(output: Path, layout: Layout) -> str:
     """Return what joins several labels in a file of text: the first of | ; , tab that is in none of their names.
 
     ConfigError where each of these is.
     """
-    names = "".join(map(str, labels))
+    names = "".join(map(str, layout.labels))
     found = next((mark for mark in _JOINING if mark not in names), None)
-    if found is None and has_several and suffix_of(output) in (".csv", ".tsv"):
+    if found is None and layout.has_lists and suffix_of(output) in (".csv", ".tsv"):
         raise ConfigError(
             f"{output}: the names of labels hold each of {' '.join(_JOINING[:3])} and tab, so that none joins them in "
             "a cell: give a name that ends in .jsonl or .parquet, whose cells hold lists"
@@ -171,9 +202,12 @@ def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows
     with reported(output.path, "written"):
         with _writer(output.path, temporary, layout) as add:
             for rows in chunks:
-                names = given(rows[1], tuple(map(str, layout.labels)), layout.thresholds)
-                counts.update(str(name) for own in names for name in (own if isinstance(own, tuple) else (own,)))
-                add(layout.chosen(rows[1]), rows)
+                answered = layout.rules.answered(rows[1])
+                names = given(rows[1], tuple(map(str, layout.labels)), layout.thresholds, answered)
+                all_names = (name for own in names for name in (own if isinstance(own, tuple) else (own,)))
+                counts.update(str(name) for name in all_names if name is not None)
+                ids, probs, kept = rows
+                add(layout.chosen(probs), (ids, layout.rules.probs(probs), kept))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
     output.take(temporary)
@@ -203,7 +237,7 @@ def codec_of(path: Path) -> str:
     return "none" if codec == "uncompressed" else codec
 
 
-Add = Callable[[list[Any], Rows], None]  # the chosen labels, and the rows
+Add = Callable[[list[list[Any]], Rows], None]  # the columns that were chosen, and the rows as they are shown
 
 
 @contextmanager
@@ -217,7 +251,7 @@ def _writer(output: Path, temporary: Path, layout: Layout) -> Iterator[Add]:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         match suffix:
             case ".csv" | ".tsv":
-                between = joining(output, layout.labels, layout.thresholds is not None)
+                between = joining(output, layout)
                 yield _delimited(text, "," if suffix == ".csv" else "\t", layout, between)
             case _:
                 yield _json_lines(text, layout)
@@ -230,12 +264,12 @@ def _delimited(text: IO[str], delimiter: str, layout: Layout, between: str) -> A
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(form.columns(layout.labels))
 
-    def add(chosen: list[Any], rows: Rows) -> None:
+    def add(chosen: list[list[Any]], rows: Rows) -> None:
         ids, probs, kept = rows
         cells = [[_as_text(cell) for cell in column] for column in kept]
-        for row_id, label, row, *copied in zip(ids, chosen, probs, *cells, strict=True):
-            name = between.join(map(str, label)) if isinstance(label, list) else label
-            writer.writerow([row_id, *copied, name, *(f"{p:.6f}" for p in row if form.probabilities)])
+        cells += [[between.join(map(str, c)) if isinstance(c, list) else c for c in column] for column in chosen]
+        for row_id, row, *values in zip(ids, probs, *cells, strict=True):
+            writer.writerow([row_id, *values, *(f"{p:.6f}" for p in row if form.probabilities)])
 
     return add
 
@@ -244,11 +278,11 @@ def _json_lines(text: IO[str], layout: Layout) -> Add:
     form = layout.form
     names = form.columns(layout.labels)
 
-    def add(chosen: list[Any], rows: Rows) -> None:
+    def add(chosen: list[list[Any]], rows: Rows) -> None:
         ids, probs, kept = rows
         cells = [[None if is_missing(cell) else cell for cell in column] for column in kept]
-        for row_id, label, row, *copied in zip(ids, chosen, probs, *cells, strict=True):
-            values = [row_id, *copied, label, *(round(float(p), 6) for p in row if form.probabilities)]
+        for row_id, row, *copied in zip(ids, probs, *cells, *chosen, strict=True):
+            values = [row_id, *copied, *(round(float(p), 6) for p in row if form.probabilities)]
             line = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=str)
             text.write(line + "\n")
 
@@ -261,18 +295,16 @@ def _parquet(path: Path, layout: Layout) -> Iterator[Add]:
     form, labels = layout.form, layout.labels
     names = form.columns(labels)
     copied = [_KEPT_TYPES[kind] for _, kind in layout.kept]
-    label_type = pa.int64() if form.label_ids else _TYPES[type(labels[0])]
-    label_type = label_type if layout.thresholds is None else pa.list_(label_type)
     n_probs = len(labels) if form.probabilities else 0
-    types = [pa.string(), *copied, label_type, *[pa.float64()] * n_probs]
+    types = [pa.string(), *copied, *layout.types(), *[pa.float64()] * n_probs]
     schema = pa.schema(list(zip(names, types, strict=True)))
     held: list[pa.Table] = []
     with pq.ParquetWriter(path, schema, compression=layout.codec) as writer:
 
-        def add(chosen: list[Any], rows: Rows) -> None:
+        def add(chosen: list[list[Any]], rows: Rows) -> None:
             ids, probs, kept = rows
             cells = [_typed(column, kind) for column, (_, kind) in zip(kept, layout.kept, strict=True)]
-            columns = [ids, *cells, chosen, *probs.T[:n_probs]]
+            columns = [ids, *cells, *chosen, *probs.T[:n_probs]]
             held.append(pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], schema=schema))
             if sum(table.num_rows for table in held) >= _ROW_GROUP_ROWS:
                 flush()

@@ -1,9 +1,9 @@
 """Run folders → pages for people: report.html, report.md, report.json, figures, a model card; without torch.
 
-`run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows, `several` what rows with
-several labels show besides, `making` how the run came about; `figures` draws it
-in the style of `drawing`; `page` and `card` write it down, `terminal` prints it, and `brief` is what commands print of
-a run. Everything can be made again from the folder alone.
+`run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows, `acting` what it would answer
+at a stated error, `several` what rows with several labels show besides, `making` how the run came about; `figures`
+draws it in the style of `drawing`; `page` and `card` write it down, `terminal` prints it, and `brief` is what commands
+print of a run. Everything can be made again from the folder alone.
 `sweep` does the same for a study's folder, `folds` for one of folds, `comparing` for runs that were compared, with
 `verdicts` and `forests`.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from submillion import runs
 from submillion.data import Splits
 from submillion.errors import RunError
-from submillion.reports import card, figures, findings, making, page, run, several
+from submillion.reports import acting, card, figures, findings, making, page, run, several
 from submillion.reports.folds import write as write_folds
 from submillion.reports.run import Report, read
 from submillion.reports.sections import Page, Section
@@ -84,6 +84,11 @@ def sections(report: Report) -> list[Section]:
         findings.distribution(report),
         findings.calibration(report),
         *([findings.coverage(report)] if found is None else []),
+        *(
+            [acting.section(report.acting, report.labels, report.split, len(report.evaluations) > 1)]
+            if found is None
+            else []
+        ),
         findings.lengths(report),
         findings.mistakes(report),
         making.cost(report),

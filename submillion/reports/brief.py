@@ -24,6 +24,7 @@ _WHAT = {
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
     "thresholds.json": "the probability from which on each label is given",
+    "calibration.json": "the temperature of calibrated probabilities",
     "stopped.json": "where the watcher ended the training",
     "scores.json": "scores with 95 % intervals",
     "cost.json": "seconds of each phase, peak memory",

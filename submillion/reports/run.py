@@ -19,7 +19,8 @@ from submillion.judging import metrics
 from submillion.judging.comparison import Split, corrected
 from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score, thresholds
 from submillion.planning import Part, Plan
-from submillion.reports import baselines
+from submillion.reports import acting, baselines
+from submillion.reports.acting import Acting
 from submillion.reports.baselines import Baseline
 from submillion.runs import EvalRecord, Run, StepRecord, Stopped
 from submillion.words import count
@@ -94,8 +95,8 @@ class Report:
     """A run as its pages tell it. `split` is the one that is judged: test if it was opened, else validation.
 
     corrected: the validation score without the luck of the checkpoint's choice, None where nothing was chosen or it is
-    not known · several: None where rows have one label each; else `confusion` and `coverage` are empty, and `classes`
-    are labels.
+    not known · several: None where rows have one label each; else `confusion`, `coverage` and `acting` are empty, and
+    `classes` are labels.
 
     lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none,
     `stopped` where the training came to its own end.
@@ -119,6 +120,7 @@ class Report:
     several: Several | None
     calibration: Calibration
     coverage: list[Coverage]
+    acting: list[Acting]
     lengths: list[LengthBin] | None
     mistakes: list[Mistake] | None
     n_mistakes: int
@@ -164,6 +166,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         several=_several(run, judged, predictions["validation"], labels) if judged.has_several else None,
         calibration=_calibration(judged, scores[split]["ece"]),
         coverage=[] if judged.has_several else metrics.coverage(judged),
+        acting=acting.read(predictions["validation"], judged),
         lengths=None if splits is None else _lengths(getattr(splits, split), judged),
         mistakes=None if splits is None else _mistakes(splits.validation, predictions["validation"], labels),
         n_mistakes=int((~predictions["validation"].right).sum()),

@@ -20,7 +20,7 @@ from submillion import config
 from submillion.config import Config, Metric
 from submillion.data.sources import MEMORY
 from submillion.errors import RunError, SubmillionError, command
-from submillion.judging.metrics import Predictions, Score, usual_metric
+from submillion.judging.metrics import Predictions, Score, temperature, usual_metric
 from submillion.runs.files import (
     locked,
     read_bytes,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
-_STOPPED, _THRESHOLDS = "stopped.json", "thresholds.json"
+_STOPPED, _THRESHOLDS, _CALIBRATION = "stopped.json", "thresholds.json", "calibration.json"
 UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
 
 
@@ -173,6 +173,21 @@ class Run:
     def write_thresholds(self, thresholds: np.ndarray) -> None:
         """Write `thresholds.json`: label → probability, float64 [C]."""
         self.write_json(_THRESHOLDS, dict(zip(self.labels(), thresholds.tolist(), strict=True)))
+
+    def temperature(self) -> float:
+        """Return what logits are divided by for calibrated probabilities: fitted on the validation predictions, now in
+        folders of before it was kept. RunError if `calibration.json` is damaged."""
+        if not (self.path / _CALIBRATION).exists():
+            return temperature(self.load_predictions("validation"))
+        values = self.read_json(_CALIBRATION)
+        found = values.get("temperature") if isinstance(values, dict) else None
+        if not isinstance(found, float) or found <= 0:
+            raise RunError(f"{self.path / _CALIBRATION} is damaged: it has no temperature above 0")
+        return found
+
+    def write_temperature(self) -> None:
+        """Write `calibration.json`: the temperature that fits the saved validation predictions best."""
+        self.write_json(_CALIBRATION, {"temperature": temperature(self.load_predictions("validation"))})
 
     def metric(self) -> Metric:
         """Return the score that chose the checkpoint; runs of before that was a setting have the usual one."""

@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from submillion.config import Precision
+from submillion.judging.confidence import RAW, Answering, Rules
 from submillion.serving import counting
 from submillion.serving.guard import as_json, refusal
 from submillion.serving.service import LONGEST_CHARACTERS, MAX_TEXTS, Service
@@ -39,6 +40,13 @@ class Asked(BaseModel):
     runs: Annotated[list[Name], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
         None, description="Each classifies all texts; the layers that they share are computed once."
     )
+    calibrated: bool = Field(False, description="Probabilities by the run's temperature; labels stay.")
+    max_error: float | None = Field(
+        None, gt=0, lt=1, description="A label only where at most this share of labels is wrong, else null."
+    )
+    coverage: float | None = Field(
+        None, gt=0, lt=1, description="Sets of labels too, which hold the true one of at least this share of texts."
+    )
 
     @model_validator(mode="after")
     def _as_many(self) -> Asked:
@@ -48,6 +56,8 @@ class Asked(BaseModel):
             raise ValueError("there are both run and runs: give one of them")
         if self.runs is not None and len(set(self.runs)) < len(self.runs):
             raise ValueError("a run is named twice in runs: name each once")
+        if self.max_error is not None and self.coverage is not None:
+            raise ValueError("there are both max_error and coverage: a text gets one label or none, or a set; give one")
         if len(self.texts) * len(self.runs or [""]) > MAX_TEXTS:
             raise ValueError(
                 f"there are {len(self.texts)} texts for {len(self.runs or [])} runs: at most {MAX_TEXTS} texts times "
@@ -63,6 +73,22 @@ class Prediction(BaseModel):
     """Of a run whose rows have one label: the most probable one, and the probability of each, by its name."""
 
     label: Label
+    probs: dict[str, float]
+
+
+class Answered(BaseModel):
+    """The same with `max_error`: the label is null where the run is not sure enough."""
+
+    label: Label | None
+    answered: bool
+    probs: dict[str, float]
+
+
+class LabelSet(BaseModel):
+    """The same with `coverage`: `labels` are those that the text may have, at least the most probable one."""
+
+    label: Label
+    labels: list[Label]
     probs: dict[str, float]
 
 
@@ -83,7 +109,7 @@ class Answer(BaseModel):
 
     run: str
     precision: Precision
-    predictions: list[Prediction] | list[SeveralLabels]
+    predictions: list[Prediction] | list[Answered] | list[LabelSet] | list[SeveralLabels]
     without_known_tokens: list[int]
 
 
@@ -148,21 +174,31 @@ async def predict(asked: Asked, request: Request) -> Answer | Answers:
     pairs = asked.text_pairs or [None] * len(asked.texts)
     texts = list(zip(asked.texts, pairs, strict=True))
     answers = []
-    for loaded, found, is_blank in await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request)):
-        predictions = [_prediction(loaded, probs) for probs in found]
+    answering = Answering(asked.calibrated, asked.max_error, asked.coverage)
+    found = await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request), answering)
+    for loaded, rules, raw, is_blank in found:
+        predictions = [_prediction(loaded, probs, rules) for probs in raw]
         facts = {"run": loaded.run.name, "precision": loaded.classifier.precision, "predictions": predictions}
         answers.append(Answer(**facts, without_known_tokens=[i for i, blank in enumerate(is_blank) if blank]))
     return answers[0] if asked.runs is None else Answers(answers=answers)
 
 
-def _prediction(loaded: Loaded, probs: np.ndarray) -> Prediction | SeveralLabels:
-    names, values = loaded.classifier.labels, probs.tolist()
-    by_name = dict(zip(names, values, strict=True))
-    if loaded.thresholds is None:
-        return Prediction(label=loaded.classes[int(probs.argmax())], probs=by_name)
-    said = [loaded.classes[i] for i in np.flatnonzero(probs >= loaded.thresholds)]
-    thresholds = dict(zip(names, loaded.thresholds.tolist(), strict=True))
-    return SeveralLabels(labels=said, probs=by_name, thresholds=thresholds)
+def _prediction(
+    loaded: Loaded, raw: np.ndarray, rules: Rules = RAW
+) -> Prediction | Answered | LabelSet | SeveralLabels:
+    names, classes = loaded.classifier.labels, loaded.classes
+    by_name = dict(zip(names, rules.probs(raw).tolist(), strict=True))
+    if loaded.thresholds is not None:
+        said = [classes[i] for i in np.flatnonzero(raw >= loaded.thresholds)]
+        thresholds = dict(zip(names, rules.probs(loaded.thresholds).tolist(), strict=True))
+        return SeveralLabels(labels=said, probs=by_name, thresholds=thresholds)
+    label = classes[int(raw.argmax())]
+    answered, members = rules.answered(raw[None]), rules.members(raw[None])
+    if answered is not None:
+        return Answered(label=label if answered[0] else None, answered=bool(answered[0]), probs=by_name)
+    if members is not None:
+        return LabelSet(label=label, labels=[classes[i] for i in np.flatnonzero(members[0])], probs=by_name)
+    return Prediction(label=label, probs=by_name)
 
 
 @router.get("/v1/models", responses=_ERRORS, response_model=Models)

@@ -19,13 +19,16 @@ from submillion import runs
 from submillion.config import Precision
 from submillion.data import Example
 from submillion.data.long_texts import Reading
+from submillion.judging.confidence import Answering, Rules
 from submillion.model import batching
 from submillion.model.batching import TokenizedSplit, Windows
 from submillion.model.classifier import mixed_logits
+from submillion.prediction import ensemble
 from submillion.prediction.sharing import Encoder, Loaded, Loader, Tokenizer
 from submillion.runs import Run
 from submillion.training import evaluation
 
+_MOST_RULES = 64  # of a run
 _Key = tuple[Path, int]
 _Tokens = tuple[np.ndarray, np.ndarray, np.ndarray, bool]  # what a `Row` has of a text
 
@@ -99,6 +102,15 @@ class Models:
             for key, loaded in list(self._table.items()):
                 if loaded.encoder in dropped:
                     del self._table[key]
+
+
+def rules(loaded: Loaded, answering: Answering) -> Rules:
+    """Return what a run makes of probabilities, learnt once; errors as of `ensemble.rules`. Not for several threads."""
+    if answering not in loaded.rules:
+        if len(loaded.rules) >= _MOST_RULES:  # callers may ask for any number
+            loaded.rules.clear()
+        loaded.rules[answering] = ensemble.rules([loaded.run], answering)
+    return loaded.rules[answering]
 
 
 def rows(asked: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> list[list[Row]]:

@@ -20,6 +20,7 @@ from submillion.config import Precision
 from submillion.data import naming
 from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError
+from submillion.judging.confidence import AS_TRAINED, RAW, Answering, Rules
 from submillion.runs import Run
 from submillion.serving.counting import Counts
 from submillion.serving.folders import Folder
@@ -90,21 +91,27 @@ class Service:
         return self._warming.done()
 
     async def answer(
-        self, names: Sequence[str | None], texts: Sequence[Text], caller: str = ""
-    ) -> list[tuple[Loaded, list[np.ndarray], list[bool]]]:
-        """Return each run of these names (None: the only one) with its class probabilities of all texts, float64 [C],
-        and which texts hold no token that its encoder knows.
+        self,
+        names: Sequence[str | None],
+        texts: Sequence[Text],
+        caller: str = "",
+        answering: Answering = AS_TRAINED,
+    ) -> list[tuple[Loaded, Rules, list[np.ndarray], list[bool]]]:
+        """Return each run of these names (None: the only one) with what becomes of its raw probabilities, these of all
+        texts, float64 [C], and which texts hold no token that its encoder knows.
 
-        FullError if too many texts are in hand; SubmillionError if there is no such run, or it cannot read the texts.
+        FullError if too many texts are in hand; SubmillionError if there is no such run, it cannot read the texts, or
+        what is asked cannot be promised.
         """
         with self._queue.places(len(names) * len(texts), caller):
             runs = [await self._run(name, caller) for name in names]
             loaded = [await self._loaded(run, caller) for run in runs]
             checked = [_all_checked(each, texts) for each in loaded]
+            rules = [await self._rules(each, answering, caller) for each in loaded]
             found = await self._probs(list(zip(loaded, checked, strict=True)), caller)
             for each, (probs, _) in zip(loaded, found, strict=True):  # here: the batch has others' texts too
                 _refuse_not_finite(each, probs)
-            return [(each, *own) for each, own in zip(loaded, found, strict=True)]
+            return [(each, own, *rows) for each, own, rows in zip(loaded, rules, found, strict=True)]
 
     async def explain(self, name: str, question: Callable[[Loaded], Question], caller: str = "") -> Values:
         """Return the values of a question about a run, and whether its encoder knows no token of the first text; errors
@@ -141,6 +148,14 @@ class Service:
     async def _loaded(self, run: Run, caller: str) -> Loaded:
         found = None if self._models is None else self._models.find(run)
         return await self.at_desk(caller, partial(self._load, run)) if found is None else found
+
+    async def _rules(self, loaded: Loaded, answering: Answering, caller: str) -> Rules:
+        """At the desk: what a run makes of probabilities is learnt from its folder."""
+        if answering == AS_TRAINED:
+            return RAW
+        from submillion.serving import models  # it was imported when the run was loaded
+
+        return await self.at_desk(caller, partial(models.rules, loaded, answering))
 
     async def _run(self, name: str | None, caller: str) -> Run:
         return await self.at_desk(caller, self._only_run) if name is None else self._folder.run(name)

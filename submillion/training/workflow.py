@@ -276,6 +276,8 @@ def _score(run: Run, name: str, job: loop.Job, split: batching.TokenizedSplit) -
     elif predictions.has_several:
         predictions = replace(predictions, thresholds=processes.on_main(run.thresholds))
     run.save_predictions(name, predictions)
+    if name == "validation":
+        processes.on_main(run.write_temperature)
     return processes.on_main(lambda: metrics.score_by(run.load_predictions(name), run.metric()))
 
 

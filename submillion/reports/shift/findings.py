@@ -7,6 +7,7 @@ from typing import Any
 from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Score
 from submillion.judging.shift import HELD, Drift, Estimates, LabelRates, Lengths, StatedAccuracy
+from submillion.reports import acting
 from submillion.reports.drawing import BLUE, MUTED, ORANGE, Drawn, canvas, dots, files, style
 from submillion.reports.figures import MAX_CLASSES, shown_classes
 from submillion.reports.sections import Section, Table, quoted
@@ -22,7 +23,8 @@ def sections(report: ShiftReport) -> list[Section]:
     if report.has_several:
         found = [several.answer(report, _read(report)), several.labels(report), texts(report)]
     else:
-        found = [answer(report), classes(report), shares(report), accuracy(report), texts(report)]
+        answered = acting.section_of_shift(report.runs[0].acting)
+        found = [answer(report), classes(report), shares(report), accuracy(report), answered, texts(report)]
     return [*found, *([disagreement(report)] if report.pairs else []), limits(report), setup(report)]
 
 

@@ -30,6 +30,8 @@ from submillion.judging.shift import (
     judge,
     label_rates,
 )
+from submillion.reports import acting
+from submillion.reports.acting import AnsweredHere
 from submillion.reports.baselines import text_of
 from submillion.reports.run import reread
 from submillion.runs import Run
@@ -62,7 +64,7 @@ class OfRun:
 
     estimates: of several labels their rates · n_trained_on: rows whose text it was trained on; None for runs of before
     that was noted · after_selection: its checkpoint was chosen on validation · verdict: None where rows have several
-    labels, of which no score is estimated.
+    labels, of which no score is estimated · acting: what would be answered at stated errors; nothing of those.
     """
 
     run: str
@@ -73,6 +75,7 @@ class OfRun:
     n_trained_on: int | None
     after_selection: bool
     verdict: StatedAccuracy | None
+    acting: tuple[AnsweredHere, ...]
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
         n_seen = runs.count_trained_on(one.run, one.examples)
         verdict = None if isinstance(estimates, LabelRates) else judge(estimates, drifts[key][0], n_seen)
         is_selected = len(one.run.evaluations()) > 1
-        of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], n_seen, is_selected, verdict))
+        answered = () if verdict is None else acting.here(validation, found)
+        of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], n_seen, is_selected, verdict, answered))
     return ShiftReport(
         source=str(source),
         n_rows=asked[0].n_rows,

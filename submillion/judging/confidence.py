@@ -1,0 +1,241 @@
+"""Acting on confidence: calibrated probabilities, which rows to answer at a stated error, sets of labels.
+
+Everything is learnt from a run's validation predictions, by methods whose promises are proved for rows that are drawn
+alike and independently. The promises are about raw confidences: these were fixed before a validation row was seen,
+where a temperature was fitted on them. Rows with several labels have calibrated probabilities only. Shapes: N rows,
+C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from submillion.errors import ConfigError, RunError
+from submillion.judging.metrics import Predictions, Score, scaled, wilson
+from submillion.judging.metrics.thresholds import folds_of
+from submillion.text import shown
+
+LEVEL = 0.05  # a share of validation samples, at most, with which a stated error is not kept
+_PARTS = 10  # a tenth of the rows draws the thresholds that the others test
+_N_FORGIVEN = 2  # errors at the first threshold: at none, one odd row among the surest would end every search
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What is asked of probabilities. calibrated: they are divided by the run's temperature · max_error: the share of
+    answers that may be wrong; other rows get no label · coverage: the share of rows whose set of labels holds the true
+    one. ConfigError for shares that are not between 0 and 1, and for both at once."""
+
+    calibrated: bool = False
+    max_error: float | None = None
+    coverage: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {shown(value)}: a share between 0 and 1, such as {usual}"
+            for name, value, usual in (("max_error", self.max_error, 0.02), ("coverage", self.coverage, 0.95))
+            if value is not None and not _is_share(value)
+        ]
+        if self.max_error is not None and self.coverage is not None:
+            problems.append("max_error and coverage are both given: rows get one label or none, or a set; give one")
+        if problems:
+            raise ConfigError(*problems)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and 0 < float(value) < 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """From which confidence on a label is given, so that at most `max_error` of those are wrong, with 95 % confidence.
+
+    threshold: of the raw confidence, from 0; None where none keeps the promise · n_rows, n_tested: validation rows, and
+    those that tested thresholds · n_answered, n_wrong: those of them at the threshold and above, and how many are
+    wrong; where there is no threshold, at the first that was tested.
+    """
+
+    max_error: float
+    threshold: float | None
+    n_rows: int
+    n_tested: int
+    n_answered: int
+    n_wrong: int
+
+    def answered(self, probs: np.ndarray) -> np.ndarray:
+        """Return which rows get their label, bool [N], by their raw probabilities, float64 [N, C]."""
+        return np.full(len(probs), False) if self.threshold is None else probs.max(axis=1) >= self.threshold
+
+    @property
+    def problem(self) -> str:
+        """Return why no threshold keeps the promise, and what to do."""
+        promise = f"an error of at most {_percents(self.max_error)} with 95 % confidence"
+        least = 1 - LEVEL ** (1 / max(self.n_tested, 1))  # what can be promised where no tested row is wrong
+        if least > self.max_error:
+            needed = (n := _least_rows(self.max_error)) + math.ceil(n / (_PARTS - 1))
+            return (
+                f"no threshold keeps {promise}: it takes {needed:,} validation rows with no error among them, and "
+                f"there are {self.n_rows:,}; train with as many, or ask for at least "
+                f"{_percents(math.ceil(1e3 * least) / 1e3)}"
+            )
+        most = special.betaincinv(self.n_wrong + 1, max(self.n_answered - self.n_wrong, 1), 1 - LEVEL)
+        return (
+            f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
+            f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for more than that, "
+            "or train with more validation rows"
+        )
+
+
+def _percents(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def selection(validation: Predictions, max_error: float) -> Selection:
+    """Return the lowest threshold of confidence that keeps a promise by learn-then-test (Angelopoulos et al. 2021).
+
+    The promise: P(wrong | confidence >= threshold) <= max_error, but for at most 5 % of validation samples. For a
+    threshold that is fixed beforehand, errors among the rows above it are binomial; it passes where the exact upper
+    bound of their share (Clopper and Pearson 1934, one-sided, 95 %) is at most max_error. Thresholds are tested from
+    the strictest downward until one fails; that none of them is too low among those that passed, but with 5 %, needs
+    no correction for their number and no order of their risks (fixed sequence testing, there), only that the sequence
+    was fixed without the rows that test it. So a tenth of the rows, drawn by a hash of their ids, gives the thresholds,
+    and the others test them.
+    """
+    _refuse_several(validation, "max_error")
+    confidence, is_wrong = validation.probs.max(axis=1), ~validation.right
+    n = len(confidence)
+    order = np.argsort(folds_of(validation.ids, 2**62), kind="stable")
+    drawn, tested = np.split(order, [math.ceil(n / _PARTS)])
+    surest_first = tested[np.argsort(-confidence[tested], kind="stable")]
+    n_wrong = np.concatenate([[0], np.cumsum(is_wrong[surest_first])])
+    best, failed = None, (0, 0)
+    for threshold in _sequence(confidence[drawn], len(tested), max_error):
+        n_answered = int(np.searchsorted(-confidence[surest_first], -threshold, side="right"))
+        counts = n_answered, int(n_wrong[n_answered])
+        if not _passes(*counts, max_error):
+            failed = counts
+            break
+        best = float(threshold), *counts
+    threshold, *counts = best or (None, *failed)
+    return Selection(max_error, threshold, n, len(tested), *counts)
+
+
+def _sequence(drawn: np.ndarray, n_tested: int, max_error: float) -> np.ndarray:
+    """The thresholds in the order of their tests, falling: confidences of drawn rows, and 0, which answers all.
+
+    The first is expected to have enough tested rows above it: so many that two errors are forgiven, but at most half of
+    all, and never fewer than can pass; a tenth or a fifth more, and it is not among the first two drawn, above which
+    there may be none.
+    """
+    n_first = max(1.2 * _least_rows(max_error), min(1.1 * _least_rows(max_error, _N_FORGIVEN), n_tested / 2))
+    place = max(math.ceil(n_first / max(n_tested, 1) * len(drawn)), 3)
+    falling = np.append(np.sort(drawn)[::-1], 0.0)
+    return np.unique(falling[min(place, len(falling)) - 1 :])[::-1]
+
+
+def _passes(n_answered: int, n_wrong: int, max_error: float) -> bool:
+    """Whether the upper bound of a share of n_wrong / n_answered is at most max_error: the same as a binomial test."""
+    return n_answered > 0 and special.bdtr(n_wrong, n_answered, max_error) <= LEVEL
+
+
+def _least_rows(max_error: float, n_wrong: int = 0) -> int:
+    """How many rows it takes for n_wrong wrong ones to be forgiven; the Poisson distribution's are a few more."""
+    most = math.ceil(special.gammaincinv(n_wrong + 1, 1 - LEVEL) / max_error) + n_wrong + 1
+    return bisect_left(range(most), True, n_wrong + 1, key=lambda n: _passes(n, n_wrong, max_error))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What becomes of a promise on labelled rows: the share that is answered, and the share of answers that is wrong,
+    None where there is none."""
+
+    max_error: float
+    answered: Score
+    error: Score | None
+
+
+def answers(selected: Selection, predictions: Predictions) -> Answers:
+    """Return what becomes of a promise on other rows than the validation rows that it was learnt from."""
+    answered = selected.answered(predictions.probs)
+    n, n_wrong = int(answered.sum()), int((answered & ~predictions.right).sum())
+    return Answers(selected.max_error, wilson(n, len(answered)), wilson(n_wrong, n) if n else None)
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """Which labels a row may have: those whose raw probability is at least `threshold`, and the likeliest."""
+
+    coverage: float
+    threshold: float
+
+    def members(self, probs: np.ndarray) -> np.ndarray:
+        """Return which labels are in each row's set, bool [N, C], by its raw probabilities, float64 [N, C]."""
+        likeliest = probs.argmax(axis=1)[:, None] == np.arange(probs.shape[1])
+        return (probs >= self.threshold) | likeliest
+
+
+def label_sets(validation: Predictions, coverage: float) -> LabelSets:
+    """Return sets that hold the true label of at least this share of rows: split conformal (Sadinle et al. 2019).
+
+    The promise: P(true label in the set) >= coverage, over validation samples and a further row. The threshold is the
+    k-th largest probability of the n validation rows' true labels, k = ceil((n + 1) coverage): a further row is as
+    likely to be at any place among them. Sets are not empty: the likeliest label is always in, which only adds to the
+    coverage.
+    """
+    _refuse_several(validation, "coverage")
+    n = len(validation.ids)
+    place = math.ceil((n + 1) * coverage - 1e-9)  # 20 * 0.95 is 19
+    if place > n:
+        raise RunError(
+            f"sets with coverage {shown(coverage)} would hold every label: there are {n} validation rows, and it takes "
+            f"{math.ceil(coverage / (1 - coverage) - 1e-9)}; train with as many, or ask for less"
+        )
+    of_truth = validation.probs[np.arange(n), validation.label_ids]
+    return LabelSets(coverage, float(np.sort(of_truth)[n - place]))
+
+
+def _refuse_several(validation: Predictions, name: str) -> None:
+    if validation.has_several:
+        raise RunError(
+            f"{name} is for rows with one label: of several, the run's thresholds were chosen on the validation rows "
+            "that would have to keep the promise; leave it out"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """How raw probabilities become answers; what is None was not asked for. temperature: that logits are divided by."""
+
+    temperature: float | None = None
+    selection: Selection | None = None
+    sets: LabelSets | None = None
+    has_several: bool = False
+
+    def probs(self, raw: np.ndarray) -> np.ndarray:
+        """Return the probabilities to show, float64 [..., C]; of several labels also their thresholds, float64 [C]."""
+        return raw if self.temperature is None else scaled(raw, self.temperature, self.has_several)
+
+    def answered(self, raw: np.ndarray) -> np.ndarray | None:
+        """Return which rows get their label, bool [N], by probabilities [N, C]; None where all do."""
+        return None if self.selection is None else self.selection.answered(raw)
+
+    def members(self, raw: np.ndarray) -> np.ndarray | None:
+        """Return which labels are in each row's set, bool [N, C]; None where no sets were asked for."""
+        return None if self.sets is None else self.sets.members(raw)
+
+
+AS_TRAINED, RAW = Answering(), Rules()  # nothing is asked for
+
+
+def rules(answering: Answering, validation: Predictions, temperature: float) -> Rules:
+    """Return what was asked, learnt from validation predictions; RunError where a promise cannot be kept."""
+    selected = None if answering.max_error is None else selection(validation, answering.max_error)
+    if selected is not None and selected.threshold is None:
+        raise RunError(selected.problem)
+    sets = None if answering.coverage is None else label_sets(validation, answering.coverage)
+    return Rules(temperature if answering.calibrated else None, selected, sets, validation.has_several)

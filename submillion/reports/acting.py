@@ -1,0 +1,163 @@
+"""What a run would answer at stated errors: the section of reports, and the sentences of `evaluate` and `predict`.
+
+The thresholds and what they promise are those of `judging.confidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from submillion.judging import confidence
+from submillion.judging.confidence import Answers
+from submillion.judging.metrics import Predictions, Score, wilson
+from submillion.reports.sections import Section, Table, as_sentences
+from submillion.text import percent, percents
+
+MAX_ERRORS = (0.01, 0.02, 0.05)
+_ENDS = (
+    "The promise is for rows like the validation rows, and ends where the data shift: errors that are made with "
+    "confidence are answered."
+)
+
+
+@dataclass(frozen=True)
+class Acting:
+    """What would be answered at one stated error, on the judged rows; None where no threshold keeps the promise, and
+    `problem` says why. by_class: the share of each true class's rows that is answered."""
+
+    max_error: float
+    answers: Answers | None
+    by_class: list[Score]
+    problem: str | None
+
+
+def read(validation: Predictions, judged: Predictions) -> list[Acting]:
+    """Return what would be answered at each of `MAX_ERRORS`; nothing where rows have several labels."""
+    return [] if validation.has_several else [_acting(validation, judged, each) for each in MAX_ERRORS]
+
+
+def _acting(validation: Predictions, judged: Predictions, max_error: float) -> Acting:
+    selected = confidence.selection(validation, max_error)
+    if selected.threshold is None:
+        return Acting(max_error, None, [], selected.problem)
+    answered, truth = selected.answered(judged.probs), judged.truth
+    counts = zip((truth & answered[:, None]).sum(axis=0).tolist(), truth.sum(axis=0).tolist(), strict=True)
+    shares = [wilson(n, n_all) if n_all else Score(0.0, 0.0, 1.0, 0) for n, n_all in counts]
+    return Acting(max_error, confidence.answers(selected, judged), shares, None)
+
+
+_SELECTED = (
+    "These rows chose the checkpoint too, which makes them look a little too good: so the promise fails more often "
+    "than in 5 % of samples, with a dozen equally good checkpoints in up to 11 % of simulated ones."
+)
+
+
+def section(found: Sequence[Acting], labels: Sequence[str], split: str, is_selected: bool) -> Section:
+    """Return what would be answered, all in all and by class; is_selected: validation chose among checkpoints."""
+    possible = [each for each in found if each.answers is not None]
+    said = [f"{percent(_share(each).value)} at {percent(each.max_error)} errors" for each in possible]
+    rows = [
+        (percent(each.max_error), percents(_share(each)), "–" if error is None else percents(error))
+        if each.answers is not None
+        else (percent(each.max_error), "–", "–")
+        for each in found
+        for error in [None if each.answers is None else each.answers.error]
+    ]
+    tables = [Table("At a stated error", ("error, at most", f"answered on {split}", "of these wrong"), rows)]
+    if possible:
+        heads = ("class", *(f"at {percent(each.max_error)}" for each in possible))
+        by_class = [
+            (label, *(percents(each.by_class[i]) if each.by_class[i].n else "–" for each in possible))
+            for i, label in enumerate(labels)
+        ]
+        tables.append(Table("Rows of each class that are answered", heads, by_class))
+    return Section(
+        anchor="acting",
+        nav="Acting",
+        title=f"Would be answered: {', '.join(said)}" if said else "No stated error can be kept",
+        sentences=(
+            "`submillion predict --max-error` answers only where, with 95 % confidence, at most that share of answers "
+            "is wrong, and leaves the other rows without a label. Thresholds are tested on validation rows.",
+            *((_SELECTED,) if is_selected else ()),
+            _ENDS,
+            *as_sentences(each.problem for each in found if each.problem is not None),
+        ),
+        tables=tuple(tables),
+    )
+
+
+def _share(acting: Acting) -> Score:
+    assert acting.answers is not None, "a threshold keeps the promise"
+    return acting.answers.answered
+
+
+@dataclass(frozen=True)
+class AnsweredHere:
+    """The share of rows that would be answered at a stated error: of a file without labels, and of the validation rows;
+    None where no threshold keeps the promise."""
+
+    max_error: float
+    validation: Score | None
+    here: Score | None
+
+
+def here(validation: Predictions, probs: np.ndarray) -> tuple[AnsweredHere, ...]:
+    """Return the shares of a file's rows, by their probabilities, float64 [N, C], and of validation's, at each of
+    `MAX_ERRORS`."""
+    selected = [confidence.selection(validation, max_error) for max_error in MAX_ERRORS]
+    return tuple(
+        AnsweredHere(each.max_error, *(_wilson(each.answered(rows)) for rows in (validation.probs, probs)))
+        if each.threshold is not None
+        else AnsweredHere(each.max_error, None, None)
+        for each in selected
+    )
+
+
+def _wilson(answered: np.ndarray) -> Score:
+    return wilson(int(answered.sum()), len(answered))
+
+
+def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
+    """Return the share of a file's rows that would be answered, beside validation's."""
+    rows = [
+        (
+            percent(each.max_error),
+            *("–" if share is None else percents(share) for share in (each.validation, each.here)),
+        )
+        for each in found
+    ]
+    possible = [each for each in found if each.here is not None and each.validation is not None]
+    title = "No stated error can be kept, here or on validation"
+    if possible:
+        last = possible[-1]
+        shares = [percent(each.value) for each in (last.here, last.validation) if each is not None]
+        title = f"At {percent(last.max_error)} errors {shares[0]} of rows would be answered, {shares[1]} on validation"
+    return Section(
+        anchor="acting",
+        nav="Acting",
+        title=title,
+        sentences=(
+            "A smaller share than on validation says that the model is less sure here, and that abstaining catches "
+            f"some of the shift; it does not say that the error is kept. {_ENDS}",
+        ),
+        tables=(Table("Answered with --max-error", ("error, at most", "on validation", "here"), rows),),
+    )
+
+
+def kept(found: Answers) -> str:
+    """Return what became of a stated error on labelled rows, as `evaluate` says it."""
+    asked = f"{percents(found.answered)} of {found.answered.n:,} rows are answered"
+    if found.error is None:
+        return f"{asked}: none is as sure as an error of at most {percent(found.max_error)} takes"
+    return f"{asked}; of these {percents(found.error)} are wrong, and at most {percent(found.max_error)} was asked for"
+
+
+def answered(max_error: float, n: int, n_rows: int) -> str:
+    """Return what was answered of rows without labels, as `predict` says it."""
+    return (
+        f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: of the answers at "
+        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows"
+    )
