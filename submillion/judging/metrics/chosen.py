@@ -13,7 +13,7 @@ import numpy as np
 
 from submillion.config import Metric
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson_ends
-from submillion.judging.metrics.scores import confusion, drawn_counts, score_of_draws, scores_of_one
+from submillion.judging.metrics.scores import confusion, drawn_classes, score_of_draws, scores_of_one
 from submillion.judging.metrics.several import scores_of_several
 
 NAMES = {
@@ -108,13 +108,8 @@ def mcc(counts: np.ndarray) -> Score:
 
     The interval is macro-F1's; of C balanced classes a mistake lowers MCC C / (C - 1) times as much as the accuracy.
     """
-    true, predicted, drawn = drawn_counts(counts)
-    rights = np.stack([np.bincount(true, cells * (true == predicted), len(counts)) for cells in drawn])
-    trues = np.stack([np.bincount(true, cells, len(counts)) for cells in drawn])
-    said = np.stack([np.bincount(predicted, cells, len(counts)) for cells in drawn])
-    return score_of_draws(
-        correlation(rights, trues, said).tolist(), counts, len(counts) / (len(counts) - 1), least=-1.0
-    )
+    values = np.concatenate([correlation(*classes) for classes in drawn_classes(counts)])
+    return score_of_draws(values.tolist(), counts, len(counts) / (len(counts) - 1), least=-1.0)
 
 
 def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) -> np.ndarray:

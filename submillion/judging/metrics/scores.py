@@ -7,7 +7,7 @@ those of rows with several labels too. Comparing two runs is left to others. Sha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
 
 N_DRAWS, DRAW_SEED = 1000, 20250
+_BLOCK = 1_000_000  # cells of drawn matrices that are at hand at a time
 N_BINS = 15  # as in Guo et al. 2017
 _N_FORETOLD = 4  # mistakes: of 0, 2 and 4 this held the truth best in simulations (docs/statements.md)
 
@@ -43,12 +44,12 @@ def macro_f1(counts: np.ndarray) -> Score:
     `counts` is a confusion matrix [C, C]. The interval is that of `score_of_draws`, 1,000 of which are drawn from the
     multinomial distribution that the observed one stands for, which is a bootstrap of the rows.
     """
-    true, predicted, drawn = drawn_counts(counts)
-    return score_of_draws([_mean_f1(true, predicted, cells, len(counts)) for cells in drawn], counts)
+    values = [mean_f1(rights, trues + said) for rights, trues, said in drawn_classes(counts)]
+    return score_of_draws(np.concatenate(values).tolist(), counts)
 
 
 def score_of_draws(values: Sequence[float], counts: np.ndarray, factor: float = 1.0, least: float = 0.0) -> Score:
-    """Return a score of a confusion matrix [C, C] from its values on `drawn_counts`, the first of which is its own.
+    """Return a score of a confusion matrix [C, C] from its values on `drawn_classes`, the first of which is its own.
 
     The middle 95 % of the draws, and at least as far from the value as Wilson's interval of the accuracy, times a
     factor, but not below the `least` that a score can be: matrices drawn from one with few mistakes have too few. Of 30
@@ -62,13 +63,25 @@ def score_of_draws(values: Sequence[float], counts: np.ndarray, factor: float = 
     return Score(value, max(low, least), min(high, 1.0), right.n)
 
 
-def drawn_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Return the true and the predicted class of each cell that holds rows, and their counts: as they are, then drawn
-    1,000 times from the multinomial distribution that they stand for."""
-    n, true, predicted = int(counts.sum()), *np.nonzero(counts)
-    seen = counts[true, predicted]
+def drawn_classes(counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield, some draws at a time, each class's rows that are right, that are of it, and that are predicted as it,
+    float64 [draws, C] each, of a confusion matrix [C, C]: as it is, then drawn 1,000 times from the multinomial
+    distribution that it stands for."""
+    n, n_classes, (true, predicted) = int(counts.sum()), len(counts), np.nonzero(counts)
+    seen, is_right = counts[true, predicted], true == predicted
     generator = np.random.default_rng(DRAW_SEED)
-    return true, predicted, [seen, *(generator.multinomial(n, seen / n) for _ in range(N_DRAWS))]
+    block = max(1, _BLOCK // len(seen))
+    for start in range(0, 1 + N_DRAWS, block):
+        n_drawn = min(block, 1 + N_DRAWS - start) - (start == 0)
+        drawn = generator.multinomial(n, seen / n, n_drawn)
+        cells = np.concatenate([seen[None], drawn]) if start == 0 else drawn
+        of_draw = np.arange(len(cells))[:, None] * n_classes
+
+        def summed(classes: np.ndarray, cells: np.ndarray, of_draw: np.ndarray = of_draw) -> np.ndarray:
+            places = (of_draw + classes).ravel()
+            return np.bincount(places, cells.ravel(), len(of_draw) * n_classes).reshape(-1, n_classes)
+
+        yield summed(true[is_right], cells[:, is_right]), summed(true, cells), summed(predicted, cells)
 
 
 def log_loss(predictions: Predictions) -> Score:
@@ -181,13 +194,6 @@ def mirrored(sums: np.ndarray, errors: np.ndarray, of_calibrated: np.ndarray, ac
         low = 0.0
     high = max(float(high), value + accuracy.value - accuracy.low)
     return Score(value, max(min(float(low), value), 0.0), min(high, 1.0), accuracy.n)
-
-
-def _mean_f1(true: np.ndarray, predicted: np.ndarray, cells: np.ndarray, n_classes: int) -> float:
-    """Macro-F1 of a sparse confusion matrix: `cells` rows of class `true` were predicted as `predicted`."""
-    right = np.bincount(true, cells * (true == predicted), n_classes)
-    involved = np.bincount(true, cells, n_classes) + np.bincount(predicted, cells, n_classes)
-    return float(mean_f1(right, involved))
 
 
 @dataclass(frozen=True)
