@@ -45,17 +45,17 @@ FAULTS = (
         "planning", 'return everything[-n:] if layers.startswith("top") else everything[:n]', "return everything[:n]"
     ),
     # judging
-    Fault("metrics", "centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)", "centre = share"),
+    Fault("metrics", "centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)", "centre = share"),
     Fault(
         "metrics",
-        "inverse = _inverse_temperature(log_probs[~held_out], predictions.label_ids[~held_out])",
-        "inverse = _inverse_temperature(log_probs, predictions.label_ids)",
+        "inverse = _inverse_temperature(logits[~held_out], predictions.label_ids[~held_out])",
+        "inverse = _inverse_temperature(logits, predictions.label_ids)",
     ),
     Fault("comparison", "factors = np.arange(len(p_values), 0, -1)", "factors = np.arange(1, len(p_values) + 1)"),
     Fault(
         "comparison",
-        "return own / n_seeds, max(found - own, 0.0) / n_seeds",
-        "return own / n_seeds, found / n_seeds",
+        "return own / n_seeds, max(_of_seeds(setting).variance - own, 0.0) / n_seeds",
+        "return own / n_seeds, _of_seeds(setting).variance / n_seeds",
     ),
     Fault(
         "comparison",
@@ -107,8 +107,8 @@ FAULTS = (
     Fault("packed classifier", 'unsort=there(np.argsort(order, kind="stable")),', "unsort=there(order),"),
     Fault(
         "native",
-        "if found is not None and found.version == version and _is_same(found.matrix, matrix):",
-        "if found is not None and _is_same(found.matrix, matrix):",
+        "if found is None or found.version != version or not _is_same(found.matrix, matrix):",
+        "if found is None or not _is_same(found.matrix, matrix):",
     ),
     Fault(
         "prefix",
