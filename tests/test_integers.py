@@ -14,14 +14,15 @@ from submillion import planning
 from submillion.errors import ConfigError
 from submillion.model import backbone
 from submillion.model.classifier import Classifier
-from submillion.model.packed import native, weights
+from submillion.model.packed import integers, native, weights
 from submillion.model.packed.integers import IntegerWeight, _quantised
 from tests.adapted import LABELS
 from tests.kit.gpu import Encoders, classifier, random_split
 from tests.tiny import FAMILIES, PADDED, make_encoder, settings
 
 CPU = torch.device("cpu")
-SHAPES = [(64, 32), (768, 96), (832, 192), (768, 768), (3072, 224), (50, 34)]  # the last one fits no tile
+# Rows of more than 4 KiB are copied; the last two fit no tile, and one of them no pair of elements.
+SHAPES = [(64, 32), (768, 96), (832, 192), (768, 768), (3072, 224), (4160, 96), (50, 34), (51, 33)]
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -77,6 +78,16 @@ def test_the_compiled_quantising_is_the_one_in_torch() -> None:
     difference = (found.int() - wanted.int()).abs()
     assert int(difference.max()) <= 1, "C rounds once, torch the product first"
     assert float(difference.float().mean()) < 0.01
+
+
+def test_where_products_saturate_weights_have_seven_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_has_tiles", False)
+    matrix = torch.full((64, 32), 3.0, dtype=torch.bfloat16)
+    assert int(IntegerWeight.of(matrix).values.max()) == integers._most_of_weights()
+    monkeypatch.setattr(integers, "_most_of_weights", lambda: 63)
+    weight = IntegerWeight.of(matrix)
+    assert int(weight.values.max()) == 63
+    assert torch.allclose(weight.product(torch.ones(2, 64).bfloat16(), None), torch.tensor(192.0).bfloat16())
 
 
 def test_a_row_does_not_depend_on_other_rows_or_threads() -> None:

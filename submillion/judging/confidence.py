@@ -1,8 +1,9 @@
 """Acting on confidence: calibrated probabilities, which rows to answer at a stated error, sets of labels.
 
 Everything is learnt from a run's validation predictions, by methods whose promises are proved for rows that are drawn
-alike and independently. The promises are about raw confidences: these were fixed before a validation row was seen,
-where a temperature was fitted on them. Rows with several labels have calibrated probabilities only. Shapes: N rows,
+alike and independently. The promises are about raw confidences: a temperature was fitted on validation rows, and
+those were not, but for the choice of the checkpoint, for which nothing corrects (docs/confidence.md says how much it
+matters). Rows with several labels have calibrated probabilities only. Shapes: N rows,
 C classes.
 """
 
@@ -113,16 +114,13 @@ def selection(validation: Predictions, max_error: float) -> Selection:
     drawn, tested = np.split(order, [math.ceil(n / _PARTS)])
     surest_first = tested[np.argsort(-confidence[tested], kind="stable")]
     n_wrong = np.concatenate([[0], np.cumsum(is_wrong[surest_first])])
-    best, failed = None, (0, 0)
-    for threshold in _sequence(confidence[drawn], len(tested), max_error):
-        n_answered = int(np.searchsorted(-confidence[surest_first], -threshold, side="right"))
-        counts = n_answered, int(n_wrong[n_answered])
-        if not _passes(*counts, max_error):
-            failed = counts
-            break
-        best = float(threshold), *counts
-    threshold, *counts = best or (None, *failed)
-    return Selection(max_error, threshold, n, len(tested), *counts)
+    thresholds = _sequence(confidence[drawn], len(tested), max_error)
+    n_above = np.searchsorted(-confidence[surest_first], -thresholds, side="right")
+    passed = (n_above > 0) & (special.bdtr(n_wrong[n_above], np.maximum(n_above, 1), max_error) <= LEVEL)
+    n_passed = len(passed) if passed.all() else int(passed.argmin())
+    last = max(n_passed - 1, 0)  # the lowest that passed, or the first, which did not
+    counts = (int(n_above[last]), int(n_wrong[n_above[last]])) if len(thresholds) else (0, 0)
+    return Selection(max_error, float(thresholds[last]) if n_passed else None, n, len(tested), *counts)
 
 
 def _sequence(drawn: np.ndarray, n_tested: int, max_error: float) -> np.ndarray:

@@ -159,5 +159,6 @@ def answered(max_error: float, n: int, n_rows: int) -> str:
     """Return what was answered of rows without labels, as `predict` says it."""
     return (
         f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: of the answers at "
-        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows"
+        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows; less where "
+        "these chose among many checkpoints"
     )

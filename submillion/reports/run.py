@@ -152,7 +152,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         run=run.name,
         split=split,
         after_selection=split == "validation" and len(evaluations) > 1,
-        corrected=None if noted is None or len(noted) < 2 else corrected([[noted]]),
+        corrected=corrected([[noted]]) if split == "validation" and noted is not None and len(noted) > 1 else None,
         labels=labels,
         scores=scores,
         n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),

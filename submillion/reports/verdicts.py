@@ -77,6 +77,11 @@ def rows_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
     largest = next(each for each in verdict.rows_needed if each.basis == "largest")
     least = min(filter(None, (largest.by_score, largest.by_log_loss)), key=lambda each: each.n_rows, default=None)
     score, size = NAMES[verdict.metric], amount(verdict.metric, largest.difference)
+    if least is None and largest.difference > 0:
+        return [
+            f"No number of rows or seeds that was tried would separate the two best, {first} and {second}: up to "
+            f"{size} may be true, and their seeds vary too much."
+        ]
     if least is None:
         return [f"The two best, {first} and {second}, have the same {score}: more rows have nothing to confirm."]
     seen_size = amount(verdict.metric, abs(difference.value))

@@ -127,7 +127,8 @@ def _notes(study: Study, space: Space, size: Size, speed: Speed) -> tuple[str, .
     if study.tie_seeds is not None:
         notes.append(
             f"each setting that ties with the best gets {study.tie_seeds} seeds in place of {study.seeds}, after all "
-            "that are compared got two: how many these are is not known before, and not in the estimate"
+            "that are compared got two: neither these second seeds, which may double the time, nor the others are in "
+            "the estimate"
         )
     notes += [scale_sentence(space.scale)] if space.scale != 1 else []
     return tuple(notes)

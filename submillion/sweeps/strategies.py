@@ -122,6 +122,8 @@ def _fixed_sentence(factor: Factor, fixed: Candidate, ranking: Ranking) -> str:
     others = [candidate.choices[title] for candidate in ranking.group if candidate is not fixed]
     if not others:
         return line
+    if fixed not in ranking.group:
+        return f"{line}: the cheapest within the margin, though these rows tell it apart from the best"
     return f"{line}, inside a tie: these rows cannot tell it from {', '.join(others)}"
 
 

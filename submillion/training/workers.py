@@ -83,7 +83,8 @@ def _n_cores() -> int:
 def pool(n_workers: int) -> ProcessPoolExecutor:
     """Return processes that begin with nothing of this one's state.
 
-    On Linux they are forks of one that has imported torch and the others once, and serves later pools too. Ctrl-C sets
+    On Linux they are forks of one that has imported torch and the others once, and serves later pools too: they have
+    the environment of now, but what a library reads when it is imported is as it was for the first pool. Ctrl-C sets
     their `interrupted`; they end when this process is gone. The calling script needs `if __name__ == "__main__":`.
     """
     if sys.platform == "linux":  # libraries of macOS do not outlive a fork
@@ -91,7 +92,7 @@ def pool(n_workers: int) -> ProcessPoolExecutor:
         context.set_forkserver_preload(["submillion.training.workflow"])  # asks for no card: then a fork could use none
     else:
         context = get_context("spawn")
-    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(dict(os.environ),))
 
 
 def completed(
@@ -117,7 +118,9 @@ def completed(
             future.cancel()
 
 
-def _begin() -> None:
+def _begin(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     parent = parent_process()
     assert parent is not None, "a worker has one"

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from scipy import special, stats
@@ -41,7 +42,7 @@ OF_SEVERAL = ("micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss", 
 
 _N_DRAWS, _DRAW_SEED = 1000, 20251
 _BLOCK = 100  # draws that are floats at a time
-_MAX_ROWS = 10**9
+_SIZES = [1, *np.unique(np.geomspace(2, 10**9, 220).astype(np.int64)).tolist()]
 _MORE_SEEDS = (5, 10, 20, 50)  # of each setting, that are tried where those that are there hide a difference
 
 
@@ -263,10 +264,13 @@ def rows_needed(value: float, spread: Spread, n_seeds: int) -> Needed | None:
         return None
     for tried in (n_seeds, *(more for more in _MORE_SEEDS if more > n_seeds > 1)):
         with_seeds = _with_seeds(spread, n_seeds, tried)
-        sizes = range(2, _MAX_ROWS)
-        place = bisect_left(sizes, True, key=lambda n, each=with_seeds: _finds(value, each, n))
-        if place < len(sizes):
-            return Needed(sizes[place], tried)
+        # The chance need not rise for ever: with more rows the seeds, which are few, count for more. A first size that
+        # does is looked for in steps of a tenth, and then between it and the one before.
+        for low, high in pairwise(_SIZES):
+            if _finds(value, with_seeds, high):
+                sizes = range(low + 1, high + 1)
+                place = bisect_left(sizes, True, key=lambda n, each=with_seeds: _finds(value, each, n))
+                return Needed(sizes[place], tried)
     return None
 
 

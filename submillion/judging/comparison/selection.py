@@ -14,6 +14,8 @@ import numpy as np
 from submillion.judging.comparison.bootstrap import weights
 from submillion.judging.metrics import Score, wilson_ends
 
+_BLOCK = 2**24  # draws times rows that are worked on at once: 64 MiB of each of two matrices
+
 
 def corrected(settings: Sequence[Sequence[np.ndarray]]) -> Score:
     """Return the accuracy of the best setting's chosen checkpoints, corrected for both choices, with its 95 % interval.
@@ -24,16 +26,19 @@ def corrected(settings: Sequence[Sequence[np.ndarray]]) -> Score:
     """
     n_rows = settings[0][0].shape[1]
     drawn = weights(n_rows)[1:]
-    inside, outside = drawn.astype(np.float32), (drawn == 0).astype(np.float32)
-    outside /= np.maximum(outside.sum(axis=1, keepdims=True), 1)
-    scores = [_chosen([(inside @ run.T, outside @ run.T) for run in _floats(runs)]) for runs in settings]
-    on_drawn, on_others = (np.stack(each, axis=1) for each in zip(*scores, strict=True))
-    value = float(_at(on_others, on_drawn.argmax(axis=1)).mean())
+    floats = [[run.astype(np.float32) for run in runs] for runs in settings]
+    blocks = np.array_split(drawn, -(-drawn.size // _BLOCK))
+    value = float(np.concatenate([_left_out(block, floats) for block in blocks]).mean())
     return Score(value, *wilson_ends(value, n_rows), n_rows)
 
 
-def _floats(runs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [run.astype(np.float32) for run in runs]
+def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The score of what each draw chooses, on the rows that the draw leaves out; drawn: how often each takes a row."""
+    inside, outside = drawn.astype(np.float32), (drawn == 0).astype(np.float32)
+    outside /= np.maximum(outside.sum(axis=1, keepdims=True), 1)
+    scores = [_chosen([(inside @ run.T, outside @ run.T) for run in runs]) for runs in settings]
+    on_drawn, on_others = (np.stack(each, axis=1) for each in zip(*scores, strict=True))
+    return _at(on_others, on_drawn.argmax(axis=1))
 
 
 def _chosen(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

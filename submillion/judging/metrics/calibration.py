@@ -13,10 +13,10 @@ import numpy as np
 from scipy import optimize, special
 
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
+from submillion.judging.metrics.scores import N_BINS
 from submillion.judging.metrics.several import binned_gaps, clustered, errors_of
 
 N_FOLDS = 5
-_N_BINS = 15  # the bins of `ece`
 _HOTTEST = np.log(50.0)  # |log T| beyond which no minimum is looked for: all rows right, or all of chance
 
 
@@ -43,7 +43,7 @@ def reliability(predictions: Predictions) -> list[Bin]:
         return _of_decisions(predictions)
     confidence = predictions.probs.max(axis=1).astype(np.float64)
     right = predictions.right
-    bins = np.minimum((confidence * _N_BINS).astype(np.int64), _N_BINS - 1)
+    bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
     members = [bins == number for number in np.unique(bins)]
     return [Bin(float(np.sort(confidence[m]).mean()), wilson(int(right[m].sum()), int(m.sum()))) for m in members]
 
@@ -51,7 +51,7 @@ def reliability(predictions: Predictions) -> list[Bin]:
 def _of_decisions(predictions: Predictions) -> list[Bin]:
     """The bins of all label decisions; the interval takes a row's decisions of one bin together."""
     probs, truth = predictions.probs.astype(np.float64), predictions.truth
-    bins = np.minimum((probs * _N_BINS).astype(np.int64), _N_BINS - 1)
+    bins = np.minimum((probs * N_BINS).astype(np.int64), N_BINS - 1)
     members = [bins == number for number in np.unique(bins)]
     shares = [replace(clustered((m & truth).sum(axis=1), m.sum(axis=1)), n=int(m.sum())) for m in members]
     return [Bin(float(np.sort(probs[m]).mean()), share) for m, share in zip(members, shares, strict=True)]

@@ -595,15 +595,18 @@ FAST static void rescale_rows(const void *data, i64 first, i64 last) {
     const float *columns = a->column_scales, *bias = a->bias;
     for (i64 row = first; row < last; row++) {
         const int32_t *sums = a->sums + row * a->width;
-        const uint16_t *start = a->start + row * a->width;
-        uint16_t *restrict out = a->out + row * a->width;
+        uint16_t *out = a->out + row * a->width; /* perhaps the rows that it begins with */
         float by = a->row_scales[row];
         if (bias) {
+#pragma omp simd
             for (i64 i = 0; i < a->width; i++) out[i] = (uint16_t)rounded((float)sums[i] * (by * columns[i]) + bias[i]);
         } else if (a->start) {
+            const uint16_t *start = a->start + row * a->width;
+#pragma omp simd
             for (i64 i = 0; i < a->width; i++)
                 out[i] = (uint16_t)rounded((float)sums[i] * (by * columns[i]) + bits_float((word)start[i] << 16));
         } else {
+#pragma omp simd
             for (i64 i = 0; i < a->width; i++) out[i] = (uint16_t)rounded((float)sums[i] * (by * columns[i]));
         }
     }

@@ -339,6 +339,7 @@ def multiply(
 
     scales: of int8, what an integer of each row of x [T] and of each column of the weight [N] stands for, float32.
     """
+    assert (x.dtype == torch.int8) == (scales is not None)  # the C function takes scales for a sign of int8
     n_rows, depth = x.shape
     width = weight.numel() // depth
     bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())
@@ -352,6 +353,12 @@ def multiply(
         torch.get_num_threads(),
     )
     return out
+
+
+def fits_quantised(x: torch.Tensor) -> bool:
+    """Return whether `quantised` can take rows: it reads two elements at once."""
+    is_even = x.shape[1] % 2 == 0 and x.stride(0) % 2 == 0 and x.data_ptr() % 4 == 0
+    return _library is not None and x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1 and is_even
 
 
 def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
  *
  * Sums are float32, or int32 and then scaled by row and column; they are rounded once, after the bias or the rows to add.
  * An element's terms are added in one order whatever the other rows, the number of rows and the threads: the same row
- * gives the same result in every batch. submillion/packed/native.py declares and calls these functions; elsewhere torch
+ * gives the same result in every batch. submillion/model/packed/native.py declares and calls these functions; elsewhere torch
  * multiplies.
  *
  * A tile is 16 rows of 64 bytes. `_tile_dpbf16ps` adds to 16 x 16 sums the product of 16 x 32 elements with 32 x 16,
