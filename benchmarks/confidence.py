@@ -80,13 +80,14 @@ def drawn(pool: Predictions, n_rows: int, max_error: float) -> dict[str, float]:
             n_exceeded[number] += error > max_error
             if number == 0:
                 shares.append(float(answered.mean()))
-                errors.append(error)
+                errors += [error] if answered.any() else []
     exceeded, naive = (n_exceeded / N_DRAWS).tolist()
     return {
         "exceeded": exceeded,
         "plugged in": naive,
         "answered": float(np.mean(shares)),
-        "error": float(np.mean(errors)),
+        "error": float(np.mean(errors)) if errors else 0.0,
+        "samples answered": len(errors) / N_DRAWS,
     }
 
 

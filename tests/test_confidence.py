@@ -123,7 +123,7 @@ def test_a_sample_without_a_sure_threshold_says_what_is_wrong() -> None:
     assert found.threshold is None
     assert not found.answered(np.array([[1.0, 0.0]])).any()
     assert "surest validation rows" in found.problem
-    assert "ask for more than that" in found.problem
+    assert "ask for a larger error" in found.problem
 
 
 def test_promises_do_not_depend_on_the_order_of_rows() -> None:
@@ -220,7 +220,7 @@ def test_a_file_without_labels_is_told_the_share_that_would_be_answered_there() 
     section = acting.section_of_shift(found)
     assert "on validation" in section.title
     assert section.tables[0].rows[0][1:] == ("–", "–")
-    assert "No stated error" in acting.section_of_shift(acting.here(validation.rows(np.arange(20)), dull)).title
+    assert "None of these errors" in acting.section_of_shift(acting.here(validation.rows(np.arange(20)), dull)).title
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 2, 5, float("nan"), float("inf"), "0.02", True])
@@ -479,3 +479,12 @@ def test_the_service_says_what_it_cannot_promise(made: dict[str, Run]) -> None:
         assert found["label"] in found["labels"]
         for e in np.linspace(0.5, 0.9, 100):  # any number of them
             assert ask("one", max_error=float(e))[0] == 200
+
+
+@pytest.mark.parametrize(("max_error", "least"), [(0.05, 66), (0.02, 166), (0.2, 16)])
+def test_rows_that_are_enough_without_an_error_always_are(max_error: float, least: int) -> None:
+    rng = np.random.default_rng(3)
+    for n in (least, least + 1, least + least // 3, 2 * least):
+        sure = rng.uniform(0.5, 1, n)
+        rows = Predictions([f"{n} {i}" for i in range(n)], np.zeros(n, np.int64), np.column_stack([sure, 1 - sure]))
+        assert confidence.selection(rows, max_error).threshold is not None

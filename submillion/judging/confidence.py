@@ -49,7 +49,7 @@ class Answering:
 
 
 def _is_share(value: object) -> bool:
-    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and 0 < float(value) < 1
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and 0 < value < 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Selection:
         most = special.betaincinv(self.n_wrong + 1, max(self.n_answered - self.n_wrong, 1), 1 - LEVEL)
         return (
             f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
-            f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for more than that, "
+            f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for a larger error, "
             "or train with more validation rows"
         )
 
@@ -105,7 +105,9 @@ def selection(validation: Predictions, max_error: float) -> Selection:
     the strictest downward until one fails; that none of them is too low among those that passed, but with 5 %, needs
     no correction for their number and no order of their risks (fixed sequence testing, there), only that the sequence
     was fixed without the rows that test it. So a tenth of the rows, drawn by a hash of their ids, gives the thresholds,
-    and the others test them.
+    and the others test them. A threshold with fewer of these above it than could ever pass is left out: that many rows
+    with no error are then always enough. Where this leaves out the first that is too low, the next one is lower still,
+    and its error no smaller if surer rows are no worse.
     """
     _refuse_several(validation, "max_error")
     confidence, is_wrong = validation.probs.max(axis=1), ~validation.right
@@ -116,7 +118,9 @@ def selection(validation: Predictions, max_error: float) -> Selection:
     n_wrong = np.concatenate([[0], np.cumsum(is_wrong[surest_first])])
     thresholds = _sequence(confidence[drawn], len(tested), max_error)
     n_above = np.searchsorted(-confidence[surest_first], -thresholds, side="right")
-    passed = (n_above > 0) & (special.bdtr(n_wrong[n_above], np.maximum(n_above, 1), max_error) <= LEVEL)
+    is_able = n_above >= _least_rows(max_error)
+    thresholds, n_above = thresholds[is_able], n_above[is_able]
+    passed = special.bdtr(n_wrong[n_above], n_above, max_error) <= LEVEL
     n_passed = len(passed) if passed.all() else int(passed.argmin())
     last = max(n_passed - 1, 0)  # the lowest that passed, or the first, which did not
     counts = (int(n_above[last]), int(n_wrong[n_above[last]])) if len(thresholds) else (0, 0)
@@ -127,10 +131,12 @@ def _sequence(drawn: np.ndarray, n_tested: int, max_error: float) -> np.ndarray:
     """The thresholds in the order of their tests, falling: confidences of drawn rows, and 0, which answers all.
 
     The first is expected to have enough tested rows above it: so many that two errors are forgiven, but at most half of
-    all, and never fewer than can pass; a tenth or a fifth more, and it is not among the first two drawn, above which
-    there may be none.
+    all, and never fewer than can pass; a tenth or a fifth more, and at least a tenth of all, since the few surest rows
+    may be odd ones. It is not among the first two drawn, above which there may be none.
     """
-    n_first = max(1.2 * _least_rows(max_error), min(1.1 * _least_rows(max_error, _N_FORGIVEN), n_tested / 2))
+    n_first = max(
+        1.2 * _least_rows(max_error), min(1.1 * _least_rows(max_error, _N_FORGIVEN), n_tested / 2), n_tested / 10
+    )
     place = max(math.ceil(n_first / max(n_tested, 1) * len(drawn)), 3)
     falling = np.append(np.sort(drawn)[::-1], 0.0)
     return np.unique(falling[min(place, len(falling)) - 1 :])[::-1]

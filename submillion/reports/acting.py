@@ -77,7 +77,7 @@ def section(found: Sequence[Acting], labels: Sequence[str], split: str, is_selec
     return Section(
         anchor="acting",
         nav="Acting",
-        title=f"Would be answered: {', '.join(said)}" if said else "No stated error can be kept",
+        title=f"Would be answered: {', '.join(said)}" if said else "None of these errors can be promised",
         sentences=(
             "`submillion predict --max-error` answers only where, with 95 % confidence, at most that share of answers "
             "is wrong, and leaves the other rows without a label. Thresholds are tested on validation rows.",
@@ -130,7 +130,7 @@ def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
         for each in found
     ]
     possible = [each for each in found if each.here is not None and each.validation is not None]
-    title = "No stated error can be kept, here or on validation"
+    title = "None of these errors can be promised, here or on validation"
     if possible:
         last = possible[-1]
         shares = [percent(each.value) for each in (last.here, last.validation) if each is not None]

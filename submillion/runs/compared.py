@@ -57,8 +57,10 @@ def compare(
         raise RunError(f"split is {shown(split)}: {did_you_mean(str(split), get_args(Split))}")
     if len(paths) < 2:
         raise RunError(f"{len(paths)} run given: a comparison takes at least two")
-    if margin is not None and not margin >= 0:
-        raise RunError(f"margin is {margin:g}: give a difference of scores from 0, such as 0.005 for half a point")
+    if margin is not None and not 0 <= margin < 1:
+        raise RunError(
+            f"margin is {margin:g}: give a difference of scores from 0, below 1, such as 0.005 for half a point"
+        )
     facts = _read_all(paths, split, out)
     _refuse_copies(facts)
     _refuse_other_data(facts, split)

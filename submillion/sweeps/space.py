@@ -128,7 +128,7 @@ class Study(Section):
     fix: Literal["best", "cheapest"] = setting(
         "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"
     )
-    margin: Annotated[float, Field(ge=0)] | None = setting(
+    margin: Annotated[float, Field(ge=0, lt=1)] | None = setting(
         None, "take the cheapest setting that is at most so much worse than the best, such as 0.005; null = of the tied"
     )
     keep: Annotated[int, Field(ge=2)] = setting(3, "two-stage: how many settings are trained in full")

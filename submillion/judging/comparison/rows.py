@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from submillion.errors import ConfigError
 from submillion.judging.metrics import Z_95
+from submillion.text import shown
 
 Z_POWER = 0.8416212335729143  # the normal distribution's 80 % point
 POINTS = (0.25, 0.5, 1.0, 2.0)
@@ -59,7 +60,7 @@ class RowsForPoints:
 
 
 def rows_for_points(
-    points: Sequence[float] = POINTS, accuracy: float = ACCURACY, discordance: float | None = None
+    points: Sequence[float] | float = POINTS, accuracy: float = ACCURACY, discordance: float | None = None
 ) -> tuple[RowsForPoints, ...]:
     """Return how many validation rows a question of so many points of accuracy takes, before anything is trained.
 
@@ -70,6 +71,7 @@ def rows_for_points(
     >>> [row.by_accuracy for row in rows_for_points((0.5, 1.0), accuracy=0.914, discordance=0.05)]
     [15696, 3923]
     """
+    points = [points] if isinstance(points, int | float) else points
     _refuse(points, accuracy, discordance)
     usual = DISCORDANT_FOR_EACH_ERROR * (1 - accuracy)
     return tuple(_of_points(each, max(usual, each / 100) if discordance is None else discordance) for each in points)
@@ -83,6 +85,9 @@ def _of_points(points: float, discordance: float) -> RowsForPoints:
 
 
 def _refuse(points: Sequence[float], accuracy: float, discordance: float | None) -> None:
+    numbers = [*points, accuracy, *([] if discordance is None else [discordance])]
+    if not_numbers := [each for each in numbers if isinstance(each, bool) or not isinstance(each, int | float)]:
+        raise ConfigError(f"{', '.join(map(shown, not_numbers))}: points, accuracy and discordance are numbers")
     problems = [
         f"points is {each:g}: give a difference above 0 and below 100, in points of accuracy, such as 0.5"
         for each in points
