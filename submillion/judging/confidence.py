@@ -49,7 +49,7 @@ class Answering:
 
 
 def _is_share(value: object) -> bool:
-    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and 0 < value < 1
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and bool(0 < value < 1)
 
 
 @dataclass(frozen=True)
