@@ -77,35 +77,26 @@ TILES static void shape_tiles(i64 n_rows) {
     _tile_loadconfig(&shape);
 }
 
-TILES static void multiply_tiles(left rows, const bf16 *weight, i64 n_tiles) {
-    for (i64 i = 0; i < n_tiles; i++) {
-        _tile_loadd(6, weight, 64);
-        _tile_loadd(4, rows.at, rows.row_bytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, weight + TILE, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, rows.at + rows.below, rows.row_bytes);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-        weight += 2 * TILE;
-        rows.at += rows.next;
+/* A function for each kind of element, which the instruction names: it adds to the sums what two tiles of rows and two of
+ * the weight come to. */
+#define MULTIPLY_TILES(name, add_product)                              \
+    TILES static void name(left rows, const bf16 *weight, i64 n_tiles) { \
+        for (i64 i = 0; i < n_tiles; i++) {                            \
+            _tile_loadd(6, weight, 64);                                \
+            _tile_loadd(4, rows.at, rows.row_bytes);                   \
+            add_product(0, 4, 6);                                      \
+            _tile_loadd(7, weight + TILE, 64);                         \
+            add_product(1, 4, 7);                                      \
+            _tile_loadd(5, rows.at + rows.below, rows.row_bytes);      \
+            add_product(2, 5, 6);                                      \
+            add_product(3, 5, 7);                                      \
+            weight += 2 * TILE;                                        \
+            rows.at += rows.next;                                      \
+        }                                                              \
     }
-}
 
-TILES static void multiply_tiles_int8(left rows, const bf16 *weight, i64 n_tiles) {
-    for (i64 i = 0; i < n_tiles; i++) {
-        _tile_loadd(6, weight, 64);
-        _tile_loadd(4, rows.at, rows.row_bytes);
-        _tile_dpbssd(0, 4, 6);
-        _tile_loadd(7, weight + TILE, 64);
-        _tile_dpbssd(1, 4, 7);
-        _tile_loadd(5, rows.at + rows.below, rows.row_bytes);
-        _tile_dpbssd(2, 5, 6);
-        _tile_dpbssd(3, 5, 7);
-        weight += 2 * TILE;
-        rows.at += rows.next;
-    }
-}
+MULTIPLY_TILES(multiply_tiles, _tile_dpbf16ps)
+MULTIPLY_TILES(multiply_tiles_int8, _tile_dpbssd)
 
 TILES static inline __m512 widened(const bf16 *x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
