@@ -25,6 +25,7 @@ from benchmarks.contestants import Spec, classifier
 from benchmarks.kinds import Predict, by_submillion
 from benchmarks.material import MINILM, texts
 from benchmarks.results import keep, kept, measured, shown, spread, table
+from submillion.data.long_texts import Reading
 
 THREADS = (1, 2)
 N_ALONE = 10  # texts that come one at a time, a round
@@ -44,10 +45,10 @@ def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict
         fp32, bf16, int8 = (classifier(replace(spec, precision=precision)) for precision in ("fp32", "bf16", "int8"))
     for name in ("merged", "onnx", "onnx-int8"):
         (folder / name).mkdir()
-        formats.write_tokenizer(fp32.tokenizer, MAX_LENGTH, folder / name)
+        formats.write_tokenizer(fp32.tokenizer, Reading(MAX_LENGTH), folder / name)
     model = adapters.merged(fp32.model)
     formats.write_merged(model, folder / "merged")
-    formats.write_graph(model, folder / "onnx" / formats.GRAPH)
+    formats.write_graph(model, folder / "onnx" / formats.GRAPH, has_types=True)
     formats.quantize(folder / "onnx" / formats.GRAPH, folder / "onnx-int8" / formats.GRAPH)
     return {
         "transformers, merged": lambda _: _batched(_transformers(folder / "merged")),

@@ -1,86 +1,171 @@
-"""Rows that two models' difference takes, by accuracy and by scaled log loss: `python -m benchmarks.rows`.
+"""What scaled log loss decides with, beside accuracy, of real runs: `python -m benchmarks.rows OUT`.
 
-Eight linear models (words, TF-IDF, logistic regression) are trained on 1,000 to 4,000 rows of AG News' training file
-($SUBMILLION_AGNEWS) and asked about 10,000 others; a pair counts where accuracies are at least 0.2 points apart on
-these. One core, ten seconds, seeded. Writes benchmarks/results/rows.json; the constants of `submillion plan --rows` are
-its quartiles.
+MiniLM is trained with six settings on each of five data sets (the four packaged ones, and AG News in
+$SUBMILLION_AGNEWS), one seed, in run folders under OUT; started again, it goes on where it was. Of all pairs of runs on
+a data set: how many rows each test takes, and whether both say the same; of evaluations whether the checkpoint with the
+lowest scaled log loss, or the one with the highest accuracy, is better on rows that did not choose it; of rows whose
+predictions two runs have swapped at random, so that nothing is true, how often each test says that they differ. Writes
+benchmarks/results/rows.json; the constants of `submillion plan --rows` are its quartiles.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
-from benchmarks.results import keep
-from submillion.judging.comparison import rows_needed
+from benchmarks.comparison import rate
+from benchmarks.material import MINILM
+from benchmarks.results import keep, spread
+from submillion import config, runs
+from submillion.judging.comparison import mcnemar, rows_needed
+from submillion.judging.comparison.bootstrap import difference, resample
 from submillion.judging.comparison.rows import Z_POWER
-from submillion.judging.metrics import Z_95, Predictions, calibrated, row_losses
+from submillion.judging.metrics import Z_95, Predictions, deciding_losses
+from submillion.training import workflow
 
-N_JUDGED, LEAST_APART = 10_000, 0.002
-MODELS = [(1000, 1.0), (1000, 10.0), (2000, 0.3), (2000, 1.0), (2000, 10.0), (4000, 0.3), (4000, 1.0), (4000, 10.0)]
+LEAST_APART = 0.002  # of accuracies: below it a pair says nothing of how many rows it takes
+SIZES = (50, 100, 300, 1_000, 3_000)  # rows, of swapped pairs
+N_SWAPPED, N_CHOICES, N_CHOOSING = 400, 200, 500
+_SHARED: dict[str, Any] = {"model.name": MINILM, "model.head": "linear", "train.steps": 300, "train.evaluate_every": 25}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rate 1e-4": {"train.learning_rate": 1e-4},
+    "rate 3e-4": {"train.learning_rate": 3e-4},
+    "rate 1e-3": {"train.learning_rate": 1e-3},
+    "rate 3e-3": {"train.learning_rate": 3e-3},
+    "rate 1e-3, long warm-up": {"train.learning_rate": 1e-3, "train.warmup": 0.3, "train.schedule": "cosine"},
+    "rate 1e-3, rank 4 of queries and values": {
+        "train.learning_rate": 1e-3,
+        "adapter.sites": ["query", "value"],
+        "adapter.rank": 4,
+    },
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judged:
-    """A model on the judged rows: which it has right, bool [B], and its scaled log losses, float64 [B]."""
+    """A run: its validation predictions, and what each evaluation noted of them, right and minus losses [K, B]."""
 
-    right: np.ndarray
+    predictions: Predictions
     losses: np.ndarray
+    rights: np.ndarray
+    heights: np.ndarray
 
 
-def judged() -> list[Judged]:
-    """Train the models (rows, C) and judge each."""
-    table = pq.read_table(Path(os.environ["SUBMILLION_AGNEWS"]) / "train.parquet").to_pydict()
-    texts = np.array([f"{a} {b}" for a, b in zip(table["title"], table["description"], strict=True)], dtype=object)
-    labels = np.unique(table["label"], return_inverse=True)[1].astype(np.int64)
-    order = np.random.default_rng(0).permutation(len(texts))
-    rows, found = order[:N_JUDGED], []
-    for n_rows, c in MODELS:
-        train = order[N_JUDGED : N_JUDGED + n_rows]
-        words = TfidfVectorizer(max_features=20_000)
-        model = LogisticRegression(C=c, max_iter=200).fit(words.fit_transform(texts[train]), labels[train])
-        probs = model.predict_proba(words.transform(texts[rows]))
-        predictions = Predictions([str(row) for row in rows], labels[rows], probs)
-        found.append(Judged(predictions.right, row_losses(calibrated(predictions).predictions)))
+def sources() -> dict[str, dict[str, Any]]:
+    """Return the data sets by name, as settings; most rows judge."""
+    packaged = {name: {"data.source": f"packaged:{name}"} for name in ("tweets", "films", "amazon", "news")}
+    of_one = {"data.train_rows": 1_000, "data.validation": 2_500}
+    news = {"data.source": str(Path(os.environ["SUBMILLION_AGNEWS"]) / "train.parquet")}
+    news |= {"data.text": ["title", "description"], "data.train_rows": 2_000, "data.validation": 5_000}
+    return {name: of_one | each for name, each in packaged.items()} | {"ag-news": news}
+
+
+def judged(out: str) -> dict[str, list[Judged]]:
+    """Train what is not trained yet; return the runs of each data set."""
+    found: dict[str, list[Judged]] = {}
+    for name, rows in sources().items():
+        for number, (setting, values) in enumerate(SETTINGS.items()):
+            sets = _SHARED | rows | values | {"out": out, "name": f"{name}-{number}"}
+            run = workflow.train(config.load(overrides=sets), as_trial=True)
+            predictions, records = run.load_predictions("validation"), run.evaluations()
+            right, heights = (runs.noted(records, len(predictions.ids), key) for key in ("accuracy", "scaled_log_loss"))
+            assert right is not None, f"{run.path}: evaluations did not note which rows are right"
+            assert heights is not None, f"{run.path}: evaluations noted no losses"
+            found.setdefault(name, []).append(Judged(predictions, deciding_losses(predictions), right, heights))
+            print(f"{name}, {setting}: {predictions.right.mean():.4f}", file=sys.stderr, flush=True)
     return found
 
 
 def of_pair(first: Judged, second: Judged) -> dict[str, float] | None:
     """Return what a pair says: rows by accuracy for each row by log loss, discordant rows for each error, and how much
     of the proportion log loss differs by; None where accuracies are too near each other."""
-    apart = float(first.right.mean() - second.right.mean())
+    right, other = first.predictions.right, second.predictions.right
+    apart = float(right.mean() - other.mean())
     if abs(apart) < LEAST_APART:
         return None
     losses = second.losses - first.losses
-    discordance = float((first.right != second.right).mean())
+    discordance, errors = float((right != other).mean()), 1 - float(right.mean() + other.mean()) / 2
     by_loss = ((Z_95 + Z_POWER) * float(losses.std()) / float(losses.mean())) ** 2
-    errors = 1 - float(first.right.mean() + second.right.mean()) / 2
     proportion = abs(apart) * float(first.losses.mean() + second.losses.mean()) / 2 / errors
+    tested = mcnemar(right, other), difference(*(_resampled(each.predictions) for each in (first, second)), len(right))
     return {
         "ratio": (rows_needed(apart, discordance) or math.inf) / by_loss,
         "discordant_for_each_error": discordance / errors,
         "of_proportion": float(losses.mean()) * math.copysign(1, apart) / proportion,
+        "by_accuracy": float(tested[0].p <= 0.05),
+        "by_log_loss": float(tested[1].p <= 0.05),
     }
+
+
+def _resampled(predictions: Predictions) -> Any:
+    return resample([predictions])["scaled_log_loss"]
+
+
+def swapped(first: Judged, second: Judged, n_rows: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Return both tests' p on drawn rows, each run's prediction of a row being either one's, by a coin."""
+    places = rng.choice(len(first.losses), n_rows, replace=False)
+    coins = rng.random(n_rows) < 0.5
+    pair = [each.predictions.rows(places) for each in (first, second)]
+    mixed = [
+        replace(one, probs=np.where(coins[:, None], one.probs, other.probs)) for one, other in (pair, reversed(pair))
+    ]
+    tested = difference(*map(_resampled, mixed), n_rows)
+    return mcnemar(mixed[0].right, mixed[1].right).p, tested.p
+
+
+def choices(run: Judged, rng: np.random.Generator) -> Iterator[float]:
+    """Yield by how much the checkpoint that scaled log loss chooses is more accurate than the one that accuracy does,
+    on the rows that chose neither."""
+    n_rows = run.rights.shape[1]
+    for _ in range(N_CHOICES):
+        order = rng.permutation(n_rows)
+        inside, outside = order[:N_CHOOSING], order[N_CHOOSING:]
+        on_others = run.rights[:, outside].mean(axis=1)
+        by_loss, by_accuracy = (each[:, inside].mean(axis=1).argmax() for each in (run.heights, run.rights))
+        yield float(on_others[by_loss] - on_others[by_accuracy])
 
 
 def main() -> None:
-    """Measure all pairs, write and print their quartiles."""
-    models = judged()
-    pairs = [pair for a, b in combinations(models, 2) if (pair := of_pair(a, b)) is not None]
-    quartiles = {
-        key: np.quantile([pair[key] for pair in pairs], (0.25, 0.5, 0.75)).round(2).tolist() for key in pairs[0]
+    """Train and judge; write and print what came out."""
+    models = judged(sys.argv[1])
+    pairs = [pair for each in models.values() for a, b in combinations(each, 2) if (pair := of_pair(a, b)) is not None]
+    rng, sizes = np.random.default_rng(0), {}
+    for n_rows in SIZES:
+        near = [(a, b) for each in models.values() for a, b in combinations(each, 2) if len(a.losses) >= n_rows]
+        of_size = [swapped(*near[int(rng.integers(len(near)))], n_rows, rng) for _ in range(N_SWAPPED)]
+        sizes[str(n_rows)] = {
+            name: rate([p <= 0.05 for p in ps])
+            for name, ps in zip(("accuracy", "log_loss"), zip(*of_size, strict=True), strict=True)
+        }
+    chosen = [float(np.mean(list(choices(run, rng)))) for each in models.values() for run in each]
+    half = Z_95 * float(np.std(chosen, ddof=1)) / math.sqrt(len(chosen))
+    found = {
+        "n_data_sets": len(models),
+        "n_pairs": len(pairs),
+        "n_other_way": sum(pair["of_proportion"] < 0 for pair in pairs),
+        "told": {key: sum(int(pair[key]) for pair in pairs) for key in ("by_accuracy", "by_log_loss")},
+        "quartiles": {
+            key: np.quantile([pair[key] for pair in pairs], (0.25, 0.5, 0.75)).round(2).tolist()
+            for key in ("ratio", "discordant_for_each_error", "of_proportion")
+        },
+        "accuracies": {
+            name: [round(float(run.predictions.right.mean()), 4) for run in each] for name, each in models.items()
+        },
+        "told_apart_though_swapped": sizes,
+        "points_gained_by_choosing_checkpoints_by_log_loss": {
+            "mean": 100 * float(np.mean(chosen)),
+            "half": 100 * half,
+            **spread(100 * each for each in chosen),
+        },
     }
-    accuracies = [round(float(each.right.mean()), 4) for each in models]
-    other_way = sum(pair["of_proportion"] < 0 for pair in pairs)
-    found = {"n_pairs": len(pairs), "n_other_way": other_way, "accuracies": accuracies, "quartiles": quartiles}
     keep("rows", found)
     print(found)
 

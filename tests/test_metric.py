@@ -1,4 +1,4 @@
-"""Laws of `train.metric`: it chooses the checkpoint, log loss breaks its ties, and it is the first score everywhere."""
+"""Laws of `train.metric`: named, it chooses the checkpoint, log loss breaks ties; it is the first score everywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from submillion.config import Config, Metric
 from submillion.data.checking import metric_warnings
 from submillion.errors import ConfigError
 from submillion.judging.comparison import Setting, conclude
-from submillion.judging.metrics import NAMES, Predictions, allowed_metrics, key_of, leading
+from submillion.judging.metrics import NAMES, Predictions, allowed_metrics, deciding_key, key_of, leading
 from submillion.reports import brief
 from submillion.reports.comparing import sections
 from submillion.reports.run import read
@@ -48,8 +48,8 @@ def test_the_checkpoint_has_the_best_score_and_of_equals_the_lowest_loss(
 ) -> None:
     records, key = trained[metric].evaluations(), key_of(metric)
     assert {leading(record.scores)[0] for record in records} == {key}
-    sign = 1 if metric == "log-loss" else -1
-    places = [(sign * record.scores[key].value, record.scores["log_loss"].value) for record in records]
+    decides, sign = deciding_key(metric), 1 if metric == "log-loss" else -1
+    places = [(sign * record.scores[decides].value, record.scores["log_loss"].value) for record in records]
     (best,) = [record for record in records if record.best][-1:]
     assert best is records[places.index(min(places))]
     assert [record.best for record in records] == [
@@ -93,12 +93,6 @@ def test_lists_show_it_by_its_name_with_its_interval(
     assert f"{NAMES[key]}  {interval(scores['validation'][key])}" in re.sub(" {2,}", "  ", line)
 
 
-def test_the_default_leaves_hashes_as_they_were(settings: Config) -> None:
-    assert settings.train.metric is None
-    assert config.digest(settings, "x") == config.digest(config.changed(settings, {"train.metric": "accuracy"}), "x")
-    assert config.digest(settings, "x") != config.digest(config.changed(settings, {"train.metric": "mcc"}), "x")
-
-
 def _setting(name: str, probs: np.ndarray, label_ids: np.ndarray, n_params: int) -> Setting:
     predictions = Predictions([f"{i:04}" for i in range(len(label_ids))], label_ids, probs)
     return Setting(name, (name,), (predictions,), n_params, 1.0, 1)
@@ -116,18 +110,18 @@ def _two(n: int = 400) -> list[Setting]:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_comparison_decides_by_it(metric: Metric) -> None:
-    verdict = conclude(_two(), metric=metric)
-    key = verdict.metric
-    assert key == key_of(metric)
-    heights = [each.scores[key].value * (-1 if metric == "log-loss" else 1) for each in verdict.settings]
+    verdict = conclude(_two(), metric=metric, decide=metric)
+    key, decides = verdict.metric, verdict.deciding
+    assert (key, decides) == (key_of(metric), deciding_key(metric))
+    heights = [each.scores[decides].value * (-1 if metric == "log-loss" else 1) for each in verdict.settings]
     assert heights == sorted(heights, reverse=True)
     assert next(iter(verdict.settings[0].scores)) == next(iter(verdict.pairs[0].differences)) == key
     assert verdict.settings[0].name == ("blind" if metric == "accuracy" else "seeing")
-    assert verdict.pairs[0].is_tied == (verdict.pairs[0].differences[key].p_holm > 0.05)
+    assert verdict.pairs[0].is_tied == (verdict.pairs[0].differences[decides].p_holm > 0.05)
     answer, *others = sections(verdict)
     assert answer.tables[0].heads[1] == NAMES[key]
     (tests,) = (each for each in others if each.anchor == "tests")
-    assert f"p (Holm) of {NAMES[key]} decides" in tests.sentences[0]
+    assert f"p (Holm) of {NAMES[decides]} decides" in tests.sentences[0]
 
 
 @pytest.mark.parametrize("metric", ["mcc", "average-precision"])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from submillion.cli.options import ForceOption, JsonOption, OutOption
+from submillion.config import Metric
 from submillion.judging import comparison
 from submillion.judging.comparison.conclusion import Split
 from submillion.reports import comparing, terminal
@@ -30,11 +31,22 @@ MarginOption = Annotated[
 ]
 
 
-def compare(
+DecideOption = Annotated[
+    Metric | None,
+    typer.Option(
+        "--decide",
+        metavar="SCORE",
+        help="The score that decides: log-loss (after temperature scaling; the usual one), accuracy, macro-f1, ...",
+    ),
+]
+
+
+def compare(  # noqa: PLR0913 - each is an option
     run: RunsArgument,
     split: SplitOption = "validation",
     report: ReportOption = None,
     margin: MarginOption = None,
+    decide: DecideOption = None,
     force: ForceOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -43,7 +55,7 @@ def compare(
 
     Runs that differ only in train.seed are one setting.
     """
-    found = comparing.compare(run, split, report, out or "runs", force, margin)
+    found = comparing.compare(run, split, report, out or "runs", force, margin, decide)
     if as_json:
         typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
         return

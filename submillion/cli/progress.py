@@ -135,8 +135,10 @@ class View:
     def _evaluation(self, record: EvalRecord) -> None:
         key, score = metrics.leading(record.scores)
         self.validation = f"{score.value:.4f}"
+        scaled = record.scores.get("scaled_log_loss")
+        loss = "" if scaled is None else f", {metrics.NAMES['scaled_log_loss']} {scaled.value:.4f}"
         best = ", best so far" if record.best else ""
-        self.say(f"step {record.step}: validation {metrics.NAMES[key]} {interval(score)}{best}")
+        self.say(f"step {record.step}: validation {metrics.NAMES[key]} {interval(score)}{loss}{best}")
 
     def _line(self, text: str) -> None:
         """Print a line now and then where there is no bar."""

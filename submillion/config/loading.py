@@ -32,6 +32,7 @@ _ADDED = (
     ("data", "labels"),
     ("data", "label_separator"),
     ("train", "metric"),
+    ("train", "decide"),
     ("train", "focal_gamma"),
     ("train", "threshold"),
 )
@@ -182,8 +183,12 @@ def digest(config: Config, data_fingerprint: str) -> str:
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
     del values["data"]["revision"]
     defaults = Config().model_dump(mode="json")
-    if values["train"]["metric"] == "accuracy":  # what null means where rows have one label
-        values["train"]["metric"] = None
+    train = values["train"]
+    # What decides, but where it is the metric itself, as it was before there was a choice.
+    by_metric = config.train.deciding == (config.train.metric or "accuracy") and config.train.deciding != "log-loss"
+    train["decide"] = None if by_metric else config.train.deciding
+    if train["metric"] == "accuracy":  # what null means where rows have one label
+        train["metric"] = None
     for section, key in _ADDED:
         if values[section].get(key) == defaults[section][key]:
             values[section].pop(key, None)

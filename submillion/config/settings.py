@@ -135,9 +135,14 @@ class TrainConfig(Section):
     )
     metric: Metric | None = setting(
         None,
-        "the validation score that chooses the checkpoint, ties by log loss, and that studies and comparisons rank by; "
+        "the score that is reported first; where it is set it decides too, unless decide says otherwise; "
         "macro-f1, average-precision and mcc count rare classes as much as common ones; hamming counts the "
         "right decisions on several labels, subset-accuracy rows right in all; null = accuracy, of several micro-f1",
+    )
+    decide: Metric | None = setting(
+        None,
+        "the validation score that chooses the checkpoint, ties by log loss, and that comparisons and studies decide "
+        "by; log-loss is the scaled one, after temperature scaling; null = metric where that is set, else log-loss",
     )
     threshold: Literal["one", "each"] | Annotated[float, Field(gt=0, lt=1)] = setting(
         "one",
@@ -151,6 +156,11 @@ class TrainConfig(Section):
         None, "of the frozen weights' products: fp32, bf16, fp16, int8; null = measured"
     )
     seed: Seed = setting(0, "first weights, order of rows, dropout, augmentation")
+
+    @property
+    def deciding(self) -> Metric:
+        """Return the score that decides, where `decide` leaves that to `metric`; log-loss stands for the scaled one."""
+        return self.decide or self.metric or "log-loss"
 
     @field_validator("class_weights", mode="before")
     @classmethod

@@ -176,22 +176,23 @@ def check_classes(rows: Rows, problems: list[str], data: DataConfig) -> None:
 
 
 def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str, ...]:
-    """Return the sentence about a checkpoint that accuracy would choose where rare classes matter, if they seem to.
+    """Return the sentence about accuracy where rare classes matter, if they seem to.
 
     >>> metric_warnings({"ham": 1, "spam": 1}, TrainConfig())
     ()
     """
     if train.metric not in (None, "accuracy") or not classes:
         return ()
+    role = "which chooses the checkpoint" if train.deciding == "accuracy" else "which is reported first"
     largest, n = max(classes.items(), key=lambda item: item[1])
     advice = "set train.metric to macro-f1, so that each class counts alike"
     if train.class_weights is not None:
-        return (f"train.class_weights weighs classes, and accuracy, which chooses the checkpoint, does not: {advice}",)
+        return (f"train.class_weights weighs classes, and accuracy, {role}, does not: {advice}",)
     if n <= _MAJORITY * sum(classes.values()):
         return ()
     share = percent(n / sum(classes.values()))
     return (
-        f"{share} of the training rows are of class {shown(largest)}: accuracy, which chooses the checkpoint, hardly "
+        f"{share} of the training rows are of class {shown(largest)}: accuracy, {role}, hardly "
         f"sees the others; {advice}, or leave it if only the share of right rows matters",
     )
 

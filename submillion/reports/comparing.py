@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from submillion import runs
+from submillion.config import Metric
 from submillion.errors import RunError
 from submillion.judging.comparison import Verdict
 from submillion.judging.comparison.conclusion import Split
@@ -20,6 +21,7 @@ from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.reports.verdicts import (
+    by_what,
     corrected_sentences,
     of_runs,
     pairs_table,
@@ -41,21 +43,24 @@ def compare(
     out: Path | str = "runs",
     force: bool = False,
     margin: float | None = None,
+    decide: Metric | None = None,
 ) -> Verdict:
     """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split of the same
     rows.
 
     Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
     each run. `report` is an HTML file to write it to as a page; `force`: it may replace a file that an earlier call
-    did not write · margin: what the recommended setting may be worse than the best, in the score that decides (0.005 is
-    half a point); None takes the cheapest of those that cannot be told from the best. RunError names every run that is
+    did not write · margin: what the recommended setting may be worse than the best, by `train.metric` (0.005 is
+    half a point); None takes the cheapest of those that cannot be told from the best · decide: the score that decides,
+    such as "accuracy"; "log-loss" is the scaled one, after temperature scaling; None takes what all runs' settings name
+    (train.decide, train.metric), else log-loss. RunError names every run that is
     missing, unfinished, damaged, given twice, or of other rows, and a file that cannot be a page, before anything is
     opened.
     """
     output = None if report is None else Output(report, "compare", force)
     if output is not None:
         _refuse_no_page(output)
-    found = compared.compare(run, split, out, margin)
+    found = compared.compare(run, split, out, margin, decide)
     if output is not None:
         write(found, output, records(run, out))
     return found
@@ -173,14 +178,16 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
 def _title(verdict: Verdict, names: dict[str, str]) -> str:
     group, n = [names[name] for name in verdict.group], len(verdict.settings)
     rows, what = f"{verdict.n_rows:,} {verdict.split} rows", verdict.about
-    alone = "" if what == "settings" else of_runs(verdict)
+    decided, alone = by_what(verdict), "" if what == "settings" else of_runs(verdict)
     if n == 1:
         return "One setting: there is nothing to compare it with"
     if len(group) == 1:
-        return f"1 is better than {'2' if n == 2 else f'each of the {n - 1} others'} on {rows}{alone}"
+        return f"1 is better than {'2' if n == 2 else f'each of the {n - 1} others'} on {rows}{decided}{alone}"
     if len(group) == n:
-        return f"These {n} {what} cannot be told apart on {rows}"
-    return f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; the others are worse{alone}"
+        return f"These {n} {what} cannot be told apart on {rows}{decided}"
+    return (
+        f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; the others are worse{decided}{alone}"
+    )
 
 
 def _taken(verdict: Verdict, names: dict[str, str]) -> str:
@@ -206,7 +213,8 @@ def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
     corrected = ("corrected for its checkpoints",) * has_corrected
     heads = ("", *(NAMES[key] for key in verdict.settings[0].scores), *corrected, "", "parameters", "training s")
     after = ", after selection" if selected else ""
-    return Table(f"Scores on {verdict.split}{after}; the best first", heads, rows, is_sortable=True)
+    by = "" if verdict.decides is None else f" by {NAMES[verdict.deciding]}"
+    return Table(f"Scores on {verdict.split}{after};{by} the best first", heads, rows, is_sortable=True)
 
 
 def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
@@ -253,6 +261,17 @@ def _how_tested(verdict: Verdict) -> str:
     )
 
 
+def _scaled(verdict: Verdict) -> str:
+    """What the scaled log loss is, where it decides."""
+    if verdict.deciding != "scaled_log_loss":
+        return ""
+    return (
+        " It is the log loss after each run's own temperature scaling, out of fold, of probabilities mixed with 1 % of "
+        "chance, so that no row counts beyond measure; it takes fewer rows than shares of right rows do. "
+        "`--decide accuracy` lets accuracy decide."
+    )
+
+
 def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
     if not verdict.pairs:
         return []
@@ -262,7 +281,9 @@ def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
             anchor="tests",
             nav="Tests",
             title=f"{n_tied} of {len(verdict.pairs)} others are tied with 1",
-            sentences=(f"{_how_tested(verdict)} p (Holm) of {NAMES[verdict.metric]} decides, at 0.05.",),
+            sentences=(
+                f"{_how_tested(verdict)} p (Holm) of {NAMES[verdict.deciding]} decides, at 0.05.{_scaled(verdict)}",
+            ),
             tables=(pairs_table(verdict, names),),
         )
     ]

@@ -137,17 +137,20 @@ def evaluations_table(evaluations: Sequence[EvalRecord]) -> Table:
     """Return what each evaluation found; of several the one whose checkpoint is the best so far is marked."""
     best = [record for record in evaluations if record.best][-1:] if len(evaluations) > 1 else []
     key = leading(evaluations[0].scores)[0] if evaluations else "accuracy"
+    keys = [each for each in (key, "scaled_log_loss") if all(each in record.scores for record in evaluations)]
     rows = [
         (
             f"{record.step:,}",
             f"{record.epoch:.2f}",
             f"{record.loss:.4f}",
-            interval(record.scores[key]),
+            *(interval(record.scores[key]) for key in keys),
             "chosen" if record in best else "",
         )
         for record in evaluations
     ]
-    return Table("Evaluations", ("step", "epoch", "validation loss", f"validation {NAMES[key]}", ""), rows)
+    return Table(
+        "Evaluations", ("step", "epoch", "validation loss", *(f"validation {NAMES[key]}" for key in keys), ""), rows
+    )
 
 
 def page(run: Run, state: str, why: str) -> Page:

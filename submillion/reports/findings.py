@@ -28,7 +28,7 @@ def answer(report: Report) -> Section:
     if key != "accuracy":
         title = f"{NAMES[key]} {chosen.value:.4f} on {chosen.n:,} {report.split} rows{selected}"
     if key != usual:
-        sentences = [f"{_named(key)} {interval(chosen)}, which chose the checkpoint (train.metric).", *sentences]
+        sentences = [f"{_named(key)} {interval(chosen)} (train.metric).", *sentences]
     sentences += [] if report.several is None else several.about_thresholds(report, report.several)
     sentences += [_against(baseline) for baseline in report.baselines]
     if not report.baselines[0].knows_words:

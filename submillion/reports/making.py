@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from submillion.judging.metrics import NAMES, leading
+from submillion.judging.metrics import LOSSES, NAMES
 from submillion.reports.curves import BAND, evaluations_table
 from submillion.reports.run import Report
 from submillion.reports.sections import Section, Table, as_sentences
@@ -44,8 +44,7 @@ def training(report: Report) -> Section:
     if not chosen:
         return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")
     best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
-    key = leading(best.scores)[0]
-    height = "lowest" if key == "log_loss" else "highest"
+    height = "lowest" if report.decides in LOSSES else "highest"
     when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
     title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
     return Section(
@@ -54,7 +53,8 @@ def training(report: Report) -> Section:
         title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
         sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
         figure="training",
-        reading=f"The chosen checkpoint has the {height} validation {NAMES[key]}; of equals the lowest loss. {BAND}"
+        reading=f"The chosen checkpoint has the {height} validation {NAMES[report.decides]}; of equals the "
+        f"lowest loss. {BAND}"
         if n > 1
         else BAND,
         tables=(evaluations_table(report.evaluations),),

@@ -16,7 +16,7 @@ from submillion import data, planning, runs
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
-from submillion.judging.comparison import Split, corrected
+from submillion.judging.comparison import Noted, Split, corrected
 from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score, thresholds
 from submillion.planning import Part, Plan
 from submillion.reports import acting, baselines
@@ -115,6 +115,7 @@ class Report:
     parts: list[Part]
     steps: list[StepRecord]
     evaluations: list[EvalRecord]
+    decides: str
     confusion: list[list[int]]
     classes: list[ClassScores]
     several: Several | None
@@ -132,6 +133,17 @@ class Report:
     config: str
 
 
+def _corrected(run: Run, n_rows: int) -> Score | None:
+    """The validation score without the luck of the checkpoint's choice."""
+    right, chose = (
+        runs.noted(run.evaluations(), n_rows, key)
+        for key in (metrics.key_of(run.metric()), metrics.deciding_key(run.deciding()))
+    )
+    if right is None or chose is None or len(right) < 2:
+        return None
+    return corrected([[Noted(right, chose, decides=chose)]])
+
+
 def read(run: Run, splits: Splits | None = None) -> Report:
     """Return the report of a finished run; `splits` are its rows where they are at hand.
 
@@ -146,13 +158,12 @@ def read(run: Run, splits: Splits | None = None) -> Report:
     splits, problem = reread(run, predictions, splits)
     counts = None if judged.has_several else metrics.confusion(judged, len(labels))
     evaluations = run.evaluations()
-    noted = runs.rights(evaluations, predictions["validation"], run.metric())
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     return Report(
         run=run.name,
         split=split,
         after_selection=split == "validation" and len(evaluations) > 1,
-        corrected=corrected([[noted]]) if split == "validation" and noted is not None and len(noted) > 1 else None,
+        corrected=_corrected(run, len(judged.ids)) if split == "validation" else None,
         labels=labels,
         scores=scores,
         n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),
@@ -161,6 +172,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         parts=planning.parts(plan),
         steps=[record for record in records if isinstance(record, StepRecord)],
         evaluations=evaluations,
+        decides=metrics.deciding_key(run.deciding()),
         confusion=[] if counts is None else counts.tolist(),
         classes=metrics.label_scores(judged) if counts is None else metrics.class_scores(counts),
         several=_several(run, judged, predictions["validation"], labels) if judged.has_several else None,

@@ -25,6 +25,17 @@ def of_runs(verdict: Verdict) -> str:
     return f": {'these two runs' if n == 2 else 'these runs'}, not their settings"
 
 
+def by_what(verdict: Verdict) -> str:
+    """Return by which tests settings are told apart, where another score decides than the one that is reported."""
+    if verdict.decides is None:
+        return ""
+    told = [pair.told(verdict.metric) for pair in verdict.pairs if not pair.is_tied]
+    decider, score = NAMES[verdict.deciding], NAMES[verdict.metric]
+    if told and all(each == "worse" for each in told):
+        return f", by {decider} and by {score}"
+    return f", by {decider} alone" if told and not any(told) else f", by {decider}"
+
+
 def taken_because(verdict: Verdict) -> str:
     """Return why the recommended setting is taken, and what that may cost."""
     found = next(each for each in verdict.settings if each.name == verdict.recommended)
@@ -166,7 +177,7 @@ def rounded(n_rows: int) -> str:
 
 
 def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
-    """Return each other setting against the best, every metric."""
+    """Return each other setting against the best, every metric; what decides says a word, and what is reported."""
     rows = [
         (
             names[each.setting],
@@ -174,11 +185,12 @@ def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
             interval(found, sign="+"),
             p_value(found.p),
             p_value(found.p_holm),
-            ("tie" if each.is_tied else "worse") if metric == verdict.metric else "",
+            (each.told(metric) or "tie") if metric in (verdict.metric, verdict.deciding) else "",
+            "decides" if metric == verdict.deciding else "",
         )
         for each in verdict.pairs
         for metric, found in each.differences.items()
     ]
     best = names[verdict.settings[0].name]
-    heads = ("", "metric", "difference", "p", "p (Holm)", f"{NAMES[verdict.metric]} says")
+    heads = ("", "metric", "difference", "p", "p (Holm)", "says", "")
     return Table(f"Each of the others minus {best}; Holm's correction is over all pairs", heads, rows)

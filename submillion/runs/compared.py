@@ -17,9 +17,9 @@ import numpy as np
 from submillion import runs
 from submillion.config import NOT_HASHED, Metric, as_text, flat
 from submillion.errors import RunError, SubmillionError
-from submillion.judging.comparison import Setting, Split, Verdict, conclude
-from submillion.judging.metrics import Predictions, usual_metric
-from submillion.runs import EvalRecord, Run, Which, rights
+from submillion.judging.comparison import Noted, Setting, Split, Verdict, conclude
+from submillion.judging.metrics import Predictions, allowed_metrics, deciding_key, key_of, usual_metric
+from submillion.runs import EvalRecord, Run, Which, noted
 from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_KEYS = 6  # that name a setting
@@ -36,6 +36,8 @@ class _Facts:
     keys: dict[str, str]
     seed: int
     metric: Metric
+    chose: Metric  # the checkpoint
+    decide: Metric | None  # that its settings name
     labels: tuple[str, ...]
     has_several: bool  # labels, in a row
     content: str | None  # of the split's rows; None in folders of before it was noted
@@ -44,11 +46,15 @@ class _Facts:
     evaluations: tuple[EvalRecord, ...]
 
 
-_Member = tuple[_Facts, Predictions, np.ndarray | None]
+_Member = tuple[_Facts, Predictions, Noted | None]
 
 
 def compare(
-    paths: Sequence[Which], split: Split = "validation", out: Path | str = "runs", margin: float | None = None
+    paths: Sequence[Which],
+    split: Split = "validation",
+    out: Path | str = "runs",
+    margin: float | None = None,
+    decide: Metric | None = None,
 ) -> Verdict:
     """Return what may be said of finished runs, as `reports.comparing.compare` says, which also writes the page."""
     if not isinstance(paths, list | tuple):
@@ -63,6 +69,7 @@ def compare(
         )
     facts = _read_all(paths, split, out)
     _refuse_copies(facts)
+    _refuse_unknown_metric(decide, facts[0].has_several)
     _refuse_other_data(facts, split)
     if split == "test":
         for fact in facts:
@@ -71,19 +78,33 @@ def compare(
     predictions = [found.rows(_by_id(found)) for found in saved]
     _refuse_other_rows(facts, predictions, split)
     metric, notes = _metric(facts)
-    noted = [_evaluations(fact, found, metric, split) for fact, found in zip(facts, saved, strict=True)]
-    verdict = conclude(_settings(facts, predictions, noted), split, metric, margin)
+    decide = decide or _deciding(facts)
+    evaluations = [_noted(fact, found, metric, decide, split) for fact, found in zip(facts, saved, strict=True)]
+    verdict = conclude(_settings(facts, predictions, evaluations), split, metric, margin, decide)
     verdict = replace(verdict, notes=(*verdict.notes, *notes))
     return replace(verdict, notes=(*verdict.notes, _openings(facts))) if split == "test" else verdict
 
 
+def _refuse_unknown_metric(decide: Metric | None, has_several: bool) -> None:
+    allowed = allowed_metrics(has_several)
+    if decide is not None and decide not in allowed:
+        rows = "rows with several labels have" if has_several else "rows with one label have"
+        raise RunError(f"decide is {shown(decide)}: {did_you_mean(str(decide), allowed)}; {rows} {', '.join(allowed)}")
+
+
+def _deciding(facts: Sequence[_Facts]) -> Metric:
+    """The score that decides: the one that all runs' settings name, else the scaled log loss."""
+    named = {fact.decide for fact in facts}
+    return named.pop() or "log-loss" if len(named) == 1 else "log-loss"
+
+
 def _metric(facts: Sequence[_Facts]) -> tuple[Metric, tuple[str, ...]]:
-    """The score that decides, that of all runs, and what is to be said where they have several."""
+    """The score that is reported first, that of all runs, and what is to be said where they have several."""
     found: list[Metric] = list(dict.fromkeys(fact.metric for fact in facts))
     if len(found) == 1:
         return found[0], ()
     names, usual = ", ".join(found), usual_metric(facts[0].has_several)
-    return usual, (f"checkpoints were chosen by different scores ({names}, train.metric): {usual} decides here",)
+    return usual, (f"runs report different scores ({names}, train.metric): {usual} is reported here",)
 
 
 def _openings(facts: Sequence[_Facts]) -> str:
@@ -115,7 +136,8 @@ def _facts(run: Run, split: Split) -> _Facts:
         raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
     keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]
-    keys["train.metric"] = run.metric()  # null means that too
+    train, chose = config.train, run.deciding()
+    keys |= {"train.metric": run.metric(), "train.decide": chose}  # null means these too
     environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
     stopped = run.stopped()  # then it answers less than was asked
     keys["stopped_after_step"] = as_text(None if stopped is None else stopped.step)
@@ -125,6 +147,8 @@ def _facts(run: Run, split: Split) -> _Facts:
         keys=keys,
         seed=config.train.seed,
         metric=run.metric(),
+        chose=chose,
+        decide=train.decide or train.metric,
         labels=run.labels(),
         has_several=run.has_several(),
         content=data.get(f"{split}_fingerprint"),
@@ -179,12 +203,16 @@ def _by_id(predictions: Predictions) -> np.ndarray:
     return np.array(sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__))
 
 
-def _evaluations(fact: _Facts, saved: Predictions, metric: Metric, split: Split) -> np.ndarray | None:
-    """Which rows each evaluation had right, bool [K, B] in the order of the ids; None where it was not noted, where the
-    checkpoint was not chosen by the share of rows that are right, or where it was chosen on other rows."""
-    if metric != fact.metric or split != "validation":
+def _noted(fact: _Facts, saved: Predictions, metric: Metric, decide: Metric, split: Split) -> Noted | None:
+    """What the evaluations noted of each row, in the order of the ids; None where something of it was not noted, or
+    the checkpoint was chosen on other rows."""
+    if split != "validation":
         return None
-    return rights(fact.evaluations, saved, metric, _by_id(saved))
+    order, keys = _by_id(saved), (key_of(metric), deciding_key(fact.chose), deciding_key(decide))
+    right, chose, decides = (noted(fact.evaluations, len(order), key) for key in keys)
+    if right is None or chose is None or decides is None:
+        return None
+    return Noted(right[:, order], chose[:, order], decides[:, order])
 
 
 def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:
@@ -206,11 +234,11 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
 
 
 def _settings(
-    facts: Sequence[_Facts], predictions: Sequence[Predictions], noted: Sequence[np.ndarray | None]
+    facts: Sequence[_Facts], predictions: Sequence[Predictions], evaluations: Sequence[Noted | None]
 ) -> list[Setting]:
     """Group runs by everything but their seed; within a setting by seed, whatever the order they were given in."""
     groups: dict[tuple[tuple[str, str], ...], list[_Member]] = defaultdict(list)
-    for member in zip(facts, predictions, noted, strict=True):
+    for member in zip(facts, predictions, evaluations, strict=True):
         groups[tuple(sorted(member[0].keys.items()))].append(member)
     differing = _differing([dict(key) for key in groups])
     is_short = 0 < max(map(len, differing)) <= _MOST_KEYS

@@ -190,8 +190,14 @@ class Run:
         self.write_json(_CALIBRATION, {"temperature": temperature(self.load_predictions("validation"))})
 
     def metric(self) -> Metric:
-        """Return the score that chose the checkpoint; runs of before that was a setting have the usual one."""
+        """Return the score that is reported first; runs of before that was a setting have the usual one."""
         return self.config().train.metric or usual_metric(self.has_several())
+
+    def deciding(self) -> Metric:
+        """Return the score that chose the checkpoint; where evaluations noted no losses yet, `metric`."""
+        train = self.config().train
+        noted = any(record.losses is not None for record in self.evaluations())
+        return train.deciding if train.decide is not None or noted else self.metric()
 
     def append(self, record: Record) -> None:
         """Add a record to `metrics.jsonl`; it is with the operating system when this returns."""

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from submillion.config import Metric
-from submillion.judging.metrics import Predictions, Score
+from submillion.judging.metrics import Score
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class EvalRecord:
 
     loss is the validation split's, evaluation_s the seconds it took (not part of seconds), scores are
     `metrics.score`'s, best says whether no earlier evaluation was as good. right says which rows were right, as
-    `packed_rows` has it; None in folders of before it was noted.
+    `packed_rows` has it, losses each row's scaled log loss, as `packed_losses` has them; None in folders of before it
+    was noted.
     """
 
     step: int
@@ -52,6 +52,7 @@ class EvalRecord:
     best: bool
     kind: Literal["eval"] = "eval"
     right: str | None = None
+    losses: str | None = None
 
 
 Record = StepRecord | EvalRecord
@@ -78,8 +79,9 @@ def to_line(record: Record) -> str:
     """
     values = asdict(record)
     scores = values.pop("scores", {})
-    if values.get("right", "") is None:
-        del values["right"]
+    for key in ("right", "losses"):
+        if values.get(key, "") is None:
+            del values[key]
     return dumps({"kind": values.pop("kind"), **values, **scores}) + "\n"
 
 
@@ -109,18 +111,32 @@ def unpacked_rows(text: str) -> np.ndarray:
     return np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8)).astype(bool)
 
 
-def rights(
-    evaluations: Sequence[EvalRecord], saved: Predictions, metric: Metric, places: np.ndarray | None = None
-) -> np.ndarray | None:
-    """Return which of the saved validation rows each evaluation had right, bool [K, B], at these places; None where it
-    was not noted, or where `metric`, which chose the checkpoint, is not the share of rows that are right."""
-    packed = [each.right for each in evaluations if each.right is not None]
-    if metric not in ("accuracy", "subset-accuracy") or not packed or len(packed) < len(evaluations):
+def packed_losses(losses: np.ndarray) -> str:
+    """Return float [B] as text: two bytes a row, base64. A loss is rounded by a 2,000th of itself at most.
+
+    >>> unpacked_losses(packed_losses(np.array([0.5, 0.125]))).tolist()
+    [0.5, 0.125]
+    """
+    return base64.b64encode(losses.astype("<f2").tobytes()).decode()
+
+
+def unpacked_losses(text: str) -> np.ndarray:
+    """Return the rows of `packed_losses`, float64 [B]."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float64)
+
+
+def noted(evaluations: Sequence[EvalRecord], n_rows: int, key: str) -> np.ndarray | None:
+    """Return what each evaluation noted of the validation rows, float32 [K, B], whose mean is the score of this key, or
+    minus that of a loss; None where it was not noted, or is no such mean."""
+    if key in ("accuracy", "subset_accuracy"):
+        rows = [unpacked_rows(each.right)[:n_rows] for each in evaluations if each.right is not None]
+    elif key == "scaled_log_loss":
+        rows = [-unpacked_losses(each.losses) for each in evaluations if each.losses is not None]
+    else:
         return None
-    rows = [unpacked_rows(each)[: len(saved.ids)] for each in packed]
-    if any(len(each) < len(saved.ids) for each in rows):
+    if not rows or len(rows) < len(evaluations) or any(len(each) != n_rows for each in rows):
         return None  # of other rows than these: a damaged line
-    return np.stack(rows) if places is None else np.stack(rows)[:, places]
+    return np.stack(rows).astype(np.float32)
 
 
 def dumps(value: Any, indent: int | None = None) -> str:

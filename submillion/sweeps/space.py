@@ -28,7 +28,16 @@ from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_TRIALS = 2000  # of a minute each: more than a day
 _MOST_SUBSETS_OF = 10  # 1,023 subsets
-_SAME = ("data.source", "data.validation", "data.test", "data.seed", "data.label", "data.labels", "train.metric")
+_SAME = (
+    "data.source",
+    "data.validation",
+    "data.test",
+    "data.seed",
+    "data.label",
+    "data.labels",
+    "train.metric",
+    "train.decide",
+)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Outcome:
     failure: Failure | None = None
     folders: tuple[Path, ...] = ()
     number: int | None = None
-    _results: dict[Path, tuple[Score, Seconds]] = field(default_factory=dict, repr=False)
+    _results: dict[Path, tuple[Score, Seconds, float]] = field(default_factory=dict, repr=False)
 
     @property
     def is_done(self) -> bool:
@@ -76,7 +76,7 @@ class Outcome:
 
     @property
     def score(self) -> float | None:
-        """Return the mean over seeds of the validation score that chose, after selection; None before all are
+        """Return the mean over seeds of the validation score by `train.metric`, after selection; None before all are
         finished."""
         if not self.is_done:
             return None
@@ -84,12 +84,15 @@ class Outcome:
 
     @property
     def height(self) -> float:
-        """Return the score so that more is better; the least there is before all seeds are finished."""
-        return -math.inf if self.score is None else metrics.height(self.metric, self.score)
+        """Return the mean over seeds of the score that decides, so that more is better; the least there is before all
+        are finished."""
+        if not self.is_done:
+            return -math.inf
+        return sum(self._result(path)[2] for path in self.runs) / len(self.runs)
 
     @property
     def metric(self) -> str:
-        """Return the key of the score that chose."""
+        """Return the key of the score that is reported."""
         return metrics.key_of(self.trial.configs[0].train.metric)
 
     @property
@@ -108,13 +111,15 @@ class Outcome:
         """Return the seconds that each finished run trained and evaluated."""
         return [self._result(path)[1] for path in self.runs]
 
-    def _result(self, path: Path) -> tuple[Score, Seconds]:
-        """A finished run's validation score and its seconds, read once: all is written down after each trial."""
+    def _result(self, path: Path) -> tuple[Score, Seconds, float]:
+        """A finished run's validation score, its seconds, and the height of the score that decides, read once: all is
+        written down after each trial."""
         if path not in self._results:
-            records = Run(path).records()
+            records, predictions = Run(path).records(), Run(path).load_predictions("validation")
             evaluation = sum(each.evaluation_s for each in records if isinstance(each, EvalRecord))
             seconds = Seconds(sum(each.seconds for each in records), evaluation)
-            self._results[path] = metrics.leading(Run(path).scores()["validation"])[1], seconds
+            decides = metrics.height_by(predictions, self.trial.configs[0].train.deciding)
+            self._results[path] = metrics.leading(Run(path).scores()["validation"])[1], seconds, decides
         return self._results[path]
 
 
@@ -190,15 +195,17 @@ def whole(base: Config) -> DataConfig:
 
 
 def with_metric(prepared: Prepared, has_several: bool) -> Prepared:
-    """Return the study with the score that ranks its trials, where its settings leave that to the data: the usual one
-    of rows with one label, or with several. ConfigError for what does not go with it."""
+    """Return the study with the score that is reported of its trials, where its settings leave that to the data: the
+    usual one of rows with one label, or with several. ConfigError for what does not go with it."""
     base = prepared.space.base
     if base.train.metric is not None:
         return prepared
     metric = metrics.usual_metric(has_several)
     if problems := metric_problems(prepared.study, metric):
         raise ConfigError(*problems)
-    space = replace(prepared.space, base=config.changed(base, {"train.metric": metric}))
+    space = replace(
+        prepared.space, base=config.changed(base, {"train.metric": metric, "train.decide": base.train.deciding})
+    )
     return replace(prepared, space=space)
 
 

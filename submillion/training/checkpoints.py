@@ -23,7 +23,7 @@ from submillion.errors import RunError, command
 from submillion.text import first_line
 
 _LAST = "last.safetensors"
-_FORMAT = "2"
+_FORMAT = "3"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -31,7 +31,7 @@ Tensors = dict[str, torch.Tensor]
 class Progress:
     """Where a training stands after `step` optimiser steps.
 
-    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by `train.metric`)
+    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by what decides)
     and best_loss belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
     other precisions; max_tokens is the training's `Fitting`; is_stopped says that it was told to end before its last
     step.

@@ -17,11 +17,12 @@ import torch
 
 from submillion.config import TrainConfig
 from submillion.errors import DivergedError, NotFiniteError
-from submillion.judging.metrics import is_better, leading, score_by, usual_metric
+from submillion.judging import metrics
+from submillion.judging.metrics import Predictions, Score, is_better, row_losses
 from submillion.model import adapters, processes
 from submillion.model.batching import Fitting, TokenizedSplit
 from submillion.model.classifier import Classifier
-from submillion.runs import EvalRecord, StepRecord, packed_rows
+from submillion.runs import EvalRecord, StepRecord, packed_losses, packed_rows
 from submillion.training import evaluation
 from submillion.training.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
 from submillion.training.steps import Length, Loss, Steps, diverged
@@ -127,6 +128,15 @@ def _is_best(progress: Progress, key: str, value: float, loss: float) -> bool:
     return loss < progress.best_loss
 
 
+def _scores(predictions: Predictions, tempered: Predictions, settings: TrainConfig) -> dict[str, Score]:
+    """The scores of an evaluation, first that of `train.metric`, last the scaled log loss and what else decides."""
+    scores = metrics.score_by(predictions, settings.metric or metrics.usual_metric(predictions.has_several))
+    scores["scaled_log_loss"] = metrics.log_loss(tempered)
+    if (key := metrics.deciding_key(settings.deciding)) not in scores:
+        scores[key] = metrics.score_by(predictions, settings.deciding)[key]
+    return scores
+
+
 class _Loop:
     """A training between its steps: evaluations, and checkpoints of all that changes."""
 
@@ -141,7 +151,7 @@ class _Loop:
             job.fitting.make_room = job.classifier.fitting.make_room = self.recorder.forget
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
-        """Score the validation split and keep the parameters if they are the best so far by `train.metric`.
+        """Score the validation split and keep the parameters if they are the best so far by what decides.
 
         Log loss breaks ties; of equals in both the earlier stays.
 
@@ -156,8 +166,10 @@ class _Loop:
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"
             raise diverged(found, job.settings) from None
-        scores = score_by(predictions, job.settings.metric or usual_metric(predictions.has_several))
-        (key, chosen), loss = leading(scores), scores["log_loss"].value
+        tempered = metrics.tempered(predictions)
+        scores = _scores(predictions, tempered, job.settings)
+        key, loss = metrics.deciding_key(job.settings.deciding), scores["log_loss"].value
+        chosen = scores[key].value
         record = EvalRecord(
             step=progress.step,
             epoch=progress.step / job.length.n_epoch_steps,
@@ -167,17 +179,18 @@ class _Loop:
             seconds=seconds,
             evaluation_s=self.steps.seconds(),
             scores=scores,
-            best=_is_best(progress, key, chosen.value, loss),
+            best=_is_best(progress, key, chosen, loss),
             right=packed_rows(predictions.right),
+            losses=packed_losses(row_losses(tempered)),
         )
         # A tie that log loss decides is not a better score: patience would wait for its last digits.
-        n_worse = progress.n_worse + 1 if chosen.value == progress.best_score or not record.best else 0
+        n_worse = progress.n_worse + 1 if chosen == progress.best_score or not record.best else 0
         progress = replace(progress, evaluated_step=progress.step, n_worse=n_worse)
         if not record.best:
             return record, progress
         parts = self._parts()
         self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
-        return record, replace(progress, best_step=record.step, best_score=chosen.value, best_loss=loss)
+        return record, replace(progress, best_step=record.step, best_score=chosen, best_loss=loss)
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint of the current step; the main process does, all have the same."""

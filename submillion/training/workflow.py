@@ -180,6 +180,10 @@ def _resolved(settings: Config, splits: Splits) -> Config:
     if train.metric is not None and train.metric not in allowed:
         names = ", ".join(allowed)
         problems.append(f"train.metric is {train.metric}, and rows have {kind}: allowed are {names}, or null")
+    if train.decide is not None and train.decide not in allowed:
+        problems.append(
+            f"train.decide is {train.decide}, and rows have {kind}: allowed are {', '.join(allowed)}, or null"
+        )
     if not splits.has_several and train.threshold != TrainConfig().threshold:
         problems.append(
             f"train.threshold is {train.threshold}, and rows have {kind}, which is the likeliest one: leave it out; if "
@@ -189,7 +193,8 @@ def _resolved(settings: Config, splits: Splits) -> Config:
         raise ConfigError(*problems)
     if not splits.has_several:
         return settings
-    resolved = {"data": splits.settings, "train": train.model_copy(update={"metric": train.metric or allowed[0]})}
+    in_full = {"metric": train.metric or allowed[0], "decide": train.deciding}
+    resolved = {"data": splits.settings, "train": train.model_copy(update=in_full)}
     return settings.model_copy(update=resolved)
 
 

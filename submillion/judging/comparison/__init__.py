@@ -18,7 +18,7 @@ from submillion.judging.comparison.paired import (
     mcnemar,
 )
 from submillion.judging.comparison.rows import RowsForPoints, rows_for_points, rows_needed
-from submillion.judging.comparison.selection import corrected
+from submillion.judging.comparison.selection import Noted, corrected
 from submillion.judging.comparison.verdict import (
     Needed,
     RowsNeeded,
@@ -34,6 +34,7 @@ __all__ = [
     "LEVEL",
     "Difference",
     "Needed",
+    "Noted",
     "RowsForPoints",
     "RowsNeeded",
     "Setting",

@@ -26,17 +26,18 @@ from submillion.judging.comparison.verdict import Needed
 from submillion.judging.metrics import (
     Z_95,
     Predictions,
-    calibrated,
     correlation,
+    deciding_key,
     key_of,
     mean_f1,
     precision_parts,
     row_losses,
     scores_of_several,
+    tempered,
 )
 from submillion.judging.metrics.thresholds import N_FOLDS, folds_of
 
-# That are tested beside the one that decides, where rows have one label, and where they have several.
+# Always tested, where rows have one label, and where they have several.
 METRICS = ("accuracy", "macro_f1", "log_loss", "scaled_log_loss")
 OF_SEVERAL = ("micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss", "scaled_log_loss")
 
@@ -58,24 +59,27 @@ class Resampled:
     moderated: Moderated | None = None
 
 
-def tested(metric: Metric, has_several: bool) -> tuple[str, ...]:
-    """Return the keys of the scores that are tested, first that of the metric that decides."""
-    return tuple(dict.fromkeys((key_of(metric), *(OF_SEVERAL if has_several else METRICS))))
+def tested(metric: Metric, has_several: bool, decide: Metric) -> tuple[str, ...]:
+    """Return the keys of the scores that are tested: first that of `metric`, last those that decide alone."""
+    return tuple(dict.fromkeys((key_of(metric), *(OF_SEVERAL if has_several else METRICS), deciding_key(decide))))
 
 
 def resample(
-    predictions: Sequence[Predictions], metric: Metric = "accuracy", scaled: Sequence[Predictions] | None = None
+    predictions: Sequence[Predictions],
+    metric: Metric = "accuracy",
+    scaled: Sequence[Predictions] | None = None,
+    decide: Metric = "log-loss",
 ) -> dict[str, Resampled]:
-    """Return each metric of the runs of one setting, all on the same rows in the same order; scaled: the runs after
-    temperature scaling, where that is done."""
+    """Return each metric of the runs of one setting, all on the same rows in the same order; scaled: the runs,
+    `tempered`, where that is done."""
     has_several = predictions[0].has_several
-    scaled = scaled or [calibrated(run).predictions for run in predictions]
+    scaled = scaled or [tempered(run) for run in predictions]
     losses = [
         np.column_stack([row_losses(run), row_losses(cool)]) for run, cool in zip(predictions, scaled, strict=True)
     ]
-    of_run = _of_several if has_several else _metrics
-    found = [of_run(run, metric, of_rows) for run, of_rows in zip(predictions, losses, strict=True)]
-    stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several)}
+    of_run, with_precision = _of_several if has_several else _metrics, "average-precision" in (metric, decide)
+    found = [of_run(run, with_precision, of_rows) for run, of_rows in zip(predictions, losses, strict=True)]
+    stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several, decide)}
     if not any(run.has_own_thresholds for run in predictions):
         return {key: Resampled(values[:, 0], values[:, 1:]) for key, values in stacked.items()}
     by_chance = [_of_thresholds(run) for run in predictions]
@@ -105,13 +109,13 @@ def weights(n_rows: int) -> np.ndarray:
     return counts
 
 
-def _metrics(predictions: Predictions, metric: Metric, losses: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of one run on rows with one label, [1 + 1000] each; losses: of the rows, as they are and after
-    temperature scaling, [B, 2]. All follow from weighted sums over rows; average
+def _metrics(predictions: Predictions, with_precision: bool, losses: np.ndarray) -> dict[str, np.ndarray]:
+    """The metrics of one run on rows with one label, [1 + 1000] each; losses: of the rows, as they are and
+    scaled, [B, 2]. All follow from weighted sums over rows; average
     precision does so to first order, by its derivatives."""
     n, n_classes = predictions.probs.shape
     true, predicted = predictions.truth, predictions.predicted[:, None] == np.arange(n_classes)
-    sums, precision = _sums(predictions, metric, losses, true & predicted, true, predicted)
+    sums, precision = _sums(predictions, with_precision, losses, true & predicted, true, predicted)
     rights, trues, said = np.split(sums[:, 2:], 3, axis=1)
     return {
         "accuracy": rights.sum(axis=1) / n,
@@ -123,13 +127,13 @@ def _metrics(predictions: Predictions, metric: Metric, losses: np.ndarray) -> di
     }
 
 
-def _of_several(predictions: Predictions, metric: Metric, losses: np.ndarray) -> dict[str, np.ndarray]:
+def _of_several(predictions: Predictions, with_precision: bool, losses: np.ndarray) -> dict[str, np.ndarray]:
     """The same of rows with several labels."""
     n, n_labels = predictions.probs.shape
     true, predicted = predictions.truth, predictions.predicted
     n_right = (true == predicted).sum(axis=1)
     columns = (losses, n_right, predictions.right, true & predicted, true, predicted)
-    sums, precision = _sums(predictions, metric, *columns)
+    sums, precision = _sums(predictions, with_precision, *columns)
     rights, trues, said = np.split(sums[:, 4:], 3, axis=1)
     return {
         "micro_f1": mean_f1(rights.sum(axis=1)[:, None], (trues + said).sum(axis=1)[:, None]),
@@ -142,11 +146,11 @@ def _of_several(predictions: Predictions, metric: Metric, losses: np.ndarray) ->
     }
 
 
-def _sums(predictions: Predictions, metric: Metric, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sums(predictions: Predictions, with_precision: bool, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sums of columns, [B] or [B, any], over the rows of each draw, float64 [1 + 1000, all]; the average precision
-    of each, 0 where it does not decide."""
+    of each, 0 where it is not asked for."""
     n = len(predictions.probs)
-    value, derivative = precision_parts(predictions) if metric == "average-precision" else (0.0, np.zeros(n))
+    value, derivative = precision_parts(predictions) if with_precision else (0.0, np.zeros(n))
     every = np.column_stack([*columns, derivative]).astype(np.float64)
     blocks = np.array_split(weights(n), 1 + _N_DRAWS // _BLOCK)
     sums = np.concatenate([block.astype(np.float64) @ every for block in blocks])

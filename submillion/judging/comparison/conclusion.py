@@ -21,7 +21,7 @@ from submillion.judging.comparison import bootstrap
 from submillion.judging.comparison.bootstrap import Resampled, resample
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar
 from submillion.judging.comparison.rows import OF_PROPORTION, POINTS, rows_needed
-from submillion.judging.comparison.selection import corrected
+from submillion.judging.comparison.selection import Noted, corrected
 from submillion.judging.comparison.verdict import Needed, Pair, RowsNeeded, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
 
@@ -35,9 +35,8 @@ class Setting:
     """Runs that differ in their seed alone; name is unique within a comparison.
 
     runs, keys, named_by, n_params, training_s: as a `Standing` has them · predictions: one a run, of the same rows in
-    the same order · n_evaluations: the most that a run's checkpoint was chosen from · evaluations: which rows each of
-    these had right, bool [K, B] of each run in the order of the predictions' rows, None where that was not noted or
-    another score chose.
+    the same order · n_evaluations: the most that a run's checkpoint was chosen from · evaluations: what these noted of
+    the predictions' rows, in their order, for each run; None where that is not known.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Setting:
     n_params: int
     training_s: float
     n_evaluations: int
-    evaluations: tuple[np.ndarray, ...] | None = None
+    evaluations: tuple[Noted, ...] | None = None
     keys: Mapping[str, str] = field(default_factory=dict, hash=False)
     named_by: Literal["keys", "run"] = "keys"
 
@@ -56,32 +55,36 @@ def conclude(
     split: Split = "validation",
     metric: Metric = "accuracy",
     margin: float | None = None,
+    decide: Metric = "log-loss",
 ) -> Verdict:
     """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
 
-    margin: the recommended setting is the cheapest that is at most so much worse than the best; None takes the cheapest
-    of those that cannot be told from it. `metric` decides; the other metrics are tested beside it, each a family of its
-    own. The family is all pairs, not those with the best alone: which is the best was found by looking, so any pair
-    might have been the one tested.
+    decide: the metric that decides which is the best and what is tied with it; log-loss is the scaled one, which takes
+    fewer rows than shares of right rows do (docs/comparison.md). `metric` is reported first: what its own test calls
+    worse than the best is not recommended. All are tested, each metric a family of its own. The family is all pairs,
+    not those with the best alone: which is the best was found by looking, so any pair might have been the one tested.
+    margin: the recommended setting is the cheapest that is at most so much worse than the best, by `metric`; None takes
+    the cheapest of those that are tied with it.
     """
     n_rows = len(settings[0].predictions[0].ids)
     if n_rows < 2:
         raise DataError(f"the {split} split has {n_rows} row: a comparison takes at least two")
-    key = metrics.key_of(metric)
-    scaled = [[metrics.calibrated(run).predictions for run in setting.predictions] for setting in settings]
+    key, deciding = metrics.key_of(metric), metrics.deciding_key(decide)
+    scored_by = dict.fromkeys((metric, metric if decide == "log-loss" else decide))  # the scaled one is at hand
+    scaled = [[metrics.tempered(run) for run in setting.predictions] for setting in settings]
     resampled = bootstrap.borrowing(
-        [resample(setting.predictions, metric, each) for setting, each in zip(settings, scaled, strict=True)]
+        [resample(setting.predictions, metric, each, decide) for setting, each in zip(settings, scaled, strict=True)]
     )
     scored = list(zip(settings, resampled, strict=True))
     scores = {
-        setting.name: _scores(setting, cool, resampled, metric)
+        setting.name: _scores(setting, cool, resampled, tuple(scored_by))
         for (setting, resampled), cool in zip(scored, scaled, strict=True)
     }
-    best_first = {name: -metrics.height(key, each[key].value) for name, each in scores.items()}
+    best_first = {name: -metrics.height(deciding, each[deciding].value) for name, each in scores.items()}
     losses = {name: each["log_loss"].value for name, each in scores.items()}
     scored.sort(key=lambda each: (best_first[each[0].name], losses[each[0].name], each[0].n_params, each[0].name))
     ordered = tuple(setting for setting, _ in scored)
-    pairs = _against_best(ordered, [resampled for _, resampled in scored], key)
+    pairs = _against_best(ordered, [resampled for _, resampled in scored], deciding)
     group = (ordered[0], *(setting for setting, pair in zip(ordered[1:], pairs, strict=True) if pair.is_tied))
     return Verdict(
         split=split,
@@ -90,8 +93,13 @@ def conclude(
         pairs=pairs,
         group=tuple(setting.name for setting in group),
         recommended=_recommended(ordered, pairs, losses, key, margin) if split == "validation" else None,
-        notes=(*_notes(ordered, pairs, split), *_seeds_note([each[key] for _, each in scored], key)),
+        notes=(
+            *_disagreements(pairs, key, deciding),
+            *_notes(ordered, pairs, split),
+            *_seeds_note([each[key] for _, each in scored], key),
+        ),
         metric=key,
+        decides=deciding if deciding != key else None,
         rows_needed=_rows_needed(scored[:2], pairs[0], n_rows, key) if pairs and pairs[0].is_tied else (),
         margin=margin,
         corrected=_corrected(ordered) if split == "validation" else None,
@@ -101,7 +109,7 @@ def conclude(
 def _corrected(settings: Sequence[Setting]) -> Score | None:
     """The best score without the luck of its choice; None where nothing was chosen, or what from was not noted."""
     noted = [setting.evaluations for setting in settings if setting.evaluations is not None]
-    if len(noted) < len(settings) or sum(len(run) for runs in noted for run in runs) < 2:
+    if len(noted) < len(settings) or sum(len(run.right) for runs in noted for run in runs) < 2:
         return None
     return corrected(noted)
 
@@ -111,7 +119,10 @@ def _recommended(
 ) -> str:
     """The cheapest of those that may be taken: the fewest parameters, then the lowest log loss. What a clock says
     differs from day to day, and decides nothing."""
-    may_be = [pair.is_tied if margin is None else pair.most_lost(key) <= margin for pair in pairs]
+    may_be = [
+        pair.is_tied and pair.told(key) != "worse" if margin is None else pair.most_lost(key) <= margin
+        for pair in pairs
+    ]
     allowed = [settings[0], *(setting for setting, may in zip(settings[1:], may_be, strict=True) if may)]
     return min(allowed, key=lambda setting: (setting.n_params, losses[setting.name], setting.name)).name
 
@@ -132,11 +143,12 @@ def _standing(setting: Setting, scores: dict[str, Score], split: Split) -> Stand
 
 
 def _scores(
-    setting: Setting, scaled: Sequence[Predictions], resampled: dict[str, Resampled], metric: Metric
+    setting: Setting, scaled: Sequence[Predictions], resampled: dict[str, Resampled], shown: Sequence[Metric]
 ) -> dict[str, Score]:
     """One run's own scores; of several the means, with intervals over seeds and rows."""
     single = [
-        metrics.score_by(predictions, metric) | {"scaled_log_loss": metrics.log_loss(cool)}
+        {key: score for metric in shown for key, score in metrics.score_by(predictions, metric).items()}
+        | {"scaled_log_loss": metrics.log_loss(cool)}
         for predictions, cool in zip(setting.predictions, scaled, strict=True)
     ]
     if len(single) == 1:
@@ -263,6 +275,17 @@ def _needed(
         return None if n is None else Needed(n, 1)
     n_seeds = min(len(one.runs), len(other.runs))
     return bootstrap.rows_needed(size, bootstrap.spread_of(n_rows, of_one[key], of_other[key]), n_seeds)
+
+
+def _disagreements(pairs: Sequence[Pair], key: str, deciding: str) -> list[str]:
+    """Where two tests of one pair say different things."""
+    score, decider = metrics.NAMES[key], metrics.NAMES[deciding]
+    notes = []
+    if names := [pair.setting for pair in pairs if not pair.is_tied and pair.told(key) == "better"]:
+        notes.append(f"contradiction: worse by {decider}, and yet better by {score}: {'; '.join(names)}")
+    if names := [pair.setting for pair in pairs if pair.is_tied and pair.told(key) is not None]:
+        notes.append(f"tied by {decider}, and told apart by {score} alone: {'; '.join(names)}")
+    return notes
 
 
 def _seeds_note(resampled: Sequence[Resampled], key: str) -> list[str]:

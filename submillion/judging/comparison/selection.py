@@ -8,6 +8,7 @@ cross-validation", Machine Learning 107 (BBC-CV). Shapes: B rows, K evaluations 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,37 +18,46 @@ from submillion.judging.metrics import Score, wilson_ends
 _BLOCK = 2**24  # draws times rows that are worked on at once: 64 MiB of each of two matrices
 
 
-def corrected(settings: Sequence[Sequence[np.ndarray]]) -> Score:
+@dataclass(frozen=True, eq=False)
+class Noted:
+    """What the evaluations of a run noted of each row, float32 [K, B] each, more being better.
+
+    right: 1 where the row was right · chose: by whose mean the checkpoint was chosen · decides: by whose mean settings
+    are compared.
+    """
+
+    right: np.ndarray
+    chose: np.ndarray
+    decides: np.ndarray
+
+
+def corrected(settings: Sequence[Sequence[Noted]]) -> Score:
     """Return the accuracy of the best setting's chosen checkpoints, corrected for both choices, with its 95 % interval.
 
-    settings: of each its runs, of each run which rows its evaluations had right, bool [K, B]. A run's checkpoint is the
-    best of its evaluations; the best setting has the best mean over its runs. Both are chosen on 1,000 draws of rows,
-    and scored on the third of the rows that a draw leaves out. The interval is Wilson's of all rows.
+    settings: of each its runs. A run's checkpoint is the best of its evaluations; the best setting has the best mean
+    over its runs. Both are chosen on 1,000 draws of rows, and scored on the third of the rows that a draw leaves out.
+    The interval is Wilson's of all rows.
     """
-    n_rows = settings[0][0].shape[1]
+    n_rows = settings[0][0].right.shape[1]
     drawn = weights(n_rows)[1:]
-    floats = [[run.astype(np.float32) for run in runs] for runs in settings]
     blocks = np.array_split(drawn, -(-drawn.size // _BLOCK))
-    value = float(np.concatenate([_left_out(block, floats) for block in blocks]).mean())
+    value = float(np.concatenate([_left_out(block, settings) for block in blocks]).mean())
     return Score(value, *wilson_ends(value, n_rows), n_rows)
 
 
-def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[Noted]]) -> np.ndarray:
     """The score of what each draw chooses, on the rows that the draw leaves out; drawn: how often each takes a row."""
     inside, outside = drawn.astype(np.float32), (drawn == 0).astype(np.float32)
     outside /= np.maximum(outside.sum(axis=1, keepdims=True), 1)
-    scores = [_chosen([(inside @ run.T, outside @ run.T) for run in runs]) for runs in settings]
-    on_drawn, on_others = (np.stack(each, axis=1) for each in zip(*scores, strict=True))
-    return _at(on_others, on_drawn.argmax(axis=1))
+    scores = [np.mean([_chosen(inside, outside, run) for run in runs], axis=0) for runs in settings]
+    decides, right = np.stack(scores, axis=-1)
+    return _at(right, decides.argmax(axis=1))
 
 
-def _chosen(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over runs of their chosen checkpoints' scores, on drawn rows and on the others, [1000] each; of each
-    run these are given for all evaluations, [1000, K]."""
-    choices = [inside.argmax(axis=1) for inside, _ in runs]
-    of_runs = [[_at(side, choice) for side in run] for run, choice in zip(runs, choices, strict=True)]
-    on_drawn, on_others = (np.mean(each, axis=0) for each in zip(*of_runs, strict=True))
-    return on_drawn, on_others
+def _chosen(inside: np.ndarray, outside: np.ndarray, run: Noted) -> tuple[np.ndarray, np.ndarray]:
+    """Of a run's chosen checkpoint what decides, on the drawn rows, and its score on the others, [1000] each."""
+    choice = (inside @ run.chose.T).argmax(axis=1)
+    return _at(inside @ run.decides.T, choice), _at(outside @ run.right.T, choice)
 
 
 def _at(values: np.ndarray, choice: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from submillion.judging.metrics import LOSSES, Score
+from submillion.judging.comparison.paired import LEVEL
+from submillion.judging.metrics import LOSSES, Score, height
 
 Split = Literal["validation", "test"]
 
@@ -60,6 +61,13 @@ class Pair:
     is_tied: bool
     differences: dict[str, Tested]
 
+    def told(self, metric: str) -> Literal["better", "worse"] | None:
+        """Return what a score's own test says of the setting against the best, at 0.05 after Holm; None if nothing."""
+        found = self.differences[metric]
+        if found.p_holm > LEVEL or found.value == 0:
+            return None
+        return "better" if height(metric, found.value) > 0 else "worse"
+
     def most_lost(self, metric: str) -> float:
         """Return by how much the setting is worse than the best at most, by the key of a score: at least 0."""
         found = self.differences[metric]
@@ -95,12 +103,13 @@ class RowsNeeded:
 class Verdict:
     """What may be said of settings on one split; in Python some names are shorter than their keys in JSON.
 
-    settings: best first · pairs: each other setting against the best, in the same order · group: the best and
-    those that cannot be told from it · recommended: a setting's name, None on the test split · notes: sentences worth
-    printing · metric: the key of the score that decides · rows_needed: to separate the two best, the smallest
-    difference first; empty where they are told apart already, or there is one setting · margin: what the recommended
-    setting may be worse than the best, in the score that decides, None where any tied one may be taken · corrected: the
-    best score without the luck of having been chosen among settings and checkpoints, None where that is not known.
+    settings: best first, by what decides · pairs: each other setting against the best, in the same order · group: the
+    best and those that cannot be told from it · recommended: a setting's name, None on the test split · notes:
+    sentences worth printing · metric: the key of the score that is reported first · decides: the key of the one that
+    decides, None where that is `metric` · rows_needed: to separate the two best, the smallest difference first; empty
+    where they are told apart already, or there is one setting · margin: what the recommended setting may be worse than
+    the best, in `metric`, None where any tied one may be taken · corrected: the best score without the luck of having
+    been chosen among settings and checkpoints, None where that is not known.
     """
 
     split: Split
@@ -111,9 +120,15 @@ class Verdict:
     recommended: str | None
     notes: tuple[str, ...]
     metric: str = "accuracy"
+    decides: str | None = None
     rows_needed: tuple[RowsNeeded, ...] = ()
     margin: float | None = None
     corrected: Score | None = None
+
+    @property
+    def deciding(self) -> str:
+        """Return the key of the score that decides."""
+        return self.decides or self.metric
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ import numpy as np
 from scipy import optimize, special
 
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
-from submillion.judging.metrics.scores import N_BINS
+from submillion.judging.metrics.scores import N_BINS, row_losses
 from submillion.judging.metrics.several import binned_gaps, clustered, errors_of
 
 N_FOLDS = 5
+_OF_CHANCE = 0.01  # in the probabilities of `tempered`
+LossOf = Callable[[np.ndarray, np.ndarray], Callable[[float], float]]
 _HOTTEST = np.log(50.0)  # |log T| beyond which no minimum is looked for: all rows right, or all of chance
 
 
@@ -96,6 +98,10 @@ def calibrated(predictions: Predictions) -> Scaling:
     logits: they differ by a constant a row; of several labels each one's log-odds are its logit, and one T serves all.
     With fewer rows than folds nothing is scaled.
     """
+    return _cross_fitted(predictions, _mean_loss)
+
+
+def _cross_fitted(predictions: Predictions, loss_of: LossOf) -> Scaling:
     n = len(predictions.ids)
     if n < N_FOLDS:
         return Scaling(predictions, ())
@@ -105,10 +111,51 @@ def calibrated(predictions: Predictions) -> Scaling:
     folds, probs, temperatures = ranks % N_FOLDS, np.empty(logits.shape), []
     for fold in range(N_FOLDS):
         held_out = folds == fold
-        inverse = _inverse_temperature(logits[~held_out], predictions.label_ids[~held_out])
+        inverse = _inverse_temperature(loss_of(logits[~held_out], predictions.label_ids[~held_out]))
         probs[held_out] = scaled(predictions.probs[held_out], 1 / inverse, predictions.has_several)
         temperatures.append(1 / inverse)
     return Scaling(Predictions(predictions.ids, predictions.label_ids, probs), tuple(temperatures))
+
+
+def tempered(predictions: Predictions) -> Predictions:
+    """Return the predictions whose log loss is the scaled one, by which comparisons decide: cross-fitted as
+    `calibrated` ones are, and mixed with 1 % of chance.
+
+    So no row's loss is above log(100 C), of several labels log(200) for each: a few wrong labels, of which a model is
+    sure, would hide what all other rows say. DataError when a probability is not a number.
+    """
+    predictions.refuse_unscorable()
+    probs = _mixed(_cross_fitted(predictions, _mixed_loss).predictions.probs, predictions.has_several)
+    return Predictions(predictions.ids, predictions.label_ids, probs)
+
+
+def _mixed(probs: np.ndarray, has_several: bool) -> np.ndarray:
+    chance = 0.5 if has_several else 1 / probs.shape[1]
+    return (1 - _OF_CHANCE) * probs.astype(np.float64) + _OF_CHANCE * chance
+
+
+def _mixed_loss(logits: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
+    """The mean loss of `tempered` rows by log(1 / T).
+
+    The temperature must minimise the very loss that is tested. With the doubt of `_mean_loss`, or without the mixing,
+    it is a little off, its own noise no longer cancels, and equal runs were told apart in 10 % of cases with 50 rows
+    and in 6.5 % with 300 instead of 5.
+    """
+    has_several = label_ids.ndim == 2
+    truth = label_ids.astype(bool) if has_several else label_ids[:, None] == np.arange(logits.shape[1])
+
+    def loss(log_inverse: float) -> float:
+        heated = logits * np.exp(log_inverse)
+        probs = _mixed(special.expit(heated) if has_several else special.softmax(heated, axis=1), has_several)
+        of_truth = np.where(truth, probs, 1 - probs) if has_several else probs[truth][:, None]
+        return float(np.sort(-np.log(of_truth).mean(axis=1)).mean())
+
+    return loss
+
+
+def deciding_losses(predictions: Predictions) -> np.ndarray:
+    """Return the scaled log loss of each row, in nats, float64 [B]: `row_losses` of the predictions, `tempered`."""
+    return row_losses(tempered(predictions))
 
 
 def _logits(probs: np.ndarray, has_several: bool) -> np.ndarray:
@@ -118,7 +165,9 @@ def _logits(probs: np.ndarray, has_several: bool) -> np.ndarray:
 
 def temperature(predictions: Predictions) -> float:
     """Return the T that minimises the log loss of all rows, between 1/50 and 50: for rows other than these."""
-    return 1 / _inverse_temperature(_logits(predictions.probs, predictions.has_several), predictions.label_ids)
+    return 1 / _inverse_temperature(
+        _mean_loss(_logits(predictions.probs, predictions.has_several), predictions.label_ids)
+    )
 
 
 def scaled(probs: np.ndarray, temperature: float, has_several: bool = False) -> np.ndarray:
@@ -132,9 +181,9 @@ def safe_log(probs: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float64).tiny))
 
 
-def _inverse_temperature(logits: np.ndarray, label_ids: np.ndarray) -> float:
-    """The 1 / T that minimises the mean log loss, which is convex in it."""
-    found = optimize.minimize_scalar(_mean_loss(logits, label_ids), bounds=(-_HOTTEST, _HOTTEST), method="bounded")
+def _inverse_temperature(loss: Callable[[float], float]) -> float:
+    """The 1 / T that minimises a mean log loss by log(1 / T)."""
+    found = optimize.minimize_scalar(loss, bounds=(-_HOTTEST, _HOTTEST), method="bounded")
     return float(np.exp(found.x))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from submillion.config import Metric
+from submillion.judging.metrics.calibration import deciding_losses
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson_ends
 from submillion.judging.metrics.scores import confusion, drawn_classes, score_of_draws, scores_of_one
 from submillion.judging.metrics.several import scores_of_several
@@ -60,6 +61,15 @@ def key_of(metric: Metric | None) -> str:
     return (metric or "accuracy").replace("-", "_")
 
 
+def deciding_key(metric: Metric) -> str:
+    """Return the key of the score by which checkpoints are chosen and comparisons decided; log-loss is the scaled one.
+
+    >>> deciding_key("log-loss"), deciding_key("mcc")
+    ('scaled_log_loss', 'mcc')
+    """
+    return "scaled_log_loss" if metric == "log-loss" else key_of(metric)
+
+
 def is_better(key: str, value: float, other: float) -> bool:
     """Say whether a score is better than another one: lower for losses, higher for all others."""
     return height(key, value) > height(key, other)
@@ -92,6 +102,13 @@ def score_by(predictions: Predictions, metric: Metric) -> dict[str, Score]:
         of_one = average_precision if metric == "average-precision" else _mcc_of
         scores[key] = of_one(predictions)
     return {key: scores[key]} | scores
+
+
+def height_by(predictions: Predictions, decide: Metric) -> float:
+    """Return the score that decides, so that more is better; of log-loss the scaled one."""
+    if decide == "log-loss":
+        return -float(np.sort(deciding_losses(predictions)).mean())
+    return height(key_of(decide), score_by(predictions, decide)[key_of(decide)].value)
 
 
 def _mcc_of(predictions: Predictions) -> Score:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 
-from submillion.judging.comparison import Tested, p_value
-from submillion.judging.metrics import Score
+from submillion.judging.comparison import p_value
+from submillion.judging.metrics import NAMES, Score
 from submillion.reports.forests import READING
 from submillion.reports.sections import Quote, Section, Table
 from submillion.reports.sweep.figures import said
 from submillion.reports.sweep.study import Choice, Compared, Judged, Panel, StudyReport
+from submillion.runs.study import StudyRecord
 from submillion.text import interval
 
 
-def tested_cells(found: Tested | None) -> tuple[str, str]:
-    """Return the difference to the best and Holm's p as cells; dashes of the best itself."""
-    return ("–", "–") if found is None else (interval(found, sign="+"), p_value(found.p_holm))
+def tested_cells(entry: Compared | Choice) -> tuple[str, str]:
+    """Return the difference to the best, and Holm's p of the score that decides, as cells; dashes for the best."""
+    if entry.difference is None or entry.decided is None:
+        return "–", "–"
+    return interval(entry.difference, sign="+"), p_value(entry.decided.p_holm)
+
+
+def tested_heads(summary: StudyRecord) -> tuple[str, str]:
+    """Return the heads of these cells."""
+    verdicts = (*(stage.comparison for stage in summary.stages), summary.comparison)
+    decides = next((each.decides for each in verdicts if each is not None and each.decides is not None), None)
+    return "minus the best", "p (Holm)" if decides is None else f"p (Holm), {NAMES[decides]}"
 
 
 def standing_of(found: Compared | Choice) -> str:
@@ -44,7 +54,7 @@ def factors(report: StudyReport) -> Section | None:
         sentences=sentences,
         figure="factors",
         reading=f"{READING} The dashed line is the best of the panel, a ring the choice that was taken.",
-        tables=(_choices_table(report.panels, report.summary.metric_name),),
+        tables=(_choices_table(report.panels, report.summary),),
     )
 
 
@@ -72,19 +82,19 @@ def _fixed_in_a_tie(panel: Panel) -> str:
     return f"{panel.factor}: {panel.fixed.label} was fixed inside a tie; these rows cannot tell it from {others}."
 
 
-def _choices_table(panels: list[Panel], score: str) -> Table:
+def _choices_table(panels: list[Panel], summary: StudyRecord) -> Table:
     rows = [
         (
             f"{panel.factor}={choice.label}",
             "–" if choice.trial is None else str(choice.trial),
             interval(choice.score),
-            *tested_cells(choice.difference),
+            *tested_cells(choice),
             ", ".join(filter(None, (_standing(panel, choice), "taken" if choice.is_fixed else ""))),
         )
         for panel in panels
         for choice in panel.choices
     ]
-    return Table("Each choice", ("", "trial", score, "minus the best", "p (Holm)", ""), rows)
+    return Table("Each choice", ("", "trial", summary.metric_name, *tested_heads(summary), ""), rows)
 
 
 def _standing(panel: Panel, choice: Choice) -> str:
@@ -161,7 +171,7 @@ def _p_of(each: Judged) -> str:
     """The test between the two: that of whichever is not the best."""
     if each.measured is None or each.rival is None:
         return "–"
-    tested = each.measured.difference or each.rival.difference
+    tested = each.measured.decided or each.rival.decided
     return "–" if tested is None else p_value(tested.p_holm)
 
 

@@ -8,10 +8,17 @@ from submillion.judging.comparison import Verdict, p_value
 from submillion.judging.metrics import NAMES, leading
 from submillion.reports.forests import READING
 from submillion.reports.sections import Section, Table, as_sentences
-from submillion.reports.sweep.factors import standing_of, tested_cells
+from submillion.reports.sweep.factors import standing_of, tested_cells, tested_heads
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS, axes_of
 from submillion.reports.sweep.study import Compared, StudyReport
-from submillion.reports.verdicts import corrected_sentences, of_runs, rows_sentences, rows_tables, taken_because
+from submillion.reports.verdicts import (
+    by_what,
+    corrected_sentences,
+    of_runs,
+    rows_sentences,
+    rows_tables,
+    taken_because,
+)
 from submillion.runs.study import StudyRecord, TrialRecord, label
 from submillion.text import duration, interval
 
@@ -59,7 +66,8 @@ def _title(report: StudyReport) -> str:
         return f"One setting finished: {report.summary.metric_name} {entries[0].score.value:.4f}, after selection"
     verdict = report.summary.comparison
     alone = "" if verdict is None or verdict.about == "settings" else of_runs(verdict)
-    rows = f"{entries[0].score.n:,} validation rows{alone}"
+    decided = "" if verdict is None else by_what(verdict)
+    rows = f"{entries[0].score.n:,} validation rows{decided}{alone}"
     if len(group) == 1 and not all(entry.is_pursued for entry in entries):
         return f"{entries[0].name} is the only one left on {rows}; others got fewer seeds"
     if len(group) == 1:
@@ -82,7 +90,8 @@ def _taken(report: StudyReport) -> list[str]:
         f"{found.score.n:,} validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
     ]
     if found is not best:
-        lines.append(f"The best score is that of trial {best.number} ({best.name}): {interval(best.score)}.")
+        by = "" if verdict is None or verdict.decides is None else f", by {NAMES[verdict.deciding]},"
+        lines.append(f"The best{by} is trial {best.number} ({best.name}): {interval(best.score)}.")
     lines += _doubts(report, found)
     if verdict is not None:
         names = _names(report.summary, verdict)
@@ -104,9 +113,9 @@ def _doubts(report: StudyReport, found: Compared) -> list[str]:
     of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == found.runs]
     return [
         f"Among the choices of {panel.factor} alone it was told from {panel.best.label} "
-        f"(p {p_value(choice.difference.p_holm)}): there fewer pairs are corrected for than among all trials."
+        f"(p {p_value(choice.decided.p_holm)}): there fewer pairs are corrected for than among all trials."
         for panel, choice in of_it
-        if not choice.is_tied and choice.difference is not None and panel.best is not None
+        if not choice.is_tied and choice.decided is not None and panel.best is not None
     ]
 
 
@@ -175,13 +184,13 @@ def _ties_table(report: StudyReport) -> Table:
         (
             f"{entry.number}: {entry.name}",
             interval(entry.score),
-            *tested_cells(entry.difference),
+            *tested_cells(entry),
             "best" if entry.difference is None else standing_of(entry),
             f"{entry.n_params:,}",
         )
         for entry in report.entries
     ]
-    heads = ("trial", report.summary.metric_name, "minus the best", "p (Holm)", "", "parameters")
+    heads = ("trial", report.summary.metric_name, *tested_heads(report.summary), "", "parameters")
     return Table("Each setting against the best; Holm's correction is over all pairs", heads, rows, is_sortable=True)
 
 

@@ -24,7 +24,8 @@ Judgement = Literal["holds", "told apart against it", "a tie", "not tested here"
 class Compared:
     """A setting that was compared, by the number and the name of the first trial that asked for it.
 
-    difference: its score minus the best's, None of the best itself · is_pursued: it got as many seeds as the tied ones.
+    difference: its score minus the best's, None of the best itself · decided: the same of the score that decides ·
+    is_pursued: it got as many seeds as the tied ones.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Compared:
     runs: tuple[str, ...]
     score: Score
     difference: Tested | None
+    decided: Tested | None
     is_tied: bool
     is_recommended: bool
     n_params: int
@@ -53,8 +55,9 @@ class Kept:
 class Choice:
     """A choice with the trial that stands for it: its score over its seeds, and its difference to the best.
 
-    score is None where no trial finished, or several seeds were not compared yet; difference of the best one and where
-    nothing was compared · is_fixed: later factors build on it, or the recommended run has it · why: it has no score.
+    score is None where no trial finished, or several seeds were not compared yet; difference and decided, that of the
+    score that decides, of the best one and where nothing was compared · is_fixed: later factors build on it, or the
+    recommended run has it · why: it has no score.
     """
 
     label: str
@@ -63,6 +66,7 @@ class Choice:
     n_params: int | None
     score: Score | None
     difference: Tested | None
+    decided: Tested | None
     is_tied: bool
     is_fixed: bool
     why: str | None = None
@@ -97,7 +101,7 @@ class Panel:
 
     @property
     def best(self) -> Choice | None:
-        """Return the choice with the highest score; of equals the one that none is compared with."""
+        """Return the best choice, which none is compared with."""
         compared = [choice for choice in self.scored if choice.is_tied and choice.difference is None]
         return next(iter(compared), None)
 
@@ -172,7 +176,7 @@ def _entries(summary: StudyRecord) -> list[Compared]:
         return []
     number, trial = summary.done[-1]
     score = trial.validation_score.by_seed[0]
-    return [Compared(number, trial.name, trial.runs, score, None, True, True, trial.total, trial.training_s)]
+    return [Compared(number, trial.name, trial.runs, score, None, None, True, True, trial.total, trial.training_s)]
 
 
 def _entry(summary: StudyRecord, standing: Standing) -> Compared:
@@ -186,6 +190,7 @@ def _entry(summary: StudyRecord, standing: Standing) -> Compared:
         runs=standing.runs,
         score=standing.scores[verdict.metric],
         difference=None if against is None else against.differences[verdict.metric],
+        decided=None if against is None else against.differences[verdict.deciding],
         is_tied=verdict.is_tied(standing),
         is_recommended=summary.recommended_run in standing.runs,
         n_params=standing.n_params,
@@ -289,26 +294,29 @@ def _choice(
     done = [(number, trial) for number, trial in trials if trial.is_done]
     if not done:
         reasons = (trial.why or trial.state for _, trial in trials)
-        return Choice(label, None, (), None, None, None, False, label == fixed, next(reasons, "not begun"))
+        return Choice(label, None, (), None, None, None, None, False, label == fixed, next(reasons, "not begun"))
     if verdict is None:
         number, trial = max(done, key=lambda each: (summary.height(each[1].validation_score.mean or 0.0), -each[0]))
         score = trial.validation_score.by_seed[0] if len(trial.runs) == 1 else None
-        return Choice(label, number, trial.runs, trial.total, score, None, False, label == fixed)
+        return Choice(label, number, trial.runs, trial.total, score, None, None, False, label == fixed)
     places = {setting.name: place for place, setting in enumerate(verdict.settings)}
     stands = [(verdict.of_run(trial.runs[0]), number, trial) for number, trial in done]
     known = [(standing, number, trial) for standing, number, trial in stands if standing is not None]
     if not known:
-        return Choice(label, None, (), None, None, None, False, label == fixed, "not compared")
+        return Choice(label, None, (), None, None, None, None, False, label == fixed, "not compared")
     standing, number, trial = min(known, key=lambda e: (not verdict.is_tied(e[0]), places[e[0].name], e[1]))
     against, score = verdict.against(standing), standing.scores[verdict.metric]
-    tested = None if against is None else against.differences[verdict.metric]
+    difference, decided = (
+        None if against is None else against.differences[key] for key in (verdict.metric, verdict.deciding)
+    )
     return Choice(
         label=label,
         trial=number,
         runs=trial.runs,
         n_params=trial.total,
         score=score,
-        difference=tested,
+        difference=difference,
+        decided=decided,
         is_tied=verdict.is_tied(standing),
         is_fixed=label == fixed,
         is_pursued=is_pursued(standing, verdict, summary.tie_seeds),
