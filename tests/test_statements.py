@@ -17,6 +17,7 @@ from benchmarks.results import kept
 from submillion.errors import ConfigError, ExportError
 from submillion.exports import checking
 from submillion.judging.comparison import (
+    Noted,
     Setting,
     conclude,
     corrected,
@@ -214,7 +215,7 @@ def test_where_three_seeds_hide_a_difference_more_of_them_show_it() -> None:
 def test_a_tie_is_told_in_rows_by_what_may_be_true() -> None:
     first, second = (drawn(np.random.default_rng(seed), 400, 0.9) for seed in (1, 2))
     second = Predictions(first.ids, first.label_ids, 0.8 * first.probs + 0.2 * second.probs)
-    found = conclude([setting("a", first), setting("b", second)])
+    found = conclude([setting("a", first), setting("b", second)], decide="accuracy")
     by_basis = {each.basis: each for each in found.rows_needed}
     low, high = found.pairs[0].differences["accuracy"].low, found.pairs[0].differences["accuracy"].high
     assert by_basis["largest"].difference == max(abs(low), abs(high))
@@ -262,6 +263,10 @@ def test_the_correlation_of_all_settings_is_told_from_the_kept_ones() -> None:
 # What is chosen -----------------------------------------------------------------------------------------------------
 
 
+def noted(right: np.ndarray) -> Noted:
+    return Noted(*[right.astype(np.float32)] * 3)
+
+
 @pytest.mark.parametrize(("n_checkpoints", "n_settings"), [(12, 1), (6, 6)])
 def test_a_corrected_score_is_without_the_luck_of_its_choice(n_checkpoints: int, n_settings: int) -> None:
     rng, n_rows, errors, held, raw = np.random.default_rng(8), 640, [], [], []
@@ -272,7 +277,7 @@ def test_a_corrected_score_is_without_the_luck_of_its_choice(n_checkpoints: int,
         right = shared + noise > -norm.ppf(truths)[..., None]
         scores = right.mean(axis=2)
         best = np.unravel_index(scores.argmax(), scores.shape)
-        found = corrected([[of_run] for of_run in right])
+        found = corrected([[noted(of_run)] for of_run in right])
         errors.append(found.value - truths[best])
         raw.append(scores[best] - truths[best])
         held.append(found.low <= truths[best] <= found.high)
@@ -286,7 +291,7 @@ def test_more_evaluations_are_no_advantage_after_correction() -> None:
     for _ in range(40):
         shared = rng.normal(0, 0.8, 640)
         right = shared + rng.normal(0, 0.6, (13, 640)) > -norm.ppf(0.914)
-        gaps.append(corrected([[right[:12]]]).value - right[12].mean())
+        gaps.append(corrected([[noted(right[:12])]]).value - right[12].mean())
     assert abs(np.mean(gaps)) < 0.006, "12 checkpoints against 1"
 
 
@@ -295,7 +300,7 @@ def test_what_taking_the_cheapest_may_cost_is_said_and_bounded_by_a_margin() -> 
     good = drawn(rng, 400, 0.9)
     noisy = Predictions(good.ids, good.label_ids, 0.7 * good.probs + 0.3 * drawn(rng, 400, 0.9).probs)
     settings = [setting("dear", good), setting("cheap", noisy, n_params=1)]
-    found = conclude(settings)
+    found = conclude(settings, decide="accuracy")
     cheap = next(each for each in found.settings if each.name == "cheap")
     assert found.recommended == "cheap"
     if found.against(cheap) is not None:
@@ -333,7 +338,7 @@ def test_fewer_seeds_than_the_tied_is_not_worse() -> None:
     assert (best.name, verdict.is_tied(poor)) == ("good", False)
     said = {}
     for tie_seeds in (3, None):
-        compared = Compared(1, "poor", poor.runs, poor.scores["accuracy"], None, False, False, 1, 1.0)
+        compared = Compared(1, "poor", poor.runs, poor.scores["accuracy"], None, None, False, False, 1, 1.0)
         said[tie_seeds] = standing_of(replace(compared, is_pursued=is_pursued(poor, verdict, tie_seeds)))
     assert said == {3: "not pursued", None: "worse"}
 

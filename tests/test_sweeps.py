@@ -375,12 +375,13 @@ def test_two_stages_correlate_short_with_full_results(settings: dict[str, Any], 
     found, begun = trained(file)
     assert len(begun) == 7
     full = [o for o in found.outcomes if o.trial.candidate.stage == "full"]
-    short = {o.trial.candidate.name: o.score for o in found.outcomes if o.trial.candidate.stage == "short"}
-    best = sorted(short, key=lambda name: -(short[name] or 0))[:3]
+    short = {o.trial.candidate.name: o.height for o in found.outcomes if o.trial.candidate.stage == "short"}
+    best = sorted(short, key=lambda name: -short[name])[:3]
     assert {o.trial.candidate.name for o in full} == set(best)
     assert all(o.trial.configs[0].train.steps == 12 for o in full)
-    pairs = [(short[o.trial.candidate.name], o.score) for o in full]
-    assert found.ending.correlation == correlation(*map(list, zip(*pairs, strict=True)))
+    pairs = [(short[o.trial.candidate.name], o.height) for o in full]
+    every = sorted(short.values(), reverse=True)
+    assert found.ending.correlation == correlation(*map(list, zip(*pairs, strict=True)), every)
     assert "3 settings" in found.notes[-1]
     assert set(found.ending.contenders) == {o.trial.candidate for o in full}
 

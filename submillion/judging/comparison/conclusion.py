@@ -27,6 +27,7 @@ from submillion.judging.metrics import Predictions, Score
 
 _OF_ROWS = ("accuracy", "subset_accuracy")  # shares of rows that are right: two runs' are tested exactly
 _SHARES = (*_OF_ROWS, "hamming")  # all that Wilson's interval is for
+_DIGITS = 5  # of what decides: temperatures are fitted to about as many
 _FEWEST_DOF = 2  # with one, Student's quantile is 12.7: it would say nothing
 
 
@@ -80,7 +81,9 @@ def conclude(
         setting.name: _scores(setting, cool, resampled, tuple(scored_by))
         for (setting, resampled), cool in zip(scored, scaled, strict=True)
     }
-    best_first = {name: -metrics.height(deciding, each[deciding].value) for name, each in scores.items()}
+    best_first = {
+        name: -round(metrics.height(deciding, each[deciding].value), _DIGITS) for name, each in scores.items()
+    }
     losses = {name: each["log_loss"].value for name, each in scores.items()}
     scored.sort(key=lambda each: (best_first[each[0].name], losses[each[0].name], each[0].n_params, each[0].name))
     ordered = tuple(setting for setting, _ in scored)
