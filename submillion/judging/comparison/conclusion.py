@@ -81,11 +81,9 @@ def conclude(
         setting.name: _scores(setting, cool, resampled, tuple(scored_by))
         for (setting, resampled), cool in zip(scored, scaled, strict=True)
     }
-    best_first = {
-        name: -round(metrics.height(deciding, each[deciding].value), _DIGITS) for name, each in scores.items()
-    }
+    heights = {name: round(metrics.height(deciding, each[deciding].value), _DIGITS) for name, each in scores.items()}
     losses = {name: each["log_loss"].value for name, each in scores.items()}
-    scored.sort(key=lambda each: (best_first[each[0].name], losses[each[0].name], each[0].n_params, each[0].name))
+    scored.sort(key=lambda each: (-heights[each[0].name], losses[each[0].name], each[0].n_params, each[0].name))
     ordered = tuple(setting for setting, _ in scored)
     pairs = _against_best(ordered, [resampled for _, resampled in scored], deciding)
     group = (ordered[0], *(setting for setting, pair in zip(ordered[1:], pairs, strict=True) if pair.is_tied))
