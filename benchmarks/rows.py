@@ -32,9 +32,10 @@ from submillion.judging.metrics import Z_95, Predictions, deciding_losses
 from submillion.training import workflow
 
 LEAST_APART = 0.002  # of accuracies: below it a pair says nothing of how many rows it takes
-SIZES = (50, 100, 300, 1_000, 3_000)  # rows, of swapped pairs
+SIZES = (50, 100, 300, 1_000, 2_000)  # rows, of swapped pairs
 N_SWAPPED, N_CHOICES, N_CHOOSING = 400, 200, 500
-_SHARED: dict[str, Any] = {"model.name": MINILM, "model.head": "linear", "train.steps": 300, "train.evaluate_every": 25}
+_SHARED: dict[str, Any] = {"model.name": MINILM, "model.head": "linear", "train.steps": 200, "train.evaluate_every": 20}
+_SHARED |= {"train.batch_size": 16}
 SETTINGS: dict[str, dict[str, Any]] = {
     "rate 1e-4": {"train.learning_rate": 1e-4},
     "rate 3e-4": {"train.learning_rate": 3e-4},
@@ -62,9 +63,9 @@ class Judged:
 def sources() -> dict[str, dict[str, Any]]:
     """Return the data sets by name, as settings; most rows judge."""
     packaged = {name: {"data.source": f"packaged:{name}"} for name in ("tweets", "films", "amazon", "news")}
-    of_one = {"data.train_rows": 1_000, "data.validation": 2_500}
+    of_one = {"data.train_rows": 1_000, "data.validation": 2_000}
     news = {"data.source": str(Path(os.environ["SUBMILLION_AGNEWS"]) / "train.parquet")}
-    news |= {"data.text": ["title", "description"], "data.train_rows": 2_000, "data.validation": 5_000}
+    news |= {"data.text": ["title", "description"], "data.train_rows": 2_000, "data.validation": 4_000}
     return {name: of_one | each for name, each in packaged.items()} | {"ag-news": news}
 
 
