@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from submillion.config import DataConfig
 from submillion.data import Example, checking, reading
 from submillion.data.duplicates import NEAR_SHARE, key_of, near_groups, normalized
 from submillion.data.long_texts import Reading
+from submillion.data.repeats import near_warnings
 from submillion.data.tables import table_of
 from submillion.errors import DataError
 
@@ -113,6 +115,20 @@ def test_near_rows_in_two_splits_are_a_warning(tmp_path) -> None:
     (tmp_path / "test.csv").write_text("text,label\n" + f"{texts[0]} !,x\n{sentence(rng)},y\n")
     warnings = data.read(DataConfig(source=str(tmp_path), validation=2)).warnings
     assert sum("1 of 2 test rows (50.0%) nearly repeat rows of" in warning for warning in warnings) == 1
+
+
+def test_rows_that_nearly_repeat_others_of_their_split_are_a_warning_unless_they_share_a_group() -> None:
+    rng = random.Random(0)
+    texts = [sentence(rng, 30) for _ in range(20)]
+    texts += [f"{texts[0]} {word}" for word in ("one", "two", "three", "four")]
+    alone = [Example(str(i), text, "x") for i, text in enumerate(texts)]
+    together = [replace(each, group="0" if each.text.startswith(texts[0]) else each.id) for each in alone]
+    train = [Example("t", sentence(rng), "x")]
+    (warning,) = near_warnings({"train": train, "validation": alone})
+    assert "5 of 24 validation rows (20.8%) nearly repeat others of them" in warning
+    assert "data.group" in warning
+    assert near_warnings({"train": train, "validation": together}) == []
+    assert near_warnings({"train": alone, "validation": train}) == [], "training rows have no intervals"
 
 
 def test_shared_rows_are_found_between_each_two_splits() -> None:

@@ -27,8 +27,8 @@ from submillion.judging.metrics import (
     Predictions,
     Score,
     calibrated,
+    class_scores,
     label_precisions,
-    label_scores,
     leading,
     reliability,
     score,
@@ -62,7 +62,7 @@ def test_values_equal_scikit_learn(n_rows: int, n_labels: int) -> None:
 def test_each_labels_scores_equal_scikit_learn() -> None:
     found = drawn(3, 400, 5)
     reference: Any = precision_recall_fscore_support(found.label_ids, found.predicted, zero_division=0)
-    for i, each in enumerate(label_scores(found)):
+    for i, each in enumerate(class_scores(found)):
         assert (each.precision.value, each.recall.value, each.f1.value) == pytest.approx([r[i] for r in reference[:3]])
         assert each.n_true == found.label_ids[:, i].sum()
         assert each.f1.low <= each.f1.value <= each.f1.high

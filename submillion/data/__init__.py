@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from submillion.config import DataConfig, fold_of
-from submillion.data import checking, memory, naming, packaged, reading, sources, splitting, tokens
+from submillion.data import checking, memory, naming, packaged, reading, repeats, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.duplicates import key_of
@@ -28,7 +28,7 @@ from submillion.data.reading import Example, Rows
 from submillion.data.sources import download, pinned
 from submillion.data.spellings import spelling_warnings
 from submillion.data.splitting import content_fingerprint as fingerprint
-from submillion.data.splitting import text_hashes
+from submillion.data.splitting import groups_of, text_hashes
 from submillion.data.tables import Table
 from submillion.errors import DataError
 
@@ -43,6 +43,7 @@ __all__ = [
     "download",
     "expected_classes",
     "fingerprint",
+    "groups_of",
     "pinned",
     "read",
     "read_rows",
@@ -136,7 +137,7 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()}, warnings)
     warnings += checking.lost_classes(splits, labels)
-    warnings += checking.near_warnings(splits)
+    warnings += repeats.near_warnings(splits)
     return Splits(
         **splits,
         labels=labels,
@@ -163,8 +164,10 @@ def read_rows(
     read, is added to `warnings`. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    data = data.model_copy(update={"group": None, "split": None})  # these rows are no splits
+    data = data.model_copy(update={"split": None})  # these rows are no splits
     table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
+    if data.group not in table.names:
+        columns = columns.model_copy(update={"group": None})
     ids = None if id_column is None else naming.ids_in(table, id_column, problems)
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
     if labels is not None and "rare-classes" in data.drop:
@@ -241,7 +244,7 @@ def survey(data: DataConfig, how: Reading, tokenizer: Any = None) -> Survey:
     """
     _, parts, _, problems, warnings = _checked(pinned(data))
     examples = {name: rows.examples for name, rows in parts.items()}
-    warnings += checking.near_warnings(examples)
+    warnings += repeats.near_warnings(examples)
     lengths: dict[str, np.ndarray] = {}
     if tokenizer is not None:
         found = {name: checking.tokenized(some, how, tokenizer) for name, some in examples.items()}

@@ -254,26 +254,6 @@ def conflict_warning(rows: Rows) -> list[str]:
     ]
 
 
-def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
-    """Return a warning for each split that holds rows nearly the same as rows of an earlier one."""
-    splits = {name: examples for name, examples in splits.items() if examples}
-    if len(splits) < 2:
-        return []
-    groups = np.split(
-        near_groups([key_of(example) for examples in splits.values() for example in examples]),
-        np.cumsum([len(examples) for examples in splits.values()])[:-1],
-    )
-    warnings = []
-    for (left, ours), (right, theirs) in combinations(zip(splits, groups, strict=True), 2):
-        n = int(np.isin(theirs, ours).sum())
-        if n:
-            warnings.append(
-                f"{n:,} of {len(theirs):,} {right} rows ({n / len(theirs):.1%}) nearly repeat rows of {left}: "
-                "their scores may be a little too good"
-            )
-    return warnings
-
-
 def _conflicts(keys: Sequence[str], examples: Sequence[Example]) -> list[list[int]]:
     """For each text that stands with several labels, its places."""
     places: dict[str, list[int]] = {}

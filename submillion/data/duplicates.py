@@ -2,7 +2,7 @@
 
 Exact means equal after normalising (Unicode compatibility form, case, white space). Near means that
 the sets of terms (`words`) share at least 0.8 of their union; such rows are found by MinHash (Broder 1997) in
-bands, then checked. What follows from a find is left to `checking` and `splitting`.
+bands, then checked. What follows from a find is left to `checking`, `repeats` and `splitting`.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def examples_of(
     labels: list[RowLabel | None] = [None] * len(texts)
     if labelled:
         labels = labels_of(table, data, bad, is_run=advice == "run")
-    groups = _groups(table, data.group, bad) if labelled else [None] * len(texts)
+    groups = _groups(table, data.group, [] if advice == "run" else bad) if labelled else [None] * len(texts)
     if "bad-rows" in data.drop and not missing and any(each.can_be_dropped for each in bad):
         return _without_bad_rows(table, bad, data, problems, labelled, ids)
     problems += missing

@@ -199,6 +199,13 @@ def content_fingerprint(examples: Iterable[Example]) -> str:
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
+def groups_of(examples: Sequence[Example]) -> np.ndarray | None:
+    """Return the number of each row's group, int64 [N]: the same for rows of one group or of one text, which stay
+    together when splits are made, and are not independent of each other. None where each row is alone."""
+    groups = _components(examples) if examples else np.empty(0, dtype=np.int64)
+    return None if int(groups.max(initial=-1)) + 1 == len(groups) else groups
+
+
 def text_hashes(examples: Sequence[Example]) -> np.ndarray:
     """Return 64 bits of each row's text (normalised), uint64 [N]: equal for the same text, whatever its label."""
     digests = [hashlib.sha256(key_of(example).encode()).digest()[:8] for example in examples]
@@ -272,20 +279,25 @@ def _nearest(counts: np.ndarray, has: np.ndarray, n_rows: int, keep: int) -> lis
 
 def _units(examples: Sequence[Example], part: Part | Literal["fold"], seed: int) -> list[list[int]]:
     """The rows (indices) that must stay together, for they are of one group or of one text; in the seed's order."""
+    units: dict[int, list[int]] = {}
+    for row, unit in enumerate(_components(examples).tolist()):
+        units.setdefault(unit, []).append(row)
+    names = {unit: min(_group_of(examples[row])[1] for row in rows) for unit, rows in units.items()}
+    order = sorted(units, key=lambda unit: hashlib.sha256(_sealed((str(seed), part, names[unit]))).digest())
+    return [units[unit] for unit in order]
+
+
+def _components(examples: Sequence[Example]) -> np.ndarray:
+    """The number of what each row stays together with, int64 [N], from 0."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     nodes: dict[tuple[str, str], int] = {}
     ends = [[nodes.setdefault(key, len(nodes)) for key in (_group_of(one), ("text", key_of(one)))] for one in examples]
-    groups, texts = np.array(ends).T
+    groups, texts = np.array(ends, dtype=np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(ends), dtype=bool), (groups, texts)), shape=(len(nodes),) * 2)
     _, component = connected_components(graph, directed=False)
-    units: dict[int, list[int]] = {}
-    for row, unit in enumerate(component[groups].tolist()):
-        units.setdefault(unit, []).append(row)
-    names = {unit: min(_group_of(examples[row])[1] for row in rows) for unit, rows in units.items()}
-    order = sorted(units, key=lambda unit: hashlib.sha256(_sealed((str(seed), part, names[unit]))).digest())
-    return [units[unit] for unit in order]
+    return component[groups].astype(np.int64)
 
 
 def _group_of(example: Example) -> tuple[str, str]:

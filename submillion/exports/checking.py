@@ -102,10 +102,12 @@ def judge(
     reference: np.ndarray,
     label_ids: np.ndarray | None,
     thresholds: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Checks:
     """Return how an export's logits compare with the run's, float32 [N, C]; label_ids int64 [N], or None.
 
-    thresholds: the run's, float64 [C], of several labels; then label_ids are [N, C], 0 or 1.
+    thresholds: the run's, float64 [C], of several labels; then label_ids are [N, C], 0 or 1 · groups: of rows that
+    are not independent of each other, int64 [N].
     """
     distance = np.abs(found.astype(np.float64) - reference)
     decided = [_decided(logits, thresholds) for logits in (reference, found)]
@@ -115,9 +117,9 @@ def judge(
     if label_ids is None:
         return Checks(rows, parity, None)
     rights = [metrics.equal_rows(each, label_ids) for each in decided]
-    scores = [metrics.wilson(int(right.sum()), len(right)) for right in rights]
+    scores = [metrics.share(right, groups) for right in rights]
     n_discordant = int((rights[0] != rights[1]).sum())
-    return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0]), n_discordant))
+    return Checks(rows, parity, Accuracy(scores[0], scores[1], mcnemar(rights[1], rights[0], groups), n_discordant))
 
 
 def _decided(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 
 from submillion import data, runs
-from submillion.data import Example
+from submillion.data import Example, groups_of
 from submillion.errors import ConfigError, DataError, ExportError, SubmillionError
 from submillion.exports import card, checking, formats, manifest
 from submillion.exports.manifest import Format, Manifest, Question
@@ -111,7 +111,8 @@ def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: 
     say = "computing the export's logits"
     watch(say, 0, n_rows)
     found = checking.logits(kind, part, checked.examples, reads_of(run), lambda n: watch(say, n, n_rows))
-    checks = checking.judge(kind, checked.name, found, reference, _label_ids(checked, labels), run.thresholds())
+    truth, groups = _label_ids(checked, labels), groups_of(checked.examples)
+    checks = checking.judge(kind, checked.name, found, reference, truth, run.thresholds(), groups)
     checking.refuse(kind, checks, question.margin)
     watch("writing the model card", 0, 0)
     with _reported(part):

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from submillion.errors import ConfigError, RunError
-from submillion.judging.metrics import Predictions, Score, scaled, wilson
+from submillion.judging.metrics import Predictions, Score, effective_rows, numbered, scaled, share
 from submillion.judging.metrics.thresholds import folds_of
 from submillion.text import shown
 
@@ -58,7 +58,8 @@ class Selection:
 
     threshold: of the raw confidence, from 0; None where none keeps the promise · n_rows, n_tested: validation rows, and
     those that tested thresholds · n_answered, n_wrong: those of them at the threshold and above, and how many are
-    wrong; where there is no threshold, at the first that was tested.
+    wrong; where there is no threshold, at the first that was tested · worth: independent rows for each tested one, 1
+    but where they have groups.
     """
 
     max_error: float
@@ -67,6 +68,7 @@ class Selection:
     n_tested: int
     n_answered: int
     n_wrong: int
+    worth: float = 1.0
 
     def answered(self, probs: np.ndarray) -> np.ndarray:
         """Return which rows get their label, bool [N], by their raw probabilities, float64 [N, C]."""
@@ -76,15 +78,19 @@ class Selection:
     def problem(self) -> str:
         """Return why no threshold keeps the promise, and what to do."""
         promise = f"an error of at most {_percents(self.max_error)} with 95 % confidence"
-        least = 1 - LEVEL ** (1 / max(self.n_tested, 1))  # what can be promised where no tested row is wrong
+        least = 1 - LEVEL ** (
+            1 / max(self.n_tested * self.worth, 1)
+        )  # what can be promised where no tested row is wrong
         if least > self.max_error:
             needed = (n := _least_rows(self.max_error)) + math.ceil(n / (_PARTS - 1))
+            grouped = f", in groups that are worth {round(self.n_rows * self.worth):,}" if self.worth < 1 else ""
             return (
                 f"no threshold keeps {promise}: it takes {needed:,} validation rows with no error among them, and "
-                f"there are {self.n_rows:,}; train with as many, or ask for at least "
+                f"there are {self.n_rows:,}{grouped}; train with as many, or ask for at least "
                 f"{_percents(math.ceil(1e3 * least) / 1e3)}"
             )
-        most = special.betaincinv(self.n_wrong + 1, max(self.n_answered - self.n_wrong, 1), 1 - LEVEL)
+        right = max((self.n_answered - self.n_wrong) * self.worth, 1)
+        most = special.betaincinv(self.n_wrong * self.worth + 1, right, 1 - LEVEL)
         return (
             f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
             f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for a larger error, "
@@ -107,27 +113,51 @@ def selection(validation: Predictions, max_error: float) -> Selection:
     was fixed without the rows that test it. So a tenth of the rows, drawn by a hash of their ids, gives the thresholds,
     and the others test them. A threshold with fewer of these above it than could ever pass is left out: that many rows
     with no error are then always enough. Where this leaves out the first that is too low, the next one is lower still,
-    and its error no smaller if surer rows are no worse.
+    and its error no smaller if surer rows are no worse. Rows of one group are all drawn or all tested, and counts are
+    those of as many independent rows as the tested ones are worth (Korn and Graubard 1998).
     """
     _refuse_several(validation, "max_error")
     confidence, is_wrong = validation.probs.max(axis=1), ~validation.right
     n = len(confidence)
-    order = np.argsort(folds_of(validation.ids, 2**62), kind="stable")
-    drawn, tested = np.split(order, [math.ceil(n / _PARTS)])
+    drawn, tested = _parts(validation)
+    worth = _worth(is_wrong[tested], None if validation.groups is None else validation.groups[tested])
     surest_first = tested[np.argsort(-confidence[tested], kind="stable")]
     n_wrong = np.concatenate([[0], np.cumsum(is_wrong[surest_first])])
-    thresholds = _sequence(confidence[drawn], len(tested), max_error)
+    thresholds = _sequence(confidence[drawn], len(tested) * worth, max_error)
     n_above = np.searchsorted(-confidence[surest_first], -thresholds, side="right")
-    is_able = n_above >= _least_rows(max_error)
+    is_able = n_above * worth >= _least_rows(max_error)
     thresholds, n_above = thresholds[is_able], n_above[is_able]
-    passed = special.bdtr(n_wrong[n_above], n_above, max_error) <= LEVEL
+    passed = _at_most(n_wrong[n_above] * worth, n_above * worth, max_error) <= LEVEL
     n_passed = len(passed) if passed.all() else int(passed.argmin())
     last = max(n_passed - 1, 0)  # the lowest that passed, or the first, which did not
     counts = (int(n_above[last]), int(n_wrong[n_above[last]])) if len(thresholds) else (0, 0)
-    return Selection(max_error, float(thresholds[last]) if n_passed else None, n, len(tested), *counts)
+    return Selection(max_error, float(thresholds[last]) if n_passed else None, n, len(tested), *counts, worth)
 
 
-def _sequence(drawn: np.ndarray, n_tested: int, max_error: float) -> np.ndarray:
+def _parts(validation: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that draw thresholds, a tenth of them or a little more, by a hash of their ids, and those that test."""
+    hashes = folds_of(validation.fold_keys, 2**62)
+    order = np.argsort(hashes, kind="stable")
+    n_drawn = math.ceil(len(order) / _PARTS)
+    if validation.groups is not None and len(order):
+        n_drawn = int(np.searchsorted(hashes[order], hashes[order[n_drawn - 1]], side="right"))
+    return order[:n_drawn], order[n_drawn:]
+
+
+def _worth(is_wrong: np.ndarray, groups: np.ndarray | None) -> float:
+    """How many independent rows each row is worth."""
+    if groups is None or not len(groups):
+        return 1.0
+    return effective_rows(is_wrong - is_wrong.mean(), numbered(groups)) / len(groups)
+
+
+def _at_most(n_wrong: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
+    """The chance of so few wrong rows where this share is wrong: the binomial distribution, of numbers that need not be
+    whole."""
+    return special.betainc(np.maximum(n - n_wrong, 1e-9), n_wrong + 1, 1 - share)
+
+
+def _sequence(drawn: np.ndarray, n_tested: float, max_error: float) -> np.ndarray:
     """The thresholds in the order of their tests, falling: confidences of drawn rows, and 0, which answers all.
 
     The first is expected to have enough tested rows above it: so many that two errors are forgiven, but at most half of
@@ -166,8 +196,8 @@ class Answers:
 def answers(selected: Selection, predictions: Predictions) -> Answers:
     """Return what becomes of a promise on other rows than the validation rows that it was learnt from."""
     answered = selected.answered(predictions.probs)
-    n, n_wrong = int(answered.sum()), int((answered & ~predictions.right).sum())
-    return Answers(selected.max_error, wilson(n, len(answered)), wilson(n_wrong, n) if n else None)
+    error = share(~predictions.right, predictions.groups, answered) if answered.any() else None
+    return Answers(selected.max_error, share(answered, predictions.groups), error)
 
 
 @dataclass(frozen=True)
@@ -188,19 +218,26 @@ def label_sets(validation: Predictions, coverage: float) -> LabelSets:
 
     The promise: P(true label in the set) >= coverage, over validation samples and a further row. The threshold is the
     k-th largest probability of the n validation rows' true labels, k = ceil((n + 1) coverage): a further row is as
-    likely to be at any place among them. Sets are not empty: the likeliest label is always in, which only adds to the
-    coverage.
+    likely to be at any place among them. Of G groups a row counts as the share that it is of its own, and k is of
+    G + 1: the further row is of another group (Lee, Barber and Willett 2023, arXiv 2306.06342). Sets are not empty: the
+    likeliest label is always in, which only adds to the coverage.
     """
     _refuse_several(validation, "coverage")
     n = len(validation.ids)
-    place = math.ceil((n + 1) * coverage - 1e-9)  # 20 * 0.95 is 19
-    if place > n:
+    groups = np.arange(n) if validation.groups is None else validation.groups
+    sizes = np.bincount(groups)
+    n_groups = len(sizes)
+    place = math.ceil((n_groups + 1) * coverage - 1e-9)  # 20 * 0.95 is 19
+    if place > n_groups:
         raise RunError(
-            f"sets with coverage {shown(coverage)} would hold every label: there are {n} validation rows, and it takes "
+            f"sets with coverage {shown(coverage)} would hold every label: there are {n_groups} validation "
+            f"{'rows' if n_groups == n else 'groups of rows'}, and it takes "
             f"{math.ceil(coverage / (1 - coverage) - 1e-9)}; train with as many, or ask for less"
         )
     of_truth = validation.probs[np.arange(n), validation.label_ids]
-    return LabelSets(coverage, float(np.sort(of_truth)[n - place]))
+    falling = np.argsort(-of_truth, kind="stable")
+    reached = np.cumsum((1 / sizes[groups])[falling])
+    return LabelSets(coverage, float(of_truth[falling][np.searchsorted(reached, place - 1e-6)]))
 
 
 def _refuse_several(validation: Predictions, name: str) -> None:

@@ -128,7 +128,8 @@ def _validation(members: Sequence[Run]) -> Predictions:
             )
     probs = np.mean([each.probs[o][:, c] for each, o, c in zip(found, orders, columns, strict=True)], axis=0)
     labels = truths[0].astype(np.int64) if found[0].has_several else truths[0].argmax(axis=1)
-    return Predictions(ids[0], labels, probs)
+    groups = None if found[0].groups is None else found[0].groups[orders[0]]
+    return Predictions(ids[0], labels, probs, groups=groups)
 
 
 class Ensemble:
@@ -287,7 +288,8 @@ def scored(
     absent = tuple(label for label, n in zip(labels, counts, strict=True) if n == 0)
     n_trained_on = runs.count_trained_on(run, examples)
     scores = metrics.score_by(predictions, run.metric())
-    return Evaluation(scores, len(examples), n_trained_on, absent, tuple(notes))
+    said = (*notes, *metrics.about_groups(predictions.groups))
+    return Evaluation(scores, len(examples), n_trained_on, absent, said)
 
 
 def open_labelled(

@@ -136,8 +136,8 @@ def _perturbed(
         rate=rate,
         n_changed=len(changed),
         n_flipped=int((~is_same).sum()),
-        accuracy=metrics.wilson(int(right.sum()), len(right)),
-        difference=comparison.mcnemar(right, plain.right),
+        accuracy=metrics.share(right, plain.groups),
+        difference=comparison.mcnemar(right, plain.right, plain.groups),
     )
 
 

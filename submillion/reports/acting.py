@@ -12,7 +12,7 @@ import numpy as np
 
 from submillion.judging import confidence
 from submillion.judging.confidence import Answers
-from submillion.judging.metrics import Predictions, Score, wilson
+from submillion.judging.metrics import Predictions, Score, share
 from submillion.reports.sections import Section, Table, as_sentences
 from submillion.text import percent, percents
 
@@ -44,8 +44,7 @@ def _acting(validation: Predictions, judged: Predictions, max_error: float) -> A
     if selected.threshold is None:
         return Acting(max_error, None, [], selected.problem)
     answered, truth = selected.answered(judged.probs), judged.truth
-    counts = zip((truth & answered[:, None]).sum(axis=0).tolist(), truth.sum(axis=0).tolist(), strict=True)
-    shares = [wilson(n, n_all) if n_all else Score(0.0, 0.0, 1.0, 0) for n, n_all in counts]
+    shares = [share(answered, judged.groups, of_class) for of_class in truth.T]
     return Acting(max_error, confidence.answers(selected, judged), shares, None)
 
 
@@ -109,15 +108,13 @@ def here(validation: Predictions, probs: np.ndarray) -> tuple[AnsweredHere, ...]
     `MAX_ERRORS`."""
     selected = [confidence.selection(validation, max_error) for max_error in MAX_ERRORS]
     return tuple(
-        AnsweredHere(each.max_error, *(_wilson(each.answered(rows)) for rows in (validation.probs, probs)))
+        AnsweredHere(
+            each.max_error, share(each.answered(validation.probs), validation.groups), share(each.answered(probs))
+        )
         if each.threshold is not None
         else AnsweredHere(each.max_error, None, None)
         for each in selected
     )
-
-
-def _wilson(answered: np.ndarray) -> Score:
-    return wilson(int(answered.sum()), len(answered))
 
 
 def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
@@ -125,7 +122,7 @@ def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
     rows = [
         (
             percent(each.max_error),
-            *("–" if share is None else percents(share) for share in (each.validation, each.here)),
+            *("–" if answered is None else percents(answered) for answered in (each.validation, each.here)),
         )
         for each in found
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -166,7 +166,7 @@ def words(splits: Splits, split: str, predictions: Predictions, metric: Metric =
         probs, own = best.predict_proba(found), best.predict_proba(validation)
         where = thresholds.chosen(own, truth["validation"], "one")
         if split == "validation":
-            where = thresholds.out_of_fold(own, truth["validation"], predictions.ids, "one")
+            where = thresholds.out_of_fold(own, truth["validation"], predictions.fold_keys, "one")
         return _judged(name, f"{about}, one for each label, one threshold", probs, predictions, metric, where)
     probs = np.zeros((len(predictions.label_ids), n_classes))
     probs[:, best.classes_] = best.predict_proba(found)
@@ -193,11 +193,11 @@ def _judged(
     where: np.ndarray | None = None,
 ) -> Baseline:
     """`where`: the thresholds of several labels."""
-    found = Predictions(predictions.ids, predictions.label_ids, probs, where)
+    found = replace(predictions, probs=probs, thresholds=where)
     if predictions.has_several:
         difference = paired(predictions, found, usual_metric(has_several=True))
     else:
-        difference = mcnemar(predictions.right, found.right)
+        difference = mcnemar(predictions.right, found.right, predictions.groups)
     return Baseline(name, about, score_by(found, metric), difference)
 
 

@@ -3,16 +3,18 @@ run came about."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from submillion import runs
 from submillion.judging.comparison import LEVEL, lowest_and_highest, p_value
-from submillion.judging.metrics import NAMES, Score, key_of, leading, usual_metric, wilson
+from submillion.judging.metrics import NAMES, Score, key_of, leading, usual_metric
 from submillion.reports import several
 from submillion.reports.baselines import Baseline
 from submillion.reports.figures import MAX_CLASSES, confused_classes
 from submillion.reports.run import Mistake, Report
-from submillion.reports.sections import Quote, Section, Table, cut, quoted
+from submillion.reports.sections import Quote, Section, Table, as_sentences, cut, quoted
 from submillion.text import interval, percent
 
 _N_PAIRS = 10
@@ -30,7 +32,7 @@ def answer(report: Report) -> Section:
     if key != usual:
         sentences = [f"{_named(key)} {interval(chosen)} (train.metric).", *sentences]
     sentences += [] if report.several is None else several.about_thresholds(report, report.several)
-    sentences += [_against(baseline) for baseline in report.baselines]
+    sentences += [*as_sentences(report.about_groups), *(_against(baseline) for baseline in report.baselines)]
     if not report.baselines[0].knows_words:
         why = report.data_problem or "no training text has a word"
         sentences.append(f"There is no baseline on words: {why}.")
@@ -178,7 +180,7 @@ def _limit(report: Report, which: str) -> str:
 
 def distribution(report: Report) -> Section:
     """How often each class is predicted, against how often it is true."""
-    n, unit = leading(report.scores[report.split])[1].n, several.unit(report)
+    unit = several.unit(report)
     most = max(range(len(report.labels)), key=lambda i: abs(report.classes[i].n_predicted - report.classes[i].n_true))
     each = report.classes[most]
     more = "more" if each.n_predicted > each.n_true else "less"
@@ -186,8 +188,16 @@ def distribution(report: Report) -> Section:
     title = f"{quoted(report.labels[most])} is predicted {more} often than it is true: {against}"
     if each.n_predicted == each.n_true:
         title = f"Each {unit} is predicted as often as it is true"
-    pairs = [(label, each.n_true, each.n_predicted) for label, each in zip(report.labels, report.classes, strict=True)]
-    rows = [(label, f"{t:,}", interval(wilson(t, n)), f"{p:,}", interval(wilson(p, n))) for label, t, p in pairs]
+    rows = [
+        (
+            label,
+            f"{each.n_true:,}",
+            interval(each.true_share),
+            f"{each.n_predicted:,}",
+            interval(each.predicted_share),
+        )
+        for label, each in zip(report.labels, report.classes, strict=True)
+    ]
     heads = (unit, "true rows", "share", "predicted rows", "share")
     return Section(
         anchor="distribution",
@@ -282,7 +292,8 @@ def lengths(report: Report) -> Section:
     worst = min(report.lengths, key=lambda each: each.accuracy.value)
     best = max(report.lengths, key=lambda each: each.accuracy.value)
     title = "No length of text can be told to be harder than another on these rows"
-    if (p := lowest_and_highest([each.accuracy for each in report.lengths])) <= LEVEL:
+    shares = [replace(each.accuracy, n=max(round(each.worth), 1)) for each in report.lengths]
+    if (p := lowest_and_highest(shares)) <= LEVEL:
         hard, easy = words(worst.n_least, worst.n_most), words(best.n_least, best.n_most)
         shares = f"{percent(worst.accuracy.value)} right against {percent(best.accuracy.value)}"
         title = f"Texts of {hard} are harder than those of {easy}: {shares} (p {p_value(p)})"

@@ -74,7 +74,7 @@ def read(folder: Path) -> FoldsReport:
         labels=labels,
         scores=record.scores,
         folds={fold.run: fold.scores for fold in record.folds},
-        classes=metrics.class_scores(counts),
+        classes=metrics.class_scores(predictions),
         confusion=counts.tolist(),
         errors=[
             _error(predictions, labels, texts, int(row), int(i))

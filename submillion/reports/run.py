@@ -31,11 +31,13 @@ _N_LENGTH_BINS = 6
 
 @dataclass(frozen=True)
 class LengthBin:
-    """Rows whose texts have n_least to n_most words, and the accuracy on them."""
+    """Rows whose texts have n_least to n_most words, the accuracy on them, and how many independent rows they are
+    worth."""
 
     n_least: int
     n_most: int
     accuracy: Score
+    worth: float
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Report:
 
     lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none,
     `stopped` where the training came to its own end.
-    n_test_reads counts the openings of the test split that the folder of runs knows of.
+    n_test_reads counts the openings of the test split that the folder of runs knows of · about_groups: the sentence on
+    rows that are not independent of each other, if there are any.
     """
 
     run: str
@@ -110,6 +113,7 @@ class Report:
     labels: tuple[str, ...]
     scores: dict[str, dict[str, Score]]
     n_test_reads: int
+    about_groups: tuple[str, ...]
     baselines: list[Baseline]
     plan: Plan
     parts: list[Part]
@@ -133,15 +137,15 @@ class Report:
     config: str
 
 
-def _corrected(run: Run, n_rows: int) -> Score | None:
+def _corrected(run: Run, judged: Predictions) -> Score | None:
     """The validation score without the luck of the checkpoint's choice."""
     right, chose = (
-        runs.noted(run.evaluations(), n_rows, key)
+        runs.noted(run.evaluations(), len(judged.ids), key)
         for key in (metrics.key_of(run.metric()), metrics.deciding_key(run.deciding()))
     )
     if right is None or chose is None or len(right) < 2:
         return None
-    return corrected([[Noted(right, chose, decides=chose)]])
+    return corrected([[Noted(right, chose, decides=chose)]], judged.groups)
 
 
 def read(run: Run, splits: Splits | None = None) -> Report:
@@ -163,10 +167,11 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         run=run.name,
         split=split,
         after_selection=split == "validation" and len(evaluations) > 1,
-        corrected=_corrected(run, len(judged.ids)) if split == "validation" else None,
+        corrected=_corrected(run, judged) if split == "validation" else None,
         labels=labels,
         scores=scores,
         n_test_reads=runs.count_test_reads(run.path.parent, facts.get("test_fingerprint") or ""),
+        about_groups=metrics.about_groups(judged.groups),
         baselines=baselines.every(facts, labels, splits, split, predictions, run.metric()),
         plan=plan,
         parts=planning.parts(plan),
@@ -174,7 +179,7 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         evaluations=evaluations,
         decides=metrics.deciding_key(run.deciding()),
         confusion=[] if counts is None else counts.tolist(),
-        classes=metrics.label_scores(judged) if counts is None else metrics.class_scores(counts),
+        classes=metrics.class_scores(judged),
         several=_several(run, judged, predictions["validation"], labels) if judged.has_several else None,
         calibration=_calibration(judged, scores[split]["ece"]),
         coverage=[] if judged.has_several else metrics.coverage(judged),
@@ -253,9 +258,19 @@ def _lengths(examples: Sequence[Example], judged: Predictions) -> list[LengthBin
     bins = np.searchsorted(edges, lengths)
     members = [bins == number for number in np.unique(bins)]
     return [
-        LengthBin(int(lengths[m].min()), int(lengths[m].max()), metrics.wilson(int(right[m].sum()), int(m.sum())))
+        LengthBin(
+            n_least=int(lengths[m].min()),
+            n_most=int(lengths[m].max()),
+            accuracy=metrics.share(right, judged.groups, m),
+            worth=_worth(right, judged.groups, m),
+        )
         for m in members
     ]
+
+
+def _worth(right: np.ndarray, groups: np.ndarray | None, members: np.ndarray) -> float:
+    own = None if groups is None else metrics.numbered(groups[members])
+    return metrics.effective_rows(right[members] - right[members].mean(), own)
 
 
 def _mistakes(examples: Sequence[Example], found: Predictions, labels: Sequence[str]) -> list[Mistake]:

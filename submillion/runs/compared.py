@@ -77,6 +77,7 @@ def compare(
     saved = [fact.run.load_predictions(split) for fact in facts]
     predictions = [found.rows(_by_id(found)) for found in saved]
     _refuse_other_rows(facts, predictions, split)
+    predictions = _in_same_groups(predictions)
     metric, notes = _metric(facts)
     decide = decide or _deciding(facts)
     evaluations = [_noted(fact, found, metric, decide, split) for fact, found in zip(facts, saved, strict=True)]
@@ -231,6 +232,13 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
             problems.append(f"{both} have other labels for {split} row {first.ids[row]}: they are not the same rows")
     if problems:
         raise RunError(*problems)
+
+
+def _in_same_groups(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """The runs with the fewest groups that one of them knows: the rows are the same, whatever settings call them."""
+    known = [found.groups for found in predictions if found.groups is not None]
+    groups = min(known, key=lambda groups: int(groups.max()), default=None)
+    return [replace(found, groups=groups) for found in predictions]
 
 
 def _settings(

@@ -1,7 +1,8 @@
 """Predictions as Parquet files: columns that say whose they are, then the probabilities of each label.
 
-Those of a split are in the run's folder and sealed; those of rows without labels in a folder that `DONE` does not seal,
-`<run>/shift/<name>/predictions.parquet`: id, predicted, and prob_<label> per label. Whose rows they are is in the name.
+Those of a split are in the run's folder and sealed, with `group`, a number, where rows are not independent of each
+other. Those of rows without labels are in a folder that `DONE` does not seal, `<run>/shift/<name>/predictions.parquet`:
+id, predicted, and prob_<label> per label. Whose rows they are is in the name.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from submillion.judging.metrics import Predictions
+from submillion.judging.metrics import Predictions, numbered
 from submillion.runs.files import reported, write_atomically
 
 if TYPE_CHECKING:
     from submillion.data import Label
 
-PROB, THRESHOLD = "prob_", "threshold_"
+PROB, THRESHOLD, GROUP = "prob_", "threshold_", "group"
 _FILE = "predictions.parquet"
 
 
@@ -30,18 +31,23 @@ def columns_of(predictions: Predictions, classes: Sequence[Label]) -> tuple[dict
     if not predictions.has_several:
         label_ids, predicted = predictions.label_ids, labels[predictions.predicted]
         columns = {"id": predictions.ids, "label": labels[label_ids], "label_id": label_ids, "predicted": predicted}
-        return columns, names, predictions.probs
+        return columns | _group_column(predictions), names, predictions.probs
     truth = [np.flatnonzero(row) for row in predictions.label_ids]
     columns = {
         "id": predictions.ids,
         "label": [labels[ids].tolist() for ids in truth],
         "label_id": [ids.tolist() for ids in truth],
         "predicted": [labels[row].tolist() for row in predictions.predicted],
+        **_group_column(predictions),
     }
     if not predictions.has_own_thresholds:  # the run's, which are in its folder
         return columns, names, predictions.probs
     numbers = np.hstack([predictions.probs, cast("np.ndarray", predictions.thresholds)])
     return columns, [*names, *(f"{THRESHOLD}{label}" for label in classes)], numbers
+
+
+def _group_column(predictions: Predictions) -> dict[str, np.ndarray]:
+    return {} if predictions.groups is None else {GROUP: predictions.groups}
 
 
 def predictions_of(file: Path, labels: Sequence[str], thresholds: np.ndarray | None) -> Predictions:
@@ -50,15 +56,16 @@ def predictions_of(file: Path, labels: Sequence[str], thresholds: np.ndarray | N
     thresholds: of several labels the run's, float64 [C], where the file has none of its own; else None.
     """
     names = [f"{PROB}{label}" for label in labels]
-    (ids, label_ids), probs = from_parquet(file, ["id", "label_id"], names)
+    (ids, label_ids, found), probs = from_parquet(file, ["id", "label_id"], names, optional=[GROUP])
+    groups = None if found is None else numbered(found.to_numpy())
     if thresholds is None:
-        return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs)
+        return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs, groups=groups)
     truth = np.zeros(probs.shape, dtype=np.int64)
     for row, own in enumerate(label_ids.to_pylist()):
         truth[row, own] = 1
     with suppress(KeyError):
         _, thresholds = from_parquet(file, ["id"], [f"{THRESHOLD}{label}" for label in labels])
-    return Predictions(ids.to_pylist(), truth, probs, thresholds)
+    return Predictions(ids.to_pylist(), truth, probs, thresholds, groups)
 
 
 def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarray) -> bytes:
@@ -72,9 +79,10 @@ def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarr
 
 
 def from_parquet(
-    file: Path | BinaryIO, columns: Sequence[str], names: Sequence[str] | None = None
+    file: Path | BinaryIO, columns: Sequence[str], names: Sequence[str] | None = None, optional: Sequence[str] = ()
 ) -> tuple[list[Any], np.ndarray]:
-    """Return the values of each column, and the probabilities of the names (of all other columns), float64 [N, C].
+    """Return the values of each column, None of an optional one that is not there, and the probabilities of the names
+    (of all other columns), float64 [N, C].
 
     OSError if the file cannot be read, KeyError if it lacks a column, ValueError if it is damaged.
     """
@@ -84,7 +92,8 @@ def from_parquet(
     try:
         table = pq.read_table(file)
         names = [name for name in table.column_names if name not in columns] if names is None else names
-        return [table[c] for c in columns], np.stack([table[name].to_numpy() for name in names], axis=1)
+        found = [*(table[c] for c in columns), *(table[c] if c in table.column_names else None for c in optional)]
+        return found, np.stack([table[name].to_numpy() for name in names], axis=1)
     except pa.ArrowException as error:
         raise ValueError(str(error)) from None
 

@@ -12,7 +12,7 @@ from scipy import special
 
 from submillion import runs
 from submillion.config import Config, TrainConfig
-from submillion.data import Example, Splits
+from submillion.data import Example, Splits, groups_of
 from submillion.data.long_texts import Reading
 from submillion.errors import NotFiniteError
 from submillion.judging import metrics
@@ -42,7 +42,7 @@ def predict(
     found = logits(classifier, split, batch_size, watch, shared)
     refuse_not_finite(found, split.example_ids, classifier.precision)
     probs = probabilities(found, classifier.has_several)
-    return Predictions(ids=list(split.example_ids), label_ids=split.label_ids, probs=probs)
+    return Predictions(list(split.example_ids), split.label_ids, probs, groups=split.groups)
 
 
 def probabilities(logits: np.ndarray, has_several: bool) -> np.ndarray:
@@ -58,7 +58,8 @@ def with_own_thresholds(predictions: Predictions, settings: TrainConfig) -> Pred
     chosen on a row itself flatters it."""
     if not predictions.has_several:
         return predictions
-    found = thresholds.out_of_fold(predictions.probs, predictions.label_ids, predictions.ids, settings.threshold)
+    keys = predictions.fold_keys
+    found = thresholds.out_of_fold(predictions.probs, predictions.label_ids, keys, settings.threshold)
     return replace(predictions, thresholds=found)
 
 
@@ -144,7 +145,7 @@ def predictions_of(
     settings = run.config()
     split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, Reading.of(settings.model))
     found = predict(classifier, split, settings.train.evaluation_batch_size, watch)
-    return replace(found, thresholds=run.thresholds())
+    return replace(found, thresholds=run.thresholds(), groups=groups_of(examples))
 
 
 def open_test(run: Run, splits: Splits, device: str | None = None) -> None:

@@ -19,7 +19,7 @@ from submillion.config import MOST_FOLDS, Config
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, command
 from submillion.judging import metrics
-from submillion.judging.metrics import Predictions, Score
+from submillion.judging.metrics import Predictions, Score, numbered
 from submillion.model import processes
 from submillion.runs import Run, folds
 from submillion.runs.folds import FORMAT, FoldRecord, FoldsRecord
@@ -92,6 +92,7 @@ def _pooled(folder: Path, done: Sequence[Run], settings: Config, fingerprint: st
         ids=[row_id for each in found for row_id in each.ids],
         label_ids=np.concatenate([np.argsort(o)[each.label_ids] for o, each in zip(order, found, strict=True)]),
         probs=np.concatenate([each.probs[:, o] for o, each in zip(order, found, strict=True)]),
+        groups=_pooled_groups(found),
     )
     scores = metrics.score_by(predictions, done[0].metric())
     record = FoldsRecord(
@@ -104,6 +105,13 @@ def _pooled(folder: Path, done: Sequence[Run], settings: Config, fingerprint: st
     )
     folds.write(folder, record, predictions, list(done[0].classes()))
     return Folds(folder, tuple(done), scores, predictions)
+
+
+def _pooled_groups(found: Sequence[Predictions]) -> np.ndarray | None:
+    """The groups of all folds' rows, none of which is in two folds."""
+    own = [np.arange(len(each.ids)) if each.groups is None else each.groups for each in found]
+    firsts = np.cumsum([0, *(len(each) for each in own)])
+    return numbered(np.concatenate([first + each for first, each in zip(firsts[:-1], own, strict=True)]))
 
 
 def _report(folder: Path, watch: Watch) -> None:

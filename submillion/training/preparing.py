@@ -16,7 +16,7 @@ import torch
 
 from submillion import config, data, planning
 from submillion.config import Config, DistillationConfig
-from submillion.data import Example, Splits, augmentation, tokens
+from submillion.data import Example, Splits, augmentation, groups_of, tokens
 from submillion.data.checking import metric_warnings
 from submillion.data.labels import counted
 from submillion.data.long_texts import Reading
@@ -162,7 +162,7 @@ def _tokenized(
         first, second = (
             batching.tokenize(examples, tokenizer, splits.labels, reading) for examples in (train, splits.validation)
         )
-        return first, second
+        return first, replace(second, groups=groups_of(splits.validation))
     rows = sorted((*splits.train, *splits.validation, *splits.test), key=lambda example: example.id)
     whole, places = (
         batching.tokenize(rows, tokenizer, splits.labels, reading),
@@ -171,7 +171,7 @@ def _tokenized(
     first, second = (
         whole.take(np.array([places[example.id] for example in examples])) for examples in (train, splits.validation)
     )
-    return first, second
+    return first, replace(second, groups=groups_of(splits.validation))
 
 
 def _most_tokens(settings: Config) -> int | None:

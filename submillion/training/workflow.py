@@ -15,7 +15,7 @@ from pathlib import Path
 
 from submillion import config, data, planning, reports, runs
 from submillion.config import Config, TrainConfig
-from submillion.data import Splits, augmentation, naming
+from submillion.data import Splits, augmentation, groups_of, naming
 from submillion.data.long_texts import Reading
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command
@@ -258,6 +258,7 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
         with processes.in_turn():
             reading = Reading.of(settings.model)
             test = batching.tokenize(splits.test, job.classifier.tokenizer, splits.labels, reading)
+            test = replace(test, groups=groups_of(splits.test))
         scores["test"] = _score(run, "test", job, test)
     run.write_scores(scores)
     halved = {"training": job.fitting.max_tokens, "evaluation": job.classifier.fitting.max_tokens}

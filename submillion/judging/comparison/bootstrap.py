@@ -51,12 +51,14 @@ _MORE_SEEDS = (5, 10, 20, 50)  # of each setting, that are tried where those tha
 class Resampled:
     """A metric of a setting's runs: values [S] on the rows as they are, draws [S, 1000] on resampled ones; by_chance
     [S], the variance that comes from thresholds that were chosen on these rows, None where none were; moderated: the
-    seeds' variance where other settings have told something of it, None where it is this setting's own."""
+    seeds' variance where other settings have told something of it, None where it is this setting's own; n_groups: that
+    were drawn in place of rows, None where each row is alone."""
 
     values: np.ndarray
     draws: np.ndarray
     by_chance: np.ndarray | None = None
     moderated: Moderated | None = None
+    n_groups: int | None = None
 
 
 def tested(metric: Metric, has_several: bool, decide: Metric) -> tuple[str, ...]:
@@ -80,11 +82,15 @@ def resample(
     of_run, with_precision = _of_several if has_several else _metrics, "average-precision" in (metric, decide)
     found = [of_run(run, with_precision, of_rows) for run, of_rows in zip(predictions, losses, strict=True)]
     stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several, decide)}
+    groups = predictions[0].groups
+    n_groups = None if groups is None else int(groups.max()) + 1
     if not any(run.has_own_thresholds for run in predictions):
-        return {key: Resampled(values[:, 0], values[:, 1:]) for key, values in stacked.items()}
+        return {key: Resampled(values[:, 0], values[:, 1:], n_groups=n_groups) for key, values in stacked.items()}
     by_chance = [_of_thresholds(run) for run in predictions]
     return {
-        key: Resampled(values[:, 0], values[:, 1:], np.array([each.get(key, 0.0) for each in by_chance]))
+        key: Resampled(
+            values[:, 0], values[:, 1:], np.array([each.get(key, 0.0) for each in by_chance]), n_groups=n_groups
+        )
         for key, values in stacked.items()
     }
 
@@ -93,7 +99,8 @@ def _of_thresholds(predictions: Predictions) -> dict[str, float]:
     """The variance of each metric that comes from where thresholds are, by the delete-a-group jackknife: the folds'
     thresholds were each chosen without one group of the rows (Shao and Tu 1995, section 2.3)."""
     assert predictions.thresholds is not None, "they are its own"
-    _, firsts = np.unique(folds_of(predictions.ids), return_index=True)  # each fold counts, also where two chose alike
+    folds = folds_of(predictions.fold_keys)
+    _, firsts = np.unique(folds, return_index=True)  # each fold counts, also where two chose alike
     scores = [scores_of_several(replace(predictions, thresholds=predictions.thresholds[row])) for row in firsts]
     values = {key: np.array([each[key].value for each in scores]) for key in scores[0]}
     return {key: (len(firsts) - 1) * float(of_folds.var()) for key, of_folds in values.items()}
@@ -147,13 +154,14 @@ def _of_several(predictions: Predictions, with_precision: bool, losses: np.ndarr
 
 
 def _sums(predictions: Predictions, with_precision: bool, *columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sums of columns, [B] or [B, any], over the rows of each draw, float64 [1 + 1000, all]; the average precision
-    of each, 0 where it is not asked for."""
+    """The sums of columns, [B] or [B, any], over the rows, or groups, of each draw, float64 [1 + 1000, all]; the mean
+    average precision of each, 0 where it is not asked for."""
     n = len(predictions.probs)
     value, derivative = precision_parts(predictions) if with_precision else (0.0, np.zeros(n))
-    every = np.column_stack([*columns, derivative]).astype(np.float64)
-    blocks = np.array_split(weights(n), 1 + _N_DRAWS // _BLOCK)
+    every = predictions.summed(np.column_stack([*columns, derivative, np.ones(n)]).astype(np.float64))
+    blocks = np.array_split(weights(len(every)), 1 + _N_DRAWS // _BLOCK)
     sums = np.concatenate([block.astype(np.float64) @ every for block in blocks])
+    sums = sums[:, :-1] * (n / sums[:, -1:])  # groups differ in size: each draw counts as many rows as there are
     return sums[:, :-1], np.clip(value + sums[:, -1], 0.0, 1.0)
 
 
@@ -163,7 +171,8 @@ class Spread:
 
     rows: of the draws of rows, the runs as they are · own: the share of it from rows on which seeds err apart ·
     seeds: what seeds add, some being better · dof: the seeds' degrees of freedom, None for runs as they are ·
-    by_chance: of thresholds that were chosen on the rows.
+    by_chance: of thresholds that were chosen on the rows · n_groups: that were drawn in place of rows, None where each
+    row is alone.
     """
 
     rows: float
@@ -172,6 +181,7 @@ class Spread:
     seeds: float = 0.0
     dof: float | None = None
     by_chance: float = 0.0
+    n_groups: int | None = None
 
     @property
     def error(self) -> float:
@@ -195,14 +205,15 @@ class Spread:
         Where nothing varies it is the sign test's, of as many rows that all differ in one way; 1 where nothing differs.
         """
         if self.error == 0:
-            return min(1.0, 2.0 * 0.5**self.n_rows) if value else 1.0
+            return min(1.0, 2.0 * 0.5 ** (self.n_groups or self.n_rows)) if value else 1.0
         return float(2 * stats.t.sf(abs(value) / self.error, self._all_dof))
 
     @property
     def _all_dof(self) -> float:
         """Satterthwaite's (1946) degrees of freedom of the sum of the parts."""
         of_seeds = (self.own + self.seeds) ** 2 / self.dof if self.dof else 0.0
-        parts = self.rows**2 / (self.n_rows - 1) + of_seeds + self.by_chance**2 / (N_FOLDS - 1)
+        n_drawn = self.n_groups or self.n_rows
+        parts = self.rows**2 / max(n_drawn - 1, 1) + of_seeds + self.by_chance**2 / (N_FOLDS - 1)
         return self.error**4 / parts if parts > 0 else math.inf
 
 
@@ -233,12 +244,14 @@ def spread_of(n_rows: int, first: Resampled, second: Resampled | None = None) ->
     """Return the spread of a setting's mean, or of its difference to a second, on n_rows rows."""
     settings = [first] if second is None else [first, second]
     drawn = first.draws.mean(axis=0) - (0.0 if second is None else second.draws.mean(axis=0))
-    rows = float(drawn.var(ddof=1))
+    rows, n_groups = float(drawn.var(ddof=1)), first.n_groups
+    if n_groups is not None:  # the bootstrap's variance is that of the sample, which of few is too small
+        rows *= n_groups / max(n_groups - 1, 1)
     by_chance = sum(0.0 if e.by_chance is None else float(e.by_chance.sum()) / len(e.values) ** 2 for e in settings)
     if min(len(setting.values) for setting in settings) == 1:
-        return Spread(rows, n_rows, by_chance=by_chance)
+        return Spread(rows, n_rows, by_chance=by_chance, n_groups=n_groups)
     own, seeds = map(sum, zip(*map(_seed_variances, settings), strict=True))
-    return Spread(rows, n_rows, own, seeds, min(_of_seeds(setting).dof for setting in settings), by_chance)
+    return Spread(rows, n_rows, own, seeds, min(_of_seeds(setting).dof for setting in settings), by_chance, n_groups)
 
 
 def borrowing(settings: Sequence[dict[str, Resampled]]) -> list[dict[str, Resampled]]:
@@ -295,7 +308,8 @@ def _with_seeds(spread: Spread, n_seeds: int, tried: int) -> Spread:
 def _finds(value: float, spread: Spread, n_rows: int) -> bool:
     """Whether the test finds the difference on so many rows, with a chance of 0.8."""
     parts = {key: getattr(spread, key) * spread.n_rows / n_rows for key in ("rows", "own", "by_chance")}
-    tried = replace(spread, n_rows=n_rows, **parts)
+    n_groups = None if spread.n_groups is None else max(round(spread.n_groups * n_rows / spread.n_rows), 2)
+    tried = replace(spread, n_rows=n_rows, n_groups=n_groups, **parts)
     return abs(value) >= (tried.quantile + Z_POWER) * tried.error
 
 

@@ -112,7 +112,7 @@ def _corrected(settings: Sequence[Setting]) -> Score | None:
     noted = [setting.evaluations for setting in settings if setting.evaluations is not None]
     if len(noted) < len(settings) or sum(len(run.right) for runs in noted for run in runs) < 2:
         return None
-    return corrected(noted)
+    return corrected(noted, settings[0].predictions[0].groups)
 
 
 def _recommended(
@@ -155,27 +155,29 @@ def _scores(
     if len(single) == 1:
         return {key: single[0][key] for key in resampled}
     of_rows = next(key for key in _OF_ROWS if key in resampled)
-    share = _mean_share(resampled[of_rows], single[0][of_rows].n)
+    least = metrics.effective_rows(np.zeros(single[0][of_rows].n), setting.predictions[0].groups)
+    share = _mean_share(resampled[of_rows], single[0][of_rows].n, least)
     found = {}
     for key, values in resampled.items():
         of_runs = [scores[key] for scores in single]
         if key in _SHARES:
-            found[key] = _mean_share(values, of_runs[0].n)
+            found[key] = _mean_share(values, of_runs[0].n, least)
         else:
             found[key] = _mean_score(key, values, of_runs, _narrower(share, [scores[of_rows] for scores in single]))
     return found
 
 
-def _mean_share(resampled: Resampled, n_rows: int) -> Score:
+def _mean_share(resampled: Resampled, n_rows: int, least: float) -> Score:
     """A mean share of rows over seeds, with Wilson's interval at the effective number of rows, which is what as many
     independent ones would need to be for the variance that seeds and rows show: near 1 the mean plus or minus its error
-    would be far too narrow (of 30 rows at 0.99 it held the truth in 42 % of simulations, and this one in 97 %)."""
+    would be far too narrow (of 30 rows at 0.99 it held the truth in 42 % of simulations, and this one in 97 %).
+    least: how many rows these are worth where nothing varies."""
     value, spread = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled)
-    n, is_edge = float(n_rows), value in (0.0, 1.0)
+    n, is_edge = least, value in (0.0, 1.0)
     if spread.error > 0:
         # All right, and yet a spread, lent by other settings' seeds: four more rows, two of them right, give a share.
-        share = (value * n_rows + 2) / (n_rows + 4) if is_edge else value
-        n = min(share * (1 - share) / spread.error**2, n_rows if is_edge else math.inf)
+        share = (value * least + 2) / (least + 4) if is_edge else value
+        n = min(share * (1 - share) / spread.error**2, least if is_edge else math.inf)
     return Score(value, *metrics.wilson_ends(value, n, spread.quantile), n_rows)
 
 
@@ -226,7 +228,7 @@ def _against_best(
 def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[str, Resampled]) -> Difference:
     is_exact = metric in _OF_ROWS and not any(each.predictions[0].has_own_thresholds for each in (first, second))
     if is_exact and len(first.runs) == len(second.runs) == 1:
-        return mcnemar(*(_right(setting)[0] for setting in (first, second)))
+        return mcnemar(_right(first)[0], _right(second)[0], first.predictions[0].groups)
     return bootstrap.difference(*(each[metric] for each in resampled), n_rows=len(first.predictions[0].ids))
 
 
@@ -271,8 +273,8 @@ def _needed(
     (one, of_one), (other, of_other) = best
     has_own = any(setting.predictions[0].has_own_thresholds for setting in (one, other))
     if pair.about == "runs" and key in _OF_ROWS and not has_own:
-        of_rows = _right(one).mean(axis=0) - _right(other).mean(axis=0)
-        n = rows_needed(size, float(np.mean(of_rows**2)))
+        of_rows = one.predictions[0].summed(_right(one).mean(axis=0) - _right(other).mean(axis=0))
+        n = rows_needed(size, float((of_rows**2).sum()) / n_rows)
         return None if n is None else Needed(n, 1)
     n_seeds = min(len(one.runs), len(other.runs))
     return bootstrap.rows_needed(size, bootstrap.spread_of(n_rows, of_one[key], of_other[key]), n_seeds)
@@ -322,6 +324,7 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
         )
     elif pairs and fewest == 2:
         notes.append("with two seeds only large differences can be seen: three or more tell much more")
+    notes += metrics.about_groups(settings[0].predictions[0].groups)
     if not pairs:
         notes.append("these runs are one setting: there is nothing to compare it with")
     most, least = (pick(setting.n_evaluations for setting in settings) for pick in (max, min))

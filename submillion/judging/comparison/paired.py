@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, signal, special, stats
 
-from submillion.judging.metrics import Z_95, Score
+from submillion.judging.metrics import Z_95, Score, effective_rows, summed
 
 LEVEL = 0.05  # of every test here, two-sided
 _EDGE = 1 - 1e-12
@@ -32,21 +32,42 @@ class Difference:
     p: float
 
 
-def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> Difference:
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray, groups: np.ndarray | None = None) -> Difference:
     """Return the difference of two runs' accuracies; bool [B] says which rows each has right.
 
     The p value is McNemar's (1947), exact: discordant rows fall to either side like a fair coin. The interval
     inverts the score test of a paired difference (Tango 1998, Statistics in Medicine 17). That test is asymptotic
     and a little less cautious: at the border the interval may leave out 0 while p is above 0.05. p decides.
 
+    groups: int64 [B] from 0, of rows that are not independent of each other. Then a coin is tossed for each group's sum
+    (the sign test of Fisher 1935, exact), and the interval is that of as many rows as these are worth.
+
     >>> mcnemar(np.array([True] * 9 + [False]), np.array([True] * 4 + [False] * 6)).p
     0.0625
+    >>> mcnemar(np.array([True] * 9 + [False]), np.array([True] * 4 + [False] * 6), np.arange(10) // 5).p
+    0.5
     """
-    n = len(first_right)
-    n_first, n_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
-    n_discordant = n_first + n_second
-    p = float(stats.binomtest(n_first, n_discordant).pvalue) if n_discordant else 1.0
-    return Difference((n_first - n_second) / n, *_tango(n_first, n_second, n), n, p)
+    n, each = len(first_right), first_right.astype(np.int64) - second_right
+    n_first, n_second = int((each > 0).sum()), int((each < 0).sum())
+    worth = effective_rows(each.astype(np.float64), groups) / n
+    p = _sign_test(each if groups is None else summed(each, groups))
+    return Difference((n_first - n_second) / n, *_tango(n_first * worth, n_second * worth, n * worth), n, p)
+
+
+def _sign_test(sums: np.ndarray) -> float:
+    """The two-sided p value of whole numbers, each of which might as well have the other sign: exact."""
+    sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
+    if not len(sizes):
+        return 1.0
+    if sizes[-1] == 1:
+        return float(stats.binomtest(int((sums > 0).sum()), int(counts[0])).pvalue)
+    chances = np.ones(1)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        of_size = np.zeros(2 * size * count + 1)
+        of_size[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = signal.convolve(chances, of_size)
+    far = np.abs(np.arange(len(chances)) - len(chances) // 2) >= abs(int(sums.sum()))
+    return float(np.clip(chances[far].sum(), 0.0, 1.0))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -109,7 +130,7 @@ def is_ruled_out(best_right: np.ndarray, trial_right: np.ndarray, n_checkpoints:
     return log_evidence(n_lost, n_won) >= math.log(n_checkpoints / level)
 
 
-def _tango(n_first: int, n_second: int, n: int) -> tuple[float, float]:
+def _tango(n_first: float, n_second: float, n: float) -> tuple[float, float]:
     """The 95 % interval of (n_first - n_second) / n: the differences that the score test does not reject."""
 
     def statistic(difference: float) -> float:

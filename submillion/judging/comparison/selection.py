@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from submillion.judging.comparison.bootstrap import weights
-from submillion.judging.metrics import Score, wilson_ends
+from submillion.judging.metrics import Score, effective_rows, wilson_ends
 
 _BLOCK = 2**24  # draws times rows that are worked on at once: 64 MiB of each of two matrices
 
@@ -31,18 +31,22 @@ class Noted:
     decides: np.ndarray
 
 
-def corrected(settings: Sequence[Sequence[Noted]]) -> Score:
+def corrected(settings: Sequence[Sequence[Noted]], groups: np.ndarray | None = None) -> Score:
     """Return the accuracy of the best setting's chosen checkpoints, corrected for both choices, with its 95 % interval.
 
     settings: of each its runs. A run's checkpoint is the best of its evaluations; the best setting has the best mean
     over its runs. Both are chosen on 1,000 draws of rows, and scored on the third of the rows that a draw leaves out.
-    The interval is Wilson's of all rows.
+    The interval is Wilson's of all rows. groups: int64 [B] from 0, of rows that are not independent of each other, and
+    are drawn together.
     """
     n_rows = settings[0][0].right.shape[1]
-    drawn = weights(n_rows)[1:]
+    drawn = weights(n_rows)[1:] if groups is None else weights(int(groups.max()) + 1)[1:, groups]
     blocks = np.array_split(drawn, -(-drawn.size // _BLOCK))
     value = float(np.concatenate([_left_out(block, settings) for block in blocks]).mean())
-    return Score(value, *wilson_ends(value, n_rows), n_rows)
+    best = max(settings, key=lambda runs: sum(float(run.decides.mean(axis=1).max()) for run in runs) / len(runs))[0]
+    right = best.right[best.chose.mean(axis=1).argmax()].astype(np.float64)
+    n_independent = effective_rows(right - right.mean(), groups)
+    return Score(value, *wilson_ends(value, n_independent), n_rows)
 
 
 def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[Noted]]) -> np.ndarray:

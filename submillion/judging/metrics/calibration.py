@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize, special
 
-from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
-from submillion.judging.metrics.scores import N_BINS, row_losses
-from submillion.judging.metrics.several import binned_gaps, clustered, errors_of
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, clustered, effective_rows, share
+from submillion.judging.metrics.scores import N_BINS, binned_gaps, errors_of, row_losses
 
 N_FOLDS = 5
 _OF_CHANCE = 0.01  # in the probabilities of `tempered`
@@ -40,41 +39,46 @@ class Scaling:
 
 
 def reliability(predictions: Predictions) -> list[Bin]:
-    """Return the bins of equal width that hold rows, by rising confidence, with Wilson's intervals."""
+    """Return the bins of equal width that hold rows, by rising confidence, with `share`'s intervals."""
     if predictions.has_several:
         return _of_decisions(predictions)
     confidence = predictions.probs.max(axis=1).astype(np.float64)
     right = predictions.right
     bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
     members = [bins == number for number in np.unique(bins)]
-    return [Bin(float(np.sort(confidence[m]).mean()), wilson(int(right[m].sum()), int(m.sum()))) for m in members]
+    shares = [share(right, predictions.groups, m) for m in members]
+    return [Bin(float(np.sort(confidence[m]).mean()), each) for m, each in zip(members, shares, strict=True)]
 
 
 def _of_decisions(predictions: Predictions) -> list[Bin]:
-    """The bins of all label decisions; the interval takes a row's decisions of one bin together."""
+    """The bins of all label decisions; the interval takes a row's, or a group's, decisions of one bin together."""
     probs, truth = predictions.probs.astype(np.float64), predictions.truth
     bins = np.minimum((probs * N_BINS).astype(np.int64), N_BINS - 1)
     members = [bins == number for number in np.unique(bins)]
-    shares = [replace(clustered((m & truth).sum(axis=1), m.sum(axis=1)), n=int(m.sum())) for m in members]
-    return [Bin(float(np.sort(probs[m]).mean()), share) for m, share in zip(members, shares, strict=True)]
+    shares = []
+    for m in members:
+        right, of = (predictions.summed(each.sum(axis=1)) for each in (m & truth, m))
+        shares.append(replace(clustered(right, of, len(probs)), n=int(m.sum())))
+    return [Bin(float(np.sort(probs[m]).mean()), each) for m, each in zip(members, shares, strict=True)]
 
 
 def confidence_gap(predictions: Predictions) -> Score:
     """Return the mean confidence minus the accuracy, -1 to 1, with its 95 % interval; of several labels the labels per
     row that probabilities add up to, minus those that rows have.
 
-    The accuracy's interval is Wilson's. Of several labels it is 1.96 standard errors of the rows' mean, or of the rows
+    The accuracy's interval is `share`'s. Of several labels it is 1.96 standard errors of the rows' mean, or of the rows
     that the probabilities foretell, whichever is larger: rows that are all alike show no spread.
     """
     n = len(predictions.probs)
     if not predictions.has_several:
-        accuracy = wilson(int(predictions.right.sum()), n)
+        accuracy = share(predictions.right, predictions.groups)
         confidence = float(np.sort(predictions.probs.max(axis=1).astype(np.float64)).mean())
         return Score(confidence - accuracy.value, confidence - accuracy.high, confidence - accuracy.low, n)
     probs = predictions.probs.astype(np.float64)
-    gaps = np.sort(probs.sum(axis=1) - predictions.truth.sum(axis=1))
+    gaps = probs.sum(axis=1) - predictions.truth.sum(axis=1)
     foretold = float(np.sort((probs * (1 - probs)).sum(axis=1)).mean())
-    value, half = float(gaps.mean()), Z_95 * np.sqrt(max(float(gaps.var()), foretold) / n)
+    value, variance = float(np.sort(gaps).mean()), max(float(np.sort(gaps).var()), foretold)
+    half = Z_95 * np.sqrt(variance / effective_rows(gaps - value, predictions.groups))
     return Score(value, value - half, value + half, n)
 
 
@@ -82,39 +86,49 @@ def ece_change(before: Predictions, after: Predictions) -> Score:
     """Return the expected calibration error after minus before, of the same rows in the same order, with its 95 %
     interval: the basic bootstrap of both at once, as `ece` has it of one."""
     both = np.column_stack([binned_gaps(each) for each in (before, after)])
+    both = before.summed(both)
     both = both[np.lexsort(both.T)]
     sums, n_bins = both.sum(axis=0), both.shape[1] // 2
-    drawn = np.abs(np.vstack([sums, sums + errors_of(both)]))
+    drawn = np.abs(np.vstack([sums, sums + errors_of(both, len(before.probs))]))
     value, *draws = drawn[:, n_bins:].sum(axis=1) - drawn[:, :n_bins].sum(axis=1)
     low, high = 2 * value - np.quantile(draws, (0.975, 0.025))
-    return Score(float(value), min(float(low), float(value)), max(float(high), float(value)), len(both))
+    return Score(float(value), min(float(low), float(value)), max(float(high), float(value)), len(before.probs))
 
 
 def calibrated(predictions: Predictions) -> Scaling:
     """Return the predictions with their logits divided by a temperature T (Guo et al. 2017, section 4.2).
 
     Cross-fitted: each fifth of the rows gets the T that minimises the log loss of the others, so no row is scaled by
-    what was learnt from its own label. Folds follow the rows' ids, not their order. Log-probabilities stand for
-    logits: they differ by a constant a row; of several labels each one's log-odds are its logit, and one T serves all.
-    With fewer rows than folds nothing is scaled.
+    what was learnt from its own label, or its group's. Folds follow the rows' ids, not their order. Log-probabilities
+    stand for logits: they differ by a constant a row; of several labels each one's log-odds are its logit, and one T
+    serves all. With fewer rows, or groups, than folds nothing is scaled.
     """
     return _cross_fitted(predictions, _mean_loss)
 
 
 def _cross_fitted(predictions: Predictions, loss_of: LossOf) -> Scaling:
-    n = len(predictions.ids)
-    if n < N_FOLDS:
+    ranks = _ranks(predictions)
+    if len(ranks) == 0 or ranks.max() < N_FOLDS - 1:
         return Scaling(predictions, ())
     logits = _logits(predictions.probs, predictions.has_several)
-    ranks = np.empty(n, dtype=np.int64)
-    ranks[sorted(range(n), key=predictions.ids.__getitem__)] = np.arange(n)
     folds, probs, temperatures = ranks % N_FOLDS, np.empty(logits.shape), []
     for fold in range(N_FOLDS):
         held_out = folds == fold
         inverse = _inverse_temperature(loss_of(logits[~held_out], predictions.label_ids[~held_out]))
         probs[held_out] = scaled(predictions.probs[held_out], 1 / inverse, predictions.has_several)
         temperatures.append(1 / inverse)
-    return Scaling(Predictions(predictions.ids, predictions.label_ids, probs), tuple(temperatures))
+    return Scaling(replace(predictions, probs=probs, thresholds=None), tuple(temperatures))
+
+
+def _ranks(predictions: Predictions) -> np.ndarray:
+    """The places of the rows in the order of their ids, int64 [B]; of groups, those of the groups."""
+    keys = predictions.fold_keys
+    if predictions.groups is not None:
+        places = {key: place for place, key in enumerate(sorted(set(keys)))}
+        return np.array([places[key] for key in keys], dtype=np.int64)
+    ranks = np.empty(len(keys), dtype=np.int64)
+    ranks[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
+    return ranks
 
 
 def tempered(predictions: Predictions) -> Predictions:
@@ -126,7 +140,7 @@ def tempered(predictions: Predictions) -> Predictions:
     """
     predictions.refuse_unscorable()
     probs = _mixed(_cross_fitted(predictions, _mixed_loss).predictions.probs, predictions.has_several)
-    return Predictions(predictions.ids, predictions.label_ids, probs)
+    return replace(predictions, probs=probs, thresholds=None)
 
 
 def _mixed(probs: np.ndarray, has_several: bool) -> np.ndarray:
@@ -227,13 +241,12 @@ def coverage(predictions: Predictions, n_points: int = 50) -> list[Coverage]:
     """Return points of the risk-coverage curve, the surest rows first, all rows last (Geifman and El-Yaniv 2017).
 
     At most n_points, evenly spread over the rows. Rows of equal confidence are taken together: no threshold could
-    tell them apart. Intervals are Wilson's, each for its own point, as if its threshold had been chosen before.
+    tell them apart. Intervals are `share`'s, each for its own point, as if its threshold had been chosen before.
     """
-    confidence = predictions.probs.max(axis=1).astype(np.float64)
-    right = predictions.right
-    order = np.argsort(-confidence, kind="stable")
-    confidence, n_right, n = confidence[order], np.cumsum(right[order]), len(order)
+    of_row = predictions.probs.max(axis=1).astype(np.float64)
+    right, confidence, n = predictions.right, -np.sort(-of_row), len(of_row)
     last_of_equals = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))
     wanted = np.ceil(np.linspace(n / n_points, n, n_points)).astype(np.int64) - 1
     ends = np.unique(last_of_equals[np.searchsorted(last_of_equals, wanted)])
-    return [Coverage(float(confidence[i]), (i + 1) / n, wilson(int(n_right[i]), int(i) + 1)) for i in ends]
+    accuracies = [share(right, predictions.groups, of_row >= confidence[i]) for i in ends]
+    return [Coverage(float(confidence[i]), (i + 1) / n, accuracy) for i, accuracy in zip(ends, accuracies, strict=True)]

@@ -13,8 +13,8 @@ import numpy as np
 
 from submillion.config import Metric
 from submillion.judging.metrics.calibration import deciding_losses
-from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson_ends
-from submillion.judging.metrics.scores import confusion, drawn_classes, score_of_draws, scores_of_one
+from submillion.judging.metrics.predictions import Z_95, Predictions, Score, effective_rows, wilson_ends
+from submillion.judging.metrics.scores import confusion, drawn_classes, matrix_rows, score_of_draws, scores_of_one
 from submillion.judging.metrics.several import scores_of_several
 
 NAMES = {
@@ -112,7 +112,7 @@ def height_by(predictions: Predictions, decide: Metric) -> float:
 
 
 def _mcc_of(predictions: Predictions) -> Score:
-    return mcc(confusion(predictions, predictions.probs.shape[1]))
+    return mcc(confusion(predictions, predictions.probs.shape[1]), matrix_rows(predictions))
 
 
 def leading(scores: Mapping[str, Score]) -> tuple[str, Score]:
@@ -120,13 +120,15 @@ def leading(scores: Mapping[str, Score]) -> tuple[str, Score]:
     return next(iter(scores.items()))
 
 
-def mcc(counts: np.ndarray) -> Score:
+def mcc(counts: np.ndarray, n_independent: float | None = None) -> Score:
     """Return Matthews' correlation of a confusion matrix [C, C], -1 to 1 (Gorodkin 2004); 0 where one class is all.
+    n_independent: the rows that the matrix is worth, None for all.
 
     The interval is macro-F1's; of C balanced classes a mistake lowers MCC C / (C - 1) times as much as the accuracy.
     """
-    values = np.concatenate([correlation(*classes) for classes in drawn_classes(counts)])
-    return score_of_draws(values.tolist(), counts, len(counts) / (len(counts) - 1), least=-1.0)
+    n_independent = n_independent or float(counts.sum())
+    values = np.concatenate([correlation(*classes) for classes in drawn_classes(counts, n_independent)])
+    return score_of_draws(values.tolist(), counts, n_independent, len(counts) / (len(counts) - 1), least=-1.0)
 
 
 def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -145,7 +147,7 @@ def average_precision(predictions: Predictions) -> Score:
         return Score(0.0, 0.0, 1.0, len(predictions.label_ids))
     value, influence = precision_parts(predictions)
     n_of = truth.sum(axis=0)
-    return _around(value, influence, n_of[n_of > 0])
+    return _around(value, influence, n_of[n_of > 0], predictions.groups)
 
 
 def precision_parts(predictions: Predictions) -> tuple[float, np.ndarray]:
@@ -173,15 +175,17 @@ def label_precisions(predictions: Predictions) -> list[Score]:
             found.append(Score(0.0, 0.0, 1.0, n))
             continue
         value, influence = _one_precision(predictions.probs[:, label_id], truth[:, label_id])
-        found.append(_around(value, influence, truth[:, [label_id]].sum(axis=0)))
+        found.append(_around(value, influence, truth[:, [label_id]].sum(axis=0), predictions.groups))
     return found
 
 
-def _around(value: float, influence: np.ndarray, n_of: np.ndarray) -> Score:
+def _around(value: float, influence: np.ndarray, n_of: np.ndarray, groups: np.ndarray | None) -> Score:
     """The value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982), and at least as far as
     Wilson's interval at the number of rows whose variance is that of shares of the classes' own rows, int64 [C], with
     four more, two of them right (Agresti and Coull 1998): where all is in order nothing varies, and nothing is sure."""
-    half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()))
+    worth = effective_rows(influence, groups) / len(influence)
+    half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()) / worth)
+    n_of = n_of * worth
     shares = (value * n_of + 2) / (n_of + 4)
     middle, own = float(shares.mean()), float((shares * (1 - shares) / (n_of + 4)).sum()) / len(n_of) ** 2
     low, high = wilson_ends(value, middle * (1 - middle) / own)

@@ -10,11 +10,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from submillion.errors import DataError
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 EVEN = 0.5  # the threshold of labels for which none was chosen
+_NOTHING = 1e-9  # of a row: an interval at so few is from end to end
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class Predictions:
     one label: label_ids int64 [B], the truth, 0 to C - 1 · probs float32 or float64 [B, C], each row sums to 1.
     several: label_ids int64 [B, C], 1 where the row has the label, else 0 · probs [B, C], each from 0 to 1 by itself ·
     thresholds float64 [C], or [B, C] where those of a row were chosen on other rows; None is 0.5.
+
+    groups: int64 [B], the number of each row's group, from 0: rows of one group (`data.group`, or the same text) are
+    not independent of each other; None where each row is alone.
     """
 
     ids: list[str]
     label_ids: np.ndarray
     probs: np.ndarray
     thresholds: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     @property
     def has_several(self) -> bool:
@@ -77,7 +83,22 @@ class Predictions:
         if thresholds is not None and thresholds.ndim == 2:
             thresholds = thresholds[places]
         ids = [self.ids[place] for place in places] if self.ids else []
-        return Predictions(ids, self.label_ids[places], self.probs[places], thresholds)
+        groups = None if self.groups is None else numbered(self.groups[places])
+        return Predictions(ids, self.label_ids[places], self.probs[places], thresholds, groups)
+
+    @property
+    def fold_keys(self) -> list[str]:
+        """Return what decides each row's fold: its id, or the first id of its group, which is then in one fold."""
+        if self.groups is None:
+            return self.ids
+        firsts: dict[int, str] = {}
+        for group, row_id in zip(self.groups.tolist(), self.ids, strict=True):
+            firsts[group] = min(firsts.get(group, row_id), row_id)
+        return [firsts[group] for group in self.groups.tolist()]
+
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of values, [B] or [B, any], over the rows of each group; without groups the values."""
+        return values if self.groups is None else summed(values, self.groups)
 
     def refuse_unscorable(self) -> None:
         """Raise a DataError when there is no row, or when a probability is not a number."""
@@ -114,3 +135,97 @@ def wilson_ends(share: float, n: float, z: float = Z_95) -> tuple[float, float]:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half
+
+
+# Rows that are not independent --------------------------------------------------------------------------------------
+
+
+def numbered(groups: np.ndarray) -> np.ndarray | None:
+    """Return groups, [B] of any kind, as numbers from 0 in the order of their first rows, int64; None where each row is
+    alone."""
+    found, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
+    return None if len(found) == len(groups) else np.argsort(np.argsort(firsts))[numbers]
+
+
+def summed(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the sums of values, [B] or [B, any], over the rows of each group, [G, any]: the same to the bit in any
+    order of the rows, as truth values are counted."""
+    values = values.astype(np.int64) if values.dtype == bool else values
+    order = np.lexsort((*values.reshape(len(values), -1).T, groups))
+    return np.add.reduceat(values[order], np.flatnonzero(np.diff(groups[order], prepend=-1)))
+
+
+def share(is_right: np.ndarray, groups: np.ndarray | None = None, among: np.ndarray | None = None) -> Score:
+    """Return the share of rows that are right, bool [B], among some, bool [B], or all, with Wilson's interval: with
+    groups that of `clustered`. A share of no rows is 0, its n is 0 and its interval 0 to 1."""
+    among = np.ones(len(is_right), dtype=bool) if among is None else among
+    n = int(among.sum())
+    if n == 0:
+        return Score(0.0, 0.0, 1.0, 0)
+    if groups is None:
+        return wilson(int((is_right & among).sum()), n)
+    right, of = (summed(each[among], groups[among]) for each in (is_right, among))
+    return clustered(right, of, n)
+
+
+def clustered(right: np.ndarray, of: np.ndarray, n_rows: int) -> Score:
+    """Return the sum of right over the sum of `of`, int64 [G] each, with Wilson's interval at the effective number.
+
+    G units are independent of each other, their decisions are not: units are rows with several labels, or groups of
+    rows. The number is what as many independent decisions would need to be for the variance that the units show (a
+    ratio estimator's: Cochran 1977, section 6.3), the design effect held between 1 and its largest, that of units whose
+    decisions are right or wrong together (Kish 1965, section 8.2), which is taken where nothing varies; and less where
+    units are fewer than the rows, n_rows (`certainty`).
+    """
+    n, total, n_right = len(of), int(of.sum()), int(right.sum())
+    if total == 0:
+        return Score(0.0, 0.0, 1.0, n_rows)
+    value, most = n_right / total, float((of**2).sum()) / total
+    effect = most
+    if 0 < n_right < total and n > 1:
+        squares = float(np.sort((right - value * of) ** 2).sum()) * n / (n - 1)
+        effect = min(max(squares / total / (value * (1 - value)), 1.0), most)
+    low, high = wilson_ends(value, total / effect * certainty(n_rows, n))
+    return Score(value, min(low, value), max(high, value), n_rows)
+
+
+def effective_rows(influence: np.ndarray, groups: np.ndarray | None) -> float:
+    """Return how many independent rows would have a mean that varies as these rows' does, at most B.
+
+    influence: how much each row moves the score, float64 [B], which sum to 0. The design effect is held as `clustered`
+    holds it.
+    """
+    n = len(influence)
+    if groups is None:
+        return float(n)
+    n_groups, most = int(groups.max()) + 1, float((np.bincount(groups) ** 2).sum()) / n
+    alone = float(np.sort(influence**2).sum())
+    together = float(np.sort(summed(influence, groups) ** 2).sum()) * n_groups / max(n_groups - 1, 1)
+    effect = min(max(together / alone, 1.0), most) if alone > 0 else most
+    return n / effect * certainty(n, n_groups)
+
+
+def about_groups(groups: np.ndarray | None) -> tuple[str, ...]:
+    """Return the sentence, without its stop, about rows that are not independent of each other, if there are any."""
+    if groups is None:
+        return ()
+    n_groups = int(groups.max()) + 1
+    return (
+        f"the {len(groups):,} rows are in {n_groups:,} group{'s' * (n_groups > 1)} (data.group, or the same text): "
+        "intervals and tests take groups for independent, not rows",
+    )
+
+
+def certainty(n_rows: int, n_groups: int) -> float:
+    """Return what a variance that was seen between few groups is worth: the effective number of rows is taken for so
+    much less (Korn and Graubard 1998, Survey Methodology 24), by Student's quantiles; one group says nothing.
+
+    >>> certainty(100, 100), round(certainty(100, 10), 2)
+    (1.0, 0.77)
+    """
+    if n_groups >= n_rows:
+        return 1.0
+    if n_groups == 1:
+        return _NOTHING
+    of_rows, of_groups = special.stdtrit([n_rows - 1, n_groups - 1], 0.975)
+    return float((of_rows / of_groups) ** 2)

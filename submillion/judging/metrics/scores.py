@@ -1,7 +1,7 @@
-"""The scores of rows with one label each: accuracy, macro-F1, log loss, calibration; the confusion matrix, its classes.
+"""The scores of rows with one label each: accuracy, macro-F1, log loss, calibration; the confusion matrix, each class.
 
-Independent of the rows' order and repeatable to the bit. Log loss, calibration's interval and a class's own scores are
-those of rows with several labels too. Comparing two runs is left to others. Shapes: B rows, C classes.
+Independent of the rows' order and repeatable to the bit. Log loss, calibration and a class's own scores are those of
+rows with several labels too. Comparing two runs is left to others. Shapes: B rows, C classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from submillion.judging.metrics.predictions import Z_95, Predictions, Score, wilson
+from submillion.judging.metrics.predictions import (
+    Z_95,
+    Predictions,
+    Score,
+    certainty,
+    clustered,
+    effective_rows,
+    share,
+    wilson_ends,
+)
 
 N_DRAWS, DRAW_SEED = 1000, 20250
 _BLOCK = 1_000_000  # cells of drawn matrices that are at hand at a time
@@ -22,11 +31,9 @@ _N_FORETOLD = 4  # mistakes: of 0, 2 and 4 this held the truth best in simulatio
 
 def scores_of_one(predictions: Predictions) -> dict[str, Score]:
     """Return accuracy, macro_f1, log_loss and ece of rows that have one label each."""
-    n_rows, n_classes = predictions.probs.shape
-    counts = confusion(predictions, n_classes)
     return {
-        "accuracy": wilson(int(np.trace(counts)), n_rows),
-        "macro_f1": macro_f1(counts),
+        "accuracy": share(predictions.right, predictions.groups),
+        "macro_f1": macro_f1(confusion(predictions, predictions.probs.shape[1]), matrix_rows(predictions)),
         "log_loss": log_loss(predictions),
         "ece": ece(predictions),
     }
@@ -38,17 +45,30 @@ def confusion(predictions: Predictions, n_classes: int) -> np.ndarray:
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def macro_f1(counts: np.ndarray) -> Score:
+def matrix_rows(predictions: Predictions) -> float:
+    """Return how many independent rows the confusion matrix is worth: by the share that is right, and by macro-F1."""
+    if predictions.groups is None:
+        return float(len(predictions.probs))
+    predicted = predictions.predicted[:, None] == np.arange(predictions.probs.shape[1])
+    influences = (predictions.right - predictions.right.mean(), f1_influence(predictions.truth, predicted))
+    return min(effective_rows(each, predictions.groups) for each in influences)
+
+
+def macro_f1(counts: np.ndarray, n_independent: float | None = None) -> Score:
     """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's default.
 
-    `counts` is a confusion matrix [C, C]. The interval is that of `score_of_draws`, 1,000 of which are drawn from the
-    multinomial distribution that the observed one stands for, which is a bootstrap of the rows.
+    `counts` is a confusion matrix [C, C] · n_independent: the rows that it is worth, None for all. The interval is that
+    of `score_of_draws`, 1,000 of which are drawn from the multinomial distribution that the observed one stands for,
+    which is a bootstrap of the rows.
     """
-    values = [mean_f1(rights, trues + said) for rights, trues, said in drawn_classes(counts)]
-    return score_of_draws(np.concatenate(values).tolist(), counts)
+    n_independent = n_independent or float(counts.sum())
+    values = [mean_f1(rights, trues + said) for rights, trues, said in drawn_classes(counts, n_independent)]
+    return score_of_draws(np.concatenate(values).tolist(), counts, n_independent)
 
 
-def score_of_draws(values: Sequence[float], counts: np.ndarray, factor: float = 1.0, least: float = 0.0) -> Score:
+def score_of_draws(
+    values: Sequence[float], counts: np.ndarray, n_independent: float, factor: float = 1.0, least: float = 0.0
+) -> Score:
     """Return a score of a confusion matrix [C, C] from its values on `drawn_classes`, the first of which is its own.
 
     The middle 95 % of the draws, and at least as far from the value as Wilson's interval of the accuracy, times a
@@ -57,23 +77,25 @@ def score_of_draws(values: Sequence[float], counts: np.ndarray, factor: float = 
     """
     value, *draws = values
     low, high = np.quantile(draws, (0.025, 0.975))
-    right = wilson(int(np.trace(counts)), int(counts.sum()))
-    below, above = (factor * (right.value - right.low), factor * (right.high - right.value))
+    n = int(counts.sum())
+    right = int(np.trace(counts)) / n
+    ends = wilson_ends(right, n_independent)
+    below, above = (factor * (right - ends[0]), factor * (ends[1] - right))
     low, high = min(float(low), value - below), max(float(high), value + above)
-    return Score(value, max(low, least), min(high, 1.0), right.n)
+    return Score(value, max(low, least), min(high, 1.0), n)
 
 
-def drawn_classes(counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def drawn_classes(counts: np.ndarray, n_independent: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield, some draws at a time, each class's rows that are right, that are of it, and that are predicted as it,
     float64 [draws, C] each, of a confusion matrix [C, C]: as it is, then drawn 1,000 times from the multinomial
-    distribution that it stands for."""
+    distribution that it stands for, with as many rows as it is worth."""
     n, n_classes, (true, predicted) = int(counts.sum()), len(counts), np.nonzero(counts)
     seen, is_right = counts[true, predicted], true == predicted
     generator = np.random.default_rng(DRAW_SEED)
     block = max(1, _BLOCK // len(seen))
     for start in range(0, 1 + N_DRAWS, block):
         n_drawn = min(block, 1 + N_DRAWS - start) - (start == 0)
-        drawn = generator.multinomial(n, seen / n, n_drawn)
+        drawn = generator.multinomial(max(round(n_independent), 1), seen / n, n_drawn)
         cells = np.concatenate([seen[None], drawn]) if start == 0 else drawn
         of_draw = np.arange(len(cells))[:, None] * n_classes
 
@@ -99,17 +121,19 @@ def log_loss(predictions: Predictions) -> Score:
     if n == 1:
         return Score(value, max(value - most, 0.0), min(value + most, most), n)
     of_wrong, of_right = np.sort(losses[~right]), np.sort(losses[right])
-    share = wilson(len(of_wrong), n)
-    cost = (float(of_wrong.sum()) + _N_FORETOLD * _foretold(predictions)) / (len(of_wrong) + _N_FORETOLD)
+    wrong, n_independent = share(~right, predictions.groups), effective_rows(losses - value, predictions.groups)
+    worth = n_independent / n
+    n_wrong = len(of_wrong) * worth
+    cost = (float(of_wrong.sum()) * worth + _N_FORETOLD * _foretold(predictions)) / (n_wrong + _N_FORETOLD)
     # A cost that no row has shown is taken to spread as an exponential variable does.
-    squares = float(((of_wrong - cost) ** 2).sum()) + _N_FORETOLD * cost**2
-    spread = share.value * squares / (len(of_wrong) + _N_FORETOLD) + float(of_right.var() if len(of_right) else 0) * (
-        1 - share.value
+    squares = float(((of_wrong - cost) ** 2).sum()) * worth + _N_FORETOLD * cost**2
+    spread = wrong.value * squares / (n_wrong + _N_FORETOLD) + float(of_right.var() if len(of_right) else 0) * (
+        1 - wrong.value
     )
     more = max(cost - float(of_right.mean() if len(of_right) else 0), 0.0)
     below, above = (
-        math.hypot(each * more, Z_95 * math.sqrt(spread / n))
-        for each in (share.value - share.low, share.high - share.value)
+        math.hypot(each * more, Z_95 * math.sqrt(spread / n_independent))
+        for each in (wrong.value - wrong.low, wrong.high - wrong.value)
     )
     return Score(value, max(value - below, 0.0), min(value + above, most), n)
 
@@ -156,20 +180,36 @@ def mean_f1(right: np.ndarray, involved: np.ndarray) -> np.ndarray:
     return np.sum(2 * right / np.maximum(involved, 1), axis=-1) / n_involved
 
 
+def f1_influence(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return how much each row moves the mean F1 of the classes that are involved, bool [B, C] each, float64 [B]."""
+    right, involved = (truth & predicted).sum(axis=0), truth.sum(axis=0) + predicted.sum(axis=0)
+    there = involved > 0
+    truth, predicted, involved = truth[:, there], predicted[:, there], involved[there]
+    parts = 2 * (truth & predicted) - 2 * right[there] / involved * (truth.astype(np.int64) + predicted)
+    return (parts / involved).mean(axis=1)
+
+
 def ece(predictions: Predictions) -> Score:
-    """Return the expected calibration error: |confidence - accuracy|, averaged over 15 bins of equal width.
+    """Return the expected calibration error: |confidence - accuracy|, averaged over 15 bins of equal width; of several
+    labels |mean probability - share that has the label|, each bin weighted by its decisions.
 
     The top class's probability is the confidence (Guo et al. 2017, section 2). Chance makes the error look
     larger than it is, and a bootstrap of it larger again by about as much; so the interval is the basic
     bootstrap's (Davison and Hinkley 1997, section 5.2): the draws mirrored at the value, which takes the
     excess off. It is widened to hold the value, and starts at 0 where 97.5 % of perfectly calibrated models
     would show as much (consistency resampling: Broecker and Smith 2007). Draws are of the bins' sums, as
-    normal variables with the Poisson bootstrap's variance. Its high end is never nearer than the low one of the
-    accuracy: mistakes that few rows have not shown yet would add as much.
+    normal variables with the Poisson bootstrap's variance; where rows have several labels, or groups, with the
+    covariance of whole rows, or groups. Its high end is never nearer than the low one of the accuracy: mistakes that
+    few rows have not shown yet would add as much.
     """
+    if predictions.has_several or predictions.groups is not None:
+        of_units = predictions.summed(binned_gaps(predictions))
+        of_units = of_units[np.lexsort(of_units.T)]  # sums of floats must not depend on the order of the rows
+        errors = errors_of(of_units, len(predictions.probs))
+        return mirrored(of_units.sum(axis=0), errors, errors, hamming(predictions))
     confidence = predictions.probs.max(axis=1).astype(np.float64)
-    right = predictions.predicted == predictions.label_ids
-    order = np.lexsort((right, confidence))  # sums of floats must not depend on the order of the rows
+    right = predictions.right
+    order = np.lexsort((right, confidence))
     confidence, gaps = confidence[order], (confidence - right)[order]
     bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
     n = len(gaps)
@@ -178,7 +218,7 @@ def ece(predictions: Predictions) -> Score:
         for weights in (gaps, gaps**2 / n, np.maximum(confidence * (1 - confidence), 0) / n)
     )
     normal = np.random.default_rng(DRAW_SEED).standard_normal((N_DRAWS, N_BINS))
-    return mirrored(sums, normal * np.sqrt(squares), normal * np.sqrt(noise), wilson(int(right.sum()), n))
+    return mirrored(sums, normal * np.sqrt(squares), normal * np.sqrt(noise), share(right))
 
 
 def mirrored(sums: np.ndarray, errors: np.ndarray, of_calibrated: np.ndarray, accuracy: Score) -> Score:
@@ -196,48 +236,75 @@ def mirrored(sums: np.ndarray, errors: np.ndarray, of_calibrated: np.ndarray, ac
     return Score(value, max(min(float(low), value), 0.0), min(high, 1.0), accuracy.n)
 
 
+def hamming(predictions: Predictions) -> Score:
+    """Return the share of label decisions that are right: 1 minus the Hamming loss; of one label the accuracy."""
+    if not predictions.has_several:
+        return share(predictions.right, predictions.groups)
+    is_right = predictions.truth == predictions.predicted
+    right, of = (predictions.summed(each.sum(axis=1)) for each in (is_right, np.ones_like(is_right)))
+    return clustered(right, of, len(is_right))
+
+
+def binned_gaps(predictions: Predictions) -> np.ndarray:
+    """Return what each row adds to the gaps of the 15 bins, probability minus truth of its decisions, as a share of all
+    decisions, float64 [B, 15]: the absolute sums over rows add up to the expected calibration error.
+
+    Of one label a row has one decision, the class that is predicted.
+    """
+    probs, truth = predictions.probs.astype(np.float64), predictions.truth
+    if not predictions.has_several:
+        probs, truth = probs.max(axis=1, keepdims=True), predictions.right[:, None]
+    bins, n = np.minimum((probs * N_BINS).astype(np.int64), N_BINS - 1), len(probs)
+    cells = (np.arange(n)[:, None] * N_BINS + bins).ravel()
+    return np.bincount(cells, (probs - truth).ravel(), n * N_BINS).reshape(n, N_BINS) / probs.size
+
+
+def errors_of(of_units: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return 1,000 draws of the errors of sums over units, rows or groups of them, [G, any], normal with the covariance
+    that the units show, and wider where few groups show it."""
+    values, vectors = np.linalg.eigh(of_units.T @ of_units / certainty(n_rows, len(of_units)))
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    return np.random.default_rng(DRAW_SEED).standard_normal((N_DRAWS, of_units.shape[1])) @ root
+
+
 @dataclass(frozen=True)
 class ClassScores:
-    """A class: n_true rows of it, n_predicted rows predicted as it, and its scores."""
+    """A class: n_true rows of it, n_predicted rows predicted as it, their shares of all rows, and its scores."""
 
     n_true: int
     n_predicted: int
+    true_share: Score
+    predicted_share: Score
     precision: Score
     recall: Score
     f1: Score
 
 
-def class_scores(counts: np.ndarray) -> list[ClassScores]:
-    """Return the scores of each class of a confusion matrix, int64 [C, C], rows = true classes.
+def class_scores(predictions: Predictions) -> list[ClassScores]:
+    """Return the scores of each class, or of each of several labels.
 
-    Precision is a share of the rows predicted as the class, recall of its true rows: each has Wilson's interval. F1 is
+    Precision is a share of the rows predicted as the class, recall of its true rows: each has `share`'s interval. F1 is
     2q / (1 + q), where q is the share of right ones among the rows that are of the class or predicted as it; so the
     ends of q's Wilson interval give F1's (Wilson indirect: Lam, Gopal and Qian 2023, arXiv 2309.14621). A share of no
     rows is 0 as in scikit-learn, its n is 0 and its interval 0 to 1.
     """
-    return classes_of(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
+    is_predicted = predictions.predicted
+    if not predictions.has_several:
+        is_predicted = is_predicted[:, None] == np.arange(predictions.probs.shape[1])
+    columns = zip(predictions.truth.T, is_predicted.T, strict=True)
+    return [_of_class(truth, predicted, predictions.groups) for truth, predicted in columns]
 
 
-def classes_of(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> list[ClassScores]:
-    """Return the scores of each class from its rows, int64 [C] each: of it and predicted as it, of it, predicted as
-    it."""
-    return [
-        ClassScores(
-            n_true=int(t),
-            n_predicted=int(p),
-            precision=_share(int(r), int(p)),
-            recall=_share(int(r), int(t)),
-            f1=_f1(r, t, p),
-        )
-        for r, t, p in zip(right, true, predicted, strict=True)
-    ]
-
-
-def _f1(right: int, true: int, predicted: int) -> Score:
-    share = _share(int(right), int(true + predicted - right))
-    value, low, high = (2 * q / (1 + q) for q in (share.value, share.low, share.high))
-    return Score(value, low, high, share.n)
-
-
-def _share(n_right: int, n: int) -> Score:
-    return wilson(n_right, n) if n else Score(0.0, 0.0, 1.0, 0)
+def _of_class(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None) -> ClassScores:
+    right = truth & predicted
+    precision, recall, both = (share(right, groups, among) for among in (predicted, truth, truth | predicted))
+    value, low, high = (2 * q / (1 + q) for q in (both.value, both.low, both.high))
+    return ClassScores(
+        n_true=int(truth.sum()),
+        n_predicted=int(predicted.sum()),
+        true_share=share(truth, groups),
+        predicted_share=share(predicted, groups),
+        precision=precision,
+        recall=recall,
+        f1=Score(value, low, high, both.n),
+    )

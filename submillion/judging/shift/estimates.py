@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from submillion.errors import DataError
-from submillion.judging.metrics import Predictions, Score, scaled, temperature, wilson
+from submillion.judging.metrics import Predictions, Score, effective_rows, scaled, share, temperature, wilson
 from submillion.judging.shift import priors
 from submillion.judging.shift.priors import SharesTest
 
@@ -30,7 +30,8 @@ class Estimates:
     bbse, em: estimated shares of true classes, if texts of a class look as they did; 0 to 1 where predictions do not
     tell the classes apart · missing: classes without a
     validation row, whose share BBSE takes for 0 · temperature: that confidences are scaled by · validation: accuracy
-    there · atc, doc: estimated accuracy here, with the interval of chance alone, not of the method's errors.
+    there · atc, doc: estimated accuracy here, with the interval of chance alone, not of the method's errors · by_class:
+    the same if texts of a class look as they did: each class's recall on validation, by EM's shares.
     """
 
     n: int
@@ -47,6 +48,7 @@ class Estimates:
     validation: Score
     atc: Score
     doc: Score
+    by_class: Score
 
     @property
     def apart(self) -> float:
@@ -64,6 +66,7 @@ def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
     n, n_classes = probs.shape
     value, draws = _resampled(validation, probs)
     scores = [_score(one, drawn, n) for one, drawn in zip(value, draws.T, strict=True)]
+    scores.append(_by_class(validation, value[2 + n_classes :], draws[:, 2 + n_classes :], n))
     if not priors.tells_apart(validation, probs):
         scores[2:] = [Score(one.value, 0.0, 1.0, n) for one in scores[2:]]
     found, reference = probs.argmax(axis=1), validation.predicted
@@ -75,14 +78,15 @@ def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
         predicted_validation=_shares(reference, n_classes),
         test=priors.shares_test(reference, found, n_classes),
         bbse=tuple(scores[2 : 2 + n_classes]),
-        em=tuple(scores[2 + n_classes :]),
+        em=tuple(scores[2 + n_classes : -1]),
         missing=tuple(np.flatnonzero(np.bincount(validation.label_ids, minlength=n_classes) == 0).tolist()),
         temperature=heat,
         confidence_validation=float(scaled(validation.probs, heat).max(axis=1).mean()),
         confidence=float(scaled(probs, heat).max(axis=1).mean()),
-        validation=wilson(int((reference == validation.label_ids).sum()), len(reference)),
+        validation=share(validation.right, validation.groups),
         atc=scores[0],
         doc=scores[1],
+        by_class=scores[-1],
     )
 
 
@@ -144,21 +148,45 @@ def _refuse(validation: Predictions, probs: np.ndarray) -> None:
 def _ordered(validation: Predictions, probs: np.ndarray) -> tuple[Predictions, np.ndarray]:
     """The rows sorted by their content, so that the bootstrap draws the same ones in whatever order they came."""
     rows = np.lexsort((*validation.probs.T, validation.label_ids))
-    ids = [validation.ids[row] for row in rows]
-    ordered = Predictions(ids, validation.label_ids[rows], validation.probs[rows])
-    return ordered, probs[np.lexsort(probs.T)]
+    return validation.rows(rows), probs[np.lexsort(probs.T)]
 
 
 def _resampled(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """atc, doc, BBSE's shares, EM's shares: on all rows [2 + 2 C], and on rows drawn anew [200, 2 + 2 C]."""
-    generator, n_validation, n = np.random.default_rng(_SEED), len(validation.ids), len(probs)
+    generator, n = np.random.default_rng(_SEED), len(probs)
+    members = _members(validation)
     value, calibrate = _numbers(validation, probs, None)
     draws = []
     for _ in range(_N_DRAWS):
-        rows, found = generator.integers(0, n_validation, n_validation), generator.integers(0, n, n)
+        groups, found = generator.integers(0, len(members), len(members)), generator.integers(0, n, n)
+        rows = np.concatenate([members[group] for group in groups])
         drawn = Predictions([], validation.label_ids[rows], validation.probs[rows])
         draws.append(_numbers(drawn, probs[found], calibrate)[0])
     return value, np.array(draws)
+
+
+def _by_class(validation: Predictions, shares: np.ndarray, drawn: np.ndarray, n: int) -> Score:
+    """The accuracy of n rows with these shares of classes, [C], and drawn ones, [200, C], by each class's recall on
+    validation, which is drawn from its posterior (Jeffreys' prior): that of a class with few rows is hardly known."""
+    n_of, n_right = (
+        np.bincount(validation.label_ids[rows], minlength=len(shares))
+        for rows in (np.full(len(validation.right), True), validation.right)
+    )
+    centred = validation.right - validation.right.mean()
+    worth = effective_rows(centred, validation.groups) / len(centred)
+    generator = np.random.default_rng(_SEED)
+    recalls = generator.beta(n_right * worth + 0.5, (n_of - n_right) * worth + 0.5, drawn.shape)
+    draws = generator.binomial(n, np.clip((drawn * recalls).sum(axis=1), 0.0, 1.0)) / n
+    return _score(float(shares @ ((n_right + 0.5) / (n_of + 1))), draws, n)
+
+
+def _members(validation: Predictions) -> list[np.ndarray]:
+    """The rows of each group that is drawn; without groups each row is one."""
+    n = len(validation.label_ids)
+    if validation.groups is None:
+        return list(np.arange(n)[:, None])
+    order = np.argsort(validation.groups, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(validation.groups))[:-1])
 
 
 def _numbers(

@@ -20,6 +20,7 @@ import transformers
 from submillion.data import Example, RowLabel, cache, cutting
 from submillion.data.long_texts import Reading
 from submillion.data.tokens import Seen, seen
+from submillion.judging.metrics import numbered
 from submillion.model.batching.windows import Read, Windows, ranges, read_ends, read_windows
 
 _KIND = "tokens"
@@ -135,7 +136,8 @@ class TokenizedSplit:
     which an epoch reads one.
     teacher_logits: float32 [N, C], where there is a teacher · windows: of the rows, whose tokens are then those of
     their windows, one after the other; None where each row is one · is_truncated: bool [N], which rows n_truncated
-    counts, where that is known · taken_from: where the rows were taken from, if they were.
+    counts, where that is known · taken_from: where the rows were taken from, if they were · groups: of rows that are
+    to be judged, as `Predictions` has them.
     """
 
     tokens: np.ndarray
@@ -151,6 +153,7 @@ class TokenizedSplit:
     windows: Windows | None = None
     is_truncated: np.ndarray | None = None
     taken_from: Taken | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -189,6 +192,7 @@ class TokenizedSplit:
             is_truncated=self.is_truncated[rows],
             windows=None if self.windows is None else Windows.of([self.windows.of_row(row) for row in rows]),
             taken_from=Taken(self, rows),
+            groups=None if self.groups is None else numbered(self.groups[rows]),
         )
 
     def hidden_of(self, whole: TokenizedSplit) -> TokenizedSplit:

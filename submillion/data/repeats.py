@@ -1,0 +1,55 @@
+"""What is said of rows that nearly repeat others: of an earlier split, or of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from submillion.data.duplicates import key_of, near_groups
+from submillion.data.reading import Example
+from submillion.data.splitting import groups_of
+
+_MANY_COPIES = 0.05  # share of rows that nearly repeat others from which intervals are visibly too narrow
+
+
+def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """Return a warning for each split that holds rows nearly the same as rows of an earlier one, and for each that is
+    judged on rows of which many are nearly the same."""
+    splits = {name: examples for name, examples in splits.items() if examples}
+    if len(splits) < 2:
+        return []
+    groups = np.split(
+        near_groups([key_of(example) for examples in splits.values() for example in examples]),
+        np.cumsum([len(examples) for examples in splits.values()])[:-1],
+    )
+    warnings = [
+        warning
+        for (name, examples), own in zip(splits.items(), groups, strict=True)
+        if name != "train"
+        for warning in _near_copies(name, examples, own)
+    ]
+    for (left, ours), (right, theirs) in combinations(zip(splits, groups, strict=True), 2):
+        n = int(np.isin(theirs, ours).sum())
+        if n:
+            warnings.append(
+                f"{n:,} of {len(theirs):,} {right} rows ({n / len(theirs):.1%}) nearly repeat rows of {left}: "
+                "their scores may be a little too good"
+            )
+    return warnings
+
+
+def _near_copies(name: str, examples: Sequence[Example], near: np.ndarray) -> list[str]:
+    """A warning, or none, about rows of a split that nearly repeat others of it, and do not share their group; near:
+    the number of what each row is nearly the same as."""
+    own = groups_of(examples)
+    pairs = np.unique(np.stack([near, np.arange(len(near)) if own is None else own], axis=1), axis=0)
+    several = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    n = int(np.isin(near, several).sum())
+    if n < _MANY_COPIES * len(near):
+        return []
+    return [
+        f"{n:,} of {len(near):,} {name} rows ({n / len(near):.1%}) nearly repeat others of them, and are taken for "
+        "independent: intervals are too narrow; name the column of what they share in data.group"
+    ]
