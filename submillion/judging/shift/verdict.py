@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scipy import optimize, stats
+
+from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Z_95, Score
 from submillion.judging.shift.estimates import Estimates
 from submillion.judging.shift.texts import Drift
+from submillion.text import interval
 
 _Z_90 = 1.6448536269514722  # the normal distribution's 95 % point: the stated interval was made to hold in 90 %
 HELD = "held the truth in 36 of 39 known shifts"
@@ -56,19 +60,56 @@ def judge(found: Estimates, drift: Drift | None, n_trained_on: int | None = None
     """
     how_far = None if drift is None else difference(drift)
     doubts = _doubts(how_far, drift)
-    cautions = (*doubts, *_few(found), *_shares(found), *_seen(found, n_trained_on))
+    cautions = (*doubts, *_few(found), *_shares(found), *_changed(found, how_far), *_seen(found, n_trained_on))
     return StatedAccuracy(_stated(found, 1.0 if how_far is None else how_far), how_far, cautions, not doubts)
 
 
 def _stated(found: Estimates, how_far: float) -> Score:
     middle = _log_odds(found.atc.value, found.n)
-    chance = _to_90(found.atc, found.n)
-    # A bootstrap of validation rows with few mistakes knows of no others; their accuracy's own interval does.
-    chance = [max(pair) for pair in zip(chance, _to_90(found.validation, found.n_validation), strict=True)]
+    # A bootstrap of validation rows with few mistakes knows of no others; their accuracy's own interval does, and the
+    # counts that ATC compares.
+    several = (_to_90(found.atc, found.n), _to_90(found.validation, found.n_validation), _of_counts(found))
+    chance = [max(each) for each in zip(*several, strict=True)]
     worst = middle + math.hypot(chance[0], min(_HIGHER * how_far, _MOST_HIGHER))
     best = middle - math.hypot(chance[1], _LOWER * how_far)
+    if _has_other_shares(found, how_far):
+        own, (below, above) = _log_odds(found.by_class.value, found.n), _to_90(found.by_class, found.n)
+        worst, best = max(worst, own + below), min(best, own - above)
     value = found.atc.value
     return Score(value, min(1 / (1 + math.exp(worst)), value), max(1 / (1 + math.exp(best)), value), found.n)
+
+
+def _of_counts(found: Estimates) -> tuple[float, float]:
+    """How far the interval of 90 % that two counts give is from ATC's value, in log-odds: below and above.
+
+    Of n validation rows some are wrong, and ATC says that as many have a score below its threshold: without a shift
+    both are Poisson variables of one mean. The errors that are possible are those whose count could as well be the
+    lower, or the higher, of the two in 5 % of samples (Skellam 1946).
+    """
+    n, middle = found.n_validation, _log_odds(found.atc.value, found.n)
+    seen = n * (1 - found.atc.value)
+    ends = (_mean_with(seen, 0.95), _mean_with(seen, 0.05))
+    below, above = (abs(_log_odds(1 - min(end / n, 1.0), found.n) - middle) if end is not None else 0.0 for end in ends)
+    return below, above
+
+
+def _mean_with(seen: float, chance: float) -> float | None:
+    """The mean of a Poisson variable that a second one, of mean `seen`, does not exceed with this chance; 0 where it is
+    likelier without any, None where there is no such mean."""
+    if seen <= 0 or math.exp(-seen) >= chance:
+        return 0.0 if seen > 0 and chance < 0.5 else None
+    highest = seen + 10 * math.sqrt(seen) + 20
+
+    def excess(mean: float) -> float:
+        return float(stats.skellam.cdf(0, seen, mean)) - chance
+
+    return float(optimize.root_scalar(excess, bracket=(1e-9, highest), xtol=1e-6).root)
+
+
+def _has_other_shares(found: Estimates, how_far: float) -> bool:
+    """Whether the classes' shares have changed, and texts have not so much that their estimates mean nothing."""
+    is_known = found.by_class.high - found.by_class.low < 1
+    return found.test.p <= LEVEL and is_known and how_far < DOUBT_FROM
 
 
 def _to_90(score: Score, n: int) -> list[float]:
@@ -107,6 +148,15 @@ def _shares(found: Estimates) -> tuple[str, ...]:
     return (
         f"BBSE and EM give class shares that differ by {100 * found.apart:.0f} % of rows: do not go by either, and do "
         "not correct predictions by them.",
+    )
+
+
+def _changed(found: Estimates, how_far: float | None) -> tuple[str, ...]:
+    if how_far is None or not _has_other_shares(found, how_far):
+        return ()
+    return (
+        f"Classes are predicted in other shares than on validation (p {p_value(found.test.p)}). If nothing else has "
+        f"changed, the accuracy is {interval(found.by_class)}, by each class's recall: the stated interval holds both.",
     )
 
 
