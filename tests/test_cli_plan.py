@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -155,3 +156,21 @@ def test_bars_are_plain_where_the_terminal_has_no_blocks():
     done = subprocess.run(command, capture_output=True, env={"PYTHONIOENCODING": "ascii"}, check=False)
     assert done.returncode == 0, done.stderr
     assert b"####" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--rows", "--budget", "5000"), "--budget"),
+        (("--rows", "--recipe", "demo", "--classes", "3"), "--recipe, --classes"),
+        (("--models", "--rows"), "--rows"),
+        (("--models", "--set", "budget=5000"), "--set"),
+    ],
+)
+def test_what_makes_no_plan_refuses_its_options(
+    run: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], named: str
+) -> None:
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert f"{named}: " in err
+    assert "no plan is made" in err

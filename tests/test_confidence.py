@@ -15,7 +15,7 @@ from scipy import special, stats
 from starlette.testclient import TestClient
 
 import submillion
-from submillion import prediction
+from submillion import data, prediction
 from submillion.errors import ConfigError, RunError
 from submillion.judging import confidence, metrics
 from submillion.judging.confidence import Answering
@@ -488,3 +488,14 @@ def test_rows_that_are_enough_without_an_error_always_are(max_error: float, leas
         sure = rng.uniform(0.5, 1, n)
         rows = Predictions([f"{n} {i}" for i in range(n)], np.zeros(n, np.int64), np.column_stack([sure, 1 - sure]))
         assert confidence.selection(rows, max_error).threshold is not None
+
+
+def test_evaluate_says_that_its_rows_chose_the_threshold_where_they_did(made: dict[str, Run], source: Path) -> None:
+    run = made["one"]
+    own = [{"text": each.text, "label": each.label} for each in data.read(run.config().data).validation]
+    max_error = stated(run, source)
+    (warning,) = (each for each in submillion.evaluate(run, own, max_error=max_error).warnings if "chose" in each)
+    assert "the run's validation rows" in warning
+    assert "the threshold of max_error" in warning
+    others = submillion.evaluate(run, own[1:], max_error=max_error).warnings
+    assert not any("chose" in each for each in others)

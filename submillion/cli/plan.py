@@ -74,13 +74,18 @@ def plan(  # noqa: PLR0913 - one parameter an option
 
     And where each parameter goes, what one more rank costs, and what else the budget would buy.
     """
+    of_plan = {"--config": file, "--recipe": recipe, "--set": overrides, "--budget": budget, "--data": data}
+    of_plan["--classes"] = classes
+    of_rows = {"--points": points, "--accuracy": accuracy, "--discordance": discordance}
     if models:
+        _refuse_with("--models", "lists checkpoints", of_plan | {"--rows": rows or None} | of_rows)
         _print_models(as_json)
         return
     if rows:
+        _refuse_with("--rows", "says how many rows a difference takes", of_plan)
         _print_rows(points or POINTS, ACCURACY if accuracy is None else accuracy, discordance, as_json)
         return
-    _refuse_without_rows({"--points": points, "--accuracy": accuracy, "--discordance": discordance})
+    _refuse_without_rows(of_rows)
     settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data})
     n_classes, origin = datasets.expected_classes(settings.data, classes)
     wishes = planning.resolve(settings, n_classes)
@@ -102,6 +107,12 @@ def _print_rows(points: Sequence[float], accuracy: float, discordance: float | N
         typer.echo(json.dumps({"accuracy": accuracy, "rows": [asdict(each) for each in found]}, indent=2))
     else:
         terminal.show([verdicts.rows_for_points(found, accuracy)])
+
+
+def _refuse_with(option: str, does: str, others: Mapping[str, object]) -> None:
+    names = [name for name, value in others.items() if value not in (None, [])]
+    if names:
+        raise ConfigError(f"{', '.join(names)}: {option} {does}, and no plan is made; leave one of them out")
 
 
 def _refuse_without_rows(given: Mapping[str, object]) -> None:

@@ -277,7 +277,21 @@ def evaluate(run: Which, rows: object, device: str | None = None, max_error: flo
     classifier, examples = open_labelled(run, rows, device, notes)
     predictions = evaluation.predictions_of(run, classifier, examples)
     answers = None if selected is None else confidence.answers(selected, predictions)
+    notes += _selection_warnings(run, examples, max_error is not None)
     return replace(scored(run, predictions, examples, classifier.labels, notes), answers=answers)
+
+
+def _selection_warnings(run: Run, examples: Sequence[Example], has_threshold: bool) -> list[str]:
+    """The sentence about the very rows that chose what is judged on them, if they are these."""
+    if data.fingerprint(examples) != run.read_json("data.json").get("validation_fingerprint"):
+        return []
+    chosen = ["the checkpoint"] * (len(run.evaluations()) > 1) + ["the threshold of max_error"] * has_threshold
+    if not chosen:
+        return []
+    return [
+        f"these are the run's validation rows, which chose {' and '.join(chosen)}: the scores are a little too good; "
+        "judge on others"
+    ]
 
 
 def scored(
