@@ -22,6 +22,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from submillion.api import export, predict, shift, train
+    from submillion.api.answered import evaluate
+    from submillion.api.asking import ask
     from submillion.api.estimator import SubmillionClassifier
     from submillion.cli.progress import View as progress  # noqa: N813 - it is called as a function is
     from submillion.config import Config
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from submillion.judging.metrics import Score
     from submillion.model.classifier import Classifier
     from submillion.planning import plan
-    from submillion.prediction import evaluate
     from submillion.prediction.robustness import measure as robustness
     from submillion.reports import report
     from submillion.reports.comparing import compare
@@ -65,6 +66,7 @@ __all__ = [
     "SubmillionClassifier",
     "SubmillionError",
     "__version__",
+    "ask",
     "compare",
     "evaluate",
     "export",
@@ -87,8 +89,9 @@ _HOMES = {
     "Run": ("submillion.runs", "Run"),
     "Score": ("submillion.judging.metrics", "Score"),
     "SubmillionClassifier": ("submillion.api.estimator", "SubmillionClassifier"),
+    "ask": ("submillion.api.asking", "ask"),
     "compare": ("submillion.reports.comparing", "compare"),
-    "evaluate": ("submillion.prediction", "evaluate"),
+    "evaluate": ("submillion.api.answered", "evaluate"),
     "export": ("submillion.api", "export"),
     "load_config": ("submillion.config", "load"),
     "load_run": ("submillion.runs", "load"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from submillion import config as configs
 from submillion import runs
+from submillion.api.unlabelled import not_watched, probs_of
 from submillion.cli.progress import View
 from submillion.config import Config
 from submillion.data import memory
@@ -48,6 +49,7 @@ def train(
     watch: Watch | Iterable[Watch] | None = None,
     as_trial: bool = False,
     folds: None = None,
+    start: Which | None = None,
     **settings: Any,
 ) -> Run: ...
 @overload
@@ -57,6 +59,7 @@ def train(
     watch: Watch | Iterable[Watch] | None = None,
     *,
     folds: int,
+    start: Which | None = None,
     **settings: Any,
 ) -> Folds: ...
 def train(
@@ -65,6 +68,7 @@ def train(
     watch: Watch | Iterable[Watch] | None = None,
     as_trial: bool = False,
     folds: int | None = None,
+    start: Which | None = None,
     **settings: Any,
 ) -> Run | Folds:
     """Train a classifier inside the budget; return its run, finished, whose `scores()` have their intervals.
@@ -96,6 +100,9 @@ def train(
     folds: train so many runs, each without one part of the training and validation rows; returns their `Folds`: the
     folder, the runs, and scores and predictions of all rows, each by the run that did not see it.
 
+    start: a finished run to go on from, by its settings and from its weights. `data` is then a file of new rows,
+    such as `ask` writes, and is trained on beside the run's own rows; those without a label yet are left out.
+
     The same settings and rows are trained once: asked again, the finished run is returned from its folder in `runs/`
     (`out`), and an interrupted one goes on. ConfigError, DataError, HubError, BudgetError or RunError says what is
     wrong.
@@ -109,7 +116,7 @@ def train(
 
     if as_trial and folds is not None:
         raise ConfigError("as_trial is for one run, and folds are several: leave one out")
-    resolved, rows = _with_rows(config, data, settings)
+    resolved, rows = _with_rows(config, data, settings, start)
     with _watching(watch) as watcher:
         if folds is not None:
             return in_folds.train(resolved, folds, watcher, rows)
@@ -117,9 +124,14 @@ def train(
 
 
 def _with_rows(
-    config: Config | Mapping[str, Any] | Path | str | None, data: object, settings: Mapping[str, Any]
+    config: Config | Mapping[str, Any] | Path | str | None,
+    data: object,
+    settings: Mapping[str, Any],
+    start: Which | None = None,
 ) -> tuple[Config, dict[str, Table] | None]:
     """The config of what `train` was given, and the tables of rows in memory."""
+    if start is not None:
+        return _going_on(start, config, data, settings), None
     if _is_rows(config):
         if data is not None:
             raise ConfigError(
@@ -133,6 +145,19 @@ def _with_rows(
         raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
     rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
     return resolved, rows
+
+
+def _going_on(start: Which, config: object, data: object, settings: Mapping[str, Any]) -> Config:
+    """The config that goes on from a run with the new rows of a file."""
+    if config is not None:
+        raise ConfigError(
+            f"start is {shown(start)}, whose settings are taken: leave the config out; overrides go on top"
+        )
+    if not isinstance(data, str | os.PathLike):
+        raise ConfigError(
+            f"start is {shown(start)}: data is a file of new rows, such as submillion.ask writes; give one"
+        )
+    return configs.load(runs.continued(runs.load(start), data), **settings)
 
 
 def _is_rows(value: object) -> bool:
@@ -213,7 +238,7 @@ def shift(
     source: object,
     rows: int | None = MAX_ROWS,
     correct_priors: Path | str | None = None,
-    watch: Callable[[int, int], object] = lambda _done, _all: None,
+    watch: Callable[[int, int], object] = not_watched,
     force: bool = False,
 ) -> Shift:
     """Say how a file without labels differs from training, and estimate the accuracy on it; of rows with several
@@ -245,26 +270,12 @@ def shift(
 
         prediction.check_output(output, path)
     asked = pages.ask(loaded, source, None if correct_priors is not None else rows)
-    probs = [_probs(one, watch) for one in asked]
+    probs = [probs_of(one, watch) for one in asked]
     report = pages.read(asked, probs, path or "rows in memory")
     page = pages.write(asked[0].folder, report)
     if output is not None:
         _write_corrected(asked[0], probs[0], output)
     return Shift(report, page)
-
-
-def _probs(asked: Asked, watch: Callable[[int, int], object]) -> np.ndarray:
-    """The run's probabilities, float64 [N, C]: saved ones, or new ones, which are saved."""
-    saved = runs.load_unlabelled(asked.folder, asked.ids, asked.run.labels())
-    if saved is not None:
-        return saved
-    from submillion import prediction
-
-    pairs = [(one.text, one.text_pair) for one in asked.examples if one.text_pair is not None]
-    rows, n_rows = pairs or [one.text for one in asked.examples], len(asked.examples)
-    probs = prediction.predict(asked.run, rows, watch=lambda n_done: watch(n_done, n_rows)).probs
-    runs.save_unlabelled(asked.folder, asked.ids, probs, asked.run.classes(), asked.run.thresholds())
-    return probs
 
 
 def _write_corrected(asked: Asked, probs: np.ndarray, output: runs.Output) -> None:

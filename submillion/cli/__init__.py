@@ -34,7 +34,7 @@ COMMANDS = {
     "train": ("submillion.cli.train:train", "Train a classifier inside the budget."),
     "evaluate": (
         "submillion.cli.predict:evaluate",
-        "Score a run on a labelled file, as it is or perturbed at three strengths.",
+        "Score a run on a labelled file, as it is or perturbed, or on one of which few rows are labelled.",
     ),
     "predict": (
         "submillion.cli.predict:predict",
@@ -60,6 +60,10 @@ COMMANDS = {
     "shift": (
         "submillion.cli.shift:shift",
         "Say how a file without labels differs from training, and estimate the accuracy on it.",
+    ),
+    "ask": (
+        "submillion.cli.ask:ask",
+        "Write the rows of a file that are worth a label, to know the accuracy on it or to learn from.",
     ),
     "config": ("submillion.cli.settings:config", "Print every setting with its meaning, as YAML."),
     "recipes": ("submillion.cli.settings:recipes", "List the shipped recipes, or print one."),

@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout a
 
 
 def resolved(
-    file: Path | None, recipe: str | None, overrides: list[str] | None, shortcuts: dict[str, object]
+    file: Path | Config | None, recipe: str | None, overrides: list[str] | None, shortcuts: dict[str, object]
 ) -> Config:
     """Return the config of the options; a shortcut (`{"budget": 5000}`) counts where it is not None."""
     extra = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]

@@ -17,7 +17,7 @@ from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
 from submillion.data.tokens import blank_warning
 from submillion.errors import ConfigError
-from submillion.reports import acting, brief, robustness, terminal
+from submillion.reports import acting, asking, brief, robustness, terminal
 from submillion.runs import Run
 
 if TYPE_CHECKING:
@@ -55,7 +55,13 @@ AddressOption = Annotated[
 
 def evaluate(  # noqa: PLR0913 - one parameter an option
     run: RunArgument,
-    data: Annotated[Path, typer.Option("--data", help="A labelled file, read by the run's own columns.")],
+    data: Annotated[Path | None, typer.Option("--data", help="A labelled file, read by the run's own columns.")] = None,
+    labelled: Annotated[
+        Path | None, typer.Option("--labelled", help="In place of --data: what `ask` wrote, with labels by now.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="With --labelled: the file that was asked about.")
+    ] = None,
     perturb: Annotated[
         str | None,
         typer.Option("--perturb", metavar="NAMES", help="all, or some: typos,lower,truncation (robustness)."),
@@ -66,11 +72,17 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run on a labelled file, as it is or perturbed at three strengths.
+    """Score a run on a labelled file, as it is or perturbed, or on one of which few rows are labelled.
 
     Perturbations: typos, lower, upper, punctuation, truncation, first-column, synonyms, insertion, swap, deletion.
     """
     found = runs.load(run, out or "runs")
+    if labelled is not None or source is not None:
+        _refuse_beside_labels({"--data": data, "--perturb": perturb, "--figure": figure, "--max-error": max_error})
+        _evaluate_by_labels(found, source, labelled, as_json)
+        return
+    if data is None:
+        raise ConfigError("no rows are given: --data LABELLED, or --input FILE --labelled CSV with what `ask` wrote")
     if perturb is not None or figure is not None:
         if max_error is not None:
             raise ConfigError("--max-error and --perturb: each looks at the rows in its own way; give one at a time")
@@ -84,6 +96,25 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     if evaluation.answers is not None:
         typer.echo(f"\n{acting.kept(evaluation.answers)}")
     _warn(evaluation)
+
+
+def _evaluate_by_labels(run: Run, source: Path | None, labelled: Path | None, as_json: bool) -> None:
+    if source is None or labelled is None:
+        lacks = "--input, the file that was asked about" if source is None else "--labelled, what `ask` wrote for it"
+        raise ConfigError(f"--input and --labelled go together: give {lacks}")
+    with View() as view:
+        found = submillion.evaluate(run, source, labelled=labelled, watch=partial(view.through, "predicting"))
+    if as_json:
+        typer.echo(json.dumps(_values(found), indent=2))
+        return
+    if found.sample is not None:
+        typer.echo(asking.known(found["accuracy"], found.n_rows, found.sample.plain_half_width))
+    _warn(found)
+
+
+def _refuse_beside_labels(options: dict[str, object]) -> None:
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{', '.join(given)}: --labelled tells the accuracy on --input alone; leave it out")
 
 
 def _evaluate_perturbed(
@@ -105,7 +136,8 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
     scores = {name: vars(score) for name, score in evaluation.scores.items()}
     answers = {} if evaluation.answers is None else {"answers": asdict(evaluation.answers)}
-    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)} | answers
+    sample = {} if evaluation.sample is None else {"n_rows": evaluation.n_rows, "sample": asdict(evaluation.sample)}
+    return scores | {"n_trained_on": evaluation.n_trained_on, "warnings": list(evaluation.warnings)} | answers | sample
 
 
 def _warn(evaluation: Evaluation) -> None:

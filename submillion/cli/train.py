@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from submillion import runs
 from submillion.cli.options import (
     BudgetOption,
     ConfigOption,
@@ -21,11 +22,19 @@ from submillion.cli.options import (
     to_type,
 )
 from submillion.cli.progress import View
+from submillion.config import Config
+from submillion.errors import ConfigError
 from submillion.reports import brief, terminal
 from submillion.reports import folds as pages
 from submillion.reports.sections import Section
 from submillion.runs import Run
 
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--start", metavar="RUN", help="Go on from a run: its settings, weights and rows, and beside these --data."
+    ),
+]
 FoldsOption = Annotated[
     int | None,
     typer.Option("--folds", help="Train so many runs, each without one part of the rows, and pool what they say."),
@@ -38,15 +47,21 @@ def train(  # noqa: PLR0913 - one parameter an option
     overrides: SetOption = None,
     budget: BudgetOption = None,
     data: DataOption = None,
+    start: StartOption = None,
     out: OutOption = None,
     folds: FoldsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a classifier inside the budget.
 
-    The same command resumes an interrupted run, and shows a finished one.
+    The same command resumes an interrupted run, and shows a finished one. --start RUN --data FILE goes on from a
+    finished run with more rows.
     """
-    settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
+    if start is None:
+        settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
+    else:
+        settings = _going_on(start, {"--config": file, "--recipe": recipe}, data, out)
+        settings = resolved(settings, None, overrides, {"budget": budget, "out": out})
     with View() as view:
         view.say("loading")
         from submillion.model import processes
@@ -66,6 +81,14 @@ def train(  # noqa: PLR0913 - one parameter an option
             typer.echo(json.dumps(_summary(run), indent=2))
         else:
             terminal.show([_result(run)])
+
+
+def _going_on(start: str, beside: dict[str, object], data: str | None, out: str | None) -> Config:
+    if given := [name for name, value in beside.items() if value is not None]:
+        raise ConfigError(f"{', '.join(given)}: --start takes the settings of its run; change some with --set")
+    if data is None:
+        raise ConfigError("--start goes on with new rows: give --data FILE, such as what `submillion ask` wrote")
+    return runs.continued(runs.load(start, out or "runs"), data)
 
 
 def _show_folds(folder: Path, as_json: bool) -> None:

@@ -91,6 +91,11 @@ class DataConfig(Section):
     test: float | int | str | None = setting(
         None, "the test split: the same choices; null = the source's own test split, if it has one"
     )
+    more: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
+        (),
+        "files of more training rows, such as those of `submillion ask` with labels: the same columns, which the first "
+        "line names; rows without a label yet, and those that validation or test have too, are left out",
+    )
     train_rows: float | int | None = setting(
         None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
     )
@@ -161,7 +166,7 @@ class DataConfig(Section):
             raise ValueError(f"header is {shown(list(value))}: name each column once, in their order in the file")
         return value
 
-    @field_validator("drop", mode="before")
+    @field_validator("drop", "more", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return () if value is None else (value,) if isinstance(value, str) else value

@@ -30,6 +30,7 @@ _ADDED = (
     *(("model", key) for key in ("revision", "long_texts", "max_windows", "window_pooling")),
     *(("data", key) for key in ("config", "encoding", "separator", "header", "drop", "group", "split", "fold")),
     ("data", "labels"),
+    ("data", "more"),
     ("data", "label_separator"),
     ("train", "metric"),
     ("train", "decide"),

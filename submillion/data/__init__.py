@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from submillion.config import DataConfig, fold_of
-from submillion.data import checking, memory, naming, packaged, reading, repeats, sources, splitting, tokens
+from submillion.data import checking, filled, memory, naming, packaged, reading, repeats, sources, splitting, tokens
 from submillion.data.checking import Census
 from submillion.data.columns import Advice, missing_columns
 from submillion.data.duplicates import key_of
@@ -62,7 +62,8 @@ class Splits:
     classes: the labels as the rows have them, such as 0 where the name is "0" · fingerprint: of everything, order
     included · test_fingerprint: of the test rows' content alone, the same wherever they come from, None without test
     rows · warnings: sentences worth printing · n_dropped: rows of each split's source that `data.drop` left out
-    · settings: the data's, with `labels` and `label_separator` as the rows have them; null where they have one label.
+    · settings: the data's, with `labels` and `label_separator` as the rows have them; null where they have one label
+    · n_more: how many of the training rows, the last ones, are of `data.more`.
     """
 
     train: list[Example]
@@ -75,6 +76,7 @@ class Splits:
     warnings: tuple[str, ...]
     n_dropped: Mapping[str, int] = field(default_factory=dict)
     settings: DataConfig = field(default_factory=DataConfig)
+    n_more: int = 0
 
     @property
     def has_several(self) -> bool:
@@ -136,6 +138,7 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
     data, parts, labels, problems, warnings = _checked(data, given)
     reading.raise_all(problems)
     splits = _split(data, {name: rows.examples for name, rows in parts.items()}, warnings)
+    splits["train"] = [*splits["train"], *(more := filled.added(data, splits, labels, warnings))]
     warnings += checking.lost_classes(splits, labels)
     warnings += repeats.near_warnings(splits)
     return Splits(
@@ -147,6 +150,7 @@ def _made(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
         test_fingerprint=fingerprint(splits["test"]) if splits["test"] else None,
         warnings=tuple(warnings),
         n_dropped={name: rows.n_dropped for name, rows in parts.items() if rows.n_dropped},
+        n_more=len(more),
     )
 
 

@@ -180,7 +180,7 @@ def one_table(source: str, data: DataConfig, labelled: bool = True, more: Collec
 
 def stamp(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
     """Return path, size and time of change (ns) of each local file that may hold rows: equal stamps, equal rows."""
-    named = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str))]
+    named = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str)), *data.more]
     paths = [parted(Path(os.path.expanduser(source)))[0] for source in named if source]
     files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path]) if file.is_file()]
     return tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)

@@ -202,15 +202,13 @@ class Classifier(nn.Module):
     def with_prefix(self, split: TokenizedSplit, watch: Callable[[int], object]) -> tuple[TokenizedSplit, str]:
         """Return the split with the output of the plan's frozen layers, from the cache or computed now, and a note.
 
-        `watch` is called with the number of rows computed, of the split that these were taken from, if they were.
+        `watch` is called with the number of rows computed, of the splits that these were taken from, if they were.
         Without it, where it cannot be kept: the note says why.
         """
         if not self.packed:
             return split, "not kept: the stock padded forward pass computes every layer"
         self._has_prefix = True
-        whole = split if split.taken_from is None else split.taken_from.split
-        kept, note = prefix.kept(self._prepared(), adapters.stock(self.model).config, whole, watch)
-        return (kept if whole is split else split.hidden_of(kept) if kept.hidden is not None else split), note
+        return prefix.kept(self._prepared(), adapters.stock(self.model).config, split, watch)
 
     @property
     def is_mixable(self) -> bool:

@@ -62,8 +62,17 @@ def kept(
 
     It is read from the cache; if it is not there, it is computed now and `watch` called with the number of
     rows done. `config` is transformers' own. Where it does not fit on the disk or cannot be written, the split
-    stays as it is: results are then the same up to rounding, which in bf16 shows in their last digits.
+    stays as it is: results are then the same up to rounding, which in bf16 shows in their last digits. Rows that were
+    taken from other splits are those of these splits' files.
     """
+    if split.taken_from is not None:
+        wholes, notes, n_before = list[TokenizedSplit](), list[str](), 0
+        for whole in split.taken_from.splits:
+            own, note = kept(walk, config, whole, lambda n, before=n_before: watch(before + n))
+            wholes.append(own)
+            notes.append(note)
+            n_before += len(whole)
+        return split.hidden_of(wholes), ", ".join(notes)
     started = time.perf_counter()
     try:
         rows, origin = _found_or_computed(walk, config, split, watch)

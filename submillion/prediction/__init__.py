@@ -5,7 +5,7 @@ elsewhere · `journal`: what is finished of an output · `writing`: its formats.
 """
 
 from submillion.judging.confidence import Answering, Answers
-from submillion.prediction.ensemble import Evaluation, Labelled, evaluate, open_labelled, predict, scored
+from submillion.prediction.ensemble import Evaluation, Labelled, Sample, evaluate, open_labelled, predict, scored
 from submillion.prediction.streaming import How, Progress, predict_file
 from submillion.prediction.writing import Form, Layout, check_output, write_rows
 
@@ -18,6 +18,7 @@ __all__ = [
     "Labelled",
     "Layout",
     "Progress",
+    "Sample",
     "check_output",
     "evaluate",
     "open_labelled",

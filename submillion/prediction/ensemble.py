@@ -215,6 +215,16 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What an accuracy on a whole file rests on: rows of the sample with and without a label, and half the width of the
+    interval that as many labels of a plain random sample would give."""
+
+    n_labelled: int
+    n_unlabelled: int
+    plain_half_width: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A run's scores on labelled rows, as `evaluation["accuracy"]` too: accuracy, macro_f1, log_loss and ece; of
     several labels micro_f1, macro_f1, average_precision, hamming, subset_accuracy, log_loss and ece. The run's
@@ -222,7 +232,8 @@ class Evaluation:
 
     n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
     classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
-    `data.drop` left out · answers: with `max_error`, what became of that promise on these rows.
+    `data.drop` left out · answers: with `max_error`, what became of that promise on these rows · sample: where the
+    accuracy of all `n_rows` is known from the labels of some, what these are.
     """
 
     scores: dict[str, Score]
@@ -231,6 +242,7 @@ class Evaluation:
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     answers: Answers | None = None
+    sample: Sample | None = None
 
     def __getitem__(self, name: str) -> Score:
         """Return the score of this name."""

@@ -1,5 +1,6 @@
 """The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
 
+from submillion.runs.continued import continued
 from submillion.runs.facts import COLUMNS, KEYS, examined, facts
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import (
@@ -39,6 +40,7 @@ from submillion.runs.seal import (
     note_trained_on,
     seen_warnings,
     times,
+    trained_on,
 )
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Stopped",
     "Which",
     "append_test_read",
+    "continued",
     "count_test_reads",
     "count_trained_on",
     "create",
@@ -78,6 +81,7 @@ __all__ = [
     "save_unlabelled",
     "seen_warnings",
     "times",
+    "trained_on",
     "unpacked_losses",
     "unpacked_rows",
     "verify",

@@ -26,7 +26,7 @@ class Output:
     """A file to write. force: it may replace any file, but none in a run folder."""
 
     path: Path
-    command: Literal["predict", "shift", "evaluate", "compare", "errors"]
+    command: Literal["predict", "shift", "ask", "evaluate", "compare", "errors"]
     force: bool = False
 
     def check(self) -> None:

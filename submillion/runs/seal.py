@@ -81,6 +81,15 @@ def note_trained_on(run: Run, examples: Sequence[Example]) -> None:
 def count_trained_on(run: Run, examples: Sequence[Example]) -> int | None:
     """Return how many of the rows have a text that the run was trained on; None in folders of before that was noted.
 
+    The same errors as `trained_on`'s.
+    """
+    found = trained_on(run, examples)
+    return None if found is None else int(found.sum())
+
+
+def trained_on(run: Run, examples: Sequence[Example]) -> np.ndarray | None:
+    """Return which rows have a text that the run was trained on, bool [N]; None in folders of before that was noted.
+
     Texts are the same but for case and white space. RunError if the file is damaged.
     """
     path = run.path / _TRAINED_ON
@@ -91,7 +100,7 @@ def count_trained_on(run: Run, examples: Sequence[Example]) -> int | None:
         hashes = np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}): restore it, or train again") from None
-    return int(np.isin(data.text_hashes(examples), hashes).sum())
+    return np.isin(data.text_hashes(examples), hashes)
 
 
 def seen_warnings(n_trained_on: int | None, n_rows: int) -> tuple[str, ...]:

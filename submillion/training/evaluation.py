@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 from scipy import special
+from torch import nn
 
 from submillion import runs
 from submillion.config import Config, TrainConfig
@@ -146,6 +147,32 @@ def predictions_of(
     split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, Reading.of(settings.model))
     found = predict(classifier, split, settings.train.evaluation_batch_size, watch)
     return replace(found, thresholds=run.thresholds(), groups=groups_of(examples))
+
+
+def features(run: Run, examples: Sequence[Example]) -> np.ndarray:
+    """Return what a finished run's last layer reads of examples, float32 [N, D]; of texts in windows their mean."""
+    classifier, settings = load(run)
+    split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, Reading.of(settings.model))
+    last: list[torch.Tensor] = []
+
+    def note(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        last[:] = [inputs[0].detach().float().flatten(1)]  # of a pass, the last such layer's stays
+
+    n_labels = len(classifier.labels)
+    layers = [each for each in classifier.modules() if isinstance(each, nn.Linear) and each.out_features == n_labels]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    found, lengths = [np.empty(0)] * len(split), split.lengths
+    with torch.no_grad():
+        for rows in evaluation_rows(lengths, settings.train.evaluation_batch_size):
+            for part in classifier.fitting.parts(rows, lengths):
+                batch = split.batch(part).to(classifier.device)
+                classifier(batch)
+                values = batching.pooled(last[0], batch.n_windows, "mean").cpu().numpy()
+                for row, value in zip(part.tolist(), values, strict=True):
+                    found[row] = value
+    for hook in hooks:
+        hook.remove()
+    return np.array(found)
 
 
 def open_test(run: Run, splits: Splits, device: str | None = None) -> None:

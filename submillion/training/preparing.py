@@ -156,13 +156,18 @@ def _tokenized(
     settings: Config, splits: Splits, train: list[Example], tokenizer: Any
 ) -> tuple[batching.TokenizedSplit, batching.TokenizedSplit]:
     """The training rows, copies included, and the validation rows. Those of a fold are taken from all rows, which are
-    the same for every fold: their token ids, and the frozen layers' output, are made once and found by the others."""
+    the same for every fold: their token ids, and the frozen layers' output, are made once and found by the others.
+    Those of `data.more` are a part of their own, so that the others' are found where a run was trained without them."""
     reading = Reading.of(settings.model)
+    n_before = len(splits.train) - splits.n_more
     if settings.data.fold is None or len(train) > len(splits.train):
-        first, second = (
-            batching.tokenize(examples, tokenizer, splits.labels, reading) for examples in (train, splits.validation)
+        is_parted = 0 < n_before < len(train) == len(splits.train)
+        parts = [train[:n_before], train[n_before:]] if is_parted else [train]
+        *first, second = (
+            batching.tokenize(examples, tokenizer, splits.labels, reading) for examples in (*parts, splits.validation)
         )
-        return first, replace(second, groups=groups_of(splits.validation))
+        train = batching.TokenizedSplit.joined(first) if is_parted else first[0]
+        return train, replace(second, groups=groups_of(splits.validation))
     rows = sorted((*splits.train, *splits.validation, *splits.test), key=lambda example: example.id)
     whole, places = (
         batching.tokenize(rows, tokenizer, splits.labels, reading),
@@ -265,7 +270,7 @@ def _with_prefix(job: loop.Job, settings: Config, watch: Watch) -> loop.Job:
         splits = {"train": job.train, "validation": job.validation}
     for name, split in splits.items():
         size = f"{name}: {job.classifier.prefix_mib(split):,.1f} MiB"
-        n_rows = len(split if split.taken_from is None else split.taken_from.split)
+        n_rows = len(split) if split.taken_from is None else sum(map(len, split.taken_from.splits))
         phase = Phase("computing the frozen layers' output", n_total=n_rows, notes=(size,))
         watch(phase)
         rows = replace(phase, notes=())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,9 +119,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Taken:
-    """Where rows were taken from: a split, and their numbers in it, int64 [N]."""
+    """Where rows were taken from: splits, and their numbers in these, one after the other, int64 [N]."""
 
-    split: TokenizedSplit
+    splits: tuple[TokenizedSplit, ...]
     rows: np.ndarray
 
 
@@ -191,19 +192,41 @@ class TokenizedSplit:
             n_truncated=int(self.is_truncated[rows].sum()),
             is_truncated=self.is_truncated[rows],
             windows=None if self.windows is None else Windows.of([self.windows.of_row(row) for row in rows]),
-            taken_from=Taken(self, rows),
+            taken_from=Taken((self,), rows),
             groups=None if self.groups is None else numbered(self.groups[rows]),
         )
 
-    def hidden_of(self, whole: TokenizedSplit) -> TokenizedSplit:
-        """Return the split with the kept rows that `whole` has, which is what it was taken from."""
-        taken, kept = self.taken_from, whole.hidden
+    @staticmethod
+    def joined(parts: Sequence[TokenizedSplit]) -> TokenizedSplit:
+        """Return one split of the rows of several that were tokenised, one split after the other."""
+        return TokenizedSplit(
+            tokens=np.concatenate([part.tokens for part in parts]),
+            token_types=np.concatenate([part.token_types for part in parts]),
+            offsets=np.cumsum([0, *(length for part in parts for length in part.lengths)], dtype=np.int64),
+            label_ids=np.concatenate([part.label_ids for part in parts]),
+            example_ids=tuple(row_id for part in parts for row_id in part.example_ids),
+            n_truncated=sum(part.n_truncated for part in parts),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            windows=Windows.joined([part.windows for part in parts if part.windows is not None]),
+            is_truncated=np.concatenate([part.is_truncated for part in parts if part.is_truncated is not None]),
+            taken_from=Taken(tuple(parts), np.arange(sum(map(len, parts)))),
+        )
+
+    def hidden_of(self, wholes: Sequence[TokenizedSplit]) -> TokenizedSplit:
+        """Return the split with the kept rows of the splits that it was taken from; as it is, where one keeps none."""
+        taken = self.taken_from
         assert taken is not None
-        assert kept is not None
+        if len(kept := [whole.hidden for whole in wholes if whole.hidden is not None]) < len(wholes):
+            return self
+        firsts = np.cumsum([0, *map(len, wholes)])
 
         def hidden(starts: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
-            rows = np.searchsorted(self.offsets, starts, side="right") - 1
-            return kept(whole.offsets[taken.rows[rows]], lengths)
+            numbers = taken.rows[np.searchsorted(self.offsets, starts, side="right") - 1]
+            of = np.searchsorted(firsts, numbers, side="right") - 1
+            places = numbers - firsts[of]
+            cuts = [0, *np.flatnonzero(np.diff(of)) + 1, len(of)]  # rows of one split together, in their order
+            spans = [slice(*each) for each in pairwise(cuts)]
+            return torch.cat([kept[of[s.start]](wholes[of[s.start]].offsets[places[s]], lengths[s]) for s in spans])
 
         return replace(self, hidden=hidden)
 

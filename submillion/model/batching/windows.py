@@ -35,6 +35,11 @@ class Windows:
         firsts = np.cumsum([0, *map(len, lengths)], dtype=np.int64)
         return cls(firsts, np.cumsum([0, *(n for row in lengths for n in row)], dtype=np.int64))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Windows]) -> Windows | None:
+        """Return the windows of the rows of several splits, one split after the other; None of none."""
+        return cls.of([each.of_row(row) for each in parts for row in range(len(each.firsts) - 1)]) if parts else None
+
     @property
     def counts(self) -> np.ndarray:
         """Return the number of windows of each row, int64 [N]."""

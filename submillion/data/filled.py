@@ -1,0 +1,114 @@
+"""Files of rows to label (`submillion ask`), as people give them back: some rows have a label by then, others not yet.
+
+Owns how such a file is read, whatever the layout of the training rows, and how its rows become training rows
+(`data.more`). Which rows are asked about, and what their labels say of a file, is left to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from submillion.config import DataConfig
+from submillion.data import memory, naming, reading
+from submillion.data.duplicates import key_of
+from submillion.data.labels import named
+from submillion.data.reading import Example, Rows
+from submillion.data.tables import Table
+from submillion.errors import DataError
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A file of rows to label: its whole `table`, and the `rows` that have a label by now."""
+
+    table: Table
+    rows: Rows
+
+    @property
+    def n_unlabelled(self) -> int:
+        """Return how many rows have no label yet."""
+        return len(self.table.numbers) - len(self.rows.examples)
+
+
+def as_asked(data: DataConfig) -> DataConfig:
+    """Return the settings by which a file of rows to label is read: the run's columns, named by the first line."""
+    own = {"header": True, "separator": None, "split": None, "drop": (), "more": ()}
+    return data.model_copy(update=own)
+
+
+def read_filled(source: object, data: DataConfig, labels: Sequence[str], more: Collection[str] = ()) -> Filled:
+    """Return the rows of a file to label; `more` are columns that are read too, where they are there.
+
+    Where rows have several labels an empty cell says that none applies; else the row has no label yet. DataError lists
+    everything that is wrong with the labelled rows, and is raised where there are none.
+    """
+    data, problems = as_asked(data), list[str]()
+    table, data = memory.opened(source, data, labelled=True, more=more)
+    if data.group not in (None, *table.names):
+        data = data.model_copy(update={"group": None})
+    labelled = table if data.labels == "several" else _without_unlabelled(table, data)
+    rows = reading.examples_of(labelled, data, problems, advice="run")
+    reading.refuse_unknown(rows, labels, problems, data)
+    reading.raise_all(problems)
+    return Filled(table, rows)
+
+
+def _without_unlabelled(table: Table, data: DataConfig) -> Table:
+    cells = table.columns.get(str(data.label))
+    if cells is None or not table.numbers:  # told by the reader
+        return table
+    missing = {number for number, cell in zip(table.numbers, cells, strict=True) if naming.name_of(cell) is None}
+    if len(missing) == len(table.numbers):
+        raise DataError(f"{table.origin}: none of its {len(missing):,} rows has a label yet: fill in the {named(data)}")
+    return table.without(missing)
+
+
+def added(
+    data: DataConfig, splits: Mapping[str, Sequence[Example]], labels: Sequence[str], warnings: list[str]
+) -> list[Example]:
+    """Return the rows of `data.more`, which are trained on beside those of the source; their ids have the file's name.
+
+    Rows whose text or group is held out, in validation or test, are left out; warnings say how many. DataError lists
+    everything that is wrong with all files.
+    """
+    problems, found = list[str](), list[Example]()
+    held_out = [example for name in ("validation", "test") for example in splits[name]]
+    texts, groups = {key_of(example) for example in held_out}, {example.group for example in held_out} - {None}
+    for source in data.more:
+        try:
+            filled = read_filled(Path(source), data, labels)
+        except DataError as error:
+            problems += error.problems
+            continue
+        origin, examples = filled.table.origin, filled.rows.examples
+        kept = [one for one in examples if key_of(one) not in texts and one.group not in groups]
+        found += [replace(one, id=f"{source}:{one.id}") for one in kept]
+        warnings += _left_out(origin, filled.n_unlabelled, len(filled.table.numbers), "have no label yet")
+        n_held_out = len(examples) - len(kept)
+        warnings += _left_out(origin, n_held_out, len(examples), "are held out, in validation or test, too")
+    reading.raise_all(problems)
+    return found
+
+
+def _left_out(origin: str, n: int, n_all: int, why: str) -> list[str]:
+    return [f"{origin}: {n:,} of {n_all:,} rows {why}, and are left out"] if n else []
+
+
+def cells_to_show(source: object, data: DataConfig, rows: Sequence[int]) -> dict[str, list[str]]:
+    """Return the texts of rows (their numbers from 0), column by column as the run reads them, and their groups where
+    the run has some; texts that are in no column are in the first.
+
+    The rows must be readable: `read_unlabelled` says what is wrong with them.
+    """
+    data = data.model_copy(update={"drop": ()})
+    table, own = memory.opened(source, data, labelled=False, more=() if data.group is None else (data.group,))
+    wanted = {name: name for name in (*reading.text_columns(data), *([data.group] if data.group else []))}
+    if own is not data:  # texts in a list, or pairs
+        wanted = {reading.text_columns(data)[0]: "text", **({data.text_pair: "text_pair"} if data.text_pair else {})}
+    columns = {name: table.columns.get(wanted.get(name, "")) for name in (*reading.text_columns(data), *wanted)}
+    return {
+        name: ["" if cells is None or naming.is_missing(cells[row]) else str(cells[row]) for row in rows]
+        for name, cells in columns.items()
+    }

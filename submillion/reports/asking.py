@@ -1,0 +1,74 @@
+"""What is said of rows to label, in a section for the terminal; and of an accuracy that rests on a few labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from submillion.judging.metrics import Score
+from submillion.judging.sampling import Worth
+from submillion.reports.sections import Section, Table
+from submillion.text import percents
+
+_MOST_NAMES = 12  # of labels that may be given
+
+
+def points(half_width: float) -> str:
+    """Return half the width of an interval of a share, in points of percent.
+
+    >>> points(0.0412)
+    '± 4.1 points'
+    """
+    return f"± {100 * half_width:.1f} points"
+
+
+def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
+    """Return what the first number of labels is worth, as a sentence, and all numbers as a table."""
+    this = worth[0]
+    sentence = (
+        f"{this.n:,} labels are expected to give the accuracy of all rows within {points(this.half_width)}; as many "
+        f"rows drawn plainly at random {points(this.plain_half_width)}. That is so if confidences are as right here as "
+        "on validation; with more errors intervals are wider."
+    )
+    rows = [
+        (f"{each.n:,}", points(each.half_width), points(each.plain_half_width))
+        for each in sorted(worth, key=lambda each: each.n)
+    ]
+    return sentence, Table("Expected intervals", ("labels", "of this sample", "of a plain one"), rows)
+
+
+TO_LEARN = (
+    "These are the rows that the run is least sure of, unlike each other: to train on. They are harder than the "
+    "others, so that nothing follows of the accuracy; for that ask with --for know."
+)
+
+
+def to_label(
+    title: str, worth: Sequence[Worth], fill_in: tuple[str, Sequence[object]], typed: Sequence[str]
+) -> Section:
+    """Return what was asked: what the labels will be worth, which labels may be given, and the commands that come next.
+
+    fill_in: the column to fill in and the labels that the run knows.
+    """
+    column, classes = fill_in
+    names = ", ".join(map(str, classes[:_MOST_NAMES])) + (", ..." if len(classes) > _MOST_NAMES else "")
+    sentence, tables = TO_LEARN, ()
+    if worth:
+        sentence, table = to_know(worth)
+        tables = (table,)
+    return Section(
+        "asked",
+        "Rows to label",
+        title,
+        sentences=(sentence, f"Fill in the column {column!r} from the top, with: {names}."),
+        tables=tables,
+        code=(("then", "\n".join(typed)),),
+    )
+
+
+def known(accuracy: Score, n_rows: int, plain_half_width: float) -> str:
+    """Return what an accuracy on all rows rests on, as `evaluate` says it."""
+    return (
+        f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} labels: "
+        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of as many would give "
+        f"{points(plain_half_width)}"
+    )

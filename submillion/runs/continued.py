@@ -1,0 +1,37 @@
+"""The settings of a training that goes on from a finished run with more rows."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from submillion import config
+from submillion.config import Config
+from submillion.errors import RunError
+from submillion.runs.finding import verify
+from submillion.runs.folder import Run
+
+
+def continued(run: Run, rows: os.PathLike[str] | str) -> Config:
+    """Return a run's settings with its weights as the start, and a file of rows beside those that it was trained on.
+
+    Splits stay as they are, so that validation rows are those of the run. RunError if its rows or weights cannot be
+    taken up.
+    """
+    verify(run)
+    settings = run.config()
+    if run.is_of_memory:
+        raise RunError(
+            f"{run.path} was trained on rows in memory, which are kept nowhere: put old and new rows together, and "
+            f"call submillion.train(rows, adapter={{'start_from': {str(run.path)!r}}})"
+        )
+    if settings.adapter.init in ("pissa", "olora"):
+        raise RunError(
+            f"{run.path} started with adapter.init {settings.adapter.init}, whose adapter is saved at twice its rank, "
+            f"so that no training of the same budget starts from it: train anew, with --set data.more={os.fspath(rows)}"
+        )
+    start: dict[str, Any] = {"adapter.start_from": str(run.path), "adapter.init": "default"}
+    if settings.adapter.method == "none":  # the whole encoder was trained
+        start = {"model.name": str(run.path / "adapter"), "model.revision": None}
+    more = dict.fromkeys([*settings.data.more, os.fspath(rows)])
+    return config.changed(settings, {**start, "data.more": [*more], "out": str(run.path.parent)})
