@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -76,10 +77,10 @@ def _allocated(sizes: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
     def shares(scale: float) -> np.ndarray:
         return np.clip(scale * weights, 1, sizes)
 
-    exact = shares(float(optimize.brentq(lambda scale: shares(scale).sum() - n, 0, float((sizes / weights).max()))))
+    most = float((sizes / weights).max())
+    exact = shares(cast("float", optimize.brentq(lambda scale: shares(scale).sum() - n, 0, most)))
     n_drawn = np.floor(exact + 1e-9).astype(np.int64)
-    most = np.argsort(n_drawn - exact, kind="stable")[: n - int(n_drawn.sum())]
-    n_drawn[most] += 1
+    n_drawn[np.argsort(n_drawn - exact, kind="stable")[: n - int(n_drawn.sum())]] += 1
     return n_drawn
 
 

@@ -225,8 +225,8 @@ class TokenizedSplit:
             of = np.searchsorted(firsts, numbers, side="right") - 1
             places = numbers - firsts[of]
             cuts = [0, *np.flatnonzero(np.diff(of)) + 1, len(of)]  # rows of one split together, in their order
-            spans = [slice(*each) for each in pairwise(cuts)]
-            return torch.cat([kept[of[s.start]](wholes[of[s.start]].offsets[places[s]], lengths[s]) for s in spans])
+            spans = [(int(of[start]), slice(start, stop)) for start, stop in pairwise(cuts)]
+            return torch.cat([kept[i](wholes[i].offsets[places[own]], lengths[own]) for i, own in spans])
 
         return replace(self, hidden=hidden)
 
