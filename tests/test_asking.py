@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import submillion
-from submillion import data, runs
+from submillion import config, data, runs
 from submillion.errors import ConfigError, DataError, RunError
 from submillion.model import prefix
 from submillion.runs import Run
@@ -300,6 +301,41 @@ def test_options_that_do_not_go_together_are_refused(run: Run, source: Path, ask
 
 
 # Going on with the labels.
+
+
+def test_texts_in_windows_can_be_added_too(encoders: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    model = {"name": str(encoders["bert"]), "max_length": 8, "long_texts": "windows", "prefix": True}
+    small = {"steps": 1, "precision": "fp32"}
+    adapter = {"layers": "top:1"}
+    old = submillion.train(folder / "old.csv", model=model, out=str(tmp_path), adapter=adapter, train=small)
+    more = write(
+        tmp_path / "more.csv",
+        [{"text": f"a film and a book {'of the world ' * 9} {i}", "label": "art"} for i in range(3)],
+    )
+    new = submillion.train(start=old, data=more, train={"steps": 2})
+    assert len(data.read(new.config().data).train) == len(data.read(old.config().data).train) + 3
+
+
+def test_a_run_that_trained_the_whole_encoder_goes_on_from_it(
+    encoders: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    small = {"steps": 2, "precision": "fp32"}
+    whole = submillion.train(
+        folder / "old.csv", model=str(encoders["bert"]), out=str(tmp_path), adapter={"method": "none"}, train=small
+    )
+    more = write(tmp_path / "more.csv", [{"text": "a new film", "label": "art"}])
+    new = submillion.train(start=whole, data=more)
+    assert new.config().model.name == str(whole.path / "adapter")
+
+
+def test_what_was_never_asked_about_a_length_is_two_epochs(run: Run, folder: Path) -> None:
+    assert runs.continued(run, folder / "old.csv").train.epochs is None, "its steps were said"
+    unsaid = config.changed(run.config(), {"train.steps": None})
+    other = Run(folder / "unsaid-00000000")
+    shutil.copytree(run.path, other.path)
+    other.write("config.yaml", config.to_yaml(unsaid))
+    other.mark_done()
+    assert runs.continued(other, folder / "old.csv").train.epochs == 2
 
 
 def test_a_training_goes_on_with_the_new_rows_and_keeps_the_old_prefix(

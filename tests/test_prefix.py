@@ -146,6 +146,22 @@ def test_bf16_agrees_and_is_kept_as_bf16(deep, place: Path, family: str) -> None
     assert float((found - expected).norm() / expected.norm()) < 0.05
 
 
+def test_rows_that_are_added_to_others_leave_the_others_file_as_it_is(deep, place: Path) -> None:
+    classifier = build(settings_of(deep["bert"])).eval()
+    old, new = split_of(classifier), split_of(classifier, TEXTS[::-1])
+    keep(classifier, old)
+    before = files(place)
+    joined = keep(classifier, TokenizedSplit.joined([old, new]))
+    assert set(before) < set(files(place))
+    assert len(files(place)) == 2
+    rows = np.array([len(old) + 1, 3, len(old), 20, len(old) + 5, 0])  # of both, in turn
+    with torch.no_grad():
+        found, expected = classifier(joined.batch(rows)), classifier(TokenizedSplit.joined([old, new]).batch(rows))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    alone = classifier(old.batch(rows[[1, 3, 5]]))
+    torch.testing.assert_close(found[[1, 3, 5]], alone, rtol=0, atol=1e-5)
+
+
 def test_nothing_below_is_computed_again(deep) -> None:
     classifier = build(settings_of(deep["bert"])).eval()
     split = split_of(classifier)

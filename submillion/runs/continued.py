@@ -11,16 +11,14 @@ from submillion.errors import RunError
 from submillion.runs.finding import verify
 from submillion.runs.folder import Run
 
-
-_EPOCHS = 2.0  # MiniLM and 2,000 rows then take less than a minute on two cores
+_EPOCHS = 2.0  # of a training that goes on, where its run says neither steps nor epochs: most rows are known by then
 
 
 def continued(run: Run, rows: os.PathLike[str] | str) -> Config:
     """Return a run's settings with its weights as the start, and a file of rows beside those that it was trained on.
 
-    Splits stay as they are, so that validation rows are those of the run. Where it says neither steps nor epochs, the new
-    training has two epochs: it goes on from weights that know most of the rows. RunError if its rows or weights cannot be
-    taken up.
+    Splits stay as they are, so that validation rows are those of the run. Where it says neither steps nor epochs, the
+    new training has two epochs. RunError if its rows or weights cannot be taken up.
     """
     verify(run)
     settings = run.config()

@@ -132,7 +132,7 @@ def _doubts(how_far: float | None, drift: Drift | None) -> tuple[str, ...]:
     return (
         f"These texts are not like training's: {auc}their lengths differ by {drift.length_distance:.2f} (0 alike, 1 "
         "apart). Where texts differed so much and the truth was known, the estimate was right on some shifts and up to "
-        "23 points too high on others; nothing told which. Label some rows.",
+        "23 points too high on others; nothing told which. `submillion ask` says which rows to label.",
     )
 
 
