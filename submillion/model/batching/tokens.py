@@ -1,4 +1,4 @@
-"""From texts to token ids, kept in the cache between runs; their flat storage, and the `Batch` that is cut from it.
+"""From texts to token ids, kept in the cache between runs; their flat storage, from which batches are cut.
 
 Only what the tokenizer makes of the texts is kept, under the key of both; labels and row ids are put to it
 anew each time. The cache is a convenience: where it cannot be written, the work goes on without it. Which rows make a
@@ -22,6 +22,7 @@ from submillion.data import Example, RowLabel, cache, cutting
 from submillion.data.long_texts import Reading
 from submillion.data.tokens import Seen, seen
 from submillion.judging.metrics import numbered
+from submillion.model.batching.batch import Batch
 from submillion.model.batching.windows import Read, Windows, ranges, read_ends, read_windows
 
 _KIND = "tokens"
@@ -34,87 +35,6 @@ _ARRAYS = ("tokens", "token_types", "offsets", "is_truncated")
 _OF_WINDOWS = ("firsts", "window_offsets")
 
 Arrays = dict[str, np.ndarray]
-
-
-def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor where copies to `device` do not wait: for a GPU in pinned memory.
-
-    It may be dropped at once: the memory is used again only after the copy.
-    """
-    return tensor.pin_memory() if device.type == "cuda" and tensor.is_cpu else tensor
-
-
-def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor on `device`; a GPU is not waited for."""
-    return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
-
-    tokens, token_types: int64 [T] · offsets: int64 [W + 1], window i is tokens[offsets[i]:offsets[i+1]], kept on the
-    CPU · n_windows: of each text, int64 [B], one text's after the other's; None where each is one window, and W is B
-    · label_ids: int64 [B], of several labels 0 or 1 in [B, C] · teacher_logits: float32 [B, C] or None · hidden:
-    [T, D], the output of the model's frozen lower layers where that is kept, or None · layout: the places of its tokens
-    in the packed pass, if those are known already.
-    """
-
-    tokens: torch.Tensor
-    token_types: torch.Tensor
-    offsets: torch.Tensor
-    label_ids: torch.Tensor
-    teacher_logits: torch.Tensor | None
-    example_ids: tuple[str, ...]
-    hidden: torch.Tensor | None = None
-    layout: Any = None
-    n_windows: torch.Tensor | None = None
-
-    @property
-    def n_rows(self) -> int:
-        """Return B."""
-        return len(self.example_ids)
-
-    @property
-    def n_tokens(self) -> int:
-        """Return T, the real tokens."""
-        return int(self.tokens.numel())
-
-    def take(self, texts: torch.Tensor) -> Batch:
-        """Return a batch of these texts (int64 [R], on the CPU), some of them several times."""
-        counts = None if self.n_windows is None else self.n_windows.cpu()
-        windows = texts if counts is None else ranges((counts.cumsum(0) - counts)[texts], counts[texts])
-        lengths = self.offsets.diff()[windows]
-        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        index = ranges(self.offsets[windows], lengths)
-        tokens, rows = index.to(self.tokens.device), texts.to(self.tokens.device)
-        return Batch(
-            tokens=self.tokens[tokens],
-            token_types=self.token_types[tokens],
-            offsets=offsets,
-            label_ids=self.label_ids[rows],
-            teacher_logits=None if self.teacher_logits is None else self.teacher_logits[rows],
-            example_ids=tuple(self.example_ids[i] for i in texts.tolist()),
-            hidden=None if self.hidden is None else self.hidden[tokens],
-            n_windows=None if self.n_windows is None else self.n_windows[rows],
-        )
-
-    def each_window(self, values: torch.Tensor) -> torch.Tensor:
-        """Return a value of each text, [B] on the CPU, for each of its windows, [W]."""
-        return values if self.n_windows is None else values.repeat_interleave(self.n_windows.cpu())
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors, but the offsets, on `device`; a GPU is not waited for."""
-        place = torch.device(device)
-        return replace(
-            self,
-            tokens=on_device(self.tokens, place),
-            token_types=on_device(self.token_types, place),
-            label_ids=on_device(self.label_ids, place),
-            teacher_logits=None if self.teacher_logits is None else on_device(self.teacher_logits, place),
-            hidden=None if self.hidden is None else on_device(self.hidden, place),
-            n_windows=None if self.n_windows is None else on_device(self.n_windows, place),
-        )
 
 
 @dataclass(frozen=True)
