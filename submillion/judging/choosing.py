@@ -7,6 +7,7 @@ al. 2021 take margins and clusters at scale). docs/ask.md says what it was worth
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def spread_out(features: np.ndarray, margins: np.ndarray, n: int, seed: int) -> 
     if len(margins) <= n:
         return np.arange(len(margins))
     directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    clusters = KMeans(n, n_init=1, random_state=seed)
+    clusters: Any = KMeans(n, n_init="auto", random_state=seed)  # one start: k-means++; its results are untyped
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different rows than clusters
         distances = clusters.fit_transform(directions, sample_weight=1 - margins + 1e-6)

@@ -95,8 +95,8 @@ def _refuse_unknown_metric(decide: Metric | None, has_several: bool) -> None:
 
 def _deciding(facts: Sequence[_Facts]) -> Metric:
     """The score that decides: the one that all runs' settings name, else the scaled log loss."""
-    named = {fact.decide for fact in facts}
-    return named.pop() or "log-loss" if len(named) == 1 else "log-loss"
+    first = facts[0].decide
+    return first if first is not None and all(fact.decide == first for fact in facts) else "log-loss"
 
 
 def _metric(facts: Sequence[_Facts]) -> tuple[Metric, tuple[str, ...]]:

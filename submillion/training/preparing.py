@@ -166,8 +166,8 @@ def _tokenized(
         *first, second = (
             batching.tokenize(examples, tokenizer, splits.labels, reading) for examples in (*parts, splits.validation)
         )
-        train = batching.TokenizedSplit.joined(first) if is_parted else first[0]
-        return train, replace(second, groups=groups_of(splits.validation))
+        joined = batching.TokenizedSplit.joined(first) if is_parted else first[0]
+        return joined, replace(second, groups=groups_of(splits.validation))
     rows = sorted((*splits.train, *splits.validation, *splits.test), key=lambda example: example.id)
     whole, places = (
         batching.tokenize(rows, tokenizer, splits.labels, reading),
