@@ -48,7 +48,8 @@ def simulated(n_rows: int, n_checkpoints: int, max_error: float) -> dict[str, fl
         best = int(is_wrong.sum(axis=1).argmin())
         sure = 0.5 + quantiles[best] / 2
         rows = Predictions([*map(str, range(n_rows))], is_wrong[best].astype(np.int64), np.stack([sure, 1 - sure], 1))
-        found = [confidence.selection(rows, max_error).threshold, plugged_in(rows, max_error)]
+        n_choices = confidence.n_choices(~is_wrong)
+        found = [confidence.selection(rows, max_error, n_choices).threshold, plugged_in(rows, max_error)]
         n_exceeded += [each is not None and 0.1 * (2 - 2 * max(each, 0.5)) ** 4 > max_error for each in found]
         shares.append(0.0 if found[0] is None else 2 - 2 * max(found[0], 0.5))
     exceeded, naive = (n_exceeded / N_DRAWS).tolist()
@@ -124,9 +125,10 @@ def main() -> None:
     note("drawn, 500 rows, sets of 0.95", covered(pool, 500, 0.95))
     for name, test in (("validation", run.load_predictions("validation")), ("test", run.load_predictions("test"))):
         for max_error in MAX_ERRORS:
-            selected = confidence.selection(run.load_predictions("validation"), max_error)
+            validation = run.load_predictions("validation")
+            selected = confidence.selection(validation, max_error, run.n_choices(validation))
             if selected.threshold is not None:
-                found = confidence.answers(selected, test)
+                found = confidence.answering_scores(selected, test)
                 error = float("nan") if found.error is None else found.error.value
                 note(f"as it is, {name}, {max_error}", {"answered": found.answered.value, "error": error})
     keep("confidence", measured(results, data=Path(config.data.source).name, model=Path(config.model.name).name))

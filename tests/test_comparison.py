@@ -41,7 +41,7 @@ from submillion.judging.comparison.bootstrap import (
     spread_of,
     weights,
 )
-from submillion.judging.comparison.bootstrap import rows_needed as rows_needed_with_seeds
+from submillion.judging.comparison.bootstrap import rows_and_seeds_needed as rows_needed_with_seeds
 from submillion.judging.comparison.seeds import FEWEST, moderated
 from submillion.judging.metrics import Predictions
 from submillion.reports.verdicts import rows_sentences, rows_tables

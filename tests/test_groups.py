@@ -37,6 +37,7 @@ from submillion.judging.metrics import (
     wilson,
 )
 from submillion.judging.shift.estimates import estimate
+from submillion.prediction.ensemble import _selection_warnings as selection_warnings
 from submillion.reports import sections
 from submillion.reports.run import read
 from submillion.runs import Run
@@ -297,3 +298,14 @@ def test_predictions_of_before_have_rows_alone(grouped: tuple[Path, Run], tmp_pa
     assert old.load_predictions("test").groups is None
     old.save_predictions("test", found)
     assert old.load_predictions("test").groups is not None
+
+
+def test_evaluate_says_that_its_rows_chose_what_is_judged_on_them(grouped: tuple[Path, Run]) -> None:
+    _, run = grouped
+    rows = data.read(run.config().data).validation
+    own = [{"id": each.id, "text": each.text, "label": each.label} for each in reversed(rows)]
+    (warning,) = (each for each in submillion.evaluate(run, own).warnings if "chose" in each)
+    assert "the run's validation rows, which chose the checkpoint:" in warning
+    assert not any("chose" in each for each in submillion.evaluate(run, own[1:]).warnings)
+    (with_threshold,) = selection_warnings(run, rows, has_threshold=True)
+    assert "the checkpoint and the threshold of max_error" in with_threshold

@@ -29,11 +29,11 @@ from submillion.judging.metrics import (
     calibrated,
     class_scores,
     confusion,
-    coverage,
     ece,
     leading,
     macro_f1,
     reliability,
+    risk_coverage,
     score,
     score_by,
     wilson,
@@ -283,7 +283,7 @@ def test_the_bins_of_the_diagram_give_the_calibration_error() -> None:
 
 def test_coverage_ends_at_all_rows_and_takes_equals_together() -> None:
     found = drawn(0, 200, 3)
-    points = coverage(found)
+    points = risk_coverage(found)
     assert points[-1].share == 1.0
     assert points[-1].accuracy == score(found)["accuracy"]
     assert len(points) <= 50
@@ -293,4 +293,4 @@ def test_coverage_ends_at_all_rows_and_takes_equals_together() -> None:
         assert point.accuracy.n == taken.sum()
         assert point.accuracy.value == pytest.approx(right[taken].mean())
     alike = Predictions(found.ids, found.label_ids, np.tile([0.5, 0.3, 0.2], (200, 1)))
-    assert [point.share for point in coverage(alike)] == [1.0]
+    assert [point.share for point in risk_coverage(alike)] == [1.0]

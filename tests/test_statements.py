@@ -27,7 +27,7 @@ from submillion.judging.comparison import (
 )
 from submillion.judging.comparison import rows as constants
 from submillion.judging.comparison.bootstrap import Spread
-from submillion.judging.comparison.bootstrap import rows_needed as with_seeds
+from submillion.judging.comparison.bootstrap import rows_and_seeds_needed as with_seeds
 from submillion.judging.metrics import (
     Predictions,
     calibrated,
@@ -252,9 +252,9 @@ def test_the_correlation_of_all_settings_is_told_from_the_kept_ones() -> None:
         full = 0.9 * short + 0.19**0.5 * rng.normal(size=27)
         best = np.argsort(-short)[:5]
         told = correlation(short[best].tolist(), full[best].tolist(), short.tolist())
-        if told.of_all is not None and told.low is not None and told.high is not None:
+        if told.of_all is not None and told.of_all_low is not None and told.of_all_high is not None:
             found.append((told.rho, told.of_all))
-            held.append(told.low <= truth <= told.high)
+            held.append(told.of_all_low <= truth <= told.of_all_high)
     of_kept, of_all = np.median(np.array(found), axis=0)
     assert of_kept < 0.75 < 0.8 < of_all
     assert np.mean(held) >= 0.93

@@ -395,9 +395,9 @@ def test_the_correlation_is_scipys(n: int) -> None:
     assert found.tau == pytest.approx(stats.kendalltau(short, full).statistic)
     assert found.rho == pytest.approx(stats.spearmanr(short, full).statistic)
     if n >= 5:
-        assert found.low is not None
-        assert found.high is not None
-        assert -1 <= found.low <= found.rho <= found.high <= 1
+        assert found.of_all_low is not None
+        assert found.of_all_high is not None
+        assert -1 <= found.of_all_low <= found.rho <= found.of_all_high <= 1
 
 
 def test_the_correlation_of_a_reversed_order_is_minus_one_and_ties_have_none() -> None:

@@ -1,10 +1,9 @@
 """Acting on confidence: calibrated probabilities, which rows to answer at a stated error, sets of labels.
 
 Everything is learnt from a run's validation predictions, by methods whose promises are proved for rows that are drawn
-alike and independently. The promises are about raw confidences: a temperature was fitted on validation rows, and
-those were not, but for the choice of the checkpoint, for which nothing corrects (docs/confidence.md says how much it
-matters). Rows with several labels have calibrated probabilities only. Shapes: N rows,
-C classes.
+alike and independently, or in groups. The promises are about raw confidences: a temperature was fitted on validation
+rows, and those were not, but for the choice of the checkpoint, for which the level is divided (`n_choices`). Rows with
+several labels have calibrated probabilities only. Shapes: N rows, C classes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import numpy as np
 from scipy import special
 
 from submillion.errors import ConfigError, RunError
-from submillion.judging.metrics import Predictions, Score, effective_rows, numbered, scaled, share
+from submillion.judging.metrics import Predictions, Score, effective_rows, numbered, scaled, share, summed
+from submillion.judging.metrics.scores import errors_of
 from submillion.judging.metrics.thresholds import folds_of
 from submillion.text import shown
 
@@ -59,7 +59,7 @@ class Selection:
     threshold: of the raw confidence, from 0; None where none keeps the promise · n_rows, n_tested: validation rows, and
     those that tested thresholds · n_answered, n_wrong: those of them at the threshold and above, and how many are
     wrong; where there is no threshold, at the first that was tested · worth: independent rows for each tested one, 1
-    but where they have groups.
+    but where they have groups · level: of each test, 5 % over the checkpoints that might have been chosen.
     """
 
     max_error: float
@@ -69,6 +69,7 @@ class Selection:
     n_answered: int
     n_wrong: int
     worth: float = 1.0
+    level: float = LEVEL
 
     def answered(self, probs: np.ndarray) -> np.ndarray:
         """Return which rows get their label, bool [N], by their raw probabilities, float64 [N, C]."""
@@ -78,11 +79,10 @@ class Selection:
     def problem(self) -> str:
         """Return why no threshold keeps the promise, and what to do."""
         promise = f"an error of at most {_percents(self.max_error)} with 95 % confidence"
-        least = 1 - LEVEL ** (
-            1 / max(self.n_tested * self.worth, 1)
-        )  # what can be promised where no tested row is wrong
+        # What can be promised where no tested row is wrong.
+        least = 1 - self.level ** (1 / max(self.n_tested * self.worth, 1))
         if least > self.max_error:
-            needed = (n := _least_rows(self.max_error)) + math.ceil(n / (_PARTS - 1))
+            needed = (n := _least_rows(self.max_error, self.level)) + math.ceil(n / (_PARTS - 1))
             grouped = f", in groups that are worth {round(self.n_rows * self.worth):,}" if self.worth < 1 else ""
             return (
                 f"no threshold keeps {promise}: it takes {needed:,} validation rows with no error among them, and "
@@ -90,7 +90,7 @@ class Selection:
                 f"{_percents(math.ceil(1e3 * least) / 1e3)}"
             )
         right = max((self.n_answered - self.n_wrong) * self.worth, 1)
-        most = special.betaincinv(self.n_wrong * self.worth + 1, right, 1 - LEVEL)
+        most = special.betaincinv(self.n_wrong * self.worth + 1, right, 1 - self.level)
         return (
             f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
             f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for a larger error, "
@@ -102,7 +102,21 @@ def _percents(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def selection(validation: Predictions, max_error: float) -> Selection:
+def n_choices(chose: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Return how many of K checkpoints might as well have been chosen, from 1 to K.
+
+    The effective number of the choice (Hill 1973, of order 2: 1 over the sum of squared shares), made again on rows
+    drawn anew, 1,000 normal draws of the mean scores.
+    chose: what each noted of the rows, whose highest mean was chosen, float [K, B] · groups: of the rows.
+    """
+    of_units = chose.T.astype(np.float64) if groups is None else summed(chose.T.astype(np.float64), groups)
+    totals = of_units.sum(axis=0)
+    errors = errors_of(of_units - of_units.mean(axis=0), chose.shape[1])
+    shares = np.bincount((totals + errors).argmax(axis=1)) / len(errors)
+    return float(1 / (shares**2).sum())
+
+
+def selection(validation: Predictions, max_error: float, n_choices: float = 1.0) -> Selection:
     """Return the lowest threshold of confidence that keeps a promise by learn-then-test (Angelopoulos et al. 2021).
 
     The promise: P(wrong | confidence >= threshold) <= max_error, but for at most 5 % of validation samples. For a
@@ -115,23 +129,26 @@ def selection(validation: Predictions, max_error: float) -> Selection:
     with no error are then always enough. Where this leaves out the first that is too low, the next one is lower still,
     and its error no smaller if surer rows are no worse. Rows of one group are all drawn or all tested, and counts are
     those of as many independent rows as the tested ones are worth (Korn and Graubard 1998).
+
+    n_choices: of checkpoints, that might have been chosen on these rows: each would have its threshold, and any may be
+    too low, so that the 5 % are divided by their number (Bonferroni).
     """
     _refuse_several(validation, "max_error")
-    confidence, is_wrong = validation.probs.max(axis=1), ~validation.right
+    confidence, is_wrong, level = validation.probs.max(axis=1), ~validation.right, LEVEL / n_choices
     n = len(confidence)
     drawn, tested = _parts(validation)
     worth = _worth(is_wrong[tested], None if validation.groups is None else validation.groups[tested])
     surest_first = tested[np.argsort(-confidence[tested], kind="stable")]
     n_wrong = np.concatenate([[0], np.cumsum(is_wrong[surest_first])])
-    thresholds = _sequence(confidence[drawn], len(tested) * worth, max_error)
+    thresholds = _sequence(confidence[drawn], len(tested) * worth, max_error, level)
     n_above = np.searchsorted(-confidence[surest_first], -thresholds, side="right")
-    is_able = n_above * worth >= _least_rows(max_error)
+    is_able = n_above * worth >= _least_rows(max_error, level)
     thresholds, n_above = thresholds[is_able], n_above[is_able]
-    passed = _at_most(n_wrong[n_above] * worth, n_above * worth, max_error) <= LEVEL
+    passed = _at_most(n_wrong[n_above] * worth, n_above * worth, max_error) <= level
     n_passed = len(passed) if passed.all() else int(passed.argmin())
     last = max(n_passed - 1, 0)  # the lowest that passed, or the first, which did not
     counts = (int(n_above[last]), int(n_wrong[n_above[last]])) if len(thresholds) else (0, 0)
-    return Selection(max_error, float(thresholds[last]) if n_passed else None, n, len(tested), *counts, worth)
+    return Selection(max_error, float(thresholds[last]) if n_passed else None, n, len(tested), *counts, worth, level)
 
 
 def _parts(validation: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +174,7 @@ def _at_most(n_wrong: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
     return special.betainc(np.maximum(n - n_wrong, 1e-9), n_wrong + 1, 1 - share)
 
 
-def _sequence(drawn: np.ndarray, n_tested: float, max_error: float) -> np.ndarray:
+def _sequence(drawn: np.ndarray, n_tested: float, max_error: float, level: float) -> np.ndarray:
     """The thresholds in the order of their tests, falling: confidences of drawn rows, and 0, which answers all.
 
     The first is expected to have enough tested rows above it: so many that two errors are forgiven, but at most half of
@@ -165,26 +182,28 @@ def _sequence(drawn: np.ndarray, n_tested: float, max_error: float) -> np.ndarra
     may be odd ones. It is not among the first two drawn, above which there may be none.
     """
     n_first = max(
-        1.2 * _least_rows(max_error), min(1.1 * _least_rows(max_error, _N_FORGIVEN), n_tested / 2), n_tested / 10
+        1.2 * _least_rows(max_error, level),
+        min(1.1 * _least_rows(max_error, level, _N_FORGIVEN), n_tested / 2),
+        n_tested / 10,
     )
     place = max(math.ceil(n_first / max(n_tested, 1) * len(drawn)), 3)
     falling = np.append(np.sort(drawn)[::-1], 0.0)
     return np.unique(falling[min(place, len(falling)) - 1 :])[::-1]
 
 
-def _passes(n_answered: int, n_wrong: int, max_error: float) -> bool:
+def _passes(n_answered: int, n_wrong: int, max_error: float, level: float) -> bool:
     """Whether the upper bound of a share of n_wrong / n_answered is at most max_error: the same as a binomial test."""
-    return n_answered > 0 and special.bdtr(n_wrong, n_answered, max_error) <= LEVEL
+    return n_answered > 0 and special.bdtr(n_wrong, n_answered, max_error) <= level
 
 
-def _least_rows(max_error: float, n_wrong: int = 0) -> int:
+def _least_rows(max_error: float, level: float, n_wrong: int = 0) -> int:
     """How many rows it takes for n_wrong wrong ones to be forgiven; the Poisson distribution's are a few more."""
-    most = math.ceil(special.gammaincinv(n_wrong + 1, 1 - LEVEL) / max_error) + n_wrong + 1
-    return bisect_left(range(most), True, n_wrong + 1, key=lambda n: _passes(n, n_wrong, max_error))
+    most = math.ceil(special.gammaincinv(n_wrong + 1, 1 - level) / max_error) + n_wrong + 1
+    return bisect_left(range(most), True, n_wrong + 1, key=lambda n: _passes(n, n_wrong, max_error, level))
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnsweringScores:
     """What becomes of a promise on labelled rows: the share that is answered, and the share of answers that is wrong,
     None where there is none."""
 
@@ -193,11 +212,11 @@ class Answers:
     error: Score | None
 
 
-def answers(selected: Selection, predictions: Predictions) -> Answers:
+def answering_scores(selected: Selection, predictions: Predictions) -> AnsweringScores:
     """Return what becomes of a promise on other rows than the validation rows that it was learnt from."""
     answered = selected.answered(predictions.probs)
     error = share(~predictions.right, predictions.groups, answered) if answered.any() else None
-    return Answers(selected.max_error, share(answered, predictions.groups), error)
+    return AnsweringScores(selected.max_error, share(answered, predictions.groups), error)
 
 
 @dataclass(frozen=True)
@@ -273,9 +292,10 @@ class Rules:
 AS_TRAINED, RAW = Answering(), Rules()  # nothing is asked for
 
 
-def rules(answering: Answering, validation: Predictions, temperature: float) -> Rules:
-    """Return what was asked, learnt from validation predictions; RunError where a promise cannot be kept."""
-    selected = None if answering.max_error is None else selection(validation, answering.max_error)
+def rules(answering: Answering, validation: Predictions, temperature: float, n_choices: float = 1.0) -> Rules:
+    """Return what was asked, learnt from validation predictions; RunError where a promise cannot be kept. n_choices: as
+    `selection` has it."""
+    selected = None if answering.max_error is None else selection(validation, answering.max_error, n_choices)
     if selected is not None and selected.threshold is None:
         raise RunError(selected.problem)
     sets = None if answering.coverage is None else label_sets(validation, answering.coverage)

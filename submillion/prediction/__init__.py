@@ -4,14 +4,14 @@
 elsewhere · `journal`: what is finished of an output · `writing`: its formats.
 """
 
-from submillion.judging.confidence import Answering, Answers
+from submillion.judging.confidence import Answering, AnsweringScores
 from submillion.prediction.ensemble import Evaluation, Labelled, Sample, evaluate, open_labelled, predict, scored
 from submillion.prediction.streaming import How, Progress, predict_file
 from submillion.prediction.writing import Form, Layout, check_output, write_rows
 
 __all__ = [
     "Answering",
-    "Answers",
+    "AnsweringScores",
     "Evaluation",
     "Form",
     "How",

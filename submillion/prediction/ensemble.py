@@ -20,7 +20,7 @@ from submillion.data.long_texts import Reading
 from submillion.data.tokens import blank_warning
 from submillion.errors import RunError
 from submillion.judging import confidence, metrics
-from submillion.judging.confidence import AS_TRAINED, RAW, Answering, Answers, Rules
+from submillion.judging.confidence import AS_TRAINED, RAW, Answering, AnsweringScores, Rules
 from submillion.judging.metrics import Predictions, Score
 from submillion.model import backbone, batching
 from submillion.model.classifier import Classifier, encoder_of, precision_of
@@ -107,7 +107,11 @@ def rules(members: Sequence[Run], answering: Answering) -> Rules:
         return RAW
     validation = _validation(members)
     temperature = members[0].temperature() if len(members) == 1 else metrics.temperature(validation)
-    return confidence.rules(answering, validation, temperature)
+    if answering.max_error is None:
+        return confidence.rules(answering, validation, temperature)
+    # The mean of several runs is chosen no more freely than that of them which had the most to choose from.
+    n_choices = max(run.n_choices(run.load_predictions("validation")) for run in members)
+    return confidence.rules(answering, validation, temperature, n_choices)
 
 
 def _validation(members: Sequence[Run]) -> Predictions:
@@ -241,7 +245,7 @@ class Evaluation:
     n_trained_on: int | None
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    answers: Answers | None = None
+    answers: AnsweringScores | None = None
     sample: Sample | None = None
 
     def __getitem__(self, name: str) -> Score:
@@ -288,7 +292,7 @@ def evaluate(run: Which, rows: object, device: str | None = None, max_error: flo
     notes: list[str] = []
     classifier, examples = open_labelled(run, rows, device, notes)
     predictions = evaluation.predictions_of(run, classifier, examples)
-    answers = None if selected is None else confidence.answers(selected, predictions)
+    answers = None if selected is None else confidence.answering_scores(selected, predictions)
     notes += _selection_warnings(run, examples, max_error is not None)
     return replace(scored(run, predictions, examples, classifier.labels, notes), answers=answers)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from submillion.judging import confidence
-from submillion.judging.confidence import Answers
+from submillion.judging.confidence import AnsweringScores, Selection
 from submillion.judging.metrics import Predictions, Score, share
 from submillion.reports.sections import Section, Table, as_sentences
 from submillion.text import percent, percents
@@ -29,28 +29,31 @@ class Acting:
     `problem` says why. by_class: the share of each true class's rows that is answered."""
 
     max_error: float
-    answers: Answers | None
+    answers: AnsweringScores | None
     by_class: list[Score]
     problem: str | None
 
 
-def read(validation: Predictions, judged: Predictions) -> list[Acting]:
-    """Return what would be answered at each of `MAX_ERRORS`; nothing where rows have several labels."""
-    return [] if validation.has_several else [_acting(validation, judged, each) for each in MAX_ERRORS]
+def read(validation: Predictions, judged: Predictions, n_choices: float = 1.0) -> list[Acting]:
+    """Return what would be answered at each of `MAX_ERRORS`; nothing where rows have several labels. n_choices: as
+    `confidence.selection` has it."""
+    if validation.has_several:
+        return []
+    return [_acting(confidence.selection(validation, each, n_choices), judged) for each in MAX_ERRORS]
 
 
-def _acting(validation: Predictions, judged: Predictions, max_error: float) -> Acting:
-    selected = confidence.selection(validation, max_error)
+def _acting(selected: Selection, judged: Predictions) -> Acting:
+    max_error = selected.max_error
     if selected.threshold is None:
         return Acting(max_error, None, [], selected.problem)
     answered, truth = selected.answered(judged.probs), judged.truth
     shares = [share(answered, judged.groups, of_class) for of_class in truth.T]
-    return Acting(max_error, confidence.answers(selected, judged), shares, None)
+    return Acting(max_error, confidence.answering_scores(selected, judged), shares, None)
 
 
 _SELECTED = (
-    "These rows chose the checkpoint too, which makes them look a little too good: so the promise fails more often "
-    "than in 5 % of samples, with a dozen equally good checkpoints in up to 11 % of simulated ones."
+    "These rows chose the checkpoint too, which makes them look a little too good: so each threshold is tested at 5 % "
+    "over the number of checkpoints that they might as well have chosen."
 )
 
 
@@ -103,10 +106,10 @@ class AnsweredHere:
     here: Score | None
 
 
-def here(validation: Predictions, probs: np.ndarray) -> tuple[AnsweredHere, ...]:
+def here(validation: Predictions, probs: np.ndarray, n_choices: float = 1.0) -> tuple[AnsweredHere, ...]:
     """Return the shares of a file's rows, by their probabilities, float64 [N, C], and of validation's, at each of
-    `MAX_ERRORS`."""
-    selected = [confidence.selection(validation, max_error) for max_error in MAX_ERRORS]
+    `MAX_ERRORS`; n_choices: as `confidence.selection` has it."""
+    selected = [confidence.selection(validation, max_error, n_choices) for max_error in MAX_ERRORS]
     return tuple(
         AnsweredHere(
             each.max_error, share(each.answered(validation.probs), validation.groups), share(each.answered(probs))
@@ -144,7 +147,7 @@ def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
     )
 
 
-def kept(found: Answers) -> str:
+def kept(found: AnsweringScores) -> str:
     """Return what became of a stated error on labelled rows, as `evaluate` says it."""
     asked = f"{percents(found.answered)} of {found.answered.n:,} rows are answered"
     if found.error is None:
@@ -156,6 +159,5 @@ def answered(max_error: float, n: int, n_rows: int) -> str:
     """Return what was answered of rows without labels, as `predict` says it."""
     return (
         f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: of the answers at "
-        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows; less where "
-        "these chose among many checkpoints"
+        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows"
     )

@@ -17,7 +17,7 @@ from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
 from submillion.judging.comparison import Noted, Split, corrected
-from submillion.judging.metrics import Bin, ClassScores, Coverage, Predictions, Score, thresholds
+from submillion.judging.metrics import Bin, ClassScores, Predictions, RiskCoverage, Score, thresholds
 from submillion.planning import Part, Plan
 from submillion.reports import acting, baselines
 from submillion.reports.acting import Acting
@@ -124,7 +124,7 @@ class Report:
     classes: list[ClassScores]
     several: Several | None
     calibration: Calibration
-    coverage: list[Coverage]
+    coverage: list[RiskCoverage]
     acting: list[Acting]
     lengths: list[LengthBin] | None
     mistakes: list[Mistake] | None
@@ -182,8 +182,8 @@ def read(run: Run, splits: Splits | None = None) -> Report:
         classes=metrics.class_scores(judged),
         several=_several(run, judged, predictions["validation"], labels) if judged.has_several else None,
         calibration=_calibration(judged, scores[split]["ece"]),
-        coverage=[] if judged.has_several else metrics.coverage(judged),
-        acting=acting.read(predictions["validation"], judged),
+        coverage=[] if judged.has_several else metrics.risk_coverage(judged),
+        acting=acting.read(predictions["validation"], judged, run.n_choices(predictions["validation"])),
         lengths=None if splits is None else _lengths(getattr(splits, split), judged),
         mistakes=None if splits is None else _mistakes(splits.validation, predictions["validation"], labels),
         n_mistakes=int((~predictions["validation"].right).sum()),

@@ -20,7 +20,8 @@ from submillion import config
 from submillion.config import Config, Metric
 from submillion.data.sources import MEMORY
 from submillion.errors import RunError, SubmillionError, command
-from submillion.judging.metrics import Predictions, Score, temperature, usual_metric
+from submillion.judging.confidence import n_choices
+from submillion.judging.metrics import Predictions, Score, deciding_key, temperature, usual_metric
 from submillion.runs.files import (
     locked,
     read_bytes,
@@ -32,7 +33,7 @@ from submillion.runs.files import (
     write_atomically,
 )
 from submillion.runs.predictions import columns_of, predictions_of, to_parquet
-from submillion.runs.records import EvalRecord, Record, Stopped, dumps, from_line, score_from, to_line
+from submillion.runs.records import EvalRecord, Record, Stopped, dumps, from_line, noted, score_from, to_line
 
 if TYPE_CHECKING:
     from submillion.data import Label
@@ -198,6 +199,13 @@ class Run:
         train = self.config().train
         noted = any(record.losses is not None for record in self.evaluations())
         return train.deciding if train.decide is not None or noted else self.metric()
+
+    def n_choices(self, validation: Predictions) -> float:
+        """Return how many checkpoints might as well have been chosen on these saved rows, as `confidence.n_choices` has
+        it; all, where evaluations did not note the rows."""
+        evaluations = self.evaluations()
+        chose = noted(evaluations, len(validation.ids), deciding_key(self.deciding()))
+        return float(max(len(evaluations), 1)) if chose is None else n_choices(chose, validation.groups)
 
     def append(self, record: Record) -> None:
         """Add a record to `metrics.jsonl`; it is with the operating system when this returns."""

@@ -157,15 +157,15 @@ class TrialRecord:
 class RankCorrelation:
     """How short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
 
-    of_all: rho of all settings, those that the short trials dropped too, as far as the kept ones tell; low and high are
-    its approximate 95 % interval. None for fewer than 5 settings, or where all are tied.
+    of_all: rho of all settings, those that the short trials dropped too, as far as the kept ones tell, with its
+    approximate 95 % interval, in JSON low and high. None for fewer than 5 settings, or where all are tied.
     """
 
     n: int
     tau: float | None
     rho: float | None
-    low: float | None
-    high: float | None
+    of_all_low: Annotated[float | None, Field(alias="low")]
+    of_all_high: Annotated[float | None, Field(alias="high")]
     of_all: float | None = None
 
 

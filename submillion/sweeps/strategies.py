@@ -180,12 +180,13 @@ def correlation_sentence(found: RankCorrelation) -> str:
     what = f"rank correlation of short and full trials, {found.n} settings"
     if found.tau is None or found.rho is None:
         return f"{what}: none can be computed, for they are fewer than two, or all tied"
-    bounded = found.low is not None and found.high is not None
+    bounded = found.of_all_low is not None and found.of_all_high is not None
     of_all = f"; {found.n} values do not bound it"
     if bounded and found.of_all is not None:
         of_all = (
             f"; among all settings, of which these are the best by the short trials, Spearman is about "
-            f"{found.of_all:.2f} [{found.low:.2f}, {found.high:.2f}], if the dropped ones follow the same line"
+            f"{found.of_all:.2f} [{found.of_all_low:.2f}, {found.of_all_high:.2f}], if the dropped ones follow the "
+            "same line"
         )
     return f"{what}, the kept ones alone: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{of_all}"
 

@@ -48,14 +48,14 @@ FAULTS = (
     Fault("metrics", "centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)", "centre = share"),
     Fault(
         "metrics",
-        "inverse = _inverse_temperature(logits[~held_out], predictions.label_ids[~held_out])",
-        "inverse = _inverse_temperature(logits, predictions.label_ids)",
+        "inverse = _inverse_temperature(loss_of(logits[~held_out], predictions.label_ids[~held_out]))",
+        "inverse = _inverse_temperature(loss_of(logits, predictions.label_ids))",
     ),
     Fault("comparison", "factors = np.arange(len(p_values), 0, -1)", "factors = np.arange(1, len(p_values) + 1)"),
     Fault(
         "comparison",
-        "return own / n_seeds, max(_of_seeds(setting).variance - own, 0.0) / n_seeds",
-        "return own / n_seeds, _of_seeds(setting).variance / n_seeds",
+        "return own / n_seeds, max(of_seeds(setting).variance - own, 0.0) / n_seeds",
+        "return own / n_seeds, of_seeds(setting).variance / n_seeds",
     ),
     Fault(
         "comparison",

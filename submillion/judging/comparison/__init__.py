@@ -1,12 +1,13 @@
 """Which run, or which setting, is better, and whether the rows can tell.
 
 `paired` has the exact test of two runs, Holm's correction, and the test that may stop early; `bootstrap` the difference
-of settings, or of two runs, over seeds and rows; `rows` the rows that a difference takes; `selection` the best score
+of settings, or of two runs, over seeds and rows; `rows` the rows that a difference takes; `choice` the best score
 without the luck of its choice; `conclusion` the tie group and what to take; `verdict` is its type. Nothing is trained
 or read here.
 """
 
 from submillion.judging.comparison.bootstrap import paired
+from submillion.judging.comparison.choice import Noted, corrected
 from submillion.judging.comparison.conclusion import Setting, conclude
 from submillion.judging.comparison.paired import (
     LEVEL,
@@ -18,7 +19,6 @@ from submillion.judging.comparison.paired import (
     mcnemar,
 )
 from submillion.judging.comparison.rows import RowsForPoints, rows_for_points, rows_needed
-from submillion.judging.comparison.selection import Noted, corrected
 from submillion.judging.comparison.verdict import (
     Needed,
     RowsNeeded,

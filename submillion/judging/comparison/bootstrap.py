@@ -250,8 +250,8 @@ def spread_of(n_rows: int, first: Resampled, second: Resampled | None = None) ->
     by_chance = sum(0.0 if e.by_chance is None else float(e.by_chance.sum()) / len(e.values) ** 2 for e in settings)
     if min(len(setting.values) for setting in settings) == 1:
         return Spread(rows, n_rows, by_chance=by_chance, n_groups=n_groups)
-    own, seeds = map(sum, zip(*map(_seed_variances, settings), strict=True))
-    return Spread(rows, n_rows, own, seeds, min(_of_seeds(setting).dof for setting in settings), by_chance, n_groups)
+    own, seeds = map(sum, zip(*map(seed_variances, settings), strict=True))
+    return Spread(rows, n_rows, own, seeds, min(of_seeds(setting).dof for setting in settings), by_chance, n_groups)
 
 
 def borrowing(settings: Sequence[dict[str, Resampled]]) -> list[dict[str, Resampled]]:
@@ -270,7 +270,7 @@ def borrowing(settings: Sequence[dict[str, Resampled]]) -> list[dict[str, Resamp
     return borrowed
 
 
-def rows_needed(value: float, spread: Spread, n_seeds: int) -> Needed | None:
+def rows_and_seeds_needed(value: float, spread: Spread, n_seeds: int) -> Needed | None:
     """Return about how many rows would show a difference with a chance of 0.8 at level 0.05, with as many seeds as
     there are (n_seeds, of each setting), or else with the fewest of 5, 10, 20 and 50 that can.
 
@@ -313,16 +313,17 @@ def _finds(value: float, spread: Spread, n_rows: int) -> bool:
     return abs(value) >= (tried.quantile + Z_POWER) * tried.error
 
 
-def _seed_variances(setting: Resampled) -> tuple[float, float]:
-    """The variance of the mean over seeds from rows on which they err apart, and what better and worse seeds add.
+def seed_variances(setting: Resampled) -> tuple[float, float]:
+    """Return the variance of the mean over seeds from rows on which they err apart, and what better and worse seeds
+    add.
 
     The draws of rows hold the first already; the variance that the seeds show holds both.
     """
     n_seeds = len(setting.values)
     own = float((setting.draws - setting.draws.mean(axis=0)).var(axis=1, ddof=1).sum() / (n_seeds - 1))
-    return own / n_seeds, max(_of_seeds(setting).variance - own, 0.0) / n_seeds
+    return own / n_seeds, max(of_seeds(setting).variance - own, 0.0) / n_seeds
 
 
-def _of_seeds(setting: Resampled) -> Moderated:
-    """The variance of single runs of the setting, as the seeds show it, and its degrees of freedom."""
+def of_seeds(setting: Resampled) -> Moderated:
+    """Return the variance of single runs of the setting, as the seeds show it, and its degrees of freedom."""
     return setting.moderated or Moderated(float(setting.values.var(ddof=1)), len(setting.values) - 1)

@@ -19,9 +19,9 @@ from submillion.errors import DataError
 from submillion.judging import metrics
 from submillion.judging.comparison import bootstrap
 from submillion.judging.comparison.bootstrap import Resampled, resample
+from submillion.judging.comparison.choice import Noted, corrected
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar
 from submillion.judging.comparison.rows import OF_PROPORTION, POINTS, rows_needed
-from submillion.judging.comparison.selection import Noted, corrected
 from submillion.judging.comparison.verdict import Needed, Pair, RowsNeeded, Split, Standing, Tested, Verdict
 from submillion.judging.metrics import Predictions, Score
 
@@ -277,7 +277,7 @@ def _needed(
         n = rows_needed(size, float((of_rows**2).sum()) / n_rows)
         return None if n is None else Needed(n, 1)
     n_seeds = min(len(one.runs), len(other.runs))
-    return bootstrap.rows_needed(size, bootstrap.spread_of(n_rows, of_one[key], of_other[key]), n_seeds)
+    return bootstrap.rows_and_seeds_needed(size, bootstrap.spread_of(n_rows, of_one[key], of_other[key]), n_seeds)
 
 
 def _disagreements(pairs: Sequence[Pair], key: str, deciding: str) -> list[str]:

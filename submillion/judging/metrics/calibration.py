@@ -229,7 +229,7 @@ def _mean_loss(logits: np.ndarray, label_ids: np.ndarray) -> Callable[[float], f
 
 
 @dataclass(frozen=True)
-class Coverage:
+class RiskCoverage:
     """Rows whose confidence is at least `threshold`: their share of all, and the accuracy on them."""
 
     threshold: float
@@ -237,7 +237,7 @@ class Coverage:
     accuracy: Score
 
 
-def coverage(predictions: Predictions, n_points: int = 50) -> list[Coverage]:
+def risk_coverage(predictions: Predictions, n_points: int = 50) -> list[RiskCoverage]:
     """Return points of the risk-coverage curve, the surest rows first, all rows last (Geifman and El-Yaniv 2017).
 
     At most n_points, evenly spread over the rows. Rows of equal confidence are taken together: no threshold could
@@ -249,4 +249,6 @@ def coverage(predictions: Predictions, n_points: int = 50) -> list[Coverage]:
     wanted = np.ceil(np.linspace(n / n_points, n, n_points)).astype(np.int64) - 1
     ends = np.unique(last_of_equals[np.searchsorted(last_of_equals, wanted)])
     accuracies = [share(right, predictions.groups, of_row >= confidence[i]) for i in ends]
-    return [Coverage(float(confidence[i]), (i + 1) / n, accuracy) for i, accuracy in zip(ends, accuracies, strict=True)]
+    return [
+        RiskCoverage(float(confidence[i]), (i + 1) / n, accuracy) for i, accuracy in zip(ends, accuracies, strict=True)
+    ]

@@ -163,7 +163,7 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
         n_seen = runs.count_trained_on(one.run, one.examples)
         verdict = None if isinstance(estimates, LabelRates) else judge(estimates, drifts[key][0], n_seen)
         is_selected = len(one.run.evaluations()) > 1
-        answered = () if verdict is None else acting.here(validation, found)
+        answered = () if verdict is None else acting.here(validation, found, one.run.n_choices(validation))
         of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], n_seen, is_selected, verdict, answered))
     return ShiftReport(
         source=str(source),
