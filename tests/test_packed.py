@@ -461,9 +461,19 @@ HALF = ("all-linear", "query-value", "dora", "ia3", "adalora", "bias all", "dora
 
 @pytest.mark.parametrize(("family", "method"), sorted({*each(FAMILIES, HALF), *each(FAMILIES, HALF[::-1])}))
 def test_bf16_agrees_with_float32(encoders, family, method):
+    assert_bf16_agrees(encoders[family], family, method)
+
+
+@pytest.mark.parametrize(("family", "method"), each(FAMILIES, HALF))
+def test_bf16_agrees_with_float32_where_heads_fill_tiles(family, method, tmp_path):
+    """Heads 32 wide, which `native_attention` takes where it can; else the same as narrow ones."""
+    assert_bf16_agrees(make_encoder(family, tmp_path, width=64, n_heads=2), family, method)
+
+
+def assert_bf16_agrees(encoder: Any, family: str, method: str) -> None:
     """Frozen weights in bf16, trained ones in float32; rows and products in bf16 whichever they are."""
     adapt, wishes = METHODS[method]
-    model = build(encoders[family], family, adapt, **wishes)
+    model = build(encoder, family, adapt, **wishes)
     batch = make_batch(model)
 
     def run() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

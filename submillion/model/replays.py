@@ -54,7 +54,7 @@ class _Integers:
     @classmethod
     def of(cls, batch: Batch) -> _Integers:
         """Return those of a batch that is on the CPU."""
-        layout = lay_out(batch.offsets, None, torch.device("cpu"))
+        layout = lay_out(batch.offsets, None, torch.device("cpu"), is_recorded=True)
         tokens = np.zeros((2, layout.n_rows), np.int64)
         tokens[0, : layout.n_tokens], tokens[1, : layout.n_tokens] = batch.tokens.numpy(), batch.token_types.numpy()
         parts = [layout.take, layout.positions, layout.bounds, layout.unsort, batch.label_ids.flatten()]

@@ -1,7 +1,8 @@
 """Attention inside each text of a packed batch, with a backward pass written by hand.
 
 torch's fused attention is about 8 times too slow backwards in bf16 on the CPU; batched products on
-tiles of padded texts are not. On CUDA a kernel for packed texts takes their place (`cuda`).
+tiles of padded texts are not. Kernels for packed texts take their place on CUDA (`cuda`) and on processors
+with matrix tiles (`native_attention`).
 Shapes: G heads of all texts of a tile (heads x texts), W its width in tokens, E the width of a head.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from submillion.model.packed import cuda, disentangled, native
+from submillion.model.packed import cuda, disentangled, native, native_attention
 from submillion.model.packed.disentangled import Columns, Distances, Projected
 from submillion.model.packed.layout import Group, Layout
 from submillion.model.packed.passes import Dice, Mask, apply, keep_frac, mask_, masked
@@ -53,7 +54,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a batch, none where `cuda` attends, for layers where positions do the same to attention."""
+    """The tiles of a batch, none where kernels attend, for layers where positions do the same to attention."""
 
     layout: Layout
     n_heads: int
@@ -83,8 +84,8 @@ def attend(
     the distances through the layer, where `tiles` have some.
     """
     if not tiles.tiles:
-        mask = dice.mask((len(rows),), p)
-        assert mask is None or mask.kernels is cuda
+        mask = dice.mask((len(rows), 2), p)
+        assert mask is None or mask.bits is None
         dropout = cuda.Dropout(0, 0, 1.0) if mask is None else cuda.Dropout(mask.seed, mask.least, 1.0 / keep_frac(p))
         texts = cuda.Texts(tiles.layout.bounds, tiles.layout.longest, tiles.n_heads, tiles.positions.relative)
         return apply(_FusedAttention, rows, firsts, texts, dropout, wanted[0] or wanted[1])
@@ -329,6 +330,11 @@ def _backward(
     return dscores
 
 
+def _functions(rows: torch.Tensor) -> Any:
+    """The module that attends where there are no tiles."""
+    return cuda if rows.is_cuda else native_attention
+
+
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -339,14 +345,14 @@ class _FusedAttention(torch.autograd.Function):
         dropout: cuda.Dropout,
         wants_scores: bool,
     ) -> torch.Tensor:
-        out, lse = cuda.attend(texts, rows, firsts, dropout)
+        out, lse = _functions(rows).attend(texts, rows, firsts, dropout)
         ctx.texts, ctx.dropout, ctx.wants_scores = texts, dropout, wants_scores
         ctx.save_for_backward(rows, firsts, out, lse)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        drows, dfirsts = cuda.attend_backward(
+        drows, dfirsts = _functions(grads[0]).attend_backward(
             ctx.texts, ctx.saved_tensors, grads[0].contiguous(), ctx.dropout, ctx.wants_scores
         )
         return drows, dfirsts, None, None, None

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
-from submillion.model.packed import cuda
+from submillion.model.packed import cuda, native_attention
 from submillion.model.packed.attention import Positions, Tiles, attend, tile
 from submillion.model.packed.disentangled import Projected, distances, projected
 from submillion.model.packed.layout import Layout, lay_out
@@ -66,22 +66,21 @@ def laid_out(packed: Packed, batch: Batch) -> Layout:
     """Return the batch's layout: its own, where it has one."""
     if batch.layout is not None:
         return batch.layout
-    n_heads = None if attends_by_kernels(packed, batch.tokens.device) else packed.n_heads
-    return lay_out(batch.offsets, n_heads, batch.tokens.device)
+    device = batch.tokens.device
+    n_heads = None if attends_by_kernels(packed, device) else packed.n_heads
+    return lay_out(batch.offsets, n_heads, device, is_recorded=n_heads is None and device.type == "cuda")
 
 
 def attends_by_kernels(packed: Packed, device: torch.device) -> bool:
-    """Return whether `cuda` attends, whose layouts have no groups.
+    """Return whether `cuda` or `native_attention` attends, whose layouts have no groups.
 
-    It has no rotary positions, local or disentangled attention, and never MPNet's position bias where that trains.
+    They have no rotary positions, local or disentangled attention, and never MPNet's position bias where that trains.
     """
     is_bias_trained = packed.mpnet is not None and packed.mpnet.relative_attention_bias.weight.requires_grad
-    return (
-        packed.rotary is None
-        and packed.distances is None
-        and not is_bias_trained
-        and cuda.fits_heads(device, packed.dtype, packed.width // packed.n_heads)
-    )
+    if packed.rotary is not None or packed.distances is not None or is_bias_trained:
+        return False
+    head = packed.width // packed.n_heads
+    return any(each.fits_heads(device, packed.dtype, head) for each in (cuda, native_attention))
 
 
 def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Tiles]]:

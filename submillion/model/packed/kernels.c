@@ -21,7 +21,7 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
-int kernels_version(void) { return 5; } /* raised with any change of a function's arguments, in C and in native.py */
+int kernels_version(void) { return 6; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 
@@ -49,6 +49,9 @@ static void share(void *data) {
     i64 first = part * thread_number(), last = first + part;
     if (first < j->n) j->body(j->args, first, last < j->n ? last : j->n);
 }
+
+/* The number of the thread that asks, inside `in_parallel`. */
+int this_thread(void) { return thread_number ? thread_number() : 0; }
 
 /* Calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
 void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads) {

@@ -96,10 +96,10 @@ class Layout:
         return self.bounds[:-1]
 
 
-def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device) -> Layout:
+def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device, *, is_recorded: bool = False) -> Layout:
     """Return the layout of a batch with these offsets (int64 [B + 1], on the CPU), its tensors on `device`.
 
-    `n_heads` None: without groups, and with the few numbers of rows and lengths that are worth a recorded graph each.
+    `n_heads` None: without groups · is_recorded: with the few numbers of rows that are worth a recorded graph each.
     """
     ends = offsets.numpy()
     lengths = np.diff(ends)
@@ -109,7 +109,7 @@ def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device) ->
     n_tokens = int(bounds[-1])
     positions = np.arange(n_tokens) - np.repeat(bounds[:-1], lengths)
     take = positions + np.repeat(ends[:-1][order], lengths)
-    n_rows = n_rows_for(n_tokens + 1, 1 if n_heads is not None else _RECORDED_STEP)
+    n_rows = n_rows_for(n_tokens + 1, _RECORDED_STEP if is_recorded else 1)
     spare = np.zeros(n_rows - n_tokens, dtype=np.int64)
 
     def there(array: np.ndarray) -> torch.Tensor:

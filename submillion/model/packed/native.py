@@ -23,9 +23,9 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 5  # kernels_version in kernels.c
+_VERSION = 6  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
-_PANEL = 32  # DEPTH in products.c
+_PANEL = 32  # DEPTH in tiles.h
 _PANELS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # Some 130 KiB each. oneDNN's own limit, 1,024, is reached after hours: until then memory grows.
@@ -53,6 +53,7 @@ def _place(suffix: str) -> Path:
 def _declare(library: Any) -> None:
     pointer, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     dropout = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]  # seed, least, threads
+    attention = [pointer, integer] * 2 + [pointer] * 5 + [integer] * 5 + [ctypes.c_int, number, *dropout]
     arguments = {
         "drop": [pointer] * 2 + [integer, *dropout],
         "add_dropped": [pointer] * 2 + [integer, *dropout],
@@ -71,10 +72,14 @@ def _declare(library: Any) -> None:
         "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [pointer] * 2 + [ctypes.c_int],
         "quantise": [pointer, integer] + [pointer] * 2 + [integer] * 2 + [ctypes.c_int],
         "rescale": [pointer] * 6 + [integer] * 2 + [ctypes.c_int],
+        "attend": attention,
+        "attend_backward": attention + [pointer] * 3 + [ctypes.c_int],
+        "attention_scratch": [integer] * 2 + [ctypes.c_int],
     }
     for name, types in arguments.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
+    library.attention_scratch.restype = integer
 
 
 def _share_threads(library: Any) -> None:
@@ -91,6 +96,11 @@ _has_tiles = _library is not None and bool(_library.products_available())
 def available() -> bool:
     """Return whether the library is there."""
     return _library is not None
+
+
+def library() -> Any:
+    """Return the library, or None where it is not there."""
+    return _library
 
 
 def has_tiles() -> bool:

@@ -5,22 +5,8 @@
  * An element's terms are added in one order whatever the other rows, the number of rows and the threads: the same row
  * gives the same result in every batch. submillion/model/packed/native.py declares and calls these functions; elsewhere torch
  * multiplies.
- *
- * A tile is 16 rows of 64 bytes. `_tile_dpbf16ps` adds to 16 x 16 sums the product of 16 x 32 elements with 32 x 16,
- * where a row of the second tile holds two rows of the matrix, element by element in turn. `_tile_dpbssd` does so with
- * 64 int8 and four rows. All else is the same byte by byte: lengths here count units of two bytes.
  */
-#include <stdint.h>
-#include <string.h>
-
-typedef int64_t i64;
-typedef uint16_t bf16;
-
-/* Defined in kernels.c: calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
-void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
-
-#define DEPTH 32  /* of a tile, in units; a panel of the weight is so many columns wide */
-#define TILE 512  /* units */
+#include "tiles.h"
 
 /* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP units in the first.
  * Weights of at most WHOLE rows need no second visit to the sums. Found by trying, docs/log.md. */
@@ -29,16 +15,12 @@ void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, 
 #define DEEP 192
 #define WHOLE 384
 
-static i64 least(i64 a, i64 b) { return a < b ? a : b; }
 static i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
 
-#if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 14)
+#ifdef HAS_TILES
 #include <cpuid.h>
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define TILES __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512bf16")))
 
 /* Whether the processor has the instructions and Linux lets this process use tiles (arch_prctl, ARCH_REQ_XCOMP_PERM). */
 int products_available(void) {
@@ -58,49 +40,8 @@ typedef struct {
     const float *row_scales, *column_scales; /* of int8, else NULL */
 } product_args;
 
-typedef struct { const bf16 *at; i64 row_bytes, next, below; } left; /* 32 rows: next tile to the right, tile below */
-
 static _Thread_local float sums[ROWS * COLUMNS] __attribute__((aligned(64)));
 static _Thread_local bf16 copies[DEPTH * WHOLE] __attribute__((aligned(64)));
-
-/* Tiles 0-3: sums; 4 and 5: rows, of which 32 or fewer are there; 6 and 7: the weight. */
-TILES static void shape_tiles(i64 n_rows) {
-    struct { uint8_t palette, start_row, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape;
-    memset(&shape, 0, sizeof shape);
-    shape.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        int is_below = i == 2 || i == 3 || i == 5, is_weight = i > 5;
-        i64 rows = is_weight ? 16 : is_below ? n_rows - 16 : n_rows;
-        shape.bytes[i] = 64;
-        shape.rows[i] = (uint8_t)(rows < 1 ? 1 : rows > 16 ? 16 : rows);
-    }
-    _tile_loadconfig(&shape);
-}
-
-/* A function for each kind of element, which the instruction names: it adds to the sums what two tiles of rows and two of
- * the weight come to. */
-#define MULTIPLY_TILES(name, add_product)                              \
-    TILES static void name(left rows, const bf16 *weight, i64 n_tiles) { \
-        for (i64 i = 0; i < n_tiles; i++) {                            \
-            _tile_loadd(6, weight, 64);                                \
-            _tile_loadd(4, rows.at, rows.row_bytes);                   \
-            add_product(0, 4, 6);                                      \
-            _tile_loadd(7, weight + TILE, 64);                         \
-            add_product(1, 4, 7);                                      \
-            _tile_loadd(5, rows.at + rows.below, rows.row_bytes);      \
-            add_product(2, 5, 6);                                      \
-            add_product(3, 5, 7);                                      \
-            weight += 2 * TILE;                                        \
-            rows.at += rows.next;                                      \
-        }                                                              \
-    }
-
-MULTIPLY_TILES(multiply_tiles, _tile_dpbf16ps)
-MULTIPLY_TILES(multiply_tiles_int8, _tile_dpbssd)
-
-TILES static inline __m512 widened(const bf16 *x) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
-}
 
 /* Writes the sums of 32 columns from `column`, in rows of 32 floats. */
 TILES static void finish(const product_args *a, const float *total, i64 row, i64 n_rows, i64 column) {

@@ -1,0 +1,463 @@
+/* Attention inside each text of a packed batch, forward and backward, in bfloat16, on processors with matrix tiles (Intel
+ * AMX). A text's part of a head is worked on as a whole, in the caches of one core: nothing is padded, moved into tiles of
+ * texts or kept for the backward pass, which computes the weights again (as Dao et al. 2022, section 3.1).
+ *
+ * Scores, weights and sums are float32; what goes into a product is rounded to bfloat16, and so is what comes out. A row's
+ * result depends on its own text alone. native_attention.py says what the functions compute; where they do not
+ * fit, torch attends on tiles of padded texts.
+ *
+ * Names: queries and keys of one text and head are n_queries and n rows of `head` elements; "panels" are the right side of
+ * a product as tiles.h reads it: 32 columns side by side, 32 rows deep at a time. Padding inside panels is 0.
+ */
+#include <math.h>
+
+#include "tiles.h"
+
+typedef struct {
+    const bf16 *query, *key; /* of the first row and head; values are `width` elements behind their keys */
+    i64 query_step, key_step;
+    const i64 *bounds; /* where texts begin and the last one ends */
+    const bf16 *relative; /* added to scores [heads, longest, longest], backward the other way round; or NULL */
+    bf16 *out;
+    float *lse; /* [heads, rows]: the binary logarithm of the sum that the weights were divided by */
+    const bf16 *dout;
+    bf16 *dquery, *dkey; /* with the steps of `query` and `key` */
+    char *scratch;
+    i64 n_texts, n_heads, head, n_rows, longest;
+    int is_firsts; /* one query for each text, its first token's */
+    int wants_scores;
+    float factor; /* of what dropout keeps */
+    uint64_t seed;
+    uint32_t least;
+} attention;
+
+static i64 filled(i64 n) { return (n + DEPTH - 1) / DEPTH * DEPTH; }
+
+static i64 scratch_forward(i64 n, i64 head) { return 4 * n * head + 6 * DEPTH * n + 4 * DEPTH * head; }
+
+static i64 scratch_backward(i64 n, i64 n_queries, i64 head) {
+    return 8 * n_queries * head + 2 * n * head + 14 * DEPTH * n_queries + 4 * (n_queries + DEPTH) * head + 8 * n_queries;
+}
+
+/* Bytes for each thread: `longest` is the number of keys that no text exceeds. */
+i64 attention_scratch(i64 longest, i64 head, int is_firsts) {
+    i64 n = filled(longest), forward = scratch_forward(n, head);
+    i64 backward = scratch_backward(n, is_firsts ? DEPTH : n, head);
+    return forward > backward ? forward : backward;
+}
+
+#ifdef HAS_TILES
+
+static i64 n_queries(const attention *a) { return a->is_firsts ? a->n_texts : a->n_rows; }
+static i64 width(const attention *a) { return a->n_heads * a->head; }
+
+/* Takes so many bytes of the scratch memory. */
+static void *take(char **scratch, i64 n_bytes) {
+    char *at = *scratch;
+    *scratch += n_bytes;
+    return at;
+}
+
+/* Which of 16 elements are among the first n. */
+static inline uint16_t among(i64 n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (uint16_t)((1u << n) - 1); }
+
+/* 2^x: a polynomial on +-1/2 (Cephes' exp2f), times a power of 2. */
+TILES static inline __m512 power_of_2(__m512 x) {
+    __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), part = _mm512_sub_ps(x, whole);
+    __m512 y = _mm512_set1_ps(1.535336188319500e-4f);
+    y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(1.339887440266574e-3f));
+    y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(9.618437357674640e-3f));
+    y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(5.550332471162809e-2f));
+    y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(2.402264791363012e-1f));
+    y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(6.931472028550421e-1f));
+    y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(y, whole);
+}
+
+/* random_bits of kernels.c, for 16 words. */
+TILES static inline __m512i random_words(__m512i word, uint64_t seed) {
+    const __m512i first = _mm512_set1_epi32(0x7feb352d), second = _mm512_set1_epi32((int)0x846ca68bu);
+    __m512i x = _mm512_xor_si512(word, _mm512_set1_epi32((int)(uint32_t)seed));
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+    x = _mm512_mullo_epi32(x, first);
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 15));
+    x = _mm512_mullo_epi32(x, second);
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+    x = _mm512_add_epi32(x, _mm512_set1_epi32((int)(uint32_t)(seed >> 32)));
+    x = _mm512_mullo_epi32(x, first);
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 15));
+    x = _mm512_mullo_epi32(x, second);
+    return _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+}
+
+/* The word of a mask [heads, queries, longest] where the weights of a query begin, at the column `key`. */
+static inline uint32_t mask_word(const attention *a, i64 head, i64 query, i64 key) {
+    return (uint32_t)(((head * n_queries(a) + query) * a->longest + key) / 2);
+}
+
+TILES static inline __m512i halves(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
+TILES static inline __m256i half(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+
+/* Elements of two rows in turn. */
+TILES static inline __m512i in_turn(__m256i first, __m256i second) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16));
+}
+
+/* ---- panels ---- */
+
+/* 16 rows of 16 words as 16 columns. */
+TILES static inline void turn_tile(__m512i r[16], bf16 *out) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) { /* r[4 k + i] has, in its quarter l, column 4 l + i of rows 4 k to 4 k + 3 */
+        __m512i even = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88), odd = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+        __m512i next_even = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+        __m512i next_odd = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+        _mm512_storeu_si512(out + i * DEPTH, _mm512_shuffle_i32x4(even, next_even, 0x88));
+        _mm512_storeu_si512(out + (4 + i) * DEPTH, _mm512_shuffle_i32x4(odd, next_odd, 0x88));
+        _mm512_storeu_si512(out + (8 + i) * DEPTH, _mm512_shuffle_i32x4(even, next_even, 0xdd));
+        _mm512_storeu_si512(out + (12 + i) * DEPTH, _mm512_shuffle_i32x4(odd, next_odd, 0xdd));
+    }
+}
+
+/* Panels of the transposed matrix: n rows become columns, their `head` elements the depth. */
+TILES static void turned(const bf16 *x, i64 step, i64 n, i64 head, bf16 *panels) {
+    for (i64 row = 0; row < filled(n); row += 16) {
+        for (i64 k = 0; k < head; k += DEPTH) {
+            __m512i r[16];
+            for (i64 i = 0; i < 16; i++) {
+                r[i] = row + i < n ? _mm512_loadu_si512(x + (row + i) * step + k) : _mm512_setzero_si512();
+            }
+            turn_tile(r, panels + ((row / DEPTH * (head / DEPTH) + k / DEPTH) * 2 + row / 16 % 2) * TILE);
+        }
+    }
+}
+
+/* Panels of the matrix itself: n rows are the depth, their `head` elements the columns. */
+TILES static void panelled(const bf16 *x, i64 step, i64 n, i64 head, bf16 *panels) {
+    const __m512i zero = _mm512_setzero_si512();
+    for (i64 column = 0; column < head; column += DEPTH) {
+        for (i64 row = 0; row < filled(n); row += 2) {
+            const bf16 *at = x + row * step + column;
+            __m512i first = row < n ? _mm512_loadu_si512(at) : zero;
+            __m512i second = row + 1 < n ? _mm512_loadu_si512(at + step) : zero;
+            bf16 *out = panels + (column / DEPTH * filled(n) + row / DEPTH * DEPTH) * DEPTH + row / 2 % 16 * DEPTH;
+            _mm512_storeu_si512(out, in_turn(_mm512_castsi512_si256(first), _mm512_castsi512_si256(second)));
+            _mm512_storeu_si512(
+                out + TILE, in_turn(_mm512_extracti64x4_epi64(first, 1), _mm512_extracti64x4_epi64(second, 1)));
+        }
+    }
+}
+
+/* ---- products of at most 32 rows ---- */
+
+TILES static inline left rows_of(const bf16 *at, i64 step, i64 n_rows) {
+    return (left){at, step * 2, DEPTH, n_rows > 16 ? 16 * step : 0};
+}
+
+/* out [32, columns] = rows times panels that lie `panel_step` elements apart, plus what is there where `adds`. */
+TILES static void product(left rows, i64 depth, const bf16 *panels, i64 panel_step, i64 n_columns, float *out, int adds) {
+    for (i64 column = 0; column < n_columns; column += DEPTH, panels += panel_step) {
+        float *at = out + column, *below = at + 16 * n_columns;
+        if (adds) {
+            BEFORE_TILES;
+            _tile_loadd(0, at, n_columns * 4); _tile_loadd(1, at + 16, n_columns * 4);
+            _tile_loadd(2, below, n_columns * 4); _tile_loadd(3, below + 16, n_columns * 4);
+        } else {
+            _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+        }
+        multiply_tiles(rows, panels, depth / DEPTH);
+        _tile_stored(0, at, n_columns * 4); _tile_stored(1, at + 16, n_columns * 4);
+        _tile_stored(2, below, n_columns * 4); _tile_stored(3, below + 16, n_columns * 4);
+    }
+}
+
+/* Writes rows of `head` floats, each times its factor, or all times the first, where `factor_step` is 0. */
+TILES static void write_rows(const float *x, i64 n, i64 head, const float *factors, i64 factor_step, bf16 *out, i64 step) {
+    for (i64 i = 0; i < n; i++) {
+        __m512 factor = _mm512_set1_ps(factors[i * factor_step]);
+        for (i64 k = 0; k < head; k += DEPTH) {
+            __m512 first = _mm512_mul_ps(factor, _mm512_loadu_ps(x + i * head + k));
+            __m512 second = _mm512_mul_ps(factor, _mm512_loadu_ps(x + i * head + k + 16));
+            _mm512_storeu_si512(out + i * step + k, halves(first, second));
+        }
+    }
+}
+
+/* ---- forward ---- */
+
+/* Scores are multiplied by 1 / sqrt(head), and their exponentials are powers of 2. */
+static float scale_of(const attention *a) { return 1.0f / sqrtf((float)a->head); }
+static float scale_to_base_2(const attention *a) { return scale_of(a) * 1.4426950408889634f; }
+
+/* Adds to rows of scores from `first`, which are not yet multiplied by their scale. */
+TILES static void add_relative(const attention *a, i64 head, i64 first, i64 n_rows, i64 n_columns, float *scores) {
+    const __m512 factor = _mm512_set1_ps(1.0f / scale_of(a));
+    for (i64 i = 0; i < n_rows; i++) {
+        const bf16 *relative = a->relative + (head * a->longest + first + i) * a->longest;
+        for (i64 j = 0; j < n_columns; j += 16) {
+            float *at = scores + i * n_columns + j;
+            _mm512_storeu_ps(at, _mm512_fmadd_ps(widened(relative + j), factor, _mm512_loadu_ps(at)));
+        }
+    }
+}
+
+/* The weights of up to 32 queries for n keys, before they are divided by their sum, and after dropout; what the mixture
+ * is to be multiplied by; and `lse`. */
+TILES static void weigh(const attention *a, const float *scores, i64 n, i64 query, i64 n_rows, i64 head, bf16 *weights,
+                        float *factors) {
+    const float scale = scale_to_base_2(a);
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i least_kept = _mm512_set1_epi16((short)a->least);
+    for (i64 i = 0; i < n_rows; i++, scores += filled(n), weights += filled(n)) {
+        __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+        for (i64 j = 0; j < n; j += 16) top = _mm512_mask_max_ps(top, among(n - j), top, _mm512_loadu_ps(scores + j));
+        const float most = _mm512_reduce_max_ps(top) * scale;
+        const uint32_t word = mask_word(a, head, query + i, 0);
+        for (i64 j = 0; j < n; j += DEPTH) {
+            __m512 first = _mm512_fmsub_ps(_mm512_loadu_ps(scores + j), _mm512_set1_ps(scale), _mm512_set1_ps(most));
+            __m512 second = _mm512_fmsub_ps(_mm512_loadu_ps(scores + j + 16), _mm512_set1_ps(scale), _mm512_set1_ps(most));
+            first = _mm512_maskz_mov_ps(among(n - j), power_of_2(first));
+            second = _mm512_maskz_mov_ps(among(n - j - 16), power_of_2(second));
+            sum = _mm512_add_ps(sum, _mm512_add_ps(first, second));
+            __m512i both = halves(first, second);
+            if (a->least) {
+                __m512i words = _mm512_add_epi32(places, _mm512_set1_epi32((int)(word + (uint32_t)(j / 2))));
+                both = _mm512_maskz_mov_epi16(
+                    _mm512_cmpge_epu16_mask(random_words(words, a->seed), least_kept), both);
+            }
+            _mm512_storeu_si512(weights + j, both);
+        }
+        const float total = _mm512_reduce_add_ps(sum);
+        factors[i] = a->factor / total;
+        a->lse[head * n_queries(a) + query + i] = most + log2f(total);
+    }
+}
+
+TILES static void attend_text(const attention *a, i64 text, i64 head, char *scratch) {
+    const i64 row = a->bounds[text], n = a->bounds[text + 1] - row, whole = filled(n), e = a->head;
+    const i64 first = a->is_firsts ? text : row, n_asked = a->is_firsts ? 1 : n;
+    const bf16 *key = a->key + row * a->key_step + head * e;
+    bf16 *keys = take(&scratch, 2 * whole * e), *values = take(&scratch, 2 * whole * e);
+    float *scores = take(&scratch, 4 * DEPTH * whole), *mixed = take(&scratch, 4 * DEPTH * e), factors[DEPTH];
+    bf16 *weights = take(&scratch, 2 * DEPTH * whole);
+    turned(key, a->key_step, n, e, keys);
+    panelled(key + width(a), a->key_step, n, e, values);
+    for (i64 i = 0; i < n_asked; i += DEPTH) {
+        const i64 query = first + i, n_rows = least(n_asked - i, DEPTH);
+        shape_tiles(n_rows);
+        const bf16 *asked = a->query + query * a->query_step + head * e;
+        product(rows_of(asked, a->query_step, n_rows), e, keys, e * DEPTH, whole, scores, 0);
+        if (a->relative) add_relative(a, head, i, n_rows, whole, scores);
+        weigh(a, scores, n, query, n_rows, head, weights, factors);
+        product(rows_of(weights, whole, n_rows), whole, values, whole * DEPTH, e, mixed, 0);
+        write_rows(mixed, n_rows, e, factors, 1, a->out + query * width(a) + head * e, width(a));
+    }
+}
+
+/* ---- backward ---- */
+
+typedef struct {
+    bf16 *queries_turned, *grads_turned, *queries, *grads, *keys; /* panels */
+    float *scores, *dweights; /* of 32 keys with all queries */
+    bf16 *weights, *dscores, *dscores_turned; /* the same, the last as the left side of a product with keys */
+    float *dquery, *sums, *lse, *dots; /* [queries, head], [32, head], [queries] twice */
+} buffers;
+
+TILES static buffers buffers_for(const attention *a, i64 n, i64 n_asked, char *scratch) {
+    const i64 m = filled(n_asked), e = a->head;
+    bf16 *panels = take(&scratch, 8 * m * e);
+    return (buffers){
+        .queries_turned = panels,
+        .grads_turned = panels + m * e,
+        .queries = panels + 2 * m * e,
+        .grads = panels + 3 * m * e,
+        .keys = take(&scratch, 2 * filled(n) * e),
+        .scores = take(&scratch, 4 * DEPTH * m),
+        .dweights = take(&scratch, 4 * DEPTH * m),
+        .weights = take(&scratch, 2 * DEPTH * m),
+        .dscores = take(&scratch, 2 * DEPTH * m),
+        .dscores_turned = take(&scratch, 2 * DEPTH * m),
+        .dquery = take(&scratch, 4 * m * e),
+        .sums = take(&scratch, 4 * DEPTH * e),
+        .lse = take(&scratch, 4 * m),
+        .dots = take(&scratch, 4 * m),
+    };
+}
+
+/* lse of the queries, and each one's sum of weight times the weight's gradient, which is that of result times gradient. */
+TILES static void read_rows(const attention *a, i64 first, i64 n_asked, i64 head, buffers b) {
+    for (i64 i = 0; i < filled(n_asked); i++) {
+        __m512 sum = _mm512_setzero_ps();
+        const i64 at = (first + i) * width(a) + head * a->head;
+        for (i64 k = 0; i < n_asked && k < a->head; k += DEPTH) {
+            sum = _mm512_dpbf16_ps(
+                sum, (__m512bh)_mm512_loadu_si512(a->out + at + k), (__m512bh)_mm512_loadu_si512(a->dout + at + k));
+        }
+        b.dots[i] = _mm512_reduce_add_ps(sum);
+        b.lse[i] = i < n_asked ? a->lse[head * n_queries(a) + first + i] : 0.0f;
+    }
+}
+
+/* Weights and the gradients of scores for up to 32 keys (rows) and 16 queries from `i` (columns), two keys at a time, as
+ * a mask's words hold two. */
+TILES static void weigh_back(const attention *a, i64 first, i64 key, i64 n_keys, i64 head, i64 m, i64 i, buffers b) {
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i steps = _mm512_mullo_epi32(places, _mm512_set1_epi32((int)(a->longest / 2)));
+    const __m512i least_kept = _mm512_set1_epi32((int)a->least), lower = _mm512_set1_epi32(0xffff);
+    const __m512 scale = _mm512_set1_ps(scale_to_base_2(a)), factor = _mm512_set1_ps(a->factor);
+    const __m512 lse = _mm512_loadu_ps(b.lse + i), dots = _mm512_loadu_ps(b.dots + i);
+    const uint32_t word = mask_word(a, head, first + i, key);
+    __m512i pairs[16];
+    for (i64 pair = 0; pair < 16; pair++) {
+        const i64 j = 2 * pair, at = j * m + i;
+        if (j >= n_keys) {
+            pairs[pair] = _mm512_setzero_si512();
+            continue;
+        }
+        __mmask16 has_second = j + 1 < n_keys ? 0xffff : 0, keeps_first = 0xffff, keeps_second = 0xffff;
+        __m512 p = power_of_2(_mm512_fmsub_ps(_mm512_loadu_ps(b.scores + at), scale, lse));
+        __m512 q = power_of_2(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(has_second, b.scores + at + m), scale, lse));
+        if (a->least) {
+            __m512i x = random_words(_mm512_add_epi32(steps, _mm512_set1_epi32((int)(word + (uint32_t)pair))), a->seed);
+            keeps_first = _mm512_cmpge_epu32_mask(_mm512_and_si512(x, lower), least_kept);
+            keeps_second = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(x, 16), least_kept);
+        }
+        _mm256_storeu_si256((void *)(b.weights + at), half(_mm512_maskz_mov_ps(keeps_first, p)));
+        _mm256_storeu_si256((void *)(b.weights + at + m), half(_mm512_maskz_mov_ps(keeps_second, q)));
+        if (!a->wants_scores) continue;
+        __m512 dp = _mm512_maskz_loadu_ps(keeps_first, b.dweights + at);
+        __m512 dq = _mm512_maskz_loadu_ps(keeps_second & has_second, b.dweights + at + m);
+        __m256i ds = half(_mm512_mul_ps(p, _mm512_fmsub_ps(dp, factor, dots)));
+        __m256i dt = half(_mm512_maskz_mul_ps(has_second, q, _mm512_fmsub_ps(dq, factor, dots)));
+        _mm256_storeu_si256((void *)(b.dscores + at), ds);
+        _mm256_storeu_si256((void *)(b.dscores + at + m), dt);
+        pairs[pair] = in_turn(ds, dt);
+    }
+    if (a->wants_scores) turn_tile(pairs, b.dscores_turned + i * DEPTH);
+}
+
+/* The gradients of up to 32 keys and their values; what they add to those of the queries. */
+TILES static void keys_back(const attention *a, i64 first, i64 m, i64 row, i64 key, i64 n, i64 head, buffers b) {
+    const i64 n_keys = least(n - key, DEPTH);
+    const i64 e = a->head, at = (row + key) * a->key_step + head * e;
+    const bf16 *keys = a->key + at;
+    bf16 *dkeys = a->dkey + at;
+    const float scale = scale_of(a);
+    shape_tiles(n_keys);
+    product(rows_of(keys, a->key_step, n_keys), e, b.queries_turned, e * DEPTH, m, b.scores, 0);
+    if (a->relative) add_relative(a, head, key, n_keys, m, b.scores);
+    if (a->wants_scores) {
+        product(rows_of(keys + width(a), a->key_step, n_keys), e, b.grads_turned, e * DEPTH, m, b.dweights, 0);
+    }
+    for (i64 i = 0; i < m; i += 16) weigh_back(a, first, key, n_keys, head, m, i, b);
+    product(rows_of(b.weights, m, n_keys), m, b.grads, m * DEPTH, e, b.sums, 0);
+    write_rows(b.sums, n_keys, e, &a->factor, 0, dkeys + width(a), a->key_step);
+    if (!a->wants_scores) return;
+    product(rows_of(b.dscores, m, n_keys), m, b.queries, m * DEPTH, e, b.sums, 0);
+    write_rows(b.sums, n_keys, e, &scale, 0, dkeys, a->key_step);
+    shape_tiles(DEPTH);
+    for (i64 i = 0; i < m; i += DEPTH) {
+        left rows = {b.dscores_turned + i * DEPTH, 2 * DEPTH, 0, TILE};
+        product(rows, DEPTH, b.keys + key * DEPTH, filled(n) * DEPTH, e, b.dquery + i * e, key > 0);
+    }
+}
+
+TILES static void attend_text_back(const attention *a, i64 text, i64 head, char *scratch) {
+    const i64 row = a->bounds[text], n = a->bounds[text + 1] - row, e = a->head;
+    const i64 first = a->is_firsts ? text : row, n_asked = a->is_firsts ? 1 : n, m = filled(n_asked);
+    const buffers b = buffers_for(a, n, n_asked, scratch);
+    const bf16 *asked = a->query + first * a->query_step + head * e, *dout = a->dout + first * width(a) + head * e;
+    bf16 *dquery = a->dquery + first * a->query_step + head * e;
+    const float scale = scale_of(a);
+    read_rows(a, first, n_asked, head, b);
+    turned(asked, a->query_step, n_asked, e, b.queries_turned);
+    panelled(dout, width(a), n_asked, e, b.grads);
+    if (a->wants_scores) {
+        turned(dout, width(a), n_asked, e, b.grads_turned);
+        panelled(asked, a->query_step, n_asked, e, b.queries);
+        panelled(a->key + row * a->key_step + head * e, a->key_step, n, e, b.keys);
+    }
+    for (i64 key = 0; key < n; key += DEPTH) keys_back(a, first, m, row, key, n, head, b);
+    if (a->wants_scores) {
+        write_rows(b.dquery, n_asked, e, &scale, 0, dquery, a->query_step);
+        return;
+    }
+    for (i64 i = 0; i < n_asked; i++) memset(dquery + i * a->query_step, 0, (size_t)(2 * e));
+    for (i64 i = 0; i < n; i++) memset(a->dkey + (row + i) * a->key_step + head * e, 0, (size_t)(2 * e));
+}
+
+/* ---- for all texts and heads; rows of no text get 0 ---- */
+
+static char *own_scratch(const attention *a) {
+    return a->scratch + this_thread() * attention_scratch(a->longest, a->head, a->is_firsts);
+}
+
+TILES static void attend_body(const void *data, i64 first, i64 last) {
+    const attention *a = data;
+    char *scratch = own_scratch(a);
+    for (i64 i = first; i < last; i++) attend_text(a, i % a->n_texts, i / a->n_texts, scratch);
+    _tile_release();
+}
+
+TILES static void attend_back_body(const void *data, i64 first, i64 last) {
+    const attention *a = data;
+    char *scratch = own_scratch(a);
+    for (i64 i = first; i < last; i++) attend_text_back(a, i % a->n_texts, i / a->n_texts, scratch);
+    _tile_release();
+}
+
+static void clear_rest(const attention *a, bf16 *rows, i64 step) {
+    const i64 end = a->bounds[a->n_texts];
+    memset(rows + end * step, 0, (size_t)(2 * (a->n_rows - end) * step));
+}
+
+void attend(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative,
+            bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest,
+            int is_firsts, float factor, uint64_t seed, uint32_t least, int threads) {
+    attention a = {
+        .query = query, .query_step = query_step, .key = key, .key_step = key_step, .bounds = bounds,
+        .relative = relative, .out = out, .lse = lse, .scratch = scratch, .n_texts = n_texts, .n_heads = n_heads,
+        .head = head, .n_rows = n_rows, .longest = longest, .is_firsts = is_firsts, .factor = factor, .seed = seed,
+        .least = least,
+    };
+    in_parallel(attend_body, &a, n_texts * n_heads, 1, threads);
+    if (!is_firsts) clear_rest(&a, out, width(&a));
+}
+
+/* out and lse: what `attend` wrote. Rows lie densely: with queries they begin at those, else at the keys. relative: the
+ * other way round. */
+void attend_backward(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds,
+                     const bf16 *relative, bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head,
+                     i64 n_rows, i64 longest, int is_firsts, float factor, uint64_t seed, uint32_t least, int threads,
+                     const bf16 *dout, bf16 *dquery, bf16 *dkey, int wants_scores) {
+    attention a = {
+        .query = query, .query_step = query_step, .key = key, .key_step = key_step, .bounds = bounds,
+        .relative = relative, .out = out, .lse = lse, .scratch = scratch, .n_texts = n_texts, .n_heads = n_heads,
+        .head = head, .n_rows = n_rows, .longest = longest, .is_firsts = is_firsts, .factor = factor, .seed = seed,
+        .least = least, .dout = dout, .dquery = dquery, .dkey = dkey, .wants_scores = wants_scores,
+    };
+    in_parallel(attend_back_body, &a, n_texts * n_heads, 1, threads);
+    clear_rest(&a, is_firsts ? dkey : dquery, key_step);
+}
+
+#else
+
+void attend(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative,
+            bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest,
+            int is_firsts, float factor, uint64_t seed, uint32_t least, int threads) {}
+void attend_backward(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds,
+                     const bf16 *relative, bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head,
+                     i64 n_rows, i64 longest, int is_firsts, float factor, uint64_t seed, uint32_t least, int threads,
+                     const bf16 *dout, bf16 *dquery, bf16 *dkey, int wants_scores) {}
+
+#endif
