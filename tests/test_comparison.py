@@ -31,6 +31,7 @@ from submillion.judging.comparison import (
     mcnemar,
     rows_needed,
 )
+from submillion.judging.comparison.best import may_be_best
 from submillion.judging.comparison.bootstrap import (
     METRICS,
     Resampled,
@@ -631,3 +632,44 @@ def test_certainty_does_not_come_from_runs_that_never_vary(n_rows: int) -> None:
     spread = Spread(rows=0.0, n_rows=n_rows)
     assert spread.p_value(0.0) == 1.0
     assert spread.p_value(1.0) == min(1.0, 2 * 0.5**n_rows)
+
+
+# Which may be the best ----------------------------------------------------------------------------------------------
+
+
+def of_normal(rng: np.random.Generator, means: np.ndarray, n_seeds: int, apart: float) -> list[Resampled]:
+    """Settings on 400 rows, of which each errs on rows of its own by `apart`; several seeds vary by 0.01."""
+    drawn = weights(400).astype(np.float64)
+    shared = rng.normal(0, 1, 400)
+    found = []
+    for mean in means:
+        of_setting = shared + rng.normal(0, apart, 400)
+        rows = (
+            mean + rng.normal(0, 0.01 * (n_seeds > 1), (n_seeds, 1)) + of_setting + rng.normal(0, 0.1, (n_seeds, 400))
+        )
+        sums = rows @ drawn.T / 400
+        found.append(Resampled(sums[:, 0], sums[:, 1:]))
+    return found
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_the_best_and_each_tied_with_it_may_be_the_best_in_95_percent(n_seeds: int) -> None:
+    rng, n, kept, size = np.random.default_rng(0), 40, 0.0, 0
+    for _ in range(n):
+        kept += may_be_best(of_normal(rng, np.zeros(6), n_seeds, 0.3)).mean()
+    assert kept >= 0.88 * n, "of 40 samples; of more 0.94 to 0.99"
+    kept = 0.0
+    ladder = np.linspace(0, 0.2, 8)
+    for _ in range(n):
+        found = may_be_best(of_normal(rng, ladder, n_seeds, 0.3))
+        kept, size = kept + found[-1], size + int(found.sum())
+    assert kept >= 0.93 * n
+    assert size < 7 * n, "those far below are left out"
+
+
+def test_a_setting_that_is_worse_on_every_row_is_not_the_best_and_one_that_is_equal_is() -> None:
+    rows = np.random.default_rng(1).normal(0, 1, 1001)
+    one, worse = (Resampled(values[:1], values[None, 1:]) for values in (rows, rows - 0.1))
+    assert may_be_best([one, worse]).tolist() == [True, False]
+    assert may_be_best([one, one]).tolist() == [True, True]
+    assert may_be_best([one, worse], sign=-1.0).tolist() == [False, True], "of losses"

@@ -1,0 +1,55 @@
+"""Which of many settings may be the best: a confidence set, by how far each is below any other.
+
+Of K settings the family of all pairs has K (K - 1) / 2 tests, and its correction hides what two of them would show. The
+question "may this one be the best" has one test a setting, and needs no correction for their number, since only one of
+them is true of the best (Hsu 1984, Annals of Statistics 12; Mogstad, Romano, Shaikh and Wilhelm 2024, Review of
+Economic Studies 91). Shapes: D draws, K settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from submillion.judging.comparison.bootstrap import Resampled, of_seeds, seed_variances
+from submillion.judging.comparison.paired import LEVEL
+
+_SEED = 20254
+
+
+def may_be_best(settings: Sequence[Resampled], sign: float = 1.0) -> np.ndarray:
+    """Return which settings may be the best by one metric, bool [K]: the true best is among them in 95 % of samples.
+
+    settings: all on the same rows, moderated where that is done · sign: -1 where less is better. A setting is left out
+    where its largest studentised distance below another one is larger than chance makes it for the best in 5 % of
+    draws. Of several that are equally good each is kept in 95 %, not all at once.
+    """
+    means, errors = sign * np.array([each.values.mean() for each in settings]), sign * _errors(settings)
+    kept = np.ones(len(means), dtype=bool)
+    for i in range(len(means)):
+        others = np.arange(len(means)) != i
+        apart = errors[:, others] - errors[:, [i]]
+        spread = apart.std(axis=0, ddof=1)
+        varies = spread > 0
+        below = means[others] - means[i]
+        if (below[~varies] > 0).any():
+            kept[i] = False
+        elif varies.any():
+            largest = (apart[:, varies] / spread[varies]).max(axis=1)
+            kept[i] = (below[varies] / spread[varies]).max() <= np.quantile(largest, 1 - LEVEL)
+    return kept
+
+
+def _errors(settings: Sequence[Resampled]) -> np.ndarray:
+    """Draws of what each mean may be off by, float64 [D, K]: the draws of rows, which all settings share, and what
+    better and worse seeds add, whose variance is drawn too, as it is known from few."""
+    rng, columns = np.random.default_rng(_SEED), []
+    for each in settings:
+        rows = each.draws.mean(axis=0) - each.draws.mean()
+        if len(each.values) > 1:
+            (own, _), known = seed_variances(each), of_seeds(each)
+            variance = known.variance * known.dof / rng.chisquare(known.dof, len(rows)) / len(each.values)
+            rows = rows + np.sqrt(np.maximum(variance - own, 0.0)) * rng.standard_normal(len(rows))
+        columns.append(rows)
+    return np.stack(columns, axis=1)
