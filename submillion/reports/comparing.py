@@ -21,6 +21,7 @@ from submillion.reports.drawing import Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.reports.verdicts import (
+    best_sentences,
     by_what,
     corrected_sentences,
     of_runs,
@@ -160,6 +161,7 @@ def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
 
 def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences = [_taken(verdict, names)] if verdict.recommended is not None else []
+    sentences += best_sentences(verdict, names)
     sentences += corrected_sentences(verdict, names)
     sentences += rows_sentences(verdict, names)
     sentences += as_sentences(verdict.notes)

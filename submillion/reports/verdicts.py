@@ -71,6 +71,18 @@ def corrected_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]
     ]
 
 
+def best_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
+    """Return among which settings the best one is, in a sentence; none where the tie group says as much."""
+    if not verdict.may_be_best or len(verdict.may_be_best) >= len(verdict.group):
+        return []
+    which = ", ".join(names[name] for name in verdict.may_be_best)
+    only = f"{which} is the best" if len(verdict.may_be_best) == 1 else f"the best is one of {which}"
+    return [
+        f"With 95 % confidence {only}, by {NAMES[verdict.deciding]}: a question that needs no correction for all pairs "
+        "(Hsu 1984). The others of the tie group are not told from it pair by pair."
+    ]
+
+
 def rows_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
     """Return what is to be said of the rows that would separate the two best settings, by these names; nothing if they
     differ. `rows_tables` has the numbers."""

@@ -18,6 +18,7 @@ from submillion.config import Metric
 from submillion.errors import DataError
 from submillion.judging import metrics
 from submillion.judging.comparison import bootstrap
+from submillion.judging.comparison.best import may_be_best
 from submillion.judging.comparison.bootstrap import Resampled, resample
 from submillion.judging.comparison.choice import Noted, corrected
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar
@@ -93,6 +94,7 @@ def conclude(
         settings=tuple(_standing(setting, scores[setting.name], split) for setting in ordered),
         pairs=pairs,
         group=tuple(setting.name for setting in group),
+        may_be_best=_may_be_best(scored, deciding),
         recommended=_recommended(ordered, pairs, losses, key, margin) if split == "validation" else None,
         notes=(
             *_disagreements(pairs, key, deciding),
@@ -105,6 +107,15 @@ def conclude(
         margin=margin,
         corrected=_corrected(ordered) if split == "validation" else None,
     )
+
+
+def _may_be_best(scored: Sequence[tuple[Setting, dict[str, Resampled]]], deciding: str) -> tuple[str, ...]:
+    """The names of the settings among which the best is; of two the pair's own test says as much."""
+    if len(scored) < 3:
+        return ()
+    sign = -1.0 if deciding in metrics.LOSSES else 1.0
+    kept = may_be_best([resampled[deciding] for _, resampled in scored], sign)
+    return tuple(setting.name for (setting, _), is_kept in zip(scored, kept, strict=True) if is_kept)
 
 
 def _corrected(settings: Sequence[Setting]) -> Score | None:
