@@ -29,11 +29,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path, encoders: dict[str, Path]) -> Run:
+def old(folder: Path) -> Path:
+    """Rows to train on."""
+    return write_csv(folder / "old.csv", N_OLD)
+
+
+@pytest.fixture(scope="module")
+def run(old: Path, folder: Path, encoders: dict[str, Path]) -> Run:
     """A run whose lower layer is frozen."""
-    rows = write_csv(folder / "old.csv", N_OLD)
     return submillion.train(
-        rows,
+        old,
         model={"name": str(encoders["bert"]), "prefix": True},
         out=str(folder / "runs"),
         adapter={"layers": "top:1"},
@@ -303,39 +308,39 @@ def test_options_that_do_not_go_together_are_refused(run: Run, source: Path, ask
 # Going on with the labels.
 
 
-def test_texts_in_windows_can_be_added_too(encoders: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+def test_texts_in_windows_can_be_added_too(encoders: dict[str, Path], old: Path, tmp_path: Path) -> None:
     model = {"name": str(encoders["bert"]), "max_length": 8, "long_texts": "windows", "prefix": True}
     small = {"steps": 1, "precision": "fp32"}
     adapter = {"layers": "top:1"}
-    old = submillion.train(folder / "old.csv", model=model, out=str(tmp_path), adapter=adapter, train=small)
+    before = submillion.train(old, model=model, out=str(tmp_path), adapter=adapter, train=small)
     more = write(
         tmp_path / "more.csv",
         [{"text": f"a film and a book {'of the world ' * 9} {i}", "label": "art"} for i in range(3)],
     )
-    new = submillion.train(start=old, data=more, train={"steps": 2})
-    assert len(data.read(new.config().data).train) == len(data.read(old.config().data).train) + 3
+    new = submillion.train(start=before, data=more, train={"steps": 2})
+    assert len(data.read(new.config().data).train) == len(data.read(before.config().data).train) + 3
 
 
 def test_a_run_that_trained_the_whole_encoder_goes_on_from_it(
-    encoders: dict[str, Path], folder: Path, tmp_path: Path
+    encoders: dict[str, Path], old: Path, tmp_path: Path
 ) -> None:
     small = {"steps": 2, "precision": "fp32"}
     whole = submillion.train(
-        folder / "old.csv", model=str(encoders["bert"]), out=str(tmp_path), adapter={"method": "none"}, train=small
+        old, model=str(encoders["bert"]), out=str(tmp_path), adapter={"method": "none"}, train=small
     )
     more = write(tmp_path / "more.csv", [{"text": "a new film", "label": "art"}])
     new = submillion.train(start=whole, data=more)
     assert new.config().model.name == str(whole.path / "adapter")
 
 
-def test_what_was_never_asked_about_a_length_is_two_epochs(run: Run, folder: Path) -> None:
-    assert runs.continued(run, folder / "old.csv").train.epochs is None, "its steps were said"
+def test_where_a_run_says_no_length_it_goes_on_for_two_epochs(run: Run, old: Path, folder: Path) -> None:
+    assert runs.continued(run, old).train.epochs is None, "its steps were said"
     unsaid = config.changed(run.config(), {"train.steps": None})
     other = Run(folder / "unsaid-00000000")
     shutil.copytree(run.path, other.path)
     other.write("config.yaml", config.to_yaml(unsaid))
     other.mark_done()
-    assert runs.continued(other, folder / "old.csv").train.epochs == 2
+    assert runs.continued(other, old).train.epochs == 2
 
 
 def test_a_training_goes_on_with_the_new_rows_and_keeps_the_old_prefix(
@@ -374,12 +379,12 @@ def test_rows_that_are_held_out_are_not_trained_on(run: Run, tmp_path: Path) -> 
     assert any("2 of 3 rows are held out, in validation or test, too, and are left out" in w for w in splits.warnings)
 
 
-def test_a_run_of_rows_in_memory_says_how_it_goes_on(encoders: dict[str, Path], folder: Path, tmp_path: Path) -> None:
-    rows = rows_of(folder / "old.csv")
+def test_a_run_of_rows_in_memory_says_how_it_goes_on(encoders: dict[str, Path], old: Path, tmp_path: Path) -> None:
+    rows = rows_of(old)
     run = submillion.train(
         rows, model=str(encoders["bert"]), out=str(tmp_path), train={"steps": 1, "precision": "fp32"}
     )
     with pytest.raises(RunError, match="trained on rows in memory, which are kept nowhere"):
-        submillion.train(start=run, data=folder / "old.csv")
+        submillion.train(start=run, data=old)
     with pytest.raises(ConfigError, match="leave the config out"):
-        submillion.train({"budget": 5}, start=run, data=folder / "old.csv")
+        submillion.train({"budget": 5}, start=run, data=old)

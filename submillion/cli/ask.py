@@ -18,7 +18,7 @@ from submillion.reports import asking, terminal
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
 InputOption = Annotated[Path, typer.Option("--input", help="Rows without labels: .csv, .tsv, .jsonl or .parquet.")]
-NumberOption = Annotated[int | None, typer.Option("-n", "--rows", help="How many rows to label.")]
+NumberOption = Annotated[int | None, typer.Option("-n", help="How many rows to label.")]
 WidthOption = Annotated[
     float | None,
     typer.Option(
@@ -29,8 +29,8 @@ PurposeOption = Annotated[
     Literal["know", "learn"],
     typer.Option(
         "--for",
-        help="know: the accuracy on the file, from few labels; learn: rows to train on. know is the default: its rows "
-        "may be trained on too, while those to learn from say nothing of the accuracy.",
+        help="know: the accuracy on the file, from few labels; learn: rows to train on, not shown to teach more than "
+        "random ones. know is the default: its rows may be trained on too, and the others say nothing of the accuracy.",
     ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", help="The CSV file to write.")]
