@@ -109,9 +109,8 @@ class Verdict:
     decides, None where that is `metric` · rows_needed: to separate the two best, the smallest difference first; empty
     where they are told apart already, or there is one setting · margin: what the recommended setting may be worse than
     the best, in `metric`, None where any tied one may be taken · corrected: the best score without the luck of having
-    been chosen among settings and checkpoints, None where that is not known ·
-    may_be_best: names of the settings among which the truly best one is by what decides, with 95 % confidence; empty for
-    fewer than three.
+    been chosen among settings and checkpoints, None where that is not known · may_be_best: names of the settings among
+    which the truly best one is by what decides, with 95 % confidence; empty for fewer than three.
     """
 
     split: Split
