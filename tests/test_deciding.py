@@ -22,7 +22,7 @@ from submillion.judging.comparison import Noted, Setting, Verdict, conclude, cor
 from submillion.judging.comparison.bootstrap import difference, resample
 from submillion.judging.metrics import Predictions, deciding_key, deciding_losses, tempered
 from submillion.reports.comparing import sections
-from submillion.reports.verdicts import by_what, pairs_table
+from submillion.reports.verdicts import best_sentences, by_what, pairs_table
 from submillion.runs import Run
 from submillion.training import workflow
 from tests.data import write_csv
@@ -283,3 +283,16 @@ def test_compare_decides_by_log_loss_by_what_runs_name_and_by_what_is_asked_for(
 def test_a_score_that_the_rows_have_not_is_refused(settings: Config) -> None:
     with pytest.raises(ConfigError, match=r"train\.decide is micro-f1, and rows have one label: allowed are accuracy"):
         workflow.train(config.changed(settings, {"train.decide": "micro-f1"}))
+
+
+def test_the_settings_among_which_the_best_is_are_named_where_they_are_fewer_than_the_tied() -> None:
+    rng = np.random.default_rng(3)
+    settings = [setting(f"{i:02}", drawn(rng, 400, 2.0 + 0.03 * i)) for i in range(12)]
+    verdict = conclude(settings)
+    assert verdict.settings[0].name in verdict.may_be_best
+    assert 0 < len(verdict.may_be_best) < len(verdict.group), "the family of all pairs hides more"
+    names = {each.name: each.name for each in verdict.settings}
+    (sentence,) = best_sentences(verdict, names)
+    assert all(name in sentence for name in verdict.may_be_best)
+    assert any(each.startswith("With 95 % confidence") for each in sections(verdict)[0].sentences)
+    assert conclude(settings[:2]).may_be_best == ()

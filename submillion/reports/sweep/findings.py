@@ -12,6 +12,7 @@ from submillion.reports.sweep.factors import standing_of, tested_cells, tested_h
 from submillion.reports.sweep.figures import MAX_LINES, MAX_ROWS, axes_of
 from submillion.reports.sweep.study import Compared, StudyReport
 from submillion.reports.verdicts import (
+    best_sentences,
     by_what,
     corrected_sentences,
     of_runs,
@@ -95,6 +96,7 @@ def _taken(report: StudyReport) -> list[str]:
     lines += _doubts(report, found)
     if verdict is not None:
         names = _names(report.summary, verdict)
+        lines += best_sentences(verdict, names)
         lines += [*corrected_sentences(verdict, names), *rows_sentences(verdict, names)]
     return lines
 
