@@ -10,7 +10,8 @@ from submillion.model.packed.cuda import Dropout, Texts
 from tests.kit.pairs import pairwise
 
 LEAST = 6554
-DROPOUT = Dropout(0x123456789ABCDEF, LEAST, 1 / (1 - LEAST / 65536))
+SEED = 0x123456789ABCDEF
+DROPOUT = Dropout(SEED, LEAST, 1 / (1 - LEAST / 65536))
 NO_DROPOUT = Dropout(0, 0, 1.0)
 # Around the edges of tiles of 16 rows and panels of 32, one token, and more than a panel's depth of keys.
 LENGTHS = [[1], [15, 16, 17], [2, 31, 32, 33], [63, 64, 65, 97], [1, 130]]
@@ -47,7 +48,7 @@ def exact(texts: Texts, rows: torch.Tensor, firsts: torch.Tensor | None, dropout
     n_queries = len(rows) if firsts is None else len(firsts)
     kept = torch.ones(n_heads, n_queries, texts.longest, dtype=torch.bfloat16)
     if dropout.least:
-        native.drop(kept, dropout.seed, dropout.least, kept)
+        native.drop(kept, SEED, dropout.least, kept)
     blocks = rows.unflatten(1, (-1, n_heads, width // n_heads)).transpose(1, 2)  # [rows, heads, blocks, head]
     results = []
     for number, (start, stop) in enumerate(zip(texts.bounds[:-1], texts.bounds[1:], strict=True)):

@@ -6,8 +6,7 @@
  * result depends on its own text alone. native_attention.py says what the functions compute; where they do not
  * fit, torch attends on tiles of padded texts.
  *
- * Names: queries and keys of one text and head are n_queries and n rows of `head` elements; "panels" are the right side of
- * a product as tiles.h reads it: 32 columns side by side, 32 rows deep at a time. Padding inside panels is 0.
+ * Queries and keys of one text and head are rows of `head` elements, which is a multiple of 32.
  */
 #include <math.h>
 
@@ -31,8 +30,6 @@ typedef struct {
     uint32_t least;
 } attention;
 
-static i64 filled(i64 n) { return (n + DEPTH - 1) / DEPTH * DEPTH; }
-
 static i64 scratch_forward(i64 n, i64 head) { return 4 * n * head + 6 * DEPTH * n + 4 * DEPTH * head; }
 
 static i64 scratch_backward(i64 n, i64 n_queries, i64 head) {
@@ -51,16 +48,6 @@ i64 attention_scratch(i64 longest, i64 head, int is_firsts) {
 static i64 n_queries(const attention *a) { return a->is_firsts ? a->n_texts : a->n_rows; }
 static i64 width(const attention *a) { return a->n_heads * a->head; }
 
-/* Takes so many bytes of the scratch memory. */
-static void *take(char **scratch, i64 n_bytes) {
-    char *at = *scratch;
-    *scratch += n_bytes;
-    return at;
-}
-
-/* Which of 16 elements are among the first n. */
-static inline uint16_t among(i64 n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (uint16_t)((1u << n) - 1); }
-
 /* 2^x: a polynomial on +-1/2 (Cephes' exp2f), times a power of 2. */
 TILES static inline __m512 power_of_2(__m512 x) {
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), part = _mm512_sub_ps(x, whole);
@@ -74,123 +61,9 @@ TILES static inline __m512 power_of_2(__m512 x) {
     return _mm512_scalef_ps(y, whole);
 }
 
-/* random_bits of kernels.c, for 16 words. */
-TILES static inline __m512i random_words(__m512i word, uint64_t seed) {
-    const __m512i first = _mm512_set1_epi32(0x7feb352d), second = _mm512_set1_epi32((int)0x846ca68bu);
-    __m512i x = _mm512_xor_si512(word, _mm512_set1_epi32((int)(uint32_t)seed));
-    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
-    x = _mm512_mullo_epi32(x, first);
-    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 15));
-    x = _mm512_mullo_epi32(x, second);
-    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
-    x = _mm512_add_epi32(x, _mm512_set1_epi32((int)(uint32_t)(seed >> 32)));
-    x = _mm512_mullo_epi32(x, first);
-    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 15));
-    x = _mm512_mullo_epi32(x, second);
-    return _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
-}
-
 /* The word of a mask [heads, queries, longest] where the weights of a query begin, at the column `key`. */
 static inline uint32_t mask_word(const attention *a, i64 head, i64 query, i64 key) {
     return (uint32_t)(((head * n_queries(a) + query) * a->longest + key) / 2);
-}
-
-TILES static inline __m512i halves(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
-TILES static inline __m256i half(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
-
-/* Elements of two rows in turn. */
-TILES static inline __m512i in_turn(__m256i first, __m256i second) {
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16));
-}
-
-/* ---- panels ---- */
-
-/* 16 rows of 16 words as 16 columns. */
-TILES static inline void turn_tile(__m512i r[16], bf16 *out) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) { /* r[4 k + i] has, in its quarter l, column 4 l + i of rows 4 k to 4 k + 3 */
-        __m512i even = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88), odd = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
-        __m512i next_even = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
-        __m512i next_odd = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
-        _mm512_storeu_si512(out + i * DEPTH, _mm512_shuffle_i32x4(even, next_even, 0x88));
-        _mm512_storeu_si512(out + (4 + i) * DEPTH, _mm512_shuffle_i32x4(odd, next_odd, 0x88));
-        _mm512_storeu_si512(out + (8 + i) * DEPTH, _mm512_shuffle_i32x4(even, next_even, 0xdd));
-        _mm512_storeu_si512(out + (12 + i) * DEPTH, _mm512_shuffle_i32x4(odd, next_odd, 0xdd));
-    }
-}
-
-/* Panels of the transposed matrix: n rows become columns, their `head` elements the depth. */
-TILES static void turned(const bf16 *x, i64 step, i64 n, i64 head, bf16 *panels) {
-    for (i64 row = 0; row < filled(n); row += 16) {
-        for (i64 k = 0; k < head; k += DEPTH) {
-            __m512i r[16];
-            for (i64 i = 0; i < 16; i++) {
-                r[i] = row + i < n ? _mm512_loadu_si512(x + (row + i) * step + k) : _mm512_setzero_si512();
-            }
-            turn_tile(r, panels + ((row / DEPTH * (head / DEPTH) + k / DEPTH) * 2 + row / 16 % 2) * TILE);
-        }
-    }
-}
-
-/* Panels of the matrix itself: n rows are the depth, their `head` elements the columns. */
-TILES static void panelled(const bf16 *x, i64 step, i64 n, i64 head, bf16 *panels) {
-    const __m512i zero = _mm512_setzero_si512();
-    for (i64 column = 0; column < head; column += DEPTH) {
-        for (i64 row = 0; row < filled(n); row += 2) {
-            const bf16 *at = x + row * step + column;
-            __m512i first = row < n ? _mm512_loadu_si512(at) : zero;
-            __m512i second = row + 1 < n ? _mm512_loadu_si512(at + step) : zero;
-            bf16 *out = panels + (column / DEPTH * filled(n) + row / DEPTH * DEPTH) * DEPTH + row / 2 % 16 * DEPTH;
-            _mm512_storeu_si512(out, in_turn(_mm512_castsi512_si256(first), _mm512_castsi512_si256(second)));
-            _mm512_storeu_si512(
-                out + TILE, in_turn(_mm512_extracti64x4_epi64(first, 1), _mm512_extracti64x4_epi64(second, 1)));
-        }
-    }
-}
-
-/* ---- products of at most 32 rows ---- */
-
-TILES static inline left rows_of(const bf16 *at, i64 step, i64 n_rows) {
-    return (left){at, step * 2, DEPTH, n_rows > 16 ? 16 * step : 0};
-}
-
-/* out [32, columns] = rows times panels that lie `panel_step` elements apart, plus what is there where `adds`. */
-TILES static void product(left rows, i64 depth, const bf16 *panels, i64 panel_step, i64 n_columns, float *out, int adds) {
-    for (i64 column = 0; column < n_columns; column += DEPTH, panels += panel_step) {
-        float *at = out + column, *below = at + 16 * n_columns;
-        if (adds) {
-            BEFORE_TILES;
-            _tile_loadd(0, at, n_columns * 4); _tile_loadd(1, at + 16, n_columns * 4);
-            _tile_loadd(2, below, n_columns * 4); _tile_loadd(3, below + 16, n_columns * 4);
-        } else {
-            _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
-        }
-        multiply_tiles(rows, panels, depth / DEPTH);
-        _tile_stored(0, at, n_columns * 4); _tile_stored(1, at + 16, n_columns * 4);
-        _tile_stored(2, below, n_columns * 4); _tile_stored(3, below + 16, n_columns * 4);
-    }
-}
-
-/* Writes rows of `head` floats, each times its factor, or all times the first, where `factor_step` is 0. */
-TILES static void write_rows(const float *x, i64 n, i64 head, const float *factors, i64 factor_step, bf16 *out, i64 step) {
-    for (i64 i = 0; i < n; i++) {
-        __m512 factor = _mm512_set1_ps(factors[i * factor_step]);
-        for (i64 k = 0; k < head; k += DEPTH) {
-            __m512 first = _mm512_mul_ps(factor, _mm512_loadu_ps(x + i * head + k));
-            __m512 second = _mm512_mul_ps(factor, _mm512_loadu_ps(x + i * head + k + 16));
-            _mm512_storeu_si512(out + i * step + k, halves(first, second));
-        }
-    }
 }
 
 /* ---- forward ---- */
@@ -216,8 +89,6 @@ TILES static void add_relative(const attention *a, i64 head, i64 first, i64 n_ro
 TILES static void weigh(const attention *a, const float *scores, i64 n, i64 query, i64 n_rows, i64 head, bf16 *weights,
                         float *factors) {
     const float scale = scale_to_base_2(a);
-    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i least_kept = _mm512_set1_epi16((short)a->least);
     for (i64 i = 0; i < n_rows; i++, scores += filled(n), weights += filled(n)) {
         __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
         for (i64 j = 0; j < n; j += 16) top = _mm512_mask_max_ps(top, among(n - j), top, _mm512_loadu_ps(scores + j));
@@ -230,11 +101,7 @@ TILES static void weigh(const attention *a, const float *scores, i64 n, i64 quer
             second = _mm512_maskz_mov_ps(among(n - j - 16), power_of_2(second));
             sum = _mm512_add_ps(sum, _mm512_add_ps(first, second));
             __m512i both = halves(first, second);
-            if (a->least) {
-                __m512i words = _mm512_add_epi32(places, _mm512_set1_epi32((int)(word + (uint32_t)(j / 2))));
-                both = _mm512_maskz_mov_epi16(
-                    _mm512_cmpge_epu16_mask(random_words(words, a->seed), least_kept), both);
-            }
+            if (a->least) both = _mm512_maskz_mov_epi16(kept_halves(word + (uint32_t)(j / 2), a->seed, a->least), both);
             _mm512_storeu_si512(weights + j, both);
         }
         const float total = _mm512_reduce_add_ps(sum);

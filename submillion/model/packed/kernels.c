@@ -21,7 +21,7 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
-int kernels_version(void) { return 6; } /* raised with any change of a function's arguments, in C and in native.py */
+int kernels_version(void) { return 7; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 

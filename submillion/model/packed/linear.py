@@ -16,6 +16,7 @@ import torch
 from peft.tuners import lora
 from torch import nn
 
+from submillion.model.packed import native_lora
 from submillion.model.packed.passes import Dice, Mask, active_p, add_masked_, apply, keep_frac, mask_, masked
 from submillion.model.packed.weights import Weight, frozen
 
@@ -161,12 +162,15 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice
     bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
     bias = None if bias is None else bias.to(x.dtype)
     down = up = mask = None
-    start = 0
+    start, is_native = 0, False
     p = next((part.p for part in parts if part.down is not None), 0.0)
     if (lora := _lora(parts, 1.0 / keep_frac(p))) is not None:
-        down, up, start = lora.down.to(x.dtype), lora.up.to(x.dtype), lora.start
+        down, up, start = lora.down, lora.up, lora.start
         mask = dice.mask(tuple(x.shape), p)
-    y, passed = apply(_Linear, x, bias, down, up, _Spec(weight, start, mask))
+        is_native = native_lora.fits(x, down, up) and (mask is None or mask.bits is None)
+        if not is_native:
+            down, up = down.to(x.dtype), up.to(x.dtype)
+    y, passed = apply(_Linear, x, bias, down, up, _Spec(weight, start, mask, is_native))
     return y, passed if x.requires_grad else x
 
 
@@ -200,11 +204,23 @@ def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torc
 
 @dataclass(frozen=True)
 class _Spec:
-    """What does not train: the frozen weight, the first output column that `up` reaches, the adapters' dropout mask."""
+    """What does not train: the frozen weight, the first output column that `up` reaches, the adapters' dropout mask.
+
+    is_native: `native_lora` takes LoRA's products.
+    """
 
     weight: Weight
     start: int = 0
     mask: Mask | None = None
+    is_native: bool = False
+
+    @property
+    def dropout(self) -> tuple[int, int]:
+        """Seed and least, as `native_lora` takes them."""
+        if self.mask is None:
+            return 0, 0
+        assert isinstance(self.mask.seed, int)
+        return self.mask.seed, self.mask.least
 
 
 class _Linear(torch.autograd.Function):
@@ -224,9 +240,13 @@ class _Linear(torch.autograd.Function):
         y = spec.weight.forward(x, bias)
         if down is None or up is None:
             return y, x
-        seen = x if spec.mask is None else masked(x, spec.mask)
-        low = seen @ down.t()
-        y[:, spec.start : spec.start + len(up)].addmm_(low, up.t())
+        reached = y[:, spec.start : spec.start + len(up)]
+        if spec.is_native:
+            seen, low = x, native_lora.add_(reached, x, (down, up), spec.dropout)
+        else:
+            seen = x if spec.mask is None else masked(x, spec.mask)
+            low = seen @ down.t()
+            reached.addmm_(low, up.t())
         ctx.save_for_backward(seen, low, down, up)
         return y, x
 
@@ -239,7 +259,10 @@ class _Linear(torch.autograd.Function):
         dbias = dy.sum(0) if ctx.needs_input_grad[1] else None
         ddown = dup = None
         dx = dpassed  # nobody reads it after this
-        if saved:
+        if saved and spec.is_native:
+            reached = dy[:, spec.start : spec.start + len(saved[3])]
+            dx, ddown, dup = native_lora.backward(reached, saved, spec.dropout, dx, wants_dx=ctx.needs_input_grad[0])
+        elif saved:
             seen, low, down, up = saved
             reached = dy[:, spec.start : spec.start + len(up)]
             dlow = reached @ up

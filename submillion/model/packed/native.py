@@ -23,7 +23,7 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 6  # kernels_version in kernels.c
+_VERSION = 7  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in tiles.h
 _PANELS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
@@ -54,6 +54,7 @@ def _declare(library: Any) -> None:
     pointer, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     dropout = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]  # seed, least, threads
     attention = [pointer, integer] * 2 + [pointer] * 5 + [integer] * 5 + [ctypes.c_int, number, *dropout]
+    lora = [pointer] * 2 + [integer] + [pointer] * 4 + [integer] * 4 + dropout
     arguments = {
         "drop": [pointer] * 2 + [integer, *dropout],
         "add_dropped": [pointer] * 2 + [integer, *dropout],
@@ -75,11 +76,14 @@ def _declare(library: Any) -> None:
         "attend": attention,
         "attend_backward": attention + [pointer] * 3 + [ctypes.c_int],
         "attention_scratch": [integer] * 2 + [ctypes.c_int],
+        "lora_forward": lora,
+        "lora_backward": lora + [pointer, ctypes.c_int] + [pointer] * 2,
+        "lora_scratch": [integer] * 4 + [ctypes.c_int],
     }
     for name, types in arguments.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
-    library.attention_scratch.restype = integer
+    library.attention_scratch.restype = library.lora_scratch.restype = integer
 
 
 def _share_threads(library: Any) -> None:

@@ -1,0 +1,71 @@
+"""The functions of lora.c: LoRA's small products over packed rows, bfloat16, on processors with matrix tiles.
+
+Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, in float32: they are rounded to
+bfloat16 inside, and their gradients are float32. Elsewhere `linear` takes torch's products.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from submillion.model.packed import native
+
+_PANEL = 32  # DEPTH in tiles.h
+_Factors = tuple[torch.Tensor, torch.Tensor]
+_Dropout = tuple[int, int]  # a mask's seed and least; the second 0 for none
+
+
+def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
+    """Return whether the functions take rows x [T, d_in] with these factors."""
+    is_right = native.has_tiles() and native.fits(x) and down.dtype == up.dtype == torch.float32
+    return is_right and x.shape[1] % _PANEL == 0 and len(up) % _PANEL == 0
+
+
+def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout) -> torch.Tensor:
+    """Add dropout(x) down^T up^T to y [T, columns], whose rows may stand apart; return dropout(x) down^T, bfloat16
+    [T, R], with R filled up to a multiple of 32 by zeros.
+
+    Dropout drops what `native.drop` would, and does not scale what it keeps.
+    """
+    down, up = factors[0].contiguous(), factors[1].contiguous()
+    low = x.new_empty(len(x), -(-len(down) // _PANEL) * _PANEL)
+    scratch, sizes = _scratch_and_sizes(x, down, up)
+    pointers = (x.data_ptr(), y.data_ptr(), y.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
+    native.library().lora_forward(*pointers, scratch.data_ptr(), *sizes, *dropout, torch.get_num_threads())
+    return low
+
+
+def backward(
+    dy: torch.Tensor,
+    saved: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    dropout: _Dropout,
+    dx: torch.Tensor | None,
+    *,
+    wants_dx: bool,
+) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """Return the gradients of x, down and up; `saved`: x, what `add_` returned, and the factors.
+
+    dx: what the gradient of x is added to, which is overwritten, or None. Rows of dy [T, columns] may stand apart.
+    """
+    x, low, down, up = saved
+    down, up = down.contiguous(), up.contiguous()
+    dy = dy if dy.stride(1) == 1 else dy.contiguous()
+    adds = dx is not None
+    dx = dx.contiguous() if dx is not None else torch.empty_like(x) if wants_dx else None
+    ddown, dup = (torch.empty(low.shape[1], width) for width in (x.shape[1], dy.shape[1]))
+    scratch, sizes = _scratch_and_sizes(x, down, up)
+    pointers = (x.data_ptr(), dy.data_ptr(), dy.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
+    native.library().lora_backward(
+        *(*pointers, scratch.data_ptr(), *sizes, *dropout, torch.get_num_threads()),
+        *(dx.data_ptr() if dx is not None and wants_dx else None, adds, ddown.data_ptr(), dup.data_ptr()),
+    )
+    return dx, ddown[: len(down)], dup[: len(down)].t()
+
+
+def _scratch_and_sizes(
+    x: torch.Tensor, down: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
+    """Memory to work in, and rows, d_in, columns and R."""
+    sizes = (*x.shape, *up.shape)
+    n_bytes = native.library().lora_scratch(*sizes, torch.get_num_threads())
+    return torch.empty(n_bytes, dtype=torch.int8), sizes
