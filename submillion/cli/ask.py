@@ -29,7 +29,7 @@ PurposeOption = Annotated[
     Literal["know", "learn"],
     typer.Option(
         "--for",
-        help="know: the accuracy on the file, from few labels; learn: rows to train on, not shown to teach more than "
+        help="know: the accuracy on the file, from few labels; learn: rows to train on, which taught more than "
         "random ones. know is the default: its rows may be trained on too, and the others say nothing of the accuracy.",
     ),
 ]
