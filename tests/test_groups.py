@@ -264,6 +264,7 @@ def grouped(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path])
         "data.group": "customer",
         "data.test": 0.2,
         "train.steps": 2,
+        "train.evaluate_every": 1,
         "train.batch_size": 8,
         "train.precision": "fp32",
     }
