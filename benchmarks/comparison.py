@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.results import keep, table
-from submillion.judging.comparison import holm, is_ruled_out, mcnemar
+from submillion.judging.comparison import holm, mcnemar
 from submillion.judging.comparison.bootstrap import Resampled, borrowing, difference, spread_of, weights
 
 SIZES = (640, 1000, 6350, 7000)
@@ -189,24 +189,6 @@ def five_tied(n_checkpoints: int, n: int, seed: int) -> dict[str, dict[str, floa
     return {name: rate(each) for name, each in found.items()}
 
 
-def early(points: float, n: int, seed: int, n_rows: int = 7000) -> dict[str, Any]:
-    """Return how often a trial that is `points` worse is ruled out when looked at every 100 rows, and at which row."""
-    rng = np.random.default_rng(seed)
-    stops = []
-    for _ in range(n):
-        best, trial = np.zeros((2, n_rows), dtype=bool)
-        of_best, of_trial = draw(Truth(n_rows, advantage=points, n_checkpoints=(1, 1)), rng)
-        at = rng.permutation(n_rows)[: of_best.shape[1]]
-        best[at], trial[at] = of_best[0], of_trial[0]
-        looks = range(100, n_rows + 1, 100)
-        stops.append(next((rows for rows in looks if is_ruled_out(best[:rows], trial[:rows])), None))
-    seen = [rows for rows in stops if rows is not None]
-    return {
-        "ruled_out": rate([rows is not None for rows in stops]),
-        "median_rows": float(np.median(seen)) if seen else None,
-    }
-
-
 def discordance(seed: int) -> dict[str, float]:
     """Return the shares of rows that one of two runs has right: of one setting, and of two."""
     n_rows = 200_000
@@ -240,7 +222,6 @@ def simulate() -> dict[str, Any]:
         }
         for name, truth in MANY_CASES.items()
     }
-    results["early"] = {f"{points} points worse": early(points, 400, 6) for points in (0.0, 1.0, 2.0, 5.0)}
     return results
 
 

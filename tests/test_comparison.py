@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats import binomtest
@@ -26,8 +26,6 @@ from submillion.judging.comparison import (
     Verdict,
     conclude,
     holm,
-    is_ruled_out,
-    log_evidence,
     mcnemar,
     rows_needed,
 )
@@ -289,36 +287,6 @@ def test_the_best_of_many_checkpoints_is_no_false_winner() -> None:
             chosen.append(checkpoints[checkpoints.sum(axis=1).argmax()])
         found.append(mcnemar(*chosen).p <= 0.05)
     assert np.mean(found) <= 0.05
-
-
-# The sequential test ------------------------------------------------------------------------------------------------
-
-
-def test_a_trial_that_is_as_good_is_ruled_out_in_at_most_5_percent_though_looked_at_after_each_row() -> None:
-    n_looks = 150
-    lost = (np.random.default_rng(0).random((600, n_looks)) < 0.5).cumsum(axis=1)
-    pairs_seen = [[(n_lost, look - n_lost) for look, n_lost in enumerate(row, 1)] for row in lost.tolist()]
-    evidence = {pair: log_evidence(*pair) for pair in set().union(*pairs_seen)}
-    highest = [max(evidence[pair] for pair in row) for row in pairs_seen]
-    assert 0.005 < np.mean(np.array(highest) >= np.log(20)) <= 0.05
-
-
-@example(0, 1073)  # a beta tail of 1e-324
-@given(st.integers(0, 3000), st.integers(0, 3000))
-def test_evidence_is_a_fair_bet_and_grows_with_what_is_lost(n_lost: int, n_won: int) -> None:
-    now, lose, win = log_evidence(n_lost, n_won), log_evidence(n_lost + 1, n_won), log_evidence(n_lost, n_won + 1)
-    assert win <= now + np.log(2)
-    assert lose >= win
-    assert np.logaddexp(lose, win) - np.log(2) == pytest.approx(now, abs=1e-6)
-
-
-def test_ruling_out_takes_more_with_more_checkpoints() -> None:
-    best = np.ones(100, dtype=bool)
-    trial = np.arange(100) >= 8
-    assert is_ruled_out(best, trial)
-    assert not is_ruled_out(best, trial, n_checkpoints=20)
-    assert not is_ruled_out(trial, best)
-    assert log_evidence(0, 0) == pytest.approx(0)
 
 
 # The conclusion -----------------------------------------------------------------------------------------------------

@@ -138,11 +138,8 @@ def test_runs_that_were_chosen_by_different_scores_are_compared_by_accuracy(trai
     assert any("mcc, log-loss" in note for note in verdict.notes)
 
 
-def test_a_study_ranks_by_one_metric_and_its_early_stop_knows_accuracy_alone(settings: Config, tmp_path: Path) -> None:
+def test_a_study_ranks_by_one_metric(settings: Config, tmp_path: Path) -> None:
     factor = {"key": "train.learning_rate", "values": [1e-3, 1e-4]}
-    study = {"kind": "grid", "factors": [factor], "stop_early": True}
-    with pytest.raises(ConfigError, match="stop_early tests accuracies"):
-        base_config(parse(study, "study"), tmp_path, ["train.metric=macro-f1"])
     claims = [{"factor": "learning_rate", "winner": 1e-3, "scores": {"0.001": 1.5}}]
     claimed = parse({"kind": "grid", "factors": [factor], "claims": claims}, "study")
     base_config(claimed, tmp_path, ["train.metric=log-loss"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from submillion.sweeps.strategies import Ranking, correlation, correlation_sente
 from submillion.sweeps.study import How, Status, Sweep, prepare
 from submillion.sweeps.trials import Candidate, Failure
 from submillion.training import workers
-from tests.data import write_csv
 from tests.kit.studies import GRID, settings, trained, write_study
 
 __all__ = ["settings"]  # a fixture
@@ -70,23 +68,6 @@ def test_a_run_that_was_trained_again_in_this_process_is_read_anew(settings: dic
     assert again.runs == [path]
     assert first.score != again.score == 1.0
     assert again.seconds[0].training == 100 * len(lines)
-
-
-def test_a_rival_that_was_trained_again_in_this_process_is_read_anew(grid: tuple[Path, Sweep], tmp_path: Path) -> None:
-    rival = runs.Run(Path(shutil.copytree(grid[1].recommended.path, tmp_path / grid[1].recommended.name)))
-    best = tmp_path / "best-so-far"
-    best.write_text(str(rival.path))
-    nothing, everything = (runs.packed_rows(np.full(36, value)) for value in (False, True))
-
-    def is_stopped(right: str) -> bool:
-        """Whether a trial that has nothing right is stopped, if its rival has these rows right."""
-        lines = [json.loads(line) for line in (rival.path / "metrics.jsonl").read_text().splitlines()]
-        lines = [line | {"right": right} if line["kind"] == "eval" else line for line in lines]
-        (rival.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        rival.mark_done()
-        return executors.Stopper(best)(replace(rival.evaluations()[-1], right=nothing))
-
-    assert [is_stopped(right) for right in (nothing, everything, nothing)] == [False, True, False]
 
 
 def test_only_the_recommended_run_opens_test_and_once(grid: tuple[Path, Sweep]) -> None:
@@ -466,18 +447,6 @@ def test_a_storage_of_before_states_were_noted_still_tells_them(settings: dict[s
         number = store.begin(candidate)
         optuna.Trial(store.optuna_study, store.optuna_study.trials[number]._trial_id).set_user_attr("why", why)
         assert store.failure(candidate) == Failure(why.partition(":")[0], why)  # type: ignore[arg-type]
-
-
-def test_a_trial_that_is_ruled_out_stops_early_only_if_asked(settings: dict[str, Any], tmp_path: Path) -> None:
-    rows = write_csv(tmp_path / "rows.csv", 400)
-    base = {"data.source": str(rows), "train.steps": 100, "train.evaluate_every": 50, "adapter.method": "none"}
-    factors = [{"key": "train.learning_rate", "values": [0.003, 0.0000001]}]
-    found, _ = trained(write_study(tmp_path, settings, factors=factors, base=base, stop_early=True))
-    assert str(found.outcomes[1].why).startswith("ruled out")
-    assert found.recommended.path == found.outcomes[0].runs[0]
-    found, begun = trained(write_study(tmp_path, settings, factors=factors, base=base))
-    assert len(begun) == 1
-    assert found.outcomes[1].is_done
 
 
 def test_only_trials_are_limited_and_not_the_space_that_they_are_drawn_from(

@@ -127,8 +127,10 @@ class TrainConfig(Section):
         None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
     )
     steps: Count | None = setting(None, "optimiser steps, instead of epochs")
-    evaluate_every: Count | None = setting(
-        None, "steps between evaluations; null = reading a quarter as many rows as training, 1 to 20 times"
+    evaluate_every: Count | Annotated[float, Field(gt=0, lt=1)] | None = setting(
+        None,
+        "steps between evaluations, or a fraction of all steps, below 1; null = reading a quarter as many rows as "
+        "training, 1 to 20 times",
     )
     checkpoint_every: Count = setting(
         100, "steps between checkpoints, on a GPU at least 10 seconds; every evaluation writes one too"

@@ -19,8 +19,8 @@ from submillion.judging.metrics import NAMES, Score, height
 from submillion.runs.files import read_json
 from submillion.text import shown
 
-FORMAT = 3  # of summary.json; raised when an older version could no longer read it
-Kind = Literal["grid", "one-factor", "two-stage", "random", "tpe"]
+FORMAT = 4  # of summary.json; raised when an older version could no longer read it
+Kind = Literal["grid", "race", "one-factor", "two-stage", "random", "tpe"]
 TrialState = Literal["done", "unfinished", "over budget", "diverged", "ruled out"]
 _AT_THE_END = {"folder", "recommended", "scores", "n_test_reads", "rank_correlation", "notes", "comparison"}
 
@@ -96,13 +96,21 @@ class Seconds:
     evaluation: float
 
 
+@dataclass(frozen=True)
+class Point:
+    """A trial's mean loss, scaled, of all validation rows after a share of its steps."""
+
+    share: float
+    loss: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """A trial: choices by factor, the settings that these stand for, what it trains, and what became of it.
 
     total: parameters that would train · largest_rank: that fits the budget where the trial does not · over_budget: what
     the budget says then · resolved: the varied keys as its config has them, ranks and alphas as planned · why: it has
-    no result.
+    no result · course: of a race, how its first seed went.
     """
 
     stage: str
@@ -128,6 +136,7 @@ class TrialRecord:
         ),
     ]
     seconds: tuple[Seconds, ...]
+    course: tuple[Point, ...] = ()
 
     @property
     def is_done(self) -> bool:

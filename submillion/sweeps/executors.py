@@ -1,21 +1,19 @@
-"""Where trials run: in this process, in several, or on a Ray cluster; and what stops one that is already beaten.
+"""Where trials run: in this process, in several, or on a Ray cluster; and how far, where a race looks on the way.
 
 Each way gives a function from jobs to results as they come. A job is an ordinary run, without test; which jobs there
-are, and what results mean, is left to `study`.
+are, and what results mean, is left to `sitting`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submillion import runs
 from submillion.config import Config
 from submillion.errors import DivergedError, RunError
-from submillion.judging import comparison
 from submillion.runs import EvalRecord, StepRecord
 from submillion.sweeps.trials import Failure
 from submillion.training import workers, workflow
@@ -25,18 +23,18 @@ from submillion.training.workflow import Answer, Phase, Watch
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained, with so many threads; `best` is a file that names the best finished run so far, which may
-    rule it out early."""
+    """A run to be trained, with so many threads, to its end; or `until` the first evaluation at or after that share of
+    its steps, where it pauses: a later job goes on from there."""
 
     number: int
     config: Config
     n_threads: int
-    best: Path | None = None
+    until: float = 1.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: its run's folder, or why there is none."""
+    """What became of a job: the folder of its finished run, why there will be none, or neither where it paused."""
 
     number: int
     run: Path | None
@@ -58,56 +56,24 @@ def executor(where: Where, n_workers: int, address: str | None) -> Any:
 
 
 def run_job(job: Job, watch: Watch = lambda _: None) -> Result:
-    """Train one job; a diverged or ruled-out one is a result, every other error is raised."""
-    stop = Stopper(job.best)
+    """Train one job; a diverged or paused one is a result, every other error is raised."""
+    n_steps = 0
 
-    def both(record: StepRecord | EvalRecord | Phase) -> Answer:
+    def watched(record: StepRecord | EvalRecord | Phase) -> Answer:
+        nonlocal n_steps
         answer = watch(record)
-        return stop(record) or answer
+        if isinstance(record, Phase):
+            n_steps = record.n_steps or n_steps
+            return answer
+        is_there = isinstance(record, EvalRecord) and job.until * n_steps <= record.step < n_steps
+        return "pause" if is_there else answer
 
     try:
         with workers.threads(job.n_threads):
-            run = workflow.train(job.config, both, as_trial=True)
+            run = workflow.train(job.config, watched, as_trial=True)
     except DivergedError as error:
         return Result(job.number, None, Failure("diverged", f"diverged: {error}"))
-    if not run.is_done:
-        return Result(job.number, None, Failure("ruled out", f"ruled out: {stop.reason}"))
-    return Result(job.number, run.path)
-
-
-@dataclass
-class Stopper:
-    """A watcher for `workflow.train` that says True once the best finished run rules the trial out: the paired
-    sequential test, at each evaluation, of the rows of `EvalRecord.right`.
-
-    best: a file that names that run's folder, looked at anew each time; None or no such file never stops a trial.
-    reason says, at the end, which run was better and where.
-    """
-
-    best: Path | None
-    reason: str = ""
-    rivals: dict[Path, dict[int, str]] = field(default_factory=dict)  # rows that each had right, by step
-
-    def __call__(self, record: StepRecord | EvalRecord | Phase) -> bool:
-        """Look at an evaluation; other records never stop a trial."""
-        if not isinstance(record, EvalRecord) or record.right is None or self.best is None or not self.best.exists():
-            return False
-        rival = Path(self.best.read_text(encoding="utf-8"))
-        if rival not in self.rivals:
-            self.rivals[rival] = _right_at(rival)
-        at_step = self.rivals[rival]
-        other = at_step.get(record.step)
-        if other is not None and comparison.is_ruled_out(
-            runs.unpacked_rows(other), runs.unpacked_rows(record.right), n_checkpoints=len(at_step)
-        ):
-            self.reason = f"{rival.name} is better at step {record.step}"
-        return bool(self.reason)
-
-
-def _right_at(rival: Path) -> dict[int, str]:
-    """The rows that a finished run had right, by step."""
-    records = runs.load(rival).records()
-    return {r.step: r.right for r in records if isinstance(r, EvalRecord) and r.right is not None}
+    return Result(job.number, run.path if run.is_done else None)
 
 
 def _inline(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:

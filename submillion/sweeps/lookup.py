@@ -14,7 +14,7 @@ import numpy as np
 from submillion import runs
 from submillion.config import Config
 from submillion.planning import architectures
-from submillion.sweeps import timing
+from submillion.sweeps import racing, timing
 from submillion.sweeps.previews import Preview
 from submillion.sweeps.storage import Storage
 from submillion.sweeps.study import Outcome
@@ -54,18 +54,24 @@ class Lookup:
         )
         outcome.runs = [run.path for run in found if run is not None and run.is_done]
         failure = self.store.failure(trial.candidate)
-        is_kept = failure is None or failure.state != "ruled out" or self.store.study.stop_early
+        is_kept = failure is None or failure.state != "ruled out" or self.store.study.kind == "race"
         outcome.failure = failure if is_kept else None
 
-    def missing(self, outcomes: Sequence[Outcome]) -> list[tuple[Config, list[Outcome]]]:
-        """Return the configs whose runs are missing, each once, with the outcomes that want it."""
+    def missing(self, outcomes: Sequence[Outcome], until: float = 1.0) -> list[tuple[Config, list[Outcome]]]:
+        """Return the configs whose runs are not finished, or not trained `until` that share of their steps, each once,
+        with the outcomes that want it."""
         wanted: dict[str, tuple[Config, list[Outcome]]] = {}
         for outcome in outcomes:
             finished = {path.name[-8:] for path in outcome.runs}
             for settings in outcome.trial.configs if outcome.failure is None else ():
-                if (name := self.hash(settings)) not in finished:
+                name = self.hash(settings)
+                if name not in finished and not self._has_reached(settings, name, until):
                     wanted.setdefault(name, (self.pinned[name], []))[1].append(outcome)
         return list(wanted.values())
+
+    def _has_reached(self, settings: Config, name: str, share: float) -> bool:
+        run = runs.find(settings.out, name) if share < 1 else None
+        return run is not None and racing.has_reached(run, share)
 
     def add(self, outcome: Outcome, run: Path) -> None:
         """Note a run that is finished; runs are in the order of their seeds, whichever ended first."""
@@ -104,6 +110,7 @@ class Remaining:
             if trial.fits:
                 self.planned[trial.candidate.stage].append(n_flops)
         self.costs: dict[Path, float] = {}  # of the runs that were asked for
+        self.trained = 0.0  # the share of each that a race has behind it
 
     def n_flops(self, outcomes: Sequence[Outcome]) -> float:
         """Return the operations that are left after these outcomes; 0 where the last one is finished."""
@@ -112,7 +119,8 @@ class Remaining:
         }
         asked = Counter(outcome.trial.candidate.stage for outcome in outcomes)
         later = (max(0, len(costs) - asked[stage]) * float(np.mean(costs)) for stage, costs in self.planned.items())
-        return sum(self._cost(path, outcome) for path, outcome in missing.items()) + sum(later)
+        of_missing = sum(self._cost(path, outcome) for path, outcome in missing.items())
+        return (1 - self.trained) * of_missing + sum(later)
 
     def _cost(self, path: Path, outcome: Outcome) -> float:
         if path not in self.costs:

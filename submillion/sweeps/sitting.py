@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from submillion.errors import ConfigError, RunError, SubmillionError, command
 from submillion.judging.comparison import Verdict
 from submillion.runs import Run, compared
 from submillion.runs.study import Stage
-from submillion.sweeps import executors, storage, summary, timing
+from submillion.sweeps import executors, racing, storage, summary, timing
 from submillion.sweeps.executors import Execute, Job, Result
 from submillion.sweeps.lookup import Lookup, Remaining
 from submillion.sweeps.storage import Storage
@@ -34,7 +35,7 @@ from submillion.sweeps.study import (
     whole,
     with_metric,
 )
-from submillion.sweeps.trials import with_seeds
+from submillion.sweeps.trials import Failure, with_seeds
 from submillion.training import distillation, workers, workflow
 from submillion.training.workers import Threads
 from submillion.training.workflow import Phase, downloads
@@ -110,8 +111,6 @@ class _Sitting:
         self.compared: dict[tuple[Path, ...], Verdict] = {}
         self.notes: list[str] = []
         self.measured: list[tuple[float, float]] = []
-        self.best_file = prepared.folder / "best-so-far"
-        self.best_file.unlink(missing_ok=True)  # an earlier sitting's may be of other rows
 
     def run(self) -> Ending:
         """Run batch after batch; return what the strategy ends with."""
@@ -167,8 +166,12 @@ class _Sitting:
         if after.fixed is not None:
             self.stages[-1] = replace(self.stages[-1], fixed=after.fixed)
         for note in after.notes:
-            self.notes.append(note)
-            self._say(stage, note)
+            self._note(stage, note)
+
+    def _note(self, stage: str, note: str) -> None:
+        """Keep a conclusion, and tell the watcher."""
+        self.notes.append(note)
+        self._say(stage, note)
 
     def _run(self, batch: Batch) -> list[Outcome]:
         """Look up what is finished, train the rest; where settings tie, train these with more seeds."""
@@ -176,30 +179,37 @@ class _Sitting:
         for outcome in outcomes:
             self.lookup.ask(outcome, outcome.trial)
         self.outcomes += outcomes
+        for rung in batch.rungs:
+            self._train(batch.stage, outcomes, rung)
+            self._drop(batch.stage, outcomes, rung)
+            self.remaining.trained = rung
         self._train(batch.stage, outcomes)
+        self.remaining.trained = 0.0
+        if batch.rungs:
+            self._note(batch.stage, racing.cost_sentence(outcomes))
         if batch.settles:
             self._settle(batch.stage, outcomes)
         return outcomes
 
-    def _train(self, stage: str, outcomes: Sequence[Outcome]) -> None:
-        """Train the runs that are missing, tell the storage."""
-        wanted = self.lookup.missing(outcomes)
-        self._say(stage, f"{stage}: {len(outcomes)} trials, {len(wanted)} runs to train")
+    def _train(self, stage: str, outcomes: Sequence[Outcome], until: float = 1.0) -> None:
+        """Train the runs that are missing, or have not come so far, tell the storage."""
+        wanted = self.lookup.missing(outcomes, until)
+        left = [outcome for outcome in outcomes if outcome.failure is None]
+        where = "" if until == 1 else f", up to {Fraction(until)} of their steps"
+        self._say(stage, f"{stage}: {len(left)} trials, {len(wanted)} runs to train{where}")
         for outcome in outcomes:
             outcome.number = self.store.begin(outcome.trial.candidate)
             self._tell(outcome)
-        best = self.best_file if self.prepared.study.stop_early else None
-        jobs = [Job(i, settings, self.store.threads.each, best) for i, (settings, _) in enumerate(wanted)]
+        jobs = [Job(i, settings, self.store.threads.each, until) for i, (settings, _) in enumerate(wanted)]
         for result in self.execute(jobs, self.watch_run):
             for outcome in wanted[result.number][1]:
-                if result.run is None:
-                    outcome.failure = result.failure
-                else:
+                outcome.failure = outcome.failure or result.failure
+                if result.run is not None:
                     self.lookup.add(outcome, result.run)
                 self._tell(outcome)
             self._measure(result)
             self.note()
-            self._say(stage, summary.outcome_line(wanted[result.number][1][0]))
+            self._say(stage, summary.outcome_line(wanted[result.number][1][0], until))
 
     def _settle(self, stage: str, outcomes: Sequence[Outcome]) -> None:
         """Give each setting that cannot be told from the best `tie_seeds` seeds. What more seeds lower may let another
@@ -232,16 +242,21 @@ class _Sitting:
         compared = self._compared(done)
         return list(done) if compared is None else [each for each in done if _setting(each, compared) in compared.group]
 
+    def _drop(self, stage: str, outcomes: Sequence[Outcome], rung: float) -> None:
+        """Rule out those that can no longer win, by what all that came to the rung had lost there."""
+        for outcome, why in racing.rulings(outcomes, rung, self.prepared.space.n_classes):
+            outcome.failure = Failure("ruled out", f"ruled out: {why}")
+            self._tell(outcome)
+            self._say(stage, summary.outcome_line(outcome))
+        self.note()
+
     def _tell(self, outcome: Outcome) -> None:
-        """Tell the storage of an outcome that is known; name the best finished run so far in a file, which workers
-        look at."""
+        """Tell the storage of an outcome that is known."""
         if outcome.number is not None and (outcome.is_done or outcome.failure is not None):
             height = outcome.height if outcome.is_done else None
             self.store.tell(outcome.number, height, [path.name for path in outcome.runs], outcome.failure)
-        if self.prepared.study.stop_early and outcome.is_done:
-            done = [each for each in self.outcomes if each.is_done]
-            best = max(done, key=lambda each: each.height)
-            runs.write_atomically(self.best_file, str(best.runs[0].absolute()))
+            if self.prepared.study.kind == "race" and not outcome.course:
+                outcome.course = racing.points(outcome)
 
     def _ranking(self, stage: str, outcomes: Sequence[Outcome]) -> Ranking:
         """Which candidates finished, the best first, and which cannot be told from the best."""

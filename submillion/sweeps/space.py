@@ -22,6 +22,7 @@ from submillion import config
 from submillion.config import NOT_HASHED, Config, Metric
 from submillion.config.fields import Section, setting
 from submillion.errors import ConfigError
+from submillion.judging.comparison import EVALUATE_EVERY
 from submillion.judging.metrics import usual_metric
 from submillion.runs.study import Claim, Kind, label
 from submillion.text import a_kind, did_you_mean, shown
@@ -38,6 +39,7 @@ _SAME = (
     "train.metric",
     "train.decide",
 )
+_EVERY = "train.evaluate_every"
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,6 @@ class Study(Section):
     full: dict[str, Any] = setting({}, "two-stage: settings of the full ones")
     n_trials: Annotated[int, Field(gt=0, le=_MOST_TRIALS)] = setting(20, "random and tpe: settings that are tried")
     sampler_seed: Annotated[int, Field(ge=0, le=4000)] = setting(0, "random and tpe: which settings are drawn")
-    stop_early: bool = setting(
-        False, "stop a trial that a paired sequential test rules out against the best one so far, at the same step"
-    )
     split: Literal["validation", "test"] = setting("validation", "what trials are chosen on")
     claims: tuple[Claim, ...] = setting((), "which choices are expected, or were published, to win; the report judges")
 
@@ -172,7 +171,8 @@ class Study(Section):
         n_trials = self._n_trials()
         if n_trials > _MOST_TRIALS:
             problems.append(f"the factors make {n_trials:,} trials: at most {_MOST_TRIALS:,} are run; vary less")
-        problems += [*_key_problems(self), *_twice(self), *_claim_problems(self.claims, _choices(self))]
+        problems += [*_race_problems(self, n_trials), *_key_problems(self), *_twice(self)]
+        problems += _claim_problems(self.claims, _choices(self))
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -181,7 +181,7 @@ class Study(Section):
         """How many trials there are, the full ones of two stages apart."""
         n_choices = [len(options(factor)) for factor in self.factors]
         match self.kind:
-            case "grid" | "two-stage":
+            case "grid" | "two-stage" | "race":
                 return math.prod(n_choices)
             case "one-factor":
                 return sum(n_choices)
@@ -253,18 +253,32 @@ def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Seque
         )
     shared = config.changed(settings, {**given, "name": study.name}, "--set")
     problems = metric_problems(study, shared.train.metric or usual_metric(has_several=False))
+    if study.kind == "race":
+        problems += _evaluation_problems(shared)
+        shared = shared if problems else _with_evaluations(shared)
     if problems:
         raise ConfigError(*problems)
     return shared
 
 
+def _evaluation_problems(settings: Config) -> list[str]:
+    every = settings.train.evaluate_every
+    if every is None or every <= EVALUATE_EVERY:
+        return []
+    return [
+        f"{_EVERY} is {every:g}, and a race looks at each trial at the same shares of its steps: give a fraction of at "
+        f"most {EVALUATE_EVERY:g}, or null, which takes that one"
+    ]
+
+
+def _with_evaluations(settings: Config) -> Config:
+    """The settings with evaluations where a race looks."""
+    return config.changed(settings, {_EVERY: settings.train.evaluate_every or EVALUATE_EVERY}, "the race's")
+
+
 def metric_problems(study: Study, metric: Metric) -> list[str]:
     """Return what does not go with the score that ranks the trials."""
     problems = []
-    if study.stop_early and metric != "accuracy":
-        problems.append(
-            f"stop_early tests accuracies, and train.metric is {metric}: set stop_early to false, or take accuracy"
-        )
     least, most = {"log-loss": (0.0, math.inf), "mcc": (-1.0, 1.0)}.get(metric, (0.0, 1.0))
     problems += [
         f"claims.{i}.scores.{label} is {value:g}, and claimed scores are of train.metric, {metric}: give {least:g} to "
@@ -295,6 +309,18 @@ def _key_problems(study: Study) -> list[str]:
             elif where != "base" and key == "train.seed":
                 problems.append(f"{where}: train.seed is no factor; seeds: 3 trains each setting with three")
     return problems
+
+
+def _race_problems(study: Study, n_trials: int) -> list[str]:
+    """What keeps trials from being looked at side by side, at the same shares of their schedules."""
+    if study.kind != "race":
+        return []
+    problems = ["kind is race, and the factors make one trial: vary more, or take kind grid"] if n_trials == 1 else []
+    return problems + [
+        f"kind is race, and factor {factor.title} varies {_EVERY}: trials are looked at side by side; set it in base"
+        for factor in study.factors
+        if _EVERY in keys_of(factor)
+    ]
 
 
 def _unknown(key: str) -> str | None:
@@ -351,6 +377,8 @@ def _twice(study: Study) -> list[str]:
 def _problem(detail: Any) -> str:
     """One pydantic error as a sentence."""
     where = ".".join(str(part) for part in detail["loc"])
+    if where == "stop_early":
+        return "stop_early is gone: kind: race drops trials of a grid that can no longer win; leave stop_early out"
     if detail["type"] == "extra_forbidden":
         sections = {"factors": Factor, "base": Base, "claims": Claim}
         section = sections.get(str(detail["loc"][0]), Study) if len(detail["loc"]) > 1 else Study

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from submillion.errors import RunError
+from submillion.judging.comparison import RUNGS
 from submillion.judging.metrics import Z_95
 from submillion.runs.study import RankCorrelation
 from submillion.sweeps.space import Factor, Study, options
@@ -25,13 +26,15 @@ from submillion.sweeps.trials import Candidate, for_stage
 @dataclass(frozen=True)
 class Batch:
     """Candidates that may be run in any order, at the same time; notes are what was concluded before, `fixed` the
-    choice that won the factor before; `settles` where a tie among them is worth more seeds."""
+    choice that won the factor before; `settles` where a tie among them is worth more seeds; `rungs` are the shares of
+    their schedules at which those that can no longer win are dropped."""
 
     stage: str
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     fixed: str | None = None
     settles: bool = True
+    rungs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def strategy(study: Study, propose: Propose) -> Strategy:
     match study.kind:
         case "grid":
             return _grid(study)
+        case "race":
+            return _grid(study, RUNGS)
         case "one-factor":
             return _one_factor(study)
         case "two-stage":
@@ -76,9 +81,9 @@ def strategy(study: Study, propose: Propose) -> Strategy:
             return _drawn(propose)
 
 
-def _grid(study: Study) -> Strategy:
-    candidates = _combinations(study, "grid")
-    yield Batch("grid", candidates)
+def _grid(study: Study, rungs: tuple[float, ...] = ()) -> Strategy:
+    candidates = _combinations(study, study.kind)
+    yield Batch(study.kind, candidates, rungs=rungs)
     return Ending(candidates)
 
 

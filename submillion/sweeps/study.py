@@ -15,10 +15,10 @@ from submillion import config
 from submillion.config import Config, DataConfig
 from submillion.errors import ConfigError
 from submillion.judging import metrics
-from submillion.judging.comparison import Verdict
+from submillion.judging.comparison import MIN_ROWS, Verdict
 from submillion.judging.metrics import Score
 from submillion.runs import EvalRecord, Run
-from submillion.runs.study import Seconds, Stage, TrialState
+from submillion.runs.study import Point, Seconds, Stage, TrialState
 from submillion.sweeps import previews, timing
 from submillion.sweeps.executors import Where
 from submillion.sweeps.previews import Preview
@@ -47,7 +47,8 @@ class How:
 class Outcome:
     """What is known of a trial: its finished runs so far, in the order of their seeds, and why it will have no more.
 
-    folders: where its runs are, or will be · number: its trial's in the storage, None before it is begun.
+    folders: where its runs are, or will be · number: its trial's in the storage, None before it is begun ·
+    course: of a race, once it has ended.
     """
 
     trial: Trial
@@ -55,6 +56,7 @@ class Outcome:
     failure: Failure | None = None
     folders: tuple[Path, ...] = ()
     number: int | None = None
+    course: tuple[Point, ...] = ()
     _results: dict[Path, tuple[Score, Seconds, float]] = field(default_factory=dict, repr=False)
 
     @property
@@ -210,6 +212,11 @@ def with_metric(prepared: Prepared, has_several: bool) -> Prepared:
 
 
 def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:
-    """Return the study with the preview of its trials on data of this size."""
+    """Return the study with the preview of its trials on data of this size; ConfigError for a race on too few rows."""
+    if study.kind == "race" and size.n_validation < MIN_ROWS:
+        raise ConfigError(
+            f"kind is race, and there are {size.n_validation} validation rows: give at least {MIN_ROWS} "
+            "(data.validation), or take kind grid, which drops nobody"
+        )
     space = replace(space, n_classes=size.n_classes)
     return Prepared(study, space, previews.preview(study, space, size, speed))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import yaml
@@ -83,6 +84,7 @@ def trial_record(outcome: Outcome, keys: Sequence[str] = ()) -> TrialRecord:
         runs=tuple(path.name for path in outcome.runs),
         validation_score=SeedScores(mean=outcome.score, by_seed=tuple(outcome.scores)),
         seconds=tuple(outcome.seconds),
+        course=outcome.course,
     )
 
 
@@ -102,13 +104,15 @@ def _shared(values: Any) -> Any:
     return next(iter(values.values())) if len(set(values.values())) == 1 else list(values.values())
 
 
-def outcome_line(outcome: Outcome) -> str:
-    """Return a trial's result in a line."""
+def outcome_line(outcome: Outcome, until: float = 1.0) -> str:
+    """Return a trial's result in a line; of one that paused in a race, where."""
     name = outcome.trial.candidate.name
     if outcome.is_done:
         return f"{name}: validation {NAMES[outcome.metric]} {score_text(outcome)}"
     if outcome.why is not None:
         return f"{name}: {outcome.why}"
+    if until < 1:
+        return f"{name}: trained up to {Fraction(until)} of its steps"
     return f"{name}: {len(outcome.runs)} of {len(outcome.trial.configs)} seeds are finished"
 
 

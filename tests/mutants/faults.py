@@ -58,9 +58,7 @@ FAULTS = (
         "return own / n_seeds, of_seeds(setting).variance / n_seeds",
     ),
     Fault(
-        "comparison",
-        "return log_evidence(n_lost, n_won) >= math.log(n_checkpoints / level)",
-        "return log_evidence(n_lost, n_won) >= math.log(1 / level)",
+        "racing", "threshold = math.log(len(RUNGS) * max(1, n_trials - 1) / LEVEL)", "threshold = math.log(1 / LEVEL)"
     ),
     Fault("shift", "ratios = probs / priors", "ratios = probs"),
     # data

@@ -19,7 +19,7 @@ from submillion.runs import dumps, study, write_atomically
 
 __all__ = ["StudyReport", "page_of", "read", "sections", "summary", "write"]
 
-_SUMMED_UP = ("answer", "ties", "importance", "factors", "claims", "stages", "trials")
+_SUMMED_UP = ("answer", "ties", "race", "importance", "factors", "claims", "stages", "trials")
 
 
 def read(folder: Path) -> StudyReport:
@@ -61,6 +61,7 @@ def sections(report: StudyReport) -> list[Section]:
         findings.answer(report),
         findings.ties(report),
         course.history(report),
+        course.race(report),
         course.importance(report),
         factors.factors(report),
         factors.claims(report),

@@ -1,19 +1,22 @@
-"""What a study's trials say as a whole: how the best score was reached, trial by trial, and which factor matters most.
+"""What a study's trials say as a whole: how the best score was reached, trial by trial, where a race dropped
+trials, and which factor matters most.
 
-Both have a section and a figure. The differences of factors are `judging.effects`', or those of a factor's own trials.
+Each has a section and a figure. The differences of factors are `judging.effects`', or those of a factor's own trials.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from submillion.judging.comparison import EVALUATE_EVERY, RUNGS
 from submillion.judging.effects import Effect, effects
 from submillion.judging.metrics import Score
 from submillion.reports import forests
 from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, arms, canvas, short
-from submillion.reports.sections import Section, Table
+from submillion.reports.sections import Section, Table, as_sentences
 from submillion.reports.sweep.study import StudyReport, score_of
 from submillion.runs.study import StudyRecord, TrialRecord
 from submillion.text import interval
@@ -76,6 +79,56 @@ def _mean(trial: TrialRecord) -> float:
     return trial.validation_score.mean or 0.0
 
 
+def race(report: StudyReport) -> Section | None:
+    """At which rungs a race dropped trials, and what it cost."""
+    begun = [trial for trial in report.summary.trials if trial.course]
+    if report.summary.kind != "race" or not begun:
+        return None
+    last = {rung: [trial for trial in begun if _rung(trial) == rung] for rung in (*RUNGS, None)}
+    rows, n_left = [], len(begun)
+    for rung in RUNGS:
+        rows.append((f"{Fraction(rung)} of the steps", str(n_left), str(len(last[rung]))))
+        n_left -= len(last[rung])
+    n_dropped = len(begun) - n_left
+    return Section(
+        anchor="race",
+        nav="Race",
+        title=f"{n_dropped} of {len(begun)} trials were dropped on the way" if n_dropped else "No trial was dropped",
+        sentences=as_sentences(report.summary.notes),
+        figure="race",
+        reading="A line is a trial, from evaluation to evaluation: its mean scaled log loss of the validation rows. A "
+        "cross is where it was dropped, behind by more than its pace would make good.",
+        tables=(Table("Where trials were dropped", ("after", "trials", "dropped"), rows),),
+    )
+
+
+def _rung(trial: TrialRecord) -> float | None:
+    """The rung at which a race dropped a trial."""
+    reached = [rung for rung in RUNGS if trial.course and rung <= trial.course[-1].share]
+    return reached[-1] if trial.state == "ruled out" and reached else None
+
+
+def draw_race(report: StudyReport) -> Any:
+    """Return the figure of `race`; None for other studies. Drawn inside `style`."""
+    begun = [trial for trial in report.summary.trials if trial.course]
+    if report.summary.kind != "race" or not begun:
+        return None
+    figure = canvas(3.2)
+    axes = figure.subplots()
+    for trial in begun:
+        x, y = [point.share for point in trial.course], [point.loss for point in trial.course]
+        is_dropped = trial.state == "ruled out"
+        axes.plot(x, y, color=MUTED if is_dropped else BLUE, lw=0.9 if is_dropped else 1.3)
+        if is_dropped:
+            axes.plot(x[-1], y[-1], color=MUTED, marker="x", ms=5, ls="none")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([EVALUATE_EVERY, *RUNGS, 1], [str(Fraction(each)) for each in (EVALUATE_EVERY, *RUNGS, 1)])
+    axes.minorticks_off()
+    axes.set_xlabel("share of its own steps")
+    axes.set_ylabel("scaled log loss, validation")
+    return figure
+
+
 def importance(report: StudyReport) -> Section | None:
     """Which factor matters most, and how surely."""
     found = factor_effects(report)
@@ -102,11 +155,17 @@ def importance(report: StudyReport) -> Section | None:
         anchor="importance",
         nav="Importance",
         title=title,
-        sentences=(how,),
+        sentences=(how, *_left_out(report.summary)),
         figure="importance",
         reading="Filled: the interval leaves zero out. Hollow: it does not, and chance may have made the difference.",
         tables=(Table(f"Differences in {report.summary.metric_name} between a factor's choices", heads, rows),),
     )
+
+
+def _left_out(summary: StudyRecord) -> list[str]:
+    n = sum(trial.state == "ruled out" for trial in summary.trials)
+    dropped = f"{n} trials that were dropped on the way are" if n > 1 else "One trial that was dropped on the way is"
+    return [f"{dropped} left out: among all trials differences may be larger."] if n else []
 
 
 def _difference(effect: Effect) -> str:

@@ -44,6 +44,7 @@ def draw(report: StudyReport, with_png: bool = True) -> dict[str, Drawn]:
     makers: dict[str, Callable[[StudyReport], Any]] = {
         "ties": _ties,
         "history": course.draw_history,
+        "race": course.draw_race,
         "importance": course.draw_importance,
         "factors": _factors,
         "frontier": _frontier,
