@@ -82,11 +82,20 @@ def test_results_do_not_depend_on_threads_and_a_row_not_on_others():
     assert all(map(torch.equal, grads, again))
 
 
+def test_factors_in_bfloat16_give_the_same_as_in_float32():
+    x, y, _, down, up = inputs(33, 64, 96, 20)
+    other = y.clone()
+    native_lora.add_(y, x, (down, up), (SEED, 0))
+    native_lora.add_(other, x, (down.bfloat16(), up.bfloat16()), (SEED, 0))
+    assert torch.equal(other, y)
+
+
 def test_what_does_not_fit_is_left_to_torch(monkeypatch):
     x, _, _, down, up = inputs(3, 64, 32, 20)
     assert native_lora.fits(x, down, up)
     assert not native_lora.fits(x.float(), down, up)
-    assert not native_lora.fits(x, down.bfloat16(), up)
+    assert native_lora.fits(x, down.bfloat16(), up.bfloat16())
+    assert not native_lora.fits(x, down.double(), up)
     assert not native_lora.fits(x[:, :48], down[:, :48], up)
     assert not native_lora.fits(x, down, up[:20])
     monkeypatch.setattr(native, "_has_tiles", False)

@@ -1,7 +1,7 @@
 """The functions of lora.c: LoRA's small products over packed rows, bfloat16, on processors with matrix tiles.
 
-Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, in float32: they are rounded to
-bfloat16 inside, and their gradients are float32. Elsewhere `linear` takes torch's products.
+Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, float32 or bfloat16: they are rounded
+to bfloat16 inside, and their gradients are float32. Elsewhere `linear` takes torch's products.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import torch
 from submillion.model.packed import native
 
 _PANEL = 32  # DEPTH in tiles.h
+_DTYPES = {torch.float32, torch.bfloat16}  # of the factors: while they train, and in runs that predict
 _Factors = tuple[torch.Tensor, torch.Tensor]
 _Dropout = tuple[int, int]  # a mask's seed and least; the second 0 for none
 
 
 def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
     """Return whether the functions take rows x [T, d_in] with these factors."""
-    is_right = native.has_tiles() and native.fits(x) and down.dtype == up.dtype == torch.float32
+    is_right = native.has_tiles() and native.fits(x) and {down.dtype, up.dtype} <= _DTYPES
     return is_right and x.shape[1] % _PANEL == 0 and len(up) % _PANEL == 0
 
 
@@ -27,7 +28,7 @@ def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout)
 
     Dropout drops what `native.drop` would, and does not scale what it keeps.
     """
-    down, up = factors[0].contiguous(), factors[1].contiguous()
+    down, up = (factor.float().contiguous() for factor in factors)
     low = x.new_empty(len(x), -(-len(down) // _PANEL) * _PANEL)
     scratch, sizes = _scratch_and_sizes(x, down, up)
     pointers = (x.data_ptr(), y.data_ptr(), y.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
@@ -48,7 +49,7 @@ def backward(
     dx: what the gradient of x is added to, which is overwritten, or None. Rows of dy [T, columns] may stand apart.
     """
     x, low, down, up = saved
-    down, up = down.contiguous(), up.contiguous()
+    down, up = down.float().contiguous(), up.float().contiguous()
     dy = dy if dy.stride(1) == 1 else dy.contiguous()
     adds = dx is not None
     dx = dx.contiguous() if dx is not None else torch.empty_like(x) if wants_dx else None
