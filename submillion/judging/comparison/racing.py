@@ -118,7 +118,7 @@ def log_capital(excess: np.ndarray, most: float) -> float:
     """
     bets = (_BETS / most).astype(excess.dtype)
     capitals = np.log1p(bets[:, None] * excess).sum(axis=1, dtype=np.float64)
-    return float(special.logsumexp(capitals)) - math.log(len(_BETS))
+    return float(np.logaddexp.reduce(capitals)) - math.log(len(_BETS))
 
 
 def gain_left(share: float, exponent: float) -> float:

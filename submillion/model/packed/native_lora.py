@@ -67,6 +67,6 @@ def _scratch_and_sizes(
     x: torch.Tensor, down: torch.Tensor, up: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
     """Memory to work in, and rows, d_in, columns and R."""
-    sizes = (*x.shape, *up.shape)
+    sizes = (len(x), x.shape[1], len(up), up.shape[1])
     n_bytes = native.library().lora_scratch(*sizes, torch.get_num_threads())
     return torch.empty(n_bytes, dtype=torch.int8), sizes
