@@ -112,7 +112,7 @@ def unpacked_rows(text: str) -> np.ndarray:
 
 
 def packed_losses(losses: np.ndarray) -> str:
-    """Return float [B] as text: two bytes a row, base64. A loss is rounded by a 2,000th of itself at most.
+    """Return float [B] as text: two bytes per row, base64. A loss is rounded by a 2,000th of itself at most.
 
     >>> unpacked_losses(packed_losses(np.array([0.5, 0.125]))).tolist()
     [0.5, 0.125]
