@@ -77,6 +77,8 @@ def _allocated(sizes: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
     def shares(scale: float) -> np.ndarray:
         return np.clip(scale * weights, 1, sizes)
 
+    if n >= sizes.sum():
+        return sizes.astype(np.int64)
     most = float((sizes / weights).max())
     exact = shares(cast("float", optimize.brentq(lambda scale: shares(scale).sum() - n, 0, most)))
     n_drawn = np.floor(exact + 1e-9).astype(np.int64)

@@ -63,11 +63,12 @@ def corrected_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]
     if verdict.corrected is None:
         return []
     best = verdict.settings[0]
+    by = "" if verdict.decides is None else f" by {NAMES[verdict.decides]}"
     chosen = "its checkpoint" if len(verdict.settings) == 1 else "the setting and its checkpoint"
     return [
-        f"The best {NAMES[verdict.metric]}, of {names[best.name]}, is {best.scores[verdict.metric].value:.4f} after "
-        f"selection; corrected for the choice of {chosen} on these rows it is {interval(verdict.corrected)} (bootstrap "
-        "of the choice: Tsamardinos et al. 2018)."
+        f"The {NAMES[verdict.metric]} of {names[best.name]}, the best{by}, is {best.scores[verdict.metric].value:.4f} "
+        f"after selection; corrected for the choice of {chosen} on these rows it is {interval(verdict.corrected)} "
+        "(bootstrap of the choice: Tsamardinos et al. 2018)."
     ]
 
 

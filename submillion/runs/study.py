@@ -210,8 +210,14 @@ class StudyRecord:
 
     @property
     def metric_name(self) -> str:
-        """Return what the score is called that trials are ranked by."""
+        """Return what the score is called that is reported of trials."""
         return NAMES[self.metric]
+
+    @property
+    def deciding(self) -> str:
+        """Return the key of the score that decides; of a study that compared nothing yet the metric's."""
+        verdicts = (*(stage.comparison for stage in self.stages), self.comparison)
+        return next((each.deciding for each in verdicts if each is not None), self.metric)
 
     @property
     def is_loss(self) -> bool:

@@ -12,6 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from submillion import config, data, reports, runs
 from submillion.data import Splits
 from submillion.errors import ConfigError, RunError, SubmillionError, command
@@ -79,6 +81,7 @@ def run(prepared: Prepared, how: How, watch: StatusWatch, watch_run: RunWatch = 
             executors.executor(how.where, how.n_workers, how.address) as execute,
         ):
             sitting = _Sitting(prepared, store, execute, Remaining(prepared.preview, size), watch, watch_run)
+            sitting.groups = data.groups_of(splits.validation)
             sitting.say_threads(given, how)
             try:
                 ending = sitting.run()
@@ -111,6 +114,7 @@ class _Sitting:
         self.compared: dict[tuple[Path, ...], Verdict] = {}
         self.notes: list[str] = []
         self.measured: list[tuple[float, float]] = []
+        self.groups: np.ndarray | None = None  # of validation rows that are not independent; races ask
 
     def run(self) -> Ending:
         """Run batch after batch; return what the strategy ends with."""
@@ -244,7 +248,7 @@ class _Sitting:
 
     def _drop(self, stage: str, outcomes: Sequence[Outcome], rung: float) -> None:
         """Rule out those that can no longer win, by what all that came to the rung had lost there."""
-        for outcome, why in racing.rulings(outcomes, rung, self.prepared.space.n_classes):
+        for outcome, why in racing.rulings(outcomes, rung, self.prepared.space.n_classes, self.groups):
             outcome.failure = Failure("ruled out", f"ruled out: {why}")
             self._tell(outcome)
             self._say(stage, summary.outcome_line(outcome))

@@ -317,9 +317,11 @@ def _race_problems(study: Study, n_trials: int) -> list[str]:
         return []
     problems = ["kind is race, and the factors make one trial: vary more, or take kind grid"] if n_trials == 1 else []
     return problems + [
-        f"kind is race, and factor {factor.title} varies {_EVERY}: trials are looked at side by side; set it in base"
+        f"kind is race, and factor {factor.title} varies {key}: trials are looked at side by side, on the same rows; "
+        "set it in base, or take kind grid"
         for factor in study.factors
-        if _EVERY in keys_of(factor)
+        for key in sorted(keys_of(factor))
+        if key == _EVERY or (key.startswith("data.") and key != "data.train_rows")
     ]
 
 

@@ -1,19 +1,22 @@
 """Which of many settings may be the best: a confidence set, by how far each is below any other.
 
 Of K settings the family of all pairs has K (K - 1) / 2 tests, and its correction hides what two of them would show. The
-question "may this one be the best" has one test a setting, and needs no correction for their number, since only one of
-them is true of the best (Hsu 1984, Annals of Statistics 12; Mogstad, Romano, Shaikh and Wilhelm 2024, Review of
+question "may this one be the best" has one test per setting, and needs no correction for their number, since only one
+of them is true of the best (Hsu 1984, Annals of Statistics 12; Mogstad, Romano, Shaikh and Wilhelm 2024, Review of
 Economic Studies 91). Shapes: D draws, K settings.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from submillion.judging.comparison.bootstrap import Resampled, of_seeds, seed_variances
-from submillion.judging.comparison.paired import LEVEL
+from submillion.judging.comparison.paired import FEWEST_GROUPS, LEVEL
+from submillion.judging.metrics import Z_95
 
 _SEED = 20254
 
@@ -23,8 +26,11 @@ def may_be_best(settings: Sequence[Resampled], sign: float = 1.0) -> np.ndarray:
 
     settings: all on the same rows, moderated where that is done · sign: -1 where less is better. A setting is left out
     where its largest studentised distance below another one is larger than chance makes it for the best in 5 % of
-    draws. Of several that are equally good each is kept in 95 %, not all at once.
+    draws. Of several that are equally good each is kept in 95 %, not all at once. All are kept where rows are of fewer
+    than 6 groups, which tell too little.
     """
+    if (settings[0].n_groups or FEWEST_GROUPS) < FEWEST_GROUPS:
+        return np.ones(len(settings), dtype=bool)
     means, errors = sign * np.array([each.values.mean() for each in settings]), sign * _errors(settings)
     kept = np.ones(len(means), dtype=bool)
     for i in range(len(means)):
@@ -47,6 +53,11 @@ def _errors(settings: Sequence[Resampled]) -> np.ndarray:
     rng, columns = np.random.default_rng(_SEED), []
     for each in settings:
         rows = each.draws.mean(axis=0) - each.draws.mean()
+        if each.n_groups is not None:  # of few the bootstrap's spread is too small, and not known well
+            rows *= stats.t.ppf(0.975, each.n_groups - 1) / Z_95 * math.sqrt(each.n_groups / (each.n_groups - 1))
+        if each.by_chance is not None:
+            own_thresholds = math.sqrt(float(each.by_chance.sum())) / len(each.values)
+            rows = rows + own_thresholds * rng.standard_normal(len(rows))
         if len(each.values) > 1:
             (own, _), known = seed_variances(each), of_seeds(each)
             variance = known.variance * known.dof / rng.chisquare(known.dof, len(rows)) / len(each.values)

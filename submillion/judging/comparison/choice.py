@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from submillion.judging.comparison.bootstrap import weights
+from submillion.judging.comparison.paired import FEWEST_GROUPS
 from submillion.judging.metrics import Score, effective_rows, wilson_ends
 
 _BLOCK = 2**24  # draws times rows that are worked on at once: 64 MiB of each of two matrices
@@ -31,18 +32,20 @@ class Noted:
     decides: np.ndarray
 
 
-def corrected(settings: Sequence[Sequence[Noted]], groups: np.ndarray | None = None) -> Score:
+def corrected(settings: Sequence[Sequence[Noted]], groups: np.ndarray | None = None) -> Score | None:
     """Return the accuracy of the best setting's chosen checkpoints, corrected for both choices, with its 95 % interval.
 
     settings: of each its runs. A run's checkpoint is the best of its evaluations; the best setting has the best mean
     over its runs. Both are chosen on 1,000 draws of rows, and scored on the third of the rows that a draw leaves out.
     The interval is Wilson's of all rows. groups: int64 [B] from 0, of rows that are not independent of each other, and
-    are drawn together.
+    are drawn together. None where these are fewer than 6: most draws would leave out none.
     """
+    if groups is not None and groups.max() + 1 < FEWEST_GROUPS:
+        return None
     n_rows = settings[0][0].right.shape[1]
     drawn = weights(n_rows)[1:] if groups is None else weights(int(groups.max()) + 1)[1:, groups]
     blocks = np.array_split(drawn, -(-drawn.size // _BLOCK))
-    value = float(np.concatenate([_left_out(block, settings) for block in blocks]).mean())
+    value = float(np.nanmean(np.concatenate([_left_out(block, settings) for block in blocks])))
     best = max(settings, key=lambda runs: sum(float(run.decides.mean(axis=1).max()) for run in runs) / len(runs))[0]
     right = best.right[best.chose.mean(axis=1).argmax()].astype(np.float64)
     n_independent = effective_rows(right - right.mean(), groups)
@@ -50,9 +53,11 @@ def corrected(settings: Sequence[Sequence[Noted]], groups: np.ndarray | None = N
 
 
 def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[Noted]]) -> np.ndarray:
-    """The score of what each draw chooses, on the rows that the draw leaves out; drawn: how often each takes a row."""
+    """The score of what each draw chooses, on the rows that the draw leaves out, NaN where it leaves out none, as some
+    do with few groups; drawn: how often each takes a row."""
     inside, outside = drawn.astype(np.float32), (drawn == 0).astype(np.float32)
-    outside /= np.maximum(outside.sum(axis=1, keepdims=True), 1)
+    n_outside = outside.sum(axis=1, keepdims=True)
+    outside /= np.where(n_outside > 0, n_outside, np.nan)
     scores = [np.mean([_chosen(inside, outside, run) for run in runs], axis=0) for runs in settings]
     decides, right = np.stack(scores, axis=-1)
     return _at(right, decides.argmax(axis=1))

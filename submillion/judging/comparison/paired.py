@@ -17,6 +17,7 @@ from scipy import optimize, signal, stats
 from submillion.judging.metrics import Z_95, Score, effective_rows, summed
 
 LEVEL = 0.05  # of every test here, two-sided
+FEWEST_GROUPS = 6  # of rows that are not independent: fewer tell too little to draw them anew
 _EDGE = 1 - 1e-12
 
 

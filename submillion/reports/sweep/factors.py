@@ -23,9 +23,8 @@ def tested_cells(entry: Compared | Choice) -> tuple[str, str]:
 
 def tested_heads(summary: StudyRecord) -> tuple[str, str]:
     """Return the heads of these cells."""
-    verdicts = (*(stage.comparison for stage in summary.stages), summary.comparison)
-    decides = next((each.decides for each in verdicts if each is not None and each.decides is not None), None)
-    return "minus the best", "p (Holm)" if decides is None else f"p (Holm), {NAMES[decides]}"
+    is_metric = summary.deciding == summary.metric
+    return "minus the best", "p (Holm)" if is_metric else f"p (Holm), {NAMES[summary.deciding]}"
 
 
 def standing_of(found: Compared | Choice) -> str:

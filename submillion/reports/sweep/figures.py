@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from submillion.judging.metrics import NAMES
 from submillion.reports import forests
 from submillion.reports.drawing import (
     BLUE,
@@ -303,8 +304,8 @@ def _stages(report: StudyReport) -> Any:
         axes.annotate(
             str(pair.number), (pair.short.value, pair.full.value), (4, 4), textcoords="offset points", fontsize=SMALL
         )
-    axes.set_xlabel(f"validation {report.summary.metric_name}, short")
-    axes.set_ylabel(f"validation {report.summary.metric_name}, full")
+    axes.set_xlabel(f"validation {NAMES[report.summary.deciding]}, short")
+    axes.set_ylabel(f"validation {NAMES[report.summary.deciding]}, full")
     return figure
 
 

@@ -260,7 +260,8 @@ def stages(report: StudyReport) -> Section | None:
     title = f"Short and full trials of {found.n} settings: no rank correlation can be computed"
     if found.tau is not None and found.rho is not None:
         title = (
-            f"Short and full trials of the {found.n} kept settings: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}"
+            f"Short and full trials of the {found.n} kept settings, by {NAMES[report.summary.deciding]}: Kendall "
+            f"{found.tau:.2f}, Spearman {found.rho:.2f}"
         )
     rows = [(f"{pair.number}: {pair.name}", interval(pair.short), interval(pair.full)) for pair in report.pairs]
     return Section(

@@ -213,21 +213,22 @@ def _frontier(entries: list[Compared], summary: StudyRecord) -> list[Compared]:
 
 
 def _pairs(summary: StudyRecord) -> list[Kept]:
-    """The kept settings' short and full scores; several seeds have theirs in the comparison of their stage."""
-    short = {str(trial.choices): score_of(summary, trial) for _, trial in summary.done if trial.stage == "short"}
+    """The kept settings' short and full scores by what decides, which is what is correlated."""
+    key = summary.deciding
+    short = {str(trial.choices): score_of(summary, trial, key) for _, trial in summary.done if trial.stage == "short"}
     full = [(number, trial) for number, trial in summary.done if trial.stage == "full"]
-    found = [(n, trial.name, short.get(str(trial.choices)), score_of(summary, trial)) for n, trial in full]
+    found = [(n, trial.name, short.get(str(trial.choices)), score_of(summary, trial, key)) for n, trial in full]
     return [Kept(number, name, a, b) for number, name, a, b in found if a is not None and b is not None]
 
 
-def score_of(summary: StudyRecord, trial: TrialRecord) -> Score | None:
+def score_of(summary: StudyRecord, trial: TrialRecord, key: str | None = None) -> Score | None:
     """Return a finished trial's score with its interval: over its seeds that of its stage's comparison, if there is
-    one."""
+    one. key: of the score; None is the metric's."""
     verdict = next((stage.comparison for stage in summary.stages if stage.name == trial.stage), None)
     standing = None if verdict is None else verdict.of_run(trial.runs[0])
     if standing is not None and verdict is not None:
-        return standing.scores[verdict.metric]
-    return trial.validation_score.by_seed[0] if len(trial.runs) == 1 else None
+        return standing.scores[key or verdict.metric]
+    return trial.validation_score.by_seed[0] if len(trial.runs) == 1 and key in (None, summary.metric) else None
 
 
 def panels(summary: StudyRecord) -> list[Panel]:
