@@ -2,8 +2,8 @@
 
 MiniLM is trained with six settings on each of five data sets (the four packaged ones, and AG News in
 $SUBMILLION_AGNEWS), one seed, in run folders under OUT; started again, it goes on where it was. Of all pairs of runs on
-a data set: how many rows each test takes, and whether both say the same; of evaluations whether the checkpoint with the
-lowest scaled log loss, or the one with the highest accuracy, is better on rows that did not choose it; of rows whose
+a data set: how many rows each test takes, and whether both say the same; of evaluations whether the checkpoint
+that trainings choose is better, on rows that did not choose it, than that of the highest accuracy; of rows whose
 predictions two runs have swapped at random, so that nothing is true, how often each test says that they differ. Writes
 benchmarks/results/rows.json; the constants of `submillion plan --rows` are its quartiles.
 """
@@ -25,7 +25,7 @@ from benchmarks.comparison import rate
 from benchmarks.material import MINILM
 from benchmarks.results import keep, spread
 from submillion import config, runs
-from submillion.judging.comparison import mcnemar, rows_needed
+from submillion.judging.comparison import is_better_checkpoint, mcnemar, rows_needed
 from submillion.judging.comparison.bootstrap import difference, resample
 from submillion.judging.comparison.rows import Z_POWER
 from submillion.judging.metrics import Z_95, Predictions, deciding_losses
@@ -33,7 +33,7 @@ from submillion.training import workflow
 
 LEAST_APART = 0.002  # of accuracies: below it a pair says nothing of how many rows it takes
 SIZES = (50, 100, 300, 1_000, 2_000)  # rows, of swapped pairs
-N_SWAPPED, N_CHOICES, N_CHOOSING = 400, 200, 500
+N_SWAPPED, N_CHOICES, N_CHOOSING = 400, 50, 500
 _SHARED: dict[str, Any] = {"model.name": MINILM, "model.head": "linear", "train.steps": 200, "train.evaluate_every": 20}
 _SHARED |= {"train.batch_size": 16}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -122,16 +122,21 @@ def swapped(first: Judged, second: Judged, n_rows: int, rng: np.random.Generator
     return mcnemar(mixed[0].right, mixed[1].right).p, tested.p
 
 
-def choices(run: Judged, rng: np.random.Generator) -> Iterator[float]:
-    """Yield by how much the checkpoint that scaled log loss chooses is more accurate than the one that accuracy does,
-    on the rows that chose neither."""
+def choices(run: Judged, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
+    """Yield by how much the checkpoint that trainings choose, and the one with the lowest scaled log loss, are more
+    accurate than the one that accuracy chooses, on rows that chose none of them."""
     n_rows = run.rights.shape[1]
     for _ in range(N_CHOICES):
         order = rng.permutation(n_rows)
         inside, outside = order[:N_CHOOSING], order[N_CHOOSING:]
         on_others = run.rights[:, outside].mean(axis=1)
-        by_loss, by_accuracy = (each[:, inside].mean(axis=1).argmax() for each in (run.heights, run.rights))
-        yield float(on_others[by_loss] - on_others[by_accuracy])
+        rights, heights = run.rights[:, inside] > 0, run.heights[:, inside].mean(axis=1)
+        guarded = 0
+        for number in range(1, len(heights)):
+            if is_better_checkpoint(rights[number], rights[guarded], bool(heights[number] > heights[guarded])):
+                guarded = number
+        by_accuracy = on_others[rights.mean(axis=1).argmax()]
+        yield float(on_others[guarded] - by_accuracy), float(on_others[heights.argmax()] - by_accuracy)
 
 
 def main() -> None:
@@ -146,8 +151,8 @@ def main() -> None:
             name: rate([p <= 0.05 for p in ps])
             for name, ps in zip(("accuracy", "log_loss"), zip(*of_size, strict=True), strict=True)
         }
-    chosen = [float(np.mean(list(choices(run, rng)))) for each in models.values() for run in each]
-    half = Z_95 * float(np.std(chosen, ddof=1)) / math.sqrt(len(chosen))
+    gains = 100 * np.array([np.mean(list(choices(run, rng)), axis=0) for each in models.values() for run in each])
+    halves = Z_95 * gains.std(axis=0, ddof=1) / math.sqrt(len(gains))
     found = {
         "n_data_sets": len(models),
         "n_pairs": len(pairs),
@@ -161,10 +166,9 @@ def main() -> None:
             name: [round(float(run.predictions.right.mean()), 4) for run in each] for name, each in models.items()
         },
         "told_apart_though_swapped": sizes,
-        "points_gained_by_choosing_checkpoints_by_log_loss": {
-            "mean": 100 * float(np.mean(chosen)),
-            "half": 100 * half,
-            **spread(100 * each for each in chosen),
+        "points_gained_by_choosing_checkpoints": {
+            how: {"mean": float(of_how.mean()), "half": float(half), **spread(of_how)}
+            for how, of_how, half in zip(("as trainings do", "by log loss alone"), gains.T, halves, strict=True)
         },
     }
     keep("rows", found)

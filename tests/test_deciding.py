@@ -18,7 +18,7 @@ from submillion import config, runs
 from submillion.config import Config, Metric
 from submillion.errors import ConfigError, DataError, RunError
 from submillion.judging import metrics
-from submillion.judging.comparison import Noted, Setting, Verdict, conclude, corrected, mcnemar
+from submillion.judging.comparison import Noted, Setting, Verdict, conclude, corrected, is_better_checkpoint, mcnemar
 from submillion.judging.comparison.bootstrap import difference, resample
 from submillion.judging.metrics import Predictions, deciding_key, deciding_losses, tempered
 from submillion.reports.comparing import sections
@@ -214,10 +214,34 @@ def test_a_choice_by_losses_is_corrected_with_accuracy_left_as_it_is() -> None:
         losses = rng.normal(0.3, 0.4, (12, 640)) + rng.normal(0, 0.3, 640)
         right = rng.random((12, 640)) < 0.9
         found = corrected([[Noted(right.astype(np.float32), -losses, -losses)]])
+        assert found is not None
         errors.append(found.value - 0.9)
         raw.append(right.mean(axis=1).max() - 0.9)
     assert abs(np.mean(errors)) < 0.003, "losses that say nothing of accuracy choose no lucky one"
     assert np.mean(raw) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("n_lost", "is_lower", "expected"),
+    [(0, True, True), (2, True, True), (40, True, False), (2, False, False), (-40, False, True)],
+)
+def test_a_checkpoint_that_accuracy_calls_worse_is_not_taken_for_its_lower_loss(
+    n_lost: int, is_lower: bool, expected: bool
+) -> None:
+    rows = np.arange(400)
+    right, best_right = rows >= 100 + max(n_lost, 0), rows >= 100 + max(-n_lost, 0)
+    assert is_better_checkpoint(right, best_right, is_lower) is expected
+
+
+def test_a_guarded_choice_is_corrected_as_it_was_made() -> None:
+    """The first checkpoint has the lower loss, and is 10 points less accurate."""
+    rng = np.random.default_rng(9)
+    right = np.stack([rng.random(800) < 0.7, rng.random(800) < 0.8]).astype(np.float32)
+    losses = np.stack([np.full(800, 0.5), np.full(800, 0.6)])
+    found = [corrected([[Noted(right, -losses, -losses, is_guarded)]]) for is_guarded in (False, True)]
+    for score, share in zip(found, right.mean(axis=1), strict=True):
+        assert score is not None
+        assert score.value == pytest.approx(float(share), abs=0.01)
 
 
 # Trainings ------------------------------------------------------------------------------------------------------------
@@ -244,7 +268,12 @@ def test_the_checkpoint_is_the_one_that_it_decides_for(trained: dict[str, Run], 
     assert (run.metric(), run.deciding()) == ("accuracy", decide)
     heights = [(metrics.height(key, each.scores[key].value), -each.loss) for each in records]
     (best,) = [record for record in records if record.best][-1:]
-    assert best is records[heights.index(max(heights))]
+    chosen = 0
+    for number, height in enumerate(heights):
+        right, best_right = (runs.unpacked_rows(str(records[each].right)) for each in (number, chosen))
+        guarded = decide == "log-loss" and is_better_checkpoint(right, best_right, height > heights[chosen])
+        chosen = number if guarded or (decide == "accuracy" and height > heights[chosen]) else chosen
+    assert best is records[chosen]
     assert metrics.leading(run.scores()["validation"]) == ("accuracy", best.scores["accuracy"])
     predictions = run.load_predictions("validation")
     assert -metrics.height_by(predictions, "log-loss") == pytest.approx(best.scores["scaled_log_loss"].value, rel=1e-5)

@@ -7,7 +7,7 @@ file and for this run; what they say is `judging.sampling`'s.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from submillion.prediction import Evaluation
 
 _SAID = ("predicted", "confidence")
+_UNCLEAR = (
+    "its text is in the input more than once, and its id in none of these rows: put the id back that was asked for"
+)
+_TWICE = "the row is there twice: remove one of the two"
 _CLOSE, _MOST_OTHER = 0.02, 0.1  # of confidences; of rows: another precision differs less, another run more
 
 
@@ -130,23 +134,24 @@ def _places(found: Filled, opened: Opened) -> np.ndarray:
     by_id = {example.id: place for place, example in enumerate(opened.examples)}
     for place, key in enumerate(keys):
         by_text[key].append(place)
-    places, strange, twice = list[int](), list[int](), list[int]()
+    places, strange, unclear, twice = list[int](), list[int](), list[int](), list[int]()
     for number, example in enumerate(found.rows.examples):
         key, place = key_of(example), by_id.get(example.id)
         if place is None or keys[place] != key:  # a spreadsheet may have changed the id
             place = by_text[key][0] if len(by_text[key]) == 1 else None
         if place is None:
-            strange.append(number)
+            (unclear if by_text[key] else strange).append(number)
         elif place in places:
             twice.append(number)
         else:
             places.append(place)
-    _refuse_strange(found, opened, strange, twice)
+    _refuse_strange(found, opened, strange, {_UNCLEAR: unclear, _TWICE: twice})
     return np.array(places, dtype=np.int64)
 
 
-def _refuse_strange(found: Filled, opened: Opened, strange: Sequence[int], twice: Sequence[int]) -> None:
-    """Raise a DataError about labelled rows, by their numbers, that are not among the opened ones, or there twice."""
+def _refuse_strange(found: Filled, opened: Opened, strange: Sequence[int], others: Mapping[str, Sequence[int]]) -> None:
+    """Raise a DataError about labelled rows, by their numbers, that are not among the opened ones, and about others, by
+    what is wrong with them."""
     seen = runs.trained_on(opened.run, [found.rows.examples[number] for number in strange]) if strange else None
     is_seen = dict.fromkeys(strange, False) if seen is None else dict(zip(strange, seen.tolist(), strict=True))
     sentences = (
@@ -158,7 +163,7 @@ def _refuse_strange(found: Filled, opened: Opened, strange: Sequence[int], twice
             [number for number in strange if not is_seen[number]],
             "the input has no row with this text: give the file that was asked about, and leave its texts as they are",
         ),
-        (twice, "the row is there twice: remove one of the two"),
+        *((rows, why) for why, rows in others.items()),
     )
     place = found.rows.table.place
     problems = [f"{place([found.rows.rows[i] for i in rows])}: {why}" for rows, why in sentences if rows]

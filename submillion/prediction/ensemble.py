@@ -109,7 +109,7 @@ def rules(members: Sequence[Run], answering: Answering) -> Rules:
     temperature = members[0].temperature() if len(members) == 1 else metrics.temperature(validation)
     if answering.max_error is None:
         return confidence.rules(answering, validation, temperature)
-    # The mean of several runs is chosen no more freely than that of them which had the most to choose from.
+    # A mean of several runs leaves no more choice than the one that had the most checkpoints to choose from.
     n_choices = max(run.n_choices(run.load_predictions("validation")) for run in members)
     return confidence.rules(answering, validation, temperature, n_choices)
 
@@ -132,7 +132,7 @@ def _validation(members: Sequence[Run]) -> Predictions:
             )
     probs = np.mean([each.probs[o][:, c] for each, o, c in zip(found, orders, columns, strict=True)], axis=0)
     labels = truths[0].astype(np.int64) if found[0].has_several else truths[0].argmax(axis=1)
-    groups = None if found[0].groups is None else found[0].groups[orders[0]]
+    groups = metrics.in_same_groups([each.rows(order) for each, order in zip(found, orders, strict=True)])[0].groups
     return Predictions(ids[0], labels, probs, groups=groups)
 
 

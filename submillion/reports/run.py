@@ -145,7 +145,7 @@ def _corrected(run: Run, judged: Predictions) -> Score | None:
     )
     if right is None or chose is None or len(right) < 2:
         return None
-    return corrected([[Noted(right, chose, decides=chose)]], judged.groups)
+    return corrected([[Noted(right, chose, decides=chose, is_guarded=run.deciding() == "log-loss")]], judged.groups)
 
 
 def read(run: Run, splits: Splits | None = None) -> Report:

@@ -18,7 +18,7 @@ from submillion import runs
 from submillion.config import NOT_HASHED, Metric, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.comparison import Noted, Setting, Split, Verdict, conclude
-from submillion.judging.metrics import Predictions, allowed_metrics, deciding_key, key_of, usual_metric
+from submillion.judging.metrics import Predictions, allowed_metrics, deciding_key, in_same_groups, key_of, usual_metric
 from submillion.runs import EvalRecord, Run, Which, noted
 from submillion.text import a_kind, did_you_mean, shown
 
@@ -77,7 +77,7 @@ def compare(
     saved = [fact.run.load_predictions(split) for fact in facts]
     predictions = [found.rows(_by_id(found)) for found in saved]
     _refuse_other_rows(facts, predictions, split)
-    predictions = _in_same_groups(predictions)
+    predictions = in_same_groups(predictions)
     metric, notes = _metric(facts)
     decide = decide or _deciding(facts)
     evaluations = [_noted(fact, found, metric, decide, split) for fact, found in zip(facts, saved, strict=True)]
@@ -213,7 +213,7 @@ def _noted(fact: _Facts, saved: Predictions, metric: Metric, decide: Metric, spl
     right, chose, decides = (noted(fact.evaluations, len(order), key) for key in keys)
     if right is None or chose is None or decides is None:
         return None
-    return Noted(right[:, order], chose[:, order], decides[:, order])
+    return Noted(right[:, order], chose[:, order], decides[:, order], is_guarded=fact.chose == "log-loss")
 
 
 def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:
@@ -232,13 +232,6 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
             problems.append(f"{both} have other labels for {split} row {first.ids[row]}: they are not the same rows")
     if problems:
         raise RunError(*problems)
-
-
-def _in_same_groups(predictions: Sequence[Predictions]) -> list[Predictions]:
-    """The runs with the fewest groups that one of them knows: the rows are the same, whatever settings call them."""
-    known = [found.groups for found in predictions if found.groups is not None]
-    groups = min(known, key=lambda groups: int(groups.max()), default=None)
-    return [replace(found, groups=groups) for found in predictions]
 
 
 def _settings(

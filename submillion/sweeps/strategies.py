@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What came out of a batch: candidates that finished with their validation accuracies, the best first.
+    """What came out of a batch: candidates that finished, with what decides, the best first, which is the highest.
 
     group: those that cannot be told from the best · recommended: the cheapest of them. All empty, or None, where
     nothing finished.

@@ -31,10 +31,10 @@ Tensors = dict[str, torch.Tensor]
 class Progress:
     """Where a training stands after `step` optimiser steps.
 
-    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by what decides)
-    and best_loss belong to the best one; n_worse counts those since; scaler is the state of fp16's loss scale, empty in
-    other precisions; max_tokens is the training's `Fitting`; is_stopped says that it was told to end before its last
-    step.
+    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by what decides),
+    best_loss and best_right (`runs.packed_rows`) belong to the best one; n_worse counts those since; scaler is the
+    state of fp16's loss scale, empty in other precisions; max_tokens is the training's `Fitting`; is_stopped says that
+    it was told to end before its last step.
     """
 
     step: int = 0
@@ -42,6 +42,7 @@ class Progress:
     best_step: int | None = None
     best_score: float | None = None
     best_loss: float | None = None
+    best_right: str | None = None
     n_worse: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
     max_tokens: int | None = None

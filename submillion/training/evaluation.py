@@ -162,14 +162,18 @@ def features(run: Run, examples: Sequence[Example]) -> np.ndarray:
     layers = [each for each in classifier.modules() if isinstance(each, nn.Linear) and each.out_features == n_labels]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     found, lengths = [np.empty(0)] * len(split), split.lengths
-    with torch.no_grad():
-        for rows in evaluation_rows(lengths, settings.train.evaluation_batch_size):
-            for part in classifier.fitting.parts(rows, lengths):
-                batch = split.batch(part).to(classifier.device)
-                classifier(batch)
-                values = batching.pooled(last[0], batch.n_windows, "mean").cpu().numpy()
-                for row, value in zip(part.tolist(), values, strict=True):
-                    found[row] = value
+
+    @torch.no_grad()
+    def compute(rows: np.ndarray) -> None:
+        for part in classifier.fitting.parts(rows, lengths):
+            batch = split.batch(part).to(classifier.device)
+            classifier(batch)
+            values = batching.pooled(last[0], batch.n_windows, "mean").cpu().numpy()
+            for row, value in zip(part.tolist(), values, strict=True):
+                found[row] = value
+
+    for rows in evaluation_rows(lengths, settings.train.evaluation_batch_size):
+        classifier.fitting.until_it_fits(partial(compute, rows))
     for hook in hooks:
         hook.remove()
     return np.array(found)

@@ -13,16 +13,17 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
 import torch
 
 from submillion.config import TrainConfig
 from submillion.errors import DivergedError, NotFiniteError
-from submillion.judging import metrics
+from submillion.judging import comparison, metrics
 from submillion.judging.metrics import Predictions, Score, is_better, row_losses
 from submillion.model import adapters, processes
 from submillion.model.batching import Fitting, TokenizedSplit
 from submillion.model.classifier import Classifier
-from submillion.runs import EvalRecord, StepRecord, packed_losses, packed_rows
+from submillion.runs import EvalRecord, StepRecord, packed_losses, packed_rows, unpacked_rows
 from submillion.training import evaluation
 from submillion.training.checkpoints import Checkpoints, Progress, Tensors, optimizer_tensors, restore_optimizer
 from submillion.training.steps import Length, Loss, Steps, diverged
@@ -119,10 +120,16 @@ def _is_over(progress: Progress, job: Job) -> bool:
     return progress.is_stopped or progress.step >= job.length.n_steps or is_worse
 
 
-def _is_best(progress: Progress, key: str, value: float, loss: float) -> bool:
-    """Say whether an evaluation is better than the best so far; log loss breaks a tie."""
+def _is_best(progress: Progress, key: str, scores: tuple[float, float], right: np.ndarray) -> bool:
+    """Say whether an evaluation is better than the best so far, by what decides and its log loss, which breaks a tie;
+    where log loss decides, accuracy's own test must not say otherwise."""
+    value, loss = scores
     if progress.best_score is None or progress.best_loss is None:
         return True
+    if key == "scaled_log_loss" and progress.best_right is not None:
+        best_right = unpacked_rows(progress.best_right)[: len(right)]
+        lower = loss < progress.best_loss if value == progress.best_score else value < progress.best_score
+        return comparison.is_better_checkpoint(right, best_right, lower)
     if value != progress.best_score:
         return is_better(key, value, progress.best_score)
     return loss < progress.best_loss
@@ -179,7 +186,7 @@ class _Loop:
             seconds=seconds,
             evaluation_s=self.steps.seconds(),
             scores=scores,
-            best=_is_best(progress, key, chosen, loss),
+            best=_is_best(progress, key, (chosen, loss), predictions.right),
             right=packed_rows(predictions.right),
             losses=packed_losses(row_losses(tempered)),
         )
@@ -190,7 +197,9 @@ class _Loop:
             return record, progress
         parts = self._parts()
         self.job.checkpoints.save_best(record.step, parts["trainable"] | parts["method"])
-        return record, replace(progress, best_step=record.step, best_score=chosen, best_loss=loss)
+        return record, replace(
+            progress, best_step=record.step, best_score=chosen, best_loss=loss, best_right=record.right
+        )
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint of the current step; the main process does, all have the same."""

@@ -7,7 +7,7 @@ is trained or read here.
 """
 
 from submillion.judging.comparison.bootstrap import paired
-from submillion.judging.comparison.choice import Noted, corrected
+from submillion.judging.comparison.choice import Noted, corrected, is_better_checkpoint
 from submillion.judging.comparison.conclusion import Setting, conclude
 from submillion.judging.comparison.paired import (
     LEVEL,
@@ -63,6 +63,7 @@ __all__ = [
     "dropped",
     "expected_cost",
     "holm",
+    "is_better_checkpoint",
     "lowest_and_highest",
     "mcnemar",
     "p_value",

@@ -35,8 +35,8 @@ class Standing:
 
     keys: those of the config that differ within the comparison, with this setting's values · named_by: these keys, or
     its first run where they are too many; not written down · runs: their folders' names · after_selection: a checkpoint
-    was chosen on the rows of the scores · training_s: mean of the runs · corrected: the score that decides without the
-    luck of that choice, None where nothing was chosen or it is not known.
+    was chosen on the rows of the scores · training_s: mean of the runs · corrected: the score that is
+    reported first, without the luck of that choice, None where nothing was chosen or it is not known.
     """
 
     name: Annotated[str, Field(alias="setting")]
@@ -84,7 +84,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class RowsNeeded:
-    """What separates the two best in a test of these two alone, if the true difference of the score that decides is
+    """What separates the two best in a test of these two alone, if the true difference of the score that is reported is
     this one: one that is assumed, the one that was seen, or the largest that these rows allow, the far end of its 95 %
     interval, where the fewest rows are needed.
 

@@ -7,7 +7,8 @@ threshold. Shapes: B rows, C classes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -112,6 +113,14 @@ class Predictions:
                 f"{n_broken} of {n_rows} predictions are not numbers: the training diverged; "
                 "lower train.learning_rate or set train.precision to fp32"
             )
+
+
+def in_same_groups(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """Return several runs' predictions of the same rows in one order, with the fewest groups that one of them knows:
+    the rows are the same, whatever settings, or older versions, call them."""
+    known = [each.groups for each in predictions if each.groups is not None]
+    groups = min(known, key=lambda groups: int(groups.max()), default=None)
+    return [replace(each, groups=groups) for each in predictions]
 
 
 def equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:

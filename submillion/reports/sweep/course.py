@@ -29,14 +29,14 @@ def history(report: StudyReport) -> Section | None:
     done = _scored(report.summary)
     if len(done) < 2:
         return None
-    best = max(done, key=lambda each: (_mean(each[1]), -each[0]))[0]
+    best = max(done, key=lambda each: (report.summary.height(_mean(each[1])), -each[0]))[0]
     return Section(
         anchor="history",
         nav="History",
-        title=f"Of {len(done)} finished trials number {best} has the highest score",
+        title=f"Of {len(done)} finished trials number {best} has the best {report.summary.metric_name}",
         figure="history",
         reading="A point is a trial, in the order of the study, with its 95 % interval where it has one; several seeds "
-        "that were not compared have their mean alone. The steps are the best so far: the highest of several scores is "
+        "that were not compared have their mean alone. The steps are the best so far: the best of several scores is "
         "too good.",
     )
 
