@@ -338,10 +338,10 @@ def test_a_newer_checkpoint_and_journal_and_study_are_refused(tmp_path: Path) ->
     place = checkpoints.Checkpoints(tmp_path / "checkpoints")
     place.save(checkpoints.Progress(step=3), {"parameters": {"a": torch.zeros(1)}})
     file = tmp_path / "checkpoints" / "last.safetensors"
-    save_file({"a": torch.zeros(1)}, file, {"format": "3", "progress": "{}"})
+    save_file({"a": torch.zeros(1)}, file, {"format": "4", "progress": "{}"})
     with pytest.raises(RunError) as error:
         place.load()
-    assert_sentences(str(error.value), str(file), "format 3", "reads 2", "submillion")
+    assert_sentences(str(error.value), str(file), "format 4", "reads 3", "submillion")
 
     output = tmp_path / "labels.csv"
     with journal.opened(output, {"runs": ["a"]}) as begun:

@@ -144,7 +144,7 @@ class TrainConfig(Section):
     decide: Metric | None = setting(
         None,
         "the validation score that chooses the checkpoint, ties by log loss, and that comparisons and studies decide "
-        "by; log-loss is the scaled one, after temperature scaling, among checkpoints that accuracy's own test does not "
+        "by; log-loss is the scaled one, after temperature scaling, among checkpoints that accuracy's test does not "
         "call worse; null = metric where that is set, else log-loss",
     )
     threshold: Literal["one", "each"] | Annotated[float, Field(gt=0, lt=1)] = setting(

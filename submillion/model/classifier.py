@@ -218,7 +218,7 @@ class Classifier(nn.Module):
     def recorder(self, say: Callable[[str], object]) -> Recorder | None:
         """Return what records work with this model as graphs; None where its steps cannot be: see `replays`."""
         is_able = self.packed and not self.checkpointing and self.device.type == "cuda"
-        if not is_able or not packed.attends_by_kernels(self._prepared(), self.device):
+        if not is_able or packed.attention_kernels(self._prepared(), self.device) is None:
             return None
         return Recorder(self.device, say)
 

@@ -5,13 +5,13 @@ padded model's results within 1e-5 in float32; dropout at the same places with t
 the caller. `encode_mixed` and `encode_several` run several models at once, where these share their frozen weights.
 """
 
-from submillion.model.packed.forward import attends_by_kernels, encode, lower
+from submillion.model.packed.forward import attention_kernels, encode, lower
 from submillion.model.packed.mixing import encode_mixed, encode_several, mixable
 from submillion.model.packed.structure import Packed, prepare, supported
 
 __all__ = [
     "Packed",
-    "attends_by_kernels",
+    "attention_kernels",
     "encode",
     "encode_mixed",
     "encode_several",

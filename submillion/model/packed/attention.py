@@ -330,9 +330,9 @@ def _backward(
     return dscores
 
 
-def _functions(rows: torch.Tensor) -> Any:
-    """The module that attends where there are no tiles."""
-    return cuda if rows.is_cuda else native_attention
+def kernels_for(device: torch.device, dtype: torch.dtype, head: int) -> Any:
+    """Return the module whose kernels attend there, with heads so wide; None where tiles do."""
+    return next((each for each in (cuda, native_attention) if each.fits_heads(device, dtype, head)), None)
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -345,14 +345,16 @@ class _FusedAttention(torch.autograd.Function):
         dropout: cuda.Dropout,
         wants_scores: bool,
     ) -> torch.Tensor:
-        out, lse = _functions(rows).attend(texts, rows, firsts, dropout)
+        width = rows.shape[1] // 3 if firsts is None else firsts.shape[1]
+        ctx.kernels = kernels_for(rows.device, rows.dtype, width // texts.n_heads)
+        out, lse = ctx.kernels.attend(texts, rows, firsts, dropout)
         ctx.texts, ctx.dropout, ctx.wants_scores = texts, dropout, wants_scores
         ctx.save_for_backward(rows, firsts, out, lse)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        drows, dfirsts = _functions(grads[0]).attend_backward(
+        drows, dfirsts = ctx.kernels.attend_backward(
             ctx.texts, ctx.saved_tensors, grads[0].contiguous(), ctx.dropout, ctx.wants_scores
         )
         return drows, dfirsts, None, None, None

@@ -6,13 +6,15 @@ and the shortcut of the last layer, which computes only what the first tokens ne
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
-from submillion.model.packed import cuda, native_attention
-from submillion.model.packed.attention import Positions, Tiles, attend, tile
+from submillion.model.packed import cuda
+from submillion.model.packed.attention import Positions, Tiles, attend, kernels_for, tile
 from submillion.model.packed.disentangled import Projected, distances, projected
 from submillion.model.packed.layout import Layout, lay_out
 from submillion.model.packed.linear import project, project_and_pass
@@ -67,20 +69,19 @@ def laid_out(packed: Packed, batch: Batch) -> Layout:
     if batch.layout is not None:
         return batch.layout
     device = batch.tokens.device
-    n_heads = None if attends_by_kernels(packed, device) else packed.n_heads
-    return lay_out(batch.offsets, n_heads, device, is_recorded=n_heads is None and device.type == "cuda")
+    kernels = attention_kernels(packed, device)
+    return lay_out(batch.offsets, packed.n_heads if kernels is None else None, device, is_recorded=kernels is cuda)
 
 
-def attends_by_kernels(packed: Packed, device: torch.device) -> bool:
-    """Return whether `cuda` or `native_attention` attends, whose layouts have no groups.
+def attention_kernels(packed: Packed, device: torch.device) -> Any:
+    """Return the module that attends, `cuda` or `native_attention`, whose layouts have no groups; None where none does.
 
     They have no rotary positions, local or disentangled attention, and never MPNet's position bias where that trains.
     """
     is_bias_trained = packed.mpnet is not None and packed.mpnet.relative_attention_bias.weight.requires_grad
     if packed.rotary is not None or packed.distances is not None or is_bias_trained:
-        return False
-    head = packed.width // packed.n_heads
-    return any(each.fits_heads(device, packed.dtype, head) for each in (cuda, native_attention))
+        return None
+    return kernels_for(device, packed.dtype, packed.width // packed.n_heads)
 
 
 def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Tiles]]:
