@@ -606,7 +606,7 @@ def test_a_stopped_run_is_another_setting_to_compare_and_its_report_says_so(
         {**settings, "out": tmp_path}, rows, watch=lambda record: "stop" if record.kind == "step" else None
     )
     found = submillion.compare([run, stopped])
-    assert [setting.name for setting in found.settings] == ["stopped_after_step=null", "stopped_after_step=1"]
+    assert {setting.name for setting in found.settings} == {"stopped_after_step=null", "stopped_after_step=1"}
     said = making.training(reading.read(stopped)).sentences
     assert said == ("Its watcher stopped the training after step 1 of 12.",)
     assert making.training(reading.read(run)).sentences == ()

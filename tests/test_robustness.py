@@ -50,6 +50,7 @@ def run(rows: Path, encoders: dict[str, Path], tmp_path_factory: pytest.TempPath
     overrides = ["train.steps=60", "train.learning_rate=3e-3", "train.precision=fp32", "data.text=[title,body]"]
     overrides += [
         "adapter.method=none",
+        "train.decide=accuracy",  # a checkpoint that takes sides
         f"model.name={encoders['bert']}",
         f"data.source={rows}",
         f"out={tmp_path_factory.mktemp('runs')}",

@@ -104,6 +104,7 @@ def trial(number: int, choices: dict[str, str], state: str, n_seeds: int, apart:
             "by_seed": scores if is_done else [],
         },
         "seconds": [{"training": 60.5, "evaluation": 2.25}] * n_seeds if is_done else [],
+        "course": [],
     }
 
 

@@ -90,7 +90,13 @@ def test_scores_come_from_the_saved_predictions(finished: tuple[Config, Run]) ->
 
 def test_the_best_checkpoint_is_the_result_even_if_it_is_not_the_last(base: list[str], tmp_path: Path) -> None:
     # A rate that never falls and a step too large: accuracy goes up and down.
-    wild = ["adapter.method=none", "train.schedule=constant", "train.learning_rate=3e-3", "train.evaluate_every=1"]
+    wild = [
+        "adapter.method=none",
+        "train.decide=accuracy",
+        "train.schedule=constant",
+        "train.learning_rate=3e-3",
+        "train.evaluate_every=1",
+    ]
     run = workflow.train(
         settings_of(base, tmp_path, *wild, "train.steps=60", "train.precision=fp32", "data.validation=0.3")
     )

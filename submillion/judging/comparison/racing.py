@@ -114,7 +114,7 @@ def log_capital(excess: np.ndarray, most: float) -> float:
     level (Markov's inequality). Rows need be no normal variables, and there need not be many.
 
     >>> round(log_capital(np.array([0.4, 0.6, -0.1, 0.5] * 30), most=1.0), 1)
-    30.8
+    28.7
     """
     bets = (_BETS / most).astype(excess.dtype)
     capitals = np.log1p(bets[:, None] * excess).sum(axis=1, dtype=np.float64)
