@@ -79,9 +79,13 @@ def compare(
     _refuse_other_rows(facts, predictions, split)
     predictions = in_same_groups(predictions)
     metric, notes = _metric(facts)
-    decide = decide or _deciding(facts)
+    decide_asked, decide = decide, decide or _deciding(facts)
     evaluations = [_noted(fact, found, metric, decide, split) for fact, found in zip(facts, saved, strict=True)]
     verdict = conclude(_settings(facts, predictions, evaluations), split, metric, margin, decide)
+    named = dict.fromkeys(fact.decide for fact in facts)
+    if decide_asked is None and len(named) > 1:
+        names = ", ".join(name or "none" for name in named)
+        notes = (*notes, f"runs name different scores that decide ({names}): scaled log loss decides here")
     verdict = replace(verdict, notes=(*verdict.notes, *notes))
     return replace(verdict, notes=(*verdict.notes, _openings(facts))) if split == "test" else verdict
 
@@ -89,8 +93,8 @@ def compare(
 def _refuse_unknown_metric(decide: Metric | None, has_several: bool) -> None:
     allowed = allowed_metrics(has_several)
     if decide is not None and decide not in allowed:
-        rows = "rows with several labels have" if has_several else "rows with one label have"
-        raise RunError(f"decide is {shown(decide)}: {did_you_mean(str(decide), allowed)}; {rows} {', '.join(allowed)}")
+        rows = "several labels" if has_several else "one label"
+        raise RunError(f"decide is {shown(decide)}, and rows have {rows}: {did_you_mean(str(decide), allowed)}")
 
 
 def _deciding(facts: Sequence[_Facts]) -> Metric:

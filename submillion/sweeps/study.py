@@ -17,7 +17,7 @@ from submillion.errors import ConfigError
 from submillion.judging import metrics
 from submillion.judging.comparison import MIN_ROWS, Verdict
 from submillion.judging.metrics import Score
-from submillion.runs import EvalRecord, Run
+from submillion.runs import EvalRecord, Record, Run
 from submillion.runs.study import Point, Seconds, Stage, TrialState
 from submillion.sweeps import previews, timing
 from submillion.sweeps.executors import Where
@@ -110,19 +110,26 @@ class Outcome:
 
     @property
     def seconds(self) -> list[Seconds]:
-        """Return the seconds that each finished run trained and evaluated."""
-        return [self._result(path)[1] for path in self.runs]
+        """Return the seconds that each finished run trained and evaluated; of a trial that was ruled out, each begun
+        one's."""
+        if self.state != "ruled out":
+            return [self._result(path)[1] for path in self.runs]
+        return [_seconds(records) for path in self.folders if (records := Run(path).records())]
 
     def _result(self, path: Path) -> tuple[Score, Seconds, float]:
         """A finished run's validation score, its seconds, and the height of the score that decides, read once: all is
         written down after each trial."""
         if path not in self._results:
             records, predictions = Run(path).records(), Run(path).load_predictions("validation")
-            evaluation = sum(each.evaluation_s for each in records if isinstance(each, EvalRecord))
-            seconds = Seconds(sum(each.seconds for each in records), evaluation)
+            seconds = _seconds(records)
             decides = metrics.height_by(predictions, self.trial.configs[0].train.deciding)
             self._results[path] = metrics.leading(Run(path).scores()["validation"])[1], seconds, decides
         return self._results[path]
+
+
+def _seconds(records: Sequence[Record]) -> Seconds:
+    evaluation = sum(each.evaluation_s for each in records if isinstance(each, EvalRecord))
+    return Seconds(sum(each.seconds for each in records), evaluation)
 
 
 @dataclass(frozen=True)

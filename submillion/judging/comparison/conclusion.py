@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
@@ -288,7 +288,11 @@ def _needed(
         n = rows_needed(size, float((of_rows**2).sum()) / n_rows)
         return None if n is None else Needed(n, 1)
     n_seeds = min(len(one.runs), len(other.runs))
-    return bootstrap.rows_and_seeds_needed(size, bootstrap.spread_of(n_rows, of_one[key], of_other[key]), n_seeds)
+    spread = bootstrap.spread_of(n_rows, of_one[key], of_other[key])
+    # A difference comes from rows that differ, each by one (error, or nat) at the usual: as two that are accurate to so
+    # many points differ on at least so many rows, runs that are nearly the same do not promise it on a few rows.
+    spread = replace(spread, rows=max(spread.rows, size / n_rows))
+    return bootstrap.rows_and_seeds_needed(size, spread, n_seeds)
 
 
 def _disagreements(pairs: Sequence[Pair], key: str, deciding: str) -> list[str]:

@@ -280,15 +280,19 @@ def cost(report: StudyReport) -> Section | None:
     trials = [trial for _, trial in report.timed]
     if not trials:
         return None
-    training = sum(each.training for trial in trials for each in trial.seconds)
-    evaluation = sum(each.evaluation for trial in trials for each in trial.seconds)
+    dropped = [trial for trial in report.summary.trials if trial.state == "ruled out"]
+    every = [each for trial in (*trials, *dropped) for each in trial.seconds]
+    training, evaluation = sum(each.training for each in every), sum(each.evaluation for each in every)
     n_runs = sum(len(trial.runs) for trial in trials)
     limit = f"Of {len(trials)} trials the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
-    rows = [("steps", duration(training)), ("evaluations", duration(evaluation)), ("runs", str(n_runs))]
+    rows = [("steps", duration(training)), ("evaluations", duration(evaluation)), ("finished runs", str(n_runs))]
+    if dropped:
+        of_dropped = sum(each.training + each.evaluation for trial in dropped for each in trial.seconds)
+        rows.append(("of it, trials that were ruled out", duration(of_dropped)))
     return Section(
         anchor="time",
         nav="Time",
-        title=f"{n_runs} runs took {duration(training + evaluation)}, one after the other",
+        title=f"{len(every)} run{'s' * (len(every) != 1)} took {duration(training + evaluation)}, one after the other",
         figure="time",
         reading=f"{limit}Seconds of one run, of several seeds the mean. Reading, building and saving come on top; "
         "runs that shared the cores took longer than alone. A trial whose run an earlier one has took nothing.",
