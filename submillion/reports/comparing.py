@@ -269,7 +269,7 @@ def _scaled(verdict: Verdict) -> str:
         return ""
     return (
         " It is the log loss after each run's own temperature scaling, out of fold, of probabilities mixed with 1 % of "
-        "chance, so that no row counts beyond measure; it takes fewer rows than shares of right rows do. "
+        "chance, so that no row counts beyond measure; it mostly takes fewer rows than accuracy. "
         "`--decide accuracy` lets accuracy decide."
     )
 

@@ -47,7 +47,7 @@ def is_better_checkpoint(right: np.ndarray, best_right: np.ndarray, is_lower: bo
     accuracy's own test tells the two apart, which then decides.
 
     right, best_right: which rows are right, bool [B] · is_lower: its loss is. Log loss alone chose checkpoints that
-    were 3 to 10 points less accurate than others of the run in four of thirty trainings (benchmarks/rows.py).
+    were 1.5 to 10 points less accurate than others of the run in four of thirty trainings (benchmarks/rows.py).
     """
     told = mcnemar(right, best_right)
     return told.value > 0 if told.p <= LEVEL else is_lower

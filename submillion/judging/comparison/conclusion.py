@@ -61,8 +61,8 @@ def conclude(
 ) -> Verdict:
     """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
 
-    decide: the metric that decides which is the best and what is tied with it; log-loss is the scaled one, which takes
-    fewer rows than shares of right rows do (docs/comparison.md). `metric` is reported first: what its own test calls
+    decide: the metric that decides which is the best and what is tied with it; log-loss is the scaled one, which mostly
+    takes fewer rows (docs/comparison.md). `metric` is reported first: what its own test calls
     worse than the best is not recommended. All are tested, each metric a family of its own. The family is all pairs,
     not those with the best alone: which is the best was found by looking, so any pair might have been the one tested.
     margin: the recommended setting is the cheapest that is at most so much worse than the best, by `metric`; None takes

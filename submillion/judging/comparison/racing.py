@@ -23,7 +23,7 @@ MIN_ROWS = 100  # of fewer next to nothing can be said
 _BETS = 0.9 * 0.5 ** np.arange(6)  # shares of the most that a row can cost
 # A loss falls like a power of the steps: a trial is allowed the least exponent, which is the same gain for each
 # doubling, the one that it is held against is only trusted to flatten like one over the steps. Both were chosen by
-# simulation (benchmarks/racing.py): what drops the best trial in at most 5 % of races.
+# simulation (benchmarks/racing.py), and after a look at real courses: what drops the best in at most 5 % of races.
 _OWN_EXPONENT, _RIVAL_EXPONENT = 0.0, 1.0
 # benchmarks/racing.py, the family "rates": the mean cost, and what 90 % of races lie between, by rows and by trials.
 _ROWS, _TRIALS = (300, 1000, 5000), (2, 8, 32)

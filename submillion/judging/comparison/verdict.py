@@ -88,7 +88,7 @@ class RowsNeeded:
     this one: one that is assumed, the one that was seen, or the largest that these rows allow, the far end of its 95 %
     interval, where the fewest rows are needed.
 
-    by_score: with its own test · by_log_loss: with that of the scaled log loss, which is taken to differ by 0.8 of
+    by_score: with its own test · by_log_loss: with that of the scaled log loss, which is taken to differ by 0.58 of
     the errors' proportion (benchmarks/rows.py), but for the difference seen, which it has its own of. None where
     nothing that was tried would do, or where the log loss was seen to differ the other way.
     """
