@@ -43,7 +43,7 @@ def scores(values: Mapping[str, Score], title: str = "") -> Section:
 
 
 def accuracy(run: Run, is_chosen: bool = False) -> Table:
-    """Return the scores that chose, and accuracies, of several labels micro-F1: test if it was opened, and validation
+    """Return the first scores, and accuracies, of several labels micro-F1: test if it was opened, and validation
     with what was chosen on it.
 
     is_chosen: among settings, by their validation scores.

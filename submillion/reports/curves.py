@@ -19,7 +19,7 @@ from submillion.reports.sections import Page, Section, Table, as_sentences
 from submillion.runs import EvalRecord, Record, Run, StepRecord
 from submillion.text import interval
 
-_SHARED = ("accuracy", "micro_f1", "macro_f1")  # of runs that were chosen by different scores
+_SHARED = ("accuracy", "micro_f1", "macro_f1")  # of runs that report different scores first
 MAX_CURVES = 10  # in one figure
 BAND = "The band is the 95 % interval: ups and downs within it may be chance."
 _LOOKS = [(colour, line) for line in ("-", (0, (4, 2))) for colour in (BLUE, ORANGE, GREEN, PINK, INK)]
@@ -45,7 +45,7 @@ class Curve:
 
 
 def draw(curves: Sequence[Curve], with_png: bool = True) -> dict[str, Drawn]:
-    """Return the figure `curves`: training loss and the validation score that chooses, of at most
+    """Return the figure `curves`: training loss and the first validation score, of at most
     `MAX_CURVES` runs, one over the other; nothing where no run has made a step."""
     shown = [curve for curve in curves if curve.steps][:MAX_CURVES]
     if not shown:
@@ -97,7 +97,7 @@ def _together(curves: Sequence[Curve]) -> Any:
 
 
 def _key(curves: Sequence[Curve]) -> str:
-    """The score that all runs were chosen by; where they differ one that all have."""
+    """The score that all runs report first; where they differ one that all have."""
     every = [record.scores for curve in curves for record in curve.evaluations]
     keys = {leading(scores)[0] for scores in every}
     return (

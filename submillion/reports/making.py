@@ -39,7 +39,7 @@ def _cell(value: int | None) -> str:
 
 
 def training(report: Report) -> Section:
-    """Loss and the score that chooses over the steps, and which checkpoint was taken."""
+    """Loss and the first score over the steps, and which checkpoint was taken."""
     chosen = [record for record in report.evaluations if record.best][-1:]
     if not chosen:
         return Section("training", "Training", "metrics.jsonl holds no evaluation: how training went is not known")

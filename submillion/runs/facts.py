@@ -24,7 +24,7 @@ def examined(run: Run) -> dict[str, Any]:
     """Return what is known of a run, by `KEYS`, and why it is damaged; what is not known yet is None.
 
     state: done, running, interrupted, empty or damaged · why: empty unless it is damaged · metric: the key of the score
-    that chose the checkpoint · validation, test: that score, and validation_accuracy, test_accuracy where rows have one
+    that is reported first · validation, test: that score, and validation_accuracy, test_accuracy where rows have one
     label, each {value, low, high, n}. Hashes are not checked.
     """
     began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()

@@ -37,7 +37,7 @@ class FoldRecord:
 @dataclass(frozen=True, kw_only=True)
 class FoldsRecord:
     """A training in folds. fingerprint: of the splits of `of_all_rows` · scores: of all rows, each by the run that held
-    it out, and of the metric that chooses checkpoints first · folds: in their order · notes: what there was to say of
+    it out, and of the metric that is reported first · folds: in their order · notes: what there was to say of
     the rows."""
 
     format: int

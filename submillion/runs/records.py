@@ -98,7 +98,7 @@ def from_line(line: str | bytes) -> Record:
 
 
 def packed_rows(right: np.ndarray) -> str:
-    """Return bool [B] as text: a bit a row, base64.
+    """Return bool [B] as text: a bit per row, base64.
 
     >>> unpacked_rows(packed_rows(np.array([True, False, True]))).tolist()
     [True, False, True, False, False, False, False, False]

@@ -1,4 +1,4 @@
-"""Which candidates come next: one generator a kind of study, which yields batches and is sent what came out.
+"""Which candidates come next: one generator per kind of study, which yields batches and is sent what came out.
 
 Owns the order, the winners that are fixed, and the rank correlation of short and full trials. Nothing is run or
 stored here; data flows one way, from a `Ranking` to the next `Batch`.

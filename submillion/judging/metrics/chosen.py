@@ -95,7 +95,7 @@ def score(predictions: Predictions) -> dict[str, Score]:
 
 
 def score_by(predictions: Predictions, metric: Metric) -> dict[str, Score]:
-    """Return the scores of `score`, first the one that chooses."""
+    """Return the scores of `score`, first the one that is reported first."""
     scores, key = score(predictions), key_of(metric)
     if key not in scores:
         assert metric in ("average-precision", "mcc"), f"{metric} is no score of these rows"
@@ -116,7 +116,7 @@ def _mcc_of(predictions: Predictions) -> Score:
 
 
 def leading(scores: Mapping[str, Score]) -> tuple[str, Score]:
-    """Return the score that chose, and its key: the first one; runs of before there was a choice have accuracy."""
+    """Return the score that is reported first, and its key."""
     return next(iter(scores.items()))
 
 

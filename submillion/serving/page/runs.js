@@ -12,7 +12,7 @@ let listing = null;
 let order = { key: "validation", down: true };
 let next = null;
 
-// A score so that more is better; each run's is the one that chose its checkpoint.
+// A score so that more is better; each run's is the one that it reports first.
 const isLoss = (row) => row.metric === "log_loss";
 const height = (row, score) => (score ? (isLoss(row) ? -score.value : score.value) : null);
 
@@ -146,7 +146,7 @@ function runsTable(rows) {
   }));
   const heads = [{ label: "Tick", cell: tickAll(rows) }, ...shown.map(sortHead), "Settings"];
   const shared = sharedSettings(rows);
-  const scores = one ? `Scores are ${one}` : "Scores are those that chose the checkpoint";
+  const scores = one ? `Scores are ${one}` : "Scores are each run's first (train.metric)";
   const caption = `${scores}, with 95 % intervals. Settings: what is not the default, without what all shown runs share`;
   return table(caption, heads, rows.map((row) => [tick(row), ...shown.map((column) => cell(column.key, row, ranges, !one)),
     settings(row, shared)]), "cards runs");
