@@ -122,8 +122,8 @@ def log_capital(excess: np.ndarray, most: float) -> float:
 
 
 def gain_left(share: float, exponent: float) -> float:
-    """Return how many times a trial's last gain, of the doubling up to a share of its steps, is still to come by its end,
-    if its loss falls like steps ** -exponent; 0 is the limit: the same gain for each doubling.
+    """Return how many times a trial's last gain, of the doubling up to a share of its steps, is still to come by its
+    end, if its loss falls like steps ** -exponent; 0 is the limit: the same gain for each doubling.
 
     >>> gain_left(1 / 4, 0), round(gain_left(1 / 4, 0.5), 2)
     (2.0, 1.21)
