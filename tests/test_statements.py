@@ -156,7 +156,9 @@ def test_planned_rows_give_the_power_that_they_promise(points: float, discordanc
     draws = np.random.default_rng(0).multinomial(found.by_accuracy, [first, second, 1 - first - second], size=500)
     power = np.mean([b + c > 0 and binomtest(int(b), int(b + c)).pvalue <= 0.05 for b, c, _ in draws])
     assert 0.72 < power < 0.88
-    assert found.at_least < found.by_log_loss < found.at_most < found.by_accuracy
+    assert found.at_least < found.by_log_loss < min(found.at_most, found.by_accuracy), (
+        "in a quarter of pairs log loss takes more"
+    )
 
 
 def test_the_constants_are_what_was_measured() -> None:
