@@ -22,7 +22,16 @@ def saved(tmp_path: Path) -> Checkpoints:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save_best(4, PARTS["trainable"])
     checkpoints.save(
-        Progress(step=6, evaluated_step=4, best_step=4, best_score=0.5, best_loss=1.0, scaler={"scale": 2.0}), PARTS
+        Progress(
+            step=6,
+            evaluated_step=4,
+            best_step=4,
+            best_score=0.5,
+            best_loss=1.0,
+            best_right="8A==",
+            scaler={"scale": 2.0},
+        ),
+        PARTS,
     )
     return checkpoints
 
@@ -31,7 +40,10 @@ def test_what_is_saved_comes_back(saved: Checkpoints) -> None:
     found = saved.load()
     assert found is not None
     progress, parts = found
-    assert progress == saved.progress() == Progress(6, 4, 4, 0.5, 1.0, 0, {"scale": 2.0})
+    assert progress == saved.progress()
+    assert progress == Progress(
+        6, 4, best_step=4, best_score=0.5, best_loss=1.0, best_right="8A==", scaler={"scale": 2.0}
+    )
     for part, tensors in PARTS.items():
         for name, tensor in tensors.items():
             assert torch.equal(parts[part][name], tensor)
