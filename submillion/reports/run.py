@@ -16,7 +16,7 @@ from submillion import data, planning, runs
 from submillion.data import Example, Splits
 from submillion.errors import RunError, SubmillionError
 from submillion.judging import metrics
-from submillion.judging.comparison import Noted, Split, corrected
+from submillion.judging.comparison import Split, corrected
 from submillion.judging.metrics import Bin, ClassScores, Predictions, RiskCoverage, Score, thresholds
 from submillion.planning import Part, Plan
 from submillion.reports import acting, baselines
@@ -139,13 +139,8 @@ class Report:
 
 def _corrected(run: Run, judged: Predictions) -> Score | None:
     """The validation score without the luck of the checkpoint's choice."""
-    right, chose = (
-        runs.noted(run.evaluations(), len(judged.ids), key)
-        for key in (metrics.key_of(run.metric()), metrics.deciding_key(run.deciding()))
-    )
-    if right is None or chose is None or len(right) < 2:
-        return None
-    return corrected([[Noted(right, chose, decides=chose, is_guarded=run.deciding() == "log-loss")]], judged.groups)
+    noted = run.evaluated(len(judged.ids))
+    return None if noted is None or len(noted.right) < 2 else corrected([[noted]], judged.groups)
 
 
 def read(run: Run, splits: Splits | None = None) -> Report:

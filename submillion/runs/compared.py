@@ -18,8 +18,8 @@ from submillion import runs
 from submillion.config import NOT_HASHED, Metric, as_text, flat
 from submillion.errors import RunError, SubmillionError
 from submillion.judging.comparison import Noted, Setting, Split, Verdict, conclude
-from submillion.judging.metrics import Predictions, allowed_metrics, deciding_key, in_same_groups, key_of, usual_metric
-from submillion.runs import EvalRecord, Run, Which, noted
+from submillion.judging.metrics import Predictions, allowed_metrics, in_same_groups, usual_metric
+from submillion.runs import EvalRecord, Run, Which
 from submillion.text import a_kind, did_you_mean, shown
 
 _MOST_KEYS = 6  # that name a setting
@@ -36,7 +36,6 @@ class _Facts:
     keys: dict[str, str]
     seed: int
     metric: Metric
-    chose: Metric  # the checkpoint
     decide: Metric | None  # that its settings name
     labels: tuple[str, ...]
     has_several: bool  # labels, in a row
@@ -80,7 +79,12 @@ def compare(
     predictions = in_same_groups(predictions)
     metric, notes = _metric(facts)
     decide_asked, decide = decide, decide or _deciding(facts)
-    evaluations = [_noted(fact, found, metric, decide, split) for fact, found in zip(facts, saved, strict=True)]
+    evaluations: list[Noted | None] = [None] * len(facts)  # on test, which chose nothing
+    if split == "validation":
+        noted = [fact.run.evaluated(len(found.ids), metric, decide) for fact, found in zip(facts, saved, strict=True)]
+        evaluations = [
+            None if each is None else each.rows(_by_id(found)) for each, found in zip(noted, saved, strict=True)
+        ]
     verdict = conclude(_settings(facts, predictions, evaluations), split, metric, margin, decide)
     named = dict.fromkeys(fact.decide for fact in facts)
     if decide_asked is None and len(named) > 1:
@@ -141,8 +145,8 @@ def _facts(run: Run, split: Split) -> _Facts:
         raise RunError(f"{run.path} has no test split: it was trained without one; compare on validation")
     keys = flat(config.model_dump(mode="json", exclude=set(NOT_HASHED))) | {_DATA: data["fingerprint"][:8]}
     del keys["train.seed"]
-    train, chose = config.train, run.deciding()
-    keys |= {"train.metric": run.metric(), "train.decide": chose}  # null means these too
+    train = config.train
+    keys |= {"train.metric": run.metric(), "train.decide": run.deciding()}  # null means these too
     environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
     stopped = run.stopped()  # then it answers less than was asked
     keys["stopped_after_step"] = as_text(None if stopped is None else stopped.step)
@@ -152,7 +156,6 @@ def _facts(run: Run, split: Split) -> _Facts:
         keys=keys,
         seed=config.train.seed,
         metric=run.metric(),
-        chose=chose,
         decide=train.decide or train.metric,
         labels=run.labels(),
         has_several=run.has_several(),
@@ -206,18 +209,6 @@ def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
 def _by_id(predictions: Predictions) -> np.ndarray:
     """The places of the rows in the order of their ids, int64 [B]."""
     return np.array(sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__))
-
-
-def _noted(fact: _Facts, saved: Predictions, metric: Metric, decide: Metric, split: Split) -> Noted | None:
-    """What the evaluations noted of each row, in the order of the ids; None where something of it was not noted, or
-    the checkpoint was chosen on other rows."""
-    if split != "validation":
-        return None
-    order, keys = _by_id(saved), (key_of(metric), deciding_key(fact.chose), deciding_key(decide))
-    right, chose, decides = (noted(fact.evaluations, len(order), key) for key in keys)
-    if right is None or chose is None or decides is None:
-        return None
-    return Noted(right[:, order], chose[:, order], decides[:, order], is_guarded=fact.chose == "log-loss")
 
 
 def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:

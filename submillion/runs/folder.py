@@ -20,8 +20,9 @@ from submillion import config
 from submillion.config import Config, Metric
 from submillion.data.sources import MEMORY
 from submillion.errors import RunError, SubmillionError, command
+from submillion.judging.comparison import Noted
 from submillion.judging.confidence import n_choices
-from submillion.judging.metrics import Predictions, Score, deciding_key, temperature, usual_metric
+from submillion.judging.metrics import Predictions, Score, deciding_key, key_of, temperature, usual_metric
 from submillion.runs.files import (
     locked,
     read_bytes,
@@ -197,8 +198,20 @@ class Run:
     def deciding(self) -> Metric:
         """Return the score that chose the checkpoint; where evaluations noted no losses yet, `metric`."""
         train = self.config().train
-        noted = any(record.losses is not None for record in self.evaluations())
-        return train.deciding if train.decide is not None or noted else self.metric()
+        has_losses = any(record.losses is not None for record in self.evaluations())
+        return train.deciding if train.decide is not None or has_losses else self.metric()
+
+    def evaluated(self, n_rows: int, metric: Metric | None = None, decide: Metric | None = None) -> Noted | None:
+        """Return what the evaluations noted of the saved validation rows; None where something of it was not noted.
+
+        metric: whose rows are right, decide: by which settings are compared; None are the run's own.
+        """
+        evaluations, chose_by = self.evaluations(), self.deciding()
+        keys = key_of(metric or self.metric()), deciding_key(chose_by), deciding_key(decide or chose_by)
+        right, chose, decides = (noted(evaluations, n_rows, key) for key in keys)
+        if right is None or chose is None or decides is None:
+            return None
+        return Noted(right, chose, decides, is_guarded=chose_by == "log-loss")
 
     def n_choices(self, validation: Predictions) -> float:
         """Return how many checkpoints might as well have been chosen on these saved rows, as `confidence.n_choices` has

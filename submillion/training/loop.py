@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
 import torch
 
 from submillion.config import TrainConfig
@@ -120,16 +119,16 @@ def _is_over(progress: Progress, job: Job) -> bool:
     return progress.is_stopped or progress.step >= job.length.n_steps or is_worse
 
 
-def _is_best(progress: Progress, key: str, scores: tuple[float, float], right: np.ndarray) -> bool:
+def _is_best(progress: Progress, key: str, scores: tuple[float, float], predictions: Predictions) -> bool:
     """Say whether an evaluation is better than the best so far, by what decides and its log loss, which breaks a tie;
     where log loss decides, accuracy's own test must not say otherwise."""
     value, loss = scores
     if progress.best_score is None or progress.best_loss is None:
         return True
     if key == "scaled_log_loss" and progress.best_right is not None:
-        best_right = unpacked_rows(progress.best_right)[: len(right)]
+        best_right = unpacked_rows(progress.best_right)[: len(predictions.ids)]
         lower = loss < progress.best_loss if value == progress.best_score else value < progress.best_score
-        return comparison.is_better_checkpoint(right, best_right, lower)
+        return comparison.is_better_checkpoint(predictions.right, best_right, lower, predictions.groups)
     if value != progress.best_score:
         return is_better(key, value, progress.best_score)
     return loss < progress.best_loss
@@ -186,7 +185,7 @@ class _Loop:
             seconds=seconds,
             evaluation_s=self.steps.seconds(),
             scores=scores,
-            best=_is_best(progress, key, (chosen, loss), predictions.right),
+            best=_is_best(progress, key, (chosen, loss), predictions),
             right=packed_rows(predictions.right),
             losses=packed_losses(row_losses(tempered)),
         )

@@ -32,6 +32,10 @@ class Noted:
     decides: np.ndarray
     is_guarded: bool = False
 
+    def rows(self, places: np.ndarray) -> Noted:
+        """Return the rows at these places, in their order."""
+        return Noted(self.right[:, places], self.chose[:, places], self.decides[:, places], self.is_guarded)
+
     def allowed(self, shares: np.ndarray) -> np.ndarray:
         """Return which evaluations, by their shares of right rows on some draws [D, K], are not told from the most
         accurate one: by the normal approximation of McNemar's test, with the discordance of all rows."""
@@ -42,14 +46,17 @@ class Noted:
         return apart <= Z_95 * np.sqrt(discordant[best])
 
 
-def is_better_checkpoint(right: np.ndarray, best_right: np.ndarray, is_lower: bool) -> bool:
+def is_better_checkpoint(
+    right: np.ndarray, best_right: np.ndarray, is_lower: bool, groups: np.ndarray | None = None
+) -> bool:
     """Say whether a checkpoint takes the place of the best so far: one with a lower scaled log loss does, unless
     accuracy's own test tells the two apart, which then decides.
 
-    right, best_right: which rows are right, bool [B] · is_lower: its loss is. Log loss alone chose checkpoints that
+    right, best_right: which rows are right, bool [B] · is_lower: its loss is · groups: of rows that are not
+    independent, int64 [B]. Log loss alone chose checkpoints that
     were 1.5 to 10 points less accurate than others of the run in four of thirty trainings (benchmarks/rows.py).
     """
-    told = mcnemar(right, best_right)
+    told = mcnemar(right, best_right, groups)
     return told.value > 0 if told.p <= LEVEL else is_lower
 
 
