@@ -37,6 +37,17 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def each_number_of_threads(request: pytest.FixtureRequest):
+    """C functions share their work between threads; a test runs with one, and with two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests neither use nor fill the user's own cache; the tweets that `make setup` fetched are there."""

@@ -21,14 +21,7 @@ from tests.kit.pairs import each, pairwise
 SEED, LEAST = 0x123456789ABCDEF, 6554
 KEEP = 1 - LEAST / 65536
 compiled = pytest.mark.skipif(not native.available(), reason="kernels.c was not compiled here")
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], autouse=True)
-def _threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("each_number_of_threads")
 
 
 def rows(*shape: int, scale: float = 1.0) -> torch.Tensor:

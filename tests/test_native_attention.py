@@ -17,15 +17,10 @@ NO_DROPOUT = Dropout(0, 0, 1.0)
 LENGTHS = [[1], [15, 16, 17], [2, 31, 32, 33], [63, 64, 65, 97], [1, 130]]
 CPU = torch.device("cpu")
 
-pytestmark = pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles")
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], autouse=True)
-def _threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles"),
+    pytest.mark.usefixtures("each_number_of_threads"),
+]
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

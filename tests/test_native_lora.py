@@ -10,15 +10,10 @@ from tests.kit.pairs import pairwise
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
 
-pytestmark = pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles")
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], autouse=True)
-def _threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles"),
+    pytest.mark.usefixtures("each_number_of_threads"),
+]
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
