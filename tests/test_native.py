@@ -266,7 +266,7 @@ print(before, faults())
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="no glibc"
 )
-@pytest.mark.parametrize("_threads", [1], indirect=True)  # a process of its own
+@pytest.mark.parametrize("each_number_of_threads", [1], indirect=True)  # a process of its own
 def test_freed_memory_is_kept():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
