@@ -368,6 +368,16 @@ def test_a_training_goes_on_with_the_new_rows_and_keeps_the_old_prefix(
     assert len(data.read(again.config().data).train) == len(after.train) + 10
 
 
+def test_rows_that_are_trained_on_are_not_trained_on_twice(run: Run, tmp_path: Path) -> None:
+    before = data.read(run.config().data).train
+    rows = [{"text": one.text, "label": one.label} for one in before[:3]]
+    rows += [{"text": "a new row", "label": "art"}] * 2
+    new = submillion.train(start=run, data=write(tmp_path / "more.csv", rows), train={"steps": 1})
+    splits = data.read(new.config().data)
+    assert (splits.n_more, len(splits.train)) == (1, len(before) + 1)
+    assert any("4 of 5 rows have a text that is trained on already, and are left out" in w for w in splits.warnings)
+
+
 def test_rows_that_are_held_out_are_not_trained_on(run: Run, tmp_path: Path) -> None:
     held_out = data.read(run.config().data).validation[:2]
     rows = [{"text": one.text.upper(), "label": one.label} for one in held_out] + [

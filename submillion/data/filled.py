@@ -70,12 +70,13 @@ def added(
 ) -> list[Example]:
     """Return the rows of `data.more`, which are trained on beside those of the source; their ids have the file's name.
 
-    Rows whose text or group is held out, in validation or test, are left out; warnings say how many. DataError lists
-    everything that is wrong with all files.
+    Rows whose text or group is held out, in validation or test, are left out, and rows whose text is trained on
+    already; warnings say how many. DataError lists everything that is wrong with all files.
     """
     problems, found = list[str](), list[Example]()
     held_out = [example for name in ("validation", "test") for example in splits[name]]
     texts, groups = {key_of(example) for example in held_out}, {example.group for example in held_out} - {None}
+    trained_on = {key_of(example) for example in splits["train"]}
     for source in data.more:
         try:
             filled = read_filled(Path(source), data, labels)
@@ -84,10 +85,16 @@ def added(
             continue
         origin, examples = filled.table.origin, filled.rows.examples
         kept = [one for one in examples if key_of(one) not in texts and one.group not in groups]
-        found += [replace(one, id=f"{source}:{one.id}") for one in kept]
+        new: dict[str, Example] = {}
+        for one in kept:
+            if key_of(one) not in trained_on:
+                new.setdefault(key_of(one), one)
+        found += [replace(one, id=f"{source}:{one.id}") for one in new.values()]
+        trained_on |= new.keys()
         warnings += _left_out(origin, filled.n_unlabelled, len(filled.table.numbers), "have no label yet")
         n_held_out = len(examples) - len(kept)
         warnings += _left_out(origin, n_held_out, len(examples), "are held out, in validation or test, too")
+        warnings += _left_out(origin, len(kept) - len(new), len(examples), "have a text that is trained on already")
     reading.raise_all(problems)
     return found
 
