@@ -16,7 +16,8 @@ from submillion.judging.comparison import EVALUATE_EVERY, LEVEL, RUNGS, SHARES, 
 from submillion.judging.comparison.racing import gain_left, log_capital
 from submillion.reports import sweep as pages
 from submillion.reports.sweep import figures
-from submillion.runs import Run, study
+from submillion.runs import EvalRecord, Run, packed_losses, study
+from submillion.sweeps import racing
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.study import How, Sweep, prepare
 from submillion.training.steps import length
@@ -131,6 +132,50 @@ def test_the_more_trials_began_the_more_evidence_it_takes() -> None:
 def test_evaluations_may_come_after_a_share_of_the_steps(n_steps: int, every: float, expected: int) -> None:
     train = TrainConfig(steps=n_steps, evaluate_every=every)
     assert length(train, np.full(200, 10), 100).evaluate_every == expected
+
+
+class Records:
+    """Evaluations at these steps of 24, each with the losses that its number says."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.found = [
+            (step / 24, EvalRecord(step, 1.0, 0.1, 1e-3, 0, 0.1, 0.1, {}, False, losses=self.of(step)))
+            for step in steps
+        ]
+
+    @staticmethod
+    def of(step: int) -> str:
+        return packed_losses(np.full(4, float(step)))
+
+    def at(self, share: float, rung: float, *, is_done: bool = False) -> float | None:
+        losses = racing._losses_at(self.found, share, rung, is_done)  # pyright: ignore[reportPrivateUsage]
+        return None if losses is None else float(losses[0])
+
+
+def test_a_rung_looks_back_at_no_later_evaluation_than_it_means() -> None:
+    """A gain that took less than a doubling would pass for a whole one's, and slow starters be dropped."""
+    records = Records([4, 8, 10, 12, 20])
+    assert records.at(1 / 2, rung=1 / 2) == 12
+    assert records.at(1 / 4, rung=1 / 2) == 4, "not 8, which comes after a quarter"
+    assert records.at(3 / 4, rung=3 / 4) == 20, "the first one at the rung or after it"
+    assert records.at(1, rung=1) is None, "it has not come so far"
+    assert records.at(1, rung=1, is_done=True) == 20, "ended early, it stays as it was"
+
+
+def test_copies_of_rows_are_no_more_evidence_than_the_rows(race: tuple[Path, Sweep]) -> None:
+    _, found = race
+    folders = found.outcomes[0].folders
+    alone = racing.course(folders, RUNGS[0])
+    assert alone is not None
+    n = len(alone.losses[RUNGS[0]])
+    pairs = racing.course(folders, RUNGS[0], np.arange(n) // 2)
+    assert pairs is not None
+    for share, rows in alone.losses.items():
+        padded = np.append(rows, np.zeros(n % 2))
+        np.testing.assert_allclose(pairs.losses[share], padded.reshape(-1, 2).sum(axis=1) / 2)
+    copied = np.repeat(losses(0.2, np.random.default_rng(0), 64) - 0.15, 10)
+    of_groups = np.bincount(np.arange(640) // 10, copied) / 10
+    assert log_capital(of_groups, MOST) == pytest.approx(log_capital(copied[::10], MOST))
 
 
 RACE = {"kind": "race", "factors": [{"key": "train.learning_rate", "values": [0.01, 0.0000001]}]}
