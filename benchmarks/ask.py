@@ -51,7 +51,7 @@ def simulate() -> None:
     rows = []
     for kind in KINDS:
         for accuracy in ACCURACIES:
-            drawn = [_population(kind, accuracy, seed) for seed in range(N_SIMULATED)]
+            drawn = [population(kind, accuracy, N_POPULATION, seed) for seed in range(N_SIMULATED)]
             for n in SIZES:
                 scores, plain, truths = [], [], []
                 for seed, (confidence, is_right) in enumerate(drawn):
@@ -66,14 +66,17 @@ def simulate() -> None:
             print(kind, accuracy, file=sys.stderr, flush=True)
 
 
-def _population(kind: str, accuracy: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and truth of 2,000 rows; log-odds of being right are normal, with a standard deviation of 2."""
+def population(kind: str, accuracy: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return confidence and truth of n rows; log-odds of being right are normal, with a standard deviation of 2.
+
+    kind: confidence is right, too sure, or useless, which has nothing to do with the truth.
+    """
     from scipy import optimize, special
 
     rng = np.random.default_rng(seed)
-    spread = 2 * rng.normal(size=N_POPULATION)
+    spread = 2 * rng.normal(size=n)
     log_odds = spread + optimize.brentq(lambda shift: special.expit(spread + shift).mean() - accuracy, -20, 20)
-    is_right = rng.random(N_POPULATION) < special.expit(log_odds)
+    is_right = rng.random(n) < special.expit(log_odds)
     match kind:
         case "too sure":
             log_odds = 1.5 * log_odds + 1.5

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import special
 
+from benchmarks.ask import population
 from submillion.judging import choosing, sampling
 from submillion.judging.metrics import wilson
-
-
-def population(kind: str, accuracy: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and truth of n rows: confidence is right, too sure, or has nothing to do with the truth."""
-    rng = np.random.default_rng(seed)
-    log_odds = 2 * rng.normal(size=n) + {0.9: 3.4, 0.97: 5.4}[accuracy]
-    is_right = rng.random(n) < special.expit(log_odds)
-    match kind:
-        case "too sure":
-            log_odds = 1.5 * log_odds + 1.5
-        case "useless":
-            log_odds = rng.permutation(log_odds)
-    return np.clip(special.expit(log_odds), 0.34, 1), is_right
 
 
 def answer(confidence: np.ndarray, is_right: np.ndarray, n: int, seed: int, n_labelled: int | None = None):
@@ -41,6 +28,12 @@ def test_a_sample_has_as_many_rows_as_asked_each_once_and_some_of_each_stratum(n
     assert np.array_equal(np.bincount(design.stratum[rows], minlength=len(design.n_drawn)), design.n_drawn)
     surest = [confidence[design.stratum == number].min() for number in range(len(design.n_drawn))]
     assert surest == sorted(surest, reverse=True), "strata are consecutive by confidence"
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 14, 19])
+def test_all_rows_of_a_small_file_may_be_asked_for(n_rows: int) -> None:
+    design = sampling.design(np.full(n_rows, 0.8), n_rows)
+    assert sorted(design.draw(0).tolist()) == list(range(n_rows))
 
 
 def test_the_sample_is_a_function_of_the_seed() -> None:
