@@ -18,7 +18,7 @@ _WHAT = {
     "data.json": "rows, splits, fingerprints",
     "trained-on.npy": "hashes of the training texts: evaluate tells which rows were seen",
     "teachers.json": "the runs that taught this one",
-    "metrics.jsonl": "a record a step and an evaluation",
+    "metrics.jsonl": "a record for each step and evaluation",
     "tracking.json": "the names under which trackers know the run",
     "adapter": "opens with plain transformers + peft",
     "predictions-validation.parquet": "each row's probabilities",

@@ -15,7 +15,7 @@ from submillion.judging.comparison import EVALUATE_EVERY, RUNGS
 from submillion.judging.effects import Effect, effects
 from submillion.judging.metrics import Score
 from submillion.reports import forests
-from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, arms, canvas, short
+from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, SMALL, arms, canvas, short
 from submillion.reports.sections import Section, Table, as_sentences
 from submillion.reports.sweep.study import StudyReport, score_of
 from submillion.runs.study import StudyRecord, TrialRecord
@@ -96,8 +96,8 @@ def race(report: StudyReport) -> Section | None:
         title=f"{n_dropped} of {len(begun)} trials were dropped on the way" if n_dropped else "No trial was dropped",
         sentences=as_sentences(report.summary.notes),
         figure="race",
-        reading="A line is a trial, from evaluation to evaluation: its mean scaled log loss of the validation rows. A "
-        "cross is where it was dropped, behind by more than its pace would make good.",
+        reading="A line is a trial, by its number, from evaluation to evaluation: its mean scaled log loss of the "
+        "validation rows. A cross is where it was dropped, behind by more than its pace would make up.",
         tables=(Table("Where trials were dropped", ("after", "trials", "dropped"), rows),),
     )
 
@@ -115,12 +115,15 @@ def draw_race(report: StudyReport) -> Any:
         return None
     figure = canvas(3.2)
     axes = figure.subplots()
-    for trial in begun:
+    for number, trial in enumerate(report.summary.trials, start=1):
+        if not trial.course:
+            continue
         x, y = [point.share for point in trial.course], [point.loss for point in trial.course]
         is_dropped = trial.state == "ruled out"
         axes.plot(x, y, color=MUTED if is_dropped else BLUE, lw=0.9 if is_dropped else 1.3)
         if is_dropped:
             axes.plot(x[-1], y[-1], color=MUTED, marker="x", ms=5, ls="none")
+        axes.annotate(str(number), (x[-1], y[-1]), (6, 0), textcoords="offset points", fontsize=SMALL, va="center")
     axes.set_xscale("log", base=2)
     axes.set_xticks([EVALUATE_EVERY, *RUNGS, 1], [str(Fraction(each)) for each in (EVALUATE_EVERY, *RUNGS, 1)])
     axes.minorticks_off()

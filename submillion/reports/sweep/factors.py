@@ -37,8 +37,9 @@ def standing_of(found: Compared | Choice) -> str:
 
 def factors(report: StudyReport) -> Section | None:
     """What is known of each factor."""
-    if not any(panel.scored for panel in report.panels):
-        return None
+    is_compared = any(panel.found != "not compared" for panel in report.panels)
+    if not any(panel.scored for panel in report.panels) or (report.summary.kind == "race" and not is_compared):
+        return None  # who was dropped, and why, is with the trials
     is_ordered = report.summary.kind == "one-factor"
     sentences = (
         "Each factor's trials were compared among themselves, with the choices that were fixed before."

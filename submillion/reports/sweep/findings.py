@@ -63,6 +63,10 @@ def _unfinished(report: StudyReport) -> Section:
 
 def _title(report: StudyReport) -> str:
     entries, group = report.entries, report.group
+    n_dropped = sum(trial.state == "ruled out" for trial in report.summary.trials)
+    if len(entries) == 1 and n_dropped:
+        others = "the other one was" if n_dropped == 1 else f"the {n_dropped} others were"
+        return f"{entries[0].name} is the only one left: {others} dropped on the way"
     if len(entries) == 1:
         return f"One setting finished: {report.summary.metric_name} {entries[0].score.value:.4f}, after selection"
     verdict = report.summary.comparison
@@ -138,7 +142,7 @@ def _counts(summary: StudyRecord) -> str:
     asked = f"{len(summary.trials)} trials" if len(summary.trials) != 1 else "1 trial"
     runs = {run for trial in summary.trials for run in trial.runs}
     ended = ", ".join(f"{n} {state}" for state, n in states.items()) or "none begun"
-    same = f"; {len(runs)} different runs" if runs else ""
+    same = f"; {len(runs)} different run{'s' * (len(runs) != 1)}" if runs else ""
     return f"{asked}: {ended}{same}."
 
 
@@ -149,7 +153,10 @@ def _notes(summary: StudyRecord) -> tuple[str, ...]:
 
 def _answer_table(report: StudyReport) -> Table:
     rows = []
-    for role, entry in (("recommended", report.recommended), *zip(("best", "second"), report.entries, strict=False)):
+    is_best = report.recommended is report.entries[0]
+    first = ("recommended, the best" if is_best else "recommended", report.recommended)
+    others = zip(("best", "second"), report.entries, strict=False)
+    for role, entry in (first, *((role, each) for role, each in others if each is not report.recommended)):
         if entry is not None:
             rows.append((f"{entry.number}: {entry.name}", role, interval(entry.score), f"{entry.n_params:,}"))
     return Table(
@@ -305,7 +312,8 @@ def trials(report: StudyReport) -> Section:
     summary = report.summary
     over = [(n, t) for n, t in enumerate(summary.trials, start=1) if not t.fits]
     failed = [(n, t) for n, t in enumerate(summary.trials, start=1) if t.fits and t.why is not None]
-    without = [f"{len(over)} over budget" if over else "", f"{len(failed)} failed or stopped" if failed else ""]
+    failures = Counter(t.state for _, t in failed)
+    without = [f"{len(over)} over budget" if over else "", *(f"{n} {state}" for state, n in failures.items())]
     title = ", ".join(filter(None, (f"{len(summary.trials)} trials", *without)))
     tables = [_trials_table(report)]
     if over:
