@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -291,13 +292,13 @@ def _memory(encoders: Encoders, device: torch.device) -> Found:
     """Out of memory in a step and in an evaluation: halved, and nothing lost."""
     split = random_split(64, seed=4, longest=120)
     whole = trained(job(encoders, device, split, batch_size=64, n_steps=4))
-    torch.cuda.empty_cache()
+    _give_up_memory()
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_reserved(device)
     trained(job(encoders, device, split, batch_size=64, n_steps=4), graphs=False)
     needed = torch.cuda.max_memory_reserved(device) - before
-    torch.cuda.empty_cache()
+    _give_up_memory()
     work = job(encoders, device, split, batch_size=64, n_steps=4)
     said: list[str] = []
     for fitting in (work.fitting, work.classifier.fitting):
@@ -312,6 +313,12 @@ def _memory(encoders: Encoders, device: torch.device) -> Found:
         torch.cuda.set_per_process_memory_fraction(1.0)
     yield "memory runs out: batches are halved", float(not said), 0.0, (said or ["never"])[0][:80]
     yield "memory runs out: losses stay close", abs(halved[0][0] - whole[0][0]), 0.1
+
+
+def _give_up_memory() -> None:
+    """What earlier trainings left would otherwise be freed, and taken, in the training that is to run out."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def commands(encoder: str, _: Encoders, device: torch.device) -> Found:

@@ -58,7 +58,10 @@ def classifier(
 
 
 def difference(model: Classifier, exact: Classifier, batch: Batch) -> tuple[float, float]:
-    """Return how far a model is from the stock padded float32 one: logits, and gradients beside their largest."""
+    """Return how far logits and gradients are from the stock padded float32 model's, beside the largest one.
+
+    Logits that are all below 1 are not beside anything.
+    """
     found, wanted = ({}, {})
     logits = []
     for each, gradients in ((model, found), (exact, wanted)):
@@ -74,4 +77,5 @@ def difference(model: Classifier, exact: Classifier, batch: Batch) -> tuple[floa
     # numpy's maximum is NaN where a part is; Python's is not.
     largest = np.max([float(gradient.abs().max()) for gradient in wanted.values()])
     far = np.max([float((found[name] - gradient).abs().max()) for name, gradient in wanted.items()])
-    return float((logits[0] - logits[1]).abs().max()), float(far / largest)
+    apart = float((logits[0] - logits[1]).abs().max())
+    return apart / max(1.0, float(logits[1].abs().max())), float(far / largest)
