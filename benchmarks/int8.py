@@ -1,9 +1,9 @@
-"""What int8 products cost in accuracy: trained, and predicting, in int8 beside bf16.
+"""What int8 products cost in accuracy: trained, and predicting, in int8 beside what is faster here of bf16 and float32.
 
 `SUBMILLION_AGNEWS=… python -m benchmarks.int8 OUT [ENCODER]` trains on AG News' training file, three seeds per
 precision, in run folders under OUT; the test file is not opened. Pairs of one seed are judged on the same validation
-rows at a margin of 0.3 points, as exports are; and a run in bf16 is asked again in int8 and in float32. Started again,
-it goes on where it was. The result goes to results/int8.json, by encoder.
+rows at a margin of 0.3 points, as exports are; and a run without int8 is asked again in int8 and in float32. Started
+again, it goes on where it was. The result goes to results/int8.json, by encoder.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.material import MINILM
 from benchmarks.results import keep, kept, measured
 from submillion import data, runs
 from submillion.data.long_texts import Reading
 from submillion.judging.metrics import Z_95
+from submillion.model import backbone
 from submillion.model.batching import tokenize
 from submillion.model.classifier import Classifier
 from submillion.training import evaluation
@@ -78,18 +80,17 @@ def agreement(run: runs.Run, precisions: tuple[Any, ...]) -> dict[str, float]:
 def main() -> None:
     """Train what is not trained yet, judge, and ask again."""
     out, encoder = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else MINILM
-    rights: dict[str, list[np.ndarray]] = {"bf16": [], "int8": []}
+    usual, _ = backbone.choose_precision(None, torch.device("cpu"))
+    rights: dict[str, list[np.ndarray]] = {usual: [], "int8": []}
     last = None
     for seed in SEEDS:
         for precision, of_precision in rights.items():
             run = trained(encoder, precision, seed, out)
             of_precision.append(run.load_predictions("validation").right)
-            last = run if precision == "bf16" else last
+            last = run if precision == usual else last
             print(f"{precision}, seed {seed}: {of_precision[-1].mean():.4f}", file=sys.stderr, flush=True)
     # Of each row the mean over seeds: the seeds' rows are the same ones.
-    own = np.mean(
-        [np.subtract(*pair, dtype=float) for pair in zip(rights["int8"], rights["bf16"], strict=True)], axis=0
-    )
+    own = np.mean([np.subtract(*pair, dtype=float) for pair in zip(rights["int8"], rights[usual], strict=True)], axis=0)
     half = Z_95 * float(own.std(ddof=1)) / len(own) ** 0.5
     value = float(own.mean())
     assert last is not None
@@ -98,7 +99,7 @@ def main() -> None:
         "difference": {"value": value, "low": value - half, "high": value + half, "n": len(own)},
         "margin": MARGIN,
         "is_not_worse": value - half > -MARGIN,
-        "again": agreement(last, ("bf16", "int8", "fp32")),
+        "again": agreement(last, (*sorted({usual, "int8"} - {"fp32"}), "fp32")),
     }
     keep("int8", {**kept("int8"), Path(encoder).name: measured(result)})
     print(json.dumps(result, indent=1))

@@ -48,6 +48,17 @@ def each_number_of_threads(request: pytest.FixtureRequest):
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=["on tiles", "in vectors"])
+def on_tiles_and_in_vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions that work on matrix tiles where there are some have to do the same without."""
+    from submillion.model.packed import native
+
+    if request.param == "in vectors":
+        monkeypatch.setattr(native, "_has_tiles", False)
+    elif not native.has_tiles():
+        pytest.skip("this processor has no matrix tiles")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests neither use nor fill the user's own cache; the tweets that `make setup` fetched are there."""

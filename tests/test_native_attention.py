@@ -1,4 +1,4 @@
-"""Attention on matrix tiles (attention.c) is each text's own attention, with dropout and gradients, for all lengths."""
+"""Attention in C (attention.c, vectors.c) is each text's own attention, with dropout and gradients, for all lengths."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LENGTHS = [[1], [15, 16, 17], [2, 31, 32, 33], [63, 64, 65, 97], [1, 130]]
 CPU = torch.device("cpu")
 
 pytestmark = [
-    pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles"),
-    pytest.mark.usefixtures("each_number_of_threads"),
+    pytest.mark.skipif(not native.available(), reason="the C functions were not compiled"),
+    pytest.mark.usefixtures("each_number_of_threads", "on_tiles_and_in_vectors"),
 ]
 
 
@@ -110,5 +110,5 @@ def test_what_does_not_fit_is_left_to_tiles_of_texts(monkeypatch):
     assert native_attention.fits_heads(CPU, torch.bfloat16, 64)
     assert not native_attention.fits_heads(CPU, torch.float32, 64)
     assert not native_attention.fits_heads(CPU, torch.bfloat16, 48)
-    monkeypatch.setattr(native, "_has_tiles", False)
+    monkeypatch.setattr(native, "_library", None)
     assert not native_attention.fits_heads(CPU, torch.bfloat16, 64)

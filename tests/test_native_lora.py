@@ -1,4 +1,4 @@
-"""LoRA in bfloat16 on matrix tiles (lora.c) is torch's, with dropout and gradients, for all rows and ranks."""
+"""LoRA in bfloat16 in C (lora.c, vectors.c) is torch's, with dropout and gradients, for all rows and ranks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.kit.pairs import pairwise
 SEED, LEAST = 0x123456789ABCDEF, 6554
 
 pytestmark = [
-    pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles"),
-    pytest.mark.usefixtures("each_number_of_threads"),
+    pytest.mark.skipif(not native.available(), reason="the C functions were not compiled"),
+    pytest.mark.usefixtures("each_number_of_threads", "on_tiles_and_in_vectors"),
 ]
 
 
@@ -93,5 +93,5 @@ def test_what_does_not_fit_is_left_to_torch(monkeypatch):
     assert not native_lora.fits(x, down.double(), up)
     assert not native_lora.fits(x[:, :48], down[:, :48], up)
     assert not native_lora.fits(x, down, up[:20])
-    monkeypatch.setattr(native, "_has_tiles", False)
+    monkeypatch.setattr(native, "_library", None)
     assert not native_lora.fits(x, down, up)

@@ -3,32 +3,11 @@
  * texts or kept for the backward pass, which computes the weights again (as Dao et al. 2022, section 3.1).
  *
  * Scores, weights and sums are float32; what goes into a product is rounded to bfloat16, and so is what comes out. A row's
- * result depends on its own text alone. native_attention.py says what the functions compute; where they do not
- * fit, torch attends on tiles of padded texts.
- *
- * Queries and keys of one text and head are rows of `head` elements, which is a multiple of 32.
+ * result depends on its own text alone. native_attention.py says what the functions compute.
  */
 #include <math.h>
 
 #include "tiles.h"
-
-typedef struct {
-    const bf16 *query, *key; /* of the first row and head; values are `width` elements behind their keys */
-    i64 query_step, key_step;
-    const i64 *bounds; /* where texts begin and the last one ends */
-    const bf16 *relative; /* added to scores [heads, longest, longest], backward the other way round; or NULL */
-    bf16 *out;
-    float *lse; /* [heads, rows]: the binary logarithm of the sum that the weights were divided by */
-    const bf16 *dout;
-    bf16 *dquery, *dkey; /* with the steps of `query` and `key` */
-    char *scratch;
-    i64 n_texts, n_heads, head, n_rows, longest;
-    int is_firsts; /* one query for each text, its first token's */
-    int wants_scores;
-    float factor; /* of what dropout keeps */
-    uint64_t seed;
-    uint32_t least;
-} attention;
 
 static i64 scratch_forward(i64 n, i64 head) { return 4 * n * head + 6 * DEPTH * n + 4 * DEPTH * head; }
 
@@ -36,17 +15,13 @@ static i64 scratch_backward(i64 n, i64 n_queries, i64 head) {
     return 8 * n_queries * head + 2 * n * head + 14 * DEPTH * n_queries + 4 * (n_queries + DEPTH) * head + 8 * n_queries;
 }
 
-/* Bytes for each thread: `longest` is the number of keys that no text exceeds. */
-i64 attention_scratch(i64 longest, i64 head, int is_firsts) {
+i64 attention_scratch_on_tiles(i64 longest, i64 head, int is_firsts) {
     i64 n = filled(longest), forward = scratch_forward(n, head);
     i64 backward = scratch_backward(n, is_firsts ? DEPTH : n, head);
     return forward > backward ? forward : backward;
 }
 
 #ifdef HAS_TILES
-
-static i64 n_queries(const attention *a) { return a->is_firsts ? a->n_texts : a->n_rows; }
-static i64 width(const attention *a) { return a->n_heads * a->head; }
 
 /* 2^x: a polynomial on +-1/2 (Cephes' exp2f), times a power of 2. */
 TILES static inline __m512 power_of_2(__m512 x) {
@@ -59,11 +34,6 @@ TILES static inline __m512 power_of_2(__m512 x) {
     y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(6.931472028550421e-1f));
     y = _mm512_fmadd_ps(y, part, _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(y, whole);
-}
-
-/* The word of a mask [heads, queries, longest] where the weights of a query begin, at the column `key`. */
-static inline uint32_t mask_word(const attention *a, i64 head, i64 query, i64 key) {
-    return (uint32_t)(((head * n_queries(a) + query) * a->longest + key) / 2);
 }
 
 /* ---- forward ---- */
@@ -263,10 +233,10 @@ TILES static void attend_text_back(const attention *a, i64 text, i64 head, char 
     for (i64 i = 0; i < n; i++) memset(a->dkey + (row + i) * a->key_step + head * e, 0, (size_t)(2 * e));
 }
 
-/* ---- for all texts and heads; rows of no text get 0 ---- */
+/* ---- for all texts and heads ---- */
 
 static char *own_scratch(const attention *a) {
-    return a->scratch + this_thread() * attention_scratch(a->longest, a->head, a->is_firsts);
+    return a->scratch + this_thread() * attention_scratch_on_tiles(a->longest, a->head, a->is_firsts);
 }
 
 TILES static void attend_body(const void *data, i64 first, i64 last) {
@@ -283,48 +253,14 @@ TILES static void attend_back_body(const void *data, i64 first, i64 last) {
     _tile_release();
 }
 
-static void clear_rest(const attention *a, bf16 *rows, i64 step) {
-    const i64 end = a->bounds[a->n_texts];
-    memset(rows + end * step, 0, (size_t)(2 * (a->n_rows - end) * step));
-}
-
-void attend(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative,
-            bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest,
-            int is_firsts, float factor, uint64_t seed, uint32_t least, int threads) {
-    attention a = {
-        .query = query, .query_step = query_step, .key = key, .key_step = key_step, .bounds = bounds,
-        .relative = relative, .out = out, .lse = lse, .scratch = scratch, .n_texts = n_texts, .n_heads = n_heads,
-        .head = head, .n_rows = n_rows, .longest = longest, .is_firsts = is_firsts, .factor = factor, .seed = seed,
-        .least = least,
-    };
-    in_parallel(attend_body, &a, n_texts * n_heads, 1, threads);
-    if (!is_firsts) clear_rest(&a, out, width(&a));
-}
-
-/* out and lse: what `attend` wrote. Rows lie densely: with queries they begin at those, else at the keys. relative: the
- * other way round. */
-void attend_backward(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds,
-                     const bf16 *relative, bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head,
-                     i64 n_rows, i64 longest, int is_firsts, float factor, uint64_t seed, uint32_t least, int threads,
-                     const bf16 *dout, bf16 *dquery, bf16 *dkey, int wants_scores) {
-    attention a = {
-        .query = query, .query_step = query_step, .key = key, .key_step = key_step, .bounds = bounds,
-        .relative = relative, .out = out, .lse = lse, .scratch = scratch, .n_texts = n_texts, .n_heads = n_heads,
-        .head = head, .n_rows = n_rows, .longest = longest, .is_firsts = is_firsts, .factor = factor, .seed = seed,
-        .least = least, .dout = dout, .dquery = dquery, .dkey = dkey, .wants_scores = wants_scores,
-    };
-    in_parallel(attend_back_body, &a, n_texts * n_heads, 1, threads);
-    clear_rest(&a, is_firsts ? dkey : dquery, key_step);
+void attend_on_tiles(const attention *a, int threads) { in_parallel(attend_body, a, a->n_texts * a->n_heads, 1, threads); }
+void attend_back_on_tiles(const attention *a, int threads) {
+    in_parallel(attend_back_body, a, a->n_texts * a->n_heads, 1, threads);
 }
 
 #else
 
-void attend(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative,
-            bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest,
-            int is_firsts, float factor, uint64_t seed, uint32_t least, int threads) {}
-void attend_backward(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds,
-                     const bf16 *relative, bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head,
-                     i64 n_rows, i64 longest, int is_firsts, float factor, uint64_t seed, uint32_t least, int threads,
-                     const bf16 *dout, bf16 *dquery, bf16 *dkey, int wants_scores) {}
+void attend_on_tiles(const attention *a, int threads) {}
+void attend_back_on_tiles(const attention *a, int threads) {}
 
 #endif

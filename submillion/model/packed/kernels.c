@@ -7,21 +7,10 @@
  * not an array: the backward pass computes it again.
  */
 #include <math.h>
-#include <stdint.h>
 
-/* Several versions of a function, of which the loader takes the one for this processor. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-#define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#elif defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
-#define FAST __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FAST
-#endif
+#include "words.h"
 
-typedef int64_t i64;
-typedef uint32_t word; /* two bfloat16: the first in the low half */
-
-int kernels_version(void) { return 7; } /* raised with any change of a function's arguments, in C and in native.py */
+int kernels_version(void) { return 8; } /* raised with any change of a function's arguments, in C and in native.py */
 
 /* ---- threads: torch's own OpenMP runtime, found by native.py, so that no second pool of threads spins ---- */
 
@@ -61,48 +50,6 @@ void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, 
 }
 
 /* ---- numbers ---- */
-
-static inline float bits_float(word bits) {
-    union { word i; float f; } u = {bits};
-    return u.f;
-}
-
-static inline word float_bits(float value) {
-    union { float f; word i; } u = {value};
-    return u.i;
-}
-
-static inline float low(word w) { return bits_float(w << 16); }
-static inline float high(word w) { return bits_float(w & 0xffff0000u); }
-
-/* Rounded to nearest, ties to even, as torch does. */
-static inline word rounded(float value) {
-    word bits = float_bits(value);
-    return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-}
-
-static inline word both(float first, float second) { return rounded(first) | (rounded(second) << 16); }
-
-/* 32 random bits of word i: two rounds of the integer hash "lowbias32" (Wellons 2018), one for each half of the seed. */
-static inline word random_bits(word i, word seed_low, word seed_high) {
-    word x = i ^ seed_low;
-    x ^= x >> 16;
-    x *= 0x7feb352du;
-    x ^= x >> 15;
-    x *= 0x846ca68bu;
-    x ^= x >> 16;
-    x += seed_high;
-    x *= 0x7feb352du;
-    x ^= x >> 15;
-    x *= 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
-/* All bits of each half of word i set where a uniform 16-bit number is at least `least`. */
-static inline word kept(word i, uint64_t seed, word least) {
-    word x = random_bits(i, (word)seed, (word)(seed >> 32));
-    return ((x & 0xffffu) >= least ? 0xffffu : 0u) | ((x >> 16) >= least ? 0xffff0000u : 0u);
-}
 
 /* e^x for x <= 0: 2^k times a polynomial of degree 5 on +-ln 2 / 2 (Cephes' expf). */
 static inline float exponential(float x) {

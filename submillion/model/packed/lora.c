@@ -3,7 +3,7 @@
  * are read, so that nothing but x itself and the low rows is kept.
  *
  * Sums are float32. Each element's terms are added in one order whatever the threads, and a row's result does not depend
- * on other rows. native_lora.py says what the functions compute; where they do not fit, torch multiplies.
+ * on other rows. native_lora.py says what the functions compute.
  *
  * `rank` is filled up to a multiple of 32 with 0. Widths are multiples of 32.
  */
@@ -28,8 +28,7 @@ static i64 own_bytes(i64 depth, i64 width, i64 rank) {
     return 2 * DEPTH * (depth + rank) + 4 * DEPTH * (rank + (depth > width ? depth : width));
 }
 
-/* Bytes of memory that both functions need. */
-i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, int threads) {
+i64 lora_scratch_on_tiles(i64 n_rows, i64 depth, i64 width, i64 rank, int threads) {
     i64 r = filled(rank);
     return 4 * r * (depth + width) + 4 * r * filled(n_rows) + threads * own_bytes(depth, width, r);
 }
@@ -191,51 +190,53 @@ TILES static void columns_over_rows(const void *data, i64 first, i64 last) {
     _tile_release();
 }
 
-/* ---- what native_lora.py calls: down [rank, depth] and up [width, rank] are floats ---- */
+/* ---- all of it ---- */
 
-void lora_forward(const bf16 *x, bf16 *y, i64 y_step, const float *down, const float *up, bf16 *low, char *scratch,
-                  i64 n_rows, i64 depth, i64 width, i64 rank, uint64_t seed, uint32_t least, int threads) {
-    const i64 r = filled(rank);
-    bf16 *copy = take(&scratch, 2 * r * (depth + width)), *panels = take(&scratch, 2 * r * (depth + width));
-    rounded_rows(down, rank, depth, depth, copy);
-    rounded_rows(up, width, rank, r, copy + r * depth);
-    turned(copy, depth, rank, depth, panels);
-    turned(copy + r * depth, r, width, r, panels + r * depth);
-    lora a = {
-        .x = x, .y = y, .y_step = y_step, .low = low, .n_rows = n_rows, .depth = depth, .width = width, .rank = r,
-        .seed = seed, .least = least, .down = panels, .up = panels + r * depth, .scratch = scratch,
-    };
-    in_parallel(forward_rows, &a, n_rows, DEPTH, threads);
+static void copies_of(const lora_call *c, i64 r, bf16 *copy) {
+    rounded_rows(c->down, c->rank, c->depth, c->depth, copy);
+    rounded_rows(c->up, c->width, c->rank, r, copy + r * c->depth);
 }
 
-/* dx: NULL where nobody wants it. ddown [filled rank, depth], dup [filled rank, width]. */
-void lora_backward(const bf16 *x, bf16 *dy, i64 dy_step, const float *down, const float *up, bf16 *low, char *scratch,
-                   i64 n_rows, i64 depth, i64 width, i64 rank, uint64_t seed, uint32_t least, int threads, bf16 *dx,
-                   int adds, float *ddown, float *dup) {
-    const i64 r = filled(rank);
-    bf16 *copy = take(&scratch, 2 * r * (depth + width)), *panels = take(&scratch, 2 * r * (depth + width));
-    bf16 *turned_low = take(&scratch, 2 * r * filled(n_rows)), *turned_dlow = take(&scratch, 2 * r * filled(n_rows));
-    rounded_rows(down, rank, depth, depth, copy);
-    rounded_rows(up, width, rank, r, copy + r * depth);
-    panelled(copy, depth, rank, depth, panels);
-    panelled(copy + r * depth, r, width, r, panels + r * depth);
-    lora a = {
-        .x = x, .y = dy, .y_step = dy_step, .low = low, .n_rows = n_rows, .depth = depth, .width = width, .rank = r,
-        .seed = seed, .least = least, .down = panels, .up = panels + r * depth, .scratch = scratch, .dx = dx,
-        .adds = adds, .turned_low = turned_low, .turned_dlow = turned_dlow,
+static lora lora_of(const lora_call *c, i64 r, const bf16 *panels, char *scratch) {
+    return (lora){
+        .x = c->x, .y = c->y, .y_step = c->y_step, .low = c->low, .n_rows = c->n_rows, .depth = c->depth,
+        .width = c->width, .rank = r, .seed = c->seed, .least = c->least, .down = panels, .up = panels + r * c->depth,
+        .scratch = scratch, .dx = c->dx, .adds = c->adds,
     };
-    in_parallel(backward_rows, &a, n_rows, DEPTH, threads);
-    over_rows of_x = {&a, x, depth, depth, turned_dlow, ddown, least > 0}, of_dy = {&a, dy, dy_step, width, turned_low, dup, 0};
-    in_parallel(columns_over_rows, &of_x, depth, DEPTH, threads);
-    in_parallel(columns_over_rows, &of_dy, width, DEPTH, threads);
+}
+
+void lora_forward_on_tiles(const lora_call *c, int threads) {
+    char *scratch = c->scratch;
+    const i64 r = filled(c->rank), n_bytes = 2 * r * (c->depth + c->width);
+    bf16 *copy = take(&scratch, n_bytes), *panels = take(&scratch, n_bytes);
+    copies_of(c, r, copy);
+    turned(copy, c->depth, c->rank, c->depth, panels);
+    turned(copy + r * c->depth, r, c->width, r, panels + r * c->depth);
+    const lora a = lora_of(c, r, panels, scratch);
+    in_parallel(forward_rows, &a, c->n_rows, DEPTH, threads);
+}
+
+void lora_backward_on_tiles(const lora_call *c, int threads) {
+    char *scratch = c->scratch;
+    const i64 r = filled(c->rank), n_bytes = 2 * r * (c->depth + c->width);
+    bf16 *copy = take(&scratch, n_bytes), *panels = take(&scratch, n_bytes);
+    bf16 *turned_low = take(&scratch, 2 * r * filled(c->n_rows)), *turned_dlow = take(&scratch, 2 * r * filled(c->n_rows));
+    copies_of(c, r, copy);
+    panelled(copy, c->depth, c->rank, c->depth, panels);
+    panelled(copy + r * c->depth, r, c->width, r, panels + r * c->depth);
+    lora a = lora_of(c, r, panels, scratch);
+    a.turned_low = turned_low;
+    a.turned_dlow = turned_dlow;
+    in_parallel(backward_rows, &a, c->n_rows, DEPTH, threads);
+    over_rows of_x = {&a, c->x, c->depth, c->depth, turned_dlow, c->ddown, c->least > 0};
+    over_rows of_dy = {&a, c->y, c->y_step, c->width, turned_low, c->dup, 0};
+    in_parallel(columns_over_rows, &of_x, c->depth, DEPTH, threads);
+    in_parallel(columns_over_rows, &of_dy, c->width, DEPTH, threads);
 }
 
 #else
 
-void lora_forward(const bf16 *x, bf16 *y, i64 y_step, const float *down, const float *up, bf16 *low, char *scratch,
-                  i64 n_rows, i64 depth, i64 width, i64 rank, uint64_t seed, uint32_t least, int threads) {}
-void lora_backward(const bf16 *x, bf16 *dy, i64 dy_step, const float *down, const float *up, bf16 *low, char *scratch,
-                   i64 n_rows, i64 depth, i64 width, i64 rank, uint64_t seed, uint32_t least, int threads, bf16 *dx,
-                   int adds, float *ddown, float *dup) {}
+void lora_forward_on_tiles(const lora_call *c, int threads) {}
+void lora_backward_on_tiles(const lora_call *c, int threads) {}
 
 #endif

@@ -1,5 +1,6 @@
 """The functions of kernels.c and products.c: passes over bfloat16 rows on the CPU, each in place of several of torch's,
-and products with frozen weights on processors with matrix tiles.
+and products with frozen weights on processors with matrix tiles. Those of calls.c are in `native_attention` and
+`native_lora`.
 
 Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares; what else here decides the last
 bits of a computation; and what libraries below torch keep in memory between batches: freed blocks (glibc), kernels
@@ -23,7 +24,7 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 7  # kernels_version in kernels.c
+_VERSION = 8  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in tiles.h
 _PANELS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
@@ -53,8 +54,9 @@ def _place(suffix: str) -> Path:
 def _declare(library: Any) -> None:
     pointer, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     dropout = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]  # seed, least, threads
-    attention = [pointer, integer] * 2 + [pointer] * 5 + [integer] * 5 + [ctypes.c_int, number, *dropout]
-    lora = [pointer] * 2 + [integer] + [pointer] * 4 + [integer] * 4 + dropout
+    tiles = [ctypes.c_int]
+    attention = [pointer, integer] * 2 + [pointer] * 5 + [integer] * 5 + [ctypes.c_int, number, *dropout, *tiles]
+    lora = [pointer] * 2 + [integer] + [pointer] * 4 + [integer] * 4 + dropout + tiles
     arguments = {
         "drop": [pointer] * 2 + [integer, *dropout],
         "add_dropped": [pointer] * 2 + [integer, *dropout],
@@ -75,10 +77,10 @@ def _declare(library: Any) -> None:
         "rescale": [pointer] * 6 + [integer] * 2 + [ctypes.c_int],
         "attend": attention,
         "attend_backward": attention + [pointer] * 3 + [ctypes.c_int],
-        "attention_scratch": [integer] * 2 + [ctypes.c_int],
+        "attention_scratch": [integer] * 2 + [ctypes.c_int, *tiles],
         "lora_forward": lora,
         "lora_backward": lora + [pointer, ctypes.c_int] + [pointer] * 2,
-        "lora_scratch": [integer] * 4 + [ctypes.c_int],
+        "lora_scratch": [integer] * 4 + [ctypes.c_int, *tiles],
     }
     for name, types in arguments.items():
         function = getattr(library, name)

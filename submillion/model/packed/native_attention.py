@@ -1,7 +1,8 @@
-"""The functions of attention.c: attention inside each text of packed rows, bfloat16, on processors with matrix tiles.
+"""Attention inside each text of packed rows, bfloat16, by C functions: on matrix tiles (attention.c), elsewhere in
+vectors (vectors.c).
 
 What `cuda` does on cards, with the same words: no groups of padded texts, and no weights kept for the backward pass.
-Elsewhere `attention` works on tiles of padded texts.
+Where rows do not fit, `attention` works on tiles of padded texts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _Saved = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]
 
 def fits_heads(device: torch.device, dtype: torch.dtype, head: int) -> bool:
     """Return whether `attend` takes rows there, of that dtype, with heads so wide."""
-    return native.has_tiles() and device.type == "cpu" and dtype == torch.bfloat16 and head % _HEAD_STEP == 0
+    return native.available() and device.type == "cpu" and dtype == torch.bfloat16 and head % _HEAD_STEP == 0
 
 
 def attend(
@@ -51,8 +52,8 @@ def attend_backward(
     drows, dfirsts = torch.empty_like(rows), None if firsts is None else torch.empty_like(firsts)
     places = _places(drows, dfirsts, out.shape[1])
     scratch = _scratch(texts, out.shape[1], is_firsts=firsts is not None)
-    relative = None if texts.relative is None else texts.relative.transpose(1, 2).contiguous()
-    texts = replace(texts, relative=relative)
+    if texts.relative is not None and native.has_tiles():
+        texts = replace(texts, relative=texts.relative.transpose(1, 2).contiguous())
     native.library().attend_backward(
         *_arguments(texts, saved, dropout, scratch), dout.data_ptr(), *places, wants_scores
     )
@@ -68,7 +69,7 @@ def _places(rows: torch.Tensor, firsts: torch.Tensor | None, width: int) -> tupl
 
 def _scratch(texts: Texts, width: int, *, is_firsts: bool) -> torch.Tensor:
     """Memory for each thread."""
-    n_bytes = native.library().attention_scratch(texts.longest, width // texts.n_heads, is_firsts)
+    n_bytes = native.library().attention_scratch(texts.longest, width // texts.n_heads, is_firsts, native.has_tiles())
     return torch.empty(torch.get_num_threads() * n_bytes, dtype=torch.int8)
 
 
@@ -82,5 +83,5 @@ def _arguments(texts: Texts, saved: _Saved, dropout: Dropout, scratch: torch.Ten
         *(query, (rows if firsts is None else firsts).stride(0), key, rows.stride(0)),
         *(None if each is None else each.data_ptr() for each in (texts.bounds, texts.relative, out, lse, scratch)),
         *(texts.n_texts, texts.n_heads, width // texts.n_heads, len(rows), texts.longest, firsts is not None),
-        *(dropout.factor, dropout.seed, dropout.least, torch.get_num_threads()),
+        *(dropout.factor, dropout.seed, dropout.least, torch.get_num_threads(), native.has_tiles()),
     )

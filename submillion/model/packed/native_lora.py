@@ -1,7 +1,8 @@
-"""The functions of lora.c: LoRA's small products over packed rows, bfloat16, on processors with matrix tiles.
+"""LoRA's small products over packed rows, bfloat16, by C functions: on matrix tiles (lora.c), elsewhere in vectors
+(vectors.c).
 
 Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, float32 or bfloat16: they are rounded
-to bfloat16 inside, and their gradients are float32. Elsewhere `linear` takes torch's products.
+to bfloat16 inside, and their gradients are float32. Where rows do not fit, `linear` takes torch's products.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _Dropout = tuple[int, int]  # a mask's seed and least; the second 0 for none
 
 def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
     """Return whether the functions take rows x [T, d_in] with these factors."""
-    is_right = native.has_tiles() and native.fits(x) and {down.dtype, up.dtype} <= _DTYPES
+    is_right = native.fits(x) and {down.dtype, up.dtype} <= _DTYPES
     return is_right and x.shape[1] % _PANEL == 0 and len(up) % _PANEL == 0
 
 
@@ -32,7 +33,7 @@ def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout)
     low = x.new_empty(len(x), -(-len(down) // _PANEL) * _PANEL)
     scratch, sizes = _scratch_and_sizes(x, down, up)
     pointers = (x.data_ptr(), y.data_ptr(), y.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
-    native.library().lora_forward(*pointers, scratch.data_ptr(), *sizes, *dropout, torch.get_num_threads())
+    native.library().lora_forward(*pointers, scratch.data_ptr(), *sizes, *dropout, *_how())
     return low
 
 
@@ -57,10 +58,15 @@ def backward(
     scratch, sizes = _scratch_and_sizes(x, down, up)
     pointers = (x.data_ptr(), dy.data_ptr(), dy.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
     native.library().lora_backward(
-        *(*pointers, scratch.data_ptr(), *sizes, *dropout, torch.get_num_threads()),
+        *(*pointers, scratch.data_ptr(), *sizes, *dropout, *_how()),
         *(dx.data_ptr() if dx is not None and wants_dx else None, adds, ddown.data_ptr(), dup.data_ptr()),
     )
     return dx, ddown[: len(down)], dup[: len(down)].t()
+
+
+def _how() -> tuple[int, bool]:
+    """How many threads, and whether on tiles."""
+    return torch.get_num_threads(), native.has_tiles()
 
 
 def _scratch_and_sizes(
@@ -68,5 +74,5 @@ def _scratch_and_sizes(
 ) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
     """Memory to work in, and rows, d_in, columns and R."""
     sizes = (len(x), x.shape[1], len(up), up.shape[1])
-    n_bytes = native.library().lora_scratch(*sizes, torch.get_num_threads())
+    n_bytes = native.library().lora_scratch(*sizes, *_how())
     return torch.empty(n_bytes, dtype=torch.int8), sizes

@@ -10,22 +10,14 @@
 #ifndef TILES_H
 #define TILES_H
 
-#include <stdint.h>
 #include <string.h>
 
-typedef int64_t i64;
-typedef uint16_t bf16;
-
-/* Defined in kernels.c: calls body(args, first, last) over 0 ... n, in parts of a multiple of grain; the number of the
- * thread that asks inside it. */
-void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
-int this_thread(void);
+#include "calls.h"
 
 #define DEPTH 32 /* of a tile, in units; a panel of the right side is so many columns wide */
 #define TILE 512 /* units */
 
 static inline i64 filled(i64 n) { return (n + DEPTH - 1) / DEPTH * DEPTH; }
-static inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
 #if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 14)
 #define HAS_TILES 1
@@ -79,14 +71,7 @@ TILES static inline void shape_tiles(i64 n_rows) {
 MULTIPLY_TILES(multiply_tiles, _tile_dpbf16ps)
 MULTIPLY_TILES(multiply_tiles_int8, _tile_dpbssd)
 
-/* Takes so many bytes of the scratch memory. */
-static inline void *take(char **scratch, i64 n_bytes) {
-    char *at = *scratch;
-    *scratch += n_bytes;
-    return at;
-}
-
-/* random_bits of kernels.c, for 16 words. */
+/* random_bits of words.h, for 16 words. */
 TILES static inline __m512i random_words(__m512i word, uint64_t seed) {
     const __m512i first = _mm512_set1_epi32(0x7feb352d), second = _mm512_set1_epi32((int)0x846ca68bu);
     __m512i x = _mm512_xor_si512(word, _mm512_set1_epi32((int)(uint32_t)seed));
@@ -105,7 +90,7 @@ TILES static inline __m512i random_words(__m512i word, uint64_t seed) {
 /* Which of 16 elements are among the first n. */
 static inline uint16_t among(i64 n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (uint16_t)((1u << n) - 1); }
 
-/* Which elements of 16 words, from `word` on, a mask keeps, as `kept` of kernels.c has it. */
+/* Which elements of 16 words, from `word` on, a mask keeps, as `kept` of words.h has it. */
 TILES static inline __mmask32 kept_halves(uint32_t word, uint64_t seed, uint32_t least) {
     const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i words = _mm512_add_epi32(places, _mm512_set1_epi32((int)word));

@@ -1,0 +1,62 @@
+/* Attention and LoRA's products over packed bfloat16 rows, as native_attention.py and native_lora.py call them: on matrix
+ * tiles where `tiles` says that the processor has them, else in vectors.
+ */
+#include <string.h>
+
+#include "calls.h"
+
+#define ATTENTION_PARAMETERS                                                                                             \
+    const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative, bf16 *out, \
+        float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest, int is_firsts,            \
+        float factor, uint64_t seed, uint32_t least, int threads, int tiles
+#define GIVEN_ATTENTION                                                                                                  \
+    .query = query, .query_step = query_step, .key = key, .key_step = key_step, .bounds = bounds, .relative = relative,   \
+    .out = out, .lse = lse, .scratch = scratch, .n_texts = n_texts, .n_heads = n_heads, .head = head, .n_rows = n_rows,   \
+    .longest = longest, .is_firsts = is_firsts, .factor = factor, .seed = seed, .least = least
+#define LORA_PARAMETERS                                                                                                  \
+    const bf16 *x, bf16 *y, i64 y_step, const float *down, const float *up, bf16 *low, char *scratch, i64 n_rows,         \
+        i64 depth, i64 width, i64 rank, uint64_t seed, uint32_t least, int threads, int tiles
+#define GIVEN_LORA                                                                                                       \
+    .x = x, .y = y, .y_step = y_step, .down = down, .up = up, .low = low, .scratch = scratch, .n_rows = n_rows,           \
+    .depth = depth, .width = width, .rank = rank, .seed = seed, .least = least
+
+/* Bytes for each thread: `longest` is the number of keys that no text exceeds. */
+i64 attention_scratch(i64 longest, i64 head, int is_firsts, int tiles) {
+    return tiles ? attention_scratch_on_tiles(longest, head, is_firsts) : attention_scratch_in_vectors(longest, head);
+}
+
+/* Rows of no text get 0. */
+static void clear_rest(const attention *a, bf16 *rows, i64 step) {
+    const i64 end = a->bounds[a->n_texts];
+    memset(rows + end * step, 0, (size_t)(2 * (a->n_rows - end) * step));
+}
+
+void attend(ATTENTION_PARAMETERS) {
+    const attention a = {GIVEN_ATTENTION};
+    (tiles ? attend_on_tiles : attend_in_vectors)(&a, threads);
+    if (!is_firsts) clear_rest(&a, out, width(&a));
+}
+
+/* out and lse: what `attend` wrote. Rows lie densely: with queries they begin at those, else at the keys. */
+void attend_backward(ATTENTION_PARAMETERS, const bf16 *dout, bf16 *dquery, bf16 *dkey, int wants_scores) {
+    const attention a = {
+        GIVEN_ATTENTION, .dout = dout, .dquery = dquery, .dkey = dkey, .wants_scores = wants_scores,
+    };
+    (tiles ? attend_back_on_tiles : attend_back_in_vectors)(&a, threads);
+    clear_rest(&a, is_firsts ? dkey : dquery, key_step);
+}
+
+/* Bytes of memory that both functions need. */
+i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, int threads, int tiles) {
+    return (tiles ? lora_scratch_on_tiles : lora_scratch_in_vectors)(n_rows, depth, width, rank, threads);
+}
+
+void lora_forward(LORA_PARAMETERS) {
+    const lora_call c = {GIVEN_LORA};
+    (tiles ? lora_forward_on_tiles : lora_forward_in_vectors)(&c, threads);
+}
+
+void lora_backward(LORA_PARAMETERS, bf16 *dx, int adds, float *ddown, float *dup) {
+    const lora_call c = {GIVEN_LORA, .dx = dx, .adds = adds, .ddown = ddown, .dup = dup};
+    (tiles ? lora_backward_on_tiles : lora_backward_in_vectors)(&c, threads);
+}
