@@ -129,10 +129,10 @@ def started(specs: dict[str, Spec]) -> Iterator[dict[str, Contestant]]:
 
 def place(spec: Spec) -> Any:
     """Return the torch.device that a contestant works on; ConfigError if there is none, or not in its precision."""
-    from submillion.model import backbone
+    from submillion.model import backbone, precisions
 
     device = backbone.choose_device(spec.device)
-    backbone.choose_precision(spec.precision, device)
+    precisions.choose_precision(spec.precision, device)
     return device
 
 

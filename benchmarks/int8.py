@@ -23,7 +23,7 @@ from benchmarks.results import keep, kept, measured
 from submillion import data, runs
 from submillion.data.long_texts import Reading
 from submillion.judging.metrics import Z_95
-from submillion.model import backbone
+from submillion.model import precisions
 from submillion.model.batching import tokenize
 from submillion.model.classifier import Classifier
 from submillion.training import evaluation
@@ -80,7 +80,7 @@ def agreement(run: runs.Run, precisions: tuple[Any, ...]) -> dict[str, float]:
 def main() -> None:
     """Train what is not trained yet, judge, and ask again."""
     out, encoder = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else MINILM
-    usual, _ = backbone.choose_precision(None, torch.device("cpu"))
+    usual, _ = precisions.choose_precision(None, torch.device("cpu"))
     rights: dict[str, list[np.ndarray]] = {usual: [], "int8": []}
     last = None
     for seed in SEEDS:

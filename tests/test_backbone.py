@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from submillion.errors import ConfigError, HubError
-from submillion.model import backbone
+from submillion.model import backbone, precisions
 from submillion.planning import architectures
 from submillion.planning.architectures import files
 from tests.tiny import FAMILIES
@@ -224,20 +224,25 @@ def test_devices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speedup", "chosen", "reason"),
+    ("bf16", "int8", "may_be_int8", "chosen", "reason"),
     [
-        (3.14, "bf16", "bf16: products are 3.1 x as fast as fp32 here"),
-        (1.2, "fp32", "fp32: bf16 products are 1.2 x as fast here; at least 1.3 x pays"),
-        (0.25, "fp32", "fp32: bf16 products are 0.2 x as fast here; at least 1.3 x pays"),
+        (3.14, 9.0, True, "bf16", "bf16: products are 3.1 x as fast as fp32 here"),
+        (1.2, 4.0, False, "fp32", "fp32: bf16 products are 1.2 x as fast here; at least 1.3 x pays"),
+        (0.25, 1.9, True, "fp32", "fp32: bf16 products are 0.2 x as fast here; at least 1.3 x pays"),
+        (0.25, 4.0, True, "int8", "int8: products are 4.0 x as fast as fp32 here, bf16 ones 0.2 x"),
     ],
 )
-def test_a_cpus_precision_is_measured(monkeypatch, speedup: float, chosen: str, reason: str) -> None:
-    monkeypatch.setattr(backbone, "_bf16_speedup", lambda: speedup)
-    assert backbone.choose_precision(None, torch.device("cpu")) == (chosen, reason)
+def test_a_cpus_precision_is_measured(
+    monkeypatch, bf16: float, int8: float, may_be_int8: bool, chosen: str, reason: str
+) -> None:
+    monkeypatch.setattr(precisions, "_speedup_of", {"bf16": bf16, "int8": int8}.__getitem__)
+    found = precisions.choose_precision(None, torch.device("cpu"), may_be_int8=may_be_int8)
+    assert found == (chosen, reason)
 
 
-def test_the_probe_measures() -> None:
-    assert 0.01 < backbone._bf16_speedup() < 100
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_probe_measures(precision: Any) -> None:
+    assert 0.01 < precisions._speedup_of(precision) < 100
 
 
 @pytest.mark.parametrize(
@@ -245,10 +250,10 @@ def test_the_probe_measures() -> None:
 )
 def test_a_gpus_precision_follows_its_hardware(monkeypatch, has_bf16: bool, chosen: tuple[str, str]) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    precision, reason = backbone.choose_precision(None, torch.device("cuda"))
+    precision, reason = precisions.choose_precision(None, torch.device("cuda"))
     assert precision == chosen[0]
     assert reason.startswith(chosen[1])
-    assert backbone.choose_precision(None, torch.device("mps"))[0] == "fp32"
+    assert precisions.choose_precision(None, torch.device("mps"))[0] == "fp32"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -256,7 +261,7 @@ def test_a_gpus_precision_follows_its_hardware(monkeypatch, has_bf16: bool, chos
 def test_a_precision_asked_for_is_taken_where_it_works(precision, device) -> None:
     works = {"cpu": {"fp32", "bf16"}, "cuda": {"fp32", "bf16", "fp16"}, "mps": {"fp32"}}[device]
     if precision in works:
-        assert backbone.choose_precision(precision, torch.device(device)) == (precision, f"{precision}: as asked")
+        assert precisions.choose_precision(precision, torch.device(device)) == (precision, f"{precision}: as asked")
     else:
         with pytest.raises(ConfigError, match=f"train.precision is {precision}: on device {device} allowed are fp32"):
-            backbone.choose_precision(precision, torch.device(device))
+            precisions.choose_precision(precision, torch.device(device))

@@ -12,7 +12,7 @@ import torch
 from scripts.gpu_check import job, trained
 from submillion import planning
 from submillion.errors import ConfigError
-from submillion.model import backbone
+from submillion.model import precisions
 from submillion.model.classifier import Classifier
 from submillion.model.packed import integers, native, weights
 from submillion.model.packed.integers import IntegerWeight, _quantised
@@ -147,4 +147,4 @@ def test_int8_is_refused_where_it_would_not_be_used(family: str, method: str, re
 
 def test_int8_is_for_cpus() -> None:
     with pytest.raises(ConfigError, match=r"train\.precision is int8: on device cuda allowed are fp32, bf16, fp16"):
-        backbone.choose_precision("int8", torch.device("cuda"))
+        precisions.choose_precision("int8", torch.device("cuda"))

@@ -174,7 +174,7 @@ WALKED = {
 def test_equal_to_stock(encoders, family, method):
     adapt, wishes = METHODS[method]
     model = build(encoders[family], family, adapt, **wishes)
-    assert packed.supported(model, architecture(model)) is None
+    assert packed.supported(model.config, architecture(model)) is None
     assert_same(model, make_batch(model))
 
 
@@ -192,7 +192,7 @@ def modernberts(tmp_path_factory):
 def test_local_and_global_layers_are_equal_to_stock(modernberts, pooling, method):
     adapt, wishes = METHODS[method]
     model = build(modernberts[pooling], "modernbert", adapt, n_layers=4, **wishes)
-    assert packed.supported(model, architecture(model)) is None
+    assert packed.supported(model.config, architecture(model)) is None
     assert_same(model, make_batch(model))
     assert_same(model, make_batch(model, (5, 1, 3)))  # none beyond the window
     assert_same(model, make_batch(model, (40,)), checkpoint=True)
@@ -231,7 +231,7 @@ def test_local_attention_in_bf16_agrees_with_float32(modernberts, pooling):
 def test_scaled_rotary_positions_are_refused(modernberts):
     model = build(modernberts["cls"], "modernbert")
     model.config.rope_parameters["full_attention"]["rope_type"] = "yarn"
-    assert "yarn" in str(packed.supported(model, architecture(model)))
+    assert "yarn" in str(packed.supported(model.config, architecture(model)))
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ SCORES = ("both", "c2p", "p2c", "neither", "no buckets")
 def test_distances_in_scores_are_equal_to_stock(debertas, parts, method):
     adapt, wishes = METHODS[method]
     model = build(debertas[parts], "deberta-v2", adapt, **wishes)
-    assert packed.supported(model, architecture(model)) is None
+    assert packed.supported(model.config, architecture(model)) is None
     assert_same(model, make_batch(model))
     assert_same(model, make_batch(model, (100, 3, 70, 1)))  # beyond the last bucket
     assert_same(model, make_batch(model, (40,)), checkpoint=True)
@@ -563,6 +563,6 @@ def test_merged_and_disabled_adapters_are_followed(encoders):
 def test_unsupported_models_are_named(encoders, key, value, word):
     model = build(encoders["bert"], "bert")
     setattr(model.config, key, value)
-    reason = packed.supported(model, architecture(model))
+    reason = packed.supported(model.config, architecture(model))
     assert reason is not None
     assert word in reason

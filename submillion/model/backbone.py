@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,7 +18,6 @@ import torch
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import nn
-from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -30,14 +27,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from submillion.config import Precision
 from submillion.errors import ConfigError
 from submillion.planning import architectures
 from submillion.planning.architectures import Architecture, files
-
-_PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
-_PROBE_REPEATS = 3
-_WORTHWHILE = 1.3  # products are most of a step, not all: a smaller gain is lost in the casts
 
 Loaded = TypeVar("Loaded")
 
@@ -185,61 +177,15 @@ def _why_no_cuda() -> str:
     )
 
 
-def choose_precision(precision: Precision | None, device: torch.device) -> tuple[Precision, str]:
-    """Return the precision of the frozen weights' products, and a sentence that says why.
-
-    None is decided here: on a CPU by a product timed in both, on a GPU by what its hardware has.
-    Never fp16 unless asked for, whose range needs a loss scale. ConfigError for fp16 off cuda and
-    bf16 on mps.
-    """
-    if precision is not None:
-        allowed = {"cpu": ("fp32", "bf16", "int8"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}[device.type]
-        if precision not in allowed:
-            raise ConfigError(
-                f"train.precision is {precision}: on device {device.type} allowed are {', '.join(allowed)}, or null"
-            )
-        return precision, f"{precision}: as asked"
-    match device.type:
-        case "cuda" if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", "bf16: this GPU computes in it"
-        case "cuda":
-            return "fp32", "fp32: this GPU does not compute in bf16; ask for fp16 to use it"
-        case "mps":
-            return "fp32", "fp32: the one precision used on mps"
-        case _:
-            return _probed(_bf16_speedup())
-
-
-def _probed(speedup: float) -> tuple[Precision, str]:
-    if speedup >= _WORTHWHILE:
-        return "bf16", f"bf16: products are {speedup:.1f} x as fast as fp32 here"
-    return "fp32", f"fp32: bf16 products are {speedup:.1f} x as fast here; at least {_WORTHWHILE} x pays"
-
-
-@cache  # close to the limit it may turn out otherwise the next time: one process has one answer
-def _bf16_speedup() -> float:
-    """How many times as fast a product is in bf16 as in fp32 on this CPU; about 50 ms.
-
-    The two are timed in turn and the fastest of each counts, since machines drift and are shared.
-    """
-    n_rows, d_in, d_out = _PROBE_SHAPE
-    seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-    with torch.no_grad():
-        operands = {
-            dtype: (torch.ones(n_rows, d_in, dtype=dtype), torch.ones(d_out, d_in, dtype=dtype)) for dtype in seconds
-        }
-        for _ in range(1 + _PROBE_REPEATS):  # the first one also prepares the kernels; the minimum drops it
-            for dtype, (inputs, weights) in operands.items():
-                start = time.perf_counter()
-                F.linear(inputs, weights)
-                seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-    return seconds[torch.float32] / seconds[torch.bfloat16]
+def config_of(architecture: Architecture) -> Any:
+    """Return transformers' config of a checkpoint."""
+    source = str(files.folder(architecture.name, architecture.revision))
+    return _loaded(architecture.name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
 
 
 def label_names(architecture: Architecture) -> tuple[str, ...] | None:
     """Return the labels, in their order, of a checkpoint that is a finished classifier; None for any other."""
-    source = str(files.folder(architecture.name, architecture.revision))
-    return _label_names(_loaded(architecture.name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False)))
+    return _label_names(config_of(architecture))
 
 
 def _label_names(config: Any) -> tuple[str, ...] | None:

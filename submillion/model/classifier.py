@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from submillion import planning, runs
 from submillion.config import Config, ModelConfig, Pooling, Precision
 from submillion.errors import ConfigError, RunError
-from submillion.model import adapters, backbone, packed, prefix
+from submillion.model import adapters, backbone, packed, precisions, prefix
 from submillion.model.batching import Batch, Fitting, TokenizedSplit, pooled
 from submillion.model.packed import native
 from submillion.model.replays import Recorder
@@ -74,7 +74,7 @@ class Classifier(nn.Module):
         self.fresh: frozenset[str] = frozenset()
         self.notes: tuple[str, ...] = ()
         self.fitting = Fitting()
-        reason = packed.supported(model, self.architecture)
+        reason = packed.supported(adapters.stock(model).config, self.architecture)
         self.packed = reason is None
         if reason is not None:
             self.notes = (f"the stock padded forward pass is used, which is slower: {reason}",)
@@ -133,7 +133,7 @@ class Classifier(nn.Module):
         frozen weights with others. RunError if the run's files are damaged.
         """
         place = backbone.choose_device(device)
-        precision = precision_of(run, place) if precision is None else backbone.choose_precision(precision, place)[0]
+        precision = precision_of(run, place) if precision is None else precisions.choose_precision(precision, place)[0]
         plan = planning.from_json(read_bytes(run.path / "plan.json"))
         folder, labels = run.path / "adapter", run.labels()
         if len(labels) != plan.n_classes:
@@ -297,7 +297,7 @@ def precision_of(run: Run, device: torch.device) -> Precision:
     environment = run.environment() or {}
     if environment.get("device") == device.type and environment.get("precision") in get_args(Precision):
         return environment["precision"]
-    return backbone.choose_precision(None, device)[0]
+    return precisions.choose_precision(None, device)[0]
 
 
 def encoder_of(run: Run) -> tuple[str, str | None]:

@@ -21,8 +21,9 @@ from submillion.data.checking import metric_warnings
 from submillion.data.labels import counted
 from submillion.data.long_texts import Reading
 from submillion.data.tokens import Seen
-from submillion.model import backbone, batching, processes
+from submillion.model import backbone, batching, packed, precisions, processes
 from submillion.model.classifier import Classifier, refuse_another_encoder
+from submillion.model.packed import integers, native
 from submillion.planning import architectures
 from submillion.planning.architectures import files
 from submillion.runs import Run
@@ -98,7 +99,7 @@ def _begin(run: Run, question: Question, device: torch.device) -> tuple[config.P
     """Write what a run says of itself; return its precision, and what is worth saying of it here."""
     settings, teachers = question.settings, question.teachers
     refuse_another_encoder(run, settings.model.name, settings.model.revision)
-    precision, reason = _precision(run, settings, device)
+    precision, reason = _precision(run, question, device)
     chosen: dict[str, str | None] = {"device": str(device), "precision": precision, "precision_reason": reason}
     chosen["encoder_sha256"] = backbone.weights_sha256(settings.model.name, settings.model.revision)
     notes = describing.write(run, settings, question.splits, question.plan, chosen)
@@ -196,12 +197,27 @@ def _alike(
     return tokens.warnings(rows | {"validation": (splits.validation, validation.seen(tokenizer))})
 
 
-def _precision(run: Run, settings: Config, device: torch.device) -> tuple[config.Precision, str]:
+def _precision(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:
     """The run's own precision where it was begun before: the probe may decide differently next time."""
     before = run.environment()
     if before is not None and before.get("device") == str(device):
         return before["precision"], before["precision_reason"]
-    return backbone.choose_precision(settings.train.precision, device)
+    precision, reason = precisions.choose_precision(
+        question.settings.train.precision, device, may_be_int8=_may_be_int8(question)
+    )
+    if precision == "int8" and question.settings.train.precision is None:
+        reason += (
+            f"; {question.plan.architecture.family} encoders lost less than 0.3 points by it "
+            "(docs/decisions/037-int8.md); train.precision=fp32 does without"
+        )
+    return precision, reason
+
+
+def _may_be_int8(question: Question) -> bool:
+    """Whether int8 was proved for such a training, and its C functions are there."""
+    architecture = question.plan.architecture
+    is_proved = question.plan.method == "lora" and architecture.family in integers.PROVED and native.available()
+    return is_proved and packed.supported(backbone.config_of(architecture), architecture) is None
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:

@@ -17,6 +17,8 @@ import torch
 
 from submillion.model.packed import native
 
+# Encoders in which int8 was not worse than the usual precision by 0.3 points of accuracy: decision 037.
+PROVED = frozenset({"bert", "mpnet"})
 _MOST, _MOST_OF_SEVEN_BITS = 127, 63
 
 

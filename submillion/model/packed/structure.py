@@ -166,12 +166,11 @@ class Packed:
     in_int8: bool = False
 
 
-def supported(model: nn.Module, architecture: Architecture) -> str | None:
-    """Return None, or the reason why a model must take its stock padded forward pass."""
+def supported(config: Any, architecture: Architecture) -> str | None:
+    """Return None, or the reason why a model of such a config must take its stock padded forward pass."""
     if not has_walk(architecture):
         is_other = architecture.family in FAMILIES
         return f"the packed pass does not know {architecture.family}{' with such a config' if is_other else ' yet'}"
-    config: Any = stock(model).config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         return "it is a decoder"
     kind = getattr(config, "position_embedding_type", None)

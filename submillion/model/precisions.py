@@ -1,0 +1,80 @@
+"""The precision of products with frozen weights, where nobody asked for one: on a CPU it is measured."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from submillion.config import Precision
+from submillion.errors import ConfigError
+from submillion.model.packed.integers import IntegerWeight
+
+_PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
+_PROBE_REPEATS = 3
+_WORTHWHILE = 1.3  # products are most of a step, not all: a smaller gain is lost in the casts
+_WORTHWHILE_IN_INT8 = 2.0  # it rounds more, and not only where it is faster
+
+
+def choose_precision(
+    precision: Precision | None, device: torch.device, *, may_be_int8: bool = False
+) -> tuple[Precision, str]:
+    """Return the precision of the frozen weights' products, and a sentence that says why.
+
+    None is decided here: on a CPU by products that are timed, on a GPU by what its hardware has.
+    Never fp16 unless asked for, whose range needs a loss scale, nor int8, unless it `may_be_int8` and bf16 is slow.
+    ConfigError for fp16 off cuda and bf16 on mps.
+    """
+    if precision is not None:
+        allowed = {"cpu": ("fp32", "bf16", "int8"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}[device.type]
+        if precision not in allowed:
+            raise ConfigError(
+                f"train.precision is {precision}: on device {device.type} allowed are {', '.join(allowed)}, or null"
+            )
+        return precision, f"{precision}: as asked"
+    match device.type:
+        case "cuda" if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "bf16: this GPU computes in it"
+        case "cuda":
+            return "fp32", "fp32: this GPU does not compute in bf16; ask for fp16 to use it"
+        case "mps":
+            return "fp32", "fp32: the one precision used on mps"
+        case _:
+            return _probed(may_be_int8)
+
+
+def _probed(may_be_int8: bool) -> tuple[Precision, str]:
+    bf16 = _speedup_of("bf16")
+    if bf16 >= _WORTHWHILE:
+        return "bf16", f"bf16: products are {bf16:.1f} x as fast as fp32 here"
+    if may_be_int8 and (int8 := _speedup_of("int8")) >= _WORTHWHILE_IN_INT8:
+        return "int8", f"int8: products are {int8:.1f} x as fast as fp32 here, bf16 ones {bf16:.1f} x"
+    return "fp32", f"fp32: bf16 products are {bf16:.1f} x as fast here; at least {_WORTHWHILE} x pays"
+
+
+@cache  # close to the limit it may turn out otherwise the next time: one process has one answer
+def _speedup_of(precision: Literal["bf16", "int8"]) -> float:
+    """How many times as fast as in fp32 a product is on this CPU, rounding of its rows included; about 50 ms.
+
+    The two are timed in turn and the fastest of each counts, since machines drift and are shared.
+    """
+    n_rows, d_in, d_out = _PROBE_SHAPE
+    rows, weight = torch.ones(n_rows, d_in), torch.ones(d_out, d_in)
+    halves = rows.bfloat16()
+    other = IntegerWeight.of(weight.t()) if precision == "int8" else weight.bfloat16()
+    seconds = [float("inf"), float("inf")]
+    with torch.no_grad():
+        for _ in range(1 + _PROBE_REPEATS):  # the first one also prepares the kernels; the minimum drops it
+            for i in range(2):
+                start = time.perf_counter()
+                if i == 0:
+                    F.linear(rows, weight)
+                elif isinstance(other, IntegerWeight):
+                    other.product(halves, None)
+                else:
+                    F.linear(halves, other)
+                seconds[i] = min(seconds[i], time.perf_counter() - start)
+    return seconds[0] / seconds[1]
