@@ -211,7 +211,7 @@ def reaching(train: Callable[[Spec, Any], tuple[int, float]], spec: Spec) -> Non
             "model": {"name": spec.encoder},
             "adapter": {"sites": spec.sites, "rank": spec.rank},
             "data": {"source": str(file), "text": ["title", "description"], "validation": _N_VALIDATION},
-            "train": {"epochs": 1, "evaluate_every": _EVERY, "precision": "bf16", "seed": seed},
+            "train": {"epochs": 1, "evaluate_every": _EVERY, "precision": spec.precision, "seed": seed},
         }
         values["train"]["batch_size"] = spec.batch_size
         steps, accuracy = train(spec, validate(values))

@@ -1,5 +1,6 @@
 """docs/benchmarks.md and its charts, made of results/speed/*.json and results/{gpu,accuracy}.json: `python -m
-benchmarks.page`. Where several processors were measured, what was asked for is shown for all, the rest for the last.
+benchmarks.page`. Where several processors were measured, what was asked for is shown for all, the rest for the one of
+most sections.
 
 Nothing is measured here. Ratios are medians over rounds of the two contestants' rates in the same round. `page.md` and
 `page_gpu.md` have the words.
@@ -144,8 +145,10 @@ def _memory(rows: Rows) -> Iterator[tuple[str, str]]:
 
 
 def _processor(machine: dict[str, Any]) -> str:
-    facts = next(iter(machine.values()))["machine"]
-    return f"{facts['processor']}, {facts['cores']} cores{' with AMX' if facts.get('tiles', True) else ''}"
+    section = next(iter(machine.values()))
+    facts = section["machine"]
+    kind = " with AMX" if facts.get("tiles", True) else ", no bf16" if section.get("precision") == "fp32" else ""
+    return f"{facts['processor']}, {facts['cores']} cores{kind}"
 
 
 def _points(points: list[dict[str, Any]], label: str) -> list[str]:

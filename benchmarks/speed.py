@@ -26,6 +26,8 @@ import torch
 from benchmarks.contestants import Contestant, ContestantError, Spec, started
 from benchmarks.material import minilm, random_encoder, roberta_base
 from benchmarks.results import FOLDER, here, keep, kept, measured, spread
+from submillion.config import Precision
+from submillion.model import precisions
 
 Rows = dict[str, dict[str, Any]]
 _FEW_STEPS = 5
@@ -267,8 +269,9 @@ def gpu_sections(roberta: str, small: str) -> dict[str, tuple[float, Callable[[f
 
 def sections(roberta: str, small: str) -> dict[str, Callable[[], Any]]:
     """Return what can be measured on the processor, by name."""
-    base = Spec("submillion", roberta, device="cpu")
-    minilm = Spec("submillion", small, sites="all-linear", rank=20, batch_size=32, device="cpu")
+    usual = usual_precision()
+    base = Spec("submillion", roberta, device="cpu", precision=usual)
+    minilm = Spec("submillion", small, sites="all-linear", rank=20, batch_size=32, device="cpu", precision=usual)
     return {
         "training roberta-base": lambda: training(base, 6, 2),
         "training MiniLM": lambda: training(minilm, 12, 4),
@@ -290,6 +293,11 @@ def sections(roberta: str, small: str) -> dict[str, Callable[[], Any]]:
     }
 
 
+def usual_precision() -> Precision:
+    """Return the precision that is faster on this processor, int8 aside: that of all contestants but a."""
+    return precisions.choose_precision(None, torch.device("cpu"))[0]
+
+
 def measure(
     chosen: list[str], known: dict[str, Callable[[], Any]], gpu: dict[str, Any], seconds: float | None, folder: Path
 ) -> None:
@@ -303,7 +311,8 @@ def measure(
         else:
             found = known[name]()
         file = "gpu" if name in gpu else f"speed/{here()}"
-        section = measured(found, took_s=round(time.perf_counter() - started))
+        facts = {} if name in gpu else {"precision": usual_precision()}
+        section = measured(found, took_s=round(time.perf_counter() - started), **facts)
         keep(file, {**kept(file, folder), name: section}, folder)
 
 
