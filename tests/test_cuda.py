@@ -18,6 +18,7 @@ from scripts import gpu_check
 from submillion.errors import DivergedError
 from submillion.model import adapters, replays
 from submillion.model.batching import Batch
+from submillion.model.classifier import Classifier
 from submillion.model.packed import cuda
 from submillion.model.packed.passes import Dice, keep_frac, masked
 from submillion.training import loop, losses, steps
@@ -191,6 +192,17 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> replays.Recorder:
     monkeypatch.setattr(replays.Recorder, "_graph_of", lambda _, work: Graph(work))
     monkeypatch.setattr(replays, "_has_room", lambda _: True)
     return replays.Recorder(torch.device("cpu"), lambda _: None)
+
+
+@pytest.mark.parametrize(("method", "is_recorded"), [("lora", True), ("none", False)])
+def test_a_model_to_whose_texts_no_kernel_attends_says_so(method, is_recorded, monkeypatch, tmp_path) -> None:
+    """MPNet's position bias trains with all parameters."""
+    model = classifier(Encoders(tmp_path)("mpnet"), "full", "fp32", torch.device("cpu"), method=method)
+    monkeypatch.setattr(Classifier, "device", torch.device("cuda"))
+    monkeypatch.setattr("submillion.model.classifier.Recorder", lambda *_: "recorder")
+    said: list[str] = []
+    assert (model.recorder(said.append) == "recorder") == is_recorded
+    assert ["launched one by one" in each for each in said] == [True] * (not is_recorded)
 
 
 def test_recorded_work_reads_each_batch_anew(recorder: replays.Recorder) -> None:

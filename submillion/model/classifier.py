@@ -217,8 +217,10 @@ class Classifier(nn.Module):
 
     def recorder(self, say: Callable[[str], object]) -> Recorder | None:
         """Return what records work with this model as graphs; None where its steps cannot be: see `replays`."""
-        is_able = self.packed and not self.checkpointing and self.device.type == "cuda"
-        if not is_able or packed.attention_kernels(self._prepared(), self.device) is None:
+        if not self.packed or self.checkpointing or self.device.type != "cuda":
+            return None
+        if packed.attention_kernels(self._prepared(), self.device) is None:
+            say("no kernel attends to texts as this model does: kernels are launched one by one, which is slower")
             return None
         return Recorder(self.device, say)
 
