@@ -129,7 +129,7 @@ def test_what_is_written_says_what_comes_next_and_does_it(
     commands = [line.split() for line in out.splitlines() if line.startswith("  submillion")]
     assert [words[1] for words in commands] == ["evaluate", "train"]
     assert list(rows_of(file)[0]) == [
-        *("id", "text", "label", "predicted", "confidence", "stratum", "stratum_rows"),
+        *("id", "text", "label", "predicted", "confidence", "stratum", "stratum_rows", "stratum_drawn"),
     ]
     fill(file, truth, 20)
     assert call(*commands[0][1:]) == 0
@@ -181,6 +181,17 @@ def test_a_file_is_filled_in_part_by_part(run: Run, source: Path, truth: dict[st
         assert (found.sample.n_labelled, found.sample.n_unlabelled) == (n, 40 - n)
         assert any("have no label yet" in each for each in found.warnings) == (n < 40)
     assert widths == sorted(widths, reverse=True)
+
+
+def test_rows_that_were_deleted_are_noticed(run: Run, source: Path, truth: dict[str, str], asked: Path) -> None:
+    rows = rows_of(fill(asked, truth))
+    of_first = [row for row in rows if row["stratum"] == rows[0]["stratum"]]
+    found = submillion.evaluate(run, source, labelled=write(asked, [row for row in rows if row is not of_first[-1]]))
+    assert any("1 of 40 rows that were asked about are not in" in each for each in found.warnings)
+    # Files that an earlier version wrote do not tell.
+    older = [{k: v for k, v in row.items() if k != "stratum_drawn"} for row in rows[:-1]]
+    warnings = submillion.evaluate(run, source, labelled=write(asked, older)).warnings
+    assert not any("asked about" in each for each in warnings)
 
 
 def test_everything_that_is_wrong_with_labels_is_told_at_once(

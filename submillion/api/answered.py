@@ -14,11 +14,12 @@ import numpy as np
 
 from submillion import data, runs
 from submillion.api import unlabelled
-from submillion.api.asking import OF_SAMPLE
+from submillion.api.asking import DRAWN, OF_SAMPLE
 from submillion.api.unlabelled import Opened, Watch, not_watched
 from submillion.data import filled, naming
 from submillion.data.duplicates import key_of
 from submillion.data.filled import Filled
+from submillion.data.tables import Table
 from submillion.errors import ConfigError, DataError
 from submillion.judging import sampling
 from submillion.runs import Which
@@ -69,7 +70,7 @@ def evaluate(
         raise ConfigError("max_error and labelled are both given: a sample tells the accuracy alone; leave one out")
     opened = unlabelled.opened(runs.load(run), rows, watch, device)
     settings, labels = opened.run.config().data, opened.run.labels()
-    found = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE))
+    found = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE, DRAWN))
     places = _places(found, opened)
     numbers, sizes = _drawn(found, len(opened.examples))
     _refuse_another_run(found, opened, places)
@@ -202,7 +203,20 @@ def _notes(found: Filled, opened: Opened) -> tuple[str, ...]:
         confidence = np.array([_number(cell) for cell in found.table.columns.get("confidence", ["nan"] * n_all)])
         is_labelled = np.isin(found.table.numbers, [found.rows.table.numbers[row] for row in found.rows.rows])
         notes += sampling.skipped_warning(confidence, is_labelled)
+    if n_deleted := _n_drawn(found.table) - n_all:
+        notes.append(
+            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about are not in {found.table.origin}: if they "
+            "were deleted for being hard, or easy, the accuracy is wrong; keep them without a label"
+        )
     return tuple(notes)
+
+
+def _n_drawn(table: Table) -> int:
+    """How many rows the sample had; those in the file, where it does not say so."""
+    drawn = zip(*(table.columns.get(name, ()) for name in (OF_SAMPLE[0], DRAWN)), strict=True)
+    of_stratum = {_number(stratum): _number(n) for stratum, n in drawn} if DRAWN in table.columns else {}
+    n_drawn = sum(of_stratum.values())
+    return int(n_drawn) if n_drawn >= len(table.numbers) else len(table.numbers)
 
 
 def _number(cell: object) -> float:

@@ -30,6 +30,7 @@ from submillion.text import did_you_mean, shown
 
 Purpose = Literal["know", "learn"]
 OF_SAMPLE = ("stratum", "stratum_rows")  # columns of a sample: a row's stratum, and how many rows that has
+DRAWN = "stratum_drawn"  # and how many of these are in the sample
 _SHOWN_LABELS = (30, 60, 100, 150, 200, 400)
 
 
@@ -140,7 +141,8 @@ def _to_know(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, l
     design = sampling.design(opened.confidence, n)
     rows = design.draw(seed)
     strata = design.stratum[rows]
-    return rows, dict(zip(OF_SAMPLE, ((strata + 1).tolist(), design.sizes[strata].tolist()), strict=True))
+    told = ((strata + 1).tolist(), design.sizes[strata].tolist(), design.n_drawn[strata].tolist())
+    return rows, dict(zip((*OF_SAMPLE, DRAWN), told, strict=True))
 
 
 def _to_learn(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, list[int]]]:
