@@ -205,8 +205,8 @@ def _notes(found: Filled, opened: Opened) -> tuple[str, ...]:
         notes += sampling.skipped_warning(confidence, is_labelled)
     if n_deleted := _n_drawn(found.table) - n_all:
         notes.append(
-            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about are not in {found.table.origin}: if they "
-            "were deleted for being hard, or easy, the accuracy is wrong; keep them without a label"
+            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about are not in {found.table.origin}: if "
+            "they were deleted for being hard, or easy, the accuracy is wrong; keep them without a label"
         )
     return tuple(notes)
 
