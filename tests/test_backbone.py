@@ -228,7 +228,13 @@ def test_devices() -> None:
     [
         (3.14, 9.0, True, "bf16", "bf16: products are 3.1 x as fast as fp32 here"),
         (1.2, 4.0, False, "fp32", "fp32: bf16 products are 1.2 x as fast here; at least 1.3 x pays"),
-        (0.25, 1.9, True, "fp32", "fp32: bf16 products are 0.2 x as fast here; at least 1.3 x pays"),
+        (
+            0.25,
+            1.9,
+            True,
+            "fp32",
+            "fp32: bf16 products are 0.2 x as fast here; at least 1.3 x pays, of int8 2 x (here 1.9 x)",
+        ),
         (0.25, 4.0, True, "int8", "int8: products are 4.0 x as fast as fp32 here, bf16 ones 0.2 x"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import torch
 
 from scripts.gpu_check import job, trained
 from submillion import planning
+from submillion.config import Config
+from submillion.data import Splits
 from submillion.errors import ConfigError
 from submillion.model import precisions
 from submillion.model.classifier import Classifier
 from submillion.model.packed import integers, native, weights
 from submillion.model.packed.integers import IntegerWeight, _quantised
+from submillion.training import preparing
 from tests.adapted import LABELS
 from tests.kit.gpu import Encoders, classifier, random_split
 from tests.tiny import FAMILIES, PADDED, make_encoder, settings
@@ -143,6 +148,41 @@ def test_int8_is_refused_where_it_would_not_be_used(family: str, method: str, re
     plan = planning.plan(config, len(LABELS))
     with pytest.raises(ConfigError, match=reason):
         Classifier.build(config, plan, LABELS, 20, "int8", CPU)
+
+
+def asked(config: Config) -> preparing.Question:
+    splits = Splits([], [], [], LABELS, LABELS, "", None, ())
+    return preparing.Question(config, splits, planning.plan(config, len(LABELS)), (), as_trial=False)
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "sizes", "changes", "is_taken"),
+    [
+        ("bert", "lora", {}, {}, True),
+        ("bert", "dora", {}, {}, False),
+        ("bert", "lora", {"n_layers": 7}, {}, False),
+        ("bert", "lora", {"width": 448, "n_heads": 14}, {}, False),
+        ("bert", "lora", {"n_heads": 4}, {}, False),
+        ("roberta", "lora", {}, {}, False),
+        ("bert", "lora", {}, {"chunk_size_feed_forward": 4}, False),
+    ],
+)
+def test_unasked_int8_is_taken_only_where_it_was_proved(
+    family: str, method: Any, sizes: dict[str, int], changes: dict[str, int], is_taken: bool, tmp_path: Path
+) -> None:
+    encoder = make_encoder(family, tmp_path / family, **{"width": 64, "n_heads": 2, **sizes})
+    file = encoder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    config = settings(encoder, "full", method=method)
+    question = asked(config)
+    assert preparing._may_be_int8(question) == is_taken
+    assert not preparing._may_be_int8(replace(question, as_trial=True)), "a study's trials have one precision"
+
+
+def test_unasked_int8_is_not_taken_without_the_c_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_library", None)
+    config = settings(make_encoder("bert", tmp_path / "bert", width=64, n_heads=2), "full")
+    assert not preparing._may_be_int8(asked(config))
 
 
 def test_int8_is_for_cpus() -> None:

@@ -23,7 +23,7 @@ from submillion.data.duplicates import key_of
 from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError, RunError, SubmillionError
 from submillion.judging import metrics
-from submillion.model import adapters, batching
+from submillion.model import adapters, batching, precisions
 from submillion.model.batching import TokenizedSplit, order
 from submillion.model.classifier import Classifier, encoder_of
 from submillion.model.packed import native
@@ -126,11 +126,13 @@ def logits(
     """Return a teacher's logits of the examples, float32 [N, C] with columns in the order of `labels`, and a note.
 
     They are read from the cache; if they are not there, they are computed now, on the device and in the precision of
-    `place` (bf16 for int8), and `watch` called with the number of rows done. Where the cache cannot be written, the
-    note says why.
+    `place`, and `watch` called with the number of rows done. A teacher may not take int8: then what is measured here
+    takes its place. Where the cache cannot be written, the note says why.
     """
-    precision = "bf16" if place[1] == "int8" else place[1]  # a teacher may have an adapter that int8 does not take
-    classifier = Classifier.load(teacher, place[0].type, precision)
+    device, precision = place
+    if precision == "int8":
+        precision, _ = precisions.choose_precision(None, device)
+    classifier = Classifier.load(teacher, device.type, precision)
     reading = Reading.of(teacher.config().model)
     split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, reading)
     found, note = _found_or_computed(teacher, classifier, split, watch)

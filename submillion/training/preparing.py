@@ -31,6 +31,8 @@ from submillion.training import describing, distillation, loop, losses, steps, w
 from submillion.training.checkpoints import Checkpoints
 from submillion.training.watching import Phase, Stopwatch, Watch, downloads
 
+_PROVED_IN_INT8 = ("bert", 6, 384)  # family, layers and width of the largest encoder of decision 037's proof
+
 
 @dataclass(frozen=True)
 class Question:
@@ -202,22 +204,25 @@ def _precision(run: Run, question: Question, device: torch.device) -> tuple[conf
     before = run.environment()
     if before is not None and before.get("device") == str(device):
         return before["precision"], before["precision_reason"]
-    precision, reason = precisions.choose_precision(
-        question.settings.train.precision, device, may_be_int8=_may_be_int8(question)
-    )
-    if precision == "int8" and question.settings.train.precision is None:
+    asked = question.settings.train.precision
+    may_be_int8 = asked is None and device.type == "cpu" and _may_be_int8(question)
+    precision, reason = precisions.choose_precision(asked, device, may_be_int8=may_be_int8)
+    if precision == "int8" and asked is None:
         reason += (
-            f"; {question.plan.architecture.family} encoders lost less than 0.3 points by it "
-            "(docs/decisions/037-int8.md); train.precision=fp32 does without"
+            "; an encoder of this family and size lost less than 0.3 points by it (docs/decisions/037-int8.md); "
+            "train.precision=fp32 does without"
         )
     return precision, reason
 
 
 def _may_be_int8(question: Question) -> bool:
-    """Whether int8 was proved for such a training, and its C functions are there."""
-    architecture = question.plan.architecture
-    is_proved = question.plan.method == "lora" and architecture.family in integers.PROVED and native.available()
-    return is_proved and packed.supported(backbone.config_of(architecture), architecture) is None
+    """Whether int8 was proved for such a training, and all of it is fast. Trials of a study have one precision."""
+    plan, architecture = question.plan, question.plan.architecture
+    family, n_layers, width = _PROVED_IN_INT8
+    is_like = architecture.family == family and architecture.n_layers <= n_layers and architecture.width <= width
+    is_even = native.fits_widths(architecture.width, architecture.width // architecture.n_heads)
+    is_able = plan.method == "lora" and is_even and integers.is_exact() and not question.as_trial
+    return is_like and is_able and packed.supported(backbone.config_of(architecture), architecture) is None
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:

@@ -1,8 +1,8 @@
 """Attention inside each text of a packed batch, with a backward pass written by hand.
 
 torch's fused attention is about 8 times too slow backwards in bf16 on the CPU; batched products on
-tiles of padded texts are not. Kernels for packed texts take their place on CUDA (`cuda`) and on processors
-with matrix tiles (`native_attention`).
+tiles of padded texts are not. Kernels for packed texts take their place on CUDA (`cuda`) and, in bf16, on
+CPUs (`native_attention`).
 Shapes: G heads of all texts of a tile (heads x texts), W its width in tokens, E the width of a head.
 """
 

@@ -12,6 +12,7 @@ typedef uint16_t bf16;
 void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
 int this_thread(void);
 
+static inline i64 filled(i64 n) { return (n + 31) / 32 * 32; } /* up to a whole panel of tiles.h */
 static inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
 /* Takes so many bytes of the scratch memory. */

@@ -17,8 +17,6 @@ import torch
 
 from submillion.model.packed import native
 
-# Encoders in which int8 was not worse than the usual precision by 0.3 points of accuracy: decision 037.
-PROVED = frozenset({"bert", "mpnet"})
 _MOST, _MOST_OF_SEVEN_BITS = 127, 63
 
 
@@ -58,6 +56,11 @@ class IntegerWeight:
 def _int_mm(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     product: Any = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
     return product(x, matrix)
+
+
+def is_exact() -> bool:
+    """Return whether products of 8 bits are exact here, so that weights need not have 7."""
+    return native.has_tiles() or _most_of_weights() == _MOST
 
 
 @cache

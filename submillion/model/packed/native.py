@@ -168,6 +168,11 @@ def fits(x: torch.Tensor) -> bool:
     return _library is not None and is_right and x.shape[-1] % 2 == 0 and x.shape[-1] <= _MAX_TILE
 
 
+def fits_widths(*widths: int) -> bool:
+    """Return whether attention with heads so wide and LoRA on rows so wide are C functions, in bfloat16."""
+    return _library is not None and all(width % _PANEL == 0 for width in widths)
+
+
 def drop(x: torch.Tensor, seed: int, least: int, out: torch.Tensor) -> None:
     """Write `x` (16 bits an element) to `out`, perhaps itself, with 0 for a fraction least / 65536 of the elements."""
     _library.drop(x.data_ptr(), out.data_ptr(), x.numel() // 2, seed, least, torch.get_num_threads())

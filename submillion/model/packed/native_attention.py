@@ -14,13 +14,12 @@ import torch
 from submillion.model.packed import native
 from submillion.model.packed.cuda import Dropout, Texts
 
-_HEAD_STEP = 32  # DEPTH in tiles.h
 _Saved = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]
 
 
 def fits_heads(device: torch.device, dtype: torch.dtype, head: int) -> bool:
     """Return whether `attend` takes rows there, of that dtype, with heads so wide."""
-    return native.available() and device.type == "cpu" and dtype == torch.bfloat16 and head % _HEAD_STEP == 0
+    return device.type == "cpu" and dtype == torch.bfloat16 and native.fits_widths(head)
 
 
 def attend(

@@ -20,7 +20,7 @@ _Dropout = tuple[int, int]  # a mask's seed and least; the second 0 for none
 def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
     """Return whether the functions take rows x [T, d_in] with these factors."""
     is_right = native.fits(x) and {down.dtype, up.dtype} <= _DTYPES
-    return is_right and x.shape[1] % _PANEL == 0 and len(up) % _PANEL == 0
+    return is_right and native.fits_widths(x.shape[1], len(up))
 
 
 def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout) -> torch.Tensor:

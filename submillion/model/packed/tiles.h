@@ -17,7 +17,6 @@
 #define DEPTH 32 /* of a tile, in units; a panel of the right side is so many columns wide */
 #define TILE 512 /* units */
 
-static inline i64 filled(i64 n) { return (n + DEPTH - 1) / DEPTH * DEPTH; }
 
 #if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 14)
 #define HAS_TILES 1

@@ -20,7 +20,6 @@
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 static i64 in_lanes(i64 n) { return (n + LANES - 1) / LANES * LANES; }
-static i64 filled(i64 n) { return (n + 31) / 32 * 32; }
 
 /* ---- products ---- */
 
@@ -244,18 +243,21 @@ static void attend_text(const attention *a, i64 number) {
     }
 }
 
-/* The weights of a query after dropout and the gradients of its scores, in place of exponents and weights' gradients. */
+/* The weights of a query after dropout, in place of its exponents, and where they are wanted the gradients of its scores,
+ * in place of those of the weights. */
 FAST static void weigh_back(const attention *a, place p, i64 i, float *scores, float *dweights, float *kept_row) {
-    const i64 at = (p.first + i) * width(a) + p.head * a->head;
-    const float lse = a->lse[p.head * n_queries(a) + p.first + i], factor = a->factor;
+    const float lse = a->lse[p.head * n_queries(a) + p.first + i];
     const float *kept = kept_of(a, p, i, kept_row);
-    float dot = 0.0f; /* the sum of weight times the weight's gradient is that of result times gradient */
+    float dot = 0.0f;
+    for (i64 j = 0; j < p.n; j++) scores[j] = power_of_2(scores[j] > lse ? 0.0f : scores[j] - lse);
+    if (a->wants_scores) {
+        for (i64 j = 0; j < p.n; j++) dweights[j] *= kept ? a->factor * kept[j] : a->factor;
 #pragma omp simd reduction(+ : dot)
-    for (i64 k = 0; k < a->head; k++) dot += wide(a->out[at + k]) * wide(a->dout[at + k]);
-    for (i64 j = 0; j < p.n; j++) {
-        const float weight = power_of_2(scores[j] - lse < 0.0f ? scores[j] - lse : 0.0f), is_kept = kept ? kept[j] : 1.0f;
-        scores[j] = weight * is_kept;
-        dweights[j] = weight * (factor * is_kept * dweights[j] - dot);
+        for (i64 j = 0; j < p.n; j++) dot += scores[j] * dweights[j];
+        for (i64 j = 0; j < p.n; j++) dweights[j] = scores[j] * (dweights[j] - dot);
+    }
+    if (kept) {
+        for (i64 j = 0; j < p.n; j++) scores[j] *= kept[j];
     }
 }
 
@@ -295,7 +297,6 @@ static void attend_text_back(const attention *a, i64 number) {
         read_turned(key + width(a), a->key_step, p.n, e, b.values_turned, p.whole);
         read_rows(key, a->key_step, p.n, e, b.keys);
     } else {
-        memset(b.dweights, 0, (size_t)(4 * BLOCK * p.whole)); /* they are multiplied, and nobody reads the result */
         clear(dkey, a->key_step, p.n, e);
         clear(a->dquery + p.first * a->query_step + p.head * e, a->query_step, p.n_asked, e);
     }
