@@ -36,7 +36,8 @@ _MOST_KERNELS = "256"
 def _load() -> Any:
     """The library with its functions' types declared, or None."""
     try:
-        file = next(file for file in map(_place, EXTENSION_SUFFIXES) if file.is_file())
+        places = (Path(__file__).with_name(f"_kernels{suffix}") for suffix in EXTENSION_SUFFIXES)
+        file = next(file for file in places if file.is_file())
         library = ctypes.CDLL(str(file))
         if library.kernels_version() != _VERSION:
             return None
@@ -45,10 +46,6 @@ def _load() -> Any:
         return None
     _declare(library)
     return library
-
-
-def _place(suffix: str) -> Path:
-    return Path(__file__).with_name(f"_kernels{suffix}")
 
 
 def _declare(library: Any) -> None:
