@@ -65,18 +65,20 @@ def program(called: str) -> tuple[str, ...]:
     return ("python", "-m", os.path.basename(os.path.dirname(called))) if name == "__main__.py" else (name,)
 
 
-def slowness(precision: config.Precision, device: torch.device) -> tuple[str, ...]:
+def slowness(precision: config.Precision, device: torch.device, wants_int8: bool = False) -> tuple[str, ...]:
     """Return the sentence about kernels that are missing, where they would be used."""
     if device.type == "cuda" and (reason := cuda.missing(device)) is not None:
         return (f"the kernels for GPUs are not used, and steps take longer: {reason}",)
-    if precision not in ("bf16", "int8") or device.type != "cpu" or native.available():
+    is_used = precision in ("bf16", "int8") or (precision == "fp32" and wants_int8)
+    if not is_used or device.type != "cpu" or native.available():
         return ()
     advice = (
         f"install a C compiler, then type: {install_line()}"
         if is_checkout()
         else "install a wheel that was built for this system where there is a C compiler (`make dist` in a checkout)"
     )
-    return (f"kernels.c is not compiled: a step takes about 1.2 times as long; {advice}",)
+    longer = "up to twice as long, for want of int8" if precision == "fp32" else "about 1.2 times as long"
+    return (f"kernels.c is not compiled: a step takes {longer}; {advice}",)
 
 
 def long_texts(split: batching.TokenizedSplit, model: config.ModelConfig) -> tuple[str, ...]:

@@ -107,7 +107,8 @@ def _begin(run: Run, question: Question, device: torch.device) -> tuple[config.P
     notes = describing.write(run, settings, question.splits, question.plan, chosen)
     if teachers:
         run.write_json("teachers.json", distillation.summary(teachers))
-    return precision, (f"precision {reason}", *notes, *describing.slowness(precision, device))
+    wants_int8 = settings.train.precision is None and not question.as_trial and _is_proved(question)
+    return precision, (f"precision {reason}", *notes, *describing.slowness(precision, device, wants_int8))
 
 
 def _job(
@@ -217,12 +218,17 @@ def _precision(run: Run, question: Question, device: torch.device) -> tuple[conf
 
 def _may_be_int8(question: Question) -> bool:
     """Whether int8 was proved for such a training, and all of it is fast. Trials of a study have one precision."""
-    plan, architecture = question.plan, question.plan.architecture
-    family, n_layers, width = _PROVED_IN_INT8
-    is_like = architecture.family == family and architecture.n_layers <= n_layers and architecture.width <= width
+    architecture = question.plan.architecture
     is_even = native.fits_widths(architecture.width, architecture.width // architecture.n_heads)
-    is_able = plan.method == "lora" and is_even and integers.is_exact() and not question.as_trial
-    return is_like and is_able and packed.supported(backbone.config_of(architecture), architecture) is None
+    is_able = is_even and integers.is_exact() and not question.as_trial
+    return is_able and _is_proved(question) and packed.supported(backbone.config_of(architecture), architecture) is None
+
+
+def _is_proved(question: Question) -> bool:
+    """Whether int8 was proved for such a training: plain LoRA, on an encoder as in decision 037 or smaller."""
+    architecture, (family, n_layers, width) = question.plan.architecture, _PROVED_IN_INT8
+    is_small = architecture.n_layers <= n_layers and architecture.width <= width
+    return question.plan.method == "lora" and architecture.family == family and is_small
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
