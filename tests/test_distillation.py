@@ -18,7 +18,7 @@ from submillion.config import Config, DistillationConfig
 from submillion.data import Example, Splits, augmentation
 from submillion.data.long_texts import Reading
 from submillion.errors import ConfigError, DataError, RunError
-from submillion.model import batching
+from submillion.model import batching, precisions
 from submillion.model.batching import order
 from submillion.model.classifier import Classifier
 from submillion.runs import EvalRecord, Run, StepRecord
@@ -186,6 +186,19 @@ def test_kept_logits_are_those_of_the_classifier(
     found, note = logits_of(run, examples)
     assert note == "found"
     assert np.array_equal(found, computed)
+
+
+@pytest.mark.parametrize("measured", ["fp32", "bf16"])
+def test_the_teacher_of_an_int8_student_is_in_what_is_faster_of_the_others(
+    measured: str, teacher: Run, rows: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precisions, "choose_precision", lambda *_: (measured, "as measured"))
+    load, taken = Classifier.load, list[str | None]()
+    monkeypatch.setattr(Classifier, "load", lambda run, device, own: (taken.append(own), load(run, device, own))[1])
+    usual, _ = logits_of(teacher, examples_of(rows))
+    found, _ = distillation.logits(teacher, examples_of(rows), teacher.labels(), (CPU[0], "int8"), NO_REPORT)
+    assert taken == ["fp32", measured]
+    np.testing.assert_allclose(found, usual, atol=0.1)
 
 
 def test_progress_counts_every_row_once(teacher: Run, rows: Path, place: Path) -> None:

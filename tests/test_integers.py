@@ -179,6 +179,14 @@ def test_unasked_int8_is_taken_only_where_it_was_proved(
     assert not preparing._may_be_int8(replace(question, as_trial=True)), "a study's trials have one precision"
 
 
+def test_unasked_int8_is_not_taken_with_weights_of_seven_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(make_encoder("bert", tmp_path / "bert", width=64, n_heads=2), "full")
+    monkeypatch.setattr(native, "_has_tiles", False)
+    for most, is_taken in ((127, True), (63, False)):
+        monkeypatch.setattr(integers, "_most_of_weights", lambda most=most: most)
+        assert preparing._may_be_int8(asked(config)) == is_taken
+
+
 def test_unasked_int8_is_not_taken_without_the_c_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_library", None)
     config = settings(make_encoder("bert", tmp_path / "bert", width=64, n_heads=2), "full")
