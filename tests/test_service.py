@@ -592,17 +592,20 @@ def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[
         httpx2.post(f"{url}v1/predict", json={**body, "texts": ["a"]}, timeout=60).raise_for_status()
         with ThreadPoolExecutor(8) as pool:
             asking = [pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60) for _ in range(8)]
-            while numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"] < len(texts):
+            n_texts = 0.0
+            while n_texts < len(texts):
                 assert not all(each.done() for each in asking), "answered before it could be stopped: ask for more"
+                n_texts = numbers_of(httpx2.get(f"{url}metrics", timeout=60).text)["submillion_texts_in_hand"]
             process.send_signal(signal.SIGTERM)
             answers = []
             for each in asking:
-                with suppress(httpx2.NetworkError):  # of one that was not accepted when nobody listened any more
+                # Refused, reset or closed: of a request that had not been read when the signal came.
+                with suppress(httpx2.NetworkError, httpx2.RemoteProtocolError):
                     answers.append(each.result(60))
             for answer in answers:
                 if answer.status_code != 503:  # of one that came after the signal
                     check(answer.json(), made["two"], texts)
-            assert any(answer.status_code == 200 for answer in answers)
+            assert sum(answer.status_code == 200 for answer in answers) >= n_texts // len(texts)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
