@@ -1,4 +1,4 @@
-"""What scaled log loss decides with, beside accuracy, of real runs: `python -m benchmarks.rows OUT`.
+"""What scaled log loss decides with, beside accuracy: `python -m benchmarks.rows OUT`, or `simulate`, of drawn runs.
 
 MiniLM is trained with six settings on each of five data sets (the four packaged ones, and AG News in
 $SUBMILLION_AGNEWS), one seed, in run folders under OUT; started again, it goes on where it was. Of all pairs of runs on
@@ -6,6 +6,9 @@ a data set: how many rows each test takes, and whether both say the same; of eva
 that trainings choose is better, on rows that did not choose it, than that of the highest accuracy; of rows whose
 predictions two runs have swapped at random, so that nothing is true, how often each test says that they differ. Writes
 benchmarks/results/rows.json; the constants of `submillion plan --rows` are its quartiles.
+
+simulate: how often each test says that two runs differ which are equally good, and which are not, where classes are
+rare, losses have heavy tails, and each run is the best of twelve checkpoints. One core, seeded, about ten minutes.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from benchmarks.comparison import rate
 from benchmarks.material import MINILM
-from benchmarks.results import keep, spread
+from benchmarks.results import keep, kept, spread
 from submillion import config, runs
 from submillion.judging.comparison import is_better_checkpoint, mcnemar, rows_needed
 from submillion.judging.comparison.bootstrap import difference, resample
@@ -139,8 +143,85 @@ def choices(run: Judged, rng: np.random.Generator) -> Iterator[tuple[float, floa
         yield float(on_others[guarded] - by_accuracy), float(on_others[heights.argmax()] - by_accuracy)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Of drawn rows: the classes' shares; how sure runs are of themselves, 1 as they should be; the share of labels
+    that are wrong, of which runs are sure."""
+
+    shares: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
+    heat: float = 1.0
+    wrong: float = 0.0
+
+
+_HALVES = [2.0**-k for k in range(10)]
+KINDS = {
+    "three classes alike": Kind(),
+    "two classes, 99 to 1": Kind((0.99, 0.01)),
+    "ten classes, each half as frequent as the one before": Kind(tuple(share / sum(_HALVES) for share in _HALVES)),
+    "heavy tails": Kind(heat=6.0, wrong=0.02),
+}
+DRAWN_SIZES, N_DRAWN, N_CHECKPOINTS, QUALITY, BETTER = (50, 300, 1_000, 10_000), 400, 12, 2.0, 2.12
+
+
+def drawn(
+    rng: np.random.Generator,
+    n: int,
+    quality: float = QUALITY,
+    kind: Kind = KINDS["three classes alike"],
+    shared: float = 0.8,
+) -> Predictions:
+    """Return a run on n rows, the same for all runs: the higher its quality the more often right.
+
+    shared: the part of a row's difficulty, as a variance, that all runs have in common.
+    """
+    of_rows, n_classes = np.random.default_rng(n), len(kind.shares)
+    label_ids = of_rows.choice(n_classes, n, p=kind.shares)
+    logits = of_rows.normal(0, math.sqrt(shared), (n, n_classes)) + rng.normal(0, math.sqrt(1 - shared), (n, n_classes))
+    logits[np.arange(n), label_ids] += quality
+    logits += np.log(kind.shares)
+    said = np.where(of_rows.random(n) < kind.wrong, (label_ids + 1) % n_classes, label_ids)
+    return Predictions([f"{i:05}" for i in range(n)], said, softmax(kind.heat * logits, axis=1))
+
+
+def chosen(rng: np.random.Generator, n: int, kind: Kind, quality: float, n_checkpoints: int) -> Predictions:
+    """Return the best by scaled log loss of so many checkpoints of one run, on the very rows that are compared."""
+    each = [drawn(rng, n, quality, kind, shared=0.9) for _ in range(n_checkpoints)]
+    return each[0] if n_checkpoints == 1 else min(each, key=lambda run: deciding_losses(run).mean())
+
+
+def simulate() -> dict[str, Any]:
+    """Return in percent how often each test tells two drawn runs apart, by kind, checkpoints, truth and rows."""
+    found: dict[str, Any] = {}
+    for name, kind in KINDS.items():
+        for n_checkpoints, quality in ((1, QUALITY), (N_CHECKPOINTS, QUALITY), (1, BETTER)):
+            of_kind = found.setdefault(f"{name}; {n_checkpoints} checkpoints; quality {quality} and {QUALITY}", {})
+            for n_rows in DRAWN_SIZES:
+                rng = np.random.default_rng([n_rows, n_checkpoints])
+                # Choosing costs twelve runs a run; half as many draws are enough there.
+                ps = [
+                    _tested(rng, n_rows, kind, quality, n_checkpoints)
+                    for _ in range(N_DRAWN // (1 + (n_checkpoints > 1)))
+                ]
+                of_kind[str(n_rows)] = {
+                    test: rate([p <= 0.05 for p in of_test])
+                    for test, of_test in zip(("accuracy", "log_loss"), zip(*ps, strict=True), strict=True)
+                }
+                print(name, n_checkpoints, quality, n_rows, of_kind[str(n_rows)], file=sys.stderr, flush=True)
+    return found
+
+
+def _tested(
+    rng: np.random.Generator, n_rows: int, kind: Kind, quality: float, n_checkpoints: int
+) -> tuple[float, float]:
+    pair = [chosen(rng, n_rows, kind, each, n_checkpoints) for each in (quality, QUALITY)]
+    return mcnemar(*(run.right for run in pair)).p, difference(*map(_resampled, pair), n_rows).p
+
+
 def main() -> None:
-    """Train and judge; write and print what came out."""
+    """Draw, or train and judge; write and print what came out."""
+    if sys.argv[1] == "simulate":
+        keep("rows", kept("rows") | {"simulated": simulate()})
+        return
     models = judged(sys.argv[1])
     pairs = [pair for each in models.values() for a, b in combinations(each, 2) if (pair := of_pair(a, b)) is not None]
     rng, sizes = np.random.default_rng(0), {}
@@ -171,7 +252,7 @@ def main() -> None:
             for how, of_how, half in zip(("as trainings do", "by log loss alone"), gains.T, halves, strict=True)
         },
     }
-    keep("rows", found)
+    keep("rows", kept("rows") | found)
     print(found)
 
 

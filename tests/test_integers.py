@@ -20,6 +20,7 @@ from submillion.model import precisions
 from submillion.model.classifier import Classifier
 from submillion.model.packed import integers, native, weights
 from submillion.model.packed.integers import IntegerWeight, _quantised
+from submillion.model.packed.structure import _weight
 from submillion.training import preparing
 from tests.adapted import LABELS
 from tests.kit.gpu import Encoders, classifier, random_split
@@ -102,6 +103,38 @@ def test_a_row_does_not_depend_on_other_rows_or_threads() -> None:
     for first, last in ((0, 1), (3, 50), (17, 500)):
         assert torch.equal(weight.product(x[first:last].clone(), None), whole[first:last])
     torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_columns_that_are_larger_in_every_row_do_not_spoil_the_others(shape: tuple[int, int]) -> None:
+    x, matrix = rows(300, shape[0]), rows(*shape)
+    x[:, 5] *= 64
+    matrix[5] /= 16  # as in encoders that were trained: a weight asks little of columns that are always large
+    exact, largest = x.double() @ matrix.double(), x.abs().amax(0).float()
+    plain, found = (IntegerWeight.of(matrix, each).product(x, None) for each in (None, largest))
+    errors = [float((each.double() - exact).square().mean().sqrt()) for each in (plain, found)]
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_columns_are_made_more_alike_by_powers_of_two_whatever_the_numbers_are() -> None:
+    largest, matrix = torch.tensor([1.0, 1.0, 40.0, 0.0, 1e30, 1e-30] * 8), rows(48, 64)
+    matrix[7], matrix[8] = 0, 1e-30
+    evening = IntegerWeight.of(matrix, largest).evening
+    assert evening is not None
+    mantissas, _ = torch.frexp(evening.float())
+    assert bool((mantissas == 0.5).all())
+    assert float(evening[2]) < float(evening[0])
+    assert float(evening.max() / evening.min()) <= 2**16
+    assert bool(IntegerWeight.of(torch.zeros(48, 64), torch.zeros(48)).product(rows(3, 48), None).eq(0).all())
+
+
+def test_what_the_norm_before_a_feed_forward_puts_out_is_evened(tmp_path: Path) -> None:
+    layer = classifier(Encoders(tmp_path)("bert"), "full", "int8", CPU)._prepared().layers[0]
+    sites = {site: weights.frozen([_weight(module)]) for site, module in layer.sites.items()}
+    assert [site for site, weight in sites.items() if weight.largest is not None] == ["ffn_in"]
+    norm = layer.attention_norm
+    torch.testing.assert_close(sites["ffn_in"].largest, norm.bias.abs() + 3 * norm.weight.abs())
 
 
 def test_a_weight_is_in_int8_while_it_is_said_so() -> None:

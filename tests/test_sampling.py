@@ -72,6 +72,16 @@ def test_the_interval_holds_the_accuracy_of_all_rows(kind: str, accuracy: float,
     assert n_held / 200 >= least
 
 
+def test_rows_that_depend_on_each_other_change_nothing_since_drawing_is_what_is_random() -> None:
+    """A hundred texts, each ten times, all right or all wrong: the interval is of this file's rows, not of others."""
+    n_held = 0
+    for seed in range(200):
+        confidence, is_right = (np.repeat(each, 10) for each in population("right", 0.9, 100, seed))
+        score = answer(confidence, is_right, 60, seed)
+        n_held += score.low <= is_right.mean() <= score.high
+    assert n_held / 200 >= 0.92
+
+
 @pytest.mark.parametrize("n", [30, 60, 150])
 def test_where_confidence_is_right_the_interval_is_narrower_than_a_plain_samples(n: int) -> None:
     widths, plain, expected = [], [], []

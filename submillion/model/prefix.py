@@ -158,7 +158,8 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
         name: value for name, value in config.to_dict().items() if "dropout" not in name and name not in _IRRELEVANT
     }
     facts = [_FORMAT, *native.conditions(walk.embeddings.words.weight.device)]
-    facts += [_BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype), *(["int8"] if walk.in_int8 else []), settings]
+    facts += [_BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype)]
+    facts += [*(["int8, evened"] if walk.in_int8 else []), settings]
     return computed_key(facts, _weights(walk), split)
 
 

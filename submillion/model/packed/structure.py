@@ -213,7 +213,7 @@ def prepare(
         for sites in _inputs(layer.sites):
             weights = [_weight(layer.sites[site]) for site in sites]
             stack(weights)
-            multiply_in_int8(weights, in_int8)
+            multiply_in_int8(weights, in_int8, _largest(layer.attention_norm) if sites == ["ffn_in"] else None)
     embeddings = _embeddings(base.embeddings, architecture.family)
     return Packed(
         embeddings=embeddings,
@@ -232,6 +232,12 @@ def prepare(
         pools_mean=getattr(config, "classifier_pooling", "cls") == "mean",
         in_int8=in_int8,
     )
+
+
+def _largest(norm: nn.LayerNorm) -> torch.Tensor:
+    """About the largest magnitude in each column of what a norm puts out, float32 [D]: three standard deviations."""
+    spread = 3 * norm.weight.detach().abs().float()
+    return spread if norm.bias is None else spread + norm.bias.detach().abs().float()
 
 
 def _widen(base: Any, family: str) -> nn.Module | None:
