@@ -65,10 +65,11 @@ def test_a_product_is_within_what_rounding_both_sides_may_do(shape: tuple[int, i
 
 
 @pytest.mark.usefixtures("_way")
-def test_rows_of_zeros_tiny_rows_and_rows_that_are_not_finite() -> None:
+@pytest.mark.parametrize("reach", [None, torch.arange(64.0) + 1], ids=["plain", "evened"])
+def test_rows_of_zeros_tiny_rows_and_rows_that_are_not_finite(reach: torch.Tensor | None) -> None:
     x, matrix = rows(5, 64), rows(64, 32)
     x[0], x[1], x[2, 3], x[3, 7] = 0, 1e-40, float("inf"), float("nan")
-    found = IntegerWeight.of(matrix).product(x, None)
+    found = IntegerWeight.of(matrix, reach).product(x, None)
     assert bool((found[0] == 0).all())
     assert bool((found[1].abs() < 1e-36).all())
     assert bool(found[2:4].isnan().all()), "what is not a number is not hidden"
@@ -111,30 +112,46 @@ def test_columns_that_are_larger_in_every_row_do_not_spoil_the_others(shape: tup
     x, matrix = rows(300, shape[0]), rows(*shape)
     x[:, 5] *= 64
     matrix[5] /= 16  # as in encoders that were trained: a weight asks little of columns that are always large
-    exact, largest = x.double() @ matrix.double(), x.abs().amax(0).float()
-    plain, found = (IntegerWeight.of(matrix, each).product(x, None) for each in (None, largest))
+    exact, reach = x.double() @ matrix.double(), x.abs().amax(0).float()
+    plain, found = (IntegerWeight.of(matrix, each).product(x, None) for each in (None, reach))
     errors = [float((each.double() - exact).square().mean().sqrt()) for each in (plain, found)]
     assert errors[1] < 0.6 * errors[0]
 
 
-def test_columns_are_made_more_alike_by_powers_of_two_whatever_the_numbers_are() -> None:
-    largest, matrix = torch.tensor([1.0, 1.0, 40.0, 0.0, 1e30, 1e-30] * 8), rows(48, 64)
-    matrix[7], matrix[8] = 0, 1e-30
-    evening = IntegerWeight.of(matrix, largest).evening
-    assert evening is not None
-    mantissas, _ = torch.frexp(evening.float())
+@pytest.mark.usefixtures("_way")
+def test_columns_are_made_smaller_by_powers_of_two_and_none_larger_whatever_is_expected_of_them() -> None:
+    reach, matrix = torch.tensor([1.0, 1.0, 40.0, 0.0, 1e30, 1e-30, float("nan"), 1.0] * 8), rows(64, 96)
+    matrix[8], matrix[9] = 0, 1e-30
+    weight = IntegerWeight.of(matrix, reach)
+    factors = weight.column_factors
+    assert factors is not None
+    mantissas, _ = torch.frexp(factors.float())
     assert bool((mantissas == 0.5).all())
-    assert float(evening[2]) < float(evening[0])
-    assert float(evening.max() / evening.min()) <= 2**16
-    assert bool(IntegerWeight.of(torch.zeros(48, 64), torch.zeros(48)).product(rows(3, 48), None).eq(0).all())
+    assert float(factors[2]) < float(factors[0]) == float(factors.max()) == 1
+    assert float(factors.min()) >= 2**-8
+    x = rows(20, 64)
+    assert bool(weight.product(x, None).isfinite().all())
+    assert bool(IntegerWeight.of(torch.zeros(64, 96), torch.zeros(64)).product(x, None).eq(0).all())
 
 
-def test_what_the_norm_before_a_feed_forward_puts_out_is_evened(tmp_path: Path) -> None:
-    layer = classifier(Encoders(tmp_path)("bert"), "full", "int8", CPU)._prepared().layers[0]
-    sites = {site: weights.frozen([_weight(module)]) for site, module in layer.sites.items()}
-    assert [site for site, weight in sites.items() if weight.largest is not None] == ["ffn_in"]
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert"])
+def test_what_the_norm_before_a_feed_forward_puts_out_is_evened(family: str, tmp_path: Path) -> None:
+    model = classifier(Encoders(tmp_path)(family), "full", "int8", CPU)
+    layer = model._prepared().layers[0]
     norm = layer.attention_norm
-    torch.testing.assert_close(sites["ffn_in"].largest, norm.bias.abs() + 3 * norm.weight.abs())
+    with torch.no_grad():
+        norm.weight[3] = 40.0
+    model._walk = None
+    layer = model._prepared().layers[0]
+    sites = {site: weights.frozen([_weight(module)]) for site, module in layer.sites.items()}
+    assert [site for site, weight in sites.items() if weight.reach is not None] == ["ffn_in"]
+    weight, x = sites["ffn_in"], rows(9, len(norm.weight))
+    reach = 3 * norm.weight.detach().abs() + (0 if norm.bias is None else norm.bias.detach().abs())
+    plain, evened = (IntegerWeight.of(weight.matrix.t(), each).product(x, None) for each in (None, reach))
+    assert torch.equal(weight.forward(x), evened)
+    assert not torch.equal(evened, plain)
+    dy = rows(9, len(weight.matrix))
+    assert torch.equal(weight.backward(dy), IntegerWeight.of(weight.matrix).product(dy, None)), "no norm is before it"
 
 
 def test_a_weight_is_in_int8_while_it_is_said_so() -> None:

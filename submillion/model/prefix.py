@@ -29,6 +29,7 @@ from submillion.model.packed import Packed, native
 from submillion.planning.architectures import Architecture, layer_name
 
 _FORMAT = 1  # raised when the same weights and tokens would give other rows: a change in `packed`, or of the file
+_INT8_FORMAT = "int8, 2"  # the same where products are in int8
 _KIND, _FILE = "prefix", "rows.bin"
 # Fixed, since in lower precision a row's last bits depend on its batch. The fastest of 1 to 16 thousand, by a tenth.
 _BATCH_TOKENS = 4096
@@ -159,7 +160,7 @@ def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
     }
     facts = [_FORMAT, *native.conditions(walk.embeddings.words.weight.device)]
     facts += [_BATCH_TOKENS, walk.n_prefix_layers, str(walk.dtype)]
-    facts += [*(["int8, evened"] if walk.in_int8 else []), settings]
+    facts += [*([_INT8_FORMAT] if walk.in_int8 else []), settings]
     return computed_key(facts, _weights(walk), split)
 
 

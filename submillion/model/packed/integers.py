@@ -7,8 +7,8 @@ every batch. x86 processors before VNNI add two products up in 16 bits; there, w
 suffice.
 
 A few columns of what a norm puts out are many times as large as the rest, in every row: by a row's largest magnitude
-the others are rounded coarsely. Where the norm is known, its columns are made more alike, and the weight's rows take
-what is taken from them (SmoothQuant: Xiao et al. 2023, section 4), by powers of two, so that neither is rounded by it.
+the others are rounded coarsely. Where the norm is known, such columns are made smaller, and the weight's rows larger
+by as much (SmoothQuant: Xiao et al. 2023, section 4), by powers of two, which round neither.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import torch
 from submillion.model.packed import native
 
 _MOST, _MOST_OF_SEVEN_BITS = 127, 63
-# SmoothQuant's alpha: how much of the unevenness of its input a weight takes over. Of 0.5, 0.75 and 1, with what norms
-# say in place of seen rows, it left the smallest error in all-mpnet-base-v2 and all-MiniLM-L6-v2 (docs/log.md).
+# SmoothQuant's alpha: how much of the unevenness of its input a weight takes over. With what norms say in place of seen
+# rows it left smaller errors than 0.5 in all-mpnet-base-v2 and all-MiniLM-L6-v2 (docs/log.md).
 _TAKEN_OVER = 0.75
-_FARTHEST = 8.0  # powers of two that a column may be away from the median one
+_MOST_HALVINGS = 8.0  # of a column
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,28 +36,27 @@ class IntegerWeight:
     values: torch.Tensor
     scales: torch.Tensor
     is_packed: bool
-    evening: torch.Tensor | None = None
+    column_factors: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, matrix: torch.Tensor, largest: torch.Tensor | None = None) -> IntegerWeight:
+    def of(cls, matrix: torch.Tensor, reach: torch.Tensor | None = None) -> IntegerWeight:
         """Return a weight [K, N] of floats, rounded to nearest.
 
-        largest: about the largest magnitudes in each column of its input, float32 [K], where they are known.
+        reach: about how far from 0 each column of its input gets, float32 [K], where that is known.
         """
-        evening = None if largest is None else _evening(largest, matrix)
-        rows = matrix.t() if evening is None else matrix.t().float() / evening
-        evening = None if evening is None else evening.bfloat16()
-        values, scales = _quantised(rows)
+        factors = None if reach is None else _column_factors(reach, matrix)
+        weight = matrix.t() if factors is None else matrix.t().float() / factors
+        values, scales = _quantised(weight)
         if native.fits_product(values, len(values)):
-            return cls(native.packed(values.t()), scales, True, evening)
-        return cls(*_quantised(rows, _most_of_weights()), False, evening)
+            return cls(native.packed(values.t()), scales, True, factors)
+        return cls(*_quantised(weight, _most_of_weights()), False, factors)
 
     def product(self, x: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
         """Return x [T, K] times the weight plus start, a bias [N] or rows [T, N], which are overwritten; bfloat16.
 
         A row that is not all finite gives NaN.
         """
-        x = x if self.evening is None else x * self.evening
+        x = x if self.column_factors is None else x * self.column_factors
         rows, row_scales = native.quantised(x) if native.fits_quantised(x) else _quantised(x)
         scales = (row_scales, self.scales)
         if self.is_packed:
@@ -69,14 +68,17 @@ class IntegerWeight:
         return (y if start is None else y + start.float()).to(x.dtype)
 
 
-def _evening(largest: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Powers of two, float32 [K], that make columns as large as these more alike, and a weight [K, N] less so."""
-    of_input, of_weight = (
-        each.clamp_min(torch.finfo(torch.float32).tiny).log2()
-        for each in (largest.float(), matrix.abs().amax(1).float())
+def _column_factors(reach: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Powers of two up to 1, bfloat16 [K], by which columns that reach this far become more like the median one.
+
+    None is made larger: what a column was not expected to reach would become the row's largest magnitude.
+    """
+    log_reach, log_weight = (
+        each.float().nan_to_num().clamp_min(torch.finfo(torch.float32).tiny).log2()
+        for each in (reach, matrix.abs().amax(1))
     )
-    powers = (1 - _TAKEN_OVER) * of_weight - _TAKEN_OVER * of_input
-    return (powers - powers.median()).clamp(-_FARTHEST, _FARTHEST).round().exp2()
+    powers = (1 - _TAKEN_OVER) * log_weight - _TAKEN_OVER * log_reach
+    return (powers - powers.median()).clamp(-_MOST_HALVINGS, 0).round().exp2().bfloat16()
 
 
 def _int_mm(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

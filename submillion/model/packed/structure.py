@@ -1,7 +1,7 @@
 """The modules of an encoder that the packed pass walks, found once in the stock model.
 
 Knows where each family keeps its layers; nothing of how they are computed. Holds references only:
-weights that are loaded or trained later are seen.
+weights that are loaded or trained later are seen, but for what norms tell of products in int8.
 """
 
 from __future__ import annotations
@@ -201,9 +201,9 @@ def prepare(
     """Return what `encode` needs of a stock sequence-classification model, wrapped by PEFT or not.
 
     `dtype` is that of rows and products, by default the embeddings'; in_int8: of frozen weights' products with bfloat16
-    rows, on a CPU, for every model that shares the weights. Frozen query, key and value weights of a layer
-    are moved into one tensor (their values stay, and so do the modules), so call it after `.to(device)`, and again
-    where frozen weights were changed through `.data`, as merging does.
+    rows, on a CPU, for every model that shares the weights, and as this model's norms are now. Frozen query, key and
+    value weights of a layer are moved into one tensor (their values stay, and so do the modules), so call it after
+    `.to(device)`, and again where frozen weights were changed through `.data`, as merging does.
     """
     inner = stock(model)
     base: Any = getattr(inner, inner.base_model_prefix)
@@ -213,7 +213,8 @@ def prepare(
         for sites in _inputs(layer.sites):
             weights = [_weight(layer.sites[site]) for site in sites]
             stack(weights)
-            multiply_in_int8(weights, in_int8, _largest(layer.attention_norm) if sites == ["ffn_in"] else None)
+            is_after_norm = in_int8 and sites == ["ffn_in"]
+            multiply_in_int8(weights, in_int8, _reach(layer.attention_norm) if is_after_norm else None)
     embeddings = _embeddings(base.embeddings, architecture.family)
     return Packed(
         embeddings=embeddings,
@@ -234,8 +235,8 @@ def prepare(
     )
 
 
-def _largest(norm: nn.LayerNorm) -> torch.Tensor:
-    """About the largest magnitude in each column of what a norm puts out, float32 [D]: three standard deviations."""
+def _reach(norm: nn.LayerNorm) -> torch.Tensor:
+    """About how far from 0 each column of what a norm puts out gets, float32 [D]: three standard deviations."""
     spread = 3 * norm.weight.detach().abs().float()
     return spread if norm.bias is None else spread + norm.bias.detach().abs().float()
 

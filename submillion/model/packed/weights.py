@@ -29,14 +29,14 @@ class Weight:
     """A frozen weight [d_out, d_in], perhaps of several layers, and its copies packed for either product.
 
     A copy is as large as the weight, or half as large in int8, and has the values that the weight had when it was made.
-    `largest`: about the largest magnitudes of its input's columns, float32 [d_in], None if unknown · `known`: a product
+    `reach`: about how far from 0 each column of its input gets, float32 [d_in], None if unknown · `known`: a product
     that is kept for all batches, and what it was made of (`disentangled`).
     """
 
     matrix: torch.Tensor
     version: int
     in_int8: bool = False
-    largest: torch.Tensor | None = None
+    reach: torch.Tensor | None = None
     known: tuple[list[Any], torch.Tensor] | None = None
     _packed: dict[bool, torch.Tensor] = field(default_factory=dict)
     _integers: dict[bool, IntegerWeight] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Weight:
     ) -> torch.Tensor:
         if self.in_int8:
             if is_forward not in self._integers:
-                self._integers[is_forward] = IntegerWeight.of(matrix, self.largest if is_forward else None)
+                self._integers[is_forward] = IntegerWeight.of(matrix, self.reach if is_forward else None)
             return self._integers[is_forward].product(x, start)
         if not native.fits_product(x, matrix.shape[1]):
             return torch_product(x, matrix.to(x.dtype), start)
@@ -65,7 +65,7 @@ class Weight:
 
 # By the first weight, then by how many stand together: query and key alone beside the three.
 _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-_in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # to the largest magnitudes of their input, or None
+_in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> `Weight.reach`
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
@@ -84,18 +84,18 @@ def stack(parameters: Sequence[nn.Parameter]) -> None:
         parameter.data = rows
 
 
-def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, largest: torch.Tensor | None = None) -> None:
+def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: torch.Tensor | None = None) -> None:
     """Let products with frozen weights be in int8 from now on, or in the dtype of the rows again.
 
-    largest: about the largest magnitudes of their input's columns, float32 [d_in], where they are known.
+    reach: about how far from 0 each column of their input gets, float32 [d_in], where that is known.
     """
     for parameter in parameters:
-        if (parameter in _in_int8) != in_int8:
-            _weights.pop(parameter, None)
         if in_int8:
-            _in_int8[parameter] = largest
-        else:
-            _in_int8.pop(parameter, None)
+            _weights.pop(parameter, None)
+            _in_int8[parameter] = reach
+        elif parameter in _in_int8:
+            _weights.pop(parameter, None)
+            del _in_int8[parameter]
 
 
 def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
