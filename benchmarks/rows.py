@@ -8,7 +8,8 @@ predictions two runs have swapped at random, so that nothing is true, how often 
 benchmarks/results/rows.json; the constants of `submillion plan --rows` are its quartiles.
 
 simulate: how often each test says that two runs differ which are equally good, and which are not, where classes are
-rare, losses have heavy tails, and each run is the best of twelve checkpoints. One core, seeded, about ten minutes.
+rare, losses have heavy tails, and each run is the best of twelve checkpoints. Rows are drawn anew for each pair.
+Seeded, about half an hour of one core.
 """
 
 from __future__ import annotations
@@ -146,21 +147,27 @@ def choices(run: Judged, rng: np.random.Generator) -> Iterator[tuple[float, floa
 @dataclass(frozen=True)
 class Kind:
     """Of drawn rows: the classes' shares; how sure runs are of themselves, 1 as they should be; the share of labels
-    that are wrong, of which runs are sure."""
+    that are wrong, of which runs are sure; whether the last class has one row alone."""
 
     shares: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
     heat: float = 1.0
     wrong: float = 0.0
+    has_lone_row: bool = False
 
 
 _HALVES = [2.0**-k for k in range(10)]
 KINDS = {
     "three classes alike": Kind(),
     "two classes, 99 to 1": Kind((0.99, 0.01)),
+    "a class with one row": Kind((0.99, 0.01), has_lone_row=True),
     "ten classes, each half as frequent as the one before": Kind(tuple(share / sum(_HALVES) for share in _HALVES)),
-    "heavy tails": Kind(heat=6.0, wrong=0.02),
+    "heavy tails: 2 % of labels are wrong": Kind(wrong=0.02),
 }
-DRAWN_SIZES, N_DRAWN, N_CHECKPOINTS, QUALITY, BETTER = (50, 300, 1_000, 10_000), 400, 12, 2.0, 2.12
+QUALITY, BETTER = 2.0, 2.12
+_OF_RUN, _OF_CHECKPOINT = 0.14, 0.06  # variances of a row's difficulty; what all runs share has the rest of 1
+# Checkpoints of each of two runs, the first one's quality, draws: choosing among twelve costs as much as twelve runs.
+CASES = (((1, 1), QUALITY, 400), ((12, 12), QUALITY, 100), ((12, 1), QUALITY, 100), ((1, 1), BETTER, 200))
+DRAWN_SIZES = {1: (50, 300, 1_000, 10_000), 12: (50, 300, 1_000)}  # by the most checkpoints
 
 
 def drawn(
@@ -168,59 +175,71 @@ def drawn(
     n: int,
     quality: float = QUALITY,
     kind: Kind = KINDS["three classes alike"],
-    shared: float = 0.8,
-) -> Predictions:
-    """Return a run on n rows, the same for all runs: the higher its quality the more often right.
-
-    shared: the part of a row's difficulty, as a variance, that all runs have in common.
-    """
-    of_rows, n_classes = np.random.default_rng(n), len(kind.shares)
+    *,
+    rows_seed: int = 0,
+    n_checkpoints: int = 1,
+) -> list[Predictions]:
+    """Return a run's checkpoints on n rows, those of the seed: the higher its quality the more often it is right."""
+    of_rows, n_classes = np.random.default_rng([rows_seed, n]), len(kind.shares)
     label_ids = of_rows.choice(n_classes, n, p=kind.shares)
-    logits = of_rows.normal(0, math.sqrt(shared), (n, n_classes)) + rng.normal(0, math.sqrt(1 - shared), (n, n_classes))
-    logits[np.arange(n), label_ids] += quality
-    logits += np.log(kind.shares)
-    said = np.where(of_rows.random(n) < kind.wrong, (label_ids + 1) % n_classes, label_ids)
-    return Predictions([f"{i:05}" for i in range(n)], said, softmax(kind.heat * logits, axis=1))
+    if kind.has_lone_row:
+        label_ids = np.where(np.arange(n) == of_rows.integers(n), n_classes - 1, 0)
+    shared = of_rows.normal(0, math.sqrt(1 - _OF_RUN - _OF_CHECKPOINT), (n, n_classes))
+    shared += quality * (label_ids[:, None] == np.arange(n_classes))
+    noted = np.where(of_rows.random(n) < kind.wrong, (label_ids + 1) % n_classes, label_ids)
+    own = shared + rng.normal(0, math.sqrt(_OF_RUN), (n, n_classes))
+    ids, checkpoints = [f"{i:05}" for i in range(n)], []
+    for _ in range(n_checkpoints):
+        evidence = own + rng.normal(0, math.sqrt(_OF_CHECKPOINT), (n, n_classes))
+        # What Bayes' rule says of normal evidence whose mean is the quality in the true class, 0 in the others.
+        probs = softmax(kind.heat * (quality * evidence + np.log(kind.shares)), axis=1)
+        checkpoints.append(Predictions(ids, noted, probs))
+    return checkpoints
 
 
-def chosen(rng: np.random.Generator, n: int, kind: Kind, quality: float, n_checkpoints: int) -> Predictions:
-    """Return the best by scaled log loss of so many checkpoints of one run, on the very rows that are compared."""
-    each = [drawn(rng, n, quality, kind, shared=0.9) for _ in range(n_checkpoints)]
-    return each[0] if n_checkpoints == 1 else min(each, key=lambda run: deciding_losses(run).mean())
+def chosen(checkpoints: list[Predictions]) -> Predictions:
+    """Return the best by scaled log loss, on the very rows that are then compared."""
+    return min(checkpoints, key=lambda run: deciding_losses(run).mean()) if len(checkpoints) > 1 else checkpoints[0]
 
 
-def simulate() -> dict[str, Any]:
-    """Return in percent how often each test tells two drawn runs apart, by kind, checkpoints, truth and rows."""
+def simulate() -> None:
+    """Measure in percent how often each test tells two drawn runs apart, by kind, checkpoints, truth and rows."""
     found: dict[str, Any] = {}
-    for name, kind in KINDS.items():
-        for n_checkpoints, quality in ((1, QUALITY), (N_CHECKPOINTS, QUALITY), (1, BETTER)):
-            of_kind = found.setdefault(f"{name}; {n_checkpoints} checkpoints; quality {quality} and {QUALITY}", {})
-            for n_rows in DRAWN_SIZES:
-                rng = np.random.default_rng([n_rows, n_checkpoints])
-                # Choosing costs twelve runs a run; half as many draws are enough there.
-                ps = [
-                    _tested(rng, n_rows, kind, quality, n_checkpoints)
-                    for _ in range(N_DRAWN // (1 + (n_checkpoints > 1)))
-                ]
-                of_kind[str(n_rows)] = {
+    for number, (name, kind) in enumerate(KINDS.items()):
+        for n_checkpoints, quality, n_draws in CASES:
+            case = f"{name}; {' and '.join(map(str, n_checkpoints))} checkpoints; quality {quality} and {QUALITY}"
+            for n_rows in DRAWN_SIZES[max(n_checkpoints)]:
+                rng = np.random.default_rng([number, n_rows, *n_checkpoints, round(100 * quality)])
+                n_here = min(n_draws, 1_000_000 // n_rows)
+                ps = [_tested(rng, n_rows, kind, (quality, QUALITY), n_checkpoints) for _ in range(n_here)]
+                found.setdefault(case, {})[str(n_rows)] = {
                     test: rate([p <= 0.05 for p in of_test])
                     for test, of_test in zip(("accuracy", "log_loss"), zip(*ps, strict=True), strict=True)
                 }
-                print(name, n_checkpoints, quality, n_rows, of_kind[str(n_rows)], file=sys.stderr, flush=True)
-    return found
+                print(case, n_rows, found[case][str(n_rows)], file=sys.stderr, flush=True)
+                keep("rows", kept("rows") | {"simulated": found})  # what is drawn so far is not lost
 
 
 def _tested(
-    rng: np.random.Generator, n_rows: int, kind: Kind, quality: float, n_checkpoints: int
+    rng: np.random.Generator,
+    n_rows: int,
+    kind: Kind,
+    qualities: tuple[float, float],
+    n_checkpoints: tuple[int, int],
 ) -> tuple[float, float]:
-    pair = [chosen(rng, n_rows, kind, each, n_checkpoints) for each in (quality, QUALITY)]
+    """Both tests' p of a pair of runs on rows of their own."""
+    seed = int(rng.integers(2**31))
+    pair = [
+        chosen(drawn(rng, n_rows, quality, kind, rows_seed=seed, n_checkpoints=n))
+        for quality, n in zip(qualities, n_checkpoints, strict=True)
+    ]
     return mcnemar(*(run.right for run in pair)).p, difference(*map(_resampled, pair), n_rows).p
 
 
 def main() -> None:
     """Draw, or train and judge; write and print what came out."""
-    if sys.argv[1] == "simulate":
-        keep("rows", kept("rows") | {"simulated": simulate()})
+    if sys.argv[1:] == ["simulate"]:
+        simulate()
         return
     models = judged(sys.argv[1])
     pairs = [pair for each in models.values() for a, b in combinations(each, 2) if (pair := of_pair(a, b)) is not None]

@@ -157,7 +157,7 @@ def test_the_resampled_metrics_start_at_the_scores() -> None:
     for metric in METRICS:
         key, runs = metric, predictions
         if metric == "scaled_log_loss":
-            key, runs = "log_loss", [metrics.tempered(each) for each in predictions]
+            key, runs = "log_loss", [metrics.tempered(each).predictions for each in predictions]
         scores = [metrics.score(each)[key].value for each in runs]
         assert found[metric].values == pytest.approx(scores, rel=1e-12)
 

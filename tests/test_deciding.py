@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import submillion
-from benchmarks.rows import KINDS, Kind, chosen, drawn
+from benchmarks.rows import BETTER, KINDS, Kind, chosen, drawn
 from submillion import config, runs
 from submillion.config import Config, Metric
 from submillion.errors import ConfigError, DataError, RunError
@@ -56,18 +56,18 @@ def test_no_row_counts_beyond_a_bound_though_probabilities_are_0_or_1(n: int) ->
 
 
 def test_it_does_not_care_how_sure_a_run_is_or_in_which_order_rows_come() -> None:
-    fair, sure = (drawn(np.random.default_rng(1), 600, kind=Kind(heat=heat)) for heat in (1.0, 4.0))
+    fair, sure = (drawn(np.random.default_rng(1), 600, kind=Kind(heat=heat))[0] for heat in (1.0, 4.0))
     np.testing.assert_allclose(deciding_losses(sure), deciding_losses(fair), atol=2e-3)
     order = np.random.default_rng(2).permutation(600)
     np.testing.assert_allclose(deciding_losses(fair.rows(order)), deciding_losses(fair)[order], atol=1e-6)
-    assert tempered(fair).label_ids is fair.label_ids
+    assert tempered(fair).predictions.label_ids is fair.label_ids
 
 
 def test_what_is_not_a_number_is_refused() -> None:
-    broken = drawn(np.random.default_rng(0), 30)
+    (broken,) = drawn(np.random.default_rng(0), 30)
     broken.probs[4, 1] = math.nan
     with pytest.raises(DataError, match="1 of 30 predictions are not numbers"):
-        conclude([setting("a", broken), setting("b", drawn(np.random.default_rng(1), 30))])
+        conclude([setting("a", broken), setting("b", *drawn(np.random.default_rng(1), 30))])
 
 
 def test_one_class_is_never_predicted_and_a_split_of_20_rows() -> None:
@@ -92,29 +92,34 @@ def _p(pair: list[Predictions]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("n", "name"), [(50, "three classes alike"), (300, "two classes, 99 to 1"), (300, "heavy tails")]
+    ("n", "name"),
+    [(50, "three classes alike"), (300, "a class with one row"), (300, "heavy tails: 2 % of labels are wrong")],
 )
 def test_equal_runs_are_told_apart_in_at_most_5_percent(n: int, name: str) -> None:
     """docs/comparison.md has more rows, more draws and more kinds."""
-    rng, kind = np.random.default_rng(n), KINDS[name]
-    found = [_p(_swapped([drawn(rng, n, kind=kind) for _ in range(2)], rng)) <= 0.05 for _ in range(200)]
+    rng, found = np.random.default_rng(n), []
+    for seed in range(200):
+        pair = [drawn(rng, n, kind=KINDS[name], rows_seed=seed)[0] for _ in range(2)]
+        found.append(_p(_swapped(pair, rng)) <= 0.05)
     assert np.mean(found) <= 0.085, "5 % and two standard errors"
 
 
 def test_the_luckiest_of_12_checkpoints_is_no_false_winner() -> None:
-    rng, kind = np.random.default_rng(5), Kind()
-    found = [_p([chosen(rng, 300, kind, 2.0, n_checkpoints=12) for _ in range(2)]) <= 0.05 for _ in range(60)]
+    rng, found = np.random.default_rng(5), []
+    for seed in range(60):
+        pair = [chosen(drawn(rng, 300, rows_seed=seed, n_checkpoints=12)) for _ in range(2)]
+        found.append(_p(pair) <= 0.05)
     assert np.mean(found) <= 0.1
 
 
 def test_it_takes_fewer_rows_than_accuracy() -> None:
     rng, told = np.random.default_rng(6), []
-    for _ in range(60):
-        pair = [drawn(rng, 500, quality) for quality in (2.12, 2.0)]
+    for seed in range(150):
+        pair = [drawn(rng, 500, quality, rows_seed=seed)[0] for quality in (BETTER, 2.0)]
         told.append((_p(pair) <= 0.05, mcnemar(*(each.right for each in pair)).p <= 0.05))
     by_loss, by_accuracy = np.mean(told, axis=0)
     assert by_loss >= 1.5 * by_accuracy
-    assert by_loss >= 0.5
+    assert by_loss >= 0.3
 
 
 # What is said ---------------------------------------------------------------------------------------------------------
@@ -298,7 +303,7 @@ def test_a_score_that_the_rows_have_not_is_refused(settings: Config) -> None:
 
 def test_the_settings_among_which_the_best_is_are_named_where_they_are_fewer_than_the_tied() -> None:
     rng = np.random.default_rng(3)
-    settings = [setting(f"{i:02}", drawn(rng, 400, 2.0 + 0.03 * i)) for i in range(12)]
+    settings = [setting(f"{i:02}", *drawn(rng, 400, 2.0 + 0.03 * i)) for i in range(12)]
     verdict = conclude(settings)
     assert verdict.settings[0].name in verdict.may_be_best
     assert 0 < len(verdict.may_be_best) < len(verdict.group), "the family of all pairs hides more"

@@ -282,7 +282,7 @@ def test_a_comparison_tests_every_score_and_micro_f1_decides(split: Any) -> None
     differences = verdict.pairs[0].differences
     assert {*differences} == {"micro_f1", "macro_f1", "hamming", "subset_accuracy", "log_loss", "scaled_log_loss"}
     for key, found in differences.items():
-        scaled = [tempered(each) if key == "scaled_log_loss" else each for each in runs]
+        scaled = [tempered(each).predictions if key == "scaled_log_loss" else each for each in runs]
         values = [score(each)[key.removeprefix("scaled_")].value for each in scaled]
         assert found.value == pytest.approx(values[1] - values[0], abs=1e-12), key
         assert found.p_holm < 0.05, key

@@ -172,7 +172,7 @@ class _Loop:
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
             found = f"probabilities of validation rows are not numbers after step {progress.step}"
             raise diverged(found, job.settings) from None
-        tempered = metrics.tempered(predictions)
+        tempered = metrics.tempered(predictions).predictions
         scores = _scores(predictions, tempered, job.settings)
         key, loss = metrics.deciding_key(job.settings.deciding), scores["log_loss"].value
         chosen = scores[key].value

@@ -56,8 +56,8 @@ def _errors(settings: Sequence[Resampled]) -> np.ndarray:
         if each.n_groups is not None:  # of few the bootstrap's spread is too small, and not known well
             rows *= stats.t.ppf(0.975, each.n_groups - 1) / Z_95 * math.sqrt(each.n_groups / (each.n_groups - 1))
         if each.by_chance is not None:
-            own_thresholds = math.sqrt(float(each.by_chance.sum())) / len(each.values)
-            rows = rows + own_thresholds * rng.standard_normal(len(rows))
+            fitted = math.sqrt(float(each.by_chance.sum())) / len(each.values)
+            rows = rows + fitted * rng.standard_normal(len(rows))
         if len(each.values) > 1:
             (own, _), known = seed_variances(each), of_seeds(each)
             variance = known.variance * known.dof / rng.chisquare(known.dof, len(rows)) / len(each.values)

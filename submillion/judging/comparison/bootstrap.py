@@ -26,6 +26,7 @@ from submillion.judging.comparison.verdict import Needed
 from submillion.judging.metrics import (
     Z_95,
     Predictions,
+    Scaling,
     correlation,
     deciding_key,
     key_of,
@@ -33,6 +34,7 @@ from submillion.judging.metrics import (
     precision_parts,
     row_losses,
     scores_of_several,
+    temperature_variance,
     tempered,
 )
 from submillion.judging.metrics.thresholds import N_FOLDS, folds_of
@@ -50,9 +52,9 @@ _MORE_SEEDS = (5, 10, 20, 50)  # of each setting, that are tried where those tha
 @dataclass(frozen=True, eq=False)
 class Resampled:
     """A metric of a setting's runs: values [S] on the rows as they are, draws [S, 1000] on resampled ones; by_chance
-    [S], the variance that comes from thresholds that were chosen on these rows, None where none were; moderated: the
-    seeds' variance where other settings have told something of it, None where it is this setting's own; n_groups: that
-    were drawn in place of rows, None where each row is alone."""
+    [S], the variance that comes from thresholds and temperatures that were fitted to these rows, None where none were;
+    moderated: the seeds' variance where other settings have told something of it, None where it is this setting's own;
+    n_groups: that were drawn in place of rows, None where each row is alone."""
 
     values: np.ndarray
     draws: np.ndarray
@@ -69,7 +71,7 @@ def tested(metric: Metric, has_several: bool, decide: Metric) -> tuple[str, ...]
 def resample(
     predictions: Sequence[Predictions],
     metric: Metric = "accuracy",
-    scaled: Sequence[Predictions] | None = None,
+    scaled: Sequence[Scaling] | None = None,
     decide: Metric = "log-loss",
 ) -> dict[str, Resampled]:
     """Return each metric of the runs of one setting, all on the same rows in the same order; scaled: the runs,
@@ -77,20 +79,23 @@ def resample(
     has_several = predictions[0].has_several
     scaled = scaled or [tempered(run) for run in predictions]
     losses = [
-        np.column_stack([row_losses(run), row_losses(cool)]) for run, cool in zip(predictions, scaled, strict=True)
+        np.column_stack([row_losses(run), row_losses(cool.predictions)])
+        for run, cool in zip(predictions, scaled, strict=True)
     ]
     of_run, with_precision = _of_several if has_several else _metrics, "average-precision" in (metric, decide)
     found = [of_run(run, with_precision, of_rows) for run, of_rows in zip(predictions, losses, strict=True)]
     stacked = {key: np.stack([values[key] for values in found]) for key in tested(metric, has_several, decide)}
     groups = predictions[0].groups
     n_groups = None if groups is None else int(groups.max()) + 1
-    if not any(run.has_own_thresholds for run in predictions):
-        return {key: Resampled(values[:, 0], values[:, 1:], n_groups=n_groups) for key, values in stacked.items()}
-    by_chance = [_of_thresholds(run) for run in predictions]
+    by_chance: dict[str, np.ndarray] = {}
+    if any(run.has_own_thresholds for run in predictions):
+        of_runs = [_of_thresholds(run) for run in predictions]
+        by_chance = {key: np.array([each.get(key, 0.0) for each in of_runs]) for key in stacked}
+    by_chance["scaled_log_loss"] = np.array(
+        [temperature_variance(run, cool.temperatures) for run, cool in zip(predictions, scaled, strict=True)]
+    )
     return {
-        key: Resampled(
-            values[:, 0], values[:, 1:], np.array([each.get(key, 0.0) for each in by_chance]), n_groups=n_groups
-        )
+        key: Resampled(values[:, 0], values[:, 1:], by_chance.get(key), n_groups=n_groups)
         for key, values in stacked.items()
     }
 
@@ -171,8 +176,8 @@ class Spread:
 
     rows: of the draws of rows, the runs as they are · own: the share of it from rows on which seeds err apart ·
     seeds: what seeds add, some being better · dof: the seeds' degrees of freedom, None for runs as they are ·
-    by_chance: of thresholds that were chosen on the rows · n_groups: that were drawn in place of rows, None where each
-    row is alone.
+    by_chance: of thresholds and temperatures that were fitted to the rows · n_groups: that were drawn in place of rows,
+    None where each row is alone.
     """
 
     rows: float

@@ -24,7 +24,7 @@ from submillion.judging.comparison.choice import Noted, corrected
 from submillion.judging.comparison.paired import LEVEL, Difference, holm, mcnemar
 from submillion.judging.comparison.rows import OF_PROPORTION, POINTS, rows_needed
 from submillion.judging.comparison.verdict import Needed, Pair, RowsNeeded, Split, Standing, Tested, Verdict
-from submillion.judging.metrics import Predictions, Score
+from submillion.judging.metrics import Predictions, Scaling, Score
 
 _OF_ROWS = ("accuracy", "subset_accuracy")  # shares of rows that are right: two runs' are tested exactly
 _SHARES = (*_OF_ROWS, "hamming")  # all that Wilson's interval is for
@@ -155,12 +155,12 @@ def _standing(setting: Setting, scores: dict[str, Score], split: Split) -> Stand
 
 
 def _scores(
-    setting: Setting, scaled: Sequence[Predictions], resampled: dict[str, Resampled], shown: Sequence[Metric]
+    setting: Setting, scaled: Sequence[Scaling], resampled: dict[str, Resampled], shown: Sequence[Metric]
 ) -> dict[str, Score]:
     """One run's own scores; of several the means, with intervals over seeds and rows."""
     single = [
         {key: score for metric in shown for key, score in metrics.score_by(predictions, metric).items()}
-        | {"scaled_log_loss": metrics.log_loss(cool)}
+        | {"scaled_log_loss": metrics.log_loss(cool.predictions)}
         for predictions, cool in zip(setting.predictions, scaled, strict=True)
     ]
     if len(single) == 1:

@@ -9,6 +9,7 @@ and what is gained by answering only what is sure.
 from submillion.judging.metrics.calibration import (
     Bin,
     RiskCoverage,
+    Scaling,
     calibrated,
     confidence_gap,
     deciding_losses,
@@ -18,6 +19,7 @@ from submillion.judging.metrics.calibration import (
     safe_log,
     scaled,
     temperature,
+    temperature_variance,
     tempered,
 )
 from submillion.judging.metrics.chosen import (
@@ -73,6 +75,7 @@ __all__ = [
     "ClassScores",
     "Predictions",
     "RiskCoverage",
+    "Scaling",
     "Score",
     "about_groups",
     "allowed_metrics",
@@ -112,6 +115,7 @@ __all__ = [
     "share",
     "summed",
     "temperature",
+    "temperature_variance",
     "tempered",
     "together",
     "usual_metric",
