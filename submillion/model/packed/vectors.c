@@ -325,8 +325,13 @@ typedef struct {
     lora_call c;
     float *down, *up; /* forward: [depth, r] and [r, width]; backward: [rank, depth] and [width, r] */
     float *low, *dlow; /* backward: [rows, r] */
-    i64 r; /* rank, filled up with 0 */
+    i64 r;    /* rank, filled up with 0 */
+    i64 used; /* columns of r that are computed: up to the last LANES with a rank in it */
 } lora;
+
+static lora lora_of(const lora_call *c) {
+    return (lora){.c = *c, .r = filled(c->rank), .used = in_lanes(c->rank)};
+}
 
 static i64 own_floats(i64 depth, i64 width, i64 r) { return BLOCK * (depth + width + r) + depth; }
 
@@ -386,7 +391,8 @@ static void forward_rows(const void *data, i64 first, i64 last) {
     for (i64 row = first; row < last; row += BLOCK) {
         const i64 n = least(last - row, BLOCK);
         read_seen(c, row, n, 0, c->depth, seen);
-        multiply_all((left){seen, c->depth, 1}, l->down, l->r, n, c->depth, l->r, low, l->r, 0);
+        memset(low, 0, sizeof(float) * (size_t)(n * l->r));
+        multiply_all((left){seen, c->depth, 1}, l->down, l->r, n, c->depth, l->used, low, l->r, 0);
         keep_low(low, n * l->r, c->low + row * l->r);
         multiply_all((left){low, l->r, 1}, l->up, c->width, n, c->rank, c->width, sums, c->width, 0);
         add_rows(sums, n, c->width, c->y + row * c->y_step, c->y_step);
@@ -394,7 +400,7 @@ static void forward_rows(const void *data, i64 first, i64 last) {
 }
 
 void lora_forward_in_vectors(const lora_call *c, int threads) {
-    lora l = {.c = *c, .r = filled(c->rank)};
+    lora l = lora_of(c);
     l.down = (float *)c->scratch;
     l.up = l.down + l.r * c->depth;
     copy_matrix(c->down, 1, c->depth, c->depth, c->rank, l.down, c->depth, l.r);
@@ -423,7 +429,7 @@ static void backward_rows(const void *data, i64 first, i64 last) {
         const i64 n = least(last - row, BLOCK);
         float *dlow = l->dlow + row * l->r;
         read_rows(c->y + row * c->y_step, c->y_step, n, c->width, grads);
-        multiply_all((left){grads, c->width, 1}, l->up, l->r, n, c->width, l->r, dlow, l->r, 0);
+        multiply_all((left){grads, c->width, 1}, l->up, l->r, n, c->width, l->used, dlow, l->r, 0);
         read_rows(c->low + row * l->r, l->r, n, l->r, l->low + row * l->r);
         if (!c->dx) continue;
         multiply_all((left){dlow, l->r, 1}, l->down, c->depth, n, c->rank, c->depth, sums, c->depth, 0);
@@ -453,7 +459,7 @@ static void down_columns(const void *data, i64 first, i64 last) { columns_over_r
 static void up_columns(const void *data, i64 first, i64 last) { columns_over_rows(data, first, last, 0); }
 
 void lora_backward_in_vectors(const lora_call *c, int threads) {
-    lora l = {.c = *c, .r = filled(c->rank)};
+    lora l = lora_of(c);
     l.down = (float *)c->scratch;
     l.up = l.down + l.r * c->depth;
     l.low = l.up + l.r * c->width;
