@@ -149,7 +149,7 @@ def temperature_variance(predictions: Predictions, temperatures: tuple[float, ..
     jackknife: each fold's was fitted without one group of the rows (Shao and Tu 1995, section 2.3).
 
     It is next to nothing, but where a class has one row alone. That row decides the temperature, which moves the losses
-    of all others the same way, and equal runs were told apart in 11 % of pairs of 50 or 100 rows.
+    of all others the same way, so that equal runs were told apart too often (docs/log.md).
     """
     has_several, means = predictions.has_several, []
     for temperature in temperatures:
