@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ import pytest
 
 from submillion.runs import Run
 from submillion.sweeps.sitting import sweep
-from tests.kit.studies import RANK, command, holder_of, settings, write_study
+from tests.kit.calls import beside
+from tests.kit.studies import RANK, command, settings, training_in, write_study
 
 __all__ = ["settings"]  # a fixture
 
@@ -23,7 +22,7 @@ __all__ = ["settings"]  # a fixture
 @pytest.mark.xdist_group("cluster")
 def test_a_study_on_two_nodes_finishes_without_one_of_them(settings: dict[str, Any], tmp_path: Path) -> None:
     utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed: pip install -e '.[ray]'")
-    base = {"train.steps": 60, "train.evaluate_every": 20}
+    base = {"train.steps": 300, "train.evaluate_every": 100}  # long enough to be seen
     (tmp_path / "cluster").mkdir()
     (tmp_path / "inline").mkdir()
     file = write_study(tmp_path / "cluster", settings, base=base, factors=[RANK])
@@ -31,39 +30,22 @@ def test_a_study_on_two_nodes_finishes_without_one_of_them(settings: dict[str, A
     try:
         node = cluster.add_node(num_cpus=1)
         raylet = node.all_processes["raylet"][0].process.pid
-        child = subprocess.Popen(
-            command(file, "--executor", "ray", "--address", cluster.address, "--json"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
         out = tmp_path / "cluster" / "runs"
-        lost = _run_of(raylet, out, child)
-        cluster.remove_node(node, allow_graceful=False)
-        stdout, stderr = child.communicate(timeout=300)
+        with beside(command(file, "--executor", "ray", "--address", cluster.address, "--json")) as child:
+            lost, _ = training_in(out, child, lambda worker: _parent(worker) == raylet)
+            cluster.remove_node(node, allow_graceful=False)
+            stdout, stderr = child.communicate(timeout=300)
     finally:
         cluster.shutdown()
     assert child.returncode == 0, stderr
     assert [trial["state"] for trial in json.loads(stdout)["trials"]] == ["done", "done"]
     whole = sweep(write_study(tmp_path / "inline", settings, base=base, factors=[RANK]))
     found = {path.name: Run(path) for path in out.glob("tiny-*")}
-    assert lost in found
+    assert lost.name in found
     for outcome in whole.outcomes:
         (path,) = outcome.runs
         ours = found[path.name].load_predictions("validation")
         assert (ours.probs == Run(path).load_predictions("validation").probs).all()
-
-
-def _run_of(raylet: int, out: Path, sweeping: subprocess.Popen) -> str:
-    """The name of a run that a worker of this node has begun to train."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and sweeping.poll() is None:
-        for metrics in out.glob("tiny-*/metrics.jsonl"):
-            worker = holder_of(metrics.with_name(".lock"))
-            if worker is not None and _parent(worker) == raylet:
-                return metrics.parent.name
-        time.sleep(0.005)
-    raise AssertionError(f"no run began on the node: {sweeping.communicate(timeout=60) if sweeping.poll() else ''}")
 
 
 def _parent(process: int) -> int:

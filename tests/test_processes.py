@@ -24,7 +24,7 @@ from submillion.runs import Run, StepRecord, Stopped
 from submillion.runs import folds as records
 from submillion.training import folds, workflow
 from tests.data import write_csv
-from tests.kit.calls import call
+from tests.kit.calls import beside, call
 from tests.launched import stopped_at_7
 
 ROOT = Path(__file__).parent.parent
@@ -156,17 +156,15 @@ def at_step(step: int):
 
 @pytest.mark.slow
 def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(base: list[str], tmp_path: Path) -> None:
-    overrides = [*base, "train.steps=40", "train.evaluate_every=20"]
+    overrides = [*base, "train.steps=80", "train.evaluate_every=20"]  # it must still be training when it is killed
     arguments = ["train", "--json", *(word for o in [*overrides, f"out={tmp_path / 'two'}"] for word in ("--set", o))]
     command = launch("-m", "submillion", *arguments, launcher="accelerate")
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
-    )
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "two").glob("run-*/checkpoints/last.*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(worker_of(child.pid, rank=1), signal.SIGKILL)
-    _, told = child.communicate(timeout=600)
+    with beside(command, env=environment(tmp_path)) as child:
+        deadline = time.monotonic() + 300
+        while not list((tmp_path / "two").glob("run-*/checkpoints/last.*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(worker_of(child.pid, rank=1), signal.SIGKILL)
+        _, told = child.communicate(timeout=600)
     assert child.returncode == 1, told
     (folder,) = (tmp_path / "two").glob("run-*")
     assert Run(folder).state == "interrupted"

@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -32,7 +31,7 @@ from submillion.serving import api, folders, models
 from submillion.serving.app import Options, create_app, listen, read_token, server_of
 from submillion.serving.models import Row
 from submillion.serving.queue import Limits
-from tests.kit.calls import call
+from tests.kit.calls import beside, call
 from tests.kit.untrained import THREE, TWO, make_run
 from tests.tiny import TEXTS
 
@@ -583,12 +582,11 @@ def test_a_run_that_is_dropped_or_removed_while_its_texts_wait_answers_them(
 @pytest.mark.slow
 def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[str, Run]) -> None:
     command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url = json.loads(process.stdout.readline())["url"]
     texts = [text * 8 for text in TEXTS] * 40
     body = {"texts": texts, "run": made["two"].name}
-    try:
+    with beside(command) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
         httpx2.post(f"{url}v1/predict", json={**body, "texts": ["a"]}, timeout=60).raise_for_status()
         with ThreadPoolExecutor(8) as pool:
             asking = [pool.submit(httpx2.post, f"{url}v1/predict", json=body, timeout=60) for _ in range(8)]
@@ -607,9 +605,6 @@ def test_a_signal_ends_the_server_when_it_has_answered(folder: Path, made: dict[
                     check(answer.json(), made["two"], texts)
             assert sum(answer.status_code == 200 for answer in answers) >= n_texts // len(texts)
         _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate()  # else a later test is blamed for open pipes
     assert process.returncode == -signal.SIGTERM
     assert errors == ""
 

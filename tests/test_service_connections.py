@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 
 from submillion.serving import app, folders, guard
+from tests.kit.calls import beside
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 HALVES = {
@@ -37,11 +38,10 @@ HALVES = {
 def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`submillion serve` of an empty folder, and its port."""
     command = [sys.executable, "-m", "submillion", "serve", str(tmp_path), "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with beside(command) as process:
         assert process.stdout is not None
         port = int(json.loads(process.stdout.readline())["url"].rstrip("/").rpartition(":")[2])
         yield process, port
-        process.kill()
 
 
 @pytest.fixture

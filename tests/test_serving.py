@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from submillion.data.augmentation import STRENGTHS
 from submillion.errors import ConfigError, RunError, install_line
 from submillion.reports import comparing
 from submillion.serving import app, folders, guard, service
-from tests.kit.calls import call
+from tests.kit.calls import beside, call
 from tests.kit.pages import text_of
 from tests.served import TEXT, client_of, finished
 
@@ -562,18 +561,18 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.usefixtures("interruptible")
 def test_serve_says_where_and_ends_on_ctrl_c(served: Path) -> None:
     command = [sys.executable, "-m", "submillion", "serve", str(served), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = json.loads(process.stdout.readline())
-    assert said["folder"] == str(served.resolve())
-    host, port = said["url"].removeprefix("http://").rstrip("/").split(":")
-    assert host == "127.0.0.1"
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        connection.settimeout(30)
-        assert connection.recv(100).startswith(b"HTTP/1.1 200")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    with beside(command) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        assert said["folder"] == str(served.resolve())
+        host, port = said["url"].removeprefix("http://").rstrip("/").split(":")
+        assert host == "127.0.0.1"
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            connection.settimeout(30)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
     assert errors.strip() == "stopped"
     assert process.returncode == 130
 

@@ -22,8 +22,8 @@ from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
 from submillion.sweeps.study import How, prepare
 from submillion.training import workers, workflow
-from tests.kit.calls import call
-from tests.kit.studies import GRID, RANK, command, holder_of, settings, trained, write_study
+from tests.kit.calls import beside, call
+from tests.kit.studies import GRID, RANK, command, settings, trained, training_in, write_study
 
 __all__ = ["settings"]  # a fixture
 
@@ -179,12 +179,10 @@ def test_killed_and_started_again_with_other_threads_it_ends_as_if_never_killed(
     file = write_study(tmp_path / "killed", settings, **keys)
     out = tmp_path / "killed" / "runs"
     words, env = started(file, 2, 2)
-    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
-    deadline = time.monotonic() + 300
-    while not list(out.glob("tiny-*/DONE")) and time.monotonic() < deadline and child.poll() is None:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
+    with beside(words, env=env) as child:
+        deadline = time.monotonic() + 300
+        while not list(out.glob("tiny-*/DONE")) and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.01)
     finished = {path: path.stat().st_mtime_ns for path in out.glob("tiny-*/DONE")}
     assert 1 <= len(finished) < 4
     assert not (out / "test-reads.jsonl").exists()
@@ -297,17 +295,11 @@ def test_ray_authentication_trouble_is_explained(
 @pytest.mark.xdist_group("cluster")
 def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
-    base = {"train.steps": 60, "train.evaluate_every": 20}
+    base = {"train.steps": 300, "train.evaluate_every": 100}  # long enough to be seen
     file = write_study(tmp_path, settings, base=base, factors=[RANK])
-    child = subprocess.Popen(
-        command(file, "--executor", "ray", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    out = tmp_path / "runs"
-    deadline = time.monotonic() + 300
-    while not list(out.glob("tiny-*/metrics.jsonl")) and time.monotonic() < deadline and child.poll() is None:
-        time.sleep(0.005)
-    (worker,) = {pid for lock in out.glob("tiny-*/.lock") if (pid := holder_of(lock)) is not None}
-    os.kill(worker, signal.SIGKILL)
-    stdout, stderr = child.communicate(timeout=300)
+    with beside(command(file, "--executor", "ray", "--json")) as child:
+        _, worker = training_in(tmp_path / "runs", child)
+        os.kill(worker, signal.SIGKILL)
+        stdout, stderr = child.communicate(timeout=300)
     assert child.returncode == 0, stderr
     assert [trial["state"] for trial in json.loads(stdout)["trials"]] == ["done", "done"]
