@@ -1,10 +1,8 @@
-"""Exports beside the model they come from: milliseconds for one text, texts a second for many.
+"""Exports beside the model they come from: milliseconds for one text, texts a second for many, at one and two threads.
 
-`python -m benchmarks.export [ROUNDS] [ENCODER ...]` measures MiniLM, and the encoder in the folder $SUBMILLION_MPNET
-where that is set, or those of them that are named, at one and two threads, into results/export.json, and prints its
-table. All contestants work in turn, round by round, in one process; tokenising is included. Their weights are
-untrained, which costs what trained ones cost. OpenVINO works beside them where it is installed. A quiet machine is
-wanted: about 8 minutes at the default of 7 rounds.
+They are sections of `benchmarks.speed`. All contestants work in turn, round by round, in one process; tokenising is
+included. Their weights are untrained, which costs what trained ones cost. OpenVINO works beside them where it is
+installed.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +21,9 @@ import numpy as np
 
 from benchmarks.contestants import Spec, classifier
 from benchmarks.kinds import Predict, by_submillion
-from benchmarks.material import MINILM, texts
-from benchmarks.results import keep, kept, measured, shown, spread, table
+from benchmarks.material import texts
+from benchmarks.results import shown, spread, table
+from submillion.config import Precision
 from submillion.data.long_texts import Reading
 
 THREADS = (1, 2)
@@ -32,29 +31,35 @@ N_ALONE = 10  # texts that come one at a time, a round
 N_TOGETHER = 64  # texts that come at once, a round
 BATCH_ROWS = 32
 MAX_LENGTH = 128
+ASKED = {
+    "MiniLM, prediction, int8 against ONNX Runtime int8, 2 threads": "≥ 1.5 (aim 2)",
+    "MiniLM, one text, ms over ONNX Runtime's, fp32, 1 thread": "≤ 1.0 (aim 0.7)",
+    "MiniLM, one text, ms over ONNX Runtime's, int8, 1 thread": "≤ 1.0 (aim 0.7)",
+}
 _PAUSE_S = 0.2  # onnxruntime's idle threads spin for a while, in the next contestant's time
 
 
-def contestants(encoder: str, folder: Path) -> dict[str, Callable[[int], Predict]]:
-    """Return, for each contestant, what makes its prediction with so many threads; files go to `folder`."""
+def contestants(encoder: str, usual: Precision, folder: Path) -> dict[str, Callable[[int], Predict]]:
+    """Return, for each contestant, what makes its prediction with so many threads; files go to `folder`.
+
+    Submillion predicts in fp32, in int8, and in the precision that is usual on this processor.
+    """
     from submillion.exports import formats
     from submillion.model import adapters, backbone
 
     spec = Spec("submillion", encoder, rank=8, device="cpu")
     with backbone.quiet():
-        fp32, bf16, int8 = (classifier(replace(spec, precision=precision)) for precision in ("fp32", "bf16", "int8"))
+        ours = {each: classifier(replace(spec, precision=each)) for each in dict.fromkeys(("fp32", usual, "int8"))}
     for name in ("merged", "onnx", "onnx-int8"):
         (folder / name).mkdir()
-        formats.write_tokenizer(fp32.tokenizer, Reading(MAX_LENGTH), folder / name)
-    model = adapters.merged(fp32.model)
+        formats.write_tokenizer(ours["fp32"].tokenizer, Reading(MAX_LENGTH), folder / name)
+    model = adapters.merged(ours["fp32"].model)
     formats.write_merged(model, folder / "merged")
     formats.write_graph(model, folder / "onnx" / formats.GRAPH, has_types=True)
     formats.quantize(folder / "onnx" / formats.GRAPH, folder / "onnx-int8" / formats.GRAPH)
     return {
         "transformers, merged": lambda _: _batched(_transformers(folder / "merged")),
-        "submillion fp32": lambda _: by_submillion(fp32),
-        "submillion bf16": lambda _: by_submillion(bf16),
-        "submillion int8": lambda _: by_submillion(int8),
+        **{f"submillion {each}": lambda _, made=made: by_submillion(made) for each, made in ours.items()},
         "onnx": lambda n: _batched(_onnxruntime(folder / "onnx", n)),
         "onnx-int8": lambda n: _batched(_onnxruntime(folder / "onnx-int8", n)),
         **({"openvino": lambda n: _batched(_openvino(folder / "onnx", n))} if find_spec("openvino") else {}),
@@ -118,15 +123,16 @@ def _inputs(tokenizer: Any, names: list[str], given: list[str]) -> dict[str, np.
     return {name: np.array([getattr(each, columns[name]) for each in found], np.int64) for name in names}
 
 
-def measure(encoder: str, n_rounds: int) -> dict[str, Any]:
-    """Return {contestant: {threads: latency and throughput, each with median, low and high over the rounds}} and the
-    sizes of the files in MiB. A first round is not counted."""
+def measure(encoder: str, usual: Precision, n_rounds: int) -> dict[str, Any]:
+    """Return {contestant: {threads: latency and throughput, each with median, low and high over the rounds}}, with the
+    rounds, and the sizes of the files in MiB. A first round is not counted."""
     import torch
 
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a thread is a thread for all of them
     alone, together = texts(N_ALONE, 3), texts(N_TOGETHER, 3)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        made = contestants(encoder, folder)
+        made = contestants(encoder, usual, folder)
         predicts = {(name, n): make(n) for name, make in made.items() for n in THREADS}
         seconds: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in predicts}
         for number in range(n_rounds + 1):
@@ -153,34 +159,33 @@ def _summary(rounds: list[tuple[float, float]]) -> dict[str, Any]:
     return {
         "latency_ms": spread((1000 * alone_s / N_ALONE for alone_s, _ in rounds), 2),
         "texts_per_s": spread((N_TOGETHER / together_s for _, together_s in rounds), 2),
+        "rounds": rounds,
     }
 
 
-def lines(results: dict[str, Any]) -> list[str]:
-    """Return the results as docs/export.md shows them: medians, lowest and highest round in brackets."""
-    rows = [
-        (encoder, name, n, shown(values["latency_ms"], ",.1f"), shown(values["texts_per_s"]))
-        for encoder, found in results.items()
-        for name, by_threads in found["results"]["contestants"].items()
-        for n, values in by_threads.items()
-    ]
-    return table("| encoder | what | threads | ms a text, alone | texts/s, 64 at once |", rows)
+def reached(found: dict[str, Any]) -> Iterator[str]:
+    """Yield what a machine's results come to for each line of `ASKED`."""
+
+    def ratios(one: str, other: str, threads: str) -> Iterator[tuple[float, float]]:
+        rounds = (found["contestants"][name][threads]["rounds"] for name in (one, other))
+        return ((ours[0] / theirs[0], theirs[1] / ours[1]) for ours, theirs in zip(*rounds, strict=True))
+
+    yield shown(spread(many for _, many in ratios("submillion int8", "onnx-int8", "2")), ".2f")
+    for ours, theirs in (("fp32", "onnx"), ("int8", "onnx-int8")):
+        yield shown(spread(alone for alone, _ in ratios(f"submillion {ours}", theirs, "1")), ".2f")
 
 
-def main() -> None:
-    """Measure, write the JSON, print the table."""
-    n_rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    encoders = {"all-MiniLM-L6-v2": MINILM}
-    if "SUBMILLION_MPNET" in os.environ:
-        encoders["all-mpnet-base-v2"] = os.environ["SUBMILLION_MPNET"]
-    results = kept("export")
-    for name in sys.argv[2:] or encoders:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        results[name] = measured(measure(encoders[name], n_rounds), n_rounds=n_rounds)
-        keep("export", results)
-    print("\n".join(lines(results)))
-
-
-if __name__ == "__main__":
-    main()
+def tables(machines: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a table of each machine that has sections of exports: medians, lowest and highest round in brackets."""
+    parts = []
+    for machine, sections in machines.items():
+        found = {name.removeprefix("exports "): sections[name] for name in sections if name.startswith("exports ")}
+        rows = [
+            (encoder, name, n, shown(values["latency_ms"], ",.1f"), shown(values["texts_per_s"]))
+            for encoder, section in found.items()
+            for name, by_threads in section["results"]["contestants"].items()
+            for n, values in by_threads.items()
+        ]
+        head = "| encoder | what | threads | ms a text, alone | texts/s, 64 at once |"
+        parts += [f"{machine}:", "", *table(head, rows), ""] if rows else []
+    return parts[:-1] or ["Not measured."]

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 
+from benchmarks import export
 from benchmarks.results import DOCS, by_processor, kept, shown, spread, table
 
 mpl.use("Agg")
@@ -102,6 +103,7 @@ _ASKED = (
     ("MiniLM, c in int8 against b", "≥ 4 to 5"),
     ("prediction, c against `transformers.pipeline`", "≥ 3.5 to 4"),
     ("prediction, c in int8 against `transformers.pipeline`", "≥ 3.5 to 4"),
+    *export.ASKED.items(),
     ("prefix, second epoch, top 8 layers", "≥ 1.15 (limit 1.28)"),
     ("prefix, second epoch, top 4 layers", "≥ 1.9 (limit 2.26)"),
     ("peak memory, c over b", "≤ 0.6 (aim 0.4)"),
@@ -126,6 +128,8 @@ def _measured(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from (
             (words.format(name), _ratio(rows, ours, _best(rows, theirs))) for ours, name in _OURS_NAMED if ours in rows
         )
+    if "exports MiniLM" in found:
+        yield from zip(export.ASKED, export.reached(found["exports MiniLM"]), strict=True)
     yield from _memory(found.get("training roberta-base", {}))
     for row in found.get("layers", ()):
         if "with" in row:
@@ -360,6 +364,7 @@ def page(machines: list[dict[str, Any]], accuracy: dict[str, Any], gpu: dict[str
         "training_minilm": _rates(found["training MiniLM"]),
         "prediction_roberta": _rates(found["prediction roberta-base"]),
         "prediction_minilm": _rates(found["prediction MiniLM"]),
+        "exports": export.tables({_processor(each): each for each in machines}),
         "layers": _layers(found["layers"]),
         "batch": _points(found["batch"], "rows per batch"),
         "rows": table("| training rows | c, tokens/s: median [rounds] |", n_rows),

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import export
 from benchmarks.contestants import Contestant, ContestantError, Spec, started
 from benchmarks.material import minilm, random_encoder, roberta_base
 from benchmarks.results import FOLDER, here, keep, kept, measured, spread
@@ -33,6 +34,7 @@ Rows = dict[str, dict[str, Any]]
 _FEW_STEPS = 5
 _WARM_SHARE = 0.6  # of a limited time; who is not warm by then is left out
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 10
+MPNET = os.environ.get("SUBMILLION_MPNET", "")  # the folder of an encoder
 _HAS_GPU = torch.cuda.is_available()
 _CYCLE = 50  # batches in which the Trainer's grouping by length goes once from long to short
 
@@ -288,6 +290,8 @@ def sections(roberta: str, small: str) -> dict[str, Callable[[], Any]]:
             base,
             lambda n: 256 // n or 1,
         ),
+        "exports MiniLM": lambda: export.measure(small, usual, 5),
+        **({"exports all-mpnet-base-v2": lambda: export.measure(MPNET, usual, 5)} if MPNET else {}),
         "padded": lambda: padded(base),
         "reaching": lambda: reaching(minilm),
     }
