@@ -18,7 +18,7 @@ from submillion.data import Splits
 from submillion.errors import ConfigError
 from submillion.model import precisions
 from submillion.model.classifier import Classifier
-from submillion.model.packed import integers, native, weights
+from submillion.model.packed import integers, native, native_products, weights
 from submillion.model.packed.integers import IntegerWeight, _quantised
 from submillion.model.packed.structure import _weight
 from submillion.training import preparing
@@ -38,10 +38,12 @@ def rows(*shape: int, seed: int = 0) -> torch.Tensor:
     return (x * torch.where(torch.rand(shape, generator=generator) < 0.01, 10.0, 1.0)).bfloat16()
 
 
-@pytest.fixture(params=["as here", "without tiles", "without the library"])
+@pytest.fixture(params=["as here", "without tiles", "by torch", "without the library"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "as here":
         monkeypatch.setattr(native, "_has_tiles", False)
+    if request.param in ("by torch", "without the library"):
+        monkeypatch.setattr(native, "_has_integers", False)
     if request.param == "without the library":
         monkeypatch.setattr(native, "_library", None)
 
@@ -80,7 +82,7 @@ def test_rows_of_zeros_tiny_rows_and_rows_that_are_not_finite(reach: torch.Tenso
 def test_the_compiled_quantising_is_the_one_in_torch() -> None:
     x = rows(40, 200)[:, 20:150]  # rows that stand apart
     x[3], x[5, 1] = 0, float("-inf")
-    (found, scales), (wanted, wanted_scales) = native.quantised(x), _quantised(x)
+    (found, scales), (wanted, wanted_scales) = native_products.quantised(x), _quantised(x)
     torch.testing.assert_close(scales, wanted_scales, rtol=1e-6, atol=0, equal_nan=True)
     difference = (found.int() - wanted.int()).abs()
     assert int(difference.max()) <= 1, "C rounds once, torch the product first"
@@ -89,6 +91,7 @@ def test_the_compiled_quantising_is_the_one_in_torch() -> None:
 
 def test_where_products_saturate_weights_have_seven_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_has_tiles", False)
+    monkeypatch.setattr(native, "_has_integers", False)
     matrix = torch.full((64, 32), 3.0, dtype=torch.bfloat16)
     assert int(IntegerWeight.of(matrix).values.max()) == integers._most_of_weights()
     monkeypatch.setattr(integers, "_most_of_weights", lambda: 63)
@@ -97,13 +100,34 @@ def test_where_products_saturate_weights_have_seven_bits(monkeypatch: pytest.Mon
     assert torch.allclose(weight.product(torch.ones(2, 64).bfloat16(), None), torch.tensor(192.0).bfloat16())
 
 
-def test_a_row_does_not_depend_on_other_rows_or_threads() -> None:
-    weight, x = IntegerWeight.of(rows(768, 192)), rows(500, 768)
-    whole, before = weight.product(x, None), torch.get_num_threads()
-    torch.set_num_threads(1)
-    for first, last in ((0, 1), (3, 50), (17, 500)):
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("depth", [768, 3072])  # whose 500 rows stay in the caches at once, and not
+def test_a_row_does_not_depend_on_other_rows_or_threads(depth: int) -> None:
+    weight, x = IntegerWeight.of(rows(depth, 192)), rows(500, depth)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    whole = weight.product(x, None)
+    for n_threads, first, last in ((2, 0, 1), (1, 0, 500), (1, 3, 50), (2, 0, 100), (1, 17, 500)):
+        torch.set_num_threads(n_threads)
         assert torch.equal(weight.product(x[first:last].clone(), None), whole[first:last])
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("depth", [64, 832, 8192])
+@pytest.mark.parametrize("n_rows", [*range(1, 15), 25, 240, 507])
+def test_sums_of_integers_are_exact_at_their_largest(n_rows: int, depth: int) -> None:
+    generator = torch.Generator().manual_seed(n_rows + depth)
+    x, matrix = (
+        torch.randint(-127, 128, shape, generator=generator).to(torch.int8)
+        for shape in ((n_rows, depth + 8), (depth, 96))
+    )
+    x = x[:, :depth]  # rows that stand apart
+    x[0], matrix[:, 0], matrix[:, 1] = 127, 127, -127
+    if not native_products.fits_product(x, 96):
+        pytest.skip("torch multiplies here")
+    ones = torch.ones(n_rows), torch.ones(96)
+    found = native_products.multiply(x, native_products.packed(matrix), None, ones)
+    assert torch.equal(found, (x.double() @ matrix.double()).bfloat16())
 
 
 @pytest.mark.usefixtures("_way")
@@ -232,6 +256,7 @@ def test_unasked_int8_is_taken_only_where_it_was_proved(
 def test_unasked_int8_is_not_taken_with_weights_of_seven_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(make_encoder("bert", tmp_path / "bert", width=64, n_heads=2), "full")
     monkeypatch.setattr(native, "_has_tiles", False)
+    monkeypatch.setattr(native, "_has_integers", False)
     for most, is_taken in ((127, True), (63, False)):
         monkeypatch.setattr(integers, "_most_of_weights", lambda most=most: most)
         assert preparing._may_be_int8(asked(config)) == is_taken

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from submillion.errors import install_line
-from submillion.model.packed import native, weights
+from submillion.model.packed import native, native_products, weights
 from submillion.model.packed.passes import activate
 from submillion.training import describing
 from tests.kit.pairs import each, pairwise
@@ -276,7 +276,7 @@ def test_freed_memory_is_kept():
         assert after < before / 4
 
 
-has_tiles = pytest.mark.skipif(not native.fits_product(rows(2, 64), 64), reason="this processor has no matrix tiles")
+has_tiles = pytest.mark.skipif(not native.has_tiles(), reason="this processor has no matrix tiles")
 # Depths: one visit to the sums, several, a shorter last one; rows near one another, and far. Widths: parts of blocks.
 SHAPES = [(32, 32), (384, 96), (416, 192), (768, 768), (768, 224), (3072, 96), (2080, 448)]
 N_ROWS = [1, 15, 16, 17, 33, 225, 700]  # a tile has 16
@@ -292,20 +292,20 @@ def test_a_product_is_the_exact_one_rounded_once(shape, n_rows, transposed):
     weight = rows(width, depth).t() if transposed else rows(depth, width)
     x, bias, start = rows(n_rows, depth), rows(width), rows(n_rows, width, scale=20.0)
     exact = x.double() @ weight.double()
-    packed = native.packed(weight)
+    packed = native_products.packed(weight)
     for begin in (None, bias, start):
         wanted = exact if begin is None else exact + begin.double()
-        found = native.multiply(x, packed, None if begin is None else begin.clone())
+        found = native_products.multiply(x, packed, None if begin is None else begin.clone())
         torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-5 * float(exact.abs().max()))
 
 
 @has_tiles
 def test_a_row_s_product_does_not_depend_on_other_rows_their_number_or_threads():
-    weight, x = native.packed(rows(768, 768)), rows(1000, 768)
-    whole = native.multiply(x, weight, None)
+    weight, x = native_products.packed(rows(768, 768)), rows(1000, 768)
+    whole = native_products.multiply(x, weight, None)
     torch.set_num_threads(1)
     for first, last in ((0, 1), (3, 50), (17, 1000)):
-        assert torch.equal(native.multiply(x[first:last].clone(), weight, None), whole[first:last])
+        assert torch.equal(native_products.multiply(x[first:last].clone(), weight, None), whole[first:last])
 
 
 @has_tiles
@@ -313,7 +313,7 @@ def test_a_product_reads_rows_that_stand_apart_and_overwrites_what_it_starts_fro
     weight, wide = rows(64, 96), rows(40, 200)
     part = wide[:, 30:94]
     start = rows(40, 96)
-    found = native.multiply(part, native.packed(weight), start)
+    found = native_products.multiply(part, native_products.packed(weight), start)
     assert found.data_ptr() == start.data_ptr()
     assert_near(found, part.float() @ weight.float() + rows(40, 96).float())
 
@@ -322,7 +322,7 @@ def test_a_product_reads_rows_that_stand_apart_and_overwrites_what_it_starts_fro
 def test_products_that_do_not_fit_are_left_to_torch(depth, width):
     weight = torch.nn.Parameter(rows(width, depth), requires_grad=False)
     x = rows(7, depth)
-    assert not native.fits_product(x, width)
+    assert not native_products.fits_product(x, width)
     frozen = weights.frozen([weight])
     assert_near(frozen.forward(x), x.float() @ weight.float().t())
     assert_near(frozen.backward(rows(7, width)), rows(7, width).float() @ weight.float())

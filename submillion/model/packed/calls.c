@@ -1,5 +1,5 @@
-/* Attention and LoRA's products over packed bfloat16 rows, as native_attention.py and native_lora.py call them: on matrix
- * tiles where `tiles` says that the processor has them, else in vectors.
+/* Attention, LoRA's products and those with frozen weights, as native_attention.py, native_lora.py and native.py call
+ * them: on matrix tiles where `tiles` says that the processor has them, else in vectors.
  */
 #include <string.h>
 
@@ -59,4 +59,11 @@ void lora_forward(LORA_PARAMETERS) {
 void lora_backward(LORA_PARAMETERS, bf16 *dx, int adds, float *ddown, float *dup) {
     const lora_call c = {GIVEN_LORA, .dx = dx, .adds = adds, .ddown = ddown, .dup = dup};
     (tiles ? lora_backward_on_tiles : lora_backward_in_vectors)(&c, threads);
+}
+
+/* In vectors only of int8. `out` may be `start`. */
+void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
+              i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads, int tiles) {
+    const product_call c = {x, weight, bias, start, out, x_step, n_rows, width, depth, row_scales, column_scales};
+    (tiles ? multiply_on_tiles : multiply_in_vectors)(&c, threads);
 }

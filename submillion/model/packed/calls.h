@@ -72,6 +72,25 @@ typedef struct {
     float *ddown, *dup; /* [filled rank, depth], [filled rank, width] */
 } lora_call;
 
+/* What native.py gives. A weight was packed by `pack`: blocks of COLUMNS; in a block, `deep_for` units of two bytes at a
+ * time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. */
+typedef struct {
+    const bf16 *x, *weight, *bias, *start; /* of int8, x and weight are units of two; depth and x_step count them */
+    bf16 *out;
+    i64 x_step, n_rows, width, depth;
+    const float *row_scales, *column_scales; /* of int8, else NULL */
+} product_call;
+
+/* Found by trying, docs/log.md: weights of at most WHOLE rows need no second visit to the sums. */
+#define COLUMNS 192
+#define DEEP 192
+#define WHOLE 384
+
+static inline i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
+
+void multiply_on_tiles(const product_call *c, int threads);
+void multiply_in_vectors(const product_call *c, int threads);
+
 void lora_forward_on_tiles(const lora_call *c, int threads);
 void lora_backward_on_tiles(const lora_call *c, int threads);
 i64 lora_scratch_on_tiles(i64 n_rows, i64 depth, i64 width, i64 rank, int threads);

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from submillion.model.packed import native
+from submillion.model.packed import native, native_products
 
 _MOST, _MOST_OF_SEVEN_BITS = 127, 63
 # SmoothQuant's alpha: how much of the unevenness of its input a weight takes over. With what norms say in place of seen
@@ -30,8 +30,8 @@ _MOST_HALVINGS = 8.0  # of a column
 
 @dataclass(frozen=True, eq=False)
 class IntegerWeight:
-    """A weight [K, N] in int8, packed for `native.multiply` or as [N, K], what an integer of each column stands for,
-    float32 [N], and what the columns of its input are multiplied by, bfloat16 [K], or None."""
+    """A weight [K, N] in int8, packed for `native_products.multiply` or as [N, K], what an integer of each column is
+    worth, float32 [N], and what the columns of its input are multiplied by, bfloat16 [K], or None."""
 
     values: torch.Tensor
     scales: torch.Tensor
@@ -47,8 +47,8 @@ class IntegerWeight:
         factors = None if reach is None else _column_factors(reach, matrix)
         weight = matrix.t() if factors is None else matrix.t().float() / factors
         values, scales = _quantised(weight)
-        if native.fits_product(values, len(values)):
-            return cls(native.packed(values.t()), scales, True, factors)
+        if native_products.fits_product(values, len(values)):
+            return cls(native_products.packed(values.t()), scales, True, factors)
         return cls(*_quantised(weight, _most_of_weights()), False, factors)
 
     def product(self, x: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
@@ -57,13 +57,13 @@ class IntegerWeight:
         A row that is not all finite gives NaN.
         """
         x = x if self.column_factors is None else x * self.column_factors
-        rows, row_scales = native.quantised(x) if native.fits_quantised(x) else _quantised(x)
+        rows, row_scales = native_products.quantised(x) if native_products.fits_quantised(x) else _quantised(x)
         scales = (row_scales, self.scales)
         if self.is_packed:
-            return native.multiply(rows, self.values, start, scales)
+            return native_products.multiply(rows, self.values, start, scales)
         sums = _int_mm(rows, self.values.t())
         if native.available():
-            return native.rescaled(sums, scales, start)
+            return native_products.rescaled(sums, scales, start)
         y = sums.float() * (row_scales[:, None] * self.scales)
         return (y if start is None else y + start.float()).to(x.dtype)
 
@@ -88,7 +88,7 @@ def _int_mm(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 
 def is_exact() -> bool:
     """Return whether products of 8 bits are exact here, so that weights need not have 7."""
-    return native.has_tiles() or _most_of_weights() == _MOST
+    return native.has_tiles() or native.has_integers() or _most_of_weights() == _MOST
 
 
 @cache
@@ -100,7 +100,7 @@ def _most_of_weights() -> int:
 
 
 def _quantised(x: torch.Tensor, most: int = _MOST) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of floats as integers up to `most`, and their scales; but for ties what `native.quantised` computes."""
+    """Rows of floats as integers up to `most`, and their scales; but for ties what `native_products.quantised` does."""
     x = x.float()
     largest = x.abs().amax(1)
     by = torch.where(largest > 0, most / largest, 0.0)

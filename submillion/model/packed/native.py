@@ -1,6 +1,5 @@
-"""The functions of kernels.c and products.c: passes over bfloat16 rows on the CPU, each in place of several of torch's,
-and products with frozen weights on processors with matrix tiles. Those of calls.c are in `native_attention` and
-`native_lora`.
+"""The functions of kernels.c: passes over bfloat16 rows on the CPU, each in place of several of torch's. Those of
+calls.c are in `native_attention`, `native_lora` and `native_products`.
 
 Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares; what else here decides the last
 bits of a computation; and what libraries below torch keep in memory between batches: freed blocks (glibc), kernels
@@ -24,10 +23,9 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 8  # kernels_version in kernels.c
+_VERSION = 9  # kernels_version in kernels.c
 _MAX_TILE = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in tiles.h
-_PANELS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # Some 130 KiB each. oneDNN's own limit, 1,024, is reached after hours: until then memory grows.
 _MOST_KERNELS = "256"
@@ -69,7 +67,7 @@ def _declare(library: Any) -> None:
         "add_norm": [pointer] * 7 + [integer] * 2 + [number] * 2 + dropout,
         "add_norm_backward": [pointer] * 8 + [integer] * 2 + [number, *dropout],
         "pack": [pointer] * 2 + [integer] * 5,
-        "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [pointer] * 2 + [ctypes.c_int],
+        "multiply": [pointer, integer] + [pointer] * 4 + [integer] * 3 + [pointer] * 2 + [ctypes.c_int, *tiles],
         "quantise": [pointer, integer] + [pointer] * 2 + [integer] * 2 + [ctypes.c_int],
         "rescale": [pointer] * 6 + [integer] * 2 + [ctypes.c_int],
         "attend": attention,
@@ -94,6 +92,7 @@ def _share_threads(library: Any) -> None:
 
 _library = _load()
 _has_tiles = _library is not None and bool(_library.products_available())
+_has_integers = _library is not None and bool(_library.integers_available())
 
 
 def available() -> bool:
@@ -111,11 +110,17 @@ def has_tiles() -> bool:
     return _has_tiles
 
 
+def has_integers() -> bool:
+    """Return whether products in int8 are in vectors of ours here, where they are not on matrix tiles."""
+    return _has_integers
+
+
 def kind() -> str:
     """Return which functions work here, and their version: results differ in their last bits between kinds."""
     if _library is None:
         return "none"
-    return f"passes and products, version {_VERSION}" if _has_tiles else f"passes, version {_VERSION}"
+    products = " and products" if _has_tiles else " and products in int8" if _has_integers else ""
+    return f"passes{products}, version {_VERSION}"
 
 
 def keep_freed() -> None:
@@ -330,71 +335,3 @@ def add_norm_backward(
         *(n_rows, width, factor, seed, least, torch.get_num_threads()),
     )
     return dtotal, dy
-
-
-def fits_product(x: torch.Tensor, width: int) -> bool:
-    """Return whether `multiply` can take rows x [T, K], bfloat16 or int8, and a weight [K, width]."""
-    is_right = _has_tiles and x.dtype in _PANELS and x.is_cpu and x.stride(1) == 1
-    return is_right and x.shape[1] % _PANELS[x.dtype] == 0 and width % _PANEL == 0
-
-
-def packed(weight: torch.Tensor) -> torch.Tensor:
-    """Return a copy of a weight [K, N], bfloat16 or int8, as `multiply` reads it: [K · N]."""
-    depth, width = weight.shape
-    size = weight.element_size()
-    out = torch.empty(depth * width, dtype=weight.dtype)
-    _library.pack(weight.data_ptr(), out.data_ptr(), depth * size // 2, width, *weight.stride(), size)
-    return out
-
-
-def multiply(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    start: torch.Tensor | None,
-    scales: tuple[torch.Tensor, torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten; bfloat16.
-
-    scales: of int8, what an integer of each row of x [T] and of each column of the weight [N] stands for, float32.
-    """
-    assert (x.dtype == torch.int8) == (scales is not None)  # the C function takes scales for a sign of int8
-    n_rows, depth = x.shape
-    width = weight.numel() // depth
-    bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())
-    out = torch.empty(n_rows, width, dtype=torch.bfloat16) if rows is None else rows
-    size = x.element_size()
-    _library.multiply(
-        *(x.data_ptr(), x.stride(0) * size // 2, weight.data_ptr()),
-        *(None if tensor is None else tensor.data_ptr() for tensor in (bias, rows)),
-        *(out.data_ptr(), n_rows, width, depth * size // 2),
-        *((None, None) if scales is None else (scale.data_ptr() for scale in scales)),
-        torch.get_num_threads(),
-    )
-    return out
-
-
-def fits_quantised(x: torch.Tensor) -> bool:
-    """Return whether `quantised` can take rows: it reads two elements at once."""
-    is_even = x.shape[1] % 2 == 0 and x.stride(0) % 2 == 0 and x.data_ptr() % 4 == 0
-    return _library is not None and x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1 and is_even
-
-
-def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows x [T, K], bfloat16, as int8 [T, K], and what an integer of each row stands for, float32 [T].
-
-    The largest magnitude of a row is 127. A row that is not all finite has the scale NaN.
-    """
-    out = torch.empty(x.shape, dtype=torch.int8)
-    scales = torch.empty(len(x), dtype=torch.float32)
-    _library.quantise(x.data_ptr(), x.stride(0), out.data_ptr(), scales.data_ptr(), *x.shape, torch.get_num_threads())
-    return out, scales
-
-
-def rescaled(sums: torch.Tensor, scales: tuple[torch.Tensor, torch.Tensor], start: torch.Tensor | None) -> torch.Tensor:
-    """Return sums [T, N], int32, times the scales of rows [T] and columns [N], plus what `multiply` adds; bfloat16."""
-    bias, rows = (start.float(), None) if start is not None and start.dim() == 1 else (None, start)
-    rows = None if rows is None else rows.contiguous()
-    out = torch.empty(sums.shape, dtype=torch.bfloat16) if rows is None else rows
-    pointers = (None if tensor is None else tensor.data_ptr() for tensor in (sums, *scales, bias, rows, out))
-    _library.rescale(*pointers, *sums.shape, torch.get_num_threads())
-    return out

@@ -8,14 +8,8 @@
  */
 #include "tiles.h"
 
-/* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP units in the first.
- * Weights of at most WHOLE rows need no second visit to the sums. Found by trying, docs/log.md. */
+/* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP units in the first. */
 #define ROWS 224
-#define COLUMNS 192
-#define DEEP 192
-#define WHOLE 384
-
-static i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
 
 #ifdef HAS_TILES
 #include <cpuid.h>
@@ -33,18 +27,11 @@ int products_available(void) {
 /* Rows that stand a multiple of 4 KiB apart, or nearly, push each other out of the first cache: they are copied. */
 #define FAR 2048
 
-typedef struct {
-    const bf16 *x, *weight, *bias, *start;
-    bf16 *out;
-    i64 x_step, n_rows, width, depth;
-    const float *row_scales, *column_scales; /* of int8, else NULL */
-} product_args;
-
 static _Thread_local float sums[ROWS * COLUMNS] __attribute__((aligned(64)));
 static _Thread_local bf16 copies[DEPTH * WHOLE] __attribute__((aligned(64)));
 
 /* Writes the sums of 32 columns from `column`, in rows of 32 floats. */
-TILES static void finish(const product_args *a, const float *total, i64 row, i64 n_rows, i64 column) {
+TILES static void finish(const product_call *a, const float *total, i64 row, i64 n_rows, i64 column) {
     for (i64 i = 0; i < n_rows; i++, total += DEPTH) {
         i64 at = (row + i) * a->width + column;
         __m512 low = _mm512_load_ps(total), high = _mm512_load_ps(total + 16);
@@ -67,7 +54,7 @@ TILES static void finish(const product_args *a, const float *total, i64 row, i64
     }
 }
 
-TILES static left left_rows(const product_args *a, i64 row, i64 n_rows, i64 k, i64 depth) {
+TILES static left left_rows(const product_call *a, i64 row, i64 n_rows, i64 k, i64 depth) {
     const bf16 *x = a->x + row * a->x_step + k;
     i64 below = n_rows > 16;
     if (a->depth < FAR) return (left){x, a->x_step * 2, DEPTH, below * 16 * a->x_step};
@@ -80,7 +67,7 @@ TILES static left left_rows(const product_args *a, i64 row, i64 n_rows, i64 k, i
 }
 
 /* Up to 32 rows times `depth` rows of the weight from k, for the columns of a block; `total` holds the block's sums. */
-TILES static void step(const product_args *a, i64 row, i64 n_rows, i64 k, i64 depth, i64 columns[2], float *total) {
+TILES static void step(const product_call *a, i64 row, i64 n_rows, i64 k, i64 depth, i64 columns[2], float *total) {
     const bf16 *weight = a->weight + columns[0] * a->depth + k * (columns[1] - columns[0]);
     float last[DEPTH * DEPTH] __attribute__((aligned(64)));
     left rows = left_rows(a, row, n_rows, k, depth);
@@ -105,7 +92,7 @@ TILES static void step(const product_args *a, i64 row, i64 n_rows, i64 k, i64 de
 }
 
 /* A block's sums stay where they are while the weight's rows pass by, DEEP at a time. */
-TILES static void block(const product_args *a, i64 rows[2], i64 columns[2]) {
+TILES static void block(const product_call *a, i64 rows[2], i64 columns[2]) {
     i64 deep = deep_for(a->depth), shaped = 0;
     for (i64 k = 0; k < a->depth; k += deep) {
         float *total = sums;
@@ -117,7 +104,7 @@ TILES static void block(const product_args *a, i64 rows[2], i64 columns[2]) {
     }
 }
 
-TILES static void blocks(const product_args *a, i64 rows[2], i64 columns[2]) {
+TILES static void blocks(const product_call *a, i64 rows[2], i64 columns[2]) {
     for (i64 row = rows[0]; row < rows[1]; row += ROWS) {
         for (i64 column = columns[0]; column < columns[1]; column += COLUMNS) {
             block(a, (i64[]){row, least(row + ROWS, rows[1])}, (i64[]){column, least(column + COLUMNS, columns[1])});
@@ -127,28 +114,24 @@ TILES static void blocks(const product_args *a, i64 rows[2], i64 columns[2]) {
 }
 
 TILES static void rows_body(const void *data, i64 first, i64 last) {
-    const product_args *a = data;
+    const product_call *a = data;
     blocks(a, (i64[]){first, last}, (i64[]){0, a->width});
 }
 
 TILES static void columns_body(const void *data, i64 first, i64 last) {
-    const product_args *a = data;
+    const product_call *a = data;
     blocks(a, (i64[]){0, a->n_rows}, (i64[]){first, last});
 }
 
-/* row_scales, column_scales: of int8, whose depth and step are given in units too. */
-void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
-              i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads) {
-    product_args a = {x, weight, bias, start, out, x_step, n_rows, width, depth, row_scales, column_scales};
-    if (n_rows > width) in_parallel(rows_body, &a, n_rows, DEPTH, threads);
-    else in_parallel(columns_body, &a, width, COLUMNS, threads);
+void multiply_on_tiles(const product_call *a, int threads) {
+    if (a->n_rows > a->width) in_parallel(rows_body, a, a->n_rows, DEPTH, threads);
+    else in_parallel(columns_body, a, a->width, COLUMNS, threads);
 }
 
 #else
 
 int products_available(void) { return 0; }
-void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
-              i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads) {}
+void multiply_on_tiles(const product_call *a, int threads) {}
 
 #endif
 
@@ -174,8 +157,7 @@ static void pack_columns(const pack_args *a, i64 first, i64 last) {
 }
 
 /* The matrix [depth, width] of elements of 2 bytes (bfloat16) or 1 (int8), element (k, n) of which is
- * weight[k * k_step + n * n_step], in the order in which `multiply` reads it: blocks of COLUMNS; in a block, DEEP units at
- * a time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. depth: in units. */
+ * weight[k * k_step + n * n_step], in the order in which products read it. depth: in units. */
 void pack(const void *weight, void *out, i64 depth, i64 width, i64 k_step, i64 n_step, i64 size) {
     pack_args a = {weight, out, depth, k_step, n_step, size};
     for (i64 n = 0; n < width; n += COLUMNS) pack_columns(&a, n, least(n + COLUMNS, width));

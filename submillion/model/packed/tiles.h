@@ -20,7 +20,7 @@
 
 #if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 12 || __clang_major__ >= 14)
 #define HAS_TILES 1
-#include <immintrin.h>
+#include "turn.h"
 
 #define TILES __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512bf16")))
 
@@ -106,28 +106,9 @@ TILES static inline __m512i in_turn(__m256i first, __m256i second) {
 
 /* ---- panels ---- */
 
-/* 16 rows of 16 words as 16 columns. */
 TILES static inline void turn_tile(__m512i r[16], bf16 *out) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) { /* r[4 k + i] has, in its quarter l, column 4 l + i of rows 4 k to 4 k + 3 */
-        __m512i even = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88), odd = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
-        __m512i next_even = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
-        __m512i next_odd = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
-        _mm512_storeu_si512(out + i * DEPTH, _mm512_shuffle_i32x4(even, next_even, 0x88));
-        _mm512_storeu_si512(out + (4 + i) * DEPTH, _mm512_shuffle_i32x4(odd, next_odd, 0x88));
-        _mm512_storeu_si512(out + (8 + i) * DEPTH, _mm512_shuffle_i32x4(even, next_even, 0xdd));
-        _mm512_storeu_si512(out + (12 + i) * DEPTH, _mm512_shuffle_i32x4(odd, next_odd, 0xdd));
-    }
+    turn_words(r);
+    for (int i = 0; i < 16; i++) _mm512_storeu_si512(out + i * DEPTH, r[i]);
 }
 
 /* Panels of the transposed matrix: n rows become columns, their `head` elements the depth. */

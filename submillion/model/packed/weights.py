@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from submillion.model.packed import native
+from submillion.model.packed import native_products
 from submillion.model.packed.integers import IntegerWeight
 
 # oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
@@ -56,11 +56,11 @@ class Weight:
             if is_forward not in self._integers:
                 self._integers[is_forward] = IntegerWeight.of(matrix, self.reach if is_forward else None)
             return self._integers[is_forward].product(x, start)
-        if not native.fits_product(x, matrix.shape[1]):
+        if not native_products.fits_product(x, matrix.shape[1]):
             return torch_product(x, matrix.to(x.dtype), start)
         if is_forward not in self._packed:
-            self._packed[is_forward] = native.packed(matrix.to(x.dtype))
-        return native.multiply(x, self._packed[is_forward], start)
+            self._packed[is_forward] = native_products.packed(matrix.to(x.dtype))
+        return native_products.multiply(x, self._packed[is_forward], start)
 
 
 # By the first weight, then by how many stand together: query and key alone beside the three.

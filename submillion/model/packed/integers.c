@@ -1,0 +1,148 @@
+/* Products of int8 rows with a packed weight in vectors: processors with AVX-512 VNNI and without matrix tiles.
+ *
+ * `vpdpbusd` adds to 16 sums the products of 4 unsigned bytes each with 4 signed ones. The rows are signed; to a weight
+ * 128 is added when it is packed, and 128 times the row's sum taken off. Sums are exact: a row gives the same result in
+ * every batch. The packed order is that of tiles: a "row" of one is 16 columns, 4 rows of the matrix deep.
+ */
+#include <string.h>
+
+#include "calls.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include "turn.h"
+
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+#define TAKEN (384 << 10) /* bytes of rows that stay in the second cache while panels of the weight pass by */
+#define BLOCK 504      /* rows, at most */
+#define MOST_ROWS 12   /* at once: 24 of 32 vectors are sums */
+#define PANEL 32       /* columns at once */
+
+int integers_available(void) {
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+
+/* To bfloat16, to nearest, ties to even, as `rounded` of words.h. */
+VNNI static inline __m256i halved(__m512 x) {
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
+VNNI static inline __m512 doubled(const bf16 *x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
+}
+
+VNNI static void write_rows(const product_call *c, const int32_t *sums, i64 row, i64 column, i64 n_rows) {
+    for (i64 i = row; i < row + n_rows; i++) {
+        const __m512 of_row = _mm512_set1_ps(c->row_scales[i]);
+        for (i64 j = column; j < column + PANEL; j += 16, sums += 16) {
+            const __m512 scale = _mm512_mul_ps(of_row, _mm512_loadu_ps(c->column_scales + j));
+            __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums)), scale);
+            if (c->bias) y = _mm512_add_ps(y, doubled(c->bias + j));
+            if (c->start) y = _mm512_add_ps(y, doubled(c->start + i * c->width + j));
+            _mm256_storeu_si256((void *)(c->out + i * c->width + j), halved(y));
+        }
+    }
+}
+
+/* Sums have names since GCC does not keep arrays of them in registers, and a function for each number of rows. */
+#define EVERY_ROW(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
+#define BEGIN(i)                                                   \
+    __m512i left##i = _mm512_set1_epi32(n > i ? offsets[i] : 0);   \
+    __m512i right##i = _mm512_set1_epi32(n > i ? offsets[i] : 0);
+#define ADD(i)                                                     \
+    if (n > i) {                                                   \
+        memcpy(&four, x + 4 * i, 4);                               \
+        of_row = _mm512_set1_epi32(four);                          \
+        left##i = _mm512_dpbusd_epi32(left##i, lower, of_row);     \
+        right##i = _mm512_dpbusd_epi32(right##i, upper, of_row);   \
+    }
+#define END(i)                                                     \
+    if (n > i) {                                                   \
+        _mm512_storeu_si512(sums + i * PANEL, left##i);            \
+        _mm512_storeu_si512(sums + i * PANEL + 16, right##i);      \
+    }
+#define MULTIPLY_ROWS(n_rows)                                                                                         \
+    VNNI static void multiply_rows_##n_rows(const char *x, const char *panel, i64 n_steps, const int32_t *offsets,    \
+                                            int32_t *sums) {                                                          \
+        enum { n = n_rows };                                                                                          \
+        EVERY_ROW(BEGIN)                                                                                              \
+        for (; n_steps > 0; n_steps--, panel += 128, x += 4 * n) {                                                    \
+            const __m512i lower = _mm512_loadu_si512(panel), upper = _mm512_loadu_si512(panel + 64);                  \
+            __m512i of_row;                                                                                           \
+            int32_t four;                                                                                             \
+            EVERY_ROW(ADD)                                                                                            \
+        }                                                                                                             \
+        EVERY_ROW(END)                                                                                                \
+    }
+
+MULTIPLY_ROWS(1) MULTIPLY_ROWS(2) MULTIPLY_ROWS(3) MULTIPLY_ROWS(4) MULTIPLY_ROWS(5) MULTIPLY_ROWS(6)
+MULTIPLY_ROWS(7) MULTIPLY_ROWS(8) MULTIPLY_ROWS(9) MULTIPLY_ROWS(10) MULTIPLY_ROWS(11) MULTIPLY_ROWS(12)
+
+/* x: four bytes of each row in turn. panel: 32 columns. */
+static void (*const multiply_rows[])(const char *x, const char *panel, i64 n_steps, const int32_t *offsets, int32_t *sums) = {
+    multiply_rows_1, multiply_rows_2, multiply_rows_3, multiply_rows_4, multiply_rows_5, multiply_rows_6,
+    multiply_rows_7, multiply_rows_8, multiply_rows_9, multiply_rows_10, multiply_rows_11, multiply_rows_12,
+};
+
+/* Four bytes of each row in turn, and what each row's sum must begin with, since the weights are 128 too large. */
+VNNI static void take_rows(const product_call *c, i64 row, i64 n_rows, char *out, int32_t *offsets) {
+    const char *x = (const char *)c->x + row * c->x_step * 2;
+    __m512i sums = _mm512_setzero_si512(), first[16];
+    for (i64 at = 0; at < c->depth * 2; at += 64) {
+        for (i64 i = 0; i < 16; i++) {
+            first[i] = i < n_rows ? _mm512_loadu_si512(x + i * c->x_step * 2 + at) : _mm512_setzero_si512();
+        }
+        turn_words(first);
+        for (i64 i = 0; i < 16; i++, out += 4 * n_rows) {
+            sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), first[i]);
+            _mm512_storeu_si512(out, first[i]); /* the next one covers what was too much */
+        }
+    }
+    _mm512_mask_storeu_epi32(offsets, (__mmask16)((1 << n_rows) - 1), _mm512_mullo_epi32(sums, _mm512_set1_epi32(-128)));
+}
+
+static _Thread_local char taken[TAKEN + 64] __attribute__((aligned(64)));
+
+VNNI static void blocks(const product_call *c, const i64 rows[2], const i64 columns[2]) {
+    const i64 width = c->depth * 2, most = least(TAKEN / width / MOST_ROWS * MOST_ROWS, BLOCK);
+    int32_t offsets[BLOCK], sums[MOST_ROWS * PANEL];
+    for (i64 row = rows[0]; row < rows[1]; row += most) {
+        const i64 n_rows = least(rows[1] - row, most), n_groups = (n_rows + MOST_ROWS - 1) / MOST_ROWS;
+        for (i64 i = 0; i < n_groups; i++) { /* of nearly the same size */
+            const i64 from = i * n_rows / n_groups, to = (i + 1) * n_rows / n_groups;
+            take_rows(c, row + from, to - from, taken + from * width, offsets + from);
+        }
+        for (i64 column = columns[0]; column < columns[1]; column += PANEL) {
+            for (i64 i = 0; i < n_groups; i++) {
+                const i64 from = i * n_rows / n_groups, to = (i + 1) * n_rows / n_groups;
+                const char *panel = (const char *)c->weight + column * width;
+                multiply_rows[to - from - 1](taken + from * width, panel, width / 4, offsets + from, sums);
+                write_rows(c, sums, row + from, column, to - from);
+            }
+        }
+    }
+}
+
+static void rows_body(const void *data, i64 first, i64 last) {
+    const product_call *c = data;
+    blocks(c, (i64[]){first, last}, (i64[]){0, c->width});
+}
+
+static void columns_body(const void *data, i64 first, i64 last) {
+    const product_call *c = data;
+    blocks(c, (i64[]){0, c->n_rows}, (i64[]){first, last});
+}
+
+void multiply_in_vectors(const product_call *c, int threads) {
+    if (c->n_rows > c->width) in_parallel(rows_body, c, c->n_rows, MOST_ROWS, threads);
+    else in_parallel(columns_body, c, c->width, COLUMNS, threads);
+}
+
+#else
+
+int integers_available(void) { return 0; }
+void multiply_in_vectors(const product_call *c, int threads) {}
+
+#endif

@@ -1,0 +1,87 @@
+"""Products of bfloat16 or int8 rows with frozen weights, as functions of products.c and integers.c, and rows as int8.
+
+Where none fits, callers take torch's.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from submillion.model.packed import native
+
+_PANEL = 32  # DEPTH in tiles.h
+_MOST_DEPTH = 32_768  # of which integers.c keeps 12 rows
+_UNITS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
+
+
+def fits_product(x: torch.Tensor, width: int) -> bool:
+    """Return whether `multiply` can take rows x [T, K], bfloat16 or int8, and a weight [K, width]."""
+    is_there = x.dtype in _UNITS and (native.has_tiles() or (x.dtype == torch.int8 and native.has_integers()))
+    is_right = is_there and x.is_cpu and x.stride(1) == 1 and x.shape[1] <= _MOST_DEPTH
+    return is_right and x.shape[1] % _UNITS[x.dtype] == 0 and width % _PANEL == 0
+
+
+def packed(weight: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a weight [K, N], bfloat16 or int8, as `multiply` reads it: [K · N]."""
+    depth, width = weight.shape
+    if not native.has_tiles():  # panels of 32 columns, 4 rows of them at a time, plus 128: integers.c has them unsigned
+        panels = weight.reshape(depth // 4, 4, width // _PANEL, _PANEL).permute(2, 0, 3, 1).contiguous()
+        return panels.view(-1).view(torch.uint8).bitwise_xor_(128).view(torch.int8)
+    size = weight.element_size()
+    out = torch.empty(depth * width, dtype=weight.dtype)
+    native.library().pack(weight.data_ptr(), out.data_ptr(), depth * size // 2, width, *weight.stride(), size)
+    return out
+
+
+def multiply(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    start: torch.Tensor | None,
+    scales: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten; bfloat16.
+
+    scales: of int8, what an integer of each row of x [T] and of each column of the weight [N] stands for, float32.
+    """
+    assert (x.dtype == torch.int8) == (scales is not None)  # the C function takes scales for a sign of int8
+    n_rows, depth = x.shape
+    width = weight.numel() // depth
+    bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())
+    out = torch.empty(n_rows, width, dtype=torch.bfloat16) if rows is None else rows
+    size = x.element_size()
+    native.library().multiply(
+        *(x.data_ptr(), x.stride(0) * size // 2, weight.data_ptr()),
+        *(None if tensor is None else tensor.data_ptr() for tensor in (bias, rows)),
+        *(out.data_ptr(), n_rows, width, depth * size // 2),
+        *((None, None) if scales is None else (scale.data_ptr() for scale in scales)),
+        *(torch.get_num_threads(), native.has_tiles()),
+    )
+    return out
+
+
+def fits_quantised(x: torch.Tensor) -> bool:
+    """Return whether `quantised` can take rows: it reads two elements at once."""
+    is_even = x.shape[1] % 2 == 0 and x.stride(0) % 2 == 0 and x.data_ptr() % 4 == 0
+    return native.available() and x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1 and is_even
+
+
+def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows x [T, K], bfloat16, as int8 [T, K], and what an integer of each row stands for, float32 [T].
+
+    The largest magnitude of a row is 127. A row that is not all finite has the scale NaN.
+    """
+    out = torch.empty(x.shape, dtype=torch.int8)
+    scales = torch.empty(len(x), dtype=torch.float32)
+    place = x.data_ptr(), x.stride(0), out.data_ptr(), scales.data_ptr()
+    native.library().quantise(*place, *x.shape, torch.get_num_threads())
+    return out, scales
+
+
+def rescaled(sums: torch.Tensor, scales: tuple[torch.Tensor, torch.Tensor], start: torch.Tensor | None) -> torch.Tensor:
+    """Return sums [T, N], int32, times the scales of rows [T] and columns [N], plus what `multiply` adds; bfloat16."""
+    bias, rows = (start.float(), None) if start is not None and start.dim() == 1 else (None, start)
+    rows = None if rows is None else rows.contiguous()
+    out = torch.empty(sums.shape, dtype=torch.bfloat16) if rows is None else rows
+    pointers = (None if tensor is None else tensor.data_ptr() for tensor in (sums, *scales, bias, rows, out))
+    native.library().rescale(*pointers, *sums.shape, torch.get_num_threads())
+    return out
