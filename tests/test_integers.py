@@ -113,21 +113,34 @@ def test_a_row_does_not_depend_on_other_rows_or_threads(depth: int) -> None:
     torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("depth", [64, 832, 8192])
 @pytest.mark.parametrize("n_rows", [*range(1, 15), 25, 240, 507])
 def test_sums_of_integers_are_exact_at_their_largest(n_rows: int, depth: int) -> None:
     generator = torch.Generator().manual_seed(n_rows + depth)
     x, matrix = (
-        torch.randint(-127, 128, shape, generator=generator).to(torch.int8)
-        for shape in ((n_rows, depth + 8), (depth, 96))
+        torch.randint(-127, 128, shape, generator=generator).bfloat16() for shape in ((n_rows, depth + 8), (depth, 96))
     )
-    x = x[:, :depth]  # rows that stand apart
-    x[0], matrix[:, 0], matrix[:, 1] = 127, 127, -127
-    if not native_products.fits_product(x, 96):
-        pytest.skip("torch multiplies here")
-    ones = torch.ones(n_rows), torch.ones(96)
-    found = native_products.multiply(x, native_products.packed(matrix), None, ones)
+    x, matrix[0] = x[:, :depth], 127  # rows that stand apart; then all scales are 1
+    x[:, 0], x[0], matrix[:, 0], matrix[:, 1] = 127, 127, 127, -127
+    found = IntegerWeight.of(matrix).product(x, None)
     assert torch.equal(found, (x.double() @ matrix.double()).bfloat16())
+
+
+@pytest.mark.skipif(not native.has_integers(), reason="this processor has no AVX-512 VNNI")
+@pytest.mark.parametrize("n_rows", [1, 11, 150])
+def test_rows_become_the_integers_that_quantising_them_alone_gives(
+    n_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_has_tiles", False)
+    x, matrix = rows(n_rows, 128), rows(128, 64)
+    x[0, ::2] = x[0].abs().amax() * torch.arange(64).bfloat16() / 254  # ties, as far as bfloat16 has them
+    values, scales = native_products.quantised(x)
+    ours = IntegerWeight.of(matrix)
+    monkeypatch.setattr(native, "_has_integers", False)
+    weight = IntegerWeight.of(matrix)
+    exact = (values.double() @ weight.values.double().t()).float() * (scales[:, None] * weight.scales)
+    assert torch.equal(ours.product(x, None), exact.bfloat16())
 
 
 @pytest.mark.usefixtures("_way")

@@ -322,7 +322,8 @@ def test_a_product_reads_rows_that_stand_apart_and_overwrites_what_it_starts_fro
 def test_products_that_do_not_fit_are_left_to_torch(depth, width):
     weight = torch.nn.Parameter(rows(width, depth), requires_grad=False)
     x = rows(7, depth)
-    assert not native_products.fits_product(x, width)
+    assert not native_products.fits_weight(torch.bfloat16, depth, width)
+    assert not native_products.fits_weight(torch.int8, depth, width)
     frozen = weights.frozen([weight])
     assert_near(frozen.forward(x), x.float() @ weight.float().t())
     assert_near(frozen.backward(rows(7, width)), rows(7, width).float() @ weight.float())

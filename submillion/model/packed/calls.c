@@ -61,7 +61,7 @@ void lora_backward(LORA_PARAMETERS, bf16 *dx, int adds, float *ddown, float *dup
     (tiles ? lora_backward_on_tiles : lora_backward_in_vectors)(&c, threads);
 }
 
-/* In vectors only of int8. `out` may be `start`. */
+/* `out` may be `start`. In vectors only of a weight in int8, with rows in bfloat16. */
 void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
               i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads, int tiles) {
     const product_call c = {x, weight, bias, start, out, x_step, n_rows, width, depth, row_scales, column_scales};

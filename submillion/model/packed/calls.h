@@ -72,13 +72,13 @@ typedef struct {
     float *ddown, *dup; /* [filled rank, depth], [filled rank, width] */
 } lora_call;
 
-/* What native.py gives. A weight was packed by `pack`: blocks of COLUMNS; in a block, `deep_for` units of two bytes at a
- * time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. */
+/* What native_products.py gives. For tiles a weight was packed by `pack`: blocks of COLUMNS; in a block, `deep_for` units
+ * of two bytes at a time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. */
 typedef struct {
-    const bf16 *x, *weight, *bias, *start; /* of int8, x and weight are units of two; depth and x_step count them */
+    const bf16 *x, *weight, *bias, *start; /* two int8 are a unit; depth counts those of the weight, x_step x's own */
     bf16 *out;
     i64 x_step, n_rows, width, depth;
-    const float *row_scales, *column_scales; /* of int8, else NULL */
+    const float *row_scales, *column_scales; /* of int8, else NULL; in vectors rows have none yet */
 } product_call;
 
 /* Found by trying, docs/log.md: weights of at most WHOLE rows need no second visit to the sums. */

@@ -1,8 +1,9 @@
-/* Products of int8 rows with a packed weight in vectors: processors with AVX-512 VNNI and without matrix tiles.
+/* Products of bfloat16 rows with a weight in int8 in vectors: processors with AVX-512 VNNI and without matrix tiles. Rows
+ * become int8 here, each by its largest magnitude.
  *
  * `vpdpbusd` adds to 16 sums the products of 4 unsigned bytes each with 4 signed ones. The rows are signed; to a weight
  * 128 is added when it is packed, and 128 times the row's sum taken off. Sums are exact: a row gives the same result in
- * every batch. The packed order is that of tiles: a "row" of one is 16 columns, 4 rows of the matrix deep.
+ * every batch. A weight is packed in panels of 32 columns, 4 rows of the matrix at a time.
  */
 #include <string.h>
 
@@ -33,9 +34,9 @@ VNNI static inline __m512 doubled(const bf16 *x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
 }
 
-VNNI static void write_rows(const product_call *c, const int32_t *sums, i64 row, i64 column, i64 n_rows) {
-    for (i64 i = row; i < row + n_rows; i++) {
-        const __m512 of_row = _mm512_set1_ps(c->row_scales[i]);
+VNNI static void write_rows(const product_call *c, const int32_t *sums, const float *scales, i64 row, i64 column, i64 n) {
+    for (i64 i = row; i < row + n; i++) {
+        const __m512 of_row = _mm512_set1_ps(scales[i - row]);
         for (i64 j = column; j < column + PANEL; j += 16, sums += 16) {
             const __m512 scale = _mm512_mul_ps(of_row, _mm512_loadu_ps(c->column_scales + j));
             __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums)), scale);
@@ -86,13 +87,46 @@ static void (*const multiply_rows[])(const char *x, const char *panel, i64 n_ste
     multiply_rows_7, multiply_rows_8, multiply_rows_9, multiply_rows_10, multiply_rows_11, multiply_rows_12,
 };
 
-/* Four bytes of each row in turn, and what each row's sum must begin with, since the weights are 128 too large. */
-VNNI static void take_rows(const product_call *c, i64 row, i64 n_rows, char *out, int32_t *offsets) {
-    const char *x = (const char *)c->x + row * c->x_step * 2;
+/* What a row is multiplied by to become integers, and what one of them stands for, as `quantise_rows` of kernels.c. */
+VNNI static float factor_of(const bf16 *x, i64 width, float *scale) {
+    __m512i most = _mm512_setzero_si512();
+    for (i64 i = 0; i < width; i += 32) {
+        most = _mm512_max_epu16(most, _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi16(0x7fff)));
+    }
+    most = _mm512_max_epu32(_mm512_and_si512(most, _mm512_set1_epi32(0xffff)), _mm512_srli_epi32(most, 16));
+    const unsigned bits = _mm512_reduce_max_epu32(most) << 16;
+    float largest, by;
+    memcpy(&largest, &bits, 4);
+    const int is_finite = bits < 0x7f800000u;
+    by = is_finite && largest > 0 ? 127.0f / largest : 0.0f;
+    by = by < 3e38f ? by : 0.0f;
+    *scale = !is_finite ? __builtin_nanf("") : by > 0 ? largest / 127.0f : 0.0f;
+    return is_finite ? by : __builtin_nanf("");
+}
+
+/* 16 elements, of which NaN as a factor makes 0. What is added to 1.5 * 2^23 is rounded to an integer: its low bits. */
+VNNI static inline __m128i integers_of(const bf16 *x, float by) {
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
+    __m512 rounded = _mm512_fmadd_ps(doubled(x), _mm512_set1_ps(by), magic);
+    return _mm512_cvtepi32_epi8(_mm512_castps_si512(by == by ? rounded : magic));
+}
+
+VNNI static inline __m512i bytes_of(const bf16 *x, float by) {
+    __m256i lower = _mm256_set_m128i(integers_of(x + 16, by), integers_of(x, by));
+    __m256i upper = _mm256_set_m128i(integers_of(x + 48, by), integers_of(x + 32, by));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
+}
+
+/* Rows as integers, four bytes of each in turn; what one stands for; and what each row's sum must begin with, since the
+ * weights are 128 too large. */
+VNNI static void take_rows(const product_call *c, i64 row, i64 n_rows, char *out, int32_t *offsets, float *scales) {
+    const bf16 *x = c->x + row * c->x_step;
     __m512i sums = _mm512_setzero_si512(), first[16];
+    float by[MOST_ROWS];
+    for (i64 i = 0; i < n_rows; i++) by[i] = factor_of(x + i * c->x_step, c->depth * 2, scales + i);
     for (i64 at = 0; at < c->depth * 2; at += 64) {
         for (i64 i = 0; i < 16; i++) {
-            first[i] = i < n_rows ? _mm512_loadu_si512(x + i * c->x_step * 2 + at) : _mm512_setzero_si512();
+            first[i] = i < n_rows ? bytes_of(x + i * c->x_step + at, by[i]) : _mm512_setzero_si512();
         }
         turn_words(first);
         for (i64 i = 0; i < 16; i++, out += 4 * n_rows) {
@@ -108,18 +142,19 @@ static _Thread_local char taken[TAKEN + 64] __attribute__((aligned(64)));
 VNNI static void blocks(const product_call *c, const i64 rows[2], const i64 columns[2]) {
     const i64 width = c->depth * 2, most = least(TAKEN / width / MOST_ROWS * MOST_ROWS, BLOCK);
     int32_t offsets[BLOCK], sums[MOST_ROWS * PANEL];
+    float scales[BLOCK];
     for (i64 row = rows[0]; row < rows[1]; row += most) {
         const i64 n_rows = least(rows[1] - row, most), n_groups = (n_rows + MOST_ROWS - 1) / MOST_ROWS;
         for (i64 i = 0; i < n_groups; i++) { /* of nearly the same size */
             const i64 from = i * n_rows / n_groups, to = (i + 1) * n_rows / n_groups;
-            take_rows(c, row + from, to - from, taken + from * width, offsets + from);
+            take_rows(c, row + from, to - from, taken + from * width, offsets + from, scales + from);
         }
         for (i64 column = columns[0]; column < columns[1]; column += PANEL) {
             for (i64 i = 0; i < n_groups; i++) {
                 const i64 from = i * n_rows / n_groups, to = (i + 1) * n_rows / n_groups;
                 const char *panel = (const char *)c->weight + column * width;
                 multiply_rows[to - from - 1](taken + from * width, panel, width / 4, offsets + from, sums);
-                write_rows(c, sums, row + from, column, to - from);
+                write_rows(c, sums, scales + from, row + from, column, to - from);
             }
         }
     }
@@ -136,7 +171,7 @@ static void columns_body(const void *data, i64 first, i64 last) {
 }
 
 void multiply_in_vectors(const product_call *c, int threads) {
-    if (c->n_rows > c->width) in_parallel(rows_body, c, c->n_rows, MOST_ROWS, threads);
+    if (c->n_rows >= 4 * MOST_ROWS * threads) in_parallel(rows_body, c, c->n_rows, MOST_ROWS, threads);
     else in_parallel(columns_body, c, c->width, COLUMNS, threads);
 }
 

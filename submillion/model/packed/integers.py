@@ -47,7 +47,7 @@ class IntegerWeight:
         factors = None if reach is None else _column_factors(reach, matrix)
         weight = matrix.t() if factors is None else matrix.t().float() / factors
         values, scales = _quantised(weight)
-        if native_products.fits_product(values, len(values)):
+        if native_products.fits_weight(torch.int8, *matrix.shape):
             return cls(native_products.packed(values.t()), scales, True, factors)
         return cls(*_quantised(weight, _most_of_weights()), False, factors)
 
@@ -57,13 +57,13 @@ class IntegerWeight:
         A row that is not all finite gives NaN.
         """
         x = x if self.column_factors is None else x * self.column_factors
-        rows, row_scales = native_products.quantised(x) if native_products.fits_quantised(x) else _quantised(x)
-        scales = (row_scales, self.scales)
         if self.is_packed:
-            return native_products.multiply(rows, self.values, start, scales)
+            x = x if native_products.fits_quantised(x) else x.clone(memory_format=torch.contiguous_format)
+            return native_products.multiply(x, self.values, start, self.scales)
+        rows, row_scales = native_products.quantised(x) if native_products.fits_quantised(x) else _quantised(x)
         sums = _int_mm(rows, self.values.t())
         if native.available():
-            return native_products.rescaled(sums, scales, start)
+            return native_products.rescaled(sums, (row_scales, self.scales), start)
         y = sums.float() * (row_scales[:, None] * self.scales)
         return (y if start is None else y + start.float()).to(x.dtype)
 

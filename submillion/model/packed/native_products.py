@@ -14,11 +14,15 @@ _MOST_DEPTH = 32_768  # of which integers.c keeps 12 rows
 _UNITS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
 
 
-def fits_product(x: torch.Tensor, width: int) -> bool:
-    """Return whether `multiply` can take rows x [T, K], bfloat16 or int8, and a weight [K, width]."""
-    is_there = x.dtype in _UNITS and (native.has_tiles() or (x.dtype == torch.int8 and native.has_integers()))
-    is_right = is_there and x.is_cpu and x.stride(1) == 1 and x.shape[1] <= _MOST_DEPTH
-    return is_right and x.shape[1] % _UNITS[x.dtype] == 0 and width % _PANEL == 0
+def fits_weight(dtype: torch.dtype, depth: int, width: int) -> bool:
+    """Return whether `multiply` can take a weight [depth, width], bfloat16 or int8."""
+    is_there = dtype in _UNITS and (native.has_tiles() or (dtype == torch.int8 and native.has_integers()))
+    return is_there and depth <= _MOST_DEPTH and depth % _UNITS[dtype] == 0 and width % _PANEL == 0
+
+
+def fits_rows(x: torch.Tensor) -> bool:
+    """Return whether `multiply` can take rows [T, K]."""
+    return x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1
 
 
 def packed(weight: torch.Tensor) -> torch.Tensor:
@@ -34,26 +38,26 @@ def packed(weight: torch.Tensor) -> torch.Tensor:
 
 
 def multiply(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    start: torch.Tensor | None,
-    scales: tuple[torch.Tensor, torch.Tensor] | None = None,
+    x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None, column_scales: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten; bfloat16.
 
-    scales: of int8, what an integer of each row of x [T] and of each column of the weight [N] stands for, float32.
+    column_scales: what an integer of each column stands for, float32 [N], of a weight in int8, for which rows become
+    int8 too.
     """
-    assert (x.dtype == torch.int8) == (scales is not None)  # the C function takes scales for a sign of int8
+    assert (weight.dtype == torch.int8) == (column_scales is not None)  # C takes scales for a sign of int8
     n_rows, depth = x.shape
-    width = weight.numel() // depth
+    width, size = weight.numel() // depth, weight.element_size()
     bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())
     out = torch.empty(n_rows, width, dtype=torch.bfloat16) if rows is None else rows
-    size = x.element_size()
+    row_scales = None
+    if column_scales is not None and native.has_tiles():
+        x, row_scales = quantised(x)
     native.library().multiply(
-        *(x.data_ptr(), x.stride(0) * size // 2, weight.data_ptr()),
+        *(x.data_ptr(), x.stride(0) * x.element_size() // 2, weight.data_ptr()),
         *(None if tensor is None else tensor.data_ptr() for tensor in (bias, rows)),
         *(out.data_ptr(), n_rows, width, depth * size // 2),
-        *((None, None) if scales is None else (scale.data_ptr() for scale in scales)),
+        *(None if scales is None else scales.data_ptr() for scales in (row_scales, column_scales)),
         *(torch.get_num_threads(), native.has_tiles()),
     )
     return out

@@ -56,7 +56,7 @@ class Weight:
             if is_forward not in self._integers:
                 self._integers[is_forward] = IntegerWeight.of(matrix, self.reach if is_forward else None)
             return self._integers[is_forward].product(x, start)
-        if not native_products.fits_product(x, matrix.shape[1]):
+        if not (native_products.fits_weight(x.dtype, *matrix.shape) and native_products.fits_rows(x)):
             return torch_product(x, matrix.to(x.dtype), start)
         if is_forward not in self._packed:
             self._packed[is_forward] = native_products.packed(matrix.to(x.dtype))
