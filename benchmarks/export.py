@@ -129,7 +129,7 @@ def measure(encoder: str, usual: Precision, n_rounds: int) -> dict[str, Any]:
     import torch
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a thread is a thread for all of them
-    alone, together = texts(N_ALONE, 3), texts(N_TOGETHER, 3)
+    alone, together, n_threads = texts(N_ALONE, 3), texts(N_TOGETHER, 3), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         made = contestants(encoder, usual, folder)
@@ -143,6 +143,7 @@ def measure(encoder: str, usual: Precision, n_rounds: int) -> dict[str, Any]:
                 if number > 0:
                     seconds[name, n].append(timed)
             print(f"    round {number} of {n_rounds}", file=sys.stderr, flush=True)
+        torch.set_num_threads(n_threads)
         sizes = {file.parent.name: round(file.stat().st_size / 2**20, 1) for file in folder.glob("*/model.*")}
     found = {name: {str(n): _summary(seconds[name, n]) for n in THREADS} for name in made}
     return {"contestants": found, "mib": sizes}

@@ -1,10 +1,10 @@
 """Submillion beside what people use today, and beside the processor's limit: `make bench`.
 
-Contestants are processes of their own that work in turn, round by round, since a machine's speed drifts: only what
-was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections named, or all of
-the processor's, into results/speed/<processor>.json; `python -m benchmarks.page` makes docs/benchmarks.md of it. A
-quiet machine is wanted. `python -m benchmarks.speed gpu` measures those of the graphics card into results/gpu.json, in
-about 4 minutes or as many `--seconds`. `--folder` names another folder for the files.
+Contestants are processes of their own, exports aside, that work in turn, round by round, since a machine's speed
+drifts: only what was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections
+named, or all of the processor's, into results/speed/<processor>.json; `python -m benchmarks.page` makes
+docs/benchmarks.md of it. A quiet machine is wanted. `python -m benchmarks.speed gpu` measures those of the graphics
+card into results/gpu.json, in about 4 minutes or as many `--seconds`. `--folder` names another folder for the files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -290,8 +291,11 @@ def sections(roberta: str, small: str) -> dict[str, Callable[[], Any]]:
             base,
             lambda n: 256 // n or 1,
         ),
-        "exports MiniLM": lambda: export.measure(small, usual, 5),
-        **({"exports all-mpnet-base-v2": lambda: export.measure(MPNET, usual, 5)} if MPNET else {}),
+        **{
+            f"exports {name}": lambda encoder=encoder: export.measure(encoder, usual, 5)
+            for name, encoder in (("MiniLM", small), ("all-mpnet-base-v2", MPNET))
+            if encoder and find_spec("onnxruntime")
+        },
         "padded": lambda: padded(base),
         "reaching": lambda: reaching(minilm),
     }

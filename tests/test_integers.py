@@ -117,6 +117,8 @@ def test_a_row_does_not_depend_on_other_rows_or_threads(depth: int) -> None:
 @pytest.mark.parametrize("depth", [64, 832, 8192])
 @pytest.mark.parametrize("n_rows", [*range(1, 15), 25, 240, 507])
 def test_sums_of_integers_are_exact_at_their_largest(n_rows: int, depth: int) -> None:
+    if not integers.is_exact():
+        pytest.skip("weights have 7 bits here")
     generator = torch.Generator().manual_seed(n_rows + depth)
     x, matrix = (
         torch.randint(-127, 128, shape, generator=generator).bfloat16() for shape in ((n_rows, depth + 8), (depth, 96))
@@ -134,7 +136,8 @@ def test_rows_become_the_integers_that_quantising_them_alone_gives(
 ) -> None:
     monkeypatch.setattr(native, "_has_tiles", False)
     x, matrix = rows(n_rows, 128), rows(128, 64)
-    x[0, ::2] = x[0].abs().amax() * torch.arange(64).bfloat16() / 254  # ties, as far as bfloat16 has them
+    x[0] = torch.arange(128) / 2  # ties
+    x[0, -1] = 127
     values, scales = native_products.quantised(x)
     ours = IntegerWeight.of(matrix)
     monkeypatch.setattr(native, "_has_integers", False)

@@ -1,4 +1,4 @@
-/* Attention, LoRA's products and those with frozen weights, as native_attention.py, native_lora.py and native.py call
+/* Attention, LoRA's products and those with frozen weights, as native_attention.py, native_lora.py and native_products.py call
  * them: on matrix tiles where `tiles` says that the processor has them, else in vectors.
  */
 #include <string.h>

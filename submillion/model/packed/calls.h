@@ -1,4 +1,4 @@
-/* What calls.c hands on to attention.c and lora.c (matrix tiles) or vectors.c (all other processors). */
+/* What calls.c hands on to attention.c, lora.c and products.c (matrix tiles) or vectors.c and integers.c (elsewhere). */
 #ifndef CALLS_H
 #define CALLS_H
 
@@ -72,21 +72,13 @@ typedef struct {
     float *ddown, *dup; /* [filled rank, depth], [filled rank, width] */
 } lora_call;
 
-/* What native_products.py gives. For tiles a weight was packed by `pack`: blocks of COLUMNS; in a block, `deep_for` units
- * of two bytes at a time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. */
+/* What native_products.py gives. */
 typedef struct {
     const bf16 *x, *weight, *bias, *start; /* two int8 are a unit; depth counts those of the weight, x_step x's own */
     bf16 *out;
     i64 x_step, n_rows, width, depth;
     const float *row_scales, *column_scales; /* of int8, else NULL; in vectors rows have none yet */
 } product_call;
-
-/* Found by trying, docs/log.md: weights of at most WHOLE rows need no second visit to the sums. */
-#define COLUMNS 192
-#define DEEP 192
-#define WHOLE 384
-
-static inline i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
 
 void multiply_on_tiles(const product_call *c, int threads);
 void multiply_in_vectors(const product_call *c, int threads);

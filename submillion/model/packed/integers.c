@@ -9,12 +9,12 @@
 
 #include "calls.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && (__GNUC__ >= 8 || __clang_major__ >= 7)
 #include "turn.h"
 
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-#define TAKEN (384 << 10) /* bytes of rows that stay in the second cache while panels of the weight pass by */
-#define BLOCK 504      /* rows, at most */
+#define TAKEN (192 << 10) /* bytes of rows that stay in the second cache while panels of the weight pass by */
+#define BLOCK 240      /* rows, at most */
 #define MOST_ROWS 12   /* at once: 24 of 32 vectors are sums */
 #define PANEL 32       /* columns at once */
 
@@ -23,15 +23,11 @@ int integers_available(void) {
 }
 
 /* To bfloat16, to nearest, ties to even, as `rounded` of words.h. */
-VNNI static inline __m256i halved(__m512 x) {
+VNNI static inline __m256i narrowed(__m512 x) {
     __m512i bits = _mm512_castps_si512(x);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
-}
-
-VNNI static inline __m512 doubled(const bf16 *x) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
 }
 
 VNNI static void write_rows(const product_call *c, const int32_t *sums, const float *scales, i64 row, i64 column, i64 n) {
@@ -40,9 +36,9 @@ VNNI static void write_rows(const product_call *c, const int32_t *sums, const fl
         for (i64 j = column; j < column + PANEL; j += 16, sums += 16) {
             const __m512 scale = _mm512_mul_ps(of_row, _mm512_loadu_ps(c->column_scales + j));
             __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums)), scale);
-            if (c->bias) y = _mm512_add_ps(y, doubled(c->bias + j));
-            if (c->start) y = _mm512_add_ps(y, doubled(c->start + i * c->width + j));
-            _mm256_storeu_si256((void *)(c->out + i * c->width + j), halved(y));
+            if (c->bias) y = _mm512_add_ps(y, widened(c->bias + j));
+            if (c->start) y = _mm512_add_ps(y, widened(c->start + i * c->width + j));
+            _mm256_storeu_si256((void *)(c->out + i * c->width + j), narrowed(y));
         }
     }
 }
@@ -107,7 +103,7 @@ VNNI static float factor_of(const bf16 *x, i64 width, float *scale) {
 /* 16 elements, of which NaN as a factor makes 0. What is added to 1.5 * 2^23 is rounded to an integer: its low bits. */
 VNNI static inline __m128i integers_of(const bf16 *x, float by) {
     const __m512 magic = _mm512_set1_ps(12582912.0f);
-    __m512 rounded = _mm512_fmadd_ps(doubled(x), _mm512_set1_ps(by), magic);
+    __m512 rounded = _mm512_fmadd_ps(widened(x), _mm512_set1_ps(by), magic);
     return _mm512_cvtepi32_epi8(_mm512_castps_si512(by == by ? rounded : magic));
 }
 
@@ -172,7 +168,7 @@ static void columns_body(const void *data, i64 first, i64 last) {
 
 void multiply_in_vectors(const product_call *c, int threads) {
     if (c->n_rows >= 4 * MOST_ROWS * threads) in_parallel(rows_body, c, c->n_rows, MOST_ROWS, threads);
-    else in_parallel(columns_body, c, c->width, COLUMNS, threads);
+    else in_parallel(columns_body, c, c->width, PANEL, threads);
 }
 
 #else

@@ -58,7 +58,7 @@ class IntegerWeight:
         """
         x = x if self.column_factors is None else x * self.column_factors
         if self.is_packed:
-            x = x if native_products.fits_quantised(x) else x.clone(memory_format=torch.contiguous_format)
+            x = x if native_products.fits_integers(x) else x.clone(memory_format=torch.contiguous_format)
             return native_products.multiply(x, self.values, start, self.scales)
         rows, row_scales = native_products.quantised(x) if native_products.fits_quantised(x) else _quantised(x)
         sums = _int_mm(rows, self.values.t())

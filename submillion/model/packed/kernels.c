@@ -1,7 +1,7 @@
 /* Passes over bfloat16 rows that torch's own operators would make several of: dropout, GELU, softmax, LayerNorm.
  *
- * Plain C; nothing is allocated, nothing knows Python. native.py declares and calls these functions, and
- * says what each computes; without this library torch's operators do the same with other random numbers.
+ * Plain C; nothing is allocated, nothing knows Python. native.py declares these functions; it and
+ * native_products.py call them, and say what each computes; without this library torch's operators do the same with other random numbers.
  *
  * Rows are read as 32-bit words of two elements, so every width is even. A mask is a function of (seed, element),
  * not an array: the backward pass computes it again.

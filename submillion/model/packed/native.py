@@ -112,7 +112,7 @@ def has_tiles() -> bool:
 
 def has_integers() -> bool:
     """Return whether products in int8 are in vectors of ours here, where they are not on matrix tiles."""
-    return _has_integers
+    return _has_integers and _library is not None
 
 
 def kind() -> str:

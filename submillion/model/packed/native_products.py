@@ -1,4 +1,4 @@
-"""Products of bfloat16 or int8 rows with frozen weights, as functions of products.c and integers.c, and rows as int8.
+"""Products of bfloat16 rows with frozen weights in bfloat16 or int8, as functions of products.c and integers.c.
 
 Where none fits, callers take torch's.
 """
@@ -10,19 +10,25 @@ import torch
 from submillion.model.packed import native
 
 _PANEL = 32  # DEPTH in tiles.h
-_MOST_DEPTH = 32_768  # of which integers.c keeps 12 rows
+_MOST_DEPTH = 16_384  # of which integers.c keeps 12 rows
 _UNITS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
 
 
 def fits_weight(dtype: torch.dtype, depth: int, width: int) -> bool:
     """Return whether `multiply` can take a weight [depth, width], bfloat16 or int8."""
     is_there = dtype in _UNITS and (native.has_tiles() or (dtype == torch.int8 and native.has_integers()))
-    return is_there and depth <= _MOST_DEPTH and depth % _UNITS[dtype] == 0 and width % _PANEL == 0
+    is_right = is_there and depth % _UNITS[dtype] == 0 and width % _PANEL == 0
+    return is_right and (native.has_tiles() or depth <= _MOST_DEPTH)
 
 
 def fits_rows(x: torch.Tensor) -> bool:
-    """Return whether `multiply` can take rows [T, K]."""
+    """Return whether `multiply` can take rows [T, K] for a weight in bfloat16."""
     return x.dtype == torch.bfloat16 and x.is_cpu and x.stride(1) == 1
+
+
+def fits_integers(x: torch.Tensor) -> bool:
+    """Return whether it can take them for a weight in int8."""
+    return fits_quantised(x) if native.has_tiles() else fits_rows(x)
 
 
 def packed(weight: torch.Tensor) -> torch.Tensor:
@@ -46,6 +52,7 @@ def multiply(
     int8 too.
     """
     assert (weight.dtype == torch.int8) == (column_scales is not None)  # C takes scales for a sign of int8
+    assert {x.dtype, x.dtype if start is None else start.dtype} == {torch.bfloat16}
     n_rows, depth = x.shape
     width, size = weight.numel() // depth, weight.element_size()
     bias, rows = (start, None) if start is None or start.dim() == 1 else (None, start.contiguous())

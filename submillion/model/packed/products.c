@@ -3,13 +3,19 @@
  *
  * Sums are float32, or int32 and then scaled by row and column; they are rounded once, after the bias or the rows to add.
  * An element's terms are added in one order whatever the other rows, the number of rows and the threads: the same row
- * gives the same result in every batch. submillion/model/packed/native.py declares and calls these functions; elsewhere torch
- * multiplies.
+ * gives the same result in every batch. Elsewhere integers.c or torch multiplies.
  */
 #include "tiles.h"
 
 /* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP units in the first. */
 #define ROWS 224
+
+/* Found by trying, docs/log.md: weights of at most WHOLE rows need no second visit to the sums. */
+#define COLUMNS 192
+#define DEEP 192
+#define WHOLE 384
+
+static i64 deep_for(i64 depth) { return depth <= WHOLE ? depth : DEEP; }
 
 #ifdef HAS_TILES
 #include <cpuid.h>
@@ -157,7 +163,8 @@ static void pack_columns(const pack_args *a, i64 first, i64 last) {
 }
 
 /* The matrix [depth, width] of elements of 2 bytes (bfloat16) or 1 (int8), element (k, n) of which is
- * weight[k * k_step + n * n_step], in the order in which products read it. depth: in units. */
+ * weight[k * k_step + n * n_step], in the order in which products read it: blocks of COLUMNS; in a block, `deep_for` units
+ * at a time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. depth: in units. */
 void pack(const void *weight, void *out, i64 depth, i64 width, i64 k_step, i64 n_step, i64 size) {
     pack_args a = {weight, out, depth, k_step, n_step, size};
     for (i64 n = 0; n < width; n += COLUMNS) pack_columns(&a, n, least(n + COLUMNS, width));

@@ -27,10 +27,6 @@
 /* Compilers do not know that loads of tiles read memory: what was written before is in memory from here on. */
 #define BEFORE_TILES __asm__ volatile("" ::: "memory")
 
-TILES static inline __m512 widened(const bf16 *x) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
-}
-
 typedef struct { const bf16 *at; i64 row_bytes, next, below; } left; /* 32 rows: next tile to the right, tile below */
 
 /* Tiles 0-3: sums; 4 and 5: rows, of which 32 or fewer are there; 6 and 7: the right side. */

@@ -4,8 +4,17 @@
 
 #include <immintrin.h>
 
+#include "calls.h"
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
+
+/* 16 elements in float32. */
+AVX512 static inline __m512 widened(const bf16 *x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
+}
+
 /* 16 rows of 16 words become 16 columns. */
-__attribute__((target("avx512f"))) static inline void turn_words(__m512i r[16]) {
+AVX512 static inline void turn_words(__m512i r[16]) {
     __m512i t[16];
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
