@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import limit, page
+from benchmarks import export, limit, page
 from benchmarks.contestants import Spec
 from tests.tiny import make_encoder
 
@@ -89,3 +89,20 @@ def test_each_processor_has_its_column_and_what_was_not_measured_on_one_says_so(
     assert cells["| c in int8 against b"] == ["3.00 [2.96, 3.04]", "not measured |"]
     assert cells["| peak memory, c in int8 over b"] == ["0.50", "not measured |"]
     assert "| MiniLM, c against b" not in cells, "measured nowhere"
+
+
+def test_exports_are_shown_for_the_machines_that_measured_them() -> None:
+    seconds = {
+        "submillion fp32": (3.0, 1.0),
+        "submillion int8": (2.0, 0.5),
+        "onnx": (2.0, 2.0),
+        "onnx-int8": (1.0, 1.0),
+    }
+    found = {"contestants": {name: {n: export._summary([each] * 2) for n in "12"} for name, each in seconds.items()}}
+    section = {"exports MiniLM": {"measured": "2026-01-01", "results": found}}
+    assert list(export.reached(found)) == ["2.00 [2.00, 2.00]", "1.50 [1.50, 1.50]", "2.00 [2.00, 2.00]"]
+    lines = export.tables({"X": section, "Y": {"batch": {}}})
+    assert lines[0] == "X:"
+    assert "| MiniLM | submillion int8 | 2 | 200.0 [200.0, 200.0] | 128 [128, 128] |" in lines
+    assert "Y:" not in lines
+    assert export.tables({"Y": {"batch": {}}}) == ["Not measured."]

@@ -12,6 +12,17 @@ typedef uint16_t bf16;
 void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
 int this_thread(void);
 
+/* What calls.c defines, for Python and for layer.c. */
+void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
+              i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads, int tiles);
+void lora_forward(const bf16 *x, bf16 *y, i64 y_step, const float *down, const float *up, bf16 *low, char *scratch,
+                  i64 n_rows, i64 depth, i64 width, i64 rank, uint64_t seed, uint32_t least, int threads, int tiles);
+i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, int threads, int tiles);
+void attend(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative,
+            bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest,
+            int is_firsts, float factor, uint64_t seed, uint32_t least, int threads, int tiles);
+i64 attention_scratch(i64 longest, i64 head, int is_firsts, int tiles);
+
 static inline i64 filled(i64 n) { return (n + 31) / 32 * 32; } /* up to a whole panel of tiles.h */
 static inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
-from submillion.model.packed import cuda
+from submillion.model.packed import cuda, whole_layers
 from submillion.model.packed.attention import Positions, Tiles, attend, kernels_for, tile
 from submillion.model.packed.disentangled import Projected, distances, projected
 from submillion.model.packed.layout import Layout, lay_out
@@ -161,6 +161,8 @@ def _relative(packed: Packed, layout: Layout) -> torch.Tensor | None:
 def _full(layer: Layer, state: _State, tiles: Tiles) -> _State:
     """A layer for all rows: [rows, D] to [rows, D]."""
     x, stream = state
+    if stream is None and (whole := whole_layers.run(layer, x, tiles)) is not None:
+        return whole, None
     dice, wanted = Dice(x), _wanted(layer, x)
     heads, x = project_and_pass(x, layer.attention_inputs, dice)
     mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, wanted, _projected(layer, tiles, dice))

@@ -22,7 +22,7 @@ from submillion.model.packed.weights import Weight, frozen
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A linear layer whose weight is frozen: down [R, d_in] and up [d_out, R] if it has LoRA, p its dropout."""
 
     linear: nn.Linear
@@ -69,7 +69,7 @@ def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, t
 
     They have the values of now; without LoRA, R is 0.
     """
-    part = _part(module)
+    part = part_of(module)
     assert part is not None
     if part.down is None or part.up is None:
         weight = part.linear.weight.detach()
@@ -80,7 +80,7 @@ def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, t
 
 def is_ours(module: nn.Module) -> bool:
     """Say whether a linear layer is frozen, with or without plain LoRA, and so is computed here."""
-    return _part(module) is not None
+    return part_of(module) is not None
 
 
 def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
@@ -92,7 +92,7 @@ def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) 
     """Return the same and x, for a residual connection: its gradient is added inside the backward pass's product."""
     if isinstance(modules[0], Mixed):
         return _project_mixed(x, cast("Sequence[Mixed]", modules), dice), x
-    parts = [_part(module) for module in modules]
+    parts = [part_of(module) for module in modules]
     ours = [part for part in parts if part is not None]
     if len(ours) == len(parts) and len({part.p for part in ours if part.down is not None}) <= 1:
         weight = frozen([part.linear.weight for part in ours])
@@ -127,10 +127,10 @@ def project_for_each(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) 
     return y
 
 
-def _part(module: Any) -> _Part | None:
-    """The module as a `_Part`, or None if it must be called itself."""
+def part_of(module: Any) -> Part | None:
+    """Return the module as a `Part`, or None if it must be called itself."""
     if type(module) is nn.Linear:
-        return None if module.weight.requires_grad else _Part(module)
+        return None if module.weight.requires_grad else Part(module)
     if type(module) is not lora.Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
         return None
     name, base = module.active_adapters[0], module.get_base_layer()
@@ -139,7 +139,7 @@ def _part(module: Any) -> _Part | None:
         return None
     down: Any = module.lora_A[name].weight
     up: Any = module.lora_B[name].weight
-    return _Part(base, down, up, float(module.scaling[name]), active_p(module.lora_dropout[name]))
+    return Part(base, down, up, float(module.scaling[name]), active_p(module.lora_dropout[name]))
 
 
 def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:
@@ -157,14 +157,12 @@ def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> tor
     return y
 
 
-def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
-    biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
-    bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
-    bias = None if bias is None else bias.to(x.dtype)
+def _project(x: torch.Tensor, weight: Weight, parts: Sequence[Part], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
+    bias = bias_of(parts, x.dtype)
     down = up = mask = None
     start, is_native = 0, False
     p = next((part.p for part in parts if part.down is not None), 0.0)
-    if (lora := _lora(parts, 1.0 / keep_frac(p))) is not None:
+    if (lora := lora_of(parts, 1.0 / keep_frac(p))) is not None:
         down, up, start = lora.down, lora.up, lora.start
         mask = dice.mask(tuple(x.shape), p)
         is_native = native_lora.fits(x, down, up) and (mask is None or mask.bits is None)
@@ -174,8 +172,15 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[_Part], dice: Dice
     return y, passed if x.requires_grad else x
 
 
+def bias_of(parts: Sequence[Part], dtype: torch.dtype) -> torch.Tensor | None:
+    """Return the parts' biases side by side, None if they have none."""
+    biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
+    bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
+    return None if bias is None else bias.to(dtype)
+
+
 @dataclass(frozen=True)
-class _Lora:
+class Lora:
     """The LoRA of layers side by side: `up` [columns, R] times `down` [R, d_in], from the output column `start` on."""
 
     down: torch.Tensor
@@ -183,16 +188,16 @@ class _Lora:
     start: int
 
 
-def _lora(parts: Sequence[_Part], factor: float) -> _Lora | None:
-    """The parts' LoRA, scaled by `factor` too; None if none has any."""
+def lora_of(parts: Sequence[Part], factor: float) -> Lora | None:
+    """Return the parts' LoRA, scaled by `factor` too; None if none has any."""
     adapted = [i for i, part in enumerate(parts) if part.down is not None]
     if not adapted:
         return None
     down, up = _adapters(parts[adapted[0] : adapted[-1] + 1], factor)
-    return _Lora(down, up, sum(part.linear.out_features for part in parts[: adapted[0]]))
+    return Lora(down, up, sum(part.linear.out_features for part in parts[: adapted[0]]))
 
 
-def _adapters(parts: Sequence[_Part], factor: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _adapters(parts: Sequence[Part], factor: float) -> tuple[torch.Tensor, torch.Tensor]:
     """All A below each other [sum R, d_in], and all B, scaled, as the blocks of one [sum d_out, sum R]."""
     downs = [part.down for part in parts if part.down is not None]
     ups = [

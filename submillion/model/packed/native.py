@@ -76,11 +76,13 @@ def _declare(library: Any) -> None:
         "lora_forward": lora,
         "lora_backward": lora + [pointer, ctypes.c_int] + [pointer] * 2,
         "lora_scratch": [integer] * 4 + [ctypes.c_int, *tiles],
+        "layer_scratch": [pointer] * 2,
+        "whole_layer": [pointer] * 5,
     }
     for name, types in arguments.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
-    library.attention_scratch.restype = library.lora_scratch.restype = integer
+    library.attention_scratch.restype = library.lora_scratch.restype = library.layer_scratch.restype = integer
 
 
 def _share_threads(library: Any) -> None:

@@ -19,8 +19,12 @@ _Dropout = tuple[int, int]  # a mask's seed and least; the second 0 for none
 
 def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
     """Return whether the functions take rows x [T, d_in] with these factors."""
-    is_right = native.fits(x) and {down.dtype, up.dtype} <= _DTYPES
-    return is_right and native.fits_widths(x.shape[1], len(up))
+    return native.fits(x) and fits_factors(x.shape[1], down, up)
+
+
+def fits_factors(depth: int, down: torch.Tensor, up: torch.Tensor) -> bool:
+    """Return whether they take these factors for rows so wide."""
+    return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up))
 
 
 def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout) -> torch.Tensor:

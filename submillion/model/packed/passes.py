@@ -271,20 +271,20 @@ def activate(x: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]
     """Return activation(x), [T, D]."""
     if isinstance(activation, NewGELUActivation):  # ALBERT's: in transformers some eight operators
         return F.gelu(x, approximate="tanh")
-    return apply(_Gelu, x) if _is_gelu(activation) and kernels(x) is not None else activation(x)
+    return apply(_Gelu, x) if is_gelu(activation) and kernels(x) is not None else activation(x)
 
 
 def gate(x: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor], p: float, dice: Dice) -> torch.Tensor:
     """Return dropout(activation(a) g), [T, F], where x [T, 2 F] holds a and g side by side (GeGLU: Shazeer 2020)."""
     spec = _Spec(dice.mask((len(x), x.shape[1] // 2), p), 1.0 / keep_frac(p))
-    if _is_gelu(activation) and _kernels_for(spec, x) is native and x.shape[1] % 4 == 0:
+    if is_gelu(activation) and _kernels_for(spec, x) is native and x.shape[1] % 4 == 0:
         return apply(_GatedGelu, x, spec)
     inputs, gates = x.chunk(2, 1)
     return _dropped(activation(inputs) * gates, spec.mask, p, x.dtype)
 
 
-def _is_gelu(activation: Any) -> bool:
-    """Whether it is GELU itself, not one of its approximations by tanh or a sigmoid."""
+def is_gelu(activation: Any) -> bool:
+    """Return whether it is GELU itself, not one of its approximations by tanh or a sigmoid."""
     if isinstance(activation, nn.GELU):
         return activation.approximate == "none"
     return type(activation) is GELUActivation and activation.act is F.gelu

@@ -118,7 +118,7 @@ class Layer:
     @property
     def attention_inputs(self) -> list[nn.Module]:
         """Return the linear layers that make query, key and value, side by side: three, or one."""
-        return [self.sites[site] for site in _inputs(self.sites)[0]]
+        return [self.sites[site] for site in inputs_of(self.sites)[0]]
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def prepare(
     config: Any = inner.config
     layers = tuple(_layer(inner, architecture, i) for i in range(architecture.n_layers))
     for layer in layers:
-        for sites in _inputs(layer.sites):
+        for sites in inputs_of(layer.sites):
             weights = [_weight(layer.sites[site]) for site in sites]
             stack(weights)
             is_after_norm = in_int8 and sites == ["ffn_in"]
@@ -256,8 +256,8 @@ def _distances(encoder: Any) -> DistanceTable | None:
     return DistanceTable(encoder.rel_embeddings, encoder.LayerNorm, sites, *shape) if sites else None
 
 
-def _inputs(sites: Iterable[Site]) -> list[list[Site]]:
-    """The sites of a layer, those that read the same input together; query, key and value are the first."""
+def inputs_of(sites: Iterable[Site]) -> list[list[Site]]:
+    """Return the sites of a layer, those that read the same input together; query, key and value are the first."""
     others: list[list[Site]] = [["attention_output"], ["ffn_in"], ["ffn_out"]]
     return [[site for site in sites if [site] not in others], *others]
 

@@ -53,14 +53,21 @@ class Weight:
         self, x: torch.Tensor, matrix: torch.Tensor, start: torch.Tensor | None, *, is_forward: bool
     ) -> torch.Tensor:
         if self.in_int8:
-            if is_forward not in self._integers:
-                self._integers[is_forward] = IntegerWeight.of(matrix, self.reach if is_forward else None)
-            return self._integers[is_forward].product(x, start)
+            return self._in_integers(matrix, is_forward=is_forward).product(x, start)
         if not (native_products.fits_weight(x.dtype, *matrix.shape) and native_products.fits_rows(x)):
             return torch_product(x, matrix.to(x.dtype), start)
         if is_forward not in self._packed:
             self._packed[is_forward] = native_products.packed(matrix.to(x.dtype))
         return native_products.multiply(x, self._packed[is_forward], start)
+
+    def integers(self) -> IntegerWeight:
+        """Return the copy that `forward` reads in int8."""
+        return self._in_integers(self.matrix.t(), is_forward=True)
+
+    def _in_integers(self, matrix: torch.Tensor, *, is_forward: bool) -> IntegerWeight:
+        if is_forward not in self._integers:
+            self._integers[is_forward] = IntegerWeight.of(matrix, self.reach if is_forward else None)
+        return self._integers[is_forward]
 
 
 # By the first weight, then by how many stand together: query and key alone beside the three.
@@ -68,11 +75,20 @@ _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> `Weight.reach`
 
 
+_n_changes = [0]  # of what all weights are, by the two functions below
+
+
+def n_changes() -> int:
+    """Return how often weights were moved, or given to another product: what was made of them before is stale."""
+    return _n_changes[0]
+
+
 def stack(parameters: Sequence[nn.Parameter]) -> None:
     """Move frozen weights of one input into one tensor, which they then view; forget copies of what they were.
 
     Nothing moves where a weight trains, or they differ in dtype or device.
     """
+    _n_changes[0] += 1
     for parameter in parameters:
         _weights.pop(parameter, None)
     if len({(w.dtype, w.device, w.shape[1], w.requires_grad) for w in parameters}) > 1:
@@ -89,6 +105,7 @@ def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: t
 
     reach: about how far from 0 each column of their input gets, float32 [d_in], where that is known.
     """
+    _n_changes[0] += 1
     for parameter in parameters:
         if in_int8:
             _weights.pop(parameter, None)

@@ -19,6 +19,11 @@
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
 
+/* Defined in kernels.c, for Python and for layer.c. */
+void gelu(const word *x, word *out, i64 n_words, int threads);
+void add_norm(word *y, const word *residual, const float *weight, const float *bias, word *out, float *mean, float *rstd,
+              i64 n_rows, i64 width, float eps, float factor, uint64_t seed, word least, int threads);
+
 static inline float bits_float(word bits) {
     union { word i; float f; } u = {bits};
     return u.f;

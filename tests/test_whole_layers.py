@@ -1,0 +1,117 @@
+"""A layer in one C call gives, to the bit, what its steps give, and sees every change of what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from submillion.model.batching import Batch
+from submillion.model.classifier import Classifier
+from submillion.model.packed import native, whole_layers
+from tests.kit.gpu import classifier, random_split
+from tests.tiny import make_encoder
+
+CPU = torch.device("cpu")
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet")
+
+
+@pytest.fixture(autouse=True)
+def _in_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native.has_integers():
+        pytest.skip("this processor has no AVX-512 VNNI")
+    monkeypatch.setattr(native, "_has_tiles", False)
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch, *, is_off: bool = False) -> Iterator[list[bool]]:
+    """Note of each layer whether it was one call; let none be where `is_off`."""
+    run, found = whole_layers.run, []
+
+    def noted(*arguments: Any) -> torch.Tensor | None:
+        out = None if is_off else run(*arguments)
+        found.append(out is not None)
+        return out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_layers, "run", noted)
+        yield found
+
+
+def built(family: str, folder: Path, **adapter: Any) -> Classifier:
+    encoder = make_encoder(family, folder / family, width=128, n_heads=4, n_layers=3)
+    return classifier(encoder, "full", "int8", CPU, **adapter).eval()
+
+
+def batch_of(n_texts: int, longest: int = 60) -> Batch:
+    return random_split(n_texts, seed=n_texts, longest=longest).batch(np.arange(n_texts))
+
+
+def both_ways(model: Classifier, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model says in one call a layer, and step by step."""
+    with torch.no_grad():
+        with counted(monkeypatch) as calls:
+            whole = model(batch)
+        assert calls == [True, True], "all layers but the last one"
+        with counted(monkeypatch, is_off=True):
+            return whole, model(batch)
+
+
+@pytest.mark.parametrize("n_texts", [1, 2, 40])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_is_what_its_steps_come_to(
+    family: str, n_texts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(family, tmp_path, sites="all-linear", rank=3)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        whole, steps = both_ways(model, batch_of(n_texts), monkeypatch)
+        assert torch.equal(whole, steps)
+
+
+@pytest.mark.parametrize("adapter", [{"sites": "value"}, {"sites": "query,value"}, {"sites": "ffn_out", "rank": 40}])
+def test_adapters_on_some_sites(adapter: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, steps = both_ways(built("bert", tmp_path, **adapter), batch_of(5), monkeypatch)
+    assert torch.equal(whole, steps)
+
+
+def test_a_change_of_anything_it_is_made_of_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = built("bert", tmp_path, sites="all-linear"), batch_of(4)
+    before, _ = both_ways(model, batch, monkeypatch)
+    layer = model._prepared().layers[0]
+    value: Any = layer.sites["value"]
+    changed: list[torch.nn.Parameter] = [
+        layer.attention_norm.weight,
+        layer.ffn_norm.bias,
+        value.lora_B["default"].weight,
+        value.base_layer.weight,
+        value.base_layer.bias,
+    ]
+    for parameter in changed:
+        with torch.no_grad():
+            parameter.mul_(1.5).add_(0.1)
+        whole, steps = both_ways(model, batch, monkeypatch)
+        assert torch.equal(whole, steps)
+        assert not torch.equal(whole, before)
+        before = whole
+    value.scaling["default"] *= 2
+    whole, steps = both_ways(model, batch, monkeypatch)
+    assert torch.equal(whole, steps)
+    assert not torch.equal(whole, before)
+
+
+def test_where_something_trains_or_is_dropped_layers_are_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = built("bert", tmp_path, dropout=0.1), batch_of(4)
+    with counted(monkeypatch) as calls:
+        model(batch)
+    assert calls == [False, False]
+    with counted(monkeypatch) as calls, torch.no_grad():
+        model.train()(batch)
+    assert calls == [False, False]
