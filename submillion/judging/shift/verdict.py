@@ -22,7 +22,7 @@ HELD = "held the truth in 36 of 39 known shifts"
 """What is known of the stated interval, of the shifts that it was judged on (docs/shift.md); no level is promised."""
 # By how much the odds of an error may be other than ATC says, as their logarithm: a difference of texts of 1 makes
 # them this much higher, up to a bound, or this much lower.
-_HIGHER, _MOST_HIGHER, _LOWER = 1.5, 1.0, 0.2
+_HIGHER, _MOST_HIGHER, _LOWER = 1.5, 1.0, 0.4
 DOUBT_FROM = 0.45  # difference of texts; from there ATC was up to 23 points too high on the half that this is fixed on
 _FEW_ROWS = 100
 _APART = 0.1  # total variation between BBSE's shares and EM's
