@@ -99,6 +99,14 @@ def test_a_change_of_anything_it_is_made_of_is_seen(tmp_path: Path, monkeypatch:
         assert torch.equal(whole, steps)
         assert not torch.equal(whole, before)
         before = whole
+    # Another tensor of the same version: it must not stand where the last one stood.
+    value.lora_A["default"].weight = torch.nn.Parameter(torch.randn(4, 128))
+    whole, steps = both_ways(model, batch, monkeypatch)
+    value.lora_A["default"].weight = torch.nn.Parameter(torch.randn(4, 128))
+    again, steps = both_ways(model, batch, monkeypatch)
+    assert torch.equal(again, steps)
+    assert not torch.equal(again, whole)
+    before = again
     value.scaling["default"] *= 2
     whole, steps = both_ways(model, batch, monkeypatch)
     assert torch.equal(whole, steps)

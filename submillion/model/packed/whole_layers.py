@@ -60,21 +60,28 @@ class _Known:
 
     made_of: tuple[object, ...]
     layer: _Layer | None
-    kept: list[torch.Tensor]
+    kept: list[torch.Tensor | None]
 
     @classmethod
-    def of(cls, layer: Layer, parts: Mapping[Site, Part], made_of: tuple[object, ...], x: torch.Tensor) -> _Known:
+    def of(
+        cls,
+        layer: Layer,
+        parts: Mapping[Site, Part],
+        made_of: tuple[object, ...],
+        tensors: Iterable[torch.Tensor | None],
+        x: torch.Tensor,
+    ) -> _Known:
         """Return the layer for rows like x."""
-        kept: list[torch.Tensor] = []
+        kept = [*tensors]
         inputs, *others = ([parts[site] for site in sites] for sites in inputs_of(layer.sites))
         sites = [_site(each, x.shape[1], kept) for each in (inputs, *others[:2])]
         sites.append(_site(others[2], others[2][0].linear.in_features, kept))
         if any(site is None for site in sites) or len(inputs) != 3:
-            return cls(made_of, None, [])
+            return cls(made_of, None, kept)
         return cls(made_of, _Layer(*sites, _norm(layer.attention_norm, kept), _norm(layer.ffn_norm, kept)), kept)
 
 
-def _site(parts: Sequence[Part], depth: int, kept: list[torch.Tensor]) -> _Site | None:
+def _site(parts: Sequence[Part], depth: int, kept: list[torch.Tensor | None]) -> _Site | None:
     """What reads one input, its tensors added to `kept`; None where the function cannot take it."""
     weight = weights.frozen([part.linear.weight for part in parts])
     if weight is None or not weight.in_int8 or not (integers := weight.integers()).is_packed:
@@ -87,12 +94,12 @@ def _site(parts: Sequence[Part], depth: int, kept: list[torch.Tensor]) -> _Site 
             return None
         tensors += [lora.down.float().contiguous(), lora.up.float().contiguous()]
         sizes = (depth, width, lora.up.shape[1], lora.start, len(lora.up))
-    kept += [each for each in tensors if each is not None]
+    kept += tensors
     addresses = [None if each is None else each.data_ptr() for each in tensors]
     return _Site(*addresses, *[None] * (6 - len(addresses)), *sizes)
 
 
-def _norm(norm: nn.LayerNorm, kept: list[torch.Tensor]) -> _Norm:
+def _norm(norm: nn.LayerNorm, kept: list[torch.Tensor | None]) -> _Norm:
     weight = norm.weight.detach().float().contiguous()
     bias = torch.zeros_like(weight) if norm.bias is None else norm.bias.detach().float().contiguous()
     kept += [weight, bias]
@@ -113,10 +120,10 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor | None:
     ours = dict(zip(layer.sites, (part for part in parts if part is not None), strict=False))
     if len(ours) < len(parts) or any(part.p for part in ours.values()):
         return None
-    made_of = _made_of(layer, ours.values())
+    tensors, made_of = _made_of(layer, ours.values())
     known: _Known | None = _known.get(layer)
     if known is None or known.made_of != made_of:
-        known = _known[layer] = _Known.of(layer, ours, made_of, x)
+        known = _known[layer] = _Known.of(layer, ours, made_of, tensors, x)
     return None if known.layer is None else _run(known.layer, x, tiles)
 
 
@@ -133,12 +140,20 @@ def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
     return out
 
 
-def _made_of(layer: Layer, parts: Iterable[Part]) -> tuple[object, ...]:
-    """What is another tuple once a weight, an adapter or a norm has changed."""
-    tensors = [layer.attention_norm.weight, layer.attention_norm.bias, layer.ffn_norm.weight, layer.ffn_norm.bias]
+def _made_of(layer: Layer, parts: Iterable[Part]) -> tuple[list[torch.Tensor | None], tuple[object, ...]]:
+    """A layer's tensors, and what is another tuple once a weight, an adapter or a norm has changed.
+
+    Another tensor has another address as long as those that are known are kept alive.
+    """
+    tensors: list[torch.Tensor | None] = [
+        layer.attention_norm.weight,
+        layer.attention_norm.bias,
+        layer.ffn_norm.weight,
+        layer.ffn_norm.bias,
+    ]
     scalings = []
     for part in parts:
         tensors += [part.linear.weight, part.linear.bias, part.down, part.up]
         scalings.append(part.scaling)
     versions = (None if each is None else (each.data_ptr(), each._version) for each in tensors)
-    return (weights.n_changes(), *versions, *scalings)
+    return tensors, (weights.n_changes(), *versions, *scalings)
