@@ -52,7 +52,7 @@ test-fast: .venv/ready-dev
 gpu-check: .venv/ready-dev
 	$(BIN)/python -m scripts.gpu_check
 
-# Takes half an hour and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
+# Takes an hour or two and wants a quiet machine. The last two parts need $SUBMILLION_AGNEWS (a folder with AG News' train.parquet).
 bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.speed
 	if [ -n "$$SUBMILLION_AGNEWS" ]; then $(BIN)/python -m benchmarks.accuracy runs/benchmark; fi
