@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,18 +100,45 @@ def test_a_change_of_anything_it_is_made_of_is_seen(tmp_path: Path, monkeypatch:
         assert torch.equal(whole, steps)
         assert not torch.equal(whole, before)
         before = whole
-    # Another tensor of the same version: it must not stand where the last one stood.
-    value.lora_A["default"].weight = torch.nn.Parameter(torch.randn(4, 128))
-    whole, steps = both_ways(model, batch, monkeypatch)
-    value.lora_A["default"].weight = torch.nn.Parameter(torch.randn(4, 128))
-    again, steps = both_ways(model, batch, monkeypatch)
-    assert torch.equal(again, steps)
-    assert not torch.equal(again, whole)
-    before = again
     value.scaling["default"] *= 2
+    layer.ffn_norm.eps = 0.5
+    value.lora_A["default"].weight.data = torch.randn(4, 128)
     whole, steps = both_ways(model, batch, monkeypatch)
     assert torch.equal(whole, steps)
     assert not torch.equal(whole, before)
+
+
+def test_steps_of_an_optimiser_are_seen_which_leave_a_tensors_version_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = built("bert", tmp_path, sites="all-linear"), batch_of(4)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser, seen = torch.optim.AdamW(trained, lr=0.01, fused=True), []
+    for _ in range(3):
+        whole, steps = both_ways(model, batch, monkeypatch)
+        assert torch.equal(whole, steps)
+        seen.append(whole)
+        torch.nn.functional.cross_entropy(model(batch), batch.label_ids).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_a_copy_of_a_classifier_computes_in_int8_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = built("bert", tmp_path, sites="value"), batch_of(4)
+    whole, _ = both_ways(model, batch, monkeypatch)
+    again, _ = both_ways(copy.deepcopy(model), batch, monkeypatch)
+    assert torch.equal(again, whole)
+
+
+def test_a_feed_forward_wider_than_the_steps_functions_take_is_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = make_encoder("bert", tmp_path, width=128, n_heads=4, n_layers=2, ffn_width=8256)
+    model = classifier(encoder, "full", "int8", CPU).eval()
+    with torch.no_grad(), counted(monkeypatch) as calls:
+        model(batch_of(2))
+    assert calls == [False]
 
 
 def test_where_something_trains_or_is_dropped_layers_are_walked(

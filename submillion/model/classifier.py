@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
@@ -83,6 +83,10 @@ class Classifier(nn.Module):
         if precision == "int8" and not self.is_mixable:
             reason = reason or f"adapter.method is {plan.method}"
             raise ConfigError(f"train.precision is int8, which is of plain LoRA's frozen weights: {reason}; take bf16")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy begins with: it prepares its own parameters, as products in int8 need."""
+        return {**self.__dict__, "_walk": None}
 
     @classmethod
     def build(

@@ -24,7 +24,7 @@ import transformers
 from submillion.model.packed import cuda
 
 _VERSION = 9  # kernels_version in kernels.c
-_MAX_TILE = 8192  # MAX_WIDTH in kernels.c
+MAX_WIDTH = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in tiles.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # Some 130 KiB each. oneDNN's own limit, 1,024, is reached after hours: until then memory grows.
@@ -169,7 +169,7 @@ def conditions(device: torch.device) -> list[object]:
 def fits(x: torch.Tensor) -> bool:
     """Return whether these functions can work on a tensor: bfloat16 on the CPU, dense, of an even width."""
     is_right = x.dtype == torch.bfloat16 and x.is_cpu and x.is_contiguous()
-    return _library is not None and is_right and x.shape[-1] % 2 == 0 and x.shape[-1] <= _MAX_TILE
+    return _library is not None and is_right and x.shape[-1] % 2 == 0 and x.shape[-1] <= MAX_WIDTH
 
 
 def fits_widths(*widths: int) -> bool:

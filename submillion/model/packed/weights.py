@@ -75,20 +75,11 @@ _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> `Weight.reach`
 
 
-_n_changes = [0]  # of what all weights are, by the two functions below
-
-
-def n_changes() -> int:
-    """Return how often weights were moved, or given to another product: what was made of them before is stale."""
-    return _n_changes[0]
-
-
 def stack(parameters: Sequence[nn.Parameter]) -> None:
     """Move frozen weights of one input into one tensor, which they then view; forget copies of what they were.
 
     Nothing moves where a weight trains, or they differ in dtype or device.
     """
-    _n_changes[0] += 1
     for parameter in parameters:
         _weights.pop(parameter, None)
     if len({(w.dtype, w.device, w.shape[1], w.requires_grad) for w in parameters}) > 1:
@@ -105,7 +96,6 @@ def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: t
 
     reach: about how far from 0 each column of their input gets, float32 [d_in], where that is known.
     """
-    _n_changes[0] += 1
     for parameter in parameters:
         if in_int8:
             _weights.pop(parameter, None)
