@@ -39,13 +39,14 @@ static i64 for_lora(const site *s, const batch *b) {
 static places places_of(const layer *l, const batch *b) {
     const i64 width = l->output.width, n_bf16 = 2 * b->n_rows;
     const site *const sites[] = {&l->inputs, &l->output, &l->ffn_in, &l->ffn_out};
-    i64 rank = 0, rest = b->threads * attention_scratch(b->longest, width / b->n_heads, 0, 0), at = 0;
+    i64 rank = 0, scaled = 0, rest = b->threads * attention_scratch(b->longest, width / b->n_heads, 0, 0), at = 0;
     for (int i = 0; i < 4; i++) {
         rank = more(rank, filled(sites[i]->rank));
+        if (sites[i]->factors) scaled = more(scaled, sites[i]->depth);
         rest = more(rest, for_lora(sites[i], b));
     }
     const i64 sizes[] = {
-        n_bf16 * l->inputs.width, n_bf16 * width, n_bf16 * width, n_bf16 * width, n_bf16 * l->ffn_in.width, n_bf16 * width,
+        n_bf16 * l->inputs.width, n_bf16 * width, n_bf16 * width, n_bf16 * width, n_bf16 * l->ffn_in.width, n_bf16 * scaled,
         n_bf16 * rank, 4 * b->n_rows * more(b->n_heads, 2), rest,
     };
     i64 found[9];
@@ -100,11 +101,11 @@ void whole_layer(const layer *l, const batch *b, const bf16 *x, bf16 *out, char 
     attend(heads, 3 * width, heads + width, 3 * width, b->bounds, b->relative, mixed, numbers, scratch + p.rest, b->n_texts,
            b->n_heads, width / b->n_heads, n, b->longest, 0, 1.0f, 0, 0, threads, 0);
     project(&l->output, b, mixed, sums, &p, scratch);
-    add_norm((word *)sums, (const word *)x, l->attention_norm.weight, l->attention_norm.bias, (word *)normed, numbers, numbers + n, n, width,
-             (float)l->attention_norm.eps, 1.0f, 0, 0, threads);
+    add_norm((word *)sums, (const word *)x, l->attention_norm.weight, l->attention_norm.bias, (word *)normed, numbers,
+             numbers + n, n, width, (float)l->attention_norm.eps, 1.0f, 0, 0, threads);
     project(&l->ffn_in, b, normed, inner, &p, scratch);
     gelu((const word *)inner, (word *)inner, n * l->ffn_in.width / 2, threads);
     project(&l->ffn_out, b, inner, sums, &p, scratch);
-    add_norm((word *)sums, (const word *)normed, l->ffn_norm.weight, l->ffn_norm.bias, (word *)out, numbers, numbers + n, n, width,
-             (float)l->ffn_norm.eps, 1.0f, 0, 0, threads);
+    add_norm((word *)sums, (const word *)normed, l->ffn_norm.weight, l->ffn_norm.bias, (word *)out, numbers, numbers + n,
+             n, width, (float)l->ffn_norm.eps, 1.0f, 0, 0, threads);
 }
