@@ -14,7 +14,7 @@ import torch
 
 from submillion.model.batching import Batch
 from submillion.model.classifier import Classifier
-from submillion.model.packed import native, whole_layers
+from submillion.model.packed import native, weights, whole_layers
 from tests.kit.gpu import classifier, random_split
 from tests.tiny import make_encoder
 
@@ -34,8 +34,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, *, is_off: bool = False) -> Iterato
     """Note of each layer whether it was one call; let none be where `is_off`."""
     run, found = whole_layers.run, []
 
-    def noted(*arguments: Any) -> torch.Tensor | None:
-        out = None if is_off else run(*arguments)
+    def noted(*arguments: Any, **how: Any) -> torch.Tensor | None:
+        out = None if is_off else run(*arguments, **how)
         found.append(out is not None)
         return out
 
@@ -58,7 +58,7 @@ def both_ways(model: Classifier, batch: Batch, monkeypatch: pytest.MonkeyPatch) 
     with torch.no_grad():
         with counted(monkeypatch) as calls:
             whole = model(batch)
-        assert calls == [True, True], "all layers but the last one"
+        assert calls == [True, True, True]
         with counted(monkeypatch, is_off=True):
             return whole, model(batch)
 
@@ -81,8 +81,13 @@ def test_adapters_on_some_sites(adapter: dict[str, Any], tmp_path: Path, monkeyp
     assert torch.equal(whole, steps)
 
 
-def test_a_change_of_anything_it_is_made_of_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_change_of_anything_it_is_made_of_is_seen(
+    is_finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, batch = built("bert", tmp_path, sites="all-linear"), batch_of(4)
+    if is_finished:
+        model.requires_grad_(False)
     before, _ = both_ways(model, batch, monkeypatch)
     layer = model._prepared().layers[0]
     value: Any = layer.sites["value"]
@@ -103,6 +108,37 @@ def test_a_change_of_anything_it_is_made_of_is_seen(tmp_path: Path, monkeypatch:
     value.scaling["default"] *= 2
     layer.ffn_norm.eps = 0.5
     value.lora_A["default"].weight.data = torch.randn(4, 128)
+    whole, steps = both_ways(model, batch, monkeypatch)
+    assert torch.equal(whole, steps)
+    assert not torch.equal(whole, before)
+    assert all(set(layer.noted) == ({is_last} if is_finished else set()) for layer, is_last in _with_last(model))
+
+
+def _with_last(model: Classifier) -> list[tuple[Any, bool]]:
+    layers = model._prepared().layers
+    return [(layer, layer is layers[-1]) for layer in layers]
+
+
+def test_another_precision_of_shared_weights_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = built("bert", tmp_path).requires_grad_(False), batch_of(4)
+    both_ways(model, batch, monkeypatch)
+    weights.multiply_in_int8([model.get_parameter(name) for name, _ in model.named_parameters()], in_int8=False)
+    with torch.no_grad(), counted(monkeypatch) as calls:
+        model(batch)
+    assert calls == [False, False, False]
+
+
+def test_what_trained_between_two_predictions_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = built("bert", tmp_path, sites="all-linear"), batch_of(4)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=0.01, fused=True)
+    model.requires_grad_(False)
+    before, _ = both_ways(model, batch, monkeypatch)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    torch.nn.functional.cross_entropy(model(batch), batch.label_ids).backward()
+    optimiser.step()
+    model.requires_grad_(False)
     whole, steps = both_ways(model, batch, monkeypatch)
     assert torch.equal(whole, steps)
     assert not torch.equal(whole, before)
@@ -138,7 +174,7 @@ def test_a_feed_forward_wider_than_the_steps_functions_take_is_walked(
     model = classifier(encoder, "full", "int8", CPU).eval()
     with torch.no_grad(), counted(monkeypatch) as calls:
         model(batch_of(2))
-    assert calls == [False]
+    assert calls == [False, False]
 
 
 def test_where_something_trains_or_is_dropped_layers_are_walked(
@@ -147,7 +183,7 @@ def test_where_something_trains_or_is_dropped_layers_are_walked(
     model, batch = built("bert", tmp_path, dropout=0.1), batch_of(4)
     with counted(monkeypatch) as calls:
         model(batch)
-    assert calls == [False, False]
+    assert calls == [False, False, False]
     with counted(monkeypatch) as calls, torch.no_grad():
         model.train()(batch)
-    assert calls == [False, False]
+    assert calls == [False, False, False]

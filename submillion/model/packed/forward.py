@@ -172,6 +172,8 @@ def _full(layer: Layer, state: _State, tiles: Tiles) -> _State:
 def _last(layer: Layer, state: _State, tiles: Tiles) -> _State:
     """The last layer, queries of the first tokens only: [rows, D] to [B, D], in the layout's order."""
     x, stream = state
+    if stream is None and (whole := whole_layers.run(layer, x, tiles, is_last=True)) is not None:
+        return whole, None
     dice, firsts = Dice(x), tiles.layout.firsts
     of_firsts = x.index_select(0, firsts)
     query, *others = layer.attention_inputs

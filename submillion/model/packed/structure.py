@@ -7,7 +7,7 @@ weights that are loaded or trained later are seen, but for what norms tell of pr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -100,7 +100,7 @@ class Layer:
 
     `probs_dropout` falls on the attention's weights, `gate_dropout` on the gated activations, `distances_dropout` on
     DeBERTa's table of distances, the other two on what is added to the residual. `attention_type` is ModernBERT's kind
-    of attention, local or global.
+    of attention, local or global, `noted` is what `whole_layers` keeps.
     """
 
     sites: dict[Site, nn.Module]
@@ -114,6 +114,7 @@ class Layer:
     distances_dropout: nn.Module | None = None
     attention_type: str | None = None
     is_gated: bool = False
+    noted: dict[bool, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def attention_inputs(self) -> list[nn.Module]:

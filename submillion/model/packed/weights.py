@@ -73,6 +73,18 @@ class Weight:
 # By the first weight, then by how many stand together: query and key alone beside the three.
 _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> `Weight.reach`
+_generation = 0
+
+
+def generation() -> int:
+    """Return a number that is another whenever copies have been forgotten since `stack` or `multiply_in_int8`."""
+    return _generation
+
+
+def _forget(parameter: nn.Parameter) -> None:
+    global _generation
+    _generation += 1
+    _weights.pop(parameter, None)
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
@@ -81,7 +93,7 @@ def stack(parameters: Sequence[nn.Parameter]) -> None:
     Nothing moves where a weight trains, or they differ in dtype or device.
     """
     for parameter in parameters:
-        _weights.pop(parameter, None)
+        _forget(parameter)
     if len({(w.dtype, w.device, w.shape[1], w.requires_grad) for w in parameters}) > 1:
         return
     if parameters[0].requires_grad or _stacked(parameters) is not None:
@@ -98,10 +110,10 @@ def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: t
     """
     for parameter in parameters:
         if in_int8:
-            _weights.pop(parameter, None)
+            _forget(parameter)
             _in_int8[parameter] = reach
         elif parameter in _in_int8:
-            _weights.pop(parameter, None)
+            _forget(parameter)
             del _in_int8[parameter]
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -39,7 +40,11 @@ class _Norm(ctypes.Structure):
 class _Layer(ctypes.Structure):
     """`layer` in layer.c."""
 
-    _fields_ = [*_fields("inputs output ffn_in ffn_out", _Site), *_fields("attention_norm ffn_norm", _Norm)]
+    _fields_ = [
+        *_fields("firsts inputs output ffn_in ffn_out", _Site),
+        ("is_last", ctypes.c_int64),
+        *_fields("attention_norm ffn_norm", _Norm),
+    ]
 
 
 class _Batch(ctypes.Structure):
@@ -51,51 +56,89 @@ class _Batch(ctypes.Structure):
     ]
 
 
-def run(layer: Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor | None:
+@dataclass(frozen=True)
+class _Made:
+    """A layer as C reads it: what it was made of (addresses, versions, numbers), its fields, and what they point to."""
+
+    state: tuple[Any, ...]
+    layer: _Layer
+    kept: list[Any]
+
+
+def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -> torch.Tensor | None:
     """Return what the layer makes of rows x [T, D], or None where it has to be walked step by step.
 
-    All but the frozen weights' copies in int8 is read anew in each call, as the steps do: optimisers change parameters
-    without a trace.
+    is_last: the result is that of the texts' first tokens alone, [B, D].
     """
-    if torch.is_grad_enabled() or not native.has_integers() or native.has_tiles() or not native.fits(x):
+    if torch.is_grad_enabled():
+        layer.noted.clear()  # what trains may be changed without a trace, by a fused optimiser
+        return None
+    if not native.has_integers() or native.has_tiles() or not native.fits(x):
         return None
     dropouts = (layer.probs_dropout, layer.attention_dropout, layer.ffn_dropout)
     if tiles.tiles or layer.is_gated or not is_gelu(layer.activation) or any(active_p(each) for each in dropouts):
         return None
-    kept: list[torch.Tensor | None] = []
-    found = []
-    for sites in inputs_of(layer.sites):
-        site = _site([part_of(layer.sites[each]) for each in sites], kept)
-        if site is None:
-            return None
-        found.append(site)
-    inputs, _, inner, _ = found
-    if inputs.width != 3 * inputs.depth or inner.width > native.MAX_WIDTH:
+    inputs, *others = inputs_of(layer.sites)
+    sites = [inputs[:1], inputs[1:], *others] if is_last else [inputs, *others]
+    parts = [[part_of(layer.sites[each]) for each in together] for together in sites]
+    if any(part is None or part.p for together in parts for part in together):
         return None
-    norms = _norm(layer.attention_norm, kept), _norm(layer.ffn_norm, kept)
-    return _run(_Layer(*found, *norms), x, tiles)
+    made = _made(layer, cast("list[list[Part]]", parts), is_last=is_last)
+    return None if made is None else _run(made.layer, x, tiles)
 
 
 def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
     layout, relative = tiles.layout, tiles.positions.relative
+    n_texts = len(layout.bounds) - 1
     batch = _Batch(
         *(layout.bounds.data_ptr(), None if relative is None else relative.data_ptr()),
-        *(len(layout.bounds) - 1, tiles.n_heads, len(x), layout.longest, torch.get_num_threads()),
+        *(n_texts, tiles.n_heads, len(x), layout.longest, torch.get_num_threads()),
     )
     both = ctypes.byref(layer), ctypes.byref(batch)
     scratch = torch.empty(native.library().layer_scratch(*both), dtype=torch.int8)
-    out = torch.empty_like(x)
+    out = x.new_empty(n_texts, x.shape[1]) if layer.is_last else torch.empty_like(x)
     native.library().whole_layer(*both, x.data_ptr(), out.data_ptr(), scratch.data_ptr())
     return out
 
 
-def _site(parts: Sequence[Part | None], kept: list[torch.Tensor | None]) -> _Site | None:
+def _made(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _Made | None:
+    """The layer as C reads it, noted where nothing of it trains, until something of it is another."""
+    norms = layer.attention_norm, layer.ffn_norm
+    each = [part for together in parts for part in together]
+    tensors: list[Any] = [
+        tensor for part in each for tensor in (part.linear.weight, part.linear.bias, part.down, part.up)
+    ]
+    tensors = [
+        tensor for tensor in (*tensors, *(n.weight for n in norms), *(n.bias for n in norms)) if tensor is not None
+    ]
+    state = (
+        weights.generation(),
+        *((tensor.data_ptr(), tensor._version) for tensor in tensors),
+        *(part.scaling for part in each),
+        *(norm.eps for norm in norms),
+    )
+    noted: _Made | None = layer.noted.get(is_last)
+    if noted is not None and noted.state == state:
+        return noted
+    kept = [tensor.detach() for tensor in tensors]  # while they are, nothing else has their addresses
+    sites = [_site(together, kept) for together in parts]
+    if any(site is None for site in sites) or sites[-2].width > native.MAX_WIDTH:
+        return None
+    fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
+    if fields.firsts.width + fields.inputs.width != 3 * fields.inputs.depth:
+        return None
+    made = _Made(state, fields, kept)
+    if not any(tensor.requires_grad for tensor in tensors):
+        layer.noted[is_last] = made
+    return made
+
+
+def _site(parts: Sequence[Part], kept: list[Any]) -> _Site | None:
     """What reads one input; `kept` keeps alive what its addresses are of. None where the function cannot take it."""
-    ours = [part for part in parts if part is not None and part.p == 0]
-    weight = weights.frozen([part.linear.weight for part in ours]) if len(ours) == len(parts) else None
+    weight = weights.frozen([part.linear.weight for part in parts])
     if weight is None or not weight.in_int8 or not (integers := weight.integers()).is_packed:
         return None
-    bias, lora, width, depth = bias_of(ours, torch.bfloat16), lora_of(ours, 1.0), *weight.matrix.shape
+    bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0), *weight.matrix.shape
     tensors = [integers.values, integers.scales, integers.column_factors, bias]
     sizes = (depth, width, 0, 0, 0)
     if lora is not None:
@@ -108,7 +151,7 @@ def _site(parts: Sequence[Part | None], kept: list[torch.Tensor | None]) -> _Sit
     return _Site(*addresses, *[None] * (6 - len(addresses)), *sizes)
 
 
-def _norm(norm: nn.LayerNorm, kept: list[torch.Tensor | None]) -> _Norm:
+def _norm(norm: nn.LayerNorm, kept: list[Any]) -> _Norm:
     weight = norm.weight.float().contiguous()
     bias = torch.zeros_like(weight) if norm.bias is None else norm.bias.float().contiguous()
     kept += [weight, bias]
