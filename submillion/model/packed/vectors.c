@@ -188,18 +188,21 @@ static place place_of(const attention *a, i64 number) {
     return (place){row, n, in_lanes(n), a->is_firsts ? text : row, a->is_firsts ? 1 : n, number / a->n_texts};
 }
 
-/* Scores of a query [whole] times their factor, as exponents of 2; `i` is its place in the text. */
+/* Scores of a query [whole] times their factor, as exponents of 2; `i` is its place in the text. Loops take whole LANES,
+ * since single elements at their end would cost as much as all before them: behind the last key there is next to nothing. */
 FAST static void to_exponents(const attention *a, place p, i64 i, float *scores) {
     const float scale = LOG2_E / sqrtf((float)a->head);
-    for (i64 j = 0; j < p.n; j++) scores[j] *= scale;
-    if (!a->relative) return;
-    const bf16 *relative = a->relative + (p.head * a->longest + i) * a->longest;
-    for (i64 j = 0; j < p.n; j++) scores[j] += LOG2_E * wide(relative[j]);
+    for (i64 j = 0; j < p.whole; j++) scores[j] *= scale;
+    if (a->relative) {
+        const bf16 *relative = a->relative + (p.head * a->longest + i) * a->longest;
+        for (i64 j = 0; j < p.n; j++) scores[j] += LOG2_E * wide(relative[j]);
+    }
+    for (i64 j = p.n; j < p.whole; j++) scores[j] = -1e30f;
 }
 
 static const float *kept_of(const attention *a, place p, i64 i, float *kept) {
     if (!a->least) return 0;
-    read_mask(mask_word(a, p.head, p.first + i, 0), p.n + p.n % 2, a->seed, a->least, kept);
+    read_mask(mask_word(a, p.head, p.first + i, 0), p.whole, a->seed, a->least, kept);
     return kept;
 }
 
@@ -207,15 +210,15 @@ static const float *kept_of(const attention *a, place p, i64 i, float *kept) {
 FAST static float weigh(const attention *a, place p, i64 i, float *scores, float *kept) {
     float top = -INFINITY, sum = 0.0f;
 #pragma omp simd reduction(max : top)
-    for (i64 j = 0; j < p.n; j++) top = scores[j] > top ? scores[j] : top;
+    for (i64 j = 0; j < p.whole; j++) top = scores[j] > top ? scores[j] : top;
 #pragma omp simd reduction(+ : sum)
-    for (i64 j = 0; j < p.n; j++) {
+    for (i64 j = 0; j < p.whole; j++) {
         scores[j] = power_of_2(scores[j] - top);
         sum += scores[j];
     }
     a->lse[p.head * n_queries(a) + p.first + i] = top + log2f(sum);
     if (kept_of(a, p, i, kept)) {
-        for (i64 j = 0; j < p.n; j++) scores[j] *= kept[j];
+        for (i64 j = 0; j < p.whole; j++) scores[j] *= kept[j];
     }
     return a->factor / sum;
 }
@@ -249,15 +252,16 @@ FAST static void weigh_back(const attention *a, place p, i64 i, float *scores, f
     const float lse = a->lse[p.head * n_queries(a) + p.first + i];
     const float *kept = kept_of(a, p, i, kept_row);
     float dot = 0.0f;
-    for (i64 j = 0; j < p.n; j++) scores[j] = power_of_2(scores[j] > lse ? 0.0f : scores[j] - lse);
+    for (i64 j = 0; j < p.whole; j++) scores[j] = power_of_2(scores[j] > lse ? 0.0f : scores[j] - lse);
+    for (i64 j = p.n; j < p.whole; j++) scores[j] = 0.0f; /* next to nothing times a gradient would be a slow, subnormal number */
     if (a->wants_scores) {
-        for (i64 j = 0; j < p.n; j++) dweights[j] *= kept ? a->factor * kept[j] : a->factor;
+        for (i64 j = 0; j < p.whole; j++) dweights[j] *= kept ? a->factor * kept[j] : a->factor;
 #pragma omp simd reduction(+ : dot)
-        for (i64 j = 0; j < p.n; j++) dot += scores[j] * dweights[j];
-        for (i64 j = 0; j < p.n; j++) dweights[j] = scores[j] * (dweights[j] - dot);
+        for (i64 j = 0; j < p.whole; j++) dot += scores[j] * dweights[j];
+        for (i64 j = 0; j < p.whole; j++) dweights[j] = scores[j] * (dweights[j] - dot);
     }
     if (kept) {
-        for (i64 j = 0; j < p.n; j++) scores[j] *= kept[j];
+        for (i64 j = 0; j < p.whole; j++) scores[j] *= kept[j];
     }
 }
 
@@ -340,14 +344,19 @@ i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, int thre
     return 4 * (r * (depth + width) + 2 * r * n_rows + threads * own_floats(depth, width, r));
 }
 
-/* A matrix [rows, columns], or the other way round, rounded to bfloat16, in the corner of zeros [out_rows, out_columns]. */
-static void copy_matrix(const float *x, i64 row_step, i64 column_step, i64 n_rows, i64 n_columns, float *out,
-                        i64 out_rows, i64 out_columns) {
-    for (i64 i = 0; i < out_rows; i++) {
-        for (i64 k = 0; k < out_columns; k++) {
-            const int is_in = i < n_rows && k < n_columns;
-            out[i * out_columns + k] = is_in ? wide((bf16)rounded(x[i * row_step + k * column_step])) : 0.0f;
-        }
+/* Rows of a matrix, rounded to bfloat16 and filled up with 0. */
+FAST static void copy_matrix(const float *x, i64 n_rows, i64 n_columns, float *out, i64 out_columns) {
+    for (i64 i = 0; i < n_rows; i++, x += n_columns, out += out_columns) {
+        for (i64 k = 0; k < n_columns; k++) out[k] = wide((bf16)rounded(x[k]));
+        for (i64 k = n_columns; k < out_columns; k++) out[k] = 0.0f;
+    }
+}
+
+/* The same of the columns of x [columns, rows]. */
+FAST static void copy_turned(const float *x, i64 n_rows, i64 n_columns, float *out, i64 out_columns) {
+    for (i64 i = 0; i < n_rows; i++, out += out_columns) {
+        for (i64 k = 0; k < n_columns; k++) out[k] = wide((bf16)rounded(x[k * n_rows + i]));
+        for (i64 k = n_columns; k < out_columns; k++) out[k] = 0.0f;
     }
 }
 
@@ -403,8 +412,8 @@ void lora_forward_in_vectors(const lora_call *c, int threads) {
     lora l = lora_of(c);
     l.down = (float *)c->scratch;
     l.up = l.down + l.r * c->depth;
-    copy_matrix(c->down, 1, c->depth, c->depth, c->rank, l.down, c->depth, l.r);
-    copy_matrix(c->up, 1, c->rank, c->rank, c->width, l.up, l.r, c->width);
+    copy_turned(c->down, c->depth, c->rank, l.down, l.r);
+    copy_turned(c->up, c->rank, c->width, l.up, c->width);
     in_parallel(forward_rows, &l, c->n_rows, BLOCK, threads);
 }
 
@@ -464,8 +473,8 @@ void lora_backward_in_vectors(const lora_call *c, int threads) {
     l.up = l.down + l.r * c->depth;
     l.low = l.up + l.r * c->width;
     l.dlow = l.low + l.r * c->n_rows;
-    copy_matrix(c->down, c->depth, 1, c->rank, c->depth, l.down, c->rank, c->depth);
-    copy_matrix(c->up, c->rank, 1, c->width, c->rank, l.up, c->width, l.r);
+    copy_matrix(c->down, c->rank, c->depth, l.down, c->depth);
+    copy_matrix(c->up, c->width, c->rank, l.up, l.r);
     in_parallel(backward_rows, &l, c->n_rows, BLOCK, threads);
     in_parallel(down_columns, &l, c->depth, STRIP, threads);
     in_parallel(up_columns, &l, c->width, STRIP, threads);
