@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from submillion.judging.comparison import LEVEL
 
@@ -66,7 +66,7 @@ def effects(
             continue  # changed together with another factor: nothing tells the two apart
         spread = math.sqrt(variance * float(np.sum((contrast @ inverse) ** 2)) + rows_error**2)
         n_pairs = len(names) * (len(names) - 1) / 2
-        half = float(stats.t.ppf(1 - LEVEL / (2 * n_pairs), n_free)) * spread
+        half = float(special.stdtrit(n_free, 1 - LEVEL / (2 * n_pairs))) * spread
         value = float(contrast @ coefficients)
         found.append(Effect(factor, names[0], names[-1], value, value - half, value + half))
     return sorted(found, key=lambda each: -each.value)

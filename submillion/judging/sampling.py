@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy  # imports its parts where they are first needed: they take a second
+from scipy import special
 
 from submillion.judging.metrics import Score
 from submillion.judging.metrics.predictions import wilson_ends
@@ -80,7 +81,7 @@ def _allocated(sizes: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
     if n >= sizes.sum():
         return sizes.astype(np.int64)
     most = float((sizes / weights).max())
-    exact = shares(cast("float", optimize.brentq(lambda scale: shares(scale).sum() - n, 0, most)))
+    exact = shares(cast("float", scipy.optimize.brentq(lambda scale: shares(scale).sum() - n, 0, most)))
     n_drawn = np.floor(exact + 1e-9).astype(np.int64)
     n_drawn[np.argsort(n_drawn - exact, kind="stable")[: n - int(n_drawn.sum())]] += 1
     return n_drawn
@@ -153,7 +154,7 @@ def skipped_warning(confidence: np.ndarray, is_labelled: np.ndarray) -> list[str
     has, lacks = (confidence[rows & np.isfinite(confidence)] for rows in (is_labelled, ~is_labelled))
     if min(len(has), len(lacks)) < _FEW:
         return []
-    p = float(stats.mannwhitneyu(has, lacks).pvalue)
+    p = float(scipy.stats.mannwhitneyu(has, lacks).pvalue)
     if p > _SKIPPED_P:
         return []
     kind = "surer" if np.median(has) > np.median(lacks) else "less sure"
@@ -176,7 +177,7 @@ def _interval(
     variances = errors * (1 - errors) * within * (1 - n_labelled / sizes) / n_labelled
     variance, error = float(shares**2 @ variances), float(shares @ errors)
     value = 1 - error if value is None else value
-    quantile = float(stats.t.ppf(0.975, max(int(n_labelled.sum()) - len(sizes), 1)))
+    quantile = float(special.stdtrit(max(int(n_labelled.sum()) - len(sizes), 1), 0.975))
     return (value, value) if variance == 0 else wilson_ends(value, error * (1 - error) / variance, quantile)
 
 

@@ -13,7 +13,7 @@ from itertools import product
 from typing import Any, cast
 
 import numpy as np
-from scipy import stats
+import scipy  # imports its parts where they are first needed: they take a second
 
 from submillion.errors import RunError
 from submillion.judging.comparison import RUNGS
@@ -166,7 +166,9 @@ def correlation(short: list[float], full: list[float], every: Sequence[float] = 
     if n < 2 or len(set(short)) == 1 or len(set(full)) == 1:
         return RankCorrelation(n, None, None, None, None)
     # Their results are untyped tuples.
-    tau, rho = (float(cast("Any", test(short, full)).statistic) for test in (stats.kendalltau, stats.spearmanr))
+    tau, rho = (
+        float(cast("Any", test(short, full)).statistic) for test in (scipy.stats.kendalltau, scipy.stats.spearmanr)
+    )
     if n < 5 or abs(rho) > 1 - 1e-12:
         return RankCorrelation(n, tau, rho, None, None)
     half = Z_95 * math.sqrt(1.06 / (n - 3))

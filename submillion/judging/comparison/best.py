@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from submillion.judging.comparison.bootstrap import Resampled, of_seeds, seed_variances
 from submillion.judging.comparison.paired import FEWEST_GROUPS, LEVEL
@@ -54,7 +54,7 @@ def _errors(settings: Sequence[Resampled]) -> np.ndarray:
     for each in settings:
         rows = each.draws.mean(axis=0) - each.draws.mean()
         if each.n_groups is not None:  # of few the bootstrap's spread is too small, and not known well
-            rows *= stats.t.ppf(0.975, each.n_groups - 1) / Z_95 * math.sqrt(each.n_groups / (each.n_groups - 1))
+            rows *= special.stdtrit(each.n_groups - 1, 0.975) / Z_95 * math.sqrt(each.n_groups / (each.n_groups - 1))
         if each.by_chance is not None:
             fitted = math.sqrt(float(each.by_chance.sum())) / len(each.values)
             rows = rows + fitted * rng.standard_normal(len(rows))

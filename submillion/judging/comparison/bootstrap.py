@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from submillion.config import Metric
 from submillion.judging.comparison.paired import Difference
@@ -197,7 +197,7 @@ class Spread:
     def quantile(self) -> float:
         """Return Student's 97.5 % point."""
         dof = self._all_dof
-        return float(special.stdtrit(dof, 0.975)) if math.isfinite(dof) else Z_95  # stats.t.ppf, without its checks
+        return float(special.stdtrit(dof, 0.975)) if math.isfinite(dof) else Z_95
 
     @property
     def half(self) -> float:
@@ -211,7 +211,7 @@ class Spread:
         """
         if self.error == 0:
             return min(1.0, 2.0 * 0.5 ** (self.n_groups or self.n_rows)) if value else 1.0
-        return float(2 * stats.t.sf(abs(value) / self.error, self._all_dof))
+        return float(2 * special.stdtr(self._all_dof, -abs(value) / self.error))
 
     @property
     def _all_dof(self) -> float:

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from submillion.config import Metric
 from submillion.errors import DataError
@@ -313,7 +313,7 @@ def _seeds_note(resampled: Sequence[Resampled], key: str) -> list[str]:
     if n_dof < _FEWEST_DOF or len(several) == len(resampled):
         return []
     spread = math.sqrt(sum(float(((values - values.mean()) ** 2).sum()) for values in several) / n_dof)
-    apart = float(stats.t.ppf(1 - LEVEL / 2, n_dof)) * math.sqrt(2) * spread
+    apart = float(special.stdtrit(n_dof, 1 - LEVEL / 2)) * math.sqrt(2) * spread
     factor, unit = (1, "") if key in metrics.LOSSES else (100, " points")
     return [
         f"seeds alone move {metrics.NAMES[key]} by {factor * spread:.2g}{unit} (standard deviation within settings "

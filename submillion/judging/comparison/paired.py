@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, signal, stats
+import scipy  # imports its parts where they are first needed: they take a second
+from scipy import special
 
 from submillion.judging.metrics import Z_95, Score, effective_rows, summed
 
@@ -61,12 +62,13 @@ def _sign_test(sums: np.ndarray) -> float:
     if not len(sizes):
         return 1.0
     if sizes[-1] == 1:
-        return float(stats.binomtest(int((sums > 0).sum()), int(counts[0])).pvalue)
+        n_more, n = int((sums > 0).sum()), int(counts[0])
+        return min(1.0, 2 * float(special.bdtr(min(n_more, n - n_more), n, 0.5)))
     chances = np.ones(1)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         of_size = np.zeros(2 * size * count + 1)
-        of_size[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = signal.convolve(chances, of_size)
+        of_size[:: 2 * size] = scipy.stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = scipy.signal.convolve(chances, of_size)
     far = np.abs(np.arange(len(chances)) - len(chances) // 2) >= abs(int(sums.sum()))
     return float(np.clip(chances[far].sum(), 0.0, 1.0))
 
@@ -97,7 +99,7 @@ def lowest_and_highest(shares: Sequence[Score]) -> float:
     """
     low, high = min(shares, key=lambda each: each.value), max(shares, key=lambda each: each.value)
     table = [[round(each.value * each.n), each.n - round(each.value * each.n)] for each in (low, high)]
-    found: Any = stats.fisher_exact(table)
+    found: Any = scipy.stats.fisher_exact(table)
     return min(float(found.pvalue) * max(len(shares) * (len(shares) - 1) / 2, 1), 1.0)
 
 
@@ -113,7 +115,9 @@ def _tango(n_first: float, n_second: float, n: float) -> tuple[float, float]:
     def bound(z: float) -> float:
         if (statistic(-_EDGE) - z) * (statistic(_EDGE) - z) > 0:
             return -1.0 if z > 0 else 1.0
-        found = optimize.root_scalar(lambda difference: statistic(difference) - z, bracket=(-_EDGE, _EDGE), xtol=1e-12)
+        found = scipy.optimize.root_scalar(
+            lambda difference: statistic(difference) - z, bracket=(-_EDGE, _EDGE), xtol=1e-12
+        )
         return float(found.root)
 
     return bound(Z_95), bound(-Z_95)

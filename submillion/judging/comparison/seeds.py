@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+import scipy  # imports its parts where they are first needed: they take a second
+from scipy import special
 
 FEWEST = 3
 """Fewer settings with several seeds borrow nothing: two variances say too little of how far others are apart."""
@@ -62,4 +63,4 @@ def _inverse_trigamma(value: float) -> float:
     """The number whose trigamma is `value`, which is positive."""
     # trigamma(x) is between 1 / x + 1 / (2 x^2) and 1 / x + 1 / x^2
     ends = 0.5 / max(math.sqrt(value), 1.0), 1 + 2 / value
-    return float(optimize.root_scalar(lambda x: float(special.polygamma(1, x)) - value, bracket=ends).root)
+    return float(scipy.optimize.root_scalar(lambda x: float(special.polygamma(1, x)) - value, bracket=ends).root)

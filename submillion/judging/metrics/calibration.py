@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, special
+import scipy  # imports its parts where they are first needed: they take a second
+from scipy import special
 
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, clustered, effective_rows, share
 from submillion.judging.metrics.scores import N_BINS, binned_gaps, errors_of, row_losses
@@ -213,7 +214,7 @@ def safe_log(probs: np.ndarray) -> np.ndarray:
 
 def _inverse_temperature(loss: Callable[[float], float]) -> float:
     """The 1 / T that minimises a mean log loss by log(1 / T)."""
-    found = optimize.minimize_scalar(loss, bounds=(-_HOTTEST, _HOTTEST), method="bounded")
+    found = scipy.optimize.minimize_scalar(loss, bounds=(-_HOTTEST, _HOTTEST), method="bounded")
     return float(np.exp(found.x))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # imports its parts where they are first needed: they take a second
 
 from submillion.errors import DataError
 from submillion.judging.comparison import holm
@@ -67,7 +67,7 @@ def label_rates(validation: np.ndarray, found: np.ndarray) -> LabelRates:
 
 
 def _fisher(n_first: int, of_first: int, n_second: int, of_second: int) -> float:
-    found: Any = stats.fisher_exact([[n_first, of_first - n_first], [n_second, of_second - n_second]])
+    found: Any = scipy.stats.fisher_exact([[n_first, of_first - n_first], [n_second, of_second - n_second]])
     return float(found.pvalue)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy  # imports its parts where they are first needed: they take a second
+from scipy import special
 
 from submillion.judging.metrics import Predictions, confusion, safe_log
 
@@ -48,7 +49,7 @@ def calibrator(validation: Predictions, start: Calibrator | None = None) -> Cali
 
     first = Calibrator(1.0, np.zeros(n_classes)) if start is None else start
     bounds = [(0.02, 50.0), *[(None, None)] * n_classes]
-    found = optimize.minimize(loss, [first.inverse, *first.biases], jac=True, method="L-BFGS-B", bounds=bounds)
+    found = scipy.optimize.minimize(loss, [first.inverse, *first.biases], jac=True, method="L-BFGS-B", bounds=bounds)
     return Calibrator(float(found.x[0]), found.x[1:])
 
 
@@ -129,5 +130,5 @@ def shares_test(first: np.ndarray, second: np.ndarray, n_classes: int) -> Shares
     counts = counts[:, counts.sum(axis=0) > 0]
     if counts.shape[1] < 2:
         return SharesTest(1.0, distance, float(counts.min()))
-    found: Any = stats.chi2_contingency(counts)
+    found: Any = scipy.stats.chi2_contingency(counts)
     return SharesTest(float(found.pvalue), distance, float(found.expected_freq.min()))

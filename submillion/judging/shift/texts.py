@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # imports its parts where they are first needed: they take a second
 
 from submillion.judging.metrics import Z_95, Score
 from submillion.words import count, terms
@@ -65,7 +65,7 @@ def drift(train: Sequence[str], validation: Sequence[str], texts: Sequence[str])
     lengths = [np.array([count(text) for text in each]) for each in (train, validation, texts)]
     known = {word for text in train for word in _terms(text)}
     is_small = len(train) * len(texts) < _EXACT_BELOW
-    ks: Any = stats.ks_2samp(lengths[0], lengths[2], method="exact" if is_small else "asymp")
+    ks: Any = scipy.stats.ks_2samp(lengths[0], lengths[2], method="exact" if is_small else "asymp")
     left, right = _at_most(train), _at_most(texts)
     auc, telling = _told_apart(left, right)
     return Drift(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import optimize, stats
+import scipy  # imports its parts where they are first needed: they take a second
 
 from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Z_95, Score
@@ -101,9 +101,9 @@ def _mean_with(seen: float, chance: float) -> float | None:
     highest = seen + 10 * math.sqrt(seen) + 20
 
     def excess(mean: float) -> float:
-        return float(stats.skellam.cdf(0, seen, mean)) - chance
+        return float(scipy.stats.skellam.cdf(0, seen, mean)) - chance
 
-    return float(optimize.root_scalar(excess, bracket=(1e-9, highest), xtol=1e-6).root)
+    return float(scipy.optimize.root_scalar(excess, bracket=(1e-9, highest), xtol=1e-6).root)
 
 
 def _has_other_shares(found: Estimates, how_far: float) -> bool:
