@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-# Each process that a test starts would compile all our files anew; pytest, all tests.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 # A thread that waits for another's part of a product gives its core to other tests, in place of spinning on it.
@@ -19,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+# Else each process that a test starts compiles all our files anew, and pytest all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 ROOT = Path(__file__).parent.parent
 
 

@@ -20,11 +20,12 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def inputs(n_rows: int, depth: int, width: int, rank: int) -> tuple[torch.Tensor, ...]:
-    """x, y and its gradient in bfloat16, the last two as columns of wider rows; down and up, float32."""
+def inputs(n_rows: int, depth: int, width: int, rank: int, n_layers: int = 1) -> tuple[torch.Tensor, ...]:
+    """x, y and its gradient in bfloat16, the last two as columns of wider rows; down and up, float32, of layers side by
+    side."""
     x, wide, dwide = random(n_rows, depth), random(n_rows, width + 40, seed=1), random(n_rows, width + 40, seed=2)
     y, dy = wide.bfloat16()[:, 32 : 32 + width], dwide.bfloat16()[:, 32 : 32 + width]
-    return x.bfloat16(), y, dy, 0.1 * random(rank, depth, seed=3), 0.1 * random(width, rank, seed=4)
+    return x.bfloat16(), y, dy, 0.1 * random(n_layers * rank, depth, seed=3), 0.1 * random(width, rank, seed=4)
 
 
 def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -33,24 +34,29 @@ def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "widths", "rank", "least", "adds"),
-    pairwise([1, 15, 16, 33, 100], [(32, 32), (384, 64), (64, 1536)], [1, 20, 32, 60], [0, LEAST], [False, True]),
+    ("n_rows", "widths", "rank", "n_layers", "least", "adds"),
+    pairwise(
+        [1, 15, 16, 33, 100], [(32, 96), (384, 192), (64, 1536)], [1, 20, 32, 60], [1, 2, 3], [0, LEAST], [False, True]
+    ),
 )
-def test_lora_and_its_gradients_are_the_exact_ones_rounded(n_rows, widths, rank, least, adds):
-    x, y, dy, down, up = inputs(n_rows, *widths, rank)
+def test_lora_and_its_gradients_are_the_exact_ones_rounded(n_rows, widths, rank, n_layers, least, adds):
+    depth, width = widths[0], widths[1] // n_layers // 32 * 32 * n_layers
+    x, y, dy, down, up = inputs(n_rows, depth, width, rank, n_layers)
+    if n_layers > 1 and not native_lora.takes_blocks(x):
+        pytest.skip("on tiles factors are of one layer")
     kept = torch.ones_like(x)
     if least:
         native.drop(kept, SEED, least, kept)
     wide, wide_down, wide_up = (each.double().requires_grad_() for each in (x, down, up))
-    added = (wide * kept.double()) @ wide_down.t() @ wide_up.t()
+    added = (wide * kept.double()) @ wide_down.t() @ torch.block_diag(*wide_up.chunk(n_layers)).t()
     wanted = y.double() + added.detach()
     beside = y._base[:, :32].clone() if y._base is not None else None
     low = native_lora.add_(y, x, (down, up), (SEED, least))
     assert_near(y, wanted)
     assert y._base is not None
     assert torch.equal(y._base[:, :32], beside)
-    assert_near(low[:, :rank], ((wide * kept.double()) @ wide_down.t()).detach())
-    assert not low[:, rank:].any()
+    assert_near(low[:, : len(down)], ((wide * kept.double()) @ wide_down.t()).detach())
+    assert not low[:, len(down) :].any()
     added.backward(dy.double())
     start = random(*x.shape, seed=5).bfloat16() if adds else None
     begun = 0.0 if start is None else start.double()

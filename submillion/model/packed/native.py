@@ -51,7 +51,7 @@ def _declare(library: Any) -> None:
     dropout = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]  # seed, least, threads
     tiles = [ctypes.c_int]
     attention = [pointer, integer] * 2 + [pointer] * 5 + [integer] * 5 + [ctypes.c_int, number, *dropout, *tiles]
-    lora = [pointer] * 2 + [integer] + [pointer] * 4 + [integer] * 4 + dropout + tiles
+    lora = [pointer] * 2 + [integer] + [pointer] * 4 + [integer] * 5 + dropout + tiles
     arguments = {
         "drop": [pointer] * 2 + [integer, *dropout],
         "add_dropped": [pointer] * 2 + [integer, *dropout],
@@ -75,7 +75,7 @@ def _declare(library: Any) -> None:
         "attention_scratch": [integer] * 2 + [ctypes.c_int, *tiles],
         "lora_forward": lora,
         "lora_backward": lora + [pointer, ctypes.c_int] + [pointer] * 2,
-        "lora_scratch": [integer] * 4 + [ctypes.c_int, *tiles],
+        "lora_scratch": [integer] * 5 + [ctypes.c_int, *tiles],
         "layer_scratch": [pointer] * 2,
         "whole_layer": [pointer] * 5,
     }

@@ -2,7 +2,9 @@
 (vectors.c).
 
 Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, float32 or bfloat16: they are rounded
-to bfloat16 inside, and their gradients are float32. Where rows do not fit, `linear` takes torch's products.
+to bfloat16 inside, and their gradients are float32. In vectors they may be those of several layers side by side: down
+[layers * R, d_in] and up [columns, R], each layer's below each other, of equal shapes. Where rows do not fit, `linear`
+takes torch's products.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
 
 def fits_factors(depth: int, down: torch.Tensor, up: torch.Tensor) -> bool:
     """Return whether they take these factors for rows so wide."""
-    return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up))
+    return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up) * up.shape[1] // len(down))
+
+
+def takes_blocks(x: torch.Tensor) -> bool:
+    """Return whether factors for rows x may be those of several layers."""
+    return not native.has_tiles() and native.fits(x)
 
 
 def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout) -> torch.Tensor:
@@ -34,7 +41,7 @@ def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout)
     Dropout drops what `native.drop` would, and does not scale what it keeps.
     """
     down, up = (factor.float().contiguous() for factor in factors)
-    low = x.new_empty(len(x), -(-len(down) // _PANEL) * _PANEL)
+    low = x.new_empty(len(x), _filled(len(down)))
     scratch, sizes = _scratch_and_sizes(x, down, up)
     pointers = (x.data_ptr(), y.data_ptr(), y.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
     native.library().lora_forward(*pointers, scratch.data_ptr(), *sizes, *dropout, *_how())
@@ -58,14 +65,18 @@ def backward(
     dy = dy if dy.stride(1) == 1 else dy.contiguous()
     adds = dx is not None
     dx = dx.contiguous() if dx is not None else torch.empty_like(x) if wants_dx else None
-    ddown, dup = (torch.empty(low.shape[1], width) for width in (x.shape[1], dy.shape[1]))
+    ddown, dup = torch.empty(low.shape[1], x.shape[1]), torch.empty(_filled(up.shape[1]), dy.shape[1])
     scratch, sizes = _scratch_and_sizes(x, down, up)
     pointers = (x.data_ptr(), dy.data_ptr(), dy.stride(0), down.data_ptr(), up.data_ptr(), low.data_ptr())
     native.library().lora_backward(
         *(*pointers, scratch.data_ptr(), *sizes, *dropout, *_how()),
         *(dx.data_ptr() if dx is not None and wants_dx else None, adds, ddown.data_ptr(), dup.data_ptr()),
     )
-    return dx, ddown[: len(down)], dup[: len(down)].t()
+    return dx, ddown[: len(down)], dup[: up.shape[1]].t()
+
+
+def _filled(rank: int) -> int:
+    return -(-rank // _PANEL) * _PANEL
 
 
 def _how() -> tuple[int, bool]:
@@ -75,8 +86,8 @@ def _how() -> tuple[int, bool]:
 
 def _scratch_and_sizes(
     x: torch.Tensor, down: torch.Tensor, up: torch.Tensor
-) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
-    """Memory to work in, and rows, d_in, columns and R."""
-    sizes = (len(x), x.shape[1], len(up), up.shape[1])
+) -> tuple[torch.Tensor, tuple[int, int, int, int, int]]:
+    """Memory to work in, and rows, d_in, columns, R, and of how many layers the factors are."""
+    sizes = (len(x), x.shape[1], len(up), up.shape[1], len(down) // up.shape[1])
     n_bytes = native.library().lora_scratch(*sizes, *_how())
     return torch.empty(n_bytes, dtype=torch.int8), sizes

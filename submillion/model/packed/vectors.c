@@ -327,21 +327,26 @@ void attend_back_in_vectors(const attention *a, int threads) {
 
 typedef struct {
     lora_call c;
-    float *down, *up; /* forward: [depth, r] and [r, width]; backward: [rank, depth] and [width, r] */
+    float *down, *up; /* forward: [depth, r] and [rank, width]; backward: [ranks, depth] and [width, wide] */
     float *low, *dlow; /* backward: [rows, r] */
-    i64 r;    /* rank, filled up with 0 */
-    i64 used; /* columns of r that are computed: up to the last LANES with a rank in it */
+    i64 ranks; /* of all blocks */
+    i64 wide;  /* rank of a block, filled up with 0 to whole LANES */
+    i64 r;     /* columns of low rows: a block that fills up goes beyond its own, where the next one then writes */
+    i64 block; /* columns of a block's share */
 } lora;
 
 static lora lora_of(const lora_call *c) {
-    return (lora){.c = *c, .r = filled(c->rank), .used = in_lanes(c->rank)};
+    const i64 ranks = c->rank * c->blocks, wide = in_lanes(c->rank);
+    return (lora){.c = *c, .ranks = ranks, .wide = wide, .r = in_lanes(ranks - c->rank + wide), .block = c->width / c->blocks};
 }
 
-static i64 own_floats(i64 depth, i64 width, i64 r) { return BLOCK * (depth + width + r) + depth; }
+static i64 own_floats(const lora *l) { return BLOCK * (l->c.depth + l->c.width + l->r) + l->c.depth; }
+static i64 shared_floats(const lora *l) { return l->r * (l->c.depth + 2 * l->c.n_rows) + l->wide * l->c.width; }
 
-i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, int threads) {
-    const i64 r = filled(rank);
-    return 4 * (r * (depth + width) + 2 * r * n_rows + threads * own_floats(depth, width, r));
+i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, i64 blocks, int threads) {
+    const lora_call c = {.n_rows = n_rows, .depth = depth, .width = width, .rank = rank, .blocks = blocks};
+    const lora l = lora_of(&c);
+    return 4 * (shared_floats(&l) + threads * own_floats(&l));
 }
 
 /* Rows of a matrix, rounded to bfloat16 and filled up with 0. */
@@ -373,11 +378,14 @@ FAST static void read_seen(const lora_call *c, i64 row, i64 n, i64 column, i64 n
     }
 }
 
-/* Rounded as they are kept, so that both directions see the same. */
-FAST static void keep_low(float *low, i64 n, bf16 *out) {
-    for (i64 i = 0; i < n; i++) {
-        out[i] = (bf16)rounded(low[i]);
-        low[i] = wide(out[i]);
+/* Rounded as they are kept, so that both directions see the same; kept rows are filled up to `n_kept`. */
+FAST static void keep_low(float *low, i64 n, i64 r, i64 ranks, bf16 *out, i64 n_kept) {
+    for (i64 i = 0; i < n; i++, low += r, out += n_kept) {
+        for (i64 k = 0; k < ranks; k++) {
+            out[k] = (bf16)rounded(low[k]);
+            low[k] = wide(out[k]);
+        }
+        for (i64 k = ranks; k < n_kept; k++) out[k] = 0;
     }
 }
 
@@ -388,22 +396,23 @@ FAST static void add_rows(const float *x, i64 n, i64 n_columns, bf16 *out, i64 s
 }
 
 static float *own_memory(const lora *l) {
-    const lora_call *c = &l->c;
-    char *shared = c->scratch + 4 * l->r * (c->depth + c->width + 2 * c->n_rows);
-    return (float *)shared + this_thread() * own_floats(c->depth, c->width, l->r);
+    return (float *)l->c.scratch + shared_floats(l) + this_thread() * own_floats(l);
 }
 
 static void forward_rows(const void *data, i64 first, i64 last) {
     const lora *l = data;
     const lora_call *c = &l->c;
+    const i64 n_kept = filled(l->ranks);
     float *seen = own_memory(l), *low = seen + BLOCK * c->depth, *sums = low + BLOCK * l->r;
     for (i64 row = first; row < last; row += BLOCK) {
         const i64 n = least(last - row, BLOCK);
         read_seen(c, row, n, 0, c->depth, seen);
-        memset(low, 0, sizeof(float) * (size_t)(n * l->r));
-        multiply_all((left){seen, c->depth, 1}, l->down, l->r, n, c->depth, l->used, low, l->r, 0);
-        keep_low(low, n * l->r, c->low + row * l->r);
-        multiply_all((left){low, l->r, 1}, l->up, c->width, n, c->rank, c->width, sums, c->width, 0);
+        multiply_all((left){seen, c->depth, 1}, l->down, l->r, n, c->depth, in_lanes(l->ranks), low, l->r, 0);
+        keep_low(low, n, l->r, l->ranks, c->low + row * n_kept, n_kept);
+        for (i64 i = 0; i < c->blocks; i++) {
+            const i64 at = i * l->block;
+            multiply_all((left){low + i * c->rank, l->r, 1}, l->up + at, c->width, n, c->rank, l->block, sums + at, c->width, 0);
+        }
         add_rows(sums, n, c->width, c->y + row * c->y_step, c->y_step);
     }
 }
@@ -412,7 +421,7 @@ void lora_forward_in_vectors(const lora_call *c, int threads) {
     lora l = lora_of(c);
     l.down = (float *)c->scratch;
     l.up = l.down + l.r * c->depth;
-    copy_turned(c->down, c->depth, c->rank, l.down, l.r);
+    copy_turned(c->down, c->depth, l.ranks, l.down, l.r);
     copy_turned(c->up, c->rank, c->width, l.up, c->width);
     in_parallel(forward_rows, &l, c->n_rows, BLOCK, threads);
 }
@@ -433,15 +442,20 @@ FAST static void write_dx(const lora_call *c, const float *x, i64 row, i64 n, fl
 static void backward_rows(const void *data, i64 first, i64 last) {
     const lora *l = data;
     const lora_call *c = &l->c;
+    const i64 n_kept = filled(l->ranks);
     float *grads = own_memory(l), *sums = grads + BLOCK * c->width, *kept = sums + BLOCK * c->depth;
     for (i64 row = first; row < last; row += BLOCK) {
         const i64 n = least(last - row, BLOCK);
         float *dlow = l->dlow + row * l->r;
         read_rows(c->y + row * c->y_step, c->y_step, n, c->width, grads);
-        multiply_all((left){grads, c->width, 1}, l->up, l->r, n, c->width, l->used, dlow, l->r, 0);
-        read_rows(c->low + row * l->r, l->r, n, l->r, l->low + row * l->r);
+        for (i64 i = 0; i < c->blocks; i++) {
+            const i64 at = i * l->block;
+            multiply_all((left){grads + at, c->width, 1}, l->up + at * l->wide, l->wide, n, l->block, l->wide,
+                         dlow + i * c->rank, l->r, 0);
+        }
+        for (i64 i = 0; i < n; i++) read_rows(c->low + (row + i) * n_kept, 0, 1, l->ranks, l->low + (row + i) * l->r);
         if (!c->dx) continue;
-        multiply_all((left){dlow, l->r, 1}, l->down, c->depth, n, c->rank, c->depth, sums, c->depth, 0);
+        multiply_all((left){dlow, l->r, 1}, l->down, c->depth, n, l->ranks, c->depth, sums, c->depth, 0);
         write_dx(c, sums, row, n, kept);
     }
 }
@@ -449,17 +463,19 @@ static void backward_rows(const void *data, i64 first, i64 last) {
 /* Columns of the factors' gradients: low rows, as columns, times rows of x or of y's gradient. */
 static void columns_over_rows(const lora *l, i64 first, i64 last, int of_x) {
     const lora_call *c = &l->c;
-    const i64 n_columns = of_x ? c->depth : c->width;
+    const i64 n_columns = of_x ? c->depth : c->width, block = of_x ? c->depth : l->block;
     float strip[BLOCK * STRIP], *out = of_x ? c->ddown : c->dup;
-    const float *low = of_x ? l->dlow : l->low;
-    for (i64 column = first; column < last; column += STRIP) {
-        const i64 n_wide = least(last - column, STRIP);
+    i64 n_wide;
+    for (i64 column = first; column < last; column += n_wide) {
+        const i64 number = column / block; /* 0 of x, whose columns all ranks see */
+        const float *low = of_x ? l->dlow : l->low + number * c->rank;
+        n_wide = least(least(last, (number + 1) * block) - column, STRIP);
         for (i64 row = 0; row < c->n_rows; row += BLOCK) {
             const i64 n = least(c->n_rows - row, BLOCK);
             if (of_x) read_seen(c, row, n, column, n_wide, strip);
             else read_rows(c->y + row * c->y_step + column, c->y_step, n, n_wide, strip);
             const left turned = {low + row * l->r, 1, l->r};
-            multiply_all(turned, strip, n_wide, c->rank, n, n_wide, out + column, n_columns, row > 0);
+            multiply_all(turned, strip, n_wide, of_x ? l->ranks : c->rank, n, n_wide, out + column, n_columns, row > 0);
         }
     }
 }
@@ -471,10 +487,10 @@ void lora_backward_in_vectors(const lora_call *c, int threads) {
     lora l = lora_of(c);
     l.down = (float *)c->scratch;
     l.up = l.down + l.r * c->depth;
-    l.low = l.up + l.r * c->width;
+    l.low = l.up + l.wide * c->width;
     l.dlow = l.low + l.r * c->n_rows;
-    copy_matrix(c->down, c->rank, c->depth, l.down, c->depth);
-    copy_matrix(c->up, c->width, c->rank, l.up, l.r);
+    copy_matrix(c->down, l.ranks, c->depth, l.down, c->depth);
+    copy_matrix(c->up, c->width, c->rank, l.up, l.wide);
     in_parallel(backward_rows, &l, c->n_rows, BLOCK, threads);
     in_parallel(down_columns, &l, c->depth, STRIP, threads);
     in_parallel(up_columns, &l, c->width, STRIP, threads);

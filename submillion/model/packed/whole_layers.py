@@ -29,7 +29,7 @@ class _Site(ctypes.Structure):
 
     _fields_ = [
         *_fields("weight scales factors bias down up", ctypes.c_void_p),
-        *_fields("depth width rank first columns", ctypes.c_int64),
+        *_fields("depth width rank blocks first columns", ctypes.c_int64),
     ]
 
 
@@ -138,14 +138,15 @@ def _site(parts: Sequence[Part], kept: list[Any]) -> _Site | None:
     weight = weights.frozen([part.linear.weight for part in parts])
     if weight is None or not weight.in_int8 or not (integers := weight.integers()).is_packed:
         return None
-    bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0), *weight.matrix.shape
+    bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0, in_blocks=True), *weight.matrix.shape
     tensors = [integers.values, integers.scales, integers.column_factors, bias]
-    sizes = (depth, width, 0, 0, 0)
+    sizes = (depth, width, 0, 0, 0, 0)
     if lora is not None:
         if not native_lora.fits_factors(depth, lora.down, lora.up):
             return None
         tensors += [lora.down.float().contiguous(), lora.up.float().contiguous()]
-        sizes = (depth, width, lora.up.shape[1], lora.start, len(lora.up))
+        rank = lora.up.shape[1]
+        sizes = (depth, width, rank, len(lora.down) // rank, lora.start, len(lora.up))
     kept += tensors
     addresses = [None if each is None else each.data_ptr() for each in tensors]
     return _Site(*addresses, *[None] * (6 - len(addresses)), *sizes)
