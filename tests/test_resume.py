@@ -20,8 +20,10 @@ SCRIPT = """
 import gc, json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from submillion import config, reports, runs
+from submillion import config, reports
 from submillion.training import workflow
+from tests.kit.forks import import_training
+import_training()
 reports.write = lambda *_: []  # longer than such a training
 gc.freeze()  # else each child goes through all of it when it collects
 
@@ -116,6 +118,7 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, encoders: dict[s
         cases[name] = {"folder": str(tmp_path / str(number)), "overrides": base + overrides, "kills": kills}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
+        cwd=Path(__file__).parent.parent,
         input=json.dumps(cases),
         capture_output=True,
         text=True,

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
 Having = Literal["rows", "peft", "training"]
+# What the Hub's packages and `datasets` import in turn; it does not read their settings.
+_BELOW = (
+    *("dill", "filelock", "fsspec.implementations.http", "httpcore2", "httpx2", "multiprocess.pool", "scipy.io"),
+    *("scipy.sparse.csgraph", "scipy.sparse.linalg", "tqdm.auto", "unittest.mock", "xml.dom.minidom", "xxhash"),
+)
 _ROOT = Path(__file__).parent.parent.parent
 
 
@@ -60,6 +67,21 @@ def _server(having: Having) -> subprocess.Popen[str]:
     return server
 
 
+def import_training() -> None:
+    """Import what a training does, also on its way: else each fork does that again, which is most of its time."""
+    import pandas  # noqa: F401
+    import pyarrow.dataset
+    import pyarrow.parquet  # noqa: F401
+    from peft.utils import transformers_weight_conversion  # noqa: F401
+    from transformers import BertModel, RobertaModel  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    from submillion.cli import predict, train  # noqa: F401
+    from submillion.training import workflow  # noqa: F401
+
+    get_checkpoint_conversion_mapping("bert")  # compiles a thousand patterns, once a process
+
+
 def _import(having: Having) -> None:
     match having:
         case "rows":
@@ -68,6 +90,9 @@ def _import(having: Having) -> None:
 
             from submillion import config, data  # noqa: F401
 
+            for name in _BELOW:
+                with suppress(ImportError):
+                    importlib.import_module(name)
             assert not {"huggingface_hub", "datasets", "transformers"} & set(sys.modules), "they read the environment"
         case "peft":
             from peft import PeftModel  # noqa: F401
@@ -75,7 +100,7 @@ def _import(having: Having) -> None:
 
             assert "submillion" not in sys.modules, "strangers do not have it"
         case "training":
-            from submillion.training import workflow  # noqa: F401
+            import_training()
 
 
 def _serve(having: Having) -> None:
