@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from submillion.runs import folds as records
 from submillion.training import folds, workflow
 from tests.data import write_csv
 from tests.kit.calls import beside, call
-from tests.launched import stopped_at_7
+from tests.launched import WENT_ON, stopped_at_7
 
 ROOT = Path(__file__).parent.parent
 COMMON = [
@@ -91,11 +92,31 @@ def _weights(run: Path) -> str:
     return next(file.name for file in (run / "adapter").glob("*.safetensors"))
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
-    base: list[str], tmp_path: Path, encoders: dict[str, Path]
-) -> None:
-    teacher = tmp_path / "teacher.yaml"
+@dataclass
+class Launches:
+    """What two launches left in `folder / "two"`: the first was killed in one process, what it did the second ends."""
+
+    folder: Path
+    cases: dict[str, list[str]]
+    others: dict[str, list[str]]
+    killed: subprocess.CompletedProcess[str]
+    state: str  # of the killed run
+    done: subprocess.CompletedProcess[str]
+
+    @property
+    def two(self) -> Path:
+        return self.folder / "two"
+
+    def one(self, overrides: list[str]) -> Run:
+        """The same run by one process."""
+        return trained(overrides, self.folder / "one")
+
+
+@pytest.fixture(scope="module")
+def launches(base: list[str], encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Launches:
+    folder = tmp_path_factory.mktemp("launches")
+    out = f"out={folder / 'two'}"
+    teacher = folder / "teacher.yaml"
     teacher.write_text(
         f"name: teacher\nmodel: {{name: {encoders['bert']}, dropout: 0}}\nadapter: {{dropout: 0}}\n"
         "train: {steps: 6, batch_size: 8, precision: fp32}\n"
@@ -105,49 +126,80 @@ def test_two_processes_train_as_one_and_an_error_in_one_is_said_once(
         for i, (name, overrides) in enumerate(CASES.items())
     }
     cases["begun by one process"] = [*base, "name=begun", "train.seed=4"]
-    paused = trained(cases["begun by one process"], tmp_path / "two", watch=at_step(7))
-    assert not paused.is_done
+    assert not trained(cases["begun by one process"], folder / "two", watch=at_step(7)).is_done
+    others = {name: [*base, f"name={name}"] for name in ("fails", "stopped")}
+    others["folded"] = [*base, "name=folded", "train.steps=4"]
+    others["killed"] = [*base, "name=killed", "train.steps=48", "train.evaluate_every=16"]  # long enough to be killed
     # Every process its own dropout: other results than one process', the same in both.
-    dropout = [*base, "name=dropout", "model.dropout=0.1", "adapter.dropout=0.2", "train.patience=1"]
-    runs = [[*overrides, f"out={tmp_path / 'two'}"] for overrides in (*cases.values(), dropout)]
-    job = tmp_path / "job.json"
-    out, rows = f"out={tmp_path / 'two'}", base[-1].removeprefix("data.source=")
-    others = {"fails": [*base, "name=fails", out], "stopped": [*base, "name=stopped", out], "rows": rows}
-    folded = [*base, "name=folded", "train.steps=4"]
-    others["folded"] = [*folded, f"out={tmp_path / 'two'}"]
-    job.write_text(json.dumps({"runs": runs, **others}))
+    others["dropout"] = [*base, "name=dropout", "model.dropout=0.1", "adapter.dropout=0.2", "train.patience=1"]
+    words = ["train", "--json", *(word for each in [*others["killed"], out] for word in ("--set", each))]
+    killed = killed_in_one(launch("-m", "submillion", *words, launcher="accelerate"), folder)
+    (run,) = (folder / "two").glob("killed-*")
+    state = Run(run).state
+    job = folder / "job.json"
+    runs = [[*overrides, out] for overrides in (*cases.values(), others["dropout"])]
+    asked = {name: [*others[name], out] for name in ("fails", "stopped", "folded")}
+    asked |= {"runs": runs, "killed": words, "rows": rows_of(base)}
+    job.write_text(json.dumps(asked))
     done = subprocess.run(
         launch(ROOT / "tests" / "launched.py", job),
         capture_output=True,
         text=True,
         check=False,
-        env=environment(tmp_path),
+        env=environment(folder),
         timeout=600,
     )
-    taught_by = next((tmp_path / "two").glob("teacher-*"))  # its weights, to the bit, are in the student's hash
-    for name, overrides in cases.items():
-        overrides = [override.replace(str(teacher), str(taught_by)) for override in overrides]
-        one = trained(overrides, tmp_path / "one").path
-        two = tmp_path / "two" / one.name  # the hash knows nothing of processes
-        assert (two / "DONE").exists(), f"{name}: {done.stderr}"
-        compare(one, two, name)
-        assert Run(two).environment()["processes"] == 2
-    one = stopped_at_7([*base, "name=stopped", f"out={tmp_path / 'one'}"], rows)
-    assert one.stopped() == Stopped(7, 12)
-    compare(one.path, tmp_path / "two" / one.name, "stopped")
-    whole = folds.train(config.load(overrides=[*folded, f"out={tmp_path / 'one'}"]), 2)
+    return Launches(folder, cases, others, killed, state, done)
+
+
+def rows_of(base: list[str]) -> str:
+    return base[-1].removeprefix("data.source=")
+
+
+def killed_in_one(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Launch, and kill the second process once there is a checkpoint; the launcher ends the first."""
+    with beside(command, env=environment(folder)) as child:
+        deadline = time.monotonic() + 300
+        while not list((folder / "two").glob("killed-*/checkpoints/last.*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(worker_of(child.pid, rank=1), signal.SIGKILL)
+        out, told = child.communicate(timeout=600)
+    return subprocess.CompletedProcess(command, child.returncode, out, told)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(launches: Launches, base: list[str]) -> None:
+    two, done = launches.two, launches.done
+    taught_by = next(two.glob("teacher-*"))  # its weights, to the bit, are in the student's hash
+    teacher = str(launches.folder / "teacher.yaml")
+    for name, overrides in launches.cases.items():
+        one = launches.one([override.replace(teacher, str(taught_by)) for override in overrides]).path
+        other = two / one.name  # the hash knows nothing of processes
+        assert (other / "DONE").exists(), f"{name}: {done.stderr}"
+        compare(one, other, name)
+        assert Run(other).environment()["processes"] == 2
+    out = f"out={launches.folder / 'one'}"
+    stopped = stopped_at_7([*launches.others["stopped"], out], rows_of(base))
+    assert stopped.stopped() == Stopped(7, 12)
+    compare(stopped.path, two / stopped.name, "stopped")
+    whole = folds.train(config.load(overrides=[*launches.others["folded"], out]), 2)
     assert whole.predictions is not None
-    pooled, _ = records.pooled(tmp_path / "two" / whole.folder.name)
+    pooled, _ = records.pooled(two / whole.folder.name)
     np.testing.assert_allclose(pooled.probs, whole.predictions.probs, atol=1e-5)
-    assert len(list((tmp_path / "two").glob("dropout-*/DONE"))) == 1, done.stderr
-    reads = (tmp_path / "two" / "test-reads.jsonl").read_text().splitlines()
-    assert len(reads) == len(runs) + 1  # each run once
-    computed = list((tmp_path / "cache" / "prefix").iterdir())
+    assert len(list(two.glob("dropout-*/DONE"))) == 1, done.stderr
+    reads = (two / "test-reads.jsonl").read_text().splitlines()
+    assert len(reads) == len(launches.cases) + 3  # each run once: dropout, what was stopped, what was killed
+    computed = list((launches.folder / "cache" / "prefix").iterdir())
     assert len(computed) == 2  # of training and validation rows, and no half-filled folders beside them
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.count("row r17 has a label that nobody knows") == 1
-    assert "internal error" not in done.stderr
-    assert not list((tmp_path / "two").glob("fails-*/DONE"))
+
+
+@pytest.mark.slow
+def test_an_error_in_one_is_said_once(launches: Launches) -> None:
+    told = launches.done.stderr
+    assert launches.done.returncode == 1, told
+    assert told.count("row r17 has a label that nobody knows") == 1
+    assert "internal error" not in told
+    assert not list(launches.two.glob("fails-*/DONE"))
 
 
 def at_step(step: int):
@@ -155,25 +207,16 @@ def at_step(step: int):
 
 
 @pytest.mark.slow
-def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(base: list[str], tmp_path: Path) -> None:
-    overrides = [*base, "train.steps=80", "train.evaluate_every=20"]  # it must still be training when it is killed
-    arguments = ["train", "--json", *(word for o in [*overrides, f"out={tmp_path / 'two'}"] for word in ("--set", o))]
-    command = launch("-m", "submillion", *arguments, launcher="accelerate")
-    with beside(command, env=environment(tmp_path)) as child:
-        deadline = time.monotonic() + 300
-        while not list((tmp_path / "two").glob("run-*/checkpoints/last.*")) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(worker_of(child.pid, rank=1), signal.SIGKILL)
-        _, told = child.communicate(timeout=600)
-    assert child.returncode == 1, told
-    (folder,) = (tmp_path / "two").glob("run-*")
-    assert Run(folder).state == "interrupted"
-    again = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tmp_path), timeout=600)
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["run"] == str(folder)  # one document, of one process
-    assert again.stderr.count("tokenising") == 1
-    assert "going on after step" in again.stderr
-    compare(trained(overrides, tmp_path / "one").path, folder, "resumed")
+def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(launches: Launches) -> None:
+    assert launches.killed.returncode == 1, launches.killed.stderr
+    assert launches.state == "interrupted"
+    (folder,) = launches.two.glob("killed-*")
+    told, went_on, _ = launches.done.stderr.partition(WENT_ON)
+    assert went_on, told
+    assert json.loads(launches.done.stdout)["run"] == str(folder)  # one document, of one process
+    assert told.count("tokenising") == 1
+    assert "going on after step" in told
+    compare(launches.one(launches.others["killed"]).path, folder, "resumed")
 
 
 def worker_of(launcher: int, rank: int) -> int:
