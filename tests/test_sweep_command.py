@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from submillion.sweeps.sitting import sweep
 from submillion.sweeps.study import How, prepare
 from submillion.training import workers, workflow
 from tests.kit.calls import beside, call
-from tests.kit.studies import GRID, RANK, command, settings, trained, training_in, write_study
+from tests.kit.studies import GRID, RANK, command, settings, trained, write_study
 
 __all__ = ["settings"]  # a fixture
 
@@ -169,27 +167,26 @@ def test_a_full_disk_keeps_finished_trials(
 
 @pytest.mark.slow
 def test_killed_and_started_again_with_other_threads_it_ends_as_if_never_killed(
-    settings: dict[str, Any], tmp_path: Path
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two workers, then one; other OMP_NUM_THREADS. Full fine-tuning, since a norm's gradient depends on threads."""
+    """Two workers that share two threads, then this process with two: full fine-tuning, since a norm's gradient depends
+    on them."""
     own = {"train.steps": 30, "train.evaluate_every": 10, "adapter.method": "none"}
     keys = {"base": own, "factors": [{"key": "train.learning_rate", "values": [0.0001, 0.001, 0.01, 0.1]}]}
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     file = write_study(tmp_path / "killed", settings, **keys)
     out = tmp_path / "killed" / "runs"
-    words, env = started(file, 2, 2)
-    with beside(words, env=env) as child:
+    with beside(command(file, "--workers", "2"), env={**os.environ, "OMP_NUM_THREADS": "2"}) as child:
         deadline = time.monotonic() + 300
         while not list(out.glob("tiny-*/DONE")) and time.monotonic() < deadline and child.poll() is None:
             time.sleep(0.01)
     finished = {path: path.stat().st_mtime_ns for path in out.glob("tiny-*/DONE")}
     assert 1 <= len(finished) < 4
     assert not (out / "test-reads.jsonl").exists()
-    words, env = started(file, 1, 1)
-    done = subprocess.run([*words, "--json"], capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    with workers.threads(2):
+        assert call("sweep", file, "--workers", "1", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
     recommended = Path(found["recommended"]).name
     later = {path: path.stat().st_mtime_ns for path in finished}
     assert {p for p in finished if finished[p] != later[p]} <= {out / recommended / "DONE"}  # its test was opened
@@ -203,11 +200,6 @@ def test_killed_and_started_again_with_other_threads_it_ends_as_if_never_killed(
         ours = Run(out / path.name).load_predictions("validation")
         assert (ours.probs == Run(path).load_predictions("validation").probs).all()
     assert len((out / "test-reads.jsonl").read_text().splitlines()) == 1
-
-
-def started(file: Path, n_workers: int, n_threads: int) -> tuple[list[str], dict[str, str]]:
-    """A sweep's command and its environment."""
-    return command(file, "--workers", str(n_workers)), {**os.environ, "OMP_NUM_THREADS": str(n_threads)}
 
 
 def test_a_dry_run_starts_nothing_and_its_json_stands_alone(
@@ -288,18 +280,3 @@ def test_ray_authentication_trouble_is_explained(
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(RunError, match="RAY_AUTH_MODE=token"):
         sweep(write_study(tmp_path, settings), how=How("ray", 1, "ray://nowhere:1"))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
-@pytest.mark.xdist_group("cluster")
-def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
-    base = {"train.steps": 300, "train.evaluate_every": 100}  # long enough to be seen
-    file = write_study(tmp_path, settings, base=base, factors=[RANK])
-    with beside(command(file, "--executor", "ray", "--json")) as child:
-        _, worker = training_in(tmp_path / "runs", child)
-        os.kill(worker, signal.SIGKILL)
-        stdout, stderr = child.communicate(timeout=300)
-    assert child.returncode == 0, stderr
-    assert [trial["state"] for trial in json.loads(stdout)["trials"]] == ["done", "done"]
