@@ -1,10 +1,9 @@
-"""Laws of uploading: asked before the work, all files arrive, the token goes to the Hub alone, a failure says where
-the finished files lie, and nothing that is published names a folder of this machine.
+"""Laws of uploading: asked before the work, all files arrive, the token goes to the Hub alone, and a failure says where
+the finished files lie.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from submillion import exports
 from submillion.errors import ConfigError, ExportError, HubError
 from submillion.exports import manifest
 from submillion.exports.manifest import Question
-from tests.data import write_csv
 from tests.kit.hub import TOKEN, Account, Fault, Hub
 
 REPO = "me/my-model"
@@ -146,53 +144,3 @@ def test_without_a_network_the_error_says_so(
 def test_a_name_that_the_hub_cannot_have_is_refused_first(name: str) -> None:
     with pytest.raises(ConfigError, match="no name of a Hub repository"):
         exports.check(name, private=False)
-
-
-# Two runs, on an encoder of the Hub and on a folder; every format of both is pushed, and what is refused is printed.
-PUSHED = """
-import json, warnings
-from submillion import config, exports
-from submillion.errors import ConfigError
-from submillion.training import workflow
-
-warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)  # the Hub's client to httpx
-rows, encoder, out = {given!r}
-shared = ["data.source=" + rows, "data.validation=24", "train.steps=3", "train.batch_size=16", "train.precision=fp32"]
-shared += ["model.max_length=32", "device=cpu", "out=" + out]
-refused = {{}}
-for owner, name in (("hub", "org/tiny"), ("disk", encoder)):
-    run = workflow.train(config.load(overrides=[*shared, "model.name=" + name, "name=" + owner]))
-    for kind, margin in (("merged", None), ("onnx", None), ("onnx-int8", 0.9), ("adapter", None)):
-        try:
-            upload = exports.of_adapter(run) if kind == "adapter" else exports.of_export(
-                exports.write(run, kind, margin=margin)
-            )
-            exports.push(upload, f"me/{{owner}}-{{kind}}", False)
-        except ConfigError as error:
-            refused[f"{{owner}}-{{kind}}"] = str(error)
-print(json.dumps(refused))
-"""
-
-
-@pytest.mark.slow
-def test_nothing_that_is_published_names_a_folder_of_this_machine(encoders: dict[str, Path], tmp_path: Path) -> None:
-    hub = Hub()
-    hub.add("models", "org/tiny", {file.name: file.read_bytes() for file in encoders["bert"].iterdir()})
-    given = (str(write_csv(tmp_path / "rows.csv", 120)), str(encoders["bert"]), str(tmp_path / "runs"))
-    refused = hub.python(PUSHED.format(given=given), tmp_path / "home", TOKEN)
-    hub.close()
-    assert list(refused) == ["disk-adapter"]
-    assert f"on top of {encoders['bert'].name}, a folder of this machine" in refused["disk-adapter"]
-    published = {
-        (repo, name): content
-        for (_, repo), repository in hub.repositories.items()
-        if repo.startswith("me/")
-        for name, content in repository.commits[repository.refs["main"]].items()
-    }
-    assert len({repo for repo, _ in published}) == 7
-    assert {"adapter_config.json", "adapter_model.safetensors", "config.json", "README.md", "tokenizer.json"} <= {
-        name for repo, name in published if repo == "me/hub-adapter"
-    }
-    folders = {str(Path.home()), str(Path.cwd()), tempfile.gettempdir(), str(tmp_path), TOKEN}
-    named = {(*key, folder) for key, content in published.items() for folder in folders if folder.encode() in content}
-    assert not named

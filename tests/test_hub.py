@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -161,6 +162,43 @@ def test_what_a_run_is_made_from_is_pinned_and_sent_once_and_its_token_kept(
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes(), file
 
 
+@pytest.fixture
+def news(stage: Stage) -> Repository:
+    """Rows by a bare name."""
+    stage.hub.renamed["datasets", "news"] = "org/news"
+    return stage.hub.add("datasets", "org/news", {"README.md": b"# News\n", "train.csv": stage.rows.read_bytes()})
+
+
+def test_a_run_keeps_the_commit_that_it_read(stage: Stage, news: Repository, tmp_path: Path) -> None:
+    commit = news.refs["main"]
+    done = stage.train(tmp_path / "runs", data="news")
+    assert done.code == 0, done.err
+    assert "Warning" not in done.err
+    lines = done.err.splitlines()
+    assert lines.index("downloading") < lines.index("reading")
+    news.commit({"README.md": b"# News\nMore words.\n"})
+    assert stage.train(tmp_path / "runs", data="news").code == 0
+    (run,) = (tmp_path / "runs").glob("run-*")  # the same rows are the same question
+    data = yaml.safe_load((run / "config.yaml").read_text())["data"]
+    assert (data["source"], data["revision"]) == ("org/news", commit)
+
+
+def test_a_study_asks_once_what_its_data_set_is(
+    stage: Stage, news: Repository, encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    study = tmp_path / "small.yaml"
+    study.write_text("kind: grid\nname: small\nfactors: [{key: adapter.rank, values: [1, 2]}]\n")
+    own = (f"model.name={encoders['bert']}", "data.source=news", "data.test=null", f"out={tmp_path / 'runs'}")
+    words = [word for each in (*SETTINGS[1:], *own) for word in ("--set", each)]
+    done = stage.commands.run("sweep", study, *words)
+    assert done.code == 0, done.err
+    runs = [*(tmp_path / "runs").glob("*/config.yaml")]
+    assert [yaml.safe_load(run.read_text())["data"]["revision"] for run in runs] == [news.refs["main"]] * 2
+    asked = [request.path for request in stage.hub.requests if request.method == "GET"]
+    assert len(set(asked)) == len(asked), "nothing is asked for twice"
+    assert not any(request.method == "CONNECT" for request in stage.hub.requests), "no other host is asked"
+
+
 def test_a_finished_run_works_from_the_cache(before: Before, cached: Stage, tmp_path: Path) -> None:
     assert cached.commands.run("evaluate", before.run, "--data", cached.rows).code == 0
     assert cached.predictions(before.run, tmp_path / "labels.csv") == before.labels
@@ -263,7 +301,8 @@ def test_so_is_one_without_a_tokenizer(stage: Stage, tiny: Repository, tmp_path:
 class Trouble:
     """What is in the way, and parts of the sentence that says so and what to type.
 
-    early: found before rows are read; else while files come down, before there is a run.
+    early: found before rows are read; else while files come down, before there is a run · default_s: how long the
+    client waits for a word there, unless the user sets it, as these tests do.
     """
 
     told: tuple[str, ...]
@@ -273,8 +312,14 @@ class Trouble:
     fields: dict[str, bool] = field(default_factory=dict)
     early: bool = True
     limit_s: int = LIMIT_S
+    default_s: int = 0
 
 
+def silent(pattern: str) -> Fault:
+    return Fault(pattern, wait_s=60, times=MANY)
+
+
+MANY = 1000
 LIMITED = {"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
 LOST = ("org/tiny", "the Hub was not reached", "check the network")
 TROUBLES = {
@@ -292,9 +337,9 @@ TROUBLES = {
     "failing": Trouble(("503", "start again"), fault=Fault("/api/models", status=503)),
     "failing downloads": Trouble(("503", "start again"), fault=Fault("/resolve/", status=503), early=False),
     "failing storage": Trouble(("503", "start again"), fault=Fault("/storage/", status=503), early=False),
-    "silent": Trouble(LOST, fault=Fault("/api/models", wait_s=60)),
-    "silent downloads": Trouble(LOST, fault=Fault("/resolve/", wait_s=60), early=False),
-    "silent storage": Trouble(LOST, fault=Fault("/storage/", wait_s=60), early=False, limit_s=60),  # six times 5 s
+    "silent": Trouble(LOST, fault=silent("/api/models"), default_s=10),
+    "silent downloads": Trouble(LOST, fault=silent("/resolve/"), early=False, default_s=10),
+    "silent storage": Trouble(LOST, fault=silent("/storage/"), early=False, limit_s=60, default_s=5),
     "lost": Trouble(LOST, fault=Fault("/api/models", cut=9)),
     "lost in a file": Trouble(LOST, fault=Fault("GET /storage/", cut=999), early=False),
     "reset in a file": Trouble(LOST, fault=Fault("GET /storage/", cut=999, resets=True), early=False),
@@ -306,7 +351,8 @@ def told_in_time(stage: Stage, folder: Path, trouble: Trouble) -> Done:
     (folder / "rows.csv").write_text("a,b\n1,2\n")
     data = folder / "rows.csv" if trouble.early else None
     start = time.perf_counter()
-    done = stage.train(folder / "runs", *trouble.settings, data=data, token=trouble.token, limit_s=trouble.limit_s)
+    fault = {"token": trouble.token, "limit_s": trouble.limit_s, "patience_s": min(trouble.default_s, 1)}
+    done = stage.train(folder / "runs", *trouble.settings, data=data, **fault)
     assert done.code == 1, (done, time.perf_counter() - start)
     for part in trouble.told:
         assert part in done.err
@@ -327,6 +373,24 @@ def test_each_trouble_is_told_in_time(stage: Stage, tiny: Repository, tmp_path: 
     if trouble.fault is not None:
         stage.hub.faults.append(trouble.fault)
     told_in_time(stage, tmp_path, trouble)
+    if trouble.default_s:
+        assert trouble.fault is not None
+        n_tries, pause_s = MANY - trouble.fault.times, 1
+        assert 0 < n_tries * (trouble.default_s + pause_s) < trouble.limit_s, "so would it be with the usual patience"
+
+
+def test_how_long_the_hubs_client_waits_for_a_word_unless_the_user_says_otherwise(stage: Stage, tmp_path: Path) -> None:
+    usual = {each.default_s for each in TROUBLES.values()} - {0}
+    assert set(stage.hub.python(PATIENCE, tmp_path / "home")) == usual
+
+
+PATIENCE = """
+import json
+from huggingface_hub import constants
+from submillion import hub
+with hub.impatient():
+    print(json.dumps([constants.HF_HUB_ETAG_TIMEOUT, constants.HF_HUB_DOWNLOAD_TIMEOUT]))
+"""
 
 
 @pytest.mark.parametrize("is_part", [False, True], ids=["nothing", "a part"])
@@ -460,3 +524,53 @@ def test_every_shipped_data_name_is_had(stage: Stage, tmp_path: Path) -> None:
     found = stage.hub.python(READ, tmp_path / "home")
     assert found
     assert all(each == [["test", "train"], []] for each in found.values()), found
+
+
+# Two runs, on an encoder of the Hub and on a folder; every format of both is pushed, and what is refused is printed.
+PUSHED = """
+import json
+from submillion import config, exports
+from submillion.errors import ConfigError
+from submillion.training import workflow
+
+rows, encoder, out = {given!r}
+shared = ["data.source=" + rows, "data.validation=24", "train.steps=3", "train.batch_size=16", "train.precision=fp32"]
+shared += ["model.max_length=32", "device=cpu", "out=" + out]
+refused = {{}}
+for owner, name in (("hub", "org/tiny"), ("disk", encoder)):
+    run = workflow.train(config.load(overrides=[*shared, "model.name=" + name, "name=" + owner]))
+    for kind, margin in (("merged", None), ("onnx", None), ("onnx-int8", 0.9), ("adapter", None)):
+        try:
+            upload = exports.of_adapter(run) if kind == "adapter" else exports.of_export(
+                exports.write(run, kind, margin=margin)
+            )
+            exports.push(upload, f"me/{{owner}}-{{kind}}", False)
+        except ConfigError as error:
+            refused[f"{{owner}}-{{kind}}"] = str(error)
+print(json.dumps(refused))
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_is_published_names_a_folder_of_this_machine(
+    stage: Stage, encoders: dict[str, Path], tmp_path: Path
+) -> None:
+    given = (str(write_csv(tmp_path / "rows.csv", 120)), str(encoders["bert"]), str(tmp_path / "runs"))
+    done = stage.commands.run(python=PUSHED.format(given=given), token=TOKEN)
+    assert done.code == 0, done.err
+    refused = json.loads(done.out)
+    assert list(refused) == ["disk-adapter"]
+    assert f"on top of {encoders['bert'].name}, a folder of this machine" in refused["disk-adapter"]
+    published = {
+        (repo, name): content
+        for (_, repo), repository in stage.hub.repositories.items()
+        if repo.startswith("me/")
+        for name, content in repository.commits[repository.refs["main"]].items()
+    }
+    assert len({repo for repo, _ in published}) == 7
+    assert {"adapter_config.json", "adapter_model.safetensors", "config.json", "README.md", "tokenizer.json"} <= {
+        name for repo, name in published if repo == "me/hub-adapter"
+    }
+    folders = {str(Path.home()), str(Path.cwd()), tempfile.gettempdir(), str(tmp_path), TOKEN}
+    named = {(*key, folder) for key, content in published.items() for folder in folders if folder.encode() in content}
+    assert not named

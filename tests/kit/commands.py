@@ -8,10 +8,12 @@ mount; `Commands.inside` is a path as the commands see it.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import subprocess
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +82,9 @@ def _serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from submillion import reports
-    from submillion.training import workflow  # noqa: F401  # with transformers and PEFT: most of a command's time
+    from tests.kit.forks import import_training
 
-    reports.write = lambda *_: []  # longer than a tiny training
+    import_training()
     gc.freeze()  # else each child goes through all of it when it collects
     for line in sys.stdin:
         what, given = json.loads(line)
@@ -129,11 +130,14 @@ def _child(
     disk: str = "",
     limit_s: int = 0,
     token: str | None = None,
+    patience_s: int = 0,
+    python: str = "",
 ) -> None:
-    """Run the command in this process and end it.
+    """Run the command, or Python code in its place, in this process and end it.
 
     It is killed before or after a file of that name gets it (`os.replace`), or its disk is filled then, or when a
-    training says a line; by SIGALRM after `limit_s` if that is not 0. `token` is the Hub's.
+    training says a line; by SIGALRM after `limit_s` if that is not 0. `token` is the Hub's; `patience_s`, if not 0, is
+    how long the user lets its client wait for a word.
     """
     from signal import SIGKILL, alarm
 
@@ -141,6 +145,8 @@ def _child(
 
     alarm(limit_s)
     os.environ |= {"SUBMILLION_CACHE": cache, **({"HF_TOKEN": token} if token else {})}
+    if patience_s:
+        _wait_for_the_hub(patience_s)
     say = View.say
 
     def filling(view: View, text: str) -> None:
@@ -163,15 +169,36 @@ def _child(
     os.replace = killing
     code = 3
     try:
+        from submillion import reports
         from submillion.cli import main
 
-        main(words)
+        if python:
+            code = _executed(python)
+        else:
+            reports.write = reports.write_study = lambda *_: []  # longer than a tiny training
+            main(words)
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _executed(python: str) -> int:
+    try:
+        exec(compile(python, "<code>", "exec"), {"__name__": "__main__"})
+    except Exception:  # `main` prints what it meets
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _wait_for_the_hub(patience_s: int) -> None:
+    from huggingface_hub import constants
+
+    os.environ |= dict.fromkeys(("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"), str(patience_s))
+    importlib.reload(constants)  # it read the environment when this server began
 
 
 def _fill(disk: Path) -> None:
