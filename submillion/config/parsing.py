@@ -6,6 +6,8 @@ setting takes a name (of a column, a label, a run) that is never meant. Checking
 
 from __future__ import annotations
 
+import copy
+import functools
 import types
 import typing
 from collections.abc import Sequence
@@ -24,6 +26,11 @@ _TEXT, _LIST = "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq"
 
 def parsed(text: str, key: str = "") -> Any:
     """Return the plain value of a YAML text, of the setting `key` or of a whole file; YAMLError says what is wrong."""
+    return copy.deepcopy(_parsed(text, key))  # who asks may change it
+
+
+@functools.lru_cache(maxsize=256)  # a study asks for each run's config again and again, and YAML is slow to read
+def _parsed(text: str, key: str) -> Any:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
