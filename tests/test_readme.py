@@ -179,8 +179,8 @@ def test_the_quick_tour_runs_and_shows_what_is_printed(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_packaged")
 def test_the_python_page_runs(tmp_path: Path) -> None:
     code = "\n".join(blocks("python", (ROOT / "docs" / "python.md").read_text(encoding="utf-8")))
-    assert code.count("40") >= 3
-    assert code.count(steps := '"train.steps=40"') == 1
+    steps = '"train.steps=40"'
+    assert (code.count("40") >= 3, code.count(steps)) == (True, 1)
     short = code.replace(steps, f'{steps}, "data.validation=60", "data.test=60"')
     printed = run(UNREPORTED + short.replace("40", "6"), tmp_path)
     assert printed.count("Score(") == 2
