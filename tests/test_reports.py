@@ -106,6 +106,7 @@ def test_a_report_written_again_is_the_same_to_the_byte_and_the_run_is_untouched
     assert {"cost.json", "scores.json"} <= set(sealed)
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
     run = make_run(tmp_path, extra=ATTACK + " $x^2$ | `a` \x07")
     write(run)
@@ -119,8 +120,9 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
         assert not [node for node in ElementTree.parse(path).iter() if node.tag.endswith("script")]
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_very_long_texts_are_cut_with_a_mark(tmp_path: Path) -> None:
-    run = make_run(tmp_path, extra="long " * 5000)
+    run = make_run(tmp_path, n_rows=60, extra="long " * 5000)
     write(run)
     assert CUT.strip() in text_of(page_of(run))
     assert len(page_of(run)) < 1_500_000
@@ -134,6 +136,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         return Drawn(name, "<svg></svg>", b"", figure.get_figwidth() > WIDTH)
 
     monkeypatch.setattr(figures, "files", files)
+
+
+@pytest.fixture
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as they stand in the page, and not again as files of their own: other tests look at those."""
+    monkeypatch.setattr(figures, "files", lambda name, figure, _=True: files(name, figure, False))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -177,6 +185,7 @@ def test_texts_of_test_rows_are_not_shown(written: Run) -> None:
     assert confidences == sorted(confidences, reverse=True)
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("n_classes", [2, 150])
 def test_few_and_many_classes(tmp_path: Path, n_classes: int) -> None:
     run = make_run(tmp_path, n_classes, n_rows=max(240, 8 * n_classes))
@@ -267,16 +276,18 @@ def test_bad_folders_get_a_message_and_no_page(tmp_path: Path, name: str, conten
     assert not (run.path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_writes_and_prints_paths(
-    written: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    written: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "write", write)
-    shutil.rmtree(written.path / "figures")
+    run = tmp_path / written.name
+    shutil.copytree(written.path, run, ignore=shutil.ignore_patterns("figures", "report.*"))
     with pytest.raises(SystemExit) as stop:
-        main(["report", "demo", "--out", str(written.path.parent)])
+        main(["report", "demo", "--out", str(tmp_path)])
     assert stop.value.code == 0
     paths = capsys.readouterr().out.split()
-    assert str(written.path / "report.html") in paths
+    assert str(run / "report.html") in paths
     assert all(Path(path).exists() for path in paths)
 
 
@@ -314,9 +325,11 @@ def trained(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     overrides += [f"model.name={encoders['bert']}", f"data.source={source}", f"out={tmp_path_factory.mktemp('runs')}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reports, "write", write)
+        patch.setattr(figures, "files", lambda name, figure, _=True: files(name, figure, False))
         return workflow.train(config.load(overrides=overrides))
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_training_writes_its_report_and_what_it_cost(trained: Run) -> None:
     cost = trained.read_json("cost.json")
     assert cost["report"]["seconds"] > 0
