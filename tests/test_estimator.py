@@ -424,8 +424,8 @@ MATRIX = np.array([[name in own for name in NAMES] for own in SEVERAL], dtype=in
 def test_several_labels_are_a_matrix_or_lists_and_are_predicted_as_a_matrix(
     new: SubmillionClassifier, y: Any, classes: list[Any]
 ) -> None:
-    settings = {**SETTINGS, "train.steps": 40}
-    classifier = clone(new).set_params(learning_rate=1e-2, settings=settings).fit(MANY, y)
+    settings = {**SETTINGS, "train.steps": 12}
+    classifier = clone(new).set_params(learning_rate=3e-2, settings=settings).fit(MANY, y)
     assert classifier.classes_.tolist() == classes
     predicted, probs = classifier.predict(MANY), classifier.predict_proba(MANY)
     assert predicted.shape == probs.shape == MATRIX.shape

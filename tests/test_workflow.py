@@ -215,9 +215,12 @@ def test_training_starts_from_a_finished_run_of_the_same_encoder(
 
 
 @pytest.mark.parametrize("file", ["labels.json", "config.yaml", "scores.json", "adapter/adapter_model.safetensors"])
-def test_an_edited_run_is_refused_by_name(base: list[str], tmp_path: Path, file: str) -> None:
-    settings = settings_of(base, tmp_path, "train.steps=2")
-    run = workflow.train(settings)
+def test_an_edited_run_is_refused_by_name(
+    finished: tuple[Config, Run], base: list[str], tmp_path: Path, file: str
+) -> None:
+    settings, run = settings_of(base, tmp_path), Run(tmp_path / finished[1].name)
+    shutil.copytree(finished[1].path, run.path)
+    assert workflow.train(settings).path == run.path
     (run.path / file).write_bytes((run.path / file).read_bytes().replace(b"art", b"tra").replace(b"0", b"1"))
     for use in (lambda: prediction.predict(run, ["a"]), lambda: workflow.train(settings)):
         with pytest.raises(RunError, match=f"{file} is not what training wrote"):
