@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,14 +34,21 @@ HALVES = {
 }
 
 
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`submillion serve` of an empty folder, and its port."""
-    command = [sys.executable, "-m", "submillion", "serve", str(tmp_path), "--port", "0", "--json"]
+    command = [sys.executable, "-m", "submillion", "serve", str(folder), "--port", "0", "--json"]
     with beside(command) as process:
         assert process.stdout is not None
         port = int(json.loads(process.stdout.readline())["url"].rstrip("/").rpartition(":")[2])
         yield process, port
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that goes on from test to test."""
+    with serving(tmp_path_factory.mktemp("served")) as process:
+        yield process
 
 
 @pytest.fixture
@@ -124,18 +131,17 @@ def test_a_head_may_be_as_long_as_said(listening: tuple[uvicorn.Server, int], wi
         assert said(line).startswith(b"HTTP/1.1 200" if with_answer else b"HTTP/1.1 400")
 
 
-def test_a_server_that_stops_waits_for_no_half_request(process: tuple[subprocess.Popen[str], int]) -> None:
-    server, port = process
-    with ExitStack() as stack:
+def test_a_server_that_stops_waits_for_no_half_request(tmp_path: Path) -> None:
+    with serving(tmp_path) as (server, port), ExitStack() as stack:
         for content in HALVES.values():
             stack.enter_context(closing(opened(port, content)))
         assert is_up(port)
         began = time.monotonic()
         server.send_signal(signal.SIGTERM)
         _, errors = server.communicate(timeout=20)
-    assert time.monotonic() - began < 8
-    assert errors.replace("WARNING:  Invalid HTTP request received.\n", "") == ""
-    assert server.returncode == -signal.SIGTERM
+        assert time.monotonic() - began < 8
+        assert errors.replace("WARNING:  Invalid HTTP request received.\n", "") == ""
+        assert server.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("kind", HALVES)
