@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -33,6 +32,7 @@ from submillion.sweeps.sitting import sweep
 from submillion.sweeps.space import load_study, options
 from submillion.sweeps.study import prepare
 from submillion.text import interval
+from tests.kit import forks
 from tests.kit.calls import call
 from tests.kit.pages import ATTACK, Tags, make_run, text_of
 from tests.kit.studies import settings
@@ -523,7 +523,7 @@ def test_a_sweep_ends_with_its_report_which_the_command_writes_again(
         "except SystemExit as stop:\n    assert not stop.code\n"
         "assert not {'torch', 'transformers', 'peft', 'optuna', 'matplotlib.pyplot'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = forks.run(code, os.environ)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["claims"][0]["claim"]["winner"] == "2r"
     assert (moved / "tiny" / "report.html").read_bytes() == written
