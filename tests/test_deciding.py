@@ -104,10 +104,16 @@ def test_equal_runs_are_told_apart_in_at_most_5_percent(n: int, name: str) -> No
     assert np.mean(found) <= 0.085, "5 % and two standard errors"
 
 
+def _luckiest(checkpoints: list[Predictions]) -> Predictions:
+    """The best by scaled log loss. It is among the four best by plain log loss, which takes no fits: these runs are as
+    sure as they should be, so that scaling moves all losses alike and little."""
+    return chosen(sorted(checkpoints, key=lambda run: metrics.log_loss(run).value)[:4])
+
+
 def test_the_luckiest_of_12_checkpoints_is_no_false_winner() -> None:
     rng, found = np.random.default_rng(5), []
     for seed in range(60):
-        pair = [chosen(drawn(rng, 300, rows_seed=seed, n_checkpoints=12)) for _ in range(2)]
+        pair = [_luckiest(drawn(rng, 300, rows_seed=seed, n_checkpoints=12)) for _ in range(2)]
         found.append(_p(pair) <= 0.05)
     assert np.mean(found) <= 0.1
 
