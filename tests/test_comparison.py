@@ -190,6 +190,14 @@ def test_more_seeds_and_more_rows_make_narrower_intervals() -> None:
     assert half(3, 100_000) < half(3, 1000)
 
 
+def test_what_seeds_add_does_not_count_again_what_rows_put_between_them() -> None:
+    draws = np.random.default_rng(3).normal(0, 0.01, (3, 1000))
+    of_rows = (draws - draws.mean(axis=0)).var(axis=1, ddof=1).sum() / 2
+    for times, expected in ((1, 0.0), (2, 3 * of_rows / 3)):
+        levels = times * of_rows**0.5 * np.array([-1.0, 0.0, 1.0])  # of the variance times² of_rows
+        assert spread_of(500, Resampled(levels, draws)).seeds == pytest.approx(expected, abs=1e-12)
+
+
 def test_identical_seeds_are_as_good_as_one() -> None:
     one, other = run(1), run(2)
     single = difference(resample([one])["accuracy"], resample([other])["accuracy"], 300)
