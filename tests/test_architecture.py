@@ -196,7 +196,8 @@ def test_light_commands_do_not_import_torch(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, overrides=[f"adapter.layers=top:{n}"], hash8=f"0a1b2c3{n}") for n in (1, 2)]
     names = ("train", "runs", "compare", "report", "serve", "export", "shift", "sweep")
     plan = ["--help", "plan --help", "plan", "plan --json", "plan --models", *(f"{name} --help" for name in names)]
-    commands = [(words, 0, [*HEAVY, "pandas", "sklearn", "matplotlib", "jinja2"]) for words in plan]
+    slow = ["pandas", "sklearn", "matplotlib", "jinja2", "scipy.stats", "scipy.optimize"]
+    commands = [(words, 0, [*HEAVY, *slow]) for words in plan]
     commands.insert(2, (OVER, 1, commands[0][2]))
     lasting = ["config", "recipes", "sweep", f"compare {runs[0].path} {runs[1].path}"]
     lasting += [f"report {runs[0].path}", f"report {runs[0].path} --json"]

@@ -140,7 +140,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn as they stand in the page, and not again as files of their own: other tests look at those."""
+    """Figures are drawn for the page only, and not again as files of their own: other tests look at those."""
     monkeypatch.setattr(figures, "files", lambda name, figure, _=True: files(name, figure, False))
 
 
