@@ -164,7 +164,8 @@ def test_attention_and_its_gradients(lengths: tuple[int, ...], of_firsts: bool, 
 @pytest.mark.parametrize("family", ["roberta", "mpnet", "modernbert", "deberta-v2"])
 def test_the_packed_pass_by_kernels_is_the_stock_model(family: str, tmp_path: Path) -> None:
     device, encoders = torch.device("cpu"), Encoders(tmp_path)
-    batch = random_split(2, seed=1, longest=18).batch(np.arange(2))  # of two blocks of tokens, and of one
+    batch = random_split(2, seed=1, longest=18).batch(np.arange(2))
+    assert sorted(batch.offsets.diff().tolist()) == [10, 18], "a text of one block of 16 tokens, and one of two"
     exact, model = (classifier(encoders(family), "full", "fp32", device) for _ in range(2))
     exact.packed = False
     logits, gradients = difference(model, exact, batch)

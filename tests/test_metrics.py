@@ -27,6 +27,7 @@ from submillion.judging.metrics import (
     Score,
     allowed_metrics,
     calibrated,
+    calibration,
     class_scores,
     confusion,
     ece,
@@ -294,3 +295,14 @@ def test_coverage_ends_at_all_rows_and_takes_equals_together() -> None:
         assert point.accuracy.value == pytest.approx(right[taken].mean())
     alike = Predictions(found.ids, found.label_ids, np.tile([0.5, 0.3, 0.2], (200, 1)))
     assert [point.share for point in risk_coverage(alike)] == [1.0]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 150])
+def test_a_scaled_loss_is_that_of_softmax_to_the_bit(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    logits = np.log(np.maximum(rng.dirichlet(np.full(n_classes, 0.3), 50), 1e-30))
+    label_ids = rng.integers(n_classes, size=50)
+    loss = calibration._mixed_loss(logits, label_ids)
+    for log_inverse in (-2.5, 0.0, 0.7, 3.0):
+        probs = 0.99 * softmax(logits * np.exp(log_inverse), axis=1) + 0.01 * (1 / n_classes)
+        assert loss(log_inverse) == float(np.sort(-np.log(probs[np.arange(50), label_ids])).mean())

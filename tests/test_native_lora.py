@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from submillion.model.packed import native, native_lora
+from submillion.model.packed import linear, native, native_lora
 from tests.kit.pairs import pairwise
 
 SEED, LEAST = 0x123456789ABCDEF, 6554
@@ -42,7 +42,7 @@ def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
 def test_lora_and_its_gradients_are_the_exact_ones_rounded(n_rows, widths, rank, n_layers, least, adds):
     depth, width = widths[0], widths[1] // n_layers // 32 * 32 * n_layers
     x, y, dy, down, up = inputs(n_rows, depth, width, rank, n_layers)
-    if n_layers > 1 and not native_lora.takes_blocks(x):
+    if n_layers > 1 and not native_lora.takes_stacked(x):
         pytest.skip("on tiles factors are of one layer")
     kept = torch.ones_like(x)
     if least:
@@ -101,3 +101,15 @@ def test_what_does_not_fit_is_left_to_torch(monkeypatch):
     assert not native_lora.fits(x, down, up[:20])
     monkeypatch.setattr(native, "_library", None)
     assert not native_lora.fits(x, down, up)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_stacked_factors_are_those_of_one_block_diagonal_matrix(n_layers):
+    _, _, _, down, up = inputs(4, 64, 96, 5, n_layers)
+    lora = linear.Lora(down, up, 0)
+    assert lora.n_layers == n_layers
+    whole = lora.whole_up()
+    assert whole.shape == (96, 5 * n_layers)
+    for number, (own, layer) in enumerate(zip(whole.chunk(n_layers), up.chunk(n_layers), strict=True)):
+        assert torch.equal(own[:, 5 * number : 5 * number + 5], layer)
+        assert own.count_nonzero() == layer.count_nonzero()

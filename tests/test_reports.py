@@ -140,7 +140,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn for the page only, and not again as files of their own: other tests look at those."""
+    """Figures are drawn as SVG alone: other tests look at PNG files."""
     monkeypatch.setattr(figures, "files", lambda name, figure, _=True: files(name, figure, False))
 
 

@@ -128,6 +128,32 @@ def test_another_precision_of_shared_weights_is_seen(tmp_path: Path, monkeypatch
     assert calls == [False, False, False]
 
 
+def test_a_note_keeps_no_copy_of_weights_that_another_model_prepared_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of many finished runs on one encoder would keep a copy of it."""
+    model, batch = built("bert", tmp_path).requires_grad_(False), batch_of(4)
+    before, _ = both_ways(model, batch, monkeypatch)
+    (note,) = model._prepared().layers[0].noted.values()
+    other = copy.copy(model)
+    other._walk = None
+    other._prepared()
+    assert all(copied() is None for copied in note.copies)
+    whole, _ = both_ways(model, batch, monkeypatch)
+    assert torch.equal(whole, before)
+
+
+def test_adapters_that_are_switched_off_after_a_note_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = built("bert", tmp_path, sites="all-linear").requires_grad_(False), batch_of(4)
+    before, _ = both_ways(model, batch, monkeypatch)
+    network: Any = model.model
+    with network.disable_adapter(), torch.no_grad(), counted(monkeypatch) as calls:
+        assert not torch.equal(model(batch), before)
+    assert calls == [False, False, False]
+    whole, _ = both_ways(model, batch, monkeypatch)
+    assert torch.equal(whole, before)
+
+
 def test_what_trained_between_two_predictions_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = built("bert", tmp_path, sites="all-linear"), batch_of(4)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

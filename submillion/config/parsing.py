@@ -29,7 +29,7 @@ def parsed(text: str, key: str = "") -> Any:
     return copy.deepcopy(_parsed(text, key))  # who asks may change it
 
 
-@functools.lru_cache(maxsize=256)  # a study asks for each run's config again and again, and YAML is slow to read
+@functools.lru_cache(maxsize=1024)  # a study asks for each run's config again and again, and YAML is slow to read
 def _parsed(text: str, key: str) -> Any:
     loader = _Loader(text)
     try:

@@ -13,7 +13,7 @@ from itertools import product
 from typing import Any, cast
 
 import numpy as np
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 
 from submillion.errors import RunError
 from submillion.judging.comparison import RUNGS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 from scipy import special
 
 from submillion.judging.metrics import Z_95, Score, effective_rows, summed

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 from scipy import special
 
 FEWEST = 3

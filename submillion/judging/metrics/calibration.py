@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 from scipy import special
 
 from submillion.judging.metrics.predictions import Z_95, Predictions, Score, clustered, effective_rows, share

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 
 from submillion.errors import DataError
 from submillion.judging.comparison import holm

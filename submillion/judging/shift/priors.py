@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 from scipy import special
 
 from submillion.judging.metrics import Predictions, confusion, safe_log

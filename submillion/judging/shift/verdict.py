@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import scipy  # imports its parts where they are first needed: they take a second
+import scipy
 
 from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Z_95, Score

@@ -15,10 +15,10 @@
     .longest = longest, .is_firsts = is_firsts, .factor = factor, .seed = seed, .least = least
 #define LORA_PARAMETERS                                                                                                  \
     const bf16 *x, bf16 *y, i64 y_step, const float *down, const float *up, bf16 *low, char *scratch, i64 n_rows,         \
-        i64 depth, i64 width, i64 rank, i64 blocks, uint64_t seed, uint32_t least, int threads, int tiles
+        i64 depth, i64 width, i64 rank, i64 layers, uint64_t seed, uint32_t least, int threads, int tiles
 #define GIVEN_LORA                                                                                                       \
     .x = x, .y = y, .y_step = y_step, .down = down, .up = up, .low = low, .scratch = scratch, .n_rows = n_rows,           \
-    .depth = depth, .width = width, .rank = rank, .blocks = blocks, .seed = seed, .least = least
+    .depth = depth, .width = width, .rank = rank, .layers = layers, .seed = seed, .least = least
 
 /* Bytes for each thread: `longest` is the number of keys that no text exceeds. */
 i64 attention_scratch(i64 longest, i64 head, int is_firsts, int tiles) {
@@ -46,10 +46,10 @@ void attend_backward(ATTENTION_PARAMETERS, const bf16 *dout, bf16 *dquery, bf16 
     clear_rest(&a, is_firsts ? dkey : dquery, key_step);
 }
 
-/* Bytes of memory that both functions need. More than one block only in vectors. */
-i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, i64 blocks, int threads, int tiles) {
+/* Bytes of memory that both functions need. Stacked factors of several layers only in vectors. */
+i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, i64 layers, int threads, int tiles) {
     return tiles ? lora_scratch_on_tiles(n_rows, depth, width, rank, threads)
-                 : lora_scratch_in_vectors(n_rows, depth, width, rank, blocks, threads);
+                 : lora_scratch_in_vectors(n_rows, depth, width, rank, layers, threads);
 }
 
 void lora_forward(LORA_PARAMETERS) {

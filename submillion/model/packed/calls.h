@@ -16,8 +16,8 @@ int this_thread(void);
 void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
               i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads, int tiles);
 void lora_forward(const bf16 *x, bf16 *y, i64 y_step, const float *down, const float *up, bf16 *low, char *scratch,
-                  i64 n_rows, i64 depth, i64 width, i64 rank, i64 blocks, uint64_t seed, uint32_t least, int threads, int tiles);
-i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, i64 blocks, int threads, int tiles);
+                  i64 n_rows, i64 depth, i64 width, i64 rank, i64 layers, uint64_t seed, uint32_t least, int threads, int tiles);
+i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, i64 layers, int threads, int tiles);
 void attend(const bf16 *query, i64 query_step, const bf16 *key, i64 key_step, const i64 *bounds, const bf16 *relative,
             bf16 *out, float *lse, char *scratch, i64 n_texts, i64 n_heads, i64 head, i64 n_rows, i64 longest,
             int is_firsts, float factor, uint64_t seed, uint32_t least, int threads, int tiles);
@@ -67,8 +67,8 @@ void attend_in_vectors(const attention *a, int threads);
 void attend_back_in_vectors(const attention *a, int threads);
 i64 attention_scratch_in_vectors(i64 longest, i64 head);
 
-/* What native_lora.py gives: down [blocks * rank, depth] and up [width, rank]. Each block of down's rows makes its share of the
- * columns, so that layers side by side are no products with zeros. `low` has blocks * rank columns, filled up to a
+/* What native_lora.py gives: down [layers * rank, depth] and up [width, rank]. Each layer makes its share of the columns, so
+ * that nothing is multiplied by the zeros of a block-diagonal matrix. `low` has layers * rank columns, filled up to a
  * multiple of 32. */
 typedef struct {
     const bf16 *x; /* [rows, depth], dense */
@@ -77,7 +77,7 @@ typedef struct {
     const float *down, *up;
     bf16 *low; /* x times down, after dropout */
     char *scratch;
-    i64 n_rows, depth, width, rank, blocks;
+    i64 n_rows, depth, width, rank, layers;
     uint64_t seed;
     uint32_t least;
     bf16 *dx; /* NULL where nobody wants it */
@@ -101,6 +101,6 @@ void lora_backward_on_tiles(const lora_call *c, int threads);
 i64 lora_scratch_on_tiles(i64 n_rows, i64 depth, i64 width, i64 rank, int threads);
 void lora_forward_in_vectors(const lora_call *c, int threads);
 void lora_backward_in_vectors(const lora_call *c, int threads);
-i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, i64 blocks, int threads);
+i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, i64 layers, int threads);
 
 #endif

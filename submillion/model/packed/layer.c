@@ -14,7 +14,7 @@ typedef struct {
     const bf16 *factors; /* of the input's columns, or NULL */
     const bf16 *bias;    /* or NULL */
     const float *down, *up;
-    i64 depth, width, rank, blocks, first, columns;
+    i64 depth, width, rank, layers, first, columns;
 } site;
 
 typedef struct { const float *weight, *bias; double eps; } norm_of;
@@ -37,7 +37,7 @@ typedef struct { i64 firsts, asked, heads, mixed, sums, normed, inner, scaled, l
 static i64 more(i64 a, i64 b) { return a > b ? a : b; }
 
 static i64 for_lora(const site *s, const batch *b) {
-    return s->rank ? lora_scratch(b->n_rows, s->depth, s->columns, s->rank, s->blocks, (int)b->threads, 0) : 0;
+    return s->rank ? lora_scratch(b->n_rows, s->depth, s->columns, s->rank, s->layers, (int)b->threads, 0) : 0;
 }
 
 static places places_of(const layer *l, const batch *b) {
@@ -47,7 +47,7 @@ static places places_of(const layer *l, const batch *b) {
     const site *const sites[] = {&l->inputs, &l->output, &l->ffn_in, &l->ffn_out, &l->firsts};
     i64 rank = 0, scaled = 0, rest = b->threads * of_attention, at = 0;
     for (int i = 0; i < 4 + l->is_last; i++) {
-        rank = more(rank, filled(sites[i]->rank * sites[i]->blocks));
+        rank = more(rank, filled(sites[i]->rank * sites[i]->layers));
         if (sites[i]->factors) scaled = more(scaled, sites[i]->depth);
         rest = more(rest, for_lora(sites[i], b));
     }
@@ -93,7 +93,7 @@ static void project(const site *s, const batch *b, const bf16 *x, bf16 *y, i64 n
     multiply(from, s->depth, s->weight, s->bias, NULL, y, n_rows, s->width, s->depth / 2, NULL, s->scales, threads, 0);
     if (s->rank) {
         lora_forward(x, y + s->first, s->width, s->down, s->up, (bf16 *)(scratch + p->low), scratch + p->rest, n_rows,
-                     s->depth, s->columns, s->rank, s->blocks, 0, 0, threads, 0);
+                     s->depth, s->columns, s->rank, s->layers, 0, 0, threads, 0);
     }
 }
 

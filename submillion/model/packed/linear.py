@@ -162,7 +162,7 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[Part], dice: Dice)
     down = up = mask = None
     start, is_native = 0, False
     p = next((part.p for part in parts if part.down is not None), 0.0)
-    if (lora := lora_of(parts, 1.0 / keep_frac(p), in_blocks=native_lora.takes_blocks(x))) is not None:
+    if (lora := lora_of(parts, 1.0 / keep_frac(p), stacked=native_lora.takes_stacked(x))) is not None:
         down, up, start = lora.down, lora.up, lora.start
         mask = dice.mask(tuple(x.shape), p)
         is_native = native_lora.fits(x, down, up) and (mask is None or mask.bits is None)
@@ -183,34 +183,38 @@ def bias_of(parts: Sequence[Part], dtype: torch.dtype) -> torch.Tensor | None:
 class Lora:
     """The LoRA of layers side by side: `up` [columns, R] times `down` [R, d_in], from the output column `start` on.
 
-    Where `up` has fewer columns than `down` has rows, it is that of equal layers below each other.
+    Or the factors of equally shaped layers, stacked by rows: `down` [layers · R, d_in], `up` [columns, R].
     """
 
     down: torch.Tensor
     up: torch.Tensor
     start: int
 
+    @property
+    def n_layers(self) -> int:
+        """Return of how many layers the factors are stacked."""
+        return native_lora.n_layers(self.down, self.up)
+
     def whole_up(self) -> torch.Tensor:
-        """Return `up` as the blocks of one matrix."""
-        n_blocks = len(self.down) // self.up.shape[1]
-        return self.up if n_blocks == 1 else torch.block_diag(*self.up.chunk(n_blocks))
+        """Return `up` as one block-diagonal matrix, [columns, rows of `down`]."""
+        return self.up if self.n_layers == 1 else torch.block_diag(*self.up.chunk(self.n_layers))
 
 
-def lora_of(parts: Sequence[Part], factor: float, *, in_blocks: bool = False) -> Lora | None:
+def lora_of(parts: Sequence[Part], factor: float, *, stacked: bool = False) -> Lora | None:
     """Return the parts' LoRA, scaled by `factor` too; None if none has any.
 
-    in_blocks: `up` may be that of equal layers below each other.
+    stacked: the factors of equally shaped layers may be stacked by rows.
     """
     adapted = [i for i, part in enumerate(parts) if part.down is not None]
     if not adapted:
         return None
-    down, up = _adapters(parts[adapted[0] : adapted[-1] + 1], factor, in_blocks=in_blocks)
+    down, up = _adapters(parts[adapted[0] : adapted[-1] + 1], factor, stacked=stacked)
     return Lora(down, up, sum(part.linear.out_features for part in parts[: adapted[0]]))
 
 
-def _adapters(parts: Sequence[Part], factor: float, *, in_blocks: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """All A below each other [sum R, d_in], and all B, scaled, as the blocks of one [sum d_out, sum R], or below each
-    other too [sum d_out, R] where they have one shape and `in_blocks`."""
+def _adapters(parts: Sequence[Part], factor: float, *, stacked: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """All A below each other [sum R, d_in], and all B, scaled, as the blocks of one [sum d_out, sum R]; or where they
+    have one shape and may be `stacked`, below each other too [sum d_out, R]."""
     downs = [part.down for part in parts if part.down is not None]
     ups = [
         downs[0].new_zeros(part.linear.out_features, 0) if part.up is None else part.up * (part.scaling * factor)
@@ -219,7 +223,7 @@ def _adapters(parts: Sequence[Part], factor: float, *, in_blocks: bool) -> tuple
     if len(parts) == 1:
         return downs[0], ups[0]
     is_even = len({up.shape for up in ups}) == 1
-    return torch.cat(downs), torch.cat(ups) if in_blocks and is_even else torch.block_diag(*ups)
+    return torch.cat(downs), torch.cat(ups) if stacked and is_even else torch.block_diag(*ups)
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,10 @@ class _Spec:
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T + bias + dropout(x) down^T up^T, and x; `up` [columns, R] starts at the column `start`, or is absent."""
+    """x W^T + bias + dropout(x) down^T up^T, and x; `up` [columns, R] starts at the column `start`, or is absent.
+
+    Where `is_native`, the factors may be those of `Lora` that are stacked.
+    """
 
     @staticmethod
     def forward(

@@ -23,7 +23,7 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 11  # kernels_version in kernels.c
+_VERSION = 12  # kernels_version in kernels.c
 MAX_WIDTH = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in tiles.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h

@@ -2,9 +2,9 @@
 (vectors.c).
 
 Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, float32 or bfloat16: they are rounded
-to bfloat16 inside, and their gradients are float32. In vectors they may be those of several layers side by side: down
-[layers * R, d_in] and up [columns, R], each layer's below each other, of equal shapes. Where rows do not fit, `linear`
-takes torch's products.
+to bfloat16 inside, and their gradients are float32. In vectors they may be those of several layers side by side, of
+equal shapes, stacked by rows: down [layers · R, d_in] and up [columns, R], where each layer makes its share of the
+columns. Where rows do not fit, `linear` takes torch's products.
 """
 
 from __future__ import annotations
@@ -26,17 +26,22 @@ def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
 
 def fits_factors(depth: int, down: torch.Tensor, up: torch.Tensor) -> bool:
     """Return whether they take these factors for rows so wide."""
-    return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up) * up.shape[1] // len(down))
+    return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up) // n_layers(down, up))
 
 
-def takes_blocks(x: torch.Tensor) -> bool:
+def takes_stacked(x: torch.Tensor) -> bool:
     """Return whether factors for rows x may be those of several layers."""
     return not native.has_tiles() and native.fits(x)
 
 
+def n_layers(down: torch.Tensor, up: torch.Tensor) -> int:
+    """Return of how many layers the factors are stacked."""
+    return len(down) // up.shape[1]
+
+
 def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout) -> torch.Tensor:
-    """Add dropout(x) down^T up^T to y [T, columns], whose rows may stand apart; return dropout(x) down^T, bfloat16
-    [T, R], with R filled up to a multiple of 32 by zeros.
+    """Add dropout(x) down^T up^T, of each layer to its columns, to y [T, columns], whose rows may stand apart; return
+    dropout(x) down^T, bfloat16 [T, layers · R], filled up to a multiple of 32 columns by zeros.
 
     Dropout drops what `native.drop` would, and does not scale what it keeps.
     """
@@ -88,6 +93,7 @@ def _scratch_and_sizes(
     x: torch.Tensor, down: torch.Tensor, up: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int, int, int]]:
     """Memory to work in, and rows, d_in, columns, R, and of how many layers the factors are."""
-    sizes = (len(x), x.shape[1], len(up), up.shape[1], len(down) // up.shape[1])
+    sizes = (len(x), x.shape[1], len(up), up.shape[1], n_layers(down, up))
+    assert sizes[-1] == 1 or not native.has_tiles()
     n_bytes = native.library().lora_scratch(*sizes, *_how())
     return torch.empty(n_bytes, dtype=torch.int8), sizes

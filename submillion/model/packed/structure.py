@@ -1,7 +1,8 @@
 """The modules of an encoder that the packed pass walks, found once in the stock model.
 
 Knows where each family keeps its layers; nothing of how they are computed. Holds references only:
-weights that are loaded or trained later are seen, but for what norms tell of products in int8.
+weights that are loaded or trained later are seen, but for what norms tell of products in int8, and what is changed
+through `.data`: see `prepare`.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Layer:
 
     `probs_dropout` falls on the attention's weights, `gate_dropout` on the gated activations, `distances_dropout` on
     DeBERTa's table of distances, the other two on what is added to the residual. `attention_type` is ModernBERT's kind
-    of attention, local or global, `noted` is what `whole_layers` keeps.
+    of attention, local or global · noted: what `whole_layers` keeps.
     """
 
     sites: dict[Site, nn.Module]
@@ -204,7 +205,8 @@ def prepare(
     `dtype` is that of rows and products, by default the embeddings'; in_int8: of frozen weights' products with bfloat16
     rows, on a CPU, for every model that shares the weights, and as this model's norms are now. Frozen query, key and
     value weights of a layer are moved into one tensor (their values stay, and so do the modules), so call it after
-    `.to(device)`, and again where frozen weights were changed through `.data`, as merging does.
+    `.to(device)`, and again where what does not train (frozen weights; in a finished run also adapters, norms and
+    biases) was changed through `.data`, as merging does.
     """
     inner = stock(model)
     base: Any = getattr(inner, inner.base_model_prefix)

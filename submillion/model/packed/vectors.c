@@ -329,22 +329,22 @@ typedef struct {
     lora_call c;
     float *down, *up; /* forward: [depth, r] and [rank, width]; backward: [ranks, depth] and [width, wide] */
     float *low, *dlow; /* backward: [rows, r] */
-    i64 ranks; /* of all blocks */
-    i64 wide;  /* rank of a block, filled up with 0 to whole LANES */
-    i64 r;     /* columns of low rows: a block that fills up goes beyond its own, where the next one then writes */
-    i64 block; /* columns of a block's share */
+    i64 ranks; /* of all layers */
+    i64 wide;  /* rank of a layer, filled up with 0 to whole LANES */
+    i64 r;     /* columns of low rows: a layer's last vector runs past its own, and the next layer overwrites them */
+    i64 share; /* columns that a layer makes */
 } lora;
 
 static lora lora_of(const lora_call *c) {
-    const i64 ranks = c->rank * c->blocks, wide = in_lanes(c->rank);
-    return (lora){.c = *c, .ranks = ranks, .wide = wide, .r = in_lanes(ranks - c->rank + wide), .block = c->width / c->blocks};
+    const i64 ranks = c->rank * c->layers, wide = in_lanes(c->rank);
+    return (lora){.c = *c, .ranks = ranks, .wide = wide, .r = in_lanes(ranks - c->rank + wide), .share = c->width / c->layers};
 }
 
 static i64 own_floats(const lora *l) { return BLOCK * (l->c.depth + l->c.width + l->r) + l->c.depth; }
 static i64 shared_floats(const lora *l) { return l->r * (l->c.depth + 2 * l->c.n_rows) + l->wide * l->c.width; }
 
-i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, i64 blocks, int threads) {
-    const lora_call c = {.n_rows = n_rows, .depth = depth, .width = width, .rank = rank, .blocks = blocks};
+i64 lora_scratch_in_vectors(i64 n_rows, i64 depth, i64 width, i64 rank, i64 layers, int threads) {
+    const lora_call c = {.n_rows = n_rows, .depth = depth, .width = width, .rank = rank, .layers = layers};
     const lora l = lora_of(&c);
     return 4 * (shared_floats(&l) + threads * own_floats(&l));
 }
@@ -409,9 +409,9 @@ static void forward_rows(const void *data, i64 first, i64 last) {
         read_seen(c, row, n, 0, c->depth, seen);
         multiply_all((left){seen, c->depth, 1}, l->down, l->r, n, c->depth, in_lanes(l->ranks), low, l->r, 0);
         keep_low(low, n, l->r, l->ranks, c->low + row * n_kept, n_kept);
-        for (i64 i = 0; i < c->blocks; i++) {
-            const i64 at = i * l->block;
-            multiply_all((left){low + i * c->rank, l->r, 1}, l->up + at, c->width, n, c->rank, l->block, sums + at, c->width, 0);
+        for (i64 i = 0; i < c->layers; i++) {
+            const i64 at = i * l->share;
+            multiply_all((left){low + i * c->rank, l->r, 1}, l->up + at, c->width, n, c->rank, l->share, sums + at, c->width, 0);
         }
         add_rows(sums, n, c->width, c->y + row * c->y_step, c->y_step);
     }
@@ -448,9 +448,9 @@ static void backward_rows(const void *data, i64 first, i64 last) {
         const i64 n = least(last - row, BLOCK);
         float *dlow = l->dlow + row * l->r;
         read_rows(c->y + row * c->y_step, c->y_step, n, c->width, grads);
-        for (i64 i = 0; i < c->blocks; i++) {
-            const i64 at = i * l->block;
-            multiply_all((left){grads + at, c->width, 1}, l->up + at * l->wide, l->wide, n, l->block, l->wide,
+        for (i64 i = 0; i < c->layers; i++) {
+            const i64 at = i * l->share;
+            multiply_all((left){grads + at, c->width, 1}, l->up + at * l->wide, l->wide, n, l->share, l->wide,
                          dlow + i * c->rank, l->r, 0);
         }
         for (i64 i = 0; i < n; i++) read_rows(c->low + (row + i) * n_kept, 0, 1, l->ranks, l->low + (row + i) * l->r);
@@ -463,13 +463,13 @@ static void backward_rows(const void *data, i64 first, i64 last) {
 /* Columns of the factors' gradients: low rows, as columns, times rows of x or of y's gradient. */
 static void columns_over_rows(const lora *l, i64 first, i64 last, int of_x) {
     const lora_call *c = &l->c;
-    const i64 n_columns = of_x ? c->depth : c->width, block = of_x ? c->depth : l->block;
+    const i64 n_columns = of_x ? c->depth : c->width, share = of_x ? c->depth : l->share;
     float strip[BLOCK * STRIP], *out = of_x ? c->ddown : c->dup;
     i64 n_wide;
     for (i64 column = first; column < last; column += n_wide) {
-        const i64 number = column / block; /* 0 of x, whose columns all ranks see */
+        const i64 number = column / share; /* 0 of x, whose columns all ranks see */
         const float *low = of_x ? l->dlow : l->low + number * c->rank;
-        n_wide = least(least(last, (number + 1) * block) - column, STRIP);
+        n_wide = least(least(last, (number + 1) * share) - column, STRIP);
         for (i64 row = 0; row < c->n_rows; row += BLOCK) {
             const i64 n = least(c->n_rows - row, BLOCK);
             if (of_x) read_seen(c, row, n, column, n_wide, strip);

@@ -6,6 +6,7 @@ made at the first need, and the choice between those products and torch's. Train
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,18 +74,20 @@ class Weight:
 # By the first weight, then by how many stand together: query and key alone beside the three.
 _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> `Weight.reach`
+_generations = itertools.count(1)
 _generation = 0
 
 
 def generation() -> int:
-    """Return a number that is another whenever copies have been forgotten since `stack` or `multiply_in_int8`."""
+    """Return a number that changes whenever `stack` or `multiply_in_int8` discards copies."""
     return _generation
 
 
 def _forget(parameter: nn.Parameter) -> None:
+    """Discard a parameter's copies. The number changes last: who notes a copy with it has seen what is true now."""
     global _generation
-    _generation += 1
     _weights.pop(parameter, None)
+    _generation = next(_generations)
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
@@ -110,11 +113,11 @@ def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: t
     """
     for parameter in parameters:
         if in_int8:
-            _forget(parameter)
             _in_int8[parameter] = reach
-        elif parameter in _in_int8:
             _forget(parameter)
+        elif parameter in _in_int8:
             del _in_int8[parameter]
+            _forget(parameter)
 
 
 def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:

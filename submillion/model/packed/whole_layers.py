@@ -1,11 +1,14 @@
-"""A layer in one C call (layer.c), where nothing trains, nothing is dropped and products are in int8 vectors.
+"""A layer in one C call (layer.c), where no gradient is wanted, nothing is dropped and products are in int8 vectors.
 
 A text that comes alone is bound by calls from Python, not by what they compute. Results are the same to the bit.
+A finished run's layers are noted as C reads them, and the notes are used until something that they were made from
+changes. Of a model that trains all is read anew: fused optimisers change tensors without a new version.
 """
 
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,7 +32,7 @@ class _Site(ctypes.Structure):
 
     _fields_ = [
         *_fields("weight scales factors bias down up", ctypes.c_void_p),
-        *_fields("depth width rank blocks first columns", ctypes.c_int64),
+        *_fields("depth width rank layers first columns", ctypes.c_int64),
     ]
 
 
@@ -57,12 +60,17 @@ class _Batch(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A layer as C reads it: what it was made of (addresses, versions, numbers), its fields, and what they point to."""
+class _Note:
+    """A layer as C reads it: what it was made from, its fields, and what they point to.
+
+    state: addresses, versions and numbers · kept: tensors, whose addresses nothing else can have meanwhile · copies: of
+    frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
+    """
 
     state: tuple[Any, ...]
-    layer: _Layer
+    fields: _Layer
     kept: list[Any]
+    copies: list[weakref.ref[weights.Weight]]
 
 
 def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -> torch.Tensor | None:
@@ -81,10 +89,11 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -
     inputs, *others = inputs_of(layer.sites)
     sites = [inputs[:1], inputs[1:], *others] if is_last else [inputs, *others]
     parts = [[part_of(layer.sites[each]) for each in together] for together in sites]
-    if any(part is None or part.p for together in parts for part in together):
+    if len(inputs) != 3 or any(part is None or part.p for together in parts for part in together):
         return None
-    made = _made(layer, cast("list[list[Part]]", parts), is_last=is_last)
-    return None if made is None else _run(made.layer, x, tiles)
+    note = _note(layer, cast("list[list[Part]]", parts), is_last=is_last)
+    copies = [] if note is None else [copy() for copy in note.copies]  # they live until the call ends
+    return None if note is None or None in copies else _run(note.fields, x, tiles)
 
 
 def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
@@ -101,54 +110,48 @@ def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
     return out
 
 
-def _made(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _Made | None:
-    """The layer as C reads it, noted where nothing of it trains, until something of it is another."""
+def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _Note | None:
+    """The layer as C reads it; kept where nothing of it trains. None where the function cannot take it."""
     norms = layer.attention_norm, layer.ffn_norm
     each = [part for together in parts for part in together]
-    tensors: list[Any] = [
-        tensor for part in each for tensor in (part.linear.weight, part.linear.bias, part.down, part.up)
-    ]
-    tensors = [
-        tensor for tensor in (*tensors, *(n.weight for n in norms), *(n.bias for n in norms)) if tensor is not None
-    ]
+    given: list[Any] = [x for part in each for x in (part.linear.weight, part.linear.bias, part.down, part.up)]
+    given = [x for x in (*given, *(x for norm in norms for x in (norm.weight, norm.bias))) if x is not None]
     state = (
         weights.generation(),
-        *((tensor.data_ptr(), tensor._version) for tensor in tensors),
+        *((x.data_ptr(), x._version, x.requires_grad) for x in given),
         *(part.scaling for part in each),
         *(norm.eps for norm in norms),
     )
-    noted: _Made | None = layer.noted.get(is_last)
+    noted: _Note | None = layer.noted.get(is_last)
     if noted is not None and noted.state == state:
         return noted
-    kept = [tensor.detach() for tensor in tensors]  # while they are, nothing else has their addresses
-    sites = [_site(together, kept) for together in parts]
+    frozen = [weights.frozen([part.linear.weight for part in together]) for together in parts]
+    kept = [x.detach() for x in given]
+    sites = [_site(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
     if any(site is None for site in sites) or sites[-2].width > native.MAX_WIDTH:
         return None
     fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
-    if fields.firsts.width + fields.inputs.width != 3 * fields.inputs.depth:
-        return None
-    made = _Made(state, fields, kept)
-    if not any(tensor.requires_grad for tensor in tensors):
-        layer.noted[is_last] = made
-    return made
+    note = _Note(state, fields, kept, [weakref.ref(weight) for weight in frozen if weight is not None])
+    if not any(x.requires_grad for x in given):
+        layer.noted[is_last] = note
+    return note
 
 
-def _site(parts: Sequence[Part], kept: list[Any]) -> _Site | None:
-    """What reads one input; `kept` keeps alive what its addresses are of. None where the function cannot take it."""
-    weight = weights.frozen([part.linear.weight for part in parts])
+def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any]) -> _Site | None:
+    """What reads one input; `kept` keeps alive what its addresses are of, but the weight. None where it is no int8."""
     if weight is None or not weight.in_int8 or not (integers := weight.integers()).is_packed:
         return None
-    bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0, in_blocks=True), *weight.matrix.shape
-    tensors = [integers.values, integers.scales, integers.column_factors, bias]
+    bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0, stacked=True), *weight.matrix.shape
+    factors: list[torch.Tensor] = []
     sizes = (depth, width, 0, 0, 0, 0)
     if lora is not None:
         if not native_lora.fits_factors(depth, lora.down, lora.up):
             return None
-        tensors += [lora.down.float().contiguous(), lora.up.float().contiguous()]
-        rank = lora.up.shape[1]
-        sizes = (depth, width, rank, len(lora.down) // rank, lora.start, len(lora.up))
-    kept += tensors
-    addresses = [None if each is None else each.data_ptr() for each in tensors]
+        factors = [lora.down.float().contiguous(), lora.up.float().contiguous()]
+        sizes = (depth, width, lora.up.shape[1], lora.n_layers, lora.start, len(lora.up))
+    kept += [bias, *factors]
+    pointers = [integers.values, integers.scales, integers.column_factors, bias, *factors]
+    addresses = [None if each is None else each.data_ptr() for each in pointers]
     return _Site(*addresses, *[None] * (6 - len(addresses)), *sizes)
 
 
