@@ -60,9 +60,9 @@ def whole(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     return sweep(write_study(tmp_path_factory.mktemp("whole"), settings, base=LONG, factors=[RANK]))
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ray_starts_a_trial_again_whose_worker_was_killed(settings: dict[str, Any], tmp_path: Path) -> None:
-    """By a cluster that the command itself starts."""
-    pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
+    """By a cluster that the command itself starts, though there is another on this machine."""
     file = write_study(tmp_path, settings, base=LONG, factors=[RANK])
     words = command(file, "--executor", "ray", "--workers", "1", "--json")
     with beside(words, env={**os.environ, **RAY}) as child:

@@ -49,7 +49,8 @@ MaxErrorOption = Annotated[
     ),
 ]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="A Ray cluster's address; else a local one is started.")
+    str | None,
+    typer.Option("--address", help="A Ray cluster's address, by default $RAY_ADDRESS; else a local one is started."),
 ]
 
 

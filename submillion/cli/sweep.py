@@ -31,7 +31,8 @@ ExecutorOption = Annotated[
     Executor | None, typer.Option("--executor", help="Where trials run; else inline, or processes with --workers.")
 ]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="A Ray cluster's address; else a local one is started.")
+    str | None,
+    typer.Option("--address", help="A Ray cluster's address, by default $RAY_ADDRESS; else a local one is started."),
 ]
 StorageOption = Annotated[
     str | None, typer.Option("--storage", help="An Optuna storage's URL; else SQLite in the study's folder.")

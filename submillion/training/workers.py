@@ -134,7 +134,9 @@ def _begin(environment: dict[str, str]) -> None:
 
 @contextmanager
 def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
-    """Give the `ray` module, connected to the cluster at the address; None starts a local one of n_workers cores.
+    """Give the `ray` module, connected to the cluster at the address.
+
+    None is $RAY_ADDRESS; where that is not set either, a local cluster of n_workers cores is started.
 
     ConfigError without Ray, RunError if the cluster cannot be reached. An error of ours inside a task is raised here
     as it was there.
@@ -144,10 +146,11 @@ def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
         from ray.exceptions import RayTaskError
     except ImportError:
         raise ConfigError(f"--executor ray needs Ray: {install_line('ray')}") from None
+    address = address or os.environ.get("RAY_ADDRESS") or "local"  # else Ray connects to any cluster on this machine
     # What Ray prints of its workers and nodes, to the end of its shutdown: stdout is the result's.
     with redirect_stdout(sys.stderr):
         try:
-            size = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {}
+            size = {"num_cpus": n_workers, "include_dashboard": False} if address == "local" else {}
             ray.init(address=address, log_to_driver=False, configure_logging=False, **size)
         except Exception as error:  # Ray's own classes differ with what failed: connection, authentication, versions
             raise RunError(_ray_sentence(address, error)) from None
@@ -159,10 +162,9 @@ def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _ray_sentence(address: str | None, error: Exception) -> str:
-    where = (
-        "a local Ray cluster cannot be started" if address is None else f"the Ray cluster {address} cannot be reached"
-    )
+def _ray_sentence(address: str, error: Exception) -> str:
+    is_local = address == "local"
+    where = "a local Ray cluster cannot be started" if is_local else f"the Ray cluster {address} cannot be reached"
     reason = " ".join(str(error).split())[:300]
     advice = "check the address, and that Ray's versions agree"
     if any(word in reason.lower() for word in ("auth", "token", "credential")):
