@@ -49,7 +49,11 @@ def contestants(encoder: str, usual: Precision, folder: Path) -> dict[str, Calla
 
     spec = Spec("submillion", encoder, rank=8, device="cpu")
     with backbone.quiet():
-        ours = {each: classifier(replace(spec, precision=each)) for each in dict.fromkeys(("fp32", usual, "int8"))}
+        # As in a finished run nothing trains: notes are kept of such layers.
+        ours = {
+            each: classifier(replace(spec, precision=each)).requires_grad_(False)
+            for each in dict.fromkeys(("fp32", usual, "int8"))
+        }
     for name in ("merged", "onnx", "onnx-int8"):
         (folder / name).mkdir()
         formats.write_tokenizer(ours["fp32"].tokenizer, Reading(MAX_LENGTH), folder / name)
