@@ -127,8 +127,9 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _N
         return noted
     frozen = [weights.frozen([part.linear.weight for part in together]) for together in parts]
     kept = [x.detach() for x in given]
-    sites = [_site(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
-    if any(site is None for site in sites) or sites[-2].width > native.MAX_WIDTH:
+    found = [_site(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
+    sites = [site for site in found if site is not None]
+    if len(sites) < len(found) or sites[-2].width > native.MAX_WIDTH:
         return None
     fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
     note = _Note(state, fields, kept, [weakref.ref(weight) for weight in frozen if weight is not None])
