@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,55 @@ def test_adapters_that_are_switched_off_after_a_note_are_off(tmp_path: Path, mon
     assert torch.equal(whole, before)
 
 
-def test_what_trained_between_two_predictions_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_predict_first_at_once_see_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, switch = batch_of(4), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for number in range(4):
+            model = built("bert", tmp_path / str(number), sites="all-linear").requires_grad_(False)
+            with ThreadPoolExecutor(4) as pool:
+                found = list(pool.map(lambda _, model=model: torch.no_grad()(model)(batch), range(8)))
+            whole, steps = both_ways(model, batch, monkeypatch)
+            assert all(torch.equal(each, steps) for each in (*found, whole))
+    finally:
+        sys.setswitchinterval(switch)
+
+
+def test_factors_that_became_views_or_were_made_for_inference_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = built("bert", tmp_path, sites="value").requires_grad_(False), batch_of(4)
+    before, _ = both_ways(model, batch, monkeypatch)
+    value: Any = model._prepared().layers[0].sites["value"]
+    down, up = value.lora_A["default"], value.lora_B["default"]
+    down.weight = torch.nn.Parameter(down.weight.detach()[:2], requires_grad=False)
+    up.weight = torch.nn.Parameter(up.weight.detach()[:, :2], requires_grad=False)
+    whole, steps = both_ways(model, batch, monkeypatch)
+    assert torch.equal(whole, steps)
+    assert not torch.equal(whole, before)
+    with torch.inference_mode():
+        up.weight = torch.nn.Parameter(up.weight * 2, requires_grad=False)
+    with torch.no_grad(), counted(monkeypatch) as calls:
+        assert not torch.equal(model(batch), whole)
+    assert calls == [False, True, True]
+
+
+def test_layers_of_which_some_have_a_bias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = built("bert", tmp_path, sites="value").requires_grad_(False), batch_of(4)
+    query: Any = model._prepared().layers[0].sites["query"]
+    with torch.no_grad():
+        query.bias.zero_()
+    before, _ = both_ways(model, batch, monkeypatch)
+    query.bias = None
+    whole, steps = both_ways(model, batch, monkeypatch)
+    assert torch.equal(whole, steps)
+    assert torch.equal(whole, before)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_what_trained_between_two_predictions_is_seen(
+    is_packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, batch = built("bert", tmp_path, sites="all-linear"), batch_of(4)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=0.01, fused=True)
@@ -162,8 +212,10 @@ def test_what_trained_between_two_predictions_is_seen(tmp_path: Path, monkeypatc
     before, _ = both_ways(model, batch, monkeypatch)
     for parameter in trained:
         parameter.requires_grad_(True)
+    model.packed = is_packed
     torch.nn.functional.cross_entropy(model(batch), batch.label_ids).backward()
     optimiser.step()
+    model.packed = True
     model.requires_grad_(False)
     whole, steps = both_ways(model, batch, monkeypatch)
     assert torch.equal(whole, steps)

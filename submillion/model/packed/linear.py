@@ -174,9 +174,13 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[Part], dice: Dice)
 
 def bias_of(parts: Sequence[Part], dtype: torch.dtype) -> torch.Tensor | None:
     """Return the parts' biases side by side, None if they have none."""
-    biases: list[torch.Tensor] = [part.linear.bias for part in parts if part.linear.bias is not None]
-    bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
-    return None if bias is None else bias.to(dtype)
+    linears = [part.linear for part in parts]
+    if all(linear.bias is None for linear in linears):
+        return None
+    biases = [
+        linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias for linear in linears
+    ]
+    return (biases[0] if len(biases) == 1 else torch.cat(biases)).to(dtype)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from submillion.model.packed import native_products
@@ -66,8 +67,8 @@ class Weight:
         return self._in_integers(self.matrix.t(), is_forward=True)
 
     def _in_integers(self, matrix: torch.Tensor, *, is_forward: bool) -> IntegerWeight:
-        if is_forward not in self._integers:
-            self._integers[is_forward] = IntegerWeight.of(matrix, self.reach if is_forward else None)
+        if is_forward not in self._integers:  # of threads that make it at once, the first one's is everybody's
+            self._integers.setdefault(is_forward, IntegerWeight.of(matrix, self.reach if is_forward else None))
         return self._integers[is_forward]
 
 
@@ -79,15 +80,24 @@ _generation = 0
 
 
 def generation() -> int:
-    """Return a number that changes whenever `stack` or `multiply_in_int8` discards copies."""
+    """Return a number that changes whenever `stack` or `multiply_in_int8` discards copies, or an optimiser steps."""
     return _generation
+
+
+def _change(*_: Any) -> None:
+    global _generation
+    _generation = next(_generations)
 
 
 def _forget(parameter: nn.Parameter) -> None:
     """Discard a parameter's copies. The number changes last: who notes a copy with it has seen what is true now."""
-    global _generation
     _weights.pop(parameter, None)
-    _generation = next(_generations)
+    _change()
+
+
+register_optimizer_step_post_hook(
+    _change
+)  # fused ones change tensors, which may be frozen later, without a new version
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
@@ -129,13 +139,14 @@ def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
     if matrix is None:
         return None
     first, version = parameters[0], sum(parameter._version for parameter in parameters)
-    together: dict[int, Weight] | None = _weights.get(first)
-    if together is None:
-        together = _weights[first] = {}
+    together = cast("dict[int, Weight]", _weights.setdefault(first, {}))
     found = together.get(len(parameters))
-    if found is None or found.version != version or not _is_same(found.matrix, matrix):
-        found = together[len(parameters)] = Weight(matrix, version, first in _in_int8, _in_int8.get(first))
-    return found
+    if found is not None and (found.version != version or not _is_same(found.matrix, matrix)):
+        del together[len(parameters)]
+        found = None
+    return found or together.setdefault(
+        len(parameters), Weight(matrix, version, first in _in_int8, _in_int8.get(first))
+    )
 
 
 def _is_same(first: torch.Tensor, second: torch.Tensor) -> bool:

@@ -2,7 +2,8 @@
 
 A text that comes alone is bound by calls from Python, not by what they compute. Results are the same to the bit.
 A finished run's layers are noted as C reads them, and the notes are used until something that they were made from
-changes. Of a model that trains all is read anew: fused optimisers change tensors without a new version.
+changes, or an optimiser steps anywhere: fused ones change tensors without a new version. Of a model that trains all is
+read anew.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class _Batch(ctypes.Structure):
 class _Note:
     """A layer as C reads it: what it was made from, its fields, and what they point to.
 
-    state: addresses, versions and numbers · kept: tensors, whose addresses nothing else can have meanwhile · copies: of
-    frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
+    state: addresses, versions, shapes, numbers · kept: tensors, whose addresses nothing else can have meanwhile ·
+    copies: of frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
     """
 
     state: tuple[Any, ...]
@@ -78,10 +79,7 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -
 
     is_last: the result is that of the texts' first tokens alone, [B, D].
     """
-    if torch.is_grad_enabled():
-        layer.noted.clear()  # what trains may be changed without a trace, by a fused optimiser
-        return None
-    if not native.has_integers() or native.has_tiles() or not native.fits(x):
+    if torch.is_grad_enabled() or not native.has_integers() or native.has_tiles() or not native.fits(x):
         return None
     dropouts = (layer.probs_dropout, layer.attention_dropout, layer.ffn_dropout)
     if tiles.tiles or layer.is_gated or not is_gelu(layer.activation) or any(active_p(each) for each in dropouts):
@@ -116,9 +114,11 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _N
     each = [part for together in parts for part in together]
     given: list[Any] = [x for part in each for x in (part.linear.weight, part.linear.bias, part.down, part.up)]
     given = [x for x in (*given, *(x for norm in norms for x in (norm.weight, norm.bias))) if x is not None]
+    if any(x.is_inference() for x in given):
+        return None  # they have no versions
     state = (
         weights.generation(),
-        *((x.data_ptr(), x._version, x.requires_grad) for x in given),
+        *((x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in given),
         *(part.scaling for part in each),
         *(norm.eps for norm in norms),
     )
