@@ -95,9 +95,8 @@ def _forget(parameter: nn.Parameter) -> None:
     _change()
 
 
-register_optimizer_step_post_hook(
-    _change
-)  # fused ones change tensors, which may be frozen later, without a new version
+# Fused ones change tensors, which may be frozen later, without a new version.
+register_optimizer_step_post_hook(_change)
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
@@ -142,7 +141,7 @@ def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
     together = cast("dict[int, Weight]", _weights.setdefault(first, {}))
     found = together.get(len(parameters))
     if found is not None and (found.version != version or not _is_same(found.matrix, matrix)):
-        del together[len(parameters)]
+        together.pop(len(parameters), None)  # another thread may have done so
         found = None
     return found or together.setdefault(
         len(parameters), Weight(matrix, version, first in _in_int8, _in_int8.get(first))
