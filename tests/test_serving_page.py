@@ -1,13 +1,9 @@
-"""Laws of the page, in a real Chromium: what it shows and does, by keyboard alone, on a phone, without other hosts.
-
-SUBMILLION_SCREENSHOTS=FOLDER shows `test_screenshots` the runs of that folder, and it writes docs/images/serve-*.png.
-"""
+"""Laws of the page, in a real Chromium: what it shows and does, by keyboard alone, on a phone, without other hosts."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import socket
@@ -19,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from scripts import pictures
 from submillion.runs import Run, compared
 from submillion.serving import folders
 from submillion.serving.app import Options, create_app, listen, server_of
@@ -27,10 +24,7 @@ from tests.kit.untrained import make_run
 from tests.served import TEXT, client_of, finished, with_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
-SHOWN = os.environ.get("SUBMILLION_SCREENSHOTS")
 TOKEN = "a-token-of-many-characters"
-NEWS = "Oil prices rose on Monday, and the coach of the winning team sold his shares in the software company."
 expect.set_options(timeout=30_000)  # of machines with other work too
 pytestmark = [
     pytest.mark.slow,
@@ -549,49 +543,15 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# Screenshots ---------------------------------------------------------------------------------------------------------
+# Pictures ------------------------------------------------------------------------------------------------------------
 
 
-def test_screenshots(browser: Browser, served: Path, tmp_path: Path) -> None:
-    """Small enough for the documentation; written there only where SUBMILLION_SCREENSHOTS names runs to show."""
-    shown = Path(SHOWN) if SHOWN else served
-    images = IMAGES if SHOWN else tmp_path
-    with Served(shown) as address:
-        rows = [row for row in client_of(shown).get("/api/list").json()["runs"] if row["state"] == "finished"]
-        names = [row["run"] for row in rows if row["studies"] == rows[-1]["studies"]]
-        with opened(browser, address, 1280) as page:
-            page.locator(".runs tbody").wait_for()
-            page.get_by_label("Filter").fill(rows[-1]["studies"][0] if rows[-1]["studies"] else "")
-            page.get_by_label("Tick all shown").check()
-            shoot(page, images / "serve-runs.png")
-            page.goto(f"{address}compare?runs={','.join(names)}")
-            page.locator("#answer").wait_for()
-            shoot(page, images / "serve-compare.png")
-            page.goto(f"{address}#planner")
-            page.locator("#plan-command").wait_for()
-            shoot(page, images / "serve-planner.png")
-            play(page, address, names[-1])
-            page.locator("#play-text-label").evaluate("label => label.scrollIntoView()")
-            shoot(page, images / "serve-playground.png")
-        with opened(browser, address, 360, color_scheme="dark") as page:
-            play(page, address, names[-1])
-            page.get_by_role("heading", name="Words that mattered").scroll_into_view_if_needed()
-            shoot(page, images / "serve-phone.png")
-
-
-def play(page: Page, address: str, name: str) -> None:
-    page.goto(f"{address}#playground/{name}")
-    page.locator("#play-go:enabled").wait_for(timeout=120_000)
-    page.locator("#play-text").fill(NEWS)
-    page.get_by_role("button", name="Classify").click()
-    page.locator("#played-changes table").wait_for()
-
-
-def shoot(page: Page, path: Path) -> None:
-    page.evaluate("document.activeElement.blur()")
-    page.locator("header .run").evaluate("folder => { folder.textContent = '~/runs' }")  # nobody else's folder
-    page.screenshot(path=path)
-    assert path.stat().st_size <= 200_000
+def test_pictures_of_the_documentation_can_be_made(browser: Browser, url: str, served: Path, tmp_path: Path) -> None:
+    pictures.shoot_page(browser, url, tmp_path, "tiny", finished(served)[0])
+    pictures.shoot_report(browser, served / finished(served)[0] / "report.html", tmp_path)
+    pictures.shoot_study(browser, served / "tiny" / "report.html", tmp_path)
+    made = {file.name for file in tmp_path.iterdir()}
+    assert made == {file.name for file in pictures.IMAGES.iterdir()} - {"robustness.png"}
 
 
 def test_the_playground_says_in_what_it_computes_and_signs_stand_before_numbers_under_words_from_the_right(
