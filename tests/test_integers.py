@@ -249,42 +249,42 @@ def asked(config: Config) -> preparing.Question:
 
 
 @pytest.mark.parametrize(
-    ("family", "method", "sizes", "changes", "is_taken"),
+    ("family", "method", "sizes", "changes", "is_what"),
     [
-        ("bert", "lora", {}, {}, True),
-        ("bert", "dora", {}, {}, False),
-        ("bert", "lora", {"n_layers": 7}, {}, False),
-        ("bert", "lora", {"width": 448, "n_heads": 14}, {}, False),
-        ("bert", "lora", {"n_heads": 4}, {}, False),
-        ("roberta", "lora", {}, {}, False),
-        ("bert", "lora", {}, {"chunk_size_feed_forward": 4}, False),
+        ("bert", "lora", {}, {}, "proved"),
+        ("bert", "dora", {}, {}, "unsuited"),
+        ("bert", "lora", {"n_layers": 7}, {}, "unproved"),
+        ("bert", "lora", {"width": 448, "n_heads": 14}, {}, "unproved"),
+        ("bert", "lora", {"n_heads": 4}, {}, "unsuited"),
+        ("roberta", "lora", {}, {}, "unproved"),
+        ("bert", "lora", {}, {"chunk_size_feed_forward": 4}, "unsuited"),
     ],
 )
 def test_unasked_int8_is_taken_only_where_it_was_proved(
-    family: str, method: Any, sizes: dict[str, int], changes: dict[str, int], is_taken: bool, tmp_path: Path
+    family: str, method: Any, sizes: dict[str, int], changes: dict[str, int], is_what: str, tmp_path: Path
 ) -> None:
     encoder = make_encoder(family, tmp_path / family, **{"width": 64, "n_heads": 2, **sizes})
     file = encoder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     config = settings(encoder, "full", method=method)
     question = asked(config)
-    assert preparing._may_be_int8(question) == is_taken
-    assert not preparing._may_be_int8(replace(question, as_trial=True)), "a study's trials have one precision"
+    assert preparing._int8(question) == is_what
+    assert preparing._int8(replace(question, as_trial=True)) == "unsuited", "a study's trials have one precision"
 
 
 def test_unasked_int8_is_not_taken_with_weights_of_seven_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(make_encoder("bert", tmp_path / "bert", width=64, n_heads=2), "full")
     monkeypatch.setattr(native, "_has_tiles", False)
     monkeypatch.setattr(native, "_has_integers", False)
-    for most, is_taken in ((127, True), (63, False)):
+    for most, is_what in ((127, "proved"), (63, "unsuited")):
         monkeypatch.setattr(integers, "_most_of_weights", lambda most=most: most)
-        assert preparing._may_be_int8(asked(config)) == is_taken
+        assert preparing._int8(asked(config)) == is_what
 
 
 def test_unasked_int8_is_not_taken_without_the_c_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_library", None)
     config = settings(make_encoder("bert", tmp_path / "bert", width=64, n_heads=2), "full")
-    assert not preparing._may_be_int8(asked(config))
+    assert preparing._int8(asked(config)) == "unsuited"
 
 
 def test_int8_is_for_cpus() -> None:

@@ -31,7 +31,7 @@ from submillion.training import describing, distillation, loop, losses, steps, w
 from submillion.training.checkpoints import Checkpoints
 from submillion.training.watching import Phase, Stopwatch, Watch, downloads
 
-_PROVED_IN_INT8 = ("bert", 6, 384)  # family, layers and width of the largest encoder of decision 037's proof
+_PROVED_IN_INT8 = {"bert": (6, 384)}  # by family, layers and width of the largest encoder of decision 037's proofs
 
 
 @dataclass(frozen=True)
@@ -206,8 +206,8 @@ def _precision(run: Run, question: Question, device: torch.device) -> tuple[conf
     if before is not None and before.get("device") == str(device):
         return before["precision"], before["precision_reason"]
     asked = question.settings.train.precision
-    may_be_int8 = asked is None and device.type == "cpu" and _may_be_int8(question)
-    precision, reason = precisions.choose_precision(asked, device, may_be_int8=may_be_int8)
+    int8 = _int8(question) if asked is None and device.type == "cpu" else "unsuited"
+    precision, reason = precisions.choose_precision(asked, device, int8=int8)
     if precision == "int8" and asked is None:
         reason += (
             "; an encoder of this family and size lost less than 0.3 points by it (docs/decisions/037-int8.md); "
@@ -216,19 +216,25 @@ def _precision(run: Run, question: Question, device: torch.device) -> tuple[conf
     return precision, reason
 
 
-def _may_be_int8(question: Question) -> bool:
-    """Whether int8 was proved for such a training, and all of it is fast. Trials of a study have one precision."""
+def _int8(question: Question) -> precisions.Int8:
+    """What int8 is for such a training: proved, not proved but fast in all of it, or neither.
+
+    Trials of a study have one precision.
+    """
     architecture = question.plan.architecture
     is_even = native.fits_widths(architecture.width, architecture.width // architecture.n_heads)
-    is_able = is_even and integers.is_exact() and not question.as_trial
-    return is_able and _is_proved(question) and packed.supported(backbone.config_of(architecture), architecture) is None
+    is_able = is_even and integers.is_exact() and question.plan.method == "lora" and not question.as_trial
+    if not is_able or packed.supported(backbone.config_of(architecture), architecture) is not None:
+        return "unsuited"
+    return "proved" if _is_proved(question) else "unproved"
 
 
 def _is_proved(question: Question) -> bool:
     """Whether int8 was proved for such a training: plain LoRA, on an encoder as in decision 037 or smaller."""
-    architecture, (family, n_layers, width) = question.plan.architecture, _PROVED_IN_INT8
+    architecture = question.plan.architecture
+    n_layers, width = _PROVED_IN_INT8.get(architecture.family, (0, 0))
     is_small = architecture.n_layers <= n_layers and architecture.width <= width
-    return question.plan.method == "lora" and architecture.family == family and is_small
+    return question.plan.method == "lora" and is_small
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
