@@ -1,7 +1,7 @@
-"""Which rows to label for a run to learn most from: those it is least sure of, as different from each other as can be.
+"""Choose the rows to label that teach a run most: those it is least sure of, as different from each other as possible.
 
-Margin and diversity: of the rows with the smallest margins the centres of weighted clusters (Zhdanov 2019; Citovsky et
-al. 2021 take margins and clusters at scale). docs/ask.md says what it was worth. Shapes: N rows, C classes, D features.
+Margin and diversity: the centres of weighted clusters of the rows with the smallest margins (Zhdanov 2019; Citovsky et
+al. 2021 use margins and clusters at scale). docs/ask.md has the gain. Shapes: N rows, C classes, D features.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any
 
 import numpy as np
 
-_CANDIDATES = 10  # for each row that is asked for, of those with the smallest margins
+_CANDIDATES = 10  # with the smallest margins, per row to label
 
 
 def margins(probs: np.ndarray) -> np.ndarray:
-    """Return how far the likeliest class is from the second, 0 to 1, float64 [N], by probabilities [N, C]."""
+    """Return the likeliest class's lead over the second, 0 to 1, float64 [N], from probabilities [N, C]."""
     top = np.partition(probs, -2, axis=1)[:, -2:]
     return top[:, 1] - top[:, 0]
 
 
 def candidates(margins: np.ndarray, n: int) -> np.ndarray:
-    """Return the rows that n are chosen from, int64 [at most 10 n]: those with the smallest margins, in their order."""
+    """Return the rows to choose n from, int64 [at most 10 n]: those with the smallest margins, smallest first."""
     return np.argsort(margins, kind="stable")[: _CANDIDATES * n]
 
 
 def spread_out(features: np.ndarray, margins: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Return n of the candidates, int64 [n], far from each other: the nearest to the centre of each of n clusters.
 
-    features: float [M, D], of which the direction counts · margins: float64 [M]; unsure rows draw the centres. Where
-    rows are so alike that there are fewer clusters, the least sure of the others follow.
+    features: float [M, D], only their direction counts · margins: float64 [M]; unsure rows pull the centres. If rows
+    are so alike that there are fewer clusters, the least sure of the others follow.
     """
     from sklearn.cluster import KMeans
 
@@ -40,8 +40,8 @@ def spread_out(features: np.ndarray, margins: np.ndarray, n: int, seed: int) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different rows than clusters
         distances = clusters.fit_transform(directions, sample_weight=1 - margins + 1e-6)
-    own = distances[np.arange(len(margins)), clusters.labels_]
-    by_distance = np.lexsort((own, clusters.labels_))
+    own_distances = distances[np.arange(len(margins)), clusters.labels_]
+    by_distance = np.lexsort((own_distances, clusters.labels_))
     nearest = by_distance[np.unique(clusters.labels_[by_distance], return_index=True)[1]]
     others = np.setdiff1d(np.argsort(margins, kind="stable"), nearest, assume_unique=True)
     return np.concatenate([nearest, others[np.argsort(margins[others], kind="stable")][: n - len(nearest)]])

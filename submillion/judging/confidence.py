@@ -1,9 +1,9 @@
-"""Acting on confidence: calibrated probabilities, which rows to answer at a stated error, sets of labels.
+"""Act on confidence: calibrated probabilities, the rows to answer at a stated error, sets of labels.
 
-Everything is learnt from a run's validation predictions, by methods whose promises are proved for rows that are drawn
-alike and independently, or in groups. The promises are about raw confidences: a temperature was fitted on validation
-rows, and those were not, but for the choice of the checkpoint, for which the level is divided (`n_choices`). Rows with
-several labels have calibrated probabilities only. Shapes: N rows, C classes.
+Everything is learnt from a run's validation predictions, by methods whose promises are proved for independent and
+identically distributed rows, or groups of rows. The promises are about raw confidences: a temperature is fitted on
+validation rows, but raw confidences depend on them only through the choice of the checkpoint, for which the level is
+divided (`n_choices`). Rows with several labels have calibrated probabilities only. Shapes: N rows, C classes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from submillion.judging.metrics.scores import errors_of
 from submillion.judging.metrics.thresholds import folds_of
 from submillion.text import shown
 
-LEVEL = 0.05  # a share of validation samples, at most, with which a stated error is not kept
-_PARTS = 10  # a tenth of the rows draws the thresholds that the others test
-_N_FORGIVEN = 2  # errors at the first threshold: at none, one odd row among the surest would end every search
+LEVEL = 0.05  # at most this share of validation samples breaks a promise
+_PARTS = 10  # a tenth of the rows gives the thresholds, the others test them
+_N_FORGIVEN = 2  # errors at the first threshold: with none, one odd row among the surest would end every search
 
 
 @dataclass(frozen=True)
 class Answering:
-    """What is asked of probabilities. calibrated: they are divided by the run's temperature · max_error: the share of
+    """What is asked of probabilities. calibrated: logits are divided by the run's temperature · max_error: the share of
     answers that may be wrong; other rows get no label · coverage: the share of rows whose set of labels holds the true
-    one. ConfigError for shares that are not between 0 and 1, and for both at once."""
+    one. ConfigError if a share is not between 0 and 1, or both are given."""
 
     calibrated: bool = False
     max_error: float | None = None
@@ -54,12 +54,12 @@ def _is_share(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Selection:
-    """From which confidence on a label is given, so that at most `max_error` of those are wrong, with 95 % confidence.
+    """The confidence from which a label is given, so that at most `max_error` of these are wrong, with 95 % confidence.
 
-    threshold: of the raw confidence, from 0; None where none keeps the promise · n_rows, n_tested: validation rows, and
-    those that tested thresholds · n_answered, n_wrong: those of them at the threshold and above, and how many are
-    wrong; where there is no threshold, at the first that was tested · worth: independent rows for each tested one, 1
-    but where they have groups · level: of each test, 5 % over the checkpoints that might have been chosen.
+    threshold: of the raw confidence, from 0; None if none keeps the promise · n_rows, n_tested: validation rows, and
+    those that tested thresholds · n_answered, n_wrong: tested rows at or above the threshold (without one, the first
+    that was tested), and how many of them are wrong · worth: independent rows per tested row, 1 without groups ·
+    level: of each test, 5 % divided by the number of checkpoints that might have been chosen.
     """
 
     max_error: float
@@ -72,14 +72,14 @@ class Selection:
     level: float = LEVEL
 
     def answered(self, probs: np.ndarray) -> np.ndarray:
-        """Return which rows get their label, bool [N], by their raw probabilities, float64 [N, C]."""
+        """Return which rows get their label, bool [N], from their raw probabilities, float64 [N, C]."""
         return np.full(len(probs), False) if self.threshold is None else probs.max(axis=1) >= self.threshold
 
     @property
     def problem(self) -> str:
         """Return why no threshold keeps the promise, and what to do."""
         promise = f"an error of at most {_percents(self.max_error)} with 95 % confidence"
-        # What can be promised where no tested row is wrong.
+        # What can be promised if no tested row is wrong.
         least = 1 - self.level ** (1 / max(self.n_tested * self.worth, 1))
         if least > self.max_error:
             needed = (n := _least_rows(self.max_error, self.level)) + math.ceil(n / (_PARTS - 1))
@@ -89,8 +89,8 @@ class Selection:
                 f"there are {self.n_rows:,}{grouped}; train with as many, or ask for at least "
                 f"{_percents(math.ceil(1e3 * least) / 1e3)}"
             )
-        right = max((self.n_answered - self.n_wrong) * self.worth, 1)
-        most = special.betaincinv(self.n_wrong * self.worth + 1, right, 1 - self.level)
+        n_right = max((self.n_answered - self.n_wrong) * self.worth, 1)
+        most = special.betaincinv(self.n_wrong * self.worth + 1, n_right, 1 - self.level)
         return (
             f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
             f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for a larger error, "
@@ -105,9 +105,9 @@ def _percents(share: float) -> str:
 def n_choices(chose: np.ndarray, groups: np.ndarray | None = None) -> float:
     """Return how many of K checkpoints might as well have been chosen, from 1 to K.
 
-    The effective number of the choice (Hill 1973, of order 2: 1 over the sum of squared shares), made again on rows
-    drawn anew, 1,000 normal draws of the mean scores.
-    chose: what each noted of the rows, whose highest mean was chosen, float [K, B] · groups: of the rows.
+    The effective number of choices (Hill 1973, order 2: 1 over the sum of squared shares) over resampled rows: 1,000
+    normal draws of the mean scores.
+    chose: each checkpoint's score of each row; the highest mean was chosen, float [K, B] · groups: of the rows.
     """
     of_units = chose.T.astype(np.float64) if groups is None else summed(chose.T.astype(np.float64), groups)
     totals = of_units.sum(axis=0)
@@ -119,19 +119,19 @@ def n_choices(chose: np.ndarray, groups: np.ndarray | None = None) -> float:
 def selection(validation: Predictions, max_error: float, n_choices: float = 1.0) -> Selection:
     """Return the lowest threshold of confidence that keeps a promise by learn-then-test (Angelopoulos et al. 2021).
 
-    The promise: P(wrong | confidence >= threshold) <= max_error, but for at most 5 % of validation samples. For a
-    threshold that is fixed beforehand, errors among the rows above it are binomial; it passes where the exact upper
-    bound of their share (Clopper and Pearson 1934, one-sided, 95 %) is at most max_error. Thresholds are tested from
-    the strictest downward until one fails; that none of them is too low among those that passed, but with 5 %, needs
-    no correction for their number and no order of their risks (fixed sequence testing, there), only that the sequence
-    was fixed without the rows that test it. So a tenth of the rows, drawn by a hash of their ids, gives the thresholds,
-    and the others test them. A threshold with fewer of these above it than could ever pass is left out: that many rows
-    with no error are then always enough. Where this leaves out the first that is too low, the next one is lower still,
-    and its error no smaller if surer rows are no worse. Rows of one group are all drawn or all tested, and counts are
-    those of as many independent rows as the tested ones are worth (Korn and Graubard 1998).
+    The promise: P(wrong | confidence >= threshold) <= max_error, except for at most 5 % of validation samples. For a
+    threshold fixed beforehand, errors among the rows above it are binomial; it passes if the exact upper bound of their
+    share (Clopper and Pearson 1934, one-sided, 95 %) is at most max_error. Thresholds are tested from the strictest
+    downwards until one fails (fixed sequence testing, there): with at most 5 % probability one that passed is too low,
+    without a correction for their number or an order of their risks, provided the sequence was fixed without the rows
+    that test it. So a tenth of the rows, drawn by a hash of their ids, gives the thresholds, and the others test them.
+    A threshold with fewer tested rows above it than could ever pass is left out: that many rows with no error are then
+    always enough. If this leaves out the first that is too low, the next is lower still, and its error no smaller if
+    surer rows are no worse. Rows of one group are all drawn or all tested, and counts are scaled to the independent
+    rows that the tested ones are worth (Korn and Graubard 1998).
 
-    n_choices: of checkpoints, that might have been chosen on these rows: each would have its threshold, and any may be
-    too low, so that the 5 % are divided by their number (Bonferroni).
+    n_choices: checkpoints that might have been chosen on these rows: each would have its threshold, and any may be too
+    low, so the 5 % are divided by their number (Bonferroni).
     """
     _refuse_several(validation, "max_error")
     confidence, is_wrong, level = validation.probs.max(axis=1), ~validation.right, LEVEL / n_choices
@@ -152,7 +152,7 @@ def selection(validation: Predictions, max_error: float, n_choices: float = 1.0)
 
 
 def _parts(validation: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that draw thresholds, a tenth of them or a little more, by a hash of their ids, and those that test."""
+    """Return the rows that give thresholds, a tenth or a little more, by a hash of their ids, and those that test."""
     hashes = folds_of(validation.fold_keys, 2**62)
     order = np.argsort(hashes, kind="stable")
     n_drawn = math.ceil(len(order) / _PARTS)
@@ -162,23 +162,22 @@ def _parts(validation: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _worth(is_wrong: np.ndarray, groups: np.ndarray | None) -> float:
-    """How many independent rows each row is worth."""
+    """Return how many independent rows each row is worth."""
     if groups is None or not len(groups):
         return 1.0
     return effective_rows(is_wrong - is_wrong.mean(), numbered(groups)) / len(groups)
 
 
 def _at_most(n_wrong: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
-    """The chance of so few wrong rows where this share is wrong: the binomial distribution, of numbers that need not be
-    whole."""
+    """Return the chance of at most n_wrong wrong rows in n at this true share: binomial, for numbers not always whole."""
     return special.betainc(np.maximum(n - n_wrong, 1e-9), n_wrong + 1, 1 - share)
 
 
 def _sequence(drawn: np.ndarray, n_tested: float, max_error: float, level: float) -> np.ndarray:
-    """The thresholds in the order of their tests, falling: confidences of drawn rows, and 0, which answers all.
+    """Return the thresholds in test order, falling: confidences of drawn rows, and 0, which answers all.
 
-    The first is expected to have enough tested rows above it: so many that two errors are forgiven, but at most half of
-    all, and never fewer than can pass; a tenth or a fifth more, and at least a tenth of all, since the few surest rows
+    The first is expected to have enough tested rows above it, the most of: a tenth more than it takes to forgive two
+    errors, but no more than half of all; a fifth more than it takes to pass; a tenth of all, since the few surest rows
     may be odd ones. It is not among the first two drawn, above which there may be none.
     """
     n_first = max(
@@ -192,20 +191,20 @@ def _sequence(drawn: np.ndarray, n_tested: float, max_error: float, level: float
 
 
 def _passes(n_answered: int, n_wrong: int, max_error: float, level: float) -> bool:
-    """Whether the upper bound of a share of n_wrong / n_answered is at most max_error: the same as a binomial test."""
+    """Say whether the upper bound of the share n_wrong / n_answered is at most max_error: a binomial test."""
     return n_answered > 0 and special.bdtr(n_wrong, n_answered, max_error) <= level
 
 
 def _least_rows(max_error: float, level: float, n_wrong: int = 0) -> int:
-    """How many rows it takes for n_wrong wrong ones to be forgiven; the Poisson distribution's are a few more."""
+    """Return how many rows it takes for n_wrong errors to be forgiven; the Poisson bound gives a few more."""
     most = math.ceil(special.gammaincinv(n_wrong + 1, 1 - level) / max_error) + n_wrong + 1
     return bisect_left(range(most), True, n_wrong + 1, key=lambda n: _passes(n, n_wrong, max_error, level))
 
 
 @dataclass(frozen=True)
 class AnsweringScores:
-    """What becomes of a promise on labelled rows: the share that is answered, and the share of answers that is wrong,
-    None where there is none."""
+    """A promise measured on labelled rows: the share answered, and the share of answers that are wrong, None without
+    any."""
 
     max_error: float
     answered: Score
@@ -213,7 +212,7 @@ class AnsweringScores:
 
 
 def answering_scores(selected: Selection, predictions: Predictions) -> AnsweringScores:
-    """Return what becomes of a promise on other rows than the validation rows that it was learnt from."""
+    """Return how a promise is kept on other rows than the validation rows it was learnt from."""
     answered = selected.answered(predictions.probs)
     error = share(~predictions.right, predictions.groups, answered) if answered.any() else None
     return AnsweringScores(selected.max_error, share(answered, predictions.groups), error)
@@ -227,7 +226,7 @@ class LabelSets:
     threshold: float
 
     def members(self, probs: np.ndarray) -> np.ndarray:
-        """Return which labels are in each row's set, bool [N, C], by its raw probabilities, float64 [N, C]."""
+        """Return which labels are in each row's set, bool [N, C], from its raw probabilities, float64 [N, C]."""
         likeliest = probs.argmax(axis=1)[:, None] == np.arange(probs.shape[1])
         return (probs >= self.threshold) | likeliest
 
@@ -236,10 +235,10 @@ def label_sets(validation: Predictions, coverage: float) -> LabelSets:
     """Return sets that hold the true label of at least this share of rows: split conformal (Sadinle et al. 2019).
 
     The promise: P(true label in the set) >= coverage, over validation samples and a further row. The threshold is the
-    k-th largest probability of the n validation rows' true labels, k = ceil((n + 1) coverage): a further row is as
-    likely to be at any place among them. Of G groups a row counts as the share that it is of its own, and k is of
-    G + 1: the further row is of another group (Lee, Barber and Willett 2023, arXiv 2306.06342). Sets are not empty: the
-    likeliest label is always in, which only adds to the coverage.
+    k-th largest probability of the n validation rows' true labels, k = ceil((n + 1) coverage): a further row is equally
+    likely to rank anywhere among them. With G groups a row counts as 1 / its group's size, and k is of G + 1: the
+    further row is of another group (Lee, Barber and Willett 2023, arXiv 2306.06342). Sets are never empty: the
+    likeliest label is always included, which only adds to the coverage.
     """
     _refuse_several(validation, "coverage")
     n = len(validation.ids)
@@ -269,7 +268,7 @@ def _refuse_several(validation: Predictions, name: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """How raw probabilities become answers; what is None was not asked for. temperature: that logits are divided by."""
+    """How raw probabilities become answers; None: not asked for. temperature: logits are divided by it."""
 
     temperature: float | None = None
     selection: Selection | None = None
@@ -281,11 +280,11 @@ class Rules:
         return raw if self.temperature is None else scaled(raw, self.temperature, self.has_several)
 
     def answered(self, raw: np.ndarray) -> np.ndarray | None:
-        """Return which rows get their label, bool [N], by probabilities [N, C]; None where all do."""
+        """Return which rows get their label, bool [N], from probabilities [N, C]; None if all do."""
         return None if self.selection is None else self.selection.answered(raw)
 
     def members(self, raw: np.ndarray) -> np.ndarray | None:
-        """Return which labels are in each row's set, bool [N, C]; None where no sets were asked for."""
+        """Return which labels are in each row's set, bool [N, C]; None if no sets were asked for."""
         return None if self.sets is None else self.sets.members(raw)
 
 
@@ -293,8 +292,8 @@ AS_TRAINED, RAW = Answering(), Rules()  # nothing is asked for
 
 
 def rules(answering: Answering, validation: Predictions, temperature: float, n_choices: float = 1.0) -> Rules:
-    """Return what was asked, learnt from validation predictions; RunError where a promise cannot be kept. n_choices: as
-    `selection` has it."""
+    """Return the rules asked for, learnt from validation predictions; RunError if a promise cannot be kept. n_choices:
+    see `selection`."""
     selected = None if answering.max_error is None else selection(validation, answering.max_error, n_choices)
     if selected is not None and selected.threshold is None:
         raise RunError(selected.problem)

@@ -1,8 +1,8 @@
-"""How much each factor of a study matters: how far apart its choices are, the other factors held alike, and how surely.
+"""How much each factor of a study matters: how far apart its choices are, other factors held equal, and how surely.
 
 An additive model (Fisher's analysis of variance, for designs that need not be balanced) is fitted by least squares to
-the scores of all runs. What it leaves over, seeds and factors that act on each other, is one source of chance; the rows
-that scores were measured on are another, the same for all runs, and are added.
+the scores of all runs. Its residuals, from seeds and interactions of factors, are one source of chance; the rows that
+scores were measured on are another, the same for all runs, and are added.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Effect:
 
     @property
     def is_told(self) -> bool:
-        """Say whether the interval leaves zero out."""
+        """Say whether the interval excludes zero."""
         return self.low > 0
 
 
@@ -45,10 +45,10 @@ def effects(
     """Return the effect of each factor that has more than one choice, the largest first; none with fewer runs than
     the model needs.
 
-    choices: factor → choice, of each run · rows_error: the standard error of a difference that comes from the rows ·
-    ranges: factors whose choices are numbers of a range, and whether it is logarithmic: these have a straight line.
+    choices: factor → choice, for each run · rows_error: a difference's standard error from the rows alone · ranges:
+    factors whose choices are numbers in a range, and whether it is logarithmic: a straight line is fitted to these.
     The interval is Student's, with the level shared among the pairs of choices (Bonferroni): the best and the worst
-    were found by looking.
+    were picked by their scores.
     """
     columns, contrasts = _design(choices, ranges)
     design, y = np.column_stack([np.ones(len(scores)), *columns]), np.array(scores)
@@ -58,7 +58,7 @@ def effects(
     if n_free < 1:
         return []
     variance = float(np.sum((y - design @ coefficients) ** 2)) / n_free
-    found = []
+    estimates = []
     for factor, levels in contrasts.items():
         names = sorted(levels, key=lambda name: -float(levels[name] @ coefficients))
         contrast = levels[names[0]] - levels[names[-1]]
@@ -66,36 +66,36 @@ def effects(
             continue  # changed together with another factor: nothing tells the two apart
         spread = math.sqrt(variance * float(np.sum((contrast @ inverse) ** 2)) + rows_error**2)
         n_pairs = len(names) * (len(names) - 1) / 2
-        half = float(special.stdtrit(n_free, 1 - LEVEL / (2 * n_pairs))) * spread
+        half_width = float(special.stdtrit(n_free, 1 - LEVEL / (2 * n_pairs))) * spread
         value = float(contrast @ coefficients)
-        found.append(Effect(factor, names[0], names[-1], value, value - half, value + half))
-    return sorted(found, key=lambda each: -each.value)
+        estimates.append(Effect(factor, names[0], names[-1], value, value - half_width, value + half_width))
+    return sorted(estimates, key=lambda effect: -effect.value)
 
 
 def _design(
     choices: Sequence[Mapping[str, str]], ranges: Mapping[str, bool]
 ) -> tuple[list[np.ndarray], dict[str, dict[str, np.ndarray]]]:
-    """The columns after the constant one, and what each choice of a factor adds: its coefficients, [1 + columns]."""
+    """Return the columns after the constant one, and each choice's coefficients for each factor, [1 + columns]."""
     columns: list[np.ndarray] = []
     places: dict[str, dict[str, tuple[int, float]]] = {}
-    for factor in dict.fromkeys(name for each in choices for name in each):
-        labels = [each.get(factor, "") for each in choices]
-        different = list(dict.fromkeys(labels))
-        if len(different) < 2:
+    for factor in dict.fromkeys(name for run in choices for name in run):
+        labels = [run.get(factor, "") for run in choices]
+        distinct = list(dict.fromkeys(labels))
+        if len(distinct) < 2:
             continue
         if factor in ranges:
-            sizes = {label: math.log(float(label)) if ranges[factor] else float(label) for label in different}
+            sizes = {label: math.log(float(label)) if ranges[factor] else float(label) for label in distinct}
             low, high = min(sizes, key=lambda k: sizes[k]), max(sizes, key=lambda k: sizes[k])
             share = {label: (size - sizes[low]) / (sizes[high] - sizes[low]) for label, size in sizes.items()}
             places[factor] = {label: (len(columns), share[label]) for label in (low, high)}
             columns.append(np.array([share[label] for label in labels]))
             continue
-        places[factor] = {different[0]: (0, 0.0)}
-        for label in different[1:]:
+        places[factor] = {distinct[0]: (0, 0.0)}
+        for label in distinct[1:]:
             places[factor][label] = (len(columns), 1.0)
-            columns.append(np.array([float(each == label) for each in labels]))
+            columns.append(np.array([float(run_label == label) for run_label in labels]))
     unit = np.eye(1 + len(columns))[1:]
     return columns, {
-        factor: {label: weight * unit[column] for label, (column, weight) in of.items()}
-        for factor, of in places.items()
+        factor: {label: weight * unit[column] for label, (column, weight) in terms.items()}
+        for factor, terms in places.items()
     }

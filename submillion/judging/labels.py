@@ -1,8 +1,8 @@
-"""Which labels are likely wrong, by probabilities of models that did not see the rows: confident learning.
+"""Find labels that are likely wrong, from probabilities of models that did not see the rows: confident learning.
 
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3. A class's
-threshold is the mean of its probability over the rows that are labelled so; a row that is over the threshold of another
-class, and of no likelier one, counts as that class. Shapes: B rows, C classes.
+threshold is its mean probability over the rows with that label; a row counts as the likeliest of the classes whose
+thresholds it reaches. Shapes: B rows, C classes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from submillion.judging.metrics import Predictions
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors:
-    """Likely label errors. rows: int64 [E], the likeliest error first · label_ids: int64 [E], the class that each is
-    likely of · share: the estimated share of wrong labels among all rows · joint: float64 [C, C], the estimated rows
-    of each label (line) that are of each class (column)."""
+    """Likely label errors. rows: int64 [E], the likeliest error first · label_ids: int64 [E], each row's likely class ·
+    share: the estimated share of wrong labels among all rows · joint: float64 [C, C], the estimated number of rows of
+    each label (line) and true class (column)."""
 
     rows: np.ndarray
     label_ids: np.ndarray
@@ -29,8 +29,8 @@ class LabelErrors:
 def label_errors(predictions: Predictions) -> LabelErrors:
     """Return the rows whose label is likely another class's.
 
-    They are those that the confident joint counts beside its diagonal ("C_confusion" in the paper's benchmarks), ranked
-    by the normalised margin: the label's probability minus the likeliest other's. Probabilities must be out of sample.
+    They are the rows off the confident joint's diagonal ("C_confusion" in the paper's benchmarks), ranked by the
+    normalised margin: the label's probability minus the likeliest other's. Probabilities must be out of sample.
     """
     labels, probs = predictions.label_ids, predictions.probs
     likely = _likely(labels, probs)
@@ -47,16 +47,16 @@ def label_errors(predictions: Predictions) -> LabelErrors:
 
 
 def _likely(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """The class that each row confidently is, int64 [B]; -1 where it is over no class's threshold."""
+    """Return each row's confident class, int64 [B]; -1 if it reaches no class's threshold."""
     is_of = labels[:, None] == np.arange(probs.shape[1])
     n_of = is_of.sum(axis=0)
     thresholds = np.where(n_of, (probs * is_of).sum(axis=0) / np.maximum(n_of, 1), np.inf)  # a class without rows
-    over = np.where(probs >= thresholds, probs, -1.0)
-    return np.where(over.max(axis=1) >= 0, over.argmax(axis=1), -1)
+    reached = np.where(probs >= thresholds, probs, -1.0)
+    return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
 
 
 def _calibrated(counts: np.ndarray, n_labelled: np.ndarray) -> np.ndarray:
-    """The confident joint whose lines add up to the rows that are labelled so (the paper's equation 3, in rows)."""
+    """Return the confident joint, each line scaled to the rows with that label (the paper's equation 3, in rows)."""
     total = counts.sum(axis=1, keepdims=True)
     shares = np.where(total, counts / np.maximum(total, 1), np.eye(len(counts)))
     return shares * n_labelled[:, None]
