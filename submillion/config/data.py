@@ -10,9 +10,15 @@ from submillion.config.fields import Section, Seed, setting
 from submillion.text import shown
 
 Drop = Literal["bad-rows", "rare-classes"]
-Labels = Literal["one", "several"]  # that a row has
+Labels = Literal["one", "several"]  # labels per row
 MOST_FOLDS = 100
-_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # what a shell or YAML would take
+_SEPARATORS = {
+    "comma": ",",
+    "semicolon": ";",
+    "tab": "\t",
+    "\\t": "\t",
+    "pipe": "|",
+}  # which a shell or YAML may interpret
 
 
 def fold_of(text: str | None) -> tuple[int, int] | None:
@@ -174,7 +180,7 @@ class DataConfig(Section):
     @field_validator("text", "text_pair", "label", "group", "split", mode="before")
     @classmethod
     def _number_as_name(cls, value: Any) -> Any:
-        """Columns without a name are numbers, which YAML reads as such."""
+        """Return columns' numbers, which YAML reads as such, as their names."""
         if isinstance(value, list | tuple):
             return [str(part) if type(part) is int else part for part in value]
         return str(value) if type(value) is int else value  # a bool is an int too

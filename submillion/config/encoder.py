@@ -11,7 +11,7 @@ from submillion.config.fields import Count, Frac, Section, setting
 Head = Literal["full", "linear", "bottleneck"]
 LongTexts = Literal["cut", "head-tail", "windows"]
 Pooling = Literal["mean", "max"]
-MAX_WINDOWS = 32  # per text, where model.max_windows is null
+MAX_WINDOWS = 32  # per text, if model.max_windows is null
 
 
 class ModelConfig(Section):
@@ -62,10 +62,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _windows_are_wanted(self) -> ModelConfig:
-        named = {"max_windows": self.max_windows, "window_pooling": self.window_pooling}
+        values = {"max_windows": self.max_windows, "window_pooling": self.window_pooling}
         problems = [
             f"{key} is {value}, but long_texts is {self.long_texts}: only long_texts: windows has windows"
-            for key, value in named.items()
+            for key, value in values.items()
             if value is not None and self.long_texts != "windows"
         ]
         if problems:

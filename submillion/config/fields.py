@@ -14,7 +14,7 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 Frac = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # a byte of a file's name that is not UTF-8 comes as half a character
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # bytes of a file's name that are not UTF-8 come as lone surrogates
 
 
 class Section(BaseModel):
@@ -27,11 +27,11 @@ class Section(BaseModel):
     def _no_slip(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return value  # its own fields are looked at
+            return value  # its own fields are checked
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-        # A bool is an int to Python: true would be 1. Where a text is asked for, it is refused as none.
-        asked = {annotation, *get_args(annotation)} & {bool, str}
-        is_slip = (isinstance(value, bool) and not asked) or any(isinstance(part, bool) for part in parts)
+        # A bool is an int to Python: true would be 1. If a text is expected, pydantic refuses it.
+        accepted = {annotation, *get_args(annotation)} & {bool, str}
+        is_slip = (isinstance(value, bool) and not accepted) or any(isinstance(part, bool) for part in parts)
         if is_slip and "Any" not in str(annotation):
             raise ValueError(f"{info.field_name} is {shown(value)}: true and false are not numbers")
         if any(isinstance(part, str) and _NO_TEXT.search(part) for part in (value, *parts)):

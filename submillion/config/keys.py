@@ -1,4 +1,4 @@
-"""Settings as full keys with their values in text, so that configs can be laid side by side."""
+"""Settings as full keys with their values in text, to compare configs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     >>> flat({"train": {"steps": 20, "epochs": None}})
     {'train.steps': '20', 'train.epochs': 'null'}
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            texts |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = as_text(value)
-    return found
+            texts[prefix + key] = as_text(value)
+    return texts
 
 
 def as_text(value: Any) -> str:

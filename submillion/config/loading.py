@@ -1,7 +1,7 @@
 """From YAML and `--set` to a checked `Config`, and back to text.
 
-Owns the overriding, the reporting of all problems at once, the commented dump and the hash. How text is read is in
-`parsing`, the settings themselves are in `settings`.
+Owns overrides, the report of all problems at once, the commented dump and the hash. `parsing` reads the text,
+`settings` has the settings themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from submillion.errors import ConfigError
 from submillion.text import did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
-# Keys that came later: as they are by default, they leave the hash as it was before them.
+# Keys added later: at their defaults they leave the hash unchanged.
 _ADDED = (
     *(("model", key) for key in ("revision", "long_texts", "max_windows", "window_pooling")),
     *(("data", key) for key in ("config", "encoding", "separator", "header", "drop", "group", "split", "fold")),
@@ -38,13 +38,13 @@ _ADDED = (
     ("train", "threshold"),
 )
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
-_SHORT = {"model": "model.name", "data": "data.source"}  # what a section is that Python is given as a text
-# Two ways to say one thing: an override of one takes the place of the other in a file or a recipe.
+_SHORT = {"model": "model.name", "data": "data.source"}  # the key that a text given for a section in Python sets
+# Alternatives: an override of one replaces the others in a file or a recipe.
 _INSTEAD_OF = {
     "train.steps": ("train.epochs",),
     "train.epochs": ("train.steps",),
     "train.batch_size": ("train.batch_tokens",),
-    "data.source": ("data.revision", "data.config"),  # those of another data set
+    "data.source": ("data.revision", "data.config"),  # the replaced data set's
     "model.name": ("model.revision",),
 }
 
@@ -67,10 +67,10 @@ def load(
     overrides: Mapping[str, Any] | Sequence[str] = (),
     **settings: Any,
 ) -> Config:
-    """Return the config of a YAML file, of a recipe, of a dict or of a config (of none: the defaults), changed.
+    """Return the config of a YAML file, a recipe, a dict or a config (of none: the defaults), with changes.
 
     `settings` are keys of the config, sections as dicts of what differs; `model="NAME"` is its name and
-    `data="rows.csv"` its source. `overrides` go on top: `{"train.steps": 60}`, or as the command line has them,
+    `data="rows.csv"` its source. `overrides` are applied last: `{"train.steps": 60}`, or as on the command line,
     `["train.steps=60"]`, values parsed as YAML. All problems are raised together as one ConfigError.
 
     Examples:
@@ -79,13 +79,13 @@ def load(
         >>> load({"train": {"steps": 60}}, model="bert-base-uncased").model.name
         'bert-base-uncased'
     """
-    given = _flat(settings) | parse_overrides(overrides)
+    changes = _flat(settings) | parse_overrides(overrides)
     if base is not None and recipe is not None:
-        found = f"a config file ({base})" if isinstance(base, str | Path) else "settings"
-        raise ConfigError(f"both {found} and a recipe ({recipe}) are given: keep one")
+        base_name = f"a config file ({base})" if isinstance(base, str | Path) else "settings"
+        raise ConfigError(f"both {base_name} and a recipe ({recipe}) are given: keep one")
     match base:
         case Config():
-            return changed(base, given)
+            return changed(base, changes)
         case Mapping():
             origin, values = "the settings", _replaced({}, _flat(base), "the settings")
         case str() | os.PathLike():
@@ -98,21 +98,23 @@ def load(
             raise ConfigError(
                 f"{shown(base)} is no config: give a YAML file's path, a dict or what load_config returns"
             )
-    return validate(_replaced(values, given, "--set"), origin)
+    return validate(_replaced(values, changes, "--set"), origin)
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by full keys, paths as text."""
-    found: dict[str, Any] = {}
+    """Return nested settings by full keys, paths as text."""
+    flat_settings: dict[str, Any] = {}
     for key, value in settings.items():
         field = Config.model_fields.get(key)
         if isinstance(value, BaseModel):
             value = value.model_dump(mode="json")
         if isinstance(value, Mapping) and field is not None and is_section(field.annotation):
-            found |= {f"{key}.{name}": part for name, part in value.items()}
+            flat_settings |= {f"{key}.{name}": part for name, part in value.items()}
         else:
-            found[_SHORT.get(key, key) if isinstance(value, str | os.PathLike) else key] = value
-    return {str(key): os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in found.items()}
+            flat_settings[_SHORT.get(key, key) if isinstance(value, str | os.PathLike) else key] = value
+    return {
+        str(key): os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in flat_settings.items()
+    }
 
 
 def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
@@ -121,7 +123,7 @@ def validate(values: Mapping[str, Any], origin: str = "the settings") -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         problems: dict[str, str] = {}
-        for detail in error.errors():  # a value of several types fails once for each: the first one speaks
+        for detail in error.errors():  # a value of a union type fails once per type: the first counts
             problems.setdefault(_key(detail), _problem(detail))
         raise ConfigError(*(f"{origin}: {problem}" for problem in problems.values())) from None
 
@@ -146,19 +148,19 @@ def parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> dict[str, A
             f"overrides are {shown(overrides)}: give a list of texts, such as ['train.steps=60'], or a dict, such as "
             "{'train.steps': 60}"
         )
-    problems, found = [], dict[str, Any]()
+    problems, values = [], dict[str, Any]()
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             problems.append(f"--set {override}: give it as section.key=value, such as train.epochs=2")
             continue
         try:
-            found[key.strip()] = parsed_override(key.strip(), text)
+            values[key.strip()] = parsed_override(key.strip(), text)
         except (yaml.YAMLError, RecursionError):
             problems.append(f"--set {override}: the value is not YAML; quote it")
     if problems:
         raise ConfigError(*problems)
-    return found
+    return values
 
 
 def read_mapping(file: Path | str) -> dict[str, Any]:
@@ -177,18 +179,18 @@ def commented(config: Config | None = None) -> str:
 
 
 def digest(config: Config, data_fingerprint: str) -> str:
-    """Return 8 hex digits that name a run: of the config (but name, out, tracking, device) and the data.
+    """Return 8 hex digits that name a run: the hash of the config (without name, out, tracking, device) and the data.
 
-    A data set's commit is not part of them: most commits leave the rows as they were, and the fingerprint tells.
+    A data set's commit is left out: most commits leave the rows unchanged, and the fingerprint covers the rows.
     """
     values = config.model_dump(mode="json", exclude=set(NOT_HASHED))
     del values["data"]["revision"]
     defaults = Config().model_dump(mode="json")
     train = values["train"]
-    # What decides, but where it is the metric itself, as it was before there was a choice.
+    # The deciding score; None if it is the metric itself, as before there was a choice.
     by_metric = config.train.deciding == (config.train.metric or "accuracy") and config.train.deciding != "log-loss"
     train["decide"] = None if by_metric else config.train.deciding
-    if train["metric"] == "accuracy":  # what null means where rows have one label
+    if train["metric"] == "accuracy":  # what null means if rows have one label
         train["metric"] = None
     for section, key in _ADDED:
         if values[section].get(key) == defaults[section][key]:
@@ -203,8 +205,8 @@ def _recipes() -> Any:
 
 def _read(file: Path) -> str:
     try:
-        with file.open("rb") as opened:  # a pipe, such as <(...), or a device tells no size
-            content = opened.read(_MAX_CONFIG_BYTES + 1)
+        with file.open("rb") as stream:  # a pipe, such as <(...), or a device has no size
+            content = stream.read(_MAX_CONFIG_BYTES + 1)
         if len(content) > _MAX_CONFIG_BYTES:
             raise ConfigError(f"{file} has more than {_MAX_CONFIG_BYTES:,} bytes: too large for a config; is it data?")
         return content.decode()
@@ -245,10 +247,10 @@ def _replaced(values: dict[str, Any], settings: Mapping[str, Any], origin: str) 
             problems.append(f"{origin} {key}: {key.rpartition('.')[0]} is not a section")
     if problems:
         raise ConfigError(*problems)
-    given = {key for key, value in settings.items() if value is not None}
-    for key in given & _INSTEAD_OF.keys():
+    keys = {key for key, value in settings.items() if value is not None}
+    for key in keys & _INSTEAD_OF.keys():
         for other in _INSTEAD_OF[key]:
-            if other not in given:
+            if other not in keys:
                 _assign(values, other.split("."), None)
     return values
 
@@ -268,7 +270,7 @@ def _key(detail: Any) -> str:
 
 
 def _problem(detail: Any) -> str:
-    """One pydantic error as a sentence: the key, what was found, what is allowed."""
+    """Return one pydantic error as a sentence: the key, its value, what is allowed."""
     path = [str(part) for part in detail["loc"]]
     section, names = section_of(path)
     key = ".".join(names)
@@ -286,12 +288,12 @@ def _problem(detail: Any) -> str:
     if detail["type"] == "value_error":
         where = f"{key}: " if key else ""
         return where + str(detail["ctx"]["error"])
-    found = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
+    value = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
     help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
     hint = f" ({help_text})" if help_text else ""
     if detail["type"] == "string_type" and not isinstance(detail["input"], str):
         hint = f"; put it in quotes if it is a name{hint}"
-    return f"{key}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
+    return f"{key}{value}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
 
 
 def _commented_section(section: BaseModel, indent: str) -> list[str]:
@@ -310,11 +312,11 @@ def _commented_section(section: BaseModel, indent: str) -> list[str]:
 
 
 def _choices(annotation: Any) -> str:
-    """The allowed words of a Literal, as a suffix of the comment; nothing for other types."""
-    found = [
+    """Return the allowed words of a Literal, as the comment's suffix; nothing for other types."""
+    words = [
         str(word)
         for part in (annotation, *union_parts(annotation))
         if typing.get_origin(part) is typing.Literal
         for word in typing.get_args(part)
     ]
-    return f" [{' | '.join(found)}]" if found else ""
+    return f" [{' | '.join(words)}]" if words else ""

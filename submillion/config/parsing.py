@@ -1,7 +1,7 @@
 """YAML text → plain values: a key given twice is refused, and names stay as they were written.
 
-YAML reads no, 1.0 and null as other things than text, and a blank after a colon or before a # ends a name. Where a
-setting takes a name (of a column, a label, a run) that is never meant. Checking the values is left to `loading`.
+YAML does not read no, 1.0 and null as text, and a blank after a colon or before a # ends a name. If a setting takes a
+name (of a column, a label, a run), that is never meant. `loading` checks the values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEXT, _LIST = "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq"
 
 def parsed(text: str, key: str = "") -> Any:
     """Return the plain value of a YAML text, of the setting `key` or of a whole file; YAMLError says what is wrong."""
-    return copy.deepcopy(_parsed(text, key))  # who asks may change it
+    return copy.deepcopy(_parsed(text, key))  # the caller may change it
 
 
 @functools.lru_cache(maxsize=1024)  # a study asks for each run's config again and again, and YAML is slow to read
@@ -43,7 +43,7 @@ def _parsed(text: str, key: str) -> Any:
 
 
 def parsed_override(key: str, text: str) -> Any:
-    """Return the value that `--set key=text` gives a setting; a name is taken as it is, if it is not in quotes.
+    """Return the value that `--set key=text` gives a setting; a name without quotes is taken literally.
 
     >>> parsed_override("data.text", "Review: text"), parsed_override("data.label", "no")
     ('Review: text', 'no')
@@ -84,14 +84,14 @@ def is_section(annotation: Any) -> bool:
 
 
 def union_parts(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a union allows, those with limits as they are; none of what is not a union."""
+    """Return the types that a union allows, limits included; none if it is not a union."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return ()
 
 
 def _kinds(key: str) -> set[Any]:
-    """The types that a setting takes, without their limits; none of an unknown key or a section."""
+    """Return the types that a setting takes, without limits; none for an unknown key or a section."""
     path = key.split(".")
     section, names = section_of(path)
     field = section.model_fields.get(names[-1])
@@ -106,8 +106,8 @@ def _takes_names(kinds: set[Any]) -> bool:
 
 
 def _keep_names(node: yaml.Node, key: str, text: str, seen: set[int]) -> None:
-    """Mark what stands for names below a node, whose setting is `key`, as text; also in a study's factors."""
-    if id(node) in seen:  # an alias of a part that is being looked at
+    """Mark names in a node, the value of the setting `key`, as text; also in a study's factors."""
+    if id(node) in seen:  # an alias of a part already visited
         return
     seen.add(id(node))
     kinds = _kinds(key)
@@ -131,13 +131,13 @@ def _keep_names(node: yaml.Node, key: str, text: str, seen: set[int]) -> None:
 
 
 def _keep_choices(node: yaml.Node, key: str, text: str, seen: set[int]) -> None:
-    """The same for a factor's values, each a value of the setting `key`."""
+    """Do so for a factor's values, each a value of the setting `key`."""
     for choice in node.value if isinstance(node, yaml.SequenceNode) else ():
         _keep_names(choice, key, text, seen)
 
 
 def _keep_name(node: yaml.Node, takes_null: bool, text: str) -> None:
-    """Make a scalar the text it was written as, unless it is tagged as something else, or absent."""
+    """Mark a scalar as text, as it was written, unless it is tagged as something else, or absent."""
     is_tagged = text.startswith("!", node.start_mark.index)
     is_absent = node.tag == _NULL and (takes_null or not node.value)
     if isinstance(node, yaml.ScalarNode) and node.tag in _GUESSED and not is_tagged and not is_absent:
@@ -145,7 +145,7 @@ def _keep_name(node: yaml.Node, takes_null: bool, text: str) -> None:
 
 
 def _as_written(node: yaml.Node, text: str) -> yaml.Node:
-    """A part of a list of names; one such as `[Review: text]`, which is a table to YAML, too."""
+    """Return a part of a list of names as text, even `[Review: text]`, which is a table to YAML."""
     if isinstance(node, yaml.MappingNode) and not text.startswith(("{", "!"), node.start_mark.index):
         return yaml.ScalarNode(_TEXT, text[node.start_mark.index : node.end_mark.index].strip(), node.start_mark)
     _keep_name(node, False, text)
@@ -153,19 +153,19 @@ def _as_written(node: yaml.Node, text: str) -> yaml.Node:
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, where YAML's own would take the last one.
+    """A SafeLoader that refuses a key given twice; YAML's own takes the last one.
 
-    Of a value that is not what it looks like (2024-99-99) or is tagged as (!!bool maybe), it names the line.
+    It names the line of a value that is not what it looks like (2024-99-99) or is tagged as (!!bool maybe).
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return the node's value; ConstructorError names the line of one that has none."""
+        """Return the node's value; ConstructorError names the line if it has none."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:
             reason = f" ({error})" if isinstance(error, ValueError) else ""
-            found = f"{shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}{reason}"
-            raise yaml.constructor.ConstructorError(None, None, found, node.start_mark) from None
+            problem = f"{shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}{reason}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping; ConstructorError names the line of a repeated key."""

@@ -1,7 +1,7 @@
 """The settings of a run: every key with its default, its unit, its help text and its limits.
 
 Defaults live here and nowhere else. Absent is null; what null means is in the help text.
-Settings that contradict each other are refused here, so that later modules need not look.
+Settings that contradict each other are refused here, so later modules need not check.
 """
 
 from __future__ import annotations
@@ -162,13 +162,13 @@ class TrainConfig(Section):
 
     @property
     def deciding(self) -> Metric:
-        """Return the score that decides, where `decide` leaves that to `metric`; log-loss stands for the scaled one."""
+        """Return the score that decides: `decide`, else `metric`, else log-loss, which means the scaled one."""
         return self.decide or self.metric or "log-loss"
 
     @field_validator("class_weights", mode="before")
     @classmethod
     def _names_of_numbers(cls, value: Any) -> Any:
-        """Labels that are numbers are written as numbers in YAML; their names are texts."""
+        """Return weights by labels' names: YAML reads labels that are numbers as numbers."""
         return {str(label): weight for label, weight in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")

@@ -169,7 +169,7 @@ def _worth(is_wrong: np.ndarray, groups: np.ndarray | None) -> float:
 
 
 def _at_most(n_wrong: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
-    """Return the chance of at most n_wrong wrong rows in n at this true share: binomial, for numbers not always whole."""
+    """Return the chance of at most n_wrong errors in n rows at this true share: binomial, for numbers not always whole."""
     return special.betainc(np.maximum(n - n_wrong, 1e-9), n_wrong + 1, 1 - share)
 
 

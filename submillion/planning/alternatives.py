@@ -28,10 +28,10 @@ _SITES = (
 
 @dataclass(frozen=True)
 class Alternative:
-    """One row: `rank` is the largest that fits and `total` what it needs, in parameters.
+    """One row: `rank` is the largest that fits and `total` its trainable parameters.
 
-    Where no rank fits, `rank` is None and `total` is that of the smallest. With ia3 `rank` is always
-    None. `n_changes` counts what differs from the config's own wishes, of sites, layers and head.
+    If no rank fits, `rank` is None and `total` is the smallest rank's. With ia3 `rank` is always None.
+    `n_changes` counts how many of sites, layers and head differ from the config's.
     """
 
     sites: str
@@ -53,16 +53,16 @@ class _Variant:
 
 
 def alternatives(wishes: Wishes) -> list[Alternative]:
-    """Return the table for the encoder, method, biases and budget of wishes; their own row included.
+    """Return the table for the wishes' encoder, method, biases and budget, their own row included.
 
-    Rows go by sites, then layers (all, the top two thirds, the top third), then head; heads that the
-    family refuses are left out. Empty with method none.
+    Rows are ordered by sites, layers (all, the top two thirds, the top third) and head, without the heads
+    that the family refuses. Empty with method none.
     """
     return [_row(variant, wishes, None) for variant in _variants(wishes)]
 
 
 def cheapest(wishes: Wishes, rank: int) -> Alternative | None:
-    """Return the row that fits at `rank` with the fewest changes, and among those the least total."""
+    """Return the row that fits at `rank` with the fewest changes, then the least total."""
     rows = (_row(variant, wishes, rank) for variant in _variants(wishes))
     return min((row for row in rows if row.fits), key=lambda row: (row.n_changes, row.total), default=None)
 
@@ -79,7 +79,7 @@ def _row(variant: _Variant, own: Wishes, rank: int | None) -> Alternative:
 
 
 def _variants(own: Wishes) -> Iterator[_Variant]:
-    """Every combination that exists; the user's own pattern may match nothing in some of the layers."""
+    """Yield every combination that exists; the user's own pattern may match nothing in some of the layers."""
     if own.method == "none":
         return
     arch = own.architecture
@@ -92,7 +92,7 @@ def _variants(own: Wishes) -> Iterator[_Variant]:
 
 
 def _site_choices(own: Wishes) -> list[tuple[str, Sequence[str]]]:
-    """The table's sites, and the user's own before them where they are not among them."""
+    """Return the table's sites, preceded by the user's own if they are not among them."""
     choices: list[tuple[str, Sequence[str]]] = []
     for sites in _SITES:
         with contextlib.suppress(ConfigError):  # some of query, key and value, where they are one layer
@@ -108,12 +108,12 @@ def _layer_choices(own: Wishes) -> dict[str, tuple[int, ...]]:
     choices = {"all": tuple(range(n))} | {f"top:{top}": tuple(range(n - top, n)) for top in tops}
     if own.layers in choices.values():
         return choices
-    wished = own.config.adapter.layers
-    return {wished if isinstance(wished, str) else ",".join(map(str, own.layers)): own.layers} | choices
+    layers = own.config.adapter.layers
+    return {layers if isinstance(layers, str) else ",".join(map(str, own.layers)): own.layers} | choices
 
 
 def _head_choices(own: Wishes) -> list[HeadSize]:
-    """The heads that the family takes; the bottleneck at the user's width, else the default."""
+    """Return the heads that the family takes; the bottleneck at the user's width, else the default."""
     width = own.head.width or budget.DEFAULT_HEAD_WIDTH
     sizes = [HeadSize(kind, own.head.n_classes, width if kind == "bottleneck" else None) for kind in get_args(Head)]
     return [size for size in sizes if not budget.head_problems(own.architecture, size)]

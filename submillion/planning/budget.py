@@ -4,15 +4,15 @@ What trains, to the parameter (injection must agree, and is checked against it):
 
 * lora: A [r, d_in] and B [d_out, r] of each target; dora: the magnitude [d_out] too; adalora: at its
   initial rank, lora_E [r, 1] too (`ranknum` is a parameter that never trains); ia3: one vector, over
-  d_in where the target is an `ffn_out` layer (PEFT's `feedforward_modules`: its input is scaled, as in
+  d_in if the target is an `ffn_out` layer (PEFT's `feedforward_modules`: its input is scaled, as in
   the paper's formula), over d_out everywhere else; none: every parameter of the stock model.
 * bias `lora_only`: the biases of the targets. bias `all`, as in PEFT: every parameter named `*.bias`
-  outside modules_to_save and the frozen originals of those; that is embeddings, layers, layer norms and,
-  where a pretrained pooler stays frozen (head: linear), the pooler's bias.
+  outside modules_to_save and their frozen originals: those of embeddings, layers, layer norms and, if a
+  pretrained pooler stays frozen (head: linear), of the pooler.
 * head full: all of `head_modules`. linear: the last layer, `[D, C]` and C biases; RoBERTa's, XLM-R's and
   MPNet's dense is the identity, frozen with its bias; BERT's and ALBERT's pooler and ModernBERT's head are the
   pretrained ones, frozen. bottleneck of width b: dense = W0 + UV with U [D, b] and V [b, D] trained, its bias [D],
-  where it has one, trained, W0 frozen (the identity, or the pretrained one), and the last layer.
+  if any, trained, W0 frozen (the identity, or the pretrained one), and the last layer.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def head_params(arch: Architecture, head: HeadSize) -> int:
 
 
 def keeps_pooler(arch: Architecture) -> bool:
-    """Say whether the checkpoint has the head's dense layer: a linear head is on top of it, frozen as it is."""
+    """Say whether the checkpoint has the head's dense layer, which stays frozen below a linear head."""
     return arch.built is None and FAMILIES[arch.family].pretrained
 
 
@@ -127,7 +127,7 @@ def last_layer_params(arch: Architecture, n_classes: int) -> int:
 
 
 def head_problems(arch: Architecture, head: HeadSize) -> list[str]:
-    """Return why a family cannot have this head, as messages; none where it can."""
+    """Return why a family cannot have this head, as messages; none if it can."""
     problems = []
     if head.n_classes < 2:
         problems.append(f"the number of classes is {head.n_classes}: a classifier needs at least 2")
@@ -151,9 +151,9 @@ def head_problems(arch: Architecture, head: HeadSize) -> list[str]:
 
 
 def all_params(arch: Architecture, method: Method, targets: Sequence[Target], head: HeadSize) -> int:
-    """Return every parameter that the model holds in training, frozen ones included.
+    """Return how many parameters the model holds in training, frozen ones included.
 
-    PEFT keeps the original of each module that it saves, so the head counts twice, but with method none.
+    PEFT keeps the original of each module that it saves, so the head counts twice, except with method none.
     """
     stock = n_parameters(arch, head.n_classes)
     if method == "none":
@@ -164,7 +164,7 @@ def all_params(arch: Architecture, method: Method, targets: Sequence[Target], he
 
 
 def _saved_copies(arch: Architecture, head: HeadSize) -> int:
-    if head.kind == "linear" and keeps_pooler(arch):  # the pooler stays where it is
+    if head.kind == "linear" and keeps_pooler(arch):  # the pooler is not copied
         return last_layer_params(arch, head.n_classes)
     return head_parameters(arch, head.n_classes) + _low_rank(arch, head)
 

@@ -1,6 +1,6 @@
 """A config's wishes, resolved against its encoder, and what they cost at any rank.
 
-Costs grow linearly in the rank, so that the largest one that fits is a division.
+Costs are linear in the rank, so a division gives the largest that fits.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Wishes:
     """A config's wishes for its encoder, before ranks are given: `targets` have rank 0, `sites` keep the user's order.
 
-    Made once, by `resolve`, and handed on: the plan, the alternatives and the largest rank are all made of it. Ranks go
-    in steps of `rank_unit`: orthogonal A and B need an even one.
+    `resolve` makes it once: the plan, the alternatives and the largest rank all come from it. Ranks are multiples of
+    `rank_unit`: orthogonal A and B need an even one.
     """
 
     config: Config
@@ -58,7 +58,7 @@ def resolve(config: Config, n_classes: int) -> Wishes:
 
 
 def _length_problems(config: Config, arch: Architecture) -> list[str]:
-    """Whether texts may be longer than the encoder has positions."""
+    """Return a problem if texts may be longer than the encoder has positions."""
     longest = longest_tokens(arch)
     if config.model.max_length <= longest:
         return []
@@ -66,7 +66,7 @@ def _length_problems(config: Config, arch: Architecture) -> list[str]:
 
 
 def ranked(wishes: Wishes, ranks: int | Mapping[str, int]) -> tuple[Target, ...]:
-    """Return the wishes' targets with one rank, or with their site's (0 where it has none)."""
+    """Return the wishes' targets with one rank, or with their site's (0 if it has none)."""
     by_site = dict.fromkeys(wishes.sites, ranks) if isinstance(ranks, int) else ranks
     return tuple(replace(target, rank=by_site.get(target.site, 0)) for target in wishes.targets)
 
@@ -88,7 +88,7 @@ def total(wishes: Wishes, ranks: int | Mapping[str, int]) -> int:
 def n_frozen_layers(wishes: Wishes) -> int:
     """Return how many layers, from the bottom, a prefix may hold: frozen, with the embeddings; 0 to L - 1.
 
-    0 too where the packed pass, which alone keeps prefixes, does not know the encoder.
+    0 too if the packed pass, which alone keeps prefixes, does not support the encoder.
     """
     if wishes.method == "none" or wishes.bias == "all" or not architectures.has_walk(wishes.architecture):
         return 0
@@ -134,7 +134,7 @@ def _bias_problems(arch: Architecture, bias: Bias, targets: Sequence[Target]) ->
 
 
 def _full_problems(config: Config) -> list[str]:
-    """What full fine-tuning cannot do: leave something frozen."""
+    """Return the settings that leave something frozen, which full fine-tuning cannot."""
     problems = []
     if config.adapter.method == "none" and config.model.head != "full":
         problems.append(f"model.head is {config.model.head}, but method none trains every layer: take head: full")
@@ -144,25 +144,25 @@ def _full_problems(config: Config) -> list[str]:
 
 
 def _prefix_problems(config: Config, arch: Architecture, targets: Sequence[Target]) -> list[str]:
-    """Why there is nothing frozen below the lowest adapted layer, where model.prefix asks for that."""
+    """Return why nothing is frozen below the lowest adapted layer, if model.prefix asks for that."""
     if not config.model.prefix:
         return []
-    found = "model.prefix is true, but"
+    start = "model.prefix is true, but"
     if config.adapter.method == "none":
-        return [f"{found} method none trains every layer, so none is frozen: set it to null"]
+        return [f"{start} method none trains every layer, so none is frozen: set it to null"]
     if not architectures.has_walk(arch):
-        return [f"{found} {arch.name} ({arch.family}) has no packed pass, which alone keeps a prefix: set it to null"]
+        return [f"{start} {arch.name} ({arch.family}) has no packed pass, which alone keeps a prefix: set it to null"]
     if arch.n_repeats > 1:
-        return [f"{found} {arch.name} applies one layer {arch.n_repeats} times, and it is adapted: set it to null"]
+        return [f"{start} {arch.name} applies one layer {arch.n_repeats} times, and it is adapted: set it to null"]
     if config.adapter.bias == "all":
-        return [f"{found} adapter.bias all trains biases in every layer: take none or lora_only, or prefix: null"]
+        return [f"{start} adapter.bias all trains biases in every layer: take none or lora_only, or prefix: null"]
     if any(target.layer == 0 for target in targets):
-        return [f"{found} layer 0 is adapted, so none below is frozen: take adapter.layers top:N, or prefix: null"]
+        return [f"{start} layer 0 is adapted, so none below is frozen: take adapter.layers top:N, or prefix: null"]
     return []
 
 
 def _kept(resolve: Callable[[], T], problems: list[str]) -> T | None:
-    """The result, or None with the problems added to the others, so that all are reported together."""
+    """Return the result, or None after adding its problems to the others: all are reported together."""
     try:
         return resolve()
     except ConfigError as error:

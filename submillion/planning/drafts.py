@@ -1,6 +1,6 @@
 """From a config to a `Plan`: ranks, alpha, totals, and the reason for each choice.
 
-A draft is the plan as wished, even where it is over its budget; `fitting.plan` is what refuses that.
+A draft is the plan as wished, even over its budget; `fitting.plan` refuses that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from submillion.text import did_you_mean
 def draft(wishes: Wishes) -> Plan:
     """Return the plan as wished; over its budget, `slack` is negative.
 
-    Where no rank is wished and none fits, it has the smallest. ConfigError lists ranks that cannot be.
+    If no rank is wished and none fits, it has the smallest. ConfigError lists impossible ranks.
     """
     config = wishes.config
     ranks = _ranks(wishes)
@@ -54,7 +54,7 @@ def draft(wishes: Wishes) -> Plan:
 
 
 def _n_prefix_layers(wishes: Wishes) -> int:
-    """The layers of the prefix; undecided, it is where it changes nothing but the time: without dropout."""
+    """Return how many layers the prefix has; by default only without dropout: it then changes only the time."""
     model = wishes.config.model
     wanted = model.dropout == 0 if model.prefix is None else model.prefix
     return costs.n_frozen_layers(wishes) if wanted else 0
@@ -77,7 +77,7 @@ def _ranks(wishes: Wishes) -> dict[str, int]:
 
 
 def _from_table(table: Mapping[str, int], wishes: Wishes) -> dict[str, int]:
-    """The rank of each site; a group's rank (`dense`) counts for those of its sites that have none of their own."""
+    """Return the rank of each site; a group's (`dense`) counts for those of its sites without their own."""
     arch, sites = wishes.architecture, list(wishes.sites)
     ranks = {site: rank for key, rank in table.items() if key in GROUPS for site in spelt_out(arch, key)} | dict(table)
     problems = [
@@ -116,6 +116,6 @@ def _rank_problems(wishes: Wishes, ranks: Mapping[str, int]) -> list[str]:
 
 
 def _shared(alphas: Mapping[str, float]) -> float | dict[str, float] | None:
-    """One number where all sites share it; None where there are no sites."""
+    """Return one number if all sites share it; None without sites."""
     values = set(alphas.values())
     return dict(alphas) if len(values) > 1 else next(iter(values), None)

@@ -19,9 +19,9 @@ from submillion.text import shown
 
 
 def plan(config: Config | Mapping[str, Any] | os.PathLike[str] | str, n_classes: int) -> Plan:
-    """Return the plan of settings, as `load_config` takes them, for C classes.
+    """Return the plan for settings, as `load_config` takes them, and C classes.
 
-    BudgetError tells the total, the excess, the largest rank that fits and the cheapest alternative;
+    BudgetError gives the total, the excess, the largest rank that fits and the cheapest alternative;
     ConfigError lists wishes that the encoder cannot meet.
     """
     if not isinstance(n_classes, SupportsIndex):
@@ -40,7 +40,7 @@ def fitting_rank(wishes: Wishes) -> int | None:
 
 
 def overrun(wishes: Wishes, drafted: Plan) -> str | None:
-    """Return by how much a draft is over its budget, and what would fit; None where it fits."""
+    """Return by how much a draft is over its budget, and what would fit; None if it fits."""
     if drafted.slack is None or drafted.slack >= 0:
         return None
     return (
@@ -69,7 +69,7 @@ def _rank_hint(wishes: Wishes, drafted: Plan) -> str:
 
 
 def _alternative_hint(wishes: Wishes, drafted: Plan) -> str:
-    """The cheapest row at the wished rank, else at the smallest."""
+    """Return the cheapest row at the wished rank, else at the smallest."""
     smallest = wishes.rank_unit
     for rank in (max(drafted.ranks.values(), default=smallest), smallest):
         if (row := cheapest(wishes, rank)) is not None:

@@ -16,11 +16,11 @@ from submillion.planning.budget import Bias, Target, last_layer_params, target_p
 class Plan:
     """What trains: counts are in parameters, layers count from 0 at the bottom.
 
-    `ranks` is {site: rank}, empty with ia3 and none. `alpha` is one number where all sites share it, else
-    {site: alpha}; None where there are no ranks. `layers` are those with a target. `adapter_params` has all
-    that trains inside the encoder, biases included; `all_params` all that the model holds in training,
+    `ranks` is {site: rank}, empty with ia3 and none. `alpha` is one number if all sites share it, else
+    {site: alpha}; None without ranks. `layers` are those with a target. `adapter_params` counts
+    what trains inside the encoder, biases included; `all_params` what the model holds in training,
     PEFT's copies of the head included. `budget` and `slack` are None with method none, which lifts the budget.
-    `n_prefix_layers` counts the frozen layers, from the bottom, that work without dropout and whose output is
+    `n_prefix_layers` counts the frozen layers, from the bottom, that run without dropout and whose output is
     kept; older files lack it, which means 0.
     """
 
@@ -48,7 +48,7 @@ class Plan:
 class Part:
     """Where some of the trainable parameters are: a site, the biases, or a layer of the head.
 
-    `rank`, `alpha` and `n_layers` are None where the part has none.
+    `rank`, `alpha` and `n_layers` are None if the part has none.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Part:
 
 def parts(plan: Plan) -> list[Part]:
     """Return where each trainable parameter of a plan goes; the parts add up to its total."""
-    found = [_site_part(plan, site) for site in dict.fromkeys(target.site for target in plan.targets)]
-    rest = plan.adapter_params - sum(part.params for part in found)
+    all_parts = [_site_part(plan, site) for site in dict.fromkeys(target.site for target in plan.targets)]
+    rest = plan.adapter_params - sum(part.params for part in all_parts)
     if rest:
-        found.append(Part("encoder" if plan.method == "none" else f"biases ({plan.bias})", rest))
+        all_parts.append(Part("encoder" if plan.method == "none" else f"biases ({plan.bias})", rest))
     dense, last = head_layers(plan.architecture)
     last_params = last_layer_params(plan.architecture, plan.n_classes)
     if plan.head_params > last_params:
-        found.append(Part(dense, plan.head_params - last_params, rank=plan.head_width))
-    return [*found, Part(last, last_params)]
+        all_parts.append(Part(dense, plan.head_params - last_params, rank=plan.head_width))
+    return [*all_parts, Part(last, last_params)]
 
 
 def _site_part(plan: Plan, site: str) -> Part:

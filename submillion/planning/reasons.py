@@ -15,13 +15,15 @@ def reasons(wishes: Wishes, plan: Plan) -> tuple[str, ...]:
     if wishes.method == "none":
         lifted = f"method none trains every parameter: the budget of {config.budget:,} is lifted"
         return (lifted, *_of_long_texts(config))
-    found = [*_of_rank(wishes, plan), *_of_alpha(config, plan), *_of_sites(wishes)]
-    found += _of_head(wishes, plan)
+    sentences = [*_of_rank(wishes, plan), *_of_alpha(config, plan), *_of_sites(wishes)]
+    sentences += _of_head(wishes, plan)
     if wishes.method == "adalora":
-        found.append("AdaLoRA trains its first rank before it prunes: the first rank is what counts")
+        sentences.append("AdaLoRA trains its first rank before it prunes: the first rank is what counts")
     if wishes.method == "ia3":
-        found.append("IA3 has no rank: it trains one vector a layer, over the inputs of ffn_out, else over the outputs")
-    return (*found, *_of_prefix(wishes, plan), *_of_long_texts(config))
+        sentences.append(
+            "IA3 has no rank: it trains one vector a layer, over the inputs of ffn_out, else over the outputs"
+        )
+    return (*sentences, *_of_prefix(wishes, plan), *_of_long_texts(config))
 
 
 def _of_rank(wishes: Wishes, plan: Plan) -> list[str]:
@@ -57,26 +59,28 @@ def _of_alpha(config: Config, plan: Plan) -> list[str]:
 
 def _of_sites(wishes: Wishes) -> list[str]:
     keys = site_keys(wishes.architecture, wishes.config.adapter.sites)
-    taken = [key for key in keys if key not in wishes.sites]
-    return [f"{key}: all of its layers belong to another site already, each is adapted once" for key in taken]
+    covered = [key for key in keys if key not in wishes.sites]
+    return [f"{key}: all of its layers belong to another site already, each is adapted once" for key in covered]
 
 
 def _of_head(wishes: Wishes, plan: Plan) -> list[str]:
     arch = wishes.architecture
-    found = [f"head {plan.head}: {100 * plan.head_params / plan.total:.1f} % of what trains"]
+    sentences = [f"head {plan.head}: {100 * plan.head_params / plan.total:.1f} % of what trains"]
     if budget.keeps_pooler(arch) and plan.head == "full":
         linear = budget.last_layer_params(arch, plan.n_classes)
-        found[0] += f", with the pretrained pooler; head linear keeps the pooler frozen ({linear:,})"
+        sentences[0] += f", with the pretrained pooler; head linear keeps the pooler frozen ({linear:,})"
     elif budget.keeps_pooler(arch):
-        found[0] += ", on the pretrained pooler" + (", frozen" if plan.head == "linear" else " and its low-rank change")
+        sentences[0] += ", on the pretrained pooler" + (
+            ", frozen" if plan.head == "linear" else " and its low-rank change"
+        )
     if plan.head == "bottleneck" and wishes.config.model.head_width is None:
-        found.append(f"head_width {plan.head_width}: the default")
-    return found
+        sentences.append(f"head_width {plan.head_width}: the default")
+    return sentences
 
 
 def _of_prefix(wishes: Wishes, plan: Plan) -> list[str]:
-    n, asked = costs.n_frozen_layers(wishes), wishes.config.model.prefix
-    if n == 0 or asked is False:
+    n, prefix = costs.n_frozen_layers(wishes), wishes.config.model.prefix
+    if n == 0 or prefix is False:
         return []
     if not plan.n_prefix_layers:
         own = "the checkpoint's own" if wishes.config.model.dropout is None else f"{wishes.config.model.dropout:g}"
@@ -85,10 +89,10 @@ def _of_prefix(wishes: Wishes, plan: Plan) -> list[str]:
             "true works without it there, and computes the frozen layers' output once"
         ]
     span = "layer 0" if n == 1 else f"layers 0 to {n - 1}"
-    found = f"prefix: the output of {span}, frozen and without dropout, is computed once and reused"
-    if asked is None:
-        return [f"{found}; of training rows only if they are read more than once"]
-    return [found if wishes.config.model.dropout == 0 else f"{found}; dropout applies only to the layers above"]
+    sentence = f"prefix: the output of {span}, frozen and without dropout, is computed once and reused"
+    if prefix is None:
+        return [f"{sentence}; of training rows only if they are read more than once"]
+    return [sentence if wishes.config.model.dropout == 0 else f"{sentence}; dropout applies only to the layers above"]
 
 
 def _of_long_texts(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which linear layers the wishes `adapter.sites` and `adapter.layers` name.
+"""Find the linear layers that the wishes `adapter.sites` and `adapter.layers` name.
 
 A site is one of `SITES`, a group of them (`dense`, `qkv`, `all-linear`), the end of a module's name, or
 a pattern with `*` over the full name. Ranks are given later.
@@ -28,8 +28,8 @@ _COUNTED_LAYERS = re.compile(r"(top|bottom):(\d{1,9})")
 def site_keys(arch: Architecture, sites: str | Iterable[str]) -> list[str]:
     """Return the sites named, groups spelt out, each once; a text may join several with `+` or `,`.
 
-    Where query, key and value are one linear layer, all three together are its site, `qkv`. ConfigError where only
-    some of the three are named there.
+    If query, key and value are one linear layer, the three together are its site, `qkv`, and naming only some of them
+    is a ConfigError.
     """
     texts = [sites] if isinstance(sites, str) else sites
     names = [name.strip() for text in texts for name in re.split("[+,]", text)]
@@ -47,7 +47,7 @@ def site_keys(arch: Architecture, sites: str | Iterable[str]) -> list[str]:
 
 
 def spelt_out(arch: Architecture, name: str) -> Iterable[str]:
-    """Return the sites of a group in an encoder; of any other name that name alone."""
+    """Return the sites of a group in an encoder; for any other name, that name alone."""
     if name == "all-linear":
         return dict.fromkeys(linear.site for linear in linears(arch))
     if name == "qkv" and is_fused(arch):
@@ -57,13 +57,13 @@ def spelt_out(arch: Architecture, name: str) -> Iterable[str]:
 
 def chosen_layers(arch: Architecture, layers: str | Sequence[int] | None) -> list[int]:
     """Return the layers that `adapter.layers` names, from the bottom up; ConfigError lists what is wrong."""
-    everything = list(range(arch.n_layers))
+    all_layers = list(range(arch.n_layers))
     match layers:
         case None:
-            return everything
+            return all_layers
         case str():
             n = _counted(layers, arch)
-            return everything[-n:] if layers.startswith("top") else everything[:n]
+            return all_layers[-n:] if layers.startswith("top") else all_layers[:n]
         case _:
             if problems := _list_problems(arch, layers):
                 raise ConfigError(*problems)
@@ -73,8 +73,8 @@ def chosen_layers(arch: Architecture, layers: str | Sequence[int] | None) -> lis
 def select(arch: Architecture, keys: Sequence[str], layers: Sequence[int]) -> tuple[Target, ...]:
     """Return the targets (rank 0) of the sites within the layers, from the bottom up; each module once.
 
-    Where sites overlap, a name or pattern of the user's own goes before the six names, and among its
-    like the one named first. ConfigError names each site that no module matches.
+    If sites overlap, the user's own names and patterns come before the six names, and earlier ones before
+    later ones. ConfigError names each site that no module matches.
     """
     owner: dict[str, str] = {}
     problems = []
@@ -89,10 +89,10 @@ def select(arch: Architecture, keys: Sequence[str], layers: Sequence[int]) -> tu
 
 
 def _counted(layers: str, arch: Architecture) -> int:
-    """N of `top:N` or `bottom:N`."""
-    found = _COUNTED_LAYERS.fullmatch(layers)
-    if found and 1 <= int(found[2]) <= arch.n_layers:
-        return int(found[2])
+    """Return N of `top:N` or `bottom:N`."""
+    match = _COUNTED_LAYERS.fullmatch(layers)
+    if match and 1 <= int(match[2]) <= arch.n_layers:
+        return int(match[2])
     raise ConfigError(
         f"adapter.layers is {layers!r}: {arch.name} has {arch.n_layers} layers; allowed are null (all), "
         f"top:N and bottom:N with N from 1 to {arch.n_layers}, or a list such as [0, {arch.n_layers - 1}]"
@@ -120,8 +120,8 @@ def _matches(key: str, linear: Linear) -> bool:
 
 def _unmatched(arch: Architecture, key: str, elsewhere: Sequence[int]) -> str:
     if elsewhere:
-        found = ", ".join(map(str, elsewhere))
-        return f"adapter.sites has {key!r}, which is in layer {found} only, outside adapter.layers: change one of them"
+        layers = ", ".join(map(str, elsewhere))
+        return f"adapter.sites has {key!r}, which is in layer {layers} only, outside adapter.layers: change one of them"
     example = linears(arch)[0].module
     sites = dict.fromkeys(linear.site for linear in linears(arch))
     return (

@@ -1,6 +1,6 @@
 """A plan as plain values and in words, for the command line and the page.
 
-What is said was decided in `drafts`, `fitting` and `alternatives`; here it is only worded.
+`drafts`, `fitting` and `alternatives` decide; this only words it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from submillion.planning.plans import Plan, parts, to_json
 
 
 def values(plan: Plan, rows: Sequence[Alternative]) -> dict[str, object]:
-    """Return a plan as JSON holds it, with its parts and the alternatives."""
+    """Return a plan's JSON values, with its parts and the alternatives."""
     return json.loads(to_json(plan)) | {
         "percent": round(_percent(plan), 4),
         "per_site": [asdict(part) for part in parts(plan)],
@@ -27,7 +27,7 @@ def values(plan: Plan, rows: Sequence[Alternative]) -> dict[str, object]:
 
 
 def overrun_values(wishes: Wishes, drafted: Plan, message: str) -> dict[str, object]:
-    """Return what does not fit as JSON holds it: the message, the numbers, the largest rank that would fit."""
+    """Return an overrun's JSON values: the message, the numbers, the largest rank that would fit."""
     return {
         "error": message,
         "total": drafted.total,
@@ -46,13 +46,13 @@ def encoder_words(plan: Plan) -> str:
 
 
 def wish_words(plan: Plan) -> str:
-    """Return what was asked: method, layers, head, budget."""
+    """Return the wishes: method, layers, head, budget."""
     limit = "no budget" if plan.budget is None else f"budget {plan.budget:,}"
     return f"method {plan.method} in {_layers(plan)}, head {plan.head}, {limit}"
 
 
 def total_words(plan: Plan) -> str:
-    """Return what trains, of what the model holds."""
+    """Return how many of the model's parameters train."""
     return f"{plan.total:,} of {plan.all_params:,} parameters train ({_percent(plan):.4f} %)"
 
 
@@ -69,7 +69,7 @@ def _percent(plan: Plan) -> float:
 
 
 def _layers(plan: Plan) -> str:
-    """The adapted layers as people say them."""
+    """Return the adapted layers in words."""
     n, chosen = plan.architecture.n_layers, plan.layers
     if n == 1:
         return "its one layer"
