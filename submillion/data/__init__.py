@@ -59,11 +59,11 @@ _ASSUMED_CLASSES = 4
 class Splits:
     """The rows of a run. test may be empty; labels are names, in the order of their ids.
 
-    classes: the labels as the rows have them, such as 0 where the name is "0" · fingerprint: of everything, order
+    classes: the labels as the rows have them, such as 0 if the name is "0" · fingerprint: of everything, order
     included · test_fingerprint: of the test rows' content alone, the same wherever they come from, None without test
-    rows · warnings: sentences worth printing · n_dropped: rows of each split's source that `data.drop` left out
-    · settings: the data's, with `labels` and `label_separator` as the rows have them; null where they have one label
-    · n_more: how many of the training rows, the last ones, are of `data.more`.
+    rows · warnings: sentences to print · n_dropped: rows of each split's source that `data.drop` left out
+    · settings: the data's, with `labels` and `label_separator` as the rows have them; null if they have one label
+    · n_more: how many of the training rows, the last ones, are from `data.more`.
     """
 
     train: list[Example]
@@ -85,9 +85,9 @@ class Splits:
 
     @property
     def key(self) -> str:
-        """Return what addresses a run: the fingerprint, and the labels' kind where their names spell another.
+        """Return a run's address: the fingerprint, and the labels' type if their names look like another type.
 
-        So folders of before that kind was kept are found, and rows of "0" and "1" are not answered with numbers.
+        So folders older than that type are found, and rows of "0" and "1" are not answered with numbers.
         """
         return self.fingerprint if self.classes == as_spelt(self.labels) else f"{self.fingerprint} as text"
 
@@ -119,9 +119,9 @@ class Survey:
 def read(data: DataConfig, given: Mapping[str, Table] | None = None) -> Splits:
     """Return the checked splits of the settings; one DataError lists everything that is wrong.
 
-    `given` are the tables of rows in memory (`memory.splits`), which take the place of data.source. The last splits
-    that were read are kept in memory, for the next trial of a study: callers must not change them. A Hub set is pinned
-    first, and HubError says why it cannot be had.
+    `given` are tables of rows in memory (`memory.splits`), used instead of data.source. The last splits that were read
+    stay in memory, for the next trial of a study: callers must not change them. A Hub set is pinned first; HubError
+    says why it cannot be fetched.
     """
     if given is not None:
         return _made(data, given)
@@ -163,12 +163,12 @@ def read_rows(
 ) -> list[Example]:
     """Return the rows of a file, of packaged data or in memory (`memory.opened`), by the settings' columns.
 
-    With `labels` each row must have one of them; without, the label column is not looked at and labels
-    are None. id_column: where the rows' ids are, if it is not `id`. What `data.drop` leaves out, and how a file was
+    With `labels` each row must have one of them; without, the label column is not read and labels
+    are None. id_column: the column of the rows' ids, if not `id`. What `data.drop` leaves out, and how a file was
     read, is added to `warnings`. DataError lists everything that is wrong.
     """
     problems: list[str] = []
-    data = data.model_copy(update={"split": None})  # these rows are no splits
+    data = data.model_copy(update={"split": None})  # these rows are not split
     table, columns = memory.opened(source, data, labels is not None, () if id_column is None else (id_column,))
     if data.group not in table.names:
         columns = columns.model_copy(update={"group": None})
@@ -187,9 +187,9 @@ def read_rows(
 
 
 def read_unlabelled(source: object, data: DataConfig) -> tuple[list[Example], bool]:
-    """Return the rows of a file, of packaged data or in memory without labels, and whether they have some all the same.
+    """Return the rows of a file, of packaged data or in memory without labels, and whether they have label columns.
 
-    That column is not read. No row is left out, whatever `data.drop` says. DataError lists everything that is wrong.
+    These are not read. No row is left out, whatever `data.drop` says. DataError lists everything that is wrong.
     """
     problems: list[str] = []
     table, columns = memory.opened(source, data.model_copy(update={"drop": ()}), labelled=False)
@@ -199,21 +199,21 @@ def read_unlabelled(source: object, data: DataConfig) -> tuple[list[Example], bo
 
 
 def expected_classes(data: DataConfig, n_classes: int | None = None) -> tuple[int, str]:
-    """Return the number of classes that a plan is made for, and how it is known, for people: n_classes where it is
-    given, else counted in the data, else assumed, as of data on the Hub, which is not asked."""
+    """Return the number of classes that a plan is made for, and its origin in words: n_classes if given, else counted
+    in the data, else assumed, as for data on the Hub, which is not queried."""
     if n_classes is not None:
         return n_classes, f"{n_classes} classes"
     if not data.source:
         return _ASSUMED_CLASSES, f"{_ASSUMED_CLASSES} classes assumed (--classes N, or --data FILE to count them)"
-    if (counted := count_classes(data)) is not None:
-        return counted, f"{counted} classes in {data.source}"
+    if (n_counted := count_classes(data)) is not None:
+        return n_counted, f"{n_counted} classes in {data.source}"
     return _ASSUMED_CLASSES, (
         f"{_ASSUMED_CLASSES} classes assumed (plan does not ask the Hub about {data.source}: --classes N)"
     )
 
 
 def count_classes(data: DataConfig) -> int | None:
-    """Return the number of classes of a local file or folder or of packaged data; None where it takes a network.
+    """Return the number of classes of a local file or folder or of packaged data; None if that needs the network.
 
     Only labels are read, unless rows are left out. DataError if they cannot be.
     """
@@ -235,25 +235,25 @@ def count_classes(data: DataConfig) -> int | None:
     if missing := missing_columns(table, dict.fromkeys(wanted, "data.label")):
         raise DataError(*missing)
     bad = list(table.bad)
-    found = counted(labels_of(table, with_labels(table, data), bad))
+    classes = counted(labels_of(table, with_labels(table, data), bad))
     reading.raise_all([each.sentence for each in bad])
-    return len(found)
+    return len(classes)
 
 
 def survey(data: DataConfig, how: Reading, tokenizer: Any = None) -> Survey:
     """Return the censuses, problems and warnings of everything the settings name, without splitting it; `how` texts are
     read.
 
-    HubError says why a Hub set cannot be had.
+    HubError says why a Hub set cannot be fetched.
     """
     _, parts, _, problems, warnings = _checked(pinned(data))
     examples = {name: rows.examples for name, rows in parts.items()}
     warnings += repeats.near_warnings(examples)
     lengths: dict[str, np.ndarray] = {}
     if tokenizer is not None:
-        found = {name: checking.tokenized(some, how, tokenizer) for name, some in examples.items()}
-        lengths = {name: n_tokens for name, (n_tokens, _) in found.items()}
-        warnings += tokens.warnings({name: (examples[name], rows) for name, (_, rows) in found.items()})
+        tokenised = {name: checking.tokenized(some, how, tokenizer) for name, some in examples.items()}
+        lengths = {name: n_tokens for name, (n_tokens, _) in tokenised.items()}
+        warnings += tokens.warnings({name: (examples[name], rows) for name, (_, rows) in tokenised.items()})
     n_special = checking.n_special_of(data, tokenizer)
     censuses = {
         name: checking.census(rows.examples, how, lengths.get(name), n_special, rows.n_dropped)
@@ -265,8 +265,8 @@ def survey(data: DataConfig, how: Reading, tokenizer: Any = None) -> Survey:
 def _checked(
     data: DataConfig, given: Mapping[str, Table] | None = None
 ) -> tuple[DataConfig, dict[str, Rows], tuple[str, ...], list[str], list[str]]:
-    """The settings with what the rows say of their labels, the rows of each split that is in a file or was given, the
-    labels, the problems, the warnings."""
+    """Return the settings with the kind of labels in the rows, the rows of each split that is in a file or was given,
+    the labels, the problems and the warnings."""
     problems, warnings = list[str](), list[str]()
     tables = sources.open_source(data, problems, warnings, given)
     if "train" in tables:
@@ -296,15 +296,15 @@ def _checked(
     warnings += left_out
     warnings += [warning for rows in parts.values() for warning in checking.conflict_warning(rows)]
     if "train" in parts:
-        origin, found = parts["train"].table.origin, parts["train"].labels
-        warnings += [labels_note(origin, found, data)] if data.labels == "several" else []
-        warnings += spelling_warnings(origin, dict(counted(found).most_common()))
+        origin, row_labels = parts["train"].table.origin, parts["train"].labels
+        warnings += [labels_note(origin, row_labels, data)] if data.labels == "several" else []
+        warnings += spelling_warnings(origin, dict(counted(row_labels).most_common()))
     return data, parts, labels or (), problems, list(dict.fromkeys(warnings))
 
 
 def _without_rare(parts: Mapping[str, Rows], labels: Sequence[str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """The rows without rare classes of train, and the labels that are left; rows that go with one of several labels may
-    make another one rare."""
+    """Return the rows without train's rare classes, and the labels that are left; dropping rows for one of several
+    labels may make another rare."""
     reasons = {name: f"no place in {name}, as train has too few of it" for name in parts}
     reasons["train"] = "fewer than 2 different texts"
     left = dict(parts)
@@ -315,7 +315,7 @@ def _without_rare(parts: Mapping[str, Rows], labels: Sequence[str]) -> tuple[dic
 
 
 def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python: bool) -> Advice:
-    """What helps where a split has not all columns: a setting would take those away that the other splits have."""
+    """Return the advice if a split lacks columns: another setting would lose those that the other splits have."""
     others = {column for name, table in tables.items() if name != split for column in table.names}
     missing = reading.wanted_columns(data) - {*naming.ID_COLUMNS, *tables[split].names}
     if missing & others:
@@ -324,19 +324,19 @@ def _advice(split: str, tables: Mapping[str, Table], data: DataConfig, in_python
 
 
 def _labels_of(train: Rows, data: DataConfig) -> tuple[str, ...] | None:
-    """The labels, in the order of their ids; None where a row's could not be read: it may be of any class."""
+    """Return the labels, in the order of their ids; None if a row's could not be read: it may be of any class."""
     if None in train.labels or train.table.bad or not train.labels:
         return None
-    found, names = counted(train.labels), train.table.class_names if isinstance(data.label, str) else None
-    if names is None or not found.keys() <= set(names):  # they may be those of a column of groups
-        return in_order(found)
-    return tuple(name for name in names if name in found)
+    counts, names = counted(train.labels), train.table.class_names if isinstance(data.label, str) else None
+    if names is None or not counts.keys() <= set(names):  # they may be those of a column of groups
+        return in_order(counts)
+    return tuple(name for name in names if name in counts)
 
 
 def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tuple[dict[str, Rows], list[str]]:
     """Refuse rows, and groups, that are in two splits. A published data set is not edited: there the earlier split
     loses them."""
-    warnings, told = [], set[tuple[str, int]]()
+    warnings, reported = [], set[tuple[str, int]]()
     for (left, right), pairs in checking.shared_rows(parts, key_of).items():
         if parts[left].table.is_published:
             keys = {key_of(parts[right].examples[i]) for _, i in pairs}
@@ -344,7 +344,7 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
             warnings.append(f"{n:,} {left} rows of {data.source} are left out: they are in its {right} split too")
         else:
             problems.append(checking.overlap_problem(parts[left], parts[right], pairs))
-            told |= {(right, i) for _, i in pairs}
+            reported |= {(right, i) for _, i in pairs}
     for (left, right), pairs in checking.shared_rows(parts, attrgetter("group")).items():
         if parts[left].table.is_published:
             keys = {parts[right].examples[i].group for _, i in pairs}
@@ -352,49 +352,49 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
             warnings.append(
                 f"{n:,} {left} rows of {data.source} are left out: its {right} split has rows of their groups"
             )
-        elif untold := [pair for pair in pairs if (right, pair[1]) not in told]:
-            problems.append(checking.group_problem(parts[left], parts[right], untold, str(data.group)))
+        elif unreported := [pair for pair in pairs if (right, pair[1]) not in reported]:
+            problems.append(checking.group_problem(parts[left], parts[right], unreported, str(data.group)))
     return parts, warnings
 
 
 def _unused(data: DataConfig, parts: dict[str, Rows], given: Collection[str]) -> list[str]:
-    """A warning for each split used in place of the size, or the file, that was asked for."""
+    """Return a warning for each split used instead of the size, or the file, asked for."""
     return [
-        f"data.{split} is {asked} and not used: {parts[split].table.origin} is the {split} split"
+        f"data.{split} is {setting} and not used: {parts[split].table.origin} is the {split} split"
         for split in ("validation", "test")
         if split in parts and not (split == "validation" and data.fold)
-        if (asked := getattr(data, split)) != getattr(DataConfig(), split)
-        if split in given or not isinstance(asked, str)
+        if (setting := getattr(data, split)) != getattr(DataConfig(), split)
+        if split in given or not isinstance(setting, str)
     ]
 
 
-def _split(data: DataConfig, given: dict[str, list[Example]], warnings: list[str]) -> dict[str, list[Example]]:
-    """All three splits: those given, and those carved from the training rows by fraction or count.
+def _split(data: DataConfig, parts: dict[str, list[Example]], warnings: list[str]) -> dict[str, list[Example]]:
+    """Return all three splits: those given, and those carved from the training rows by fraction or count.
 
-    What is of another size than was asked is added to `warnings`.
+    Sizes other than those asked for are added to `warnings`.
     """
-    rest, n_total = given["train"], len(given["train"])
-    made: dict[str, list[Example]] = {"validation": [], "test": []}
-    # The test split goes first, so that it stays the same whatever data.validation asks for.
-    if "test" not in given and data.test is not None:
-        keep = 1 if "validation" in given else 2
+    rest, n_total = parts["train"], len(parts["train"])
+    carved: dict[str, list[Example]] = {"validation": [], "test": []}
+    # The test split is carved first, so it is the same whatever data.validation asks for.
+    if "test" not in parts and data.test is not None:
+        keep = 1 if "validation" in parts else 2
         size = float(data.test)
-        rest, made["test"] = splitting.carve(rest, "test", size, n_total, data.seed, keep)
-        warnings += splitting.size_warning("test", size, n_total, made["test"], rest)
+        rest, carved["test"] = splitting.carve(rest, "test", size, n_total, data.seed, keep)
+        warnings += splitting.size_warning("test", size, n_total, carved["test"], rest)
     if (fold := fold_of(data.fold)) is not None:
-        n_test, pool = len(given.get("test", made["test"])), splitting.pool(rest, given.get("validation", []))
-        rest, made["test"] = splitting.fold(pool, *fold, data.seed)
-        given, n_total = {}, len(rest)
-        warnings.append(splitting.fold_note(str(data.fold), len(made["test"]), len(pool), n_test))
-    if "validation" not in given:
-        # A fold's, where validation is a file: those rows are in the folds too.
+        n_test, pool = len(parts.get("test", carved["test"])), splitting.pool(rest, parts.get("validation", []))
+        rest, carved["test"] = splitting.fold(pool, *fold, data.seed)
+        parts, n_total = {}, len(rest)
+        warnings.append(splitting.fold_note(str(data.fold), len(carved["test"]), len(pool), n_test))
+    if "validation" not in parts:
+        # If validation is a file, its rows are in the folds too.
         size = float(DataConfig().validation if isinstance(data.validation, str) else data.validation)
-        rest, made["validation"] = splitting.carve(rest, "validation", size, n_total, data.seed)
-        warnings += splitting.size_warning("validation", size, n_total, made["validation"], rest)
+        rest, carved["validation"] = splitting.carve(rest, "validation", size, n_total, data.seed)
+        warnings += splitting.size_warning("validation", size, n_total, carved["validation"], rest)
     if data.train_rows is not None:
         size, n_total = float(data.train_rows), len(rest)
-        # All of them train, so that groups may be parted.
+        # All of them train, so groups may be split.
         alone = [replace(example, group=None) for example in rest]
         rest = splitting.carve(alone, "train_rows", size, n_total, data.seed, keep=0)[1]
         warnings += splitting.size_warning("train_rows", size, n_total, rest)
-    return {"train": rest, **{name: given.get(name, made[name]) for name in ("validation", "test")}}
+    return {"train": rest, **{name: parts.get(name, carved[name]) for name in ("validation", "test")}}

@@ -1,7 +1,7 @@
 """Folders of files that are computed once and kept between runs, each under the key of what it was made from.
 
-Owns the place, atomic filling, checking on the way out, and the size of the whole; what a folder holds
-is the affair of its writer. Anything here may be removed at any time: it is computed again.
+Owns the location, atomic filling, checks on reading, and the total size; a folder's content is its
+writer's concern. Anything here may be removed at any time: it is computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from submillion import hub
 from submillion.errors import ConfigError
 
-_MANIFEST = "submillion-cache.json"  # nothing without it is ours, or removed
+_MANIFEST = "submillion-cache.json"  # a folder without it is not ours, nor removed
 _PART = ".part-"
 _DEFAULT_GIB = 20.0
 _ABANDONED_S = 3600.0
@@ -50,13 +50,13 @@ def key_of(*parts: str | bytes | memoryview) -> str:
 def find(kind: str, key: str) -> Path | None:
     """Return the folder filled under this key, its files checked against their SHA-256; None if there is none.
 
-    A damaged one is removed, so that it is made again, and a line says so.
+    A damaged folder is removed, to be computed again, and a line says so.
     """
     place = folder() / kind / key
     if not os.path.lexists(place):
         return None
     if _is_whole(place):
-        with suppress(OSError):  # a folder that may only be read serves as well
+        with suppress(OSError):  # a read-only folder serves as well
             os.utime(place)  # what was used last is removed last
         return place
     if os.path.lexists(place):  # else another process has just removed it, to make room
@@ -66,20 +66,20 @@ def find(kind: str, key: str) -> Path | None:
 
 
 def _is_whole(place: Path) -> bool:
-    """Whether all that was filled in is there as it was, and nothing else."""
+    """Say whether all files written are there unchanged, and no others."""
     try:
         sums = json.loads((place / _MANIFEST).read_bytes())
         names = {path.name for path in place.iterdir()} - {_MANIFEST}
-        return names == set(sums) and all(hub.sha256(place / name) == found for name, found in sums.items())
+        return names == set(sums) and all(hub.sha256(place / name) == digest for name, digest in sums.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 
 
 @contextmanager
 def filling(kind: str, key: str) -> Iterator[Path]:
-    """Give a new folder to write files to; at the end of the block it is kept under the key, for `find`.
+    """Yield a new folder to write files to; at the end of the block it is kept under the key, for `find`.
 
-    Nothing stands there if the block raises. OSError if the disk is full or cannot be written.
+    Nothing is kept if the block raises. OSError if the disk is full or cannot be written.
     """
     place = folder() / kind / key
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def filling(kind: str, key: str) -> Iterator[Path]:
 def _put(part: Path, place: Path) -> None:
     """Give a filled folder its name, unless another process was faster: the same key is the same content."""
     if not (place / _MANIFEST).is_file():
-        _remove(place)  # without a manifest it is of no use to anybody
+        _remove(place)  # without a manifest it is useless
     with suppress(OSError):
         os.replace(part, place)
     if not place.is_dir():
@@ -106,7 +106,7 @@ def _put(part: Path, place: Path) -> None:
 
 
 def _remove(place: Path) -> None:
-    """Remove what is in an entry's place: a folder, or what somebody put there; it stays if that is forbidden."""
+    """Remove an entry: a folder, or what somebody put in its place; it stays if removing is forbidden."""
     shutil.rmtree(place, ignore_errors=True)
     with suppress(OSError):
         place.unlink()
@@ -114,11 +114,11 @@ def _remove(place: Path) -> None:
 
 def limit_bytes() -> int:
     """Return the most that the folder may hold: $SUBMILLION_CACHE_GIB, else 20 GiB."""
-    asked = os.environ.get("SUBMILLION_CACHE_GIB", str(_DEFAULT_GIB))
+    limit = os.environ.get("SUBMILLION_CACHE_GIB", str(_DEFAULT_GIB))
     try:
-        return int(float(asked) * 2**30)
+        return int(float(limit) * 2**30)
     except (ValueError, OverflowError):
-        raise ConfigError(f"$SUBMILLION_CACHE_GIB is {asked}: give a number of GiB, such as 20") from None
+        raise ConfigError(f"$SUBMILLION_CACHE_GIB is {limit}: give a number of GiB, such as 20") from None
 
 
 def _remove_abandoned(kind: Path) -> None:
@@ -130,7 +130,7 @@ def _remove_abandoned(kind: Path) -> None:
 
 
 def _trim(keep: Path) -> None:
-    """Remove what was used longest ago until the rest, `keep` included, is within the limit."""
+    """Remove the least recently used until the rest, `keep` included, is within the limit."""
     entries: list[tuple[float, int, Path]] = []
     for manifest in folder().glob(f"*/[!.]*/{_MANIFEST}"):
         with suppress(OSError):  # another process has just removed it

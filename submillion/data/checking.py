@@ -1,4 +1,4 @@
-"""Whether examples make a fit data set, and what they look like: classes, copies, contradictions, lengths.
+"""Check whether examples make a fit data set, and describe them: classes, copies, contradictions, lengths.
 
 Single rows are checked in `reading`. Nothing here changes a row.
 """
@@ -24,26 +24,24 @@ from submillion.errors import DataError
 from submillion.text import percent, shown
 from submillion.words import count
 
-Shared = dict[
-    tuple[str, str], list[tuple[int, int]]
-]  # two splits → places of rows in them that have something in common
+Shared = dict[tuple[str, str], list[tuple[int, int]]]  # two splits → pairs of places of rows with equal keys
 _MIN_CLASSES = 2
 _MIN_ROWS = 2  # one to train on, one to validate with
 _SHOWN_CLASSES = 8
 _TOKENIZED_AT_ONCE = 1000
-_MAJORITY = 0.8  # share of rows in one class from which accuracy says little of the others
+_MAJORITY = 0.8  # share of rows in one class from which accuracy says little about the others
 
 
 @dataclass(frozen=True)
 class Census:
     """What a set of rows looks like. lengths: min, median, mean, p95 and max, in `unit`.
 
-    classes: rows of each label, the largest first · labels_per_row: the mean where rows have several, else None ·
-    n_none: rows that have none of several · n_long: texts longer than max_length tokens · n_truncated: those of
-    which some tokens are not read · mean_windows: read of a text · token_factor: tokens that are read, as a multiple of
-    those where texts are cut; all four None in words · n_duplicates: rows that repeat an earlier text (normalised) ·
-    n_near: rows, beyond those, that nearly repeat another · n_conflicts: texts that stand with different labels ·
-    n_dropped: rows that `data.drop` left out.
+    classes: rows of each label, the largest first · labels_per_row: the mean if rows have several, else None ·
+    n_none: rows that have none of several · n_long: texts longer than max_length tokens · n_truncated: texts with
+    tokens that are not read · mean_windows: windows read per text · token_factor: tokens read, as a multiple of those
+    read if texts are cut; all four None in words · n_duplicates: rows that repeat an earlier text (normalised) ·
+    n_near: further rows that nearly repeat another · n_conflicts: texts with different labels · n_dropped: rows that
+    `data.drop` left out.
     """
 
     n_rows: int
@@ -71,7 +69,7 @@ def census(
     n_special: int = 0,
     n_dropped: int = 0,
 ) -> Census:
-    """Return the census; lengths in tokens, special ones included, where they are given (int64 [N]), else in words."""
+    """Return the census; lengths in tokens, special ones included, if they are given (int64 [N]), else in words."""
     keys = [key_of(example) for example in examples]
     n_distinct = len(set(keys))
     labels = counted(example.label for example in examples)
@@ -94,7 +92,7 @@ def census(
 
 
 def _read(reading: Reading, n_tokens: np.ndarray | None, n_special: int) -> dict[str, Any]:
-    """What a census says of how texts of these lengths are read."""
+    """Return a census's fields on how texts of these lengths are read."""
     if n_tokens is None or not len(n_tokens):
         return dict.fromkeys(("n_long", "n_truncated", "mean_windows", "token_factor"))
     cut = np.minimum(n_tokens, reading.max_length)
@@ -107,29 +105,29 @@ def _read(reading: Reading, n_tokens: np.ndarray | None, n_special: int) -> dict
 
 
 def rare_classes(rows: Rows) -> list[str]:
-    """Return the classes that have fewer than 2 different texts, so that they cannot be both trained and validated."""
+    """Return the classes that have fewer than 2 different texts, too few to both train and validate on."""
     texts: dict[str, set[str]] = {}
     for example in rows.examples:
         for label in names_in(example.label):
             texts.setdefault(label, set()).add(key_of(example))
-    return [label for label, found in texts.items() if len(found) < _MIN_ROWS]
+    return [label for label, keys in texts.items() if len(keys) < _MIN_ROWS]
 
 
 def without_classes(rows: Rows, labels: Collection[str], reason: str) -> Rows:
-    """Return the rows without those of some classes, of others too or not, which are counted as dropped, with the
+    """Return the rows without those of some classes, even if of others too; these are counted as dropped, with the
     reason."""
-    out = set(labels)
-    left_out = [row for row, label in enumerate(rows.labels) if not out.isdisjoint(names_in(label))]
+    excluded = set(labels)
+    left_out = [row for row, label in enumerate(rows.labels) if not excluded.isdisjoint(names_in(label))]
     if not left_out:
         return rows
-    kept = [i for i, example in enumerate(rows.examples) if out.isdisjoint(names_in(example.label))]
-    gone = list(dict.fromkeys(name for row in left_out for name in names_in(rows.labels[row]) if name in out))
-    sentence = f"{rows.table.place(left_out)}: {_classes(gone)} {reason}"
+    kept = [i for i, example in enumerate(rows.examples) if excluded.isdisjoint(names_in(example.label))]
+    present = list(dict.fromkeys(name for row in left_out for name in names_in(rows.labels[row]) if name in excluded))
+    sentence = f"{rows.table.place(left_out)}: {_classes(present)} {reason}"
     return replace(
         rows,
         examples=[rows.examples[i] for i in kept],
         rows=[rows.rows[i] for i in kept],
-        labels=[label if out.isdisjoint(names_in(label)) else None for label in rows.labels],
+        labels=[label if excluded.isdisjoint(names_in(label)) else None for label in rows.labels],
         dropped=(*rows.dropped, BadRows(tuple(rows.table.numbers[row] for row in left_out), sentence)),
     )
 
@@ -139,23 +137,27 @@ def check_classes(rows: Rows, problems: list[str], data: DataConfig) -> None:
 
     Every row has a label, or several; one whose text is a problem counts too.
     """
-    is_left_out = isinstance(data.label, str) or "rare-classes" in data.drop  # what no row has
+    is_left_out = isinstance(data.label, str) or "rare-classes" in data.drop  # a class that no row has
     of_label: dict[str, list[int]] = {} if is_left_out else {name: [] for name in columns(data)}
     for row, label in enumerate(rows.labels):
         for name in names_in(label):
             of_label.setdefault(name, []).append(row)
     if len(of_label) < _MIN_CLASSES:
-        found = "no row has a label"
+        finding = "no row has a label"
         for label in of_label:
-            found = f"every row has the label {label!r}" if data.labels != "several" else f"{label!r} is the only label"
-        problems.append(f"{rows.table.origin}: {found}: at least 2 classes are needed; is data.label the right column?")
-    if empty := [label for label, found in of_label.items() if not found]:
+            finding = (
+                f"every row has the label {label!r}" if data.labels != "several" else f"{label!r} is the only label"
+            )
+        problems.append(
+            f"{rows.table.origin}: {finding}: at least 2 classes are needed; is data.label the right column?"
+        )
+    if empty := [label for label, indices in of_label.items() if not indices]:
         problems.append(
             f"{rows.table.origin}: no row has 1 in {', '.join(map(repr, empty))} (data.label): there is nothing to "
             "learn; leave the column out"
         )
-        of_label = {label: found for label, found in of_label.items() if found}
-    single = {label: found for label, found in of_label.items() if len(found) < _MIN_ROWS}
+        of_label = {label: indices for label, indices in of_label.items() if indices}
+    single = {label: indices for label, indices in of_label.items() if len(indices) < _MIN_ROWS}
     if not single:
         return
     if len(single) > max(_SHOWN_CLASSES, len(of_label) / 2):
@@ -165,18 +167,18 @@ def check_classes(rows: Rows, problems: list[str], data: DataConfig) -> None:
             f"rows, {len(single):,} of them once ({first}, ...): is data.label the right column?"
         )
         return
-    places = rows.table.place([row for found in single.values() for row in found])
+    places = rows.table.place([row for indices in single.values() for row in indices])
     names = ", ".join(map(repr, list(single)[:_SHOWN_CLASSES]))
     more = f" and {len(single) - _SHOWN_CLASSES:,} more" * (len(single) > _SHOWN_CLASSES)
-    each = f"classes {names}{more} have 1 row each" if len(single) > 1 else f"class {names} has 1 row"
+    subject = f"classes {names}{more} have 1 row each" if len(single) > 1 else f"class {names} has 1 row"
     problems.append(
-        f"{places}: {each}: at least {_MIN_ROWS} are needed, one to train on and one to validate with; add rows, "
+        f"{places}: {subject}: at least {_MIN_ROWS} are needed, one to train on and one to validate with; add rows, "
         f"remove {'them' if len(single) > 1 else 'it'}, or leave such rows out with data.drop=rare-classes"
     )
 
 
 def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str, ...]:
-    """Return the sentence about accuracy where rare classes matter, if they seem to.
+    """Return a sentence about accuracy if rare classes seem to matter.
 
     >>> metric_warnings({"ham": 1, "spam": 1}, TrainConfig())
     ()
@@ -198,11 +200,12 @@ def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str
 
 
 def shared_rows(splits: Mapping[str, Rows], key: Callable[[Example], str | None]) -> Shared:
-    """Return, for each two splits of which rows have the same key, the pairs of places (in their examples) of these:
-    the first of one, and each of the other."""
+    """Return, for each two splits with rows of equal keys, the pairs of these rows' places (in their examples): the
+    first in one, and each in the other."""
     keys = {name: [key(example) for example in rows.examples] for name, rows in splits.items()}
     places = {
-        name: {one: i for i, one in reversed([*enumerate(found)]) if one is not None} for name, found in keys.items()
+        name: {row_key: i for i, row_key in reversed([*enumerate(row_keys)]) if row_key is not None}
+        for name, row_keys in keys.items()
     }
     shared = {
         (left, right): [(places[left][key], i) for i, key in enumerate(keys[right]) if key in places[left]]
@@ -212,7 +215,7 @@ def shared_rows(splits: Mapping[str, Rows], key: Callable[[Example], str | None]
 
 
 def without(rows: Rows, is_out: Callable[[Example], bool]) -> tuple[Rows, int]:
-    """Return the rows but those whose examples are to go, and the number of these."""
+    """Return the rows without those whose examples are to go, and the number of these."""
     kept = [i for i, example in enumerate(rows.examples) if not is_out(example)]
     left = replace(rows, examples=[rows.examples[i] for i in kept], rows=[rows.rows[i] for i in kept])
     return left, len(rows.examples) - len(kept)
@@ -243,23 +246,23 @@ def overlap_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]]) -
 
 
 def conflict_warning(rows: Rows) -> list[str]:
-    """Return a warning, or none, about texts that are in the rows with different labels."""
-    found = _conflicts([key_of(example) for example in rows.examples], rows.examples)
-    if not found:
+    """Return a warning, or none, about texts with different labels."""
+    texts = _conflicts([key_of(example) for example in rows.examples], rows.examples)
+    if not texts:
         return []
-    first = [rows.rows[i] for i in found[0]]
+    first = [rows.rows[i] for i in texts[0]]
     return [
-        f"{rows.table.origin}: {len(found):,} text{'s stand' if len(found) > 1 else ' stands'} there with different "
+        f"{rows.table.origin}: {len(texts):,} text{'s stand' if len(texts) > 1 else ' stands'} there with different "
         f"labels ({rows.table.place(first).removeprefix(rows.table.origin + ', ')}): at most one can be learned"
     ]
 
 
 def _conflicts(keys: Sequence[str], examples: Sequence[Example]) -> list[list[int]]:
-    """For each text that stands with several labels, its places."""
+    """Return the places of each text with several labels."""
     places: dict[str, list[int]] = {}
     for i, key in enumerate(keys):
         places.setdefault(key, []).append(i)
-    return [found for found in places.values() if len({examples[i].label for i in found}) > 1]
+    return [indices for indices in places.values() if len({examples[i].label for i in indices}) > 1]
 
 
 def _n_words(examples: Sequence[Example]) -> np.ndarray:
@@ -274,18 +277,18 @@ def n_special_of(data: DataConfig, tokenizer: Any) -> int:
 def tokenized(examples: Sequence[Example], reading: Reading, tokenizer: Any) -> tuple[np.ndarray, Seen]:
     """Return the number of tokens of each row, int64 [N], and what an encoder sees of those that it reads.
 
-    tokenizer: a `tokenizers.Tokenizer`, uncut and unpadded. Long texts are counted in parts.
+    tokenizer: a `tokenizers.Tokenizer`, without truncation or padding. Long texts are counted in parts.
     """
     n_special = tokenizer.num_special_tokens_to_add(bool(examples) and examples[0].text_pair is not None)
     lengths, rows = list[int](), list[np.ndarray]()
     for start in range(0, len(examples), _TOKENIZED_AT_ONCE):
-        some = examples[start : start + _TOKENIZED_AT_ONCE]
-        parts = [_parts_read(example, tokenizer, reading, n_special) for example in some]
+        batch = examples[start : start + _TOKENIZED_AT_ONCE]
+        parts = [_parts_read(example, tokenizer, reading, n_special) for example in batch]
         firsts, lasts = (tokenizer.encode_batch_fast([part[i] for part in parts]) for i in (0, -1))
-        for example, part, first, last in zip(some, parts, firsts, lasts, strict=True):
+        for example, part, first, last in zip(batch, parts, firsts, lasts, strict=True):
             n_tokens = len(first)
             if part[0] != _texts(example):
-                n_tokens = n_special + sum(cutting.count(each, tokenizer) for each in _parts(example))
+                n_tokens = n_special + sum(cutting.count(text, tokenizer) for text in _parts(example))
             lengths.append(n_tokens)
             rows.append(np.array(_ids_read(first, last, n_tokens, reading, n_special), dtype=np.int32))
     offsets = np.cumsum([0, *map(len, rows)])
@@ -303,7 +306,7 @@ def _parts(example: Example) -> tuple[str, ...]:
 def _parts_read(
     example: Example, tokenizer: Any, reading: Reading, n_special: int
 ) -> tuple[str | tuple[str, str], ...]:
-    """What of a row decides the tokens that are read: its beginning, or both ends."""
+    """Return the parts of a row that decide the tokens read: its beginning, or both ends."""
     if example.text_pair is not None:
         return (cutting.cut_pair((example.text, example.text_pair), tokenizer, reading.max_length),)
     if reading.long_texts == "head-tail":
@@ -312,7 +315,7 @@ def _parts_read(
 
 
 def _ids_read(first: Any, last: Any, n_tokens: int, reading: Reading, n_special: int) -> list[int]:
-    """The different tokens that are read of a row of n_tokens, from the encodings of its parts."""
+    """Return the tokens read, each once, of a row of n_tokens, from the encodings of its parts."""
     if reading.long_texts == "head-tail" and n_tokens > reading.max_length:
         n_first, n_last = reading.kept(first.sequence_ids.index(0), n_special)
         return first.ids[:n_first] + last.ids[-n_last:]
@@ -338,8 +341,8 @@ def lost_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str])
     DataError if training lacks one, or if validation is empty. Equal texts stay together when a split is made,
     so a class of few distinct texts may fall on one side.
     """
-    found = {name: counted(example.label for example in rows) for name, rows in splits.items()}
-    lost = {name: [label for label in labels if label not in found[name]] for name in splits}
+    counts = {name: counted(example.label for example in rows) for name, rows in splits.items()}
+    lost = {name: [label for label in labels if label not in counts[name]] for name in splits}
     problems = []
     if lost["train"]:
         problems.append(
@@ -359,7 +362,7 @@ def lost_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str])
 
 
 def _classes(labels: Sequence[str]) -> str:
-    """The first of several classes as the subject of a sentence with its verb."""
+    """Return the first of the classes as a sentence's subject, with its verb."""
     names = ", ".join(map(repr, labels[:_SHOWN_CLASSES]))
     more = f" and {len(labels) - _SHOWN_CLASSES:,} more" * (len(labels) > _SHOWN_CLASSES)
     return f"class {names} has" if len(labels) == 1 else f"{len(labels):,} classes ({names}{more}) have"

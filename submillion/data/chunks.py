@@ -1,8 +1,8 @@
 """Files of any size in chunks of a fixed number of rows: counted and checked in one pass, then read again by chunk.
 
-A chunk's key is a hash of what is predicted from, so that a chunk that was read before is known again, and one that
-has changed is not. The rules for rows are those of `tables` and `reading`; memory holds one chunk, and 8 bytes per row
-for ids while a file is checked.
+A chunk's key is a hash of its texts and ids, so a chunk that was read before is recognised, and one that has changed is
+not. Rows follow the rules of `tables` and `reading`; memory holds one chunk, and 8 bytes per row for ids while a file
+is checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Kind = Literal["bool", "int", "float", "text"]
 
 @dataclass(frozen=True)
 class Columns:
-    """What is read beside the texts. id: the column of the rows' ids, None for `id` where there is one · keep: columns
+    """What is read besides the texts. id: the column of the rows' ids, None for `id` if there is one · keep: columns
     that are copied."""
 
     id: str | None = None
@@ -47,7 +47,7 @@ class Columns:
 class Chunk:
     """Some rows of a source: the `number`-th of its chunks, from 0.
 
-    n_rows: those that are predicted · key: 32 hex digits of the ids and texts · id_column: where ids are; None where
+    n_rows: those that are predicted · key: 32 hex digits of the ids and texts · id_column: the ids' column; None if
     rows are numbered.
     """
 
@@ -62,8 +62,8 @@ class Chunk:
 class Part:
     """A file of a source: its path in a folder, or its name alone, and its chunks, which may be none in a folder.
 
-    notes: what there is to say of it: how it was read, and what `data.drop` leaves out ·
-    kept: the columns that are copied, each with what all its cells are · n_dropped: rows that `data.drop` leaves out.
+    notes: how it was read, and what `data.drop` leaves out · kept: the columns that are copied, each with the kind of
+    its cells · n_dropped: rows that `data.drop` leaves out.
     """
 
     name: str
@@ -88,8 +88,8 @@ def survey(
 ) -> list[Part]:
     """Return the parts of a file, of packaged data or of a folder, cut into chunks of n_rows; labels are not read.
 
-    Rows are checked by the columns of each of the settings; a folder's files are checked as each would be alone, but
-    may be without rows. `watch` is called with the number of rows read. DataError lists everything that is wrong.
+    Rows are checked by the columns of each of the settings; a folder's files are checked as if each were alone, but
+    may have no rows. `watch` is called with the number of rows read. DataError lists everything that is wrong.
     """
     columns, problems = columns or Columns(), list[str]()
     parts, n_read = [], 0
@@ -112,7 +112,7 @@ def survey(
 
 
 class Reader:
-    """Reads chunks of a survey: quick where they are asked for in ascending order, since files are read onwards."""
+    """Reads chunks of a survey: quickly in ascending order, since files are read forwards."""
 
     def __init__(self, settings: Sequence[DataConfig], n_rows: int = CHUNK_ROWS, keep: tuple[str, ...] = ()) -> None:
         self.settings, self.n_rows, self.keep = settings, n_rows, keep
@@ -130,10 +130,10 @@ class Reader:
         return _examples(table, self.settings, ids, [])[0]
 
     def kept(self, chunk: Chunk) -> list[list[Any]]:
-        """Return the cells of each kept column in the chunk's rows; DataError as `read`."""
+        """Return the cells of each kept column in the chunk's rows; DataError as in `read`."""
         table = self._table(chunk)
-        _, found = _examples(table, self.settings, naming.numbers_of_rows(table), [])
-        usable = _usable(found)
+        _, readings = _examples(table, self.settings, naming.numbers_of_rows(table), [])
+        usable = _usable(readings)
         rows = [row for row, number in enumerate(table.numbers) if number in usable]
         cells = (table.columns.get(name) or [None] * len(table.numbers) for name in self.keep)
         return [[column[row] for row in rows] for column in cells]
@@ -152,23 +152,23 @@ class Reader:
 def _examples(
     table: Table, settings: Sequence[DataConfig], ids: Sequence[str], problems: list[str]
 ) -> tuple[list[list[Example]], list[Rows]]:
-    """The examples by each of the settings, of the rows that all of them can use; and what each of them read."""
-    found = [reading.examples_of(table, each, problems, labelled=False, ids=ids, advice="run") for each in settings]
-    usable = _usable(found)
+    """Return the examples by each of the settings, of the rows usable by all of them, and all rows by each."""
+    readings = [reading.examples_of(table, data, problems, labelled=False, ids=ids, advice="run") for data in settings]
+    usable = _usable(readings)
     examples = [
-        [one for one, row in zip(rows.examples, rows.rows, strict=True) if rows.table.numbers[row] in usable]
-        for rows in found
+        [example for example, row in zip(rows.examples, rows.rows, strict=True) if rows.table.numbers[row] in usable]
+        for rows in readings
     ]
-    return examples, found
+    return examples, readings
 
 
-def _usable(found: Sequence[Rows]) -> set[int]:
-    """The numbers of the rows that all can use."""
-    return set.intersection(*({rows.table.numbers[row] for row in rows.rows} for rows in found))
+def _usable(readings: Sequence[Rows]) -> set[int]:
+    """Return the numbers of the rows usable by all."""
+    return set.intersection(*({rows.table.numbers[row] for row in rows.rows} for rows in readings))
 
 
 class _Check:
-    """What is found out about a file, chunk after chunk."""
+    """What is known about a file, chunk after chunk."""
 
     def __init__(self, file: str, settings: Sequence[DataConfig], columns: Columns, may_be_empty: bool) -> None:
         self.file, self.settings, self.columns, self.may_be_empty = file, settings, columns, may_be_empty
@@ -186,16 +186,16 @@ class _Check:
         column, self.last = self.columns.id, table
         if column is None:
             column = next((name for name in ID_COLUMNS if name in table.columns), None)
-        examples, found = _examples(table, self.settings, naming.numbers_of_rows(table), self.problems)
+        examples, readings = _examples(table, self.settings, naming.numbers_of_rows(table), self.problems)
         self.said |= dict.fromkeys(table.notes)
-        if dropped := {number: each for rows in found for each in rows.dropped for number in each.numbers}:
+        if dropped := {number: bad for rows in readings for bad in rows.dropped for number in bad.numbers}:
             self.n_dropped += len(dropped)
-            self.said |= {each.sentence: None for each in dropped.values()}
+            self.said |= {bad.sentence: None for bad in dropped.values()}
         for name, types in self.types.items():
             types |= {type(cell) for cell in table.columns.get(name, ()) if not naming.is_missing(cell)}
         if column is not None:
-            known = column in table.columns
-            ids = naming.names_of_rows(table, column) if known else [None] * len(table.numbers)
+            has_column = column in table.columns
+            ids = naming.names_of_rows(table, column) if has_column else [None] * len(table.numbers)
             self.hashes.append(np.fromiter((hash(name or "") for name in ids), np.int64, len(ids)))
         number = len(self.chunks)
         self.chunks.append(
@@ -203,18 +203,21 @@ class _Check:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the file; of the rows that are left out the count, and the first."""
-        said = list(self.said)
+        """Return the first notes on the file, after the count of rows that are left out."""
+        sentences = list(self.said)
         if self.n_dropped:
             plural = "s are" if self.n_dropped > 1 else " is"
-            said.insert(0, f"{self.file}: {self.n_dropped:,} row{plural} left out, and not predicted (data.drop)")
-        return (*said[:_SHOWN_NOTES], *([f"and {len(said) - _SHOWN_NOTES} more"] * (len(said) > _SHOWN_NOTES)))
+            sentences.insert(0, f"{self.file}: {self.n_dropped:,} row{plural} left out, and not predicted (data.drop)")
+        return (
+            *sentences[:_SHOWN_NOTES],
+            *([f"and {len(sentences) - _SHOWN_NOTES} more"] * (len(sentences) > _SHOWN_NOTES)),
+        )
 
     def conclude(self, n_rows: int) -> tuple[Chunk, ...]:
-        """The file's chunks; a problem is added for ids that cannot be used, which the last row may show."""
-        named = dict.fromkeys(self.columns.keep, "--keep")
-        named |= {} if self.columns.id is None else {self.columns.id: "--id"}
-        missing = [] if self.last is None else missing_columns(self.last, named, "columns")
+        """Return the file's chunks; add a problem for ids that cannot be used, which only the last row may show."""
+        options = dict.fromkeys(self.columns.keep, "--keep")
+        options |= {} if self.columns.id is None else {self.columns.id: "--id"}
+        missing = [] if self.last is None else missing_columns(self.last, options, "columns")
         if missing:
             self.problems += missing
             return tuple(self.chunks)
@@ -231,11 +234,11 @@ class _Check:
         return tuple((name, _kind(types)) for name, types in self.types.items())
 
     def _add_bad_ids(self, column: str, repeated: set[int], n_rows: int) -> None:
-        """Read the file again for the rows without an id, or with one that stood before: hashes may agree by chance."""
+        """Read the file again for the rows without an id, or with a repeated one: hashes may agree by chance."""
         numbers, lines, seen = array("q"), array("q"), set[str]()
         for table in _tables(self.file, self.settings, n_rows, self.columns):
-            known = column in table.columns
-            names = naming.names_of_rows(table, column) if known else [None] * len(table.numbers)
+            has_column = column in table.columns
+            names = naming.names_of_rows(table, column) if has_column else [None] * len(table.numbers)
             for row, name in enumerate(names):
                 if name is None or name in seen:
                     numbers.append(table.numbers[row])
@@ -258,7 +261,7 @@ def _files(source: str) -> list[tuple[str, str]]:
         case "file":
             return [(path.name, str(path))]
     names = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
-    # Spark and others leave notes beside the parts, such as _SUCCESS and .part-0.csv.crc.
+    # Spark and others leave notes next to the parts, such as _SUCCESS and .part-0.csv.crc.
     kept = sorted(name.as_posix() for name in names if not any(piece.startswith((".", "_")) for piece in name.parts))
     if not kept:
         raise DataError(f"{source} holds no files: a folder's parts are {ALLOWED}")
@@ -266,7 +269,7 @@ def _files(source: str) -> list[tuple[str, str]]:
 
 
 def _kind(types: set[type]) -> Kind:
-    """What all cells of a column are, of the types that are among them."""
+    """Return the kind of a column whose cells have these types."""
     match types:
         case _ if types == {bool}:
             return "bool"
@@ -278,7 +281,7 @@ def _kind(types: set[type]) -> Kind:
 
 
 def _tables(file: str, settings: Sequence[DataConfig], n_rows: int, columns: Columns) -> Iterator[Table]:
-    wanted = {column for each in settings for column in reading.wanted_columns(each, labelled=False)}
+    wanted = {column for data in settings for column in reading.wanted_columns(data, labelled=False)}
     wanted |= {*columns.keep, *(() if columns.id is None else (columns.id,))}
     if not file.startswith(PREFIX):
         yield from tables(Path(file), wanted, n_rows, reading.layout_of(settings[0], labelled=False))
@@ -286,12 +289,12 @@ def _tables(file: str, settings: Sequence[DataConfig], n_rows: int, columns: Col
     whole = packaged(file)
     kept = {name: values for name, values in whole.columns.items() if name in wanted}
     for start in range(0, len(whole.numbers), n_rows):
-        cut = slice(start, start + n_rows)
-        yield replace(whole, columns={name: column[cut] for name, column in kept.items()}, numbers=whole.numbers[cut])
+        span = slice(start, start + n_rows)
+        yield replace(whole, columns={name: column[span] for name, column in kept.items()}, numbers=whole.numbers[span])
 
 
 def _key(table: Table, number: int, id_column: str | None, settings: Sequence[DataConfig]) -> str:
-    """A hash of a chunk's texts and ids; of its number too, which makes the ids of rows that have none."""
-    used = {column for each in settings for column in reading.text_columns(each)} | {id_column}
+    """Return a hash of a chunk's texts, ids and number, which makes the ids of rows that have none."""
+    used = {column for data in settings for column in reading.text_columns(data)} | {id_column}
     content = repr((number, id_column, sorted((name, cells) for name, cells in table.columns.items() if name in used)))
     return hashlib.sha256(content.encode()).hexdigest()[:32]

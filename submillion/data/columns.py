@@ -1,7 +1,7 @@
-"""Columns that a table does not have: which they are, and which of its own may be meant.
+"""Report columns that a table lacks, and guess which of its own may be meant.
 
-A guess goes by names and, for a file, by its first rows. It is proposed and never taken: what is read is what the
-settings name.
+A guess goes by names and, for a file, by its first rows. It is proposed and never used: only columns that the settings
+name are read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from submillion.errors import DataError
 from submillion.text import closest, shown
 from submillion.words import count
 
-# What is typed: options or Python, or columns by name. Or whose columns are settled: a finished run's, or those that
-# other splits have.
+# What the user types: options, Python, or columns by name; or what fixes the columns: a finished run, or the other
+# splits.
 Advice = Literal["options", "overrides", "run", "splits", "columns"]
 _SHOWN_NAMES = 20
 _GUESSED_NAMES, _GUESSED_ROWS, _GUESSED_LINES = 100, 200, 30  # that a guess looks at
-_TEXT_WORDS = 3  # a column whose cells have as many on average holds texts
-_CLASSES_FRAC = 0.2  # of the rows: a column of more distinct values does not hold classes
+_TEXT_WORDS = 3  # on average in the cells of a column that holds texts
+_CLASSES_FRAC = 0.2  # of the rows: a column with more distinct values does not hold classes
 _TEXT, _LABEL = "data.text", "data.label"
 # What such columns are often called, the surest name first.
 _NAMES = {
@@ -90,7 +90,7 @@ def _renamed(missing: Sequence[str], guesses: Mapping[str, str]) -> str:
 
 
 def _setting(keys: Mapping[str, str], missing: Sequence[str], guesses: Mapping[str, str], in_python: bool) -> str:
-    """What to type: a setting for each key, `...` where no column can be guessed."""
+    """Return what to type: a setting for each key, `...` if no column can be guessed."""
     values: dict[str, str | list[str]] = {}
     for key in dict.fromkeys(keys[name] for name in missing):
         columns = [guesses.get(name, "..." if name in missing else name) for name in keys if keys[name] == key]
@@ -109,7 +109,7 @@ def _as_yaml(name: str | list[str]) -> str:
 
 
 def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> dict[str, str]:
-    """For missing columns those that may be meant: named nearly so, else the likeliest text or label."""
+    """Guess columns for the missing ones: those of similar names, else the likeliest text or label."""
     free = [name for name in table.names[:_GUESSED_NAMES] if name and name not in keys and name.lower() != "id"]
     guesses: dict[str, str] = {}
     for name in missing:
@@ -121,10 +121,10 @@ def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> d
         is_alone = list(keys.values()).count(keys[name]) == 1  # which of several texts is meant cannot be told
         if name in guesses or keys[name] not in _NAMES or not is_alone:
             continue
-        found = _likeliest_text(free, cells) if keys[name] == _TEXT else _likeliest_label(free, cells)
-        if found is not None:
-            guesses[name] = found
-            free.remove(found)
+        guess = _likeliest_text(free, cells) if keys[name] == _TEXT else _likeliest_label(free, cells)
+        if guess is not None:
+            guesses[name] = guess
+            free.remove(guess)
     return guesses
 
 
@@ -134,11 +134,11 @@ def _line_of_names(table: Table, keys: Mapping[str, str]) -> int | None:
         return None
     lines = enumerate(islice(Lines(table.path, "", table.layout.encoding), _GUESSED_LINES), start=1)
     cells = ((line, {cell.strip().strip('"') for cell in re.split(r"[,;\t|]", text)}) for line, text in lines)
-    return next((line for line, found in cells if found.issuperset(keys)), None)
+    return next((line for line, names in cells if names.issuperset(keys)), None)
 
 
 def _header(table: Table, keys: Mapping[str, str]) -> list[str] | None:
-    """Names for the columns of a file whose first line is a row as the others are; None if it names them."""
+    """Names for the columns of a file whose first line is a row like the others; None if it names them."""
     if not table.is_text or table.layout.header is not True or any(name in keys for name in table.names):
         return None
     cells = _first_cells(table, table.names[:_GUESSED_NAMES])
@@ -168,31 +168,31 @@ def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:
 
 def _likeliest_text(names: Sequence[str], cells: Mapping[str, list[str]]) -> str | None:
     """The wordiest of the columns called like texts, else of those that hold texts."""
-    called = _called_like(_TEXT, names)
+    candidates = _called_like(_TEXT, names)
     if not cells:
-        return next(iter(called), None)
+        return next(iter(candidates), None)
     n_words = {name: fmean([count(cell) for cell in cells[name]] or [0]) for name in names}
     return max(
-        called or [name for name in names if n_words[name] >= _TEXT_WORDS], key=n_words.__getitem__, default=None
+        candidates or [name for name in names if n_words[name] >= _TEXT_WORDS], key=n_words.__getitem__, default=None
     )
 
 
 def _likeliest_label(names: Sequence[str], cells: Mapping[str, list[str]]) -> str | None:
     """The first of the columns called like labels in which a value comes twice, else the one of fewest values."""
-    called = _called_like(_LABEL, names)
+    candidates = _called_like(_LABEL, names)
     if not cells:
-        return next(iter(called), None)
+        return next(iter(candidates), None)
     n_values = {name: len(set(cells[name])) for name in names}
     repeated = [name for name in names if 2 <= n_values[name] < len(cells[name])]
     few = [name for name in repeated if n_values[name] <= max(2, _CLASSES_FRAC * len(cells[name]))]
-    named = [name for name in called if name in repeated or not cells[name]]
+    named = [name for name in candidates if name in repeated or not cells[name]]
     return next(iter(named), None) or min(few, key=n_values.__getitem__, default=None)
 
 
 def _called_like(key: str, names: Sequence[str]) -> list[str]:
     """The names that have a word such columns are often called by, the surest first."""
     words = {
-        name: {each.lower().removesuffix("s") for each in re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)} for name in names
+        name: {word.lower().removesuffix("s") for word in re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)} for name in names
     }
     ranks = {n: [i for i, call in enumerate(_NAMES[key]) if call.removesuffix("s") in words[n]] for n in names}
     return sorted((name for name in names if ranks[name]), key=lambda name: ranks[name][0])

@@ -1,7 +1,7 @@
 """Files that hold several tables: the sheets of a workbook, the tables of a database, the files of an archive.
 
-FILE::NAME says which one is read. What is read here comes in rows of values; text files in an archive are left to
-`files`, and what the columns mean to `reading`.
+FILE::NAME says which one is read. Here they are read in rows of values; text files in an archive are left to `files`,
+and the meaning of columns to `reading`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from submillion.errors import DataError, install_line
 from submillion.text import did_you_mean, first_line, shown
 
 Row = tuple[int, tuple[Any, ...]]  # of a sheet: its number there, from 1, and its cells
-# What Excel shows where a formula has no value.
+# What Excel shows if a formula has no value.
 _EXCEL_ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A")
 _MERGED_CELLS = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*?\bref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
 _ROWS_AT_ONCE = 1000
-_TITLE_ROWS = 30  # among which the names of columns are looked for
-_CHUNK_BYTES, _MARK_BYTES = 2**20, 2**8  # of a sheet that is searched for merged cells, and of what says one
-_EXACT = 2**53  # beyond it not every whole number has a float of its own
+_TITLE_ROWS = 30  # searched for the names of columns
+_CHUNK_BYTES, _MARK_BYTES = 2**20, 2**8  # of a sheet that is searched for merged cells, and of one mark
+_EXACT = 2**53  # beyond it floats skip whole numbers
 _WAIT_S = 2.0  # for a program that writes to a database: longer than a transaction takes
 
 
 def _chosen(path: Path, names: Sequence[str], kind: str) -> str:
-    """The name of the table that a place names; the only one where it names none. DataError lists the others."""
+    """Return the table that a place names; the only one if it names none. DataError lists the tables."""
     file, name = parted(path)
     if name is None and len(names) == 1:
         return names[0]
     if name is None:
-        found = f"holds {len(names):,} {kind}s ({listed(list(map(shown, names)))})" if names else f"holds no {kind}"
-        raise DataError(f"{file} {found}{f': name one, {file}::{names[0]}' if names else ''}")
+        content = f"holds {len(names):,} {kind}s ({listed(list(map(shown, names)))})" if names else f"holds no {kind}"
+        raise DataError(f"{file} {content}{f': name one, {file}::{names[0]}' if names else ''}")
     if name not in names:
         raise DataError(f"{file} has no {kind} {name!r}: {did_you_mean(name, names)}")
     return name
@@ -57,21 +57,21 @@ def _chosen(path: Path, names: Sequence[str], kind: str) -> str:
 def sheet(path: Path, wanted: Collection[str], n_rows: int | None, layout: Layout) -> Iterator[Table]:
     """Yield the rows of an Excel sheet as tables with the `wanted` columns, as `formats.tables` does.
 
-    It is the first one where the path names none. Rows are read one after the other, so that a stray cell in the last
-    row costs time and no memory: python-calamine 0.9.1, which is faster, makes room for all cells before it, and aborts
-    the process.
+    It is the first sheet if the path names none. Rows are read one after the other, so a stray cell in the last row
+    costs time and no memory: python-calamine 0.9.1, which is faster, makes room for all cells before it, and aborts the
+    process.
     """
     file, name = parted(path)
     with _excel_errors(file):
         book = _workbook(file)
         with closing(book):
-            titles = [each.title for each in book.worksheets]
+            titles = [worksheet.title for worksheet in book.worksheets]
             title = _chosen(path, titles if name is not None else titles[:1], "sheet")
             notes = ()
             if len(titles) > 1 and name is None:
                 notes = (f"{file}: its first sheet, {title!r}, is read; {file}::{titles[1]} would be the next",)
             source = book[title]
-            source.reset_dimensions()  # what a file says of its size may be wrong
+            source.reset_dimensions()  # what a file says about its size may be wrong
             yield from _sheet_tables(path, source, notes, layout, {*wanted}, n_rows)
 
 
@@ -80,20 +80,20 @@ def _sheet_tables(
 ) -> Iterator[Table]:
     merged = _merged(parted(path)[0], source)
     rows = _filled_rows(source)
-    begun = list(islice(rows, _TITLE_ROWS))
-    if not begun:
-        others = ", ".join(each.title for each in source.parent.worksheets if each.title != source.title)
+    first_rows = list(islice(rows, _TITLE_ROWS))
+    if not first_rows:
+        others = ", ".join(worksheet.title for worksheet in source.parent.worksheets if worksheet.title != source.title)
         hint = f"; its other sheets are {others}: {parted(path)[0]}::NAME names one" if others else ""
         raise DataError(f"{path}: the sheet {source.title!r} is empty: its first row must name the columns{hint}")
-    first = ["" if cell is None else str(cell).strip() for cell in begun[0][1]]
+    first = ["" if cell is None else str(cell).strip() for cell in first_rows[0][1]]
     while not first[-1]:
         first.pop()
     if is_header := names_columns(first, wanted, layout):
-        _check_header(path, first, begun, merged, wanted)
+        _check_header(path, first, first_rows, merged, wanted)
     names = tuple(first if is_header else unnamed(first, layout))
     refuse_repeated(str(path), [name for name in names if name in wanted])
     places = {name: i for i, name in enumerate(names) if name in wanted}
-    for number, batch in batches(_rows_of(chain(begun[is_header:], rows), len(names)), n_rows):
+    for number, batch in batches(_rows_of(chain(first_rows[is_header:], rows), len(names)), n_rows):
         columns = {name: [row[i] if i < len(row) else None for _, row in batch] for name, i in places.items()}
         numbers, lines = range(number, number + len(batch)), [line for line, _ in batch]
         table = Table(str(path), names, columns, numbers, lines, notes=notes, path=path, layout=layout)
@@ -108,7 +108,7 @@ def _check_header(
         raise DataError(
             f"{path}: row {later[0]} names the columns, and the first one does not: delete the rows before it"
         )
-    if across := [each.coord for each in merged if each.min_row <= rows[0][0] <= each.max_row]:
+    if across := [span.coord for span in merged if span.min_row <= rows[0][0] <= span.max_row]:
         raise DataError(
             f"{path}: cells of the first row are merged ({listed(across)}), and it must name each column in a cell of "
             "its own: unmerge them"
@@ -116,12 +116,12 @@ def _check_header(
 
 
 def _rows_of(rows: Iterable[Row], width: int) -> Iterator[Row]:
-    """The rows that have a cell under a name; what is beyond the names is of no column."""
+    """Return the rows that have a cell under a name, without cells beyond the names."""
     return ((line, cells[:width]) for line, cells in rows if any(cell is not None for cell in cells[:width]))
 
 
 def _filled_rows(source: Any) -> Iterator[Row]:
-    """A sheet's rows that hold anything, each with its number in Excel; openpyxl warns of formats."""
+    """Yield a sheet's non-empty rows with their numbers in Excel; openpyxl's warnings are about formats."""
     rows = enumerate(source.iter_rows(values_only=True), start=1)
     while True:
         with warnings.catch_warnings():
@@ -142,7 +142,7 @@ def _plain(value: Any) -> Any:
             return value
         case float() if value.is_integer() and abs(value) < _EXACT:
             return int(value)
-        case datetime():  # Excel has no days, but their midnights
+        case datetime():  # Excel stores a day as its midnight
             return (value.date() if value.time() == time() else value).isoformat()
         case date() | time():
             return value.isoformat()
@@ -161,11 +161,11 @@ def _without_holes(table: Table, places: dict[str, int], merged: Sequence[Any]) 
     lines, bad = table.lines or (), list[BadRows]()
     for name, i in places.items():
         cells = table.columns[name]
-        own = [each for each in merged if each.min_col <= i + 1 <= each.max_col]
+        spans = [span for span in merged if span.min_col <= i + 1 <= span.max_col]
         holes = [
             row
             for row, line in enumerate(lines)
-            if cells[row] is None and any(each.min_row <= line <= each.max_row for each in own)
+            if cells[row] is None and any(span.min_row <= line <= span.max_row for span in spans)
         ]
         errors = [row for row, cell in enumerate(cells) if cell in _EXCEL_ERRORS]
         for rows, reason in (
@@ -179,15 +179,15 @@ def _without_holes(table: Table, places: dict[str, int], merged: Sequence[Any]) 
 
 
 def _merged(file: Path, source: Any) -> list[Any]:
-    """A sheet's merged cells, which openpyxl does not tell of sheets that are read row by row."""
+    """Return a sheet's merged cells, which openpyxl does not give for sheets read row by row."""
     from openpyxl.worksheet.cell_range import CellRange
 
-    found, tail = dict[bytes, None](), b""
+    marks, tail = dict[bytes, None](), b""
     with zipfile.ZipFile(file) as archive, archive.open(source._worksheet_path) as xml:
         while chunk := xml.read(_CHUNK_BYTES):
-            found |= dict.fromkeys(_MERGED_CELLS.findall(tail + chunk))
+            marks |= dict.fromkeys(_MERGED_CELLS.findall(tail + chunk))
             tail = chunk[-_MARK_BYTES:]
-    return [CellRange(place.decode()) for place in found]
+    return [CellRange(place.decode()) for place in marks]
 
 
 def _workbook(file: Path) -> Any:
@@ -198,7 +198,7 @@ def _workbook(file: Path) -> Any:
             f"{file}: Excel files are read by openpyxl: {install_line('excel')}; or save it as 'CSV UTF-8'"
         ) from None
     with zipfile.ZipFile(file) as archive:
-        if sum(each.file_size for each in archive.infolist()) > most_unpacked(file):
+        if sum(info.file_size for info in archive.infolist()) > most_unpacked(file):
             raise DataError(bomb(file))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -211,7 +211,7 @@ def _excel_errors(file: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Exception as error:  # of openpyxl, of archives, of XML: these share no class
+    except Exception as error:  # of openpyxl, archives and XML: these share no class
         raise DataError(
             f"{file} is not an Excel file that can be read ({first_line(error)}): open it, and save it as .xlsx or as "
             "'CSV UTF-8'"
@@ -228,11 +228,13 @@ def database(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterato
         listing = connection.execute("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
         kinds = {name.decode(): kind.decode() for name, kind in listing if not name.startswith(b"sqlite_")}
         chosen = _chosen(path, list(kinds), "table")
-        names = tuple(each[0] for each in connection.execute(f"SELECT * FROM {_quoted(chosen)} LIMIT 0").description)
+        names = tuple(
+            column[0] for column in connection.execute(f"SELECT * FROM {_quoted(chosen)} LIMIT 0").description
+        )
         refuse_repeated(str(path), [name for name in names if name in wanted])
         kept = [name for name in names if name in wanted]
         cursor = _selected(connection, chosen, kept, is_view=kinds[chosen] == "view")
-        most = most_unpacked(file)  # a view may have rows without end
+        most = most_unpacked(file)  # a view may have endless rows
         for first, rows in batches(_counted(cursor, most, bomb(file)), n_rows):
             columns = {name: [row[i] for row in rows] for i, name in enumerate(kept)}
             yield decoded(Table(str(path), names, columns, range(first, first + len(rows)), path=path))
@@ -240,13 +242,13 @@ def database(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterato
 
 def _connected(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, timeout=_WAIT_S)
-    connection.execute("PRAGMA trusted_schema = OFF")  # a view can call no function that does more than to compute
-    connection.text_factory = bytes  # what is not UTF-8 is told by its row
+    connection.execute("PRAGMA trusted_schema = OFF")  # a view can call no function with side effects
+    connection.text_factory = bytes  # what is not UTF-8 is reported by its row
     return connection
 
 
 def _selected(connection: sqlite3.Connection, table: str, names: Sequence[str], is_view: bool) -> sqlite3.Cursor:
-    """The rows in the order in which they were written, where the table keeps it: an index could give another."""
+    """Select the rows in the order they were written, if the table keeps it: an index could give another."""
     query = f"SELECT {', '.join(map(_quoted, names)) or 'NULL'} FROM {_quoted(table)}"
     if not is_view:
         try:
@@ -289,18 +291,18 @@ def _sqlite_errors(file: Path) -> Iterator[None]:
 def members(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     """Return the places of the files in a .zip archive that make its table, in their order, and notes about the others.
 
-    Several are one table if their names number them; else DataError lists them, and names what is wrong with it.
+    Several are one table if their names number them; else DataError lists them, or says what is wrong.
     """
     with read_errors(path), zipfile.ZipFile(path) as archive:
-        inside = [each for each in archive.infolist() if not each.is_dir() and not _is_hidden(each.filename)]
-        if sum(each.file_size for each in inside) > most_unpacked(path):
+        infos = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+        if sum(info.file_size for info in infos) > most_unpacked(path):
             raise DataError(bomb(path))
-    places = [Path(f"{path}::{each.filename}") for each in inside]
+    places = [Path(f"{path}::{info.filename}") for info in infos]
     readable = [place for place in places if suffix_of(place) in SUFFIXES]
     names = [parted(place)[1] for place in places]
     if not readable:
-        held = f"holds {listed(names)}" if names else "is empty"
-        raise DataError(f"{path} {held}, and no table: what is read are {ALLOWED}")
+        content = f"holds {listed(names)}" if names else "is empty"
+        raise DataError(f"{path} {content}, and no table: what is read are {ALLOWED}")
     parts = readable if len(readable) == 1 else parts_of_one(path, readable)
     if not parts:
         tables = ", ".join(str(parted(place)[1]) for place in readable[:8])
@@ -314,5 +316,5 @@ def members(path: Path) -> tuple[list[Path], tuple[str, ...]]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file is one of those that systems leave, such as __MACOSX/._a.csv."""
+    """Say whether a file is one that systems leave behind, such as __MACOSX/._a.csv."""
     return any(piece.startswith((".", "_")) for piece in name.split("/"))

@@ -1,8 +1,8 @@
-"""How much of a long text decides its first or last tokens: one of megabytes need not be tokenised to read 64 of them.
+"""Find how much of a long text decides its first or last tokens: 64 tokens do not take tokenising megabytes.
 
 A tokenizer normalises characters and their neighbours, splits the text into pieces (words, runs of digits, marks), and
-makes tokens of each piece alone. So the pieces of a text's beginning are the whole text's, but for the last ones. Where
-that does not hold, or a piece has no end in sight, more is taken, in the end all.
+tokenises each piece alone. So the pieces of a text's beginning are the whole text's, except the last ones. If that does
+not hold, or a piece has no end in sight, more is taken, in the end all.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import unicodedata
 from functools import lru_cache
 from typing import Any
 
-_CHARACTERS_PER_TOKEN = 16  # what is tried first; words have 4 to 6
+_CHARACTERS_PER_TOKEN = 16  # the first try; words have 4 to 6
 _SHORTEST = 4096  # characters: cutting less saves nothing
 _GROWTH = 4
 _OPEN_PIECES = 3  # at the end: a word, white space and a mark may each be cut in two
-_MARGIN = 16  # characters other than white space that are not looked at, beside the longest added token
-_PART = 50_000  # characters that are counted at once
+_MARGIN = 16  # characters other than white space that are not trusted, besides the longest added token
+_PART = 50_000  # characters whose tokens are counted at once
 _BLANK = re.compile(r"(?<=[A-Za-z0-9]) (?=[A-Za-z0-9])")
 _HAN = ("\u4e00", "\u9fff")
 _STARTING = ("Lu", "Ll", "Nd", "Zs", "Po")  # kinds of characters that never join the one before
-# Each looks at characters and their neighbours, or splits where a character of some kind is.
+# Each looks at characters and their neighbours, or splits at characters of some kind.
 _LOCAL_NORMALIZERS = {
     *("BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Precompiled"),
     *("Strip", "Prepend", "Sequence", "Replace"),
@@ -35,9 +35,9 @@ _REPLACED = ({"Regex": " {2,}"}, {"Regex": r"\s+"})
 
 
 def cut(text: str, tokenizer: Any, n_tokens: int) -> str:
-    """Return the text, or a beginning of it whose first `n_tokens` tokens are the text's, and which has more.
+    """Return the text, or a beginning of it whose first `n_tokens` tokens are the text's, and that has more.
 
-    tokenizer: a `tokenizers.Tokenizer`, which is left uncut and unpadded. Special tokens do not count.
+    tokenizer: a `tokenizers.Tokenizer`, left without truncation and padding. Special tokens do not count.
     """
     n_characters = max(_SHORTEST, _CHARACTERS_PER_TOKEN * n_tokens)
     if len(text) <= n_characters or (longest := _longest_added(tokenizer)) is None:
@@ -53,30 +53,30 @@ def cut(text: str, tokenizer: Any, n_tokens: int) -> str:
 
 
 def cut_pair(texts: tuple[str, str], tokenizer: Any, n_tokens: int) -> tuple[str, str]:
-    """Return two texts, each as `cut` does, so that truncating the longest first to `n_tokens` gives the same tokens.
+    """Return two texts, each cut as by `cut`, so that truncating the longest first to `n_tokens` gives the same tokens.
 
-    Of two texts that are longer than that the longer one gets the odd token: then which it is must not change.
+    If both are longer than that, the longer one gets the odd token: which one it is must not change.
     """
     short = (cut(texts[0], tokenizer, n_tokens), cut(texts[1], tokenizer, n_tokens))
     whole = [new for new, old in zip(short, texts, strict=True) if len(new) == len(old)]
     if n_tokens % 2 == 0 or len(whole) == len(texts):
         return short
-    is_told = len(whole) == 1 and len(tokenizer.encode(whole[0], add_special_tokens=False)) <= n_tokens
-    return short if is_told else texts
+    is_decided = len(whole) == 1 and len(tokenizer.encode(whole[0], add_special_tokens=False)) <= n_tokens
+    return short if is_decided else texts
 
 
 def ends(text: str, tokenizer: Any, n_first: int, n_last: int) -> tuple[str, str]:
     """Return a beginning and an end of the text whose `n_first` first and `n_last` last tokens are the text's.
 
-    Both are the whole text, unless they are shorter together and the text has more tokens than these. tokenizer: as in
-    `cut`, and special tokens do not count either.
+    Both are the whole text, unless they are shorter together and the text has more tokens than these. tokenizer and
+    special tokens: as in `cut`.
     """
     first, last = cut(text, tokenizer, n_first), _end(text, tokenizer, n_last)
     return (first, last) if len(first) + len(last) < len(text) else (text, text)
 
 
 def _end(text: str, tokenizer: Any, n_tokens: int) -> str:
-    """The text, or an end of it that begins where no piece goes on, and has `n_tokens` tokens after its first word."""
+    """Return the text, or an end of it that begins between pieces and has `n_tokens` tokens after its first word."""
     n_characters = max(_SHORTEST, _CHARACTERS_PER_TOKEN * n_tokens)
     if len(text) <= n_characters or _longest_added(tokenizer) is None or _has_added_blank(tokenizer):
         return text
@@ -97,7 +97,7 @@ def _end(text: str, tokenizer: Any, n_tokens: int) -> str:
 def count(text: str, tokenizer: Any) -> int:
     """Return the number of a text's tokens, without special ones; a long one is counted in parts, to save memory.
 
-    It is parted at blanks between letters or digits of ASCII, where no piece goes on.
+    It is split at blanks between ASCII letters or digits, where pieces end.
     """
     if len(text) <= _PART or _longest_added(tokenizer) is None or _has_added_blank(tokenizer):
         return len(tokenizer.encode(text, add_special_tokens=False))
@@ -115,7 +115,7 @@ def _has_added_blank(tokenizer: Any) -> bool:
 
 
 def _boundary(text: str, end: int) -> int:
-    """The last place up to `end` before which no character is changed by the next one; `end` if there is none near."""
+    """Return the last place up to `end` before which no character is changed by the next; `end` if none is near."""
     for place in range(end, end - _SHORTEST // 2, -1):
         character = text[place]
         if character.isascii() or _HAN[0] <= character <= _HAN[1] or unicodedata.category(character) in _STARTING:
@@ -124,7 +124,7 @@ def _boundary(text: str, end: int) -> int:
 
 
 def _n_settled(beginning: str, tokenizer: Any, margin: int) -> int:
-    """How many of the first tokens are the whole text's, whatever follows."""
+    """Return how many of the first tokens are the whole text's, whatever follows."""
     encoding = tokenizer.encode(beginning, add_special_tokens=False)
     words = encoding.word_ids
     if not words or words[-1] is None:
@@ -139,7 +139,7 @@ def _n_settled(beginning: str, tokenizer: Any, margin: int) -> int:
 
 
 def _longest_added(tokenizer: Any) -> int | None:
-    """The characters of the longest token that is found in the text as it is; None if the tokenizer is not local."""
+    """Return the length of the longest added token, in characters; None if the tokenizer is not local."""
     added = [str(token.content) for token in tokenizer.get_added_tokens_decoder().values()]
     if not _is_local(json.dumps(_parts(tokenizer), sort_keys=True)):
         return None

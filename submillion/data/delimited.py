@@ -1,7 +1,7 @@
 """CSV and TSV files become tables: separators, headers, quotes, and what is wrong with a row.
 
-A quote is one only where the file means it. One that never closes, closes amid a text, or swallows rows of a .tsv file
-is text where its line alone has the right number of cells. No row is lost in a cell without a word.
+A quote counts only if the file means it. One that never closes, closes amid a text, or swallows rows of a .tsv file is
+text if its line alone has the right number of cells. No row is lost in a cell unreported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from submillion.errors import DataError
 _MARKS = (",", ";", "\t", "|")
 _MOST_IN_A_RECORD = 2**27  # characters; a quote that is open for longer never closes
 _FEW = 4  # lines within a cell; fewer can end alike by chance
-_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # around names, of which editors show nothing
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # around names; editors do not show them
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Record:
 @dataclass(frozen=True)
 class _Shape:
     """How a file's lines become cells: `names` are the columns, `label` is the index of the label's, None if there is
-    none or it is not read, `first_line` is that of the first row."""
+    none or it is not read, `first_line` is the first row's."""
 
     separator: str
     names: tuple[str, ...]
@@ -94,36 +94,36 @@ def _table(
 
 def _faulty(path: Path, numbered: Sequence[tuple[int, _Record]]) -> list[BadRows]:
     reasons = dict.fromkeys(record.fault for _, record in numbered if record.fault)
-    found = {reason: [each for each in numbered if each[1].fault == reason] for reason in reasons}
+    by_reason = {reason: [each for each in numbered if each[1].fault == reason] for reason in reasons}
     return [
         BadRows(tuple(number for number, _ in rows), f"{_place(path, rows)}: {reason}")
-        for reason, rows in found.items()
+        for reason, rows in by_reason.items()
     ]
 
 
 def _repeated_headers(path: Path, numbered: Sequence[tuple[int, _Record]], names: Sequence[str]) -> list[BadRows]:
-    """Rows that are the first line again, as in files that were put together."""
-    found = [each for each in numbered if list(map(_name, each[1].cells)) == list(names)]
-    if not found:
+    """Return the rows that repeat the first line, as in concatenated files."""
+    repeated = [each for each in numbered if list(map(_name, each[1].cells)) == list(names)]
+    if not repeated:
         return []
-    sentence = f"{_place(path, found)}: the line that names the columns is there again: delete it"
-    return [BadRows(tuple(number for number, _ in found), sentence)]
+    sentence = f"{_place(path, repeated)}: the line that names the columns is there again: delete it"
+    return [BadRows(tuple(number for number, _ in repeated), sentence)]
 
 
 def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Shape, notes: list[str]) -> list[BadRows]:
-    """Rows one of whose cells holds rows, as the labels in it tell; where labels are not read, a note says so."""
-    found = [each for each in numbered if each[1].swallowed]
-    if not found:
+    """Return the rows with a cell that holds rows, as the labels in it show; if labels are not read, add a note."""
+    spanning = [each for each in numbered if each[1].swallowed]
+    if not spanning:
         return []
     if shape.label is None:
         notes.append(
-            f"{_place(path, found)}: a quoted cell goes on over several lines, each of which would be a row: it is "
+            f"{_place(path, spanning)}: a quoted cell goes on over several lines, each of which would be a row: it is "
             "read as one text; if a quote opens there by mistake, remove it or write it twice in a quoted cell"
         )
         return []
     whole = (record.cells for _, record in numbered if not record.swallowed and len(record.cells) > shape.label)
     labels = {_bare(cells[shape.label]) for cells in whole}
-    guilty = [each for each in found if _are_labels(list(map(_bare, each[1].swallowed)), labels)]
+    guilty = [each for each in spanning if _are_labels(list(map(_bare, each[1].swallowed)), labels)]
     if not guilty:
         return []
     sentence = (
@@ -134,14 +134,14 @@ def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Sha
 
 
 def _are_labels(cells: Sequence[str], labels: Set[str]) -> bool:
-    """Whether cells are labels: all those of whole rows, or, where most rows are swallowed, few that come often."""
+    """Say whether cells are labels: all are whole rows' or, if most rows are swallowed, few that come often."""
     return labels >= {*cells} or len(cells) >= max(_FEW, 2 * len(set(cells)))
 
 
 def _ragged(
     path: Path, numbered: Sequence[tuple[int, _Record]], names: Sequence[str], notes: list[str]
 ) -> list[BadRows]:
-    """Rows with another number of cells than the header; empty ones at the end are cut off, and noted."""
+    """Return the rows whose number of cells is not the header's; empty ones at the end are cut off, and noted."""
     ragged, cut = [], []
     for each in numbered:
         cells = each[1].cells
@@ -179,11 +179,11 @@ def _bare(cell: str) -> str:
 
 
 class _Feed:
-    """Lines for `csv.reader`, which can be taken back to the end of any line since the last record."""
+    """Lines for `csv.reader`, which can be rewound to the end of any line since the last record."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines, self._back = iter(lines), deque[str]()
-        self.held: list[str] = []  # of the record at hand
+        self.held: list[str] = []  # of the current record
         self._n_characters = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -203,14 +203,14 @@ class _Feed:
         self._n_characters = 0
 
     def keep(self, n_lines: int) -> None:
-        """Give back the record's lines but for its first ones."""
+        """Give back the record's lines except its first ones."""
         self._back.extendleft(reversed(self.held[n_lines:]))
         del self.held[n_lines:]
 
 
 def _records(feed: _Feed, shape: _Shape) -> Iterator[_Record]:
-    """The records of a file after its header. An empty line is none, but in a file of one column an empty cell, unless
-    no other follows."""
+    """Yield the records of a file after its header. An empty line is none; in a file of one column it is an empty cell,
+    unless no record follows."""
     n_blank, line = 0, shape.first_line
     reader = csv.reader(feed, delimiter=shape.separator, strict=True)
     while True:
@@ -248,7 +248,7 @@ def _unquoted(feed: _Feed, line: int, shape: _Shape, has_end: bool) -> _Record:
 
 
 def _spanning(feed: _Feed, line: int, cells: list[str], shape: _Shape) -> _Record:
-    """The record of a cell that goes on over several lines, some of which may be rows."""
+    """Return the record of a cell that spans several lines, some of which may be rows."""
     lines = [_split(each, shape) for each in feed.held]
     fits = [len(each) == len(shape.names) for each in lines]
     may_be_rows = all(fits) or any(fits[1:-1])
@@ -261,12 +261,11 @@ def _spanning(feed: _Feed, line: int, cells: list[str], shape: _Shape) -> _Recor
 
 
 def _labels_inside(lines: Sequence[Sequence[str]], cells: Sequence[str], label: int, n_columns: int) -> tuple[str, ...]:
-    """The cells of a record's lines that hold labels, if these lines are rows: a label before the quoted cell begins
-    every line but the first, one after it ends every line but the last. Counted from that end, commas of texts do no
-    harm."""
+    """Return the labels in a record's lines, if these are rows: labels before the quoted cell begin every line but the
+    first, labels after it end every line but the last. Counted from that end, commas in texts do no harm."""
     opens = next((i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell), 0)
-    inside, place = (lines[1:], label) if label < opens else (lines[:-1], label - n_columns)
-    return tuple(each[place] for each in inside if len(each) >= n_columns)
+    inside, index = (lines[1:], label) if label < opens else (lines[:-1], label - n_columns)
+    return tuple(line[index] for line in inside if len(line) >= n_columns)
 
 
 def _split(line: str, shape: _Shape) -> list[str]:
@@ -274,7 +273,7 @@ def _split(line: str, shape: _Shape) -> list[str]:
 
 
 def _shape(path: Path, feed: _Feed, wanted: Set[str], layout: Layout) -> _Shape:
-    """The separator and the columns' names; the feed then stands before the first row."""
+    """Return the separator and the columns' names; the feed is then before the first row."""
     notes, expected = [], layout.separator or ("\t" if suffix_of(path) == ".tsv" else ",")
     first, second, marked = _first_lines(feed)
     if not first:
@@ -311,8 +310,8 @@ def names_columns(cells: Sequence[str], wanted: Set[str], layout: Layout) -> boo
     """Say whether the cells of a first line name the columns, as `data.header` says or although it says otherwise."""
     if isinstance(layout.header, bool):
         return layout.header
-    asked = {name.casefold() for name in wanted & set(layout.header)}
-    return bool(asked) and asked <= set(map(str.casefold, cells))
+    expected = {name.casefold() for name in wanted & set(layout.header)}
+    return bool(expected) and expected <= set(map(str.casefold, cells))
 
 
 def unnamed(cells: Sequence[str], layout: Layout) -> list[str]:
@@ -325,8 +324,8 @@ def _first_lines(feed: _Feed) -> tuple[str, str, str | None]:
     feed.start()
     first = next((line for line in feed if line.strip()), "")
     marked, n_before = None, max(len(feed.held) - 1, 0)
-    if named := re.fullmatch(r"sep=(.)\s*", first):
-        marked, n_before = named[1], n_before + 1
+    if match := re.fullmatch(r"sep=(.)\s*", first):
+        marked, n_before = match[1], n_before + 1
         first = next(feed, "")
     second = next(feed, "")
     feed.keep(n_before)
@@ -334,9 +333,9 @@ def _first_lines(feed: _Feed) -> tuple[str, str, str | None]:
 
 
 def _separator(first: str, second: str, usual: str, wanted: Collection[str], layout: Layout) -> str:
-    """The mark by which the first line names the most columns that are wanted; the usual one of equal ones.
+    """Return the mark by which the first line names the most wanted columns; of equal ones the usual.
 
-    Where none are wanted, one that parts the first two lines into as many cells.
+    If it names none, one that splits the first two lines into equally many cells.
     """
     marks = [usual, *(mark for mark in _MARKS if mark != usual)]
     n_wanted = {mark: _n_wanted(_cells(first, mark), wanted, layout) for mark in marks}

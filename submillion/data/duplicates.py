@@ -2,7 +2,7 @@
 
 Exact means equal after normalising (Unicode compatibility form, case, white space). Near means that
 the sets of terms (`words`) share at least 0.8 of their union; such rows are found by MinHash (Broder 1997) in
-bands, then checked. What follows from a find is left to `checking`, `repeats` and `splitting`.
+bands, then checked. What follows is left to `checking`, `repeats` and `splitting`.
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ def _words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _pairs(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Pairs of texts that are near each other, int64 [P, 2]; texts without a word are near none."""
-    spoken = np.flatnonzero(np.diff(offsets))
-    if len(spoken) < 2:
+    with_words = np.flatnonzero(np.diff(offsets))
+    if len(with_words) < 2:
         return np.empty((0, 2), dtype=np.int64)
     candidates: set[tuple[int, int]] = set()
     for seeds in (_MIX[0] * np.arange(1, _N_BANDS * _BAND_ROWS + 1, dtype=np.uint64)).reshape(_N_BANDS, _BAND_ROWS):
-        signature = np.zeros(len(spoken), dtype=np.uint64)
+        signature = np.zeros(len(with_words), dtype=np.uint64)
         for seed in seeds:
-            signature = _mixed(signature + np.minimum.reduceat(_mixed(words + seed), offsets[spoken]))
+            signature = _mixed(signature + np.minimum.reduceat(_mixed(words + seed), offsets[with_words]))
         order = np.argsort(signature, kind="stable")
         same = np.flatnonzero(signature[order][1:] == signature[order][:-1])
-        candidates.update(zip(spoken[order[same]].tolist(), spoken[order[same + 1]].tolist(), strict=True))
+        candidates.update(zip(with_words[order[same]].tolist(), with_words[order[same + 1]].tolist(), strict=True))
     near = [pair for pair in candidates if _share(*(words[offsets[i] : offsets[i + 1]] for i in pair)) >= NEAR_SHARE]
     return np.array(near, dtype=np.int64).reshape(-1, 2)
 

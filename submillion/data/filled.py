@@ -1,7 +1,7 @@
-"""Files of rows to label (`submillion ask`), as people give them back: some rows have a label by then, others not yet.
+"""Files of rows to label (`submillion ask`), as people return them: some rows have a label, others not yet.
 
 Owns how such a file is read, whatever the layout of the training rows, and how its rows become training rows
-(`data.more`). Which rows are asked about, and what their labels say of a file, is left to others.
+(`data.more`). Which rows are to be labelled, and what their labels say about a file, is left to others.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Filled:
 
 def as_asked(data: DataConfig) -> DataConfig:
     """Return the settings by which a file of rows to label is read: the run's columns, named by the first line."""
-    own = {"header": True, "separator": None, "split": None, "drop": (), "more": ()}
-    return data.model_copy(update=own)
+    overrides = {"header": True, "separator": None, "split": None, "drop": (), "more": ()}
+    return data.model_copy(update=overrides)
 
 
 def read_filled(source: object, data: DataConfig, labels: Sequence[str], more: Collection[str] = ()) -> Filled:
-    """Return the rows of a file to label; `more` are columns that are read too, where they are there.
+    """Return the rows of a file to label; `more` are further columns, which are read if they exist.
 
-    Where rows have several labels an empty cell says that none applies; else the row has no label yet. DataError lists
-    everything that is wrong with the labelled rows, and is raised where there are none.
+    If rows have several labels, an empty cell says that none applies; else the row has no label yet. DataError lists
+    everything that is wrong with the labelled rows, and is raised if there are none.
     """
     data, problems = as_asked(data), list[str]()
     table, data = memory.opened(source, data, labelled=True, more=more)
@@ -57,7 +57,7 @@ def read_filled(source: object, data: DataConfig, labels: Sequence[str], more: C
 
 def _without_unlabelled(table: Table, data: DataConfig) -> Table:
     cells = table.columns.get(str(data.label))
-    if cells is None or not table.numbers:  # told by the reader
+    if cells is None or not table.numbers:  # the reader reports it
         return table
     missing = {number for number, cell in zip(table.numbers, cells, strict=True) if naming.name_of(cell) is None}
     if len(missing) == len(table.numbers):
@@ -68,12 +68,12 @@ def _without_unlabelled(table: Table, data: DataConfig) -> Table:
 def added(
     data: DataConfig, splits: Mapping[str, Sequence[Example]], labels: Sequence[str], warnings: list[str]
 ) -> list[Example]:
-    """Return the rows of `data.more`, which are trained on beside those of the source; their ids have the file's name.
+    """Return the rows of `data.more`, which are trained on besides the source's; their ids have the file's name.
 
-    Rows whose text or group is held out, in validation or test, are left out, and rows whose text is trained on
+    Rows whose text or group is held out, in validation or test, are left out, and so are rows whose text is trained on
     already; warnings say how many. DataError lists everything that is wrong with all files.
     """
-    problems, found = list[str](), list[Example]()
+    problems, more_examples = list[str](), list[Example]()
     held_out = [example for name in ("validation", "test") for example in splits[name]]
     texts, groups = {key_of(example) for example in held_out}, {example.group for example in held_out} - {None}
     trained_on = {key_of(example) for example in splits["train"]}
@@ -84,19 +84,19 @@ def added(
             problems += error.problems
             continue
         origin, examples = filled.table.origin, filled.rows.examples
-        kept = [one for one in examples if key_of(one) not in texts and one.group not in groups]
+        kept = [example for example in examples if key_of(example) not in texts and example.group not in groups]
         new: dict[str, Example] = {}
-        for one in kept:
-            if key_of(one) not in trained_on:
-                new.setdefault(key_of(one), one)
-        found += [replace(one, id=f"{source}:{one.id}") for one in new.values()]
+        for example in kept:
+            if key_of(example) not in trained_on:
+                new.setdefault(key_of(example), example)
+        more_examples += [replace(example, id=f"{source}:{example.id}") for example in new.values()]
         trained_on |= new.keys()
         warnings += _left_out(origin, filled.n_unlabelled, len(filled.table.numbers), "have no label yet")
         n_held_out = len(examples) - len(kept)
         warnings += _left_out(origin, n_held_out, len(examples), "are held out, in validation or test, too")
         warnings += _left_out(origin, len(kept) - len(new), len(examples), "have a text that is trained on already")
     reading.raise_all(problems)
-    return found
+    return more_examples
 
 
 def _left_out(origin: str, n: int, n_all: int, why: str) -> list[str]:
@@ -104,8 +104,8 @@ def _left_out(origin: str, n: int, n_all: int, why: str) -> list[str]:
 
 
 def cells_to_show(source: object, data: DataConfig, rows: Sequence[int]) -> dict[str, list[str]]:
-    """Return the texts of rows (their numbers from 0), column by column as the run reads them, and their groups where
-    the run has some; texts that are in no column are in the first.
+    """Return the texts of rows (their numbers from 0), column by column as the run reads them, and their groups if
+    the run has some; texts without a column are in the first.
 
     The rows must be readable: `read_unlabelled` says what is wrong with them.
     """

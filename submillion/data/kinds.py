@@ -1,7 +1,7 @@
 """Kinds of files: which are read, which are refused and with what advice, and places in files that hold several tables.
 
-A place is what the user types: a file, or FILE::NAME, a sheet, a table or a file in it. Goes by names alone; the bytes
-are left to `files`.
+A place is what the user types: a file, or FILE::NAME, a sheet, a table or a file in it. Only names count here; the
+bytes are left to `files`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from submillion.errors import DataError
 from submillion.text import closest, did_you_mean
 
-WRITTEN_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # what predictions are written as, too
+WRITTEN_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # predictions may be written so, too
 ARROW, EXCEL, SQLITE, ZIP = (".feather", ".arrow"), (".xlsx", ".xlsm"), (".sqlite", ".sqlite3", ".db"), (".zip",)
 SUFFIXES = (*WRITTEN_SUFFIXES, *ARROW, *EXCEL, *SQLITE, *ZIP)
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -52,7 +52,7 @@ def parted(path: Path) -> tuple[Path, str | None]:
 
 
 def suffix_of(path: Path) -> str:
-    """Return the suffix that decides the format: in lower case, without that of the packing.
+    """Return the suffix that decides the format: in lower case, without the packing's.
 
     >>> suffix_of(Path("Train.CSV.gz")), suffix_of(Path("a.xlsx::New.csv")), suffix_of(Path("a.zip::new.csv"))
     ('.csv', '.xlsx', '.csv')
@@ -67,26 +67,26 @@ def packing_of(path: Path) -> str:
 
 
 def is_in_archive(path: Path) -> bool:
-    """Say whether a place is that of a file in an archive."""
+    """Say whether a place is a file in an archive."""
     file, name = parted(path)
     return name is not None and file.suffix.lower() in ZIP
 
 
 def read_as(path: Path) -> Path:
-    """Return the name that says how a place is read: that of the file in an archive, else of the file."""
+    """Return the name that decides how a place is read: the name in an archive, else the file's."""
     file, name = parted(path)
     return Path(name) if name is not None and is_in_archive(path) else file
 
 
 def refuse(path: Path) -> None:
-    """Raise a DataError if a file is not there or is of a kind that is not read; the error names the way out."""
+    """Raise a DataError if a file is not there or is of a kind that is not read; the error says what to do."""
     suffix = suffix_of(path)
     if suffix in REFUSED_SUFFIXES:
         if not os.path.exists(path) and suffix not in (*_PICKLES, *_SHEETS, ".json"):
             raise DataError(f"{path}: no such file{_neighbour(path)}")
         raise DataError(f"{path}{_way_out(path, suffix)}")
     file, _ = parted(path)
-    if suffix not in SUFFIXES and not os.path.exists(file):  # Path's own raises where a name is too long for one
+    if suffix not in SUFFIXES and not os.path.exists(file):  # Path.exists raises if a name is too long
         raise DataError(f"{path}: no such file or folder{_neighbour(path, only_near=True)}")
     if packing_of(path) and suffix in (*EXCEL, *SQLITE, *ZIP):
         raise DataError(f"{path} is packed twice: unpack it, and give the {suffix} file")
@@ -104,7 +104,7 @@ def refuse(path: Path) -> None:
 
 
 def _way_out(path: Path, suffix: str) -> str:
-    """Why a file of a known kind is not read, and what to do."""
+    """Return why a file of a known kind is not read, and what to do."""
     if suffix in _PICKLES:
         return (
             f": {suffix} files may hold Python pickles, and reading a pickle runs any code in it: none is read. "
@@ -134,7 +134,7 @@ def _way_out(path: Path, suffix: str) -> str:
 
 
 def _neighbour(path: Path, only_near: bool = False) -> str:
-    """The file that may be meant, or those that there are."""
+    """Return the file that may be meant, or those that exist."""
     if not os.path.isdir(path.absolute().parent):
         return f", and no folder {path.parent} either" * (not only_near)
     names = sorted(file.name for file in path.absolute().parent.iterdir() if only_near or suffix_of(file) in SUFFIXES)
