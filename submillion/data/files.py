@@ -27,7 +27,7 @@ from submillion.data.kinds import ARROW, EXCEL, SQLITE, ZIP, is_in_archive, pack
 from submillion.errors import DataError
 from submillion.text import did_you_mean, shown
 
-# The kinds of files that begin so by right.
+# The kinds of files that rightly begin so.
 _OWN = {
     b'{"': (".jsonl", ".ndjson"),
     b"PAR1": (".parquet",),
@@ -56,7 +56,7 @@ _DISGUISES = {
 }
 _SHOWN_LINES = 8
 _UTF_8 = "utf-8-sig"  # a byte order mark is left out
-_MARKS = {  # UTF-32 first: its mark begins as that of UTF-16
+_MARKS = {  # UTF-32 first: its mark begins like UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -91,12 +91,12 @@ def refuse_disguised(path: Path) -> None:
 
 
 class Lines:
-    """A text file's lines as they come, with their ends; only the line at hand is in memory.
+    """A text file's lines as they come, with their ends; only the current line is in memory.
 
-    `newline` as `open` has it: "" ends lines at \\n, \\r and \\r\\n, "\\n" at \\n alone. `encoding` is that of files
-    that are not UTF-8; what a file says itself, by a byte order mark or the zeros of UTF-16, goes before it. Bytes that
-    cannot be read come as U+FFFD, so that reading goes on, and `broken` and `problem` tell of them. `encoding` is then
-    the one by which the file is read. DataError if the file cannot be read or unpacked.
+    `newline` as in `open`: "" ends lines at \\n, \\r and \\r\\n, "\\n" at \\n alone. `encoding` is for files that are
+    not UTF-8; what a file says itself, by a byte order mark or the zeros of UTF-16, takes precedence. Bytes that cannot
+    be decoded become U+FFFD, reading continues, and `problem` reports them. While reading, `encoding` is the one in
+    use. DataError if the file cannot be read or unpacked.
     """
 
     def __init__(self, path: Path, newline: str, encoding: str | None = None) -> None:
@@ -104,7 +104,7 @@ class Lines:
         self.n_lines = 0
         self._broken: list[int] = []
         self._first = ""
-        self._sample = b""  # what is not UTF-8, for a guess of what it is
+        self._sample = b""  # what is not UTF-8, to guess its encoding
 
     def __iter__(self) -> Iterator[str]:
         with read_errors(self.path):
@@ -162,7 +162,7 @@ class Lines:
         return content.decode(errors="replace")
 
     def _checked(self, line: str, encoding: str) -> str:
-        """The line; in a file of bytes that are one character each, a line of UTF-8 is read as that."""
+        """Return the line; in a file of a single-byte encoding, a line that is UTF-8 is read as such."""
         if "\ufffd" in line:
             self._broken.append(self.n_lines)
         if _is_single_byte(encoding):
@@ -173,7 +173,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class BrokenLines:
-    """Lines with bytes that are not text of the file's encoding: their numbers, what to say, what they may be."""
+    """Lines with bytes that are invalid in the file's encoding: their numbers, the sentence, their likely encoding."""
 
     lines: list[int]
     sentence: str
@@ -181,7 +181,7 @@ class BrokenLines:
 
 
 def guessed_encoding(content: bytes) -> tuple[str, str]:
-    """Return the encoding that bytes which are not UTF-8 may have, and the words around the first of its letters.
+    """Return the likely encoding of bytes that are not UTF-8, and the text around the first non-ASCII character.
 
     >>> guessed_encoding("un café, une forêt".encode("latin-1"))
     ('cp1252', 'un café, une forêt')
@@ -192,7 +192,7 @@ def guessed_encoding(content: bytes) -> tuple[str, str]:
     letters = [character for character in text if not character.isascii()]
     is_western = all(character.isalpha() or character in _TYPOGRAPHIC for character in letters)
     best = from_bytes(content).best()
-    # Of a few letters every Western encoding is as good a guess, and Windows's own is the one that people have.
+    # From a few letters every Western encoding is as good a guess, and Windows's own is the most common.
     if best is not None and (not is_western or (best.encoding in _OF_OTHER_SCRIPTS and len(letters) >= _SURE_LETTERS)):
         name, text = best.encoding, content.decode(best.encoding, errors="replace")
     line = next((line for line in text.splitlines() if not line.isascii()), text)
@@ -201,7 +201,7 @@ def guessed_encoding(content: bytes) -> tuple[str, str]:
 
 
 def _encoding_of(path: Path, wanted: str | None) -> str:
-    """The encoding to read a file by: what its first bytes say, else UTF-8 where it is that or nothing is wanted."""
+    """Return the encoding to read a file with: what its first bytes say, else UTF-8 if it is that or none is wanted."""
     with opened(path) as file:
         start = file.peek(4)[:_START_BYTES]
         for mark, name in _MARKS.items():
@@ -231,7 +231,7 @@ def _is_single_byte(encoding: str) -> bool:
 
 
 def most_unpacked(path: Path) -> int:
-    """Return how many characters a packed file may hold, or a Parquet file rows, before it is taken for a bomb."""
+    """Return how many characters a packed file, or rows a Parquet file, may hold before it counts as a bomb."""
     return max(_LET_UNPACK, _MAX_UNPACKED * parted(path)[0].stat().st_size)
 
 
@@ -249,9 +249,9 @@ def listed(numbers: Sequence[Any]) -> str:
     >>> listed(range(1, 11))
     '1, 2, 3, 4, 5, 6, 7, 8 and 2 more'
     """
-    shown = ", ".join(f"{number}" for number in numbers[:_SHOWN_LINES])
+    first = ", ".join(f"{number}" for number in numbers[:_SHOWN_LINES])
     more = len(numbers) - _SHOWN_LINES
-    return shown if more <= 0 else f"{shown} and {more:,} more"
+    return first if more <= 0 else f"{first} and {more:,} more"
 
 
 @contextmanager
@@ -267,7 +267,7 @@ def read_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Yield the file's unpacked bytes; those of a file in an archive, if one is named there."""
+    """Yield the unpacked bytes of a file, or of the file in an archive that the path names."""
     file, name = parted(path)
     if name is None or not is_in_archive(path):
         with _unpacked(file, packing_of(path)) as content:
@@ -284,7 +284,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def seekable(path: Path) -> Iterator[Path | IO[bytes]]:
-    """Yield what may be read in any order: the path, or of a file in an archive a copy without a name on the disk."""
+    """Yield what can be read in any order: the path, or for a file in an archive an unnamed copy on the disk."""
     if not is_in_archive(path):
         yield path
         return

@@ -1,7 +1,7 @@
 """Folders of data files: which file is of which split, and which is of none.
 
-A split is called by its name, or by another that is in use (dev, val); it may be in several files (shards), or in a
-folder of that name. What is left over is named, so that no file is passed over in silence.
+A split goes by its name, or by another common one (dev, val); it may be in several files (shards), or in a folder of
+that name. What is left over is named, so no file is skipped silently.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, ZIP, packing_of, read_as, suffix_of
 from submillion.errors import DataError
 
-# What splits are called, the surest name first: where there are files of two, the first is taken.
+# Names of splits, the surest first: if there are files of two, the first is taken.
 _NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
@@ -39,8 +39,8 @@ class Folder:
     left_over: tuple[Path, ...]
 
     def notes(self, used: Collection[str]) -> list[str]:
-        """Return sentences about files that are taken by another name than their split's, or not read: those of none of
-        the `used` splits."""
+        """Return sentences about files whose name is not their split's, and about files that are not read: those of
+        none of the `used` splits."""
         notes = []
         for split, files in self.splits.items():
             name = _split_name(files[0]) or _split_name(files[0].parent)
@@ -60,26 +60,26 @@ class Folder:
 def opened(path: Path) -> Folder:
     """Return a folder's files by their splits; DataError if a split is in several formats, or a shard is missing."""
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "_")))
-    found: dict[str, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
     for entry in entries:
         if (name := _split_name(entry)) is not None:
-            found.setdefault(name, []).extend(_data_files(entry.rglob("*") if entry.is_dir() else [entry]))
-    found = {name: files for name, files in found.items() if files}
-    if not found and (path / "data").is_dir():  # repositories of the Hub
+            by_name.setdefault(name, []).extend(_data_files(entry.rglob("*") if entry.is_dir() else [entry]))
+    by_name = {name: files for name, files in by_name.items() if files}
+    if not by_name and (path / "data").is_dir():  # repositories of the Hub
         return opened(path / "data")
-    if not found and (parts := _data_files(entry for entry in entries if _PART.fullmatch(entry.name))):
-        found["train"] = parts
+    if not by_name and (parts := _data_files(entry for entry in entries if _PART.fullmatch(entry.name))):
+        by_name["train"] = parts
     splits = {
-        split: _in_order(path, split, found[name])
+        split: _in_order(path, split, by_name[name])
         for split, names in _NAMES.items()
-        if (name := next((name for name in names if name in found), None)) is not None
+        if (name := next((name for name in names if name in by_name), None)) is not None
     }
-    taken = {file for files in splits.values() for file in files}
+    used = {file for files in splits.values() for file in files}
     others = [
         entry for entry in entries if entry.is_dir() and _split_name(entry) is None and _data_files(entry.iterdir())
     ]
     rest = [
-        file for file in _data_files([*entries, *(f for files in found.values() for f in files)]) if file not in taken
+        file for file in _data_files([*entries, *(f for files in by_name.values() for f in files)]) if file not in used
     ]
     return Folder(path, splits, (*dict.fromkeys(rest), *others))
 
@@ -97,7 +97,7 @@ def train_files(folder: Folder) -> tuple[Path, ...]:
 
 
 def _train_hint(folder: Folder) -> str:
-    """What to give in place of a folder without a train file: a folder in it that has one, or a file."""
+    """Return what to give instead of a folder without a train file: a folder in it that has one, or a file."""
     inside = [entry for entry in sorted(folder.path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     if whole := next((entry for entry in inside if _has_train(entry)), None):
         return f"; give {whole}"
@@ -114,18 +114,18 @@ def _train_hint(folder: Folder) -> str:
 def _has_train(folder: Path) -> bool:
     try:
         return "train" in opened(folder).splits
-    except DataError:  # its own refusal is for those who give it
+    except DataError:  # told to those who give it
         return False
 
 
 def _split_name(entry: Path) -> str | None:
-    """The name of a split that a file or folder is called by, as it is written there; None for others."""
+    """Return the split's name in a file's or folder's name, as written there; None for others."""
     shard = _SHARD.fullmatch(_stem(entry))
     return shard["name"] if shard is not None and shard["name"] in SPLIT_OF else None
 
 
 def _stem(entry: Path) -> str:
-    """A name in lower case, a file's without its suffix and that of its packing."""
+    """Return a name in lower case, a file's without its suffix and its packing's."""
     return _stem_of(entry) if entry.is_file() else entry.name.lower()
 
 
@@ -134,7 +134,7 @@ def _stem_of(file: Path) -> str:
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that are files of rows, of kinds that are read or refused."""
+    """Return the paths that are files of rows, of kinds that are read or refused."""
     kinds = (*SUFFIXES, *REFUSED_SUFFIXES)
     return sorted(
         path for path in paths if path.is_file() and not path.name.startswith((".", "_")) and suffix_of(path) in kinds
@@ -144,13 +144,15 @@ def _data_files(paths: Iterable[Path]) -> list[Path]:
 def _in_order(folder: Path, split: str, files: Sequence[Path]) -> tuple[Path, ...]:
     """The files of a split in the order of their numbers."""
     readable = [file for file in files if suffix_of(file) in SUFFIXES]
-    readable = [file for file in readable if suffix_of(file) not in ZIP] or readable  # an archive beside what was in it
+    readable = [
+        file for file in readable if suffix_of(file) not in ZIP
+    ] or readable  # an archive next to what was in it
     if not readable:
         if len({file.parent for file in files}) > 1 and all(suffix_of(file) == ".txt" for file in files):
             raise DataError(
                 f"{files[0]}: a text per file and a class per folder are not read: write a table with a row per text"
             )
-        return tuple(files[:1])  # handed on, so that its refusal says why
+        return tuple(files[:1])  # reading it raises the error that says why
     shards = [
         _SHARD.fullmatch(_stem(file)) or _PART.fullmatch(_stem(file)) for file in readable if file.parent == folder
     ]
@@ -167,17 +169,17 @@ def parts_of_one(origin: Path, files: Sequence[Path]) -> tuple[Path, ...]:
 
     DataError if a part is missing.
     """
-    found = [_SHARD.fullmatch(_stem_of(file)) or _PART.fullmatch(_stem_of(file)) for file in files]
+    matches = [_SHARD.fullmatch(_stem_of(file)) or _PART.fullmatch(_stem_of(file)) for file in files]
     places = {(read_as(file).parent, suffix_of(file)) for file in files}
-    names = {each and each.groupdict().get("name") for each in found}
-    numbers = {each["number"] for each in found if each is not None and each["number"]}
+    names = {match and match.groupdict().get("name") for match in matches}
+    numbers = {match["number"] for match in matches if match is not None and match["number"]}
     is_one = len(places) == len(names) == 1 and len(numbers) == len(files)
     return _whole(origin, "the table", files) if is_one else ()
 
 
 def _whole(origin: Path, split: str, files: Sequence[Path]) -> tuple[Path, ...]:
-    """Files in the order of their numbers; DataError where their names say that there are more."""
-    n_shards = {int(found[1]) for file in files if (found := _OF.search(_stem_of(file)))}
+    """Return files in the order of their numbers; DataError if their names say that there are more."""
+    n_shards = {int(match[1]) for file in files if (match := _OF.search(_stem_of(file)))}
     if len(n_shards) == 1 and len(files) != min(n_shards):
         raise DataError(
             f"{origin} holds {len(files):,} of the {min(n_shards):,} files of {split} ({files[0].name}, ...): "
@@ -187,7 +189,7 @@ def _whole(origin: Path, split: str, files: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """What sorts part 10 after part 9."""
+    """Return a key that sorts part 10 after part 9."""
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", str(path))]
 
 

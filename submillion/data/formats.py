@@ -47,9 +47,9 @@ def read_table(path: Path, wanted: Collection[str], layout: Layout = AS_NAMED) -
 def tables(
     path: Path, wanted: Collection[str], n_rows: int | None = None, layout: Layout = AS_NAMED
 ) -> Iterator[Table]:
-    """Yield a file's rows as tables with the `wanted` columns; for None all of them in one.
+    """Yield a file's rows as tables with the `wanted` columns; all in one if `n_rows` is None.
 
-    Each table is of the next `n_rows` rows, the last of what is left; broken ones count and are left out. The first
+    Each table has the next `n_rows` rows, the last what is left; broken ones count and are left out. The first
     table comes even if there are no rows. `names` are those seen so far: a JSON Lines file may have new ones at any
     row. DataError if the file cannot be read.
     """
@@ -57,36 +57,36 @@ def tables(
     refuse_disguised(path)
     match suffix_of(path):
         case ".parquet":
-            found = _parquet(path, wanted, n_rows)
+            parts = _parquet(path, wanted, n_rows)
         case suffix if suffix in ARROW:
-            found = _arrow(path, wanted, n_rows)
+            parts = _arrow(path, wanted, n_rows)
         case ".csv" | ".tsv":
-            found = delimited(path, wanted, n_rows, layout)
+            parts = delimited(path, wanted, n_rows, layout)
         case suffix if suffix in EXCEL:
-            found = sheet(path, wanted, n_rows, layout)
+            parts = sheet(path, wanted, n_rows, layout)
         case suffix if suffix in SQLITE:
-            found = database(path, wanted, n_rows)
+            parts = database(path, wanted, n_rows)
         case ".zip":
-            found = _archive(path, wanted, n_rows, layout)
+            parts = _archive(path, wanted, n_rows, layout)
         case _:
-            found = _json_lines(path, wanted, n_rows, layout)
-    yield next(found)
-    yield from (table for table in found if table.numbers or table.bad)
+            parts = _json_lines(path, wanted, n_rows, layout)
+    yield next(parts)
+    yield from (table for table in parts if table.numbers or table.bad)
 
 
 def _archive(path: Path, wanted: Collection[str], n_rows: int | None, layout: Layout) -> Iterator[Table]:
-    """The rows of the file in an archive, or of those that are parts of one table, one after the other."""
+    """Yield the rows of the file in an archive, or of the parts of one table, one after the other."""
     places, notes = members(path)
     if n_rows is None:
         whole = joined(str(path), [read_table(place, wanted, layout) for place in places])
         yield replace(whole, notes=(*notes, *whole.notes))
         return
     before = last = 0
-    for each in places:
-        for table in tables(each, wanted, n_rows, layout):
-            moved = numbered_on(table, before) if before else table
-            last = max(last, last_number(moved))
-            yield replace(moved, notes=(*notes, *table.notes))
+    for member in places:
+        for table in tables(member, wanted, n_rows, layout):
+            renumbered = numbered_on(table, before) if before else table
+            last = max(last, last_number(renumbered))
+            yield replace(renumbered, notes=(*notes, *table.notes))
         before = last
 
 
@@ -121,11 +121,11 @@ def _json_object(content: str) -> dict[str, Any]:
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; Python would take the last value of a key that is there twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """Return the object; Python would take the last value of a repeated key."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
         raise ValueError(f"a key is there twice, of {', '.join(key for key, _ in pairs[:10])}")
-    return found
+    return record
 
 
 def _parquet(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterator[Table]:
@@ -142,11 +142,11 @@ def _parquet(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterato
         if file.metadata.num_rows > most_unpacked(path):
             raise DataError(bomb(path))
         if n_rows is None:
-            found = iter([file.read(columns=chosen)])
+            arrow_tables = iter([file.read(columns=chosen)])
         else:
             slices = file.iter_batches(batch_size=n_rows, columns=chosen)
-            found = _sliced(file.schema_arrow.empty_table().select(chosen), slices, n_rows)
-        yield from _tables_of(path, names, found)
+            arrow_tables = _sliced(file.schema_arrow.empty_table().select(chosen), slices, n_rows)
+        yield from _tables_of(path, names, arrow_tables)
 
 
 def _arrow(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterator[Table]:
@@ -163,8 +163,8 @@ def _arrow(path: Path, wanted: Collection[str], n_rows: int | None) -> Iterator[
         with pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source) as file:
             names = tuple(file.schema.names)
             chosen = _chosen(path, names, wanted)
-            found = (file.get_batch(i) for i in range(file.num_record_batches)) if is_file else iter(file)
-            kept = _counted(path, (batch.select(chosen) for batch in found))
+            record_batches = (file.get_batch(i) for i in range(file.num_record_batches)) if is_file else iter(file)
+            kept = _counted(path, (batch.select(chosen) for batch in record_batches))
             empty = file.schema.empty_table().select(chosen)
             whole = (pa.concat_tables([empty, *map(_table, kept)]) for _ in range(1))
             yield from _tables_of(path, names, whole if n_rows is None else _sliced(empty, kept, n_rows))
@@ -176,9 +176,9 @@ def _chosen(path: Path, names: Sequence[str], wanted: Collection[str]) -> list[s
     return chosen
 
 
-def _counted(path: Path, found: Iterable[Any]) -> Iterator[Any]:
+def _counted(path: Path, record_batches: Iterable[Any]) -> Iterator[Any]:
     n_rows, most = 0, most_unpacked(path)
-    for batch in found:
+    for batch in record_batches:
         n_rows += batch.num_rows
         if n_rows > most:
             raise DataError(bomb(path))
@@ -196,27 +196,27 @@ def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path} is not {kind} file that can be read: {first_line(error)}") from None
 
 
-def _tables_of(path: Path, names: tuple[str, ...], found: Iterable[Any]) -> Iterator[Table]:
-    """Arrow's tables, one after the other, as ours."""
+def _tables_of(path: Path, names: tuple[str, ...], arrow_tables: Iterable[Any]) -> Iterator[Table]:
+    """Yield Arrow's tables, one after the other, as ours."""
     first = 1
-    for each in found:
-        columns = {name: _values(path, name, each[name]) for name in each.column_names}
-        numbers = range(first, first + each.num_rows)
-        first += each.num_rows
+    for arrow_table in arrow_tables:
+        columns = {name: _values(path, name, arrow_table[name]) for name in arrow_table.column_names}
+        numbers = range(first, first + arrow_table.num_rows)
+        first += arrow_table.num_rows
         yield decoded(Table(str(path), names, columns, numbers, path=path))
 
 
-def _sliced(empty: Any, found: Iterable[Any], n_rows: int) -> Iterator[Any]:
-    """Record batches in Arrow tables of n_rows, whatever their own sizes are; the last one may be empty."""
+def _sliced(empty: Any, record_batches: Iterable[Any], n_rows: int) -> Iterator[Any]:
+    """Yield record batches, whatever their sizes, as Arrow tables of n_rows; the last one may be empty."""
     import pyarrow as pa
 
-    held = empty
-    for batch in found:
-        held = pa.concat_tables([held, _table(batch)])
-        while held.num_rows >= n_rows:
-            yield held.slice(0, n_rows)
-            held = held.slice(n_rows)
-    yield held
+    buffered = empty
+    for batch in record_batches:
+        buffered = pa.concat_tables([buffered, _table(batch)])
+        while buffered.num_rows >= n_rows:
+            yield buffered.slice(0, n_rows)
+            buffered = buffered.slice(n_rows)
+    yield buffered
 
 
 def _table(batch: Any) -> Any:

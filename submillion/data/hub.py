@@ -1,8 +1,8 @@
 """Data sets of the Hugging Face Hub at one commit, as tables, through the `datasets` package (the extra `hub`).
 
-What a name and a revision mean is left to `submillion.hub`. Where the Hub does not answer, `datasets` takes the rows
-that it prepared last, of any commit and configuration, and says so in a log only: here it is asked for one commit and
-one configuration, and what it gives is checked.
+What a name and a revision mean is left to `submillion.hub`. If the Hub does not answer, `datasets` takes the rows that
+it prepared last, of any commit and configuration, and only logs it: here it is asked for one commit and one
+configuration, and its answer is checked.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _SHOWN_CONFIGS = 20
 def hub_tables(
     data: DataConfig, wanted: Collection[str], splits: Collection[str], warnings: list[str]
 ) -> dict[str, Table]:
-    """Return the tables of these splits of a Hub data set, of those that it has, with the `wanted` columns.
+    """Return the tables of these splits, those that a Hub data set has, with the `wanted` columns.
 
     The settings' source is a repository's id, its revision a commit. Numbered labels with names (ClassLabel), also in
-    lists, become the names. Rows whose label is kept back (missing, or -1) are left out, with a warning; a split of
+    lists, become the names. Rows whose label is withheld (missing, or -1) are left out, with a warning; a split of
     nothing else is dropped.
     Rows that were prepared before are read without a request; else the Hub's client draws its own bars. DataError or
-    HubError says why a set cannot be had.
+    HubError says why a set cannot be read.
     """
     name = str(data.source)
     _refuse_missing(name)
@@ -55,7 +55,7 @@ def hub_tables(
 
 
 def _opened(data: DataConfig, builder: Any) -> Any:
-    """The splits that `datasets` prepared; a DataError where their files are gone or damaged."""
+    """Return the splits that `datasets` prepared; DataError if their files are gone or damaged."""
     try:
         return builder.as_dataset()
     except Exception as error:  # of files, of Arrow, of `datasets`: these share no class
@@ -70,7 +70,7 @@ def _damaged(name: str, folder: Path | str, error: Exception) -> DataError:
 
 
 def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
-    """Bring a Hub data set to this disk, before `watch`, where it is not there; the same errors as `hub_tables`."""
+    """Download a Hub data set if it is not on this disk, reporting to `watch`; errors as in `hub_tables`."""
     _refuse_missing(str(data.source))
     with hub.quiet(), _quiet(), hub.without_bars():
         if _prepared(data) is None:
@@ -78,7 +78,7 @@ def download_set(data: DataConfig, watch: Callable[[hub.Download], object]) -> N
 
 
 def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Table:
-    """Return the table of a `datasets.Dataset` with the `wanted` columns; numbered labels with names become these."""
+    """Return the table of a `datasets.Dataset` with the `wanted` columns; numbered labels become their names."""
     names = [name for name in dataset.column_names if name in wanted]
     columns = dataset.select_columns(names).with_format(None).to_dict() if names else {}
     class_names = None
@@ -98,25 +98,27 @@ def table_of_dataset(origin: str, dataset: Any, wanted: Collection[str]) -> Tabl
 
 
 def labelled_tables(tables: Mapping[str, Table], data: DataConfig, warnings: list[str]) -> dict[str, Table]:
-    """Return the tables of splits, published ones without the rows whose label is kept back (missing, or -1).
+    """Return the tables of splits, published ones without the rows whose label is withheld (missing, or -1).
 
-    A warning says so; a split of nothing else does not count.
+    A warning says so; a split of nothing else is left out.
     """
-    found = {split: _labelled(table, split, data, warnings) for split, table in tables.items()}
+    labelled = {split: _labelled(table, split, data, warnings) for split, table in tables.items()}
     return {
-        split: table for split, table in found.items() if table.numbers or split == "train" or not tables[split].numbers
+        split: table
+        for split, table in labelled.items()
+        if table.numbers or split == "train" or not tables[split].numbers
     }
 
 
 def _labelled(table: Table, split: str, data: DataConfig, warnings: list[str]) -> Table:
-    """The table without the rows whose label is kept back: nobody can fill it in, as they could in a file."""
+    """Return the table without the rows whose label is withheld: unlike in a file, nobody can fill it in."""
     columns = [table.columns[name] for name in label_columns(data) if name in table.columns and table.is_published]
     n_rows = len(columns[0]) if columns else 0
-    gone = {row for cells in columns for row in _hidden(cells, beside_others=len(columns) > 1)}
-    kept = [row for row in range(n_rows) if row not in gone]
-    if not gone:
+    hidden = {row for cells in columns for row in _hidden(cells, beside_others=len(columns) > 1)}
+    kept = [row for row in range(n_rows) if row not in hidden]
+    if not hidden:
         return table
-    what = f"{len(gone):,} of {n_rows:,} rows" if kept else f"all {n_rows:,} rows"
+    what = f"{len(hidden):,} of {n_rows:,} rows" if kept else f"all {n_rows:,} rows"
     outcome = "they are left out" if kept else _instead(split, data)
     warnings.append(f"{table.origin}: the labels ({named(data)}) of {what} are kept back: {outcome}")
     left = {name: [values[row] for row in kept] for name, values in table.columns.items()}
@@ -125,14 +127,14 @@ def _labelled(table: Table, split: str, data: DataConfig, warnings: list[str]) -
 
 
 def _hidden(cells: Sequence[Any], beside_others: bool) -> list[int]:
-    """The rows whose label is kept back: missing, or -1 where all are; beside others in a column -1 is a class, but not
-    in a column of 0 and 1."""
+    """Return the rows whose label is withheld: missing, or -1 if all are; next to other values -1 is a class, except in
+    columns of 0 and 1."""
     hidden = {None, -1} if beside_others or all(cell in (None, -1) for cell in cells) else {None}
     return [row for row, cell in enumerate(cells) if not isinstance(cell, list | dict) and cell in hidden]
 
 
 def _instead(split: str, data: DataConfig) -> str:
-    """What takes the place of a split without labels."""
+    """Return what replaces a split without labels."""
     if split == "train":
         return "none is left to train on"
     if (size := getattr(data, split)) is None:
@@ -149,12 +151,12 @@ def _refuse_missing(name: str) -> None:
 
 
 def _prepared(data: DataConfig) -> Any:
-    """What `datasets` prepared of exactly this commit and configuration; None if it did not, or nobody knows."""
+    """Return what `datasets` prepared of exactly this commit and configuration; None if nothing, or unknown."""
     from datasets.packaged_modules.cache.cache import Cache
 
     name, commit = str(data.source), str(data.revision)
-    versions, told = _prepared_configs(name, commit), _configs(name, commit)
-    wanted = data.config or (None if told is None else told.default)
+    versions, configs = _prepared_configs(name, commit), _configs(name, commit)
+    wanted = data.config or (None if configs is None else configs.default)
     if wanted not in versions:
         return None
     short = name.rpartition("/")[2]
@@ -168,7 +170,7 @@ def _prepared_configs(name: str, commit: str) -> dict[str, str]:
 
     owner, _, short = name.rpartition("/")
     root = Path(config.HF_DATASETS_CACHE).expanduser() / f"{owner}___{camelcase_to_snakecase(short)}"
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for file in sorted(root.glob(f"*/*/{glob.escape(commit)}/dataset_info.json")):
         folder, version = file.parts[-4:-2]
         # Rows that somebody prepared from files of their choice are in a folder of another name.
@@ -177,20 +179,20 @@ def _prepared_configs(name: str, commit: str) -> dict[str, str]:
         except (OSError, ValueError, AttributeError) as error:  # `datasets` would not prepare them over it
             raise _damaged(name, file.parent, error) from None
         if config_name == folder:
-            found[folder] = version
-    return found
+            versions[folder] = version
+    return versions
 
 
 @dataclass(frozen=True)
 class _Configs:
-    """The configurations that a set's card names, and the one that is meant by none; None if one must be given."""
+    """The configurations that a set's card names, and the default; None if one must be given."""
 
     names: tuple[str, ...]
     default: str | None
 
 
 def _configs(name: str, commit: str) -> _Configs | None:
-    """What a set's card says of its configurations; None if it is not in the Hub's cache, or cannot be read."""
+    """Return what a set's card says about its configurations; None if it is not in the Hub's cache or unreadable."""
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard, try_to_load_from_cache
 
@@ -203,8 +205,8 @@ def _configs(name: str, commit: str) -> _Configs | None:
         return _Configs((), "default")
     try:
         facts: Any = DatasetCard.load(card).data
-        found = MetadataConfigs.from_dataset_card_data(facts)
-        return _Configs(tuple(found), found.get_default_config_name() if found else "default")
+        configs = MetadataConfigs.from_dataset_card_data(facts)
+        return _Configs(tuple(configs), configs.get_default_config_name() if configs else "default")
     except (ValueError, TypeError, AttributeError, yaml.YAMLError):
         return None  # `datasets` says what is wrong with it
 
@@ -217,21 +219,21 @@ def _downloaded(data: DataConfig, watch: Callable[[hub.Download], object] | None
         raise HubError(_not_there(data))
     files = {file.name for file in repository.files}
     _refuse_script(name, files)
-    # What is gated, `datasets` says without saying what to do.
+    # `datasets` says that a set is gated, but not what to do.
     if _CARD in files:
         hub.fetch(repository, [_CARD], lambda _: None)
     elif files:
         hub.ask_for(repository, repository.files[0].name)
     _refuse_config(data)
     builder = _by_datasets(data, lambda: _builder(data, repository))
-    # Into the same cache, from which `datasets` takes them: its own downloads show themselves to no watcher.
+    # Into the same cache, from which `datasets` takes them: its own downloads cannot be watched.
     hub.fetch(repository, _files_of(builder, repository), watch)
     _by_datasets(data, builder.download_and_prepare)
     return builder
 
 
 def _by_datasets(data: DataConfig, call: Callable[[], Any]) -> Any:
-    """What a call of `datasets` returns; what it raises becomes one sentence."""
+    """Return what a call of `datasets` returns; what it raises becomes one sentence."""
     try:
         with hub.impatient():
             return call()
@@ -239,8 +241,8 @@ def _by_datasets(data: DataConfig, call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # HTTP, connections, files, formats, configurations: these share no class
         problem = _explained(data, error)
-    # The error holds half-read Parquet files, and one that is closed at the process' end takes it down with SIGABRT
-    # (https://github.com/apache/arrow/issues/45214); so it goes now, and is no cause of what is raised.
+    # The error holds half-read Parquet files, and one that is closed at the process' end aborts it with SIGABRT
+    # (https://github.com/apache/arrow/issues/45214); so it is freed now, and is not the cause of what is raised.
     gc.collect()
     raise problem
 
@@ -255,14 +257,14 @@ def _builder(data: DataConfig, repository: hub.Repository) -> Any:
 
 
 def _files_of(builder: Any, repository: hub.Repository) -> list[str]:
-    """The files of the repository that the builder's configuration is made of."""
+    """Return the files of the repository that the builder's configuration uses."""
     prefix = f"hf://datasets/{repository.id}@{repository.commit}/"
     names = {url.removeprefix(prefix) for urls in (builder.config.data_files or {}).values() for url in urls}
     return [file.name for file in repository.files or () if file.name in names]
 
 
 def _not_there(data: DataConfig) -> str:
-    """The sentence for rows that are not on this disk, and a Hub that does not answer."""
+    """Return the sentence for rows that are not on this disk if the Hub does not answer."""
     name, commit = str(data.source), str(data.revision)
     wanted = "" if data.config is None else f", configuration {data.config}"
     there = ", ".join(_prepared_configs(name, commit))
@@ -284,29 +286,29 @@ def _refuse_script(name: str, files: Collection[str]) -> None:
 
 
 def _refuse_config(data: DataConfig) -> None:
-    """Raise a DataError that lists the configurations where one must be named, or another one was."""
-    told = _configs(str(data.source), str(data.revision))
-    if told is None or (told.default is not None if data.config is None else data.config in told.names):
+    """Raise a DataError that lists the configurations if one must be named, or an unknown one was."""
+    configs = _configs(str(data.source), str(data.revision))
+    if configs is None or (configs.default is not None if data.config is None else data.config in configs.names):
         return
-    more = f" and {len(told.names) - _SHOWN_CONFIGS} more" if len(told.names) > _SHOWN_CONFIGS else ""
-    listed = f"{', '.join(told.names[:_SHOWN_CONFIGS])}{more}"
+    more = f" and {len(configs.names) - _SHOWN_CONFIGS} more" if len(configs.names) > _SHOWN_CONFIGS else ""
+    listed = f"{', '.join(configs.names[:_SHOWN_CONFIGS])}{more}"
     if data.config is None:
         raise DataError(
-            f"data.source is {data.source}: it has {len(told.names)} configurations ({listed}): choose one with "
+            f"data.source is {data.source}: it has {len(configs.names)} configurations ({listed}): choose one with "
             "--set data.config=NAME"
         )
-    if told.names:
-        near = closest(data.config, told.names)
+    if configs.names:
+        near = closest(data.config, configs.names)
         hint = "" if near is None else f"did you mean {near!r}? "
         raise DataError(f"data.config is {data.config}, which {data.source} does not have: {hint}it has {listed}")
 
 
 def _explained(data: DataConfig, error: Exception) -> SubmillionError:
-    """What `datasets` raised as one sentence: the Hub's, where an answer of it, the network or a disk is why."""
+    """Return an error of `datasets` as one sentence: `hub.explanation`'s if the Hub, network or disk is the cause."""
     name = str(data.source)
     if (why := hub.explanation(error, name, "dataset", data.revision)) is not None:
         return HubError(f"data.source is {name}: {why}")
-    reasons = ": ".join(dict.fromkeys(first_line(each)[:300] for each in (error, error.__cause__ or error)))
+    reasons = ": ".join(dict.fromkeys(first_line(cause)[:300] for cause in (error, error.__cause__ or error)))
     return DataError(
         f"data.source is {name}: `datasets` cannot read it ({reasons}): try another revision or configuration, or give "
         "the rows as a .parquet, .csv or .jsonl file"
@@ -315,14 +317,14 @@ def _explained(data: DataConfig, error: Exception) -> SubmillionError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep `datasets` from drawing bars, from logging what is checked here, and from counting at a host of its own."""
+    """Keep `datasets` from drawing bars, logging what is checked here, and counting downloads at its own host."""
     import datasets
     from datasets import config, logging
 
     verbosity, counts = logging.get_verbosity(), config.HF_UPDATE_DOWNLOAD_COUNTS
     had_bars = datasets.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
-    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a bucket of S3, for which it waits 3 s where only the Hub is reached
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # an S3 bucket, for which it waits 3 s if only the Hub is reached
     datasets.disable_progress_bars()
     try:
         yield

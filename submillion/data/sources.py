@@ -48,7 +48,7 @@ def kind_of(source: str) -> Kind:
             raise DataError(f"{source} is an address of the Hub: give organisation/name: {name}")
         raise DataError(f"{source} is a URL, and rows are read from files: download it, and give the file")
     path = Path(os.path.expanduser(source))
-    if os.path.isdir(path):  # unlike Path's own, it says no of a name that is too long for one
+    if os.path.isdir(path):  # unlike Path.is_dir, it returns False for a name that is too long
         return "folder"
     is_file = is_named_like_a_file(path) or os.path.isfile(path) or not _HUB_NAME.fullmatch(source)
     return "file" if is_file else "hub"
@@ -57,8 +57,8 @@ def kind_of(source: str) -> Kind:
 def pinned(data: DataConfig, say: Callable[[str], object] = lambda _: None) -> DataConfig:
     """Return the settings with the id and the commit that the name and the revision of a Hub set mean now.
 
-    One request, none where both are given already; `say` is told where the cache answers instead. Other sources come
-    back as they are; DataError if they have a revision or a configuration, HubError if there is no such set.
+    One request, none if both are given already; `say` is called if the cache answers instead. Other sources come back
+    unchanged; DataError if they have a revision or a configuration, HubError if there is no such set.
     """
     refuse_hub_keys(data)
     if not is_on_hub(data) or (hub.is_commit(data.revision) and "/" in str(data.source)):
@@ -73,7 +73,7 @@ def pinned(data: DataConfig, say: Callable[[str], object] = lambda _: None) -> D
 
 
 def download(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
-    """Bring a pinned Hub set to this disk, before `watch`, where it is not there; the same errors as reading it."""
+    """Download a pinned Hub set if it is not on this disk, reporting to `watch`; errors are those of reading it."""
     if is_on_hub(data):
         download_set(data, watch)
 
@@ -84,7 +84,7 @@ def is_on_hub(data: DataConfig) -> bool:
 
 
 def refuse_hub_keys(data: DataConfig) -> None:
-    """Raise a DataError for settings that only a Hub set can have, where the source is not one."""
+    """Raise a DataError for settings that only a Hub set can have, if the source is not one."""
     problems = [
         f"data.{key} is {shown(value)}, but data.source is {data.source}: only sets of the Hub have one; set it to null"
         for key in ("revision", "config")
@@ -95,7 +95,7 @@ def refuse_hub_keys(data: DataConfig) -> None:
 
 
 def is_named_like_a_file(path: Path) -> bool:
-    """Say whether a name ends as those of files that hold rows do, of kinds that are read or refused."""
+    """Say whether a name ends like those of files of rows, of kinds that are read or refused."""
     return suffix_of(path) in (*SUFFIXES, *REFUSED_SUFFIXES)
 
 
@@ -104,27 +104,27 @@ def open_source(
 ) -> dict[str, Table]:
     """Return the tables of the splits that are in files or in the source: train, validation, test.
 
-    Files named by data.validation and data.test go before the source's own splits; data.test, when it is not
-    null, always does. `given` are splits of rows in memory, which go before both. What cannot be read is added to
+    Files named by data.validation and data.test take precedence over the source's own splits; data.test, if not
+    null, always does. `given` are splits of rows in memory, which precede both. What cannot be read is added to
     `problems` and left out, each split by itself.
     """
     tables = labelled_tables(given or {}, data, warnings)
-    named = {
+    files = {
         split: file
         for split in ("validation", "test")
         if isinstance(file := getattr(data, split), str) and split not in tables
     }
-    own = [split for split in SPLITS if split not in named and (split != "test" or data.test is None)]
+    own_splits = [split for split in SPLITS if split not in files and (split != "test" or data.test is None)]
     if given is None and not data.source:
         problems.append("data.source is empty: give the training rows, with --data or --set data.source=rows.csv")
     elif given is None:
         with _added_to(problems):
-            tables = _own_splits(data, own, problems, warnings)
+            tables = _own_splits(data, own_splits, problems, warnings)
     if data.split is not None and "train" in tables:
         with _added_to(problems):
             tables = _by_column(tables, data.split)
             _leave_out_unlabelled_test(tables, data, warnings)
-    for split, file in named.items():
+    for split, file in files.items():
         with _added_to(problems):
             table = one_table(file, data)
             if reason := _no_labels(table, tables.get("train"), data):
@@ -135,7 +135,7 @@ def open_source(
 
 
 def _unlabelled(split: str, table: Table, reason: str, data: DataConfig) -> str:
-    """The problem of a file that is named as a split and has no labels."""
+    """Return the problem of a file that is named as a split and has no labels."""
     wanted = columns(data)
     others = [name for name in table.names if name not in (*text_columns(data), *ID_COLUMNS, *wanted)]
     elsewhere = f"; if its labels are in {' or '.join(map(repr, others[:3]))}, call that column {wanted[0]!r}"
@@ -149,7 +149,7 @@ def _unlabelled(split: str, table: Table, reason: str, data: DataConfig) -> str:
 
 @contextmanager
 def _added_to(problems: list[str]) -> Iterator[None]:
-    """Add the problems of an error inside to `problems`, and go on after the block."""
+    """Add the problems of an error inside to `problems`, and continue after the block."""
     try:
         yield
     except (DataError, HubError) as error:
@@ -157,9 +157,9 @@ def _added_to(problems: list[str]) -> Iterator[None]:
 
 
 def one_table(source: str, data: DataConfig, labelled: bool = True, more: Collection[str] = ()) -> Table:
-    """Return the table of a source that is one split, a file or packaged data, as the settings say how it is read.
+    """Return the table of a source that is one split, a file or packaged data, read as the settings say.
 
-    `more` are columns that are read beside theirs.
+    `more` are columns that are read besides theirs.
     """
     match kind_of(source):
         case "packaged":
@@ -180,14 +180,14 @@ def one_table(source: str, data: DataConfig, labelled: bool = True, more: Collec
 
 def stamp(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
     """Return path, size and time of change (ns) of each local file that may hold rows: equal stamps, equal rows."""
-    named = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str)), *data.more]
-    paths = [parted(Path(os.path.expanduser(source)))[0] for source in named if source]
+    names = [data.source, *(source for source in (data.validation, data.test) if isinstance(source, str)), *data.more]
+    paths = [parted(Path(os.path.expanduser(source)))[0] for source in names if source]
     files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path]) if file.is_file()]
     return tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The files of a folder that may hold rows; of one that cannot be read so, those in it."""
+    """Return the files of a folder that may hold rows; if it has no readable splits, all in it."""
     try:
         folder = folders.opened(path)
     except DataError:
@@ -249,7 +249,7 @@ def _leave_out_unlabelled_test(tables: dict[str, Table], data: DataConfig, warni
 
 
 def _by_column(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
-    """The splits that a column of one table says; DataError if it says another, or none is train."""
+    """Return the splits that a column of one table names; DataError if it names another, or none is train."""
     whole = tables["train"]
     if missing := missing_columns(whole, {column: "data.split"}):
         raise DataError(*missing)
@@ -258,22 +258,22 @@ def _by_column(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
             f"data.split is {column!r}, and the source has the splits {', '.join(tables)} already: leave data.split "
             "out, or give one file"
         )
-    said = ["" if is_missing(cell) else str(cell).strip() for cell in whole.columns[column]]
-    splits = [folders.SPLIT_OF.get(each.casefold()) for each in said]
-    if unknown := Counter(each for each, split in zip(said, splits, strict=True) if split is None):
-        found = [
-            f"{shown(each) if each else 'empty'} in {n:,} row{'s' * (n > 1)}" for each, n in unknown.most_common(5)
+    values = ["" if is_missing(cell) else str(cell).strip() for cell in whole.columns[column]]
+    splits = [folders.SPLIT_OF.get(value.casefold()) for value in values]
+    if unknown := Counter(value for value, split in zip(values, splits, strict=True) if split is None):
+        counts = [
+            f"{shown(value) if value else 'empty'} in {n:,} row{'s' * (n > 1)}" for value, n in unknown.most_common(5)
         ]
         more = f" and {len(unknown) - 5:,} other values" * (len(unknown) > 5)
         raise DataError(
-            f"{whole.origin}: column {column!r} (data.split) is {', '.join(found)}{more}: allowed are "
+            f"{whole.origin}: column {column!r} (data.split) is {', '.join(counts)}{more}: allowed are "
             f"{', '.join(folders.SPLIT_OF)}"
         )
-    numbers = {split: [n for n, each in zip(whole.numbers, splits, strict=True) if each != split] for split in SPLITS}
+    numbers = {split: [n for n, own in zip(whole.numbers, splits, strict=True) if own != split] for split in SPLITS}
     parts = {split: whole.without({*others}) for split, others in numbers.items() if split in splits}
     if "train" not in parts:
         raise DataError(f"{whole.origin}: no row is train by column {column!r} (data.split)")
-    # Rows that could not be read are told once; they may be of any split.
+    # Rows that could not be read are reported once; they may be of any split.
     return {
         split: replace(part, origin=f"{part.origin} ({split})", bad=part.bad if split == "train" else ())
         for split, part in parts.items()
@@ -285,7 +285,7 @@ def _origin(files: Sequence[Path]) -> str:
 
 
 def _no_labels(table: Table, train: Table | None, data: DataConfig) -> str:
-    """Why a table has texts and no label in any row, as train has; "" if it has labels, or train has none either."""
+    """Return why a table has texts but no labels, unlike train; "" if it has labels, or train has none either."""
     if not {*columns(data)}.issubset(table.names):
         is_label = train is not None and bool({*train.names} - {*table.names})
         has_texts = {*text_columns(data)}.issubset(table.names)

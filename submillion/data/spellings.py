@@ -31,24 +31,24 @@ def spelling_warnings(origin: str, counts: Mapping[str, int]) -> list[str]:
         groups.setdefault(_skeleton(label), []).append(label)
     alike = [group for group in groups.values() if len(group) > 1]
     if alike:
-        named = "; ".join(_named(group, counts) for group in alike[:_SHOWN])
+        names = "; ".join(_named(group, counts) for group in alike[:_SHOWN])
         more = f"; and {len(alike) - _SHOWN} more" * (len(alike) > _SHOWN)
         warnings.append(
-            f"{origin}: labels that may be one class are several: {named}{more}: if they are one, write them alike in "
+            f"{origin}: labels that may be one class are several: {names}{more}: if they are one, write them alike in "
             "the file; else leave them"
         )
     if missing := [label for label in counts if label.strip().casefold() in MISSING_WORDS]:
-        named = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in missing)
-        named += " is a class" if len(missing) == 1 else " are classes"
+        names = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in missing)
+        names += " is a class" if len(missing) == 1 else " are classes"
         warnings.append(
-            f"{origin}: {named} here, and often a word for a label that is missing: if so, empty these "
+            f"{origin}: {names} here, and often a word for a label that is missing: if so, empty these "
             "cells, and data.drop=bad-rows leaves the rows out; else leave them"
         )
     return warnings
 
 
 def _named(group: Sequence[str], counts: Mapping[str, int]) -> str:
-    """The labels of a group with their rows, and in what they differ; those that print alike are written in ASCII."""
+    """Return the labels of a group with their rows, and how they differ; labels that print alike are in ASCII."""
     print_alike = any(_printed(one) == _printed(other) for one, other in combinations(group, 2))
     names = [f"{ascii(label) if print_alike else repr(label)} ({_rows(counts[label])})" for label in group]
     return f"{', '.join(names[:-1])} and {names[-1]}, which differ in {_difference(group)}"
@@ -74,7 +74,7 @@ def _difference(group: Sequence[str]) -> str:
 
 
 def _skeleton(label: str) -> str:
-    """What labels that may be one class share."""
+    """Return what labels that may be one class have in common."""
     text = _printed(label).casefold()
     if _NUMBER.fullmatch(text):
         return str(int(text)) if text.isdigit() else text
@@ -83,19 +83,19 @@ def _skeleton(label: str) -> str:
 
 
 def _printed(label: str) -> str:
-    """The label without what does not show: composed, compatibility forms, blanks single, no characters of format; and
-    HTML's codes as the characters that they stand for."""
+    """Return the label as it prints: composed, compatibility forms, single blanks, no format characters, HTML's codes
+    as their characters."""
     return _shown(unicodedata.normalize("NFKC", html.unescape(label)))
 
 
 def _shown(label: str) -> str:
-    """The label with single blanks, without characters of format."""
+    """Return the label with single blanks, without format characters."""
     text = _VARIATIONS.sub("", label)
     return " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
 
 
 def _without_marks(text: str) -> str:
-    """The text in lower case without blanks, punctuation and symbols, but for those that make another name."""
+    """Return the text in lower case without blanks, punctuation and symbols, except those that change the name."""
     kept = (c for c in text.casefold() if c in _SIGNIFICANT or unicodedata.category(c)[0] in "LMN")
     return "".join(kept)
 
@@ -109,6 +109,6 @@ def _looks_like(character: str) -> str:
     """The ASCII letter or digit that a character of another script looks like; else the character."""
     if character.isascii():
         return character
-    found = confusables.is_confusable(character, greedy=True) or []
-    looks = (each["c"] for one in found for each in one["homoglyphs"])
+    matches = confusables.is_confusable(character, greedy=True) or []
+    looks = (homoglyph["c"] for match in matches for homoglyph in match["homoglyphs"])
     return next((look.casefold() for look in looks if len(look) == 1 and look.isascii() and look.isalnum()), character)

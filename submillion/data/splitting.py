@@ -1,7 +1,7 @@
 """Splits made by fraction or count, and the fingerprints of splits.
 
-A made split is stratified and depends on the data, the sizes and data.seed alone: each text is placed by
-a hash of itself, so the order of rows does not matter, and the same text is never on both sides.
+Such a split is stratified and depends on the data, the sizes and data.seed alone: each text is placed by
+its own hash, so the order of rows does not matter, and the same text is never on both sides.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def carve(
 ) -> tuple[list[Example], list[Example]]:
     """Return (rest, taken), both in the rows' order: each class gives its share of the part.
 
-    Where rows have several labels a class is the row's rarest label, or all of them where many rows have just these.
+    If rows have several labels, a class is the row's rarest label, or all of them if many rows have exactly these.
 
     A size below 1 is a fraction of `n_total` rows, but at least a row of each class; others are counts. A class
-    keeps at least `keep` rows in the rest, and gives at least one where it has more and the count allows. Equal
-    texts go together, so that a few rows fewer or more may be taken, and so do rows of one group, where they have
-    groups. DataError if too many are asked for.
+    keeps at least `keep` rows in the rest, and gives at least one if it has more and the count allows. Equal
+    texts go together, so a few rows fewer or more may be taken, and so do rows of one group. DataError if too
+    many are asked for.
     """
     if any(example.group is not None for example in examples):
         return _carve_groups(examples, part, size, n_total, seed, keep)
@@ -59,7 +59,7 @@ def carve(
 
 
 def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return (rest, fold), both in the rows' order: the fold of this number, from 1, of so many of about equal size.
+    """Return (rest, fold), both in the rows' order: fold `number`, from 1, of `n_folds` of about equal size.
 
     Each row is in one fold. Classes have about the same shares in all; equal texts, and rows of one group, are in one
     fold. It depends on the rows and the seed, not on their order. DataError if a class has too few texts or groups, or
@@ -97,9 +97,9 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
 
 
 def pool(train: Sequence[Example], validation: Sequence[Example]) -> list[Example]:
-    """Return the rows that folds are made of; ids of validation rows that training rows have too are told apart."""
-    known = {example.id for example in train}
-    return [*train, *(replace(one, id=f"validation {one.id}") if one.id in known else one for one in validation)]
+    """Return the rows that folds are made of; validation ids that training rows have too get a prefix."""
+    known = {row.id for row in train}
+    return [*train, *(replace(row, id=f"validation {row.id}") if row.id in known else row for row in validation)]
 
 
 def fold_note(fold: str, n_held_out: int, n_all: int, n_test: int) -> str:
@@ -111,12 +111,12 @@ def fold_note(fold: str, n_held_out: int, n_all: int, n_test: int) -> str:
     )
 
 
-def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]], asked: str, what: str) -> None:
-    """Raise a DataError for classes that cannot be in every fold, or not be left by one."""
-    n_folds = int(asked.rpartition("/")[2])
+def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]], spec: str, what: str) -> None:
+    """Raise a DataError for classes that cannot be in every fold."""
+    n_folds = int(spec.rpartition("/")[2])
     counts = Counter(label for unit in units for label in {str(examples[row].label) for row in unit})
     problems = [
-        f"data.fold is {asked}, and class {label!r} has rows in {n} {what}: at most {n} folds can have one each; ask "
+        f"data.fold is {spec}, and class {label!r} has rows in {n} {what}: at most {n} folds can have one each; ask "
         "for fewer, or give more rows of it"
         for label, n in sorted(counts.items())
         if n < n_folds
@@ -125,14 +125,14 @@ def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]
         raise DataError(*problems)
 
 
-def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[int]], asked: str) -> None:
+def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[int]], spec: str) -> None:
     """Raise a DataError for classes whose rows are all in one fold, whichever that is: none would be left to learn."""
     folds_of: dict[str, set[int]] = {}
     for i, rows in enumerate(chosen):
         for row in rows:
             folds_of.setdefault(str(examples[row].label), set()).add(i)
     problems = [
-        f"data.fold is {asked}, and all rows of class {label!r} are in one fold, since those of one text or group stay "
+        f"data.fold is {spec}, and all rows of class {label!r} are in one fold, since those of one text or group stay "
         "together: ask for another number of folds or another data.seed, or give more rows of it"
         for label, numbers in sorted(folds_of.items())
         if len(numbers) == 1
@@ -144,7 +144,7 @@ def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[
 def n_asked(size: float, n_total: int) -> int:
     """Return how many of `n_total` rows a size asks for: a fraction below 1, or a count.
 
-    As the decimal fraction that was written: 0.15 of 10 rows is 1.5, though the float is below it.
+    A fraction counts as the decimal that was written: 0.15 of 10 rows is 1.5, though the float is below it.
     """
     return int(size) if size >= 1 else round(Fraction(str(size)) * n_total)
 
@@ -153,13 +153,13 @@ def size_warning(
     part: Part, size: float, n_total: int, taken: Sequence[Example], rest: Sequence[Example] = ()
 ) -> list[str]:
     """Return the sentence, or none, about a part that has another number of rows than was asked for, and why; one with
-    groups is always told of, beside the `rest`."""
+    groups is always reported, compared with the `rest`."""
     wanted, n_classes = n_asked(size, n_total), len(counted(example.label for example in taken))
-    asked = f"{wanted:,} rows" if size >= 1 else f"{wanted:,} of {n_total:,} rows"
+    request = f"{wanted:,} rows" if size >= 1 else f"{wanted:,} of {n_total:,} rows"
     if taken and taken[0].group is not None:
         n_groups, n_all = (len({example.group for example in some}) for some in (taken, (*taken, *rest)))
         return [
-            f"data.{part} is {size:g}, {asked}, and {len(taken):,} were taken: {n_groups:,} of {n_all:,} groups "
+            f"data.{part} is {size:g}, {request}, and {len(taken):,} were taken: {n_groups:,} of {n_all:,} groups "
             f"({_shares(taken, rest)}); a group stays on one side"
         ]
     if len(taken) == wanted:
@@ -170,11 +170,11 @@ def size_warning(
         reason = f"at least one row of each of the {n_classes:,} classes is taken, and equal texts stay together"
     else:
         reason = "equal texts stay on one side, and each class gives its share"
-    return [f"data.{part} is {size:g}, {asked}, and {len(taken):,} were taken: {reason}"]
+    return [f"data.{part} is {size:g}, {request}, and {len(taken):,} were taken: {reason}"]
 
 
 def _shares(taken: Sequence[Example], rest: Sequence[Example]) -> str:
-    """The least and the largest share of a class's rows that were taken."""
+    """Return the least and the largest share of a class's rows that were taken."""
     counts, left = (counted(example.label for example in some) for some in (taken, rest))
     shares = {label: counts[label] / (counts[label] + left[label]) for label in sorted(counts | left)}
     low, high = (choose(shares, key=shares.__getitem__) for choose in (min, max))
@@ -201,7 +201,7 @@ def content_fingerprint(examples: Iterable[Example]) -> str:
 
 def groups_of(examples: Sequence[Example]) -> np.ndarray | None:
     """Return the number of each row's group, int64 [N]: the same for rows of one group or of one text, which stay
-    together when splits are made, and are not independent of each other. None where each row is alone."""
+    together when splits are made, and are not independent of each other. None if each row is alone."""
     groups = _components(examples) if examples else np.empty(0, dtype=np.int64)
     return None if int(groups.max(initial=-1)) + 1 == len(groups) else groups
 
@@ -215,7 +215,7 @@ def text_hashes(examples: Sequence[Example]) -> np.ndarray:
 def _carve_groups(
     examples: Sequence[Example], part: Part, size: float, n_total: int, seed: int, keep: int
 ) -> tuple[list[Example], list[Example]]:
-    """(rest, taken), as `carve`, in whole groups; of each class rows of `keep` groups are left."""
+    """Return (rest, taken), as `carve`, in whole groups; each class keeps rows of `keep` groups."""
     units, n_rows = _units(examples, part, seed), n_asked(size, n_total)
     strata = _strata(examples, n_rows / n_total)
     counts = _counts(units, [(stratum,) for stratum in strata])
@@ -233,8 +233,8 @@ def _carve_groups(
 
 
 def _counts(units: Sequence[Sequence[int]], names: Sequence[Sequence[str]]) -> np.ndarray:
-    """How many rows of each unit have each of the names, int64 [U, C]; `names` are each row's."""
-    columns = {name: i for i, name in enumerate(sorted({name for own in names for name in own}))}
+    """Return how many rows of each unit have each of the names, int64 [U, C]; `names` are each row's."""
+    columns = {name: i for i, name in enumerate(sorted({name for row_names in names for name in row_names}))}
     counts = np.zeros((len(units), len(columns)), dtype=np.int64)
     for unit, rows in enumerate(units):
         np.add.at(counts[unit], [columns[name] for row in rows for name in names[row]], 1)
@@ -242,18 +242,18 @@ def _counts(units: Sequence[Sequence[int]], names: Sequence[Sequence[str]]) -> n
 
 
 def _nearest(counts: np.ndarray, has: np.ndarray, n_rows: int, keep: int) -> list[int]:
-    """The units, of counts int64 [U, C] of rows per class, that come near to n_rows and each class's share of them.
+    """Return the units, of counts int64 [U, C] of rows per class, that come near n_rows and each class's share of them.
 
     has: bool [U, L], which labels are in a unit; each is left in `keep` of them. Near is a small chi-square. Units are
-    taken in their order while they fit, so that the seed decides, then the one that brings most as long as one brings
-    any. scikit-learn's StratifiedGroupKFold makes k equal folds only, and goes by the order of rows.
+    taken in their order while they fit, so the seed decides; then the one that gains most, as long as one gains
+    anything. scikit-learn's StratifiedGroupKFold makes k equal folds only, and depends on the order of rows.
     """
     taken = list[int]()
     target = np.maximum(n_rows * counts.sum(axis=0) / counts.sum(), 1)
     missing, n_left = target.copy(), has.sum(axis=0)  # rows, and units that are left, of each class
 
     def gains(units: np.ndarray | slice | list[int]) -> np.ndarray:
-        """How much less chi-square is with each unit; -inf for those that the rest cannot do without."""
+        """Return by how much each unit lowers chi-square; -inf for those that the rest cannot do without."""
         gain = ((missing**2 - (missing - counts[units]) ** 2) / target).sum(axis=-1)
         return np.where((has[units] & (n_left <= keep)).any(axis=-1), -np.inf, gain)
 
@@ -278,7 +278,7 @@ def _nearest(counts: np.ndarray, has: np.ndarray, n_rows: int, keep: int) -> lis
 
 
 def _units(examples: Sequence[Example], part: Part | Literal["fold"], seed: int) -> list[list[int]]:
-    """The rows (indices) that must stay together, for they are of one group or of one text; in the seed's order."""
+    """Return the rows (indices) that must stay together, being of one group or one text; in the seed's order."""
     units: dict[int, list[int]] = {}
     for row, unit in enumerate(_components(examples).tolist()):
         units.setdefault(unit, []).append(row)
@@ -288,12 +288,12 @@ def _units(examples: Sequence[Example], part: Part | Literal["fold"], seed: int)
 
 
 def _components(examples: Sequence[Example]) -> np.ndarray:
-    """The number of what each row stays together with, int64 [N], from 0."""
+    """Return a number for each row, int64 [N], from 0: equal for rows that stay together."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     nodes: dict[tuple[str, str], int] = {}
-    ends = [[nodes.setdefault(key, len(nodes)) for key in (_group_of(one), ("text", key_of(one)))] for one in examples]
+    ends = [[nodes.setdefault(key, len(nodes)) for key in (_group_of(row), ("text", key_of(row)))] for row in examples]
     groups, texts = np.array(ends, dtype=np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(ends), dtype=bool), (groups, texts)), shape=(len(nodes),) * 2)
     _, component = connected_components(graph, directed=False)
@@ -301,13 +301,13 @@ def _components(examples: Sequence[Example]) -> np.ndarray:
 
 
 def _group_of(example: Example) -> tuple[str, str]:
-    """What a row's group is known by; a row without one, from a file that lacks the column, is alone with its text."""
+    """Return the key of a row's group; a row without one, from a file that lacks the column, has its text's."""
     return ("text", key_of(example)) if example.group is None else ("group", example.group)
 
 
 def _strata(examples: Sequence[Example], frac: float) -> list[str]:
-    """What each row counts as when a share of the rows is taken: its label; of several its rarest one, or all of them
-    where so many rows have just these that the share holds one."""
+    """Return each row's class when a share of the rows is taken: its label; of several the rarest, or all of them if so
+    many rows have exactly these that the share holds one."""
     sets, n_of = Counter(example.label for example in examples), counted(example.label for example in examples)
     names: dict[object, str] = {}
     for label, n in sets.items():
@@ -323,14 +323,14 @@ def _strata(examples: Sequence[Example], frac: float) -> list[str]:
 def _without_kept(
     by_class: Mapping[str, list[list[int]]], examples: Sequence[Example], keep: int
 ) -> dict[str, list[list[int]]]:
-    """The texts of each class without those that must be left, so that each label is in `keep` of them: the last ones
-    in the seed's order."""
-    groups = [group for found in by_class.values() for group in reversed(found)]
+    """Return the texts of each class without those that must be left for each label to be in `keep` of them: the last
+    ones in the seed's order."""
+    groups = [group for texts in by_class.values() for group in reversed(texts)]
     names = [{name for row in group for name in names_in(examples[row].label)} for group in groups]
-    n_of, n_kept, kept = Counter(name for own in names for name in own), Counter[str](), set[int]()
+    n_of, n_kept, kept = Counter(name for group_names in names for name in group_names), Counter[str](), set[int]()
     places: dict[str, list[int]] = {}
-    for place, own in enumerate(names):
-        for name in own:
+    for place, group_names in enumerate(names):
+        for name in group_names:
             places.setdefault(name, []).append(place)
     for label in sorted(n_of, key=lambda name: (n_of[name], name)):  # the rarest first: its rows have others too
         for place in places[label]:
@@ -339,8 +339,8 @@ def _without_kept(
             if place not in kept:
                 kept.add(place)
                 n_kept.update(names[place])
-    out = {groups[place][0] for place in kept}
-    return {stratum: [group for group in found if group[0] not in out] for stratum, found in by_class.items()}
+    kept_rows = {groups[place][0] for place in kept}
+    return {stratum: [group for group in texts if group[0] not in kept_rows] for stratum, texts in by_class.items()}
 
 
 def _grouped(
@@ -358,17 +358,17 @@ def _grouped(
 
 
 def _parts(label: RowLabel | None) -> tuple[str | None, ...]:
-    """A row's label as parts of what is sealed; several as a part of its own, so that no single one is the same."""
+    """Return a row's label as parts to seal; several as a part of their own, which no single one equals."""
     return ("", _sealed(label).decode()) if isinstance(label, tuple) else (label,)
 
 
 def _sealed(parts: Iterable[str | None]) -> bytes:
-    """The parts as bytes that no other parts give: each with its length, "-" for none."""
+    """Return the parts as bytes that no other parts give: each with its length, "-" for none."""
     return "".join("-" if part is None else f"{len(part)}:{part}" for part in parts).encode()
 
 
 def _quotas(sizes: Mapping[str, int], most: Mapping[str, int], n_rows: int) -> dict[str, int]:
-    """How many rows each class gives: its share, but at least one if n_rows allows, and no more than `most`."""
+    """Return how many rows each class gives: its share, but at least one if n_rows allows, and no more than `most`."""
     covers_all = n_rows >= sum(map(bool, most.values()))
     least = {label: min(1, most[label]) if covers_all else 0 for label in sizes}
     share = {label: n_rows * size / sum(sizes.values()) for label, size in sizes.items()}
@@ -385,7 +385,7 @@ def _quotas(sizes: Mapping[str, int], most: Mapping[str, int], n_rows: int) -> d
 
 
 def _take(groups: Sequence[list[int]], quota: int, most: int) -> list[int]:
-    """The rows of the first groups that fit into the quota; one larger group where none fits."""
+    """The rows of the first groups that fit into the quota; one larger group if none fits."""
     taken: list[int] = []
     for group in groups:
         if len(taken) + len(group) <= quota:

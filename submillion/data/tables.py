@@ -21,7 +21,7 @@ from submillion.errors import DataError
 @dataclass(frozen=True)
 class Layout:
     """How text files are laid out, as `data.encoding`, `data.separator` and `data.header` say; and a label's column,
-    which tells rows from text that looks like them, None where labels are not read."""
+    which tells rows from text that looks like them, None if labels are not read."""
 
     encoding: str | None = None
     separator: str | None = None
@@ -34,9 +34,9 @@ AS_NAMED = Layout()  # as a file's name and its first line say
 
 @dataclass(frozen=True)
 class BadRows:
-    """Rows that cannot be used: their numbers in the file, none where a line before the first is meant, and why.
+    """Rows that cannot be used: their numbers in the file, none if a line before the first is meant, and why.
 
-    can_be_dropped: they are faulty by themselves; else the whole column is not what is asked for.
+    can_be_dropped: they are faulty by themselves; else the whole column is not what is needed.
     """
 
     numbers: tuple[int, ...]
@@ -49,12 +49,12 @@ class Table:
     """Rows of one file: `columns` holds those that were asked for and found, `names` all there are.
 
     numbers: each row's number among the file's data rows, from 1 · lines: the line of the file on which it
-    begins, from 1, None where a file has no lines · index: what Python calls it, for rows that come from memory ·
-    class_names: the labels in their order, where the source defines one · is_text: numbers, too, can only be written
+    begins, from 1, None if the file has no lines · index: what Python calls it, for rows that come from memory ·
+    class_names: the labels in their order, if the source defines one · is_text: numbers, too, can only be written
     as text here · is_published: a data set that its readers do not edit · bad: rows that could not be read, which are
-    left out · notes: how the file was read, where that is not as its name says · path, layout: the file, None where
-    the rows come from none, and how it was asked to be read · parts: the files' tables, where several make one, each
-    with the number of rows before it.
+    left out · notes: how the file was read, if not as its name says · path, layout: the file, None if the rows come
+    from none, and how the settings say to read it · parts: the files' tables, if several make one, each with the number
+    of rows before it.
     """
 
     origin: str
@@ -73,26 +73,26 @@ class Table:
     parts: tuple[tuple[int, Table], ...] = ()
 
     def place(self, rows: Sequence[int]) -> str:
-        """Return where rows (indices into the columns) stand, for messages: file, row numbers, lines.
+        """Return where rows (indices into the columns) are, for messages: file, row numbers, lines.
 
         >>> table = Table("a.csv", ("text",), {"text": ["x", "y"]}, numbers=[1, 2], lines=[2, 3])
         >>> table.place([1]), table.place([0, 1])
         ('a.csv, row 2 (line 3)', 'a.csv, rows 1, 2 (lines 2, 3)')
         """
         if self.parts:
-            return "; ".join(part.place(found) for part, found in self._by_part(rows))
+            return "; ".join(part.place(indices) for part, indices in self._by_part(rows))
         lines = None if self.lines is None else [self.lines[row] for row in rows]
         index = None if self.index is None else [self.index[row] for row in rows]
         return place(self.origin, [self.numbers[row] for row in rows], lines, index)
 
     def _by_part(self, rows: Sequence[int]) -> Iterator[tuple[Table, list[int]]]:
-        """The parts that rows are of, with their indices there."""
+        """Yield the parts that rows are in, with their indices there."""
         numbers = [self.numbers[row] for row in rows]
         for i, (before, part) in enumerate(self.parts):
             end = self.parts[i + 1][0] if i + 1 < len(self.parts) else math.inf
-            own = [number - before for number in numbers if before < number <= end]
-            if own:
-                yield part, [bisect_left(part.numbers, number) for number in own]
+            part_numbers = [number - before for number in numbers if before < number <= end]
+            if part_numbers:
+                yield part, [bisect_left(part.numbers, number) for number in part_numbers]
 
     def faulty(self, rows: Sequence[int], sentence: str, can_be_dropped: bool = True) -> BadRows:
         """Return rows (indices into the columns) as bad ones, with the reason."""
@@ -119,7 +119,7 @@ def table_of(origin: str, columns: dict[str, list[Any]], class_names: tuple[str,
 
 
 def joined(origin: str, parts: Sequence[Table]) -> Table:
-    """Return the table of several files' rows, one after the other; rows are numbered on.
+    """Return the table of several files' rows, one after the other, numbered consecutively.
 
     DataError if they differ in the columns that were asked for.
     """
@@ -134,19 +134,19 @@ def joined(origin: str, parts: Sequence[Table]) -> Table:
     ]
     if problems:
         raise DataError(*problems)
-    moved, start = [], 0
+    renumbered, start = [], 0
     for part in parts:
-        moved.append(numbered_on(part, start))
-        start = max([start, last_number(moved[-1])])
+        renumbered.append(numbered_on(part, start))
+        start = max([start, last_number(renumbered[-1])])
     return replace(
         first,
         origin=origin,
         columns={name: [cell for part in parts for cell in part.columns[name]] for name in first.columns},
-        numbers=[number for part in moved for number in part.numbers],
+        numbers=[number for part in renumbered for number in part.numbers],
         lines=None,
-        bad=tuple(each for part in moved for each in part.bad),
+        bad=tuple(each for part in renumbered for each in part.bad),
         notes=tuple(note for part in parts for note in part.notes),
-        parts=tuple(own for part in moved for own in part.parts),
+        parts=tuple(entry for part in renumbered for entry in part.parts),
     )
 
 
@@ -167,13 +167,13 @@ def last_number(table: Table) -> int:
 
 
 def refuse_repeated(origin: str, names: Sequence[str]) -> None:
-    """Raise a DataError if a column's name stands twice."""
+    """Raise a DataError if a column's name is repeated."""
     if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
         raise DataError(f"{origin}: the header names {', '.join(map(repr, repeated))} more than once: rename one")
 
 
 def decoded(table: Table) -> Table:
-    """Return the table with bytes in its columns decoded as UTF-8; rows of which some are not that are bad."""
+    """Return the table with bytes in its columns decoded as UTF-8; rows with others are bad."""
     columns, bad, broken = {}, list(table.bad), set[int]()
     for name, values in table.columns.items():
         columns[name] = values
@@ -195,7 +195,7 @@ def decoded(table: Table) -> Table:
 def place(
     origin: str, numbers: Sequence[int], lines: Sequence[int] | None = None, index: Sequence[Any] | None = None
 ) -> str:
-    """Return where rows stand, for messages: their origin, numbers and, where it has any, lines or index.
+    """Return where rows are, for messages: their origin, numbers and, if it has any, lines or index.
 
     >>> place("the list", [1, 3], index=[0, 2])
     'the list, rows 1, 3 (index 0, 2)'
@@ -213,13 +213,13 @@ def unread_rows(
     if broken is None:
         return []
     rows = {bisect_right(starts, line) - 1 for line in broken.lines}
-    found = tuple(numbers[row] for row in sorted(rows) if row >= 0)
+    unread = tuple(numbers[row] for row in sorted(rows) if row >= 0)
     todo = ""
     if broken.guess is not None:  # predicting has no settings
         todo = f": save the file as UTF-8 (iconv -f {broken.guess} -t UTF-8)"
     if broken.guess is not None and layout.encoding is None:
         todo += f", or train on it with --set data.encoding={broken.guess}"
-    return [BadRows(found, broken.sentence + todo)]
+    return [BadRows(unread, broken.sentence + todo)]
 
 
 def encoding_notes(lines: Lines) -> tuple[str, ...]:

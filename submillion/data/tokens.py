@@ -1,7 +1,7 @@
 """What an encoder sees of rows: texts that differ may be the same tokens, or none that it knows.
 
-So it is for scripts and signs that its vocabulary lacks, for characters of no width, and for texts that differ only
-beyond the last token that is read. Nothing here changes a row.
+Examples are scripts and signs that its vocabulary lacks, characters of no width, and texts that differ only beyond the
+last token that is read. Nothing here changes a row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Seen:
 
 
 def fast_tokenizer(model: ModelConfig) -> Any | None:
-    """Return the `tokenizers.Tokenizer` of a model, uncut and unpadded; None if its tokenizer.json cannot be had.
+    """Return the `tokenizers.Tokenizer` of a model, without truncation or padding; None without its tokenizer.json.
 
     For counting, without torch or transformers.
     """
@@ -65,25 +65,27 @@ def seen(ids: np.ndarray, offsets: np.ndarray, tokenizer: Any) -> Seen:
 def warnings(splits: Mapping[str, tuple[Sequence[Example], Seen]]) -> list[str]:
     """Return warnings about rows without known tokens, and about those that are the same tokens as other texts."""
     texts = {name: [key_of(example) for example in examples] for name, (examples, _) in splits.items()}
-    found = [blank_warning(int(rows.is_blank.sum()), len(examples), name) for name, (examples, rows) in splits.items()]
+    sentences = [
+        blank_warning(int(rows.is_blank.sum()), len(examples), name) for name, (examples, rows) in splits.items()
+    ]
     for name, (examples, rows) in splits.items():
         if n := _n_merged(_first_texts(texts[name], rows), texts[name], rows):
-            found.append(
+            sentences.append(
                 f"{_share(n, len(examples), name)} are the same tokens as an earlier row of another text: what tells "
                 "them apart is unknown to the encoder, or not read (model.max_length)"
             )
     for left, right in combinations(splits, 2):
         first, (examples, rows) = _first_texts(texts[left], splits[left][1]), splits[right]
         if n := _n_merged(first, texts[right], rows):
-            found.append(
+            sentences.append(
                 f"{_share(n, len(examples), right)} are the same tokens as a {left} row of another text: their scores "
                 "may be too good"
             )
-    return [warning for warning in found if warning]
+    return [warning for warning in sentences if warning]
 
 
 def blank_warning(n_blank: int, n_rows: int, name: str = "") -> str:
-    """Return the warning about rows without a token that the encoder knows; "" where there are none.
+    """Return the warning about rows without a token that the encoder knows; "" if there are none.
 
     >>> blank_warning(3, 60)
     '3 of 60 rows (5.0%) hold no token that the encoder knows: they all look the same to it'
@@ -97,7 +99,7 @@ def _share(n: int, n_rows: int, name: str) -> str:
 
 
 def _first_texts(texts: Sequence[str], rows: Seen) -> dict[int, str]:
-    """The first text of each row of tokens; blank rows are apart."""
+    """Return the first text of each row of tokens, without blank rows."""
     first: dict[int, str] = {}
     for text, key, is_blank in zip(texts, rows.hashes.tolist(), rows.is_blank.tolist(), strict=True):
         if not is_blank:
