@@ -1,6 +1,6 @@
 """Fine-tune a pretrained encoder for text classification inside a budget of trainable parameters.
 
-The Python API. Names load their modules when first used, so that importing submillion is quick and
+The Python API. Names load their modules when first used, so importing submillion is quick and
 planning never imports torch.
 
     import submillion
@@ -16,7 +16,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# OpenMP reads it when torch is imported. Threads that wait for each other otherwise spin, and a second program on the
+# OpenMP reads it when torch is imported. Otherwise threads that wait for each other spin, and a second program on the
 # same cores makes each wait last until the system stops it: a training then takes several times as long (decision 028).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -20,7 +20,7 @@ from submillion.text import first_line, visible, without_secrets
 
 MAX_PROBLEMS = 20
 MAX_CHARACTERS = 2000  # of one problem
-_END_CHARACTERS = 500  # of a longer one's end, where the advice stands
+_END_CHARACTERS = 500  # of a longer one's end, where the advice is
 _PACKAGE = Path(__file__).resolve().parent
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, XPU, MPS
@@ -68,11 +68,11 @@ class DivergedError(RunError):
 
 
 class NotFiniteError(RunError):
-    """What a finished model gives for a text is not a finite number."""
+    """A finished model's output for a text is not a finite number."""
 
 
 class ExportError(SubmillionError):
-    """An export that could not be written or uploaded, or that is not worth what its run is."""
+    """An export that could not be written or uploaded, or that is worse than its run."""
 
 
 def command(*words: object, program: str = "submillion") -> str:
@@ -96,7 +96,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def os_problem(error: OSError) -> str:
-    """Return why the system refuses a file, and what to do, where that is known.
+    """Return why the system refuses a file, and what to do, if that is known.
 
     >>> os_problem(OSError(errno.ENOSPC, "No space left on device"))
     'No space left on device: make room; what is finished is kept, and the same command goes on'
@@ -118,15 +118,19 @@ def is_checkout() -> bool:
 def install_line(extra: str | None = None) -> str:
     """Return the command that installs an extra's packages, or this checkout again, into this environment.
 
-    Submillion is on no package index: it is installed from its checkout, which is named where it is not the current
-    folder, as is pip where the shell would take another's. A wheel knows no checkout, but its extras' packages: from
-    one, ask with an extra only.
+    Submillion is on no package index: it is installed from its checkout, which is named if it is not the current
+    folder, as pip is if the shell would take another's. A wheel knows no checkout, only its extras' packages: from one,
+    ask with an extra only.
     """
     python = Path(sys.executable)
     pip = "pip" if shutil.which("pip") == str(python.with_name("pip")) else f"{shlex.quote(str(python))} -m pip"
     if extra and not is_checkout():
         marker = f'; extra == "{extra}"'
-        packages = [each.removesuffix(marker) for each in requires("submillion") or () if each.endswith(marker)]
+        packages = [
+            requirement.removesuffix(marker)
+            for requirement in requires("submillion") or ()
+            if requirement.endswith(marker)
+        ]
         return f"{pip} install {shlex.join(packages)}"
     is_here = os.path.exists(_PACKAGE.name) and os.path.samefile(_PACKAGE.name, _PACKAGE)
     checkout = str(_PACKAGE.parent) if is_checkout() and not is_here else "."
@@ -141,7 +145,7 @@ def _presentable(problem: str) -> str:
 
 
 def listed(problems: Iterable[str], limit: int = MAX_PROBLEMS) -> str:
-    """Return the problems as text: one alone as it is, several as a list of at most `limit`.
+    """Return the problems as text: one alone unchanged, several as a list of at most `limit`.
 
     >>> listed(["no such file"])
     'no such file'

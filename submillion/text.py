@@ -1,7 +1,7 @@
-"""What a message looks like: values as they are shown, secrets and control characters masked, the name that was meant,
-numbers with their intervals, durations.
+"""How messages look: values as they are shown, secrets and control characters masked, the name that was meant, numbers
+with their intervals, durations.
 
-What was found may be of any size and hold anything: what is shown of it is bounded.
+A value may be of any size and hold anything: what is shown of it is bounded.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-_COMPARED_CHARACTERS = 200  # of a name that is looked for among others
-_MOST_COMPARED = 1000  # names that it is looked for among
+_COMPARED_CHARACTERS = 200  # of an unknown name
+_MOST_COMPARED = 1000  # names that it is compared with
 _MOST_NAMES = 40  # that are listed
 _SHORTEST_SECRET = 8
 _USER_OF_URL = re.compile(r"(:/{1,2})(?:[^\s/@:]*:\S*|[^\s/@]+)(?=@)")  # of a path that was a URL too
 _GIVEN_IN_URL = re.compile(r"([?&][^\s=&]*(?:token|key|secret|password|sig)[^\s=&]*=)[^\s&]+", re.IGNORECASE)
 _TOKEN_OF_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 _NAME_OF_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
-# What acts on a terminal, but for tab and new line: control characters, turns of direction. And halves of characters.
+# What acts on a terminal, except tab and new line: control characters, direction marks. And lone surrogates.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -50,7 +50,7 @@ class Interval(Protocol):
 
 
 def interval(score: Interval | None, digits: int = 4, sign: str = "") -> str:
-    """Return a value with its interval; a dash where there is no value, or no rows. `sign` is "+" for a difference.
+    """Return a value with its interval; a dash without a value or rows. `sign` is "+" for a difference.
 
     >>> from submillion.judging.metrics import Score
     >>> interval(Score(0.9, 0.88, 0.92, 500)), interval(Score(0.0, 0.0, 1.0, 0))
@@ -60,7 +60,7 @@ def interval(score: Interval | None, digits: int = 4, sign: str = "") -> str:
     """
     if score is None or not score.n:
         return "–"
-    value, low, high = (f"{each:{sign}.{digits}f}" for each in (score.value, score.low, score.high))
+    value, low, high = (f"{number:{sign}.{digits}f}" for number in (score.value, score.low, score.high))
     return f"{value} [{low}, {high}]"
 
 
@@ -84,7 +84,7 @@ def percents(score: Interval) -> str:
 
 
 def duration(seconds: float, is_rough: bool = False) -> str:
-    """Return seconds as people say them; an estimate with no more digits than it may claim.
+    """Return seconds as people write them; an estimate with no more digits than it supports.
 
     >>> duration(7.25), duration(201), duration(7380)
     ('7.2 s', '3 min 21 s', '2 h 3 min')
@@ -102,7 +102,7 @@ def duration(seconds: float, is_rough: bool = False) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, for a sentence; its kind where it has none.
+    """Return the first line of an error's message, for a sentence; its type if it has none.
 
     >>> first_line(MemoryError())
     'MemoryError'
@@ -111,7 +111,7 @@ def first_line(error: BaseException) -> str:
 
 
 def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the text with `***` for passwords and tokens: in URLs, of the Hub, and those that variables hold.
+    """Return the text with `***` for passwords and tokens: in URLs, of the Hub, and in variables.
 
     >>> without_secrets("postgresql://me:word@host/db and hf_abcdefgh in $X_KEY, 12345678", {"X_KEY": "12345678"})
     'postgresql://***@host/db and *** in $X_KEY, ***'
@@ -125,7 +125,7 @@ def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> s
 
 
 def shown(value: object) -> str:
-    """Return a value as messages show it: its repr, cut where it is long, deep or has many parts.
+    """Return a value as messages show it: its repr, cut if it is long, deep or has many parts.
 
     >>> shown("tpu"), shown([["x"] * 1000])[:20], len(shown("x" * 10**6)) < 250
     ("'tpu'", "[['x', 'x', 'x', 'x'", True)
@@ -137,7 +137,7 @@ def shown(value: object) -> str:
 
 
 def a_kind(value: object) -> str:
-    """Return the kind of a value with its article, and its package where it has one.
+    """Return the type of a value with its article, and its package if it has one.
 
     >>> a_kind(3), a_kind(b"x"), a_kind(None), a_kind(re.compile("x"))
     ('an int', 'bytes', 'None', 'a re.Pattern')
@@ -151,37 +151,37 @@ def a_kind(value: object) -> str:
 
 
 def _bounded_repr() -> reprlib.Repr:
-    found = reprlib.Repr()
-    found.maxlevel = 2
-    found.maxlist = found.maxtuple = found.maxdict = found.maxset = 10
-    found.maxstring = found.maxother = found.maxlong = 200
-    return found
+    bounded = reprlib.Repr()
+    bounded.maxlevel = 2
+    bounded.maxlist = bounded.maxtuple = bounded.maxdict = bounded.maxset = 10
+    bounded.maxstring = bounded.maxother = bounded.maxlong = 200
+    return bounded
 
 
 _REPR = _bounded_repr()
 
 
 def visible(text: str) -> str:
-    """Return the text with control characters written out, which would act on a terminal.
+    """Return the text with control characters, which would act on a terminal, written out.
 
     >>> visible("a\\x1b[31mb")
     'a\\\\x1b[31mb'
     """
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
-def closest(found: object, allowed: Sequence[str]) -> str | None:
-    """Return the allowed name that an unknown one is nearest to; None where none is near.
+def closest(unknown: object, allowed: Sequence[str]) -> str | None:
+    """Return the allowed name nearest to an unknown one; None if none is near.
 
     >>> closest("qurey", ["query", "value"]), closest("LABEL", ["text", "Label"])
     ('query', 'Label')
     """
     names = {name.casefold(): name for name in reversed(allowed[:_MOST_COMPARED])}
-    near = difflib.get_close_matches(str(found)[:_COMPARED_CHARACTERS].casefold(), names, n=1)
+    near = difflib.get_close_matches(str(unknown)[:_COMPARED_CHARACTERS].casefold(), names, n=1)
     return names[near[0]] if near else None
 
 
-def did_you_mean(found: object, allowed: Iterable[str]) -> str:
+def did_you_mean(unknown: object, allowed: Iterable[str]) -> str:
     """Return the hint to append to a message about an unknown name: the closest, or all allowed.
 
     >>> did_you_mean("qurey", ["query", "value"])
@@ -190,7 +190,7 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     'allowed: query, value'
     """
     names = list(allowed)
-    if (name := closest(found, names)) is not None:
+    if (name := closest(unknown, names)) is not None:
         return f"did you mean {name!r}?"
     more = "" if len(names) <= _MOST_NAMES else f" and {len(names) - _MOST_NAMES} more"
     return f"allowed: {', '.join(names[:_MOST_NAMES])}{more}"

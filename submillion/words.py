@@ -1,9 +1,9 @@
 r"""What a word is, in any script: one answer for baselines, near copies, drift, changed texts and occlusion.
 
-Where blanks part words, a word is a run of letters, digits and marks, and a token what is between blanks. Chinese,
-Japanese kana, Thai, Khmer and others that write words together have none: there a word is one character with its
-marks, and a term two neighbours as well, as in Lucene's CJK analyser. In a text of neither (emoji alone), any
-character is a word. Scripts and marks are the Unicode tables of `regex`: `re` has none, and its \w ends at each vowel
+If blanks separate words, a word is a run of letters, digits and marks, and a token what is between blanks. Chinese,
+Japanese kana, Thai, Khmer and others write words together: there a word is one character with its marks, and a
+term two neighbours as well, as in Lucene's CJK analyser. In a text of neither (emoji alone), any character is
+a word. Scripts and marks are the Unicode tables of `regex`: `re` has none, and its \w ends at each vowel
 sign of Hindi.
 """
 
@@ -23,7 +23,7 @@ _ANY_WORD = regex.compile(r"\w")
 _ASCII_WORDS = re.compile(r"\w+")
 _WORDS = regex.compile(rf"{_CHARACTER}|(?:[\w--{_JOINED}][\u200c\u200d]*)+", regex.V1)
 _TOKENS = re.compile(r"(\S+)(\s*)")
-# A character takes the punctuation around it along, but for what opens the next one.
+# A character takes the punctuation around it along, except what opens the next one.
 _JOINED_TOKENS = regex.compile(rf"([^\w\s]*{_CHARACTER}[^\w\s\p{{Ps}}\p{{Pi}}]*|[^\s{_JOINED}]+)(\s*)", regex.V1)
 _CHARACTERS = regex.compile(r"(\X)(\s*)")
 
@@ -40,37 +40,37 @@ def words(text: str) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Return what texts are told apart by: their words, and neighbouring characters where words are written together.
+    """Return what distinguishes texts: their words, and neighbouring characters if words are written together.
 
     >>> terms("a b"), terms("我用 x")
     (['a', 'b'], ['我', '用', 'x', '我用'])
     """
     if text.isascii() or _ANY_JOINED.search(text) is None:
         return words(text)
-    found = [(each.start(), each.end(), each[0]) for each in _WORDS.finditer(text)]
+    matches = [(match.start(), match.end(), match[0]) for match in _WORDS.finditer(text)]
     pairs = [
         left[2] + right[2]
-        for left, right in pairwise(found)
+        for left, right in pairwise(matches)
         if left[1] == right[0] and _ANY_JOINED.match(left[2]) and _ANY_JOINED.match(right[2])
     ]
-    return [*(word for _, _, word in found), *pairs]
+    return [*(word for _, _, word in matches), *pairs]
 
 
 def tokens(text: str) -> list[tuple[str, str]]:
     """Return the parts that a text may lose or change, each with the blanks that follow it; joined, they are the text,
-    but for blanks that it begins with.
+    except its leading blanks.
 
     >>> tokens("Good, really."), tokens("好，“坏”。")
     ([('Good,', ' '), ('really.', '')], [('好，', ''), ('“坏”。', '')])
     """
     if text.isascii() or _ANY_JOINED.search(text) is None:
-        found = _TOKENS.findall(text)
-        return found if text.isascii() or _ANY_WORD.search(text) else _CHARACTERS.findall(text.lstrip())
+        parts = _TOKENS.findall(text)
+        return parts if text.isascii() or _ANY_WORD.search(text) else _CHARACTERS.findall(text.lstrip())
     return _JOINED_TOKENS.findall(text)
 
 
 def count(text: str | None) -> int:
-    """Return the number of a text's tokens; 0 of none.
+    """Return the number of a text's tokens; 0 without a text.
 
     >>> count("Good, really."), count("好，坏"), count(None)
     (2, 2, 0)

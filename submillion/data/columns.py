@@ -43,7 +43,7 @@ _NAMES = {
 def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "options") -> list[str]:
     """Return the problem with the columns that the table does not have, as a list of one; an empty list if it has all.
 
-    keys: column → the setting that names it · advice: what is typed, or whose settings these are, so that only the
+    keys: column → the setting that names it · advice: what is typed, or whose settings these are, so only the
     file can be changed.
     """
     missing = [name for name in keys if name not in table.names]

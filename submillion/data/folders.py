@@ -114,7 +114,7 @@ def _train_hint(folder: Folder) -> str:
 def _has_train(folder: Path) -> bool:
     try:
         return "train" in opened(folder).splits
-    except DataError:  # told to those who give it
+    except DataError:  # reported if it is given
         return False
 
 

@@ -247,7 +247,7 @@ def _of_cells(table: Table, data: DataConfig, bad: list[BadRows]) -> list[list[s
         bad.append(table.faulty(range(len(cells)), sentence, can_be_dropped=False))
         return [None] * len(cells)
     has_lists = any(isinstance(cell, list | tuple | set | frozenset) for cell in cells)
-    known: dict[str, list[str] | _Fault] = {}  # of texts, most of which come more than once
+    known: dict[str, list[str] | _Fault] = {}  # of texts, most of which repeat
     labels: list[list[str] | _Fault] = []
     for cell in cells:
         if naming.is_missing(cell) and has_lists:

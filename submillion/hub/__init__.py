@@ -1,8 +1,8 @@
-"""The Hugging Face Hub: a name becomes one repository at one commit, and its files come down where somebody can watch.
+"""The Hugging Face Hub: a name is resolved to one repository at one commit, and its files are downloaded, watchable.
 
 Owns every download, and how the Hub's client behaves meanwhile; `answers` has the sentences for what the Hub may answer
-instead, also to an upload (`export.hub`). What the files mean is left to those who ask for them. The token belongs to
-the Hub's client: it is neither read nor kept here.
+instead, also to an upload (`exports.hub`). What the files mean is left to the callers. The token belongs to the Hub's
+client: it is neither read nor kept here.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from submillion.text import first_line
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
-_TRIES = 3  # for a file whose connection was reset; the client itself goes on after one that was closed
-_SILENCE_S = 5  # of a storage, before the client asks it again; it does so five times
+_TRIES = 3  # for a file whose connection was reset; the client itself resumes after one that was closed
+_SILENCE_S = 5  # of a storage, before the client retries; it does so five times
 _MOST_TRIES = 2  # for an answer of the API whose connection is lost; a second passes between them
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ID = "submillion-id"  # a file of the cache under a name that is not the id: it holds the id
@@ -36,7 +36,7 @@ _client_lock = threading.RLock()  # the client's verbosity, bars, hooks and time
 
 @dataclass(frozen=True)
 class File:
-    """A file of a repository: its path there, bytes, and SHA-256 where the Hub knows it (large files)."""
+    """A file of a repository: its path there, bytes, and SHA-256 if the Hub knows it (large files)."""
 
     name: str
     size: int | None
@@ -47,8 +47,8 @@ class File:
 class Repository:
     """A repository of the Hub at one commit.
 
-    id: its name today, organisation/name, after a renaming too · commit: 40 hex digits · files: None where the answer
-    comes from the local cache alone · note: why it does, where nobody asked for that.
+    id: its name today, organisation/name, after a renaming too · commit: 40 hex digits · files: None if the answer
+    comes from the local cache alone · note: why it does, if nobody asked for that.
     """
 
     kind: Kind
@@ -73,9 +73,9 @@ def is_commit(revision: str | None) -> bool:
 
 
 def resolve(name: str, kind: Kind, revision: str | None = None) -> Repository:
-    """Return the repository that a name means now (of a bare name too), at a branch, tag or commit; None is main.
+    """Return the repository that a name, also a bare one, means now, at a branch, tag or commit; None is main.
 
-    One request. Without a network, or where the Hub is failing, the local cache answers. HubError says what is in
+    One request. Without a network, or if the Hub is failing, the local cache answers. HubError says what is in
     the way and what to type.
     """
     from huggingface_hub import HfApi, constants
@@ -111,9 +111,9 @@ def cached(name: str, kind: Kind, commit: str) -> Path | None:
 def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Download], object] | None = None) -> Path:
     """Return the folder of the local cache that holds these files at the repository's commit.
 
-    Files that are not there are downloaded in order, each compared with the SHA-256 that the Hub has for it; where the
-    connection is lost it is tried again from where it stopped, where it was reset from the file's beginning. `watch`
-    None: the Hub's client draws its own bars; what `watch` raises comes out as it is. HubError as `resolve`.
+    Missing files are downloaded in order, each compared with the SHA-256 that the Hub has for it; a download resumes
+    after a lost connection, and starts its file again after a reset one. `watch` None: the Hub's client draws its own
+    bars; what `watch` raises is raised unchanged. HubError as in `resolve`.
     """
     known = {file.name: file for file in repository.files or ()}
     folder = _storage(repository.id, repository.kind) / "snapshots" / repository.commit
@@ -138,12 +138,12 @@ def fetch(repository: Repository, names: Sequence[str], watch: Callable[[Downloa
 
 
 class _WatcherError(BaseException):
-    """What a watcher raised: no Exception, which the Hub's client would take for a failure of its own."""
+    """What a watcher raised: not an Exception, which the Hub's client would take for its own failure."""
 
 
 @contextmanager
 def _carried(show: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
-    """Give what calls `show` inside the Hub's client; what that raises leaves the block unchanged."""
+    """Yield a caller of `show` for the Hub's client; what `show` raises leaves the block unchanged."""
 
     def carrying(n_bytes: int) -> None:
         try:
@@ -158,7 +158,7 @@ def _carried(show: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
 
 
 def ask_for(repository: Repository, name: str) -> None:
-    """Ask for a file and download nothing; HubError says why it cannot be had, such as one that is gated."""
+    """Ask for a file and download nothing; HubError says why it is unavailable, such as a gated one."""
     with _explained(repository.id, repository.kind, repository.commit), quiet(), impatient():
         _ask_for(repository, name)
 
@@ -189,23 +189,23 @@ def _refuse_damaged(repository: Repository, path: Path, file: File) -> None:
     """Remove a file that is not what the Hub has, and say so; its client compares sizes alone."""
     if file.sha256 is None:
         return
-    if (found := sha256(path)) != file.sha256:
+    if (digest := sha256(path)) != file.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise HubError(
-            f"{SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {found}, and the "
+            f"{SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {digest}, and the "
             f"Hub says {file.sha256}: start again; if it stays so, a proxy or mirror changes files ({endpoint()})"
         )
 
 
 def sha256(file: Path) -> str:
     """Return a file's SHA-256, as hex digits."""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _bar(before: int, show: Callable[[int], None]) -> type:
-    """What the Hub's client takes for a progress bar of one file, before which other files had so many bytes."""
+    """Return a class of progress bars for the Hub's client, of one file after `before` bytes of others."""
 
     class Bar:
         def __init__(self, *_: object, initial: int = 0, **__: object) -> None:
@@ -231,9 +231,9 @@ def _bar(before: int, show: Callable[[int], None]) -> type:
 
 
 def _files(info: ModelInfo | DatasetInfo) -> Iterator[File]:
-    for each in info.siblings or ():
-        large = each.lfs
-        yield File(each.rfilename, each.size, None if large is None else large.sha256)
+    for sibling in info.siblings or ():
+        large = sibling.lfs
+        yield File(sibling.rfilename, sibling.size, None if large is None else large.sha256)
 
 
 def _storage(name: str, kind: Kind) -> Path:
@@ -247,7 +247,7 @@ def _storage(name: str, kind: Kind) -> Path:
 
 
 def _cached_commit(name: str, kind: Kind, revision: str | None) -> str | None:
-    """The commit that a revision meant when it was asked for last, if something of it is there."""
+    """Return the commit that a revision meant when last asked for, if something of it is cached."""
     storage = _storage(name, kind)
     commit = revision
     if not is_commit(revision):
@@ -260,7 +260,7 @@ def _cached_commit(name: str, kind: Kind, revision: str | None) -> str | None:
 
 
 def _refuse_unnamed_commit(name: str, kind: Kind, revision: str | None) -> None:
-    """Raise a HubError for a branch or a tag that was never asked for, where a commit of the repository is here."""
+    """Raise a HubError for a branch or a tag that was never asked for, if a commit of the repository is cached."""
     folders = (_storage(name, kind) / "snapshots").glob("*")
     commits = [folder.name for folder in sorted(folders, key=os.path.getmtime) if is_commit(folder.name)]
     if commits and not is_commit(revision):
@@ -272,7 +272,7 @@ def _refuse_unnamed_commit(name: str, kind: Kind, revision: str | None) -> None:
 
 
 def _cached_id(name: str, kind: Kind) -> str:
-    """The id that a bare or old name had when it was asked for last; the name itself where nothing is noted."""
+    """Return the id that a bare or old name had when last asked for; the name itself if none is noted."""
     try:
         return (_storage(name, kind) / _ID).read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -280,7 +280,7 @@ def _cached_id(name: str, kind: Kind) -> str:
 
 
 def _remember(repository: Repository, name: str, revision: str | None) -> None:
-    """Note what a name, a branch or a tag means today, for a day without a network; no cache is no error."""
+    """Note what a name, a branch or a tag means now, for use without a network; OS errors are ignored."""
     with suppress(OSError):
         if name != repository.id:
             folder = _storage(name, repository.kind)
@@ -300,7 +300,7 @@ def _replace(file: Path, text: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the Hub's client from writing beside our own bar: warnings of retries, hints about tokens."""
+    """Keep the Hub's client from writing next to our own bar: warnings of retries, hints about tokens."""
     from huggingface_hub.utils import logging
 
     with _client_lock:
@@ -308,7 +308,7 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity_error()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a disk that may be too small, which is told when it is
+                warnings.simplefilter("ignore")  # of a disk that may be too small, which is reported when it is
                 yield
         finally:
             logging.set_verbosity(verbosity)
@@ -331,20 +331,20 @@ def without_bars() -> Iterator[None]:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Make the Hub's client raise where it would ask again for half a minute, in silence.
+    """Make the Hub's client raise when it would silently retry for half a minute.
 
-    That is after 429 or 5xx, and where a connection was lost twice before the API had answered. A storage that says
-    nothing is asked again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise. All of the process share the
-    client, so that another thread's block waits for the end of this one.
+    That is after 429 or 5xx, and if a connection was lost twice before the API had answered. A silent storage is asked
+    again after 5 s, unless $HF_HUB_DOWNLOAD_TIMEOUT says otherwise. The whole process shares the client, so another
+    thread's block waits for the end of this one.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
-    asked: Counter[str] = Counter()
+    n_requests: Counter[str] = Counter()
 
     def count(request: Any) -> None:
-        asked[str(request.url)] += request.url.path.startswith("/api/")
-        if asked[str(request.url)] > _MOST_TRIES:
+        n_requests[str(request.url)] += request.url.path.startswith("/api/")
+        if n_requests[str(request.url)] > _MOST_TRIES:
             raise ConnectionError("the connection was lost before it had answered")
 
     def refuse(response: Any) -> None:
@@ -377,7 +377,7 @@ def _explained(name: str, kind: Kind, revision: str | None) -> Iterator[None]:
 
 
 def _is_passing(error: BaseException) -> bool:
-    """Whether the Hub may answer another time, so that a cached copy does as well."""
+    """Say whether the Hub may answer another time, so a cached copy will do."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
     return is_connection(error) or status == 429 or status >= 500
 

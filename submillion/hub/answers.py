@@ -23,9 +23,9 @@ _LOG_IN = "`hf auth login`, or set HF_TOKEN"
 def explanation(
     error: BaseException, name: str, kind: Kind, revision: str | None = None, is_upload: bool = False
 ) -> str | None:
-    """Return what an error of the Hub's client means for a repository, and what to type; None where it is not known.
+    """Return what an error of the Hub's client means for a repository, and what to type; None if it is not known.
 
-    Without `is_upload` files were to be downloaded.
+    Without `is_upload` it is of a download.
     """
     from huggingface_hub import constants, errors
 
@@ -43,7 +43,7 @@ def explanation(
             case errors.HfHubHTTPError():
                 return _answer(cause, name, kind, revision, "write there" if is_upload else "read it")
             case OSError() if is_upload:
-                continue  # of the files that go up, not of the cache
+                continue  # of the uploaded files, not of the cache
             case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 return (
                     f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): make room, or set HF_HOME to a "
@@ -68,7 +68,7 @@ def _unreached(error: BaseException, kind: Kind, is_upload: bool) -> str:
 
 
 def _answer(error: Any, name: str, kind: Kind, revision: str | None, wish: str) -> str:
-    """What the Hub's answer to a `wish` ("read it") means, by its class and its HTTP status."""
+    """Return what the Hub's answer to a `wish` ("read it") means, by its class and its HTTP status."""
     from huggingface_hub import errors, get_token
 
     page = f"{endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name}"
@@ -94,7 +94,7 @@ def _answer(error: Any, name: str, kind: Kind, revision: str | None, wish: str) 
 
 
 def _status(error: Any, has_token: bool, wish: str) -> str:
-    """What an HTTP status means where the Hub's client has no class for it."""
+    """Return what an HTTP status means if the Hub's client has no class for it."""
     tokens = f"{endpoint()}/settings/tokens"
     match error.response.status_code:
         case 401:
@@ -115,12 +115,12 @@ def _status(error: Any, has_token: bool, wish: str) -> str:
 
 
 def _download_command(name: str, kind: Kind) -> str:
-    # Files alone are not enough to read a data set offline: `datasets` must have made its rows of them.
+    # Files alone are not enough to read a data set offline: `datasets` must have made its rows from them.
     return f"hf download {name}" if kind == "model" else f"submillion data check {name}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it came from; the Hub's client hides what happened behind "no local file"."""
+    """Yield an error and its causes; the Hub's client hides what happened behind "no local file"."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -133,7 +133,7 @@ def is_connection(error: BaseException) -> bool:
 
 
 def is_reset(error: BaseException) -> bool:
-    """Say whether a connection broke in the middle of an answer, in a way that the client does not go on after."""
+    """Say whether a connection broke in the middle of an answer, which the client does not resume after."""
     return any(type(cause).__name__ == "ReadError" for cause in _causes(error))
 
 

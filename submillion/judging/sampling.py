@@ -55,7 +55,7 @@ class Design:
 def design(confidence: np.ndarray, n: int) -> Design:
     """Return how to draw n rows (1 to N) by their calibrated confidence, float64 [N].
 
-    Strata have equal sums of the rows' standard deviations, sqrt(e (1 - e)) for the chance e of an error, so that equal
+    Strata have equal sums of the rows' standard deviations, sqrt(e (1 - e)) for the chance e of an error, so equal
     numbers of each are nearly Neyman's allocation (Cochran 1977, sections 5.5 and 5A.7).
     """
     spread, order = _spread(confidence), np.argsort(-confidence, kind="stable")

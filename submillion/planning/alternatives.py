@@ -95,7 +95,7 @@ def _site_choices(own: Wishes) -> list[tuple[str, Sequence[str]]]:
     """Return the table's sites, preceded by the user's own if they are not among them."""
     choices: list[tuple[str, Sequence[str]]] = []
     for sites in _SITES:
-        with contextlib.suppress(ConfigError):  # some of query, key and value, where they are one layer
+        with contextlib.suppress(ConfigError):  # some of query, key and value, if they are one layer
             choices.append((sites, site_keys(own.architecture, sites)))
     if any(set(keys) == set(own.sites) for _, keys in choices):
         return choices

@@ -3,8 +3,8 @@ examples with their changed copies.
 
 The first four are those of Wei and Zou (2019, EMNLP, section 2): a text of n words gets max(1, round(rate x n))
 replacements, insertions or swaps, as far as it has words that may change; deletion takes each of those with probability
-`rate`. The paper leaves stop words out where it replaces and inserts: they are not in the table. The others change what
-stays there: a capital, a comma, the end. docs/robustness.md says what each does.
+`rate`. The paper leaves stop words out when it replaces and inserts: they are not in the table. The others change what
+these leave: a capital, a comma, the end. docs/robustness.md says what each does.
 
 A copy's text is a function of (seed, the example's id and texts, the copy's number) alone: neither the order of
 rows nor the other rows matter, and a resumed run makes the same copies again.
@@ -49,7 +49,7 @@ def changed(text: str, kind: AugmentationKind, rate: float, rng: Random) -> str:
     """Return the text, changed; the same text at rate 0, or if nothing of it may change or was drawn.
 
     rate: between 0 and 1, the share of the text's words that change (one at least) · typos: words with a mistake ·
-    truncation: words cut from the end · lower, upper, punctuation: of the words that have any of it. `first-column`
+    truncation: words cut from the end · lower, upper, punctuation: of the words that have any. `first-column`
     changes no text by itself. Never empty, if the text is not. With equal generators, a higher rate of typos, lower,
     upper, punctuation or truncation changes the same words and more.
     """
@@ -75,7 +75,7 @@ def changed(text: str, kind: AugmentationKind, rate: float, rng: Random) -> str:
 def with_copies(examples: Sequence[Example], settings: AugmentationConfig, seed: int) -> list[Example]:
     """Return the examples, then the first copy of each, then the second, up to `settings.copies`.
 
-    Copy 2 of row r7 has the id r7#2 (more than one # where ids have some), so that ids stay unique.
+    Copy 2 of row r7 has the id r7#2 (more than one # if ids have some), so ids stay unique.
     """
     mark = "#" * (1 + max((example.id.count("#") for example in examples), default=0))
     copies = [
@@ -89,7 +89,7 @@ def with_copies(examples: Sequence[Example], settings: AugmentationConfig, seed:
 def copy_of(example: Example, number: int, settings: AugmentationConfig, seed: int) -> Example:
     """Return copy `number` (from 1) of an example: its id and label, its text or both its texts changed.
 
-    Of several kinds each example starts at one of its own, and its next copy takes the next.
+    With several kinds, each example starts at one of its own, and its next copy takes the next.
     """
     kinds = kinds_of(settings)
     if not kinds:
@@ -112,8 +112,8 @@ def kinds_of(settings: AugmentationConfig) -> tuple[AugmentationKind, ...]:
 def perturbed(example: Example, kind: AugmentationKind, rate: float, key: Sequence[object]) -> Example:
     """Return the example changed by one kind at a rate; what is drawn is a function of the key, plain values.
 
-    `first-column` takes what came from the first of several columns, with probability `rate`; its examples of a
-    higher rate, and an equal key, hold those of a lower one.
+    `first-column` removes what came from the first of several columns, with probability `rate`; with an equal
+    key, examples changed at a lower rate are changed at a higher one too.
     """
 
     def new(part: str, text: str) -> str:
@@ -131,7 +131,7 @@ def _n_changes(tokens: Sequence[object], rate: float) -> int:
 
 
 def _with_changed_words(tokens: Tokens, kind: WordKind, rate: float, rng: Random) -> Tokens:
-    """Only words that may change do."""
+    """Change words, only those that may change."""
     words = {place: word for place, (token, _) in enumerate(tokens) if (word := changeable(token)) is not None}
     n_changes = _n_changes(tokens, rate)
     match kind:
@@ -148,15 +148,15 @@ def _with_changed_words(tokens: Tokens, kind: WordKind, rate: float, rng: Random
 
 
 def _replaced(tokens: Tokens, words: dict[int, Word], n_changes: int, rng: Random) -> Tokens:
-    choices = {place: found for place, word in words.items() if (found := synonyms(word.core))}
+    choices = {place: options for place, word in words.items() if (options := synonyms(word.core))}
     places = rng.sample(sorted(choices), min(n_changes, len(choices)))
     new = {place: words[place].replaced(rng.choice(choices[place])) for place in places}
     return [(new.get(place, token), blanks) for place, (token, blanks) in enumerate(tokens)]
 
 
 def _inserted(tokens: Tokens, words: dict[int, Word], n_changes: int, rng: Random) -> Tokens:
-    """Synonyms of words of the text, at places anywhere in it."""
-    choices = [found for word in words.values() if (found := synonyms(word.core))]
+    """Insert synonyms of the text's words anywhere in it."""
+    choices = [options for word in words.values() if (options := synonyms(word.core))]
     if not choices:
         return tokens
     tokens = [*tokens[:-1], (tokens[-1][0], " ")]
@@ -166,7 +166,7 @@ def _inserted(tokens: Tokens, words: dict[int, Word], n_changes: int, rng: Rando
 
 
 def _swapped(tokens: Tokens, words: dict[int, Word], n_changes: int, rng: Random) -> Tokens:
-    """Pairs of words change places, one pair after the other; punctuation does not."""
+    """Swap pairs of words, one pair after the other; punctuation stays."""
     places = sorted(words)
     if len(places) < 2:
         return tokens
@@ -196,18 +196,18 @@ def _mistyped(tokens: Tokens, words: dict[int, Word], n_changes: int, rng: Rando
 
 
 def _rewritten(tokens: Tokens, rewrite: Callable[[str], str], rate: float, rng: Random) -> Tokens:
-    """A share of the tokens that the function changes; those that become empty go."""
+    """Rewrite a share of the tokens that the function changes; those that become empty go."""
     new = {place: after for place, (token, _) in enumerate(tokens) if (after := rewrite(token)) != token}
     places = sorted(new)
     rng.shuffle(places)
     kept = set(places[_n_changes(places, rate) :])
-    found = [
+    rewritten = [
         (token if place in kept else new.get(place, token), blanks) for place, (token, blanks) in enumerate(tokens)
     ]
-    return [(token, blanks) for token, blanks in found if token] or tokens
+    return [(token, blanks) for token, blanks in rewritten if token] or tokens
 
 
 def _unmarked(token: str) -> str:
-    """The token without the punctuation around it, "" if it is nothing else; marks inside stay (don't, 3.5, a@b.c)."""
+    """Return the token without punctuation around it, "" if it is nothing else; marks inside stay (don't, 3.5, a@b.c)."""
     core = token.strip(_MARKS)
     return core if core.strip(_DASHES) else ""

@@ -1,7 +1,7 @@
 """The table of synonyms, made from WordNet 3.0, and the little inflection it needs.
 
-Owns reading the table and putting a synonym into the form of the word it replaces. How the table is made is said in
-scripts/build_synonyms.py and docs/decisions/010-synonyms.md. Which words may be replaced is the affair of `words`.
+Owns reading the table and putting a synonym into the form of the word it replaces. scripts/build_synonyms.py and
+docs/decisions/010-synonyms.md say how the table is made, `words` which words may be replaced.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def synonyms(word: str) -> tuple[str, ...]:
     for ending in ("s", "ed", "ing"):
         for base in _bases(word, ending):
             if base in table and table[base].has(ending):
-                found = (synonym for synonym in table[base].synonyms if table[synonym].has(ending))
-                return tuple(sorted(inflected(synonym, ending) for synonym in found))
+                candidates = (synonym for synonym in table[base].synonyms if table[synonym].has(ending))
+                return tuple(sorted(inflected(synonym, ending) for synonym in candidates))
     return ()
 
 
@@ -95,6 +95,6 @@ def inflected(word: str, ending: Ending) -> str:
 
 
 def _bases(word: str, ending: Ending) -> list[str]:
-    """What the word could be the regular form of."""
+    """Return the words of which this could be the regular form."""
     stem = word.removesuffix(ending)
     return [base for base in (stem, f"{stem}e", f"{word[:-3]}y", word[:-2]) if inflected(base, ending) == word]

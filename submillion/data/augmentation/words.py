@@ -29,7 +29,7 @@ _OPENING, _CLOSING = rf"[\"'(\[‘“*{OTHER_MARKS}]*", rf"[\"')\].,;:!?’”�
 _LETTERS = r"(?:[^\W\d_][\u200c\u200d]*)+"  # regex counts vowel signs; the joiners are inside words of some scripts
 _PLAIN = regex.compile(rf"({_OPENING})({_LETTERS}(?:['’-]{_LETTERS})*)({_CLOSING})")
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-_ROW_SHIFTS = (0.0, 0.25, 0.75)  # how far each row of keys stands to the right, in keys
+_ROW_SHIFTS = (0.0, 0.25, 0.75)  # how far each row of keys is shifted to the right, in keys
 _SHORTEST = 4
 
 
@@ -54,16 +54,16 @@ def changeable(token: str) -> Word | None:
     >>> [changeable(token) for token in ("Paris", "42nd", "don't", "never", "@bob", "a.b")]
     [None, None, None, None, None, None]
     """
-    found = _PLAIN.fullmatch(token)
-    if found is None or token != token.lower() or _negates(found[2]):
+    match = _PLAIN.fullmatch(token)
+    if match is None or token != token.lower() or _negates(match[2]):
         return None
-    return Word(found[1], found[2], found[3])
+    return Word(match[1], match[2], match[3])
 
 
 def mistyped(word: str, rng: Random) -> str:
-    """Return the word with one mistake, each of the three sorts as likely; the word itself if it is too short.
+    """Return the word with one mistake, each of the three kinds equally likely; a word that is too short, unchanged.
 
-    It stays, too, where the mistake makes a word that carries too much: "nine" does not become "none".
+    So is one whose mistake would be a word that carries too much: "nine" does not become "none".
 
     >>> [mistyped("market", Random(seed)) for seed in range(3, 7)]
     ['maeket', 'maroet', 'maret', 'mrket']
@@ -73,12 +73,12 @@ def mistyped(word: str, rng: Random) -> str:
         return word
     letters = {i for i in range(1, len(signs) - 1) if signs[i][0].isalpha()}
     swaps = [i for i in sorted(letters) if i + 1 in letters and signs[i] != signs[i + 1]]
-    sorts: tuple[list[tuple[int, int, str]], ...] = (  # each: from, to, and what stands there instead
+    kinds: tuple[list[tuple[int, int, str]], ...] = (  # each: start, end, and what replaces it
         [(i, i + 1, key) for i in sorted(letters) for key in _NEIGHBOURS.get(signs[i], "")],
         [(i, i + 2, signs[i + 1] + signs[i]) for i in swaps],
         [(i, i + 1, "") for i in sorted(letters)],
     )
-    possible = [found for found in sorts if found]
+    possible = [edits for edits in kinds if edits]
     if not possible:
         return word
     start, end, instead = rng.choice(rng.choice(possible))
@@ -97,11 +97,11 @@ def _neighbours() -> dict[str, str]:
         for y, (keys, shift) in enumerate(zip(_KEYS, _ROW_SHIFTS, strict=True))
         for x, key in enumerate(keys)
     }
-    found = dict.fromkeys(places, "")
+    neighbours = dict.fromkeys(places, "")
     for (key, (x, y)), (other, (x_other, y_other)) in product(places.items(), repeat=2):
         if key != other and abs(x - x_other) <= 1 and abs(y - y_other) <= 1:
-            found[key] += other
-    return found
+            neighbours[key] += other
+    return neighbours
 
 
 _NEIGHBOURS = _neighbours()
