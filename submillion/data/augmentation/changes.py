@@ -208,6 +208,6 @@ def _rewritten(tokens: Tokens, rewrite: Callable[[str], str], rate: float, rng: 
 
 
 def _unmarked(token: str) -> str:
-    """Return the token without punctuation around it, "" if it is nothing else; marks inside stay (don't, 3.5, a@b.c)."""
+    """Return the token without punctuation around it, "" if nothing is left; marks inside stay (don't, 3.5, a@b.c)."""
     core = token.strip(_MARKS)
     return core if core.strip(_DASHES) else ""

@@ -1,6 +1,6 @@
 """Which of many settings may be the best: a confidence set, by how far each is below any other.
 
-Of K settings the family of all pairs has K (K - 1) / 2 tests, and its correction hides what two of them would show. The
+The family of all pairs of K settings has K (K - 1) / 2 tests, and its correction hides what two would show. The
 question "may this one be the best" has one test per setting, and needs no correction for their number, since only one
 of them is true of the best (Hsu 1984, Annals of Statistics 12; Mogstad, Romano, Shaikh and Wilhelm 2024, Review of
 Economic Studies 91). Shapes: D draws, K settings.
@@ -24,14 +24,14 @@ _SEED = 20254
 def may_be_best(settings: Sequence[Resampled], sign: float = 1.0) -> np.ndarray:
     """Return which settings may be the best by one metric, bool [K]: the true best is among them in 95 % of samples.
 
-    settings: all on the same rows, moderated where that is done · sign: -1 where less is better. A setting is left out
-    where its largest studentised distance below another one is larger than chance makes it for the best in 5 % of
-    draws. Of several that are equally good each is kept in 95 %, not all at once. All are kept where rows are of fewer
+    settings: all on the same rows, moderated if that is done · sign: -1 if less is better. A setting is left out if
+    its largest studentised distance below another one is larger than chance makes it for the best in 5 % of
+    draws. Of several that are equally good each is kept in 95 %, not all at once. All are kept if rows are of fewer
     than 6 groups, which tell too little.
     """
     if (settings[0].n_groups or FEWEST_GROUPS) < FEWEST_GROUPS:
         return np.ones(len(settings), dtype=bool)
-    means, errors = sign * np.array([each.values.mean() for each in settings]), sign * _errors(settings)
+    means, errors = sign * np.array([setting.values.mean() for setting in settings]), sign * _errors(settings)
     kept = np.ones(len(means), dtype=bool)
     for i in range(len(means)):
         others = np.arange(len(means)) != i
@@ -48,19 +48,23 @@ def may_be_best(settings: Sequence[Resampled], sign: float = 1.0) -> np.ndarray:
 
 
 def _errors(settings: Sequence[Resampled]) -> np.ndarray:
-    """Draws of what each mean may be off by, float64 [D, K]: the draws of rows, which all settings share, and what
-    better and worse seeds add, whose variance is drawn too, as it is known from few."""
+    """Return draws of each mean's error, float64 [D, K]: the draws of rows, which all settings share, and what better
+    and worse seeds add, whose variance is drawn too, as it is known from few."""
     rng, columns = np.random.default_rng(_SEED), []
-    for each in settings:
-        rows = each.draws.mean(axis=0) - each.draws.mean()
-        if each.n_groups is not None:  # of few the bootstrap's spread is too small, and not known well
-            rows *= special.stdtrit(each.n_groups - 1, 0.975) / Z_95 * math.sqrt(each.n_groups / (each.n_groups - 1))
-        if each.by_chance is not None:
-            fitted = math.sqrt(float(each.by_chance.sum())) / len(each.values)
+    for setting in settings:
+        rows = setting.draws.mean(axis=0) - setting.draws.mean()
+        if setting.n_groups is not None:  # of few the bootstrap's spread is too small and uncertain
+            rows *= (
+                special.stdtrit(setting.n_groups - 1, 0.975)
+                / Z_95
+                * math.sqrt(setting.n_groups / (setting.n_groups - 1))
+            )
+        if setting.by_chance is not None:
+            fitted = math.sqrt(float(setting.by_chance.sum())) / len(setting.values)
             rows = rows + fitted * rng.standard_normal(len(rows))
-        if len(each.values) > 1:
-            (own, _), known = seed_variances(each), of_seeds(each)
-            variance = known.variance * known.dof / rng.chisquare(known.dof, len(rows)) / len(each.values)
-            rows = rows + np.sqrt(np.maximum(variance - own, 0.0)) * rng.standard_normal(len(rows))
+        if len(setting.values) > 1:
+            (of_rows, _), known = seed_variances(setting), of_seeds(setting)
+            variance = known.variance * known.dof / rng.chisquare(known.dof, len(rows)) / len(setting.values)
+            rows = rows + np.sqrt(np.maximum(variance - of_rows, 0.0)) * rng.standard_normal(len(rows))
         columns.append(rows)
     return np.stack(columns, axis=1)

@@ -1,5 +1,5 @@
-"""The best score without the luck of having been chosen: the choice is made again on rows that are drawn anew, and
-scored on those that were not drawn.
+"""The best score without the luck of having been chosen: the choice is repeated on resampled rows, and scored on those
+that were not drawn.
 
 Tsamardinos, Greasidou and Borboudakis 2018, "Bootstrapping the out-of-sample predictions for efficient and accurate
 cross-validation", Machine Learning 107 (BBC-CV). Shapes: B rows, K evaluations of a run.
@@ -21,10 +21,10 @@ _BLOCK = 2**24  # draws times rows that are worked on at once: 64 MiB of each of
 
 @dataclass(frozen=True, eq=False)
 class Noted:
-    """What the evaluations of a run noted of each row, float32 [K, B] each, more being better.
+    """What the evaluations of a run noted of each row, float32 [K, B] each; more is better.
 
-    right: 1 where the row was right · chose: by whose mean the checkpoint was chosen · decides: by whose mean settings
-    are compared · is_guarded: the choice was `is_better_checkpoint`'s.
+    right: 1 if the row was right · chose: its mean chose the checkpoint · decides: its mean compares settings ·
+    is_guarded: the choice was `is_better_checkpoint`'s.
     """
 
     right: np.ndarray
@@ -37,7 +37,7 @@ class Noted:
         return Noted(self.right[:, places], self.chose[:, places], self.decides[:, places], self.is_guarded)
 
     def allowed(self, shares: np.ndarray) -> np.ndarray:
-        """Return which evaluations, by their shares of right rows on some draws [D, K], are not told from the most
+        """Return which evaluations, by their shares of right rows on some draws [D, K], cannot be told from the most
         accurate one: by the normal approximation of McNemar's test, with the discordance of all rows."""
         best = shares.argmax(axis=1)
         n_right, n_rows = self.right.sum(axis=1), self.right.shape[1]
@@ -49,24 +49,24 @@ class Noted:
 def is_better_checkpoint(
     right: np.ndarray, best_right: np.ndarray, is_lower: bool, groups: np.ndarray | None = None
 ) -> bool:
-    """Say whether a checkpoint takes the place of the best so far: one with a lower scaled log loss does, unless
+    """Say whether a checkpoint replaces the best so far: one with a lower scaled log loss does, unless
     accuracy's own test tells the two apart, which then decides.
 
     right, best_right: which rows are right, bool [B] · is_lower: its loss is · groups: of rows that are not
-    independent, int64 [B]. Log loss alone chose checkpoints that
-    were 1.5 to 10 points less accurate than others of the run in four of thirty trainings (benchmarks/rows.py).
+    independent, int64 [B]. Log loss alone chose checkpoints that were 1.5 to 10 points less accurate than others of the
+    run in four of thirty trainings (benchmarks/rows.py).
     """
-    told = mcnemar(right, best_right, groups)
-    return told.value > 0 if told.p <= LEVEL else is_lower
+    test = mcnemar(right, best_right, groups)
+    return test.value > 0 if test.p <= LEVEL else is_lower
 
 
 def corrected(settings: Sequence[Sequence[Noted]], groups: np.ndarray | None = None) -> Score | None:
     """Return the accuracy of the best setting's chosen checkpoints, corrected for both choices, with its 95 % interval.
 
-    settings: of each its runs. A run's checkpoint is the best of its evaluations; the best setting has the best mean
+    settings: the runs of each. A run's checkpoint is the best of its evaluations; the best setting has the best mean
     over its runs. Both are chosen on 1,000 draws of rows, and scored on the third of the rows that a draw leaves out.
     The interval is Wilson's of all rows. groups: int64 [B] from 0, of rows that are not independent of each other, and
-    are drawn together. None where these are fewer than 6: most draws would leave out none.
+    are drawn together. None if these are fewer than 6: most draws would leave out none.
     """
     if groups is not None and groups.max() + 1 < FEWEST_GROUPS:
         return None
@@ -81,7 +81,7 @@ def corrected(settings: Sequence[Sequence[Noted]], groups: np.ndarray | None = N
 
 
 def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[Noted]]) -> np.ndarray:
-    """The score of what each draw chooses, on the rows that the draw leaves out, NaN where it leaves out none, as some
+    """Return the score of each draw's choice on the rows that the draw leaves out, NaN if it leaves out none, as some
     do with few groups; drawn: how often each takes a row."""
     inside, outside = drawn.astype(np.float32), (drawn == 0).astype(np.float32)
     n_outside = outside.sum(axis=1, keepdims=True)
@@ -92,7 +92,7 @@ def _left_out(drawn: np.ndarray, settings: Sequence[Sequence[Noted]]) -> np.ndar
 
 
 def _chosen(inside: np.ndarray, outside: np.ndarray, run: Noted) -> tuple[np.ndarray, np.ndarray]:
-    """Of a run's chosen checkpoint what decides, on the drawn rows, and its score on the others, [1000] each."""
+    """Return the chosen checkpoint's deciding score on the drawn rows, and its accuracy on the others, [1000] each."""
     heights = inside @ run.chose.T
     if run.is_guarded:
         heights = np.where(run.allowed(inside @ run.right.T / run.right.shape[1]), heights, -np.inf)

@@ -36,9 +36,9 @@ _FEWEST_DOF = 2  # with one, Student's quantile is 12.7: it would say nothing
 class Setting:
     """Runs that differ in their seed alone; name is unique within a comparison.
 
-    runs, keys, named_by, n_params, training_s: as a `Standing` has them · predictions: one a run, of the same rows in
+    runs, keys, named_by, n_params, training_s: as in `Standing` · predictions: one a run, of the same rows in
     the same order · n_evaluations: the most that a run's checkpoint was chosen from · evaluations: what these noted of
-    the predictions' rows, in their order, for each run; None where that is not known.
+    the predictions' rows, in their order, for each run; None if that is not known.
     """
 
     name: str
@@ -62,9 +62,9 @@ def conclude(
     """Return what may be said of the settings; DataError with fewer than two rows or broken probabilities.
 
     decide: the metric that decides which is the best and what is tied with it; log-loss is the scaled one, which mostly
-    takes fewer rows (docs/comparison.md). `metric` is reported first: what its own test calls
-    worse than the best is not recommended. All are tested, each metric a family of its own. The family is all pairs,
-    not those with the best alone: which is the best was found by looking, so any pair might have been the one tested.
+    takes fewer rows (docs/comparison.md). `metric` is reported first: a setting that its own test calls worse than the
+    best is not recommended. All are tested, each metric a family of its own. The family is all pairs, not those with
+    the best alone: the best was picked by its scores, so any pair might have been the one tested.
     margin: the recommended setting is the cheapest that is at most so much worse than the best, by `metric`; None takes
     the cheapest of those that are tied with it.
     """
@@ -72,7 +72,7 @@ def conclude(
     if n_rows < 2:
         raise DataError(f"the {split} split has {n_rows} row: a comparison takes at least two")
     key, deciding = metrics.key_of(metric), metrics.deciding_key(decide)
-    scored_by = dict.fromkeys((metric, metric if decide == "log-loss" else decide))  # the scaled one is at hand
+    scored_by = dict.fromkeys((metric, metric if decide == "log-loss" else decide))  # the scaled one is always there
     scaled = [[metrics.tempered(run) for run in setting.predictions] for setting in settings]
     resampled = bootstrap.borrowing(
         [resample(setting.predictions, metric, each, decide) for setting, each in zip(settings, scaled, strict=True)]
@@ -110,7 +110,7 @@ def conclude(
 
 
 def _may_be_best(scored: Sequence[tuple[Setting, dict[str, Resampled]]], deciding: str) -> tuple[str, ...]:
-    """The names of the settings among which the best is; of two the pair's own test says as much."""
+    """Return the names of the settings among which the best is; none for two, whose own test says as much."""
     if len(scored) < 3:
         return ()
     sign = -1.0 if deciding in metrics.LOSSES else 1.0
@@ -119,7 +119,7 @@ def _may_be_best(scored: Sequence[tuple[Setting, dict[str, Resampled]]], decidin
 
 
 def _corrected(settings: Sequence[Setting]) -> Score | None:
-    """The best score without the luck of its choice; None where nothing was chosen, or what from was not noted."""
+    """Return the best score without the luck of its choice; None if nothing was chosen, or from what was not noted."""
     noted = [setting.evaluations for setting in settings if setting.evaluations is not None]
     if len(noted) < len(settings) or sum(len(run.right) for runs in noted for run in runs) < 2:
         return None
@@ -129,8 +129,8 @@ def _corrected(settings: Sequence[Setting]) -> Score | None:
 def _recommended(
     settings: Sequence[Setting], pairs: Sequence[Pair], losses: Mapping[str, float], key: str, margin: float | None
 ) -> str:
-    """The cheapest of those that may be taken: the fewest parameters, then the lowest log loss. What a clock says
-    differs from day to day, and decides nothing."""
+    """Return the cheapest allowed setting: the fewest parameters, then the lowest log loss. Times differ from day to
+    day, and decide nothing."""
     may_be = [
         pair.is_tied and pair.told(key) != "worse" if margin is None else pair.most_lost(key) <= margin
         for pair in pairs
@@ -157,7 +157,7 @@ def _standing(setting: Setting, scores: dict[str, Score], split: Split) -> Stand
 def _scores(
     setting: Setting, scaled: Sequence[Scaling], resampled: dict[str, Resampled], shown: Sequence[Metric]
 ) -> dict[str, Score]:
-    """One run's own scores; of several the means, with intervals over seeds and rows."""
+    """Return one run's own scores; of several the means, with intervals over seeds and rows."""
     single = [
         {key: score for metric in shown for key, score in metrics.score_by(predictions, metric).items()}
         | {"scaled_log_loss": metrics.log_loss(cool.predictions)}
@@ -168,21 +168,21 @@ def _scores(
     of_rows = next(key for key in _OF_ROWS if key in resampled)
     least = metrics.effective_rows(np.zeros(single[0][of_rows].n), setting.predictions[0].groups)
     share = _mean_share(resampled[of_rows], single[0][of_rows].n, least)
-    found = {}
+    means = {}
     for key, values in resampled.items():
         of_runs = [scores[key] for scores in single]
         if key in _SHARES:
-            found[key] = _mean_share(values, of_runs[0].n, least)
+            means[key] = _mean_share(values, of_runs[0].n, least)
         else:
-            found[key] = _mean_score(key, values, of_runs, _narrower(share, [scores[of_rows] for scores in single]))
-    return found
+            means[key] = _mean_score(key, values, of_runs, _narrower(share, [scores[of_rows] for scores in single]))
+    return means
 
 
 def _mean_share(resampled: Resampled, n_rows: int, least: float) -> Score:
-    """A mean share of rows over seeds, with Wilson's interval at the effective number of rows, which is what as many
-    independent ones would need to be for the variance that seeds and rows show: near 1 the mean plus or minus its error
-    would be far too narrow (of 30 rows at 0.99 it held the truth in 42 % of simulations, and this one in 97 %).
-    least: how many rows these are worth where nothing varies."""
+    """Return a mean share of rows over seeds, with Wilson's interval at the effective number of rows, that of
+    independent rows with the variance that seeds and rows show: near 1 the mean plus or minus its error would be far
+    too narrow (of 30 rows at 0.99 it covered the truth in 42 % of simulations, and this one in 97 %).
+    least: how many rows these are worth if nothing varies."""
     value, spread = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled)
     n, is_edge = least, value in (0.0, 1.0)
     if spread.error > 0:
@@ -193,19 +193,19 @@ def _mean_share(resampled: Resampled, n_rows: int, least: float) -> Score:
 
 
 def _narrower(mean: Score, of_runs: Sequence[Score]) -> float:
-    """How much narrower the interval of a mean share is than its runs' are on average, at most 1."""
-    widths = sum(each.high - each.low for each in of_runs) / len(of_runs)
+    """Return how much narrower the interval of a mean share is than its runs' are on average, at most 1."""
+    widths = sum(score.high - score.low for score in of_runs) / len(of_runs)
     return min((mean.high - mean.low) / widths, 1.0)
 
 
 def _mean_score(key: str, resampled: Resampled, of_runs: Sequence[Score], narrower: float) -> Score:
-    """A mean over seeds, with Student's interval, and at least one as wide as its runs' own ones are on average, made
-    narrower as that of the share of right rows is by the seeds. Runs with few mistakes show too little spread, and
-    their own intervals know it."""
+    """Return a mean over seeds, with Student's interval, at least as wide as its runs' own on average, narrowed as the
+    seeds narrow that of the share of right rows. Runs with few mistakes show too little spread, which their own
+    intervals allow for."""
     n_rows = of_runs[0].n
     value, spread = float(resampled.values.mean()), bootstrap.spread_of(n_rows, resampled)
-    below = narrower * sum(each.value - each.low for each in of_runs) / len(of_runs)
-    above = narrower * sum(each.high - each.value for each in of_runs) / len(of_runs)
+    below = narrower * sum(score.value - score.low for score in of_runs) / len(of_runs)
+    above = narrower * sum(score.high - score.value for score in of_runs) / len(of_runs)
     least, most = -1.0 if key == "mcc" else 0.0, math.inf if key in metrics.LOSSES else 1.0
     low, high = value - max(spread.half, below), value + max(spread.half, above)
     return Score(value, max(low, least), min(high, most), n_rows)
@@ -244,17 +244,17 @@ def _difference(metric: str, first: Setting, second: Setting, *resampled: dict[s
 
 
 def _right(setting: Setting) -> np.ndarray:
-    """Which rows each run has right, bool [S, B]."""
+    """Return which rows each run has right, bool [S, B]."""
     return np.stack([predictions.right for predictions in setting.predictions])
 
 
 def _rows_needed(
     best: Sequence[tuple[Setting, dict[str, Resampled]]], pair: Pair, n_rows: int, key: str
 ) -> tuple[RowsNeeded, ...]:
-    """What separates the two best, by the size of their difference: assumed ones, the one seen, the largest one."""
-    found, losses = pair.differences[key], pair.differences["scaled_log_loss"]
-    agree = metrics.height(key, found.value) * metrics.height("log_loss", losses.value) > 0
-    # How much log loss there is for each error, of both together: the two are taken to differ nearly in proportion.
+    """Return what separates the two best, by the size of their difference: assumed ones, the one seen, the largest."""
+    difference, losses = pair.differences[key], pair.differences["scaled_log_loss"]
+    agree = metrics.height(key, difference.value) * metrics.height("log_loss", losses.value) > 0
+    # The log loss per error, of both together: the two are assumed to differ nearly in proportion.
     errors = sum(1 - float(of_setting[key].values.mean()) for _, of_setting in best)
     per_error = sum(float(each["scaled_log_loss"].values.mean()) for _, each in best) / errors if errors > 0 else 0.0
     per_error *= OF_PROPORTION
@@ -263,9 +263,9 @@ def _rows_needed(
     sizes: list[tuple[float, Literal["assumed", "seen", "largest"], float]] = [
         (points / 100, "assumed", points / 100 * per_error) for points in POINTS if key not in metrics.LOSSES
     ]
-    largest = max(abs(found.low), abs(found.high))
-    if found.value != 0:
-        sizes.append((abs(found.value), "seen", abs(losses.value) if agree else 0.0))
+    largest = max(abs(difference.low), abs(difference.high))
+    if difference.value != 0:
+        sizes.append((abs(difference.value), "seen", abs(losses.value) if agree else 0.0))
     sizes.append((largest, "largest", largest * per_error))
     return tuple(
         RowsNeeded(
@@ -289,14 +289,14 @@ def _needed(
         return None if n is None else Needed(n, 1)
     n_seeds = min(len(one.runs), len(other.runs))
     spread = bootstrap.spread_of(n_rows, of_one[key], of_other[key])
-    # A difference comes from rows that differ, each by one (error, or nat) at the usual: as two that are accurate to so
-    # many points differ on at least so many rows, runs that are nearly the same do not promise it on a few rows.
+    # A difference comes from rows that usually differ by one each (error, or nat). So a difference of so many points
+    # takes at least so many rows, and runs that are nearly the same do not promise it on a few rows.
     spread = replace(spread, rows=max(spread.rows, size / n_rows))
     return bootstrap.rows_and_seeds_needed(size, spread, n_seeds)
 
 
 def _disagreements(pairs: Sequence[Pair], key: str, deciding: str) -> list[str]:
-    """Where two tests of one pair say different things."""
+    """Return notes on pairs of which two tests say different things."""
     score, decider = metrics.NAMES[key], metrics.NAMES[deciding]
     notes = []
     if names := [pair.setting for pair in pairs if not pair.is_tied and pair.told(key) == "better"]:
@@ -307,7 +307,7 @@ def _disagreements(pairs: Sequence[Pair], key: str, deciding: str) -> list[str]:
 
 
 def _seeds_note(resampled: Sequence[Resampled], key: str) -> list[str]:
-    """How far apart seeds alone put two runs, where some settings have one seed and others tell."""
+    """Return a note on how far apart seeds alone put two runs, if some settings have one seed and others several."""
     several = [each.values for each in resampled if len(each.values) > 1]
     n_dof = sum(len(values) - 1 for values in several)
     if n_dof < _FEWEST_DOF or len(several) == len(resampled):
@@ -322,7 +322,7 @@ def _seeds_note(resampled: Sequence[Resampled], key: str) -> list[str]:
 
 
 def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> tuple[str, ...]:
-    """What a reader must know before believing the numbers."""
+    """Return what a reader must know before believing the numbers."""
     notes = []
     fewest = min(len(setting.runs) for setting in settings)
     if {pair.about for pair in pairs} == {"runs", "settings"}:

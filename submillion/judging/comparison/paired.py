@@ -1,5 +1,5 @@
-"""Two runs on the same rows: the exact test, its interval, and the correction of many tests; and of groups of rows
-whether the lowest share differs from the highest.
+"""Two runs on the same rows: the exact test, its interval, and the correction of many tests; and whether the
+lowest share among groups of rows differs from the highest.
 
 Only rows that one of two runs has right and the other wrong, the discordant ones, tell them apart. Shapes: B rows.
 """
@@ -18,7 +18,7 @@ from scipy import special
 from submillion.judging.metrics import Z_95, Score, effective_rows, summed
 
 LEVEL = 0.05  # of every test here, two-sided
-FEWEST_GROUPS = 6  # of rows that are not independent: fewer tell too little to draw them anew
+FEWEST_GROUPS = 6  # of rows that are not independent: fewer tell too little when resampled
 _EDGE = 1 - 1e-12
 
 
@@ -49,15 +49,15 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray, groups: np.ndarra
     >>> round(mcnemar(np.array([True] * 9 + [False]), np.array([True] * 4 + [False] * 6), np.arange(10) // 5).p, 6)
     0.5
     """
-    n, each = len(first_right), first_right.astype(np.int64) - second_right
-    n_first, n_second = int((each > 0).sum()), int((each < 0).sum())
-    worth = effective_rows(each.astype(np.float64), groups) / n
-    p = _sign_test(each if groups is None else summed(each, groups))
+    n, differences = len(first_right), first_right.astype(np.int64) - second_right
+    n_first, n_second = int((differences > 0).sum()), int((differences < 0).sum())
+    worth = effective_rows(differences.astype(np.float64), groups) / n
+    p = _sign_test(differences if groups is None else summed(differences, groups))
     return Difference((n_first - n_second) / n, *_tango(n_first * worth, n_second * worth, n * worth), n, p)
 
 
 def _sign_test(sums: np.ndarray) -> float:
-    """The two-sided p value of whole numbers, each of which might as well have the other sign: exact."""
+    """Return the two-sided p value of whole numbers, each of which might as well have the other sign: exact."""
     sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
     if not len(sizes):
         return 1.0
@@ -92,15 +92,15 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def lowest_and_highest(shares: Sequence[Score]) -> float:
     """Return the p value of "the lowest and the highest of these shares are the same", each of rows of its own.
 
-    Fisher's exact test, corrected for all pairs (Bonferroni), since the two were found by looking.
+    Fisher's exact test, corrected for all pairs (Bonferroni), since the two were picked by their shares.
 
     >>> lowest_and_highest([Score(0.5, 0, 1, 40), Score(0.9, 0, 1, 40), Score(0.8, 0, 1, 40)]) < 0.01
     True
     """
-    low, high = min(shares, key=lambda each: each.value), max(shares, key=lambda each: each.value)
-    table = [[round(each.value * each.n), each.n - round(each.value * each.n)] for each in (low, high)]
-    found: Any = scipy.stats.fisher_exact(table)
-    return min(float(found.pvalue) * max(len(shares) * (len(shares) - 1) / 2, 1), 1.0)
+    low, high = min(shares, key=lambda share: share.value), max(shares, key=lambda share: share.value)
+    table = [[round(share.value * share.n), share.n - round(share.value * share.n)] for share in (low, high)]
+    test: Any = scipy.stats.fisher_exact(table)
+    return min(float(test.pvalue) * max(len(shares) * (len(shares) - 1) / 2, 1), 1.0)
 
 
 def _tango(n_first: float, n_second: float, n: float) -> tuple[float, float]:
@@ -115,9 +115,9 @@ def _tango(n_first: float, n_second: float, n: float) -> tuple[float, float]:
     def bound(z: float) -> float:
         if (statistic(-_EDGE) - z) * (statistic(_EDGE) - z) > 0:
             return -1.0 if z > 0 else 1.0
-        found = scipy.optimize.root_scalar(
+        solution = scipy.optimize.root_scalar(
             lambda difference: statistic(difference) - z, bracket=(-_EDGE, _EDGE), xtol=1e-12
         )
-        return float(found.root)
+        return float(solution.root)
 
     return bound(Z_95), bound(-Z_95)

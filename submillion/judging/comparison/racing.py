@@ -1,7 +1,7 @@
 """Which trials of a race can no longer win: a test of their rows' losses part of the way through their schedules.
 
-A trial is dropped where it will end behind another one even if it goes on gaining at its present pace, and the rows
-cannot have made that by chance, however many trials there are and at however many rungs one looks. Shapes: B validation
+A trial is dropped if it will end behind another one even if it keeps gaining at its present pace, and the rows cannot
+have made that by chance, however many trials there are and at however many rungs one looks. Shapes: B validation
 rows, the same for all trials.
 """
 
@@ -18,12 +18,12 @@ from submillion.judging.comparison.paired import LEVEL
 
 EVALUATE_EVERY = 1 / 16  # of a trial's steps: rungs, and what they look back at, are multiples of it
 RUNGS = (1 / 4, 1 / 2, 3 / 4)  # shares of its steps after which a trial may be dropped
-SHARES = tuple(sorted({at for rung in RUNGS for at in (rung, rung / 2, rung**2)}))  # at which losses are looked at
-MIN_ROWS = 100  # of fewer next to nothing can be said
+SHARES = tuple(sorted({at for rung in RUNGS for at in (rung, rung / 2, rung**2)}))  # at which losses are read
+MIN_ROWS = 100  # with fewer, next to nothing can be said
 _BETS = 0.9 * 0.5 ** np.arange(6)  # shares of the most that a row can cost
-# A loss falls like a power of the steps: a trial is allowed the least exponent, which is the same gain for each
-# doubling, the one that it is held against is only trusted to flatten like one over the steps. Both were chosen by
-# simulation (benchmarks/racing.py), and after a look at real courses: what drops the best in at most 5 % of races.
+# A loss falls like a power of the steps: a trial is granted the least exponent, which is the same gain for each
+# doubling; its rival is only trusted to flatten like one over the steps. Both were chosen by simulation
+# (benchmarks/racing.py), and after a look at real courses: they drop the best in at most 5 % of races.
 _OWN_EXPONENT, _RIVAL_EXPONENT = 0.0, 1.0
 # benchmarks/racing.py, the family "rates": the mean cost, and what 90 % of races lie between, by rows and by trials.
 _ROWS, _TRIALS = (300, 1000, 5000), (2, 8, 32)
@@ -45,8 +45,8 @@ class Course:
 
 @dataclass(frozen=True)
 class Behind:
-    """Why a trial is dropped: the number of the one that tells the most against it, by how much mean loss it is behind
-    that, and how much of it their present paces would make good until the end."""
+    """Why a trial is dropped: the number of the rival with the strongest evidence, by how much mean loss it is behind
+    that one, and how much of it their present paces would make good by the end."""
 
     rival: int
     gap: float
@@ -78,15 +78,15 @@ def expected_cost(n_trials: int, n_rows: int) -> Cost:
 def dropped(courses: Mapping[int, Course], rung: float, n_trials: int, most: float) -> dict[int, Behind]:
     """Return the trials that can no longer win, by number, from the courses of all that were trained up to a rung.
 
-    n_trials: that began the race · most: an upper bound of every loss. Nobody is dropped while the last doubling was
-    in its warm-up. Of the trial that ends best each bet against another one is expected to lose, and so is the mean of
-    these bets: it is dropped at any rung with a chance of at most `LEVEL`, as far as its pace does not grow. Which
-    trial leads was found by looking; the mean over all of them pays for that.
+    n_trials: that began the race · most: an upper bound of every loss. No trial is dropped while its last doubling was
+    in its warm-up. Each bet of the trial that ends best against another one is expected to lose, and so is the mean of
+    these bets: it is dropped at any rung with a chance of at most `LEVEL`, unless its pace grows. Which trial leads was
+    picked by its losses; the mean over all of them pays for that.
     """
     means = {number: _means(course, rung) for number, course in courses.items()}
     ranked = sorted(means, key=lambda number: (means[number][rung], number))
     threshold = math.log(len(RUNGS) * max(1, n_trials - 1) / LEVEL)
-    found: dict[int, Behind] = {}
+    drops: dict[int, Behind] = {}
     for place, number in enumerate(ranked):
         if rung / 2 < courses[number].warmup:
             continue
@@ -99,9 +99,9 @@ def dropped(courses: Mapping[int, Course], rung: float, n_trials: int, most: flo
             evidence[rival] = _log_evidence(courses[number], courses[rival], rung, most)
             if special.logsumexp([*evidence.values()]) >= threshold:
                 most_telling = max(evidence, key=evidence.__getitem__)
-                found[number] = _behind(means[number], means[most_telling], most_telling, rung)
+                drops[number] = _behind(means[number], means[most_telling], most_telling, rung)
                 break
-    return found
+    return drops
 
 
 def log_capital(excess: np.ndarray, most: float) -> float:
@@ -109,9 +109,9 @@ def log_capital(excess: np.ndarray, most: float) -> float:
 
     It is the capital of bets on that (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by
     betting", Journal of the Royal Statistical Society B 86), which starts at 1: a mean over bets of several sizes, each
-    the same for all rows, so that their order does not matter. Where the mean is at most 0 and no row is below -most,
+    the same for all rows, so their order does not matter. If the mean is at most 0 and no row is below -most,
     the capital is expected to be at most 1, whatever the distribution; it is 1 / level or more with a chance of at most
-    level (Markov's inequality). Rows need be no normal variables, and there need not be many.
+    level (Markov's inequality). Rows need be neither normal nor many.
 
     >>> round(log_capital(np.array([0.4, 0.6, -0.1, 0.5] * 30), most=1.0), 1)
     28.7
@@ -132,18 +132,18 @@ def gain_left(share: float, exponent: float) -> float:
 
 
 def _log_evidence(trial: Course, rival: Course, rung: float, most: float) -> float:
-    """The evidence that a trial will end behind a rival: the least over all that it may end with, which is what its
-    pace leads to, what its rival's progress would, or any checkpoint so far, for the best one is kept."""
-    own, other = gain_left(rung, _OWN_EXPONENT), gain_left(rung, _RIVAL_EXPONENT)
+    """Return the evidence that a trial will end behind a rival: the least over all that it may end with, which is what
+    its pace leads to, what its rival's progress would, or any checkpoint so far, as the best one is kept."""
+    own_gain, rival_gain = gain_left(rung, _OWN_EXPONENT), gain_left(rung, _RIVAL_EXPONENT)
     now, before = trial.losses[rung], trial.losses[rung / 2]
     rival_now, rival_before = rival.losses[rung], rival.losses[rung / 2]
-    # Row by row: so what chance does to the paces is in the test.
-    at_pace = (1 + own) * now - own * before - (1 + other) * rival_now + other * rival_before
-    evidence = log_capital(at_pace, (1 + own + other) * most)
+    # Row by row, so the test includes what chance does to the paces.
+    at_pace = (1 + own_gain) * now - own_gain * before - (1 + rival_gain) * rival_now + rival_gain * rival_before
+    evidence = log_capital(at_pace, (1 + own_gain + rival_gain) * most)
     if evidence <= 0:
-        return -math.inf  # as good as nothing, and the rest need not be asked
-    # The rival came here from rung² by as many doublings as are left: a trial that is not behind where it was then may
-    # be late, and fall as it did, whatever its pace is on the plateau before.
+        return -math.inf  # as good as nothing, and the rest does not matter
+    # The rival came here from rung² by as many doublings as are left: a trial that is not behind its loss then may be
+    # late, and fall as it did, whatever its pace is on the plateau before.
     as_rival = log_capital(now - rival.losses[rung**2], most)
     kept = (log_capital(losses - rival_now, most) for at, losses in trial.losses.items() if at <= rung)
     return min(evidence, as_rival, *kept)
@@ -154,6 +154,6 @@ def _means(course: Course, rung: float) -> dict[float, float]:
 
 
 def _behind(means: Mapping[float, float], of_rival: Mapping[float, float], rival: int, rung: float) -> Behind:
-    own, other = gain_left(rung, _OWN_EXPONENT), gain_left(rung, _RIVAL_EXPONENT)
-    gain = own * (means[rung / 2] - means[rung]) - other * (of_rival[rung / 2] - of_rival[rung])
+    own_gain, rival_gain = gain_left(rung, _OWN_EXPONENT), gain_left(rung, _RIVAL_EXPONENT)
+    gain = own_gain * (means[rung / 2] - means[rung]) - rival_gain * (of_rival[rung / 2] - of_rival[rung])
     return Behind(rival, means[rung] - of_rival[rung], max(0.0, gain))

@@ -1,7 +1,7 @@
-"""How many rows a question of so many points takes, by accuracy's paired test or by that of the scaled log loss.
+"""How many rows it takes to see a difference of so many points, by the paired test of accuracy or scaled log loss.
 
-Of two runs that are there `conclusion` asks, with their own variances; before anything is trained `rows_for_points`
-answers from assumptions, each with its source. Seeds are another source of chance, which no number of rows lowers.
+`conclusion` asks for two existing runs, with their own variances; before anything is trained, `rows_for_points` answers
+from assumptions, each with its source. Seeds are another source of chance, which no number of rows lowers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACCURACY = 0.9
 # took 7 and 10 times fewer rows by log loss; 28 pairs of linear models had 0.45, and took 2.7 times fewer.
 DISCORDANT_FOR_EACH_ERROR = 0.72
 FEWER_BY_LOG_LOSS, FEWER_AT_LEAST, FEWER_AT_MOST = 1.44, 0.85, 2.34
-# Where errors differ by a share of themselves, scaled log loss differs by so much of that share.
+# If errors differ by a share of themselves, scaled log loss differs by so much of that share.
 OF_PROPORTION = 0.58
 
 
@@ -49,7 +49,7 @@ class RowsForPoints:
 
     discordance: the share of rows that one of the two has right and the other wrong · by_accuracy: with the exact
     paired test · by_log_loss, at_least, at_most: with the paired test of the log loss after temperature scaling, by the
-    ratio that was measured and by its range.
+    measured ratio and by its range.
     """
 
     points: float
@@ -67,7 +67,7 @@ def rows_for_points(
 
     points: true differences of two runs, in points · accuracy: about what runs reach, above 0 and below 1 ·
     discordance: the share of rows that one of two runs has right and the other wrong; None takes 0.72 for each wrong
-    row of a run, or the difference where that is more. ConfigError lists everything that cannot be.
+    row of a run, or the difference if that is more. ConfigError lists everything that is impossible.
 
     >>> [row.by_accuracy for row in rows_for_points((0.5, 1.0), accuracy=0.914, discordance=0.05)]
     [15696, 3923]
@@ -75,7 +75,10 @@ def rows_for_points(
     points = [points] if isinstance(points, int | float) else points
     _refuse(points, accuracy, discordance)
     usual = DISCORDANT_FOR_EACH_ERROR * (1 - accuracy)
-    return tuple(_of_points(each, max(usual, each / 100) if discordance is None else discordance) for each in points)
+    return tuple(
+        _of_points(difference, max(usual, difference / 100) if discordance is None else discordance)
+        for difference in points
+    )
 
 
 def _of_points(points: float, discordance: float) -> RowsForPoints:

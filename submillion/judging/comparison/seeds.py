@@ -1,4 +1,4 @@
-"""What the seeds of other settings tell of a setting's: variances moderated by empirical Bayes.
+"""What the seeds of other settings say about a setting's: variances moderated by empirical Bayes.
 
 Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments",
 Statistical Applications in Genetics and Molecular Biology 3(1), sections 4 and 6.2.
@@ -17,7 +17,7 @@ import scipy
 from scipy import special
 
 FEWEST = 3
-"""Fewer settings with several seeds borrow nothing: two variances say too little of how far others are apart."""
+"""Fewer settings with several seeds borrow nothing: two variances say too little about how far others are apart."""
 _LEAST = 1e-6  # of the mean: a smaller variance is one that rounding hides, and its logarithm would say too much
 
 
@@ -30,27 +30,27 @@ class Moderated:
 
 
 def moderated(variances: Sequence[float], dofs: Sequence[int]) -> list[Moderated]:
-    """Return each of K settings' variance, mixed with what all have in common; as they are of fewer than `FEWEST`.
+    """Return each of K settings' variance, mixed with what all have in common; unchanged for fewer than `FEWEST`.
 
-    Smyth's estimate, made careful in three ways, so that tied settings whose seeds vary unevenly are told apart in at
-    most 5 % of cases (docs/comparison.md has the simulations): the variances are taken for more uneven than they are,
-    by one standard error; what they have in common is their mean, not the geometric one; and none is lowered. Known are
-    those that are raised, and those that stay, with the degrees of freedom of both, at most those of all.
+    Smyth's estimate, made conservative in three ways, so that tied settings whose seeds vary unevenly are told apart in
+    at most 5 % of cases (docs/comparison.md has the simulations): the variances are taken as more uneven than they are,
+    by one standard error; what they have in common is their mean, not the geometric one; and none is lowered. All, also
+    those that stay, get the degrees of freedom of both, at most those of all.
     """
     if len(variances) < FEWEST or not any(variances):
         return [Moderated(variance, dof) for variance, dof in zip(variances, dofs, strict=True)]
     common, prior_dof = float(np.average(variances, weights=dofs)), _prior_dof(variances, dofs)
-    found = []
+    moderations = []
     for variance, dof in zip(variances, dofs, strict=True):
         share = 1.0 if math.isinf(prior_dof) else prior_dof / (prior_dof + dof)
         mixed = share * common + (1 - share) * variance
-        found.append(Moderated(max(mixed, variance), min(prior_dof + dof, float(sum(dofs)))))
-    return found
+        moderations.append(Moderated(max(mixed, variance), min(prior_dof + dof, float(sum(dofs)))))
+    return moderations
 
 
 def _prior_dof(variances: Sequence[float], dofs: Sequence[int]) -> float:
-    """How many degrees of freedom what is common is worth, by the moments of the logarithms; infinitely many where the
-    variances differ no more than chance has it."""
+    """Return how many degrees of freedom what is common is worth, by the moments of the logarithms; infinitely many if
+    the variances differ no more than by chance."""
     freedom = np.array(dofs, dtype=np.float64)
     logs = np.log(np.maximum(variances, _LEAST * np.mean(variances)))
     logs += np.log(freedom / 2) - special.digamma(freedom / 2)
@@ -60,7 +60,7 @@ def _prior_dof(variances: Sequence[float], dofs: Sequence[int]) -> float:
 
 
 def _inverse_trigamma(value: float) -> float:
-    """The number whose trigamma is `value`, which is positive."""
+    """Return the number whose trigamma is `value`, which is positive."""
     # trigamma(x) is between 1 / x + 1 / (2 x^2) and 1 / x + 1 / x^2
     ends = 0.5 / max(math.sqrt(value), 1.0), 1 + 2 / value
     return float(scipy.optimize.root_scalar(lambda x: float(special.polygamma(1, x)) - value, bracket=ends).root)

@@ -1,6 +1,6 @@
 """What a comparison concludes, as `submillion compare` and studies write it down, and the sentences that say it.
 
-Owns the JSON of a verdict; predictions stay out of it. What is concluded was decided in `conclusion`.
+Owns the JSON of a verdict; predictions stay out of it. `conclusion` decides what is concluded.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Standing:
     """A setting with its scores.
 
     keys: those of the config that differ within the comparison, with this setting's values · named_by: these keys, or
-    its first run where they are too many; not written down · runs: their folders' names · after_selection: a checkpoint
+    its first run if they are too many; not written down · runs: their folders' names · after_selection: a checkpoint
     was chosen on the rows of the scores · training_s: mean of the runs · corrected: the score that is
-    reported first, without the luck of that choice, None where nothing was chosen or it is not known.
+    reported first, without the luck of that choice, None if nothing was chosen or it is not known.
     """
 
     name: Annotated[str, Field(alias="setting")]
@@ -53,8 +53,8 @@ class Standing:
 
 @dataclass(frozen=True)
 class Pair:
-    """How a setting stands to the best one: differences by metric, its score minus the best's; whether the tests speak
-    of the settings or only of these runs; tied, if the score that decides cannot be told from the best's."""
+    """How a setting compares with the best: differences by metric, its score minus the best's; whether the tests are
+    about the settings or only about these runs; tied, if the score that decides cannot be told from the best's."""
 
     setting: str
     about: Literal["settings", "runs"]
@@ -62,16 +62,16 @@ class Pair:
     differences: dict[str, Tested]
 
     def told(self, metric: str) -> Literal["better", "worse"] | None:
-        """Return what a score's own test says of the setting against the best, at 0.05 after Holm; None if nothing."""
-        found = self.differences[metric]
-        if found.p_holm > LEVEL or found.value == 0:
+        """Return what a score's own test says about the setting and the best, at 0.05 after Holm; None if nothing."""
+        difference = self.differences[metric]
+        if difference.p_holm > LEVEL or difference.value == 0:
             return None
-        return "better" if height(metric, found.value) > 0 else "worse"
+        return "better" if height(metric, difference.value) > 0 else "worse"
 
     def most_lost(self, metric: str) -> float:
         """Return by how much the setting is worse than the best at most, by the key of a score: at least 0."""
-        found = self.differences[metric]
-        return max(found.high if metric in LOSSES else -found.low, 0.0)
+        difference = self.differences[metric]
+        return max(difference.high if metric in LOSSES else -difference.low, 0.0)
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class Needed:
 
 @dataclass(frozen=True)
 class RowsNeeded:
-    """What separates the two best in a test of these two alone, if the true difference of the score that is reported is
-    this one: one that is assumed, the one that was seen, or the largest that these rows allow, the far end of its 95 %
-    interval, where the fewest rows are needed.
+    """What separates the two best in a test of these two alone, if the true difference of the reported score is this
+    one: an assumed one, the one that was seen, or the largest that these rows allow, the far end of its 95 % interval,
+    which takes the fewest rows.
 
-    by_score: with its own test · by_log_loss: with that of the scaled log loss, which is taken to differ by 0.58 of
-    the errors' proportion (benchmarks/rows.py), but for the difference seen, which it has its own of. None where
-    nothing that was tried would do, or where the log loss was seen to differ the other way.
+    by_score: with its own test · by_log_loss: with the scaled log loss's, which is assumed to differ by 0.58 of the
+    errors' proportion (benchmarks/rows.py), except that the difference seen has its own. None if nothing that was tried
+    would do, or if the log loss was seen to differ the other way.
     """
 
     difference: float
@@ -105,12 +105,12 @@ class Verdict:
 
     settings: best first, by what decides · pairs: each other setting against the best, in the same order · group: the
     best and those that cannot be told from it · recommended: a setting's name, None on the test split · notes:
-    sentences worth printing · metric: the key of the score that is reported first · decides: the key of the one that
-    decides, None where that is `metric` · rows_needed: to separate the two best, the smallest difference first; empty
-    where they are told apart already, or there is one setting · margin: what the recommended setting may be worse than
-    the best, in `metric`, None where any tied one may be taken · corrected: the best score without the luck of having
-    been chosen among settings and checkpoints, None where that is not known · may_be_best: names of the settings among
-    which the truly best one is by what decides, with 95 % confidence; empty for fewer than three.
+    sentences to print · metric: the key of the score that is reported first · decides: the key of the one that decides,
+    None if that is `metric` · rows_needed: to separate the two best, the smallest difference first; empty if they are
+    told apart already, or there is one setting · margin: by how much the recommended setting may be worse than the
+    best, in `metric`, None if any tied one may be taken · corrected: the best score without the luck of having been
+    chosen among settings and checkpoints, None if that is not known · may_be_best: names of the settings among which
+    the truly best one is by what decides, with 95 % confidence; empty for fewer than three.
     """
 
     split: Split
@@ -134,23 +134,25 @@ class Verdict:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return the keys that differ, where they are too many for the settings to be named by them; else none."""
-        return tuple(dict.fromkeys(key for each in self.settings if each.named_by == "run" for key in each.keys))
+        """Return the keys that differ, if they are too many for the settings to be named by them; else none."""
+        return tuple(
+            dict.fromkeys(key for standing in self.settings if standing.named_by == "run" for key in standing.keys)
+        )
 
     @property
     def about(self) -> Literal["settings", "runs"]:
         """Return what the tests of those that tie with the best are about, else of all: settings, or these runs,
-        where one has a single seed."""
-        spoken_of = [pair for pair in self.pairs if pair.is_tied] or self.pairs
-        return "settings" if all(pair.about == "settings" for pair in spoken_of) else "runs"
+        if one has a single seed."""
+        relevant = [pair for pair in self.pairs if pair.is_tied] or self.pairs
+        return "settings" if all(pair.about == "settings" for pair in relevant) else "runs"
 
     def against(self, standing: Standing) -> Pair | None:
-        """Return how a setting stands to the best; None of the best itself."""
+        """Return how a setting compares with the best; None for the best itself."""
         return next((pair for pair in self.pairs if pair.setting == standing.name), None)
 
     def most_lost(self, standing: Standing) -> float:
         """Return by how much a setting is worse than the best at most: the far end of their 95 % interval, at least 0;
-        0 of the best itself."""
+        0 for the best itself."""
         pair = self.against(standing)
         return 0.0 if pair is None else pair.most_lost(self.metric)
 
@@ -160,19 +162,19 @@ class Verdict:
 
     def of_run(self, run: str) -> Standing | None:
         """Return the setting that a run belongs to."""
-        return next((each for each in self.settings if run in each.runs), None)
+        return next((standing for standing in self.settings if run in standing.runs), None)
 
 
 _FORMAT = TypeAdapter(Verdict)
 
 
 def values(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as JSON holds it."""
+    """Return a verdict's JSON values."""
     return _FORMAT.dump_python(verdict, mode="json", by_alias=True)
 
 
 def p_value(p: float) -> str:
-    """Return a p value as tables have it.
+    """Return a p value as tables show it.
 
     >>> p_value(0.03125), p_value(1e-9)
     ('0.0312', '< 0.0001')

@@ -19,7 +19,7 @@ from submillion.judging.metrics.scores import N_BINS, binned_gaps, errors_of, ro
 N_FOLDS = 5
 _OF_CHANCE = 0.01  # in the probabilities of `tempered`
 LossOf = Callable[[np.ndarray, np.ndarray], Callable[[float], float]]
-_HOTTEST = np.log(50.0)  # |log T| beyond which no minimum is looked for: all rows right, or all of chance
+_HOTTEST = np.log(50.0)  # |log T| beyond which no minimum is searched: all rows right, or all of chance
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def reliability(predictions: Predictions) -> list[Bin]:
     bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
     members = [bins == number for number in np.unique(bins)]
     shares = [share(right, predictions.groups, m) for m in members]
-    return [Bin(float(np.sort(confidence[m]).mean()), each) for m, each in zip(members, shares, strict=True)]
+    return [Bin(float(np.sort(confidence[m]).mean()), accuracy) for m, accuracy in zip(members, shares, strict=True)]
 
 
 def _of_decisions(predictions: Predictions) -> list[Bin]:
@@ -58,17 +58,17 @@ def _of_decisions(predictions: Predictions) -> list[Bin]:
     members = [bins == number for number in np.unique(bins)]
     shares = []
     for m in members:
-        right, of = (predictions.summed(each.sum(axis=1)) for each in (m & truth, m))
+        right, of = (predictions.summed(decisions.sum(axis=1)) for decisions in (m & truth, m))
         shares.append(replace(clustered(right, of, len(probs)), n=int(m.sum())))
-    return [Bin(float(np.sort(probs[m]).mean()), each) for m, each in zip(members, shares, strict=True)]
+    return [Bin(float(np.sort(probs[m]).mean()), accuracy) for m, accuracy in zip(members, shares, strict=True)]
 
 
 def confidence_gap(predictions: Predictions) -> Score:
     """Return the mean confidence minus the accuracy, -1 to 1, with its 95 % interval; of several labels the labels per
     row that probabilities add up to, minus those that rows have.
 
-    The accuracy's interval is `share`'s. Of several labels it is 1.96 standard errors of the rows' mean, or of the rows
-    that the probabilities foretell, whichever is larger: rows that are all alike show no spread.
+    The accuracy's interval is `share`'s. With several labels it is 1.96 standard errors of the rows' mean, or of the
+    rows that the probabilities predict, whichever is larger: rows that are all alike show no spread.
     """
     n = len(predictions.probs)
     if not predictions.has_several:
@@ -77,16 +77,16 @@ def confidence_gap(predictions: Predictions) -> Score:
         return Score(confidence - accuracy.value, confidence - accuracy.high, confidence - accuracy.low, n)
     probs = predictions.probs.astype(np.float64)
     gaps = probs.sum(axis=1) - predictions.truth.sum(axis=1)
-    foretold = float(np.sort((probs * (1 - probs)).sum(axis=1)).mean())
-    value, variance = float(np.sort(gaps).mean()), max(float(np.sort(gaps).var()), foretold)
-    half = Z_95 * np.sqrt(variance / effective_rows(gaps - value, predictions.groups))
-    return Score(value, value - half, value + half, n)
+    expected = float(np.sort((probs * (1 - probs)).sum(axis=1)).mean())
+    value, variance = float(np.sort(gaps).mean()), max(float(np.sort(gaps).var()), expected)
+    half_width = Z_95 * np.sqrt(variance / effective_rows(gaps - value, predictions.groups))
+    return Score(value, value - half_width, value + half_width, n)
 
 
 def ece_change(before: Predictions, after: Predictions) -> Score:
     """Return the expected calibration error after minus before, of the same rows in the same order, with its 95 %
-    interval: the basic bootstrap of both at once, as `ece` has it of one."""
-    both = np.column_stack([binned_gaps(each) for each in (before, after)])
+    interval: the basic bootstrap of both at once, as in `ece`."""
+    both = np.column_stack([binned_gaps(predictions) for predictions in (before, after)])
     both = before.summed(both)
     both = both[np.lexsort(both.T)]
     sums, n_bins = both.sum(axis=0), both.shape[1] // 2
@@ -101,7 +101,7 @@ def calibrated(predictions: Predictions) -> Scaling:
 
     Cross-fitted: each fifth of the rows gets the T that minimises the log loss of the others, so no row is scaled by
     what was learnt from its own label, or its group's. Folds follow the rows' ids, not their order. Log-probabilities
-    stand for logits: they differ by a constant a row; of several labels each one's log-odds are its logit, and one T
+    serve as logits: they differ by a constant per row; with several labels each one's log-odds are its logit, and one T
     serves all. With fewer rows, or groups, than folds nothing is scaled.
     """
     return _cross_fitted(predictions, _mean_loss)
@@ -122,7 +122,7 @@ def _cross_fitted(predictions: Predictions, loss_of: LossOf) -> Scaling:
 
 
 def _ranks(predictions: Predictions) -> np.ndarray:
-    """The places of the rows in the order of their ids, int64 [B]; of groups, those of the groups."""
+    """Return the places of the rows in the order of their ids, int64 [B]; with groups, the groups' places."""
     keys = predictions.fold_keys
     if predictions.groups is not None:
         places = {key: place for place, key in enumerate(sorted(set(keys)))}
@@ -133,11 +133,11 @@ def _ranks(predictions: Predictions) -> np.ndarray:
 
 
 def tempered(predictions: Predictions) -> Scaling:
-    """Return the predictions whose log loss is the scaled one, by which comparisons decide: cross-fitted as
-    `calibrated` ones are, and mixed with 1 % of chance.
+    """Return the predictions whose log loss is the scaled one, by which comparisons decide: cross-fitted
+    like `calibrated` ones, and mixed with 1 % of chance.
 
-    So no row's loss is above log(100 C), of several labels log(200) for each: a few wrong labels, of which a model is
-    sure, would hide what all other rows say. DataError when a probability is not a number.
+    So no row's loss is above log(100 C), of several labels log(200) for each: else a few wrong labels, of which a model
+    is sure, would hide what all other rows say. DataError when a probability is not a number.
     """
     predictions.refuse_unscorable()
     scaling = _cross_fitted(predictions, _mixed_loss)
@@ -146,11 +146,11 @@ def tempered(predictions: Predictions) -> Scaling:
 
 
 def temperature_variance(predictions: Predictions, temperatures: tuple[float, ...]) -> float:
-    """Return the variance of the mean scaled log loss that comes from where the temperature is, by the delete-a-group
+    """Return the variance of the mean scaled log loss that comes from the fitted temperature, by the delete-a-group
     jackknife: each fold's was fitted without one group of the rows (Shao and Tu 1995, section 2.3).
 
-    It is next to nothing, but where a class has one row alone. That row decides the temperature, which moves the losses
-    of all others the same way, so that equal runs were told apart too often (docs/log.md).
+    It is next to nothing, unless a class has a single row. That row decides the temperature, which moves the losses of
+    all others the same way; without this, equal runs were told apart too often (docs/log.md).
     """
     has_several, means = predictions.has_several, []
     for temperature in temperatures:
@@ -161,7 +161,7 @@ def temperature_variance(predictions: Predictions, temperatures: tuple[float, ..
 
 
 def _mixed(probs: np.ndarray, n_choices: int) -> np.ndarray:
-    """Probabilities with 1 % of chance, which has n_choices: the classes, or of several labels each one's two ways."""
+    """Return probabilities with 1 % of chance over n_choices: the classes, or each of several labels' two outcomes."""
     return (1 - _OF_CHANCE) * probs.astype(np.float64) + _OF_CHANCE * (1 / n_choices)
 
 
@@ -170,7 +170,7 @@ def _n_choices(predictions: Predictions) -> int:
 
 
 def _mixed_loss(logits: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
-    """The mean loss of `tempered` rows by log(1 / T).
+    """Return the mean loss of `tempered` rows as a function of log(1 / T).
 
     The temperature must minimise the very loss that is tested. With the doubt of `_mean_loss`, or without the mixing,
     it is a little off, its own noise no longer cancels, and equal runs were told apart in 10 % of cases with 50 rows
@@ -214,27 +214,27 @@ def temperature(predictions: Predictions) -> float:
 
 
 def scaled(probs: np.ndarray, temperature: float, has_several: bool = False) -> np.ndarray:
-    """Return probabilities [..., C] whose logits are divided by a temperature, float64; of several labels by itself."""
+    """Return probabilities [..., C] whose logits are divided by a temperature, float64; several labels each alone."""
     logits = _logits(probs, has_several) / temperature
     return special.expit(logits) if has_several else special.softmax(logits, axis=-1)
 
 
 def safe_log(probs: np.ndarray) -> np.ndarray:
-    """Return the logarithm in float64, finite where a probability is 0."""
+    """Return the logarithm in float64, finite even if a probability is 0."""
     return np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float64).tiny))
 
 
 def _inverse_temperature(loss: Callable[[float], float]) -> float:
-    """The 1 / T that minimises a mean log loss by log(1 / T)."""
-    found = scipy.optimize.minimize_scalar(loss, bounds=(-_HOTTEST, _HOTTEST), method="bounded")
-    return float(np.exp(found.x))
+    """Return the 1 / T that minimises a mean log loss, a function of log(1 / T)."""
+    minimum = scipy.optimize.minimize_scalar(loss, bounds=(-_HOTTEST, _HOTTEST), method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def _mean_loss(logits: np.ndarray, label_ids: np.ndarray) -> Callable[[float], float]:
-    """The mean log loss by log(1 / T), of labels that are doubted a little: one in n + 2 rows may have any label.
+    """Return the mean log loss by log(1 / T), with labels doubted a little: one in n + 2 rows may have any label.
 
-    As Platt (1999, section 2.2) does: where all n rows are right, the labels as they are would be fitted best by a
-    confidence of 1, and n rows say no more than 1 - 1 / (n + 2).
+    As in Platt (1999, section 2.2): if all n rows are right, undoubted labels would be fitted best by a confidence of
+    1, but n rows support no more than 1 - 1 / (n + 2).
     """
     doubt = 1 / (len(label_ids) + 2)
     if label_ids.ndim == 2:
@@ -246,12 +246,12 @@ def _mean_loss(logits: np.ndarray, label_ids: np.ndarray) -> Callable[[float], f
             return float(np.sort((np.logaddexp(0, heated) - doubt / 2 * heated).mean(axis=1)).mean())
 
         return loss_of_several
-    below = logits - logits.max(axis=1, keepdims=True)  # so that the largest summand is 1, at any temperature
+    below = logits - logits.max(axis=1, keepdims=True)  # so the largest summand is 1, at any temperature
     of_truth = (1 - doubt) * below[np.arange(len(label_ids)), label_ids] + doubt * below.mean(axis=1)
 
     def loss(log_inverse: float) -> float:
         inverse = np.exp(log_inverse)
-        # Sorted, so that the order of the rows does not show in the last bits.
+        # Sorted, so the order of the rows does not show in the last bits.
         return float(np.sort(np.log(np.exp(below * inverse).sum(axis=1)) - of_truth * inverse).mean())
 
     return loss

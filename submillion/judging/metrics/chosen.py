@@ -1,5 +1,5 @@
-"""The scores that may choose a checkpoint (`train.metric`): their names, their directions, and the two that no other
-page needs, Matthews' correlation and the mean average precision.
+"""The scores that may choose a checkpoint (`train.metric`): their names, their directions, and the two that are
+needed nowhere else, Matthews' correlation and the mean average precision.
 
 Shapes: B rows, C classes.
 """
@@ -29,8 +29,8 @@ NAMES = {
     "subset_accuracy": "subset accuracy",
     "ece": "ECE",
 }
-"""Each score's key in JSON, and what it is called. Scaled log loss is that after temperature scaling."""
-LOSSES = ("log_loss", "scaled_log_loss")  # of which less is better, and which have no upper end
+"""Each score's key in JSON and its name. Scaled log loss is log loss after temperature scaling."""
+LOSSES = ("log_loss", "scaled_log_loss")  # lower is better, and there is no upper end
 
 
 _OF_BOTH: tuple[Metric, ...] = ("macro-f1", "log-loss", "average-precision")
@@ -44,7 +44,7 @@ def allowed_metrics(has_several: bool) -> tuple[Metric, ...]:
 
 
 def usual_metric(has_several: bool) -> Metric:
-    """Return what `train.metric: null` stands for.
+    """Return what `train.metric: null` means.
 
     >>> usual_metric(False), usual_metric(True)
     ('accuracy', 'micro-f1')
@@ -53,7 +53,7 @@ def usual_metric(has_several: bool) -> Metric:
 
 
 def key_of(metric: Metric | None) -> str:
-    """Return the key that a setting's score has in JSON; None is accuracy, as where rows have one label.
+    """Return the key that a setting's score has in JSON; None is accuracy, as if rows have one label.
 
     >>> key_of("macro-f1")
     'macro_f1'
@@ -76,7 +76,7 @@ def is_better(key: str, value: float, other: float) -> bool:
 
 
 def height(key: str, value: float) -> float:
-    """Return the value so that more is better."""
+    """Return the value, negated for losses: more is better."""
     return -value if key in LOSSES else value
 
 
@@ -105,7 +105,7 @@ def score_by(predictions: Predictions, metric: Metric) -> dict[str, Score]:
 
 
 def height_by(predictions: Predictions, decide: Metric) -> float:
-    """Return the score that decides, so that more is better; of log-loss the scaled one."""
+    """Return the score that decides, negated for losses; log-loss is the scaled one."""
     if decide == "log-loss":
         return -float(np.sort(deciding_losses(predictions)).mean())
     return height(key_of(decide), score_by(predictions, decide)[key_of(decide)].value)
@@ -121,7 +121,7 @@ def leading(scores: Mapping[str, Score]) -> tuple[str, Score]:
 
 
 def mcc(counts: np.ndarray, n_independent: float | None = None) -> Score:
-    """Return Matthews' correlation of a confusion matrix [C, C], -1 to 1 (Gorodkin 2004); 0 where one class is all.
+    """Return Matthews' correlation of a confusion matrix [C, C], -1 to 1 (Gorodkin 2004); 0 if one class is all.
     n_independent: the rows that the matrix is worth, None for all.
 
     The interval is macro-F1's; of C balanced classes a mistake lowers MCC C / (C - 1) times as much as the accuracy.
@@ -141,7 +141,7 @@ def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) ->
 
 def average_precision(predictions: Predictions) -> Score:
     """Return the mean over classes of the average precision, one class against the rest; classes without rows are left
-    out. Its interval is `_around`'s; 0 in 0 to 1 where no row has any of several labels."""
+    out. Its interval is `_around`'s; 0 in 0 to 1 if no row has any of several labels."""
     truth = predictions.truth
     if not truth.any():
         return Score(0.0, 0.0, 1.0, len(predictions.label_ids))
@@ -157,39 +157,39 @@ def precision_parts(predictions: Predictions) -> tuple[float, np.ndarray]:
     probability share a threshold.
     """
     truth = predictions.truth
-    found = np.flatnonzero(truth.any(axis=0))
-    values, influence = [0.0] * (len(found) == 0), np.zeros(len(truth))
-    for label_id in found:
+    label_ids = np.flatnonzero(truth.any(axis=0))
+    values, influence = [0.0] * (len(label_ids) == 0), np.zeros(len(truth))
+    for label_id in label_ids:
         value, derivative = _one_precision(predictions.probs[:, label_id], truth[:, label_id])
         values.append(value)
-        influence += derivative / len(found)
+        influence += derivative / len(label_ids)
     return float(np.mean(values)), influence
 
 
 def label_precisions(predictions: Predictions) -> list[Score]:
     """Return each label's average precision, with the interval of `average_precision`; 0 in 0 to 1 without rows."""
     truth, n = predictions.truth, len(predictions.label_ids)
-    found = []
+    scores = []
     for label_id in range(truth.shape[1]):
         if not truth[:, label_id].any():
-            found.append(Score(0.0, 0.0, 1.0, n))
+            scores.append(Score(0.0, 0.0, 1.0, n))
             continue
         value, influence = _one_precision(predictions.probs[:, label_id], truth[:, label_id])
-        found.append(_around(value, influence, truth[:, [label_id]].sum(axis=0), predictions.groups))
-    return found
+        scores.append(_around(value, influence, truth[:, [label_id]].sum(axis=0), predictions.groups))
+    return scores
 
 
 def _around(value: float, influence: np.ndarray, n_of: np.ndarray, groups: np.ndarray | None) -> Score:
-    """The value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982), and at least as far as
-    Wilson's interval at the number of rows whose variance is that of shares of the classes' own rows, int64 [C], with
-    four more, two of them right (Agresti and Coull 1998): where all is in order nothing varies, and nothing is sure."""
+    """Return the value plus or minus 1.96 standard errors of the infinitesimal jackknife (Efron 1982), at least as far
+    as Wilson's interval at the number of rows with the variance of shares of the classes' own rows, int64 [C], plus
+    four, two of them right (Agresti and Coull 1998): if all is in order nothing varies, but nothing is certain."""
     worth = effective_rows(influence, groups) / len(influence)
-    half = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()) / worth)
+    half_width = Z_95 * math.sqrt(float((np.sort(influence) ** 2).sum()) / worth)
     n_of = n_of * worth
     shares = (value * n_of + 2) / (n_of + 4)
-    middle, own = float(shares.mean()), float((shares * (1 - shares) / (n_of + 4)).sum()) / len(n_of) ** 2
-    low, high = wilson_ends(value, middle * (1 - middle) / own)
-    return Score(value, max(min(value - half, low), 0.0), min(max(value + half, high), 1.0), len(influence))
+    middle, variance = float(shares.mean()), float((shares * (1 - shares) / (n_of + 4)).sum()) / len(n_of) ** 2
+    low, high = wilson_ends(value, middle * (1 - middle) / variance)
+    return Score(value, max(min(value - half_width, low), 0.0), min(max(value + half_width, high), 1.0), len(influence))
 
 
 def _one_precision(confidence: np.ndarray, is_of_class: np.ndarray) -> tuple[float, np.ndarray]:

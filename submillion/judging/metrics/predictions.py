@@ -1,6 +1,6 @@
 """What is scored, and what a score is: predictions of labelled rows, of one label each or of several, and their scores.
 
-Rows with several labels have a probability for each label, and a label is predicted where its probability reaches its
+Rows with several labels have a probability for each label, and a label is predicted if its probability reaches its
 threshold. Shapes: B rows, C classes.
 """
 
@@ -17,7 +17,7 @@ from submillion.errors import DataError
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 EVEN = 0.5  # the threshold of labels for which none was chosen
-_NOTHING = 1e-9  # of a row: an interval at so few is from end to end
+_NOTHING = 1e-9  # of a row: an interval at so few spans everything
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of a labelled split: ids, B of them, and for each row
+    """A model's predictions of a labelled split: ids, B of them, and for each row
 
     one label: label_ids int64 [B], the truth, 0 to C - 1 · probs float32 or float64 [B, C], each row sums to 1.
     several: label_ids int64 [B, C], 1 where the row has the label, else 0 · probs [B, C], each from 0 to 1 by itself ·
-    thresholds float64 [C], or [B, C] where those of a row were chosen on other rows; None is 0.5.
+    thresholds float64 [C], or [B, C] if those of a row were chosen on other rows; None is 0.5.
 
     groups: int64 [B], the number of each row's group, from 0: rows of one group (`data.group`, or the same text) are
-    not independent of each other; None where each row is alone.
+    not independent of each other; None if each row is alone.
     """
 
     ids: list[str]
@@ -75,7 +75,7 @@ class Predictions:
 
     @property
     def right(self) -> np.ndarray:
-        """Return which rows are right, bool [B]: of several labels where every one is."""
+        """Return which rows are right, bool [B]: of several labels if every one is."""
         return equal_rows(self.predicted, self.label_ids)
 
     def rows(self, places: np.ndarray) -> Predictions:
@@ -116,11 +116,11 @@ class Predictions:
 
 
 def in_same_groups(predictions: Sequence[Predictions]) -> list[Predictions]:
-    """Return several runs' predictions of the same rows in one order, with the fewest groups that one of them knows:
-    the rows are the same, whatever settings, or older versions, call them."""
-    known = [each.groups for each in predictions if each.groups is not None]
+    """Return several runs' predictions of the same rows in one order, with the fewest groups that one of them has:
+    the rows are the same, however settings or older versions group them."""
+    known = [run.groups for run in predictions if run.groups is not None]
     groups = min(known, key=lambda groups: int(groups.max()), default=None)
-    return [replace(each, groups=groups) for each in predictions]
+    return [replace(run, groups=groups) for run in predictions]
 
 
 def equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -150,10 +150,10 @@ def wilson_ends(share: float, n: float, z: float = Z_95) -> tuple[float, float]:
 
 
 def numbered(groups: np.ndarray) -> np.ndarray | None:
-    """Return groups, [B] of any kind, as numbers from 0 in the order of their first rows, int64; None where each row is
+    """Return groups, [B] of any kind, as numbers from 0 in the order of their first rows, int64; None if each row is
     alone."""
-    found, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
-    return None if len(found) == len(groups) else np.argsort(np.argsort(firsts))[numbers]
+    distinct, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
+    return None if len(distinct) == len(groups) else np.argsort(np.argsort(firsts))[numbers]
 
 
 def summed(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def share(is_right: np.ndarray, groups: np.ndarray | None = None, among: np.ndar
         return Score(0.0, 0.0, 1.0, 0)
     if groups is None:
         return wilson(int((is_right & among).sum()), n)
-    right, of = (summed(each[among], groups[among]) for each in (is_right, among))
+    right, of = (summed(flags[among], groups[among]) for flags in (is_right, among))
     return clustered(right, of, n)
 
 
@@ -181,10 +181,10 @@ def clustered(right: np.ndarray, of: np.ndarray, n_rows: int) -> Score:
     """Return the sum of right over the sum of `of`, int64 [G] each, with Wilson's interval at the effective number.
 
     G units are independent of each other, their decisions are not: units are rows with several labels, or groups of
-    rows. The number is what as many independent decisions would need to be for the variance that the units show (a
-    ratio estimator's: Cochran 1977, section 6.3), the design effect held between 1 and its largest, that of units whose
-    decisions are right or wrong together (Kish 1965, section 8.2), which is taken where nothing varies; and less where
-    units are fewer than the rows, n_rows (`certainty`).
+    rows. The number is that of independent decisions with the variance that the units show (a ratio estimator's:
+    Cochran 1977, section 6.3), the design effect limited to between 1 and its largest, that of units whose decisions
+    are right or wrong together (Kish 1965, section 8.2), which is taken if nothing varies; and less if units are fewer
+    than the rows, n_rows (`certainty`).
     """
     n, total, n_right = len(of), int(of.sum()), int(right.sum())
     if total == 0:
@@ -199,10 +199,10 @@ def clustered(right: np.ndarray, of: np.ndarray, n_rows: int) -> Score:
 
 
 def effective_rows(influence: np.ndarray, groups: np.ndarray | None) -> float:
-    """Return how many independent rows would have a mean that varies as these rows' does, at most B.
+    """Return how many independent rows would have a mean that varies like these rows', at most B.
 
-    influence: how much each row moves the score, float64 [B], which sum to 0. The design effect is held as `clustered`
-    holds it.
+    influence: how much each row moves the score, float64 [B], which sum to 0. The design effect is limited as in
+    `clustered`.
     """
     n = len(influence)
     if groups is None:
@@ -226,8 +226,8 @@ def about_groups(groups: np.ndarray | None) -> tuple[str, ...]:
 
 
 def certainty(n_rows: int, n_groups: int) -> float:
-    """Return what a variance that was seen between few groups is worth: the effective number of rows is taken for so
-    much less (Korn and Graubard 1998, Survey Methodology 24), by Student's quantiles; one group says nothing.
+    """Return what a variance seen between few groups is worth, as a factor on the effective number of rows (Korn and
+    Graubard 1998, Survey Methodology 24), by Student's quantiles; one group says nothing.
 
     >>> certainty(100, 100), round(certainty(100, 10), 2)
     (1.0, 0.77)

@@ -1,7 +1,7 @@
 """The scores of rows with one label each: accuracy, macro-F1, log loss, calibration; the confusion matrix, each class.
 
-Independent of the rows' order and repeatable to the bit. Log loss, calibration and a class's own scores are those of
-rows with several labels too. Comparing two runs is left to others. Shapes: B rows, C classes.
+Independent of the rows' order and repeatable to the bit. Log loss, calibration and a class's own scores are also for
+rows with several labels. Comparing two runs is left to others. Shapes: B rows, C classes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from submillion.judging.metrics.predictions import (
 )
 
 N_DRAWS, DRAW_SEED = 1000, 20250
-_BLOCK = 1_000_000  # cells of drawn matrices that are at hand at a time
+_BLOCK = 1_000_000  # cells of drawn matrices that are in memory at a time
 N_BINS = 15  # as in Guo et al. 2017
-_N_FORETOLD = 4  # mistakes: of 0, 2 and 4 this held the truth best in simulations (docs/statements.md)
+_N_FORETOLD = 4  # mistakes: of 0, 2 and 4 this covered the truth best in simulations (docs/statements.md)
 
 
 def scores_of_one(predictions: Predictions) -> dict[str, Score]:
@@ -51,18 +51,20 @@ def matrix_rows(predictions: Predictions) -> float:
         return float(len(predictions.probs))
     predicted = predictions.predicted[:, None] == np.arange(predictions.probs.shape[1])
     influences = (predictions.right - predictions.right.mean(), f1_influence(predictions.truth, predicted))
-    return min(effective_rows(each, predictions.groups) for each in influences)
+    return min(effective_rows(influence, predictions.groups) for influence in influences)
 
 
 def macro_f1(counts: np.ndarray, n_independent: float | None = None) -> Score:
     """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's default.
 
-    `counts` is a confusion matrix [C, C] · n_independent: the rows that it is worth, None for all. The interval is that
-    of `score_of_draws`, 1,000 of which are drawn from the multinomial distribution that the observed one stands for,
-    which is a bootstrap of the rows.
+    `counts` is a confusion matrix [C, C] · n_independent: the rows that it is worth, None for all. The interval is
+    `score_of_draws`'s, of 1,000 draws from the observed matrix's multinomial distribution, which is a bootstrap of the
+    rows.
     """
     n_independent = n_independent or float(counts.sum())
-    values = [mean_f1(rights, trues + said) for rights, trues, said in drawn_classes(counts, n_independent)]
+    values = [
+        mean_f1(rights, trues + n_predicted) for rights, trues, n_predicted in drawn_classes(counts, n_independent)
+    ]
     return score_of_draws(np.concatenate(values).tolist(), counts, n_independent)
 
 
@@ -71,32 +73,32 @@ def score_of_draws(
 ) -> Score:
     """Return a score of a confusion matrix [C, C] from its values on `drawn_classes`, the first of which is its own.
 
-    The middle 95 % of the draws, and at least as far from the value as Wilson's interval of the accuracy, times a
-    factor, but not below the `least` that a score can be: matrices drawn from one with few mistakes have too few. Of 30
-    rows of four classes with 99 % right, macro-F1's draws held the truth in 21 % of simulations; so they do in all.
+    The interval is the middle 95 % of the draws, at least as far from the value as Wilson's of the accuracy, times a
+    factor, but not below `least`, the lowest score: matrices drawn from one with few mistakes have too few. With 30
+    rows of four classes, 99 % right, macro-F1's draws covered the truth in 21 % of simulations; widened, in all.
     """
     value, *draws = values
     low, high = np.quantile(draws, (0.025, 0.975))
     n = int(counts.sum())
-    right = int(np.trace(counts)) / n
-    ends = wilson_ends(right, n_independent)
-    below, above = (factor * (right - ends[0]), factor * (ends[1] - right))
+    accuracy = int(np.trace(counts)) / n
+    ends = wilson_ends(accuracy, n_independent)
+    below, above = (factor * (accuracy - ends[0]), factor * (ends[1] - accuracy))
     low, high = min(float(low), value - below), max(float(high), value + above)
     return Score(value, max(low, least), min(high, 1.0), n)
 
 
 def drawn_classes(counts: np.ndarray, n_independent: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield, some draws at a time, each class's rows that are right, that are of it, and that are predicted as it,
-    float64 [draws, C] each, of a confusion matrix [C, C]: as it is, then drawn 1,000 times from the multinomial
-    distribution that it stands for, with as many rows as it is worth."""
+    """Yield, some draws at a time, each class's numbers of right, true and predicted rows, float64 [draws, C] each, of
+    a confusion matrix [C, C]: unchanged, then drawn 1,000 times from its multinomial distribution, with as many rows as
+    it is worth."""
     n, n_classes, (true, predicted) = int(counts.sum()), len(counts), np.nonzero(counts)
-    seen, is_right = counts[true, predicted], true == predicted
+    observed, is_right = counts[true, predicted], true == predicted
     generator = np.random.default_rng(DRAW_SEED)
-    block = max(1, _BLOCK // len(seen))
+    block = max(1, _BLOCK // len(observed))
     for start in range(0, 1 + N_DRAWS, block):
         n_drawn = min(block, 1 + N_DRAWS - start) - (start == 0)
-        drawn = generator.multinomial(max(round(n_independent), 1), seen / n, n_drawn)
-        cells = np.concatenate([seen[None], drawn]) if start == 0 else drawn
+        drawn = generator.multinomial(max(round(n_independent), 1), observed / n, n_drawn)
+        cells = np.concatenate([observed[None], drawn]) if start == 0 else drawn
         of_draw = np.arange(len(cells))[:, None] * n_classes
 
         def summed(classes: np.ndarray, cells: np.ndarray, of_draw: np.ndarray = of_draw) -> np.ndarray:
@@ -107,12 +109,12 @@ def drawn_classes(counts: np.ndarray, n_independent: float) -> Iterator[tuple[np
 
 
 def log_loss(predictions: Predictions) -> Score:
-    """Return the mean of `row_losses` with its interval, which counts the mistakes that few rows have not shown yet.
+    """Return the mean of `row_losses` with its interval, which allows for mistakes that few rows have not shown.
 
-    Rows are right or wrong: the share that is wrong moves within its Wilson interval, times what a mistake costs; and
+    Rows are right or wrong: the share of wrong rows moves within its Wilson interval, times the cost of a mistake; and
     both kinds spread, by 1.96 standard errors. With many mistakes this is the mean plus or minus 1.96 of its standard
-    errors, which alone held the truth in 53 % of simulations with 30 rows and 99 % right, where most show no mistake.
-    What one costs is the mean of those that were seen and of four more that cost what `_foretold` says.
+    errors, which alone covered the truth in 53 % of simulations with 30 rows and 99 % right, most without a mistake.
+    The cost is the mean of the mistakes that were seen and of four more that cost what `_foretold` says.
 
     One row alone says nothing about the spread: its interval is all that is possible.
     """
@@ -125,23 +127,23 @@ def log_loss(predictions: Predictions) -> Score:
     worth = n_independent / n
     n_wrong = len(of_wrong) * worth
     cost = (float(of_wrong.sum()) * worth + _N_FORETOLD * _foretold(predictions)) / (n_wrong + _N_FORETOLD)
-    # A cost that no row has shown is taken to spread as an exponential variable does.
+    # A cost that no row has shown is assumed to spread like an exponential variable.
     squares = float(((of_wrong - cost) ** 2).sum()) * worth + _N_FORETOLD * cost**2
     spread = wrong.value * squares / (n_wrong + _N_FORETOLD) + float(of_right.var() if len(of_right) else 0) * (
         1 - wrong.value
     )
     more = max(cost - float(of_right.mean() if len(of_right) else 0), 0.0)
     below, above = (
-        math.hypot(each * more, Z_95 * math.sqrt(spread / n_independent))
-        for each in (wrong.value - wrong.low, wrong.high - wrong.value)
+        math.hypot(distance * more, Z_95 * math.sqrt(spread / n_independent))
+        for distance in (wrong.value - wrong.low, wrong.high - wrong.value)
     )
     return Score(value, max(value - below, 0.0), min(value + above, most), n)
 
 
 def _foretold(predictions: Predictions) -> float:
-    """What a mistake costs by the probabilities alone: the second class's loss, or of several labels the row's with its
-    least sure decision the other way. Unsure rows count more, by the square root of what they are short of 1: mistakes
-    are mostly theirs, and a model that is too sure makes others too."""
+    """Return the cost of a mistake by the probabilities alone: the second class's loss, or of several labels the row's
+    with its least sure decision reversed. Unsure rows count more, by the square root of 1 - confidence: mistakes are
+    mostly theirs, but a model that is too sure makes others too."""
     epsilon = np.finfo(predictions.probs.dtype).eps
     probs = np.clip(predictions.probs, epsilon, 1 - epsilon).astype(np.float64)
     if predictions.has_several:
@@ -172,7 +174,7 @@ def row_losses(predictions: Predictions) -> np.ndarray:
 def mean_f1(right: np.ndarray, involved: np.ndarray) -> np.ndarray:
     """Return the mean F1 over the last axis, the classes; a class that is not involved has none and is left out.
 
-    It is 0 where none is involved, as in a draw of rows that have, and get, none of several labels.
+    It is 0 if none is involved, as in a draw of rows that have, and get, none of several labels.
 
     right: rows of the class that were predicted as such · involved: rows of the class, and rows predicted as it.
     """
@@ -183,9 +185,9 @@ def mean_f1(right: np.ndarray, involved: np.ndarray) -> np.ndarray:
 def f1_influence(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return how much each row moves the mean F1 of the classes that are involved, bool [B, C] each, float64 [B]."""
     right, involved = (truth & predicted).sum(axis=0), truth.sum(axis=0) + predicted.sum(axis=0)
-    there = involved > 0
-    truth, predicted, involved = truth[:, there], predicted[:, there], involved[there]
-    parts = 2 * (truth & predicted) - 2 * right[there] / involved * (truth.astype(np.int64) + predicted)
+    is_involved = involved > 0
+    truth, predicted, involved = truth[:, is_involved], predicted[:, is_involved], involved[is_involved]
+    parts = 2 * (truth & predicted) - 2 * right[is_involved] / involved * (truth.astype(np.int64) + predicted)
     return (parts / involved).mean(axis=1)
 
 
@@ -195,12 +197,12 @@ def ece(predictions: Predictions) -> Score:
 
     The top class's probability is the confidence (Guo et al. 2017, section 2). Chance makes the error look
     larger than it is, and a bootstrap of it larger again by about as much; so the interval is the basic
-    bootstrap's (Davison and Hinkley 1997, section 5.2): the draws mirrored at the value, which takes the
-    excess off. It is widened to hold the value, and starts at 0 where 97.5 % of perfectly calibrated models
-    would show as much (consistency resampling: Broecker and Smith 2007). Draws are of the bins' sums, as
-    normal variables with the Poisson bootstrap's variance; where rows have several labels, or groups, with the
-    covariance of whole rows, or groups. Its high end is never nearer than the low one of the accuracy: mistakes that
-    few rows have not shown yet would add as much.
+    bootstrap's (Davison and Hinkley 1997, section 5.2): the draws mirrored at the value, which removes the
+    excess. It is widened to hold the value, and starts at 0 if at least 2.5 % of perfectly calibrated models would
+    show as much (consistency resampling: Broecker and Smith 2007). Draws are of the bins' sums, as normal variables
+    with the Poisson bootstrap's variance; if rows have several labels, or groups, with the covariance of whole
+    rows, or groups. Its high end is at least as far off as the accuracy's low end: mistakes that few rows have not
+    shown yet would add as much.
     """
     if predictions.has_several or predictions.groups is not None:
         of_units = predictions.summed(binned_gaps(predictions))
@@ -222,13 +224,13 @@ def ece(predictions: Predictions) -> Score:
 
 
 def mirrored(sums: np.ndarray, errors: np.ndarray, of_calibrated: np.ndarray, accuracy: Score) -> Score:
-    """Return the expected calibration error with its interval, as `ece` has it.
+    """Return the expected calibration error with its interval, as in `ece`.
 
     sums: of the gaps in each bin, as shares of all decisions, [15] · errors: draws of their errors, [1000, 15] ·
     of_calibrated: draws of the sums that a calibrated model would show, [1000, 15] · accuracy: of the decisions.
     """
     value = float(np.abs(sums).sum())
-    drawn, calibrated = (np.abs(each).sum(axis=1) for each in (sums + errors, of_calibrated))
+    drawn, calibrated = (np.abs(draws).sum(axis=1) for draws in (sums + errors, of_calibrated))
     low, high = 2 * value - np.quantile(drawn, (0.975, 0.025))
     if value <= np.quantile(calibrated, 0.975):
         low = 0.0
@@ -241,7 +243,7 @@ def hamming(predictions: Predictions) -> Score:
     if not predictions.has_several:
         return share(predictions.right, predictions.groups)
     is_right = predictions.truth == predictions.predicted
-    right, of = (predictions.summed(each.sum(axis=1)) for each in (is_right, np.ones_like(is_right)))
+    right, of = (predictions.summed(decisions.sum(axis=1)) for decisions in (is_right, np.ones_like(is_right)))
     return clustered(right, of, len(is_right))
 
 
@@ -249,7 +251,7 @@ def binned_gaps(predictions: Predictions) -> np.ndarray:
     """Return what each row adds to the gaps of the 15 bins, probability minus truth of its decisions, as a share of all
     decisions, float64 [B, 15]: the absolute sums over rows add up to the expected calibration error.
 
-    Of one label a row has one decision, the class that is predicted.
+    With one label a row has one decision, the predicted class.
     """
     probs, truth = predictions.probs.astype(np.float64), predictions.truth
     if not predictions.has_several:
@@ -261,7 +263,7 @@ def binned_gaps(predictions: Predictions) -> np.ndarray:
 
 def errors_of(of_units: np.ndarray, n_rows: int) -> np.ndarray:
     """Return 1,000 draws of the errors of sums over units, rows or groups of them, [G, any], normal with the covariance
-    that the units show, and wider where few groups show it."""
+    that the units show, and wider if few groups show it."""
     values, vectors = np.linalg.eigh(of_units.T @ of_units / certainty(n_rows, len(of_units)))
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     return np.random.default_rng(DRAW_SEED).standard_normal((N_DRAWS, of_units.shape[1])) @ root

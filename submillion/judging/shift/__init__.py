@@ -1,8 +1,8 @@
-"""What may be said of rows without labels, from saved predictions and texts: pure functions, no model.
+"""What can be said about rows without labels, from saved predictions and texts: pure functions, no model.
 
 `priors`: class shares, if only they have changed · `estimates`: these and how much is right, by confidence, with
-intervals · `labels`: how often each of several labels is predicted · `texts`: whether they look as those of training ·
-`verdict`: the estimate to go by, and when not to. Where predictions come from, and pages, are the affair of others.
+intervals · `labels`: how often each of several labels is predicted · `texts`: whether they look like training's ·
+`verdict`: the estimate to go by, and when not to. Where predictions come from, and pages, are left to others.
 """
 
 from submillion.judging.shift.estimates import Estimates, class_shares, estimate

@@ -1,7 +1,7 @@
-"""What predictions without labels say of class shares and accuracy, with intervals: a bootstrap of both sets of rows.
+"""What predictions without labels say about class shares and accuracy, with intervals: a bootstrap of both row sets.
 
-`priors` holds the estimators of shares; those of accuracy are here, where both meet one run's validation predictions,
-whose labels are known, and its predictions of the file. No method can be right for every shift (Garg et al. 2022,
+`priors` holds the estimators of shares; those of accuracy are here. Both use one run's validation predictions, whose
+labels are known, and its predictions of the file. No method can be right for every shift (Garg et al. 2022,
 section 3): each assumes that errors show in the confidence as they did on validation. Shapes: V validation rows, N rows
 without labels, C classes.
 """
@@ -19,7 +19,7 @@ from submillion.judging.shift.priors import SharesTest
 
 MIN_ROWS = 10  # of either kind; below, resampled rows say nothing
 _N_DRAWS, _SEED = 200, 20253
-_DIGITS = 6  # that scores are told apart by: the last bits of one text differ between batches
+_DIGITS = 6  # of scores that count: the last bits of one text differ between batches
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Estimates:
     """What one run's predictions of a file say; shares are in the order of the labels. All intervals are of 95 %.
 
     predicted, predicted_validation: shares of predicted classes, here and on validation · test: whether they differ ·
-    bbse, em: estimated shares of true classes, if texts of a class look as they did; 0 to 1 where predictions do not
-    tell the classes apart · missing: classes without a
-    validation row, whose share BBSE takes for 0 · temperature: that confidences are scaled by · validation: accuracy
-    there · atc, doc: estimated accuracy here, with the interval of chance alone, not of the method's errors · by_class:
-    the same if texts of a class look as they did: each class's recall on validation, by EM's shares.
+    bbse, em: estimated shares of true classes, if texts of a class look as they did; 0 to 1 if predictions do not tell
+    the classes apart · missing: classes without a validation row, whose share BBSE takes as 0 · temperature: that
+    scales confidences · validation: accuracy there · atc, doc: estimated accuracy here, with the interval of chance
+    alone, not of the method's errors · by_class: the same if texts of a class look as they did: each class's recall on
+    validation, weighted by EM's shares.
     """
 
     n: int
@@ -52,31 +52,31 @@ class Estimates:
 
     @property
     def apart(self) -> float:
-        """Return how far BBSE's and EM's shares are from one another, as a share of rows (total variation)."""
+        """Return how far BBSE's and EM's shares are apart, as a share of rows (total variation)."""
         return sum(abs(a.value - b.value) for a, b in zip(self.bbse, self.em, strict=True)) / 2
 
 
 def estimate(validation: Predictions, probs: np.ndarray) -> Estimates:
     """Return the estimates for rows with these probabilities, [N, C]. The order of rows does not matter.
 
-    DataError with fewer than 10 rows of either kind, or where a probability is not a number.
+    DataError with fewer than 10 rows of either kind, or if a probability is not a number.
     """
     _refuse(validation, probs)
     validation, probs = _ordered(validation, probs)
     n, n_classes = probs.shape
     value, draws = _resampled(validation, probs)
-    scores = [_score(one, drawn, n) for one, drawn in zip(value, draws.T, strict=True)]
+    scores = [_score(number, drawn, n) for number, drawn in zip(value, draws.T, strict=True)]
     scores.append(_by_class(validation, value[2 + n_classes :], draws[:, 2 + n_classes :], n))
     if not priors.tells_apart(validation, probs):
-        scores[2:] = [Score(one.value, 0.0, 1.0, n) for one in scores[2:]]
-    found, reference = probs.argmax(axis=1), validation.predicted
+        scores[2:] = [Score(number.value, 0.0, 1.0, n) for number in scores[2:]]
+    predicted, reference = probs.argmax(axis=1), validation.predicted
     heat = temperature(validation)
     return Estimates(
         n=n,
         n_validation=len(reference),
-        predicted=_shares(found, n_classes),
+        predicted=_shares(predicted, n_classes),
         predicted_validation=_shares(reference, n_classes),
-        test=priors.shares_test(reference, found, n_classes),
+        test=priors.shares_test(reference, predicted, n_classes),
         bbse=tuple(scores[2 : 2 + n_classes]),
         em=tuple(scores[2 + n_classes : -1]),
         missing=tuple(np.flatnonzero(np.bincount(validation.label_ids, minlength=n_classes) == 0).tolist()),
@@ -97,12 +97,12 @@ def class_shares(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray
     return calibrated, before, priors.em(calibrated, before)
 
 
-def atc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> float:
+def atc(validation: np.ndarray, is_right: np.ndarray, unlabelled: np.ndarray) -> float:
     """Return the accuracy by average thresholded confidence (Garg et al. 2022, section 4).
 
-    validation, found: scores that rise with confidence, [V] and [N] · is_right: bool [V]. The threshold is the one
+    validation, unlabelled: scores that rise with confidence, [V] and [N] · is_right: bool [V]. The threshold is the one
     below which validation has as many rows as errors; the share of rows that reach it is the estimate. Validation
-    rows that tie at the threshold are parted by it, and rows here that tie with them count in the same proportion.
+    rows that tie at the threshold are split by it, and rows here that tie with them count in the same proportion.
 
     >>> atc(np.array([0.3, 0.6, 0.8, 0.9]), np.array([False, True, True, True]), np.array([0.5, 0.7, 0.2, 0.95]))
     0.5
@@ -112,20 +112,20 @@ def atc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> floa
     n_wrong = int((~is_right).sum())
     if n_wrong == len(validation):
         return 0.0
-    validation, found = np.round(validation, _DIGITS), np.round(found, _DIGITS)
+    validation, unlabelled = np.round(validation, _DIGITS), np.round(unlabelled, _DIGITS)
     threshold = np.sort(validation)[n_wrong]
     n_tied = int((validation == threshold).sum())
     n_tied_right = n_tied - (n_wrong - int((validation < threshold).sum()))
-    n_reached = (found > threshold).sum() + (found == threshold).sum() * n_tied_right / n_tied
-    return float(n_reached / len(found))
+    n_reached = (unlabelled > threshold).sum() + (unlabelled == threshold).sum() * n_tied_right / n_tied
+    return float(n_reached / len(unlabelled))
 
 
-def doc(validation: np.ndarray, is_right: np.ndarray, found: np.ndarray) -> float:
+def doc(validation: np.ndarray, is_right: np.ndarray, unlabelled: np.ndarray) -> float:
     """Return validation's accuracy less the difference of mean confidences (Guillory et al. 2021, section 3.1).
 
-    validation, found: the likeliest class's probability, [V] and [N] · is_right: bool [V].
+    validation, unlabelled: the likeliest class's probability, [V] and [N] · is_right: bool [V].
     """
-    return float(np.clip(is_right.mean() - validation.mean() + found.mean(), 0.0, 1.0))
+    return float(np.clip(is_right.mean() - validation.mean() + unlabelled.mean(), 0.0, 1.0))
 
 
 def negative_entropy(probs: np.ndarray) -> np.ndarray:
@@ -146,28 +146,28 @@ def _refuse(validation: Predictions, probs: np.ndarray) -> None:
 
 
 def _ordered(validation: Predictions, probs: np.ndarray) -> tuple[Predictions, np.ndarray]:
-    """The rows sorted by their content, so that the bootstrap draws the same ones in whatever order they came."""
+    """Return the rows sorted by their content, so the bootstrap draws the same ones in any order."""
     rows = np.lexsort((*validation.probs.T, validation.label_ids))
     return validation.rows(rows), probs[np.lexsort(probs.T)]
 
 
 def _resampled(validation: Predictions, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """atc, doc, BBSE's shares, EM's shares: on all rows [2 + 2 C], and on rows drawn anew [200, 2 + 2 C]."""
+    """atc, doc, BBSE's shares, EM's shares: on all rows [2 + 2 C], and on resampled rows [200, 2 + 2 C]."""
     generator, n = np.random.default_rng(_SEED), len(probs)
     members = _members(validation)
     value, calibrate = _numbers(validation, probs, None)
     draws = []
     for _ in range(_N_DRAWS):
-        groups, found = generator.integers(0, len(members), len(members)), generator.integers(0, n, n)
+        groups, sampled = generator.integers(0, len(members), len(members)), generator.integers(0, n, n)
         rows = np.concatenate([members[group] for group in groups])
         drawn = Predictions([], validation.label_ids[rows], validation.probs[rows])
-        draws.append(_numbers(drawn, probs[found], calibrate)[0])
+        draws.append(_numbers(drawn, probs[sampled], calibrate)[0])
     return value, np.array(draws)
 
 
 def _by_class(validation: Predictions, shares: np.ndarray, drawn: np.ndarray, n: int) -> Score:
-    """The accuracy of n rows with these shares of classes, [C], and drawn ones, [200, C], by each class's recall on
-    validation, which is drawn from its posterior (Jeffreys' prior): that of a class with few rows is hardly known."""
+    """Return the accuracy of n rows with these shares of classes, [C], and drawn ones, [200, C], by each class's recall
+    on validation, drawn from its posterior (Jeffreys' prior): a class with few rows has a hardly known one."""
     n_of, n_right = (
         np.bincount(validation.label_ids[rows], minlength=len(shares))
         for rows in (np.full(len(validation.right), True), validation.right)

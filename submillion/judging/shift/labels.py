@@ -1,8 +1,8 @@
-"""What predictions of several labels say of rows without labels: how often each is predicted, here and on validation.
+"""What predictions of several labels say about unlabelled rows: how often each is predicted, here and on validation.
 
-How much is right is not estimated: the methods of `estimates` were fixed and judged on rows with one label, and no
-simulation here defends one of them for micro-F1, whose parts, labels that are missed, leave no trace in the confidence
-of those that are predicted. Shapes: V validation rows, N rows without labels, C labels.
+Accuracy is not estimated: the methods of `estimates` were fixed and judged on rows with one label, and no simulation
+here supports one of them for micro-F1, of which a part, missed labels, leaves no trace in the confidence of those that
+are predicted. Shapes: V validation rows, N rows without labels, C labels.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ class LabelRates:
     without_validation: Score
 
 
-def label_rates(validation: np.ndarray, found: np.ndarray) -> LabelRates:
+def label_rates(validation: np.ndarray, unlabelled: np.ndarray) -> LabelRates:
     """Return the rates of labels that one run predicts by the same thresholds, bool [V, C] and [N, C].
 
     DataError with fewer than 10 rows of either kind.
     """
     problems = [
         f"{len(rows)} rows {where}: a comparison takes at least {MIN_ROWS}"
-        for rows, where in ((found, "without labels"), (validation, "of validation predictions"))
+        for rows, where in ((unlabelled, "without labels"), (validation, "of validation predictions"))
         if len(rows) < MIN_ROWS
     ]
     if problems:
         raise DataError(*problems)
-    counts = [rows.sum(axis=0) for rows in (found, validation)]
-    p_values = [_fisher(int(a), len(found), int(b), len(validation)) for a, b in zip(*counts, strict=True)]
+    counts = [rows.sum(axis=0) for rows in (unlabelled, validation)]
+    p_values = [_fisher(int(a), len(unlabelled), int(b), len(validation)) for a, b in zip(*counts, strict=True)]
     return LabelRates(
-        n=len(found),
+        n=len(unlabelled),
         n_validation=len(validation),
-        predicted=tuple(wilson(int(count), len(found)) for count in counts[0]),
+        predicted=tuple(wilson(int(count), len(unlabelled)) for count in counts[0]),
         predicted_validation=tuple(wilson(int(count), len(validation)) for count in counts[1]),
         p_holm=tuple(holm(np.array(p_values)).tolist()),
-        per_row=_per_row(found),
+        per_row=_per_row(unlabelled),
         per_row_validation=_per_row(validation),
-        without=wilson(int((~found.any(axis=1)).sum()), len(found)),
+        without=wilson(int((~unlabelled.any(axis=1)).sum()), len(unlabelled)),
         without_validation=wilson(int((~validation.any(axis=1)).sum()), len(validation)),
     )
 
 
 def _fisher(n_first: int, of_first: int, n_second: int, of_second: int) -> float:
-    found: Any = scipy.stats.fisher_exact([[n_first, of_first - n_first], [n_second, of_second - n_second]])
-    return float(found.pvalue)
+    test: Any = scipy.stats.fisher_exact([[n_first, of_first - n_first], [n_second, of_second - n_second]])
+    return float(test.pvalue)
 
 
 def _per_row(predicted: np.ndarray) -> Score:

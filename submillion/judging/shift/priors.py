@@ -1,6 +1,6 @@
 """How often each class occurs among unlabelled rows, if only the classes' shares have changed since training.
 
-Label shift: texts of a class look as they did, p(x | y) stays, p(y) moves. Where texts themselves have changed, these
+Label shift: texts of a class look as they did, p(x | y) stays, p(y) moves. If texts themselves have changed, these
 numbers are wrong without showing it. Shapes: V validation rows, N rows without labels, C classes.
 """
 
@@ -34,23 +34,25 @@ class Calibrator:
 def calibrator(validation: Predictions, start: Calibrator | None = None) -> Calibrator:
     """Return the scaling that minimises validation's log loss (Alexandari et al. 2020, section 3.1).
 
-    One temperature and a bias a class: EM needs the latter, since plain temperature scaling leaves a classifier that
-    favours a class as it is. Biases are held near 0 by a ridge of 0.001. `start` is where the search begins.
+    One temperature, and a bias per class: EM needs the latter, since plain temperature scaling does not change which
+    class a classifier favours. Biases are kept near 0 by a ridge of 0.001. The search begins at `start`.
     """
     log_probs, n_classes = safe_log(validation.probs), validation.probs.shape[1]
     truth = np.eye(n_classes)[validation.label_ids]
 
-    def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
-        scaled = special.log_softmax(log_probs * found[0] + found[1:], axis=1)
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = special.log_softmax(log_probs * parameters[0] + parameters[1:], axis=1)
         apart = np.exp(scaled) - truth
-        value = float(_RIDGE * (found[1:] ** 2).sum() - (scaled * truth).sum(axis=1).mean())
-        slope = np.concatenate([[(apart * log_probs).sum(axis=1).mean()], apart.mean(axis=0) + 2 * _RIDGE * found[1:]])
-        return value, slope
+        value = float(_RIDGE * (parameters[1:] ** 2).sum() - (scaled * truth).sum(axis=1).mean())
+        gradient = np.concatenate(
+            [[(apart * log_probs).sum(axis=1).mean()], apart.mean(axis=0) + 2 * _RIDGE * parameters[1:]]
+        )
+        return value, gradient
 
     first = Calibrator(1.0, np.zeros(n_classes)) if start is None else start
     bounds = [(0.02, 50.0), *[(None, None)] * n_classes]
-    found = scipy.optimize.minimize(loss, [first.inverse, *first.biases], jac=True, method="L-BFGS-B", bounds=bounds)
-    return Calibrator(float(found.x[0]), found.x[1:])
+    minimum = scipy.optimize.minimize(loss, [first.inverse, *first.biases], jac=True, method="L-BFGS-B", bounds=bounds)
+    return Calibrator(float(minimum.x[0]), minimum.x[1:])
 
 
 def bbse(validation: Predictions, predicted: np.ndarray) -> np.ndarray:
@@ -58,25 +60,27 @@ def bbse(validation: Predictions, predicted: np.ndarray) -> np.ndarray:
 
     The weights w solve C w = m, where C holds the joint shares of (predicted, true) on validation and m the shares of
     predicted classes here (Lipton, Wang and Smola 2018, section 4). Negative shares are set to 0 and the others scaled
-    to sum to 1; the least squares solution stands where C has no inverse. Float64 [C].
+    to sum to 1; the least squares solution is used if C has no inverse. Float64 [C].
     """
     n_classes = validation.probs.shape[1]
     joint = confusion(validation, n_classes).T / len(validation.label_ids)
     shares = np.bincount(predicted, minlength=n_classes) / len(predicted)
-    found = np.maximum(np.linalg.lstsq(joint, shares, rcond=1e-6)[0] * joint.sum(axis=0), 0)
-    return found / found.sum()
+    true_shares = np.maximum(np.linalg.lstsq(joint, shares, rcond=1e-6)[0] * joint.sum(axis=0), 0)
+    return true_shares / true_shares.sum()
 
 
 def tells_apart(validation: Predictions, probs: np.ndarray) -> bool:
     """Say whether predictions of classes that validation has could show their shares among rows, [N, C].
 
-    They cannot where validation's confusion matrix is singular, as where one class is always predicted, nor where the
-    rows' probabilities are: other shares would then give the same predictions.
+    They cannot if validation's confusion matrix is singular, as when one class is always predicted, nor if the rows'
+    probabilities are: other shares would then give the same predictions.
     """
     n_classes = validation.probs.shape[1]
     joint = confusion(validation, n_classes)
     present = joint.sum(axis=1) > 0
-    ranks = [np.linalg.matrix_rank(each, rtol=1e-6) for each in (joint[present].astype(np.float64), probs.T @ probs)]
+    ranks = [
+        np.linalg.matrix_rank(matrix, rtol=1e-6) for matrix in (joint[present].astype(np.float64), probs.T @ probs)
+    ]
     return bool(ranks[0] == present.sum() and ranks[1] >= present.sum())
 
 
@@ -84,7 +88,7 @@ def em(probs: np.ndarray, priors: np.ndarray, start: np.ndarray | None = None) -
     """Return each class's share of largest likelihood (Saerens, Latinne and Decaestecker 2002, section 2.2).
 
     probs: calibrated probabilities [N, C] · priors: the shares they stand for, each above 0, float64 [C]. The
-    likelihood is concave in the shares, so the start does not matter but for time.
+    likelihood is concave in the shares, so the start affects only the time.
     """
     ratios = probs / priors
     shares = priors if start is None else np.maximum(start, _TOLERANCE) / np.maximum(start, _TOLERANCE).sum()
@@ -103,8 +107,8 @@ def corrected(probs: np.ndarray, priors: np.ndarray, shares: np.ndarray) -> np.n
     >>> corrected(np.array([[0.5, 0.5]]), np.array([0.5, 0.5]), np.array([0.8, 0.2])).round(2).tolist()
     [[0.8, 0.2]]
     """
-    found = probs * (shares / priors)
-    return found / found.sum(axis=1, keepdims=True)
+    weighted = probs * (shares / priors)
+    return weighted / weighted.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,12 @@ class SharesTest:
 def shares_test(first: np.ndarray, second: np.ndarray, n_classes: int) -> SharesTest:
     """Return the test of two arrays of predicted classes, int64; classes that neither has are left out.
 
-    One model predicts both, so that its errors do not pass for a shift (Rabanser, Günnemann and Lipton 2019, BBSDh).
+    One model predicts both, so its errors do not pass for a shift (Rabanser, Günnemann and Lipton 2019, BBSDh).
     """
-    counts = np.stack([np.bincount(found, minlength=n_classes) for found in (first, second)])
+    counts = np.stack([np.bincount(predicted, minlength=n_classes) for predicted in (first, second)])
     distance = float(np.abs(counts[0] / len(first) - counts[1] / len(second)).sum() / 2)
     counts = counts[:, counts.sum(axis=0) > 0]
     if counts.shape[1] < 2:
         return SharesTest(1.0, distance, float(counts.min()))
-    found: Any = scipy.stats.chi2_contingency(counts)
-    return SharesTest(float(found.pvalue), distance, float(found.expected_freq.min()))
+    test: Any = scipy.stats.chi2_contingency(counts)
+    return SharesTest(float(test.pvalue), distance, float(test.expected_freq.min()))

@@ -1,6 +1,6 @@
-"""Whether texts look as the training texts do: lengths, words never seen, and a classifier that tells the two apart.
+"""Whether texts look like the training texts: lengths, words never seen, and a classifier that tells the two apart.
 
-Nothing of the model or of labels is used. A drift that is seen here need not hurt, and one that hurts need not be seen.
+Neither the model nor labels are used. A drift that is seen here need not hurt, and one that hurts need not be seen.
 Shapes: N texts of each kind.
 """
 
@@ -19,7 +19,7 @@ from submillion.words import count, terms
 MAX_TEXTS = 2_000  # of each kind that the domain classifier sees
 N_WORDS = 12
 _N_FOLDS, _SEED = 5, 20252
-_EXACT_BELOW = 10_000  # pairs of lengths; above, the limit distribution serves
+_EXACT_BELOW = 10_000  # pairs of lengths; above, the limit distribution is used
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Drift:
 
     lengths: training, validation, here · length_distance, length_p: Kolmogorov and Smirnov's of training and here ·
     unseen: the mean share of a text's words that no training text has · n_compared: texts of each kind, at most, that
-    the classifier saw · auc: of the classifier, 0.5 where nothing tells them apart; None with fewer than 10 distinct
+    the classifier saw · auc: of the classifier, 0.5 if nothing tells them apart; None with fewer than 10 distinct
     texts or no words · telling: words that speak for being here, strongest first, then as many that speak for training.
     """
 
@@ -62,7 +62,7 @@ class Drift:
 
 def drift(train: Sequence[str], validation: Sequence[str], texts: Sequence[str]) -> Drift:
     """Return how `texts` differ from the training texts; each sequence has one text at least."""
-    lengths = [np.array([count(text) for text in each]) for each in (train, validation, texts)]
+    lengths = [np.array([count(text) for text in group]) for group in (train, validation, texts)]
     known = {word for text in train for word in _terms(text)}
     is_small = len(train) * len(texts) < _EXACT_BELOW
     ks: Any = scipy.stats.ks_2samp(lengths[0], lengths[2], method="exact" if is_small else "asymp")
@@ -92,14 +92,14 @@ def _quartiles(lengths: np.ndarray) -> Lengths:
 def _unseen(texts: Sequence[str], known: set[str]) -> Score:
     """The mean over texts, plus or minus 1.96 standard errors; a text without words has none unseen."""
     words = [_terms(text) for text in texts]
-    shares = np.array([sum(word not in known for word in each) / max(1, len(each)) for each in words])
+    shares = np.array([sum(word not in known for word in text_words) / max(1, len(text_words)) for text_words in words])
     value, n = float(np.sort(shares).mean()), len(shares)
     half = Z_95 * float(shares.std(ddof=1)) / np.sqrt(n) if n > 1 else 1.0
     return Score(value, max(value - half, 0.0), min(value + half, 1.0), n)
 
 
 def _at_most(texts: Sequence[str]) -> list[str]:
-    """The texts, sorted, of too many a fixed draw: the order that they came in decides nothing."""
+    """Return the texts, sorted, or a fixed draw of too many: their order does not matter."""
     ordered = sorted(texts)
     if len(ordered) <= MAX_TEXTS:
         return ordered
@@ -110,21 +110,21 @@ def _at_most(texts: Sequence[str]) -> list[str]:
 def _told_apart(train: list[str], texts: list[str]) -> tuple[Score | None, tuple[Telling, ...]]:
     """The AUC of a logistic regression on words, cross-fitted, and its most telling words.
 
-    Equal texts fall into one fold: a copy in another would be told by heart, and pull the AUC below 0.5.
+    Equal texts are in one fold: a copy in another would be known by heart, and pull the AUC below 0.5.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    every, is_here = [*train, *texts], np.repeat([0, 1], [len(train), len(texts)])
+    all_texts, is_here = [*train, *texts], np.repeat([0, 1], [len(train), len(texts)])
     if min(len(set(train)), len(set(texts))) < 2 * _N_FOLDS:
         return None, ()
     terms: Any = _terms  # scikit-learn's hints know names only
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=terms, min_df=2)
     try:
-        features = vectorizer.fit_transform(every)
+        features = vectorizer.fit_transform(all_texts)
     except ValueError:  # "empty vocabulary"
         return None, ()
-    folds = _folds(every)
-    scores = np.empty(len(every))
+    folds = _folds(all_texts)
+    scores = np.empty(len(all_texts))
     for fold in range(_N_FOLDS):
         held_out = folds == fold
         scores[held_out] = _regression(features[~held_out], is_here[~held_out]).decision_function(features[held_out])
@@ -171,7 +171,7 @@ def _telling(names: np.ndarray, features: Any, is_here: np.ndarray) -> tuple[Tel
     weights = _regression(features, is_here).coef_[0]
     has = features > 0
     shares = [np.asarray(has[is_here == kind].mean(axis=0)).ravel() for kind in (0, 1)]
-    # A weight counts by how often it is met: a rare word tells little of all texts.
+    # A weight counts by its frequency: a rare word says little about all texts.
     strength = weights * np.abs(shares[1] - shares[0])
     order = np.lexsort((names, -strength))
     for_here = [i for i in order[:N_WORDS] if strength[i] > 0]

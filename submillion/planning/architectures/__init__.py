@@ -1,7 +1,7 @@
 """What the encoders look like: families, shapes, module names, and facts of common checkpoints.
 
-`families` owns the structure of the model types that are counted from their config; `built` asks transformers for that
-of any other encoder; `checkpoints` turns a name, a folder or a config.json into an `Architecture`; `files` finds a
+`families` owns the structure of the model types that are counted from their config; `built` asks transformers for any
+other encoder; `checkpoints` turns a name, a folder or a config.json into an `Architecture`; `files` finds a
 checkpoint's files, those of the Hub at one commit. Only `built` needs torch and transformers.
 """
 

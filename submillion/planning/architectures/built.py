@@ -1,4 +1,4 @@
-"""What no family's table tells: an encoder is built by transformers without weights, and its parts are counted.
+"""Encoders that no family's table describes: transformers builds one without weights, and its parts are counted.
 
 torch and transformers are imported when the first such encoder is planned. Encoders that the table of `families`
 describes need neither.
@@ -63,7 +63,7 @@ def head_modules(model: Any) -> tuple[str, ...]:
 
 
 def last_layer_name(model: Any, n_classes: int) -> str | None:
-    """Return the full name of the linear layer that gives the logits; None where there is none."""
+    """Return the full name of the linear layer that gives the logits; None if there is none."""
     heads = tuple(f"{name}." for name in head_modules(model))
     names = [
         name
@@ -108,8 +108,8 @@ def _model(config: Any, n_classes: int, where: str) -> Any:
 
 def _inspected(models: list[Any], where: str) -> Built:
     model, larger = models
-    found = tuple(_linears(model))
-    if not found:
+    linears = tuple(_linears(model))
+    if not linears:
         raise ConfigError(f"{where}: no layers with linear modules were found in it, which an adapter could go to")
     heads = head_modules(model)
     last = last_layer_name(model, _CLASSES[0])
@@ -117,12 +117,12 @@ def _inspected(models: list[Any], where: str) -> Built:
         raise ConfigError(f"{where}: model_type is {model.config.model_type!r}, a decoder: {_ENCODERS_ONLY}")
     if last is None or last != last_layer_name(larger, _CLASSES[1]):
         raise ConfigError(f"{where}: its classifier does not end in one linear layer, so its head cannot be counted")
-    n_head, n_larger = (sum(_n_parameters(each.get_submodule(name)) for name in heads) for each in models)
+    n_head, n_larger = (sum(_n_parameters(variant.get_submodule(name)) for name in heads) for variant in models)
     prefixes = tuple(f"{name}." for name in heads)
     encoder = {name: p.numel() for name, p in model.named_parameters() if not name.startswith(prefixes)}
     per_class = n_larger - n_head
     return Built(
-        linears=found,
+        linears=linears,
         encoder_parameters=sum(encoder.values()),
         encoder_biases=sum(n for name, n in encoder.items() if name.endswith(".bias")),
         head_modules=heads,
@@ -134,17 +134,17 @@ def _inspected(models: list[Any], where: str) -> Built:
 
 
 def _linears(model: Any) -> Iterator[Linear]:
-    """The linear modules inside the outermost lists of the encoder: its layers, numbered through."""
+    """Yield the linear modules inside the encoder's outermost lists: its layers, numbered consecutively."""
     from torch import nn
 
     layers = [child for path in _layer_lists(model) for child in _children(model, path)]
     for number, path in enumerate(layers):
-        taken = set[str]()
+        used = set[str]()
         for name, module in model.get_submodule(path).named_modules():
             if isinstance(module, nn.Linear):
                 site = _site(name)
-                site = name if site in taken else site
-                taken.add(site)
+                site = name if site in used else site
+                used.add(site)
                 has_bias = module.bias is not None
                 yield Linear(f"{path}.{name}", site, number, module.in_features, module.out_features, has_bias)
 
@@ -172,7 +172,7 @@ def _site(name: str) -> str:
 
 
 def _longest_tokens(model: Any) -> int:
-    """Positions that a text may use; tables with a padding index begin after it, as RoBERTa's."""
+    """Return the positions that a text may use; tables with a padding index begin after it, as RoBERTa's."""
     longest = getattr(model.config, "max_position_embeddings", None) or 512
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(getattr(module, "num_embeddings", None), int):

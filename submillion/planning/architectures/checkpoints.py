@@ -1,7 +1,6 @@
 """From a model's name to its `Architecture`: the checkpoints known offline, local files, the Hub.
 
-A config is read as plain JSON and checked here, so that planning needs no transformers. Where a checkpoint's files are
-is left to `files`.
+A config is read as plain JSON and checked here, so planning needs no transformers. `files` finds a checkpoint's files.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _MAX_LAYERS = 1_000
 def load(name: str, revision: str | None = None) -> Architecture:
     """Return the architecture of a folder, a config.json, a known checkpoint or another Hub model at a revision.
 
-    A local file goes before a known name, as in transformers. Only the last kind asks the network.
+    A local file takes precedence over a known name, as in transformers. Only the last kind asks the network.
     ConfigError or HubError names what was not found, or the file and its keys that cannot be used.
     """
     if file := files.local_config(name):
@@ -102,11 +101,11 @@ def _keys(family: str) -> dict[str, str]:
 
 
 def _is_plain(family: str, values: Mapping[str, Any]) -> bool:
-    """Whether a config is one that the table of its family describes; any other is built."""
+    """Say whether a config is one that the table of its family describes; any other is built."""
     match family:
         case "modernbert":
             return not any(values.get(key) for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"))
-        case "deberta-v2":  # as all of version 3 are; defaults of transformers where a key is missing
+        case "deberta-v2":  # as all of version 3 are; defaults of transformers if a key is missing
             width = values.get("hidden_size")
             same = ("embedding_size", "pooler_hidden_size")
             return (
@@ -135,7 +134,7 @@ def _size_problems(sizes: Mapping[str, Any], keys: Mapping[str, str]) -> list[st
 
 
 def _too_large(values: Mapping[str, Any]) -> list[str]:
-    """What no encoder has: so many layers, or layers so large."""
+    """Return problems with sizes that no encoder has: too many layers, or too large ones."""
     inner = [problem for value in values.values() if isinstance(value, dict) for problem in _too_large(value)]
     return inner + [
         f"{key} is {value!r}: allowed are whole numbers from 1 to {largest:,}"
@@ -146,8 +145,8 @@ def _too_large(values: Mapping[str, Any]) -> list[str]:
 
 def _shape_problems(values: Mapping[str, Any]) -> list[str]:
     """Settings that give the stock class other parameters than the ones counted here."""
-    found = [key for key in ("is_decoder", "add_cross_attention", "quantization_config") if values.get(key)]
-    problems = [f"{key} is set: only plain encoders are counted and trained" for key in found]
+    keys = [key for key in ("is_decoder", "add_cross_attention", "quantization_config") if values.get(key)]
+    problems = [f"{key} is set: only plain encoders are counted and trained" for key in keys]
     if values.get("auto_map"):
         problems.append(
             "auto_map is set: the model wants to run code of its own, and none of a model's folder is run; take a "

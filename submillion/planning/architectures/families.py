@@ -14,9 +14,7 @@ from typing import Literal, get_args
 Site = Literal["query", "key", "value", "qkv", "attention_output", "ffn_in", "ffn_out"]
 
 SITES: tuple[Site, ...] = get_args(Site)
-SEPARATE_SITES: tuple[Site, ...] = tuple(
-    site for site in SITES if site != "qkv"
-)  # where query, key and value are three
+SEPARATE_SITES: tuple[Site, ...] = tuple(site for site in SITES if site != "qkv")  # query, key and value are three
 _FUSED: tuple[Site, ...] = ("qkv", "attention_output", "ffn_in", "ffn_out")
 
 
@@ -37,7 +35,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Built:
-    """What building an encoder without weights told: its linear layers, bottom to top, and counts of parameters.
+    """What building an encoder without weights shows: its linear layers, bottom to top, and counts of parameters.
 
     head_modules: the stock class' modules after the encoder · last: the full name of its last layer [C, D] ·
     head_fixed + C * head_per_class are the parameters of `head_modules` · biases: entries of parameters named `*.bias`.
@@ -57,10 +55,10 @@ class Built:
 class Architecture:
     """The sizes of an encoder, in units (neurons, entries, layers), and its family.
 
-    `name` is what the user wrote, `revision` a commit where it comes from the Hub. `family` is transformers'
-    model_type. `n_types` counts token types and `n_buckets` the relative positions; each is 0 where the family has
+    `name` is what the user wrote, `revision` a commit if it comes from the Hub. `family` is transformers'
+    model_type. `n_types` counts token types and `n_buckets` the relative positions; each is 0 if the family has
     none. `embedding_width` differs from `width` in ELECTRA and ALBERT only. `n_layers` counts layers with weights of
-    their own; ALBERT applies its one layer `n_repeats` times. `built` is None where the family's sizes tell everything.
+    their own; ALBERT applies its one layer `n_repeats` times. `built` is None if the family's sizes say everything.
     """
 
     name: str
@@ -85,9 +83,9 @@ class Family:
 
     layers: where the layers are, before their number · sites: each site's name inside a layer · head: the modules
     after the encoder, first to last, each trained and saved whole · dense, last: the full names of the head's two
-    linear layers [D, D] and [C, D] · activation: of the head, where a negative feature would not pass it, else None ·
+    linear layers [D, D] and [C, D] · activation: of the head, if a negative feature would not pass it, else None ·
     pretrained: the checkpoint has the dense layer's weights · n_unused_positions: position embeddings before the first
-    token's, where they begin after the padding id · is_gated: the feed-forward computes a gate beside its inputs ·
+    token's, if they begin after the padding id · is_gated: the feed-forward computes a gate besides its inputs ·
     is_bare: no linear layer has a bias but the last, norms have none, and one norm is in the head (ModernBERT).
     """
 
@@ -184,7 +182,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def has_walk(arch: Architecture) -> bool:
-    """Say whether the packed pass can compute the encoder; any other takes its stock padded forward pass."""
+    """Say whether the packed pass can compute the encoder; any other uses its stock padded forward pass."""
     return arch.built is None
 
 
@@ -253,7 +251,7 @@ def head_modules(arch: Architecture) -> tuple[str, ...]:
 def head_layers(arch: Architecture) -> tuple[str, str]:
     """Return the full names of the head's dense part and of its last layer [C, D].
 
-    The dense part is one layer [D, D]; of an encoder that was built, all that is before the last layer.
+    The dense part is one layer [D, D]; of an encoder that was built, everything before the last layer.
     """
     if arch.built is not None:
         return "+".join(arch.built.head_modules), arch.built.last
@@ -293,7 +291,7 @@ def encoder_parameters(arch: Architecture) -> int:
 def encoder_biases(arch: Architecture) -> int:
     """Return the entries of every parameter named `*.bias` in the embeddings and the encoder's layers.
 
-    Layer norms have one each, but ModernBERT's. MPNet's `relative_attention_bias.weight` is a table, not a bias.
+    Layer norms have one each, except ModernBERT's. MPNet's `relative_attention_bias.weight` is a table, not a bias.
     """
     if arch.built is not None:
         return arch.built.encoder_biases
@@ -317,7 +315,7 @@ def _embeddings(arch: Architecture) -> int:
 
 
 def _projection_width(arch: Architecture) -> int:
-    """D where a layer takes the embeddings to the width: ELECTRA's if they differ, ALBERT's always; else 0."""
+    """Return D if a layer takes the embeddings to the width: ELECTRA's if they differ, ALBERT's always; else 0."""
     return arch.width if arch.embedding_width != arch.width or arch.family == "albert" else 0
 
 

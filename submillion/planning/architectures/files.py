@@ -1,6 +1,6 @@
 """Where a checkpoint's files are: in a folder, in an installed package, or in the Hub's cache at one commit.
 
-transformers is only ever given such a folder, so that it asks no network on its own: neither for files that are there,
+transformers is only ever given such a folder, so it makes no request of its own: neither for files that are there,
 nor for somebody's conversion of weights that it would not read.
 """
 
@@ -51,8 +51,8 @@ def local_config(name: str) -> Path | None:
 def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) -> ModelConfig:
     """Return the settings with the Hub's own name and the commit of a model that comes from there.
 
-    One request at most; `say` is told where the cache answers in place of the Hub. ConfigError where `revision` is
-    set and the model is on this disk, or the repository has no weights that are read; HubError where it cannot be had.
+    One request at most; `say` is called if the cache answers instead of the Hub. ConfigError if `revision` is set and
+    the model is on this disk, or the repository has no weights that are read; HubError if it is not available.
     """
     if is_local(model.name):
         if model.revision is not None:
@@ -71,7 +71,7 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
     repository = hub.resolve(name, "model", model.revision)
     if repository.files is not None:
         _wanted(repository)
-        # The list of a gated repository's files is public, they are not. It is too small for a bar.
+        # The list of a gated repository's files is public, the files are not. This one is too small for a bar.
         hub.fetch(repository, [_CONFIG], lambda _: None)
     if repository.note is not None:
         say(repository.note)
@@ -79,31 +79,31 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
 
 
 def folder(name: str, revision: str | None = None, watch: Callable[[hub.Download], object] | None = None) -> Path:
-    """Return the folder with a model's weights, config and tokenizer; those of the Hub come down before `watch`.
+    """Return the folder with a model's weights, config and tokenizer; downloads from the Hub report to `watch`.
 
     A local folder goes first, then the installed package of all-MiniLM-L6-v2, then the Hub. ConfigError or HubError
     says what is missing or damaged.
     """
-    if (found := at_hand(name, revision)) is not None:
-        return found
+    if (place := at_hand(name, revision)) is not None:
+        return place
     refuse_slip(name)
     return _from_hub(name, revision, _is_whole, _wanted, watch)
 
 
 def at_hand(name: str, revision: str | None = None) -> Path | None:
-    """Return the same folder where nothing has to be downloaded for it; None otherwise."""
+    """Return the same folder if nothing has to be downloaded for it; None otherwise."""
     if (file := local_config(name)) is not None:
         return file.resolve().parent
     return _package(name) or _cached(hub_id(name) or name, revision, _is_whole)
 
 
 def config(name: str, revision: str | None = None) -> Path:
-    """Return the config.json of a Hub model; HubError if it cannot be had."""
+    """Return the config.json of a Hub model; HubError if it is not available."""
     return _one(name, revision, _CONFIG)
 
 
 def tokenizer(name: str, revision: str | None = None) -> Path | None:
-    """Return the tokenizer.json of a model; None if it has none, or where it cannot be had."""
+    """Return the tokenizer.json of a model; None if it has none, or it is not available."""
     if is_local(name):
         file = folder(name) / "tokenizer.json"
         return file if file.is_file() else None
@@ -122,8 +122,8 @@ def is_local(name: str) -> bool:
 def refuse_slip(name: str) -> None:
     """Raise a ConfigError for a name that is no Hub model's: an address, of a folder without config.json, misspelt."""
     if "://" in name:
-        found = name_in(name)
-        advice = "give a folder, or organisation/name" if found is None else f"give organisation/name: {found}"
+        hub_name = name_in(name)
+        advice = "give a folder, or organisation/name" if hub_name is None else f"give organisation/name: {hub_name}"
         raise ConfigError(f"model.name is {name}, an address: {advice}")
     if _is_path(name):
         raise ConfigError(f"model.name is {name}: no config.json there; give a folder that holds one, or the file")
@@ -165,18 +165,18 @@ def shards(folder: Path) -> list[Path]:
 
 
 def weights(name: str, folder: Path) -> list[Path]:
-    """Return the same files; ConfigError if the checkpoint has no safetensors, by what it has in their place, or if one
-    is missing or cut, as its header tells."""
-    if not (found := shards(folder)):
+    """Return the same files; ConfigError if the checkpoint has no safetensors, naming what it has instead, or if one is
+    missing or cut, by its header."""
+    if not (files := shards(folder)):
         _refuse_weights(name, sorted(file.name for file in folder.iterdir()))
-    for file in found:
+    for file in files:
         try:
             with safe_open(file, "numpy"):
                 pass
         except (OSError, SafetensorError) as error:
             reason = "is missing" if not file.is_file() else f"is damaged ({error})"
             raise ConfigError(f"model.name is {name}: {file.name} {reason}; get it again") from None
-    return found
+    return files
 
 
 def sha256(file: Path) -> str:
@@ -196,7 +196,7 @@ def _is_path(name: str) -> bool:
 
 
 def _package(name: str) -> Path | None:
-    """The installed package's model folder, its weights checked; None if it has none, or it is not installed."""
+    """Return the installed package's model folder, its weights checked; None if it has none, or it is not installed."""
     package, published = _PACKAGES.get(hub_id(name) or name, (None, None))
     spec = None if package is None else importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -204,9 +204,9 @@ def _package(name: str) -> Path | None:
     weights = Path(spec.origin).parent / "model" / WEIGHTS
     if not weights.is_file():
         raise ConfigError(f"{weights} is missing: install the package {spec.name} again")
-    if (found := sha256(weights)) != published:
+    if (digest := sha256(weights)) != published:
         raise ConfigError(
-            f"{weights} has SHA-256 {found}, the published weights have {published}: "
+            f"{weights} has SHA-256 {digest}, the published weights have {published}: "
             f"install the package {spec.name} again, from a source you trust"
         )
     return weights.parent
@@ -232,7 +232,7 @@ def _from_hub(
     wanted: Callable[[hub.Repository], list[str]],
     watch: Callable[[hub.Download], object] | None = lambda _: None,
 ) -> Path:
-    """The folder of the Hub's cache with the wanted files; a commit whose files are there asks no network."""
+    """The folder of the Hub's cache with the wanted files; a commit whose files are there takes no request."""
     name = hub_id(name) or name
     if (cached := _cached(name, revision, is_whole)) is not None:
         return cached
@@ -260,7 +260,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _wanted(repository: hub.Repository) -> list[str]:
-    """The files that are read, weights last, so that what has weights has all; ConfigError if none are read."""
+    """Return the files to read, weights last, so a folder with weights has all; ConfigError if a kind is missing."""
     names = [file.name for file in repository.files or ()]
     weights = [WEIGHTS] if WEIGHTS in names else _parts(names)
     if not weights:
@@ -286,8 +286,8 @@ def _refuse_no_tokenizer(name: str, names: Iterable[str]) -> None:
 
 
 def _refuse_weights(name: str, names: Sequence[str]) -> None:
-    """Raise the ConfigError for a checkpoint without safetensors, by what it has in their place."""
-    pickles = [each for each in names if each.endswith(_PICKLES) and "/" not in each]
+    """Raise the ConfigError for a checkpoint without safetensors, naming what it has instead."""
+    pickles = [file_name for file_name in names if file_name.endswith(_PICKLES) and "/" not in file_name]
     if not pickles:
         raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; take another checkpoint")
     code = (

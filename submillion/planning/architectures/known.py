@@ -10,11 +10,11 @@ from submillion.planning.architectures.families import Architecture
 def _sizes(
     family: str, n_layers: int, width: int, ffn_width: int, vocab_size: int, n_positions: int, **others: int
 ) -> Architecture:
-    """An architecture without a name; all of these have heads of 64 entries, but where `n_heads` says otherwise."""
+    """An architecture without a name; all of these have heads of 64 entries, unless `n_heads` says otherwise."""
     sizes = {"n_layers": n_layers, "width": width, "ffn_width": ffn_width, "n_heads": width // 64}
     shapes = {"vocab_size": vocab_size, "n_positions": n_positions, "n_types": 0, "embedding_width": width}
-    every: dict[str, Any] = {**sizes, **shapes, **others}
-    return Architecture("", family, **every)
+    fields: dict[str, Any] = {**sizes, **shapes, **others}
+    return Architecture("", family, **fields)
 
 
 def _bert(n_layers: int, width: int, vocab_size: int, **others: int) -> Architecture:
