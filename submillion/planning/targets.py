@@ -57,13 +57,13 @@ def spelt_out(arch: Architecture, name: str) -> Iterable[str]:
 
 def chosen_layers(arch: Architecture, layers: str | Sequence[int] | None) -> list[int]:
     """Return the layers that `adapter.layers` names, from the bottom up; ConfigError lists what is wrong."""
-    all_layers = list(range(arch.n_layers))
+    everything = list(range(arch.n_layers))
     match layers:
         case None:
-            return all_layers
+            return everything
         case str():
             n = _counted(layers, arch)
-            return all_layers[-n:] if layers.startswith("top") else all_layers[:n]
+            return everything[-n:] if layers.startswith("top") else everything[:n]
         case _:
             if problems := _list_problems(arch, layers):
                 raise ConfigError(*problems)
