@@ -1,4 +1,4 @@
-"""The settings of a training that goes on from a finished run with more rows."""
+"""The settings of a training that continues a finished run with more rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from submillion.errors import RunError
 from submillion.runs.finding import verify
 from submillion.runs.folder import Run
 
-_EPOCHS = 2.0  # of a training that goes on, where its run says neither steps nor epochs: most rows are known by then
+_EPOCHS = 2.0  # of a continued training whose run sets neither steps nor epochs: most rows are known by then
 
 
 def continued(run: Run, rows: os.PathLike[str] | str) -> Config:
-    """Return a run's settings with its weights as the start, and a file of rows beside those that it was trained on.
+    """Return a run's settings, starting from its weights and with a file of rows added to those it was trained on.
 
-    Splits stay as they are, so that validation rows are those of the run. Where it says neither steps nor epochs, the
-    new training has two epochs. RunError if its rows or weights cannot be taken up.
+    Splits stay unchanged, so the validation rows are the run's. If it sets neither steps nor epochs, the new training
+    has two epochs. RunError if its rows or weights cannot be reused.
     """
     verify(run)
     settings = run.config()
