@@ -25,7 +25,7 @@ from submillion.cli.launched import launched
 from submillion.errors import SubmillionError, is_out_of_memory, os_problem
 from submillion.text import first_line, visible, without_secrets
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 _IN_ASCII = str.maketrans("█━╸╺–—−×·•→…“”‘’", "#==----x.*>.\"\"''")  # our own signs, where a terminal has none of them
 
 # Each command: where its function, or its group of commands, is, and the first line of its help.
@@ -73,14 +73,14 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """The commands of the table: help lists them by its lines, and the one that is called is loaded."""
+    """The commands of the table: help lists its lines, and only the command that is called is loaded."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {name: TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the name, the command and the arguments that are left."""
+        """Return the name, the command and the remaining arguments."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else loaded(name), rest
 
@@ -125,13 +125,13 @@ def _common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    _write_what_the_terminal_lacks(as_json="--json" in given)
-    verbose = "-v" in given
-    given = [argument for argument in given if argument != "-v"]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _write_what_the_terminal_lacks(as_json="--json" in words)
+    verbose = "-v" in words
+    words = [argument for argument in words if argument != "-v"]
     try:
-        with launched(given):
-            code = app(given, standalone_mode=False)
+        with launched(words):
+            code = app(words, standalone_mode=False)
         if code == _INTERRUPTED:  # typer answers Ctrl-C with this code, not with the exception
             raise KeyboardInterrupt
     except TyperException as error:
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         _say(
             "stopped; the same command goes on where it stopped"
-            if given[:1] in (["train"], ["sweep"], ["predict"])
+            if words[:1] in (["train"], ["sweep"], ["predict"])
             else "stopped"
         )
         code = _INTERRUPTED
@@ -165,9 +165,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _write_what_the_terminal_lacks(as_json: bool) -> None:
-    """Make stdout and stderr write characters that their encoding lacks in another way, where Python would raise.
+    """Make stdout and stderr escape characters that their encoding lacks, for which Python would raise.
 
-    They are escaped as in JSON, so that labels stay apart and JSON stays valid; our own signs have a plain form.
+    The escapes are JSON's, so that labels stay distinct and JSON stays valid; our own signs have a plain form.
     """
     codecs.register_error("submillion", partial(_instead, {} if as_json else _IN_ASCII))
     for stream in (sys.stdout, sys.stderr):
@@ -177,7 +177,7 @@ def _write_what_the_terminal_lacks(as_json: bool) -> None:
 
 
 def _instead(plain: dict[int, str] | dict[int, int], error: UnicodeError) -> tuple[str, int]:
-    """The text in place of characters that cannot be encoded, and where encoding goes on."""
+    """The text in place of characters that cannot be encoded, and where encoding continues."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end].translate(plain)

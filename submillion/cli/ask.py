@@ -54,16 +54,16 @@ def ask(  # noqa: PLR0913 - one parameter an option
     Fill in the labels; `evaluate --labelled` and `train --start` go on from there. Rows that the run was trained on are
     left out.
     """
-    found = runs.load(run, out or "runs")
+    loaded = runs.load(run, out or "runs")
     with View() as view:
         watch = partial(view.through, "predicting")
-        rows = submillion.ask(found, source, number, purpose, half_width, output, seed, watch, force)
+        rows = submillion.ask(loaded, source, number, purpose, half_width, output, seed, watch, force)
     if as_json:
         typer.echo(json.dumps(asdict(rows) | {"path": str(rows.path)}, indent=2))
         return
     seen = f" ({rows.n_trained_on:,} more were trained on, and are left out)" if rows.n_trained_on else ""
     title = f"{rows.path}: {len(rows.ids):,} of {rows.n_rows:,} rows to label, to {purpose}{seen}"
-    typed = [to_type("train", "--start", found.path, "--data", rows.path)]
+    typed = [to_type("train", "--start", loaded.path, "--data", rows.path)]
     if rows.worth:
-        typed.insert(0, to_type("evaluate", found.path, "--input", source, "--labelled", rows.path))
+        typed.insert(0, to_type("evaluate", loaded.path, "--input", source, "--labelled", rows.path))
     terminal.show([asking.to_label(title, rows.worth, (rows.column, rows.classes), typed)])

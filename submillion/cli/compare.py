@@ -1,4 +1,4 @@
-"""The `compare` command: run folders in, what may be said of them out, without torch."""
+"""The `compare` command: run folders in, their comparison out, without torch."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def compare(  # noqa: PLR0913 - each is an option
 
     Runs that differ only in train.seed are one setting.
     """
-    found = comparing.compare(run, split, report, out or "runs", force, margin, decide)
+    verdict = comparing.compare(run, split, report, out or "runs", force, margin, decide)
     if as_json:
-        typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(comparison.values(verdict), indent=2, ensure_ascii=False))
         return
-    terminal.show(comparing.sections(found))
+    terminal.show(comparing.sections(verdict))
     if report is not None:
         typer.echo(f"\n{report}")

@@ -124,7 +124,7 @@ def errors(
 
 
 def _unmeasured(model: str) -> str:
-    """The line for lengths that are in words; where no encoder was named it says how to name one."""
+    """The line for lengths that are in words; if no encoder was named, it says how to name one."""
     is_default = model == ModelConfig().name
     line = f"lengths are in words: the tokenizer.json of {model}{', the default encoder,' * is_default} is not at hand"
     return f"{line}; name the one that will train: --set model.name=..., or its --recipe" if is_default else line
@@ -231,9 +231,9 @@ def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
 
 
 def _marked(before: str, after: str) -> str:
-    """The text after a change, with the words that are gone and those that are new."""
+    """The text after a change, with removed and new words marked."""
     old, new = tokens(before), tokens(after)
-    names = ([token for token, _ in found] for found in (old, new))
+    names = ([token for token, _ in words] for words in (old, new))
     parts: list[str] = []
     for kind, i, j, k, m in difflib.SequenceMatcher(None, *names, autojunk=False).get_opcodes():
         if kind == "equal":
@@ -243,5 +243,5 @@ def _marked(before: str, after: str) -> str:
     return " ".join(parts)
 
 
-def _joined(found: Sequence[tuple[str, str]]) -> str:
-    return " ".join("".join(token + blanks for token, blanks in found).split())
+def _joined(words: Sequence[tuple[str, str]]) -> str:
+    return " ".join("".join(token + blanks for token, blanks in words).split())

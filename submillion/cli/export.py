@@ -42,9 +42,9 @@ def export(  # noqa: PLR0913 - each is an option
     The files are loaded again and compared with the run on its validation rows before the export is called done. An
     adapter is in its run already: it is uploaded as it is.
     """
-    found = runs.load(run, out or "runs")
+    loaded = runs.load(run, out or "runs")
     with View() as view:
-        exported = submillion.export(found, kind, output, data, margin, push_to, private, view.through)
+        exported = submillion.export(loaded, kind, output, data, margin, push_to, private, view.through)
     folder, manifest = exported.folder, exported.manifest
     if as_json:
         values = {"folder": str(folder), "address": exported.address}

@@ -1,6 +1,6 @@
 """A command that was started in several processes: `train` works in all of them, any other is refused.
 
-The main process alone prints; what goes wrong in another one reaches it (`processes`).
+Only the main process prints; errors in the others reach it (`processes`).
 """
 
 from __future__ import annotations

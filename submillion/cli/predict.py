@@ -77,19 +77,19 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
     Perturbations: typos, lower, upper, punctuation, truncation, first-column, synonyms, insertion, swap, deletion.
     """
-    found = runs.load(run, out or "runs")
+    loaded = runs.load(run, out or "runs")
     if labelled is not None or source is not None:
         _refuse_beside_labels({"--data": data, "--perturb": perturb, "--figure": figure, "--max-error": max_error})
-        _evaluate_by_labels(found, source, labelled, as_json)
+        _evaluate_by_labels(loaded, source, labelled, as_json)
         return
     if data is None:
         raise ConfigError("no rows are given: --data LABELLED, or --input FILE --labelled CSV with what `ask` wrote")
     if perturb is not None or figure is not None:
         if max_error is not None:
             raise ConfigError("--max-error and --perturb: each looks at the rows in its own way; give one at a time")
-        _evaluate_perturbed(found, data, perturb, figure, force, as_json)
+        _evaluate_perturbed(loaded, data, perturb, figure, force, as_json)
         return
-    evaluation = submillion.evaluate(found, data, max_error=max_error)
+    evaluation = submillion.evaluate(loaded, data, max_error=max_error)
     if as_json:
         typer.echo(json.dumps(_values(evaluation), indent=2))
         return
@@ -104,18 +104,18 @@ def _evaluate_by_labels(run: Run, source: Path | None, labelled: Path | None, as
         lacks = "--input, the file that was asked about" if source is None else "--labelled, what `ask` wrote for it"
         raise ConfigError(f"--input and --labelled go together: give {lacks}")
     with View() as view:
-        found = submillion.evaluate(run, source, labelled=labelled, watch=partial(view.through, "predicting"))
+        evaluation = submillion.evaluate(run, source, labelled=labelled, watch=partial(view.through, "predicting"))
     if as_json:
-        typer.echo(json.dumps(_values(found), indent=2))
+        typer.echo(json.dumps(_values(evaluation), indent=2))
         return
-    if found.sample is not None:
-        typer.echo(asking.known(found["accuracy"], found.n_rows, found.sample.plain_half_width))
-    _warn(found)
+    if evaluation.sample is not None:
+        typer.echo(asking.known(evaluation["accuracy"], evaluation.n_rows, evaluation.sample.plain_half_width))
+    _warn(evaluation)
 
 
 def _refuse_beside_labels(options: dict[str, object]) -> None:
-    if given := [name for name, value in options.items() if value is not None]:
-        raise ConfigError(f"{', '.join(given)}: --labelled tells the accuracy on --input alone; leave it out")
+    if names := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{', '.join(names)}: --labelled tells the accuracy on --input alone; leave it out")
 
 
 def _evaluate_perturbed(
@@ -124,17 +124,17 @@ def _evaluate_perturbed(
     if perturb is None:
         raise ConfigError(f"--figure {figure}: it shows perturbations; add --perturb all")
     with View() as view:
-        found = submillion.robustness(run, data, perturb, figure, None, partial(view.through, "evaluating"), force)
+        result = submillion.robustness(run, data, perturb, figure, None, partial(view.through, "evaluating"), force)
     if as_json:
-        perturbations = [asdict(each) for each in found.perturbed]
-        typer.echo(json.dumps(_values(found.plain) | {"perturbations": perturbations}, indent=2))
+        perturbations = [asdict(each) for each in result.perturbed]
+        typer.echo(json.dumps(_values(result.plain) | {"perturbations": perturbations}, indent=2))
         return
-    terminal.show([robustness.section(found.accuracy, found.by_kind)])
-    _warn(found.plain)
+    terminal.show([robustness.section(result.accuracy, result.by_kind)])
+    _warn(result.plain)
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
+    """An evaluation as --json prints it: a score per key, the number of rows that were trained on, warnings."""
     scores = {name: vars(score) for name, score in evaluation.scores.items()}
     answers = {} if evaluation.answers is None else {"answers": asdict(evaluation.answers)}
     sample = {} if evaluation.sample is None else {"n_rows": evaluation.n_rows, "sample": asdict(evaluation.sample)}
@@ -183,13 +183,13 @@ def predict(  # noqa: PLR0913 - one parameter an option
     """
     from submillion import prediction
 
-    found = [runs.load(run, out or "runs") for run in chosen]
+    loaded = [runs.load(run, out or "runs") for run in chosen]
     where = executor or ("processes" if (processes or 1) > 1 else "inline")
     how = prediction.How(where, processes, address)
     answering = prediction.Answering(calibrated, max_error, coverage)
     form = prediction.Form(probabilities, label_ids, force, id_column, _columns(keep or []), answering)
     with View() as view:
-        written = prediction.predict_file(found, source, output, form, how, watch=view)
+        written = prediction.predict_file(loaded, source, output, form, how, watch=view)
     n_answered = None if max_error is None else sum(written.counts.values())
     if as_json:
         typer.echo(json.dumps(_counts(written, n_answered), indent=2))

@@ -65,18 +65,18 @@ def serve(  # noqa: PLR0913
         if error.name not in ("fastapi", "prometheus_client", "starlette", "uvicorn"):
             raise
         raise ConfigError(f"serve needs {error.name}: {install_line('serve')}") from None
-    found, token = folders.opened(folder), app.read_token(token_file)
+    served, token = folders.opened(folder), app.read_token(token_file)
     limits = Limits(batch_tokens, wait_ms / 1000, queue_texts)
     options = app.Options(token, precision, encoders, limits, (host, f"[{host}]"), public_url)
     if token is None and not _is_loopback(host):
         typer.echo(f"warning: whoever reaches {host} can read the runs and use them: give --token-file FILE", err=True)
 
     def announce(url: str) -> None:
-        typer.echo(json.dumps({"url": url, "folder": str(found.path)}) if as_json else f"{url}  ({found.path})")
+        typer.echo(json.dumps({"url": url, "folder": str(served.path)}) if as_json else f"{url}  ({served.path})")
         if open_page:
             webbrowser.open(url)
 
-    app.serve(found, host, port, announce, options)
+    app.serve(served, host, port, announce, options)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The `shift` command: a file without labels in, what may be said before anyone knows the truth out."""
+"""The `shift` command: a file without labels in, what can be said before the truth is known out."""
 
 from __future__ import annotations
 

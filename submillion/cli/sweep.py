@@ -1,4 +1,4 @@
-"""The `sweep` command: a study file in, trials as ordinary runs, what may be said of them out."""
+"""The `sweep` command: a study file in, trials as ordinary runs, their comparison out."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         _list(as_json)
         return
     shortcuts = {"data.source": data, "out": out}
-    given = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]
+    more = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]
 
     from submillion.sweeps import sitting, summary
     from submillion.sweeps.study import How, prepare
 
-    prepared = prepare(study, [*(overrides or []), *given], scale)
+    prepared = prepare(study, [*(overrides or []), *more], scale)
     if dry_run:
         if as_json:
             typer.echo(json.dumps(summary.preview_values(prepared.preview), indent=2, ensure_ascii=False))
@@ -74,11 +74,11 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         return
     how = How(executor or ("processes" if workers > 1 else "inline"), workers, address, storage, scale)
     with SweepView(prepared) as view:
-        found = sitting.run(prepared, how, view)
+        result = sitting.run(prepared, how, view)
     if as_json:
-        typer.echo(json.dumps(summary.values(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(summary.values(result), indent=2, ensure_ascii=False))
     else:
-        terminal.show([*pages.summary(pages.read(found.folder)), _result(found)])
+        terminal.show([*pages.summary(pages.read(result.folder)), _result(result)])
 
 
 def _list(as_json: bool) -> None:
@@ -91,27 +91,27 @@ def _list(as_json: bool) -> None:
 
 
 def _preview(prepared: Prepared) -> Section:
-    found = prepared.preview
-    n_over = sum(not trial.fits for trial, _ in found.trials)
-    seconds = duration(found.seconds, is_rough=True)
+    preview = prepared.preview
+    n_over = sum(not trial.fits for trial, _ in preview.trials)
+    seconds = duration(preview.seconds, is_rough=True)
     return Section(
         anchor="preview",
         nav="Preview",
         title=f"{prepared.study.name} ({prepared.study.kind}), runs in {prepared.space.base.out}",
         sentences=(
-            f"{len(found.trials)} trials, {n_over} over budget and not started; {found.n_runs} runs, about {seconds} "
-            "one after the other: an estimate",
-            *found.notes,
+            f"{len(preview.trials)} trials, {n_over} over budget and not started; {preview.n_runs} runs, about "
+            f"{seconds} one after the other: an estimate",
+            *preview.notes,
         ),
-        tables=(_preview_table(found),),
+        tables=(_preview_table(preview),),
     )
 
 
-def _preview_table(found: Preview) -> Table:
+def _preview_table(preview: Preview) -> Table:
     rows = []
-    for number, (trial, n_flops) in enumerate(found.trials, start=1):
+    for number, (trial, n_flops) in enumerate(preview.trials, start=1):
         ranks = ", ".join(map(str, sorted(set(trial.plan.ranks.values()))))
-        time = duration(found.seconds_of(n_flops), is_rough=True) if trial.fits else "-"
+        time = duration(preview.seconds_of(n_flops), is_rough=True) if trial.fits else "-"
         counts = (f"{trial.plan.total:,}", str(len(trial.configs)), time)
         fits = "" if trial.fits else _what_fits(trial)
         rows.append((str(number), trial.candidate.stage, trial.candidate.name, ranks or "-", *counts, fits))
@@ -124,21 +124,21 @@ def _what_fits(trial: Trial) -> str:
     return f"{excess:,} over budget; {fits}"
 
 
-def _result(found: Sweep) -> Section:
+def _result(result: Sweep) -> Section:
     """The recommended run, where the pages are, and what to type next."""
     return Section(
         anchor="result",
         nav="Result",
-        title=f"recommended: {found.recommended.path}",
-        tables=(brief.accuracy(found.recommended, is_chosen=len(found.outcomes) > 1),),
+        title=f"recommended: {result.recommended.path}",
+        tables=(brief.accuracy(result.recommended, is_chosen=len(result.outcomes) > 1),),
         code=(
-            (f"files in {found.folder}/", ", ".join(_files(found))),
-            ("next", to_type("runs", "show", found.recommended.path)),
+            (f"files in {result.folder}/", ", ".join(_files(result))),
+            ("next", to_type("runs", "show", result.recommended.path)),
         ),
     )
 
 
-def _files(found: Sweep) -> list[str]:
-    """What is in the study's folder, what people open first."""
+def _files(result: Sweep) -> list[str]:
+    """The files in the study's folder, those that people open first at the front."""
     names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json")
-    return [name for name in (*names, "study.sqlite3") if (found.folder / name).exists()]
+    return [name for name in (*names, "study.sqlite3") if (result.folder / name).exists()]

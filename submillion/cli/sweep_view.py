@@ -1,4 +1,4 @@
-"""What people watch while a sweep runs: a live table of trials on a terminal, lines elsewhere."""
+"""The progress display of a sweep: a live table of trials on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class SweepView:
             self._sum_up(self.status)
 
     def __call__(self, status: Status) -> None:
-        """Show where the study stands."""
+        """Show how far the study is."""
         self.status = status
         self.view.say(f"{status.line}  ({duration(status.left_s, is_rough=True)} left)")
 
     def _table(self) -> RenderableType:
-        """The last trials and the steps they are at; their run folders tell, whatever process or machine works."""
+        """The last trials and the steps they are at, from their run folders, whatever process or machine works."""
         if self.status is None:
             return Group()
         table = Table(box=None, pad_edge=False)

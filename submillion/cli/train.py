@@ -70,9 +70,9 @@ def train(  # noqa: PLR0913 - one parameter an option
         if folds is not None:
             from submillion.training import folds as in_folds
 
-            found = in_folds.train(settings, folds, view)
+            all_folds = in_folds.train(settings, folds, view)
             if processes.is_main():  # another machine may not see the folder
-                _show_folds(found.folder, as_json)
+                _show_folds(all_folds.folder, as_json)
             return
         run = workflow.train(settings, view)
 
@@ -84,8 +84,8 @@ def train(  # noqa: PLR0913 - one parameter an option
 
 
 def _going_on(start: str, beside: dict[str, object], data: str | None, out: str | None) -> Config:
-    if given := [name for name, value in beside.items() if value is not None]:
-        raise ConfigError(f"{', '.join(given)}: --start takes the settings of its run; change some with --set")
+    if names := [name for name, value in beside.items() if value is not None]:
+        raise ConfigError(f"{', '.join(names)}: --start takes the settings of its run; change some with --set")
     if data is None:
         raise ConfigError("--start goes on with new rows: give --data FILE, such as what `submillion ask` wrote")
     return runs.continued(runs.load(start, out or "runs"), data)
@@ -99,9 +99,9 @@ def _show_folds(folder: Path, as_json: bool) -> None:
         values = {"folder": str(folder), "scores": scores, "folds": by_fold, "n_label_errors": len(report.errors)}
         typer.echo(json.dumps(values | {"label_error_share": report.error_share}, indent=2))
         return
-    found = pages.answer(report)
+    answer = pages.answer(report)
     errors = to_type("data", "errors", folder)
-    section = Section("result", "Result", found.title, tables=found.tables, code=(("next", errors),))
+    section = Section("result", "Result", answer.title, tables=answer.tables, code=(("next", errors),))
     terminal.show([section])
     typer.echo(f"{folder / 'report.html'} has the rest")
 
