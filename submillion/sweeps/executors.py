@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in several, or on a Ray cluster; and how far, where a race looks on the way.
+"""Where trials run: in this process, in several, or on a Ray cluster; and how far, if a race looks on the way.
 
 Each way gives a function from jobs to results as they come. A job is an ordinary run, without test; which jobs there
 are, and what results mean, is left to `sitting`.
@@ -23,8 +23,8 @@ from submillion.training.workflow import Answer, Phase, Watch
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained, with so many threads, to its end; or `until` the first evaluation at or after that share of
-    its steps, where it pauses: a later job goes on from there."""
+    """A run to train with n_threads threads, to its end; or to the first evaluation at or after the share `until` of
+    its steps, where it pauses: a later job resumes it there."""
 
     number: int
     config: Config
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: the folder of its finished run, why there will be none, or neither where it paused."""
+    """What became of a job: the folder of its finished run, why there will be none, or neither if it paused."""
 
     number: int
     run: Path | None
@@ -56,7 +56,7 @@ def executor(where: Where, n_workers: int, address: str | None) -> Any:
 
 
 def run_job(job: Job, watch: Watch = lambda _: None) -> Result:
-    """Train one job; a diverged or paused one is a result, every other error is raised."""
+    """Train one job; a diverged or paused run is a result, every other error is raised."""
     n_steps = 0
 
     def watched(record: StepRecord | EvalRecord | Phase) -> Answer:
@@ -103,7 +103,7 @@ def _worker_job(job: Job) -> Result:
 
 @contextmanager
 def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
-    """Ray tasks, one core each; a task whose worker dies is started again, and its run goes on where it was."""
+    """Ray tasks, one core each; a task whose worker dies is started again, and its run resumes where it was."""
     with workers.ray_cluster(n_workers, address) as ray:
         task = ray.remote(num_cpus=1, max_retries=3)(run_job)
 

@@ -1,6 +1,6 @@
 """The study file: where it is, its keys, their checks, and what a factor's alternatives set.
 
-Owns everything that can be said of a study before a row is read. Which trials follow is left to `strategies`,
+Owns everything that can be said about a study before a row is read. Which trials follow is left to `strategies`,
 what a trial costs to `trials`.
 """
 
@@ -85,16 +85,16 @@ class Factor(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Factor:
         title = self.title
-        given = [name for name in ("values", "alternatives", "subsets") if getattr(self, name) is not None]
-        given += ["low and high"] * self.is_range
-        if len(given) != 1:
-            found = " and ".join(given) or "nothing"
-            raise ValueError(f"factor {title} has {found}: give one of values, alternatives, subsets, or low and high")
-        if given != ["low and high"] and not getattr(self, given[0]):
-            raise ValueError(f"factor {title} is empty: give at least one of its {given[0]}")
-        if (self.key is None) != (given == ["alternatives"]):
+        kinds = [name for name in ("values", "alternatives", "subsets") if getattr(self, name) is not None]
+        kinds += ["low and high"] * self.is_range
+        if len(kinds) != 1:
+            what = " and ".join(kinds) or "nothing"
+            raise ValueError(f"factor {title} has {what}: give one of values, alternatives, subsets, or low and high")
+        if kinds != ["low and high"] and not getattr(self, kinds[0]):
+            raise ValueError(f"factor {title} is empty: give at least one of its {kinds[0]}")
+        if (self.key is None) != (kinds == ["alternatives"]):
             raise ValueError(
-                f"factor {title}: {given[0]} {'need a key' if self.key is None else 'name their own keys'}"
+                f"factor {title}: {kinds[0]} {'need a key' if self.key is None else 'name their own keys'}"
             )
         if self.is_range:
             self._check_range()
@@ -178,7 +178,7 @@ class Study(Section):
         return self
 
     def _n_trials(self) -> int:
-        """How many trials there are, the full ones of two stages apart."""
+        """How many trials there are, without the full ones of two stages."""
         n_choices = [len(options(factor)) for factor in self.factors]
         match self.kind:
             case "grid" | "two-stage" | "race":
@@ -190,7 +190,7 @@ class Study(Section):
 
 
 def options(factor: Factor) -> tuple[Option, ...]:
-    """Return a factor's choices in their order; none for a range."""
+    """Return a factor's choices in their order; empty for a range."""
     beside = factor.settings
     if factor.alternatives is not None:
         return tuple(Option(each.label, {**beside, **each.settings}) for each in factor.alternatives)
@@ -212,7 +212,7 @@ def study_text(name: str) -> str:
 
 
 def load_study(which: Path | str) -> tuple[Study, Path]:
-    """Return a study, by its file or a shipped one's name, and the folder that its files count from.
+    """Return a study, by its file or a shipped one's name, and the folder that its paths are relative to.
 
     ConfigError lists every problem of the file.
     """
@@ -242,16 +242,16 @@ def parse(values: Mapping[str, Any], origin: str) -> Study:
 
 
 def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
-    """Return the settings that all trials share: the base's, overridden; relative files count from `folder`."""
+    """Return the settings that all trials share: the base's, overridden; its file is relative to `folder`."""
     file = None if study.base.config is None else folder / study.base.config
     settings = config.changed(config.load(file, study.base.recipe), study.base.settings, "base.settings")
-    given = config.parse_overrides(overrides)
-    varied = {key for factor in study.factors for key in keys_of(factor)} & given.keys()
+    values = config.parse_overrides(overrides)
+    varied = {key for factor in study.factors for key in keys_of(factor)} & values.keys()
     if varied:
         raise ConfigError(
             *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
         )
-    shared = config.changed(settings, {**given, "name": study.name}, "--set")
+    shared = config.changed(settings, {**values, "name": study.name}, "--set")
     problems = metric_problems(study, shared.train.metric or usual_metric(has_several=False))
     if study.kind == "race":
         problems += _evaluation_problems(shared)
@@ -272,12 +272,12 @@ def _evaluation_problems(settings: Config) -> list[str]:
 
 
 def _with_evaluations(settings: Config) -> Config:
-    """The settings with evaluations where a race looks."""
+    """The settings with evaluations at the shares where a race looks."""
     return config.changed(settings, {_EVERY: settings.train.evaluate_every or EVALUATE_EVERY}, "the race's")
 
 
 def metric_problems(study: Study, metric: Metric) -> list[str]:
-    """Return what does not go with the score that ranks the trials."""
+    """Return the claimed scores that the ranking metric cannot have, as problems."""
     problems = []
     least, most = {"log-loss": (0.0, math.inf), "mcc": (-1.0, 1.0)}.get(metric, (0.0, 1.0))
     problems += [
@@ -312,7 +312,7 @@ def _key_problems(study: Study) -> list[str]:
 
 
 def _race_problems(study: Study, n_trials: int) -> list[str]:
-    """What keeps trials from being looked at side by side, at the same shares of their schedules."""
+    """What prevents a comparison of trials at the same shares of their schedules."""
     if study.kind != "race":
         return []
     problems = ["kind is race, and the factors make one trial: vary more, or take kind grid"] if n_trials == 1 else []
@@ -344,7 +344,7 @@ def _choices(study: Study) -> dict[str, list[str] | None]:
 
 
 def _claim_problems(claims: Sequence[Claim], choices: Mapping[str, Sequence[str] | None]) -> list[str]:
-    """What is wrong with the claims; choices: each factor's labels, None of a range."""
+    """What is wrong with the claims; choices: each factor's labels, None for a range."""
     problems = []
     for claim in claims:
         if claim.factor not in choices:
@@ -365,15 +365,15 @@ def _claim_problems(claims: Sequence[Claim], choices: Mapping[str, Sequence[str]
 
 
 def _twice(study: Study) -> list[str]:
-    """Two factors on one key; one that is fixed by then may be changed again beside another one."""
+    """Two factors on one key; in a one-factor study, one may set a fixed factor's key again beside its own."""
     sets = [{factor.key} - {None} if study.kind == "one-factor" else keys_of(factor) for factor in study.factors]
-    found = [
+    problems = [
         f"factors {a.title} and {b.title} both vary {key}: keep one"
         for (a, keys_a), (b, keys_b) in combinations(zip(study.factors, sets, strict=True), 2)
         for key in sorted(map(str, keys_a & keys_b))
     ]
     titles = Counter(factor.title for factor in study.factors)
-    return found or [f"two factors are called {title}: give one a name" for title, n in titles.items() if n > 1]
+    return problems or [f"two factors are called {title}: give one a name" for title, n in titles.items() if n > 1]
 
 
 def _problem(detail: Any) -> str:
@@ -389,5 +389,5 @@ def _problem(detail: Any) -> str:
         return str(detail["ctx"]["error"])
     if where == "factors" and detail["type"] == "too_short":
         return "factors is empty: name at least one"
-    found = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
-    return f"{where}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
+    what = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
+    return f"{where}{what}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
