@@ -1,4 +1,4 @@
-"""What is said of rows to label, in a section for the terminal; and of an accuracy that rests on a few labels."""
+"""The terminal's section about rows to label, and its sentence about an accuracy that rests on a few labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_NAMES = 12  # of labels that may be given
 
 
 def points(half_width: float) -> str:
-    """Return half the width of an interval of a share, in points of percent.
+    """Return the half-width of an interval of a share, in percentage points.
 
     >>> points(0.0412)
     '± 4.1 points'
@@ -45,7 +45,7 @@ TO_LEARN = (
 def to_label(
     title: str, worth: Sequence[Worth], fill_in: tuple[str, Sequence[object]], typed: Sequence[str]
 ) -> Section:
-    """Return what was asked: what the labels will be worth, which labels may be given, and the commands that come next.
+    """Return the section: what the labels will be worth, which labels may be given, and the commands that come next.
 
     fill_in: the column to fill in and the labels that the run knows.
     """
@@ -66,7 +66,7 @@ def to_label(
 
 
 def known(accuracy: Score, n_rows: int, plain_half_width: float) -> str:
-    """Return what an accuracy on all rows rests on, as `evaluate` says it."""
+    """Return what an accuracy on all rows rests on, as `evaluate` prints it."""
     return (
         f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} label{'s' * (accuracy.n != 1)}: "
         f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of as many would give "

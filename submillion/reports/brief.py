@@ -1,4 +1,4 @@
-"""What commands say of a finished run, in sections for the terminal: its scores, its files."""
+"""What commands print about a finished run, in sections for the terminal: its scores, its files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from submillion.reports.sections import Section, Table
 from submillion.runs import Run
 from submillion.text import interval
 
-_WIDTH = len("trainable parameters")  # of what is at the left, in all tables of a result
+_WIDTH = len("trainable parameters")  # of the left column, in all tables of a result
 _WHAT = {
     "config.yaml": "every setting of the run",
     "plan.json": "where the budget went",
@@ -43,10 +43,10 @@ def scores(values: Mapping[str, Score], title: str = "") -> Section:
 
 
 def accuracy(run: Run, is_chosen: bool = False) -> Table:
-    """Return the first scores, and accuracies, of several labels micro-F1: test if it was opened, and validation
-    with what was chosen on it.
+    """Return the first scores, and the accuracies, with several labels micro-F1: on test if it was opened, and on
+    validation with what was chosen on it.
 
-    is_chosen: among settings, by their validation scores.
+    is_chosen: the run was, among settings by their validation scores.
     """
     scores = run.scores()
     usual = [key for key in ("accuracy", "micro_f1") if key in scores["validation"]]  # of one label, or of several

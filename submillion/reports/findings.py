@@ -51,7 +51,7 @@ def answer(report: Report) -> Section:
 
 
 def _usual(report: Report) -> str:
-    """The key of the score that is always told."""
+    """The key of the score that is always reported."""
     return key_of(usual_metric(report.several is not None))
 
 
@@ -82,10 +82,10 @@ def _against(baseline: Baseline) -> str:
     what = f"{abs(100 * difference.value):.1f} points"
     span = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     if difference.p >= LEVEL:
-        found = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
+        line = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
     else:
-        found = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
-    return f"{found}: {baseline.about}."
+        line = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
+    return f"{line}: {baseline.about}."
 
 
 def _baseline_table(report: Report) -> Table:
@@ -211,13 +211,13 @@ def distribution(report: Report) -> Section:
 
 
 def calibration(report: Report) -> Section:
-    """Whether confidence can be believed, before and after temperature scaling."""
-    found = report.calibration
-    before, after, temperatures = found.ece_before, found.ece_after, found.temperatures
+    """Whether confidence can be trusted, before and after temperature scaling."""
+    measured = report.calibration
+    before, after, temperatures = measured.ece_before, measured.ece_after, measured.temperatures
     scaled = "There are too few rows for temperature scaling."
     if temperatures:
         span = f"temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
-        scaled = f"{_scaling(found.ece_change, span)}: {before.value:.4f} → {after.value:.4f}."
+        scaled = f"{_scaling(measured.ece_change, span)}: {before.value:.4f} → {after.value:.4f}."
     rows = [("as trained", interval(before)), ("temperature scaled, cross-fitted", interval(after))]
     return Section(
         anchor="calibration",
@@ -247,15 +247,15 @@ def _scaling(change: Score, span: str) -> str:
 
 
 def _calibration_title(report: Report) -> str:
-    """What is told of confidence: whether it is too high or too low, or else whether it is off at all."""
-    found, is_one = report.calibration, report.several is None
-    if found.gap.low > 0 or found.gap.high < 0:
-        return _gap_title(report, found.gap) if is_one else several.calibration_title(report)
-    if found.ece_before.low == 0:
+    """Whether confidence is too high or too low, or else whether it is off at all."""
+    measured, is_one = report.calibration, report.several is None
+    if measured.gap.low > 0 or measured.gap.high < 0:
+        return _gap_title(report, measured.gap) if is_one else several.calibration_title(report)
+    if measured.ece_before.low == 0:
         what = "Confidence fits what is right" if is_one else "Probabilities fit what is true"
-        return f"{what} as far as {found.ece_before.n:,} rows can tell"
+        return f"{what} as far as {measured.ece_before.n:,} rows can tell"
     what = "Confidence is" if is_one else "Probabilities are"
-    return f"{what} off, neither too high nor too low on the whole: ECE {interval(found.ece_before)}"
+    return f"{what} off, neither too high nor too low on the whole: ECE {interval(measured.ece_before)}"
 
 
 def _gap_title(report: Report, gap: Score) -> str:
@@ -311,7 +311,7 @@ def lengths(report: Report) -> Section:
 
 
 def words(least: int, most: int) -> str:
-    """Return a range of words as a sentence has it.
+    """Return a range of words for a sentence.
 
     >>> words(3, 9), words(1, 1)
     ('3 to 9 words', '1 word')
@@ -342,5 +342,5 @@ def mistakes(report: Report) -> Section:
 def _about(mistake: Mistake) -> str:
     if mistake.wrong is not None:
         return several.about_mistake(mistake)
-    said = f"predicted {quoted(str(mistake.predicted))}, confidence {mistake.confidence:.4f}"
-    return f"{mistake.id} · label {quoted(str(mistake.label))} · {said}"
+    prediction = f"predicted {quoted(str(mistake.predicted))}, confidence {mistake.confidence:.4f}"
+    return f"{mistake.id} · label {quoted(str(mistake.label))} · {prediction}"

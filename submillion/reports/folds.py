@@ -1,6 +1,6 @@
 """A training in folds → its pages, and the likely label errors among all of its rows; without torch.
 
-Everything is made from the folder: pooled predictions, the folds' scores, and the texts where they can be read again.
+Everything is made from the folder: pooled predictions, the folds' scores, and the texts if they can be read again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _N_PAIRS = 10
 
 @dataclass(frozen=True)
 class LabelError:
-    """A row whose label is likely wrong: the label, the class that it is likely of, the probabilities of both, by a
-    model that did not see the row. text: None where the rows cannot be read again."""
+    """A row whose label is likely wrong: the label, the likely class, and the probabilities of both, by a model that
+    did not see the row. text: None if the rows cannot be read again."""
 
     id: str
     label: str
@@ -47,7 +47,7 @@ class LabelError:
 
 @dataclass(frozen=True)
 class FoldsReport:
-    """A training in folds as its page tells it. errors: the likeliest first · error_share: the estimated share of wrong
+    """A training in folds as its page shows it. errors: the likeliest first · error_share: the estimated share of wrong
     labels · problem: why there are no texts."""
 
     name: str
@@ -68,7 +68,7 @@ def read(folder: Path) -> FoldsReport:
     record, (predictions, labels) = folds.read(folder), folds.pooled(folder)
     settings = config.validate(record.settings, str(folder / folds.FILE))
     texts, problem = _texts(settings, record)
-    found, counts = judged.label_errors(predictions), metrics.confusion(predictions, len(labels))
+    errors, counts = judged.label_errors(predictions), metrics.confusion(predictions, len(labels))
     return FoldsReport(
         name=folder.resolve().name,
         labels=labels,
@@ -78,9 +78,9 @@ def read(folder: Path) -> FoldsReport:
         confusion=counts.tolist(),
         errors=[
             _error(predictions, labels, texts, int(row), int(i))
-            for row, i in zip(found.rows, found.label_ids, strict=True)
+            for row, i in zip(errors.rows, errors.label_ids, strict=True)
         ],
-        error_share=found.share,
+        error_share=errors.share,
         problem=problem,
         notes=record.notes,
         config=config.to_yaml(settings),
@@ -98,7 +98,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def sections(report: FoldsReport) -> list[Section]:
-    """Return the sections in the order that they are read."""
+    """Return the sections in reading order."""
     return [answer(report), _classes(report), label_errors(report), _setup(report)]
 
 
@@ -206,7 +206,7 @@ def _figures(report: FoldsReport) -> dict[str, Drawn]:
 
 
 def _texts(settings: Config, record: FoldsRecord) -> tuple[Mapping[str, Example], str | None]:
-    """The rows by their ids, or none and why they cannot be had."""
+    """The rows by their ids, or none and why they cannot be read."""
     try:
         splits = data.read(folds.of_all_rows(settings, len(record.folds)).data)
     except SubmillionError as error:

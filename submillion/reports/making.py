@@ -1,4 +1,4 @@
-"""How a run came about, a section each: where the budget went, how it trained, what it took, what repeats it."""
+"""How a run came about, a section each: where the budget went, how it trained, what it cost, what repeats it."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def training(report: Report) -> Section:
 
 
 def cost(report: Report) -> Section:
-    """Time by phase, tokens a second, peak memory."""
+    """Time by phase, tokens per second, peak memory."""
     training_s = sum(record.seconds for record in report.steps)
     evaluation_s = sum(record.evaluation_s for record in report.evaluations)
     n_tokens = sum(record.tokens for record in report.steps)
-    # The first record's seconds hold the work before it too.
+    # The first record's seconds include the work before it.
     rate_s, rated = sum(r.seconds for r in report.steps[1:]), sum(r.tokens for r in report.steps[1:])
     rows = [
         ("training steps", duration(training_s)),

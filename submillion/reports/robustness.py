@@ -1,4 +1,4 @@
-"""Accuracy by perturbation and strength, as `submillion evaluate --perturb` says and draws it.
+"""Accuracy by perturbation and strength, as `submillion evaluate --perturb` prints and draws it.
 
 Owns what is known of one perturbation; measuring it is left to `prediction.robustness`.
 """
@@ -23,7 +23,7 @@ _STRENGTHS = {"mild": MUTED, "moderate": BLUE, "strong": ORANGE}
 @dataclass(frozen=True)
 class Perturbed:
     """What one perturbation does at one rate: rows whose text it changed, rows whose predicted class changed, the
-    accuracy, its difference from that of the rows as they are, and that test's p after Holm's correction for all."""
+    accuracy, its difference from that of the unchanged rows, and that test's p after Holm's correction for all."""
 
     kind: AugmentationKind
     rate: float
@@ -35,7 +35,7 @@ class Perturbed:
 
 
 def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section:
-    """Return what perturbations make of the accuracy `plain` of the rows as they are, strengths as columns."""
+    """Return what perturbations make of `plain`, the accuracy of the unchanged rows, strengths as columns."""
     rows: list[tuple[str, ...]] = []
     for kind, levels in by_kind.items():
         rates = ", ".join(f"{100 * each.rate:.0f}" for each in levels)

@@ -1,4 +1,4 @@
-"""What a study found as a whole, and how it came about, a section each; `factors` has what it says of its factors."""
+"""What a study found as a whole, and how it came about, a section each; its factors are in `factors`."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ def _title(report: StudyReport) -> str:
 
 
 def _taken(report: StudyReport) -> list[str]:
-    """The recommended trial, the best one where that is another, and the rows that the two best would take."""
-    found, best, verdict = report.recommended, report.entries[0], report.summary.comparison
-    if found is None:
+    """The recommended trial, the best one if that is another, and the rows that would separate the two best."""
+    chosen, best, verdict = report.recommended, report.entries[0], report.summary.comparison
+    if chosen is None:
         return []
     why = "" if verdict is None else f", {taken_because(verdict)}"
-    cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
+    cost = f"{chosen.n_params:,} trainable parameters, {duration(chosen.training_s)} of training"
     lines = [
-        f"Take trial {found.number} ({found.name}){why}: {report.summary.metric_name} {interval(found.score)} on "
-        f"{found.score.n:,} validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
+        f"Take trial {chosen.number} ({chosen.name}){why}: {report.summary.metric_name} {interval(chosen.score)} on "
+        f"{chosen.score.n:,} validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
     ]
-    if found is not best:
+    if chosen is not best:
         by = "" if verdict is None or verdict.decides is None else f", by {NAMES[verdict.deciding]},"
         lines.append(f"The best{by} is trial {best.number} ({best.name}): {interval(best.score)}.")
-    lines += _doubts(report, found)
+    lines += _doubts(report, chosen)
     if verdict is not None:
         names = _names(report.summary, verdict)
         lines += best_sentences(verdict, names)
@@ -114,9 +114,9 @@ def _rows_tables(summary: StudyRecord) -> list[Table]:
     return [] if verdict is None else rows_tables(verdict, _names(summary, verdict))
 
 
-def _doubts(report: StudyReport, found: Compared) -> list[str]:
+def _doubts(report: StudyReport, recommended: Compared) -> list[str]:
     """Whether the recommended trial was told from the best of its own factor, where fewer pairs are corrected for."""
-    of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == found.runs]
+    of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == recommended.runs]
     return [
         f"Among the choices of {panel.factor} alone it was told from {panel.best.label} "
         f"(p {p_value(choice.decided.p_holm)}): there fewer pairs are corrected for than among all trials."
@@ -139,11 +139,11 @@ def _tested(summary: StudyRecord) -> list[str]:
 
 def _counts(summary: StudyRecord) -> str:
     states = Counter(trial.state for trial in summary.trials)
-    asked = f"{len(summary.trials)} trials" if len(summary.trials) != 1 else "1 trial"
+    count = f"{len(summary.trials)} trials" if len(summary.trials) != 1 else "1 trial"
     runs = {run for trial in summary.trials for run in trial.runs}
     ended = ", ".join(f"{n} {state}" for state, n in states.items()) or "none begun"
     same = f"; {len(runs)} different run{'s' * (len(runs) != 1)}" if runs else ""
-    return f"{asked}: {ended}{same}."
+    return f"{count}: {ended}{same}."
 
 
 def _notes(summary: StudyRecord) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def _answer_table(report: StudyReport) -> Table:
 
 
 def ties(report: StudyReport) -> Section | None:
-    """All settings that were compared, the tie group first to be seen."""
+    """All settings that were compared, the tie group first."""
     entries, group = report.entries, report.group
     if len(entries) < 2:
         return None
@@ -232,7 +232,7 @@ def settings(report: StudyReport) -> Section | None:
         return None
     tied = [_trial(report, entry) for entry in report.group]
     values = {axis.key: {label(trial.resolved.get(axis.key)) for trial in tied} for axis in axes}
-    shared = [f"{key}={min(found)}" for key, found in values.items() if len(found) == 1]
+    shared = [f"{key}={min(own)}" for key, own in values.items() if len(own) == 1]
     title = (
         f"All tied settings share {', '.join(shared)}" if shared else "No varied key has one value in all tied settings"
     )
@@ -261,14 +261,14 @@ def _trial(report: StudyReport, entry: Compared) -> TrialRecord:
 
 def stages(report: StudyReport) -> Section | None:
     """Whether short trials order settings as full ones do."""
-    found = report.summary.rank_correlation
-    if found is None:
+    correlation = report.summary.rank_correlation
+    if correlation is None:
         return None
-    title = f"Short and full trials of {found.n} settings: no rank correlation can be computed"
-    if found.tau is not None and found.rho is not None:
+    title = f"Short and full trials of {correlation.n} settings: no rank correlation can be computed"
+    if correlation.tau is not None and correlation.rho is not None:
         title = (
-            f"Short and full trials of the {found.n} kept settings, by {NAMES[report.summary.deciding]}: Kendall "
-            f"{found.tau:.2f}, Spearman {found.rho:.2f}"
+            f"Short and full trials of the {correlation.n} kept settings, by {NAMES[report.summary.deciding]}: Kendall "
+            f"{correlation.tau:.2f}, Spearman {correlation.rho:.2f}"
         )
     rows = [(f"{pair.number}: {pair.name}", interval(pair.short), interval(pair.full)) for pair in report.pairs]
     return Section(
@@ -283,7 +283,7 @@ def stages(report: StudyReport) -> Section | None:
 
 
 def cost(report: StudyReport) -> Section | None:
-    """What the runs took."""
+    """How long the runs took."""
     trials = [trial for _, trial in report.timed]
     if not trials:
         return None
