@@ -1,4 +1,4 @@
-"""One contestant in a process of its own: it does a round of work when told to, and says how long that took.
+"""One contestant in a process of its own: it does a round of work on request, and says how long that took.
 
 So several contestants can be timed in turn, and their memory measured apart. `Contestant` is this end of it, `kinds`
 the other one. Also here: what a `Spec` means, for Submillion and for plain transformers and PEFT.
@@ -32,7 +32,7 @@ Kind = Literal[
 class Spec:
     """What a contestant does. `sites` and `layers` as in the config's adapter section.
 
-    device: None = the best there is · precision: of the autocast where the Trainer works · compiled: by torch.compile,
+    device: None = the best there is · precision: of the Trainer's autocast, too · compiled: by torch.compile,
     for any shape · batch_size: of training, or of prediction · padded: the Trainer pads every text to 128, Submillion
     takes the stock padded pass · length: of all texts, in tokens, None = AG News' lengths · dropout: of the
     adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: no dropout in the
@@ -128,7 +128,7 @@ def started(specs: dict[str, Spec]) -> Iterator[dict[str, Contestant]]:
 
 
 def place(spec: Spec) -> Any:
-    """Return the torch.device that a contestant works on; ConfigError if there is none, or not in its precision."""
+    """Return the torch.device that a contestant works on; ConfigError if there is none, or it lacks the precision."""
     from submillion.model import backbone, precisions
 
     device = backbone.choose_device(spec.device)

@@ -67,7 +67,7 @@ def probs_of(run: Any, shift: Shift) -> np.ndarray:
 
 
 def measured(run: Any, shift: Shift) -> dict[str, Any]:
-    """Return a row of the results: the truth, and what is said without it."""
+    """Return a row of the results: the truth, and the estimates without it."""
     from submillion import data
     from submillion.judging.shift import drift, estimate, judge
 

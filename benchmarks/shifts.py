@@ -32,7 +32,7 @@ Change = Callable[[Example, Random], str]
 
 @dataclass(frozen=True)
 class Shift:
-    """Labelled rows that a run is asked about as if they had no labels. `source` names the run."""
+    """Labelled rows that a run sees as if they had no labels. `source` names the run."""
 
     name: str
     source: str

@@ -4,7 +4,7 @@ Contestants are processes of their own, except exports, that work in turn, round
 drifts: only what was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections
 named, or all of the processor's, into results/speed/<processor>.json; `python -m benchmarks.page` makes
 docs/benchmarks.md from it. It needs a quiet machine. `python -m benchmarks.speed gpu` measures those of the graphics
-card into results/gpu.json, in about 4 minutes or as many `--seconds`. `--folder` names another folder for the files.
+card into results/gpu.json, in about 4 minutes or in `--seconds`. `--folder` names another folder for the files.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def padded(base: Spec) -> Any:
 
 
 def gpu_sections(roberta: str, small: str) -> dict[str, tuple[float, Callable[[float], Any]]]:
-    """Return what can be measured on a graphics card, by name: the seconds it needs, and what measures it in so many.
+    """Return what can be measured on a graphics card, by name: the seconds it needs, and what measures it within some.
 
     On a CPU rounds have two steps, and there is one batch size: only a trial of what would be done.
     """

@@ -44,8 +44,8 @@ from tests.adapted import HEADS, LABELS, METHODS, can_have
 from tests.kit.gpu import Encoders, classifier, difference, random_split
 from tests.tiny import FAMILIES, settings
 
-# For logits, and for gradients relative to their largest entry: float32's laws are those of the CPU's tests, but
-# products of a GPU add up in other orders.
+# For logits, and for gradients relative to their largest entry: float32's laws are those of the CPU's tests, but a
+# GPU's products add up in other orders.
 LIMITS = {"fp32": (2e-5, 2e-4), "bf16": (0.05, 0.15), "fp16": (0.01, 0.02)}
 
 
@@ -103,7 +103,7 @@ def widths(encoders: Encoders, device: torch.device) -> Found:
 
 
 def whole_models(encoders: Encoders, device: torch.device) -> Found:
-    """The same where all parameters train, MPNet's position bias too."""
+    """The same if all parameters train, MPNet's position bias too."""
     batch = random_split(24, seed=1, longest=100).batch(np.arange(24))
     for family in FAMILIES:
         exact, model = (classifier(encoders(family), "full", "fp32", device, method="none") for _ in range(2))

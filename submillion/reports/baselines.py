@@ -78,7 +78,7 @@ def same_labels(
     train_counts: Sequence[int], n_rows: int, labels: Sequence[str], predictions: Predictions, metric: Metric
 ) -> Baseline:
     """Return the baseline that always predicts the same labels: those with the highest micro-F1 on the training split,
-    of whose n_rows rows int [C] have each label, with the labels' shares."""
+    with the labels' shares. train_counts: how many of its n_rows rows have each label, int [C]."""
     shares = np.array(train_counts, dtype=np.float64) / n_rows
     order = np.argsort(-shares, kind="stable")
     f1 = 2 * np.cumsum(shares[order]) / (np.arange(1, len(order) + 1) + shares.sum())
@@ -131,7 +131,7 @@ def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metr
 def words(splits: Splits, split: str, predictions: Predictions, metric: Metric = "accuracy") -> Baseline | None:
     """Return tf-idf of words with a linear classifier, fitted on the training split; None if no text has a word.
 
-    Bounded in memory and time: of more than 50,000 training rows a fixed sample of as many is used, and with many
+    Bounded in memory and time: of more than 50,000 training rows a fixed sample of that size is used, and with many
     classes and words complement naive Bayes (Rennie et al. 2003) replaces the regression. `about` says both.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer

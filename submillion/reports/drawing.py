@@ -137,7 +137,7 @@ def dots(
 
 
 def arms(scores: Sequence[Score]) -> np.ndarray:
-    """Return the lengths of the intervals' arms, [2, N], as matplotlib wants them."""
+    """Return the lengths of the intervals' arms, [2, N], as matplotlib takes them."""
     return np.maximum([[s.value - s.low for s in scores], [s.high - s.value for s in scores]], 0)
 
 

@@ -1,6 +1,6 @@
 """Accuracy by perturbation and strength, as `submillion evaluate --perturb` prints and draws it.
 
-Owns what is known of one perturbation; measuring it is left to `prediction.robustness`.
+Owns what is known about one perturbation; measuring it is left to `prediction.robustness`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, checked reads, plain messages.
+"""Files that are whole or absent: atomic writes, checked reads, plain messages.
 
 What the files mean is left to the run folder's other modules.
 """

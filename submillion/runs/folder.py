@@ -229,7 +229,7 @@ class Run:
         return [record for record, _ in self._records()]
 
     def evaluations(self) -> list[EvalRecord]:
-        """Return the records of evaluations; of several, one chose the checkpoint."""
+        """Return the records of evaluations; if there are several, the checkpoint was chosen among them."""
         return [record for record in self.records() if isinstance(record, EvalRecord)]
 
     def cut_back(self, step: int, evaluated_step: int) -> None:

@@ -1,4 +1,4 @@
-"""Files that commands write where a user says, without loss of others.
+"""Files that commands write where a user says, without losing others.
 
 An output replaces a file only if that is an earlier output of the same command, unchanged since, or if `force` is
 given; nothing is written into a run folder. Outputs are noted in the cache by path, command and content; a file

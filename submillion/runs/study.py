@@ -49,7 +49,7 @@ def _labelled(values: Any) -> Any:
 
 
 class Claim(Section):
-    """A claim about one factor: which of its choices wins. The study file has it, and what is written down too."""
+    """A claim about one factor: which of its choices wins. Both the study file and `summary.json` hold it."""
 
     factor: str = setting(..., "the factor's name, else the last part of its key")
     winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is said to be the best")

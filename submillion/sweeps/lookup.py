@@ -109,7 +109,7 @@ class Remaining:
         for trial, n_flops in preview.trials:
             if trial.fits:
                 self.planned[trial.candidate.stage].append(n_flops)
-        self.costs: dict[Path, float] = {}  # of the runs that were asked for
+        self.costs: dict[Path, float] = {}  # of a run, by its path
         self.trained = 0.0  # the share of each that a race has trained
 
     def n_flops(self, outcomes: Sequence[Outcome]) -> float:

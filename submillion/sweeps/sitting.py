@@ -148,7 +148,7 @@ class _Sitting:
         return Sweep(self.prepared, outcomes, stages, ending, notes, compared, run, n_reads)
 
     def say_threads(self, threads: Threads, how: How) -> None:
-        """Tell the watcher about a number of threads that is kept, or larger than that of the cores."""
+        """Tell the watcher if the study keeps an earlier number of threads, or has more than there are cores."""
         for note in workers.thread_notes(self.store.threads.each, threads.each, how.where, how.n_workers):
             self._say("", note)
 

@@ -1,7 +1,7 @@
 """The Optuna study behind a sweep: which trials there are, what became of them, and what is drawn next.
 
 Any storage that Optuna opens by a URL will do; SQLite in the sweep's folder is the default. A trial counts once its
-settings are noted, the last step of asking for one; a trial that a crash left without them is told as failed.
+settings are noted, the last step of asking for one; a trial that a crash left without them is marked as failed.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ _SEED = 20254
 
 @dataclass(frozen=True)
 class Asked:
-    """A run and the rows that it is asked about; `folder` is where its predictions of them are kept.
+    """A run and the rows that it is asked about; `folder` holds its predictions of them.
 
     n_rows: rows of the file, of which `examples` are all or a sample · has_labels: the file has a label column, unread.
     """
@@ -90,7 +90,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class ShiftReport:
-    """What runs say of a file without labels, the first run first; n_read of its n_rows were read."""
+    """What runs say about a file without labels, the first run first; n_read of its n_rows were read."""
 
     source: str
     n_rows: int

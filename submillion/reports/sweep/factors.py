@@ -36,7 +36,7 @@ def standing_of(entry: Compared | Choice) -> str:
 
 
 def factors(report: StudyReport) -> Section | None:
-    """What is known of each factor."""
+    """What is known about each factor."""
     is_compared = any(panel.found != "not compared" for panel in report.panels)
     if not any(panel.scored for panel in report.panels) or (report.summary.kind == "race" and not is_compared):
         return None  # what was dropped, and why, is with the trials

@@ -355,7 +355,7 @@ def _own(trial: TrialRecord) -> str:
 
 
 def setup(report: StudyReport) -> Section:
-    """What the study was asked."""
+    """What the study tried."""
     summary = report.summary
     seeds = max((len(trial.seeds) for trial in summary.trials), default=1)
     budgets = sorted({trial.budget for trial in summary.trials if trial.budget is not None})
