@@ -64,7 +64,7 @@ def test_train_prints_the_score_the_files_and_the_next_command(
 
 def commands_of(text: str) -> list[list[str]]:
     """The commands that a text says to type, in backticks, after a colon or on a line, as a shell splits them."""
-    found = re.findall(r"`(submillion [^`]*)`|^ *(?:it goes on with: )?(submillion .*)$", text, re.MULTILINE)
+    found = re.findall(r"`(submillion [^`]*)`|^ *(?:resume it with: )?(submillion .*)$", text, re.MULTILINE)
     return [shlex.split("".join(each)) for each in found]
 
 

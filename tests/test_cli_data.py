@@ -81,7 +81,7 @@ def test_where_no_tokenizer_is_at_hand_one_line_says_so_and_how_to_name_an_encod
     for options, is_default in (([], True), (["--set", "model.name=./none"], False)):
         code, text, errors = check(capsys, str(tmp_path), *options)
         assert (code, errors) == (0, "")
-        (line,) = (line for line in text.splitlines() if "is not at hand" in line)
+        (line,) = (line for line in text.splitlines() if "is not on this machine" in line)
         assert ("name the one that will train: --set model.name=..." in line) == is_default
         assert text.count("length in words: ") == 2
         _, text, _ = check(capsys, str(tmp_path), *options, "--json")

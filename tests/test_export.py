@@ -420,7 +420,7 @@ def test_the_command_prints_what_was_found_and_where(exported, finished: Run, ca
     assert values["checks"]["parity"]["n_same_label"] == 24
     assert _command(*asked) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("(was there already)")
+    assert lines[0].endswith("(already there)")
     assert "24 labels are the same" in lines[1]
     assert lines[-1] == f"{exported['onnx'].folder / 'README.md'} shows how to load it"
 

@@ -215,7 +215,7 @@ def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(launches: Lau
     assert went_on, told
     assert json.loads(launches.done.stdout)["run"] == str(folder)  # one document, of one process
     assert told.count("tokenising") == 1
-    assert "going on after step" in told
+    assert "resuming after step" in told
     compare(launches.one(launches.others["killed"]).path, folder, "resumed")
 
 

@@ -376,7 +376,7 @@ def test_rows_in_memory_are_not_kept_and_it_is_said(
     assert "--config" not in str(no.value)
     code, shown, _ = called(capsys, "runs", "show", paused.path)
     assert code == 0
-    assert f"it goes on with: submillion.train('{paused.path / 'config.yaml'}', rows) in Python" in shown
+    assert f"resume it with: submillion.train('{paused.path / 'config.yaml'}', rows) in Python" in shown
     assert submillion.train(paused.path / "config.yaml", frame).path == paused.path
     assert paused.is_done
 

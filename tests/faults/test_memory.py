@@ -207,7 +207,7 @@ def test_a_lack_of_memory_elsewhere_is_no_internal_error(
     with pytest.raises(SystemExit) as stop:
         main(["train", *(word for each in base for word in ("--set", each)), "--out", str(tmp_path)])
     assert stop.value.code == 1
-    assert "error: memory ran out (MemoryError); end what else" in capsys.readouterr().err
+    assert "error: out of memory (MemoryError); close other programs" in capsys.readouterr().err
 
 
 # The address space is limited to what is in use when training begins and some more, until memory has run out once: what
