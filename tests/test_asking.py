@@ -309,7 +309,7 @@ def test_options_that_do_not_go_together_are_refused(run: Run, source: Path, ask
         (["evaluate", run.path], "no rows are given"),
         (["evaluate", run.path, "--labelled", asked], "--input and --labelled go together"),
         (["evaluate", run.path, "--input", source, "--labelled", asked, "--data", source], "--data: --labelled tells"),
-        (["train", "--start", run.path], "--start goes on with new rows"),
+        (["train", "--start", run.path], "--start trains on new rows"),
         (["train", "--start", run.path, "--data", asked, "--recipe", "demo"], "--recipe: --start takes the settings"),
     ):
         assert call(*words) == 1
@@ -386,7 +386,7 @@ def test_rows_that_are_trained_on_are_not_trained_on_twice(run: Run, tmp_path: P
     new = submillion.train(start=run, data=write(tmp_path / "more.csv", rows), train={"steps": 1})
     splits = data.read(new.config().data)
     assert (splits.n_more, len(splits.train)) == (1, len(before) + 1)
-    assert any("4 of 5 rows have a text that is trained on already, and are left out" in w for w in splits.warnings)
+    assert any("4 of 5 rows have a text that is already trained on, and are left out" in w for w in splits.warnings)
 
 
 def test_rows_that_are_held_out_are_not_trained_on(run: Run, tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_rows_that_are_held_out_are_not_trained_on(run: Run, tmp_path: Path) -> 
     new = submillion.train(start=run, data=write(tmp_path / "more.csv", rows), train={"steps": 1})
     splits = data.read(new.config().data)
     assert splits.n_more == 1
-    assert any("2 of 3 rows are held out, in validation or test, too, and are left out" in w for w in splits.warnings)
+    assert any("2 of 3 rows are also held out, in validation or test, and are left out" in w for w in splits.warnings)
 
 
 def test_a_run_of_rows_in_memory_says_how_it_goes_on(encoders: dict[str, Path], old: Path, tmp_path: Path) -> None:

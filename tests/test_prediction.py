@@ -215,7 +215,7 @@ def test_a_killed_command_may_go_on_with_other_columns(run: Run, source: Path, t
         (Form(keep=("label",)), "two columns 'label'"),
         (Form(keep=("text", "text")), "two columns 'text'"),
         (Form(id="label"), "two columns 'label'"),
-        (Form(id="label", label_ids=True), r"the label is missing or is in an earlier row too: .* or choose another"),
+        (Form(id="label", label_ids=True), r"the label is missing or repeats an earlier row's: .* or choose another"),
     ],
 )
 def test_columns_that_cannot_be_taken_are_named(
@@ -412,7 +412,7 @@ def test_rows_without_a_known_token_are_counted_also_after_a_kill(
 ) -> None:
     rows = write(tmp_path / "rows.csv", [*texts_of(source)[:20], "\U0001f600", "\u4e2d\u6587"])
     found = submillion.predict(run, rows)
-    sentence = "2 of 22 rows (9.1%) hold no token that the encoder knows: they all look the same to it"
+    sentence = "2 of 22 rows (9.1%) have no token that the encoder knows: they all look the same to it"
     assert found.warnings == (sentence,)
     begun(run, rows, tmp_path / "out.csv")
     assert predict_file(run, rows, tmp_path / "out.csv").n_blank == 2

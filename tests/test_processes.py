@@ -234,8 +234,8 @@ def worker_of(launcher: int, rank: int) -> int:
 @pytest.mark.parametrize(
     ("variables", "arguments", "message"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "0"}, ["plan"], "plan works in one process"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, ["predict", "runs/x"], "predict works in one process"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, ["plan"], "plan runs in one process"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, ["predict", "runs/x"], "predict runs in one process"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, ["train"], "MASTER_ADDR, MASTER_PORT not set: start with torchrun"),
         ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"}, ["train"], "give --multi_gpu in place"),
     ],
