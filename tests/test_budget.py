@@ -171,7 +171,7 @@ def test_a_shared_layer_is_adapted_and_counted_once():
 
 @pytest.mark.parametrize("head", ["linear", "bottleneck"])
 def test_an_encoder_that_is_built_has_the_stock_head_only(head):
-    with pytest.raises(ConfigError, match=f"model.head is {head}, but of .* only the stock head is known"):
+    with pytest.raises(ConfigError, match=f"model.head is {head}, but only the stock head of .* is known"):
         plan_of("rembert", "all-linear", None, head, rank=1)
 
 

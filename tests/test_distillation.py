@@ -497,7 +497,7 @@ def test_labels_must_be_the_same_in_any_order(base: list[str], teacher: Run, tmp
     student = settings_of(base, tmp_path, taught_by(teacher.path))
     splits = data.read(student.data)
     assert distillation.check([teacher], student, with_labels(splits, *splits.labels[::-1])) == ()
-    with pytest.raises(DataError, match="it lacks 'film', 'war'; it has 'art', 'sport', which the rows have not"):
+    with pytest.raises(DataError, match="it lacks 'film', 'war'; it has 'art', 'sport', which the rows do not have"):
         distillation.check([teacher], student, with_labels(splits, "film", "money", "war"))
     with pytest.raises(DataError, match="it has 'art', which"):
         distillation.check([teacher], student, with_labels(splits, "money", "sport"))

@@ -101,8 +101,8 @@ def test_a_public_repository_is_not_taken_for_a_private_one(server: Hub, made: e
         (401, "the Hub does not accept your token"),
         (403, "your token may not write there"),
         (400, "the Hub answered 400: scripted"),
-        (429, "the Hub takes no more requests"),
-        (500, "the Hub is failing .500.: wait and start again"),
+        (429, "the Hub accepts no more requests"),
+        (500, "the Hub is failing .500.: wait and try again"),
     ],
 )
 def test_a_refusal_says_where_the_export_lies_and_keeps_the_token(

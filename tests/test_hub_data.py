@@ -293,7 +293,7 @@ def test_each_trouble_is_one_sentence_at_once(hub: Hub, tmp_path: Path) -> None:
         "o/empty": ("DataError", "doesn't contain any data files"),
         "o/damaged": ("DataError", "`datasets` cannot read it (An error occurred while generating the dataset: JSON"),
     }
-    for status, sentence in ((429, "takes no more requests from here just now (429)"), (503, "is failing (503)")):
+    for status, sentence in ((429, "accepts no more requests from here for now (429)"), (503, "is failing (503)")):
         for number, where in enumerate(("api/datasets/{}/revision.*blobs", "{}/.*README", "{}/tree/", "storage/.*{}/")):
             name = f"o/s{status}-{number}"
             hub.add("datasets", name, news(name))
@@ -324,7 +324,7 @@ def test_what_a_token_may_not_read(hub: Hub, tmp_path: Path) -> None:
     hub.add("datasets", "o/gated", news(), is_gated=True)
     private, gated = read(hub, tmp_path, {"source": "o/private"}, {"source": "o/gated"}, token=TOKEN)
     assert "your token must be allowed to read it" in private["text"]
-    assert "your account was not let in" in gated["text"]
+    assert "your account has no access" in gated["text"]
     (unknown,) = read(hub, tmp_path, {"source": "o/gated"}, token="hf_" + "z" * 34)
     assert "the Hub does not accept your token" in unknown["text"]
     hub.accounts[TOKEN].access = frozenset({"o/private", "o/gated"})

@@ -326,7 +326,7 @@ def test_it_goes_on_with_the_threads_that_it_began_with(run: Run, source: Path, 
     assert (notes, seen) == ([], {2})
     predict_file(run, source, tmp_path / "out.csv", watch=watch)
     assert seen == {1, 2}
-    assert "threads: 2, as when it began, instead of 1; another number gives other last bits" in notes
+    assert "threads: 2, as when it began, instead of 1, which would change the last bits" in notes
 
 
 def begun(run: Run, source: Path, output: Path, n: int = 6) -> Path:

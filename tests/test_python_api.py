@@ -360,7 +360,7 @@ def test_a_run_that_is_found_under_another_name_is_told(settings: dict[str, Any]
         rows, **{**settings, "name": "other"}, watch=lambda record: notes.extend(getattr(record, "notes", ()))
     )
     assert found == run
-    assert notes == [f"the same was asked before under the name small: the run is {run.path}"]
+    assert notes == [f"the same settings were trained before under the name small: the run is {run.path}"]
 
 
 def test_rows_in_memory_are_not_kept_and_it_is_said(
@@ -614,7 +614,7 @@ def test_a_stopped_run_is_another_setting_to_compare_and_its_report_says_so(
 
 @pytest.mark.parametrize("answer", [1, 0, "", "Stop", "halt", [], np.int64(1)])
 def test_another_answer_is_refused_at_once(settings: dict[str, Any], rows: Path, tmp_path: Path, answer: Any) -> None:
-    with pytest.raises(ConfigError, match=r"watch returned .*: allowed are None \(go on\), 'pause'"):
+    with pytest.raises(ConfigError, match=r"watch returned .*: allowed are None \(continue\), 'pause'"):
         submillion.train({**settings, "out": tmp_path}, rows, watch=lambda _: answer)
     assert runs.list_runs(tmp_path) == []
 

@@ -349,7 +349,7 @@ def test_a_run_keeps_the_threads_that_it_began_with(base: list[str], tmp_path: P
     assert environment["threads"] == 2
     assert "begun_with" not in environment
     assert set(environment["bits_depend_on"]) <= environment.keys()
-    assert notes.count("threads: 2, as when it began, instead of 1; another number gives other last bits") == 1
+    assert notes.count("threads: 2, as when it began, instead of 1, which would change the last bits") == 1
 
 
 @pytest.mark.parametrize(

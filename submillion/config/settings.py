@@ -124,7 +124,7 @@ class TrainConfig(Section):
     )
     accumulation: Count = setting(1, "batches per step")
     epochs: Positive | None = setting(
-        None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
+        None, "passes over the training split; null (and steps null) = as many as reach 600 steps, 1 to 10"
     )
     steps: Count | None = setting(None, "optimiser steps, instead of epochs")
     evaluate_every: Count | Annotated[float, Field(gt=0, lt=1)] | None = setting(

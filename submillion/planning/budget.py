@@ -133,7 +133,7 @@ def head_problems(arch: Architecture, head: HeadSize) -> list[str]:
         problems.append(f"the number of classes is {head.n_classes}: a classifier needs at least 2")
     if head.kind != "full" and arch.built is not None:
         problems.append(
-            f"model.head is {head.kind}, but of {arch.name} ({arch.family}) only the stock head is known; "
+            f"model.head is {head.kind}, but only the stock head of {arch.name} ({arch.family}) is known; "
             "take model.head: full"
         )
     elif head.kind == "linear" and (activation := FAMILIES[arch.family].activation):

@@ -62,7 +62,7 @@ def _length_problems(config: Config, arch: Architecture) -> list[str]:
     longest = longest_tokens(arch)
     if config.model.max_length <= longest:
         return []
-    return [f"model.max_length is {config.model.max_length}: {arch.name} has positions for {longest} tokens at most"]
+    return [f"model.max_length is {config.model.max_length}: {arch.name} has positions for at most {longest} tokens"]
 
 
 def ranked(wishes: Wishes, ranks: int | Mapping[str, int]) -> tuple[Target, ...]:

@@ -182,7 +182,7 @@ def _finished(text: str, out: str) -> Run:
         path = runs.locate(text, out)
     except RunError as error:
         recipes = did_you_mean(text, config.recipe_names())
-        raise RunError(f"{error}; a config file (.yaml) or a recipe may stand here too: {recipes}") from None
+        raise RunError(f"{error}; a config file (.yaml) or a recipe is allowed here too: {recipes}") from None
     run = runs.load(path)
     runs.verify(run)
     encoder_of(run)
@@ -199,7 +199,7 @@ def _other_labels(run: Run, splits: Splits) -> list[str]:
     if not missing and not extra:
         return []
     differences = [f"it lacks {', '.join(map(repr, missing))}"] if missing else []
-    differences += [f"it has {', '.join(map(repr, extra))}, which the rows have not"] if extra else []
+    differences += [f"it has {', '.join(map(repr, extra))}, which the rows do not have"] if extra else []
     return [f"teacher {run.path} has other labels: {'; '.join(differences)}; train it on rows with the same labels"]
 
 
