@@ -214,7 +214,7 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
         ("predict RUN --input nowhere.csv --output {tmp}/o.csv", 1, "nowhere.csv"),
         ("predict RUN --input ROWS --output {tmp}/o.txt", 1, "ends in .csv"),
         ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
-        ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is the input too"),
+        ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is also the input"),
         ("train --data no/such/folder --set model.name=ENCODER", 1, "no such file or folder"),
         ("train --data ~nobody-here/rows.csv --set model.name=ENCODER", 1, "~nobody-here/rows.csv"),
         ("predict ~nobody-here/run --input ROWS --output {tmp}/o.csv", 1, "~nobody-here/run"),

@@ -385,7 +385,7 @@ def test_several_runs_promise_together_what_their_common_validation_rows_show(
     pooled = replace(both[0].load_predictions("validation"), probs=mean)
     assert found.probs == pytest.approx(metrics.scaled(raw.probs, metrics.temperature(pooled)), rel=1e-6)
     assert found.labels == raw.labels
-    with pytest.raises(RunError, match="have other validation rows"):
+    with pytest.raises(RunError, match="have different validation rows"):
         submillion.predict([made["one"], made["elsewhere"]], source, max_error=0.1)
     submillion.predict([made["one"], made["elsewhere"]], source)
 

@@ -197,7 +197,7 @@ def test_what_accuracy_alone_calls_worse_is_not_recommended_though_it_is_tied_an
     (pair,) = verdict.pairs
     assert pair.is_tied
     assert verdict.recommended == conclude(settings, decide="accuracy").recommended == "dear"
-    note = f"tied by scaled log loss, and told apart by accuracy alone: {pair.setting}"
+    note = f"tied by scaled log loss, told apart by accuracy alone: {pair.setting}"
     assert note in verdict.notes
 
 

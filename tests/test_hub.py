@@ -560,7 +560,7 @@ def test_nothing_that_is_published_names_a_folder_of_this_machine(
     assert done.code == 0, done.err
     refused = json.loads(done.out)
     assert list(refused) == ["disk-adapter"]
-    assert f"on top of {encoders['bert'].name}, a folder of this machine" in refused["disk-adapter"]
+    assert f"on top of {encoders['bert'].name}, a folder on this machine" in refused["disk-adapter"]
     published = {
         (repo, name): content
         for (_, repo), repository in stage.hub.repositories.items()

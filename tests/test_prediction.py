@@ -170,7 +170,7 @@ def test_a_folder_is_predicted_as_its_files_are_alone(run: Run, source: Path, tm
         assert written(run, rows / name, alone, form=Form(probabilities=True)) == (tmp_path / "out" / name).read_bytes()
     assert (tmp_path / "out" / "d.csv").read_text().splitlines() == ["id,label,prob_art,prob_money,prob_sport"]
     (tmp_path / "out" / "old.csv").touch()
-    with pytest.raises(ConfigError, match=r"holds old\.csv, no part of the input"):
+    with pytest.raises(ConfigError, match=r"holds old\.csv, not part of this output"):
         predict_file(run, rows, tmp_path / "out")
 
 
@@ -438,13 +438,13 @@ def test_bad_rows_are_reported_before_anything_is_predicted(run: Run, source: Pa
 @pytest.mark.parametrize(
     ("source", "output", "found"),
     [
-        ("in.csv", "in.csv", "is the input too"),
-        ("in.csv", "link.csv", "is the input too"),
+        ("in.csv", "in.csv", "is also the input"),
+        ("in.csv", "link.csv", "is also the input"),
         ("in.csv", "out.xlsx", "give one that ends in .csv"),
         ("in.csv", "out.parquet.gz", "give one that ends in .csv"),
         ("in.csv", "rows", "is a folder, and"),
         ("rows", "in.csv", "is a file, and"),
-        ("rows", "rows", "is the input too"),
+        ("rows", "rows", "is also the input"),
         ("rows", "rows/out", "are inside one another"),
         ("rows/deep", "rows", "are inside one another"),
         ("in.csv", "other.csv", "did not write it as it is now"),

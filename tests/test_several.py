@@ -454,7 +454,7 @@ def test_runs_of_one_label_do_not_join_in(run: Run, settings: Config, tmp_path: 
     rows = [{"text": row["text"], "label": NAMES[i % 3]} for i, row in enumerate(ROWS)]
     source = str(write(tmp_path / "one.jsonl", rows))
     one = workflow.train(config.changed(settings, {"data.source": source, "train.steps": 2}))
-    with pytest.raises(RunError, match=r"several labels, and .* one: runs that predict together do alike"):
+    with pytest.raises(RunError, match=r"several labels, and .* one: runs that predict together must agree"):
         submillion.predict([run, one], ["a"])
     with pytest.raises(DataError, match=r"teacher .* gives a row one label, and these rows have several labels"):
         workflow.train(config.changed(settings, {"distillation.teacher": str(one.path)}))
@@ -523,7 +523,7 @@ def test_labels_that_no_character_joins_are_refused_before_rows_are_predicted(ru
     rows.mkdir()
     (rows / "a.csv").write_text("text\na game\n", encoding="utf-8")
     for source, output in ((rows / "a.csv", tmp_path / "b.csv"), (rows, tmp_path / "out")):
-        with pytest.raises(ConfigError, match="none joins them in a cell"):
+        with pytest.raises(ConfigError, match="none of these can join them in a cell"):
             predict_file(copy, source, output)
         assert not output.exists()
         assert not output.with_name(f"{output.name}.partial").exists()

@@ -45,7 +45,7 @@ __all__ = ["settings"]  # a fixture
         ({"kind": "tpe", "factors": [{"key": "model.dropout", "low": 0, "high": 0.1, "log": True}]}, "starts above 0"),
         ({"kind": "two-stage"}, "give short and full"),
         ({"short": {"train.steps": 1}}, "short and full are for kind two-stage"),
-        ({"factors": [{"key": "train.seed", "values": [1, 2]}]}, "train.seed is no factor; seeds: 3"),
+        ({"factors": [{"key": "train.seed", "values": [1, 2]}]}, "train.seed cannot be a factor; seeds: 3"),
         ({"factors": [{"key": "data.validation", "values": [10, 20]}]}, "is the same for all trials"),
         ({"factors": [{"key": "out", "values": ["a", "b"]}]}, "is the same for all trials"),
         ({"factors": [{"key": "train", "values": [1]}]}, "train is a section"),

@@ -466,8 +466,8 @@ def test_a_name_that_nothing_has_is_answered_with_the_studies(
     ("claims", "message"),
     [
         ([claim("rnk")], "a claim names factor rnk: did you mean 'rank'"),
-        ([claim(winner="3")], "the claim about rank names '3', which is no choice: allowed: 1, 2"),
-        ([claim(scores={"9": 0.5})], "names '9', which is no choice"),
+        ([claim(winner="3")], "the claim about rank names '3', which is not a choice: allowed: 1, 2"),
+        ([claim(scores={"9": 0.5})], "names '9', which is not a choice"),
         ([claim(scores={"1": 91.4})], r"claims.0.scores.1 is 91.4"),
         ([claim(rows=0)], "claims.0.rows is 0"),
         ([claim() | {"row": 640}], "unknown key claims.0.row: did you mean 'rows'"),

@@ -139,7 +139,7 @@ def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
     if parity.tolerance is not None and not parity.max_difference <= parity.tolerance:
         raise ExportError(
             f"{kind} is refused: its logits differ from the run's by up to {parity.max_difference:.2g} on {parity.n:,} "
-            f"rows, and {parity.tolerance:g} is allowed; this is a fault of the export, not of your input"
+            f"rows, and {parity.tolerance:g} is allowed; this is a bug in the export, not a fault of your input"
         )
     if not np.isfinite(parity.max_difference):
         raise ExportError(f"{kind} is refused: some of its logits are NaN or infinite; take --format onnx")
