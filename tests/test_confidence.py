@@ -220,7 +220,7 @@ def test_reports_say_what_would_be_answered_and_what_cannot_be_promised() -> Non
     text = " ".join((section.title, *section.sentences))
     assert "at 5.0 % errors" in text
     assert "it takes 333 validation rows" in text
-    assert "ends where the data shift" in text
+    assert "ends when the data shift" in text
     assert "chose the checkpoint" in text
     assert "chose the checkpoint" not in str(acting.section(found, ("yes", "no"), "test", is_selected=False))
     assert [row[0] for row in section.tables[1].rows] == ["yes", "no"]

@@ -201,7 +201,7 @@ def test_the_page_has_the_pooled_score_each_fold_and_likely_label_errors(trained
     report = pages.read(trained.folder)
     for run in trained.runs:
         assert run.name in text.replace("\\", "")
-    assert "96 rows, each predicted by a run that did not see it" in text
+    assert "96 rows, each predicted by a run that had not seen it" in text
     assert report.problem is None
     assert json.loads(written[2].read_text())["scores"]["accuracy"]["n"] == 96
     assert all(each.text for each in report.errors)

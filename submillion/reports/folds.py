@@ -114,16 +114,16 @@ def answer(report: FoldsReport) -> Section:
     return Section(
         anchor="answer",
         nav="Answer",
-        title=f"{what}, each predicted by a run that did not see it",
+        title=f"{what}, each predicted by a run that had not seen it",
         sentences=(
-            f"The interval is the 95 % one of all {chosen.n:,} rows. Of the {len(spread)} folds the lowest has "
+            f"It is the 95 % interval of all {chosen.n:,} rows. The lowest of the {len(spread)} folds has "
             f"{min(spread):.4f}, the highest {max(spread):.4f}{sd}: folds share most of their training rows, so this "
             "does not say how a new sample would differ.",
             "Each fold's checkpoint was chosen on validation rows taken from the other folds, never on its own rows. A "
             "run on all rows has a few more to learn from. The settings' test rows are in no fold.",
         ),
         figure="folds",
-        reading="A line per fold and one of all rows, with 95 % intervals.",
+        reading="One line per fold and one for all rows, with 95 % intervals.",
         tables=(Table("Scores with their 95 % intervals", ("", "rows", *(NAMES[each] for each in keys)), rows),),
     )
 
