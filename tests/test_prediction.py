@@ -447,9 +447,9 @@ def test_bad_rows_are_reported_before_anything_is_predicted(run: Run, source: Pa
         ("rows", "rows", "is also the input"),
         ("rows", "rows/out", "are inside one another"),
         ("rows/deep", "rows", "are inside one another"),
-        ("in.csv", "other.csv", "did not write it as it is now"),
-        ("in.csv", "labels.csv", "did not write it as it is now"),
-        ("rows/deep", "parts", "did not write it as it is now"),
+        ("in.csv", "other.csv", "but not as `predict` wrote it"),
+        ("in.csv", "labels.csv", "but not as `predict` wrote it"),
+        ("rows/deep", "parts", "but not as `predict` wrote it"),
     ],
 )
 def test_outputs_that_would_harm_are_refused(run: Run, tmp_path: Path, source: str, output: str, found: str) -> None:
@@ -489,11 +489,11 @@ def test_an_output_replaces_its_own_earlier_one_and_others_by_force_alone(
     output.write_text("id,label\n0,corrected by hand\n")
     with pytest.raises(ConfigError, match="replace it with --force"):
         predict_file(run, source, output)
-    with pytest.raises(ConfigError, match="`shift` did not write it"):
+    with pytest.raises(ConfigError, match="but not as `shift` wrote it"):
         submillion.shift(run, source, correct_priors=output)
     assert written(run, source, output, form=Form(force=True)) == first
     output.rename(tmp_path / "kept.csv")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         predict_file(run, source, tmp_path / "kept.csv")
 
 

@@ -371,7 +371,7 @@ def test_rows_in_memory_are_not_kept_and_it_is_said(
     paused = submillion.train(frame, watch=lambda record: record.kind == "step", **mine)
     with pytest.raises(DataError, match=r"these rows were given to submillion\.train in Python and are not stored"):
         submillion.train(paused.path / "config.yaml")
-    with pytest.raises(RunError, match=r"not finished: submillion\.train\('.*config\.yaml', rows\) goes on") as no:
+    with pytest.raises(RunError, match=r"not finished: submillion\.train\('.*config\.yaml', rows\) resumes it") as no:
         submillion.load_run(paused)
     assert "--config" not in str(no.value)
     code, shown, _ = called(capsys, "runs", "show", paused.path)
@@ -462,7 +462,7 @@ def test_a_paused_run_is_unfinished_and_never_damaged(settings: dict[str, Any], 
         lambda: submillion.compare([paused, paused]),
     ]
     for act in acts:
-        with pytest.raises(RunError, match="is not finished: start the command that began it again") as caught:
+        with pytest.raises(RunError, match="is not finished: run the command that began it again") as caught:
             act()
         assert "damaged" not in str(caught.value)
 

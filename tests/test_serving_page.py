@@ -137,7 +137,7 @@ def test_with_a_token_the_browser_asks_for_a_password_and_the_page_opens(
             assert set(finished(served)) < set(rows_of(page))
         else:
             assert answer.status == 401
-            expect(page.locator("body")).to_contain_text("asks for its token")
+            expect(page.locator("body")).to_contain_text("requires its token")
         context.close()
 
 

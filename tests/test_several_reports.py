@@ -222,7 +222,7 @@ def test_shift_tells_how_often_labels_are_predicted_and_estimates_no_score(run: 
     assert one.estimates.predicted[0].value == 1.0
     assert one.estimates.p_holm[0] < 0.001
     assert "still get one" not in text
-    with pytest.raises(RunError, match="have several labels, and only the shares of classes that exclude each other"):
+    with pytest.raises(RunError, match="have several labels, and only shares of mutually exclusive classes"):
         submillion.shift(run, source, correct_priors=tmp_path / "out.csv")
 
 

@@ -221,11 +221,11 @@ def checked(loaded: Loaded, text: Text) -> Text:
             problems.append(f"{name} is empty: type at least one word")
         if len(each) > max_characters(loaded):
             problems.append(
-                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are taken here; shorten it, "
-                "or use `submillion predict`"
+                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are allowed here; shorten "
+                "it, or use `submillion predict`"
             )
         if not naming.is_unicode(each):
-            problems.append(f"{name} has half a character (a lone surrogate): type it anew")
+            problems.append(f"{name} has half a character (a lone surrogate): type it again")
     if problems:
         raise DataError(*problems)
     return text[0].strip(), None if text[1] is None else text[1].strip()
