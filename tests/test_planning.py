@@ -318,7 +318,7 @@ def test_targets_are_told_in_full():
         ({"head": "bottleneck", "head_width": 385}, "head_width is 385: allowed are 1 to 384"),
         ({"name": "electra-small", "head": "linear"}, "model.head is linear.*GELU.*take model.head: bottleneck"),
         ({"name": "distilbert-base-uncased", "head": "linear"}, "model.head is linear.*ReLU"),
-        ({"method": "none", "head": "linear"}, "method none trains every layer: take head: full"),
+        ({"method": "none", "head": "linear"}, "method none trains every layer: use head: full"),
         ({"method": "none", "layers": "top:2"}, "method none trains every layer: set null"),
         (
             {"method": "adalora", "sites": "query", "rank": 4, "target_rank": 5},

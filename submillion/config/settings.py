@@ -71,7 +71,7 @@ class AdapterConfig(Section):
             problems.append(f"init is {self.init}: allowed with lora and dora, not with {self.method}")
         if self.init in ("pissa", "olora") and self.method == "dora":
             problems.append(
-                f"init is {self.init}: it changes the base weights that DoRA's magnitudes are taken from; use lora"
+                f"init is {self.init}: it changes the base weights that DoRA's magnitudes come from; use lora"
             )
         if self.dropout and self.method in ("ia3", "none"):
             problems.append(f"dropout is {self.dropout}, but method {self.method} has none")
@@ -82,7 +82,7 @@ class AdapterConfig(Section):
         if self.start_from is not None and self.init != "default":
             problems.append(f"init is {self.init} and start_from is set: both decide the initial weights; keep one")
         if not self.sites:
-            problems.append("sites is empty: name at least one, or take method: none")
+            problems.append("sites is empty: name at least one, or use method: none")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -46,7 +46,7 @@ def of_adapter(run: Run) -> Upload:
     run = runs.load(run.path)
     runs.verify(run)
     if run.config().adapter.method == "none":
-        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; take --format merged")
+        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; use --format merged")
     folder = run.path / "adapter"
     base = str(run.read_json("adapter/adapter_config.json").get("base_model_name_or_path"))
     if Path(base).is_absolute():

@@ -123,7 +123,7 @@ def load_model(
     if broken := not_finite(model.named_parameters()):
         raise ConfigError(
             f"model.name is {name}: {len(broken)} of the weights in {source} are NaN or infinite ({broken[0]}, ...): "
-            "get the checkpoint again, or take another"
+            "get the checkpoint again, or use another"
         )
     return model, fresh
 

@@ -378,7 +378,7 @@ def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
     if plan.method == "adalora" and precision == "fp16":
         raise ConfigError(
             "train.precision is fp16 and adapter.method adalora: its importance scores do not survive the overflows "
-            "that fp16's loss scale provokes; take bf16 or fp32"
+            "that fp16's loss scale provokes; use bf16 or fp32"
         )
 
 

@@ -44,7 +44,7 @@ class How:
 
     def __post_init__(self) -> None:
         if self.where == "inline" and (self.n_workers or 1) > 1:
-            raise ConfigError(f"inline is one process, not {self.n_workers}: take --executor processes or ray")
+            raise ConfigError(f"inline is one process, not {self.n_workers}: use --executor processes or ray")
         if self.where != "ray" and self.address is not None:
             raise ConfigError(f"--address {self.address} is a Ray cluster's: give --executor ray too")
 

@@ -220,9 +220,9 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
             other = sorted(set(found.ids) ^ set(first.ids))
             shown = ", ".join(other[:_N_IDS])
             problems.append(
-                f"{both} have different {split} rows: {len(first.ids):,} and {len(found.ids):,}, of which {len(other):,} "
-                f"are in only one (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on the same "
-                "rows"
+                f"{both} have different {split} rows: {len(first.ids):,} and {len(found.ids):,}, of which "
+                f"{len(other):,} are in only one (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on "
+                "the same rows"
             )
         elif (found.label_ids != first.label_ids).any():
             row = int(np.argmax((found.label_ids != first.label_ids).reshape(len(first.ids), -1).any(axis=1)))

@@ -315,10 +315,10 @@ def _race_problems(study: Study, n_trials: int) -> list[str]:
     """What keeps trials from being looked at side by side, at the same shares of their schedules."""
     if study.kind != "race":
         return []
-    problems = ["kind is race, and the factors make one trial: vary more, or take kind grid"] if n_trials == 1 else []
+    problems = ["kind is race, and the factors make one trial: vary more, or use kind grid"] if n_trials == 1 else []
     return problems + [
         f"kind is race, and factor {factor.title} varies {key}: trials are compared side by side, on the same rows; "
-        "set it in base, or take kind grid"
+        "set it in base, or use kind grid"
         for factor in study.factors
         for key in sorted(keys_of(factor))
         if key == _EVERY or (key.startswith("data.") and key != "data.train_rows")

@@ -223,7 +223,7 @@ def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:
     if study.kind == "race" and size.n_validation < MIN_ROWS:
         raise ConfigError(
             f"kind is race, and there are {size.n_validation} validation rows: give at least {MIN_ROWS} "
-            "(data.validation), or take kind grid, which drops no trial"
+            "(data.validation), or use kind grid, which drops no trial"
         )
     space = replace(space, n_classes=size.n_classes)
     return Prepared(study, space, previews.preview(study, space, size, speed))

@@ -148,7 +148,7 @@ def _refuse_missing_column(settings: Config) -> None:
     if "first-column" in augmentation.kinds_of(settings.augmentation) and isinstance(settings.data.text, str):
         raise ConfigError(
             f"augmentation.kind has first-column, but data.text is one column ({settings.data.text}): name several, "
-            "or take first-column out"
+            "or remove first-column"
         )
 
 

@@ -145,7 +145,7 @@ def refuse_unsaved(model: nn.Module, fresh: Iterable[str]) -> None:
     if lost:
         raise ConfigError(
             f"the checkpoint has no weights for {', '.join(lost)}, and model.head: linear neither trains nor saves "
-            "them: take model.head: full or bottleneck, or a checkpoint that has them"
+            "them: use model.head: full or bottleneck, or a checkpoint that has them"
         )
 
 

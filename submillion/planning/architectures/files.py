@@ -281,7 +281,7 @@ def _refuse_no_tokenizer(name: str, names: Iterable[str]) -> None:
     if not set(_VOCABULARIES) & set(names):
         raise ConfigError(
             f"model.name is {name}: it has no tokenizer (tokenizer.json, or one of {', '.join(_VOCABULARIES[1:])}): "
-            "take another checkpoint, or a folder with one beside its weights"
+            "use another checkpoint, or a folder with one next to its weights"
         )
 
 
@@ -289,7 +289,7 @@ def _refuse_weights(name: str, names: Sequence[str]) -> None:
     """Raise the ConfigError for a checkpoint without safetensors, by what it has in their place."""
     pickles = [each for each in names if each.endswith(_PICKLES) and "/" not in each]
     if not pickles:
-        raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; take another checkpoint")
+        raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; use another checkpoint")
     code = (
         f'from transformers import AutoModel as M, AutoTokenizer as T; name, new = {json.dumps(name)}, "converted"; '
         "M.from_pretrained(name).save_pretrained(new); T.from_pretrained(name).save_pretrained(new)"
