@@ -507,7 +507,7 @@ def test_labels_must_be_the_same_in_any_order(base: list[str], teacher: Run, tmp
 
 def test_a_teacher_of_single_texts_does_not_teach_pairs(base: list[str], teacher: Run, tmp_path: Path) -> None:
     pairs = settings_of(base, tmp_path, taught_by(teacher.path), "data.text_pair=id")
-    with pytest.raises(DataError, match=r"reads single texts, and data\.text_pair makes pairs"):
+    with pytest.raises(DataError, match=r"reads single texts, but data\.text_pair makes pairs"):
         workflow.train(pairs)
 
 

@@ -80,7 +80,7 @@ def test_a_class_that_one_fold_would_hold_whole_is_refused_in_every_fold(seed: i
             held.append({one.label for one in splitting.fold(rows, number, 2, seed)[0]})
         except DataError as error:
             held.append(error.problems)
-    refused = [(f"data.fold is {number}/2, and all rows of class 'z' are in one fold") for number in (1, 2)]
+    refused = [(f"data.fold is {number}/2, but all rows of class 'z' are in one fold") for number in (1, 2)]
     if isinstance(held[0], set):
         assert held == [{"a", "b", "c", "z"}] * 2
     else:

@@ -316,7 +316,7 @@ def test_targets_are_told_in_full():
         ({"sites": "query", "rank": {"query": 1, "dense": 2}}, "adapter.rank names 'dense'"),
         ({"sites": "query+value", "rank": {"query": 1}}, "adapter.rank has no rank for value"),
         ({"head": "bottleneck", "head_width": 385}, "head_width is 385: allowed are 1 to 384"),
-        ({"name": "electra-small", "head": "linear"}, "model.head is linear.*GELU.*take model.head: bottleneck"),
+        ({"name": "electra-small", "head": "linear"}, "model.head is linear.*GELU.*use model.head: bottleneck"),
         ({"name": "distilbert-base-uncased", "head": "linear"}, "model.head is linear.*ReLU"),
         ({"method": "none", "head": "linear"}, "method none trains every layer: use head: full"),
         ({"method": "none", "layers": "top:2"}, "method none trains every layer: set null"),

@@ -337,7 +337,7 @@ def test_rows_are_given_once(settings: dict[str, Any]) -> None:
     frame = pd.DataFrame({"text": TEXTS, "label": [1, 2, 1]})
     with pytest.raises(ConfigError, match="rows are given twice"):
         submillion.train(frame, frame, **settings)
-    with pytest.raises(ConfigError, match=r"data\.source is b\.csv, and the rows are <memory>: leave one of them out"):
+    with pytest.raises(ConfigError, match=r"data\.source is b\.csv, but the rows are <memory>: leave one of them out"):
         submillion.train(frame, **settings, overrides={"data.source": "b.csv"})
     with pytest.raises(
         DataError, match=r"'text' is not one of them.*columns go into a DataFrame, settings into overrides"

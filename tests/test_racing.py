@@ -299,12 +299,12 @@ REFUSED = {
         {"factors": [{"key": "train.evaluate_every", "values": [0.01, 0.02]}]},
         "factor evaluate_every varies train.evaluate_every: trials are compared side by side",
     ),
-    "counted": ({"base": {"train.evaluate_every": 3}}, "train.evaluate_every is 3, and a race compares trials"),
+    "counted": ({"base": {"train.evaluate_every": 3}}, "train.evaluate_every is 3, but a race compares trials"),
     "coarse": ({"base": {"train.evaluate_every": 0.25}}, "give a fraction of at most 0.0625, or null"),
     "old": ({"stop_early": True}, "stop_early was removed: kind: race drops trials of a grid that can no longer win"),
     "few rows": (
         {"base": {"data.validation": 0.3}},
-        "kind is race, and there are 36 validation rows: give at least 100",
+        "kind is race, but there are only 36 validation rows: give at least 100",
     ),
 }
 

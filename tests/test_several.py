@@ -456,7 +456,7 @@ def test_runs_of_one_label_do_not_join_in(run: Run, settings: Config, tmp_path: 
     one = workflow.train(config.changed(settings, {"data.source": source, "train.steps": 2}))
     with pytest.raises(RunError, match=r"several labels, and .* one: runs that predict together must agree"):
         submillion.predict([run, one], ["a"])
-    with pytest.raises(DataError, match=r"teacher .* gives a row one label, and these rows have several labels"):
+    with pytest.raises(DataError, match=r"teacher .* gives a row one label, but these rows have several labels"):
         workflow.train(config.changed(settings, {"distillation.teacher": str(one.path)}))
     with pytest.raises(DataError, match="the run was trained on rows with one label"):
         submillion.evaluate(one, write_rows(tmp_path / "lists", ROWS[:20], "lists"))

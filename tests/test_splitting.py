@@ -105,7 +105,7 @@ def test_large_groups_are_taken_whole_where_nothing_smaller_fits() -> None:
 def test_too_many_rows_are_refused(tmp_path, validation: float, test: float | None) -> None:
     path = write_csv(tmp_path / "a.csv", 100)
     with pytest.raises(
-        DataError, match=r"data\.(validation|test) is .* of 100 rows, and only \d+ can be taken: . of each"
+        DataError, match=r"data\.(validation|test) is .* of 100 rows, but only \d+ can be taken: . of each"
     ):
         data.read(DataConfig(source=str(path), validation=validation, test=test))
 

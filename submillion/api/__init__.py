@@ -142,7 +142,7 @@ def _with_rows(
     given = settings if data is None else {**settings, "data": source}
     resolved = configs.load(config, **given)  # pyright: ignore[reportArgumentType]
     if data is not None and resolved.data.source != source:
-        raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
+        raise ConfigError(f"data.source is {resolved.data.source}, but the rows are {source}: leave one of them out")
     rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
     return resolved, rows
 

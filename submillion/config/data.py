@@ -119,7 +119,7 @@ class DataConfig(Section):
         files = [key for key in ("validation", "test") if isinstance(getattr(self, key), str)]
         if self.split is not None and files:
             raise ValueError(
-                f"split is {self.split!r}, a column that says which split a row is in, and {files[0]} is a file, "
+                f"split is {self.split!r}, a column that says which split a row is in, but {files[0]} is a file, "
                 f"{getattr(self, files[0])}: leave one of them out"
             )
         return self
@@ -206,7 +206,7 @@ class DataConfig(Section):
     def _labels_of_one_kind(self) -> DataConfig:
         if self.labels == "one" and not isinstance(self.label, str):
             raise ValueError(
-                f"label names {len(self.label)} columns and labels is one: columns of 0 and 1 are several labels; set "
+                f"label names {len(self.label)} columns but labels is one: columns of 0 and 1 are several labels; set "
                 "labels to null, or name one column"
             )
         if self.label_separator is not None and (self.labels == "one" or not isinstance(self.label, str)):

@@ -82,7 +82,7 @@ def _table(
     if as_text := [each for each in numbered if each[1].is_text]:
         notes.append(
             f"{_place(path, as_text)}: quotes are read as text: they open or close in the middle of a cell, and the "
-            f"line alone has {len(names)} cells"
+            f"line by itself has {len(names)} cells"
         )
     left_out = {number for each in bad for number in each.numbers}
     kept = [(number, record) for number, record in numbered if number not in left_out]

@@ -191,7 +191,7 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
 def _multi_label(found: str, n: int, n_rows: int, is_run: bool, otherwise: str) -> str:
     todo = f"set data.labels=several to learn it, {otherwise}"
     if is_run:
-        todo = "and the run was trained on rows with one label: give one"
+        todo = "but the run was trained on rows with one label: give one"
     return f"the label {found}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
 
 

@@ -46,7 +46,7 @@ def kind_of(source: str) -> Kind:
     if "://" in source:
         if (name := name_in(source)) is not None:
             raise DataError(f"{source} is an address of the Hub: give organisation/name: {name}")
-        raise DataError(f"{source} is a URL, and rows are read from files: download it, and give the file")
+        raise DataError(f"{source} is a URL, but rows are read from files: download it, and give the file")
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):  # unlike Path's own, it says no of a name that is too long for one
         return "folder"

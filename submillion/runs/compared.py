@@ -98,7 +98,7 @@ def _refuse_unknown_metric(decide: Metric | None, has_several: bool) -> None:
     allowed = allowed_metrics(has_several)
     if decide is not None and decide not in allowed:
         rows = "several labels" if has_several else "one label"
-        raise RunError(f"decide is {shown(decide)}, and rows have {rows}: {did_you_mean(str(decide), allowed)}")
+        raise RunError(f"decide is {shown(decide)}, but rows have {rows}: {did_you_mean(str(decide), allowed)}")
 
 
 def _deciding(facts: Sequence[_Facts]) -> Metric:

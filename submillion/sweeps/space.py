@@ -160,7 +160,7 @@ class Study(Section):
         if self.kind == "two-stage" and not (self.short and self.full):
             problems.append("kind is two-stage: give short and full, such as short: {train.epochs: 1}")
         if self.kind != "two-stage" and (self.short or self.full):
-            problems.append(f"short and full are for kind two-stage, and kind is {self.kind}")
+            problems.append(f"short and full are for kind two-stage, but kind is {self.kind}")
         if self.tie_seeds is not None and self.tie_seeds <= self.seeds:
             problems.append(
                 f"tie_seeds is {self.tie_seeds} and seeds is {self.seeds}: give tie_seeds above seeds, such as 3"
@@ -266,7 +266,7 @@ def _evaluation_problems(settings: Config) -> list[str]:
     if every is None or every <= EVALUATE_EVERY:
         return []
     return [
-        f"{_EVERY} is {every:g}, and a race compares trials at the same shares of their steps: give a fraction of at "
+        f"{_EVERY} is {every:g}, but a race compares trials at the same shares of their steps: give a fraction of at "
         f"most {EVALUATE_EVERY:g}, or null, which takes that one"
     ]
 
@@ -315,9 +315,9 @@ def _race_problems(study: Study, n_trials: int) -> list[str]:
     """What keeps trials from being looked at side by side, at the same shares of their schedules."""
     if study.kind != "race":
         return []
-    problems = ["kind is race, and the factors make one trial: vary more, or use kind grid"] if n_trials == 1 else []
+    problems = ["kind is race, but the factors make one trial: vary more, or use kind grid"] if n_trials == 1 else []
     return problems + [
-        f"kind is race, and factor {factor.title} varies {key}: trials are compared side by side, on the same rows; "
+        f"kind is race, but factor {factor.title} varies {key}: trials are compared side by side, on the same rows; "
         "set it in base, or use kind grid"
         for factor in study.factors
         for key in sorted(keys_of(factor))

@@ -71,7 +71,7 @@ def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[st
         theirs = run.config()
         if (theirs.data.text_pair is None) != (settings.data.text_pair is None):
             kinds = ("single texts", "pairs") if theirs.data.text_pair is None else ("pairs", "single texts")
-            problems.append(f"teacher {run.path} reads {kinds[0]}, and data.text_pair makes {kinds[1]} of these rows")
+            problems.append(f"teacher {run.path} reads {kinds[0]}, but data.text_pair makes {kinds[1]} of these rows")
         _check_rows(run, splits, problems, warnings)
     if problems:
         raise DataError(*problems)
@@ -193,7 +193,7 @@ def _other_labels(run: Run, splits: Splits) -> list[str]:
     if run.has_several() != splits.has_several:
         kinds = ("several labels", "one label")
         theirs, ours = kinds if run.has_several() else kinds[::-1]
-        return [f"teacher {run.path} gives a row {theirs}, and these rows have {ours}: train it on rows like these"]
+        return [f"teacher {run.path} gives a row {theirs}, but these rows have {ours}: train it on rows like these"]
     theirs, labels = run.labels(), splits.labels
     missing, extra = ([label for label in a if label not in b] for a, b in ((labels, theirs), (theirs, labels)))
     if not missing and not extra:

@@ -179,14 +179,14 @@ def _resolved(settings: Config, splits: Splits) -> Config:
     kind, problems = "several labels" if splits.has_several else "one label", list[str]()
     if train.metric is not None and train.metric not in allowed:
         names = ", ".join(allowed)
-        problems.append(f"train.metric is {train.metric}, and rows have {kind}: allowed are {names}, or null")
+        problems.append(f"train.metric is {train.metric}, but rows have {kind}: allowed are {names}, or null")
     if train.decide is not None and train.decide not in allowed:
         problems.append(
-            f"train.decide is {train.decide}, and rows have {kind}: allowed are {', '.join(allowed)}, or null"
+            f"train.decide is {train.decide}, but rows have {kind}: allowed are {', '.join(allowed)}, or null"
         )
     if not splits.has_several and train.threshold != TrainConfig().threshold:
         problems.append(
-            f"train.threshold is {train.threshold}, and rows have {kind}, which is the likeliest one: leave it out; if "
+            f"train.threshold is {train.threshold}, but rows have {kind}, which is the likeliest one: leave it out; if "
             "they have several, set data.labels=several"
         )
     if problems:
