@@ -530,7 +530,7 @@ def test_other_rows_are_no_leak_and_rows_that_are_gone_are_a_doubt(
     moved.mark_done()
     doubted = settings_of(base, tmp_path, taught_by(moved.path), "data.seed=1")
     found = workflow.train(doubted).read_json("data.json")["warnings"]
-    assert any("held out other rows" in warning for warning in found)
+    assert any("held out different rows" in warning for warning in found)
 
 
 def test_fewer_training_rows_with_the_same_held_out_ones_are_no_leak(

@@ -343,7 +343,7 @@ def test_a_changed_input_is_noticed_and_what_did_not_change_is_kept(run: Run, so
     seen: list[Progress] = []
     result = predict_file(run, rows, output, Form(probabilities=True), watch=seen.append)
     notes = " ".join(note for progress in seen for note in progress.notes)
-    assert f"{rows} has changed since this was begun" in notes
+    assert f"{rows} has changed since this was started" in notes
     assert 0 < result.n_kept < 24
     assert output.read_bytes() == written(run, rows, tmp_path / "fresh.csv", form=Form(probabilities=True))
 

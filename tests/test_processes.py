@@ -237,7 +237,7 @@ def worker_of(launcher: int, rank: int) -> int:
         ({"WORLD_SIZE": "2", "RANK": "0"}, ["plan"], "plan runs in one process"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, ["predict", "runs/x"], "predict runs in one process"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, ["train"], "MASTER_ADDR, MASTER_PORT not set: start with torchrun"),
-        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"}, ["train"], "give --multi_gpu in place"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"}, ["train"], "give --multi_gpu instead"),
     ],
 )
 def test_launches_that_cannot_work_are_refused(

@@ -462,7 +462,7 @@ def test_a_paused_run_is_unfinished_and_never_damaged(settings: dict[str, Any], 
         lambda: submillion.compare([paused, paused]),
     ]
     for act in acts:
-        with pytest.raises(RunError, match="is not finished: run the command that began it again") as caught:
+        with pytest.raises(RunError, match="is not finished: rerun the command that started it to resume") as caught:
             act()
         assert "damaged" not in str(caught.value)
 

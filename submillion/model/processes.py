@@ -209,7 +209,7 @@ def _is_launched() -> bool:
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
             "accelerate was asked for several processes and started one (with --cpu it leaves that to MPI): give "
-            "--multi_gpu in place of --cpu, also without GPUs, or use torchrun"
+            "--multi_gpu instead of --cpu, also without GPUs, or use torchrun"
         )
     return False
 

@@ -142,7 +142,9 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
     if began.get("format") == 1:
-        raise RunError(f"{folder} was begun by an older submillion: finish it with that, or remove it and start again")
+        raise RunError(
+            f"{folder} was started by an older submillion: finish it with that, or remove it and start again"
+        )
     if isinstance(began.get("format"), int) and began["format"] > FORMAT:
         raise RunError(
             f"{folder / _MANIFEST} has format {began['format']}; this version reads {FORMAT}: update submillion, or "

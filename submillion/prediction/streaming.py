@@ -147,8 +147,8 @@ def _taken_up(
     if kept.facts.get("rows", rows_key) != rows_key:
         n_new = sum(chunk.key not in kept.files for chunk in everything)
         notes.append(
-            f"{source} has changed since this was begun: finished rows that are unchanged are "
-            f"kept, {n_new:,} of {len(everything):,} chunks are predicted"
+            f"{source} has changed since this was started: finished rows that are "
+            f"unchanged are kept, {n_new:,} of {len(everything):,} chunks are predicted"
         )
     if kept.files:
         n_rows = sum(chunk.n_rows for chunk in everything)

@@ -69,6 +69,6 @@ def known(accuracy: Score, n_rows: int, plain_half_width: float) -> str:
     """Return what an accuracy on all rows rests on, as `evaluate` says it."""
     return (
         f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} label{'s' * (accuracy.n != 1)}: "
-        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of as many would give "
+        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of that size would give "
         f"{points(plain_half_width)}"
     )

@@ -337,7 +337,7 @@ def mistakes(report: Report) -> Section:
         title=f"{n_sure}{more} of {report.n_mistakes:,} validation mistakes are made with confidence 0.9 or higher",
         sentences=(
             "Suspected label errors: where the model is sure and the label says otherwise, read the text and decide "
-            "who is right. Texts are of the validation split; those of test stay unread.",
+            "who is right. Texts are from the validation split; those of test stay unread.",
         ),
         quotes=tuple(Quote(cut(each.text), _about(each)) for each in report.mistakes),
     )

@@ -116,7 +116,7 @@ class Run:
             raise RunError(f"{self.path} is not finished: {self.call_again} resumes it, given the same rows again")
         if not self.is_done:
             raise RunError(
-                f"{self.path} is not finished: run the command that began it again to resume "
+                f"{self.path} is not finished: rerun the command that started it to resume "
                 f"(`{command('train', '--config', self.path / 'config.yaml')}`, or the same call of submillion.train)"
             )
 

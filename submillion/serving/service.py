@@ -63,7 +63,7 @@ class Service:
         self._queue: Queue[Row, np.ndarray] = Queue(self._work, limits)
         self._desk: Queue[Callable[[], Any], Any] = Queue(_each_called, _DESK)
         self._warming: asyncio.Future[None] | None = None
-        counts.watch("texts_in_hand", "Texts taken and not answered yet", lambda: self._queue.n_texts)
+        counts.watch("texts_in_hand", "Texts accepted and not answered yet", lambda: self._queue.n_texts)
         counts.watch("loaded_runs", "Runs in memory", lambda: len(self.loaded()))
         encoders = "Encoders in memory, which runs share"
         counts.watch("loaded_encoders", encoders, lambda: len({each.encoder for each in self.loaded()}))

@@ -130,7 +130,7 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
 def _reached(result: Result) -> Result:
     if result.run is not None and not result.run.is_dir():
         raise RunError(
-            f"{result.run} was trained on another machine and is not here: give an --out that all machines share, "
+            f"{result.run} was trained on another machine and is not here: use an --out that all machines share, "
             "such as a network folder"
         )
     return result

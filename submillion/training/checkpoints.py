@@ -74,8 +74,8 @@ class Checkpoints:
                 metadata = opened.metadata() or {}
             if metadata.get("format", _FORMAT) != _FORMAT:
                 raise RunError(
-                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: resume with "
-                    f"the submillion that began it, or remove the run (`{self._removal}`)"
+                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: resume "
+                    f"with the submillion that started it, or remove the run (`{self._removal}`)"
                 )
             return Progress(**json.loads(metadata["progress"]))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:

@@ -41,7 +41,7 @@ def write(
     if not begun_with:
         return ()
     changed = ", ".join(begun_with)
-    return (f"begun in another environment ({changed}): its last bits may differ from those of an uninterrupted run",)
+    return (f"started in another environment ({changed}): its last bits may differ from those of an uninterrupted run",)
 
 
 def _environment() -> dict[str, object]:

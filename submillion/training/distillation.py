@@ -212,7 +212,7 @@ def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[st
     texts = _training_texts(run, facts.get("fingerprint"))
     if texts is None:
         warnings.append(
-            f"teacher {run.name} held out other rows, and those it was trained on are no longer there to compare: if "
+            f"teacher {run.name} held out different rows, and its training rows are no longer there to compare: if "
             "validation or test rows of this run are among them, scores are too high"
         )
         return
