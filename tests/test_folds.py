@@ -225,7 +225,7 @@ def test_no_texts_are_shown_of_other_rows_than_those_of_the_folds(
         report = pages.read(trained.folder)
     finally:
         source.write_text(before, encoding="utf-8")
-    assert report.problem == f"{source} has other rows now than those that were trained on"
+    assert report.problem == f"{source} now has different rows from those that were trained on"
     assert not any(each.text for each in report.errors)
 
 

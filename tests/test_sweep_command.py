@@ -95,7 +95,7 @@ def test_a_teacher_with_other_labels_is_refused_before_any_trial(settings: dict[
     taught = {"label": "taught", "settings": {"distillation.teacher": str(teacher.path)}}
     alone = {"label": "alone", "settings": {"distillation.teacher": None}}
     file = write_study(tmp_path, settings, factors=[{"name": "teacher", "alternatives": [alone, taught]}])
-    with pytest.raises(ConfigError, match="has other labels: it lacks 'art'; it has 'painting'"):
+    with pytest.raises(ConfigError, match="has different labels: it lacks 'art'; it has 'painting'"):
         sweep(file)
     assert not runs.list_runs(tmp_path / "runs")
 

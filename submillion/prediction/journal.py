@@ -143,7 +143,7 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
     if began.get("format") == 1:
         raise RunError(
-            f"{folder} was started by an older submillion: finish it with that, or remove it and start again"
+            f"{folder} was started by an older submillion: finish it with that version, or remove it and start again"
         )
     if isinstance(began.get("format"), int) and began["format"] > FORMAT:
         raise RunError(

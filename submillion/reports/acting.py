@@ -133,7 +133,9 @@ def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
     if possible:
         last = possible[-1]
         shares = [percent(each.value) for each in (last.here, last.validation) if each is not None]
-        title = f"At {percent(last.max_error)} errors {shares[0]} of rows would be answered, {shares[1]} on validation"
+        title = (
+            f"At {percent(last.max_error)} errors, {shares[0]} of rows would be answered ({shares[1]} on validation)"
+        )
     return Section(
         anchor="acting",
         nav="Acting",

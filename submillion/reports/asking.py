@@ -37,8 +37,8 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
 
 
 TO_LEARN = (
-    "These are rows that the run is least sure of, chosen unlike each other, to train on. They are harder "
-    "than the others, so they say nothing about accuracy; for that, ask with --for know."
+    "These rows, of which the run is least sure and which are unlike each other, are for training. They are "
+    "harder than the others, so they say nothing about accuracy; for that, ask with --for know."
 )
 
 

@@ -146,7 +146,7 @@ def _curves(verdict: Verdict, names: dict[str, str], records: Mapping[str, Seque
 def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
     if not drawn:
         return []
-    limit = f"Of {n_runs} runs those of the best settings are drawn, {curves.MAX_CURVES} at most. "
+    limit = f"Of {n_runs} runs, those of the best settings are drawn, {curves.MAX_CURVES} at most. "
     reading = "Lines of the validation score have their 95 % intervals: bands that overlap may be chance."
     return [
         Section(
@@ -165,7 +165,7 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences += corrected_sentences(verdict, names)
     sentences += rows_sentences(verdict, names)
     sentences += as_sentences(verdict.notes)
-    limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
+    limit = f"Of {len(verdict.settings)} settings, the {_MAX_ROWS} best are drawn. "
     return Section(
         anchor="answer",
         nav="Answer",

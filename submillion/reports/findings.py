@@ -119,7 +119,7 @@ def confusion(report: Report) -> Section:
     shown = len(confused_classes(report.confusion))
     some = shown < len(report.labels)
     rows = [(report.labels[t], report.labels[p], f"{n:,}", percent(n / report.classes[t].n_true)) for t, p, n in pairs]
-    limit = f"Of {len(report.labels)} classes the {shown} most confused are drawn. " if some else ""
+    limit = f"Of {len(report.labels)} classes, the {shown} most confused are drawn. " if some else ""
     return Section(
         anchor="confusion",
         nav="Confusion",
@@ -175,7 +175,7 @@ def classes(report: Report) -> Section:
 
 def _limit(report: Report, which: str) -> str:
     n = len(report.labels)
-    return f"Of {n} classes the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
+    return f"Of {n} classes, the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
 
 
 def distribution(report: Report) -> Section:

@@ -170,7 +170,7 @@ def label_errors(report: FoldsReport, n_shown: int = _N_SHOWN) -> Section:
         ),
         tables=(
             Table(
-                "Labels that are taken for another",
+                "Labels taken for another",
                 ("label", "likely", "rows"),
                 [(*pair, f"{k:,}") for pair, k in most],
             ),
@@ -192,7 +192,7 @@ def _setup(report: FoldsReport) -> Section:
         nav="Setup",
         title=f"{len(report.folds)} folds, each an ordinary run in this folder",
         sentences=as_sentences(report.notes),
-        code=(("config.yaml of the folds, but for data.fold", report.config),),
+        code=(("config.yaml of the folds, except data.fold", report.config),),
     )
 
 
@@ -212,7 +212,7 @@ def _texts(settings: Config, record: FoldsRecord) -> tuple[Mapping[str, Example]
     except SubmillionError as error:
         return {}, f"the rows cannot be read again: {error.problems[0]}"
     if splits.fingerprint != record.fingerprint:
-        return {}, f"{settings.data.source} has other rows now than those that were trained on"
+        return {}, f"{settings.data.source} now has different rows from those that were trained on"
     return {example.id: example for example in (*splits.train, *splits.validation, *splits.test)}, None
 
 

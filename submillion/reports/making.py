@@ -72,7 +72,7 @@ def cost(report: Report) -> Section:
         ("training steps", duration(training_s)),
         ("evaluations on validation", duration(evaluation_s)),
         ("tokens trained on", f"{n_tokens:,}"),
-        ("tokens a second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
+        ("tokens per second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
     ]
     if report.cost is None:
         sentences = ("An older version made this run: it recorded neither the time of each phase nor the peak memory.",)

@@ -76,7 +76,7 @@ def labels(report: Report, found: Several) -> Section:
         )
     ]
     heads = ("label", "rows", "threshold", "precision", "recall", "F1", "average precision")
-    limit = f"Of {len(report.labels)} labels the {MAX_CLASSES} with the lowest F1 are drawn. "
+    limit = f"Of {len(report.labels)} labels, the {MAX_CLASSES} with the lowest F1 are drawn. "
     return Section(
         anchor="labels",
         nav="Labels",
@@ -112,7 +112,7 @@ def together(report: Report, found: Several) -> Section:
         title = f"{rows} both {quoted(report.labels[a])} and {quoted(report.labels[b])}, more than any other two"
     means = [_mean(of_rows) for of_rows in (found.n_true, found.n_predicted)]
     shown = len(shown_labels(found.together))
-    limit = f"Of {len(report.labels)} labels the {shown} with most rows are drawn. " if shown < len(counts) else ""
+    limit = f"Of {len(report.labels)} labels, the {shown} with most rows are drawn. " if shown < len(counts) else ""
     return Section(
         anchor="together",
         nav="Together",

@@ -200,7 +200,7 @@ def _other_labels(run: Run, splits: Splits) -> list[str]:
         return []
     differences = [f"it lacks {', '.join(map(repr, missing))}"] if missing else []
     differences += [f"it has {', '.join(map(repr, extra))}, which the rows do not have"] if extra else []
-    return [f"teacher {run.path} has other labels: {'; '.join(differences)}; train it on rows with the same labels"]
+    return [f"teacher {run.path} has different labels: {'; '.join(differences)}; train it on rows with the same labels"]
 
 
 def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[str]) -> None:

@@ -33,7 +33,7 @@ def history(report: StudyReport) -> Section | None:
     return Section(
         anchor="history",
         nav="History",
-        title=f"Of {len(done)} finished trials number {best} has the best {report.summary.metric_name}",
+        title=f"Of {len(done)} finished trials, number {best} has the best {report.summary.metric_name}",
         figure="history",
         reading="A point is a trial, in the order of the study, with its 95 % interval where it has one; several seeds "
         "that were not compared have only their mean. The steps are the best so far: the best of several scores is "

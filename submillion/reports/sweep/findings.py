@@ -176,7 +176,7 @@ def ties(report: StudyReport) -> Section | None:
     title = f"Tied with the best: trials {names}{more}"
     if len(group) == 1:
         title = f"Trial {names} stands alone"
-    limit = f"Of {len(entries)} settings the {MAX_ROWS} best are drawn. " if len(entries) > MAX_ROWS else ""
+    limit = f"Of {len(entries)} settings, the {MAX_ROWS} best are drawn. " if len(entries) > MAX_ROWS else ""
     return Section(
         anchor="ties",
         nav="Ties",
@@ -238,7 +238,7 @@ def settings(report: StudyReport) -> Section | None:
     )
     if len(tied) == 1:
         title = f"{len(axes)} keys were varied"
-    limit = f"Of {len(trials)} settings the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
+    limit = f"Of {len(trials)} settings, the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
     rows = [
         (str(e.number), *(label(t.resolved.get(a.key)) for a in axes), f"{e.score.value:.4f}", standing_of(e))
         for e, t in zip(report.entries, trials, strict=True)
@@ -291,7 +291,7 @@ def cost(report: StudyReport) -> Section | None:
     every = [each for trial in (*trials, *dropped) for each in trial.seconds]
     training, evaluation = sum(each.training for each in every), sum(each.evaluation for each in every)
     n_runs = sum(len(trial.runs) for trial in trials)
-    limit = f"Of {len(trials)} trials the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
+    limit = f"Of {len(trials)} trials, the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
     rows = [("steps", duration(training)), ("evaluations", duration(evaluation)), ("finished runs", str(n_runs))]
     if dropped:
         of_dropped = sum(each.training + each.evaluation for trial in dropped for each in trial.seconds)
