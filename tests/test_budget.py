@@ -141,7 +141,7 @@ def test_a_pattern_of_ones_own(kind):
 
 @pytest.mark.parametrize("sites", ["query", "key,value", ["dense", "query+value"]])
 def test_a_part_of_a_fused_layer_is_refused_with_the_reason(sites):
-    with pytest.raises(ConfigError, match=r"computes query, key and value in one linear layer.*name qkv"):
+    with pytest.raises(ConfigError, match=r"computes query, key and value in one linear layer.*use qkv"):
         plan_of("modernbert", sites)
 
 
