@@ -143,7 +143,7 @@ def test_a_few_joined_rows_are_refused_with_both_ways_out(tmp_path: Path) -> Non
         ([["x"], None, ["y"]], "is missing: give \\[\\] if none applies"),
         ([["x"], ["y", None]], "a list with a missing name"),
         ([{"x": 1}, {"y": 1}], "not a list of names"),
-        ([[0.2, 0.8], [0.5]], "numbers with fractions"),
+        ([[0.2, 0.8], [0.5]], "fractional numbers"),
         ([["x"], ["x"]], "'x' is the only label"),
         ([[], []], "no row has a label"),
         ([["x", "y"], ["x", "y"]], None),
