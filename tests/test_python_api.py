@@ -360,7 +360,7 @@ def test_a_run_that_is_found_under_another_name_is_told(settings: dict[str, Any]
         rows, **{**settings, "name": "other"}, watch=lambda record: notes.extend(getattr(record, "notes", ()))
     )
     assert found == run
-    assert notes == [f"the same settings were trained before under the name small: the run is {run.path}"]
+    assert notes == [f"the same settings were given before under the name small: the run is {run.path}"]
 
 
 def test_rows_in_memory_are_not_kept_and_it_is_said(

@@ -211,7 +211,7 @@ def _listening(host: str, port: int) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
         match error.errno:
             case errno.EADDRINUSE:
-                remedy = "stop what uses it, or give another with --port (0: any free one)"
+                remedy = "stop the program that uses it, or give another with --port (0: any free one)"
             case errno.EACCES:
                 remedy = "give a port from 1024 up with --port"
             case _:

@@ -318,7 +318,7 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     if notes:
         notes += (f"remove it (`{command('runs', 'remove', run.path)}`) to train to the end",)
     if not question.as_trial and run.name[:-9] != question.settings.name:
-        notes = (f"the same settings were trained before under the name {run.name[:-9]}: the run is {run.path}", *notes)
+        notes = (f"the same settings were given before under the name {run.name[:-9]}: the run is {run.path}", *notes)
     if notes:
         watch(Phase("found finished", notes=notes))
     with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well

@@ -110,7 +110,7 @@ class Fitting:
         self.say(
             f"a batch of {n_rows:,} texts, {n_tokens:,} tokens does not fit in memory: from now on "
             f"batches are computed in parts of at most {self.max_tokens:,} tokens; results are the same up to "
-            "rounding (training with dropout draws other numbers)"
+            "rounding (training with dropout draws different random numbers)"
         )
 
 
