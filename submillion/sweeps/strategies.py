@@ -114,7 +114,7 @@ def _one_factor(study: Study) -> Strategy:
         )
         ranking = yield Batch(factor.title, candidates, notes, won)
         if not ranking.ranked or ranking.recommended is None:
-            raise RunError(f"factor {factor.title}: none of its choices could be trained, so that none can be fixed")
+            raise RunError(f"factor {factor.title}: none of its choices could be trained, so none can be fixed")
         fixed = ranking.ranked[0][0] if study.fix == "best" else ranking.recommended
         notes, won = (_fixed_sentence(factor, fixed, ranking),), fixed.choices[factor.title]
         tried += candidates
@@ -186,7 +186,7 @@ def correlation_sentence(found: RankCorrelation) -> str:
     """Return the correlation with its number of settings, and how little that proves."""
     what = f"rank correlation of short and full trials, {found.n} settings"
     if found.tau is None or found.rho is None:
-        return f"{what}: none can be computed, for they are fewer than two, or all tied"
+        return f"{what}: none can be computed: fewer than two, or all tied"
     bounded = found.of_all_low is not None and found.of_all_high is not None
     of_all = f"; {found.n} values do not bound it"
     if bounded and found.of_all is not None:

@@ -124,10 +124,10 @@ def ask(found: Sequence[Run], source: object, max_rows: int | None = None) -> li
             problems.append(f"{run.path} is given twice: give it once")
         seen.add(run.path.resolve())
         if run.has_several() != found[0].has_several():
-            problems.append(f"{found[0].path} and {run.path}: rows of one have several labels, of the other one each")
+            problems.append(f"{found[0].path} and {run.path}: rows have several labels in one, one label in the other")
         elif run.labels() != found[0].labels():
             labels = " and ".join(", ".join(each.labels()[:20]) for each in (found[0], run))
-            problems.append(f"{found[0].path} and {run.path} have other labels: {labels}; give runs of one task")
+            problems.append(f"{found[0].path} and {run.path} have different labels: {labels}; give runs of one task")
     if problems:
         raise RunError(*problems)
     return [_asked(run, source, max_rows) for run in found]
