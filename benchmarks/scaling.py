@@ -102,8 +102,8 @@ def _predicting(speeds: dict[str, Speed], assumptions: Assumptions, price_h: flo
         spans = [_range(hours), _range(tuple(hour * price_h for hour in hours))]
         machines = [f"{-(-hours[0] // _DAY_H):,.0f}", f"{-(-hours[0] // 1):,.0f}"]
         rows.append([_SECTIONS[name], f"{each.median:,.0f}", f"{1000 / each.median:.1f}", *spans, *machines])
-    head = "| encoder | texts/s a machine | ms a text | machine hours | dollars | machines for a day | for an hour |"
-    return table(head, rows)
+    heads = "encoder | texts/s per machine | ms per text | machine hours | dollars | machines for a day | for an hour"
+    return table(f"| {heads} |", rows)
 
 
 def _training(
@@ -117,7 +117,7 @@ def _training(
         every = tuple(hour * assumptions.n_adapters for hour in hours)
         spans = [_range(every), _range(tuple(hour * price_h for hour in every))]
         rows.append([f"{_SECTIONS[name]}, {_BATCH_ROWS[name]}", f"{each.median:,.0f}", f"{hours[0]:.3f}", *spans])
-    return table("| encoder, rows per batch | texts/s | hours per adapter | machine hours in all | dollars |", rows)
+    return table("| encoder, rows per batch | texts/s | hours per adapter | machine hours in total | dollars |", rows)
 
 
 def _sharing(speeds: dict[str, Speed], sent_s: float) -> list[str]:
@@ -125,7 +125,7 @@ def _sharing(speeds: dict[str, Speed], sent_s: float) -> list[str]:
     for name, n_rows in _BATCH_ROWS.items():
         step_s = n_rows / speeds[name].median
         rows.append((_SECTIONS[name], n_rows, f"{1000 * step_s:.0f}", f"{100 * step_s / (step_s + sent_s):.0f} %"))
-    return table("| encoder | a process' rows per step | computing, ms | its share of a step |", rows)
+    return table("| encoder | rows per process and step | computing, ms | its share of a step |", rows)
 
 
 def _breaking(minilm: Speed, assumptions: Assumptions, n_cores: int) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def train(
     from submillion.training import workflow
 
     if as_trial and folds is not None:
-        raise ConfigError("as_trial is for one run, and folds are several: leave one out")
+        raise ConfigError("as_trial is for one run, but folds are several: leave one out")
     resolved, rows = _with_rows(config, data, settings, start)
     with _watching(watch) as watcher:
         if folds is not None:
@@ -142,7 +142,7 @@ def _with_rows(
     arguments = settings if data is None else {**settings, "data": source}
     resolved = configs.load(config, **arguments)  # pyright: ignore[reportArgumentType]
     if data is not None and resolved.data.source != source:
-        raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
+        raise ConfigError(f"data.source is {resolved.data.source}, but the rows are {source}: leave one of them out")
     rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
     return resolved, rows
 
@@ -151,7 +151,7 @@ def _going_on(start: Which, config: object, data: object, settings: Mapping[str,
     """The config that continues a run with the new rows of a file."""
     if config is not None:
         raise ConfigError(
-            f"start is {shown(start)}, whose settings are taken: leave the config out; overrides go on top"
+            f"start is {shown(start)}, whose settings are used: leave the config out; overrides apply on top"
         )
     if not isinstance(data, str | os.PathLike):
         raise ConfigError(
@@ -260,8 +260,8 @@ def shift(
     loaded = runs.load_several(run)
     if correct_priors is not None and loaded[0].has_several():
         raise RunError(
-            f"--correct-priors {correct_priors}: the rows of {loaded[0].path} have several labels, and only the shares "
-            "of classes that exclude each other are estimated; leave it out"
+            f"--correct-priors {correct_priors}: the rows of {loaded[0].path} have several labels, and only shares "
+            "of mutually exclusive classes are estimated; leave it out"
         )
     path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
     output = None if correct_priors is None else runs.Output(Path(correct_priors), "shift", force)

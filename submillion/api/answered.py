@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from submillion.prediction import Evaluation
 
 _SAID = ("predicted", "confidence")
-_UNCLEAR = (
-    "its text is in the input more than once, and its id in none of these rows: put the id back that was asked for"
-)
-_TWICE = "the row is there twice: remove one of the two"
+_UNCLEAR = "its text is in the input more than once, and its id in none of these rows: restore its id"
+_TWICE = "the row appears twice: remove one of the two"
 _CLOSE, _MOST_OTHER = 0.02, 0.1  # of confidence; share of rows: another precision differs less, another run more
 
 
@@ -67,7 +65,7 @@ def evaluate(
     if labelled is None:
         return prediction.evaluate(run, rows, device, max_error)
     if max_error is not None:
-        raise ConfigError("max_error and labelled are both given: a sample tells the accuracy alone; leave one out")
+        raise ConfigError("max_error and labelled are both given: a sample only measures accuracy; leave one out")
     opened = unlabelled.opened(runs.load(run), rows, watch, device)
     settings, labels = opened.run.config().data, opened.run.labels()
     sample = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE, DRAWN))
@@ -97,7 +95,7 @@ def _drawn(sample: Filled, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     if missing := [name for name in OF_SAMPLE if name not in table.columns]:
         raise DataError(
             f"{table.origin} has no column {' and '.join(map(repr, missing))}: it is not a sample drawn to know the "
-            "accuracy; rows that were chosen to learn from are the hard ones, and say nothing of the others. Ask "
+            "accuracy; rows chosen to learn from are the hard ones, and say nothing about the others. Ask "
             "with --for know (in Python purpose='know'); rows that all have labels need no sample: evaluate --data"
         )
     strata, sizes = (np.array([_number(cell) for cell in table.columns[name]]) for name in OF_SAMPLE)
@@ -110,8 +108,8 @@ def _drawn(sample: Filled, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     if pairs[:, 0].tolist() != [*range(1, len(pairs) + 1)] or pairs[:, 1].sum() != n_rows:
         raise DataError(
             f"{table.origin} is a sample of {pairs[:, 1].sum():,} rows, and the input has {n_rows:,} that the run was "
-            "not trained on: give the file that was asked about, and keep all rows of the sample, also those without a "
-            "label"
+            "not trained on: give the file that was asked about, and keep all rows of the sample, including those "
+            "without a label"
         )
     of_number = dict(zip(table.numbers, strata.astype(np.int64).tolist(), strict=True))
     own = sample.rows.table.numbers
@@ -160,7 +158,7 @@ def _refuse_strange(
     sentences = (
         (
             [number for number in strange if is_seen[number]],
-            f"{opened.run.path} was trained on the row, so that it says nothing of new ones: ask again with this run",
+            f"{opened.run.path} was trained on the row, so it says nothing about new ones: ask again with this run",
         ),
         (
             [number for number in strange if not is_seen[number]],

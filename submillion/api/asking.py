@@ -91,8 +91,8 @@ def ask(  # noqa: PLR0913 - as the command has options
         n = sampling.labels_for(opened.confidence, half_width)
     if n is None or n > len(opened.examples):
         raise DataError(
-            f"{n:,} rows are asked for, and {path or 'the rows'} has {len(opened.examples):,} that {run.path} was not "
-            "trained on: ask for fewer, or give more rows"
+            f"{n:,} rows are asked for, but {path or 'the rows'} has {len(opened.examples):,} that {run.path} "
+            "was not trained on: ask for fewer, or give more rows"
         )
     rows, columns = _to_know(opened, n, seed) if purpose == "know" else _to_learn(opened, n, seed)
     target.write(_as_csv(opened, source, rows, columns))
@@ -121,7 +121,7 @@ def _refuse(n: int | None, purpose: str, half_width: float | None, seed: int) ->
     if half_width is not None and not (isinstance(half_width, int | float) and 0 < half_width < 0.5):
         problems.append(f"half_width is {shown(half_width)}: a share between 0 and 0.5, 0.03 for 3 points")
     if half_width is not None and purpose == "learn":
-        problems.append("half_width is of rows that are labelled to know the accuracy: to learn, give n")
+        problems.append("half_width is for labels that measure accuracy: to learn, give n")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         problems.append(f"seed is {shown(seed)}: a whole number from 0 to 2**32 - 1")
     if problems:
@@ -154,7 +154,7 @@ def _to_learn(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, 
     different = np.sort(np.fromiter(places.values(), np.int64))
     if len(different) < n:
         raise DataError(
-            f"{n:,} rows are asked for, and there are {len(different):,} different texts that the run was not trained "
+            f"{n:,} rows are asked for, but there are {len(different):,} different texts that the run was not trained "
             "on: ask for fewer"
         )
     unsure = different[choosing.candidates(margins[different], n)]

@@ -69,8 +69,8 @@ def opened(run: Run, source: object, watch: Watch = not_watched, device: str | N
     """
     if run.has_several():
         raise RunError(
-            f"the rows of {run.path} have several labels: an empty cell says that none applies, so that rows that "
-            "nobody has looked at yet could not be told from those; ask is for rows with one label"
+            f"the rows of {run.path} have several labels: an empty cell means that none applies, so "
+            "unlabelled rows could not be told from those; ask is for rows with one label"
         )
     (asked,) = pages.ask([run], source)
     seen = runs.trained_on(run, asked.examples)

@@ -34,41 +34,44 @@ COMMANDS = {
     "train": ("submillion.cli.train:train", "Train a classifier inside the budget."),
     "evaluate": (
         "submillion.cli.predict:evaluate",
-        "Score a run on a labelled file, as it is or perturbed, or on one of which few rows are labelled.",
+        "Score a run on a labelled file, unchanged or perturbed, or on one with only a few labels.",
     ),
     "predict": (
         "submillion.cli.predict:predict",
-        "Write the labels of a file's rows, by a run or by the mean of several.",
+        "Predict labels for the rows of a file, with one run or the mean of several.",
     ),
-    "export": ("submillion.cli.export:export", "Write a run as a merged checkpoint, an ONNX graph or an int8 one."),
+    "export": (
+        "submillion.cli.export:export",
+        "Export a run as a merged checkpoint, an ONNX graph or an int8 ONNX graph.",
+    ),
     "sweep": (
         "submillion.cli.sweep:sweep",
-        "Run a study: every trial an ordinary run, an honest comparison, one recommendation.",
+        "Run a study: train its trials as ordinary runs, compare them, recommend one.",
     ),
     "compare": (
         "submillion.cli.compare:compare",
-        "Say which runs, or settings, can be told apart, and which to take.",
+        "Say which runs or settings can be told apart, and which to use.",
     ),
     "report": (
         "submillion.cli.report:report",
-        "Write the report of a run or of a study again: report.html, report.md, report.json, figures.",
+        "Rewrite the report of a run or study: report.html, report.md, report.json, figures.",
     ),
     "serve": (
         "submillion.cli.serve:serve",
-        "Serve a page (runs, comparisons, the planner, a playground), and predictions under /v1.",
+        "Serve a web page (runs, comparisons, planner, playground), and predictions under /v1.",
     ),
     "shift": (
         "submillion.cli.shift:shift",
-        "Say how a file without labels differs from training, and estimate the accuracy on it.",
+        "Say how an unlabelled file differs from the training data, and estimate accuracy on it.",
     ),
     "ask": (
         "submillion.cli.ask:ask",
-        "Write the rows of a file that are worth a label, to know the accuracy on it or to learn from.",
+        "Choose which rows of a file to label, to measure accuracy on it or to train on.",
     ),
     "config": ("submillion.cli.settings:config", "Print every setting with its meaning, as YAML."),
     "recipes": ("submillion.cli.settings:recipes", "List the shipped recipes, or print one."),
     "runs": ("submillion.cli.runs:app", "List, show and remove run folders."),
-    "data": ("submillion.cli.data:app", "Look at data before training."),
+    "data": ("submillion.cli.data:app", "Inspect data before training."),
 }
 
 
@@ -102,7 +105,7 @@ app = typer.Typer(
     name="submillion",
     cls=LazyGroup,
     help="Fine-tune a pretrained encoder for text classification inside a budget of trainable parameters.",
-    epilog="-v anywhere prints tracebacks. Exit codes: 0 fine, 1 input, 2 usage, 3 internal.",
+    epilog="-v anywhere prints tracebacks. Exit codes: 0 success, 1 bad input, 2 bad usage, 3 internal error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -139,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say(
-            "stopped; the same command goes on where it stopped"
+            "stopped; run the same command again to resume"
             if words[:1] in (["train"], ["sweep"], ["predict"])
             else "stopped"
         )
@@ -154,12 +157,12 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             reason = first_line(error)
-            _say(f"error: memory ran out ({reason}); end what else is in it, or ask for less; what is finished is kept")
+            _say(f"error: out of memory ({reason}); close other programs, or ask for less; finished work is kept")
             code = 1
         else:
             _say(f"internal error: {type(error).__name__}: {error}", verbose)
             if not verbose:
-                _say("this is a fault of submillion; -v shows where")
+                _say("this is a bug in submillion; -v shows where")
             code = 3
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -21,7 +21,9 @@ def launched(arguments: list[str]) -> Iterator[None]:
         if os.environ.get("WORLD_SIZE") not in (None, "", "1"):
             if os.environ.get("RANK", "0") != "0":
                 _be_silent()
-            raise ConfigError(f"{command} works in one process: start it without a launcher (only train is shared out)")
+            raise ConfigError(
+                f"{command} runs in one process: start it without a launcher (only train can use several)"
+            )
         yield
     elif {"WORLD_SIZE", "MASTER_PORT"} & os.environ.keys():
         from submillion.model import processes

@@ -20,7 +20,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.epochs=2. Repeatable."),
 ]
-BudgetOption = Annotated[int | None, typer.Option("--budget", help="Most trainable parameters (budget).")]
+BudgetOption = Annotated[int | None, typer.Option("--budget", help="Maximum trainable parameters (budget).")]
 DataOption = Annotated[str | None, typer.Option("--data", help="Training rows (data.source).")]
 OutOption = Annotated[str | None, typer.Option("--out", help="The folder of run folders (out; default runs).")]
 ForceOption = Annotated[

@@ -36,19 +36,20 @@ from submillion.reports import terminal, verdicts
 _BAR_WIDTH = 16
 
 ClassesOption = Annotated[
-    int | None, typer.Option("--classes", min=2, help="Number of classes; else counted in the data, else 4.")
+    int | None, typer.Option("--classes", min=2, help="Number of classes; default: counted in the data, else 4.")
 ]
-ModelsOption = Annotated[bool, typer.Option("--models", help="List the checkpoints known offline, and stop.")]
+ModelsOption = Annotated[bool, typer.Option("--models", help="List the checkpoints known offline, and exit.")]
 
 RowsOption = Annotated[
-    bool, typer.Option("--rows", help="Say how many validation rows a difference of so many points takes, and stop.")
+    bool, typer.Option("--rows", help="Say how many validation rows a difference of given points takes, and exit.")
 ]
 PointsOption = Annotated[
     list[float] | None,
     typer.Option("--points", help="With --rows: a true difference of accuracy, in points. Repeatable."),
 ]
 AccuracyOption = Annotated[
-    float | None, typer.Option("--accuracy", help=f"With --rows: about what runs reach (default {ACCURACY}).")
+    float | None,
+    typer.Option("--accuracy", help=f"With --rows: the accuracy that runs reach, roughly (default {ACCURACY})."),
 ]
 DiscordanceOption = Annotated[
     float | None,
@@ -72,7 +73,7 @@ def plan(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Show the exact ranks that a budget buys.
 
-    And where each parameter goes, what one more rank costs, and what else the budget would buy.
+    Also shows where each parameter goes, what one more rank costs, and what else the budget would buy.
     """
     of_plan = {"--config": file, "--recipe": recipe, "--set": overrides, "--budget": budget, "--data": data}
     of_plan["--classes"] = classes
@@ -118,9 +119,7 @@ def _refuse_with(option: str, does: str, others: Mapping[str, object]) -> None:
 def _refuse_without_rows(options: Mapping[str, object]) -> None:
     names = [name for name, value in options.items() if value is not None]
     if names:
-        raise ConfigError(
-            f"{', '.join(names)}: without --rows there is no question of rows; add --rows, or leave it out"
-        )
+        raise ConfigError(f"{', '.join(names)}: used only with --rows; add --rows, or leave it out")
 
 
 def _print_models(as_json: bool) -> None:

@@ -117,7 +117,7 @@ class View:
             self.say(f"  {note}")
         if phase.n_steps:
             if phase.done_steps:
-                self.say(f"  going on after step {phase.done_steps}")
+                self.say(f"  resuming after step {phase.done_steps}")
             self.smooth_loss, self.tokens, self.seconds = None, 0, 0.0  # a teacher's training may have come before
             self.n_steps, self.validation = phase.n_steps, "–"
             self.training = self.bars.add_task("step", total=phase.n_steps, completed=phase.done_steps, counts="")

@@ -36,7 +36,7 @@ def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"no runs in {folder}; `submillion train` makes one")
     if not as_json and (of_folds := folds.inside(folder)):
         each = "\n".join(f"  {to_type('runs', 'list', '--out', path)}" for path in of_folds)
-        typer.echo(f"\ntrainings in folds have runs of their own:\n{each}")
+        typer.echo(f"\nfolders of folds have their own runs:\n{each}")
 
 
 @app.command("show")
@@ -59,7 +59,7 @@ def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -
     if facts["state"] == "interrupted":
         call = f"{located.call_again} in Python, given the same rows again"
         typed = call if located.is_of_memory else to_type("train", "--config", located.path / "config.yaml")
-        typer.echo(f"\nit goes on with: {typed}")
+        typer.echo(f"\nresume it with: {typed}")
 
 
 @app.command("remove")
@@ -68,7 +68,7 @@ def remove(run: RunArgument, out: OutOption = None, yes: YesOption = False, as_j
     located = runs.Run(runs.locate(run, out or "runs"))
     if not yes:
         if not sys.stdin.isatty():
-            raise RunError(f"{located.path} is not removed: there is no terminal to confirm; pass --yes")
+            raise RunError(f"{located.path} is not removed: there is no terminal to confirm on; pass --yes")
         typer.confirm(f"remove {located.path} ({located.state})?", abort=True, err=True)
     runs.remove(located)
     typer.echo(json.dumps({"removed": str(located.path)}) if as_json else f"removed {located.path}")

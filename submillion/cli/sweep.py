@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 
 Executor = Literal["inline", "processes", "ray"]
 StudyArgument = Annotated[
-    str | None, typer.Argument(metavar="STUDY", help="A study file, or a shipped study's name; none lists these.")
+    str | None,
+    typer.Argument(metavar="STUDY", help="A study file, or a shipped study's name; left out, it lists those."),
 ]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="List the trials and the estimated time; start nothing.")]
-ScaleOption = Annotated[float, typer.Option("--scale", help="Cut training rows and steps by this factor, such as 0.1.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes, which share the cores.")]
+ScaleOption = Annotated[
+    float, typer.Option("--scale", help="Scale training rows and steps by this factor, such as 0.1.")
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Number of processes, which share the cores.")]
 ExecutorOption = Annotated[
-    Executor | None, typer.Option("--executor", help="Where trials run; else inline, or processes with --workers.")
+    Executor | None, typer.Option("--executor", help="Where trials run; default: inline, or processes with --workers.")
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help="A Ray cluster's address, by default $RAY_ADDRESS; else a local one is started."),
+    typer.Option("--address", help="Address of a Ray cluster; default: $RAY_ADDRESS, else a local one is started."),
 ]
 StorageOption = Annotated[
-    str | None, typer.Option("--storage", help="An Optuna storage's URL; else SQLite in the study's folder.")
+    str | None, typer.Option("--storage", help="URL of an Optuna storage; default: SQLite in the study's folder.")
 ]
 
 
@@ -52,9 +55,9 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a study: every trial an ordinary run, an honest comparison, one recommendation.
+    """Run a study: train its trials as ordinary runs, compare them, recommend one.
 
-    The same command goes on where it stopped, and shows a finished study.
+    The same command resumes where it stopped, and shows a finished study.
     """
     if study is None:
         _list(as_json)
@@ -99,8 +102,8 @@ def _preview(prepared: Prepared) -> Section:
         nav="Preview",
         title=f"{prepared.study.name} ({prepared.study.kind}), runs in {prepared.space.base.out}",
         sentences=(
-            f"{len(preview.trials)} trials, {n_over} over budget and not started; {preview.n_runs} runs, about "
-            f"{seconds} one after the other: an estimate",
+            f"{len(preview.trials)} trials, {n_over} over budget and not started; {preview.n_runs} runs, an estimated "
+            f"{seconds} one after the other",
             *preview.notes,
         ),
         tables=(_preview_table(preview),),

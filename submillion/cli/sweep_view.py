@@ -29,7 +29,7 @@ class SweepView:
     def __enter__(self) -> SweepView:
         self.view.__enter__()
         seconds = self.prepared.preview.seconds
-        self.view.say(f"about {duration(seconds, is_rough=True)}, an estimate; --dry-run tells more")
+        self.view.say(f"about {duration(seconds, is_rough=True)} (estimated); --dry-run shows more")
         return self
 
     def __exit__(
@@ -64,7 +64,7 @@ class SweepView:
         if done:
             best = max(done, key=lambda outcome: outcome.height)
             self.view.say(f"best so far: {summary.outcome_line(best)}")
-        self.view.say("the same command goes on where it stopped")
+        self.view.say("run the same command again to resume")
 
 
 def _state(outcome: Outcome) -> tuple[str, str]:

@@ -32,12 +32,14 @@ from submillion.runs import Run
 StartOption = Annotated[
     str | None,
     typer.Option(
-        "--start", metavar="RUN", help="Go on from a run: its settings, weights and rows, and beside these --data."
+        "--start", metavar="RUN", help="Continue from a run: its settings, weights and rows, plus those of --data."
     ),
 ]
 FoldsOption = Annotated[
     int | None,
-    typer.Option("--folds", help="Train so many runs, each without one part of the rows, and pool what they say."),
+    typer.Option(
+        "--folds", help="Train this many runs, each without one part of the rows, and pool their predictions."
+    ),
 ]
 
 
@@ -54,8 +56,8 @@ def train(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Train a classifier inside the budget.
 
-    The same command resumes an interrupted run, and shows a finished one. --start RUN --data FILE goes on from a
-    finished run with more rows.
+    The same command resumes an interrupted run, and shows a finished one. --start RUN --data FILE continues from
+    a finished run with more rows.
     """
     if start is None:
         settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
@@ -87,7 +89,7 @@ def _going_on(start: str, beside: dict[str, object], data: str | None, out: str 
     if names := [name for name, value in beside.items() if value is not None]:
         raise ConfigError(f"{', '.join(names)}: --start takes the settings of its run; change some with --set")
     if data is None:
-        raise ConfigError("--start goes on with new rows: give --data FILE, such as what `submillion ask` wrote")
+        raise ConfigError("--start trains on new rows: give --data FILE, such as one that `submillion ask` wrote")
     return runs.continued(runs.load(start, out or "runs"), data)
 
 

@@ -72,10 +72,10 @@ def _checks(kind: Format, checks: Checks, margin: float | None, has_several: boo
     n_same = f"{parity.n_same_label:,} of {parity.n:,} rows have {same}"
     lines = [
         "## What this export was checked for",
-        f"This folder ({kind}) was loaded by itself and given the {parity.n:,} {rows}. Against the run in float32 its "
+        f"This folder ({kind}) was loaded on its own and given the {parity.n:,} {rows}. Against the run in float32 its "
         f"logits differ by at most {parity.max_difference:.1e}"
         + (f" ({parity.tolerance:g} is allowed)" if parity.tolerance is not None else "")
-        + f", {parity.mean_difference:.1e} in the mean; {n_same}.",
+        + f", {parity.mean_difference:.1e} on average; {n_same}.",
     ]
     if checks.accuracy is not None:
         lines.append(_accuracy(checks.accuracy, margin, has_several))

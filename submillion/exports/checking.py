@@ -139,10 +139,10 @@ def refuse(kind: Format, checks: Checks, margin: float | None) -> None:
     if parity.tolerance is not None and not parity.max_difference <= parity.tolerance:
         raise ExportError(
             f"{kind} is refused: its logits differ from the run's by up to {parity.max_difference:.2g} on {parity.n:,} "
-            f"rows, and {parity.tolerance:g} is allowed; this is a fault of the export, not of your input"
+            f"rows, and {parity.tolerance:g} is allowed; this is a bug in the export, not a fault of your input"
         )
     if not np.isfinite(parity.max_difference):
-        raise ExportError(f"{kind} is refused: some of its logits are NaN or infinite; take --format onnx")
+        raise ExportError(f"{kind} is refused: some of its logits are NaN or infinite; use --format onnx")
     if margin is not None and checks.accuracy is not None and checks.accuracy.difference.low <= -margin:
         raise ExportError(_inferior(kind, checks.accuracy, margin))
 
@@ -154,7 +154,7 @@ def _inferior(kind: Format, accuracy: Accuracy, margin: float) -> str:
         f"[{difference.low:+.4f}, {difference.high:+.4f}] on {difference.n:,} rows, and the 95 % interval must lie "
         f"above {-margin:g} (--margin)"
     )
-    ways = "take --format onnx, or allow more with --margin"
+    ways = "use --format onnx, or allow more with --margin"
     if difference.value <= -margin:
         return f"{seen}; {ways}"
     at_best = math.ceil(metrics.Z_95**2 * (1 - margin) / margin)  # where no label changes, by the same interval

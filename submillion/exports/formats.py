@@ -103,7 +103,7 @@ def write_graph(model: PreTrainedModel, file: Path, has_types: bool) -> None:
     n_bytes = sum(parameter.nbytes for parameter in model.parameters())
     if n_bytes > _MAX_GRAPH_BYTES:
         raise ConfigError(
-            f"the model has {n_bytes / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB: take --format merged"
+            f"the model has {n_bytes / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB: use --format merged"
         )
     names = ["input_ids", "attention_mask"]
     if has_types and getattr(model.config, "type_vocab_size", 1) > 1:

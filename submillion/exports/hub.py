@@ -46,13 +46,13 @@ def of_adapter(run: Run) -> Upload:
     run = runs.load(run.path)
     runs.verify(run)
     if run.config().adapter.method == "none":
-        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; take --format merged")
+        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; use --format merged")
     folder = run.path / "adapter"
     base = str(run.read_json("adapter/adapter_config.json").get("base_model_name_or_path"))
     if Path(base).is_absolute():
         raise ConfigError(
-            f"--format adapter: it is loaded on top of {Path(base).name}, a folder of this machine, which others do "
-            "not have (and its path would be published); --format merged holds the whole model"
+            f"--format adapter: it is loaded on top of {Path(base).name}, a folder on this machine, which others "
+            "do not have (and its path would be published); --format merged holds the whole model"
         )
     if not (folder / _CARD).is_file():
         raise ConfigError(f"{folder} has no {_CARD}, the model card: `{command('report', run.path)}` writes it")
@@ -124,7 +124,7 @@ def _check_name(repo: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise ConfigError(f"--push-to is {repo!r}, no name of a Hub repository (user/name): {error}") from None
+        raise ConfigError(f"--push-to is {repo!r}, not the name of a Hub repository (user/name): {error}") from None
 
 
 def _closed(account: dict[str, Any], owner: str) -> str | None:
@@ -132,19 +132,19 @@ def _closed(account: dict[str, Any], owner: str) -> str | None:
     roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs", ())}
     if owner not in (account["name"], *roles):
         yours = ", ".join([account["name"], *roles])
-        return f"the token is {account['name']}'s, who has no part in {owner}: push to one of {yours}"
+        return f"the token is {account['name']}'s, who is not a member of {owner}: push to one of {yours}"
     if roles.get(owner) == "read":
-        return f"{account['name']} may only read in {owner}: ask its administrator for the right to write"
+        return f"{account['name']} may only read in {owner}: ask its administrator for write access"
     token = (account.get("auth") or {}).get("accessToken") or {}
     may_write = token.get("role") != "read"
     if token.get("role") == "fineGrained":
         may_write = '"repo.write"' in json.dumps(token.get("fineGrained"))
     tokens = f"{hub.endpoint()}/settings/tokens"
-    return None if may_write else f"the token may only read: make one that may write, on {tokens}"
+    return None if may_write else f"the token is read-only: make one with write access, on {tokens}"
 
 
 def _is_public(repo: str) -> str:
-    return f"{repo} is there and public, and --private was asked for: change it on the Hub"
+    return f"{repo} exists and is public, but --private was given: change it on the Hub"
 
 
 def _reason(error: Exception, repo: str) -> str:
@@ -158,6 +158,6 @@ def _refusal(repo: str, reason: str) -> HubError:
 
 def _unsent(upload: Upload, reason: str) -> ExportError:
     return ExportError(
-        f"the {upload.noun} is finished, in {upload.folder}, but it was not uploaded: {reason}; the same command tries "
-        "the upload again, and nothing else"
+        f"the {upload.noun} is finished, in {upload.folder}, but it was not uploaded: {reason}; the same command "
+        "retries only the upload"
     )

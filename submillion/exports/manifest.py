@@ -67,14 +67,14 @@ def find(folder: Path, question: Question, thresholds: Sequence[float] | None = 
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / FILE).is_file():
-        what = "holds files that are no export" if folder.is_dir() else "is a file"
+        what = "holds files that are not an export" if folder.is_dir() else "is a file"
         raise ConfigError(f"{folder} {what}: give a new folder with --output")
     found = _read(folder)
     if found.question != question or found.facts.get("thresholds") != thresholds:
         raise ConfigError(f"{folder} holds {_difference(found, question)}: give another folder, or remove it")
     damaged = [name for name, facts in found.files.items() if not _is_whole(folder / name, str(facts["sha256"]))]
     if damaged:
-        raise RunError(f"{folder} was changed or cut since it was exported ({', '.join(damaged)}): remove it")
+        raise RunError(f"{folder} was changed or truncated since the export ({', '.join(damaged)}): remove it")
     return found
 
 

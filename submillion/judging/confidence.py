@@ -93,7 +93,7 @@ class Selection:
         most = special.betaincinv(self.n_wrong * self.worth + 1, right, 1 - self.level)
         return (
             f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
-            f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for a larger error, "
+            f"{self.n_wrong:,} are wrong, so up to {_percents(most)} of such rows may be; ask for a larger error, "
             "or train with more validation rows"
         )
 

@@ -65,11 +65,9 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     source = str(files.folder(name, revision))
     tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     if tokenizer.init_kwargs.get("auto_map"):
-        raise ConfigError(
-            f"model.name is {name}: its tokenizer asks to run code of its own (auto_map), and none is run"
-        )
+        raise ConfigError(f"model.name is {name}: its tokenizer needs its own code (auto_map), which is never run")
     if not tokenizer.is_fast:
-        raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other is used")
+        raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other kind is used")
     # Without its vocabulary file a tokenizer is built all the same, of special tokens alone.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigError(f"model.name is {name}: {source} has no vocabulary; tokenizer.json or vocab.txt is missing")
@@ -125,7 +123,7 @@ def load_model(
     if broken := not_finite(model.named_parameters()):
         raise ConfigError(
             f"model.name is {name}: {len(broken)} of the weights in {source} are NaN or infinite ({broken[0]}, ...): "
-            "get the checkpoint again, or take another"
+            "get the checkpoint again, or use another"
         )
     return model, fresh
 
@@ -172,9 +170,7 @@ def _why_no_cuda() -> str:
     """Why torch has no CUDA: itself, or the card and its driver."""
     if torch.version.cuda is None:
         return "this torch is built without CUDA: see https://pytorch.org/get-started/locally"
-    return (
-        f"torch is built for CUDA {torch.version.cuda} and finds no card: is the driver new enough? nvidia-smi says it"
-    )
+    return f"torch is built for CUDA {torch.version.cuda} and finds no GPU: is the driver new enough? nvidia-smi tells"
 
 
 def config_of(architecture: Architecture) -> Any:
@@ -245,7 +241,7 @@ def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
     except SafetensorError as error:
         raise ConfigError(f"model.name is {name}: model.safetensors is damaged ({error}); get it again") from None
     except Exception as error:  # transformers checks no shapes, and tokenizers raises Exception itself
-        raise ConfigError(f"model.name is {name}: cannot be loaded: {_reason(error)}") from None
+        raise ConfigError(f"model.name is {name}: it cannot be loaded: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -254,8 +250,8 @@ def _reason(error: Exception) -> str:
         return f"its JSON files are not those of a transformers model ({type(error).__name__}); get them again"
     if "sentencepiece" in text.lower() or "tiktoken" in text:  # transformers tries the second without the first
         return (
-            "its vocabulary is a SentencePiece model, which another package reads: pip install sentencepiece protobuf"
+            "its vocabulary is a SentencePiece model, which needs another package: pip install sentencepiece protobuf"
         )
     if "trust_remote_code" in text:
-        return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
+        return "it needs its own code, and code from a model's folder is never run; use one that transformers supports"
     return text[:300] or type(error).__name__

@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         self._has_prefix = False
         if precision == "int8" and not self.is_mixable:
             reason = reason or f"adapter.method is {plan.method}"
-            raise ConfigError(f"train.precision is int8, which is of plain LoRA's frozen weights: {reason}; take bf16")
+            raise ConfigError(f"train.precision is int8, which needs plain LoRA's frozen weights: {reason}; use bf16")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy begins with: it prepares its own parameters, as products in int8 need."""
@@ -224,7 +224,7 @@ class Classifier(nn.Module):
         if not self.packed or self.checkpointing or self.device.type != "cuda":
             return None
         if packed.attention_kernels(self._prepared(), self.device) is None:
-            say("no kernel attends to texts as this model does: kernels are launched one by one, which is slower")
+            say("no kernel computes this model's attention: kernels are launched one by one, which is slower")
             return None
         return Recorder(self.device, say)
 
@@ -351,7 +351,7 @@ def _head_notes(arch: Architecture, labels: Sequence[str]) -> tuple[str, ...]:
     if set(theirs) == set(labels):
         return (f"{arch.name} is a classifier with the same labels: its last layer is kept as the start",)
     shown = ", ".join(theirs[:5]) + (", ..." if len(theirs) > 5 else "")
-    return (f"{arch.name} is a classifier with other labels ({shown}): its last layer is drawn anew",)
+    return (f"{arch.name} is a classifier with other labels ({shown}): its last layer is initialised anew",)
 
 
 def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[str, ...]:
@@ -378,7 +378,7 @@ def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
     if plan.method == "adalora" and precision == "fp16":
         raise ConfigError(
             "train.precision is fp16 and adapter.method adalora: its importance scores do not survive the overflows "
-            "that fp16's loss scale provokes; take bf16 or fp32"
+            "that fp16's loss scale provokes; use bf16 or fp32"
         )
 
 

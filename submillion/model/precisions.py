@@ -44,7 +44,7 @@ def choose_precision(
         case "cuda":
             return "fp32", "fp32: this GPU does not compute in bf16; ask for fp16 to use it"
         case "mps":
-            return "fp32", "fp32: the one precision used on mps"
+            return "fp32", "fp32: the only precision used on mps"
         case _:
             return _probed(int8)
 

@@ -78,7 +78,7 @@ def kept(
     try:
         rows, origin = _found_or_computed(walk, config, split, watch)
     except OSError as error:
-        return split, f"not kept, every pass computes it: {error}"
+        return split, f"not kept, recomputed in every pass: {error}"
     return replace(split, hidden=rows), f"{origin} in {time.perf_counter() - started:.1f} s"
 
 
@@ -111,7 +111,7 @@ class _Rows:
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             end = place + length * size
             if os.preadv(self._descriptor, [into[place:end]], start * size) != end - place:
-                raise RunError(f"{self._file} was cut short while it was in use: the same command makes it again")
+                raise RunError(f"{self._file} was cut short while in use: the same command makes it again")
             place = end
         return rows
 
@@ -144,9 +144,11 @@ def _refuse_lack_of_space(needed: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(place).free
     if needed > cache.limit_bytes():
-        raise OSError(f"it needs {_gib(needed)}, the cache may have {_gib(cache.limit_bytes())} (SUBMILLION_CACHE_GIB)")
+        raise OSError(
+            f"it needs {_gib(needed)}, and the cache may hold {_gib(cache.limit_bytes())} (SUBMILLION_CACHE_GIB)"
+        )
     if needed > free - _SPARE_BYTES:
-        raise OSError(f"it needs {_gib(needed)}, and {_gib(_SPARE_BYTES)} to spare; {place} has {_gib(free)} left")
+        raise OSError(f"it needs {_gib(needed)}, and {_gib(_SPARE_BYTES)} to spare; {place} has {_gib(free)} free")
 
 
 def _gib(size: int) -> str:

@@ -85,10 +85,12 @@ def place(device: torch.device) -> None:
     if count() == 1 or device.type == "cpu":
         return
     if device.type != "cuda":
-        raise ConfigError(f"device is {device.type}, which works in one process: start without a launcher")
+        raise ConfigError(f"device is {device.type}, which supports one process only: start without a launcher")
     n_gpus = torch.cuda.device_count()
     if _local_rank() >= n_gpus:
-        raise ConfigError(f"more processes than GPUs were started here ({n_gpus}): start one a GPU, or set device=cpu")
+        raise ConfigError(
+            f"more processes than GPUs were started here ({n_gpus}): start one per GPU, or set device=cpu"
+        )
     torch.cuda.set_device(_local_rank())
 
 
@@ -207,7 +209,7 @@ def _is_launched() -> bool:
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
             "accelerate was asked for several processes and started one (with --cpu it leaves that to MPI): give "
-            "--multi_gpu in place of --cpu, also without GPUs, or use torchrun"
+            "--multi_gpu instead of --cpu, also without GPUs, or use torchrun"
         )
     return False
 
@@ -227,7 +229,7 @@ def _connect() -> None:
         _State.group = cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=_PATIENCE))
         atexit.register(_leave, _State.group)
     except (RuntimeError, ValueError) as error:
-        raise RunError(f"the processes of this launch do not find one another: {error}") from None
+        raise RunError(f"the processes of this launch cannot find one another: {error}") from None
 
 
 def _leave(group: ProcessGroup) -> None:
@@ -257,8 +259,8 @@ def _reaching() -> Iterator[None]:
     except RuntimeError:
         _State.failed = True
         raise RunError(
-            "another process of this launch is gone (killed, or out of memory): the run is kept up to its last "
-            "checkpoint; the same command goes on from there"
+            "another process of this launch is gone (killed, or out of memory): the run is kept up to its "
+            "last checkpoint; the same command resumes from there"
         ) from None
 
 

@@ -127,8 +127,8 @@ def _validation(members: Sequence[Run]) -> Predictions:
     for run, *own in zip(members, ids, contents, strict=True):
         if own != [ids[0], contents[0]]:
             raise RunError(
-                f"{members[0].path} and {run.path} have other validation rows, and what probabilities are worth "
-                "is learnt on rows that no run was trained on: give runs of the same data and data.seed, or one run"
+                f"{members[0].path} and {run.path} have different validation rows, and calibration "
+                "needs rows that no run was trained on: give runs of the same data and data.seed, or one run"
             )
     probs = np.mean([each.probs[o][:, c] for each, o, c in zip(found, orders, columns, strict=True)], axis=0)
     labels = truths[0].astype(np.int64) if found[0].has_several else truths[0].argmax(axis=1)
@@ -266,8 +266,8 @@ def _absent_warnings(absent: Sequence[str]) -> tuple[str, ...]:
     more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
     names = ", ".join(map(shown, absent[:_MOST_NAMES])) + more
     return (
-        f"no row is of {names}: the scores say nothing about that, and macro-F1 is the mean over the classes that are "
-        "among the labels or the predictions",
+        f"no row is of {names}: the scores say nothing about that, and macro-F1 is the mean over the "
+        "classes found among labels or predictions",
     )
 
 
@@ -305,8 +305,8 @@ def _selection_warnings(run: Run, examples: Sequence[Example], has_threshold: bo
     if not chosen:
         return []
     return [
-        f"these are the run's validation rows, which chose {' and '.join(chosen)}: the scores are a little too good; "
-        "judge on others"
+        f"these are the run's validation rows, which chose {' and '.join(chosen)}: the scores are slightly too "
+        "high; use other rows"
     ]
 
 
@@ -389,7 +389,7 @@ def _other_labels(first: Run, run: Run) -> list[str]:
     ours, theirs = first.labels(), run.labels()
     if first.has_several() != run.has_several():
         several, one = (first, run) if first.has_several() else (run, first)
-        return [f"{several.path} gives a row several labels, and {one.path} one: runs that predict together do alike"]
+        return [f"{several.path} gives a row several labels, and {one.path} one: runs that predict together must agree"]
     if set(ours) == set(theirs):
         return []
     return [

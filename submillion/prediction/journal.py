@@ -54,7 +54,7 @@ class Journal:
         path = self.files[chunk.key]
         content = _content(path)
         if content is None:
-            raise RunError(f"{path} is damaged: start the same command again, and its rows are predicted again")
+            raise RunError(f"{path} is damaged: run the same command again to predict its rows again")
         (ids, is_blank), probs = from_parquet(io.BytesIO(content), ["id", _BLANK])
         return ids.to_pylist(), probs, sum(is_blank.to_pylist())
 
@@ -88,7 +88,7 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
         folder.mkdir(exist_ok=True)
     names = {path.name for path in folder.iterdir()}
     if strange := sorted(name for name in names if not _OURS.fullmatch(name)):
-        raise ConfigError(f"{folder} holds {strange[0]}, and is needed for what is finished of {output.name}: move it")
+        raise ConfigError(f"{folder} is needed for the finished part of {output.name}, but holds {strange[0]}: move it")
     with runs.locked(folder):
         facts = {"format": FORMAT, **facts}
         if any(folder.glob("*.parquet")):
@@ -142,7 +142,9 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
     if began.get("format") == 1:
-        raise RunError(f"{folder} was begun by an older submillion: finish it with that, or remove it, and start again")
+        raise RunError(
+            f"{folder} was started by an older submillion: finish it with that version, or remove it and start again"
+        )
     if isinstance(began.get("format"), int) and began["format"] > FORMAT:
         raise RunError(
             f"{folder / _MANIFEST} has format {began['format']}; this version reads {FORMAT}: update submillion, or "
@@ -155,8 +157,8 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if problems:
         raise ConfigError(
-            f"{folder} is what another command left unfinished: {'; '.join(problems)}. Finish that one, or remove the "
-            "folder, or give another --output"
+            f"{folder} is another command's unfinished output: {'; '.join(problems)}. Finish that one, "
+            "remove the folder, or give another --output"
         )
     return began
 

@@ -117,7 +117,7 @@ def applicable(kinds: Sequence[AugmentationKind] | None, run: Run) -> list[Augme
     if kinds is None:
         return [kind for kind in augmentation.STRENGTHS if kind != "first-column" or has_columns]
     if "first-column" in kinds and not has_columns:
-        raise ConfigError("first-column takes the first of several columns away, and the run has one text column")
+        raise ConfigError("first-column removes the first of several columns, but the run has one text column")
     return list(dict.fromkeys(kinds))
 
 

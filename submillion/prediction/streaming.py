@@ -44,7 +44,7 @@ class How:
 
     def __post_init__(self) -> None:
         if self.where == "inline" and (self.n_workers or 1) > 1:
-            raise ConfigError(f"inline is one process, not {self.n_workers}: take --executor processes or ray")
+            raise ConfigError(f"inline is one process, not {self.n_workers}: use --executor processes or ray")
         if self.where != "ray" and self.address is not None:
             raise ConfigError(f"--address {self.address} is a Ray cluster's: give --executor ray too")
 
@@ -147,12 +147,12 @@ def _taken_up(
     if kept.facts.get("rows", rows_key) != rows_key:
         n_new = sum(chunk.key not in kept.files for chunk in everything)
         notes.append(
-            f"{source} has changed since this was begun: what is finished of rows that are as they were is kept, "
-            f"{n_new:,} of {len(everything):,} chunks are predicted"
+            f"{source} has changed since this was started: finished rows that are "
+            f"unchanged are kept, {n_new:,} of {len(everything):,} chunks are predicted"
         )
     if kept.files:
         n_rows = sum(chunk.n_rows for chunk in everything)
-        notes.append(f"going on: {n_kept:,} of {n_rows:,} rows are done")
+        notes.append(f"resuming: {n_kept:,} of {n_rows:,} rows are done")
     n_given = n_threads = workers.share(how.where, how.n_workers or 1).each
     if "device" in kept.facts:  # others may round otherwise
         found = replace(found, device=kept.facts["device"], precisions=tuple(kept.facts["precisions"]))
@@ -242,7 +242,7 @@ def _execute(
 
 
 def _processes(n_workers: int, members: Members, chunks: Sequence[Chunk], n_rows: int) -> Iterator[Result]:
-    advice = "finished rows are kept; start the same command again, with fewer --processes"
+    advice = "finished rows are kept; run the same command again, with fewer --processes"
     with workers.pool(n_workers) as pool:
         yield from workers.completed(pool, partial(_label, members, n_rows), chunks, _AHEAD * n_workers, advice)
 
@@ -290,7 +290,7 @@ def _ray(how: How, members: Members, chunks: Sequence[Chunk], n_rows: int) -> It
                     yield row["key"], row["content"]
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"Ray gave up ({type(error).__name__}): finished rows are kept; the same command goes on"
+                f"Ray gave up ({type(error).__name__}): finished rows are kept; the same command resumes"
             ) from error
 
 

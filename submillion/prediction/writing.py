@@ -62,7 +62,7 @@ class Form:
     def __post_init__(self) -> None:
         if self.answering.calibrated and not self.probabilities:
             raise ConfigError(
-                "calibrated changes probabilities, no label, and none are written: add --probabilities (in Python "
+                "calibrated changes only probabilities, and none are written: add --probabilities (in Python "
                 "Form(probabilities=True))"
             )
 
@@ -89,7 +89,7 @@ def check_output(output: Output, source: Path | str | None = None) -> None:
     if not file.absolute().parent.is_dir():
         raise ConfigError(f"{file.absolute().parent}: no such folder; make it first")
     if path is not None and _same(file, path):
-        raise ConfigError(f"{file} is the input too: give another name, so that its texts are kept")
+        raise ConfigError(f"{file} is also the input: give another name, to keep its texts")
     refuse_run_folder(file)
     if path is not None and path.is_dir():
         _check_folder(file, path)
@@ -124,9 +124,7 @@ def _check_folder(output: Path, source: Path) -> None:
         raise ConfigError(f"{output} is a file, and {source} a folder: give the name of a folder for its parts")
     inner, outer = output.resolve(), source.resolve()
     if outer in inner.parents or inner in outer.parents:
-        raise ConfigError(
-            f"{output} and {source} are inside one another: give a folder beside, so that parts stay apart"
-        )
+        raise ConfigError(f"{output} and {source} are inside one another: give a separate folder")
 
 
 def check_parts(output: Output, names: Iterable[str]) -> None:
@@ -135,8 +133,10 @@ def check_parts(output: Output, names: Iterable[str]) -> None:
     known, folder = set(names), output.path
     found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     if strange := [name for name in found if name not in known]:
-        more = f" and {len(strange) - 1:,} other files" if len(strange) > 1 else ""
-        raise ConfigError(f"{folder} holds {strange[0]}{more}, no part of the input: give another folder, or empty it")
+        more = f" and {len(strange) - 1:,} others" if len(strange) > 1 else ""
+        raise ConfigError(
+            f"{folder} holds {strange[0]}{more}, not part of this output: give another folder, or empty it"
+        )
     for name in found:
         replace(output, path=folder / name).check()
 
@@ -185,8 +185,8 @@ def joining(output: Path, layout: Layout) -> str:
     found = next((mark for mark in _JOINING if mark not in names), None)
     if found is None and layout.has_lists and suffix_of(output) in (".csv", ".tsv"):
         raise ConfigError(
-            f"{output}: the names of labels hold each of {' '.join(_JOINING[:3])} and tab, so that none joins them in "
-            "a cell: give a name that ends in .jsonl or .parquet, whose cells hold lists"
+            f"{output}: label names contain all of {' '.join(_JOINING[:3])} and tab, so none of these can join "
+            "them in a cell: give a name that ends in .jsonl or .parquet, whose cells hold lists"
         )
     return found or _JOINING[0]
 

@@ -18,8 +18,7 @@ from submillion.text import percent, percents
 
 MAX_ERRORS = (0.01, 0.02, 0.05)
 _ENDS = (
-    "The promise is for rows like the validation rows, and ends where the data shift: errors that are made with "
-    "confidence are answered."
+    "The promise holds for rows like the validation rows and ends when the data shift: confident errors are answered."
 )
 
 
@@ -52,8 +51,8 @@ def _acting(selected: Selection, judged: Predictions) -> Acting:
 
 
 _SELECTED = (
-    "These rows chose the checkpoint too, which makes them look a little too good: so each threshold is tested at 5 % "
-    "over the number of checkpoints that they might as well have chosen."
+    "These rows also chose the checkpoint, so they look slightly too good: each threshold is tested at 5 % "
+    "divided by the number of checkpoints that they might as well have chosen."
 )
 
 
@@ -134,14 +133,16 @@ def section_of_shift(levels: Sequence[AnsweredHere]) -> Section:
     if possible:
         last = possible[-1]
         shares = [percent(each.value) for each in (last.here, last.validation) if each is not None]
-        title = f"At {percent(last.max_error)} errors {shares[0]} of rows would be answered, {shares[1]} on validation"
+        title = (
+            f"At {percent(last.max_error)} errors, {shares[0]} of rows would be answered ({shares[1]} on validation)"
+        )
     return Section(
         anchor="acting",
         nav="Acting",
         title=title,
         sentences=(
-            "A smaller share than on validation says that the model is less sure here, and that abstaining catches "
-            f"some of the shift; it does not say that the error is kept. {_ENDS}",
+            "A smaller share than on validation means that the model is less sure here and that "
+            f"abstaining catches some of the shift, not that the error is kept. {_ENDS}",
         ),
         tables=(Table("Answered with --max-error", ("error, at most", "on validation", "here"), rows),),
     )
@@ -151,13 +152,13 @@ def kept(scores: AnsweringScores) -> str:
     """Return what became of a stated error on labelled rows, as `evaluate` prints it."""
     line = f"{percents(scores.answered)} of {scores.answered.n:,} rows are answered"
     if scores.error is None:
-        return f"{line}: none is as sure as an error of at most {percent(scores.max_error)} takes"
+        return f"{line}: none is sure enough for an error of at most {percent(scores.max_error)}"
     return f"{line}; of these {percents(scores.error)} are wrong, and at most {percent(scores.max_error)} was asked for"
 
 
 def answered(max_error: float, n: int, n_rows: int) -> str:
     """Return how many rows without labels were answered, as `predict` prints it."""
     return (
-        f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: of the answers at "
-        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows"
+        f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: at most "
+        f"{percent(max_error)} of the answers are wrong, with 95 % confidence, if rows are like the validation rows"
     )

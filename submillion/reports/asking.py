@@ -26,8 +26,8 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
     this = worth[0]
     sentence = (
         f"{this.n:,} labels are expected to give the accuracy of all rows within {points(this.half_width)}; as many "
-        f"rows drawn plainly at random {points(this.plain_half_width)}. That is so if confidences are as right here as "
-        "on validation; with more errors intervals are wider."
+        f"rows from a plain random sample {points(this.plain_half_width)}. This holds if confidences are as accurate "
+        "here as on validation; with more errors, intervals are wider."
     )
     rows = [
         (f"{each.n:,}", points(each.half_width), points(each.plain_half_width))
@@ -37,8 +37,8 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
 
 
 TO_LEARN = (
-    "These are the rows that the run is least sure of, unlike each other: to train on. They are harder than the "
-    "others, so that nothing follows of the accuracy; for that ask with --for know."
+    "These rows, of which the run is least sure and which are unlike each other, are for training. They are "
+    "harder than the others, so they say nothing about accuracy; for that, ask with --for know."
 )
 
 
@@ -69,6 +69,6 @@ def known(accuracy: Score, n_rows: int, plain_half_width: float) -> str:
     """Return what an accuracy on all rows rests on, as `evaluate` prints it."""
     return (
         f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} label{'s' * (accuracy.n != 1)}: "
-        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of as many would give "
+        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of that size would give "
         f"{points(plain_half_width)}"
     )

@@ -97,7 +97,7 @@ def _task(report: Report) -> str:
 
 def _limit(report: Report) -> str:
     if report.several is None:
-        return "Every text gets one of the classes, also one that fits none."
+        return "Every text gets one of the classes, even one that fits none."
     return "A text gets every label whose probability reaches its threshold, which may be none."
 
 

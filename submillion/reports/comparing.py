@@ -145,13 +145,13 @@ def _curves(verdict: Verdict, names: dict[str, str], records: Mapping[str, Seque
 def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
     if not drawn:
         return []
-    limit = f"Of {n_runs} runs those of the best settings are drawn, {curves.MAX_CURVES} at most. "
+    limit = f"Of {n_runs} runs, those of the best settings are drawn, {curves.MAX_CURVES} at most. "
     reading = "Lines of the validation score have their 95 % intervals: bands that overlap may be chance."
     return [
         Section(
             anchor="curves",
             nav="Curves",
-            title=f"{n_runs} trainings, one over the other",
+            title=f"{n_runs} trainings, overlaid",
             figure="curves",
             reading=(limit if n_runs > curves.MAX_CURVES else "") + reading,
         )
@@ -164,7 +164,7 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences += corrected_sentences(verdict, names)
     sentences += rows_sentences(verdict, names)
     sentences += as_sentences(verdict.notes)
-    limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
+    limit = f"Of {len(verdict.settings)} settings, the {_MAX_ROWS} best are drawn. "
     return Section(
         anchor="answer",
         nav="Answer",
@@ -224,7 +224,7 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
         anchor="settings",
         nav="Settings",
         title=f"{len(verdict.settings)} setting{'s' * (len(verdict.settings) > 1)}, {n_runs} runs",
-        sentences=("Runs that differ in train.seed alone are one setting. What all settings share is left out.",),
+        sentences=("Runs that differ in train.seed alone are one setting. What all settings share is omitted.",),
         tables=tuple(_differences(verdict, names)),
     )
 
@@ -252,8 +252,8 @@ def _how_tested(verdict: Verdict) -> str:
     seeds = "settings with several seeds too, with seeds as a second source of chance."
     if "accuracy" not in verdict.settings[0].scores and verdict.split == "validation":
         return (
-            "Bootstrap over rows, where thresholds, which were chosen on other folds of these rows, are a source of "
-            f"chance too, by a jackknife over the folds; {seeds}"
+            "Bootstrap over rows, where thresholds, chosen on other folds of these rows, are another "
+            f"source of chance, by a jackknife over the folds; {seeds}"
         )
     exact = "Accuracies" if "accuracy" in verdict.settings[0].scores else "Subset accuracies"
     return (
@@ -268,7 +268,7 @@ def _scaled(verdict: Verdict) -> str:
         return ""
     return (
         " It is the log loss after each run's own temperature scaling, out of fold, of probabilities mixed with 1 % of "
-        "chance, so that no row counts beyond measure; it mostly takes fewer rows than accuracy. "
+        "chance, so that no single row dominates; it usually takes fewer rows than accuracy. "
         "`--decide accuracy` lets accuracy decide."
     )
 

@@ -168,5 +168,5 @@ def page(run: Run, state: str, why: str) -> Page:
         tables=(evaluations_table(evaluations),) if evaluations else (),
     )
     config = (run.path / "config.yaml").read_text(encoding="utf-8", errors="replace")
-    setup = Section("setup", "Setup", "What repeats this run", code=(("config.yaml", config.rstrip()),))
+    setup = Section("setup", "Setup", "How to repeat this run", code=(("config.yaml", config.rstrip()),))
     return Page(run.name, f"submillion serve from the run folder {run.name}", [section, setup], drawn)

@@ -44,8 +44,8 @@ def answer(report: Report) -> Section:
         title=title[:1].upper() + title[1:],
         sentences=tuple(sentences),
         figure="scores",
-        reading=f"{of_one if report.several is None else of_several} The test of a difference is in the table, "
-        "since all judge the same rows: intervals may overlap and the difference still be real.",
+        reading=f"{of_one if report.several is None else of_several} The table tests the differences, since "
+        "all are judged on the same rows: intervals may overlap even if a difference is real.",
         tables=(_baseline_table(report), _score_table(report)),
     )
 
@@ -62,7 +62,7 @@ def _named(key: str) -> str:
 def _rights(report: Report) -> str:
     if report.split == "test":
         noted = f"opened {runs.times(report.n_test_reads)}"
-        known = noted if report.n_test_reads else "opened; how often is not noted in this folder"
+        known = noted if report.n_test_reads else "opened; how often is not recorded in this folder"
         return f"These test rows were {known}: a test is fresh only once."
     sealed = "The test split is sealed." if report.data["rows"]["test"] else "There is no test split."
     if report.after_selection:
@@ -71,10 +71,10 @@ def _rights(report: Report) -> str:
 
 
 def _selected(report: Report) -> str:
-    chosen = "After selection: the checkpoint was chosen on these rows, so the score is a little too good"
+    chosen = "After selection: the checkpoint was chosen on these rows, so the score is slightly too high"
     if report.corrected is None:
         return f"{chosen}."
-    return f"{chosen}; corrected for that it is {interval(report.corrected)} (bootstrap of the choice)."
+    return f"{chosen}; corrected for that, it is {interval(report.corrected)} (bootstrap of the choice)."
 
 
 def _against(baseline: Baseline) -> str:
@@ -119,7 +119,7 @@ def confusion(report: Report) -> Section:
     shown = len(confused_classes(report.confusion))
     some = shown < len(report.labels)
     rows = [(report.labels[t], report.labels[p], f"{n:,}", percent(n / report.classes[t].n_true)) for t, p, n in pairs]
-    limit = f"Of {len(report.labels)} classes the {shown} most confused are drawn. " if some else ""
+    limit = f"Of {len(report.labels)} classes, the {shown} most confused are drawn. " if some else ""
     return Section(
         anchor="confusion",
         nav="Confusion",
@@ -142,11 +142,11 @@ def _confusion_title(report: Report) -> str:
     counts = np.array(report.confusion)
     both = np.triu(counts + counts.T, 1)
     if not both.any():
-        return "No class is taken for another"
+        return "No class is mistaken for another"
     a, b = (int(i) for i in np.unravel_index(both.argmax(), both.shape))
     if len(report.labels) == 2:
         t, p = (a, b) if counts[a, b] >= counts[b, a] else (b, a)
-        names = f"{quoted(report.labels[t])} are taken for {quoted(report.labels[p])}"
+        names = f"{quoted(report.labels[t])} are mistaken for {quoted(report.labels[p])}"
         return f"{counts[t, p]:,} rows of {names}, {counts[p, t]:,} the other way"
     rows = "1 row" if both[a, b] == 1 else f"{both[a, b]:,} rows"
     return f"{quoted(report.labels[a])} and {quoted(report.labels[b])} are confused most: {rows}"
@@ -175,7 +175,7 @@ def classes(report: Report) -> Section:
 
 def _limit(report: Report, which: str) -> str:
     n = len(report.labels)
-    return f"Of {n} classes the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
+    return f"Of {n} classes, the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
 
 
 def distribution(report: Report) -> Section:
@@ -252,16 +252,16 @@ def _calibration_title(report: Report) -> str:
     if measured.gap.low > 0 or measured.gap.high < 0:
         return _gap_title(report, measured.gap) if is_one else several.calibration_title(report)
     if measured.ece_before.low == 0:
-        what = "Confidence fits what is right" if is_one else "Probabilities fit what is true"
+        what = "Confidence matches accuracy" if is_one else "Probabilities match how often labels are true"
         return f"{what} as far as {measured.ece_before.n:,} rows can tell"
     what = "Confidence is" if is_one else "Probabilities are"
-    return f"{what} off, neither too high nor too low on the whole: ECE {interval(measured.ece_before)}"
+    return f"{what} off, but neither too high nor too low overall: ECE {interval(measured.ece_before)}"
 
 
 def _gap_title(report: Report, gap: Score) -> str:
     mean = report.scores[report.split]["accuracy"].value
     how = "too sure" if gap.value > 0 else "not sure enough"
-    return f"Confidence is {how}: {percent(mean + gap.value)} on average, and {percent(mean)} are right"
+    return f"Confidence is {how}: {percent(mean + gap.value)} on average, while {percent(mean)} are right"
 
 
 def coverage(report: Report) -> Section:
@@ -288,10 +288,12 @@ def coverage(report: Report) -> Section:
 def lengths(report: Report) -> Section:
     """Accuracy against the length of texts."""
     if report.lengths is None:
-        return Section("lengths", "Length", "Accuracy by text length needs the texts", (f"{report.data_problem}.",))
+        return Section(
+            "lengths", "Length", "Accuracy by text length is missing: it needs the texts", (f"{report.data_problem}.",)
+        )
     worst = min(report.lengths, key=lambda each: each.accuracy.value)
     best = max(report.lengths, key=lambda each: each.accuracy.value)
-    title = "No length of text can be told to be harder than another on these rows"
+    title = "On these rows, no text length can be told to be harder than another"
     shares = [replace(each.accuracy, n=max(round(each.worth), 1)) for each in report.lengths]
     if (p := lowest_and_highest(shares)) <= LEVEL:
         hard, easy = words(worst.n_least, worst.n_most), words(best.n_least, best.n_most)
@@ -305,7 +307,7 @@ def lengths(report: Report) -> Section:
         title=title,
         figure="lengths",
         reading="Rows in groups of about equal size by their number of words. Lines are 95 % intervals."
-        + ("" if report.several is None else " A row is right where each of its labels is."),
+        + ("" if report.several is None else " A row is right if all of its labels are."),
         tables=(Table(f"{what[:1].upper()}{what[1:]} by length", ("length", "rows", what), rows),),
     )
 
@@ -322,7 +324,9 @@ def words(least: int, most: int) -> str:
 def mistakes(report: Report) -> Section:
     """The surest mistakes, some of which may be errors of the labels."""
     if report.mistakes is None:
-        return Section("mistakes", "Mistakes", "The surest mistakes need the texts", (f"{report.data_problem}.",))
+        return Section(
+            "mistakes", "Mistakes", "The surest mistakes are missing: they need the texts", (f"{report.data_problem}.",)
+        )
     if not report.mistakes:
         return Section("mistakes", "Mistakes", "No validation row is wrong")
     n_sure = sum(each.confidence >= 0.9 for each in report.mistakes)
@@ -333,7 +337,7 @@ def mistakes(report: Report) -> Section:
         title=f"{n_sure}{more} of {report.n_mistakes:,} validation mistakes are made with confidence 0.9 or higher",
         sentences=(
             "Suspected label errors: where the model is sure and the label says otherwise, read the text and decide "
-            "who is right. Texts are of the validation split; those of test stay unread.",
+            "who is right. Texts are from the validation split; those of test stay unread.",
         ),
         quotes=tuple(Quote(cut(each.text), _about(each)) for each in report.mistakes),
     )

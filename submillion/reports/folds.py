@@ -114,16 +114,16 @@ def answer(report: FoldsReport) -> Section:
     return Section(
         anchor="answer",
         nav="Answer",
-        title=f"{what}, each predicted by a run that did not see it",
+        title=f"{what}, each predicted by a run that had not seen it",
         sentences=(
-            f"The interval is the 95 % one of all {chosen.n:,} rows. Of the {len(spread)} folds the lowest has "
+            f"It is the 95 % interval of all {chosen.n:,} rows. The lowest of the {len(spread)} folds has "
             f"{min(spread):.4f}, the highest {max(spread):.4f}{sd}: folds share most of their training rows, so this "
             "does not say how a new sample would differ.",
             "Each fold's checkpoint was chosen on validation rows taken from the other folds, never on its own rows. A "
             "run on all rows has a few more to learn from. The settings' test rows are in no fold.",
         ),
         figure="folds",
-        reading="A line per fold and one of all rows, with 95 % intervals.",
+        reading="One line per fold and one for all rows, with 95 % intervals.",
         tables=(Table("Scores with their 95 % intervals", ("", "rows", *(NAMES[each] for each in keys)), rows),),
     )
 
@@ -170,7 +170,7 @@ def label_errors(report: FoldsReport, n_shown: int = _N_SHOWN) -> Section:
         ),
         tables=(
             Table(
-                "Labels that are taken for another",
+                "Labels taken for another",
                 ("label", "likely", "rows"),
                 [(*pair, f"{k:,}") for pair, k in most],
             ),
@@ -192,7 +192,7 @@ def _setup(report: FoldsReport) -> Section:
         nav="Setup",
         title=f"{len(report.folds)} folds, each an ordinary run in this folder",
         sentences=as_sentences(report.notes),
-        code=(("config.yaml of the folds, but for data.fold", report.config),),
+        code=(("config.yaml of the folds, except data.fold", report.config),),
     )
 
 
@@ -212,7 +212,7 @@ def _texts(settings: Config, record: FoldsRecord) -> tuple[Mapping[str, Example]
     except SubmillionError as error:
         return {}, f"the rows cannot be read again: {error.problems[0]}"
     if splits.fingerprint != record.fingerprint:
-        return {}, f"{settings.data.source} has other rows now than those that were trained on"
+        return {}, f"{settings.data.source} now has different rows from those that were trained on"
     return {example.id: example for example in (*splits.train, *splits.validation, *splits.test)}, None
 
 

@@ -16,7 +16,7 @@ from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, SMALL, WIDTH, c
 
 READING = (
     "Filled: the best, and what cannot be told from it on these rows. Hollow: worse. Lines are 95 % intervals; the "
-    "tests are paired, so that intervals may overlap and the difference still be real."
+    "tests are paired, so intervals may overlap even if the difference is real."
 )
 ROW = 0.23  # inches per line
 _N_WIDTHS = 6  # of an interval: what lies further below the best would squeeze the others together

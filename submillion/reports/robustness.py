@@ -52,7 +52,7 @@ def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section
     return Section(
         anchor="robustness",
         nav="Robustness",
-        title=f"accuracy of the {plain.n:,} rows as they are: {interval(plain, digits=3)}; 95 % intervals",
+        title=f"accuracy of the {plain.n:,} rows unchanged: {interval(plain, digits=3)}; 95 % intervals",
         tables=(Table(caption, ("", *_STRENGTHS), rows),),
     )
 
@@ -82,7 +82,7 @@ def write_figure(output: Output, plain: Score, by_kind: Mapping[str, Sequence[Pe
         axes.axvspan(plain.low, plain.high, color=MUTED, alpha=0.15, lw=0)
         axes.axvline(plain.value, color=MUTED, lw=0.8)
         dots(axes, [*by_kind], [*zip(*accuracies, strict=True)], [*_STRENGTHS.values()], [*_STRENGTHS])
-        axes.set_xlabel("accuracy; the line and band: rows as they are")
+        axes.set_xlabel("accuracy; the line and band: rows unchanged")
         figure.legend(loc="outside upper right", ncols=3)
         drawn = files("robustness", figure)
     output.write(drawn.svg if output.path.suffix.lower() == ".svg" else drawn.png)

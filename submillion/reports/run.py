@@ -193,9 +193,9 @@ def read(run: Run, splits: Splits | None = None) -> Report:
 
 def _check(run: Run, predictions: dict[str, Predictions], labels: Sequence[str], facts: dict[str, Any]) -> None:
     """Refuse files that do not belong together: a page made from them would be wrong without looking wrong."""
-    problems = [] if "validation" in predictions else [f"{run.path / 'scores.json'} has no scores of validation"]
+    problems = [] if "validation" in predictions else [f"{run.path / 'scores.json'} has no validation scores"]
     if not isinstance(facts.get("classes"), dict) or set(facts["classes"].get("train", ())) != set(labels):
-        problems.append(f"{run.path / 'data.json'} and labels.json name other classes")
+        problems.append(f"{run.path / 'data.json'} and labels.json name different classes")
     if problems:
         raise RunError(*(f"{problem}: restore the run, or train again" for problem in problems))
 

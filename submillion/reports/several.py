@@ -29,16 +29,16 @@ def about_thresholds(report: Report, of_several: Several) -> list[str]:
     """Return how thresholds were chosen and on which rows, in sentences."""
     span = _thresholds(of_several)
     if of_several.how not in ("one", "each"):
-        return [f"A label is predicted from a probability of {span} on (train.threshold)."]
+        return [f"A label is predicted from a probability of {span} (train.threshold)."]
     what = "micro-F1 is highest" if of_several.how == "one" else "its own F1 is highest"
     lines = [
-        f"A label is predicted from a probability of {span} on, where {what} on the {of_several.n_validation:,} "
+        f"A label is predicted from a probability of {span}, where {what} on the {of_several.n_validation:,} "
         f"validation rows (train.threshold: {of_several.how})."
     ]
     if report.split == "validation":
         lines.append(
-            "No row is judged by a threshold that was chosen on it: here each fifth of the rows has those of the other "
-            "four fifths."
+            "No row is judged by a threshold that was chosen on it: each fifth of the rows uses those of "
+            "the other four fifths."
         )
     if of_several.few:
         names = ", ".join(quoted(label) for label in of_several.few[:MAX_CLASSES])
@@ -51,7 +51,7 @@ def about_thresholds(report: Report, of_several: Several) -> list[str]:
 
 def _thresholds(of_several: Several) -> str:
     least, most = min(of_several.thresholds), max(of_several.thresholds)
-    return f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}, each label from its own,"
+    return f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}, each label from its own"
 
 
 def labels(report: Report, of_several: Several) -> Section:
@@ -76,7 +76,7 @@ def labels(report: Report, of_several: Several) -> Section:
         )
     ]
     heads = ("label", "rows", "threshold", "precision", "recall", "F1", "average precision")
-    limit = f"Of {len(report.labels)} labels the {MAX_CLASSES} with the lowest F1 are drawn. "
+    limit = f"Of {len(report.labels)} labels, the {MAX_CLASSES} with the lowest F1 are drawn. "
     return Section(
         anchor="labels",
         nav="Labels",
@@ -98,7 +98,7 @@ def _decisions(report: Report) -> Table:
         missed, added = each.n_true - right, each.n_predicted - right
         rows.append((label, *(f"{count:,}" for count in (right, missed, added, n - right - missed - added))))
     heads = ("label", "has it, gets it", "has it, does not get it", "gets it, does not have it", "neither")
-    return Table(f"What became of {n:,} rows, for each label", heads, rows)
+    return Table(f"Outcomes of {n:,} rows, for each label", heads, rows)
 
 
 def together(report: Report, of_several: Several) -> Section:
@@ -112,7 +112,7 @@ def together(report: Report, of_several: Several) -> Section:
         title = f"{rows} both {quoted(report.labels[a])} and {quoted(report.labels[b])}, more than any other two"
     means = [_mean(of_rows) for of_rows in (of_several.n_true, of_several.n_predicted)]
     shown = len(shown_labels(of_several.together))
-    limit = f"Of {len(report.labels)} labels the {shown} with most rows are drawn. " if shown < len(counts) else ""
+    limit = f"Of {len(report.labels)} labels, the {shown} with most rows are drawn. " if shown < len(counts) else ""
     return Section(
         anchor="together",
         nav="Together",

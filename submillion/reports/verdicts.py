@@ -105,11 +105,11 @@ def rows_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
     score, size = NAMES[verdict.metric], amount(verdict.metric, largest.difference)
     if least is None and largest.difference > 0:
         return [
-            f"No number of rows or seeds that was tried would separate the two best, {first} and {second}: up to "
-            f"{size} may be true, and their seeds vary too much."
+            f"No number of rows or seeds that was tried would separate the two best, {first} and {second}: up "
+            f"to {size} may be true, but their seeds vary too much."
         ]
     if least is None:
-        return [f"The two best, {first} and {second}, have the same {score}: more rows have nothing to confirm."]
+        return [f"The two best, {first} and {second}, have the same {score}: more rows would have nothing to confirm."]
     seen_size = amount(verdict.metric, abs(difference.value))
     return [
         f"How many rows would separate the two best, {first} and {second}, depends on the true difference: {seen_size} "
@@ -162,9 +162,9 @@ def rows_for_points(differences: Sequence[RowsForPoints], accuracy: float) -> Se
             f"they are {DISCORDANT_FOR_EACH_ERROR:.2f} for each wrong row of a run, the median of 72 pairs of "
             "fine-tunings on five data sets, of settings far apart; near ones have a third of that.",
             f"By log loss, temperature scaled: {FEWER_BY_LOG_LOSS:.1f} times fewer rows [{FEWER_AT_LEAST:.1f} "
-            f"to {FEWER_AT_MOST:.1f} in half of these pairs; below 1 more]. It says which run has the better "
-            "probabilities; that is mostly, not always, the more accurate one.",
-            "Seeds move scores too, and no number of rows lowers that: plan three or more of each setting.",
+            f"to {FEWER_AT_MOST:.1f} in half of these pairs; below 1 more]. It says which run has the "
+            "better probabilities; that is usually, not always, the more accurate one.",
+            "Seeds move scores too, and no number of rows reduces that: plan three or more seeds per setting.",
         ),
         tables=(Table("", heads, rows),),
     )

@@ -61,7 +61,7 @@ def compare(
     if split not in get_args(Split):
         raise RunError(f"split is {shown(split)}: {did_you_mean(str(split), get_args(Split))}")
     if len(paths) < 2:
-        raise RunError(f"{len(paths)} run given: a comparison takes at least two")
+        raise RunError(f"{len(paths)} run given: a comparison needs at least two")
     if margin is not None and not 0 <= margin < 1:
         raise RunError(
             f"margin is {margin:g}: give a difference of scores from 0, below 1, such as 0.005 for half a point"
@@ -98,7 +98,7 @@ def _refuse_unknown_metric(decide: Metric | None, has_several: bool) -> None:
     allowed = allowed_metrics(has_several)
     if decide is not None and decide not in allowed:
         rows = "several labels" if has_several else "one label"
-        raise RunError(f"decide is {shown(decide)}, and rows have {rows}: {did_you_mean(str(decide), allowed)}")
+        raise RunError(f"decide is {shown(decide)}, but rows have {rows}: {did_you_mean(str(decide), allowed)}")
 
 
 def _deciding(facts: Sequence[_Facts]) -> Metric:
@@ -189,18 +189,19 @@ def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
         if fact.has_several != first.has_several:
             one, several = (first, fact) if fact.has_several else (fact, first)
             problems.append(
-                f"rows have one label each in {one.run.path}, and several in {several.run.path}: their scores are not "
-                "of one kind; compare runs of one task"
+                f"rows have one label each in {one.run.path}, and several in {several.run.path}: their scores are "
+                "not comparable; compare runs of one task"
             )
         elif fact.labels != first.labels:
             labels = " and ".join(", ".join(each.labels[:20]) for each in (first, fact))
             problems.append(
-                f"{first.run.path} and {fact.run.path} have other labels: {labels}; compare runs of one task"
+                f"{first.run.path} and {fact.run.path} have different labels: {labels}; compare runs of one task"
             )
         elif same_columns and None not in (fact.content, first.content) and fact.content != first.content:
             problems.append(
-                f"{first.run.path} and {fact.run.path} have other {split} rows: fingerprints {str(first.content)[:8]} "
-                f"and {str(fact.content)[:8]}; compare runs with the same data.validation, data.test and data.seed"
+                f"{first.run.path} and {fact.run.path} have different {split} rows: fingerprints "
+                f"{str(first.content)[:8]} and {str(fact.content)[:8]}; compare runs with the same data.validation, "
+                "data.test and data.seed"
             )
     if problems:
         raise RunError(*problems)
@@ -219,12 +220,15 @@ def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Prediction
             other = sorted(set(own.ids) ^ set(first.ids))
             ids = ", ".join(other[:_N_IDS])
             problems.append(
-                f"{both} have other {split} rows: {len(first.ids):,} and {len(own.ids):,}, of which {len(other):,} "
-                f"are in one only (ids {ids}{', …' if len(other) > _N_IDS else ''}); compare runs on the same rows"
+                f"{both} have different {split} rows: {len(first.ids):,} and {len(own.ids):,}, of which "
+                f"{len(other):,} are in only one (ids {ids}{', …' if len(other) > _N_IDS else ''}); compare runs on "
+                "the same rows"
             )
         elif (own.label_ids != first.label_ids).any():
             row = int(np.argmax((own.label_ids != first.label_ids).reshape(len(first.ids), -1).any(axis=1)))
-            problems.append(f"{both} have other labels for {split} row {first.ids[row]}: they are not the same rows")
+            problems.append(
+                f"{both} have different labels for {split} row {first.ids[row]}: they are not the same rows"
+            )
     if problems:
         raise RunError(*problems)
 

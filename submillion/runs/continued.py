@@ -24,13 +24,13 @@ def continued(run: Run, rows: os.PathLike[str] | str) -> Config:
     settings = run.config()
     if run.is_of_memory:
         raise RunError(
-            f"{run.path} was trained on rows in memory, which are kept nowhere: put old and new rows together, and "
+            f"{run.path} was trained on rows in memory, which are not stored: put old and new rows together, and "
             f"call submillion.train(rows, adapter={{'start_from': {str(run.path)!r}}})"
         )
     if settings.adapter.init in ("pissa", "olora"):
         raise RunError(
             f"{run.path} started with adapter.init {settings.adapter.init}, whose adapter is saved at twice its rank, "
-            f"so that no training of the same budget starts from it: train anew, with --set data.more={os.fspath(rows)}"
+            f"so no training with the same budget can start from it: train anew, with --set data.more={os.fspath(rows)}"
         )
     start: dict[str, Any] = {"adapter.start_from": str(run.path), "adapter.init": "default"}
     if settings.adapter.method == "none":  # the whole encoder was trained

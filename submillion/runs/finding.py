@@ -206,7 +206,7 @@ def _existing(path: Path) -> Path:
     if _has_config(path):
         return path
     if not os.path.exists(path):
-        raise RunError(f"{path}: no such run folder; `submillion runs list` prints those in runs/")
+        raise RunError(f"{path}: no such run folder; `submillion runs list` lists those in runs/")
     inside = [run.name for run in list_runs(path)]
     hint = f"it holds runs: {', '.join(inside[:5])}" if inside else "it has no config.yaml"
     raise RunError(f"{path} is not a run folder: {hint}")

@@ -112,12 +112,10 @@ class Run:
     def refuse_unfinished(self) -> None:
         """Raise a RunError if the run is not finished; it says how to resume it."""
         if not self.is_done and self.is_of_memory:
-            raise RunError(
-                f"{self.path} is not finished: {self.call_again} goes on where it stopped, given the same rows again"
-            )
+            raise RunError(f"{self.path} is not finished: {self.call_again} resumes it, given the same rows again")
         if not self.is_done:
             raise RunError(
-                f"{self.path} is not finished: start the command that began it again and it goes on where it stopped "
+                f"{self.path} is not finished: rerun the command that started it to resume "
                 f"(`{command('train', '--config', self.path / 'config.yaml')}`, or the same call of submillion.train)"
             )
 
@@ -263,7 +261,7 @@ class Run:
         try:
             return predictions_of(path, labels, self.thresholds())
         except (KeyError, ValueError, OSError) as error:
-            other = ", or labels.json names other labels" if isinstance(error, KeyError) else ""
+            other = ", or labels.json names different labels" if isinstance(error, KeyError) else ""
             raise RunError(f"{path} is damaged ({error}){other}: remove the run and train again") from None
 
     def write_scores(self, scores: Mapping[str, Mapping[str, Score]]) -> None:

@@ -23,7 +23,7 @@ from submillion.runs.records import dumps
 FORMAT = 1  # of folds.json; raised when an older version could no longer read it
 FILE = "folds.json"
 _POOLED = "folds"  # predictions-folds.parquet
-_AGAIN = "start `submillion train --folds` with the same settings again: it trains only what is not finished"
+_AGAIN = "run `submillion train --folds` with the same settings again: it trains only what is not finished"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def inside(out: Path | str) -> list[Path]:
 def read(folder: Path) -> FoldsRecord:
     """Return the record of a folder; RunError if it is missing, damaged, or of a newer version."""
     if not is_folds(folder):
-        raise RunError(f"{folder / FILE} is missing: the folder is not of folds, or not all are trained; {_AGAIN}")
+        raise RunError(f"{folder / FILE} is missing: the folder is not one of folds, or not all are trained; {_AGAIN}")
     content = read_json(folder / FILE)
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:

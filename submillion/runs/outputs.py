@@ -36,8 +36,8 @@ class Output:
             return
         if not self.path.is_file() or cache.find(_KIND, self._key(self.path)) is None:
             raise ConfigError(
-                f"{self.path} is there already, and `{self.command}` did not write it as it is now: give "
-                "another name, or replace it with --force (in Python force=True)"
+                f"{self.path} already exists, but not as `{self.command}` wrote "
+                "it: give another name, or replace it with --force (in Python force=True)"
             )
 
     def take(self, temporary: Path) -> None:
@@ -64,4 +64,6 @@ class Output:
 def refuse_run_folder(path: Path) -> None:
     """Raise a ConfigError if a path is a run folder, or in one."""
     if (run := run_around(path)) is not None:
-        raise ConfigError(f"{path} is inside the run folder {run}, which holds the run alone: give a name outside it")
+        raise ConfigError(
+            f"{path} is inside the run folder {run}, which must hold only the run: give a name outside it"
+        )

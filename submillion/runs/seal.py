@@ -107,10 +107,10 @@ def seen_warnings(n_trained_on: int | None, n_rows: int) -> tuple[str, ...]:
     """Return the sentence about rows that a run was trained on, if there are any.
 
     >>> seen_warnings(3, 1000)
-    ('3 of 1,000 rows were trained on: scores on rows that were seen mean nothing; leave these out',)
+    ('3 of 1,000 rows were trained on: scores on rows already seen mean nothing; leave these out',)
     """
     if not n_trained_on:
         return ()
     which = "all" if n_trained_on == n_rows else f"{n_trained_on:,} of"
     advice = "give others" if n_trained_on == n_rows else "leave these out"
-    return (f"{which} {n_rows:,} rows were trained on: scores on rows that were seen mean nothing; {advice}",)
+    return (f"{which} {n_rows:,} rows were trained on: scores on rows already seen mean nothing; {advice}",)

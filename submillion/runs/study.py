@@ -52,7 +52,7 @@ class Claim(Section):
     """A claim about one factor: which of its choices wins. Both the study file and `summary.json` hold it."""
 
     factor: str = setting(..., "the factor's name, else the last part of its key")
-    winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is said to be the best")
+    winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is claimed to be the best")
     scores: Annotated[dict[str, FiniteFloat], BeforeValidator(_labelled)] = setting(
         {}, "scores of the study's metric that are claimed, by choice, such as 0.914"
     )
@@ -260,7 +260,7 @@ def is_study(folder: Path) -> bool:
 def read(folder: Path) -> StudyRecord:
     """Return the study of a folder; RunError if its summary is missing, damaged, or of another version."""
     path = folder / "summary.json"
-    again = "start `submillion sweep` with the study again: it trains only what is not finished, and writes it"
+    again = "run `submillion sweep` with the study again: it trains only what is not finished, and writes it"
     if not path.exists():
         raise RunError(f"{path} is missing: nothing of the study is finished; {again}")
     content = read_json(path)

@@ -36,32 +36,37 @@ class Asked(BaseModel):
 
     texts: SeveralTexts
     text_pairs: SeveralTexts | None = None
-    run: Name | None = Field(None, description="Needed where there are several runs, unless `runs` names some.")
+    run: Name | None = Field(None, description="Required if there are several runs, unless `runs` names some.")
     runs: Annotated[list[Name], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
-        None, description="Each classifies all texts; the layers that they share are computed once."
+        None, description="Each run classifies all texts; shared layers are computed once."
     )
-    calibrated: bool = Field(False, description="Probabilities by the run's temperature; labels stay.")
+    calibrated: bool = Field(False, description="Scale probabilities by the run's temperature; labels do not change.")
     max_error: float | None = Field(
         None, gt=0, lt=1, description="A label only where at most this share of labels is wrong, else null."
     )
     coverage: float | None = Field(
-        None, gt=0, lt=1, description="Sets of labels too, which hold the true one of at least this share of texts."
+        None,
+        gt=0,
+        lt=1,
+        description="Also sets of labels, which contain the true one for at least this share of texts.",
     )
 
     @model_validator(mode="after")
     def _as_many(self) -> Asked:
         if self.text_pairs is not None and len(self.text_pairs) != len(self.texts):
-            raise ValueError(f"there are {len(self.texts)} texts and {len(self.text_pairs)} text_pairs: give as many")
+            raise ValueError(
+                f"there are {len(self.texts)} texts and {len(self.text_pairs)} text_pairs: give one for each text"
+            )
         if self.runs is not None and self.run is not None:
-            raise ValueError("there are both run and runs: give one of them")
+            raise ValueError("run and runs are both given: give one of them")
         if self.runs is not None and len(set(self.runs)) < len(self.runs):
             raise ValueError("a run is named twice in runs: name each once")
         if self.max_error is not None and self.coverage is not None:
-            raise ValueError("there are both max_error and coverage: a text gets one label or none, or a set; give one")
+            raise ValueError("max_error and coverage are both given: a text gets one label or none, or a set; give one")
         if len(self.texts) * len(self.runs or [""]) > MAX_TEXTS:
             raise ValueError(
-                f"there are {len(self.texts)} texts for {len(self.runs or [])} runs: at most {MAX_TEXTS} texts times "
-                "runs are taken at once; send fewer in each request"
+                f"there are {len(self.texts)} texts for {len(self.runs or [])} runs: at most {MAX_TEXTS} texts "
+                "times runs are allowed at once; send fewer in each request"
             )
         return self
 
@@ -160,12 +165,14 @@ _PREDICT_ERRORS = _ERRORS | {
     422: {"model": Problems, "description": "The request is not as described here"},
     503: {
         "model": Problems,
-        "description": "The server is stopping, or too many texts are in hand: wait for Retry-After seconds",
+        "description": "The server is stopping, or too many texts are waiting: wait for Retry-After seconds",
     },
 }
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problems, "description": "The first answer is prepared"}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problems, "description": "The first answer is being prepared"}
+}
 
 
 @router.post("/v1/predict", responses=_PREDICT_ERRORS)
@@ -220,7 +227,7 @@ async def health() -> Health:
 async def ready(request: Request) -> Response:
     """Say that an answer takes no longer than others will; the first who asks has that prepared. No token is needed."""
     if not _service(request).is_ready():
-        return refusal(503, ["the server is up, and prepares its first answer: ask again"], {"retry-after": "1"})
+        return refusal(503, ["the server is up and preparing its first answer: try again"], {"retry-after": "1"})
     return as_json({"status": "ok"})
 
 

@@ -74,13 +74,13 @@ def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -
             token = Path(os.path.expanduser(file)).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"{file} cannot be read ({error}): give a file that holds the token, a line of it"
+                f"{file} cannot be read ({error}): give a file that holds the token, on one line"
             ) from None
     token = token.strip()
     if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
         raise ConfigError(
-            f"the token of {source} has {len(token)} characters: it takes {_SHORTEST_TOKEN} or more, in ASCII and "
-            "without blanks; `openssl rand -hex 32` makes one"
+            f"the token of {source} has {len(token)} characters: it needs {_SHORTEST_TOKEN} or more, in "
+            "ASCII and without blanks; `openssl rand -hex 32` makes one"
         )
     return token
 
@@ -211,12 +211,12 @@ def _listening(host: str, port: int) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
         match error.errno:
             case errno.EADDRINUSE:
-                remedy = "stop what holds it, or give another with --port (0: any free one)"
+                remedy = "stop the program that uses it, or give another with --port (0: any free one)"
             case errno.EACCES:
                 remedy = "give a port from 1024 up with --port"
             case _:
                 remedy = "give an address of this machine with --host"
-        raise ConfigError(f"port {port} of {host} cannot be taken ({reason}): {remedy}") from None
+        raise ConfigError(f"port {port} of {host} cannot be used ({reason}): {remedy}") from None
 
 
 def _of_user(error: SubmillionError) -> Response:
@@ -233,9 +233,11 @@ def _of_http(error: HTTPException) -> Response:
         case 400:  # FastAPI's, of a body that its parser gives up on
             return refusal(422, ["the request is not JSON"])
         case 404:
-            return refusal(404, ["there is no such address: GET /openapi.json lists those for programs"])
+            return refusal(404, ["there is no such address: GET /openapi.json lists the API"])
         case 405:
-            return refusal(405, [f"this address does not take the request's method: allowed: {allowed}"], error.headers)
+            return refusal(
+                405, [f"this address does not allow the request's method: allowed: {allowed}"], error.headers
+            )
         case _:
             return refusal(error.status_code, [str(error.detail)], error.headers)
 
@@ -260,7 +262,7 @@ def _of_machine(error: OSError) -> Response:
 
 
 def _of_us(error: Exception) -> Response:
-    return refusal(500, [f"internal error: {type(error).__name__}: {error}; this is a fault of submillion"])
+    return refusal(500, [f"internal error: {type(error).__name__}: {error}; this is a bug in submillion"])
 
 
 def _handler(answer: Callable[[Any], Response]) -> Callable[[Request, Exception], Any]:

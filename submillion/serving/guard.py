@@ -76,14 +76,14 @@ def own_origin(public: str | None, request: Request) -> Response | None:
     origin = request.headers.get("origin")
     if origin is None or origin == public or origin.partition("://")[2] == request.headers.get("host"):
         return None
-    return refusal(403, [f"the request comes from {origin[:100]!r}: this server answers its own page only"])
+    return refusal(403, [f"the request comes from {origin[:100]!r}: this server answers only its own page"])
 
 
 def with_token(token: str, request: Request) -> Response | None:
     """Refuse whoever does not show the token: as Bearer, or for browsers as the password of any user."""
     if _path(request.scope) in OPEN_PATHS or _shows(request.headers.get("authorization", ""), token):
         return None
-    answer = refusal(401, ["this server asks for its token: send it as `Authorization: Bearer TOKEN`"])
+    answer = refusal(401, ["this server requires its token: send it as `Authorization: Bearer TOKEN`"])
     # Chromium asks for a password only if Basic has a line of its own.
     for challenge in ('Basic realm="the token is the password", charset="UTF-8"', "Bearer"):
         answer.headers.append("www-authenticate", challenge)
@@ -161,7 +161,7 @@ class Guard:
                 if n_bytes > MAX_BODY_BYTES:
                     return _too_large()
                 if self._n_bytes > MAX_BODIES_BYTES:
-                    return refusal(503, ["too many requests are being read: ask again"], {"retry-after": "1"})
+                    return refusal(503, ["too many requests are being read: try again"], {"retry-after": "1"})
                 if not message.get("more_body"):
                     return b"".join(parts)
         finally:

@@ -24,7 +24,7 @@ Values = dict[str, Any]
 _NUMBERS = ("trainable_params", "validation", "test", "validation_accuracy", "test_accuracy", "minutes")
 _WHY = {
     "running": "a process is training it now",
-    "interrupted": "it was stopped; `submillion train --config CONFIG` goes on where it stopped",
+    "interrupted": "it was stopped; `submillion train --config CONFIG` resumes it",
     "empty": "nothing was trained yet; `submillion train --config CONFIG` trains it",
 }
 _AT_REST: Values = {"is_running": False, "step": None}
@@ -210,7 +210,7 @@ def _recorded(record: study.StudyRecord) -> Values:
         "n_trials": len(record.trials),
         "n_done": len(record.done),
         "state": "finished" if record.finished else "unfinished",
-        "why": "" if record.finished else "it was stopped; the same command goes on where it stopped",
+        "why": "" if record.finished else "it was stopped; the same command resumes it",
     }
     if record.finished and record.scores is not None:
         split = "test" if "test" in record.scores else "validation"

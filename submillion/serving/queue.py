@@ -48,7 +48,7 @@ class FullError(Exception):
 
 def stopping() -> FullError:
     """Return what is said to those whom the server will not answer any more."""
-    return FullError("the server is stopping: ask again when it is back", 1)
+    return FullError("the server is stopping: try again when it is back", 1)
 
 
 @dataclass(eq=False)
@@ -115,8 +115,8 @@ class Queue(Generic[Item, Answer]):
         limit = self._limits.n_texts
         if self._n_texts + n_texts > (limit if n_texts > limit or self._requests_of[caller] else 2 * limit):
             raise FullError(
-                f"{self._n_texts:,} texts are in hand, {n_texts:,} more were sent, and {limit:,} is the "
-                "most: ask again after the seconds in Retry-After",
+                f"{self._n_texts:,} texts are waiting, {n_texts:,} more were sent, and {limit:,} "
+                "is the limit: try again after the seconds in Retry-After",
                 self._retry_after_s(),
             )
         self._n_texts += n_texts

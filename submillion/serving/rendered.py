@@ -85,7 +85,7 @@ def comparison(folder: Folder, names: Sequence[str], split: Split) -> Response:
 
 def _compared(folder: Folder, names: Sequence[str], split: Split) -> Page:
     if len(names) > MAX_COMPARED:
-        raise ConfigError(f"{len(names)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
+        raise ConfigError(f"{len(names)} runs are ticked: at most {MAX_COMPARED} can be compared at once here")
     found = [folder.run(name) for name in names]
     links = {name: f"runs/{name}/report.html" for name in names}
     return comparing.page_of(compare(found, split), {run.name: run.records() for run in found}, links)
@@ -123,5 +123,5 @@ def curves(folder: Folder, names: Sequence[str]) -> Response:
     found = [folder.run(name) for name in names[: training.MAX_CURVES]]
     drawn = training.draw([Curve(run.name, tuple(run.records())) for run in found], with_png=False)
     if not drawn:
-        raise UnknownNameError("none of these runs has made a step yet: look again later")
+        raise UnknownNameError("none of these runs has made a step yet: try again later")
     return Response(drawing.standalone(drawn["curves"]), 200, _SVG_HEADERS, "image/svg+xml")

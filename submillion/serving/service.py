@@ -63,7 +63,7 @@ class Service:
         self._queue: Queue[Row, np.ndarray] = Queue(self._work, limits)
         self._desk: Queue[Callable[[], Any], Any] = Queue(_each_called, _DESK)
         self._warming: asyncio.Future[None] | None = None
-        counts.watch("texts_in_hand", "Texts taken and not answered yet", lambda: self._queue.n_texts)
+        counts.watch("texts_in_hand", "Texts accepted and not answered yet", lambda: self._queue.n_texts)
         counts.watch("loaded_runs", "Runs in memory", lambda: len(self.loaded()))
         encoders = "Encoders in memory, which runs share"
         counts.watch("loaded_encoders", encoders, lambda: len({each.encoder for each in self.loaded()}))
@@ -221,11 +221,11 @@ def checked(loaded: Loaded, text: Text) -> Text:
             problems.append(f"{name} is empty: type at least one word")
         if len(each) > max_characters(loaded):
             problems.append(
-                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are taken here; shorten it, "
-                "or use `submillion predict`"
+                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are allowed here; shorten "
+                "it, or use `submillion predict`"
             )
         if not naming.is_unicode(each):
-            problems.append(f"{name} has half a character (a lone surrogate): type it anew")
+            problems.append(f"{name} has half a character (a lone surrogate): type it again")
     if problems:
         raise DataError(*problems)
     return text[0].strip(), None if text[1] is None else text[1].strip()

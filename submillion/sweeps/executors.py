@@ -87,7 +87,7 @@ def _processes(n_workers: int) -> Iterator[Execute]:
     with workers.pool(n_workers) as pool:
 
         def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
-            advice = "finished trials are kept; start the same command again, with fewer --workers"
+            advice = "finished trials are kept; run the same command again, with fewer --workers"
             return workers.completed(pool, _worker_job, jobs, len(jobs), advice)
 
         yield execute
@@ -117,8 +117,8 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
                 raise
             except ray.exceptions.RayError as error:
                 raise RunError(
-                    f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the same command "
-                    "goes on"
+                    f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the "
+                    "same command resumes"
                 ) from None
             finally:
                 for each in waiting:
@@ -130,7 +130,7 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
 def _reached(result: Result) -> Result:
     if result.run is not None and not result.run.is_dir():
         raise RunError(
-            f"{result.run} was trained on another machine and is not here: give an --out that all machines share, "
+            f"{result.run} was trained on another machine and is not here: use an --out that all machines share, "
             "such as a network folder"
         )
     return result

@@ -135,14 +135,14 @@ def _notes(study: Study, space: Space, size: Size, speed: Speed, race: Cost | No
     notes += [_ASSUMED[study.kind]] if _ASSUMED[study.kind] else []
     if race is not None:
         notes.append(
-            f"a race of so many trials on so many validation rows trains about {race.value:.0%} of their steps; nine "
-            f"of ten simulated ones {race.low:.0%} to {race.high:.0%}: fewer where few trials are near the best"
+            f"a race of this many trials on this many validation rows trains about {race.value:.0%} of their steps; "
+            f"nine of ten simulated ones {race.low:.0%} to {race.high:.0%}: fewer if few trials are near the best"
         )
     if study.tie_seeds is not None:
         notes.append(
-            f"each setting that ties with the best gets {study.tie_seeds} seeds in place of {study.seeds}, after all "
-            "that are compared got two: neither these second seeds, which may double the time, nor the others are in "
-            "the estimate"
+            f"each setting that ties with the best gets {study.tie_seeds} seeds instead of {study.seeds}, after "
+            "all compared settings got two: the estimate includes neither these second seeds, which may double "
+            "the time, nor the others"
         )
     notes += [scale_sentence(space.scale)] if space.scale != 1 else []
     return tuple(notes)

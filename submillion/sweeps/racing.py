@@ -120,6 +120,6 @@ def _pace(run: Run) -> pace.Pace:
 def _sentence(behind: Behind, rival: Outcome, rung: float, per_row: float) -> str:
     gap, gain = behind.gap * per_row, behind.gain * per_row
     return (
-        f"after {Fraction(rung)} of its steps its log loss is {gap:.3f} higher than that of "
-        f"{rival.trial.candidate.name}, and at their present paces it would make up {gain:.3f} by its end"
+        f"after {Fraction(rung)} of its steps its log loss is {gap:.3f} above that of "
+        f"{rival.trial.candidate.name}, and at their present rates it would make up {gain:.3f} by its end"
     )

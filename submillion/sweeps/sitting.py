@@ -162,7 +162,7 @@ class _Sitting:
         try:
             reports.write_study(folder)
         except Exception as error:
-            again = f"the study is finished all the same; `{command('report', folder)}` tries again"
+            again = f"the study is finished; `{command('report', folder)}` tries again"
             self._say("", f"no report: {type(error).__name__}: {error}; {again}")
 
     def _conclude(self, after: Batch | Ending, stage: str) -> None:

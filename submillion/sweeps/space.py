@@ -67,7 +67,7 @@ class Factor(Section):
     )
     alternatives: tuple[Alternative, ...] | None = setting(None, "choices with a label that set several keys")
     subsets: tuple[str, ...] | None = setting(None, "every subset of these, but the empty one, is a value of the key")
-    settings: dict[str, Any] = setting({}, "set beside every value, such as adapter.rank: null")
+    settings: dict[str, Any] = setting({}, "set along with every value, such as adapter.rank: null")
     low: float | int | None = setting(None, "the range's least value; kinds random and tpe")
     high: float | int | None = setting(None, "the range's greatest value")
     log: bool = setting(False, "draw from the range on a logarithmic scale")
@@ -134,13 +134,13 @@ class Study(Section):
     seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs per setting, with train.seed, train.seed + 1, …")
     tie_seeds: Annotated[int, Field(gt=0, le=100)] | None = setting(
         None,
-        "runs for each setting that cannot be told from the best; all get two before that is asked; null = no more",
+        "runs for each setting that cannot be told from the best; all get two before that is tested; null = no more",
     )
     fix: Literal["best", "cheapest"] = setting(
         "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"
     )
     margin: Annotated[float, Field(ge=0, lt=1)] | None = setting(
-        None, "take the cheapest setting that is at most so much worse than the best, such as 0.005; null = of the tied"
+        None, "take the cheapest setting at most this much worse than the best, such as 0.005; null = the cheapest tied"
     )
     keep: Annotated[int, Field(ge=2)] = setting(3, "two-stage: how many settings are trained in full")
     short: dict[str, Any] = setting({}, "two-stage: settings of the short trials")
@@ -160,7 +160,7 @@ class Study(Section):
         if self.kind == "two-stage" and not (self.short and self.full):
             problems.append("kind is two-stage: give short and full, such as short: {train.epochs: 1}")
         if self.kind != "two-stage" and (self.short or self.full):
-            problems.append(f"short and full are for kind two-stage, and kind is {self.kind}")
+            problems.append(f"short and full are for kind two-stage, but kind is {self.kind}")
         if self.tie_seeds is not None and self.tie_seeds <= self.seeds:
             problems.append(
                 f"tie_seeds is {self.tie_seeds} and seeds is {self.seeds}: give tie_seeds above seeds, such as 3"
@@ -266,7 +266,7 @@ def _evaluation_problems(settings: Config) -> list[str]:
     if every is None or every <= EVALUATE_EVERY:
         return []
     return [
-        f"{_EVERY} is {every:g}, and a race looks at each trial at the same shares of its steps: give a fraction of at "
+        f"{_EVERY} is {every:g}, but a race compares trials at the same shares of their steps: give a fraction of at "
         f"most {EVALUATE_EVERY:g}, or null, which takes that one"
     ]
 
@@ -281,7 +281,7 @@ def metric_problems(study: Study, metric: Metric) -> list[str]:
     problems = []
     least, most = {"log-loss": (0.0, math.inf), "mcc": (-1.0, 1.0)}.get(metric, (0.0, 1.0))
     problems += [
-        f"claims.{i}.scores.{label} is {value:g}, and claimed scores are of train.metric, {metric}: give {least:g} to "
+        f"claims.{i}.scores.{label} is {value:g}, but claimed scores are of train.metric, {metric}: give {least:g} to "
         f"{most:g}"
         for i, claim in enumerate(study.claims)
         for label, value in claim.scores.items()
@@ -307,7 +307,7 @@ def _key_problems(study: Study) -> list[str]:
             elif where != "base" and key in (*NOT_HASHED, *_SAME):
                 problems.append(f"{where}: {key} is the same for all trials; set it in base")
             elif where != "base" and key == "train.seed":
-                problems.append(f"{where}: train.seed is no factor; seeds: 3 trains each setting with three")
+                problems.append(f"{where}: train.seed cannot be a factor; seeds: 3 trains each setting with three")
     return problems
 
 
@@ -315,10 +315,10 @@ def _race_problems(study: Study, n_trials: int) -> list[str]:
     """What prevents a comparison of trials at the same shares of their schedules."""
     if study.kind != "race":
         return []
-    problems = ["kind is race, and the factors make one trial: vary more, or take kind grid"] if n_trials == 1 else []
+    problems = ["kind is race, but the factors make one trial: vary more, or use kind grid"] if n_trials == 1 else []
     return problems + [
-        f"kind is race, and factor {factor.title} varies {key}: trials are looked at side by side, on the same rows; "
-        "set it in base, or take kind grid"
+        f"kind is race, but factor {factor.title} varies {key}: trials are compared side by side, on the same rows; "
+        "set it in base, or use kind grid"
         for factor in study.factors
         for key in sorted(keys_of(factor))
         if key == _EVERY or (key.startswith("data.") and key != "data.train_rows")
@@ -330,7 +330,7 @@ def _unknown(key: str) -> str | None:
     for part in key.split("."):
         fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
         if part not in fields:
-            return f"unknown key {key}: {did_you_mean(part, fields) if fields else 'it is no section'}"
+            return f"unknown key {key}: {did_you_mean(part, fields) if fields else 'it is not a section'}"
         section = fields[part].annotation
     return (
         f"{key} is a section: name one of its keys"
@@ -358,7 +358,7 @@ def _claim_problems(claims: Sequence[Claim], choices: Mapping[str, Sequence[str]
             continue
         unknown = [name for name in dict.fromkeys((claim.winner, *claim.scores)) if name not in labels]
         problems += [
-            f"the claim about {claim.factor} names {name!r}, which is no choice: {did_you_mean(name, labels)}"
+            f"the claim about {claim.factor} names {name!r}, which is not a choice: {did_you_mean(name, labels)}"
             for name in unknown
         ]
     return problems
@@ -380,7 +380,7 @@ def _problem(detail: Any) -> str:
     """One pydantic error as a sentence."""
     where = ".".join(str(part) for part in detail["loc"])
     if where == "stop_early":
-        return "stop_early is gone: kind: race drops trials of a grid that can no longer win; leave stop_early out"
+        return "stop_early was removed: kind: race drops trials of a grid that can no longer win; leave stop_early out"
     if detail["type"] == "extra_forbidden":
         sections = {"factors": Factor, "base": Base, "claims": Claim}
         section = sections.get(str(detail["loc"][0]), Study) if len(detail["loc"]) > 1 else Study

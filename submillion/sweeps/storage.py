@@ -196,5 +196,5 @@ def _reported(url: str) -> Iterator[None]:
         reason = first_line(error.__cause__ or error)
         raise RunError(
             f"{make_url(url).render_as_string(hide_password=True)} cannot be used ({reason}): another process may hold "
-            "it, the disk may be full, or the server away; finished trials are kept, and the same command goes on"
+            "it, the disk may be full, or the server down; finished trials are kept, and the same command resumes"
         ) from None

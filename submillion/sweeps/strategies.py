@@ -114,7 +114,7 @@ def _one_factor(study: Study) -> Strategy:
         )
         ranking = yield Batch(factor.title, candidates, notes, won)
         if not ranking.ranked or ranking.recommended is None:
-            raise RunError(f"factor {factor.title}: none of its choices could be trained, so that none can be fixed")
+            raise RunError(f"factor {factor.title}: none of its choices could be trained, so none can be fixed")
         fixed = ranking.ranked[0][0] if study.fix == "best" else ranking.recommended
         notes, won = (_fixed_sentence(factor, fixed, ranking),), fixed.choices[factor.title]
         tried += candidates
@@ -186,7 +186,7 @@ def correlation_sentence(ranks: RankCorrelation) -> str:
     """Return the correlation with its number of settings, and how little that proves."""
     what = f"rank correlation of short and full trials, {ranks.n} settings"
     if ranks.tau is None or ranks.rho is None:
-        return f"{what}: none can be computed, for they are fewer than two, or all tied"
+        return f"{what}: none can be computed: fewer than two, or all tied"
     bounded = ranks.of_all_low is not None and ranks.of_all_high is not None
     of_all = f"; {ranks.n} values do not bound it"
     if bounded and ranks.of_all is not None:

@@ -222,8 +222,8 @@ def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:
     """Return the study with the preview of its trials on data of this size; ConfigError for a race on too few rows."""
     if study.kind == "race" and size.n_validation < MIN_ROWS:
         raise ConfigError(
-            f"kind is race, and there are {size.n_validation} validation rows: give at least {MIN_ROWS} "
-            "(data.validation), or take kind grid, which drops nobody"
+            f"kind is race, but there are only {size.n_validation} validation rows: give at least {MIN_ROWS} "
+            "(data.validation), or use kind grid, which drops no trial"
         )
     space = replace(space, n_classes=size.n_classes)
     return Prepared(study, space, previews.preview(study, space, size, speed))

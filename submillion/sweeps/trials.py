@@ -125,7 +125,7 @@ def scale_sentence(scale: float) -> str:
     """Return what the scale cuts, for people."""
     return (
         f"scale {scale:g}: training rows, train.steps, train.evaluate_every and a train.warmup that counts steps are "
-        f"multiplied by {scale:g}; epochs pass over the fewer rows; validation and test rows stay"
+        f"multiplied by {scale:g}; epochs pass over the reduced rows; validation and test rows are unchanged"
     )
 
 

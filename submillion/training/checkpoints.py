@@ -74,8 +74,8 @@ class Checkpoints:
                 metadata = opened.metadata() or {}
             if metadata.get("format", _FORMAT) != _FORMAT:
                 raise RunError(
-                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: go on with the "
-                    f"submillion that began it, or remove the run (`{self._removal}`)"
+                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: resume "
+                    f"with the submillion that started it, or remove the run (`{self._removal}`)"
                 )
             return Progress(**json.loads(metadata["progress"]))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -130,8 +130,8 @@ class Checkpoints:
         except (SafetensorError, OSError) as error:
             temporary.unlink(missing_ok=True)
             raise RunError(
-                f"{self.folder / name} cannot be written: {first_line(error)}; the last checkpoint is untouched: make "
-                "room, or let the folder be written, and the same command goes on from there"
+                f"{self.folder / name} cannot be written: {first_line(error)}; the last checkpoint is untouched: "
+                "free some space, or make the folder writable, and the same command resumes from there"
             ) from None
 
     def _damaged(self, file: Path, reason: str) -> RunError:

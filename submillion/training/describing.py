@@ -41,7 +41,7 @@ def write(
     if not begun_with:
         return ()
     changed = ", ".join(begun_with)
-    return (f"begun in another environment ({changed}): its last bits may differ from those of a run never stopped",)
+    return (f"started in another environment ({changed}): its last bits may differ from those of an uninterrupted run",)
 
 
 def _environment() -> dict[str, object]:
@@ -77,7 +77,7 @@ def slowness(precision: config.Precision, device: torch.device, wants_int8: bool
         if is_checkout()
         else "install a wheel that was built for this system where there is a C compiler (`make dist` in a checkout)"
     )
-    longer = "up to twice as long, for want of int8" if precision == "fp32" else "about 1.2 times as long"
+    longer = "up to twice as long, without int8" if precision == "fp32" else "about 1.2 times as long"
     return (f"kernels.c is not compiled: a step takes {longer}; {advice}",)
 
 
@@ -98,8 +98,8 @@ def _in_windows(split: batching.TokenizedSplit, windows: batching.Windows) -> st
     """What reading in windows costs, and what it leaves out."""
     factor = len(split.tokens) / windows.first_lengths.sum()
     said = (
-        f"texts are read in windows (model.long_texts), {windows.counts.mean():.2f} each in the mean, {factor:.2f} "
-        "times the tokens of cut ones"
+        f"texts are read in windows (model.long_texts), {windows.counts.mean():.2f} each on average, "
+        f"{factor:.2f} times the tokens of cut ones"
     )
     n_longer = split.n_truncated
-    return said + (f"; {n_longer:,} go on beyond their last window (model.max_windows)" if n_longer else "")
+    return said + (f"; {n_longer:,} extend beyond their last window (model.max_windows)" if n_longer else "")

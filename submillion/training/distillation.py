@@ -71,7 +71,7 @@ def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[st
         theirs = run.config()
         if (theirs.data.text_pair is None) != (settings.data.text_pair is None):
             kinds = ("single texts", "pairs") if theirs.data.text_pair is None else ("pairs", "single texts")
-            problems.append(f"teacher {run.path} reads {kinds[0]}, and data.text_pair makes {kinds[1]} of these rows")
+            problems.append(f"teacher {run.path} reads {kinds[0]}, but data.text_pair makes {kinds[1]} of these rows")
         _check_rows(run, splits, problems, warnings)
     if problems:
         raise DataError(*problems)
@@ -182,7 +182,7 @@ def _finished(text: str, out: str) -> Run:
         path = runs.locate(text, out)
     except RunError as error:
         recipes = did_you_mean(text, config.recipe_names())
-        raise RunError(f"{error}; a config file (.yaml) or a recipe may stand here too: {recipes}") from None
+        raise RunError(f"{error}; a config file (.yaml) or a recipe is allowed here too: {recipes}") from None
     run = runs.load(path)
     runs.verify(run)
     encoder_of(run)
@@ -193,14 +193,14 @@ def _other_labels(run: Run, splits: Splits) -> list[str]:
     if run.has_several() != splits.has_several:
         kinds = ("several labels", "one label")
         theirs, ours = kinds if run.has_several() else kinds[::-1]
-        return [f"teacher {run.path} gives a row {theirs}, and these rows have {ours}: train it on rows like these"]
+        return [f"teacher {run.path} gives a row {theirs}, but these rows have {ours}: train it on rows like these"]
     theirs, labels = run.labels(), splits.labels
     missing, extra = ([label for label in a if label not in b] for a, b in ((labels, theirs), (theirs, labels)))
     if not missing and not extra:
         return []
     differences = [f"it lacks {', '.join(map(repr, missing))}"] if missing else []
-    differences += [f"it has {', '.join(map(repr, extra))}, which the rows have not"] if extra else []
-    return [f"teacher {run.path} has other labels: {'; '.join(differences)}; train it on rows with the same labels"]
+    differences += [f"it has {', '.join(map(repr, extra))}, which the rows do not have"] if extra else []
+    return [f"teacher {run.path} has different labels: {'; '.join(differences)}; train it on rows with the same labels"]
 
 
 def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[str]) -> None:
@@ -212,7 +212,7 @@ def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[st
     texts = _training_texts(run, facts.get("fingerprint"))
     if texts is None:
         warnings.append(
-            f"teacher {run.name} held out other rows, and those it was trained on are no longer there to compare: if "
+            f"teacher {run.name} held out different rows, and its training rows are no longer there to compare: if "
             "validation or test rows of this run are among them, scores are too high"
         )
         return

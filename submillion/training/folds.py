@@ -120,5 +120,5 @@ def _report(folder: Path, watch: Watch) -> None:
     try:
         reports.write_folds(folder)
     except Exception as error:
-        again = f"the folds are finished all the same; `{command('report', folder)}` tries again"
+        again = f"the folds are finished; `{command('report', folder)}` tries again"
         watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))

@@ -210,8 +210,8 @@ def _precision(run: Run, question: Question, device: torch.device) -> tuple[conf
     precision, reason = precisions.choose_precision(asked, device, int8=int8)
     if precision == "int8" and asked is None:
         reason += (
-            "; an encoder of this family and size lost less than 0.3 points by it (docs/decisions/037-int8.md); "
-            "train.precision=fp32 does without"
+            "; an encoder of this family and size lost less than 0.3 points with it (docs/decisions/037-int8.md); "
+            "train.precision=fp32 turns it off"
         )
     return precision, reason
 
@@ -266,7 +266,9 @@ def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple
     n = len(examples)
     n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(found)))
     named = ", ".join(kinds)
-    return found, (f"{len(found) - n:,} changed copies of training texts ({named}); {n_equal:,} equal their text",)
+    return found, (
+        f"{len(found) - n:,} changed copies of training texts ({named}); {n_equal:,} are equal to their text",
+    )
 
 
 def _teacher_logits(

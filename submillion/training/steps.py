@@ -52,14 +52,14 @@ def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> L
     reasons = []
     if train.epochs is None and train.steps is None:
         epochs = derived_epochs(n_epoch_steps)
-        reasons.append(f"{epochs} epochs: whole ones up to {MIN_STEPS} steps, at most {MAX_EPOCHS}")
+        reasons.append(f"{epochs} epochs: as many as reach {MIN_STEPS} steps, at most {MAX_EPOCHS}")
     n_steps = steps_of(train, n_epoch_steps)
     every = train.evaluate_every
     if every is None:
         n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
         n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
         every = math.ceil(n_steps / n_evaluations)
-        reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
+        reasons.append(f"an evaluation every {every} steps: 1 to 20 in all, reading a quarter as many rows as training")
     elif every < 1:  # a fraction; 0.1 of 30 steps is 3 of them, whatever its last bit says
         every = max(1, math.ceil(every * n_steps - 1e-9))
     return Length(n_steps, n_epoch_steps, int(every), tuple(reasons))

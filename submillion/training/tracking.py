@@ -109,7 +109,7 @@ class Mirror:
         except Exception as error:
             self.trackers.pop(name, None)
             self._forget(name)
-            self.warn(f"{name} {_reason(error)}; the run goes on without it, metrics.jsonl has every record")
+            self.warn(f"{name} {_reason(error)}; the run continues without it, metrics.jsonl has every record")
 
 
 @contextmanager

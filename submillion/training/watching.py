@@ -57,7 +57,7 @@ def wish_of(answer: Answer) -> Wish | None:
         case "pause" | "stop":
             return answer
     raise ConfigError(
-        f"watch returned {shown(answer)}: allowed are None (go on), 'pause' (True is the same) and 'stop' (finish now)"
+        f"watch returned {shown(answer)}: allowed are None (continue), 'pause' (or True) and 'stop' (finish now)"
     )
 
 

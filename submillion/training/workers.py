@@ -67,9 +67,7 @@ def thread_notes(n_threads: int, n_given: int, where: Where = "inline", n_worker
     n_all, n_cores = n_threads * (n_workers if where == "processes" else 1), _n_cores()
     notes = []
     if n_threads != n_given:
-        notes.append(
-            f"threads: {n_threads}, as when it began, instead of {n_given}; another number gives other last bits"
-        )
+        notes.append(f"threads: {n_threads}, as when it began, instead of {n_given}, which would change the last bits")
     if n_all > n_cores:
         notes.append(f"{n_all} threads share {n_cores} cores")
     return tuple(notes)
@@ -112,7 +110,7 @@ def completed(
             for future in done:
                 yield future.result()
     except BrokenProcessPool:
-        raise RunError(f"a worker process died, perhaps for lack of memory: {advice}") from None
+        raise RunError(f"a worker process died, perhaps out of memory: {advice}") from None
     finally:
         for future in running:
             future.cancel()
@@ -169,7 +167,7 @@ def _ray_sentence(address: str, error: Exception) -> str:
     advice = "check the address, and that Ray's versions agree"
     if any(word in reason.lower() for word in ("auth", "token", "credential")):
         advice = (
-            "the cluster wants a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
+            "the cluster needs a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
             "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         )
     return f"{where} ({type(error).__name__}: {reason}): {advice}"

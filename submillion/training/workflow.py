@@ -84,7 +84,7 @@ def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
     What fails before its first record leaves no folder.
     """
     if processes.on_main(lambda: question.hash) != question.hash:
-        raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
+        raise RunError("another process has other settings, rows or teachers: give all the same files and arguments")
     out, name = question.settings.out, question.settings.name
     before = processes.on_main(lambda: runs.find(out, question.hash))
     if before is None or not processes.on_main(lambda: before.is_done):
@@ -148,7 +148,7 @@ def _refuse_missing_column(settings: Config) -> None:
     if "first-column" in augmentation.kinds_of(settings.augmentation) and isinstance(settings.data.text, str):
         raise ConfigError(
             f"augmentation.kind has first-column, but data.text is one column ({settings.data.text}): name several, "
-            "or take first-column out"
+            "or remove first-column"
         )
 
 
@@ -179,14 +179,14 @@ def _resolved(settings: Config, splits: Splits) -> Config:
     kind, problems = "several labels" if splits.has_several else "one label", list[str]()
     if train.metric is not None and train.metric not in allowed:
         names = ", ".join(allowed)
-        problems.append(f"train.metric is {train.metric}, and rows have {kind}: allowed are {names}, or null")
+        problems.append(f"train.metric is {train.metric}, but rows have {kind}: allowed are {names}, or null")
     if train.decide is not None and train.decide not in allowed:
         problems.append(
-            f"train.decide is {train.decide}, and rows have {kind}: allowed are {', '.join(allowed)}, or null"
+            f"train.decide is {train.decide}, but rows have {kind}: allowed are {', '.join(allowed)}, or null"
         )
     if not splits.has_several and train.threshold != TrainConfig().threshold:
         problems.append(
-            f"train.threshold is {train.threshold}, and rows have {kind}, which is the likeliest one: leave it out; if "
+            f"train.threshold is {train.threshold}, but rows have {kind}, which is the likeliest one: leave it out; if "
             "they have several, set data.labels=several"
         )
     if problems:
@@ -238,7 +238,9 @@ def _with_best(run: Run, job: loop.Job, error: DivergedError) -> DivergedError:
         return DivergedError(f"{error}; nothing was evaluated before, so there is nothing to keep")
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
     use = "model.name" if job.classifier.plan.method == "none" else "adapter.start_from"
-    return DivergedError(f"{error}; what was best, after step {best}, is in {run.path / 'adapter'}, for {use} or PEFT")
+    return DivergedError(
+        f"{error}; the best weights, after step {best}, are in {run.path / 'adapter'}, for {use} or PEFT"
+    )
 
 
 def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> None:
@@ -316,7 +318,7 @@ def _revisit(run: Run, question: Question, watch: Watch) -> None:
     if notes:
         notes += (f"remove it (`{command('runs', 'remove', run.path)}`) to train to the end",)
     if not question.as_trial and run.name[:-9] != question.settings.name:
-        notes = (f"the same was asked before under the name {run.name[:-9]}: the run is {run.path}", *notes)
+        notes = (f"the same settings were given before under the name {run.name[:-9]}: the run is {run.path}", *notes)
     if notes:
         watch(Phase("found finished", notes=notes))
     with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
@@ -342,5 +344,5 @@ def _report(run: Run, splits: Splits, watch: Watch) -> None:
     try:
         reports.write(run, splits)
     except Exception as error:
-        again = f"the run is finished all the same; `{command('report', run.path)}` tries again"
+        again = f"the run is finished; `{command('report', run.path)}` tries again"
         watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))

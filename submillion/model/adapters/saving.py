@@ -72,7 +72,7 @@ def save(
 def load(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the base model with a saved adapter and head, nothing trainable; RunError if the folder is damaged."""
     if not (folder / WEIGHTS).is_file():  # PEFT would look for a pickle, which could run code
-        raise RunError(f"{folder} is damaged: it has no {WEIGHTS}, and weights are read from nothing else; train again")
+        raise RunError(f"{folder} is damaged: it has no {WEIGHTS}, and no other weights are read; train again")
     try:
         broken = not_finite(load_file(folder / WEIGHTS).items())
         with quiet(), warnings.catch_warnings():
@@ -88,7 +88,7 @@ def load(model: PreTrainedModel, folder: Path) -> PeftModel:
         RuntimeError,
         UserWarning,
     ) as error:
-        raise RunError(f"{folder} is damaged, or of another model: {' '.join(str(error).split())[:300]}") from None
+        raise RunError(f"{folder} is damaged, or for another model: {' '.join(str(error).split())[:300]}") from None
     if broken:
         raise RunError(f"{folder / WEIGHTS}: {_holds(broken)}: train again")
     return loaded.requires_grad_(False)
@@ -145,7 +145,7 @@ def refuse_unsaved(model: nn.Module, fresh: Iterable[str]) -> None:
     if lost:
         raise ConfigError(
             f"the checkpoint has no weights for {', '.join(lost)}, and model.head: linear neither trains nor saves "
-            "them: take model.head: full or bottleneck, or a checkpoint that has them"
+            "them: use model.head: full or bottleneck, or a checkpoint that has them"
         )
 
 

@@ -102,15 +102,15 @@ class Fitting:
     def _halve(self, n_rows: int, n_tokens: int, reason: str) -> None:
         if n_rows == 1:
             raise RunError(
-                f"memory does not hold one text of {n_tokens:,} tokens ({reason}): lower model.max_length or "
-                "model.max_windows, set train.gradient_checkpointing to true where it trains, end what else is in "
-                "memory, or take a smaller encoder; what was finished before is kept"
+                f"one text of {n_tokens:,} tokens does not fit in memory ({reason}): lower "
+                "model.max_length or model.max_windows, set train.gradient_checkpointing to true when training, "
+                "close other programs, or use a smaller encoder; finished work is kept"
             )
         self.max_tokens = n_tokens // 2
         self.say(
-            f"memory does not hold a batch of {n_rows:,} texts, {n_tokens:,} tokens: from here on batches are computed "
-            f"in parts of {self.max_tokens:,} tokens at most; results are the same up to rounding (where a model "
-            "trains with dropout, it draws other numbers)"
+            f"a batch of {n_rows:,} texts, {n_tokens:,} tokens does not fit in memory: from now on "
+            f"batches are computed in parts of at most {self.max_tokens:,} tokens; results are the same up to "
+            "rounding (training with dropout draws different random numbers)"
         )
 
 

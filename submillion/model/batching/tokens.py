@@ -224,7 +224,7 @@ def _made_or_found(examples: Sequence[Example], tokenizer: Any, reading: Reading
     except OSError as error:
         return made, (
             f"token ids are not kept for other runs: {cache.folder()} cannot be written ({error.strerror or error}); "
-            "$SUBMILLION_CACHE names another folder",
+            "set $SUBMILLION_CACHE to another folder",
         )
     return made, ()
 

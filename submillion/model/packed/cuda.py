@@ -52,7 +52,7 @@ def _is_able(device: torch.device) -> bool:
 def missing(device: torch.device) -> str | None:
     """Return why these functions do not work on a card, or None: they are tried once, for they are compiled there."""
     if torch.version.hip is not None:
-        return "they were never run on cards of AMD"
+        return "they have never been run on AMD cards"
     capability = torch.cuda.get_device_capability(device)
     if capability < _LEAST_CAPABILITY:
         return f"the card's compute capability is {'.'.join(map(str, capability))}, and they need 8.0"

@@ -39,8 +39,8 @@ def answer(report: ShiftReport) -> Section:
     """The stated accuracy, and what speaks against it."""
     _, verdict = _of_one(report.runs[0])
     stated = verdict.accuracy
-    about = f"{percent(stated.value)} of these predictions are right, by estimate"
-    span = f"interval {100 * stated.low:.0f} to {100 * stated.high:.0f} %, of a kind that {HELD}"
+    about = f"{percent(stated.value)} of these predictions are estimated to be right"
+    span = f"interval {100 * stated.low:.0f} to {100 * stated.high:.0f} %; such intervals {HELD}"
     title = f"About {about} ({span})"
     if not verdict.is_trusted:
         title = f"Not to be trusted: about {about} ({span})"
@@ -55,8 +55,8 @@ def answer(report: ShiftReport) -> Section:
         title=title,
         sentences=(*verdict.cautions, *_read(report)),
         figure="accuracy",
-        reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are of 95 % and hold chance alone; "
-        f"the stated one counts how far the methods were off where the truth was known: it {HELD}.",
+        reading="Dots are accuracies, lines their intervals. Those of ATC and DoC are 95 % intervals for chance "
+        f"alone; the stated one includes how far the methods were off when the truth was known: it {HELD}.",
         tables=(Table("Runs", ("run", "accuracy here, estimated", "on validation, measured", ""), rows),),
     )
 
@@ -64,11 +64,11 @@ def answer(report: ShiftReport) -> Section:
 def _read(report: ShiftReport) -> tuple[str, ...]:
     lines = []
     if report.n_read < report.n_rows:
-        lines.append(f"{report.n_read:,} of the {report.n_rows:,} rows were read: a fixed draw.")
+        lines.append(f"{report.n_read:,} of the {report.n_rows:,} rows were read: a fixed sample.")
     if report.has_labels:
         lines.append(
-            "The file has a label column, and it was not read. If its labels are true, `submillion evaluate` measures "
-            "the accuracy, and no estimate is needed."
+            "The file has a label column, which was not read. If its labels are true, `submillion evaluate` "
+            "measures the accuracy, and no estimate is needed."
         )
     return tuple(lines)
 
@@ -84,7 +84,7 @@ def classes(report: ShiftReport) -> Section:
     )
     if estimates.test.p >= LEVEL:
         title = "Predicted classes are distributed as on validation, as far as these rows can tell"
-    test = f"Total variation {estimates.test.distance:.3f}: so large a share of rows would have to change class. "
+    test = f"Total variation {estimates.test.distance:.3f}: that share of rows would have to change class. "
     test += f"Chi-squared test of equal shares: p {p_value(estimates.test.p)}"
     if estimates.test.least_expected < 5:
         test += ", rough: a class is expected fewer than 5 times"
@@ -104,12 +104,12 @@ def classes(report: ShiftReport) -> Section:
         title=title,
         sentences=(
             f"{test}.",
-            "Predictions are compared with predictions, so that the model's usual errors do not pass for a shift. The "
+            "Predictions are compared with predictions, so the model's usual errors do not pass for a shift. The "
             "test says that something has changed, not what: other classes, other texts, or errors that now fall "
-            "elsewhere. With many rows differences too small to matter are found; without one, texts may differ still.",
+            "elsewhere. With many rows it finds differences too small to matter; without one, texts may still differ.",
         ),
         figure="shares",
-        reading=f"A class a line{_most(report)}; lines are 95 % intervals (Wilson).",
+        reading=f"One class per line{_most(report)}; lines are 95 % intervals (Wilson).",
         tables=(Table("Shares of classes", heads, rows),),
     )
 
@@ -130,14 +130,14 @@ def shares(report: ShiftReport) -> Section:
     if not verdict.is_trusted:
         title = "Class shares, if only they have changed: here that is doubtful"
     sentences = [
-        "Both methods assume label shift: texts of a class look as in training, and only how often it occurs has "
-        "moved. Nothing in these numbers shows when that is wrong, and then they can be wrong altogether.",
+        "Both methods assume label shift: the texts of each class look as in training, and only its frequency "
+        "has changed. Nothing in these numbers shows if that is wrong, and then they can be entirely wrong.",
         f"The two differ by {percent(estimates.apart)} of rows (total variation). Where they disagree, the assumption "
         "or the calibration does not hold; where they agree, both may be wrong in the same way.",
     ]
     if estimates.missing:
         names = ", ".join(quoted(report.labels[i]) for i in estimates.missing)
-        sentences.append(f"BBSE takes the share of {names} for 0: no validation row has it.")
+        sentences.append(f"BBSE takes the share of {names} as 0: no validation row has it.")
     rows = [
         (label, percent(one.train_shares[i]), percents(estimates.bbse[i]), percents(estimates.em[i]))
         for i, label in enumerate(report.labels)
@@ -157,7 +157,7 @@ def accuracy(report: ShiftReport) -> Section:
     estimates, verdict = _of_one(report.runs[0])
     stated = verdict.accuracy
     change = 100 * (estimates.confidence - estimates.confidence_validation)
-    selected = "after selection of the checkpoint: a little too good"
+    selected = "after selection of the checkpoint: slightly too high"
     measured = selected if report.runs[0].after_selection else "chance alone"
     rows = [
         ("validation, measured", percents(estimates.validation), measured),
@@ -176,7 +176,7 @@ def accuracy(report: ShiftReport) -> Section:
             "right. DoC lowers validation's accuracy by what mean confidence has lost. Both see an error only where it "
             "makes the model unsure: rows that are wrong with confidence are counted as right.",
         ),
-        tables=(Table("Accuracy", ("", "accuracy", "its interval holds"), rows),),
+        tables=(Table("Accuracy", ("", "accuracy", "its interval covers"), rows),),
     )
 
 
@@ -184,18 +184,20 @@ def texts(report: ShiftReport) -> Section:
     """How the texts differ from the training texts."""
     one = report.runs[0]
     if one.drift is None:
-        return Section("texts", "Texts", "How the texts differ needs those of training", (f"{one.data_problem}.",))
+        return Section(
+            "texts", "Texts", "How the texts differ is unknown: it needs those of training", (f"{one.data_problem}.",)
+        )
     drift = one.drift
     rows = [
         ("words per text: median [quartiles]", *map(_lengths, drift.lengths)),
-        ("words that training has not", "–", percents(drift.unseen_validation), percents(drift.unseen)),
+        ("words not in training", "–", percents(drift.unseen_validation), percents(drift.unseen)),
     ]
     sentences = [
         f"Lengths differ from training's by {drift.length_distance:.2f} (Kolmogorov and Smirnov: 0 alike, 1 apart; "
         f"p {p_value(drift.length_p)}). Validation texts, unseen too, show what is usual.",
-        "A classifier that tells these texts from training's by their words needs no labels, and knows nothing of the "
-        "model: texts that differ may be as easy, and errors may rise where no word is new. It sees no order of "
-        "words, no case and no punctuation. Other shares of classes alone bring other words.",
+        "A classifier that tells these texts from training's by their words needs no labels, and knows nothing about "
+        "the model: texts that differ may be as easy, and errors may rise without any new word. It ignores "
+        "word order, case and punctuation. Different class shares alone bring different words.",
     ]
     tables = [Table("Texts", ("", "training", "validation", "here"), rows)]
     if drift.telling:
@@ -235,12 +237,12 @@ def disagreement(report: ShiftReport) -> Section:
         nav="Disagreement",
         title=f"{_named(most)} predict different {what} for {percent(most.here.value)} of rows",
         sentences=(
-            "Where two runs differ, one of them is wrong at least: their errors add up to that share of rows or more, "
-            "whatever the shift. So these two are right on "
-            f"{percent(1 - most.here.value / 2)} of rows on average at most"
+            "Where two runs differ, at least one is wrong: their errors add up to that share of rows "
+            "or more, whatever the shift. So on average these two "
+            f"are right on at most {percent(1 - most.here.value / 2)} of rows"
             f"{', all labels of a row taken together' if report.has_several else ''}.",
             "Runs that agree may be wrong together, and under a shift they often are: disagreement underestimates "
-            "errors. That it equals them takes runs that are calibrated as an ensemble (Jiang et al. 2022).",
+            "errors. It equals them only if the runs are calibrated as an ensemble (Jiang et al. 2022).",
         ),
         tables=(Table("Rows that two runs label differently", ("runs", "here", "validation"), rows),),
     )
@@ -252,7 +254,7 @@ def _named(pair: Disagreement) -> str:
 
 def limits(report: ShiftReport) -> Section:
     """What no number on the page can say."""
-    fits_none = "Rows that belong to none of the classes get one all the same."
+    fits_none = "Rows that belong to none of the classes still get one."
     return Section(
         anchor="limits",
         nav="Limits",
@@ -260,8 +262,8 @@ def limits(report: ShiftReport) -> Section:
         sentences=(
             "No method finds the accuracy under every shift: for each there are texts on which it is right and others, "
             "with the same confidences, on which it is wrong (Garg et al. 2022, section 3).",
-            "If labels mean something else here, other annotators, another rule, what counts as neutral, nothing in "
-            "texts or predictions shows it.",
+            "If labels mean something else here (other annotators, another rule, what counts as neutral), "
+            "nothing in texts or predictions shows it.",
             *(() if report.has_several else (fits_none,)),
             "The way out is labels: 200 rows drawn at random and labelled give an accuracy of 70 % with an interval of "
             "13 points, whatever the shift.",

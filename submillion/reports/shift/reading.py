@@ -125,11 +125,11 @@ def ask(finished: Sequence[Run], source: object, max_rows: int | None = None) ->
         seen.add(run.path.resolve())
         if run.has_several() != finished[0].has_several():
             problems.append(
-                f"{finished[0].path} and {run.path}: rows of one have several labels, of the other one each"
+                f"{finished[0].path} and {run.path}: rows have several labels in one, one label in the other"
             )
         elif run.labels() != finished[0].labels():
             labels = " and ".join(", ".join(each.labels()[:20]) for each in (finished[0], run))
-            problems.append(f"{finished[0].path} and {run.path} have other labels: {labels}; give runs of one task")
+            problems.append(f"{finished[0].path} and {run.path} have different labels: {labels}; give runs of one task")
     if problems:
         raise RunError(*problems)
     return [_asked(run, source, max_rows) for run in finished]

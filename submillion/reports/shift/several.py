@@ -35,7 +35,7 @@ def answer(report: ShiftReport, cautions: tuple[str, ...]) -> Section:
         nav="Answer",
         title=title,
         sentences=(
-            "How much of this is right is not estimated: for rows with several labels no method is known here to find "
+            "How much of this is right is not estimated: for rows with several labels, no method here can find "
             "micro-F1, or the share of right decisions, without labels. Label some rows and `submillion evaluate` "
             "measures both.",
             *_seen(one, rates),
@@ -80,12 +80,12 @@ def labels(report: ShiftReport) -> Section:
         nav="Labels",
         title=title,
         sentences=(
-            "Predictions are compared with predictions, by the same thresholds, so that the model's usual errors do "
-            "not pass for a shift. A label that is told apart says that something has changed, not what: other labels, "
+            "Predictions are compared with predictions, by the same thresholds, so the model's usual errors do not "
+            "pass for a shift. A label that is told apart shows that something has changed, not what: other labels, "
             "other texts, or errors that now fall elsewhere.",
         ),
         figure="shares",
-        reading=f"A label a line{most}; lines are 95 % intervals (Wilson).",
+        reading=f"One label per line{most}; lines are 95 % intervals (Wilson).",
         tables=(
             Table(
                 "Shares of rows that have each label; p is Fisher's exact test, corrected by Holm over all labels",

@@ -33,10 +33,10 @@ def history(report: StudyReport) -> Section | None:
     return Section(
         anchor="history",
         nav="History",
-        title=f"Of {len(done)} finished trials number {best} has the best {report.summary.metric_name}",
+        title=f"Of {len(done)} finished trials, number {best} has the best {report.summary.metric_name}",
         figure="history",
         reading="A point is a trial, in the order of the study, with its 95 % interval where it has one; several seeds "
-        "that were not compared have their mean alone. The steps are the best so far: the best of several scores is "
+        "that were not compared have only their mean. The steps are the best so far: the best of several scores is "
         "too good.",
     )
 
@@ -147,7 +147,7 @@ def importance(report: StudyReport) -> Section | None:
         "that pair."
         if report.summary.kind == "one-factor"
         else "The best choice minus the worst, the other factors held alike: an additive model of all trials. Its "
-        "interval knows seeds, factors that act on each other, the rows, and that the two were found by looking."
+        "interval accounts for seeds, interacting factors, the rows, and that the two were found by looking."
     )
     rows = [
         (each.factor, each.best, each.worst, _difference(each), "matters" if each.is_told else "not told from none")
@@ -160,7 +160,7 @@ def importance(report: StudyReport) -> Section | None:
         title=title,
         sentences=(how, *_left_out(report.summary)),
         figure="importance",
-        reading="Filled: the interval leaves zero out. Hollow: it does not, and chance may have made the difference.",
+        reading="Filled: the interval excludes zero. Hollow: it does not, and the difference may be chance.",
         tables=(Table(f"Differences in {report.summary.metric_name} between a factor's choices", heads, rows),),
     )
 

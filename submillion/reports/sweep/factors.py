@@ -42,7 +42,7 @@ def factors(report: StudyReport) -> Section | None:
         return None  # what was dropped, and why, is with the trials
     is_ordered = report.summary.kind == "one-factor"
     sentences = (
-        "Each factor's trials were compared among themselves, with the choices that were fixed before."
+        "Each factor's trials were compared with each other, given the choices fixed before."
         if is_ordered
         else "A choice stands for its best trial; all trials were compared together.",
         *(_fixed_in_a_tie(panel) for panel in report.panels if is_ordered and panel.found == "tie" and panel.fixed),

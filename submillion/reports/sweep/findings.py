@@ -48,11 +48,11 @@ def _unfinished(report: StudyReport) -> Section:
     sentences = [_counts(summary)]
     if not summary.done and len(ended) == len(summary.trials) > 0:
         title = "No trial could be trained"
-        sentences.append("What fits the budget, and why others failed, stands with the trials.")
+        sentences.append("What fits the budget, and why others failed, is listed with the trials.")
     else:
         sentences.append(
-            "Nothing is recommended yet, and trials are compared once all of their stage have ended. The command "
-            "that began the sweep goes on where it stopped."
+            "Nothing is recommended yet: trials are compared once all of their stage have ended. "
+            "Run the same command again to resume the sweep."
         )
     best = max(summary.done, key=lambda each: summary.height(each[1].validation_score.mean or 0.0), default=None)
     if best is not None:
@@ -119,7 +119,7 @@ def _doubts(report: StudyReport, recommended: Compared) -> list[str]:
     of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == recommended.runs]
     return [
         f"Among the choices of {panel.factor} alone it was told from {panel.best.label} "
-        f"(p {p_value(choice.decided.p_holm)}): there fewer pairs are corrected for than among all trials."
+        f"(p {p_value(choice.decided.p_holm)}): the correction there is for fewer pairs than among all trials."
         for panel, choice in of_it
         if not choice.is_tied and choice.decided is not None and panel.best is not None
     ]
@@ -176,7 +176,7 @@ def ties(report: StudyReport) -> Section | None:
     title = f"Tied with the best: trials {names}{more}"
     if len(group) == 1:
         title = f"Trial {names} stands alone"
-    limit = f"Of {len(entries)} settings the {MAX_ROWS} best are drawn. " if len(entries) > MAX_ROWS else ""
+    limit = f"Of {len(entries)} settings, the {MAX_ROWS} best are drawn. " if len(entries) > MAX_ROWS else ""
     return Section(
         anchor="ties",
         nav="Ties",
@@ -217,9 +217,9 @@ def budget(report: StudyReport) -> Section | None:
         nav="Budget",
         title=title,
         figure="frontier",
-        reading="A point is a setting, its line the 95 % interval. The steps are the highest score that so many "
-        "parameters, or fewer, reached here: each is a highest of several, and so too good. Scores far below the best "
-        "are left out.",
+        reading="A point is a setting, its line the 95 % interval. The steps are the highest score that this "
+        "many parameters, or fewer, reached here: each is the highest of several, so too good. Scores far below "
+        "the best are omitted.",
         tables=(Table("The steps", ("parameters", "trial", report.summary.metric_name, ""), rows),),
     )
 
@@ -238,7 +238,7 @@ def settings(report: StudyReport) -> Section | None:
     )
     if len(tied) == 1:
         title = f"{len(axes)} keys were varied"
-    limit = f"Of {len(trials)} settings the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
+    limit = f"Of {len(trials)} settings, the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
     rows = [
         (str(e.number), *(label(t.resolved.get(a.key)) for a in axes), f"{e.score.value:.4f}", standing_of(e))
         for e, t in zip(report.entries, trials, strict=True)
@@ -291,7 +291,7 @@ def cost(report: StudyReport) -> Section | None:
     every = [each for trial in (*trials, *dropped) for each in trial.seconds]
     training, evaluation = sum(each.training for each in every), sum(each.evaluation for each in every)
     n_runs = sum(len(trial.runs) for trial in trials)
-    limit = f"Of {len(trials)} trials the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
+    limit = f"Of {len(trials)} trials, the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
     rows = [("steps", duration(training)), ("evaluations", duration(evaluation)), ("finished runs", str(n_runs))]
     if dropped:
         of_dropped = sum(each.training + each.evaluation for trial in dropped for each in trial.seconds)
@@ -301,8 +301,8 @@ def cost(report: StudyReport) -> Section | None:
         nav="Time",
         title=f"{len(every)} run{'s' * (len(every) != 1)} took {duration(training + evaluation)}, one after the other",
         figure="time",
-        reading=f"{limit}Seconds of one run, of several seeds the mean. Reading, building and saving come on top; "
-        "runs that shared the cores took longer than alone. A trial whose run an earlier one has took nothing.",
+        reading=f"{limit}Seconds of one run, or the mean of several seeds. Reading, building and saving come on top; "
+        "runs that shared the cores took longer than alone. A trial that shares an earlier trial's run took no time.",
         tables=(Table("All runs together", ("", ""), rows),),
     )
 
@@ -347,7 +347,7 @@ def _trials_table(report: StudyReport) -> Table:
             )
         )
     heads = ("trial", "state", report.summary.metric_name, "parameters", "seconds of steps", "runs")
-    return Table("Every trial; scores are after selection, of several seeds the mean", heads, rows, is_sortable=True)
+    return Table("Every trial; scores are after selection, for several seeds the mean", heads, rows, is_sortable=True)
 
 
 def _own(trial: TrialRecord) -> str:
