@@ -57,8 +57,8 @@ def facts(loaded: Loaded) -> Values:
 
 
 def prediction(text: Text, loaded: Loaded) -> Question:
-    """Ask for the classes with probabilities, the most probable first, and the number of unread words; several labels
-    with thresholds."""
+    """Ask for the ranked classes with probabilities (and thresholds of several labels), and the number of unread
+    words."""
     text = checked(loaded, text)
     n_unread = sum(not is_read for _, is_read in _words(loaded, text))
     return Question([text], lambda probs: {"classes": _ranked(loaded, probs[0]), "n_unread_words": n_unread})

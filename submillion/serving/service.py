@@ -114,7 +114,7 @@ class Service:
             return [(each, run_rules, *rows) for each, run_rules, rows in zip(loaded, rules, answers, strict=True)]
 
     async def explain(self, name: str, question: Callable[[Loaded], Question], caller: str = "") -> Values:
-        """Return a question's values for a run, and whether its encoder knows no token of the first text; errors as in
+        """Return a question's values for a run, and whether the first text is blank to its encoder; errors as in
         `answer`."""
         with self._queue.places(1, caller):
             loaded = await self._loaded(self._folder.run(name), caller)
