@@ -90,9 +90,9 @@ def _checks(kind: Format, checks: Checks, margin: float | None, has_several: boo
 
 def _accuracy(accuracy: Accuracy, margin: float | None, has_several: bool) -> str:
     difference = accuracy.difference
-    what = "accuracy (the share of rows with all labels right)" if has_several else "accuracy"
+    noun = "accuracy (the share of rows with all labels right)" if has_several else "accuracy"
     text = (
-        f"On these rows its {what} is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
+        f"On these rows its {noun} is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
         f"the difference, paired, is {interval(difference, sign='+')}."
     )
     if margin is None:
@@ -106,10 +106,10 @@ def _accuracy(accuracy: Accuracy, margin: float | None, has_several: bool) -> st
 def _licence(base: str, revision: str | None) -> str:
     """Return what is known about the licence of the weights inside."""
     licence = _licence_of(base, revision)
-    known = "was not at hand" if licence is None else f"says {plain(licence)}"
+    statement = "was not at hand" if licence is None else f"says {plain(licence)}"
     return (
         f"## Licence\n\nThis folder holds the weights of {plain(card.shown(base))}, changed by training. Its own card "
-        f"{known}. No licence is claimed here: those of the base model and of the training data decide."
+        f"{statement}. No licence is claimed here: those of the base model and of the training data decide."
     )
 
 

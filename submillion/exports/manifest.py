@@ -67,8 +67,8 @@ def find(folder: Path, question: Question, thresholds: Sequence[float] | None = 
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / FILE).is_file():
-        what = "holds files that are no export" if folder.is_dir() else "is a file"
-        raise ConfigError(f"{folder} {what}: give a new folder with --output")
+        content = "holds files that are no export" if folder.is_dir() else "is a file"
+        raise ConfigError(f"{folder} {content}: give a new folder with --output")
     manifest = _read(folder)
     if manifest.question != question or manifest.facts.get("thresholds") != thresholds:
         raise ConfigError(f"{folder} holds {_difference(manifest, question)}: give another folder, or remove it")

@@ -162,10 +162,10 @@ def choose_device(device: str | None) -> torch.device:
     """Return the requested device, or for None the first of cuda, mps and cpu; ConfigError if it is missing."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device is not None and not available[device]:
-        names = ", ".join(name for name, there in available.items() if there)
+        names = ", ".join(name for name, is_there in available.items() if is_there)
         reason = f" ({_why_no_cuda()})" if device == "cuda" else ""
         raise ConfigError(f"device is {device}, which this machine does not have{reason}: set it to {names} or null")
-    return torch.device(device or next(name for name, there in available.items() if there))
+    return torch.device(device or next(name for name, is_there in available.items() if is_there))
 
 
 def _why_no_cuda() -> str:
@@ -220,9 +220,9 @@ def _fit_last_layer(
 
 def _set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout of a config, under its family's names."""
-    known = ("classifier_dropout",) if config.model_type != "distilbert" else ()  # None in many: then another's counts
+    usual = ("classifier_dropout",) if config.model_type != "distilbert" else ()  # None in many: then another's counts
     named = (key for key, value in config.to_dict().items() if "drop" in key and isinstance(value, (int, float)))
-    for key in {*known, *named}:
+    for key in {*usual, *named}:
         setattr(config, key, dropout)
 
 

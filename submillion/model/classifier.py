@@ -362,9 +362,9 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
         runs.verify(runs.load(folder))
         folder /= "adapter"
     if (folder / "adapter_config.json").is_file():
-        (base, commit), own = base_of(folder), backbone.public_name(settings.model.name)
-        if base != own:
-            raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
+        (base, commit), own_base = base_of(folder), backbone.public_name(settings.model.name)
+        if base != own_base:
+            raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own_base}")
         if commit and settings.model.revision and commit != settings.model.revision:
             # No error: most commits leave the weights as they were.
             moved = f"; it was trained on {base} at commit {commit[:12]}, not at {settings.model.revision[:12]} as here"

@@ -236,9 +236,9 @@ def _leave(group: ProcessGroup) -> None:
         distributed.monitored_barrier(group, _LEAVING)
 
 
-def _agree(word: int, error: Exception | None = None) -> bool:
+def _agree(signal: int, error: Exception | None = None) -> bool:
     """Return whether any process sent `_ASKED`. If one sent `_FAILED`, raise its own error, else the first."""
-    status, errors = torch.tensor(word), [None] * count()
+    status, errors = torch.tensor(signal), [None] * count()
     with _reaching():
         distributed.all_reduce(status, ReduceOp.MAX, group=_State.group)
         if int(status) == _FAILED:

@@ -122,11 +122,11 @@ def _validation(members: Sequence[Run]) -> Predictions:
         return by_run[0]
     orders = [np.argsort(np.array(each.ids, dtype=object)) for each in by_run]
     columns = [[run.labels().index(label) for label in members[0].labels()] for run in members]
-    truths = [each.truth[order][:, own] for each, order, own in zip(by_run, orders, columns, strict=True)]
+    truths = [each.truth[order][:, index] for each, order, index in zip(by_run, orders, columns, strict=True)]
     ids = [[each.ids[row] for row in order] for each, order in zip(by_run, orders, strict=True)]
     contents = [run.read_json("data.json").get("validation_fingerprint") for run in members]
-    for run, *own in zip(members, ids, contents, strict=True):
-        if own != [ids[0], contents[0]]:
+    for run, *run_rows in zip(members, ids, contents, strict=True):
+        if run_rows != [ids[0], contents[0]]:
             raise RunError(
                 f"{members[0].path} and {run.path} have other validation rows, and what probabilities are worth "
                 "is learnt on rows that no run was trained on: give runs of the same data and data.seed, or one run"
@@ -372,7 +372,7 @@ def given(
     if thresholds is not None:
         return named(probs >= thresholds, classes)
     is_answered = np.full(len(probs), True) if answered is None else answered
-    return [classes[i] if own else None for i, own in zip(probs.argmax(axis=1), is_answered, strict=True)]
+    return [classes[i] if is_sure else None for i, is_sure in zip(probs.argmax(axis=1), is_answered, strict=True)]
 
 
 def named(members: np.ndarray, classes: Sequence[Label]) -> list[tuple[Label, ...]]:

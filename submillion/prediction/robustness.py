@@ -70,19 +70,19 @@ def measure(
         print(result.plain["accuracy"].value, result.by_kind["typos"][0].accuracy.value)
     """
     run = runs.load(run)
-    wanted = applicable(_kinds(perturb), run)
+    kinds = applicable(_kinds(perturb), run)
     output = None if figure is None else runs.Output(figure, "evaluate", force)
     if output is not None:
         page.check_figure(output)
     rates: list[tuple[AugmentationKind, float]] = [
-        (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]
+        (kind, rate) for kind in kinds for rate in augmentation.STRENGTHS[kind]
     ]
     notes: list[str] = []
     classifier, examples = prediction.open_labelled(run, rows, device, notes)
     n_all, n_done = len(examples) * (1 + len(rates)), 0
 
-    def predict(some: Sequence[Example]) -> Predictions:
-        return predictions_of(run, classifier, some, lambda n: watch(n_done + n, n_all))
+    def predict(subset: Sequence[Example]) -> Predictions:
+        return predictions_of(run, classifier, subset, lambda n: watch(n_done + n, n_all))
 
     plain, measured = predict(examples), list[Perturbed]()
     for kind, rate in rates:
@@ -126,7 +126,7 @@ def _perturbed(
 ) -> Perturbed:
     """Return one perturbation's effect; only rows that change are predicted again."""
     new = [augmentation.perturbed(example, kind, rate, ["robustness", example.id]) for example in examples]
-    changed = [i for i, both in enumerate(zip(examples, new, strict=True)) if len({*map(_texts, both)}) > 1]
+    changed = [i for i, pair in enumerate(zip(examples, new, strict=True)) if len({*map(_texts, pair)}) > 1]
     predicted = plain.predicted.copy()
     if changed:
         predicted[changed] = predict([new[i] for i in changed]).predicted

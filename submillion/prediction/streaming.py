@@ -138,18 +138,18 @@ def _taken_up(
     kept: Journal, voters: Members, parts: Sequence[Part], source: str, how: How
 ) -> tuple[Members, int, tuple[str, ...]]:
     """Return the members that the journal was begun with, its number of rows, and notes about it."""
-    everything = [chunk for part in parts for chunk in part.chunks]
+    all_chunks = [chunk for part in parts for chunk in part.chunks]
     rows_key = cache.key_of(*(f"{part.name} {chunk.key}" for part in parts for chunk in part.chunks))
-    n_kept = sum(chunk.n_rows for chunk in everything if chunk.key in kept.files)
+    n_kept = sum(chunk.n_rows for chunk in all_chunks if chunk.key in kept.files)
     notes = []
     if kept.facts.get("rows", rows_key) != rows_key:
-        n_new = sum(chunk.key not in kept.files for chunk in everything)
+        n_new = sum(chunk.key not in kept.files for chunk in all_chunks)
         notes.append(
             f"{source} has changed since this was begun: what is finished of rows that are as they were is kept, "
-            f"{n_new:,} of {len(everything):,} chunks are predicted"
+            f"{n_new:,} of {len(all_chunks):,} chunks are predicted"
         )
     if kept.files:
-        n_rows = sum(chunk.n_rows for chunk in everything)
+        n_rows = sum(chunk.n_rows for chunk in all_chunks)
         notes.append(f"going on: {n_kept:,} of {n_rows:,} rows are done")
     n_given = n_threads = workers.share(how.where, how.n_workers or 1).each
     if "device" in kept.facts:  # others may round differently
@@ -194,11 +194,11 @@ def _join(
     for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
         target.path.parent.mkdir(parents=True, exist_ok=True)
         reader = Reader(voters.readings, chunks.CHUNK_ROWS, keep) if keep else None
-        rows, own = (
+        rows, part_layout = (
             _rows(kept, part, reader, counted),
             replace(layout, kept=part.kept, codec=writing.codec_of(Path(part.source))),
         )
-        counts += writing.write(target, kept.folder / f"joined-{number}", own, rows)
+        counts += writing.write(target, kept.folder / f"joined-{number}", part_layout, rows)
         n_done += part.n_rows
         watch(Progress("joining", n_done, n_rows))
     return counts, sum(counted)

@@ -132,9 +132,9 @@ def _check_folder(output: Path, source: Path) -> None:
 def check_parts(output: Output, names: Iterable[str]) -> None:
     """Raise a ConfigError if a folder holds files other than the parts to be written, which would pass for output, or
     parts that this command did not write."""
-    known, folder = set(names), output.path
+    part_names, folder = set(names), output.path
     existing = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    if strange := [name for name in existing if name not in known]:
+    if strange := [name for name in existing if name not in part_names]:
         more = f" and {len(strange) - 1:,} other files" if len(strange) > 1 else ""
         raise ConfigError(f"{folder} holds {strange[0]}{more}, no part of the input: give another folder, or empty it")
     for name in existing:
@@ -203,7 +203,7 @@ def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows
             for rows in chunks:
                 answered = layout.rules.answered(rows[1])
                 names = given(rows[1], tuple(map(str, layout.labels)), layout.thresholds, answered)
-                all_names = (name for own in names for name in (own if isinstance(own, tuple) else (own,)))
+                all_names = (name for row in names for name in (row if isinstance(row, tuple) else (row,)))
                 counts.update(str(name) for name in all_names if name is not None)
                 ids, probs, kept = rows
                 add(layout.chosen(probs), (ids, layout.rules.probs(probs), kept))

@@ -159,12 +159,12 @@ async def _close_quiet(server: uvicorn.Server) -> None:
     quiet: dict[Any, tuple[Any, float]] = {}  # connections without a request in work: their last request, since when
     while True:
         now = time.monotonic()
-        known, quiet = quiet, {}
+        was_quiet, quiet = quiet, {}
         for connection in list(server.server_state.connections):
             last = getattr(connection, "cycle", None)
             is_at_work = last is not None and not last.more_body and not last.response_started
             if not is_at_work or connection.transport.get_write_buffer_size():
-                before, since = known.get(connection, (last, now))
+                before, since = was_quiet.get(connection, (last, now))
                 quiet[connection] = last, since if before is last else now
         longest = sorted(quiet, key=lambda connection: quiet[connection][1])
         n_too_many = max(0, len(server.server_state.connections) - MAX_CONNECTIONS)

@@ -70,8 +70,8 @@ def words(text: Text, loaded: Loaded) -> Question:
     An effect is None if the word was not tried: the run does not read it, or it comes after the first `MAX_WORDS`.
     """
     text = checked(loaded, text)
-    every = _words(loaded, text)
-    read = [word for word, is_read in every if is_read]
+    entries = _words(loaded, text)
+    read = [word for word, is_read in entries if is_read]
     tried = read[:MAX_WORDS]
 
     def values(probs: Sequence[np.ndarray]) -> Values:
@@ -81,7 +81,7 @@ def words(text: Text, loaded: Loaded) -> Question:
             "label": loaded.classifier.labels[best],
             "prob": float(probs[0][best]),
             "texts": [
-                [{"word": word.text, "effect": effects.get(word)} for word, _ in every if word.which == which]
+                [{"word": word.text, "effect": effects.get(word)} for word, _ in entries if word.which == which]
                 for which, each in enumerate(text)
                 if each is not None
             ],
@@ -89,7 +89,7 @@ def words(text: Text, loaded: Loaded) -> Question:
         }
 
     # No unread text moves in for a removed word.
-    left_out = [word for word, is_read in every if not is_read]
+    left_out = [word for word, is_read in entries if not is_read]
     return Question([_without(text, left_out), *(_without(text, sorted([*left_out, word])) for word in tried)], values)
 
 
@@ -106,11 +106,11 @@ def variants(text: Text, strength: str, loaded: Loaded) -> Question:
     rows = [(each.text, each.text_pair) for each in (typed, *changed.values())]
 
     def values(probs: Sequence[np.ndarray]) -> Values:
-        every = zip([(None, 0.0), *rates.items()], rows, probs, strict=True)
+        outcomes = zip([(None, 0.0), *rates.items()], rows, probs, strict=True)
         return {
             "variants": [
                 {"kind": kind, "rate": rate, "texts": row, "is_changed": row != text, "classes": _ranked(loaded, each)}
-                for (kind, rate), row, each in every
+                for (kind, rate), row, each in outcomes
             ]
         }
 

@@ -45,8 +45,8 @@ class Folder:
     def run(self, name: str) -> Run:
         """Return the run of this name, finished or not; UnknownNameError if there is none."""
         path = self.path / name
-        known = path.name == name and self.only in (None, name) and runs.is_run(path)
-        if not known or not self._is_inside(path):
+        is_known = path.name == name and self.only in (None, name) and runs.is_run(path)
+        if not is_known or not self._is_inside(path):
             names = [run.name for run in self.runs()]
             near = next((each for each in names if each.rpartition("-")[0] == name), None) or closest(name[:80], names)
             hint = "" if near is None else f" did you mean {near!r}?"
@@ -77,8 +77,8 @@ def opened(given: str | Path) -> Folder:
     """Return the folder to serve: a parent of run folders, or one run's; RunError if there is no such folder."""
     path = Path(os.path.expanduser(given)).resolve()
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise RunError(f"{path} {what}: give a folder of runs, such as runs/, or one run's folder")
+        state = "is a file" if path.exists() else "does not exist"
+        raise RunError(f"{path} {state}: give a folder of runs, such as runs/, or one run's folder")
     if runs.is_run(path):
         return Folder(path.parent, path.name)
     return Folder(path)

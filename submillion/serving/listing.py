@@ -79,8 +79,8 @@ class Listing:
             stamp = (run.path / "DONE").stat().st_mtime_ns, run.path.stat().st_mtime_ns
         except OSError:
             return _row(run)
-        known, row = self._kept.get(run.path, (None, {}))
-        if known != stamp:
+        kept_stamp, row = self._kept.get(run.path, (None, {}))
+        if kept_stamp != stamp:
             row = _row(run)
             self._kept[run.path] = stamp, row
         return dict(row)
@@ -174,10 +174,10 @@ def _printable(text: str) -> str:
 
 def _settings(run: Run) -> dict[str, str]:
     """Return the non-default settings among those that decide a run."""
-    own, usual = (
+    settings, defaults = (
         config.flat(each.model_dump(mode="json", exclude=set(NOT_HASHED))) for each in (run.config(), Config())
     )
-    return {key: value for key, value in own.items() if usual.get(key) != value}
+    return {key: value for key, value in settings.items() if defaults.get(key) != value}
 
 
 def _study(path: Path) -> Values:

@@ -57,12 +57,12 @@ class Models:
 
     def get(self, run: Run) -> Loaded:
         """Return a finished run, loaded now or before; RunError if it is unfinished, damaged or gone."""
-        if (known := self.find(run)) is not None:
-            return known
+        if (cached := self.find(run)) is not None:
+            return cached
         runs.load(run.path)
         with self._loading:
-            if (known := self.find(run)) is not None:  # another thread loaded it meanwhile
-                return known
+            if (cached := self.find(run)) is not None:  # another thread loaded it meanwhile
+                return cached
             runs.verify(run)
             self.forget_gone()
             if self._loader.find_encoder(run) is None:

@@ -39,7 +39,7 @@ class Wish(BaseModel):
 
 def choices() -> dict[str, Any]:
     """Return what the form offers, and its defaults."""
-    usual = Config()
+    defaults = Config()
     names = architectures.known()
     return {
         "models": {name: architectures.hub_id(name) for name in names},
@@ -49,11 +49,11 @@ def choices() -> dict[str, Any]:
         "sites": architectures.SEPARATE_SITES,
         "groups": GROUPS,
         "start": {
-            "model": usual.model.name,
-            "budget": usual.budget,
-            "method": usual.adapter.method,
-            "sites": site_keys(architectures.load(usual.model.name), usual.adapter.sites),
-            "head": usual.model.head,
+            "model": defaults.model.name,
+            "budget": defaults.budget,
+            "method": defaults.adapter.method,
+            "sites": site_keys(architectures.load(defaults.model.name), defaults.adapter.sites),
+            "head": defaults.model.head,
         },
     }
 
@@ -94,9 +94,9 @@ def _overrides(wish: Wish) -> list[str]:
         "adapter.rank": wish.rank,
         "model.head": wish.head,
     }
-    usual = config.flat(Config().model_dump(mode="json"))
-    usual["adapter.sites"] = "+".join(architectures.SEPARATE_SITES)
-    return [f"{key}={_yaml(value)}" for key, value in keys.items() if usual[key] != config.as_text(value)]
+    defaults = config.flat(Config().model_dump(mode="json"))
+    defaults["adapter.sites"] = "+".join(architectures.SEPARATE_SITES)
+    return [f"{key}={_yaml(value)}" for key, value in keys.items() if defaults[key] != config.as_text(value)]
 
 
 def _yaml(value: Any) -> str:

@@ -213,8 +213,8 @@ class Queue(Generic[Item, Answer]):
         return items, entries
 
     def _note(self, seconds: float) -> None:
-        known = self._seconds_per_text
-        self._seconds_per_text = seconds if not known else known + _MEMORY * (seconds - known)
+        average = self._seconds_per_text
+        self._seconds_per_text = seconds if not average else average + _MEMORY * (seconds - average)
 
     def _retry_after_s(self) -> int:
         return min(_LONGEST_RETRY_S, max(1, math.ceil(self._n_texts * self._seconds_per_text)))

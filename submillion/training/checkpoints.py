@@ -57,7 +57,7 @@ class Checkpoints:
 
     def save(self, progress: Progress, parts: Mapping[str, Tensors]) -> None:
         """Write the checkpoint (`parts`: name → tensors), then drop best files it does not name."""
-        tensors = {f"{part}/{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
+        tensors = {f"{part}/{key}": tensor for part, entries in parts.items() for key, tensor in entries.items()}
         metadata = {"format": _FORMAT, "progress": json.dumps(asdict(progress))}
         self._write(_LAST, tensors, metadata)
         for file in self.folder.glob("best-*.safetensors"):

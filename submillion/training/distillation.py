@@ -97,8 +97,8 @@ def identified(settings: Config, teachers: Sequence[Run]) -> Config:
     """
     if not teachers:
         return settings
-    own = settings.distillation.model_copy(update={"teacher": tuple(identity(run) for run in teachers)})
-    return settings.model_copy(update={"distillation": own})
+    distillation = settings.distillation.model_copy(update={"teacher": tuple(identity(run) for run in teachers)})
+    return settings.model_copy(update={"distillation": distillation})
 
 
 def summary(teachers: Sequence[Run]) -> list[dict[str, Any]]:
@@ -216,8 +216,8 @@ def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[st
             "validation or test rows of this run are among them, scores are too high"
         )
         return
-    held = {"validation": splits.validation, "test": splits.test}
-    shared = {name: sum(key_of(example) in texts for example in examples) for name, examples in held.items()}
+    held_rows = {"validation": splits.validation, "test": splits.test}
+    shared = {name: sum(key_of(example) in texts for example in examples) for name, examples in held_rows.items()}
     if any(shared.values()):
         counts = " and ".join(f"{n:,} {name} rows" for name, n in shared.items() if n)
         problems.append(

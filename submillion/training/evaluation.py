@@ -118,9 +118,9 @@ def refuse_not_finite(values: np.ndarray, ids: Sequence[str], precision: str) ->
     """Raise a NotFiniteError if a row of logits or probabilities, float [N, C], is NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
-        some = ", ".join(str(ids[row]) for row in bad[:_SHOWN_ROWS]) + (", ..." if len(bad) > _SHOWN_ROWS else "")
+        shown_ids = ", ".join(str(ids[row]) for row in bad[:_SHOWN_ROWS]) + (", ..." if len(bad) > _SHOWN_ROWS else "")
         raise NotFiniteError(
-            f"the model's logits are not finite numbers for {len(bad):,} of {len(ids):,} rows (ids {some}): its "
+            f"the model's logits are not finite numbers for {len(bad):,} of {len(ids):,} rows (ids {shown_ids}): its "
             f"weights are damaged, or too large for {precision}; train again, in fp32 if that is another precision"
         )
 

@@ -30,10 +30,10 @@ def build(
     """
     groups = [
         {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
-        for named, rate in ((adapter, train.learning_rate), (head, train.head_learning_rate or train.learning_rate))
+        for by_name, rate in ((adapter, train.learning_rate), (head, train.head_learning_rate or train.learning_rate))
         for parameters, decay in (
-            ([p for name, p in named.items() if _decays(name, p)], train.weight_decay),
-            ([p for name, p in named.items() if not _decays(name, p)], 0.0),
+            ([p for name, p in by_name.items() if _decays(name, p)], train.weight_decay),
+            ([p for name, p in by_name.items() if not _decays(name, p)], 0.0),
         )
         if parameters
     ]

@@ -76,8 +76,8 @@ def download(settings: Config, watch: Watch) -> None:
 
 def threads(run: Run) -> tuple[int, tuple[str, ...]]:
     """Return the number of threads the run was begun with, else this machine's; and notes."""
-    n_given, before = torch.get_num_threads(), processes.on_main(run.environment) or {}
-    n_threads = before.get("threads", n_given) if before.get("processes") == processes.count() else n_given
+    n_given, environment = torch.get_num_threads(), processes.on_main(run.environment) or {}
+    n_threads = environment.get("threads", n_given) if environment.get("processes") == processes.count() else n_given
     return n_threads, workers.thread_notes(n_threads, n_given)
 
 
@@ -202,9 +202,9 @@ def _alike(
 
 def _precision(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:
     """Return the precision; the run's own if it was begun before: the probe may decide differently next time."""
-    before = run.environment()
-    if before is not None and before.get("device") == str(device):
-        return before["precision"], before["precision_reason"]
+    environment = run.environment()
+    if environment is not None and environment.get("device") == str(device):
+        return environment["precision"], environment["precision_reason"]
     configured = question.settings.train.precision
     int8 = _int8(question) if configured is None and device.type == "cpu" else "unsuited"
     precision, reason = precisions.choose_precision(configured, device, int8=int8)
@@ -265,9 +265,9 @@ def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple
     texts = [(example.text, example.text_pair) for example in augmented]
     n = len(examples)
     n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(augmented)))
-    named = ", ".join(kinds)
+    kind_names = ", ".join(kinds)
     return augmented, (
-        f"{len(augmented) - n:,} changed copies of training texts ({named}); {n_equal:,} equal their text",
+        f"{len(augmented) - n:,} changed copies of training texts ({kind_names}); {n_equal:,} equal their text",
     )
 
 

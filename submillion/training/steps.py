@@ -53,15 +53,15 @@ def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> L
         epochs = derived_epochs(n_epoch_steps)
         reasons.append(f"{epochs} epochs: whole ones up to {MIN_STEPS} steps, at most {MAX_EPOCHS}")
     n_steps = steps_of(train, n_epoch_steps)
-    every = train.evaluate_every
-    if every is None:
+    interval = train.evaluate_every
+    if interval is None:
         n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
         n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
-        every = math.ceil(n_steps / n_evaluations)
-        reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
-    elif every < 1:  # a fraction; 0.1 of 30 steps is 3, whatever the last bit
-        every = max(1, math.ceil(every * n_steps - 1e-9))
-    return Length(n_steps, n_epoch_steps, int(every), tuple(reasons))
+        interval = math.ceil(n_steps / n_evaluations)
+        reasons.append(f"an evaluation every {interval} steps: reads a quarter as many rows as training, 1 to 20 times")
+    elif interval < 1:  # a fraction; 0.1 of 30 steps is 3, whatever the last bit
+        interval = max(1, math.ceil(interval * n_steps - 1e-9))
+    return Length(n_steps, n_epoch_steps, int(interval), tuple(reasons))
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Steps:
 
         No step is begun beyond the next evaluation, checkpoint or end.
         """
-        every = (self.length.evaluate_every, checkpoint_every)
-        pause = min(self.length.n_steps, *(-(-step // n) * n for n in every))
+        intervals = (self.length.evaluate_every, checkpoint_every)
+        pause = min(self.length.n_steps, *(-(-step // n) * n for n in intervals))
         return range(self.begun[-1].step + 1 if self.begun else step, min(step + self._n_ahead, pause) + 1)
 
     def record(self) -> StepRecord:
@@ -201,8 +201,8 @@ class Steps:
 
     def seconds(self) -> float:
         """Return the seconds since the last call, at first since `clock` was set."""
-        before, self.clock = self.clock, time.perf_counter()
-        return self.clock - before
+        previous, self.clock = self.clock, time.perf_counter()
+        return self.clock - previous
 
     def _rows_of(self, step: int) -> list[np.ndarray]:
         """Return the row numbers of each micro-batch of a step; an epoch's order is made when it begins."""
@@ -239,15 +239,15 @@ class Steps:
         # Not backward(), which adds to each gradient by a separate kernel.
         parameters = list(self.parameters.values())
         gradients = torch.autograd.grad(self.scaler.scale(total), parameters, allow_unused=True)
-        known: list[tuple[torch.Tensor, torch.Tensor]] = []
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None and parameter.grad is None:
                 parameter.grad = gradient.contiguous()  # as fused optimisers need it
             elif gradient is not None and parameter.grad is not None:
-                known.append((parameter.grad, gradient))
-        if known:
+                pairs.append((parameter.grad, gradient))
+        if pairs:
             add: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
-            add([old for old, _ in known], [new for _, new in known])
+            add([old for old, _ in pairs], [new for _, new in pairs])
 
     def _update(self, step: int) -> None:
         if self.recorder is not None and self._is_change_recorded:

@@ -86,12 +86,12 @@ def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
     if processes.on_main(lambda: question.hash) != question.hash:
         raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
     out, name = question.settings.out, question.settings.name
-    before = processes.on_main(lambda: runs.find(out, question.hash))
-    if before is None or not processes.on_main(lambda: before.is_done):
+    existing = processes.on_main(lambda: runs.find(out, question.hash))
+    if existing is None or not processes.on_main(lambda: existing.is_done):
         with processes.in_turn():  # before there is a folder: a failed download leaves none
             preparing.download(question.settings, watch)
     is_new_out = not os.path.isdir(os.path.expanduser(out))
-    run = before or processes.on_main(lambda: runs.create(out, name, question.hash))
+    run = existing or processes.on_main(lambda: runs.create(out, name, question.hash))
     shared = processes.of_main(run)
     if shared.is_done:
         yield shared
@@ -100,7 +100,7 @@ def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
         try:
             yield shared  # another command may have finished it meanwhile
         except BaseException:
-            if before is None and processes.is_main():
+            if existing is None and processes.is_main():
                 runs.discard(run, with_out=is_new_out)
             raise
 
@@ -164,10 +164,10 @@ def _with_class_names(settings: Config, splits: Splits) -> Config:
         raise ConfigError(
             *(f"train.class_weights names {label!r}: {did_you_mean(label, splits.labels)}" for label in unknown)
         )
-    named = {str(naming.name_of(label)): weight for label, weight in weights.items()}
-    if len(named) < len(weights):
+    weight_of = {str(naming.name_of(label)): weight for label, weight in weights.items()}
+    if len(weight_of) < len(weights):
         raise ConfigError(f"train.class_weights names a class twice: {', '.join(weights)}: give each one weight")
-    return settings if named == weights else config.changed(settings, {"train.class_weights": named})
+    return settings if weight_of == weights else config.changed(settings, {"train.class_weights": weight_of})
 
 
 def _resolved(settings: Config, splits: Splits) -> Config:
@@ -297,9 +297,9 @@ def _few_positives(job: loop.Job) -> tuple[str, ...]:
     """Return a note on labels with too few validation rows for their own threshold."""
     few = thresholds.few_positives(job.validation.label_ids) if job.settings.threshold == "each" else ()
     labels = [job.classifier.labels[label_id] for label_id in few]
-    named = ", ".join(labels[:_SHOWN_LABELS]) + ", ..." * (len(labels) > _SHOWN_LABELS)
+    names = ", ".join(labels[:_SHOWN_LABELS]) + ", ..." * (len(labels) > _SHOWN_LABELS)
     least = f"fewer than {thresholds.MIN_POSITIVES} validation rows"
-    return (f"labels with {least} get the threshold that is best for all together: {named}",) if labels else ()
+    return (f"labels with {least} get the threshold that is best for all together: {names}",) if labels else ()
 
 
 def _stopped(run: Run) -> tuple[str, ...]:

@@ -107,13 +107,13 @@ def start_from(model: nn.Module, source: Path, labels: Sequence[str]) -> bool:
     """
     folder = source / "adapter" if (source / "adapter").is_dir() else source
     saved, settings, saved_labels = _read(folder, isinstance(model, PeftModel))
-    own = _part(model, _state(model), of_head=False)
+    own_body = _part(model, _state(model), of_head=False)
     body = _part(model, saved, of_head=False)
-    if differences := [*_scale_differences(model, settings), *_shape_differences(body, own)]:
+    if differences := [*_scale_differences(model, settings), *_shape_differences(body, own_body)]:
         raise ConfigError(*(f"adapter.start_from is {source}: {difference}" for difference in differences))
     with torch.no_grad():
         for name, tensor in body.items():
-            own[name].copy_(tensor)
+            own_body[name].copy_(tensor)
     return saved_labels == list(labels) and _take_head(model, _part(model, saved, of_head=True))
 
 
@@ -264,11 +264,11 @@ def _scale_differences(model: nn.Module, settings: Mapping[str, Any]) -> list[st
     """Return the settings that scale the same A and B differently."""
     if not isinstance(model, PeftModel):
         return []
-    own = model.peft_config["default"].to_dict()
+    own_settings = model.peft_config["default"].to_dict()
     return [
-        f"{key} is {settings.get(key)} there and {getattr(own[key], 'value', own[key])} here"
+        f"{key} is {settings.get(key)} there and {getattr(own_settings[key], 'value', own_settings[key])} here"
         for key in _SCALE_KEYS
-        if key in own and settings.get(key) != own[key]
+        if key in own_settings and settings.get(key) != own_settings[key]
     ]
 
 
@@ -290,8 +290,8 @@ def _take_head(model: nn.Module, saved: Tensors) -> bool:
     first = {name: p.detach().clone() for name, p in trainable_parameters(model).items() if is_head(model, name)}
     with torch.no_grad():
         heads.take(stock(model), {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()})
-    now = _part(model, _state(model), of_head=True)
-    if all(torch.allclose(now[name], tensor, atol=_TOLERANCE) for name, tensor in saved.items()):
+    current = _part(model, _state(model), of_head=True)
+    if all(torch.allclose(current[name], tensor, atol=_TOLERANCE) for name, tensor in saved.items()):
         return True
     with torch.no_grad():
         for name, tensor in first.items():

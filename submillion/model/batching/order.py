@@ -60,11 +60,11 @@ def within(lengths: np.ndarray, max_tokens: int) -> Iterator[slice]:
     [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
     """
     ends = np.cumsum(lengths)
-    start, before = 0, 0
+    start, n_before = 0, 0
     while start < len(lengths):
-        stop = max(int(np.searchsorted(ends, before + max_tokens, side="right")), start + 1)
+        stop = max(int(np.searchsorted(ends, n_before + max_tokens, side="right")), start + 1)
         yield slice(start, stop)
-        start, before = stop, int(ends[stop - 1])
+        start, n_before = stop, int(ends[stop - 1])
 
 
 def evaluation_rows(lengths: np.ndarray, batch_size: int, on_gpu: bool = False) -> Iterator[np.ndarray]:

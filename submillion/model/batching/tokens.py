@@ -133,7 +133,7 @@ class TokenizedSplit:
         """Return the split with the kept rows of the splits it was taken from; unchanged if one of them keeps none."""
         source = self.taken_from
         assert source is not None
-        if len(kept := [whole.hidden for whole in wholes if whole.hidden is not None]) < len(wholes):
+        if len(getters := [whole.hidden for whole in wholes if whole.hidden is not None]) < len(wholes):
             return self
         firsts = np.cumsum([0, *map(len, wholes)])
 
@@ -143,7 +143,7 @@ class TokenizedSplit:
             places = numbers - firsts[owners]
             cuts = [0, *np.flatnonzero(np.diff(owners)) + 1, len(owners)]  # rows of one split together, in their order
             spans = [(int(owners[start]), slice(start, stop)) for start, stop in pairwise(cuts)]
-            return torch.cat([kept[i](wholes[i].offsets[places[own]], lengths[own]) for i, own in spans])
+            return torch.cat([getters[i](wholes[i].offsets[places[part]], lengths[part]) for i, part in spans])
 
         return replace(self, hidden=hidden)
 
