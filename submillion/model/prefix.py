@@ -171,8 +171,8 @@ def _weights(walk: Packed) -> Iterator[tuple[str, torch.Tensor]]:
     if walk.distances is not None:
         modules |= {"distances": walk.distances.embeddings, "distances norm": walk.distances.norm}
     for number, layer in enumerate(walk.layers[: walk.n_prefix_layers]):
-        parts = {**layer.sites, "attention_norm": layer.attention_norm, "ffn_norm": layer.ffn_norm}
-        modules |= {f"{number} {name}": module for name, module in parts.items()}
+        own = {**layer.sites, "attention_norm": layer.attention_norm, "ffn_norm": layer.ffn_norm}
+        modules |= {f"{number} {name}": module for name, module in own.items()}
     for place, module in modules.items():
         if module is not None:
             yield from ((f"{place} {name}", parameter.detach()) for name, parameter in module.named_parameters())

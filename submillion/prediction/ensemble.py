@@ -160,7 +160,7 @@ class Ensemble:
     def _probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None, keep: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        member_probs: list[np.ndarray] = [np.empty(0)] * len(self.loaded)
+        found: list[np.ndarray] = [np.empty(0)] * len(self.loaded)
         n_done, is_blank = 0, np.zeros(len(readings[0]), dtype=bool)
         for numbers in self._groups():
             first, reading = self.loaded[numbers[0]], self.members.reading_of[numbers[0]]
@@ -173,9 +173,9 @@ class Ensemble:
             for number, classifier, row_logits in zip(numbers, classifiers, logits, strict=True):
                 evaluation.refuse_not_finite(row_logits, split.example_ids, classifier.precision)
                 probs = evaluation.probabilities(row_logits, classifier.has_several)
-                member_probs[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]
+                found[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]
             n_done += len(numbers)
-        return member_probs[0] if len(member_probs) == 1 else np.mean(member_probs, axis=0), is_blank
+        return found[0] if len(found) == 1 else np.mean(found, axis=0), is_blank
 
     def _groups(self) -> list[list[int]]:
         """Return the members grouped by encoder, with the same tokens in the same batches."""

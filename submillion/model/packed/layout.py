@@ -112,15 +112,15 @@ def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device, *,
     n_rows = n_rows_for(n_tokens + 1, _RECORDED_STEP if is_recorded else 1)
     spare = np.zeros(n_rows - n_tokens, dtype=np.int64)
 
-    def to_device(array: np.ndarray) -> torch.Tensor:
+    def there(array: np.ndarray) -> torch.Tensor:
         return on_device(torch.from_numpy(array), device)
 
     groups = () if n_heads is None else tuple(_group(cut, lengths, bounds, device) for cut in _cuts(lengths, n_heads))
     return Layout(
-        take=to_device(np.concatenate([take, spare])),
-        positions=to_device(np.concatenate([positions, spare])),
-        bounds=to_device(bounds),
-        unsort=to_device(np.argsort(order, kind="stable")),
+        take=there(np.concatenate([take, spare])),
+        positions=there(np.concatenate([positions, spare])),
+        bounds=there(bounds),
+        unsort=there(np.argsort(order, kind="stable")),
         n_tokens=n_tokens,
         longest=groups[-1].width if groups else max(_SHORT, 1 << (int(lengths[-1]) - 1).bit_length()),
         groups=groups,
