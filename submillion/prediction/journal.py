@@ -1,8 +1,8 @@
-"""What is finished of an output, in `OUTPUT.partial/`: a file a chunk, and what they were predicted with.
+"""The finished part of an output, in `OUTPUT.partial/`: a file per chunk, and what they were predicted with.
 
-A chunk's file is named by the chunk's key and its own content's hash and written whole or not at all, so that a killed
-command loses at most the chunks at hand, a chunk whose rows have changed is not taken for another, and one that was
-damaged on the disk is predicted again.
+A chunk's file is named by the chunk's key and its own content's hash and written whole or not at all: a killed command
+loses at most its current chunks, a chunk whose rows have changed is not taken for another, and one damaged on the disk
+is predicted again.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _OURS = re.compile(r"[0-9a-f-]+\.parquet|\.[^/]*\.tmp|\.lock|manifest\.json|join
 
 @dataclass(frozen=True)
 class Journal:
-    """An opened journal; `facts` are what its chunks were predicted with, `files` those chunks' files by their keys,
-    `notes` what is worth saying of what was there."""
+    """An opened journal; `facts` are what its chunks were predicted with, `files` their files by key, `notes` its
+    findings."""
 
     folder: Path
     facts: Mapping[str, Any]
@@ -59,12 +59,12 @@ class Journal:
         return ids.to_pylist(), probs, sum(is_blank.to_pylist())
 
     def note(self, **facts: Any) -> None:
-        """Add facts that a later sitting may look at."""
+        """Add facts for later sessions."""
         facts = {**self.facts, **facts}
         runs.write_atomically(self.folder / _MANIFEST, dumps({**facts, _SEAL: _seal(facts)}, indent=2) + "\n")
 
     def remove(self) -> None:
-        """Remove the folder, its manifest last: killed here, the same command makes again what is gone by then."""
+        """Remove the folder, its manifest last: killed here, the same command makes again what is gone."""
         with reported(self.folder, "removed"):
             for path in sorted(self.folder.iterdir(), key=lambda path: (path.name == ".lock", path.name == _MANIFEST)):
                 path.unlink()
@@ -79,9 +79,9 @@ def packed(ids: list[str], probs: np.ndarray, is_blank: np.ndarray) -> bytes:
 
 @contextmanager
 def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
-    """Give the journal of an output, new or begun by the same command; no other process writes it meanwhile.
+    """Yield the journal of an output, new or begun by the same command; no other process writes it meanwhile.
 
-    ConfigError if another command began it, RunError if another process is at it.
+    ConfigError if another command began it, RunError if another process uses it.
     """
     folder = output.with_name(f"{output.name}.partial")
     with reported(folder, "made"):
@@ -97,14 +97,14 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
         try:
             yield kept
         except BaseException:
-            if not any(folder.glob("*.parquet")):  # nothing is finished that the same command could go on from
+            if not any(folder.glob("*.parquet")):  # nothing is finished from which the same command could continue
                 with suppress(RunError):
                     kept.remove()
             raise
 
 
 def _whole(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The files of whole chunks by their keys, and a note of those that are damaged, which are removed."""
+    """Return the files of whole chunks by key, and a note on damaged ones, which are removed."""
     files, n_damaged = dict[str, Path](), 0
     for path in sorted(folder.glob("*.parquet")):
         name = _CHUNK.fullmatch(path.name)
@@ -122,7 +122,7 @@ def _whole(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 
 def _content(path: Path) -> bytes | None:
-    """A chunk's file; None if it is not what was written."""
+    """Return a chunk's file; None if it is not what was written."""
     content = read_bytes(path)
     return content if path.stem.endswith(cache.key_of(content)) else None
 
@@ -132,7 +132,7 @@ def _seal(facts: Mapping[str, Any]) -> str:
 
 
 def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the folder's manifest says; ConfigError if that is of another command."""
+    """Return the folder's manifest; ConfigError if it is another command's."""
     try:
         began = json.loads((folder / _MANIFEST).read_bytes())
         if not isinstance(began, dict):
