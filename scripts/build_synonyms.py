@@ -18,7 +18,7 @@ from pathlib import Path
 from submillion.data.augmentation.synonyms import TABLE
 from submillion.data.augmentation.words import NEGATIONS
 
-_TARGET = Path(__file__).parent.parent / "submillion" / "augmentation" / TABLE
+_TARGET = Path(__file__).parent.parent / "submillion" / "data" / "augmentation" / TABLE
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 _PARTS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # of a sense key's number; 5 is a satellite adjective
 _N_SENSES = 2
