@@ -1,1 +1,1 @@
-"""Speed, measured: `make bench`. Not tests: they take minutes and want a quiet machine."""
+"""Speed, measured: `make bench`. Not tests: they take minutes and need a quiet machine."""

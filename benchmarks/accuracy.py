@@ -2,7 +2,7 @@
 
 `SUBMILLION_AGNEWS=… python -m benchmarks.accuracy OUT` trains all-MiniLM-L6-v2 on AG News' training file, three
 seeds per setting, in run folders under OUT, and compares them on the validation rows; the test file is not opened.
-Started again, it goes on where it was. The result goes to results/accuracy.json.
+Started again, it resumes. The result goes to results/accuracy.json.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What labels are worth that `submillion ask` asks for: `python -m benchmarks.ask simulate|know|learn [OUT]`.
+"""What the labels that `submillion ask` asks for are worth: `python -m benchmarks.ask simulate|know|learn [OUT]`.
 
-simulate: how often the interval of the accuracy holds it, and how narrow it is beside Wilson's for a plain sample of as
-many rows, on rows whose truth is drawn: where confidence is right, too sure, or useless. know: the same on shifts of
-`shifts`. learn: accuracy after 60 more labels, those that were asked for to learn against random ones, on four sets
-with three seeds each. The latter two train all-MiniLM-L6-v2 in run folders under OUT, and go on where they were when
-they are started again; they want $SUBMILLION_AGNEWS, whose test file is not opened. All write results/ask.json.
+simulate: how often the interval of the accuracy holds it, and how narrow it is compared with Wilson's for a plain
+sample of as many rows, on rows whose truth is drawn: if confidence is right, too sure, or useless. know: the same on
+the shifts of `shifts`. learn: accuracy after 60 more labels, those asked for to learn from or random ones, on four sets
+with three seeds each. The latter two train all-MiniLM-L6-v2 in run folders under OUT, and resume when they are started
+again; they need $SUBMILLION_AGNEWS, whose test file is not opened. All write results/ask.json.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def simulate() -> None:
                 scores, plain, truths = [], [], []
                 for seed, (confidence, is_right) in enumerate(drawn):
                     design = sampling.design(confidence, n)
-                    found = design.draw(seed)
-                    scores.append(sampling.accuracy(confidence, design.stratum, found, is_right[found]))
+                    places = design.draw(seed)
+                    scores.append(sampling.accuracy(confidence, design.stratum, places, is_right[places]))
                     plain.append(_plain(is_right, n, seed))
                     truths.append(float(is_right.mean()))
                 facts = {"kind": kind, "accuracy": accuracy, "n": n}
@@ -69,7 +69,7 @@ def simulate() -> None:
 def population(kind: str, accuracy: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return confidence and truth of n rows; log-odds of being right are normal, with a standard deviation of 2.
 
-    kind: confidence is right, too sure, or useless, which has nothing to do with the truth.
+    kind: confidence is right, too sure, or useless, that is, unrelated to the truth.
     """
     from scipy import optimize, special
 
@@ -86,7 +86,7 @@ def population(kind: str, accuracy: float, n: int, seed: int) -> tuple[np.ndarra
 
 
 def trained(source: str, out: str) -> Any:
-    """Return the run of a source of shifts, trained now if it was not: in 150 steps, but for tweets."""
+    """Return the run of a source of shifts, trained now if it was not: in 150 steps, except for tweets."""
     import json
     import subprocess
 
@@ -98,7 +98,7 @@ def trained(source: str, out: str) -> Any:
 
 
 def known(run: Any, shift: shifts.Shift) -> list[dict[str, Any]]:
-    """Return what labels say of a shift's accuracy, for each number of them: over many draws of the sample."""
+    """Return what labels say about a shift's accuracy, for each number of them, over many draws of the sample."""
     from submillion.judging import metrics, sampling
 
     probs = metrics.scaled(probs_of(run, shift), run.temperature())
@@ -125,7 +125,7 @@ def known(run: Any, shift: shifts.Shift) -> list[dict[str, Any]]:
 
 
 def _plain(is_right: np.ndarray, n: int, seed: int) -> Any:
-    """Wilson's interval for rows drawn at random, at the number that the finite file makes them worth."""
+    """Wilson's interval for rows drawn at random, at the number that they are worth in a finite file."""
     from submillion.judging.metrics import Score
     from submillion.judging.metrics.predictions import wilson_ends
 
@@ -140,7 +140,7 @@ def _summary(name: str, scores: list[Any], truths: list[float]) -> dict[str, flo
 
 
 def know(out: str, sources: tuple[str, ...]) -> None:
-    """Measure what a sample's labels say, a source after the other."""
+    """Measure what a sample's labels say, one source after the other."""
     shifts.N_ROWS = N_ROWS
     rows = [row for row in kept("ask").get("know", []) if row["source"] not in sources]
     for source in sources:
@@ -164,7 +164,7 @@ def learn(out: str) -> None:
 
 
 def learned(name: str, seed: int, folder: Path) -> dict[str, float]:
-    """Return the accuracy of a run of 80 random labels, and of two that go on from it with 60 more."""
+    """Return the accuracy of a run on 80 random labels, and of two that continue it with 60 more."""
     import submillion
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,11 +181,13 @@ def learned(name: str, seed: int, folder: Path) -> dict[str, float]:
         "asked": [by_id[row_id] for row_id in ids],
         "random": [pool[i] for i in np.random.default_rng(seed).choice(len(pool), N_MORE, replace=False)],
     }
-    found = {"start": _accuracy(run, test)}
+    accuracies = {"start": _accuracy(run, test)}
     for kind, rows in chosen.items():
         _write(folder / f"{kind}-labelled.csv", rows)
-        found[kind] = _accuracy(submillion.train(start=run, data=folder / f"{kind}-labelled.csv", as_trial=True), test)
-    return found
+        accuracies[kind] = _accuracy(
+            submillion.train(start=run, data=folder / f"{kind}-labelled.csv", as_trial=True), test
+        )
+    return accuracies
 
 
 def _parts(name: str, seed: int) -> tuple[list[dict[str, str]], list[dict[str, str]], list[dict[str, str]]]:
@@ -216,7 +218,7 @@ def _accuracy(run: Any, rows: list[dict[str, str]]) -> float:
 
 
 def main() -> None:
-    """Measure one of the three; what is known, of the sources that are named, or of all."""
+    """Measure one of the three; `know` for the sources that are named, or for all."""
     match sys.argv[1:]:
         case ["simulate"]:
             simulate()

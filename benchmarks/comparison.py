@@ -4,8 +4,8 @@
 One core, two to four minutes, seeded. A run's checkpoint is the best of 12 on the very rows that are then compared.
 
 The truth at accuracy 0.914: every run has 80 % of the rows right and 2 % wrong; 18 % are open. An open row is right
-where a sum is positive: normal variables that all runs share, or one setting, one run, one checkpoint alone, and the
-run's level, which makes its true accuracy 0.914 plus the setting's and the seed's points. Two runs then disagree on
+if a sum is positive: normal variables of all runs, of one setting, of one run and of one checkpoint, and the run's
+level, which makes its true accuracy 0.914 plus the setting's and the seed's points. Two runs then disagree on
 about 5 % (of one setting) and 6 % (of two) of all rows. At other accuracies the shares scale with the errors.
 """
 
@@ -97,8 +97,8 @@ def levels(truth: Truth, points: np.ndarray) -> np.ndarray:
 
 
 def resampled(settings: list[np.ndarray], n_rows: int) -> list[Resampled]:
-    """Return the accuracies as `compare` has them, but for the rows that all runs have right: they add the same to
-    every run, and differences lose it again."""
+    """Return the accuracies as in `compare`, without the rows that all runs have right: they add the same to every
+    run, and cancel in differences."""
     runs = np.concatenate(settings)
     varied = runs[:, runs.any(axis=0) & ~runs.all(axis=0)]
     counts = weights(n_rows)[:, : varied.shape[1]].astype(np.float32)
@@ -125,43 +125,43 @@ def welch_rejects(first: Resampled, second: Resampled, n_rows: int) -> bool:
     return bool(abs(first.values.mean() - second.values.mean()) > stats.t.ppf(0.975, dof) * both.error)
 
 
-def rate(found: list[bool]) -> dict[str, float]:
+def rate(values: list[bool]) -> dict[str, float]:
     """Return the share of true values in percent, its standard error and the number of simulations."""
-    share = float(np.mean(found))
+    share = float(np.mean(values))
     return {
         "percent": round(100 * share, 1),
-        "standard_error": round(100 * math.sqrt(share * (1 - share) / len(found)), 1),
-        "n": len(found),
+        "standard_error": round(100 * math.sqrt(share * (1 - share) / len(values)), 1),
+        "n": len(values),
     }
 
 
 def two_runs(truth: Truth, n: int, seed: int) -> dict[str, float]:
     """Return how often two single runs are said to differ."""
     rng = np.random.default_rng(seed)
-    found = []
+    rejected = []
     for _ in range(n):
         first, second = draw(truth, rng)
-        found.append(mcnemar(first[0], second[0]).p <= LEVEL)  # n, its only other input, moves the interval alone
-    return rate(found)
+        rejected.append(mcnemar(first[0], second[0]).p <= LEVEL)  # n, its only other input, moves only the interval
+    return rate(rejected)
 
 
 def two_settings(truth: Truth, n: int, seed: int) -> dict[str, dict[str, float]]:
     """Return how often two settings are said to differ: by `compare`, and in two other ways."""
     rng = np.random.default_rng(seed)
-    found: dict[str, list[bool]] = {"compare": [], "plain": [], "welch": []}
+    rejected: dict[str, list[bool]] = {"compare": [], "plain": [], "welch": []}
     for _ in range(n):
         first, second = resampled(draw(truth, rng), truth.n_rows)
-        found["compare"].append(difference(first, second, truth.n_rows).p <= LEVEL)
-        found["plain"].append(percentile_rejects(first, second, rng))
-        found["welch"].append(welch_rejects(first, second, truth.n_rows))
-    return {name: rate(each) for name, each in found.items()}
+        rejected["compare"].append(difference(first, second, truth.n_rows).p <= LEVEL)
+        rejected["plain"].append(percentile_rejects(first, second, rng))
+        rejected["welch"].append(welch_rejects(first, second, truth.n_rows))
+    return {name: rate(each) for name, each in rejected.items()}
 
 
 def many_settings(truth: Truth, n_settings: int, n: int, seed: int) -> dict[str, dict[str, float]]:
     """Return how often tied settings are not all found tied, or how often the first is told from each of the others,
-    with the seeds' own variance and with one that is borrowed."""
+    with the seeds' own variance and with a borrowed one."""
     rng = np.random.default_rng(seed)
-    found: dict[str, list[bool]] = {"own": [], "borrowed": []}
+    rejected: dict[str, list[bool]] = {"own": [], "borrowed": []}
     pairs = list(combinations(range(n_settings), 2))
     for _ in range(n):
         own = resampled(draw(truth, rng, n_settings), truth.n_rows)
@@ -169,24 +169,24 @@ def many_settings(truth: Truth, n_settings: int, n: int, seed: int) -> dict[str,
         for how, each in (("own", own), ("borrowed", borrowed)):
             p = holm(np.array([difference(each[i], each[j], truth.n_rows).p for i, j in pairs]))
             is_told = [bool(p[k] <= LEVEL) for k, (i, _) in enumerate(pairs) if i == 0 or not truth.advantage]
-            found[how] += is_told if truth.advantage else [any(is_told)]
-    return {name: rate(each) for name, each in found.items()}
+            rejected[how] += is_told if truth.advantage else [any(is_told)]
+    return {name: rate(each) for name, each in rejected.items()}
 
 
 def five_tied(n_checkpoints: int, n: int, seed: int) -> dict[str, dict[str, float]]:
     """Return how often five runs of one accuracy do not all stay in the tie group, for three families of tests."""
     truth = Truth(n_rows=7000, n_checkpoints=(n_checkpoints, n_checkpoints))
     rng = np.random.default_rng(seed)
-    found: dict[str, list[bool]] = {"uncorrected": [], "holm_with_best": [], "holm_all_pairs": []}
+    rejected: dict[str, list[bool]] = {"uncorrected": [], "holm_with_best": [], "holm_all_pairs": []}
     for _ in range(n):
         runs = [setting[0] for setting in draw(truth, rng, n_settings=5)]
         runs.sort(key=lambda right: -right.sum())
         p = {(i, j): mcnemar(runs[i], runs[j]).p for i in range(5) for j in range(i + 1, 5)}
         with_best = np.array([p[0, j] for j in range(1, 5)])
-        found["uncorrected"].append(with_best.min() <= LEVEL)
-        found["holm_with_best"].append(holm(with_best).min() <= LEVEL)
-        found["holm_all_pairs"].append(holm(np.array(list(p.values())))[:4].min() <= LEVEL)
-    return {name: rate(each) for name, each in found.items()}
+        rejected["uncorrected"].append(with_best.min() <= LEVEL)
+        rejected["holm_with_best"].append(holm(with_best).min() <= LEVEL)
+        rejected["holm_all_pairs"].append(holm(np.array(list(p.values())))[:4].min() <= LEVEL)
+    return {name: rate(each) for name, each in rejected.items()}
 
 
 def discordance(seed: int) -> dict[str, float]:
@@ -226,14 +226,14 @@ def simulate() -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """Return the rates as docs/comparison.md shows them, in percent, a line a case."""
+    """Return the rates as docs/comparison.md shows them, in percent, a line per case."""
 
     def rates(sort: bool, methods: tuple[str, ...]) -> list[str]:
         rows: list[list[str]] = []
         for name in (name for name in CASES if name.startswith("tied") is sort):
             for seeds, cells in results[name].items():
-                found = [cells[str(n)] for n in SIZES]
-                shown = [_cell([c] if "percent" in c else [c[method] for method in methods]) for c in found]
+                by_size = [cells[str(n)] for n in SIZES]
+                shown = [_cell([c] if "percent" in c else [c[method] for method in methods]) for c in by_size]
                 rows.append([name, seeds.split()[0], *shown])
         return table(f"| truth | seeds | {' | '.join(f'{n:,} rows' for n in SIZES)} |", rows)
 

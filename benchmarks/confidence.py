@@ -1,9 +1,9 @@
 """Whether a stated error is kept: `python -m benchmarks.confidence RUN`, a finished run with a test split.
 
 Simulates validation samples with known errors, one checkpoint and the best of twelve; then draws validation samples
-from all predictions that the run saved, of validation and test, and asks the other rows. Beside it the threshold
-without a proof: the lowest above which no more validation rows are wrong. Writes results/confidence.json. Nothing is
-chosen by it, and no row is read or predicted.
+from all predictions that the run saved, of validation and test, and checks on the other rows. Compared with the
+threshold without a proof: the lowest above which no more validation rows are wrong. Writes results/confidence.json.
+Nothing is chosen by it, and no row is read or predicted.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ N_DRAWS = 1000
 MAX_ERRORS = (0.01, 0.02, 0.05)
 
 
-def plugged_in(found: Predictions, max_error: float) -> float | None:
-    """Return the lowest threshold above which no more of these very rows are wrong; None where there is none."""
-    sure = found.probs.max(axis=1)
+def plugged_in(predictions: Predictions, max_error: float) -> float | None:
+    """Return the lowest threshold above which no more of these very rows are wrong; None if there is none."""
+    sure = predictions.probs.max(axis=1)
     order = np.argsort(-sure, kind="stable")
-    good = np.flatnonzero(np.cumsum(~found.right[order]) / np.arange(1, len(order) + 1) <= max_error)
+    good = np.flatnonzero(np.cumsum(~predictions.right[order]) / np.arange(1, len(order) + 1) <= max_error)
     return float(sure[order][good[-1]]) if len(good) else None
 
 
 def simulated(n_rows: int, n_checkpoints: int, max_error: float) -> dict[str, float]:
-    """Return how often a stated error is exceeded where the error among rows surer than quantile u is 0.1 (1 - u)^4.
+    """Return how often a stated error is exceeded if the error among rows surer than quantile u is 0.1 (1 - u)^4.
 
     Checkpoints are equally good, and decide three rows in ten anew, each in its own way; validation's best is taken.
     """
@@ -49,9 +49,9 @@ def simulated(n_rows: int, n_checkpoints: int, max_error: float) -> dict[str, fl
         sure = 0.5 + quantiles[best] / 2
         rows = Predictions([*map(str, range(n_rows))], is_wrong[best].astype(np.int64), np.stack([sure, 1 - sure], 1))
         n_choices = confidence.n_choices(~is_wrong)
-        found = [confidence.selection(rows, max_error, n_choices).threshold, plugged_in(rows, max_error)]
-        n_exceeded += [each is not None and 0.1 * (2 - 2 * max(each, 0.5)) ** 4 > max_error for each in found]
-        shares.append(0.0 if found[0] is None else 2 - 2 * max(found[0], 0.5))
+        thresholds = [confidence.selection(rows, max_error, n_choices).threshold, plugged_in(rows, max_error)]
+        n_exceeded += [each is not None and 0.1 * (2 - 2 * max(each, 0.5)) ** 4 > max_error for each in thresholds]
+        shares.append(0.0 if thresholds[0] is None else 2 - 2 * max(thresholds[0], 0.5))
     exceeded, naive = (n_exceeded / N_DRAWS).tolist()
     return {"exceeded": exceeded, "plugged in": naive, "answered": float(np.mean(shares))}
 
@@ -67,7 +67,7 @@ def pool_of(run: Run) -> Predictions:
 
 
 def drawn(pool: Predictions, n_rows: int, max_error: float) -> dict[str, float]:
-    """Return the same of validation samples of real predictions; the other rows say what is true."""
+    """Return the same for validation samples of real predictions; the other rows say what is true."""
     rng, n_exceeded, shares, errors = np.random.default_rng(0), np.zeros(2), [], []
     sure, right = pool.probs.max(axis=1), pool.right
     for _ in range(N_DRAWS):
@@ -128,9 +128,9 @@ def main() -> None:
             validation = run.load_predictions("validation")
             selected = confidence.selection(validation, max_error, run.n_choices(validation))
             if selected.threshold is not None:
-                found = confidence.answering_scores(selected, test)
-                error = float("nan") if found.error is None else found.error.value
-                note(f"as it is, {name}, {max_error}", {"answered": found.answered.value, "error": error})
+                scores = confidence.answering_scores(selected, test)
+                error = float("nan") if scores.error is None else scores.error.value
+                note(f"as it is, {name}, {max_error}", {"answered": scores.answered.value, "error": error})
     keep("confidence", measured(results, data=Path(config.data.source).name, model=Path(config.model.name).name))
 
 

@@ -1,7 +1,7 @@
-"""One contestant in a process of its own: it does a round of work when told to, and says how long that took.
+"""One contestant in a process of its own: it does a round of work on request, and says how long that took.
 
-Several contestants can so be timed in turn, and the memory of each be told apart. `Contestant` is this end of it,
-`kinds` the other one. Here too: what a `Spec` means, for Submillion and for plain transformers and PEFT.
+So several contestants can be timed in turn, and their memory measured apart. `Contestant` is this end of it, `kinds`
+the other one. Also here: what a `Spec` means, for Submillion and for plain transformers and PEFT.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Kind = Literal[
 class Spec:
     """What a contestant does. `sites` and `layers` as in the config's adapter section.
 
-    device: None = the best there is · precision: of the autocast where the Trainer works · compiled: by torch.compile,
+    device: None = the best there is · precision: of the Trainer's autocast, too · compiled: by torch.compile,
     for any shape · batch_size: of training, or of prediction · padded: the Trainer pads every text to 128, Submillion
-    takes the stock padded pass · length: all texts have so many tokens, None = AG News' lengths · dropout: of the
+    takes the stock padded pass · length: of all texts, in tokens, None = AG News' lengths · dropout: of the
     adapters · model_dropout: None = the checkpoint's 0.1 · attention: the stock model's · prefix: no dropout in the
     frozen layers, whose output is computed in every step, or kept.
     """
@@ -67,7 +67,7 @@ class Contestant:
     def __init__(self, spec: Spec) -> None:
         command = [sys.executable, "-m", "benchmarks.kinds", json.dumps(asdict(spec))]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-        environment["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing is found that another run left
+        environment["SUBMILLION_CACHE"] = tempfile.mkdtemp()  # nothing that another run left is found
         if not spec.kind.startswith("submillion"):
             environment.setdefault("GOMP_SPINCOUNT", "300000")  # libgomp's own, which `import submillion` would change
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -90,20 +90,20 @@ class Contestant:
             self._process.stdin.flush()
 
     def answer(self, until: float | None = None) -> dict[str, Any]:
-        """Return the next answer, the first of which says that the work can begin.
+        """Return the next answer; the first one says that the work can begin.
 
-        ContestantError if it failed, or there is none until the clock (time.perf_counter) says so.
+        ContestantError if it failed, or there is none before `until`, by time.perf_counter.
         """
         try:
-            found = self._answers.get(timeout=None if until is None else max(0.0, until - time.perf_counter()))
+            answer = self._answers.get(timeout=None if until is None else max(0.0, until - time.perf_counter()))
         except Empty:
             raise ContestantError(f"not done within the time there was, {until - self._began:.0f} s") from None
-        if "failed" in found:
-            raise ContestantError(found["failed"])
-        return found
+        if "failed" in answer:
+            raise ContestantError(answer["failed"])
+        return answer
 
     def close(self) -> None:
-        """End the process, and those that it started: torch.compile's would go on compiling."""
+        """End the process, and those that it started: torch.compile's would continue compiling."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -128,7 +128,7 @@ def started(specs: dict[str, Spec]) -> Iterator[dict[str, Contestant]]:
 
 
 def place(spec: Spec) -> Any:
-    """Return the torch.device that a contestant works on; ConfigError if there is none, or not in its precision."""
+    """Return the torch.device that a contestant works on; ConfigError if there is none, or it lacks the precision."""
     from submillion.model import backbone, precisions
 
     device = backbone.choose_device(spec.device)

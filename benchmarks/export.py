@@ -1,8 +1,7 @@
-"""Exports beside the model they come from: milliseconds for one text, texts a second for many, at one and two threads.
+"""Exports against the model they come from: ms for one text, texts per second for many, at one and two threads.
 
 They are sections of `benchmarks.speed`. All contestants work in turn, round by round, in one process; tokenising is
-included. Their weights are untrained, which costs what trained ones cost. OpenVINO works beside them where it is
-installed.
+included. Their weights are untrained, which cost what trained ones cost. OpenVINO takes part if it is installed.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from submillion.config import Precision
 from submillion.data.long_texts import Reading
 
 THREADS = (1, 2)
-N_ALONE = 10  # texts that come one at a time, a round
-N_TOGETHER = 64  # texts that come at once, a round
+N_ALONE = 10  # texts that come one at a time, per round
+N_TOGETHER = 64  # texts that come at once, per round
 BATCH_ROWS = 32
 MAX_LENGTH = 128
 ASKED = {
@@ -40,7 +39,7 @@ _PAUSE_S = 0.2  # onnxruntime's idle threads spin for a while, in the next conte
 
 
 def contestants(encoder: str, usual: Precision, folder: Path) -> dict[str, Callable[[int], Predict]]:
-    """Return, for each contestant, what makes its prediction with so many threads; files go to `folder`.
+    """Return, for each contestant, what makes its prediction with n threads; files go to `folder`.
 
     Submillion predicts in fp32, in int8, and in the precision that is usual on this processor.
     """
@@ -63,7 +62,7 @@ def contestants(encoder: str, usual: Precision, folder: Path) -> dict[str, Calla
     formats.quantize(folder / "onnx" / formats.GRAPH, folder / "onnx-int8" / formats.GRAPH)
     return {
         "transformers, merged": lambda _: _batched(_transformers(folder / "merged")),
-        **{f"submillion {each}": lambda _, made=made: by_submillion(made) for each, made in ours.items()},
+        **{f"submillion {each}": lambda _, built=built: by_submillion(built) for each, built in ours.items()},
         "onnx": lambda n: _batched(_onnxruntime(folder / "onnx", n)),
         "onnx-int8": lambda n: _batched(_onnxruntime(folder / "onnx-int8", n)),
         **({"openvino": lambda n: _batched(_openvino(folder / "onnx", n))} if find_spec("openvino") else {}),
@@ -71,11 +70,11 @@ def contestants(encoder: str, usual: Precision, folder: Path) -> dict[str, Calla
 
 
 def _batched(predict: Predict) -> Predict:
-    """Batches of texts of similar length, as little padding as there can be."""
+    """Batches of texts of similar length, with as little padding as possible."""
 
-    def batched(given: list[str]) -> np.ndarray:
-        given = sorted(given, key=len)
-        return np.concatenate([predict(given[i : i + BATCH_ROWS]) for i in range(0, len(given), BATCH_ROWS)])
+    def batched(batch: list[str]) -> np.ndarray:
+        batch = sorted(batch, key=len)
+        return np.concatenate([predict(batch[i : i + BATCH_ROWS]) for i in range(0, len(batch), BATCH_ROWS)])
 
     return batched
 
@@ -90,9 +89,9 @@ def _transformers(folder: Path) -> Predict:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
-    def predict(given: list[str]) -> np.ndarray:
+    def predict(batch: list[str]) -> np.ndarray:
         with torch.inference_mode():
-            return model(**tokenizer(given, truncation=True, padding=True, return_tensors="pt")).logits.numpy()
+            return model(**tokenizer(batch, truncation=True, padding=True, return_tensors="pt")).logits.numpy()
 
     return predict
 
@@ -106,11 +105,11 @@ def _onnxruntime(folder: Path, n_threads: int) -> Predict:
     options.intra_op_num_threads = n_threads
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    return lambda given: np.asarray(session.run(["logits"], _inputs(tokenizer, names, given))[0])
+    return lambda batch: np.asarray(session.run(["logits"], _inputs(tokenizer, names, batch))[0])
 
 
 def _openvino(folder: Path, n_threads: int) -> Predict:
-    """The graph in OpenVINO, which computes in bf16 where the processor has it."""
+    """The graph in OpenVINO, which computes in bf16 if the processor has it."""
     import openvino
     from tokenizers import Tokenizer
 
@@ -118,13 +117,13 @@ def _openvino(folder: Path, n_threads: int) -> Predict:
     hints = {"INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY"}
     model = openvino.Core().compile_model(folder / "model.onnx", "CPU", hints)
     names = [each.get_any_name() for each in model.inputs]
-    return lambda given: np.asarray(model(_inputs(tokenizer, names, given))["logits"])
+    return lambda batch: np.asarray(model(_inputs(tokenizer, names, batch))["logits"])
 
 
-def _inputs(tokenizer: Any, names: list[str], given: list[str]) -> dict[str, np.ndarray]:
-    found = tokenizer.encode_batch(given)
+def _inputs(tokenizer: Any, names: list[str], batch: list[str]) -> dict[str, np.ndarray]:
+    encodings = tokenizer.encode_batch(batch)
     columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-    return {name: np.array([getattr(each, columns[name]) for each in found], np.int64) for name in names}
+    return {name: np.array([getattr(each, columns[name]) for each in encodings], np.int64) for name in names}
 
 
 def measure(encoder: str, usual: Precision, n_rounds: int) -> dict[str, Any]:
@@ -132,12 +131,12 @@ def measure(encoder: str, usual: Precision, n_rounds: int) -> dict[str, Any]:
     rounds, and the sizes of the files in MiB. A first round is not counted."""
     import torch
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a thread is a thread for all of them
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # n threads are n threads for all of them
     alone, together, n_threads = texts(N_ALONE, 3), texts(N_TOGETHER, 3), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        made = contestants(encoder, usual, folder)
-        predicts = {(name, n): make(n) for name, make in made.items() for n in THREADS}
+        makers = contestants(encoder, usual, folder)
+        predicts = {(name, n): make(n) for name, make in makers.items() for n in THREADS}
         seconds: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in predicts}
         for number in range(n_rounds + 1):
             for (name, n), predict in predicts.items():
@@ -149,14 +148,14 @@ def measure(encoder: str, usual: Precision, n_rounds: int) -> dict[str, Any]:
             print(f"    round {number} of {n_rounds}", file=sys.stderr, flush=True)
         torch.set_num_threads(n_threads)
         sizes = {file.parent.name: round(file.stat().st_size / 2**20, 1) for file in folder.glob("*/model.*")}
-    found = {name: {str(n): _summary(seconds[name, n]) for n in THREADS} for name in made}
-    return {"contestants": found, "mib": sizes}
+    summaries = {name: {str(n): _summary(seconds[name, n]) for n in THREADS} for name in makers}
+    return {"contestants": summaries, "mib": sizes}
 
 
 def _seconds(predict: Predict, calls: list[list[str]]) -> float:
     began = time.perf_counter()
-    for given in calls:
-        predict(given)
+    for batch in calls:
+        predict(batch)
     return time.perf_counter() - began
 
 
@@ -168,11 +167,11 @@ def _summary(rounds: list[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def reached(found: dict[str, Any]) -> Iterator[str]:
+def reached(results: dict[str, Any]) -> Iterator[str]:
     """Yield what a machine's results come to for each line of `ASKED`."""
 
     def ratios(one: str, other: str, threads: str) -> Iterator[tuple[float, float]]:
-        rounds = (found["contestants"][name][threads]["rounds"] for name in (one, other))
+        rounds = (results["contestants"][name][threads]["rounds"] for name in (one, other))
         return ((ours[0] / theirs[0], theirs[1] / ours[1]) for ours, theirs in zip(*rounds, strict=True))
 
     yield shown(spread(many for _, many in ratios("submillion int8", "onnx-int8", "2")), ".2f")
@@ -181,13 +180,13 @@ def reached(found: dict[str, Any]) -> Iterator[str]:
 
 
 def tables(machines: dict[str, dict[str, Any]]) -> list[str]:
-    """Return a table of each machine that has sections of exports: medians, lowest and highest round in brackets."""
+    """Return a table for each machine that has sections of exports: medians, lowest and highest round in brackets."""
     parts = []
     for machine, sections in machines.items():
-        found = {name.removeprefix("exports "): sections[name] for name in sections if name.startswith("exports ")}
+        by_encoder = {name.removeprefix("exports "): sections[name] for name in sections if name.startswith("exports ")}
         rows = [
             (encoder, name, n, shown(values["latency_ms"], ",.1f"), shown(values["texts_per_s"]))
-            for encoder, section in found.items()
+            for encoder, section in by_encoder.items()
             for name, by_threads in section["results"]["contestants"].items()
             for n, values in by_threads.items()
         ]

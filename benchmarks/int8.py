@@ -1,8 +1,8 @@
-"""What int8 products cost in accuracy: trained, and predicting, in int8 beside what is faster here of bf16 and float32.
+"""What int8 products cost in accuracy: training and predicting in int8 against the faster here of bf16 and float32.
 
 `SUBMILLION_AGNEWS=… python -m benchmarks.int8 OUT [ENCODER]` trains on AG News' training file, three seeds per
-precision or, of larger encoders, five, in run folders under OUT; the test file is not opened. Pairs of one seed are
-judged on the same validation rows at a margin of 0.3 points, as exports are; and a run without int8 is asked again in
+precision or, for larger encoders, five, in run folders under OUT; the test file is not opened. Pairs of one seed are
+judged on the same validation rows at a margin of 0.3 points, as exports are; and a run without int8 predicts again in
 int8 and in float32. Started again, it resumes. The result goes to results/int8.json, by encoder, once three seeds are
 there, and again after each further one.
 """
@@ -71,21 +71,23 @@ def agreement(run: runs.Run, precisions: tuple[Any, ...]) -> dict[str, float]:
         logits[precision] = evaluation.logits(model, split, 128)
         right = split.label_ids
     exact = logits[precisions[-1]]
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for precision, each in logits.items():
-        found[f"{precision} accuracy"] = float((each.argmax(1) == right).mean())
-        found[f"{precision} same label"] = float((each.argmax(1) == exact.argmax(1)).mean())
-        found[f"{precision} mean distance"] = float(np.abs(each - exact).mean())
-    return found
+        values[f"{precision} accuracy"] = float((each.argmax(1) == right).mean())
+        values[f"{precision} same label"] = float((each.argmax(1) == exact.argmax(1)).mean())
+        values[f"{precision} mean distance"] = float(np.abs(each - exact).mean())
+    return values
 
 
 def judged(rights: dict[str, list[np.ndarray]], usual: str) -> dict[str, Any]:
-    """Return int8 minus `usual`, of each row the mean over seeds, since the seeds' rows are the same ones."""
+    """Return int8 minus `usual`, each row averaged over seeds, since all seeds have the same rows."""
     own = np.mean([np.subtract(*pair, dtype=float) for pair in zip(rights["int8"], rights[usual], strict=True)], axis=0)
     half = Z_95 * float(own.std(ddof=1)) / len(own) ** 0.5
     value = float(own.mean())
     return {
-        "accuracy": {precision: [float(each.mean()) for each in found] for precision, found in rights.items()},
+        "accuracy": {
+            precision: [float(each.mean()) for each in of_precision] for precision, of_precision in rights.items()
+        },
         "difference": {"value": value, "low": value - half, "high": value + half, "n": len(own)},
         "margin": MARGIN,
         "is_not_worse": value - half > -MARGIN,
@@ -93,7 +95,7 @@ def judged(rights: dict[str, list[np.ndarray]], usual: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train what is not trained yet, judge, and ask again."""
+    """Train what is not trained yet, judge, and predict again."""
     out, encoder = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else MINILM
     usual, _ = precisions.choose_precision(None, torch.device("cpu"))
     rights: dict[str, list[np.ndarray]] = {usual: [], "int8": []}

@@ -1,7 +1,7 @@
-"""What a training step costs where kernels.c was not compiled: `python -m benchmarks.kernels` prints the ratio.
+"""What a training step costs if kernels.c was not compiled: `python -m benchmarks.kernels` prints the ratio.
 
-Steps on one batch alternate, with the library and without, on one thread; of each the fastest counts, by the processor
-time that it took. So the ratio also holds where other programs share the machine.
+Steps on one batch alternate, with the library and without, on one thread; the fastest of each counts, by the
+processor time that it took. So the ratio also holds if other programs share the machine.
 """
 
 from __future__ import annotations

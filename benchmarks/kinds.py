@@ -25,14 +25,14 @@ _WANTED, _EVERY, _N_VALIDATION = 0.90, 50, 1000  # accuracy, steps, rows, of tho
 
 
 def _requests() -> Iterator[int]:
-    """What the other end asks for, until it ends."""
+    """The other end's requests, until it ends."""
     for line in sys.stdin:
         yield int(line)
     sys.exit()
 
 
 def _answer(**values: Any) -> None:
-    """Send a line to the other end, the most memory held so far included."""
+    """Send a line to the other end, with the most memory held so far."""
     memory = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if (cuda := _cuda()) is not None:
         memory["gpu_mib"] = cuda.max_memory_allocated() / 2**20
@@ -41,13 +41,13 @@ def _answer(**values: Any) -> None:
 
 
 def _cuda() -> Any:
-    """torch.cuda where this process works with it, else None."""
+    """torch.cuda if this process works with it, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _now() -> float:
-    """The clock, in seconds, once the device has done all that it was told to do."""
+    """The clock, in seconds, once the device has done all its work."""
     if (cuda := _cuda()) is not None:
         cuda.synchronize()
     return time.perf_counter()
@@ -68,7 +68,7 @@ def trainer(spec: Spec) -> None:
     from benchmarks.material import as_dicts, rows
     from submillion.planning.architectures import files
 
-    asked = _requests()
+    requests = _requests()
     tokenizer = AutoTokenizer.from_pretrained(files.folder(spec.encoder))
     pad = DataCollatorWithPadding(tokenizer, **({"padding": "max_length", "max_length": 128} if spec.padded else {}))
     sizes: list[tuple[int, int]] = []  # rows and tokens of each batch, in the order in which they are collated
@@ -90,7 +90,7 @@ def trainer(spec: Spec) -> None:
             self.begin()
 
         def begin(self) -> None:
-            n_steps = next(asked)
+            n_steps = next(requests)
             self.first = getattr(self, "last", 0)
             self.last = self.first + n_steps
             self.start = _now()
@@ -136,7 +136,7 @@ def limit(spec: Spec) -> None:
 
 
 def predicting(load: Callable[[Spec, Any], Predict], spec: Spec) -> None:
-    """Class probabilities of so many times 64 texts, tokenising included."""
+    """Class probabilities of n_batches times 64 texts, tokenising included."""
     import numpy as np
 
     from benchmarks.material import rows, texts
@@ -163,7 +163,7 @@ def _by_pipeline(spec: Spec, tokenizer: Any) -> Predict:
     model = stock(spec).merge_and_unload().eval().to(torch.bfloat16 if spec.precision == "bf16" else torch.float32)
     own = {"device": place(spec), "batch_size": spec.batch_size}
     pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, **own)
-    return lambda given: pipeline(given, truncation=True, max_length=128)
+    return lambda batch: pipeline(batch, truncation=True, max_length=128)
 
 
 def _by_trainer(spec: Spec, tokenizer: Any) -> Predict:
@@ -172,8 +172,8 @@ def _by_trainer(spec: Spec, tokenizer: Any) -> Predict:
     arguments = _arguments(spec, per_device_eval_batch_size=spec.batch_size)
     predicting = Trainer(model=stock(spec), args=arguments, processing_class=tokenizer)
 
-    def predict(given: list[str]) -> Any:
-        encodings = tokenizer(given, truncation=True, max_length=128)
+    def predict(batch: list[str]) -> Any:
+        encodings = tokenizer(batch, truncation=True, max_length=128)
         return predicting.predict([{"input_ids": ids} for ids in encodings["input_ids"]]).predictions
 
     return predict
@@ -186,8 +186,8 @@ def by_submillion(model: Any, batch_size: int = 128) -> Predict:
     from submillion.model import batching
     from submillion.training import evaluation
 
-    def predict(given: list[str]) -> Any:
-        examples = [Example(str(i), text, None) for i, text in enumerate(given)]
+    def predict(batch: list[str]) -> Any:
+        examples = [Example(str(i), text, None) for i, text in enumerate(batch)]
         split = batching.tokenize(examples, model.tokenizer, model.labels, Reading(128))
         return evaluation.predict(model, split, batch_size).probs
 
@@ -195,7 +195,7 @@ def by_submillion(model: Any, batch_size: int = 128) -> Predict:
 
 
 def reaching(train: Callable[[Spec, Any], tuple[int, float]], spec: Spec) -> None:
-    """Train with the seed that is asked for on AG News, from the file on, until validation accuracy is at least 0.90.
+    """Train on AG News with the requested seed, from the file on, until validation accuracy is at least 0.90.
 
     Both take the same rows, recipe, seed and evaluations: 1,000 validation rows every 50 steps of 32.
     """
@@ -264,7 +264,7 @@ def _trainer_until(spec: Spec, config: Any) -> tuple[int, float]:
         train_dataset=train,
         eval_dataset=validation,
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())},
+        compute_metrics=lambda output: {"accuracy": float((output.predictions.argmax(1) == output.label_ids).mean())},
         processing_class=tokenizer,
         callbacks=[until],
     ).train()
@@ -272,7 +272,7 @@ def _trainer_until(spec: Spec, config: Any) -> tuple[int, float]:
 
 
 def _arguments(spec: Spec, **own: Any) -> Any:
-    """The Trainer's settings: as people write them where it pads, else those with which it is at its best."""
+    """The Trainer's settings: as people write them if it pads, else those with which it is at its best."""
     import torch
     from transformers import TrainingArguments
 
@@ -304,7 +304,7 @@ KINDS: dict[Kind, Callable[[Spec], None]] = {
 
 
 def main() -> None:
-    """Work as the spec on the command line says; the other end is told of an error, too."""
+    """Work as the spec on the command line says; errors are sent to the other end, too."""
     spec = Spec(**json.loads(sys.argv[1]))
     try:
         place(spec)

@@ -2,8 +2,8 @@
 
 The frozen linear layers' forward and input-gradient products, replayed in the run's dtype at the row counts of
 its batches, on CUDA as one graph for each row count: of the last layer's query, output and feed-forward only the
-first token's; no gradient below the lowest adapted layer. Adapters, attention, norms, dropout and everything else count
-as nothing.
+first token's; no gradient below the lowest adapted layer. Adapters, attention, norms, dropout and everything else are
+not counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_NUMBERS = 1 << 26  # 128 texts of 128 tokens, 3,072 wide
 
 
 def steps(spec: Spec) -> Callable[[int], dict[str, int]]:
-    """Return what replays a number of training steps and returns their rows and tokens."""
+    """Return a function that replays training steps and returns their rows and tokens."""
     plan = planning.plan(settings(spec), len(LABELS))
     split = rows(spec.n_rows, 0, spec.length)
     batches = _forever(split.lengths, settings(spec).train)

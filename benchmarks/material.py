@@ -1,7 +1,7 @@
 """What the contestants work on: encoders of known sizes, and rows of token ids as long as AG News texts are.
 
 Nothing is fetched. MiniLM's weights come from their package; roberta-base's size has random weights, which
-cost what trained ones cost. Where the package is not: $SUBMILLION_TOKENIZER is a folder with MiniLM's tokenizer and
+cost what trained ones cost. Without the package, $SUBMILLION_TOKENIZER is a folder with MiniLM's tokenizer and
 config.json, and MiniLM's weights are random, too.
 """
 
@@ -57,7 +57,7 @@ def roberta_base(folder: Path) -> Path:
 
 
 def minilm(folder: Path) -> str:
-    """Return MiniLM's name, or the folder of a random encoder of its size, saved there, where it is not at hand."""
+    """Return MiniLM's name, or if it is not at hand the folder of a random encoder of its size, saved there."""
     return str(random_encoder("bert", folder)) if _TOKENIZER in os.environ else MINILM
 
 

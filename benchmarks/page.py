@@ -1,6 +1,6 @@
-"""docs/benchmarks.md and its charts, made of results/speed/*.json and results/{gpu,accuracy}.json: `python -m
-benchmarks.page`. Where several processors were measured, what was asked for is shown for all, the rest for the one of
-most sections.
+"""docs/benchmarks.md and its charts, made from results/speed/*.json and results/{gpu,accuracy}.json: `python -m
+benchmarks.page`. If several processors were measured, the targets are shown for all, the rest for the one with most
+sections.
 
 Nothing is measured here. Ratios are medians over rounds of the two contestants' rates in the same round. `page.md` and
 `page_gpu.md` have the words.
@@ -43,7 +43,7 @@ Rows = dict[str, dict[str, Any]]  # a contestant's measurements by its name
 
 
 def _best(rows: Rows, kind: str) -> str:
-    """The faster of a kind's variants, none of which may have been measured: then KeyError."""
+    """The faster of a kind's variants; KeyError if none was measured."""
     variants = [name for name in rows if name.startswith(kind) and "rounds" in rows[name]]
     if not variants:
         raise KeyError(kind)
@@ -81,13 +81,13 @@ def _rates(rows: Rows) -> list[str]:
 
 
 def _targets(machines: list[dict[str, Any]]) -> list[str]:
-    """What was asked for, beside what was measured on each machine."""
+    """The targets, next to what was measured on each machine."""
     columns = [dict(_measured({name: section["results"] for name, section in each.items()})) for each in machines]
     names = [_processor(each) for each in machines]
-    asked = dict(_ASKED)
+    targets = dict(_ASKED)
     rows = [
-        (what, asked[what], *(column.get(what, "not measured") for column in columns))
-        for what in asked
+        (what, targets[what], *(column.get(what, "not measured") for column in columns))
+        for what in targets
         if any(what in column for column in columns)
     ]
     return table(f"| | asked | {' | '.join(f'{name}: median [rounds]' for name in names)} |", rows)
@@ -116,26 +116,26 @@ _ASKED = (
 _OURS_NAMED = (("c", "c"), ("c int8", "c in int8"))
 
 
-def _measured(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What of `_ASKED` was measured on a machine."""
+def _measured(by_section: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was measured on a machine for the targets of `_ASKED`."""
     for section, theirs, words in (
         ("training roberta-base", "a", "{} against a"),
         ("training roberta-base", "b ", "{} against b"),
         ("training MiniLM", "b ", "MiniLM, {} against b"),
         ("prediction roberta-base", "pip", "prediction, {} against `transformers.pipeline`"),
     ):
-        rows = found.get(section, {})
+        rows = by_section.get(section, {})
         yield from (
             (words.format(name), _ratio(rows, ours, _best(rows, theirs))) for ours, name in _OURS_NAMED if ours in rows
         )
-    if "exports MiniLM" in found:
-        yield from zip(export.ASKED, export.reached(found["exports MiniLM"]), strict=True)
-    yield from _memory(found.get("training roberta-base", {}))
-    for row in found.get("layers", ()):
+    if "exports MiniLM" in by_section:
+        yield from zip(export.ASKED, export.reached(by_section["exports MiniLM"]), strict=True)
+    yield from _memory(by_section.get("training roberta-base", {}))
+    for row in by_section.get("layers", ()):
         if "with" in row:
             yield f"prefix, second epoch, top {row['value']} layers", _ratio(row, "with", "without")
     for section, first, last in (("rows", 1000, 60000), ("batch", 16, 128)):
-        rate = {point["value"]: point["c"]["tokens_per_s"]["median"] for point in found.get(section, ())}
+        rate = {point["value"]: point["c"]["tokens_per_s"]["median"] for point in by_section.get(section, ())}
         if rate:
             yield f"tokens/s at {section} {last:,} over {first:,}", f"{rate[last] / rate[first]:.2f}"
 
@@ -170,10 +170,10 @@ def _layers(points: list[dict[str, Any]]) -> list[str]:
         without = f"{_median(point['without'])} tokens/s"
         if "with" not in point:
             return [f"{point['value']} (all)", without, "no layer is frozen | | |"]
-        kept = point["with"]
-        ratio, built = _ratio(point, "with", "without"), f"{kept['prefix_build_s']:.1f} s, 640 texts"
-        rate = f"{_median(kept)} tokens/s"
-        return [f"top {point['value']}", without, rate, ratio, built, f"{kept['prefix_mib']:.0f} MiB"]
+        prefixed = point["with"]
+        ratio, built = _ratio(point, "with", "without"), f"{prefixed['prefix_build_s']:.1f} s, 640 texts"
+        rate = f"{_median(prefixed)} tokens/s"
+        return [f"top {point['value']}", without, rate, ratio, built, f"{prefixed['prefix_mib']:.0f} MiB"]
 
     return table("| adapted layers | without | with | with against without | built in | size |", map(row, points))
 
@@ -189,11 +189,11 @@ def _reached(rounds: list[dict[str, Any]] | None) -> list[str]:
     return table("| seed | b | c | c against b |", rows)
 
 
-def _accuracy(found: dict[str, Any]) -> list[str]:
-    if not found:
+def _accuracy(results: dict[str, Any]) -> list[str]:
+    if not results:
         return ["Not measured."]
     rows: list[tuple[object, ...]] = []
-    for compared in found["comparisons"].values():
+    for compared in results["comparisons"].values():
         for each in compared["settings"]:
             accuracy = shown(each["scores"]["accuracy"], ".4f", "value")
             rows.append((each["setting"], each["n_seeds"], accuracy, f"{each['training_s']:,.0f}"))
@@ -202,11 +202,11 @@ def _accuracy(found: dict[str, Any]) -> list[str]:
             verdict = "a tie" if pair["is_tied"] else "a difference"
             text = f"difference {shown(each, '+.4f', 'value')}, p {each['p']:.2f}: {verdict} |"
             rows.append((f"↳ {pair['setting']} minus the one above |", text))
-    n_rows = next(iter(found["comparisons"].values()))["n_rows"]
+    n_rows = next(iter(results["comparisons"].values()))["n_rows"]
     return [
-        f"MiniLM on AG News, {found['n_steps']} steps of 32, {len(found['seeds'])} seeds per setting, {n_rows:,}",
-        f"validation rows, the last checkpoint; threads: {found['machine']['threads']}. Compared over seeds and rows: "
-        "[how](comparison.md).",
+        f"MiniLM on AG News, {results['n_steps']} steps of 32, {len(results['seeds'])} seeds per setting, {n_rows:,}",
+        f"validation rows, the last checkpoint; threads: {results['machine']['threads']}. Compared over seeds and "
+        "rows: [how](comparison.md).",
         "",
         *table("| setting | seeds | accuracy, mean | training s |", rows),
     ]
@@ -225,23 +225,23 @@ def _machine(results: dict[str, Any]) -> list[str]:
 
 
 def _gpu(results: dict[str, Any]) -> list[str]:
-    """The text on the graphics card; that there is none where none was measured."""
+    """The text on the graphics card; a note if none was measured."""
     machine = next((section["machine"] for section in results.values()), {"gpu": None})
     if machine["gpu"] is None:
         return [
             "Not measured: `python -m benchmarks.speed gpu` does it in about 4 minutes, where there is a CUDA card."
         ]
-    found = {name: section["results"] for name, section in results.items()}
+    by_section = {name: section["results"] for name, section in results.items()}
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     parts = {
         "machine": [
             f"{machine['gpu']}, CUDA {machine['cuda']}; {machine['processor']}, {machine['cores']} cores. Python "
             f"{machine['python']}, {packages}. {min(section['measured'] for section in results.values())[:10]}."
         ],
-        "targets": _gpu_targets(found),
-        "compiling": _gpu_compiling(found.get("gpu compiling", [])),
+        "targets": _gpu_targets(by_section),
+        "compiling": _gpu_compiling(by_section.get("gpu compiling", [])),
         **{
-            part: _gpu_rates(found.get(f"gpu {name}", []), label)
+            part: _gpu_rates(by_section.get(f"gpu {name}", []), label)
             for part, name, label in (
                 ("roberta", "training roberta-base", "rows per batch"),
                 ("minilm", "training MiniLM", "rows per batch"),
@@ -253,9 +253,9 @@ def _gpu(results: dict[str, Any]) -> list[str]:
     return [text.format(**{name: "\n".join(lines) for name, lines in parts.items()}).rstrip()]
 
 
-def _gpu_targets(found: dict[str, Any]) -> list[str]:
+def _gpu_targets(by_section: dict[str, Any]) -> list[str]:
     def measured(section: str, value: object, theirs: str) -> str:
-        rows = next((_rows(group) for group in found.get(f"gpu {section}", ()) if group["value"] == value), {})
+        rows = next((_rows(group) for group in by_section.get(f"gpu {section}", ()) if group["value"] == value), {})
         try:
             return _ratio(rows, _best(rows, "c"), _best(rows, theirs))
         except KeyError:
@@ -285,16 +285,16 @@ def _gpu_rates(groups: list[dict[str, Any]], label: str) -> list[str]:
     """A table of the contestants of each group, in which c is the faster variant of c."""
 
     def row(rows: Rows, name: str) -> tuple[str, ...]:
-        found = rows[name]
-        if "left_out" in found:
-            return (_NAMES[name], f"left out: {found['left_out']}", "", "", "")
+        values = rows[name]
+        if "left_out" in values:
+            return (_NAMES[name], f"left out: {values['left_out']}", "", "", "")
         is_ours = name.startswith("c") or not any("rounds" in rows[other] for other in rows if other.startswith("c"))
         return (
             _NAMES[name],
-            shown(found["tokens_per_s"]),
+            shown(values["tokens_per_s"]),
             "" if is_ours else _ratio(rows, _best(rows, "c"), name),
-            f"{found['warm_s']:.1f}",
-            f"{found['gpu_mib']:,.0f} / {found['gpu_reserved_mib']:,.0f}",
+            f"{values['warm_s']:.1f}",
+            f"{values['gpu_mib']:,.0f} / {values['gpu_reserved_mib']:,.0f}",
         )
 
     return table(
@@ -355,21 +355,21 @@ def _save(figure: Any, axes: Any, file: str) -> None:
 def page(machines: list[dict[str, Any]], accuracy: dict[str, Any], gpu: dict[str, Any]) -> str:
     """Return the page's text; machines: the last one first."""
     results = machines[0]
-    found = {name: section["results"] for name, section in results.items()}
-    n_rows = ((f"{point['value']:,}", shown(point["c"]["tokens_per_s"])) for point in found["rows"])
+    by_section = {name: section["results"] for name, section in results.items()}
+    n_rows = ((f"{point['value']:,}", shown(point["c"]["tokens_per_s"])) for point in by_section["rows"])
     parts = {
         "targets": _targets(machines),
         "machine": _machine(results),
-        "training_roberta": _rates(found["training roberta-base"]),
-        "training_minilm": _rates(found["training MiniLM"]),
-        "prediction_roberta": _rates(found["prediction roberta-base"]),
-        "prediction_minilm": _rates(found["prediction MiniLM"]),
+        "training_roberta": _rates(by_section["training roberta-base"]),
+        "training_minilm": _rates(by_section["training MiniLM"]),
+        "prediction_roberta": _rates(by_section["prediction roberta-base"]),
+        "prediction_minilm": _rates(by_section["prediction MiniLM"]),
         "exports": export.tables({_processor(each): each for each in machines}),
-        "layers": _layers(found["layers"]),
-        "batch": _points(found["batch"], "rows per batch"),
+        "layers": _layers(by_section["layers"]),
+        "batch": _points(by_section["batch"], "rows per batch"),
         "rows": table("| training rows | c, tokens/s: median [rounds] |", n_rows),
-        "length": _points(found["length"], "tokens per text"),
-        "reaching": _reached(found["reaching"]),
+        "length": _points(by_section["length"], "tokens per text"),
+        "reaching": _reached(by_section["reaching"]),
         "accuracy": _accuracy(accuracy),
         "gpu": _gpu(gpu),
     }
@@ -381,14 +381,14 @@ def main() -> None:
     """Write the page and its charts."""
     machines = [*by_processor().values()]
     results = machines[0]
-    found = {name: section["results"] for name, section in results.items()}
-    _bars(found["training roberta-base"], "Training, roberta-base's size", "training-roberta.svg")
-    _bars(found["training MiniLM"], "Training, MiniLM, all linear sites", "training-minilm.svg")
-    _bars(found["prediction roberta-base"], "Prediction, roberta-base's size", "prediction.svg")
+    by_section = {name: section["results"] for name, section in results.items()}
+    _bars(by_section["training roberta-base"], "Training, roberta-base's size", "training-roberta.svg")
+    _bars(by_section["training MiniLM"], "Training, MiniLM, all linear sites", "training-minilm.svg")
+    _bars(by_section["prediction roberta-base"], "Prediction, roberta-base's size", "prediction.svg")
     both = {"b": "b. Trainer + PEFT, eager", "c": "c. Submillion"}
-    _curve(found["batch"], "rows per batch", "batch.svg", both)
-    _curve(found["length"], "tokens per text", "length.svg", both)
-    _curve(found["layers"], "adapted layers", "layers.svg", {"without": "without prefix", "with": "with prefix"})
+    _curve(by_section["batch"], "rows per batch", "batch.svg", both)
+    _curve(by_section["length"], "tokens per text", "length.svg", both)
+    _curve(by_section["layers"], "adapted layers", "layers.svg", {"without": "without prefix", "with": "with prefix"})
     (DOCS / "benchmarks.md").write_text(page(machines, kept("accuracy"), kept("gpu")))
 
 

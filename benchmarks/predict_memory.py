@@ -1,9 +1,9 @@
 """Memory of `submillion predict` on files: it must not grow with them.
 
 `python -m benchmarks.predict_memory [RUN TEXTS.parquet]` writes benchmarks/results/predict_memory.json. A tiny random
-model labels 1,000,000 generated rows (CSV); the run, where one is given, 20,000 and 100,000 rows of the texts (Parquet,
-repeated as needed). Each is a process of its own, of one thread: resident memory when it has imported all it needs, and
-the peak of its whole life. `SUBMILLION_ROWS` gives another number than 1,000,000. Only memory is measured: the machine
+model labels 1,000,000 generated rows (CSV); the run, if one is given, 20,000 and 100,000 rows of the texts (Parquet,
+repeated as needed). Each is a process of its own, with one thread: resident memory when it has imported all it needs,
+and its peak. `SUBMILLION_ROWS` replaces the number 1,000,000. Only memory is measured: the machine
 may be busy.
 """
 
@@ -27,23 +27,25 @@ from benchmarks.results import keep
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print and write what came out."""
+    """Measure, print and write the results."""
     if arguments[:1] == ["--measure"]:
         print(json.dumps(measured(*arguments[1:])))
         return
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         n_rows = int(os.environ.get("SUBMILLION_ROWS", "1000000"))
         run = tiny_run(folder)
-        found[f"tiny random model, {n_rows:,} rows, CSV"] = in_a_process(run, short_texts(folder / "short.csv", n_rows))
+        results[f"tiny random model, {n_rows:,} rows, CSV"] = in_a_process(
+            run, short_texts(folder / "short.csv", n_rows)
+        )
         if arguments:
             run, texts = map(Path, arguments)
             for n_rows in (20_000, 100_000):
                 source = repeated(texts, n_rows, folder / f"{n_rows}.parquet")
-                found[f"{run.name}, {n_rows:,} rows, Parquet"] = in_a_process(run, source)
-    keep("predict_memory", found)
-    for name, values in found.items():
+                results[f"{run.name}, {n_rows:,} rows, Parquet"] = in_a_process(run, source)
+    keep("predict_memory", results)
+    for name, values in results.items():
         above = values["peak_mib"] - values["start_mib"]
         print(
             f"{name}: {above:,.0f} MiB above the start's {values['start_mib']:,.0f}, input {values['input_mib']:,.0f}"
@@ -97,7 +99,7 @@ def tiny_run(folder: Path) -> Path:
 
 
 def short_texts(path: Path, n_rows: int) -> Path:
-    """Write rows of 4 to 16 words, with a label that is the first one's."""
+    """Write rows of 4 to 16 words, whose label is the first word's."""
     rng = random.Random(0)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

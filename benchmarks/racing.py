@@ -3,14 +3,14 @@
 `python -m benchmarks.racing` writes benchmarks/results/racing.json and prints what docs/comparison.md shows. One core,
 about ten minutes, seeded. `python -m benchmarks.racing FOLDER` races the finished runs of a folder instead.
 
-A trial has a level at each share of its steps: the mean loss of rows without end. A row's loss there follows from what
-all trials find hard in it, what this trial does, and what this checkpoint does. Losses are of four classes, bounded as
+A trial has a level at each share of its steps: the mean loss over infinitely many rows. A row's loss there follows from
+how hard it is for all trials, for this trial, and for this checkpoint. Losses are of four classes, bounded as
 `deciding_losses` are, and as uneven: some rows cost ten times the mean. Levels are of one of three families:
 
-- rates: one task, learning rates a factor 30 apart, other settings that matter less. Chance at first; a fall whose time
-  goes with the rate; a slow decline, a power of the steps; noise that goes with the rate, and with it a last drop under
-  a linear decay. Some rates diverge, some tasks overfit, some studies vary warm-ups and schedules.
-- shapes: each trial has a course and an end of its own, so that courses cross more than they do.
+- rates: one task, learning rates within a factor of 30, other settings that matter less. Chance at first; a fall whose
+  time depends on the rate; a slow decline, a power of the steps; noise that grows with the rate, and so a last drop
+  under a linear decay. Some rates diverge, some tasks overfit, some studies vary warm-ups and schedules.
+- shapes: each trial has a course and an end of its own, so that courses cross more than real ones do.
 - slow starters win: the same, and the slowest of all trials ends best.
 """
 
@@ -34,7 +34,7 @@ from submillion.sweeps.racing import course
 
 Family = Literal["rates", "shapes", "slow starters win"]
 FAMILIES: tuple[Family, ...] = ("rates", "shapes", "slow starters win")
-TRIALS, ROWS = {2: 100, 8: 60, 32: 20}, (300, 1000, 5000)  # how many races of so many trials are drawn
+TRIALS, ROWS = {2: 100, 8: 60, 32: 20}, (300, 1000, 5000)  # trials: how many races of them are drawn
 N_CLASSES, CHANCE = 4, math.log(4)
 MOST = math.log(N_CLASSES / 0.01)
 _AT = np.array([*SHARES, 1.0])
@@ -66,7 +66,7 @@ class Schedules:
 
 
 def schedules(n_trials: int, rng: np.random.Generator) -> Schedules:
-    """Draw them: one warm-up and a linear decay for all in most studies, several in some."""
+    """Draw schedules: one warm-up and a linear decay for all in most studies, several in some."""
     warmups = rng.choice([0.0, 0.06, 0.1, 0.3], n_trials) if rng.random() < 0.3 else np.full(n_trials, 0.06)
     is_linear = rng.random((n_trials, 1)) < (0.5 if rng.random() < 0.2 else 1.0)
     warmup = warmups[:, None]
@@ -171,34 +171,34 @@ def summed_up(races: Iterable[tuple[Sequence[Course], np.ndarray]], most: float)
 
 
 def simulate(family: Family) -> dict[str, Any]:
-    """Return what a family's races lost and cost, by the number of trials and of rows; of those that are not
-    realistic eight trials are enough."""
-    found: dict[str, Any] = {}
+    """Return what a family's races lost and cost, by the number of trials and of rows; for
+    unrealistic families eight trials are enough."""
+    results: dict[str, Any] = {}
     for n_trials, n in TRIALS.items() if family == "rates" else [(8, 60)]:
         for n_rows in ROWS:
             rng = np.random.default_rng([FAMILIES.index(family), n_trials, n_rows])
             races = (drawn(family, n_trials, n_rows, rng) for _ in range(n))
-            found.setdefault(str(n_trials), {})[str(n_rows)] = summed_up(races, MOST)
-    return found
+            results.setdefault(str(n_trials), {})[str(n_rows)] = summed_up(races, MOST)
+    return results
 
 
 def of_runs(folder: Path, n: int = 300) -> dict[str, Any]:
-    """Return what races of random subsets of finished runs lost and cost, each data set apart.
+    """Return what races of random subsets of finished runs lost and cost, by data set.
 
-    A race reads a random half of the validation rows; which run ends best is what the other half says.
+    A race reads a random half of the validation rows; the other half says which run ends best.
     """
     by_data: dict[str, list[tuple[Run, Course]]] = {}
     for run in runs.list_runs(folder):
         if run.is_done and (each := course([run.path], 1.0)) is not None:
             by_data.setdefault(str(run.config().data.source), []).append((run, each))
-    found = {}
+    results = {}
     for source, of_it in by_data.items():
         courses, ends = [each for _, each in of_it], np.array([_at_best(run) for run, _ in of_it])
         rng = np.random.default_rng(0)
         races = (_half_raced(courses, ends, rng) for _ in range(n))
         most = math.log(100 * len(of_it[0][0].labels()))
-        found[Path(source).name] = {"runs": len(of_it), "rows": ends.shape[1], **summed_up(races, most)}
-    return found
+        results[Path(source).name] = {"runs": len(of_it), "rows": ends.shape[1], **summed_up(races, most)}
+    return results
 
 
 def _at_best(run: Run) -> np.ndarray:
@@ -218,7 +218,7 @@ def _half_raced(courses: list[Course], ends: np.ndarray, rng: np.random.Generato
 
 
 def tables(results: dict[str, Any]) -> str:
-    """Return the rates as docs/comparison.md shows them: the best dropped in percent, and the cost, a line a family."""
+    """Return the rates as docs/comparison.md shows them: the best dropped in percent, and the cost, by family."""
     rows = [
         [family, n_trials, *(_cell(of_rows[str(n_rows)]) for n_rows in ROWS)]
         for family in FAMILIES
@@ -229,9 +229,11 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join([*simulated, "", *table("| data | runs | rows | lost, cost |", real)])
 
 
-def _cell(found: dict[str, Any]) -> str:
-    low, high = found["cost_of_nine_in_ten"]
-    return f"**{found['best_dropped_percent']:.1f}**, {100 * found['cost']:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+def _cell(summary: dict[str, Any]) -> str:
+    low, high = summary["cost_of_nine_in_ten"]
+    return (
+        f"**{summary['best_dropped_percent']:.1f}**, {100 * summary['cost']:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+    )
 
 
 def main() -> None:

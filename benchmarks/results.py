@@ -20,7 +20,7 @@ DOCS = FOLDER.parent.parent / "docs"
 
 
 def kept(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Return what the folder's `<name>.json` holds; nothing where it was not measured."""
+    """Return what the folder's `<name>.json` holds; empty if it was not measured."""
     file = folder / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
@@ -42,10 +42,10 @@ def here() -> str:
 
 
 def by_processor(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """Return the speeds of each machine that was measured: that with the most sections first, of these the last one."""
-    found = {file.stem: kept(file.stem, file.parent) for file in (folder / "speed").glob("*.json")}
-    rank = {name: (len(each), max(section["measured"] for section in each.values())) for name, each in found.items()}
-    return {name: found[name] for name in sorted(found, key=lambda name: rank[name], reverse=True)}
+    """Return the speeds of each measured machine, the one with the most sections first, of equals the latest."""
+    speeds = {file.stem: kept(file.stem, file.parent) for file in (folder / "speed").glob("*.json")}
+    rank = {name: (len(each), max(section["measured"] for section in each.values())) for name, each in speeds.items()}
+    return {name: speeds[name] for name in sorted(speeds, key=lambda name: rank[name], reverse=True)}
 
 
 def measured(results: Any, **facts: Any) -> dict[str, Any]:
@@ -81,14 +81,14 @@ def machine() -> dict[str, Any]:
 
 
 def spread(values: Iterable[float], digits: int | None = None) -> dict[str, float]:
-    """Return the median, the lowest and the highest of some rounds, rounded where digits are given."""
+    """Return the median, the lowest and the highest of some rounds, rounded if digits are given."""
     values = list(values)
-    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return found if digits is None else {name: round(value, digits) for name, value in found.items()}
+    summary = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return summary if digits is None else {name: round(value, digits) for name, value in summary.items()}
 
 
 def shown(each: dict[str, float], form: str = ",.0f", middle: str = "median") -> str:
-    """Return a value with what it lies between.
+    """Return a value with its range.
 
     >>> shown({"median": 2000.4, "low": 1999.0, "high": 2001.0})
     '2,000 [1,999, 2,001]'
@@ -99,7 +99,7 @@ def shown(each: dict[str, float], form: str = ",.0f", middle: str = "median") ->
 def table(head: str, rows: Iterable[Sequence[object]], n_numbers: int = 0, start: int = 1) -> list[str]:
     """Return the lines of a Markdown table; `head` names its columns, between bars.
 
-    From column `start` on, `n_numbers` columns are set right.
+    From column `start` on, `n_numbers` columns are right-aligned.
 
     >>> table("| a | b |", [(1, 2)], n_numbers=1)
     ['| a | b |', '|---|---:|', '| 1 | 2 |']

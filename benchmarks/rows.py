@@ -1,15 +1,15 @@
-"""What scaled log loss decides with, beside accuracy: `python -m benchmarks.rows OUT`, or `simulate`, of drawn runs.
+"""How scaled log loss decides, against accuracy: `python -m benchmarks.rows OUT`, or `simulate`, for drawn runs.
 
 MiniLM is trained with six settings on each of five data sets (the four packaged ones, and AG News in
-$SUBMILLION_AGNEWS), one seed, in run folders under OUT; started again, it goes on where it was. Of all pairs of runs on
-a data set: how many rows each test takes, and whether both say the same; of evaluations whether the checkpoint
-that trainings choose is better, on rows that did not choose it, than that of the highest accuracy; of rows whose
-predictions two runs have swapped at random, so that nothing is true, how often each test says that they differ. Writes
+$SUBMILLION_AGNEWS), one seed, in run folders under OUT; started again, it resumes. For all pairs of runs on a data set:
+how many rows each test needs, and whether both say the same; for evaluations, whether the checkpoint that trainings
+choose is better, on rows that did not choose it, than that of the highest accuracy; for rows whose predictions two
+runs have swapped at random, so that no difference is true, how often each test finds one. Writes
 benchmarks/results/rows.json; the constants of `submillion plan --rows` are its quartiles.
 
-simulate: how often each test says that two runs differ which are equally good, and which are not, where classes are
-rare, losses have heavy tails, and each run is the best of twelve checkpoints. Rows are drawn anew for each pair.
-Seeded, about half an hour of one core; what the file has already is not drawn again.
+simulate: how often each test says that two runs differ that are equally good, and that are not, if classes are rare,
+losses have heavy tails, or each run is the best of twelve checkpoints. Rows are drawn anew for each pair. Seeded,
+about half an hour on one core; what the file has already is not drawn again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from submillion.judging.comparison.rows import Z_POWER
 from submillion.judging.metrics import Z_95, Predictions, deciding_losses
 from submillion.training import workflow
 
-LEAST_APART = 0.002  # of accuracies: below it a pair says nothing of how many rows it takes
+LEAST_APART = 0.002  # of accuracies: below it a pair says nothing about how many rows it needs
 SIZES = (50, 100, 300, 1_000, 2_000)  # rows, of swapped pairs
 N_SWAPPED, N_CHOICES, N_CHOOSING = 400, 50, 500
 _SHARED: dict[str, Any] = {"model.name": MINILM, "model.head": "linear", "train.steps": 200, "train.evaluate_every": 20}
@@ -66,7 +66,7 @@ class Judged:
 
 
 def sources() -> dict[str, dict[str, Any]]:
-    """Return the data sets by name, as settings; most rows judge."""
+    """Return the data sets by name, as settings; most rows are for validation."""
     packaged = {name: {"data.source": f"packaged:{name}"} for name in ("tweets", "films", "amazon", "news")}
     of_one = {"data.train_rows": 1_000, "data.validation": 2_000}
     news = {"data.source": str(Path(os.environ["SUBMILLION_AGNEWS"]) / "train.parquet")}
@@ -76,7 +76,7 @@ def sources() -> dict[str, dict[str, Any]]:
 
 def judged(out: str) -> dict[str, list[Judged]]:
     """Train what is not trained yet; return the runs of each data set."""
-    found: dict[str, list[Judged]] = {}
+    by_data: dict[str, list[Judged]] = {}
     for name, rows in sources().items():
         for number, (setting, values) in enumerate(SETTINGS.items()):
             sets = _SHARED | rows | values | {"out": out, "name": f"{name}-{number}"}
@@ -85,14 +85,14 @@ def judged(out: str) -> dict[str, list[Judged]]:
             right, heights = (runs.noted(records, len(predictions.ids), key) for key in ("accuracy", "scaled_log_loss"))
             assert right is not None, f"{run.path}: evaluations did not note which rows are right"
             assert heights is not None, f"{run.path}: evaluations noted no losses"
-            found.setdefault(name, []).append(Judged(predictions, deciding_losses(predictions), right, heights))
+            by_data.setdefault(name, []).append(Judged(predictions, deciding_losses(predictions), right, heights))
             print(f"{name}, {setting}: {predictions.right.mean():.4f}", file=sys.stderr, flush=True)
-    return found
+    return by_data
 
 
 def of_pair(first: Judged, second: Judged) -> dict[str, float] | None:
-    """Return what a pair says: rows by accuracy for each row by log loss, discordant rows for each error, and how much
-    of the proportion log loss differs by; None where accuracies are too near each other."""
+    """Return what a pair says: rows by accuracy for each row by log loss, discordant rows for each error, and the
+    difference of log loss over one in proportion to errors; None if accuracies are too near each other."""
     right, other = first.predictions.right, second.predictions.right
     apart = float(right.mean() - other.mean())
     if abs(apart) < LEAST_APART:
@@ -116,7 +116,7 @@ def _resampled(predictions: Predictions) -> Any:
 
 
 def swapped(first: Judged, second: Judged, n_rows: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Return both tests' p on drawn rows, each run's prediction of a row being either one's, by a coin."""
+    """Return both tests' p on drawn rows, on each of which a coin swaps the two runs' predictions."""
     places = rng.choice(len(first.losses), n_rows, replace=False)
     coins = rng.random(n_rows) < 0.5
     pair = [each.predictions.rows(places) for each in (first, second)]
@@ -146,8 +146,8 @@ def choices(run: Judged, rng: np.random.Generator) -> Iterator[tuple[float, floa
 
 @dataclass(frozen=True)
 class Kind:
-    """Of drawn rows: the classes' shares; how sure runs are of themselves, 1 as they should be; the share of labels
-    that are wrong, of which runs are sure; whether the last class has one row alone."""
+    """Drawn rows: the classes' shares; how sure runs are, 1 as they should be; the share of wrong labels, about which
+    runs are sure; whether the last class has only one row."""
 
     shares: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
     heat: float = 1.0
@@ -179,7 +179,7 @@ def drawn(
     rows_seed: int = 0,
     n_checkpoints: int = 1,
 ) -> list[Predictions]:
-    """Return a run's checkpoints on n rows, those of the seed: the higher its quality the more often it is right."""
+    """Return a run's checkpoints on the n rows of rows_seed; the higher its quality, the more often it is right."""
     of_rows, n_classes = np.random.default_rng([rows_seed, n]), len(kind.shares)
     label_ids = of_rows.choice(n_classes, n, p=kind.shares)
     if kind.has_lone_row:
@@ -191,7 +191,7 @@ def drawn(
     ids, checkpoints = [f"{i:05}" for i in range(n)], []
     for _ in range(n_checkpoints):
         evidence = own + rng.normal(0, math.sqrt(_OF_CHECKPOINT), (n, n_classes))
-        # What Bayes' rule says of normal evidence whose mean is the quality in the true class, 0 in the others.
+        # What Bayes' rule says about normal evidence whose mean is the quality in the true class, 0 in the others.
         probs = softmax(kind.heat * (quality * evidence + np.log(kind.shares)), axis=1)
         checkpoints.append(Predictions(ids, noted, probs))
     return checkpoints
@@ -204,22 +204,22 @@ def chosen(checkpoints: list[Predictions]) -> Predictions:
 
 def simulate() -> None:
     """Measure in percent how often each test tells two drawn runs apart, by kind, checkpoints, truth and rows."""
-    found: dict[str, Any] = kept("rows").get("simulated", {})
+    rates: dict[str, Any] = kept("rows").get("simulated", {})
     for n_checkpoints, quality, n_draws in CASES:
         for number, (name, kind) in enumerate(KINDS.items()):
             case = f"{name}; {' and '.join(map(str, n_checkpoints))} checkpoints; quality {quality} and {QUALITY}"
             for n_rows in DRAWN_SIZES[max(n_checkpoints)]:
-                if str(n_rows) in found.get(case, {}):
+                if str(n_rows) in rates.get(case, {}):
                     continue
                 rng = np.random.default_rng([number, n_rows, *n_checkpoints, round(100 * quality)])
                 n_here = min(n_draws, 1_000_000 // n_rows)
                 ps = [_tested(rng, n_rows, kind, (quality, QUALITY), n_checkpoints) for _ in range(n_here)]
-                found.setdefault(case, {})[str(n_rows)] = {
+                rates.setdefault(case, {})[str(n_rows)] = {
                     test: rate([p <= 0.05 for p in of_test])
                     for test, of_test in zip(("accuracy", "log_loss"), zip(*ps, strict=True), strict=True)
                 }
-                print(case, n_rows, found[case][str(n_rows)], file=sys.stderr, flush=True)
-                keep("rows", kept("rows") | {"simulated": found})  # what is drawn so far is not lost
+                print(case, n_rows, rates[case][str(n_rows)], file=sys.stderr, flush=True)
+                keep("rows", kept("rows") | {"simulated": rates})  # what is drawn so far is not lost
 
 
 def _tested(
@@ -239,7 +239,7 @@ def _tested(
 
 
 def main() -> None:
-    """Draw, or train and judge; write and print what came out."""
+    """Draw, or train and judge; write and print the results."""
     if sys.argv[1:] == ["simulate"]:
         simulate()
         return
@@ -255,7 +255,7 @@ def main() -> None:
         }
     gains = 100 * np.array([np.mean(list(choices(run, rng)), axis=0) for each in models.values() for run in each])
     halves = Z_95 * gains.std(axis=0, ddof=1) / math.sqrt(len(gains))
-    found = {
+    results = {
         "n_data_sets": len(models),
         "n_pairs": len(pairs),
         "n_other_way": sum(pair["of_proportion"] < 0 for pair in pairs),
@@ -273,8 +273,8 @@ def main() -> None:
             for how, of_how, half in zip(("as trainings do", "by log loss alone"), gains.T, halves, strict=True)
         },
     }
-    keep("rows", kept("rows") | found)
-    print(found)
+    keep("rows", kept("rows") | results)
+    print(results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure `submillion serve`: throughput with and without batching, latency, overload, memory of 1 and 20 adapters.
 
 `python -m benchmarks.serving [minilm | roberta-base] [--precision fp32 | bf16] [--only PART]` makes a folder of 20 runs
-on one encoder, starts servers on the loopback and asks them for texts as long as AG News texts are, one a request.
+on one encoder, starts servers on the loopback and sends them texts as long as AG News texts are, one per request.
 Servers that are compared take turns. Client and servers share the machine's cores. Results go to results/serving.json.
 """
 
@@ -49,7 +49,7 @@ class Tally:
 
     @property
     def texts_a_s(self) -> float:
-        """Return the texts that were classified in a second."""
+        """Return the texts classified per second."""
         return len(self.latencies_s.get(200, ())) / self.seconds
 
     def values(self) -> dict[str, Any]:
@@ -77,14 +77,14 @@ class Server:
         self.url = json.loads(self.process.stdout.readline())["url"]
 
     def rss_mib(self) -> float:
-        """Return the memory that the process has."""
+        """Return the process's resident memory."""
         for family in text_string_to_metric_families(httpx2.get(f"{self.url}metrics").text):
             if family.name == "process_resident_memory_bytes":
                 return family.samples[0].value / 2**20
         raise RuntimeError("the server does not say how much memory it has")
 
     def warm(self, names: list[str]) -> None:
-        """Have runs loaded."""
+        """Make the server load runs."""
         for name in names:
             body = {"texts": ["a text"], "run": name}
             httpx2.post(f"{self.url}v1/predict", json=body, timeout=120).raise_for_status()
@@ -92,7 +92,7 @@ class Server:
     def closed(
         self, texts: list[str], names: list[str], seconds: float, n_callers: int = N_CALLERS, n_most: int = 10**9
     ) -> Tally:
-        """Return what callers get who ask again as soon as they are answered."""
+        """Return the tally of callers who ask again as soon as they are answered."""
         tally, began = Tally(), time.perf_counter()
 
         async def caller(number: int) -> None:
@@ -110,7 +110,7 @@ class Server:
         return tally
 
     def opened(self, texts: list[str], names: list[str], rate: float, seconds: float) -> Tally:
-        """Return what callers get who come at random, so many a second, whether others are answered or not."""
+        """Return the tally of callers who come at random, `rate` per second, whether others are answered or not."""
         rng, tally, began = np.random.default_rng(3), Tally(), time.perf_counter()
         gaps = rng.exponential(1 / rate, int(rate * seconds))
 
@@ -171,7 +171,7 @@ def serving(folder: Path, *options: str, module: str = "submillion") -> Iterator
 def make_runs(folder: Path, encoder: str, layers: str | None = None) -> list[str]:
     """Write finished runs on one encoder with random LoRA of rank 8 on query and value; return their names.
 
-    layers: as `adapter.layers` has them.
+    layers: as in `adapter.layers`.
     """
     import torch
 
@@ -209,32 +209,32 @@ def make_runs(folder: Path, encoder: str, layers: str | None = None) -> list[str
 def memory(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Return MiB with one run and with all, after equal work, and after each tenth of the replay of an hour."""
     with serving(folder, "--precision", options.precision) as server:
-        found: dict[str, Any] = {"idle_mib": server.rss_mib()}
+        values: dict[str, Any] = {"idle_mib": server.rss_mib()}
         server.warm(names[:1])
         server.closed(texts, names[:1], 120, n_most=500)
-        found["1_adapter_mib"] = server.rss_mib()
+        values["1_adapter_mib"] = server.rss_mib()
         server.warm(names)
         server.closed(texts, names, 120, n_most=500)
-        found[f"{len(names)}_adapters_mib"] = server.rss_mib()
-        found["ratio"] = found[f"{len(names)}_adapters_mib"] / found["1_adapter_mib"]
-        found["replayed_texts"], parts = options.replayed, []
+        values[f"{len(names)}_adapters_mib"] = server.rss_mib()
+        values["ratio"] = values[f"{len(names)}_adapters_mib"] / values["1_adapter_mib"]
+        values["replayed_texts"], parts = options.replayed, []
         for _ in range(10):
             server.closed(texts, names, 600, n_most=options.replayed // 10)
             parts.append(server.rss_mib())
-    found["replayed_mib"] = parts
-    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 2))
+    values["replayed_mib"] = parts
+    return json.loads(json.dumps(values), parse_float=lambda text: round(float(text), 2))
 
 
 def throughput(
     folder: Path, names: list[str], texts: list[str], options: argparse.Namespace
 ) -> tuple[dict[str, Any], float]:
-    """Return texts a second of one run and of all, in batches and not, their ratios, and the first number.
+    """Return texts per second of one run and of all, batched and not, their ratios, and the first number.
 
-    Not in batches: one caller who waits for each answer, of the same server and of one that does not wait for texts to
-    join, and as many callers as those of the batches on the latter.
+    Not batched: one caller who waits for each answer, on the same server and on one that does not wait for texts to
+    join, and as many callers as with batches on the latter.
     """
     shared = ("--precision", options.precision)
-    found: dict[str, list[float]] = {}
+    by_way: dict[str, list[float]] = {}
     with (
         serving(folder, *shared) as batches,
         serving(folder, *shared, "--batch-tokens", "1", "--wait-ms", "0") as singles,
@@ -250,22 +250,22 @@ def throughput(
         for server in (batches, singles):
             server.warm(names)
         for number in range(options.rounds + 1):
-            for what, (server, asked, n_callers) in ways.items():
-                rate = server.closed(texts, asked, options.seconds, n_callers).texts_a_s
+            for what, (server, chosen, n_callers) in ways.items():
+                rate = server.closed(texts, chosen, options.seconds, n_callers).texts_a_s
                 if number:  # the first round warms up
-                    found.setdefault(what, []).append(rate)
+                    by_way.setdefault(what, []).append(rate)
     pairs = [("batches", each) for each in ("one caller, same server", "one caller", "no batches")]
     pairs.append(("batches, 20 adapters", "one caller, 20 adapters"))
     ratios = {
-        f"{many} / {single}": statistics.median(a / b for a, b in zip(found[many], found[single], strict=True))
+        f"{many} / {single}": statistics.median(a / b for a, b in zip(by_way[many], by_way[single], strict=True))
         for many, single in pairs
     }
-    values = {what: [round(rate, 1) for rate in rates] for what, rates in found.items()}
-    return values | {name: round(ratio, 2) for name, ratio in ratios.items()}, statistics.median(found["batches"])
+    values = {what: [round(rate, 1) for rate in rates] for what, rates in by_way.items()}
+    return values | {name: round(ratio, 2) for name, ratio in ratios.items()}, statistics.median(by_way["batches"])
 
 
 def load(folder: Path, names: list[str], texts: list[str], rate: float, options: argparse.Namespace) -> dict[str, Any]:
-    """Return latencies at half of `rate`, what three times as much does, and half again after it."""
+    """Return latencies at half of `rate`, at three times `rate`, and at half again after it."""
     limit = ("--queue-texts", str(OVERLOAD_TEXTS))
     with serving(folder, "--precision", options.precision, *limit) as server:
         server.warm(names)
@@ -278,8 +278,8 @@ def load(folder: Path, names: list[str], texts: list[str], rate: float, options:
 
 
 def plain(folder: Path, names: list[str], texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Return texts a second of one and of 16 callers, here and of `plain_service`, which take turns, and the ratios."""
-    found: dict[str, list[float]] = {}
+    """Return texts per second of 1 and of 16 callers, here and of `plain_service`, which take turns, and the ratios."""
+    rates: dict[str, list[float]] = {}
     with (
         serving(folder, "--precision", options.precision) as ours,
         serving(folder / names[0], module="benchmarks.plain_service") as theirs,
@@ -291,12 +291,12 @@ def plain(folder: Path, names: list[str], texts: list[str], options: argparse.Na
                 for what, server in (("ours", ours), ("FastAPI + PEFT", theirs)):
                     rate = server.closed(texts, names[:1], options.seconds, n_callers).texts_a_s
                     if number:  # the first round warms up
-                        found.setdefault(f"{what}, {n_callers}", []).append(rate)
+                        rates.setdefault(f"{what}, {n_callers}", []).append(rate)
     ratios = {
-        f"ratio, {n}": [a / b for a, b in zip(found[f"ours, {n}"], found[f"FastAPI + PEFT, {n}"], strict=True)]
+        f"ratio, {n}": [a / b for a, b in zip(rates[f"ours, {n}"], rates[f"FastAPI + PEFT, {n}"], strict=True)]
         for n in (1, 16)
     }
-    return {what: [round(each, 2) for each in values] for what, values in (found | ratios).items()}
+    return {what: [round(each, 2) for each in values] for what, values in (rates | ratios).items()}
 
 
 def several(encoder: str, texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def several(encoder: str, texts: list[str], options: argparse.Namespace) -> dict
 
     N requests one after the other, by one caller, and at once, by N. Ways take turns; medians.
     """
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for layers in ("top:4", None):
         with tempfile.TemporaryDirectory() as temporary:
             names = make_runs(Path(temporary) / "runs", encoder, layers)
@@ -312,9 +312,9 @@ def several(encoder: str, texts: list[str], options: argparse.Namespace) -> dict
                 server.warm(names)
                 for n_runs in (2, 6, 20):
                     milliseconds = asyncio.run(_several(server, names[:n_runs], texts, options.asked))
-                    found[f"{layers or 'all layers'}, {n_runs} runs"] = milliseconds
+                    results[f"{layers or 'all layers'}, {n_runs} runs"] = milliseconds
                     print(layers, n_runs, milliseconds, file=sys.stderr)
-    return found
+    return results
 
 
 async def _several(server: Server, names: list[str], texts: list[str], n_times: int) -> dict[str, float]:
@@ -356,21 +356,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         encoder = MINILM if options.model == "minilm" else str(roberta_base(Path(temporary) / "encoder"))
         folder = Path(temporary) / "runs"
-        names, asked = make_runs(folder, encoder), texts(1000, 2)
-        found: dict[str, Any] = {}
+        names, sample_texts = make_runs(folder, encoder), texts(1000, 2)
+        results: dict[str, Any] = {}
         if options.only in (None, "plain"):
-            found["plain"] = plain(folder, names, asked, options)
+            results["plain"] = plain(folder, names, sample_texts, options)
         if options.only in (None, "several"):
-            found["several"] = several(encoder, asked, options)
+            results["several"] = several(encoder, sample_texts, options)
         if options.only in (None, "memory"):
-            found["memory"] = memory(folder, names, asked, options)
+            results["memory"] = memory(folder, names, sample_texts, options)
         if options.only in (None, "speed"):
-            found["throughput"], rate = throughput(folder, names, asked, options)
-            print(json.dumps(found["throughput"]), file=sys.stderr)
-            found["load"] = load(folder, names, asked, rate, options)
+            results["throughput"], rate = throughput(folder, names, sample_texts, options)
+            print(json.dumps(results["throughput"]), file=sys.stderr)
+            results["load"] = load(folder, names, sample_texts, rate, options)
     known, key = kept("serving"), f"{options.model}, {options.precision}"
-    keep("serving", known | {key: known.get(key, {}) | found})
-    print(json.dumps({key: found}, indent=1))
+    keep("serving", known | {key: known.get(key, {}) | results})
+    print(json.dumps({key: results}, indent=1))
 
 
 if __name__ == "__main__":

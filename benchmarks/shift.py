@@ -2,7 +2,7 @@
 
 Trains all-MiniLM-L6-v2 on four sentiment domains and on AG News in run folders under OUT, predicts each shift of
 `shifts`, keeps the predictions there, and writes results/shift.json: the truth, and what `submillion shift` says
-without it. AG News' test file is not opened. Started again, it goes on where it was.
+without it. AG News' test file is not opened. Started again, it resumes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def trained(source: str, out: str) -> Path:
 
 
 def shifts_of(source: str, run: Any) -> list[Shift]:
-    """Return the shifts of a run; of AG News, made of the rows that neither training nor validation has."""
+    """Return the shifts of a run; for AG News, made from the rows that neither training nor validation has."""
     from submillion import data
 
     settings = run.config().data
@@ -67,16 +67,16 @@ def probs_of(run: Any, shift: Shift) -> np.ndarray:
 
 
 def measured(run: Any, shift: Shift) -> dict[str, Any]:
-    """Return a row of the results: the truth, and what is said without it."""
+    """Return a row of the results: the truth, and the estimates without it."""
     from submillion import data
     from submillion.judging.shift import drift, estimate, judge
 
     splits, probs = data.read(run.config().data), probs_of(run, shift)
     labels = np.array([splits.labels.index(str(one.label)) for one in shift.rows])
     shares = np.bincount(labels, minlength=len(splits.labels)) / len(labels)
-    found = estimate(run.load_predictions("validation"), probs)
+    estimates = estimate(run.load_predictions("validation"), probs)
     texts = drift(*([one.text for one in rows] for rows in (splits.train, splits.validation, shift.rows)))
-    verdict = judge(found, texts)
+    verdict = judge(estimates, texts)
     return {
         "shift": shift.name,
         "source": shift.source,
@@ -88,14 +88,14 @@ def measured(run: Any, shift: Shift) -> dict[str, Any]:
         "stated": vars(verdict.accuracy),
         "is_trusted": verdict.is_trusted,
         "difference": verdict.difference,
-        "validation": found.validation.value,
-        "atc": vars(found.atc),
-        "doc": vars(found.doc),
+        "validation": estimates.validation.value,
+        "atc": vars(estimates.atc),
+        "doc": vars(estimates.doc),
         "auc": None if texts.auc is None else texts.auc.value,
         "length_distance": texts.length_distance,
         "shares": {
             name: {"off": _apart([one.value for one in scores], shares), "held": _held(scores, shares)}
-            for name, scores in (("bbse", found.bbse), ("em", found.em))
+            for name, scores in (("bbse", estimates.bbse), ("em", estimates.em))
         },
     }
 
@@ -104,13 +104,13 @@ def corrected_accuracy(run: Any, probs: np.ndarray, labels: np.ndarray) -> float
     """Return the accuracy of what `--correct-priors` would write."""
     from submillion.judging.shift import class_shares, corrected
 
-    found = corrected(*class_shares(run.load_predictions("validation"), probs))
-    return float((found.argmax(axis=1) == labels).mean())
+    adjusted = corrected(*class_shares(run.load_predictions("validation"), probs))
+    return float((adjusted.argmax(axis=1) == labels).mean())
 
 
-def _apart(found: list[float], truth: np.ndarray) -> float:
+def _apart(estimated: list[float], truth: np.ndarray) -> float:
     """Total variation."""
-    return float(np.abs(np.array(found) - truth).sum() / 2)
+    return float(np.abs(np.array(estimated) - truth).sum() / 2)
 
 
 def _held(scores: Any, truth: np.ndarray) -> float:

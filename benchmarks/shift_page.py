@@ -1,4 +1,4 @@
-"""The measured part of docs/shift.md, made of results/shift.json: `python -m benchmarks.shift_page`."""
+"""The measured part of docs/shift.md, made from results/shift.json: `python -m benchmarks.shift_page`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def summaries(rows: Rows) -> list[str]:
         "all judged, with a warning": [row for row in judged if not row["is_trusted"]],
     }
     head = "| | shifts | mean error | bias | interval holds the truth | half-width | DoC's error | validation's error |"
-    return table(head, ((name, *_summary(found)) for name, found in chosen.items()), n_numbers=7)
+    return table(head, ((name, *_summary(group)) for name, group in chosen.items()), n_numbers=7)
 
 
 def _group(row: dict[str, Any]) -> str:
@@ -38,7 +38,7 @@ def _group(row: dict[str, Any]) -> str:
 
 
 def _summary(rows: Rows) -> list[str]:
-    """How many, errors, coverage and width of what is stated, errors of the others."""
+    """The number; errors, coverage and width of what is stated; errors of the others."""
     if not rows:
         return ["0", *6 * [""]]
     errors, n_held = [row["stated"]["value"] - row["truth"] for row in rows], sum(map(_held, rows))
@@ -71,11 +71,11 @@ def shifts(rows: Rows) -> list[str]:
 
 def class_shares(rows: Rows) -> list[str]:
     """Return the table of how far estimated shares of the classes are off."""
-    made = [row for row in rows if row["group"] == "made" and row["half"] != "no shift"]
+    artificial = [row for row in rows if row["group"] == "made" and row["half"] != "no shift"]
     sorts = {
         "no shift": [row for row in rows if row["half"] == "no shift"],
         "only shares changed (AG News)": [row for row in rows if row["shift"].startswith("priors")],
-        "made otherwise": [row for row in made if "priors" not in row["shift"]],
+        "made otherwise": [row for row in artificial if "priors" not in row["shift"]],
         "between domains": [row for row in rows if row["group"] == "pair"],
     }
 
@@ -85,7 +85,7 @@ def class_shares(rows: Rows) -> list[str]:
         return [*off, *held, f"{_mean_points(row['corrected'] - row['truth'] for row in rows):+.1f}"]
 
     head = "| class shares | BBSE off by | EM off by | BBSE's intervals hold | EM's hold | accuracy, corrected priors |"
-    return table(head, ((name, *cells(found)) for name, found in sorts.items()), n_numbers=5)
+    return table(head, ((name, *cells(group)) for name, group in sorts.items()), n_numbers=5)
 
 
 def _mean_points(values: Iterable[float]) -> float:

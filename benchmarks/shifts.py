@@ -1,9 +1,9 @@
-"""The shifts that estimates without labels are measured on: two groups, each with a half that methods are fixed on.
+"""The shifts that estimates without labels are measured on: two groups, each with a half on which methods are fixed.
 
 Between domains: a model of each of the packaged sentiment data's four domains, on the three others. Made: one model of
 AG News on rows that training and validation did not have, drawn or changed; and each sentiment model on its own test
-rows, changed. Halves are parted by the source domain and
-by the kind of change, so that what is judged was not met before at another strength. Nothing is predicted here.
+rows, changed. Halves are split by the source domain and by the kind of change, so that no judged change was met before
+at another strength. Nothing is predicted here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Change = Callable[[Example, Random], str]
 
 @dataclass(frozen=True)
 class Shift:
-    """Labelled rows that a run is asked about as if they had no labels. `source` names the run."""
+    """Labelled rows that a run sees as if they had no labels. `source` names the run."""
 
     name: str
     source: str
@@ -57,7 +57,7 @@ def between_domains() -> list[Shift]:
 
 
 def of_own_rows(source: str, rows: Sequence[Example]) -> list[Shift]:
-    """Return a sentiment model's test rows as they are, and changed in the ways of its half."""
+    """Return a sentiment model's test rows unchanged, and changed in the ways of its half."""
     half = "fixed on" if source in _FIXED_DOMAINS else "judged"
     plain = _drawn(rows)
     changed = [_changed(f"{kind} {rate}", each, plain, _by_kind(kind, rate)) for kind, each, rate in _KINDS]
@@ -67,7 +67,7 @@ def of_own_rows(source: str, rows: Sequence[Example]) -> list[Shift]:
 
 
 def made(pool: Sequence[Example], file: Path) -> list[Shift]:
-    """Return the shifts made of AG News rows that no split has; `file` tells title and description apart."""
+    """Return the shifts made from AG News rows that no split has; `file` tells title and description apart."""
     parts = pq.read_table(file, columns=["title", "description"]).to_pylist()
     titles = {one.id: parts[int(one.id)]["title"].strip() for one in pool}
     titled = [one for one in pool if titles[one.id]]
@@ -123,11 +123,11 @@ def _drawn(rows: Sequence[Example]) -> list[Example]:
 
 def _with_priors(pool: Sequence[Example], shares: Sequence[float]) -> list[Example]:
     labels = sorted({str(one.label) for one in pool})
-    rng, found = np.random.default_rng(1), []
+    rng, drawn = np.random.default_rng(1), []
     for label, share in zip(labels, shares, strict=True):
         rows = [one for one in pool if one.label == label]
-        found += [rows[row] for row in rng.permutation(len(rows))[: round(share * N_ROWS)]]
-    return found
+        drawn += [rows[row] for row in rng.permutation(len(rows))[: round(share * N_ROWS)]]
+    return drawn
 
 
 def _changed(name: str, half: Half, rows: Sequence[Example], change: Change) -> Shift:
@@ -145,10 +145,10 @@ def _without_vowels(text: str, rng: Random) -> str:
 
 
 def _joined(rows: Sequence[Example]) -> list[Example]:
-    """Each text with the next one of another class behind it."""
-    found = []
+    """Each text, followed by the next one of another class."""
+    joined = []
     for number, one in enumerate(rows):
         following = (rows[(number + step) % len(rows)] for step in range(1, len(rows)))
         other = next(each for each in following if each.label != one.label)
-        found.append(replace(one, text=f"{one.text} {other.text}"))
-    return found
+        joined.append(replace(one, text=f"{one.text} {other.text}"))
+    return joined

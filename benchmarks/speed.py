@@ -1,10 +1,10 @@
-"""Submillion beside what people use today, and beside the processor's limit: `make bench`.
+"""Submillion against what people use today, and against the processor's limit: `make bench`.
 
-Contestants are processes of their own, exports aside, that work in turn, round by round, since a machine's speed
+Contestants are processes of their own, except exports, that work in turn, round by round, since a machine's speed
 drifts: only what was measured in one run is compared. `python -m benchmarks.speed [SECTION ...]` measures the sections
 named, or all of the processor's, into results/speed/<processor>.json; `python -m benchmarks.page` makes
-docs/benchmarks.md of it. A quiet machine is wanted. `python -m benchmarks.speed gpu` measures those of the graphics
-card into results/gpu.json, in about 4 minutes or as many `--seconds`. `--folder` names another folder for the files.
+docs/benchmarks.md from it. It needs a quiet machine. `python -m benchmarks.speed gpu` measures those of the graphics
+card into results/gpu.json, in about 4 minutes or in `--seconds`. `--folder` names another folder for the files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from submillion.model import precisions
 
 Rows = dict[str, dict[str, Any]]
 _FEW_STEPS = 5
-_WARM_SHARE = 0.6  # of a limited time; who is not warm by then is left out
+_WARM_SHARE = 0.6  # of a limited time; a contestant that is not warm by then is left out
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 10
 MPNET = os.environ.get("SUBMILLION_MPNET", "")  # the folder of an encoder
 _HAS_GPU = torch.cuda.is_available()
@@ -49,9 +49,9 @@ def compare(
 ) -> Rows:
     """Return for each contestant real tokens/s (median, lowest, highest round), rows/s, peak memory, and the rounds.
 
-    All are warmed up by one round, or by `n_warm` steps; then each round is one turn of every contestant. `n_steps` a
-    round may differ. Within so many seconds: they are warmed up all at once, since compiling takes long and little of
-    the device; those that are not ready in time, or fail, are left out, and say why; there are as many rounds as there
+    All are warmed up by one round, or by `n_warm` steps; then each round is one turn of every contestant. `n_steps`
+    per round may differ. With `seconds`, they are warmed up all at once, since compiling takes long and little of the
+    device; those that are not ready in time, or fail, are left out, with the reason; there are as many rounds as there
     is time for, at least 3.
     """
     steps = n_steps if isinstance(n_steps, dict) else dict.fromkeys(specs, n_steps)
@@ -94,7 +94,7 @@ def _warmed_up(
 
 @contextmanager
 def _leaving_out(left_out: dict[str, str], name: str, contestant: Contestant, limit: float | None) -> Iterator[None]:
-    """Where time is limited, end a contestant that fails, and note why."""
+    """If time is limited, end a contestant that fails, and note why."""
     try:
         yield
     except ContestantError as error:
@@ -106,7 +106,7 @@ def _leaving_out(left_out: dict[str, str], name: str, contestant: Contestant, li
 
 
 def summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a contestant's answers come to: that it is ready, that it is warm, and its rounds."""
+    """Return the summary of a contestant's answers: that it is ready, that it is warm, and its rounds."""
     ready, warm, *rounds = answers
     extra = {key: ready[key] for key in ("prefix_build_s", "prefix_mib") if ready.get(key)}
     extra |= {key: rounds[-1][key] for key in ("gpu_mib", "gpu_reserved_mib") if key in rounds[-1]}
@@ -188,9 +188,9 @@ def gpu_prediction(bases: dict[str, Spec], n_batches: int, seconds: float) -> An
 
 
 def gpu_compiling(bases: dict[str, Spec], seconds: float) -> Any:
-    """Return what the first step of b costs when torch.compile finds nothing in its cache, for each encoder.
+    """Return what the first step of b costs with an empty cache of torch.compile, for each encoder.
 
-    The sections that follow find it there.
+    The sections that follow find it filled.
     """
     spec = {"kind": "trainer", "attention": "sdpa", "compiled": True}
     return compare_groups({name: {"b compiled": replace(base, **spec)} for name, base in bases.items()}, 1, seconds)
@@ -198,29 +198,29 @@ def gpu_compiling(bases: dict[str, Spec], seconds: float) -> Any:
 
 def over(values: list[Any], change: Callable[[Spec, Any], Spec], base: Spec, n_steps: Callable[[Any], int]) -> Any:
     """Return b and c for each value of a setting."""
-    found = []
+    points = []
     for value in values:
         spec = change(base, value)
         specs = {"b": replace(spec, kind="trainer"), "c": spec}
-        found.append({"value": value, **compare(specs, n_steps(value), 5)})
-    return found
+        points.append({"value": value, **compare(specs, n_steps(value), 5)})
+    return points
 
 
 def layers(base: Spec) -> Any:
     """Return c with 12, 8 and 4 layers adapted, without the prefix and with it (its second epoch)."""
-    found = []
+    points = []
     for top in (12, 8, 4):
         spec = replace(base, layers=f"top:{top}", n_rows=640)
         computed, kept = replace(spec, prefix="computed"), replace(spec, prefix="kept")
         specs = {"without": spec} if top == 12 else {"without": computed, "with": kept}
-        found.append({"value": top, **compare(specs, 6, 7)})
-    return found
+        points.append({"value": top, **compare(specs, 6, 7)})
+    return points
 
 
 def row_counts(base: Spec) -> Any:
     """Return c on splits of 1,000 to 60,000 rows, in turn."""
-    found = compare({str(n): replace(base, n_rows=n) for n in (1000, 8000, 60000)}, 8, 7)
-    return [{"value": int(n), "c": row} for n, row in found.items()]
+    rows = compare({str(n): replace(base, n_rows=n) for n in (1000, 8000, 60000)}, 8, 7)
+    return [{"value": int(n), "c": row} for n, row in rows.items()]
 
 
 def reaching(base: Spec) -> Any:
@@ -237,7 +237,7 @@ def reaching(base: Spec) -> Any:
 
 def padded(base: Spec) -> Any:
     """Return b with its attentions, and c by its packed pass and by the padded one, for newer encoders."""
-    found = []
+    points = []
     for family, attentions in (
         ("modernbert", ("eager", "sdpa")),
         ("deberta-v2", ("eager",)),
@@ -248,14 +248,14 @@ def padded(base: Spec) -> Any:
             trainer = replace(spec, kind="trainer")
             specs = {f"b {attention}": replace(trainer, attention=attention) for attention in attentions}
             specs |= {"c": spec, "c padded": replace(spec, padded=True)}
-            found.append({"value": family, **compare(specs, 4, 5, n_warm=12)})
-    return found
+            points.append({"value": family, **compare(specs, 4, 5, n_warm=12)})
+    return points
 
 
 def gpu_sections(roberta: str, small: str) -> dict[str, tuple[float, Callable[[float], Any]]]:
     """Return what can be measured on a graphics card, by name: the seconds it needs, and what measures it within some.
 
-    On a CPU rounds are of two steps, and there is one batch size: only a trial of what would be done.
+    On a CPU rounds have two steps, and there is one batch size: only a trial of what would be done.
     """
     n_steps = _CYCLE if _HAS_GPU else 2
     both = {
@@ -309,18 +309,18 @@ def usual_precision() -> Precision:
 def measure(
     chosen: list[str], known: dict[str, Callable[[], Any]], gpu: dict[str, Any], seconds: float | None, folder: Path
 ) -> None:
-    """Measure sections by name, those of the graphics card in about so many seconds; write each when it is done."""
+    """Measure sections by name, those of the graphics card in about `seconds`; write each when it is done."""
     needed = sum(gpu[name][0] for name in chosen if name in gpu)
     for name in chosen:
         started = time.perf_counter()
         print(f"{name} ...", file=sys.stderr, flush=True)
         if name in gpu:
-            found = gpu[name][1](gpu[name][0] * (1 if seconds is None else seconds / needed))
+            results = gpu[name][1](gpu[name][0] * (1 if seconds is None else seconds / needed))
         else:
-            found = known[name]()
+            results = known[name]()
         file = "gpu" if name in gpu else f"speed/{here()}"
         facts = {} if name in gpu else {"precision": usual_precision()}
-        section = measured(found, took_s=round(time.perf_counter() - started), **facts)
+        section = measured(results, took_s=round(time.perf_counter() - started), **facts)
         keep(file, {**kept(file, folder), name: section}, folder)
 
 
@@ -335,8 +335,8 @@ def main() -> None:
         parser.add_argument("--seconds", type=float, help="for all named sections of the graphics card")
         parser.add_argument("--folder", type=Path, default=FOLDER, help="where the results go")
         arguments = parser.parse_args()
-        asked = arguments.section or list(known)
-        chosen = [name for each in asked for name in (gpu if each == "gpu" else [each])]
+        wanted = arguments.section or list(known)
+        chosen = [name for each in wanted for name in (gpu if each == "gpu" else [each])]
         if unknown := set(chosen) - {*known, *gpu}:
             parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed are {names}")
         measure(chosen, known, gpu, arguments.seconds, arguments.folder)

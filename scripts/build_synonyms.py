@@ -2,8 +2,8 @@
 
     apt-get install wordnet-base && python -m scripts.build_synonyms /usr/share/wordnet
 
-A line of the table is a part of speech and the words of one meaning. What is taken and what is left out is said
-in docs/decisions/010-synonyms.md. The same files give the same bytes.
+A line of the table is a part of speech and the words of one meaning. docs/decisions/010-synonyms.md says what is taken
+and what is left out. The same files give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from submillion.data.augmentation.synonyms import TABLE
 from submillion.data.augmentation.words import NEGATIONS
 
-_TARGET = Path(__file__).parent.parent / "submillion" / "augmentation" / TABLE
+_TARGET = Path(__file__).parent.parent / "submillion" / "data" / "augmentation" / TABLE
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 _PARTS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # of a sense key's number; 5 is a satellite adjective
 _N_SENSES = 2
@@ -32,7 +32,7 @@ _USABLE = re.compile(r"[a-z]{3,}")
 # A short verb that doubles its last letter (plan, planned); a noun in -s that has no plural, or is one.
 _DOUBLES = re.compile(r"[^aeiou]*[aeiou][bdfgklmnprtvz]")
 _PLURAL_LIKE = re.compile(r".*([^s]s|[^aeiou]o|men|people)")
-# Words of grammar. They have meanings in WordNet ("have": rich people), but not the one they are used in.
+# Function words. They have meanings in WordNet ("have": rich people), but not the one they are used in.
 _STOP_WORDS = frozenset(
     "about above across after again against ago all almost along already also although always among and "
     "another any anybody anyone anything are around aside away back because been before behind being below "
@@ -90,7 +90,7 @@ def _senses(folder: Path, n_tagged: dict[tuple[str, str, int], int]) -> dict[str
                 for number, offset in enumerate(fields[-int(fields[1]) :], start=1):
                     count = n_tagged.get((word, part, number), 0)
                     ranked[word].append((-count, rank, number, (part, int(offset))))
-    return {word: _commonest(found) for word, found in ranked.items()}
+    return {word: _commonest(senses) for word, senses in ranked.items()}
 
 
 def _counts(file: Path) -> dict[tuple[str, str, int], int]:
@@ -116,7 +116,7 @@ def _in_use(counts: dict[str, int]) -> list[str]:
 
 
 def _synsets(file: Path) -> Iterator[tuple[int, set[str]]]:
-    """Each synset's offset and words: those in lower case, without slang, slurs and what else has a usage mark."""
+    """Each synset's offset and words: those in lower case, without slang, slurs and others with a usage mark."""
     for line in _lines(file):
         fields = line.partition(" | ")[0].split()
         n_words = int(fields[3], 16)

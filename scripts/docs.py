@@ -1,8 +1,8 @@
 """The documentation as a site: `python -m scripts.docs` writes build/site/ with Zensical.
 
-Owns what the site has and docs/ has not: the README and the changelog as pages, the list of decisions, and the parts of
-pages that the program itself says (settings, models). Pages mark those with `<!-- generated: NAME -->`. Everything else
-is copied as it is; zensical.toml has the order of the pages.
+Owns what the site has and docs/ lacks: the README and the changelog as pages, the list of decisions, and the parts of
+pages that come from the program itself (settings, models). Pages mark those with `<!-- generated: NAME -->`. Everything
+else is copied unchanged; zensical.toml has the order of the pages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from submillion.planning import architectures
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 STAGED = ROOT / "build" / "docs"
-OUTSIDE = {  # what the site has and docs/ has not, by its name there
+OUTSIDE = {  # what the site has and docs/ lacks, by its name there
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "submillion/data/augmentation/WORDNET-LICENSE.txt": "wordnet-license.txt",

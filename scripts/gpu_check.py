@@ -2,8 +2,8 @@
 
 Tiny random encoders of each family, every method and head, packed against the stock padded model on the same device;
 dropout's statistics; recorded steps against launched ones; memory that runs out; and, with MiniLM, the commands from
-training to export, beside the same training on the CPU. One table is printed, and written as JSON. Without a GPU the
-same is checked on the CPU, but what only a GPU has.
+training to export, against the same training on the CPU. One table is printed, and written as JSON. Without a GPU the
+same is checked on the CPU, except what only a GPU has.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from tests.adapted import HEADS, LABELS, METHODS, can_have
 from tests.kit.gpu import Encoders, classifier, difference, random_split
 from tests.tiny import FAMILIES, settings
 
-# Of logits, and of gradients beside their largest entry: float32's laws are those of the CPU's tests, but products of a
-# GPU add up in other orders.
+# For logits, and for gradients relative to their largest entry: float32's laws are those of the CPU's tests, but a
+# GPU's products add up in other orders.
 LIMITS = {"fp32": (2e-5, 2e-4), "bf16": (0.05, 0.15), "fp16": (0.01, 0.02)}
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured, and the most that it may be."""
+    """What was measured, and its limit."""
 
     section: str
     name: str
@@ -103,7 +103,7 @@ def widths(encoders: Encoders, device: torch.device) -> Found:
 
 
 def whole_models(encoders: Encoders, device: torch.device) -> Found:
-    """The same where all parameters train, MPNet's position bias too."""
+    """The same if all parameters train, MPNet's position bias too."""
     batch = random_split(24, seed=1, longest=100).batch(np.arange(24))
     for family in FAMILIES:
         exact, model = (classifier(encoders(family), "full", "fp32", device, method="none") for _ in range(2))
@@ -170,15 +170,15 @@ def job(encoders: Encoders, device: torch.device, split: TokenizedSplit, n_steps
 
 
 def trained(work: loop.Job, graphs: bool = True) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Return the losses of a training, and what it trained."""
+    """Return the losses of a training, and the parameters it trained."""
     with mock.patch.object(Classifier, "recorder", Classifier.recorder if graphs else lambda *_: None):
-        found = [record.loss for record in loop.fit(work) if record.kind == "step"]
+        step_losses = [record.loss for record in loop.fit(work) if record.kind == "step"]
     named = adapters.trainable_parameters(work.classifier.model).items()
-    return found, {name: parameter.detach().cpu().clone() for name, parameter in named}
+    return step_losses, {name: parameter.detach().cpu().clone() for name, parameter in named}
 
 
 def _apart(first: Any, second: Any) -> float:
-    """How far two trainings are: 0 where all losses and parameters agree to the bit."""
+    """How far two trainings are: 0 if all losses and parameters agree to the bit."""
     losses_apart = [abs(a - b) for a, b in zip(first[0], second[0], strict=True)]
     return float(np.max([*losses_apart, *(float((first[1][name] - second[1][name]).abs().max()) for name in first[1])]))
 
@@ -253,23 +253,23 @@ def _on_prefix(work: loop.Job) -> loop.Job:
 
 
 def _after(n: int) -> Callable[[], Any]:
-    asked = iter([None] * (n + 1) + ["pause"] * 100)
-    return lambda: next(asked)
+    wishes = iter([None] * (n + 1) + ["pause"] * 100)
+    return lambda: next(wishes)
 
 
 def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) -> Found:
-    """Steps are recorded; work that cannot be goes on without."""
+    """Steps are recorded; work that cannot be recorded continues without."""
     work = job(encoders, device, split, n_steps=48)
-    made: list[Recorder | None] = []
+    recorders: list[Recorder | None] = []
     real = Classifier.recorder
 
     def noted(self: Classifier, say: Callable[[str], object]) -> Recorder | None:
-        made.append(real(self, say))
-        return made[-1]
+        recorders.append(real(self, say))
+        return recorders[-1]
 
     with mock.patch.object(Classifier, "recorder", noted):
         n_graphs = max(
-            made[0].n_graphs if made[0] is not None else 0 for _ in loop.fit(work)
+            recorders[0].n_graphs if recorders[0] is not None else 0 for _ in loop.fit(work)
         )  # none is kept at the end
     yield f"steps are recorded ({n_graphs} graphs)", float(n_graphs == 0), 0.0
 
@@ -277,14 +277,14 @@ def _recording(encoders: Encoders, device: torch.device, split: TokenizedSplit) 
         loss = losses.supervised(logits, batch.label_ids, 0.0, None)
         return loss if float(loss.detach()) > -1 else loss * 0
 
-    said: list[str] = []
+    messages: list[str] = []
     work = job(encoders, device, split, n_steps=48)
-    failing = trained(replace(work, loss=waits, say=said.append))
+    failing = trained(replace(work, loss=waits, say=messages.append))
     yield (
         "work that cannot be recorded",
         _apart(failing, trained(job(encoders, device, split, n_steps=48))),
         0.0,
-        said[0][:60],
+        messages[0][:60],
     )
 
 
@@ -300,9 +300,9 @@ def _memory(encoders: Encoders, device: torch.device) -> Found:
     needed = torch.cuda.max_memory_reserved(device) - before
     _give_up_memory()
     work = job(encoders, device, split, batch_size=64, n_steps=4)
-    said: list[str] = []
+    messages: list[str] = []
     for fitting in (work.fitting, work.classifier.fitting):
-        fitting.say = said.append
+        fitting.say = messages.append
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 0.6 * needed) / total)
     try:
         halved = trained(work)
@@ -311,12 +311,12 @@ def _memory(encoders: Encoders, device: torch.device) -> Found:
         return
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    yield "memory runs out: batches are halved", float(not said), 0.0, (said or ["never"])[0][:80]
+    yield "memory runs out: batches are halved", float(not messages), 0.0, (messages or ["never"])[0][:80]
     yield "memory runs out: losses stay close", abs(halved[0][0] - whole[0][0]), 0.1
 
 
 def _give_up_memory() -> None:
-    """What earlier trainings left would otherwise be freed, and taken, in the training that is to run out."""
+    """Free what earlier trainings left: the training that is to run out of memory would take it otherwise."""
     gc.collect()
     torch.cuda.empty_cache()
 
@@ -402,7 +402,7 @@ SECTIONS: dict[str, Section] = {
 
 
 def main() -> None:
-    """Run the sections named, or all; the exit status is 1 where a value is beyond its limit."""
+    """Run the sections named, or all; the exit status is 1 if a value is beyond its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("section", nargs="*", help=f"of {', '.join(SECTIONS)}; all if none is named")
     parser.add_argument("--output", type=Path, default=Path("build/gpu-check.json"), help="where the JSON goes")
@@ -414,35 +414,35 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     device = backbone.choose_device(None)
     print(f"device {device}: {torch.cuda.get_device_name() if device.type == 'cuda' else 'no GPU'}", flush=True)
-    found: list[Check] = []
+    checks: list[Check] = []
     with tempfile.TemporaryDirectory() as folder:
         encoders = Encoders(Path(folder))
         for name in chosen.section or sections:
-            found += _section(name, sections[name], encoders, device)
+            checks += _section(name, sections[name], encoders, device)
             chosen.output.parent.mkdir(parents=True, exist_ok=True)
-            chosen.output.write_text(json.dumps(measured([asdict(each) for each in found]), indent=1) + "\n")
-    bad = [each for each in found if not each.is_good]
-    print(f"{len(found)} checks, {len(bad)} beyond their limits; {chosen.output} has all")
+            chosen.output.write_text(json.dumps(measured([asdict(each) for each in checks]), indent=1) + "\n")
+    bad = [each for each in checks if not each.is_good]
+    print(f"{len(checks)} checks, {len(bad)} beyond their limits; {chosen.output} has all")
     sys.exit(bool(bad))
 
 
 def _section(name: str, section: Section, encoders: Encoders, device: torch.device) -> list[Check]:
-    found: list[Check] = []
+    checks: list[Check] = []
     started = time.perf_counter()
     try:
         for what, value, limit, *note in section(encoders, device):
             now = time.perf_counter()
-            found.append(Check(name, what, value, limit, now - started, *note))
+            checks.append(Check(name, what, value, limit, now - started, *note))
             started = now
-            each = found[-1]
+            each = checks[-1]
             if not each.is_good or name != "parity":
                 mark = "good" if each.is_good else "BAD "
                 print(f"{mark} {name}: {what}: {value:.2g} (at most {limit:g}) {each.note}", flush=True)
     except Exception as error:  # the other sections still tell something
         traceback.print_exc()
-        found.append(Check(name, f"{type(error).__name__}: {error}"[:200], float("nan"), 0.0, 0.0))
-    print(f"     {name}: {sum(each.is_good for each in found)} of {len(found)} good", flush=True)
-    return found
+        checks.append(Check(name, f"{type(error).__name__}: {error}"[:200], float("nan"), 0.0, 0.0))
+    print(f"     {name}: {sum(each.is_good for each in checks)} of {len(checks)} good", flush=True)
+    return checks
 
 
 if __name__ == "__main__":

@@ -53,11 +53,11 @@ def main() -> None:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The browser of this machine."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
         sys.exit("no Chromium on the path: `apt-get install chromium`")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -132,7 +132,7 @@ def _play(page: Page, address: str, run: str) -> None:
 
 
 def _name_folder(page: Page) -> None:
-    """Let the page name no folder of this machine."""
+    """Hide the name of this machine's folder from the page."""
     page.locator("header .run").evaluate("folder => { folder.textContent = '~/runs' }")
 
 

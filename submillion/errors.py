@@ -99,12 +99,12 @@ def os_problem(error: OSError) -> str:
     """Return why the system refuses a file, and what to do, if that is known.
 
     >>> os_problem(OSError(errno.ENOSPC, "No space left on device"))
-    'No space left on device: make room; what is finished is kept, and the same command goes on'
+    'No space left on device: free some space; finished work is kept, and the same command resumes'
     """
     reason = error.strerror or first_line(error)
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return f"{reason}: make room; what is finished is kept, and the same command goes on"
+            return f"{reason}: free some space; finished work is kept, and the same command resumes"
         case errno.EROFS | errno.EACCES | errno.EPERM:
             return f"{reason}: change its permissions, or give another folder"
     return reason

@@ -235,10 +235,10 @@ def test_loading_a_damaged_adapter_says_so(encoders, tmp_path) -> None:
     content = weights.read_bytes()
     for damaged in (content[:100], b""):
         weights.write_bytes(damaged)
-        with pytest.raises(RunError, match=r"is damaged, or of another model"):
+        with pytest.raises(RunError, match=r"is damaged, or for another model"):
             adapters.load(copy.deepcopy(stock_model(encoders["bert"])[0]), folder)
     weights.write_bytes(content)
-    with pytest.raises(RunError, match=r"is damaged, or of another model"):
+    with pytest.raises(RunError, match=r"is damaged, or for another model"):
         adapters.load(copy.deepcopy(stock_model(encoders["electra"])[0]), folder)
 
 

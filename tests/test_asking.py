@@ -210,7 +210,7 @@ def test_everything_that_is_wrong_with_labels_is_told_at_once(
     ("change", "message"),
     [
         (lambda rows: [{**rows[0], "text": "another text"}, *rows[1:]], r"row 1 .*the input has no row with this text"),
-        (lambda rows: [*rows, rows[2]], r"row 41 .*the row is there twice"),
+        (lambda rows: [*rows, rows[2]], r"row 41 .*the row appears twice"),
         (lambda rows: rows[:-1], None),
         (lambda rows: [row for row in rows if row["stratum"] != "2"], "keep all rows of the sample"),
         (lambda rows: [{**row, "stratum_rows": "7"} for row in rows], "is a sample of 28 rows"),
@@ -266,7 +266,7 @@ def test_what_cannot_be_asked_is_refused(
 
 
 def test_rows_that_are_not_there_are_refused(run: Run, source: Path, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"500 rows are asked for, and .* that .* was not trained on: ask for fewer"):
+    with pytest.raises(DataError, match=r"500 rows are asked for, but .* that .* was not trained on: ask for fewer"):
         submillion.ask(run, source, 500, output=tmp_path / "ask.csv")
     splits = data.read(run.config().data)
     trained = write(tmp_path / "trained.csv", [{"text": example.text} for example in splits.train])
@@ -282,7 +282,7 @@ def test_labels_that_were_filled_in_are_not_replaced(
 ) -> None:
     submillion.ask(run, source, 40, output=asked)  # as it was written
     fill(asked, truth, 3)
-    with pytest.raises(ConfigError, match="is there already, and `ask` did not write it as it is now"):
+    with pytest.raises(ConfigError, match="already exists, but not as `ask` wrote it"):
         submillion.ask(run, source, 40, output=asked)
     submillion.ask(run, source, 40, output=asked, force=True)
 
@@ -300,7 +300,7 @@ def test_rows_with_several_labels_are_refused(encoders: dict[str, Path], tmp_pat
     several = submillion.train(
         rows, model=str(encoders["bert"]), out=str(tmp_path / "runs"), train={"steps": 1, "precision": "fp32"}
     )
-    with pytest.raises(RunError, match="have several labels: an empty cell says that none applies"):
+    with pytest.raises(RunError, match="have several labels: an empty cell means that none applies"):
         submillion.ask(several, rows, 5, output=tmp_path / "ask.csv")
 
 
@@ -309,7 +309,7 @@ def test_options_that_do_not_go_together_are_refused(run: Run, source: Path, ask
         (["evaluate", run.path], "no rows are given"),
         (["evaluate", run.path, "--labelled", asked], "--input and --labelled go together"),
         (["evaluate", run.path, "--input", source, "--labelled", asked, "--data", source], "--data: --labelled tells"),
-        (["train", "--start", run.path], "--start goes on with new rows"),
+        (["train", "--start", run.path], "--start trains on new rows"),
         (["train", "--start", run.path, "--data", asked, "--recipe", "demo"], "--recipe: --start takes the settings"),
     ):
         assert call(*words) == 1
@@ -371,7 +371,7 @@ def test_a_training_goes_on_with_the_new_rows_and_keeps_the_old_prefix(
     assert after.validation == before.validation
     assert after.train[: len(before.train)] == before.train
     assert [one.id for one in after.train[-30:]] == [f"{asked}:{row['id']}" for row in rows_of(asked)[:30]]
-    with pytest.raises(DataError, match="was trained on the row, so that it says nothing of new ones"):
+    with pytest.raises(DataError, match="was trained on the row, so it says nothing about new ones"):
         submillion.evaluate(new, source, labelled=asked)
     more = submillion.ask(new, source, 10, output=asked.with_name("more.csv"))
     assert not {*more.ids} & {row["id"] for row in rows_of(asked)[:30]}
@@ -386,7 +386,7 @@ def test_rows_that_are_trained_on_are_not_trained_on_twice(run: Run, tmp_path: P
     new = submillion.train(start=run, data=write(tmp_path / "more.csv", rows), train={"steps": 1})
     splits = data.read(new.config().data)
     assert (splits.n_more, len(splits.train)) == (1, len(before) + 1)
-    assert any("4 of 5 rows have a text that is trained on already, and are left out" in w for w in splits.warnings)
+    assert any("4 of 5 rows have a text that is already trained on, and are left out" in w for w in splits.warnings)
 
 
 def test_rows_that_are_held_out_are_not_trained_on(run: Run, tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_rows_that_are_held_out_are_not_trained_on(run: Run, tmp_path: Path) -> 
     new = submillion.train(start=run, data=write(tmp_path / "more.csv", rows), train={"steps": 1})
     splits = data.read(new.config().data)
     assert splits.n_more == 1
-    assert any("2 of 3 rows are held out, in validation or test, too, and are left out" in w for w in splits.warnings)
+    assert any("2 of 3 rows are also held out, in validation or test, and are left out" in w for w in splits.warnings)
 
 
 def test_a_run_of_rows_in_memory_says_how_it_goes_on(encoders: dict[str, Path], old: Path, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_run_of_rows_in_memory_says_how_it_goes_on(encoders: dict[str, Path], 
     run = submillion.train(
         rows, model=str(encoders["bert"]), out=str(tmp_path), train={"steps": 1, "precision": "fp32"}
     )
-    with pytest.raises(RunError, match="trained on rows in memory, which are kept nowhere"):
+    with pytest.raises(RunError, match="trained on rows in memory, which are not stored"):
         submillion.train(start=run, data=old)
     with pytest.raises(ConfigError, match="leave the config out"):
         submillion.train({"budget": 5}, start=run, data=old)

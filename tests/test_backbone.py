@@ -146,7 +146,7 @@ def damage_numbers(folder: Path) -> None:
     [
         (damage_numbers, r"are NaN or infinite \(bert\.encoder\.layer\.1\.output\.dense\.bias"),
         (damage_nothing_left, "no model.safetensors"),
-        (damage_pickle, "pickled weights alone .*, which are not read"),
+        (damage_pickle, "only pickled weights .*, which are not read"),
         (damage_cut, "model.safetensors is damaged"),
         (damage_missing_layer, "lacks 16 of the encoder's weights"),
         (damage_width, "or has them in other shapes"),

@@ -141,7 +141,7 @@ def test_a_pattern_of_ones_own(kind):
 
 @pytest.mark.parametrize("sites", ["query", "key,value", ["dense", "query+value"]])
 def test_a_part_of_a_fused_layer_is_refused_with_the_reason(sites):
-    with pytest.raises(ConfigError, match=r"computes query, key and value in one linear layer.*name qkv"):
+    with pytest.raises(ConfigError, match=r"computes query, key and value in one linear layer.*use qkv"):
         plan_of("modernbert", sites)
 
 
@@ -171,7 +171,7 @@ def test_a_shared_layer_is_adapted_and_counted_once():
 
 @pytest.mark.parametrize("head", ["linear", "bottleneck"])
 def test_an_encoder_that_is_built_has_the_stock_head_only(head):
-    with pytest.raises(ConfigError, match=f"model.head is {head}, but of .* only the stock head is known"):
+    with pytest.raises(ConfigError, match=f"model.head is {head}, but only the stock head of .* is known"):
         plan_of("rembert", "all-linear", None, head, rank=1)
 
 

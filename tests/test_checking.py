@@ -102,8 +102,8 @@ def test_rows_in_two_splits_are_counted_and_placed(tmp_path) -> None:
         data.read(DataConfig(source=str(tmp_path), validation=2))
     (problem,) = caught.value.problems
     assert problem.startswith(
-        f"{tmp_path}/test.csv, rows 1, 3 (lines 2, 4): 2 of 3 rows are in {tmp_path}/train.csv too, "
-        "but for case and white space (the first in row 1 (line 2))"
+        f"{tmp_path}/test.csv, rows 1, 3 (lines 2, 4): 2 of 3 rows are also in {tmp_path}/train.csv, "
+        "ignoring case and white space (the first in row 1 (line 2))"
     )
 
 
@@ -125,7 +125,7 @@ def test_rows_that_nearly_repeat_others_of_their_split_are_a_warning_unless_they
     together = [replace(each, group="0" if each.text.startswith(texts[0]) else each.id) for each in alone]
     train = [Example("t", sentence(rng), "x")]
     (warning,) = near_warnings({"train": train, "validation": alone})
-    assert "5 of 24 validation rows (20.8%) nearly repeat others of them" in warning
+    assert "5 of 24 validation rows (20.8%) nearly repeat other such rows" in warning
     assert "data.group" in warning
     assert near_warnings({"train": train, "validation": together}) == []
     assert near_warnings({"train": alone, "validation": train}) == [], "training rows have no intervals"
@@ -159,7 +159,7 @@ def test_one_class_and_small_classes_are_problems() -> None:
 
 def test_contradictions_are_a_warning() -> None:
     (warning,) = checking.conflict_warning(rows("a.csv", ("a", "x"), ("b", "y"), ("A ", "y")))
-    assert warning.startswith("a.csv: 1 text stands there with different labels (rows 1, 3)")
+    assert warning.startswith("a.csv: 1 text has different labels (rows 1, 3)")
     assert checking.conflict_warning(rows("a.csv", ("a", "x"), ("a", "x"))) == []
 
 

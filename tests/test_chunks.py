@@ -85,7 +85,7 @@ def test_all_bad_rows_are_reported_together(tmp_path: Path) -> None:
         "row 6 (line 7)",
         "rows 7, 8 (lines 8, 9)",
     ]
-    assert "the id is missing or is in an earlier row too" in found[-1]
+    assert "the id is missing or repeats an earlier row's" in found[-1]
 
 
 def test_many_problems_are_counted(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_equal_hashes_are_not_equal_ids(tmp_path: Path, monkeypatch: pytest.Monk
     ("content", "found"),
     [
         (b'text,x\nfine,y\n"never, closed,y\nfine,y\n', "row 2 (line 3): a quote opens here and never closes"),
-        (b'text,x\nfine,y\n"a, b" c,y\nfine,y\n', "row 2 (line 3): a cell goes on after its closing quote"),
+        (b'text,x\nfine,y\n"a, b" c,y\nfine,y\n', "row 2 (line 3): text follows a closing quote"),
         (b"text\n", "has no rows"),
         (b"", "is empty"),
         (b"other,x\na,b\n", "has no column 'text'"),
@@ -136,7 +136,7 @@ def test_rows_that_change_after_the_survey_are_refused(tmp_path: Path) -> None:
     write(path, [*TEXTS[:-1], "other"])
     reader = Reader([COLUMNS], 4)
     assert len(reader.read(part.chunks[0])[0]) == 4
-    with pytest.raises(DataError, match="has changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was being read"):
         reader.read(part.chunks[2])
 
 

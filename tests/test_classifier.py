@@ -275,7 +275,7 @@ def test_what_cannot_work_is_refused_before_training(encoders) -> None:
 
     longer = settings(encoders["roberta"])
     longer = longer.model_copy(update={"model": longer.model.model_copy(update={"max_length": 129})})
-    refused("model.max_length is 129: .* has positions for 128 tokens at most", longer)
+    refused("model.max_length is 129: .* has positions for at most 128 tokens", longer)
     refused("adapter.method adalora: its importance scores", settings(encoders["bert"], method="adalora"), "fp16")
     lost = settings(encoders["bert"])
     plan = planning.plan(lost, 3)

@@ -64,7 +64,7 @@ def test_train_prints_the_score_the_files_and_the_next_command(
 
 def commands_of(text: str) -> list[list[str]]:
     """The commands that a text says to type, in backticks, after a colon or on a line, as a shell splits them."""
-    found = re.findall(r"`(submillion [^`]*)`|^ *(?:it goes on with: )?(submillion .*)$", text, re.MULTILINE)
+    found = re.findall(r"`(submillion [^`]*)`|^ *(?:resume it with: )?(submillion .*)$", text, re.MULTILINE)
     return [shlex.split("".join(each)) for each in found]
 
 
@@ -214,7 +214,7 @@ def test_runs_list_show_remove(run: Run, arguments: list[str], capsys: pytest.Ca
         ("predict RUN --input nowhere.csv --output {tmp}/o.csv", 1, "nowhere.csv"),
         ("predict RUN --input ROWS --output {tmp}/o.txt", 1, "ends in .csv"),
         ("predict RUN --input ROWS --output {tmp}/none/o.csv", 1, "no such folder"),
-        ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is the input too"),
+        ("predict RUN --input {tmp}/in.csv --output {tmp}/in.csv", 1, "is also the input"),
         ("train --data no/such/folder --set model.name=ENCODER", 1, "no such file or folder"),
         ("train --data ~nobody-here/rows.csv --set model.name=ENCODER", 1, "~nobody-here/rows.csv"),
         ("predict ~nobody-here/run --input ROWS --output {tmp}/o.csv", 1, "~nobody-here/run"),

@@ -81,8 +81,8 @@ def test_where_no_tokenizer_is_at_hand_one_line_says_so_and_how_to_name_an_encod
     for options, is_default in (([], True), (["--set", "model.name=./none"], False)):
         code, text, errors = check(capsys, str(tmp_path), *options)
         assert (code, errors) == (0, "")
-        (line,) = (line for line in text.splitlines() if "is not at hand" in line)
-        assert ("name the one that will train: --set model.name=..." in line) == is_default
+        (line,) = (line for line in text.splitlines() if "is not on this machine" in line)
+        assert ("name the encoder to train: --set model.name=..." in line) == is_default
         assert text.count("length in words: ") == 2
         _, text, _ = check(capsys, str(tmp_path), *options, "--json")
         assert json.loads(text)["measured_with"] is None
@@ -122,7 +122,7 @@ def test_contradictions_and_copies_are_printed(tmp_path: Path, capsys) -> None:
     code, text, _ = check(capsys, str(path), "--set", "model.name=./none")
     assert code == 0
     assert "rows that repeat an earlier text: 2; that nearly repeat one: 0" in text
-    assert "1 text stands there with different labels (rows 1, 2 (lines 2, 3))" in text
+    assert "1 text has different labels (rows 1, 2 (lines 2, 3))" in text
 
 
 def test_many_classes_are_cut(tmp_path: Path, capsys) -> None:

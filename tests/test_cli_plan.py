@@ -103,7 +103,7 @@ def test_classes_of_hub_data_are_assumed(run):
         (("--set", "adapter.layers=top:3"), "the top 3 of 12 layers"),
         (("--set", "adapter.layers=bottom:3"), "the bottom 3 of 12 layers"),
         (("--set", "adapter.layers=[2, 5]"), "layers 2, 5"),
-        (("--set", "adapter.method=none"), "the budget is lifted"),
+        (("--set", "adapter.method=none"), "the budget does not apply"),
         (("--set", "adapter.bias=all"), "biases (all)"),
         (("--budget", "600000", "--set", "adapter.sites=query", "--set", "adapter.layers=top:1"), "  - "),
     ],

@@ -483,7 +483,7 @@ def test_settings_that_differ_in_many_keys_are_named_by_their_runs(
     assert submillion.compare([trained["a0"], trained["b0"]]).keys == (), "few keys are in the name"
     submillion.compare(runs, report=file)
     file.write_text("mine")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         submillion.compare(runs, report=file)
     with pytest.raises(ConfigError, match="is inside the run folder"):
         submillion.compare(runs, report=trained["a0"].path / "report.html", force=True)
@@ -540,12 +540,12 @@ def test_each_opening_of_the_test_split_is_noted(trained: dict[str, Run], capsys
 
 def test_runs_on_other_rows_are_refused_by_fingerprint_or_by_ids(trained: dict[str, Run], tmp_path: Path) -> None:
     other = trained["rows"].read_json("data.json")["validation_fingerprint"][:8]
-    with pytest.raises(RunError, match=f"other validation rows: fingerprints .*{other}"):
+    with pytest.raises(RunError, match=f"different validation rows: fingerprints .*{other}"):
         submillion.compare([trained["a0"], trained["rows"]])
     old = copied(trained["rows"], tmp_path)  # as an older version left it: without the fingerprint
     old.write_json("data.json", old.read_json("data.json") | {"validation_fingerprint": None})
     old.mark_done()
-    with pytest.raises(RunError, match=r"40 and 40, of which \d+ are in one only \(ids r"):
+    with pytest.raises(RunError, match=r"40 and 40, of which \d+ are in only one \(ids r"):
         submillion.compare([trained["a0"], old])
 
 
@@ -554,7 +554,7 @@ def test_runs_with_other_labels_for_the_same_rows_are_refused(trained: dict[str,
     found = changed.load_predictions("validation")
     changed.save_predictions("validation", Predictions(found.ids, (found.label_ids + 1) % 3, found.probs))
     changed.mark_done()
-    with pytest.raises(RunError, match="other labels for validation row r"):
+    with pytest.raises(RunError, match="different labels for validation row r"):
         submillion.compare([trained["a0"], changed])
     changed.write_json("labels.json", ["art", "money", "weather"])
     changed.mark_done()

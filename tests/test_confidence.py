@@ -220,7 +220,7 @@ def test_reports_say_what_would_be_answered_and_what_cannot_be_promised() -> Non
     text = " ".join((section.title, *section.sentences))
     assert "at 5.0 % errors" in text
     assert "it takes 333 validation rows" in text
-    assert "ends where the data shift" in text
+    assert "ends when the data shift" in text
     assert "chose the checkpoint" in text
     assert "chose the checkpoint" not in str(acting.section(found, ("yes", "no"), "test", is_selected=False))
     assert [row[0] for row in section.tables[1].rows] == ["yes", "no"]
@@ -385,7 +385,7 @@ def test_several_runs_promise_together_what_their_common_validation_rows_show(
     pooled = replace(both[0].load_predictions("validation"), probs=mean)
     assert found.probs == pytest.approx(metrics.scaled(raw.probs, metrics.temperature(pooled)), rel=1e-6)
     assert found.labels == raw.labels
-    with pytest.raises(RunError, match="have other validation rows"):
+    with pytest.raises(RunError, match="have different validation rows"):
         submillion.predict([made["one"], made["elsewhere"]], source, max_error=0.1)
     submillion.predict([made["one"], made["elsewhere"]], source)
 

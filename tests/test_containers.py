@@ -44,7 +44,7 @@ def test_the_first_sheet_is_read_and_the_others_are_named(tmp_path: Path) -> Non
     path = write_sheets(tmp_path / "a.xlsx", {"New": ROWS, "Old rows": [("text",), ("x",)]})
     table = read_table(path, WANTED)
     assert table.columns == {"text": ["good", "bad"], "label": [1, 0]}
-    assert table.notes == (f"{path}: its first sheet, 'New', is read; {path}::Old rows would be the next",)
+    assert table.notes == (f"{path}: its first sheet, 'New', is read; {path}::Old rows names the next",)
     assert read_table(Path(f"{path}::Old rows"), WANTED).columns == {"text": ["x"]}
     assert problem_of(f"{path}::Old") == f"{path} has no sheet 'Old': allowed: New, Old rows"
     assert "has no sheet 'new': did you mean 'New'?" in problem_of(f"{path}::new")
@@ -93,7 +93,7 @@ def test_an_archive_may_hold_one_table_or_its_parts(tmp_path: Path) -> None:
     [
         ({"train.csv": "", "test.csv": ""}, "holds 2 tables (train.csv, test.csv): name one, "),
         ({"a-00000-of-00003.csv": "", "a-00002-of-00003.csv": ""}, "holds 2 of the 3 files of the table"),
-        ({"a.txt": ""}, "holds a.txt, and no table: what is read are .csv"),
+        ({"a.txt": ""}, "holds a.txt, and no table: allowed are .csv"),
         ({}, "is empty, and no table"),
         ({"a.xlsx": ""}, ".xlsx files are not read inside an archive: unpack it, and give the .xlsx file"),
         ({"a.zip": ""}, "unpack it, and give the .zip file"),
@@ -162,8 +162,8 @@ def test_merged_cells_and_formulas_without_a_value_are_named(tmp_path: Path) -> 
     table = read_table(write_sheets(tmp_path / "a.xlsx", {"S": rows}, "B5:B6"), WANTED)
     assert table.columns["text"] == ["good", "bad", "d"]
     assert bad_of(table) == [
-        ((5,), "the cell of column 'label' is empty, as a part of merged cells: unmerge them, and fill in each one"),
-        ((3,), "the cell of column 'label' is #N/A, a formula without a value: mend it, or empty the cell"),
+        ((5,), "the cell of column 'label' is empty, as part of merged cells: unmerge them and fill in each one"),
+        ((3,), "the cell of column 'label' is #N/A, a formula without a value: fix it, or empty the cell"),
     ]
 
 
@@ -171,7 +171,7 @@ def test_merged_cells_and_formulas_without_a_value_are_named(tmp_path: Path) -> 
     ("rows", "merged", "told"),
     [
         ([("text", None, "label"), ("a", "b", "c")], "A1:B1", "cells of the first row are merged (A1:B1)"),
-        ([("Report of May",), (), *ROWS], None, "row 3 names the columns, and the first one does not"),
+        ([("Report of May",), (), *ROWS], None, "row 3 names the columns, but the first row must"),
         ([], None, "the sheet 'S' is empty: its first row must name the columns"),
         ([("text", "text"), ("a", "b")], None, "the header names 'text' more than once"),
     ],
@@ -205,7 +205,7 @@ def test_a_database_in_use_is_named_and_never_written(tmp_path: Path, monkeypatc
     monkeypatch.setattr(containers, "_WAIT_S", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        assert "(database is locked): another program writes to it" in problem_of(path)
+        assert "(database is locked): another program is writing to it" in problem_of(path)
     assert read_table(path, WANTED).columns["label"] == [1, 0]
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["a.db"]
@@ -218,7 +218,7 @@ def test_a_view_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
             "CREATE VIEW v AS WITH RECURSIVE n(text) AS (SELECT 1 UNION ALL SELECT text + 1 FROM n) SELECT text FROM n"
         )
     monkeypatch.setattr(containers, "most_unpacked", lambda path: 100)
-    assert "made to fill the memory" in problem_of(path)
+    assert "made to fill memory" in problem_of(path)
 
 
 def test_a_file_that_is_not_there_is_named_without_its_table(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_what_accuracy_alone_calls_worse_is_not_recommended_though_it_is_tied_an
     (pair,) = verdict.pairs
     assert pair.is_tied
     assert verdict.recommended == conclude(settings, decide="accuracy").recommended == "dear"
-    note = f"tied by scaled log loss, and told apart by accuracy alone: {pair.setting}"
+    note = f"tied by scaled log loss, told apart by accuracy alone: {pair.setting}"
     assert note in verdict.notes
 
 
@@ -298,12 +298,12 @@ def test_compare_decides_by_log_loss_by_what_runs_name_and_by_what_is_asked_for(
         assert verdict[key] == expected[key]
         assert decide.replace("-", "_") in verdict["against_best"][0]["differences"]
     assert call("compare", *paths, "--decide", "acuracy") == 2
-    with pytest.raises(RunError, match=r"decide is 'micro-f1', and rows have one label"):
+    with pytest.raises(RunError, match=r"decide is 'micro-f1', but rows have one label"):
         submillion.compare(paths, decide="micro-f1")
 
 
 def test_a_score_that_the_rows_have_not_is_refused(settings: Config) -> None:
-    with pytest.raises(ConfigError, match=r"train\.decide is micro-f1, and rows have one label: allowed are accuracy"):
+    with pytest.raises(ConfigError, match=r"train\.decide is micro-f1, but rows have one label: allowed are accuracy"):
         workflow.train(config.changed(settings, {"train.decide": "micro-f1"}))
 
 

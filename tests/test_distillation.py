@@ -497,7 +497,7 @@ def test_labels_must_be_the_same_in_any_order(base: list[str], teacher: Run, tmp
     student = settings_of(base, tmp_path, taught_by(teacher.path))
     splits = data.read(student.data)
     assert distillation.check([teacher], student, with_labels(splits, *splits.labels[::-1])) == ()
-    with pytest.raises(DataError, match="it lacks 'film', 'war'; it has 'art', 'sport', which the rows have not"):
+    with pytest.raises(DataError, match="it lacks 'film', 'war'; it has 'art', 'sport', which the rows do not have"):
         distillation.check([teacher], student, with_labels(splits, "film", "money", "war"))
     with pytest.raises(DataError, match="it has 'art', which"):
         distillation.check([teacher], student, with_labels(splits, "money", "sport"))
@@ -507,7 +507,7 @@ def test_labels_must_be_the_same_in_any_order(base: list[str], teacher: Run, tmp
 
 def test_a_teacher_of_single_texts_does_not_teach_pairs(base: list[str], teacher: Run, tmp_path: Path) -> None:
     pairs = settings_of(base, tmp_path, taught_by(teacher.path), "data.text_pair=id")
-    with pytest.raises(DataError, match=r"reads single texts, and data\.text_pair makes pairs"):
+    with pytest.raises(DataError, match=r"reads single texts, but data\.text_pair makes pairs"):
         workflow.train(pairs)
 
 
@@ -530,7 +530,7 @@ def test_other_rows_are_no_leak_and_rows_that_are_gone_are_a_doubt(
     moved.mark_done()
     doubted = settings_of(base, tmp_path, taught_by(moved.path), "data.seed=1")
     found = workflow.train(doubted).read_json("data.json")["warnings"]
-    assert any("held out other rows" in warning for warning in found)
+    assert any("held out different rows" in warning for warning in found)
 
 
 def test_fewer_training_rows_with_the_same_held_out_ones_are_no_leak(

@@ -58,7 +58,7 @@ def test_what_is_left_is_what_the_good_rows_are(bad: Path, tmp_path: Path) -> No
     assert splits.n_dropped == {"train": 7}
     assert splits.summary()["dropped"] == {"train": 7}
     (told,) = (warning for warning in splits.warnings if "left out" in warning)
-    assert told.startswith(f"{bad}: 7 of 47 rows are left out (data.drop): row 24 (line 25): a cell goes on after")
+    assert told.startswith(f"{bad}: 7 of 47 rows are left out (data.drop): row 24 (line 25): text follows a")
     assert "row 21 (line 22): the text (column 'text') is empty" in told
     assert told.endswith(
         "rows 25, 26, 27 (lines 26, 27, 28): 2 classes ('rare', 'two') have fewer than 2 different texts"
@@ -72,7 +72,7 @@ def test_other_splits_lose_the_classes_that_train_has_lost(tmp_path: Path) -> No
     assert [e.label for e in splits.test] == ["a", "b"]
     assert splits.n_dropped == {"train": 1, "test": 1}
     write(tmp_path / "test.csv", "new,a", "newer,A", "newest,b")
-    with pytest.raises(DataError, match="label 'A' is not one that is trained: did you mean 'a'"):
+    with pytest.raises(DataError, match="label 'A' is not a training label: did you mean 'a'"):
         data.read(DataConfig(source=str(tmp_path), drop="rare-classes"))
 
 
@@ -122,8 +122,8 @@ def test_a_predicted_file_loses_the_same_rows_and_keeps_the_numbers_of_the_other
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == ["0", "3", "5"]
     assert (written.n_rows, written.n_dropped) == (3, 3)
-    assert notes[0] == f"{source}: 3 rows are left out, and not predicted (data.drop)"
-    assert f"{source} is separated by ';', and is read so" in notes
+    assert notes[0] == f"{source}: 3 rows are left out and not predicted (data.drop)"
+    assert f"{source} is read as separated by ';'" in notes
     assert isinstance(Progress("predicting", 0, None).notes, tuple)
 
 
@@ -134,7 +134,7 @@ def test_the_command_and_its_json_count_the_rows_that_the_output_lacks(
     source.write_text("text,x\nfine,1\n,2\nlast,3\n")
     options = ("predict", run.path, "--input", source, "--output", tmp_path / "out.csv")
     code, text, _ = called(capsys, *options)
-    assert (code, "1 more row is left out (data.drop of the run)" in text) == (0, True)
+    assert (code, "1 more row is left out (the run's data.drop)" in text) == (0, True)
     counts = json.loads(called(capsys, *options, "--json")[1])
     assert (counts["rows"], counts["dropped"]) == (2, 1)
 

@@ -226,7 +226,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(exported, finished: Ru
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     (tmp_path / "file").write_text("dear")
     cases = [
-        (finished, "merged", tmp_path / "mine", "holds files that are no export"),
+        (finished, "merged", tmp_path / "mine", "holds files that are not an export"),
         (finished, "merged", tmp_path / "file", "is a file"),
         (finished, "onnx", exported["merged"].folder, "holds this run as merged, not as onnx"),
         (finished, "onnx-int8", exported["onnx-int8"].folder, "tested with --margin 0.9, not 0.01"),
@@ -241,7 +241,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(exported, finished: Ru
 def test_an_export_that_was_changed_is_not_the_answer(exported, finished: Run, tmp_path: Path) -> None:
     shutil.copytree(exported["onnx"].folder, tmp_path / "onnx")
     (tmp_path / "onnx" / "config.json").write_text("{}")
-    with pytest.raises(RunError, match=r"changed or cut since it was exported \(config.json\)"):
+    with pytest.raises(RunError, match=r"changed or truncated since the export \(config.json\)"):
         exports.write(finished, "onnx", tmp_path / "onnx")
 
 
@@ -420,7 +420,7 @@ def test_the_command_prints_what_was_found_and_where(exported, finished: Run, ca
     assert values["checks"]["parity"]["n_same_label"] == 24
     assert _command(*asked) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("(was there already)")
+    assert lines[0].endswith("(already there)")
     assert "24 labels are the same" in lines[1]
     assert lines[-1] == f"{exported['onnx'].folder / 'README.md'} shows how to load it"
 
@@ -438,7 +438,7 @@ def test_what_the_command_refuses(finished: Run, exported, monkeypatch, capsys) 
     assert _command(finished.path, "--format", "tflite") == 2
     assert "'merged', 'onnx', 'onnx-int8', 'adapter'" in capsys.readouterr().err
     assert _command(finished.path, "--format", "merged", "--push-to", "a/b/c") == 1
-    assert "--push-to is 'a/b/c', no name of a Hub repository" in capsys.readouterr().err
+    assert "--push-to is 'a/b/c', not the name of a Hub repository" in capsys.readouterr().err
     assert _command(finished.path, "--format", "merged", "--private") == 1
     assert "--private is for --push-to" in capsys.readouterr().err
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -447,4 +447,4 @@ def test_what_the_command_refuses(finished: Run, exported, monkeypatch, capsys) 
     assert _command(finished.path, "--format", "adapter", "--margin", "0.1", "--push-to", "me/mine") == 1
     assert "--margin: --format adapter writes and checks nothing" in capsys.readouterr().err
     assert _command(finished.path, "--format", "adapter", "--push-to", "me/mine") == 1
-    assert "a folder of this machine" in capsys.readouterr().err
+    assert "a folder on this machine" in capsys.readouterr().err

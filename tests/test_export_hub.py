@@ -61,15 +61,15 @@ def test_what_may_not_be_written_is_refused_before_there_is_anything(server: Hub
     server.add("models", "other/model", {})
     server.add("models", "me/open", {})
     for owner in ("other", "nobody"):
-        sentence = f"the token is me's, who has no part in {owner}: push to one of me; nothing was exported"
+        sentence = f"the token is me's, who is not a member of {owner}: push to one of me; nothing was exported"
         with pytest.raises(HubError, match=f"--push-to is {owner}/model: {sentence}"):
             exports.check(f"{owner}/model", private=False)
-    with pytest.raises(HubError, match="me/open is there and public, and --private was asked for"):
+    with pytest.raises(HubError, match="me/open exists and is public, but --private was given"):
         exports.check("me/open", private=True)
     for fine in (REPO, "my-model", "me/open"):
         exports.check(fine, private=False)
     server.accounts[TOKEN] = Account(role="read")
-    with pytest.raises(HubError, match="the token may only read: make one that may write"):
+    with pytest.raises(HubError, match="the token is read-only: make one with write access"):
         exports.check(REPO, private=False)
     del server.accounts[TOKEN]
     with pytest.raises(
@@ -90,7 +90,7 @@ def test_a_hub_that_fails_is_told_before_the_work(server: Hub, status: int) -> N
 
 def test_a_public_repository_is_not_taken_for_a_private_one(server: Hub, made: exports.Upload) -> None:
     before = server.add("models", REPO, {}).refs["main"]
-    with pytest.raises(ExportError, match="is there and public"):
+    with pytest.raises(ExportError, match="exists and is public"):
         exports.push(made, REPO, private=True)
     assert server.repositories["models", REPO].refs["main"] == before
 
@@ -101,8 +101,8 @@ def test_a_public_repository_is_not_taken_for_a_private_one(server: Hub, made: e
         (401, "the Hub does not accept your token"),
         (403, "your token may not write there"),
         (400, "the Hub answered 400: scripted"),
-        (429, "the Hub takes no more requests"),
-        (500, "the Hub is failing .500.: wait and start again"),
+        (429, "the Hub accepts no more requests"),
+        (500, "the Hub is failing .500.: wait and try again"),
     ],
 )
 def test_a_refusal_says_where_the_export_lies_and_keeps_the_token(
@@ -142,5 +142,5 @@ def test_without_a_network_the_error_says_so(
 
 @pytest.mark.parametrize("name", ["a/b/c", "me/a b", "-x", "me/..", ""])
 def test_a_name_that_the_hub_cannot_have_is_refused_first(name: str) -> None:
-    with pytest.raises(ConfigError, match="no name of a Hub repository"):
+    with pytest.raises(ConfigError, match="not the name of a Hub repository"):
         exports.check(name, private=False)

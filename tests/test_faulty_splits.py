@@ -145,9 +145,7 @@ def test_where_splits_disagree_renaming_alone_is_proposed(tmp_path: Path) -> Non
         rows = "".join(f"{split} says so {i},{i % 2}\n" for i in range(20))
         (tmp_path / f"{split}.csv").write_text(f"{text},label\n{rows}")
     (problem,) = data.survey(DataConfig(source=str(tmp_path)), Reading(8)).problems
-    assert problem.endswith(
-        "it has sentence, label; all splits are read by the same columns: rename 'sentence' to 'text'"
-    )
+    assert problem.endswith("it has sentence, label; all splits use the same columns: rename 'sentence' to 'text'")
 
 
 def test_good_splits_have_no_problem(tmp_path: Path) -> None:

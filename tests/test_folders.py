@@ -38,8 +38,8 @@ def test_a_validation_file_may_be_called_as_people_call_it(tmp_path: Path, name:
     found = survey(folder(tmp_path, "train.csv", f"{name}.csv", "test.csv"))
     assert rows_of(found) == {"train": 8, "validation": 8, "test": 8}
     assert found.problems == ()
-    told = [warning for warning in found.warnings if "taken as the validation split" in warning]
-    assert told == ([] if name == "validation" else [f"{tmp_path}: {name}.csv: taken as the validation split"])
+    told = [warning for warning in found.warnings if "used as the validation split" in warning]
+    assert told == ([] if name == "validation" else [f"{tmp_path}: {name}.csv: used as the validation split"])
 
 
 def test_of_two_validation_files_the_surer_name_is_taken_and_the_other_said(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_row_of_several_files_is_named_with_its_own(tmp_path: Path) -> None:
         (["train.csv", "train_2.csv"], "keep one, or name one by its path"),
         (["train-00000-of-00003.csv", "train-00002-of-00003.csv"], "holds 2 of the 3 files of train"),
         (["reviews.csv"], "give the file of the training rows, such as"),
-        (["train/pos/1_7.txt", "train/neg/2_1.txt"], "a text per file and a class per folder are not read"),
+        (["train/pos/1_7.txt", "train/neg/2_1.txt"], "one text per file and one class per folder are not read"),
         (["train.xls"], "is a spreadsheet"),
     ],
 )
@@ -115,7 +115,7 @@ def test_files_of_one_split_have_the_same_columns(tmp_path: Path) -> None:
 def test_a_test_file_without_labels_is_the_one_to_predict(tmp_path: Path, test: str) -> None:
     found = survey(folder(tmp_path, "train.csv", "test.csv", test=test))
     assert (rows_of(found), found.problems) == ({"train": 8}, ())
-    assert any("it is taken for rows to predict (submillion predict --input)" in told for told in found.warnings)
+    assert any("it is taken as rows to predict (submillion predict --input)" in told for told in found.warnings)
 
 
 def test_a_label_that_train_lacks_is_not_explained_by_test(tmp_path: Path) -> None:

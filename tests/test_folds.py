@@ -80,7 +80,7 @@ def test_a_class_that_one_fold_would_hold_whole_is_refused_in_every_fold(seed: i
             held.append({one.label for one in splitting.fold(rows, number, 2, seed)[0]})
         except DataError as error:
             held.append(error.problems)
-    refused = [(f"data.fold is {number}/2, and all rows of class 'z' are in one fold") for number in (1, 2)]
+    refused = [(f"data.fold is {number}/2, but all rows of class 'z' are in one fold") for number in (1, 2)]
     if isinstance(held[0], set):
         assert held == [{"a", "b", "c", "z"}] * 2
     else:
@@ -201,7 +201,7 @@ def test_the_page_has_the_pooled_score_each_fold_and_likely_label_errors(trained
     report = pages.read(trained.folder)
     for run in trained.runs:
         assert run.name in text.replace("\\", "")
-    assert "96 rows, each predicted by a run that did not see it" in text
+    assert "96 rows, each predicted by a run that had not seen it" in text
     assert report.problem is None
     assert json.loads(written[2].read_text())["scores"]["accuracy"]["n"] == 96
     assert all(each.text for each in report.errors)
@@ -225,7 +225,7 @@ def test_no_texts_are_shown_of_other_rows_than_those_of_the_folds(
         report = pages.read(trained.folder)
     finally:
         source.write_text(before, encoding="utf-8")
-    assert report.problem == f"{source} has other rows now than those that were trained on"
+    assert report.problem == f"{source} now has different rows from those that were trained on"
     assert not any(each.text for each in report.errors)
 
 

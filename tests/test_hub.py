@@ -216,7 +216,7 @@ def test_while_the_hub_does_not_answer_a_cached_encoder_trains_and_that_is_said(
     with nullcontext() if is_failing else cached.hub.closed():
         done = cached.train(tmp_path / "runs", limit_s=LIMIT_S)
     assert done.code == 0, done.err
-    assert f"the copy in its cache is used, commit {tiny.refs['main'][:12]}" in done.err
+    assert f"using the copy in its cache, commit {tiny.refs['main'][:12]}" in done.err
 
 
 def test_other_names_of_a_commit_ask_the_same_question(before: Before, stage: Stage, tiny: Repository) -> None:
@@ -560,7 +560,7 @@ def test_nothing_that_is_published_names_a_folder_of_this_machine(
     assert done.code == 0, done.err
     refused = json.loads(done.out)
     assert list(refused) == ["disk-adapter"]
-    assert f"on top of {encoders['bert'].name}, a folder of this machine" in refused["disk-adapter"]
+    assert f"on top of {encoders['bert'].name}, a folder on this machine" in refused["disk-adapter"]
     published = {
         (repo, name): content
         for (_, repo), repository in stage.hub.repositories.items()

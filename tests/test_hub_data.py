@@ -182,7 +182,7 @@ def test_another_commit_or_configuration_is_never_given_instead(hub: Hub, ag_new
     unread = {"source": "fancyzhx/ag_news", "revision": other}
     for found in offline(hub, tmp_path, unread, {**asked, "config": "cola"}, {"source": "nyu-mll/glue"}):
         assert found["error"] == "HubError"
-        assert "the Hub's cache" in found["text"] or "in the cache of this machine" in found["text"]
+        assert "the Hub's cache" in found["text"] or "are not cached on this machine" in found["text"]
     # The Hub fails after it named the commit: `datasets` alone would take the other one, of which it has rows.
     hub.faults.append(Fault(f"{other}/README.md|{other}.*py", status=503))
     (failing,) = read(hub, tmp_path, unread)
@@ -229,9 +229,9 @@ def test_labels_that_are_kept_back_leave_their_rows_out(hub: Hub, tmp_path: Path
         hub, tmp_path, {"source": "nyu-mll/glue", "config": "sst2"}, {"source": "o/some"}, {"source": "o/signs"}
     )
     assert hidden["test"] == []
-    assert "nyu-mll/glue (test): the labels (column 'label') of all 6 rows are kept back" in hidden["warnings"][0]
+    assert "nyu-mll/glue (test): the labels (column 'label') of all 6 rows are withheld" in hidden["warnings"][0]
     assert len(partly["train"]) + len(partly["validation"]) == 20
-    assert "10 of 30 rows are kept back: they are left out" in partly["warnings"][0]
+    assert "10 of 30 rows are withheld: they are left out" in partly["warnings"][0]
     assert signs["labels"] == ["-1", "0", "1"], "beside others, and without names, -1 is a class"
 
 
@@ -240,7 +240,7 @@ def test_the_advice_for_a_split_without_labels_is_what_is_not_done_yet(hub: Hub,
     files |= {f"default/{split}-0.parquet": parquet(split, 9, (-1,)) for split in ("validation", "test")}
     hub.add("datasets", "o/hidden", {**files, "default/train-0.parquet": parquet("train", 40)})
     found, followed = read(hub, tmp_path, {"source": "o/hidden"}, {"source": "o/hidden", "test": 0.25})
-    ends = [warning.rpartition("kept back: ")[2] for warning in found["warnings"]]
+    ends = [warning.rpartition("withheld: ")[2] for warning in found["warnings"]]
     assert ends == [
         "the split is not used; data.validation=0.1 takes its place",
         "the split is not used; data.test=0.1 takes one from the training rows",
@@ -254,7 +254,7 @@ def test_training_rows_that_are_in_the_test_split_are_left_out(hub: Hub, tmp_pat
     hub.add("datasets", "o/both", both)
     (found,) = read(hub, tmp_path, {"source": "o/both"})
     assert len(found["train"]) + len(found["validation"]) == 37
-    assert "3 train rows of o/both are left out: they are in its test split too" in found["warnings"]
+    assert "3 train rows of o/both are left out: they are also in its test split" in found["warnings"]
 
 
 def test_only_sets_of_the_hub_have_revisions_and_configurations(hub: Hub, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_only_sets_of_the_hub_have_revisions_and_configurations(hub: Hub, tmp_pa
     for source in (str(file), str(tmp_path), "packaged:tweets"):
         (found,) = read(hub, tmp_path, {"source": source, "revision": "v1", "config": "sst2"})
         assert found["error"] == "DataError"
-        assert f"data.revision is 'v1', but data.source is {source}: only sets of the Hub have one" in found["text"]
+        assert f"data.revision is 'v1', but data.source is {source}: only Hub sets have one" in found["text"]
         assert "data.config is 'sst2'" in found["text"]
     assert not hub.requests
 
@@ -289,11 +289,11 @@ def test_each_trouble_is_one_sentence_at_once(hub: Hub, tmp_path: Path) -> None:
             "DataError",
             "is an address of the Hub: give organisation/name: o/f",
         ),
-        "o/script": ("DataError", "its rows come out of a program (script.py), and a data set's code is never run"),
+        "o/script": ("DataError", "its rows are made by a program (script.py), and a data set's code is never run"),
         "o/empty": ("DataError", "doesn't contain any data files"),
         "o/damaged": ("DataError", "`datasets` cannot read it (An error occurred while generating the dataset: JSON"),
     }
-    for status, sentence in ((429, "takes no more requests from here just now (429)"), (503, "is failing (503)")):
+    for status, sentence in ((429, "accepts no more requests from here for now (429)"), (503, "is failing (503)")):
         for number, where in enumerate(("api/datasets/{}/revision.*blobs", "{}/.*README", "{}/tree/", "storage/.*{}/")):
             name = f"o/s{status}-{number}"
             hub.add("datasets", name, news(name))
@@ -324,7 +324,7 @@ def test_what_a_token_may_not_read(hub: Hub, tmp_path: Path) -> None:
     hub.add("datasets", "o/gated", news(), is_gated=True)
     private, gated = read(hub, tmp_path, {"source": "o/private"}, {"source": "o/gated"}, token=TOKEN)
     assert "your token must be allowed to read it" in private["text"]
-    assert "your account was not let in" in gated["text"]
+    assert "your account has no access" in gated["text"]
     (unknown,) = read(hub, tmp_path, {"source": "o/gated"}, token="hf_" + "z" * 34)
     assert "the Hub does not accept your token" in unknown["text"]
     hub.accounts[TOKEN].access = frozenset({"o/private", "o/gated"})

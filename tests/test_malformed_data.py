@@ -81,7 +81,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "half-quote.csv": (CSV + '"a, b"c,a\n', "line 22"),
     "one-class.csv": (CSV.replace(",b", ",a"), "every row has the label 'a'"),
     "fractions.csv": (CSV.replace(",b", ",0.5").replace(",a", ",1.5"), "regression"),
-    "vectors.csv": (CSV.replace(",b", ',"[0, 1]"').replace(",a", ',"[1, 0]"'), "without the labels' names"),
+    "vectors.csv": (CSV.replace(",b", ',"[0, 1]"').replace(",a", ',"[1, 0]"'), "without label names"),
     "a-list.csv": (CSV + 'c,"[1, 2]"\n', "multi-label"),
     "joined.csv": (CSV + "c,a|b\n", "multi-label"),
     "no-labels.csv": (CSV.replace(",b", ","), "missing"),

@@ -237,7 +237,7 @@ def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeyp
     assert "install a wheel" in sentence
     assert describing.slowness("fp32", cpu) == describing.slowness("bf16", torch.device("mps")) == ()
     (sentence,) = describing.slowness("fp32", cpu, wants_int8=True)
-    assert "up to twice as long, for want of int8" in sentence
+    assert "up to twice as long, without int8" in sentence
 
 
 def test_without_the_library_nothing_fits(monkeypatch):

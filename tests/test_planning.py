@@ -174,7 +174,7 @@ def test_ranks_of_each_site_over_budget_tell_the_largest_common_rank():
 def test_full_fine_tuning_lifts_the_budget():
     found = made(method="none", budget=1)
     assert (found.budget, found.slack, found.total) == (None, None, 124_648_708)
-    assert any("budget of 1 is lifted" in reason for reason in found.reasons)
+    assert any("budget of 1 does not apply" in reason for reason in found.reasons)
 
 
 # --- sites and layers -----------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_ones_own_pattern_goes_before_the_six_names():
 def test_a_site_whose_layers_are_all_taken_is_dropped_and_told():
     found = made(sites=["query", "*.self.query"])
     assert found.ranks == {"*.self.query": 22}
-    assert any(reason.startswith("query: all of its layers belong to another site") for reason in found.reasons)
+    assert any(reason.startswith("query: all its layers already belong to another site") for reason in found.reasons)
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_targets_are_told_in_full():
         ({"sites": "query", "rank": {"query": 1, "dense": 2}}, "adapter.rank names 'dense'"),
         ({"sites": "query+value", "rank": {"query": 1}}, "adapter.rank has no rank for value"),
         ({"head": "bottleneck", "head_width": 385}, "head_width is 385: allowed are 1 to 384"),
-        ({"name": "electra-small", "head": "linear"}, "model.head is linear.*GELU.*take model.head: bottleneck"),
+        ({"name": "electra-small", "head": "linear"}, "model.head is linear.*GELU.*use model.head: bottleneck"),
         ({"name": "distilbert-base-uncased", "head": "linear"}, "model.head is linear.*ReLU"),
-        ({"method": "none", "head": "linear"}, "method none trains every layer: take head: full"),
+        ({"method": "none", "head": "linear"}, "method none trains every layer: use head: full"),
         ({"method": "none", "layers": "top:2"}, "method none trains every layer: set null"),
         (
             {"method": "adalora", "sites": "query", "rank": 4, "target_rank": 5},
@@ -533,5 +533,5 @@ def test_texts_longer_than_the_encoder_has_positions_are_no_plan(name: str, long
         return plan(validate({"model": {"name": name, "max_length": max_length}}), 2)
 
     assert of(longest).total > 0
-    with pytest.raises(ConfigError, match=f"max_length is {longest + 1}: .* positions for {longest} tokens at most"):
+    with pytest.raises(ConfigError, match=f"max_length is {longest + 1}: .* positions for at most {longest} tokens"):
         of(longest + 1)

@@ -170,7 +170,7 @@ def test_a_folder_is_predicted_as_its_files_are_alone(run: Run, source: Path, tm
         assert written(run, rows / name, alone, form=Form(probabilities=True)) == (tmp_path / "out" / name).read_bytes()
     assert (tmp_path / "out" / "d.csv").read_text().splitlines() == ["id,label,prob_art,prob_money,prob_sport"]
     (tmp_path / "out" / "old.csv").touch()
-    with pytest.raises(ConfigError, match=r"holds old\.csv, no part of the input"):
+    with pytest.raises(ConfigError, match=r"holds old\.csv, not part of this output"):
         predict_file(run, rows, tmp_path / "out")
 
 
@@ -215,7 +215,7 @@ def test_a_killed_command_may_go_on_with_other_columns(run: Run, source: Path, t
         (Form(keep=("label",)), "two columns 'label'"),
         (Form(keep=("text", "text")), "two columns 'text'"),
         (Form(id="label"), "two columns 'label'"),
-        (Form(id="label", label_ids=True), r"the label is missing or is in an earlier row too: .* or choose another"),
+        (Form(id="label", label_ids=True), r"the label is missing or repeats an earlier row's: .* or choose another"),
     ],
 )
 def test_columns_that_cannot_be_taken_are_named(
@@ -326,7 +326,7 @@ def test_it_goes_on_with_the_threads_that_it_began_with(run: Run, source: Path, 
     assert (notes, seen) == ([], {2})
     predict_file(run, source, tmp_path / "out.csv", watch=watch)
     assert seen == {1, 2}
-    assert "threads: 2, as when it began, instead of 1; another number gives other last bits" in notes
+    assert "threads: 2, as when it began, instead of 1, which would change the last bits" in notes
 
 
 def begun(run: Run, source: Path, output: Path, n: int = 6) -> Path:
@@ -343,7 +343,7 @@ def test_a_changed_input_is_noticed_and_what_did_not_change_is_kept(run: Run, so
     seen: list[Progress] = []
     result = predict_file(run, rows, output, Form(probabilities=True), watch=seen.append)
     notes = " ".join(note for progress in seen for note in progress.notes)
-    assert f"{rows} has changed since this was begun" in notes
+    assert f"{rows} has changed since this was started" in notes
     assert 0 < result.n_kept < 24
     assert output.read_bytes() == written(run, rows, tmp_path / "fresh.csv", form=Form(probabilities=True))
 
@@ -412,7 +412,7 @@ def test_rows_without_a_known_token_are_counted_also_after_a_kill(
 ) -> None:
     rows = write(tmp_path / "rows.csv", [*texts_of(source)[:20], "\U0001f600", "\u4e2d\u6587"])
     found = submillion.predict(run, rows)
-    sentence = "2 of 22 rows (9.1%) hold no token that the encoder knows: they all look the same to it"
+    sentence = "2 of 22 rows (9.1%) have no token that the encoder knows: they all look the same to it"
     assert found.warnings == (sentence,)
     begun(run, rows, tmp_path / "out.csv")
     assert predict_file(run, rows, tmp_path / "out.csv").n_blank == 2
@@ -438,18 +438,18 @@ def test_bad_rows_are_reported_before_anything_is_predicted(run: Run, source: Pa
 @pytest.mark.parametrize(
     ("source", "output", "found"),
     [
-        ("in.csv", "in.csv", "is the input too"),
-        ("in.csv", "link.csv", "is the input too"),
+        ("in.csv", "in.csv", "is also the input"),
+        ("in.csv", "link.csv", "is also the input"),
         ("in.csv", "out.xlsx", "give one that ends in .csv"),
         ("in.csv", "out.parquet.gz", "give one that ends in .csv"),
         ("in.csv", "rows", "is a folder, and"),
         ("rows", "in.csv", "is a file, and"),
-        ("rows", "rows", "is the input too"),
+        ("rows", "rows", "is also the input"),
         ("rows", "rows/out", "are inside one another"),
         ("rows/deep", "rows", "are inside one another"),
-        ("in.csv", "other.csv", "did not write it as it is now"),
-        ("in.csv", "labels.csv", "did not write it as it is now"),
-        ("rows/deep", "parts", "did not write it as it is now"),
+        ("in.csv", "other.csv", "but not as `predict` wrote it"),
+        ("in.csv", "labels.csv", "but not as `predict` wrote it"),
+        ("rows/deep", "parts", "but not as `predict` wrote it"),
     ],
 )
 def test_outputs_that_would_harm_are_refused(run: Run, tmp_path: Path, source: str, output: str, found: str) -> None:
@@ -489,11 +489,11 @@ def test_an_output_replaces_its_own_earlier_one_and_others_by_force_alone(
     output.write_text("id,label\n0,corrected by hand\n")
     with pytest.raises(ConfigError, match="replace it with --force"):
         predict_file(run, source, output)
-    with pytest.raises(ConfigError, match="`shift` did not write it"):
+    with pytest.raises(ConfigError, match="but not as `shift` wrote it"):
         submillion.shift(run, source, correct_priors=output)
     assert written(run, source, output, form=Form(force=True)) == first
     output.rename(tmp_path / "kept.csv")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         predict_file(run, source, tmp_path / "kept.csv")
 
 

@@ -409,7 +409,7 @@ def test_on_a_disk_that_fills_up_meanwhile_the_split_stays_as_it_is(deep, place:
 
 def assert_not_kept(split: TokenizedSplit, note: str, place: Path) -> None:
     assert split.hidden is None
-    assert note.startswith("not kept, every pass computes it: ")
+    assert note.startswith("not kept, recomputed in every pass: ")
     assert not files(place)
     assert not list(place.glob("prefix/.part*"))
 

@@ -215,7 +215,7 @@ def test_killed_in_one_process_and_resumed_ends_as_if_never_killed(launches: Lau
     assert went_on, told
     assert json.loads(launches.done.stdout)["run"] == str(folder)  # one document, of one process
     assert told.count("tokenising") == 1
-    assert "going on after step" in told
+    assert "resuming after step" in told
     compare(launches.one(launches.others["killed"]).path, folder, "resumed")
 
 
@@ -234,10 +234,10 @@ def worker_of(launcher: int, rank: int) -> int:
 @pytest.mark.parametrize(
     ("variables", "arguments", "message"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "0"}, ["plan"], "plan works in one process"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, ["predict", "runs/x"], "predict works in one process"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, ["plan"], "plan runs in one process"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, ["predict", "runs/x"], "predict runs in one process"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, ["train"], "MASTER_ADDR, MASTER_PORT not set: start with torchrun"),
-        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"}, ["train"], "give --multi_gpu in place"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"}, ["train"], "give --multi_gpu instead"),
     ],
 )
 def test_launches_that_cannot_work_are_refused(

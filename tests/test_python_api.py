@@ -172,7 +172,7 @@ def test_labels_that_a_published_set_keeps_back_are_left_out_with_a_warning() ->
     splits = data.read(DataConfig(source="<memory>"), memory.splits(given, SINGLE))
     assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [12, 11, 0]
     assert splits.validation[0].id == "1"
-    assert "the Dataset (test): the labels (column 'label') of all 1 rows are kept back" in splits.warnings[1]
+    assert "the Dataset (test): the labels (column 'label') of all 1 rows are withheld" in splits.warnings[1]
     with pytest.raises(DataError, match=r"the DataFrame \(validation\), row 1 \(index 0\): the label .* is missing"):
         data.read(DataConfig(source="<memory>"), memory.splits({k: pd.DataFrame(v) for k, v in parts.items()}, SINGLE))
 
@@ -232,10 +232,10 @@ def test_what_is_missing_is_named_as_in_files(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Any, str]] = {
     "text": (
         "a good game",
-        r"'a good game': no such file; a str is taken for a file's path: for one text give \[text\]",
+        r"'a good game': no such file; a str is taken as a file's path: for one text give \[text\]",
     ),
-    "long text": ("a good game " * 400, r"a str is taken for a file's path: for one text give \[text\]"),
-    "URL": ("https://host/rows", r"a str is taken for a file's path"),
+    "long text": ("a good game " * 400, r"a str is taken as a file's path: for one text give \[text\]"),
+    "URL": ("https://host/rows", r"a str is taken as a file's path"),
     "near name": ("{folder}/row.csv", "no such file: did you mean 'rows.csv'"),
     "folder": ("{folder}", "is a folder: give one file of it"),
     "dict": ({"text": ["a"]}, r"given as a dict: of columns make pandas\.DataFrame\(x\), of one row \[x\]"),
@@ -323,7 +323,7 @@ def test_a_file_beside_rows_in_memory_is_told_in_python_too(settings: dict[str, 
     frame = pd.DataFrame({"text": [*TEXTS, "a team"], "label": [1, 2, 1, 2]})
     frame.rename(columns={"text": "sentence"}).to_csv(tmp_path / "test.csv")
     test = {"data.test": str(tmp_path / "test.csv")}
-    with pytest.raises(DataError, match="all splits are read by the same columns: rename 'sentence' to 'text'"):
+    with pytest.raises(DataError, match="all splits use the same columns: rename 'sentence' to 'text'"):
         submillion.train(frame, **settings, overrides=test)
     frame = frame.rename(columns={"text": "review"})
     with pytest.raises(DataError) as no:
@@ -337,7 +337,7 @@ def test_rows_are_given_once(settings: dict[str, Any]) -> None:
     frame = pd.DataFrame({"text": TEXTS, "label": [1, 2, 1]})
     with pytest.raises(ConfigError, match="rows are given twice"):
         submillion.train(frame, frame, **settings)
-    with pytest.raises(ConfigError, match=r"data\.source is b\.csv, and the rows are <memory>: leave one of them out"):
+    with pytest.raises(ConfigError, match=r"data\.source is b\.csv, but the rows are <memory>: leave one of them out"):
         submillion.train(frame, **settings, overrides={"data.source": "b.csv"})
     with pytest.raises(
         DataError, match=r"'text' is not one of them.*columns go into a DataFrame, settings into overrides"
@@ -348,7 +348,7 @@ def test_rows_are_given_once(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("key", ["revision", "config"])
 def test_only_sets_of_the_hub_have_revisions_rows_in_memory_too(settings: dict[str, Any], rows: Path, key: str) -> None:
     for given in (rows, pd.read_csv(rows)):
-        with pytest.raises(DataError, match=f"data.{key} is 'main', but data.source is .*: only sets of the Hub have"):
+        with pytest.raises(DataError, match=f"data.{key} is 'main', but data.source is .*: only Hub sets have"):
             submillion.train(given, **settings, overrides={f"data.{key}": "main"})
         settled = submillion.load_config(data={"source": "org/set", key: "main"}, **settings)
         assert submillion.train(settled, given).config().data.revision is None
@@ -360,7 +360,7 @@ def test_a_run_that_is_found_under_another_name_is_told(settings: dict[str, Any]
         rows, **{**settings, "name": "other"}, watch=lambda record: notes.extend(getattr(record, "notes", ()))
     )
     assert found == run
-    assert notes == [f"the same was asked before under the name small: the run is {run.path}"]
+    assert notes == [f"the same settings were given before under the name small: the run is {run.path}"]
 
 
 def test_rows_in_memory_are_not_kept_and_it_is_said(
@@ -369,14 +369,14 @@ def test_rows_in_memory_are_not_kept_and_it_is_said(
     frame = pd.read_csv(rows)
     mine = {**settings, "out": tmp_path}
     paused = submillion.train(frame, watch=lambda record: record.kind == "step", **mine)
-    with pytest.raises(DataError, match=r"these rows were given to submillion\.train in Python and are kept nowhere"):
+    with pytest.raises(DataError, match=r"these rows were given to submillion\.train in Python and are not stored"):
         submillion.train(paused.path / "config.yaml")
-    with pytest.raises(RunError, match=r"not finished: submillion\.train\('.*config\.yaml', rows\) goes on") as no:
+    with pytest.raises(RunError, match=r"not finished: submillion\.train\('.*config\.yaml', rows\) resumes it") as no:
         submillion.load_run(paused)
     assert "--config" not in str(no.value)
     code, shown, _ = called(capsys, "runs", "show", paused.path)
     assert code == 0
-    assert f"it goes on with: submillion.train('{paused.path / 'config.yaml'}', rows) in Python" in shown
+    assert f"resume it with: submillion.train('{paused.path / 'config.yaml'}', rows) in Python" in shown
     assert submillion.train(paused.path / "config.yaml", frame).path == paused.path
     assert paused.is_done
 
@@ -462,7 +462,7 @@ def test_a_paused_run_is_unfinished_and_never_damaged(settings: dict[str, Any], 
         lambda: submillion.compare([paused, paused]),
     ]
     for act in acts:
-        with pytest.raises(RunError, match="is not finished: start the command that began it again") as caught:
+        with pytest.raises(RunError, match="is not finished: rerun the command that started it to resume") as caught:
             act()
         assert "damaged" not in str(caught.value)
 
@@ -614,7 +614,7 @@ def test_a_stopped_run_is_another_setting_to_compare_and_its_report_says_so(
 
 @pytest.mark.parametrize("answer", [1, 0, "", "Stop", "halt", [], np.int64(1)])
 def test_another_answer_is_refused_at_once(settings: dict[str, Any], rows: Path, tmp_path: Path, answer: Any) -> None:
-    with pytest.raises(ConfigError, match=r"watch returned .*: allowed are None \(go on\), 'pause'"):
+    with pytest.raises(ConfigError, match=r"watch returned .*: allowed are None \(continue\), 'pause'"):
         submillion.train({**settings, "out": tmp_path}, rows, watch=lambda _: answer)
     assert runs.list_runs(tmp_path) == []
 

@@ -209,7 +209,7 @@ def test_a_hopeless_rate_is_dropped_and_its_run_stays_where_it_paused(race: tupl
     assert [outcome.state for outcome in found.outcomes] == ["done", "ruled out"]
     out = found.outcomes[1]
     assert str(out.why).startswith("ruled out: after 3/4 of its steps its log loss is ")
-    assert "higher than that of learning_rate=0.01" in str(out.why)
+    assert "above that of learning_rate=0.01" in str(out.why)
     assert Run(out.folders[0]).records()[-1].step == 36
     assert Run(out.folders[0]).state == "interrupted"
     assert "the race trained 84 of the 96 steps of a grid (88%), and dropped 1 of 2 trials" in found.notes
@@ -297,14 +297,14 @@ REFUSED = {
     "one trial": ({"factors": [{"key": "adapter.rank", "values": [1]}]}, "the factors make one trial: vary more"),
     "evaluations": (
         {"factors": [{"key": "train.evaluate_every", "values": [0.01, 0.02]}]},
-        "factor evaluate_every varies train.evaluate_every: trials are looked at side by side",
+        "factor evaluate_every varies train.evaluate_every: trials are compared side by side",
     ),
-    "counted": ({"base": {"train.evaluate_every": 3}}, "train.evaluate_every is 3, and a race looks at each trial"),
+    "counted": ({"base": {"train.evaluate_every": 3}}, "train.evaluate_every is 3, but a race compares trials"),
     "coarse": ({"base": {"train.evaluate_every": 0.25}}, "give a fraction of at most 0.0625, or null"),
-    "old": ({"stop_early": True}, "stop_early is gone: kind: race drops trials of a grid that can no longer win"),
+    "old": ({"stop_early": True}, "stop_early was removed: kind: race drops trials of a grid that can no longer win"),
     "few rows": (
         {"base": {"data.validation": 0.3}},
-        "kind is race, and there are 36 validation rows: give at least 100",
+        "kind is race, but there are only 36 validation rows: give at least 100",
     ),
 }
 
@@ -325,7 +325,7 @@ def test_lengths_may_vary_and_what_a_race_is_expected_to_cost_is_said_before(
     factors = [{"key": "train.steps", "values": [32, 64, 100]}, *RATES]
     found = prepare(write_study(tmp_path, settings, base=base, kind="race", factors=factors)).preview
     assert {trial.configs[0].train.evaluate_every for trial, _ in found.trials} == {EVALUATE_EVERY}
-    assert any("of so many trials on so many validation rows trains about" in note for note in found.notes)
+    assert any("of this many trials on this many validation rows trains about" in note for note in found.notes)
     assert 0 < found.expected_share < 1
     assert found.seconds < found.seconds_of(sum(n_flops for _, n_flops in found.trials))
 

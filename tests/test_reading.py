@@ -198,11 +198,11 @@ def test_everything_is_reported_together_with_file_and_row(tmp_path: Path) -> No
     assert problems == [
         f"  - {path}, line 11: not UTF-8 (byte 4 of line 11 is 0xE9; as cp1252 it reads 'café,x'): save the file as "
         "UTF-8 (iconv -f cp1252 -t UTF-8), or train on it with --set data.encoding=cp1252",
-        f"  - {path}, row 6 (line 8): 3 cells where the header has 2 (text, label): put texts that hold the separator "
-        "in double quotes, and write quotes inside them twice",
+        f"  - {path}, row 6 (line 8): 3 cells where the header has 2 (text, label): put texts that contain the "
+        "separator in double quotes, and double the quotes inside them",
         f"  - {path}, rows 2, 7 (lines 3, 9): the text (column 'text') is empty: fill it in or delete the row",
         f"  - {path}, rows 4, 7 (lines 6, 9): the label (column 'label') is missing: give one or delete the row",
-        f"  - {path}, row 5 (line 7): label 'z' is not one that is trained: allowed: x, y",
+        f"  - {path}, row 5 (line 7): label 'z' is not a training label: allowed: x, y",
     ]
 
 
@@ -216,8 +216,8 @@ def test_many_rows_are_counted(tmp_path: Path) -> None:
 def test_missing_columns_are_named_with_those_there_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [{"txt": "a", "lable": "x"}])
     assert problems_of(path) == (
-        f"{path} has no column 'text' and no column 'label'; it has txt, lable; the run reads no others: "
-        "rename 'txt' to 'text' and 'lable' to 'label'"
+        f"{path} has no column 'text' and no column 'label'; it has txt, lable; the run reads only "
+        "these: rename 'txt' to 'text' and 'lable' to 'label'"
     )
 
 
@@ -231,7 +231,7 @@ def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
     ("content", "found"),
     [
         ('text,label\na,x\n"never, closed,x\nb,y\n', "row 2 (line 3): a quote opens here and never closes"),
-        ('text,label\n"a, b" c,x\nb,y\n', "row 1 (line 2): a cell goes on after its closing quote"),
+        ('text,label\n"a, b" c,x\nb,y\n', "row 1 (line 2): text follows a closing quote"),
         ("text,text,label\na,b,x\n", "the header names 'text' more than once"),
         ("", "is empty: the first line must name the columns"),
         ("text,label\n", "has no rows"),
@@ -277,7 +277,7 @@ def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"rows{suffix}"
     path.write_bytes(pickle.dumps(Trap()))
     for found in (problems_of(path), problems_of(tmp_path / f"none{suffix}")):
-        assert "reading a pickle runs any code in it" in found
+        assert "reading one runs any code in it" in found
         assert "to_parquet" in found
     assert not (tmp_path / "sprung").exists()
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object))

@@ -78,6 +78,6 @@ def test_a_random_frozen_parameter_is_not_saved_silently(encoders, tmp_path) -> 
     for head in ("full", "bottleneck"):
         adapters.refuse_unsaved(adapted(folder, head)[0], fresh)
     model, _ = adapted(folder, "linear")
-    with pytest.raises(Exception, match=r"take model.head: full or bottleneck"):
+    with pytest.raises(Exception, match=r"use model.head: full or bottleneck"):
         adapters.save(model, tmp_path / "adapter", AutoTokenizer.from_pretrained(folder), LABELS, "base", fresh)
     assert not (tmp_path / "adapter").exists()

@@ -162,7 +162,7 @@ def test_selection_and_the_seal_are_spoken_of_where_there_was_any(
         assert ("There is no test split" in text) == (test is None)
         assert ("fter selection" in text) == several
         assert ("Not selected on: there was one evaluation" in text) == (not several and not is_opened)
-    assert ("was chosen of 2 evaluated" in text_of(page_of(run))) == several
+    assert ("was chosen from 2 evaluated" in text_of(page_of(run))) == several
     assert json.loads((run.path / "report.json").read_text())["after_selection"] == (several and not is_opened)
     line = brief.accuracy(run).rows[-1][-1]
     assert ("after selection: the checkpoint was chosen on it" in line) == several
@@ -217,7 +217,7 @@ def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:
     assert run.scores()["test"]["accuracy"].value == 1.0
     write(run)
     text = text_of(page_of(run))
-    assert "No class is taken for another" in text
+    assert "No class is mistaken for another" in text
     assert "All classes have the same F1: 1.0000" in text
     assert "No validation row is wrong" in text
 

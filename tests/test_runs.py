@@ -257,7 +257,7 @@ def test_a_finished_run_loads(run: Run) -> None:
 
 def test_an_unfinished_run_is_refused_with_what_to_do(run: Run) -> None:
     (run.path / "DONE").unlink()
-    with pytest.raises(RunError, match="is not finished: start the command that began it again"):
+    with pytest.raises(RunError, match="is not finished: rerun the command that started it to resume"):
         runs.load(run.path)
 
 

@@ -115,7 +115,7 @@ def test_texts_of_which_the_encoder_knows_no_token_are_named(client: TestClient,
         ("POST", "/v1/predict", "[" * 100_000, 422, "the request is not JSON"),
         ("POST", "/v1/predict", '{"texts": ["a"], "runs": ["a", "a"]}', 422, "a run is named twice in runs"),
         ("DELETE", "/v1/predict", "", 405, "allowed: POST"),
-        ("GET", "/v1/nothing", "", 404, "GET /openapi.json lists those for programs"),
+        ("GET", "/v1/nothing", "", 404, "GET /openapi.json lists the API"),
     ],
 )
 def test_what_cannot_be_asked_is_told_in_a_sentence(
@@ -293,7 +293,7 @@ def test_what_cannot_be_answered(
 def test_a_full_queue_says_503_and_when_to_come_back(folder: Path, made: dict[str, Run]) -> None:
     with TestClient(app_of(folder, limits=Limits(n_texts=4)), base_url=URL) as client:
         answer = ask(client, made["two"], ["a"] * 5)
-        assert "5 more were sent, and 4 is the most" in problem(answer, 503)
+        assert "5 more were sent, and 4 is the limit" in problem(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
         assert ask(client, made["two"], ["a"] * 4).status_code == 200
 
@@ -383,7 +383,7 @@ def test_several_runs_answer_as_each_alone(client: TestClient, made: dict[str, R
     assert "no run 'gone'" in problem(ask(client, None, ["a"], runs=[made["two"].name, "gone"]), 404)
     for more, message in (
         ({"runs": [made["two"].name] * 2}, "a run is named twice"),
-        ({"runs": [made["two"].name], "run": made["two"].name}, "both run and runs"),
+        ({"runs": [made["two"].name], "run": made["two"].name}, "run and runs are both given"),
         ({"runs": []}, "at least 1 item"),
         ({"runs": [str(number) for number in range(129)], "texts": ["a", "b"]}, "at most 256 texts times runs"),
     ):
@@ -394,7 +394,7 @@ def test_it_is_ready_when_an_answer_takes_no_longer_than_others(made: dict[str, 
     with TestClient(app_of(made["two"].path), base_url="http://10.1.2.3:8000") as client:  # as a probe calls a pod
         assert client.get("/healthz").status_code == 200
         answer = client.get("/readyz")
-        assert "prepares its first answer" in problem(answer, 503)
+        assert "preparing its first answer" in problem(answer, 503)
         assert "retry-after" in answer.headers
         until(lambda: client.get("/readyz").status_code == 200)
         assert [loaded.run.name for loaded in client.app.state.service.loaded()] == [made["two"].name]  # type: ignore[attr-defined]
@@ -431,7 +431,7 @@ def test_a_token_is_asked_for_everywhere_but_at_healthz(folder: Path, made: dict
         assert client.get("/healthz").status_code == 200
         for path in ("/", "/v1/models", "/metrics", "/openapi.json", "/api/list", "/page/app.js"):
             answer = client.get(path)
-            assert "asks for its token" in problem(answer, 401)
+            assert "requires its token" in problem(answer, 401)
             assert [each.split()[0] for each in answer.headers.get_list("www-authenticate")] == ["Basic", "Bearer"]
             assert client.get(path, headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
         as_password = base64.b64encode(f"me:{TOKEN}".encode()).decode()

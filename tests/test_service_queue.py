@@ -177,7 +177,7 @@ def test_a_full_queue_refuses_and_says_for_how_long() -> None:
         work.gate.clear()
         taken = asyncio.create_task(ask(queue, [1, 2, 3]))
         await asyncio.sleep(0)
-        with pytest.raises(FullError, match="3 texts are in hand, 2 more were sent, and 4 is the most") as refused:
+        with pytest.raises(FullError, match="3 texts are waiting, 2 more were sent, and 4 is the limit") as refused:
             await ask(queue, [4, 5])
         assert 1 <= refused.value.retry_after_s <= 60
         work.gate.set()

@@ -96,7 +96,7 @@ def test_the_list_has_studies(client: TestClient, served: Path) -> None:
     ("summary", "state", "why"),
     [
         (None, "unfinished", "before its first trial"),
-        (json.dumps(BEGUN), "unfinished", "the same command goes on"),
+        (json.dumps(BEGUN), "unfinished", "the same command resumes it"),
         ("{", "damaged", "summary.json is damaged"),
         ("[]", "damaged", "summary.json is damaged"),
         ('{"finished": true, "trials": []}', "damaged", "has no format"),
@@ -279,7 +279,7 @@ def test_the_given_host_is_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9000", "https://127.0.0.1:8000x"])
 def test_other_origins_are_refused(client: TestClient, origin: str) -> None:
     answer = client.post("/api/plan", json=WISH, headers={"origin": origin})
-    assert "answers its own page only" in problem(answer, 403)
+    assert "answers only its own page" in problem(answer, 403)
     assert "access-control-allow-origin" not in answer.headers
     assert client.post("/api/plan", json=WISH, headers={"origin": "http://127.0.0.1:8000"}).status_code == 200
 

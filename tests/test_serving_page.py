@@ -131,7 +131,7 @@ def test_with_a_token_the_browser_asks_for_a_password_and_the_page_opens(
             assert set(finished(served)) < set(rows_of(page))
         else:
             assert answer.status == 401
-            expect(page.locator("body")).to_contain_text("asks for its token")
+            expect(page.locator("body")).to_contain_text("requires its token")
         context.close()
 
 
@@ -368,7 +368,7 @@ def test_the_slider_and_the_fields_show_what_plan_says(page: Page, served: Path)
     expect_plan(page, planned(page, served, **taken))
     expect(page.locator("#plan-status")).to_be_focused()  # what was pressed is gone, and focus must not be lost with it
     page.get_by_label("Method", exact=True).select_option("none")
-    expect(page.locator("#plan-status")).to_contain_text("the budget is lifted")
+    expect(page.locator("#plan-status")).to_contain_text("the budget does not apply")
 
 
 def test_fields_that_cannot_be_are_sentences(page: Page) -> None:

@@ -139,11 +139,11 @@ def test_a_few_joined_rows_are_refused_with_both_ways_out(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("cells", "problem"),
     [
-        ([[0, 1, 0], [1, 0, 1]], "0 and 1 without the labels' names"),
-        ([["x"], None, ["y"]], "is missing: give \\[\\] where none applies"),
-        ([["x"], ["y", None]], "a list in which a name is missing"),
+        ([[0, 1, 0], [1, 0, 1]], "0 and 1 without label names"),
+        ([["x"], None, ["y"]], "is missing: give \\[\\] if none applies"),
+        ([["x"], ["y", None]], "a list with a missing name"),
         ([{"x": 1}, {"y": 1}], "not a list of names"),
-        ([[0.2, 0.8], [0.5]], "numbers with fractions"),
+        ([[0.2, 0.8], [0.5]], "fractional numbers"),
         ([["x"], ["x"]], "'x' is the only label"),
         ([[], []], "no row has a label"),
         ([["x", "y"], ["x", "y"]], None),
@@ -151,7 +151,7 @@ def test_a_few_joined_rows_are_refused_with_both_ways_out(tmp_path: Path) -> Non
 )
 def test_what_cannot_be_used_is_refused(tmp_path: Path, cells: list[Any], problem: str | None) -> None:
     if problem is None:
-        assert any("nothing can be learned of that" in warning for warning in read(tmp_path, cells).warnings)
+        assert any("nothing can be learned about that" in warning for warning in read(tmp_path, cells).warnings)
         return
     with pytest.raises(DataError, match=problem):
         read(tmp_path, cells)
@@ -162,7 +162,7 @@ def test_columns_hold_0_and_1(tmp_path: Path) -> None:
     read_by = {"data.source": str(write(tmp_path / "a.jsonl", rows))}
     splits = data.read(config.load(overrides={**read_by, "data.label": ["b", "a"]}).data)
     assert found_in(splits) == {("a", "b"), ("a",), ("b",), ()}
-    with pytest.raises(DataError, match=r"column 'c' holds numbers with fractions"):
+    with pytest.raises(DataError, match=r"column 'c' holds fractional numbers"):
         data.read(config.load(overrides={**read_by, "data.label": ["a", "c"]}).data)
     rows[4]["a"], rows[5]["a"] = -1, None
     write(tmp_path / "a.jsonl", rows)
@@ -231,7 +231,7 @@ def test_one_text_with_two_sets_of_labels_is_a_conflict(tmp_path: Path) -> None:
     rows = [{"text": "same", "label": ["x"]}, {"text": "same", "label": ["y"]}, {"text": "other", "label": ["x", "y"]}]
     rows += [{"text": f"text {i}", "label": ["x"]} for i in range(5)]
     splits = data.read(DataConfig(source=str(write(tmp_path / "a.jsonl", rows))))
-    assert any("1 text stands there with different labels" in warning for warning in splits.warnings)
+    assert any("1 text has different labels" in warning for warning in splits.warnings)
 
 
 def test_named_numbers_in_lists_become_the_names() -> None:
@@ -245,7 +245,7 @@ def test_named_numbers_in_lists_become_the_names() -> None:
     assert found_in(splits) == {("zebra",), ("ant", "zebra"), ()}
     values["label"][3] = [0, None]  # pyright: ignore
     table = submillion.data.memory.splits(datasets.Dataset.from_dict(values, features=features), DataConfig())
-    with pytest.raises(DataError, match="a list in which a name is missing"):
+    with pytest.raises(DataError, match="a list with a missing name"):
         data.read(DataConfig(), table)
 
 
@@ -436,7 +436,7 @@ def test_evaluate_scores_each_shape_alike_in_any_order(run: Run, tmp_path: Path)
     assert submillion.evaluate(run, shuffled).scores == expected.scores
     assert next(iter(expected.scores)) == "micro_f1"
     unknown = [{**row, "label": [*row["label"], "weather"]} for row in some[:2]]
-    with pytest.raises(DataError, match="label 'weather' is not one that is trained"):
+    with pytest.raises(DataError, match="label 'weather' is not a training label"):
         submillion.evaluate(run, write_rows(tmp_path / "unknown", unknown, "lists"))
     found = submillion.robustness(run, write_rows(tmp_path / "few", some[:12], "lists"), perturb="typos")
     assert found.accuracy.value == found.plain["subset_accuracy"].value
@@ -454,9 +454,9 @@ def test_runs_of_one_label_do_not_join_in(run: Run, settings: Config, tmp_path: 
     rows = [{"text": row["text"], "label": NAMES[i % 3]} for i, row in enumerate(ROWS)]
     source = str(write(tmp_path / "one.jsonl", rows))
     one = workflow.train(config.changed(settings, {"data.source": source, "train.steps": 2}))
-    with pytest.raises(RunError, match=r"several labels, and .* one: runs that predict together do alike"):
+    with pytest.raises(RunError, match=r"several labels, and .* one: runs that predict together must agree"):
         submillion.predict([run, one], ["a"])
-    with pytest.raises(DataError, match=r"teacher .* gives a row one label, and these rows have several labels"):
+    with pytest.raises(DataError, match=r"teacher .* gives a row one label, but these rows have several labels"):
         workflow.train(config.changed(settings, {"distillation.teacher": str(one.path)}))
     with pytest.raises(DataError, match="the run was trained on rows with one label"):
         submillion.evaluate(one, write_rows(tmp_path / "lists", ROWS[:20], "lists"))
@@ -523,7 +523,7 @@ def test_labels_that_no_character_joins_are_refused_before_rows_are_predicted(ru
     rows.mkdir()
     (rows / "a.csv").write_text("text\na game\n", encoding="utf-8")
     for source, output in ((rows / "a.csv", tmp_path / "b.csv"), (rows, tmp_path / "out")):
-        with pytest.raises(ConfigError, match="none joins them in a cell"):
+        with pytest.raises(ConfigError, match="none of these can join them in a cell"):
             predict_file(copy, source, output)
         assert not output.exists()
         assert not output.with_name(f"{output.name}.partial").exists()

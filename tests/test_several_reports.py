@@ -170,7 +170,7 @@ def test_compare_says_which_is_better_by_micro_f1(run: Run, tmp_path: Path, caps
     assert call("compare", run.path, worse.path, "--report", tmp_path / "page.html") == 0
     said = capsys.readouterr().out
     assert "Hamming accuracy" in said
-    assert "thresholds, which were chosen on other folds of these rows, are a source of chance" in said
+    assert "thresholds, chosen on other folds of these rows, are another source of chance" in said
     assert "McNemar" not in said
     assert call("compare", run.path, worse.path, "--split", "test") == 0
     assert "Subset accuracies of two runs: McNemar" in capsys.readouterr().out
@@ -221,8 +221,8 @@ def test_shift_tells_how_often_labels_are_predicted_and_estimates_no_score(run: 
     assert percents(one.estimates.predicted[0]) in text
     assert one.estimates.predicted[0].value == 1.0
     assert one.estimates.p_holm[0] < 0.001
-    assert "gets one all the same" not in text
-    with pytest.raises(RunError, match="have several labels, and only the shares of classes that exclude each other"):
+    assert "still get one" not in text
+    with pytest.raises(RunError, match="have several labels, and only shares of mutually exclusive classes"):
         submillion.shift(run, source, correct_priors=tmp_path / "out.csv")
 
 

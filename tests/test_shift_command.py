@@ -188,10 +188,10 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
     [
         ("shift RUN --input {tmp}/none.csv", 1, "none.csv"),
         ("shift RUN RUN --input {tmp}/new.csv", 1, "given twice"),
-        ("shift RUN OTHER --input {tmp}/new.csv", 1, "other labels"),
+        ("shift RUN OTHER --input {tmp}/new.csv", 1, "different labels"),
         ("shift OPEN --input {tmp}/new.csv", 1, "is not finished"),
         ("shift RUN --input {tmp}/few.csv", 1, "4 rows to estimate for"),
-        ("shift RUN --input {tmp}/new.csv --correct-priors {tmp}/new.csv", 1, "is the input too"),
+        ("shift RUN --input {tmp}/new.csv --correct-priors {tmp}/new.csv", 1, "is also the input"),
         ("shift RUN --input {tmp}/new.csv --rows 5", 2, "--rows"),
         ("shift RUN", 2, "--input"),
     ],

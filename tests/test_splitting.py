@@ -105,7 +105,7 @@ def test_large_groups_are_taken_whole_where_nothing_smaller_fits() -> None:
 def test_too_many_rows_are_refused(tmp_path, validation: float, test: float | None) -> None:
     path = write_csv(tmp_path / "a.csv", 100)
     with pytest.raises(
-        DataError, match=r"data\.(validation|test) is .* of 100 rows, and only \d+ can be taken: . of each"
+        DataError, match=r"data\.(validation|test) is .* of 100 rows, but only \d+ can be taken: . of each"
     ):
         data.read(DataConfig(source=str(path), validation=validation, test=test))
 
@@ -227,7 +227,7 @@ def test_a_file_with_groups_is_split_by_them_and_says_what_came_of_it(tmp_path: 
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (50, 12, 24)
     assert splits.warnings[0] == (
         "data.test is 0.2, 24 of 120 rows, and 24 were taken: 4 of 20 groups (20.0 % of the rows of each class); "
-        "a group stays on one side"
+        "groups are not split"
     )
     assert data.read(DataConfig(source=source, test=0.2)).test != splits.test
 
@@ -254,16 +254,13 @@ def test_files_that_share_a_group_are_refused(tmp_path: Path) -> None:
     text, group = caught.value.problems
     assert "row 1 (line 2): 1 of 3 rows is in" in text
     assert group == (
-        f"{other}, row 2 (line 3): 1 of 3 rows is of 1 group (column 'customer', such as 'c1') that {source} has too "
-        "(the first in row 6 (line 7)): scores on groups that were seen are too good; move each group into one of the "
+        f"{other}, row 2 (line 3): 1 of 3 rows is in 1 group (column 'customer', such as 'c1') that {source} also has "
+        "(the first in row 6 (line 7)): scores on groups already seen are too high; move each group into one of the "
         "two, or leave data.group out"
     )
     write_rows(tmp_path / "test.csv", "text,label", [("new", "a"), ("x", "b")])
     warned = data.read(DataConfig(source=source, test=other, group="customer")).warnings
-    assert (
-        f"{other} has no column 'customer' (data.group): whether it shares groups with the training rows is not known"
-        in warned
-    )
+    assert f"{other} has no column 'customer' (data.group): it may share groups with the training rows" in warned
 
 
 # A column of splits ---------------------------------------------------------------------------------------------------

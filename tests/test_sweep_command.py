@@ -45,7 +45,7 @@ __all__ = ["settings"]  # a fixture
         ({"kind": "tpe", "factors": [{"key": "model.dropout", "low": 0, "high": 0.1, "log": True}]}, "starts above 0"),
         ({"kind": "two-stage"}, "give short and full"),
         ({"short": {"train.steps": 1}}, "short and full are for kind two-stage"),
-        ({"factors": [{"key": "train.seed", "values": [1, 2]}]}, "train.seed is no factor; seeds: 3"),
+        ({"factors": [{"key": "train.seed", "values": [1, 2]}]}, "train.seed cannot be a factor; seeds: 3"),
         ({"factors": [{"key": "data.validation", "values": [10, 20]}]}, "is the same for all trials"),
         ({"factors": [{"key": "out", "values": ["a", "b"]}]}, "is the same for all trials"),
         ({"factors": [{"key": "train", "values": [1]}]}, "train is a section"),
@@ -95,7 +95,7 @@ def test_a_teacher_with_other_labels_is_refused_before_any_trial(settings: dict[
     taught = {"label": "taught", "settings": {"distillation.teacher": str(teacher.path)}}
     alone = {"label": "alone", "settings": {"distillation.teacher": None}}
     file = write_study(tmp_path, settings, factors=[{"name": "teacher", "alternatives": [alone, taught]}])
-    with pytest.raises(ConfigError, match="has other labels: it lacks 'art'; it has 'painting'"):
+    with pytest.raises(ConfigError, match="has different labels: it lacks 'art'; it has 'painting'"):
         sweep(file)
     assert not runs.list_runs(tmp_path / "runs")
 

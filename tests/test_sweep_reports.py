@@ -357,7 +357,10 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
         ("two stages", ["Kendall 0.33, Spearman 0.50", "Kept 3 of 4."]),
         ("one trial", ["One setting finished"]),
         ("some over budget, some failed", ["1 over budget, 1 diverged", "rank 3", "diverged: for a reason"]),
-        ("unfinished", ["Unfinished: 2 of 4 trials", "goes on where it stopped", "Nothing is recommended yet"]),
+        (
+            "unfinished",
+            ["Unfinished: 2 of 4 trials", "Run the same command again to resume", "Nothing is recommended yet"],
+        ),
         ("nothing trained", ["No trial could be trained", "rank 3", "ruled out: for a reason"]),
         ("none begun", ["Unfinished: 0 of 4 trials", "none begun"]),
         ("130 trials", ["Of 130 settings the 40 best are drawn", "Of 130 settings the 80 best are drawn"]),
@@ -466,8 +469,8 @@ def test_a_name_that_nothing_has_is_answered_with_the_studies(
     ("claims", "message"),
     [
         ([claim("rnk")], "a claim names factor rnk: did you mean 'rank'"),
-        ([claim(winner="3")], "the claim about rank names '3', which is no choice: allowed: 1, 2"),
-        ([claim(scores={"9": 0.5})], "names '9', which is no choice"),
+        ([claim(winner="3")], "the claim about rank names '3', which is not a choice: allowed: 1, 2"),
+        ([claim(scores={"9": 0.5})], "names '9', which is not a choice"),
         ([claim(scores={"1": 91.4})], r"claims.0.scores.1 is 91.4"),
         ([claim(rows=0)], "claims.0.rows is 0"),
         ([claim() | {"row": 640}], "unknown key claims.0.row: did you mean 'rows'"),

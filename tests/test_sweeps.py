@@ -286,7 +286,7 @@ def test_a_study_keeps_the_threads_that_it_began_with(
     trained = runs.list_runs(tmp_path / "runs")
     assert sum(run.name.startswith("teacher-") for run in trained) == 1
     assert {(run.environment() or {})["threads"] for run in trained} == {2}
-    assert said[0] == "threads: 2, as when it began, instead of 1; another number gives other last bits"
+    assert said[0] == "threads: 2, as when it began, instead of 1, which would change the last bits"
 
 
 def test_one_setting_has_one_score_whatever_a_factor_calls_it(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_one_setting_has_one_score_whatever_a_factor_calls_it(settings: dict[str
 def test_more_seeds_for_ties_are_announced_and_must_be_more(settings: dict[str, Any], tmp_path: Path) -> None:
     preview = prepare(write_study(tmp_path, settings, tie_seeds=3)).preview
     assert preview.n_runs == 4
-    assert any("gets 3 seeds in place of 1" in note for note in preview.notes)
+    assert any("gets 3 seeds instead of 1" in note for note in preview.notes)
     with pytest.raises(ConfigError, match="tie_seeds is 3 and seeds is 3: give tie_seeds above seeds"):
         prepare(write_study(tmp_path, settings, tie_seeds=3, seeds=3))
 

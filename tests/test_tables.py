@@ -58,7 +58,7 @@ def test_a_quote_that_swallows_rows_of_a_csv_file_is_named(tmp_path: Path, last:
     (bad,) = table.bad
     assert bad.numbers == (4,)
     assert (
-        "row 4 (line 5): a quote opens there and closes lines later, so that whole rows are in one cell" in bad.sentence
+        "row 4 (line 5): a quote opens there and closes lines later, which puts whole rows in one cell" in bad.sentence
     )
 
 
@@ -99,7 +99,7 @@ def test_where_labels_are_not_read_a_cell_of_whole_rows_is_said(tmp_path: Path) 
     path = write(tmp_path / "a.csv", ["text", "one", '"two', 'three"', "four"])
     table = read_table(path, WANTED)
     assert table.columns["text"] == ["one", "two\nthree", "four"]
-    assert "row 2 (line 3): a quoted cell goes on over several lines" in table.notes[0]
+    assert "row 2 (line 3): a quoted cell spans several lines" in table.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_ambiguous_quote_is_one_problem_and_later_rows_are_read(tmp_path: Pat
     lines[5] = '"one, two" three,a'
     path = write(tmp_path / "a.csv", lines)
     (problem,) = data.survey(DataConfig(source=str(path)), Reading(8)).problems
-    assert "row 5 (line 6): a cell goes on after its closing quote" in problem
+    assert "row 5 (line 6): text follows a closing quote" in problem
     assert len(read_table(path, WANTED).numbers) == len(ROWS) - 1
 
 
@@ -193,7 +193,7 @@ def test_the_separator_is_the_one_that_names_the_columns(tmp_path: Path, name: s
     table = read_table(path, WANTED)
     assert list(zip(table.columns["text"], table.columns["label"], strict=True)) == ROWS
     is_usual = separator == {"a.csv": ",", "a.tsv": "\t"}[name]
-    assert table.notes == (() if is_usual else (f"{path} is separated by {separator!r}, and is read so",))
+    assert table.notes == (() if is_usual else (f"{path} is read as separated by {separator!r}",))
 
 
 def test_commas_in_a_header_of_semicolons_do_not_part_it(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_header_that_is_there_all_the_same_is_no_row(tmp_path: Path, first: st
 def test_a_first_line_that_is_a_row_is_named_with_the_setting(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [f"{label},{text},{i}" for i, (text, label) in enumerate(ROWS)])
     (problem,) = data.survey(DataConfig(source=str(path)), Reading(8)).problems
-    assert problem.endswith("add one that does, or give --set 'data.header=[label, text, column3]'")
+    assert problem.endswith("add a line that does, or give --set 'data.header=[label, text, column3]'")
 
 
 @pytest.mark.parametrize("value", [";;", "", '"', "\n"])
@@ -256,13 +256,13 @@ def test_invisible_marks_around_names_do_not_count(tmp_path: Path) -> None:
 def test_lines_before_the_names_are_named(tmp_path: Path, before: list[str]) -> None:
     path = write(tmp_path / "a.csv", [*before, *lines_of()])
     (problem,) = data.survey(DataConfig(source=str(path)), Reading(8)).problems
-    assert f"line {len(before) + 1} names the columns, and the first line does not" in problem
+    assert f"line {len(before) + 1} names the columns, but the first line must" in problem
 
 
 def test_a_header_in_the_middle_of_a_file_is_a_bad_row(tmp_path: Path) -> None:
     table = read_table(write(tmp_path / "a.csv", [*lines_of(), *lines_of()]), WANTED)
     (bad,) = table.bad
-    assert (bad.numbers, "the line that names the columns is there again" in bad.sentence) == ((13,), True)
+    assert (bad.numbers, "the line that names the columns is repeated" in bad.sentence) == ((13,), True)
 
 
 # Encodings ------------------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
     [
         ("a.csv", b"\x1f\x8b\x08rest", "add .gz to its name"),
         ("a.csv", b"PK\x03\x04rest", "name it .zip or .xlsx"),
-        ("a.xlsx", b"\xd0\xcf\x11\xe0rest", "with a password, or of the old kind (.xls)"),
+        ("a.xlsx", b"\xd0\xcf\x11\xe0rest", "with a password, or in the old format (.xls)"),
         ("a.csv", b"SQLite format 3\0rest", "name it .sqlite"),
         ("a.csv", b"ARROW1rest", "name it .feather"),
         ("a.tsv", b"PAR1rest", "name it .parquet"),

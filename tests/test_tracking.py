@@ -196,8 +196,8 @@ def test_a_tracker_that_cannot_start_leaves_the_others_alone(
     monkeypatch.setattr(tracking, "start", start)
     run, notes = trained(settings_of(base, tmp_path, "[wandb, mlflow]"))
     assert notes[1:] == [
-        f"wandb is not installed: {install_line('tracking')}; the run goes on without it, metrics.jsonl has "
-        "every record"
+        f"wandb is not installed: {install_line('tracking')}; the run continues without it, metrics.jsonl "
+        "has every record"
     ]
     assert started.recorders["mlflow-0"].points == expected(run)
     assert run.read_json(tracking.IDS) == {"mlflow": "mlflow-0"}

@@ -349,7 +349,7 @@ def test_a_run_keeps_the_threads_that_it_began_with(base: list[str], tmp_path: P
     assert environment["threads"] == 2
     assert "begun_with" not in environment
     assert set(environment["bits_depend_on"]) <= environment.keys()
-    assert notes.count("threads: 2, as when it began, instead of 1; another number gives other last bits") == 1
+    assert notes.count("threads: 2, as when it began, instead of 1, which would change the last bits") == 1
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_a_run_that_goes_on_elsewhere_says_what_its_last_bits_come_from(base: li
 
     run = workflow.train(settings, watch)
     assert (run.environment() or {})["begun_with"] == {"processor": "Zilog Z80"}
-    assert any(note.startswith("begun in another environment (processor): ") for note in notes)
+    assert any(note.startswith("started in another environment (processor): ") for note in notes)
     n_cores = workers._n_cores()
     assert (f"3 threads share {n_cores} cores" in notes) == (n_cores < 3)
 

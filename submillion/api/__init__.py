@@ -1,8 +1,8 @@
-"""Calls of the Python API that join rooms: `train`, whose settings and rows are taken as people have them, `predict`,
-whose words become rules, `export`, which also uploads, and `shift`, which predicts where it must.
+"""Functions of the Python API that join rooms: `train`, which takes settings and rows in any form, `predict`, whose
+arguments become rules, `export`, which also uploads, and `shift`, which predicts if it must.
 
-The others take runs and rows as people have them where they are defined. Heavy rooms are imported by the call that
-needs them: `shift` answers from saved predictions without torch.
+The others take runs and rows in any form where they are defined. Heavy rooms are imported by the call that needs
+them: `shift` answers from saved predictions without torch.
 """
 
 from __future__ import annotations
@@ -71,23 +71,23 @@ def train(
     start: Which | None = None,
     **settings: Any,
 ) -> Run | Folds:
-    """Train a classifier inside the budget; return its run, finished, whose `scores()` have their intervals.
+    """Train a classifier inside the budget; return its finished run, whose `scores()` have intervals.
 
-    config: settings, as `load_config` takes them: what it returned, a YAML file's path, or a dict. May be left out:
-    rows may stand first. `settings` are those of `load_config` too: keys of the config, recipe, overrides.
+    config: settings, as `load_config` takes them: its result, a YAML file's path, or a dict. May be left out, with the
+    rows as the first argument. `settings` are those of `load_config` too: keys of the config, recipe, overrides.
 
     data: the rows, in place of data.source. A path or a Hub name, as there; or rows in memory: a pandas DataFrame,
-    a datasets.Dataset or a list of dicts (a row each), with the columns data.text and data.label; a dict of them, such
-    as a DatasetDict, has the splits train, validation and test. The settings cut validation and test from train where
-    they are not given. Rows in memory are checked as those of files are. The run keeps no text: who goes on with a
-    paused run gives them again.
+    a datasets.Dataset or a list of dicts (one per row), with the columns data.text and data.label; a dict of them, such
+    as a DatasetDict, has the splits train, validation and test. Splits that are not given are cut from train, as the
+    settings say. Rows in memory are checked like those of files. The run keeps no text: to resume a paused run, give
+    them again.
 
-    watch: called with each `Phase`, `StepRecord` and `EvalRecord`; its answers to the latter two, the records, are in
-    charge of the training:
+    watch: called with each `Phase`, `StepRecord` and `EvalRecord`; its answers to the latter two, the records, control
+    the training:
 
     - None (or False): go on.
-    - "pause" (or True): keep a checkpoint and return the run unfinished. The same call goes on, to the same end as if
-      it had never paused.
+    - "pause" (or True): keep a checkpoint and return the run unfinished. The same call resumes it, with the same result
+      as if it had never paused.
     - "stop": evaluate what was trained so far, and finish the run now with its best checkpoint: scored, sealed and
       reported. `stopped.json` and the report say where. The same call returns that run, also without the watcher;
       remove it (`submillion runs remove RUN`) to train to the end.
@@ -95,17 +95,17 @@ def train(
     Several watchers may be given in a list, such as `[submillion.progress(), mine]`. None shows the progress in a
     notebook and at a Python prompt, and nothing in a script.
 
-    as_trial: as a study's trial, without a report and with the test split unopened, until the same call without it.
+    as_trial: as in a study's trial: no report, and the test split unopened, until the same call without as_trial.
 
-    folds: train so many runs, each without one part of the training and validation rows; returns their `Folds`: the
+    folds: train this many runs, each without one part of the training and validation rows; returns their `Folds`: the
     folder, the runs, and scores and predictions of all rows, each by the run that did not see it.
 
-    start: a finished run to go on from, by its settings and from its weights. `data` is then a file of new rows,
-    such as `ask` writes, and is trained on beside the run's own rows; those without a label yet are left out.
+    start: a finished run to continue, with its settings and from its weights. `data` is then a file of new rows,
+    such as `ask` writes, which are added to the run's own rows; those without a label yet are left out.
 
-    The same settings and rows are trained once: asked again, the finished run is returned from its folder in `runs/`
-    (`out`), and an interrupted one goes on. ConfigError, DataError, HubError, BudgetError or RunError says what is
-    wrong.
+    The same settings and rows are trained once: the same call again returns the finished run from its folder in
+    `runs/` (`out`), or resumes an interrupted one. ConfigError, DataError, HubError, BudgetError or RunError says
+    what is wrong.
 
         run = submillion.train("reviews.csv", model="all-MiniLM-L6-v2", budget=200_000)
         run = submillion.train(frame, overrides={"data.text": "review", "data.label": "stars", "train.epochs": 2})
@@ -115,7 +115,7 @@ def train(
     from submillion.training import workflow
 
     if as_trial and folds is not None:
-        raise ConfigError("as_trial is for one run, and folds are several: leave one out")
+        raise ConfigError("as_trial is for one run, but folds are several: leave one out")
     resolved, rows = _with_rows(config, data, settings, start)
     with _watching(watch) as watcher:
         if folds is not None:
@@ -129,7 +129,7 @@ def _with_rows(
     settings: Mapping[str, Any],
     start: Which | None = None,
 ) -> tuple[Config, dict[str, Table] | None]:
-    """The config of what `train` was given, and the tables of rows in memory."""
+    """The config of `train`'s arguments, and the tables of rows in memory."""
     if start is not None:
         return _going_on(start, config, data, settings), None
     if _is_rows(config):
@@ -139,19 +139,19 @@ def _with_rows(
             )
         config, data = None, config
     source = os.fsdecode(data) if isinstance(data, str | os.PathLike) else MEMORY
-    given = settings if data is None else {**settings, "data": source}
-    resolved = configs.load(config, **given)  # pyright: ignore[reportArgumentType]
+    arguments = settings if data is None else {**settings, "data": source}
+    resolved = configs.load(config, **arguments)  # pyright: ignore[reportArgumentType]
     if data is not None and resolved.data.source != source:
-        raise ConfigError(f"data.source is {resolved.data.source}, and the rows are {source}: leave one of them out")
+        raise ConfigError(f"data.source is {resolved.data.source}, but the rows are {source}: leave one of them out")
     rows = memory.splits(data, resolved.data) if data is not None and source == MEMORY else None
     return resolved, rows
 
 
 def _going_on(start: Which, config: object, data: object, settings: Mapping[str, Any]) -> Config:
-    """The config that goes on from a run with the new rows of a file."""
+    """The config that continues a run with the new rows of a file."""
     if config is not None:
         raise ConfigError(
-            f"start is {shown(start)}, whose settings are taken: leave the config out; overrides go on top"
+            f"start is {shown(start)}, whose settings are used: leave the config out; overrides apply on top"
         )
     if not isinstance(data, str | os.PathLike):
         raise ConfigError(
@@ -161,7 +161,7 @@ def _going_on(start: Which, config: object, data: object, settings: Mapping[str,
 
 
 def _is_rows(value: object) -> bool:
-    """Whether the first argument is rows; a dict of rows has some for train, where settings have a dict."""
+    """Whether the first argument is rows: `train` in a dict is rows then, and a dict in settings."""
     match value:
         case None | Config():
             return False
@@ -174,11 +174,11 @@ def _is_rows(value: object) -> bool:
 
 @contextmanager
 def _watching(watch: Watch | Iterable[Watch] | None) -> Iterator[Watch]:
-    """One watcher of all; views among them are drawn until the block ends."""
+    """One watcher that calls all; views among them are drawn until the block ends."""
     from submillion.training.watching import wish_of
 
     if watch is None:
-        watch = [View()] if hasattr(sys, "ps1") else []  # Python's own sign of a prompt, and notebooks'
+        watch = [View()] if hasattr(sys, "ps1") else []  # set at a Python prompt, and in notebooks
     watchers: list[Any] = list(watch) if isinstance(watch, Iterable) and not isinstance(watch, str) else [watch]
     for each in watchers:
         if isinstance(each, type) or not callable(each):
@@ -208,24 +208,24 @@ def predict(  # noqa: PLR0913 - as the command has options
     max_error: float | None = None,
     coverage: float | None = None,
 ) -> Labelled:
-    """Return the labels and probabilities of rows, in their order; a label each, or a tuple where rows have several.
+    """Return the labels and probabilities of rows, in their order; a label each, or a tuple if rows have several.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, give the mean
-    of their probabilities. rows: texts in a list, a tuple, a numpy array or a pandas Series, which are pairs
-    (text, second text) for runs that were trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of
-    dicts (a row each) or a file's path, read by the run's own columns, whose labels are ignored.
+    of their probabilities. rows: texts in a list, a tuple, a numpy array or a pandas Series, or pairs (text, second
+    text) for runs trained on pairs; or a pandas DataFrame, a datasets.Dataset, a list of dicts (one per row) or a
+    file's path, read by the run's own columns; labels are ignored.
 
-    calibrated: probabilities by the run's temperature; labels stay. max_error: labels only where, with 95 % confidence,
-    at most this share of them is wrong; other rows get None, and `answered` says which. coverage: `label_sets` too,
-    which hold the true label of at least this share of rows. Both are for rows like the validation rows.
+    calibrated: scale probabilities by the run's temperature; labels stay. max_error: labels only where, with 95 %
+    confidence, at most this share of them is wrong; other rows get None, and `answered` says which. coverage:
+    `label_sets` too, which hold the true label of at least this share of rows. Both hold for rows like validation rows.
 
     Ids are those of the column that `id` names, else of a column `id`, else a DataFrame's or Series' index, else
-    numbers from 0. `watch` is called with the
-    number of rows done. Rows and results are in memory: `predict_file` is for files of any size. DataError lists
-    everything that is wrong with the rows, RunError with the run, and says where a promise cannot be kept.
+    numbers from 0. `watch` is called with the number of rows done. Rows and results are in memory: `predict_file` is
+    for files of any size. DataError lists everything that is wrong with the rows, RunError with the run, or says which
+    promise cannot be kept.
 
-        found = submillion.predict("reviews", ["Lovely!", "Never again."], max_error=0.02)
-        print(found.labels, found.probs.max(axis=1))
+        predictions = submillion.predict("reviews", ["Lovely!", "Never again."], max_error=0.02)
+        print(predictions.labels, predictions.probs.max(axis=1))
     """
     from submillion import prediction
 
@@ -241,14 +241,14 @@ def shift(
     watch: Callable[[int, int], object] = not_watched,
     force: bool = False,
 ) -> Shift:
-    """Say how a file without labels differs from training, and estimate the accuracy on it; of rows with several
+    """Say how a file without labels differs from training, and estimate the accuracy on it; for rows with several
     labels only the former.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`; several, in a list, are shown side
-    by side. source: a file's path, or rows in memory as `predict` takes them, read by the run's own columns, the label
-    column never. Of more than `rows` rows a fixed draw is read; None reads all. The page is written into the first
-    run's folder, beside its predictions of the rows, which are made where they are not there yet: `watch` is called
-    with the rows done and all that there are to do.
+    by side. source: a file's path, or rows in memory as `predict` takes them, read by the run's own columns, never the
+    label column. Of more than `rows` rows a fixed sample is read; None reads all. The page is written into the first
+    run's folder, next to its predictions of the rows, which are computed if missing: `watch` is called with the rows
+    done and the rows in all.
 
     correct_priors: a file to write all rows' labels to, by probabilities corrected for the estimated class shares;
     `force`: it may replace a file that an earlier call did not write.
@@ -260,8 +260,8 @@ def shift(
     loaded = runs.load_several(run)
     if correct_priors is not None and loaded[0].has_several():
         raise RunError(
-            f"--correct-priors {correct_priors}: the rows of {loaded[0].path} have several labels, and only the shares "
-            "of classes that exclude each other are estimated; leave it out"
+            f"--correct-priors {correct_priors}: the rows of {loaded[0].path} have several labels, and only shares "
+            "of mutually exclusive classes are estimated; leave it out"
         )
     path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
     output = None if correct_priors is None else runs.Output(Path(correct_priors), "shift", force)
@@ -288,8 +288,8 @@ def _write_corrected(asked: Asked, probs: np.ndarray, output: runs.Output) -> No
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export: its folder and files, the address it was uploaded to, if any, whether it was made now or was
-    there, and its manifest; an adapter, which training made, has none."""
+    """A finished export: its folder and files, the address it was uploaded to, if any, whether it is new, and its
+    manifest; an adapter, which training wrote, has none."""
 
     folder: Path
     files: tuple[str, ...]
@@ -309,13 +309,13 @@ def export(  # noqa: PLR0913 - as the command has options
     watch: Callable[[str, int, int], object] = lambda *_: None,
 ) -> Export:
     """Write a run as a merged checkpoint, an ONNX graph or an int8 one ("merged", "onnx", "onnx-int8"), load it again
-    and judge it against the run; or upload its "adapter" as it is.
+    and judge it against the run; or upload its "adapter" unchanged.
 
     output: a new folder, `exports/<format>` in the run's by default · data: rows to check on in place of the
     validation split, labelled for onnx-int8 · margin: the most accuracy that onnx-int8 may lose, a share of rows, 0.01
-    by default · push_to: a Hub repository, user/name, which is made if it is not there, private if asked · watch: is
-    called with what is done now, rows done, and rows in all (0 where it has none). ExportError if the export is not
-    worth what its run is, or could not be uploaded; ConfigError, DataError, HubError or RunError says what is wrong
+    by default · push_to: a Hub repository, user/name, created if missing, private if asked · watch: called with the
+    current phase, rows done, and rows in all (0 if it has none). ExportError if the export is not as good as its run,
+    or could not be uploaded; ConfigError, DataError, HubError or RunError says what is wrong
     with the input.
 
         print(submillion.export("reviews", "onnx").folder)
@@ -345,6 +345,6 @@ def export(  # noqa: PLR0913 - as the command has options
 
 
 def _refuse_beside_adapter(options: dict[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)}: --format adapter writes and checks nothing; leave it out")
+    names = [name for name, value in options.items() if value is not None]
+    if names:
+        raise ConfigError(f"{', '.join(names)}: --format adapter writes and checks nothing; leave it out")

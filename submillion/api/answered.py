@@ -1,7 +1,7 @@
 """Scores of labelled rows, and the accuracy on a whole file from the labels of a few: `submillion.evaluate`.
 
-The few are those that `asking` chose to know the accuracy. Owns that they are the rows that were asked about, of this
-file and for this run; what they say is `judging.sampling`'s.
+The few are those that `asking` drew to know the accuracy. Owns the check that they are its rows, of this file and for
+this run; what they say is left to `judging.sampling`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from submillion.prediction import Evaluation
 
 _SAID = ("predicted", "confidence")
-_UNCLEAR = (
-    "its text is in the input more than once, and its id in none of these rows: put the id back that was asked for"
-)
-_TWICE = "the row is there twice: remove one of the two"
-_CLOSE, _MOST_OTHER = 0.02, 0.1  # of confidences; of rows: another precision differs less, another run more
+_UNCLEAR = "its text is in the input more than once, and its id in none of these rows: restore its id"
+_TWICE = "the row appears twice: remove one of the two"
+_CLOSE, _MOST_OTHER = 0.02, 0.1  # of confidence; share of rows: another precision differs less, another run more
 
 
 def evaluate(
@@ -47,16 +45,16 @@ def evaluate(
     with `labelled` the accuracy on all rows of a file from the labels of a few.
 
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`. rows: a file's path, a pandas
-    DataFrame, a datasets.Dataset or a list of dicts (a row each), with the columns that the run was trained on.
+    DataFrame, a datasets.Dataset or a list of dicts (one per row), with the columns that the run was trained on.
 
-    The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
-    split's if they are just its rows. DataError lists everything that is wrong with the rows.
+    The call is noted in `test-reads.jsonl` next to the run with the rows' fingerprint, which is a test
+    split's if they are exactly its rows. DataError lists everything that is wrong with the rows.
 
-    max_error: `predict` with it answers some rows only; `answers` says which share, and how many of them are wrong.
+    max_error: `predict` then answers only some rows; `answers` says what share, and how many answers are wrong.
 
     labelled: the file that `ask` wrote for these rows and this run, with labels in some or all of its rows. `rows` then
-    need no labels, and may be whatever `predict` takes. `sample` says how many labels there are, and what a plain
-    sample of as many would give. `watch` is called with the rows predicted and all rows.
+    need no labels, and may be whatever `predict` takes. `sample` says how many labels there are, and what a
+    plain random sample of as many would give. `watch` is called with the rows predicted and all rows.
 
         scores = submillion.evaluate("reviews", "labelled.csv")
         print(scores["accuracy"].value, scores["accuracy"].low, scores["accuracy"].high)
@@ -67,37 +65,37 @@ def evaluate(
     if labelled is None:
         return prediction.evaluate(run, rows, device, max_error)
     if max_error is not None:
-        raise ConfigError("max_error and labelled are both given: a sample tells the accuracy alone; leave one out")
+        raise ConfigError("max_error and labelled are both given: a sample only measures accuracy; leave one out")
     opened = unlabelled.opened(runs.load(run), rows, watch, device)
     settings, labels = opened.run.config().data, opened.run.labels()
-    found = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE, DRAWN))
-    places = _places(found, opened)
-    numbers, sizes = _drawn(found, len(opened.examples))
-    _refuse_another_run(found, opened, places)
-    runs.append_test_read(opened.run.path.parent, data.fingerprint(found.rows.examples), opened.run, "evaluate")
+    sample = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE, DRAWN))
+    places = _places(sample, opened)
+    numbers, sizes = _drawn(sample, len(opened.examples))
+    _refuse_another_run(sample, opened, places)
+    runs.append_test_read(opened.run.path.parent, data.fingerprint(sample.rows.examples), opened.run, "evaluate")
     stratum = _strata(opened, sizes, places, numbers)
-    is_right = [one.label == opened.predicted[i] for one, i in zip(found.rows.examples, places.tolist(), strict=True)]
+    is_right = [one.label == opened.predicted[i] for one, i in zip(sample.rows.examples, places.tolist(), strict=True)]
     accuracy = sampling.accuracy(opened.confidence, stratum, places, np.array(is_right))
     plain = sampling.plain_half_width(accuracy.value, len(places), len(opened.examples))
     return prediction.Evaluation(
         scores={"accuracy": accuracy},
         n_rows=len(opened.examples),
         n_trained_on=None if opened.n_trained_on is None else 0,
-        notes=_notes(found, opened),
-        sample=prediction.Sample(len(places), found.n_unlabelled, plain),
+        notes=_notes(sample, opened),
+        sample=prediction.Sample(len(places), sample.n_unlabelled, plain),
     )
 
 
-def _drawn(found: Filled, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(sample: Filled, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The stratum of each labelled row, from 0, int64 [M], and the number of rows in each stratum, int64 [H].
 
-    DataError where the file is no sample, or not of so many rows.
+    DataError if the file is no sample, or not of n_rows rows.
     """
-    table = found.table
+    table = sample.table
     if missing := [name for name in OF_SAMPLE if name not in table.columns]:
         raise DataError(
             f"{table.origin} has no column {' and '.join(map(repr, missing))}: it is not a sample drawn to know the "
-            "accuracy; rows that were chosen to learn from are the hard ones, and say nothing of the others. Ask "
+            "accuracy; rows chosen to learn from are the hard ones, and say nothing about the others. Ask "
             "with --for know (in Python purpose='know'); rows that all have labels need no sample: evaluate --data"
         )
     strata, sizes = (np.array([_number(cell) for cell in table.columns[name]]) for name in OF_SAMPLE)
@@ -110,33 +108,33 @@ def _drawn(found: Filled, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     if pairs[:, 0].tolist() != [*range(1, len(pairs) + 1)] or pairs[:, 1].sum() != n_rows:
         raise DataError(
             f"{table.origin} is a sample of {pairs[:, 1].sum():,} rows, and the input has {n_rows:,} that the run was "
-            "not trained on: give the file that was asked about, and keep all rows of the sample, also those without a "
-            "label"
+            "not trained on: give the file that was asked about, and keep all rows of the sample, including those "
+            "without a label"
         )
     of_number = dict(zip(table.numbers, strata.astype(np.int64).tolist(), strict=True))
-    own = found.rows.table.numbers
-    return np.array([of_number[own[row]] - 1 for row in found.rows.rows]), pairs[:, 1]
+    own = sample.rows.table.numbers
+    return np.array([of_number[own[row]] - 1 for row in sample.rows.rows]), pairs[:, 1]
 
 
 def _strata(opened: Opened, sizes: np.ndarray, places: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The stratum of each opened row, int64 [N]: consecutive ones by falling confidence."""
+    """The stratum of each opened row, int64 [N]: consecutive strata by falling confidence."""
     stratum = np.empty(len(opened.examples), dtype=np.int64)
     stratum[np.argsort(-opened.confidence, kind="stable")] = np.repeat(np.arange(len(sizes)), sizes)
-    stratum[places] = numbers  # what was drawn stays so, though rounding may move a row across a border
+    stratum[places] = numbers  # drawn rows keep theirs, though rounding may move a row across a border
     return stratum
 
 
-def _places(found: Filled, opened: Opened) -> np.ndarray:
-    """Where the labelled rows are among the opened ones, int64 [M]: by id and text, else by a text that is there once.
+def _places(sample: Filled, opened: Opened) -> np.ndarray:
+    """The labelled rows' places among the opened ones, int64 [M]: by id and text, else by a text that occurs once.
 
-    DataError lists rows that are not there, and those that are there twice.
+    DataError lists rows that are missing there, and those that occur twice.
     """
     keys, by_text = [key_of(example) for example in opened.examples], defaultdict[str, list[int]](list)
     by_id = {example.id: place for place, example in enumerate(opened.examples)}
     for place, key in enumerate(keys):
         by_text[key].append(place)
     places, strange, unclear, twice = list[int](), list[int](), list[int](), list[int]()
-    for number, example in enumerate(found.rows.examples):
+    for number, example in enumerate(sample.rows.examples):
         key, place = key_of(example), by_id.get(example.id)
         if place is None or keys[place] != key:  # a spreadsheet may have changed the id
             place = by_text[key][0] if len(by_text[key]) == 1 else None
@@ -146,19 +144,21 @@ def _places(found: Filled, opened: Opened) -> np.ndarray:
             twice.append(number)
         else:
             places.append(place)
-    _refuse_strange(found, opened, strange, {_UNCLEAR: unclear, _TWICE: twice})
+    _refuse_strange(sample, opened, strange, {_UNCLEAR: unclear, _TWICE: twice})
     return np.array(places, dtype=np.int64)
 
 
-def _refuse_strange(found: Filled, opened: Opened, strange: Sequence[int], others: Mapping[str, Sequence[int]]) -> None:
+def _refuse_strange(
+    sample: Filled, opened: Opened, strange: Sequence[int], others: Mapping[str, Sequence[int]]
+) -> None:
     """Raise a DataError about labelled rows, by their numbers, that are not among the opened ones, and about others, by
     what is wrong with them."""
-    seen = runs.trained_on(opened.run, [found.rows.examples[number] for number in strange]) if strange else None
+    seen = runs.trained_on(opened.run, [sample.rows.examples[number] for number in strange]) if strange else None
     is_seen = dict.fromkeys(strange, False) if seen is None else dict(zip(strange, seen.tolist(), strict=True))
     sentences = (
         (
             [number for number in strange if is_seen[number]],
-            f"{opened.run.path} was trained on the row, so that it says nothing of new ones: ask again with this run",
+            f"{opened.run.path} was trained on the row, so it says nothing about new ones: ask again with this run",
         ),
         (
             [number for number in strange if not is_seen[number]],
@@ -166,53 +166,53 @@ def _refuse_strange(found: Filled, opened: Opened, strange: Sequence[int], other
         ),
         *((rows, why) for why, rows in others.items()),
     )
-    place = found.rows.table.place
-    problems = [f"{place([found.rows.rows[i] for i in rows])}: {why}" for rows, why in sentences if rows]
+    place = sample.rows.table.place
+    problems = [f"{place([sample.rows.rows[i] for i in rows])}: {why}" for rows, why in sentences if rows]
     if problems:
         raise DataError(*problems)
 
 
-def _refuse_another_run(found: Filled, opened: Opened, places: np.ndarray) -> None:
-    """Raise a DataError where the file's predictions are not this run's: its sample was drawn by another's."""
-    columns, predicted, confidence = found.rows.table.columns, opened.predicted, opened.confidence
+def _refuse_another_run(sample: Filled, opened: Opened, places: np.ndarray) -> None:
+    """Raise a DataError if the file's predictions are not this run's: its sample was drawn with another's."""
+    columns, predicted, confidence = sample.rows.table.columns, opened.predicted, opened.confidence
     if not set(_SAID) <= columns.keys():
         return
-    said, sure = ([columns[name][row] for row in found.rows.rows] for name in _SAID)
+    labels, cells = ([columns[name][row] for row in sample.rows.rows] for name in _SAID)
     n_other = sum(
         naming.name_of(label) != predicted[place] or not abs(_number(cell) - confidence[place]) <= _CLOSE
-        for label, cell, place in zip(said, sure, places.tolist(), strict=True)
+        for label, cell, place in zip(labels, cells, places.tolist(), strict=True)
     )
     if n_other > _MOST_OTHER * len(places):
         raise DataError(
-            f"{found.table.origin}: {n_other:,} of {len(places):,} predictions are not those of {opened.run.path}: "
+            f"{sample.table.origin}: {n_other:,} of {len(places):,} predictions are not those of {opened.run.path}: "
             "give the run that was asked; for another run, ask again"
         )
 
 
-def _notes(found: Filled, opened: Opened) -> tuple[str, ...]:
-    """What to know before the accuracy is believed."""
-    notes, n_all = [*found.table.notes], len(found.table.numbers)
+def _notes(sample: Filled, opened: Opened) -> tuple[str, ...]:
+    """What to know before trusting the accuracy."""
+    notes, n_all = [*sample.table.notes], len(sample.table.numbers)
     if opened.n_trained_on:
         n_rows = opened.n_trained_on + len(opened.examples)
         notes.append(f"{opened.n_trained_on:,} of {n_rows:,} rows were trained on, and are left out")
-    if found.n_unlabelled:
+    if sample.n_unlabelled:
         notes.append(
-            f"{found.n_unlabelled:,} of {n_all:,} rows of {found.table.origin} have no label yet: the accuracy holds "
+            f"{sample.n_unlabelled:,} of {n_all:,} rows of {sample.table.origin} have no label yet: the accuracy holds "
             "if these are like the others; label from the top, where the order is random"
         )
-        confidence = np.array([_number(cell) for cell in found.table.columns.get("confidence", ["nan"] * n_all)])
-        is_labelled = np.isin(found.table.numbers, [found.rows.table.numbers[row] for row in found.rows.rows])
+        confidence = np.array([_number(cell) for cell in sample.table.columns.get("confidence", ["nan"] * n_all)])
+        is_labelled = np.isin(sample.table.numbers, [sample.rows.table.numbers[row] for row in sample.rows.rows])
         notes += sampling.skipped_warning(confidence, is_labelled)
-    if n_deleted := _n_drawn(found.table) - n_all:
+    if n_deleted := _n_drawn(sample.table) - n_all:
         notes.append(
-            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about are not in {found.table.origin}: if "
+            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about are not in {sample.table.origin}: if "
             "they were deleted for being hard, or easy, the accuracy is wrong; keep them without a label"
         )
     return tuple(notes)
 
 
 def _n_drawn(table: Table) -> int:
-    """How many rows the sample had; those in the file, where it does not say so."""
+    """How many rows the sample had; those in the file if it does not say."""
     drawn = zip(*(table.columns.get(name, ()) for name in (OF_SAMPLE[0], DRAWN)), strict=True)
     of_stratum = {_number(stratum): _number(n) for stratum, n in drawn} if DRAWN in table.columns else {}
     n_drawn = sum(of_stratum.values())

@@ -1,8 +1,8 @@
 """Rows to label: `submillion.ask`.
 
 Two purposes that need different rows. To know the accuracy on a file: a stratified sample of it (`judging.sampling`).
-To learn: the rows that a training is most likely to gain from (`judging.choosing`), which say nothing of the accuracy,
-since they are the hard ones. What comes back is read by `answered` and by `data.filled`.
+To learn: the rows that a training is most likely to gain from (`judging.choosing`), which say nothing about the
+accuracy, since they are the hard ones. What comes back is read by `answered` and by `data.filled`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ToLabel:
     """Rows that are worth a label, in the file `path`, whose column `label` is to be filled in.
 
     ids: the rows', in the file's order · n_rows: those that they were chosen from · n_trained_on: rows of the input
-    that the run was trained on, which are left out, None for runs of before that was noted · classes: the labels to
-    give · worth: what these labels, and other numbers of them, will say of the accuracy; none of rows to learn from.
+    that the run was trained on, which are left out, None for runs from before that was noted · classes: the labels to
+    give · worth: how well this many labels, and other numbers, will tell the accuracy; empty for rows to learn from.
     """
 
     path: Path
@@ -70,13 +70,13 @@ def ask(  # noqa: PLR0913 - as the command has options
     memory as `predict` takes them. Rows that the run was trained on are left out.
 
     purpose: "know", to know the accuracy on the file: a random sample, in which unsure rows are more frequent than in
-    the file, so that fewer labels do; `evaluate(run, source, labelled=output)` gives the accuracy on all rows with its
-    interval. "learn", to train on: the least sure rows, unlike each other, without repeated texts; of them no accuracy
-    follows. `train(start=run, data=output)` trains on either kind.
+    the file, so that fewer labels suffice; `evaluate(run, source, labelled=output)` gives the accuracy on all rows with
+    its interval. "learn", to train on: the least sure rows, unlike each other, without repeated texts; they tell no
+    accuracy. `train(start=run, data=output)` trains on either kind.
 
     half_width: in place of n, as many labels as are expected to give an interval of this half-width, 0.03 for 3 points
-    · output: must end in .csv; `force`: it may replace a file that an earlier call did not write · seed: which rows
-    are drawn · watch: is called with the rows predicted and all rows. ConfigError, RunError or DataError says what is
+    · output: must end in .csv; `force`: it may replace a file that an earlier call did not write · seed: decides which
+    rows are drawn · watch: called with the rows predicted and all rows. ConfigError, RunError or DataError says what is
     wrong; nothing is written then.
 
         rows = submillion.ask("reviews", "new.csv", 60)
@@ -91,8 +91,8 @@ def ask(  # noqa: PLR0913 - as the command has options
         n = sampling.labels_for(opened.confidence, half_width)
     if n is None or n > len(opened.examples):
         raise DataError(
-            f"{n:,} rows are asked for, and {path or 'the rows'} has {len(opened.examples):,} that {run.path} was not "
-            "trained on: ask for fewer, or give more rows"
+            f"{n:,} rows are asked for, but {path or 'the rows'} has {len(opened.examples):,} that {run.path} "
+            "was not trained on: ask for fewer, or give more rows"
         )
     rows, columns = _to_know(opened, n, seed) if purpose == "know" else _to_learn(opened, n, seed)
     target.write(_as_csv(opened, source, rows, columns))
@@ -114,14 +114,14 @@ def _refuse(n: int | None, purpose: str, half_width: float | None, seed: int) ->
     if purpose not in get_args(Purpose):
         problems.append(f"purpose is {shown(purpose)}: {did_you_mean(purpose, get_args(Purpose))}")
     if (n is None) == (half_width is None):
-        found = "neither n nor half_width is" if n is None else "n and half_width are both"
-        problems.append(f"{found} given: say how many rows to label, or how wide the interval may be")
+        which = "neither n nor half_width is" if n is None else "n and half_width are both"
+        problems.append(f"{which} given: say how many rows to label, or how wide the interval may be")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
         problems.append(f"n is {shown(n)}: give the number of rows to label, 1 or more")
     if half_width is not None and not (isinstance(half_width, int | float) and 0 < half_width < 0.5):
         problems.append(f"half_width is {shown(half_width)}: a share between 0 and 0.5, 0.03 for 3 points")
     if half_width is not None and purpose == "learn":
-        problems.append("half_width is of rows that are labelled to know the accuracy: to learn, give n")
+        problems.append("half_width is for labels that measure accuracy: to learn, give n")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         problems.append(f"seed is {shown(seed)}: a whole number from 0 to 2**32 - 1")
     if problems:
@@ -141,8 +141,8 @@ def _to_know(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, l
     design = sampling.design(opened.confidence, n)
     rows = design.draw(seed)
     strata = design.stratum[rows]
-    told = ((strata + 1).tolist(), design.sizes[strata].tolist(), design.n_drawn[strata].tolist())
-    return rows, dict(zip((*OF_SAMPLE, DRAWN), told, strict=True))
+    cells = ((strata + 1).tolist(), design.sizes[strata].tolist(), design.n_drawn[strata].tolist())
+    return rows, dict(zip((*OF_SAMPLE, DRAWN), cells, strict=True))
 
 
 def _to_learn(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, list[int]]]:
@@ -154,7 +154,7 @@ def _to_learn(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, 
     different = np.sort(np.fromiter(places.values(), np.int64))
     if len(different) < n:
         raise DataError(
-            f"{n:,} rows are asked for, and there are {len(different):,} different texts that the run was not trained "
+            f"{n:,} rows are asked for, but there are {len(different):,} different texts that the run was not trained "
             "on: ask for fewer"
         )
     unsure = different[choosing.candidates(margins[different], n)]
@@ -164,7 +164,7 @@ def _to_learn(opened: Opened, n: int, seed: int) -> tuple[np.ndarray, dict[str, 
 
 
 def _as_csv(opened: Opened, source: object, rows: np.ndarray, columns: dict[str, list[int]]) -> str:
-    """The file to fill in: ids, texts, the empty label, what the run says, and of a sample how it was drawn."""
+    """The file to fill in: ids, texts, the empty label, the run's prediction, and for a sample how it was drawn."""
     settings = opened.run.config().data
     cells: dict[str, Sequence[object]] = {"id": [opened.examples[row].id for row in rows.tolist()]}
     shown_cells = filled.cells_to_show(source, settings, opened.numbers[rows].tolist())

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from submillion.prediction.ensemble import Ensemble
 
 _NESTED = "settings__"
-_DOUBTFUL = frozenset("|;,\t[({")  # in a text that may be several labels
+_DOUBTFUL = frozenset("|;,\t[({")  # in a label text that may be several
 # Settings that `fit` decides, with what to do instead.
 _OF_FIT = {
     "data.source": "rows are given to fit as X",
@@ -55,18 +55,18 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
 
     budget: most parameters that may train, the head included · model: a name or a folder, as `model.name` · rank,
     epochs, learning_rate: as in the settings · random_state: the seed of training, an int; a RandomState gives one
-    · out: the folder of run folders; None is a temporary one, which goes with the fitted classifier, and whose files
-    are part of its pickles · device: cpu, cuda or mps, for `fit` and for predictions; None is the best that there is
+    · out: the folder of run folders; None is a temporary one, which is removed with the fitted classifier, and whose
+    files are part of its pickles · device: cpu, cuda or mps, for `fit` and for predictions; None is the best there is
     · verbose: show the progress of `fit` · settings: any others by their full keys, such as {"train.patience": 3};
     a search names one `settings__train.patience`.
 
     X is a list, a tuple, an array or a Series of texts, or of pairs (text, second text); or a DataFrame or a list of
     dicts, whose columns, joined in their order, are the text. Validation rows, which choose the checkpoint, are cut
-    from X as by `train`; there is no test split and no report (`submillion.report(classifier.run_)` writes one).
+    from X as `train` does; there is no test split and no report (`submillion.report(classifier.run_)` writes one).
 
-    y has a label for each text; or any number of them: as a matrix of 0 and 1, [N, C], an array, a sparse one or a
-    DataFrame whose columns are the labels, or as lists of labels. Then predictions are such a matrix, whose columns are
-    `classes_`, by thresholds that the validation rows chose.
+    y has one label for each text; or any number of them: as a matrix of 0 and 1, [N, C] (an array, a sparse one or a
+    DataFrame whose columns are the labels), or as lists of labels. Then predictions are such a matrix, whose columns
+    are `classes_`, by thresholds chosen on the validation rows.
 
     After `fit`: `run_`, the finished run; `classes_`, sorted, of the type of y; `n_features_in_` and
     `feature_names_in_` of a DataFrame. The encoder stays in memory from the first prediction on.
@@ -103,7 +103,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> Self:
         """Train on texts and their labels, N of both, and return the classifier.
 
-        ValueError or TypeError if they do not fit each other or classification; else the errors of `train`.
+        ValueError or TypeError if they do not suit each other or classification; else the errors of `train`.
         """
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
@@ -118,7 +118,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
             if self.out is None:
                 shutil.rmtree(out, ignore_errors=True)
             raise
-        kept = run.labels()  # without those that data.drop left out; those of a matrix keep their columns
+        kept = run.labels()  # without those that data.drop left out; a matrix keeps all columns
         is_kept = [several is not None or naming.name_of(label) in kept for label in classes.tolist()]
         self.classes_ = classes[is_kept]
         self._hold(run, Path(out) if self.out is None else None)
@@ -134,8 +134,8 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         return (probs >= self._by_class(thresholds, absent=np.inf)).astype(np.int64)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities, float64 [N, C]; columns are `classes_`. Of several labels each is by itself, and 0 for
-        one that no training text had."""
+        """Return probabilities, float64 [N, C]; columns are `classes_`. Of several labels each is by itself, and 0 if
+        no training text had it."""
         check_is_fitted(self)
         rows = _rows(X)
         validate_data(self, X, reset=False, skip_check_array=True)
@@ -144,8 +144,8 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         return self._by_class(probs, absent=0.0)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return log probabilities, [N, C]; of two classes the log odds of the second, [N]; of several labels the log
-        odds of each, [N, C]."""
+        """Return log probabilities, [N, C]; for two classes the log odds of the second, [N]; for several labels the
+        log odds of each, [N, C]."""
         probs = self.predict_proba(X)
         logs = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
         if self.run_.has_several():
@@ -153,14 +153,14 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         return logs[:, 1] - logs[:, 0] if len(self.classes_) == 2 else logs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on texts and their labels; of several the share of texts with all of them right."""
+        """Return the accuracy on texts and their labels; of several, the share of texts with all of them right."""
         check_is_fitted(self)
         if not self.run_.has_several() or (several := _several_labels(y)) is None:
             return super().score(X, y, sample_weight)
         names = [str(naming.name_of(label)) for label in self.classes_.tolist()]
         check_consistent_length(X, true := _named_as(names, y, *several))
         predicted = [{names[i] for i in np.flatnonzero(row)} for row in self.predict(X)]
-        right = [said == set(own) for said, own in zip(predicted, true, strict=True)]  # labels new to it are wrong
+        right = [labels == set(own) for labels, own in zip(predicted, true, strict=True)]  # labels new to it are wrong
         return float(np.average(right, weights=sample_weight))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state; files of a run are written to a temporary folder of their own."""
+        """Restore the state; files of a run are written to a temporary folder of their own."""
         files = state.pop("_files", None)
         vars(self).update(state)
         if "run_" not in state:
@@ -204,13 +204,13 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False  # but for texts in columns
+        tags.input_tags.two_d_array = False  # except texts in columns
         assert tags.classifier_tags is not None, "this is a classifier"
         tags.classifier_tags.multi_label = True
         return tags
 
     def _by_class(self, values: np.ndarray, absent: float) -> np.ndarray:
-        """Values of the run's labels, float64 [..., C], as those of `classes_`; `absent` of one that it lacks."""
+        """The values of the run's labels, float64 [..., C], in the order of `classes_`; `absent` for one it lacks."""
         places = {label: i for i, label in enumerate(self._ensemble().labels)}
         own = [places.get(str(naming.name_of(label)), -1) for label in self.classes_.tolist()]
         return np.where(np.array(own) < 0, absent, values[..., own])
@@ -234,7 +234,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         return train(config, examples, [View()] if self.verbose else [], as_trial=True)
 
     def _hold(self, run: Run, folder: Path | None) -> None:
-        """Keep a run; a temporary folder around it is removed when nobody holds it any more."""
+        """Keep a run; a temporary folder around it is removed when nothing refers to it any more."""
         self.run_ = Run(run.path.resolve())
         self._is_temporary = folder is not None
         self._ensembles: dict[str | None, Ensemble] = {}
@@ -256,7 +256,7 @@ class SubmillionClassifier(ClassifierMixin, BaseEstimator):
         return self._ensembles[self.device]
 
     def _config(self, rows: Any, out: Path | str) -> Config:
-        """The settings, those of the parameters and what the columns of the rows say included."""
+        """The settings, with those of the parameters and of the rows' columns."""
         others = configs.parse_overrides(self.settings or {})
         own = {
             "budget": self.budget,
@@ -286,7 +286,7 @@ def _temporary() -> Path:
 
 
 def _rows(X: Any) -> Any:
-    """X as rows in memory are taken: an array with one column is an array of texts."""
+    """X as `data.memory` takes rows: an array with one column is an array of texts."""
     if issparse(X):
         raise TypeError(f"X is a sparse matrix, {a_kind(X)}: give the texts themselves, not their vectors")
     if isinstance(X, str | PathLike):
@@ -297,7 +297,7 @@ def _rows(X: Any) -> Any:
 
 
 def _columns(rows: Any, text_pair: str | None) -> dict[str, Any]:
-    """The settings of columns: all are the text, but one that is named for the second text."""
+    """The settings of columns: all are the text, except one that is named as the second text."""
     match memory.kind_of(rows):
         case "DataFrame":
             names = list(map(str, rows.columns))
@@ -321,7 +321,7 @@ def _columns(rows: Any, text_pair: str | None) -> dict[str, Any]:
 
 
 def _kind(labels: list[Any]) -> Literal["one", "several"] | None:
-    """What `data.labels` is for checked labels: a text that looks like several is one here."""
+    """The `data.labels` of checked labels: a text that looks like several is one here."""
     if isinstance(labels[0], list):
         return "several"
     is_doubtful = any(_DOUBTFUL.intersection(label) for label in labels if isinstance(label, str))
@@ -329,7 +329,7 @@ def _kind(labels: list[Any]) -> Literal["one", "several"] | None:
 
 
 def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
-    """The names of each text's labels, and the labels in scikit-learn's order; None where y has one for each.
+    """The names of each text's labels, and the labels in scikit-learn's order; None if y has one for each.
 
     ValueError for a matrix that holds anything but 0 and 1.
     """
@@ -349,11 +349,11 @@ def _several_labels(y: Any) -> tuple[list[list[str]], np.ndarray] | None:
         return None
     if others:
         raise ValueError(f"y has lists of labels for some texts, and not in row {others[0]}: give a list for each")
-    found = [[memory.plain(label) for label in row] for row in rows]
-    if any(naming.name_of(label) is None for row in found for label in row):
+    label_lists = [[memory.plain(label) for label in row] for row in rows]
+    if any(naming.name_of(label) is None for row in label_lists for label in row):
         raise ValueError("y has a label that is missing or empty in one of its lists: leave it out, or name it")
-    classes = np.unique([label for row in found for label in row])
-    return [[str(naming.name_of(label)) for label in row] for row in found], classes
+    classes = np.unique([label for row in label_lists for label in row])
+    return [[str(naming.name_of(label)) for label in row] for row in label_lists], classes
 
 
 def _named_as(names: list[str], y: Any, rows: list[list[str]], labels: np.ndarray) -> list[list[str]]:
@@ -368,7 +368,7 @@ def _named_as(names: list[str], y: Any, rows: list[list[str]], labels: np.ndarra
 
 
 def _matrix_of(y: Any) -> np.ndarray | None:
-    """y as an array, [N, C], where it is a matrix of several columns: lists of 0 and 1 of one length are its rows."""
+    """y as an array, [N, C], if it is a matrix of several columns; lists of 0 and 1 of one length are its rows."""
     values: Any = y.toarray() if issparse(y) else y
     if isinstance(y, list | tuple) and all(isinstance(row, list | tuple | np.ndarray) for row in y):
         rows = list(map(memory.plain, y))
@@ -379,7 +379,7 @@ def _matrix_of(y: Any) -> np.ndarray | None:
 
 
 def _checked_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """y, and its classes in scikit-learn's order; ValueError for what is not one class of several for each row."""
+    """y, and its classes in scikit-learn's order; ValueError unless each row has one of several classes."""
     labels = column_or_1d(y.to_numpy() if hasattr(y, "to_numpy") else y, warn=True)  # pandas' own types
     values = list(map(memory.plain, labels.tolist()))
     names = list(map(naming.name_of, values))

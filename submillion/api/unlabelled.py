@@ -18,7 +18,7 @@ from submillion.runs import Run
 if TYPE_CHECKING:
     from submillion.reports.shift import Asked
 
-Watch = Callable[[int, int], object]  # is called with the rows done and all that there are to do
+Watch = Callable[[int, int], object]  # called with the rows done and the rows in all
 
 
 def not_watched(_n_done: int, _n_rows: int) -> None:
@@ -26,7 +26,7 @@ def not_watched(_n_done: int, _n_rows: int) -> None:
 
 
 def probs_of(asked: Asked, watch: Watch = not_watched, device: str | None = None) -> np.ndarray:
-    """Return the run's probabilities of its rows, float64 [N, C]; saved ones take no torch."""
+    """Return the run's probabilities of its rows, float64 [N, C]; saved ones need no torch."""
     saved = runs.load_unlabelled(asked.folder, asked.ids, asked.run.labels())
     if saved is not None:
         return saved
@@ -64,13 +64,13 @@ class Opened:
 def opened(run: Run, source: object, watch: Watch = not_watched, device: str | None = None) -> Opened:
     """Return the rows of a file or in memory that a run was not trained on, with its predictions.
 
-    RunError where the run's rows have several labels; DataError lists everything that is wrong with the rows, and is
-    raised where the run was trained on all of them.
+    RunError if the run's rows have several labels; DataError lists everything that is wrong with the rows, and is
+    raised if the run was trained on all of them.
     """
     if run.has_several():
         raise RunError(
-            f"the rows of {run.path} have several labels: an empty cell says that none applies, so that rows that "
-            "nobody has looked at yet could not be told from those; ask is for rows with one label"
+            f"the rows of {run.path} have several labels: an empty cell means that none applies, so "
+            "unlabelled rows could not be told from those; ask is for rows with one label"
         )
     (asked,) = pages.ask([run], source)
     seen = runs.trained_on(run, asked.examples)

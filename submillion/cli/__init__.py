@@ -25,7 +25,7 @@ from submillion.cli.launched import launched
 from submillion.errors import SubmillionError, is_out_of_memory, os_problem
 from submillion.text import first_line, visible, without_secrets
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 _IN_ASCII = str.maketrans("█━╸╺–—−×·•→…“”‘’", "#==----x.*>.\"\"''")  # our own signs, where a terminal has none of them
 
 # Each command: where its function, or its group of commands, is, and the first line of its help.
@@ -34,53 +34,56 @@ COMMANDS = {
     "train": ("submillion.cli.train:train", "Train a classifier inside the budget."),
     "evaluate": (
         "submillion.cli.predict:evaluate",
-        "Score a run on a labelled file, as it is or perturbed, or on one of which few rows are labelled.",
+        "Score a run on a labelled file, unchanged or perturbed, or on one with only a few labels.",
     ),
     "predict": (
         "submillion.cli.predict:predict",
-        "Write the labels of a file's rows, by a run or by the mean of several.",
+        "Predict labels for the rows of a file, with one run or the mean of several.",
     ),
-    "export": ("submillion.cli.export:export", "Write a run as a merged checkpoint, an ONNX graph or an int8 one."),
+    "export": (
+        "submillion.cli.export:export",
+        "Export a run as a merged checkpoint, an ONNX graph or an int8 ONNX graph.",
+    ),
     "sweep": (
         "submillion.cli.sweep:sweep",
-        "Run a study: every trial an ordinary run, an honest comparison, one recommendation.",
+        "Run a study: train its trials as ordinary runs, compare them, recommend one.",
     ),
     "compare": (
         "submillion.cli.compare:compare",
-        "Say which runs, or settings, can be told apart, and which to take.",
+        "Say which runs or settings can be told apart, and which to use.",
     ),
     "report": (
         "submillion.cli.report:report",
-        "Write the report of a run or of a study again: report.html, report.md, report.json, figures.",
+        "Rewrite the report of a run or study: report.html, report.md, report.json, figures.",
     ),
     "serve": (
         "submillion.cli.serve:serve",
-        "Serve a page (runs, comparisons, the planner, a playground), and predictions under /v1.",
+        "Serve a web page (runs, comparisons, planner, playground), and predictions under /v1.",
     ),
     "shift": (
         "submillion.cli.shift:shift",
-        "Say how a file without labels differs from training, and estimate the accuracy on it.",
+        "Say how an unlabelled file differs from the training data, and estimate accuracy on it.",
     ),
     "ask": (
         "submillion.cli.ask:ask",
-        "Write the rows of a file that are worth a label, to know the accuracy on it or to learn from.",
+        "Choose which rows of a file to label, to measure accuracy on it or to train on.",
     ),
     "config": ("submillion.cli.settings:config", "Print every setting with its meaning, as YAML."),
     "recipes": ("submillion.cli.settings:recipes", "List the shipped recipes, or print one."),
     "runs": ("submillion.cli.runs:app", "List, show and remove run folders."),
-    "data": ("submillion.cli.data:app", "Look at data before training."),
+    "data": ("submillion.cli.data:app", "Inspect data before training."),
 }
 
 
 class LazyGroup(TyperGroup):
-    """The commands of the table: help lists them by its lines, and the one that is called is loaded."""
+    """The commands of the table: help lists its lines, and only the command that is called is loaded."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {name: TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the name, the command and the arguments that are left."""
+        """Return the name, the command and the remaining arguments."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else loaded(name), rest
 
@@ -102,7 +105,7 @@ app = typer.Typer(
     name="submillion",
     cls=LazyGroup,
     help="Fine-tune a pretrained encoder for text classification inside a budget of trainable parameters.",
-    epilog="-v anywhere prints tracebacks. Exit codes: 0 fine, 1 input, 2 usage, 3 internal.",
+    epilog="-v anywhere prints tracebacks. Exit codes: 0 success, 1 bad input, 2 bad usage, 3 internal error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -125,13 +128,13 @@ def _common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    _write_what_the_terminal_lacks(as_json="--json" in given)
-    verbose = "-v" in given
-    given = [argument for argument in given if argument != "-v"]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _write_what_the_terminal_lacks(as_json="--json" in words)
+    verbose = "-v" in words
+    words = [argument for argument in words if argument != "-v"]
     try:
-        with launched(given):
-            code = app(given, standalone_mode=False)
+        with launched(words):
+            code = app(words, standalone_mode=False)
         if code == _INTERRUPTED:  # typer answers Ctrl-C with this code, not with the exception
             raise KeyboardInterrupt
     except TyperException as error:
@@ -139,8 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say(
-            "stopped; the same command goes on where it stopped"
-            if given[:1] in (["train"], ["sweep"], ["predict"])
+            "stopped; run the same command again to resume"
+            if words[:1] in (["train"], ["sweep"], ["predict"])
             else "stopped"
         )
         code = _INTERRUPTED
@@ -154,20 +157,20 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             reason = first_line(error)
-            _say(f"error: memory ran out ({reason}); end what else is in it, or ask for less; what is finished is kept")
+            _say(f"error: out of memory ({reason}); close other programs, or ask for less; finished work is kept")
             code = 1
         else:
             _say(f"internal error: {type(error).__name__}: {error}", verbose)
             if not verbose:
-                _say("this is a fault of submillion; -v shows where")
+                _say("this is a bug in submillion; -v shows where")
             code = 3
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _write_what_the_terminal_lacks(as_json: bool) -> None:
-    """Make stdout and stderr write characters that their encoding lacks in another way, where Python would raise.
+    """Make stdout and stderr escape characters that their encoding lacks, for which Python would raise.
 
-    They are escaped as in JSON, so that labels stay apart and JSON stays valid; our own signs have a plain form.
+    The escapes are JSON's, so that labels stay distinct and JSON stays valid; our own signs have a plain form.
     """
     codecs.register_error("submillion", partial(_instead, {} if as_json else _IN_ASCII))
     for stream in (sys.stdout, sys.stderr):
@@ -177,7 +180,7 @@ def _write_what_the_terminal_lacks(as_json: bool) -> None:
 
 
 def _instead(plain: dict[int, str] | dict[int, int], error: UnicodeError) -> tuple[str, int]:
-    """The text in place of characters that cannot be encoded, and where encoding goes on."""
+    """The text in place of characters that cannot be encoded, and where encoding continues."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end].translate(plain)

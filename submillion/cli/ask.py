@@ -22,19 +22,21 @@ NumberOption = Annotated[int | None, typer.Option("-n", help="How many rows to l
 WidthOption = Annotated[
     float | None,
     typer.Option(
-        "--half-width", metavar="SHARE", help="In place of -n: as many as give an interval of this half-width: 0.03."
+        "--half-width",
+        metavar="SHARE",
+        help="Instead of -n: as many rows as an interval of this half-width takes, such as 0.03.",
     ),
 ]
 PurposeOption = Annotated[
     Literal["know", "learn"],
     typer.Option(
         "--for",
-        help="know: the accuracy on the file, from few labels; learn: rows to train on, which taught more than "
-        "random ones. know is the default: its rows may be trained on too, and the others say nothing of the accuracy.",
+        help="know: measure accuracy on the file from few labels; learn: rows to train on, which taught more than "
+        "random ones. The default is know: its rows can be trained on too; those of learn say nothing about accuracy.",
     ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", help="The CSV file to write.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Which rows are drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed that decides which rows are drawn.")]
 
 
 def ask(  # noqa: PLR0913 - one parameter an option
@@ -49,21 +51,21 @@ def ask(  # noqa: PLR0913 - one parameter an option
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the rows of a file that are worth a label, to know the accuracy on it or to learn from.
+    """Choose which rows of a file to label, to measure accuracy on it or to train on.
 
-    Fill in the labels; `evaluate --labelled` and `train --start` go on from there. Rows that the run was trained on are
-    left out.
+    Fill in the labels; then run `evaluate --labelled` or `train --start`. Rows that the run was trained on
+    are left out.
     """
-    found = runs.load(run, out or "runs")
+    loaded = runs.load(run, out or "runs")
     with View() as view:
         watch = partial(view.through, "predicting")
-        rows = submillion.ask(found, source, number, purpose, half_width, output, seed, watch, force)
+        rows = submillion.ask(loaded, source, number, purpose, half_width, output, seed, watch, force)
     if as_json:
         typer.echo(json.dumps(asdict(rows) | {"path": str(rows.path)}, indent=2))
         return
-    seen = f" ({rows.n_trained_on:,} more were trained on, and are left out)" if rows.n_trained_on else ""
+    seen = f" ({rows.n_trained_on:,} more were trained on and are left out)" if rows.n_trained_on else ""
     title = f"{rows.path}: {len(rows.ids):,} of {rows.n_rows:,} rows to label, to {purpose}{seen}"
-    typed = [to_type("train", "--start", found.path, "--data", rows.path)]
+    typed = [to_type("train", "--start", loaded.path, "--data", rows.path)]
     if rows.worth:
-        typed.insert(0, to_type("evaluate", found.path, "--input", source, "--labelled", rows.path))
+        typed.insert(0, to_type("evaluate", loaded.path, "--input", source, "--labelled", rows.path))
     terminal.show([asking.to_label(title, rows.worth, (rows.column, rows.classes), typed)])

@@ -1,4 +1,4 @@
-"""The `compare` command: run folders in, what may be said of them out, without torch."""
+"""The `compare` command: run folders in, their comparison out, without torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from submillion.reports import comparing, terminal
 
 RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Run folders, their names or hashes.")]
 ReportOption = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE.html", help="Also write it as a page, one HTML file.")
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Also write the comparison as one HTML file.")
 ]
-SplitOption = Annotated[Split, typer.Option("--split", help="The rows to compare on; reading test is noted.")]
+SplitOption = Annotated[Split, typer.Option("--split", help="The split to compare on; reading test is recorded.")]
 
 MarginOption = Annotated[
     float | None,
@@ -26,7 +26,7 @@ MarginOption = Annotated[
         "--margin",
         min=0.0,
         metavar="SCORE",
-        help="Take the cheapest that is at most so much worse than the best, such as 0.005; else the cheapest tied.",
+        help="Take the cheapest at most this much worse than the best, such as 0.005; default: the cheapest tied.",
     ),
 ]
 
@@ -51,14 +51,14 @@ def compare(  # noqa: PLR0913 - each is an option
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which runs, or settings, can be told apart, and which to take.
+    """Say which runs or settings can be told apart, and which to use.
 
     Runs that differ only in train.seed are one setting.
     """
-    found = comparing.compare(run, split, report, out or "runs", force, margin, decide)
+    verdict = comparing.compare(run, split, report, out or "runs", force, margin, decide)
     if as_json:
-        typer.echo(json.dumps(comparison.values(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(comparison.values(verdict), indent=2, ensure_ascii=False))
         return
-    terminal.show(comparing.sections(found))
+    terminal.show(comparing.sections(verdict))
     if report is not None:
         typer.echo(f"\n{report}")

@@ -51,8 +51,8 @@ def check(
 ) -> None:
     """Print rows, classes, lengths, copies and contradictions of a data set, and every problem with it.
 
-    Columns are the settings' (--set data.text=title). Lengths are counted by the tokenizer of model.name: name the
-    encoder that will train, by --set model.name=..., --recipe or --config.
+    Columns are the settings' (--set data.text=title). Lengths are counted with the tokenizer of model.name: name
+    the encoder to train with --set model.name=..., --recipe or --config.
     """
     settings = resolved(config_file, recipe, overrides, {"data.source": file})
     model = settings.model
@@ -83,7 +83,7 @@ def augment(
     n_rows: Annotated[int, typer.Option("--rows", min=1, help="How many training rows, from the first.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Print training texts beside the changed copies that `train` would make of them.
+    """Print training texts with the changed copies that `train` would make of them.
 
     [-gone-] and {+new+} mark words. How many copies, and how much changes: --set augmentation.copies=3, .rate=0.2.
     """
@@ -102,15 +102,16 @@ def augment(
 
 @app.command("errors")
 def errors(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `submillion train --folds` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `submillion train --folds` wrote.")],
     output: Annotated[
-        Path | None, typer.Option("--output", help="A .csv file for all of them: id, label, likely, probabilities.")
+        Path | None,
+        typer.Option("--output", help="A .csv file to write all of them to: id, label, likely, probabilities."),
     ] = None,
-    n_rows: Annotated[int, typer.Option("--rows", min=1, help="How many are printed, the likeliest first.")] = 10,
+    n_rows: Annotated[int, typer.Option("--rows", min=1, help="How many to print, the likeliest first.")] = 10,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the rows whose label is likely wrong, by the runs that did not see them.
+    """Print the rows whose label is likely wrong, according to the runs that did not see them.
 
     Nothing is trained: the folder has the probabilities. Texts are read again from the data.
     """
@@ -124,10 +125,11 @@ def errors(
 
 
 def _unmeasured(model: str) -> str:
-    """The line for lengths that are in words; where no encoder was named it says how to name one."""
+    """The line for lengths that are in words; if no encoder was named, it says how to name one."""
     is_default = model == ModelConfig().name
-    line = f"lengths are in words: the tokenizer.json of {model}{', the default encoder,' * is_default} is not at hand"
-    return f"{line}; name the one that will train: --set model.name=..., or its --recipe" if is_default else line
+    which = f"the tokenizer.json of {model}{', the default encoder,' * is_default}"
+    line = f"lengths are in words: {which} is not on this machine"
+    return f"{line}; name the encoder to train: --set model.name=..., or its --recipe" if is_default else line
 
 
 def _as_dict(survey: Survey, model: str, measured_with: str | None) -> dict[str, Any]:
@@ -187,8 +189,8 @@ def _facts(census: Census, model: str) -> Iterator[str]:
         yield f"longer than {census.max_length} tokens of {model} (model.max_length), so {read}: {share}"
     if census.long_texts == "windows" and census.n_long is not None:
         yield (
-            f"windows: {census.mean_windows:.2f} per text in the mean, {census.token_factor:.2f} times the tokens of "
-            f"cut texts; rows that go on beyond their last one (model.max_windows): {census.n_truncated:,}"
+            f"windows: {census.mean_windows:.2f} per text on average, {census.token_factor:.2f} times the tokens "
+            f"of cut texts; rows that extend beyond their last one (model.max_windows): {census.n_truncated:,}"
         )
     yield f"rows that repeat an earlier text: {census.n_duplicates:,}; that nearly repeat one: {census.n_near:,}"
     yield f"texts with different labels: {census.n_conflicts:,}"
@@ -231,9 +233,9 @@ def _show_copies(settings: Config, examples: Sequence[Example]) -> None:
 
 
 def _marked(before: str, after: str) -> str:
-    """The text after a change, with the words that are gone and those that are new."""
+    """The text after a change, with removed and new words marked."""
     old, new = tokens(before), tokens(after)
-    names = ([token for token, _ in found] for found in (old, new))
+    names = ([token for token, _ in words] for words in (old, new))
     parts: list[str] = []
     for kind, i, j, k, m in difflib.SequenceMatcher(None, *names, autojunk=False).get_opcodes():
         if kind == "equal":
@@ -243,5 +245,5 @@ def _marked(before: str, after: str) -> str:
     return " ".join(parts)
 
 
-def _joined(found: Sequence[tuple[str, str]]) -> str:
-    return " ".join("".join(token + blanks for token, blanks in found).split())
+def _joined(words: Sequence[tuple[str, str]]) -> str:
+    return " ".join("".join(token + blanks for token, blanks in words).split())

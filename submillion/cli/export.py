@@ -30,28 +30,29 @@ def export(  # noqa: PLR0913 - each is an option
         Path | None, typer.Option("--data", help="Rows to check on instead of validation; labelled for onnx-int8.")
     ] = None,
     margin: Annotated[
-        float | None, typer.Option("--margin", help="Most accuracy onnx-int8 may lose, a share of rows; default 0.01.")
+        float | None,
+        typer.Option("--margin", help="Most accuracy onnx-int8 may lose, as a share of rows; default 0.01."),
     ] = None,
     push_to: Annotated[str | None, typer.Option("--push-to", help="Upload to this Hub repository, user/name.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run as a merged checkpoint, an ONNX graph or an int8 one.
+    """Export a run as a merged checkpoint, an ONNX graph or an int8 ONNX graph.
 
     The files are loaded again and compared with the run on its validation rows before the export is called done. An
-    adapter is in its run already: it is uploaded as it is.
+    adapter is already in its run: it is uploaded unchanged.
     """
-    found = runs.load(run, out or "runs")
+    loaded = runs.load(run, out or "runs")
     with View() as view:
-        exported = submillion.export(found, kind, output, data, margin, push_to, private, view.through)
+        exported = submillion.export(loaded, kind, output, data, margin, push_to, private, view.through)
     folder, manifest = exported.folder, exported.manifest
     if as_json:
         values = {"folder": str(folder), "address": exported.address}
         more = {"files": exported.files} if manifest is None else {"is_new": exported.is_new, **manifest.values()}
         typer.echo(json.dumps(values | more, indent=2, ensure_ascii=False))
         return
-    was_there = "" if exported.is_new or manifest is None else " (was there already)"
+    was_there = "" if exported.is_new or manifest is None else " (already there)"
     mib = "" if manifest is None else f", {sum(facts['bytes'] for facts in manifest.files.values()) / 2**20:.1f} MiB"
     lines = [f"{folder}: {len(exported.files)} files{mib}{was_there}", *([] if manifest is None else _checks(manifest))]
     lines += [f"uploaded to {exported.address}"] if exported.address else []

@@ -1,6 +1,6 @@
 """A command that was started in several processes: `train` works in all of them, any other is refused.
 
-The main process alone prints; what goes wrong in another one reaches it (`processes`).
+Only the main process prints; errors in the others reach it (`processes`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def launched(arguments: list[str]) -> Iterator[None]:
         if os.environ.get("WORLD_SIZE") not in (None, "", "1"):
             if os.environ.get("RANK", "0") != "0":
                 _be_silent()
-            raise ConfigError(f"{command} works in one process: start it without a launcher (only train is shared out)")
+            raise ConfigError(
+                f"{command} runs in one process: start it without a launcher (only train can use several)"
+            )
         yield
     elif {"WORLD_SIZE", "MASTER_PORT"} & os.environ.keys():
         from submillion.model import processes

@@ -30,13 +30,16 @@ RunsArgument = Annotated[
     list[str], typer.Argument(metavar="RUN...", help="A run folder, its name, or its hash; several predict together.")
 ]
 ProcessesOption = Annotated[
-    int | None, typer.Option("--processes", min=1, help="Processes, which share the cores; with ray its workers.")
+    int | None,
+    typer.Option("--processes", min=1, help="Number of processes, which share the cores; with ray, of workers."),
 ]
 ExecutorOption = Annotated[
-    Executor | None, typer.Option("--executor", help="Where rows are predicted; else inline, or as --processes says.")
+    Executor | None,
+    typer.Option("--executor", help="Where rows are predicted; default: inline, or processes with --processes."),
 ]
 IdOption = Annotated[
-    str | None, typer.Option("--id", metavar="COLUMN", help="The column of the rows' ids; else id, where there is one.")
+    str | None,
+    typer.Option("--id", metavar="COLUMN", help="The column with the rows' ids; default: id, if there is one."),
 ]
 KeepOption = Annotated[
     list[str] | None,
@@ -50,7 +53,7 @@ MaxErrorOption = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help="A Ray cluster's address, by default $RAY_ADDRESS; else a local one is started."),
+    typer.Option("--address", help="Address of a Ray cluster; default: $RAY_ADDRESS, else a local one is started."),
 ]
 
 
@@ -58,11 +61,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     run: RunArgument,
     data: Annotated[Path | None, typer.Option("--data", help="A labelled file, read by the run's own columns.")] = None,
     labelled: Annotated[
-        Path | None, typer.Option("--labelled", help="In place of --data: what `ask` wrote, with labels by now.")
+        Path | None, typer.Option("--labelled", help="Instead of --data: the file that `ask` wrote, now with labels.")
     ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--input", help="With --labelled: the file that was asked about.")
-    ] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="With --labelled: the file that `ask` read.")] = None,
     perturb: Annotated[
         str | None,
         typer.Option("--perturb", metavar="NAMES", help="all, or some: typos,lower,truncation (robustness)."),
@@ -73,23 +74,23 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run on a labelled file, as it is or perturbed, or on one of which few rows are labelled.
+    """Score a run on a labelled file, unchanged or perturbed, or on one with only a few labels.
 
     Perturbations: typos, lower, upper, punctuation, truncation, first-column, synonyms, insertion, swap, deletion.
     """
-    found = runs.load(run, out or "runs")
+    loaded = runs.load(run, out or "runs")
     if labelled is not None or source is not None:
         _refuse_beside_labels({"--data": data, "--perturb": perturb, "--figure": figure, "--max-error": max_error})
-        _evaluate_by_labels(found, source, labelled, as_json)
+        _evaluate_by_labels(loaded, source, labelled, as_json)
         return
     if data is None:
-        raise ConfigError("no rows are given: --data LABELLED, or --input FILE --labelled CSV with what `ask` wrote")
+        raise ConfigError("no rows are given: add --data LABELLED, or --input FILE --labelled CSV, which `ask` wrote")
     if perturb is not None or figure is not None:
         if max_error is not None:
-            raise ConfigError("--max-error and --perturb: each looks at the rows in its own way; give one at a time")
-        _evaluate_perturbed(found, data, perturb, figure, force, as_json)
+            raise ConfigError("--max-error and --perturb cannot be combined: give one at a time")
+        _evaluate_perturbed(loaded, data, perturb, figure, force, as_json)
         return
-    evaluation = submillion.evaluate(found, data, max_error=max_error)
+    evaluation = submillion.evaluate(loaded, data, max_error=max_error)
     if as_json:
         typer.echo(json.dumps(_values(evaluation), indent=2))
         return
@@ -101,21 +102,21 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
 def _evaluate_by_labels(run: Run, source: Path | None, labelled: Path | None, as_json: bool) -> None:
     if source is None or labelled is None:
-        lacks = "--input, the file that was asked about" if source is None else "--labelled, what `ask` wrote for it"
+        lacks = "--input, the file that `ask` read" if source is None else "--labelled, the file that `ask` wrote"
         raise ConfigError(f"--input and --labelled go together: give {lacks}")
     with View() as view:
-        found = submillion.evaluate(run, source, labelled=labelled, watch=partial(view.through, "predicting"))
+        evaluation = submillion.evaluate(run, source, labelled=labelled, watch=partial(view.through, "predicting"))
     if as_json:
-        typer.echo(json.dumps(_values(found), indent=2))
+        typer.echo(json.dumps(_values(evaluation), indent=2))
         return
-    if found.sample is not None:
-        typer.echo(asking.known(found["accuracy"], found.n_rows, found.sample.plain_half_width))
-    _warn(found)
+    if evaluation.sample is not None:
+        typer.echo(asking.known(evaluation["accuracy"], evaluation.n_rows, evaluation.sample.plain_half_width))
+    _warn(evaluation)
 
 
 def _refuse_beside_labels(options: dict[str, object]) -> None:
-    if given := [name for name, value in options.items() if value is not None]:
-        raise ConfigError(f"{', '.join(given)}: --labelled tells the accuracy on --input alone; leave it out")
+    if names := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{', '.join(names)}: --labelled only measures accuracy on --input; leave it out")
 
 
 def _evaluate_perturbed(
@@ -124,17 +125,17 @@ def _evaluate_perturbed(
     if perturb is None:
         raise ConfigError(f"--figure {figure}: it shows perturbations; add --perturb all")
     with View() as view:
-        found = submillion.robustness(run, data, perturb, figure, None, partial(view.through, "evaluating"), force)
+        result = submillion.robustness(run, data, perturb, figure, None, partial(view.through, "evaluating"), force)
     if as_json:
-        perturbations = [asdict(each) for each in found.perturbed]
-        typer.echo(json.dumps(_values(found.plain) | {"perturbations": perturbations}, indent=2))
+        perturbations = [asdict(each) for each in result.perturbed]
+        typer.echo(json.dumps(_values(result.plain) | {"perturbations": perturbations}, indent=2))
         return
-    terminal.show([robustness.section(found.accuracy, found.by_kind)])
-    _warn(found.plain)
+    terminal.show([robustness.section(result.accuracy, result.by_kind)])
+    _warn(result.plain)
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as --json prints it: a score a key, rows that were trained on, warnings."""
+    """An evaluation as --json prints it: a score per key, the number of rows that were trained on, warnings."""
     scores = {name: vars(score) for name, score in evaluation.scores.items()}
     answers = {} if evaluation.answers is None else {"answers": asdict(evaluation.answers)}
     sample = {} if evaluation.sample is None else {"n_rows": evaluation.n_rows, "sample": asdict(evaluation.sample)}
@@ -152,20 +153,24 @@ def predict(  # noqa: PLR0913 - one parameter an option
         Path, typer.Option("--input", help="Rows to label: .csv, .tsv, .jsonl or .parquet, or a folder of them.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", help="The file to write, its format by its name; a folder for a folder.")
+        Path, typer.Option("--output", help="The file to write, whose suffix sets the format; a folder for a folder.")
     ],
-    label_ids: Annotated[bool, typer.Option("--label-ids", help="Columns ID,Label with the labels' numbers.")] = False,
+    label_ids: Annotated[
+        bool, typer.Option("--label-ids", help="Write columns ID,Label, with labels as numbers.")
+    ] = False,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="A column with each label's probability.")
+        bool, typer.Option("--probabilities", help="Add a column with each label's probability.")
     ] = False,
     calibrated: Annotated[
         bool,
-        typer.Option("--calibrated", help="Probabilities that fit how often labels are right, by one temperature."),
+        typer.Option("--calibrated", help="Scale probabilities by one temperature, to fit how often labels are right."),
     ] = False,
     max_error: MaxErrorOption = None,
     coverage: Annotated[
         float | None,
-        typer.Option("--coverage", metavar="SHARE", help="Sets of labels that hold the true one as often: 0.95."),
+        typer.Option(
+            "--coverage", metavar="SHARE", help="Write sets of labels that contain the true one this often: 0.95."
+        ),
     ] = None,
     id_column: IdOption = None,
     keep: KeepOption = None,
@@ -176,20 +181,20 @@ def predict(  # noqa: PLR0913 - one parameter an option
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the labels of a file's rows, by a run or by the mean of several.
+    """Predict labels for the rows of a file, with one run or the mean of several.
 
-    Rows keep their order and their ids (--id COLUMN, else the column id); rows without ids are numbered from 0. The
-    same command goes on where it stopped.
+    Rows keep their order and their ids (--id COLUMN, else the column id); rows without ids are numbered from 0.
+    The same command resumes where it stopped.
     """
     from submillion import prediction
 
-    found = [runs.load(run, out or "runs") for run in chosen]
+    loaded = [runs.load(run, out or "runs") for run in chosen]
     where = executor or ("processes" if (processes or 1) > 1 else "inline")
     how = prediction.How(where, processes, address)
     answering = prediction.Answering(calibrated, max_error, coverage)
     form = prediction.Form(probabilities, label_ids, force, id_column, _columns(keep or []), answering)
     with View() as view:
-        written = prediction.predict_file(found, source, output, form, how, watch=view)
+        written = prediction.predict_file(loaded, source, output, form, how, watch=view)
     n_answered = None if max_error is None else sum(written.counts.values())
     if as_json:
         typer.echo(json.dumps(_counts(written, n_answered), indent=2))
@@ -200,11 +205,11 @@ def predict(  # noqa: PLR0913 - one parameter an option
         typer.echo(acting.answered(max_error, n_answered, written.n_rows))
     if written.n_dropped:
         plural = "s are" if written.n_dropped > 1 else " is"
-        typer.echo(f"{written.n_dropped:,} more row{plural} left out (data.drop of the run), and not in the output")
+        typer.echo(f"{written.n_dropped:,} more row{plural} left out (the run's data.drop) and not in the output")
     if warning := blank_warning(written.n_blank, written.n_rows):
         typer.echo(f"warning: {warning}")
     if written.is_numbered:
-        typer.echo(f"rows are numbered from 0: {source} has no column id; --id COLUMN takes the ids of another column")
+        typer.echo(f"rows are numbered from 0: {source} has no column id; --id COLUMN uses another column")
 
 
 def _counts(written: Written, n_answered: int | None) -> dict[str, Any]:

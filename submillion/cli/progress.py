@@ -1,4 +1,4 @@
-"""What people watch while something long runs, on stderr: a bar on a terminal, lines elsewhere; one view for all."""
+"""The progress display of long work, on stderr: a bar on a terminal, lines elsewhere; one view for all."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SPEED_OVER_S = 300.0  # chunks begin with their longest texts: a short window s
 
 
 class View:
-    """A watcher for everything long that draws a bar, or prints a line now and then where none can be drawn.
+    """A watcher for all long work that draws a bar, or prints a line now and then if none can be drawn.
 
     In a notebook it needs ipywidgets for a bar. `train` starts and ends it; elsewhere `with` does. `table` is drawn
-    above the bar, as long as the view lasts.
+    above the bar while the view lasts.
 
         submillion.train(config, watch=[submillion.progress(), mine])
     """
@@ -91,8 +91,8 @@ class View:
         sys.stderr.flush()
 
     def through(self, phase: str, n_done: int, n_total: int | None, unit: str = "rows") -> None:
-        """Show how far a phase is through its rows: a line where it begins, then a bar; n_total None is not known yet,
-        0 is a phase that goes through nothing."""
+        """Show how far a phase is through its rows: a line at its start, then a bar; n_total is None if not known yet,
+        0 for a phase without rows."""
         if phase != self.phase:
             self._end_bar()
             self.say(phase)
@@ -110,15 +110,15 @@ class View:
 
     def _phase(self, phase: Phase) -> None:
         if not phase.n_done:
-            self.phase = ""  # one of the same name may have gone before
+            self.phase = ""  # one of the same name may have come before
         if not phase.n_done or phase.n_total:
             self.through(phase.name, phase.n_done, phase.n_total, phase.unit)
         for note in phase.notes:
             self.say(f"  {note}")
         if phase.n_steps:
             if phase.done_steps:
-                self.say(f"  going on after step {phase.done_steps}")
-            self.smooth_loss, self.tokens, self.seconds = None, 0, 0.0  # a teacher's training may have gone before
+                self.say(f"  resuming after step {phase.done_steps}")
+            self.smooth_loss, self.tokens, self.seconds = None, 0, 0.0  # a teacher's training may have come before
             self.n_steps, self.validation = phase.n_steps, "–"
             self.training = self.bars.add_task("step", total=phase.n_steps, completed=phase.done_steps, counts="")
 
@@ -163,5 +163,5 @@ class View:
 
 
 def _has_widgets(console: Console) -> bool:
-    """Whether a notebook can show a bar; rich would print one below the other without, and warn of it."""
+    """Whether a notebook can show a bar; if not, rich would print one below the other, and warn."""
     return console.is_jupyter and find_spec("ipywidgets") is not None

@@ -15,10 +15,10 @@ WhichArgument = Annotated[
 
 
 def report(which: WhichArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Write the report of a run or of a study again: report.html, report.md, report.json, figures.
+    """Rewrite the report of a run or study: report.html, report.md, report.json, figures.
 
-    Nothing is trained or predicted. A run's model card is written too; for it its data is read again. A study that is
-    not finished gets a page that says so.
+    Nothing is trained or predicted. A run's model card is rewritten too, from its data, which is read again. An
+    unfinished study gets a page that says so.
     """
     written = reports.report(which, out or "runs")
     if as_json:

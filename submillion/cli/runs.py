@@ -36,42 +36,42 @@ def list_runs(out: OutOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"no runs in {folder}; `submillion train` makes one")
     if not as_json and (of_folds := folds.inside(folder)):
         each = "\n".join(f"  {to_type('runs', 'list', '--out', path)}" for path in of_folds)
-        typer.echo(f"\ntrainings in folds have runs of their own:\n{each}")
+        typer.echo(f"\nfolders of folds have their own runs:\n{each}")
 
 
 @app.command("show")
 def show(run: RunArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
     """Show what a run was asked, what came out, and its files."""
-    found = runs.Run(runs.locate(run, out or "runs"))
-    facts = runs.facts(found)
+    located = runs.Run(runs.locate(run, out or "runs"))
+    facts = runs.facts(located)
     if as_json:
-        typer.echo(json.dumps(facts | _parts(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(facts | _parts(located), indent=2, ensure_ascii=False))
         return
     rows = [(key.replace("_", " "), cell) for key, cell in zip(runs.COLUMNS, _cells(facts), strict=True)]
-    sections = [Section("run", "Run", found.name, tables=(Table("", ("", ""), rows),))]
-    for split, scores in _scores(found).items():
-        is_selected = split == "validation" and len(found.evaluations()) > 1
+    sections = [Section("run", "Run", located.name, tables=(Table("", ("", ""), rows),))]
+    for split, scores in _scores(located).items():
+        is_selected = split == "validation" and len(located.evaluations()) > 1
         sections.append(brief.scores(scores, f"{split}, after selection" if is_selected else split))
-    stopped = found.stopped()
+    stopped = located.stopped()
     sentences = () if stopped is None else (str(stopped),)
-    sections.append(Section("files", "Files", "", sentences, code=(brief.files(found),)))
+    sections.append(Section("files", "Files", "", sentences, code=(brief.files(located),)))
     terminal.show(sections)
     if facts["state"] == "interrupted":
-        call = f"{found.call_again} in Python, given the same rows again"
-        typed = call if found.is_of_memory else to_type("train", "--config", found.path / "config.yaml")
-        typer.echo(f"\nit goes on with: {typed}")
+        call = f"{located.call_again} in Python, given the same rows again"
+        typed = call if located.is_of_memory else to_type("train", "--config", located.path / "config.yaml")
+        typer.echo(f"\nresume it with: {typed}")
 
 
 @app.command("remove")
 def remove(run: RunArgument, out: OutOption = None, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Delete a run folder."""
-    found = runs.Run(runs.locate(run, out or "runs"))
+    located = runs.Run(runs.locate(run, out or "runs"))
     if not yes:
         if not sys.stdin.isatty():
-            raise RunError(f"{found.path} is not removed: there is no terminal to confirm; pass --yes")
-        typer.confirm(f"remove {found.path} ({found.state})?", abort=True, err=True)
-    runs.remove(found)
-    typer.echo(json.dumps({"removed": str(found.path)}) if as_json else f"removed {found.path}")
+            raise RunError(f"{located.path} is not removed: there is no terminal to confirm on; pass --yes")
+        typer.confirm(f"remove {located.path} ({located.state})?", abort=True, err=True)
+    runs.remove(located)
+    typer.echo(json.dumps({"removed": str(located.path)}) if as_json else f"removed {located.path}")
 
 
 def _scores(run: Run) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _scores(run: Run) -> dict[str, Any]:
 
 
 def _parts(run: Run) -> dict[str, Any]:
-    """The run's JSON files, those that are there."""
+    """The run's JSON files, as far as they exist."""
     names = ("plan", "data", "teachers", "labels", "environment", "scores")
     parts = {name: run.read_json(f"{name}.json") for name in names if (run.path / f"{name}.json").exists()}
     return {"path": str(run.path), "config": run.config().model_dump(mode="json"), **parts}

@@ -16,7 +16,7 @@ def config(
 ) -> None:
     """Print every setting with its meaning, as YAML.
 
-    The settings are those of a file or a recipe, overridden; the defaults without either.
+    The settings are those of a file or a recipe, with overrides; without either, the defaults.
     """
     settings = resolved(file, recipe, overrides, {})
     typer.echo(settings.model_dump_json(indent=2) if as_json else commented(settings).rstrip())

@@ -1,4 +1,4 @@
-"""The `shift` command: a file without labels in, what may be said before anyone knows the truth out."""
+"""The `shift` command: a file without labels in, what can be said before the truth is known out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from submillion.reports import terminal
 
 RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN [RUN ...]", help="Run folders, names or hashes.")]
 InputOption = Annotated[Path, typer.Option("--input", help="Rows without labels: .csv, .tsv, .jsonl or .parquet.")]
-RowsOption = Annotated[int, typer.Option("--rows", min=10, help="Most rows to read; of more, a fixed draw.")]
+RowsOption = Annotated[int, typer.Option("--rows", min=10, help="Maximum rows to read; of more, a fixed sample.")]
 CorrectOption = Annotated[
     Path | None,
     typer.Option(
         "--correct-priors",
         metavar="FILE",
-        help="Also write all rows' labels to this CSV, by probabilities corrected for the estimated class shares.",
+        help="Also write labels for all rows to this CSV, from probabilities corrected for the estimated class shares.",
     ),
 ]
 
@@ -37,11 +37,11 @@ def shift(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how a file without labels differs from training, and estimate the accuracy on it.
+    """Say how an unlabelled file differs from the training data, and estimate accuracy on it.
 
-    Of rows with several labels no accuracy is estimated.
+    No accuracy is estimated for rows with several labels.
 
-    Writes a page into the first run's folder, beside its predictions of the file: shift/<file>-<hash>/.
+    Writes a page into the first run's folder, next to its predictions for the file: shift/<file>-<hash>/.
     """
     several = [runs.load(each, out or "runs") for each in run]
     with View() as view:

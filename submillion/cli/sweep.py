@@ -1,4 +1,4 @@
-"""The `sweep` command: a study file in, trials as ordinary runs, what may be said of them out."""
+"""The `sweep` command: a study file in, trials as ordinary runs, their comparison out."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 
 Executor = Literal["inline", "processes", "ray"]
 StudyArgument = Annotated[
-    str | None, typer.Argument(metavar="STUDY", help="A study file, or a shipped study's name; none lists these.")
+    str | None,
+    typer.Argument(metavar="STUDY", help="A study file, or a shipped study's name; left out, it lists those."),
 ]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="List the trials and the estimated time; start nothing.")]
-ScaleOption = Annotated[float, typer.Option("--scale", help="Cut training rows and steps by this factor, such as 0.1.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes, which share the cores.")]
+ScaleOption = Annotated[
+    float, typer.Option("--scale", help="Scale training rows and steps by this factor, such as 0.1.")
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Number of processes, which share the cores.")]
 ExecutorOption = Annotated[
-    Executor | None, typer.Option("--executor", help="Where trials run; else inline, or processes with --workers.")
+    Executor | None, typer.Option("--executor", help="Where trials run; default: inline, or processes with --workers.")
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help="A Ray cluster's address, by default $RAY_ADDRESS; else a local one is started."),
+    typer.Option("--address", help="Address of a Ray cluster; default: $RAY_ADDRESS, else a local one is started."),
 ]
 StorageOption = Annotated[
-    str | None, typer.Option("--storage", help="An Optuna storage's URL; else SQLite in the study's folder.")
+    str | None, typer.Option("--storage", help="URL of an Optuna storage; default: SQLite in the study's folder.")
 ]
 
 
@@ -52,20 +55,20 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a study: every trial an ordinary run, an honest comparison, one recommendation.
+    """Run a study: train its trials as ordinary runs, compare them, recommend one.
 
-    The same command goes on where it stopped, and shows a finished study.
+    The same command resumes where it stopped, and shows a finished study.
     """
     if study is None:
         _list(as_json)
         return
     shortcuts = {"data.source": data, "out": out}
-    given = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]
+    more = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value is not None]
 
     from submillion.sweeps import sitting, summary
     from submillion.sweeps.study import How, prepare
 
-    prepared = prepare(study, [*(overrides or []), *given], scale)
+    prepared = prepare(study, [*(overrides or []), *more], scale)
     if dry_run:
         if as_json:
             typer.echo(json.dumps(summary.preview_values(prepared.preview), indent=2, ensure_ascii=False))
@@ -74,11 +77,11 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         return
     how = How(executor or ("processes" if workers > 1 else "inline"), workers, address, storage, scale)
     with SweepView(prepared) as view:
-        found = sitting.run(prepared, how, view)
+        result = sitting.run(prepared, how, view)
     if as_json:
-        typer.echo(json.dumps(summary.values(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(summary.values(result), indent=2, ensure_ascii=False))
     else:
-        terminal.show([*pages.summary(pages.read(found.folder)), _result(found)])
+        terminal.show([*pages.summary(pages.read(result.folder)), _result(result)])
 
 
 def _list(as_json: bool) -> None:
@@ -91,27 +94,27 @@ def _list(as_json: bool) -> None:
 
 
 def _preview(prepared: Prepared) -> Section:
-    found = prepared.preview
-    n_over = sum(not trial.fits for trial, _ in found.trials)
-    seconds = duration(found.seconds, is_rough=True)
+    preview = prepared.preview
+    n_over = sum(not trial.fits for trial, _ in preview.trials)
+    seconds = duration(preview.seconds, is_rough=True)
     return Section(
         anchor="preview",
         nav="Preview",
         title=f"{prepared.study.name} ({prepared.study.kind}), runs in {prepared.space.base.out}",
         sentences=(
-            f"{len(found.trials)} trials, {n_over} over budget and not started; {found.n_runs} runs, about {seconds} "
-            "one after the other: an estimate",
-            *found.notes,
+            f"{len(preview.trials)} trials, {n_over} over budget and not started; {preview.n_runs} runs, an estimated "
+            f"{seconds} one after the other",
+            *preview.notes,
         ),
-        tables=(_preview_table(found),),
+        tables=(_preview_table(preview),),
     )
 
 
-def _preview_table(found: Preview) -> Table:
+def _preview_table(preview: Preview) -> Table:
     rows = []
-    for number, (trial, n_flops) in enumerate(found.trials, start=1):
+    for number, (trial, n_flops) in enumerate(preview.trials, start=1):
         ranks = ", ".join(map(str, sorted(set(trial.plan.ranks.values()))))
-        time = duration(found.seconds_of(n_flops), is_rough=True) if trial.fits else "-"
+        time = duration(preview.seconds_of(n_flops), is_rough=True) if trial.fits else "-"
         counts = (f"{trial.plan.total:,}", str(len(trial.configs)), time)
         fits = "" if trial.fits else _what_fits(trial)
         rows.append((str(number), trial.candidate.stage, trial.candidate.name, ranks or "-", *counts, fits))
@@ -124,21 +127,21 @@ def _what_fits(trial: Trial) -> str:
     return f"{excess:,} over budget; {fits}"
 
 
-def _result(found: Sweep) -> Section:
+def _result(result: Sweep) -> Section:
     """The recommended run, where the pages are, and what to type next."""
     return Section(
         anchor="result",
         nav="Result",
-        title=f"recommended: {found.recommended.path}",
-        tables=(brief.accuracy(found.recommended, is_chosen=len(found.outcomes) > 1),),
+        title=f"recommended: {result.recommended.path}",
+        tables=(brief.accuracy(result.recommended, is_chosen=len(result.outcomes) > 1),),
         code=(
-            (f"files in {found.folder}/", ", ".join(_files(found))),
-            ("next", to_type("runs", "show", found.recommended.path)),
+            (f"files in {result.folder}/", ", ".join(_files(result))),
+            ("next", to_type("runs", "show", result.recommended.path)),
         ),
     )
 
 
-def _files(found: Sweep) -> list[str]:
-    """What is in the study's folder, what people open first."""
+def _files(result: Sweep) -> list[str]:
+    """The files in the study's folder, those that people open first at the front."""
     names = ("report.html", "report.md", "report.json", "figures", "study.yaml", "summary.json")
-    return [name for name in (*names, "study.sqlite3") if (found.folder / name).exists()]
+    return [name for name in (*names, "study.sqlite3") if (result.folder / name).exists()]

@@ -1,4 +1,4 @@
-"""What people watch while a sweep runs: a live table of trials on a terminal, lines elsewhere."""
+"""The progress display of a sweep: a live table of trials on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SweepView:
     def __enter__(self) -> SweepView:
         self.view.__enter__()
         seconds = self.prepared.preview.seconds
-        self.view.say(f"about {duration(seconds, is_rough=True)}, an estimate; --dry-run tells more")
+        self.view.say(f"about {duration(seconds, is_rough=True)} (estimated); --dry-run shows more")
         return self
 
     def __exit__(
@@ -40,12 +40,12 @@ class SweepView:
             self._sum_up(self.status)
 
     def __call__(self, status: Status) -> None:
-        """Show where the study stands."""
+        """Show how far the study is."""
         self.status = status
         self.view.say(f"{status.line}  ({duration(status.left_s, is_rough=True)} left)")
 
     def _table(self) -> RenderableType:
-        """The last trials and the steps they are at; their run folders tell, whatever process or machine works."""
+        """The last trials and the steps they are at, from their run folders, whatever process or machine works."""
         if self.status is None:
             return Group()
         table = Table(box=None, pad_edge=False)
@@ -64,7 +64,7 @@ class SweepView:
         if done:
             best = max(done, key=lambda outcome: outcome.height)
             self.view.say(f"best so far: {summary.outcome_line(best)}")
-        self.view.say("the same command goes on where it stopped")
+        self.view.say("run the same command again to resume")
 
 
 def _state(outcome: Outcome) -> tuple[str, str]:

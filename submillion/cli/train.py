@@ -32,12 +32,14 @@ from submillion.runs import Run
 StartOption = Annotated[
     str | None,
     typer.Option(
-        "--start", metavar="RUN", help="Go on from a run: its settings, weights and rows, and beside these --data."
+        "--start", metavar="RUN", help="Continue from a run: its settings, weights and rows, plus those of --data."
     ),
 ]
 FoldsOption = Annotated[
     int | None,
-    typer.Option("--folds", help="Train so many runs, each without one part of the rows, and pool what they say."),
+    typer.Option(
+        "--folds", help="Train this many runs, each without one part of the rows, and pool their predictions."
+    ),
 ]
 
 
@@ -54,8 +56,8 @@ def train(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Train a classifier inside the budget.
 
-    The same command resumes an interrupted run, and shows a finished one. --start RUN --data FILE goes on from a
-    finished run with more rows.
+    The same command resumes an interrupted run, and shows a finished one. --start RUN --data FILE continues from
+    a finished run with more rows.
     """
     if start is None:
         settings = resolved(file, recipe, overrides, {"budget": budget, "data.source": data, "out": out})
@@ -70,9 +72,9 @@ def train(  # noqa: PLR0913 - one parameter an option
         if folds is not None:
             from submillion.training import folds as in_folds
 
-            found = in_folds.train(settings, folds, view)
+            all_folds = in_folds.train(settings, folds, view)
             if processes.is_main():  # another machine may not see the folder
-                _show_folds(found.folder, as_json)
+                _show_folds(all_folds.folder, as_json)
             return
         run = workflow.train(settings, view)
 
@@ -84,10 +86,10 @@ def train(  # noqa: PLR0913 - one parameter an option
 
 
 def _going_on(start: str, beside: dict[str, object], data: str | None, out: str | None) -> Config:
-    if given := [name for name, value in beside.items() if value is not None]:
-        raise ConfigError(f"{', '.join(given)}: --start takes the settings of its run; change some with --set")
+    if names := [name for name, value in beside.items() if value is not None]:
+        raise ConfigError(f"{', '.join(names)}: --start takes the settings of its run; change some with --set")
     if data is None:
-        raise ConfigError("--start goes on with new rows: give --data FILE, such as what `submillion ask` wrote")
+        raise ConfigError("--start trains on new rows: give --data FILE, such as one that `submillion ask` wrote")
     return runs.continued(runs.load(start, out or "runs"), data)
 
 
@@ -99,9 +101,9 @@ def _show_folds(folder: Path, as_json: bool) -> None:
         values = {"folder": str(folder), "scores": scores, "folds": by_fold, "n_label_errors": len(report.errors)}
         typer.echo(json.dumps(values | {"label_error_share": report.error_share}, indent=2))
         return
-    found = pages.answer(report)
+    answer = pages.answer(report)
     errors = to_type("data", "errors", folder)
-    section = Section("result", "Result", found.title, tables=found.tables, code=(("next", errors),))
+    section = Section("result", "Result", answer.title, tables=answer.tables, code=(("next", errors),))
     terminal.show([section])
     typer.echo(f"{folder / 'report.html'} has the rest")
 

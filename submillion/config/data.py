@@ -48,29 +48,29 @@ class DataConfig(Section):
     config: Annotated[str, Field(min_length=1)] | None = setting(
         None, "a Hub set's configuration, such as sst2 of nyu-mll/glue; null = the only one, or the set's default"
     )
-    text: str | tuple[str, ...] = setting("text", "the text's column, or several, joined by a blank")
-    text_pair: str | None = setting(None, "a second text's column, for pairs; null = single texts")
+    text: str | tuple[str, ...] = setting("text", "the text column, or several, joined by a space")
+    text_pair: str | None = setting(None, "the column of a second text, for pairs; null = single texts")
     label: str | tuple[str, ...] = setting(
         "label",
-        "the label's column: names or numbers, one a row, or several as a list or joined by a separator; or several "
+        "the label column: names or numbers, one per row, or several as a list or joined by a separator; or several "
         "columns of 0 and 1, whose names are the labels",
     )
     labels: Labels | None = setting(
         None,
-        "one: a row has one label; several: any number of them, none too; null = several where there are several "
-        "columns, or where at least 5 % of the rows have lists or join labels",
+        "one: a row has one label; several: any number, including none; null = several if there are several "
+        "columns, or if at least 5 % of the rows have lists or joined labels",
     )
     label_separator: Annotated[str, Field(min_length=1)] | None = setting(
         None,
-        "what joins several labels in a cell: a text, or comma, semicolon, tab, pipe; null = that of these which does",
+        "what joins several labels in a cell: a text, or comma, semicolon, tab, pipe; null = whichever of these does",
     )
     encoding: str | None = setting(
-        None, "of text files that are not UTF-8, such as cp1252; null = UTF-8, or UTF-16 where a file is"
+        None, "of text files that are not UTF-8, such as cp1252; null = UTF-8, or UTF-16 if a file is"
     )
     separator: str | None = setting(
         None,
-        "between the cells of .csv and .tsv files: a character, or comma, semicolon, tab, pipe; null = the one "
-        "by which the first line names the columns",
+        "between the cells of .csv and .tsv files: a character, or comma, semicolon, tab, pipe; null = "
+        "the one that separates the names in the first line",
     )
     header: bool | tuple[str, ...] = setting(
         True,
@@ -79,13 +79,13 @@ class DataConfig(Section):
     )
     drop: tuple[Drop, ...] = setting(
         (),
-        "rows that are left out, and counted, instead of refused: bad-rows: empty texts, missing labels, broken lines; "
+        "rows to leave out, and count, instead of refusing: bad-rows: empty texts, missing labels, broken lines; "
         "rare-classes: classes with fewer than 2 different texts",
     )
     group: str | None = setting(
         None,
-        "a column, such as customer or document: rows with the same value in it are never in two splits; null = each "
-        "row is a group of its own",
+        "a column, such as customer or document: rows with the same value in it are never in two splits; "
+        "null = each row is its own group",
     )
     split: str | None = setting(
         None,
@@ -99,11 +99,11 @@ class DataConfig(Section):
     )
     more: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
         (),
-        "files of more training rows, such as those of `submillion ask` with labels: the same columns, which the first "
-        "line names; rows without a label yet, and those that validation or test have too, are left out",
+        "files of more training rows, such as those of `submillion ask` with labels: the same columns, named "
+        "in the first line; rows without a label yet, and those also in validation or test, are left out",
     )
     train_rows: float | int | None = setting(
-        None, "training rows that are used, after the splits are made: a fraction below 1 or a number; null = all"
+        None, "training rows to use, after the splits are made: a fraction below 1 or a number; null = all"
     )
     fold: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$")] | None = setting(
         None,
@@ -125,7 +125,7 @@ class DataConfig(Section):
         files = [key for key in ("validation", "test") if isinstance(getattr(self, key), str)]
         if self.split is not None and files:
             raise ValueError(
-                f"split is {self.split!r}, a column that says which split a row is in, and {files[0]} is a file, "
+                f"split is {self.split!r}, a column that says which split a row is in, but {files[0]} is a file, "
                 f"{getattr(self, files[0])}: leave one of them out"
             )
         return self
@@ -137,8 +137,8 @@ class DataConfig(Section):
             "".encode(value or "utf-8")
         except (LookupError, ValueError):  # ValueError: a NUL, or a name that is not ASCII
             raise ValueError(
-                f"encoding is {shown(value)}, which is unknown: cp1252 (Windows), latin-1, cp1251, gb18030, shift_jis, "
-                "utf-16 and the others of Python are allowed"
+                f"encoding is {shown(value)}, which is unknown: allowed are cp1252 (Windows), latin-1, "
+                "cp1251, gb18030, shift_jis, utf-16 and Python's others"
             ) from None
         return value
 
@@ -160,8 +160,8 @@ class DataConfig(Section):
     def _different_labels(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if not isinstance(value, str) and (len(value) < 2 or len(set(value)) < len(value)):
             raise ValueError(
-                f"label is {shown(list(value))}: give one column, or at least 2 different ones of 0 and 1, a "
-                "column for each label"
+                f"label is {shown(list(value))}: give one column, or at least 2 different ones "
+                "of 0 and 1, one for each label"
             )
         return value
 
@@ -189,7 +189,9 @@ class DataConfig(Section):
     @classmethod
     def _no_truth_value(cls, value: Any) -> Any:
         if isinstance(value, bool):  # a bool is an int to Python: true would be one row
-            raise ValueError(f"{value} is no size: allowed are a fraction between 0 and 1, a number of rows, or a file")
+            raise ValueError(
+                f"{value} is not a size: allowed are a fraction between 0 and 1, a number of rows, or a file"
+            )
         return value
 
     @model_validator(mode="after")
@@ -201,7 +203,7 @@ class DataConfig(Section):
                     f"{key} is {value}: allowed are a fraction between 0 and 1, a number of rows, or a file"
                 )
             if isinstance(value, float) and value >= 1 and not value.is_integer():
-                raise ValueError(f"{key} is {value}: a number of rows is a whole number")
+                raise ValueError(f"{key} is {value}: give a whole number of rows")
         if not self.text:
             raise ValueError("text is empty: name at least one column")
         return self
@@ -210,7 +212,7 @@ class DataConfig(Section):
     def _labels_of_one_kind(self) -> DataConfig:
         if self.labels == "one" and not isinstance(self.label, str):
             raise ValueError(
-                f"label names {len(self.label)} columns and labels is one: columns of 0 and 1 are several labels; set "
+                f"label names {len(self.label)} columns but labels is one: columns of 0 and 1 are several labels; set "
                 "labels to null, or name one column"
             )
         if self.label_separator is not None and (self.labels == "one" or not isinstance(self.label, str)):

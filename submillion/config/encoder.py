@@ -21,18 +21,19 @@ class ModelConfig(Section):
         "roberta-base", "a known checkpoint (`submillion plan --models`), a local folder, or a Hub name"
     )
     revision: Annotated[str, Field(min_length=1)] | None = setting(
-        None, "a Hub model's branch, tag or commit; null = main; a run keeps the commit that this meant when it began"
+        None, "a Hub model's branch, tag or commit; null = main; a run keeps the commit that this was when it started"
     )
     max_length: Annotated[int, Field(ge=4, le=8192)] = setting(
-        128, "tokens that are read at once, special tokens included; what becomes of longer texts: long_texts"
+        128, "tokens read at once, including special tokens; long_texts decides what happens to longer texts"
     )
     long_texts: LongTexts = setting(
         "cut",
-        "of texts longer than max_length: cut: their beginning is read; head-tail: their first and last tokens, a "
-        "quarter and three quarters; windows: all of them, in windows of max_length tokens that overlap by a quarter",
+        "what is read of texts longer than max_length: cut: the beginning; head-tail: the first and last "
+        "tokens, a quarter and three quarters; windows: everything, in windows of max_length tokens that overlap by a "
+        "quarter",
     )
     max_windows: Annotated[int, Field(ge=1, le=1024)] | None = setting(
-        None, "most windows per text, what is beyond is not read; null = 32; only for long_texts: windows"
+        None, "maximum windows per text; the rest is not read; null = 32; only for long_texts: windows"
     )
     window_pooling: Pooling | None = setting(
         None,
@@ -48,8 +49,8 @@ class ModelConfig(Section):
     dropout: Frac | None = setting(None, "hidden and attention dropout, a probability; null = the checkpoint's own")
     prefix: bool | None = setting(
         None,
-        "true: layers below the lowest adapted one work without dropout, and their output is computed once and "
-        "kept; false: never; null = where model.dropout is 0 and rows are read more than once",
+        "true: layers below the lowest adapted one run without dropout, and their output is computed once "
+        "and kept; false: never; null = if model.dropout is 0 and rows are read more than once",
     )
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ class Section(BaseModel):
         if is_slip and "Any" not in str(annotation):
             raise ValueError(f"{info.field_name} is {shown(value)}: true and false are not numbers")
         if any(isinstance(part, str) and _NO_TEXT.search(part) for part in (value, *parts)):
-            raise ValueError(f"{info.field_name} is {shown(value)}: settings are valid UTF-8 without NUL")
+            raise ValueError(f"{info.field_name} is {shown(value)}: settings must be valid UTF-8 without NUL")
         return value
 
 

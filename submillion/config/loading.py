@@ -219,7 +219,9 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise ConfigError(f"{shown(str(file))} is not a valid file name: it holds a character that none may") from None
+        raise ConfigError(
+            f"{shown(str(file))} is not a valid file name: it has a character that no file name may have"
+        ) from None
 
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:
@@ -228,7 +230,7 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         advice = "; put a name with a colon in quotes" if "mapping values are not allowed" in problem else ""
-        raise ConfigError(f"{origin} is not YAML: {problem}{advice}") from None
+        raise ConfigError(f"{origin} is not valid YAML: {problem}{advice}") from None
     except RecursionError:
         raise ConfigError(f"{origin} is nested too deeply for a config") from None
     if values is None:

@@ -47,7 +47,7 @@ class AdapterConfig(Section):
         "none", "biases that train too: none, all (of the encoder), lora_only (of the adapted linear layers)"
     )
     init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = setting(
-        "default", "how A and B start; pissa and olora take them from the weights"
+        "default", "initial A and B; pissa and olora take them from the weights"
     )
     rslora: bool = setting(False, "scale by alpha / sqrt(rank) (rank-stabilised LoRA)")
     start_from: str | None = setting(
@@ -71,7 +71,7 @@ class AdapterConfig(Section):
             problems.append(f"init is {self.init}: allowed with lora and dora, not with {self.method}")
         if self.init in ("pissa", "olora") and self.method == "dora":
             problems.append(
-                f"init is {self.init}: it changes the base weights that DoRA's magnitudes are taken from; use lora"
+                f"init is {self.init}: it changes the base weights that DoRA's magnitudes come from; use lora"
             )
         if self.dropout and self.method in ("ia3", "none"):
             problems.append(f"dropout is {self.dropout}, but method {self.method} has none")
@@ -80,9 +80,9 @@ class AdapterConfig(Section):
         if self.method == "adalora" and isinstance(self.rank, dict):
             problems.append("rank is a table, but AdaLoRA spreads one rank itself: give a number or null")
         if self.start_from is not None and self.init != "default":
-            problems.append(f"init is {self.init} and start_from is set: both decide the first weights; keep one")
+            problems.append(f"init is {self.init} and start_from is set: both decide the initial weights; keep one")
         if not self.sites:
-            problems.append("sites is empty: name at least one, or take method: none")
+            problems.append("sites is empty: name at least one, or use method: none")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -100,7 +100,7 @@ class TrainConfig(Section):
     cycles: Count = setting(2, "cosine-restarts: number of cycles")
     power: Positive = setting(1.0, "polynomial: the power; 1 is linear")
     warmup: Annotated[float, Field(ge=0, le=1e12)] = setting(
-        0.06, "steps of rising learning rate, or a fraction of all steps, below 1"
+        0.06, "steps over which the learning rate rises, or a fraction of all steps, below 1"
     )
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = setting(
         0.01, "decay of weight matrices; biases and norms have none"
@@ -108,57 +108,59 @@ class TrainConfig(Section):
     momentum: Frac = setting(0.9, "momentum of sgd and rmsprop")
     label_smoothing: Frac = setting(0.0, "share of each target spread over all classes")
     focal_gamma: Annotated[float, Field(ge=0, le=10)] = setting(
-        0.0, "focal loss: a row weighs (1 - probability of its label) to this power; 0 = all weigh alike, 2 is common"
+        0.0, "focal loss: a row weighs (1 - probability of its label) to this power; 0 = equal weights, 2 is common"
     )
     class_weights: Literal["balanced"] | dict[str, Positive] | None = setting(
         None, "loss weight of each class: balanced = inverse to its rows, or {label: weight}"
     )
     batch_size: Count = setting(32, "rows per forward pass")
     batch_tokens: Count | None = setting(
-        None, "most tokens per forward pass, instead of batch_size; at least model.max_length; null = by rows"
+        None, "maximum tokens per forward pass, instead of batch_size; at least model.max_length; null = by rows"
     )
     evaluation_batch_size: Count = setting(
         128,
-        "most rows per forward pass where nothing is trained; fewer where they have more than 4,096 tokens; on a GPU 8 "
-        "times as many of both",
+        "maximum rows per forward pass outside training; fewer if they have more than 4,096 tokens; on a "
+        "GPU 8 times as many of both",
     )
     accumulation: Count = setting(1, "batches per step")
     epochs: Positive | None = setting(
-        None, "passes over the training split; null (and steps null) = whole passes up to 600 steps, 1 to 10"
+        None, "passes over the training split; null (and steps null) = as many as reach 600 steps, 1 to 10"
     )
     steps: Count | None = setting(None, "optimiser steps, instead of epochs")
     evaluate_every: Count | Annotated[float, Field(gt=0, lt=1)] | None = setting(
         None,
-        "steps between evaluations, or a fraction of all steps, below 1; null = reading a quarter as many rows as "
-        "training, 1 to 20 times",
+        "steps between evaluations, or a fraction of all steps, below 1; null = 1 to 20 evaluations that read a "
+        "quarter as many rows as training",
     )
     checkpoint_every: Count = setting(
         100, "steps between checkpoints, on a GPU at least 10 seconds; every evaluation writes one too"
     )
     metric: Metric | None = setting(
         None,
-        "the score that is reported first; where it is set it decides too, unless decide says otherwise; "
-        "macro-f1, average-precision and mcc count rare classes as much as common ones; hamming counts the "
-        "right decisions on several labels, subset-accuracy rows right in all; null = accuracy, of several micro-f1",
+        "the score reported first; if set, it also decides, unless decide says otherwise; macro-f1, "
+        "average-precision and mcc count rare classes as much as common ones; with several labels, hamming counts "
+        "correct decisions, subset-accuracy rows with all correct; null = accuracy, with several labels micro-f1",
     )
     decide: Metric | None = setting(
         None,
-        "the validation score that chooses the checkpoint, ties by log loss, and that comparisons and studies decide "
-        "by; log-loss is the scaled one, after temperature scaling, among checkpoints that accuracy's test does not "
-        "call worse; null = metric where that is set, else log-loss",
+        "the validation score that chooses the checkpoint (log loss breaks ties) and decides comparisons and "
+        "studies; log-loss is the scaled one, after temperature scaling, among checkpoints that the test of accuracy "
+        "does not call worse; null = metric if that is set, else log-loss",
     )
     threshold: Literal["one", "each"] | Annotated[float, Field(gt=0, lt=1)] = setting(
         "one",
-        "the probability from which a label is given, of several: one, chosen on validation for the highest micro-F1; "
-        "each: each label's own, for its highest F1; or a number",
+        "with several labels, the probability from which one is given: one: chosen on validation for the highest "
+        "micro-F1; each: each label's own, for its highest F1; or a number",
     )
-    patience: Count | None = setting(None, "evaluations without a better score, ties too, until it stops; null = never")
+    patience: Count | None = setting(
+        None, "stop after this many evaluations without a better score (ties count); null = never"
+    )
     max_grad_norm: Positive | None = setting(1.0, "gradients are scaled down to this norm; null = never")
-    gradient_checkpointing: bool = setting(False, "compute each layer twice, keep less in memory")
+    gradient_checkpointing: bool = setting(False, "compute each layer twice, to keep less in memory")
     precision: Precision | None = setting(
-        None, "of the frozen weights' products: fp32, bf16, fp16, int8; null = measured"
+        None, "of products with frozen weights: fp32, bf16, fp16, int8; null = measured"
     )
-    seed: Seed = setting(0, "first weights, order of rows, dropout, augmentation")
+    seed: Seed = setting(0, "seed of initial weights, row order, dropout, augmentation")
 
     @property
     def deciding(self) -> Metric:
@@ -189,11 +191,11 @@ class AugmentationConfig(Section):
     """Changed copies of training texts."""
 
     kind: AugmentationKind | Annotated[tuple[AugmentationKind, ...], Field(min_length=1)] | None = setting(
-        None, "how texts are changed, or several ways, taken in turn; null = not; docs/robustness.md has them all"
+        None, "how texts are changed: one way, or several taken in turn; null = not; docs/robustness.md lists them"
     )
-    copies: Count = setting(1, "changed copies a text")
+    copies: Count = setting(1, "changed copies per text")
     rate: Annotated[float, Field(gt=0, le=1)] = setting(
-        0.1, "share of a text's words that change, one at least; of deletion, the probability of each"
+        0.1, "share of a text's words that change, at least one; for deletion, the probability of each"
     )
     placement: Literal["beside", "rotating"] = setting(
         "beside",
@@ -208,7 +210,9 @@ class DistillationConfig(Section):
     teacher: str | tuple[str, ...] | None = setting(
         None, "a finished run (folder, name or hash), a recipe or config file, or several of these; null = no teacher"
     )
-    alpha: Annotated[float, Field(ge=0, le=1)] = setting(0.5, "weight of the labels' loss; the teacher's has the rest")
+    alpha: Annotated[float, Field(ge=0, le=1)] = setting(
+        0.5, "weight of the label loss; the teacher's loss has the rest"
+    )
     temperature: Positive = setting(2.0, "both sets of logits are divided by it")
     scaled: bool = setting(True, "multiply the teacher's part by temperature squared")
 
@@ -222,8 +226,8 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = setting(
         "run", "first part of the run folder's name: letters, digits, dot, dash, underscore"
     )
-    budget: Count = setting(1_000_000, "most parameters that may train, the head included")
-    out: Annotated[str, Field(min_length=1)] = setting("runs", "the folder that run folders are made in")
+    budget: Count = setting(1_000_000, "maximum trainable parameters, including the head")
+    out: Annotated[str, Field(min_length=1)] = setting("runs", "the folder for run folders")
     device: Literal["cpu", "cuda", "mps"] | None = setting(None, "null = cuda, then mps, then cpu")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -231,13 +235,13 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     distillation: DistillationConfig = DistillationConfig()
-    tracking: tuple[Tracker, ...] = setting((), "where records go besides metrics.jsonl")
+    tracking: tuple[Tracker, ...] = setting((), "where records go in addition to metrics.jsonl")
 
     @field_validator("out")
     @classmethod
     def _a_folder(cls, value: str) -> str:
         if "://" in value:
-            raise ValueError(f"out is {value}: run folders are made on this machine's disks, and this is a URL")
+            raise ValueError(f"out is {value}: give a folder on this machine's disks, not a URL")
         return value
 
     @model_validator(mode="after")
@@ -257,8 +261,8 @@ class Config(Section):
     def _single_texts_are_long(self) -> Config:
         if self.model.long_texts != "cut" and self.data.text_pair is not None:
             raise ValueError(
-                f"model.long_texts is {self.model.long_texts} and data.text_pair is {self.data.text_pair}: it is not "
-                "known which text of a pair should give way; take cut, which shortens the longer one, or leave "
-                "data.text_pair out and name both columns in data.text, which makes one text of them"
+                f"model.long_texts is {self.model.long_texts} and data.text_pair is {self.data.text_pair}: it is "
+                "unclear which text of a pair to shorten; use cut, which shortens the longer one, or leave "
+                "data.text_pair out and name both columns in data.text, which joins them into one text"
             )
         return self

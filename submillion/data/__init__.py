@@ -176,7 +176,7 @@ def read_rows(
     rows = reading.examples_of(table, columns, problems, labelled=labels is not None, ids=ids, advice="run")
     if labels is not None and "rare-classes" in data.drop:
         unknown = {*counted(rows.labels)} - {*labels}
-        rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on such rows")
+        rows = checking.without_classes(rows, unknown, "no place here: the run was not trained on it")
         problems += [f"{table.origin}: no row is left"] * (not rows.examples and not problems)
     if labels is not None:
         reading.refuse_unknown(rows, labels, problems, data)
@@ -277,8 +277,8 @@ def _checked(
         if name != "train" and data.group not in (None, *tables[name].names):
             columns = data.model_copy(update={"group": None})
             warnings.append(
-                f"{tables[name].origin} has no column {data.group!r} (data.group): whether it shares groups with the "
-                "training rows is not known"
+                f"{tables[name].origin} has no column {data.group!r} (data.group): it may share "
+                "groups with the training rows"
             )
         parts[name] = reading.examples_of(tables[name], columns, problems, advice=advice)
     warnings += [note for table in tables.values() for note in table.notes]
@@ -341,7 +341,7 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
         if parts[left].table.is_published:
             keys = {key_of(parts[right].examples[i]) for _, i in pairs}
             parts[left], n = checking.without(parts[left], lambda example, keys=keys: key_of(example) in keys)
-            warnings.append(f"{n:,} {left} rows of {data.source} are left out: they are in its {right} split too")
+            warnings.append(f"{n:,} {left} rows of {data.source} are left out: they are also in its {right} split")
         else:
             problems.append(checking.overlap_problem(parts[left], parts[right], pairs))
             reported |= {(right, i) for _, i in pairs}
@@ -350,7 +350,7 @@ def _apart(data: DataConfig, parts: dict[str, Rows], problems: list[str]) -> tup
             keys = {parts[right].examples[i].group for _, i in pairs}
             parts[left], n = checking.without(parts[left], lambda example, keys=keys: example.group in keys)
             warnings.append(
-                f"{n:,} {left} rows of {data.source} are left out: its {right} split has rows of their groups"
+                f"{n:,} {left} rows of {data.source} are left out: they share groups with its {right} split"
             )
         elif unreported := [pair for pair in pairs if (right, pair[1]) not in reported]:
             problems.append(checking.group_problem(parts[left], parts[right], unreported, str(data.group)))

@@ -60,7 +60,7 @@ def find(kind: str, key: str) -> Path | None:
             os.utime(place)  # what was used last is removed last
         return place
     if os.path.lexists(place):  # else another process has just removed it, to make room
-        logging.getLogger("submillion").warning(f"{place} is damaged: what it held is computed again")
+        logging.getLogger("submillion").warning(f"{place} is damaged: its contents are computed again")
         _remove(place)
     return None
 

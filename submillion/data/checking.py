@@ -164,7 +164,7 @@ def check_classes(rows: Rows, problems: list[str], data: DataConfig) -> None:
         first = ", ".join(map(shown, list(single)[:3]))
         problems.append(
             f"{rows.table.origin}: {named(data)} has {len(of_label):,} different values in {len(rows.labels):,} "
-            f"rows, {len(single):,} of them once ({first}, ...): is data.label the right column?"
+            f"rows, {len(single):,} of them used once ({first}, ...): is data.label the right column?"
         )
         return
     places = rows.table.place([row for indices in single.values() for row in indices])
@@ -187,15 +187,15 @@ def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str
         return ()
     role = "which chooses the checkpoint" if train.deciding == "accuracy" else "which is reported first"
     largest, n = max(classes.items(), key=lambda item: item[1])
-    advice = "set train.metric to macro-f1, so that each class counts alike"
+    advice = "set train.metric to macro-f1, which counts all classes alike"
     if train.class_weights is not None:
-        return (f"train.class_weights weighs classes, and accuracy, {role}, does not: {advice}",)
+        return (f"train.class_weights weighs classes, but accuracy, {role}, does not: {advice}",)
     if n <= _MAJORITY * sum(classes.values()):
         return ()
     share = percent(n / sum(classes.values()))
     return (
         f"{share} of the training rows are of class {shown(largest)}: accuracy, {role}, hardly "
-        f"sees the others; {advice}, or leave it if only the share of right rows matters",
+        f"reflects the others; {advice}, or leave it if only overall accuracy matters",
     )
 
 
@@ -228,9 +228,9 @@ def group_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]], col
     first = left.table.place([left.rows[pairs[0][0]]]).removeprefix(left.table.origin + ", ")
     return (
         f"{right.table.place([right.rows[i] for _, i in pairs])}: {len(pairs):,} of {len(right.examples):,} rows "
-        f"{'is' if len(pairs) == 1 else 'are'} of {len(groups):,} group{plural} (column {column!r}, such as "
-        f"{shown(groups[0])}) that {left.table.origin} has too (the first in {first}): scores on groups that were "
-        "seen are too good; move each group into one of the two, or leave data.group out"
+        f"{'is' if len(pairs) == 1 else 'are'} in {len(groups):,} group{plural} (column {column!r}, such as "
+        f"{shown(groups[0])}) that {left.table.origin} also has (the first in {first}): scores on groups "
+        "already seen are too high; move each group into one of the two, or leave data.group out"
     )
 
 
@@ -239,9 +239,9 @@ def overlap_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]]) -
     n, first = len(pairs), left.rows[pairs[0][0]]
     return (
         f"{right.table.place([right.rows[i] for _, i in pairs])}: {n:,} of {len(right.examples):,} rows "
-        f"{'is' if n == 1 else 'are'} in {left.table.origin} too, but for case and white space "
+        f"{'is' if n == 1 else 'are'} also in {left.table.origin}, ignoring case and white space "
         f"(the first in {left.table.place([first]).removeprefix(left.table.origin + ', ')}): "
-        "scores on rows that were seen mean nothing; remove them from one of the two"
+        "scores on rows already seen mean nothing; remove them from one of the two"
     )
 
 
@@ -250,10 +250,10 @@ def conflict_warning(rows: Rows) -> list[str]:
     texts = _conflicts([key_of(example) for example in rows.examples], rows.examples)
     if not texts:
         return []
-    first = [rows.rows[i] for i in texts[0]]
+    first = rows.table.place([rows.rows[i] for i in texts[0]]).removeprefix(rows.table.origin + ", ")
     return [
-        f"{rows.table.origin}: {len(texts):,} text{'s stand' if len(texts) > 1 else ' stands'} there with different "
-        f"labels ({rows.table.place(first).removeprefix(rows.table.origin + ', ')}): at most one can be learned"
+        f"{rows.table.origin}: {len(texts):,} text{'s have' if len(texts) > 1 else ' has'} different labels ({first}): "
+        "at most one per text can be learned"
     ]
 
 
@@ -350,7 +350,7 @@ def lost_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str])
             "splits, or leave classes of one text out with data.drop=rare-classes"
         )
     if not splits["validation"]:
-        problems.append("no row could be taken for validation: each class has one distinct text; give more rows")
+        problems.append("no row could be taken for validation: each class has only one distinct text; give more rows")
     if problems:
         raise DataError(*problems)
     return [

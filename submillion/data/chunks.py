@@ -145,7 +145,7 @@ class Reader:
         table = next(islice(self._tables, chunk.number - self._next, None), None)
         self._next = chunk.number + 1
         if table is None or _key(table, chunk.number, chunk.id_column, self.settings) != chunk.key:
-            raise DataError(f"{chunk.source} has changed while it was read: start the same command again")
+            raise DataError(f"{chunk.source} changed while it was being read: run the same command again")
         return table
 
 
@@ -207,7 +207,7 @@ class _Check:
         sentences = list(self.said)
         if self.n_dropped:
             plural = "s are" if self.n_dropped > 1 else " is"
-            sentences.insert(0, f"{self.file}: {self.n_dropped:,} row{plural} left out, and not predicted (data.drop)")
+            sentences.insert(0, f"{self.file}: {self.n_dropped:,} row{plural} left out and not predicted (data.drop)")
         return (
             *sentences[:_SHOWN_NOTES],
             *([f"and {len(sentences) - _SHOWN_NOTES} more"] * (len(sentences) > _SHOWN_NOTES)),
@@ -264,7 +264,7 @@ def _files(source: str) -> list[tuple[str, str]]:
     # Spark and others leave notes next to the parts, such as _SUCCESS and .part-0.csv.crc.
     kept = sorted(name.as_posix() for name in names if not any(piece.startswith((".", "_")) for piece in name.parts))
     if not kept:
-        raise DataError(f"{source} holds no files: a folder's parts are {ALLOWED}")
+        raise DataError(f"{source} holds no files that are read: allowed are {ALLOWED}")
     return [(name, str(path / name)) for name in kept]
 
 

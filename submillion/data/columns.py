@@ -56,22 +56,20 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
             "overrides": f", or give overrides={{'data.header': {header}}}",
         }
         return [
-            f"{table.origin}: its first line seems to be a row ({first}), and the first line names the columns: add "
-            f"one that does{typed.get(advice, '')}"
+            f"{table.origin}: its first line looks like a row ({first}), but it must name the columns: "
+            f"add a line that does{typed.get(advice, '')}"
         ]
     if (line := _line_of_names(table, keys)) is not None:
-        return [
-            f"{table.origin}: line {line} names the columns, and the first line does not: delete the lines before it"
-        ]
+        return [f"{table.origin}: line {line} names the columns, but the first line must: delete the lines before it"]
     names = ", ".join(table.names[:_SHOWN_NAMES]) + (", ..." if len(table.names) > _SHOWN_NAMES else "")
     guesses = _guesses(table, keys, missing)
     match advice:
         case "run":
-            todo = f"the run reads no others: rename {_renamed(missing, guesses)}"
+            todo = f"the run reads only these: rename {_renamed(missing, guesses)}"
             if not guesses and {keys[name] for name in missing} == {_LABEL}:
                 todo += "; if it has no labels, `submillion predict` and `submillion shift` read it"
         case "splits":
-            todo = f"all splits are read by the same columns: rename {_renamed(missing, guesses)}"
+            todo = f"all splits use the same columns: rename {_renamed(missing, guesses)}"
         case "columns":
             meant = {name: closest(name, table.names) for name in missing}
             guessed = [f"did you mean {near!r}?" for near in meant.values() if near is not None]

@@ -69,7 +69,7 @@ def sheet(path: Path, wanted: Collection[str], n_rows: int | None, layout: Layou
             title = _chosen(path, titles if name is not None else titles[:1], "sheet")
             notes = ()
             if len(titles) > 1 and name is None:
-                notes = (f"{file}: its first sheet, {title!r}, is read; {file}::{titles[1]} would be the next",)
+                notes = (f"{file}: its first sheet, {title!r}, is read; {file}::{titles[1]} names the next",)
             source = book[title]
             source.reset_dimensions()  # what a file says about its size may be wrong
             yield from _sheet_tables(path, source, notes, layout, {*wanted}, n_rows)
@@ -105,13 +105,11 @@ def _check_header(
 ) -> None:
     """Raise a DataError if the first of the rows does not name the columns: another does, or its cells are merged."""
     if not wanted & {*names} and (later := [line for line, cells in rows if wanted & {*map(str, cells)}]):
-        raise DataError(
-            f"{path}: row {later[0]} names the columns, and the first one does not: delete the rows before it"
-        )
+        raise DataError(f"{path}: row {later[0]} names the columns, but the first row must: delete the rows before it")
     if across := [span.coord for span in merged if span.min_row <= rows[0][0] <= span.max_row]:
         raise DataError(
-            f"{path}: cells of the first row are merged ({listed(across)}), and it must name each column in a cell of "
-            "its own: unmerge them"
+            f"{path}: cells of the first row are merged ({listed(across)}), but it must name each column "
+            "in its own cell: unmerge them"
         )
 
 
@@ -169,8 +167,8 @@ def _without_holes(table: Table, places: dict[str, int], merged: Sequence[Any]) 
         ]
         errors = [row for row, cell in enumerate(cells) if cell in _EXCEL_ERRORS]
         for rows, reason in (
-            (holes, "is empty, as a part of merged cells: unmerge them, and fill in each one"),
-            (errors, f"is {cells[errors[0]] if errors else ''}, a formula without a value: mend it, or empty the cell"),
+            (holes, "is empty, as part of merged cells: unmerge them and fill in each one"),
+            (errors, f"is {cells[errors[0]] if errors else ''}, a formula without a value: fix it, or empty the cell"),
         ):
             if rows:
                 numbers = tuple(table.numbers[row] for row in rows)
@@ -277,11 +275,11 @@ def _sqlite_errors(file: Path) -> Iterator[None]:
     except (sqlite3.Error, sqlite3.Warning) as error:
         reason, todo = first_line(error), "open it with sqlite3, and run PRAGMA integrity_check"
         if "locked" in reason or "busy" in reason:
-            todo = "another program writes to it: wait until it has finished, or give a copy"
+            todo = "another program is writing to it: wait until it has finished, or give a copy"
         elif "not a database" in reason:
-            todo = "it is of another kind, or has a password: export the rows to a .csv file"
+            todo = "it is another kind of file, or has a password: export the rows to a .csv file"
         elif "unable to open" in reason:
-            todo = "give the permission to read it and, for its -wal file, to write in its folder; or give a copy"
+            todo = "allow reading it and, for its -wal file, writing in its folder; or give a copy"
         raise DataError(f"{file} cannot be read as a SQLite database ({reason}): {todo}") from None
 
 
@@ -302,7 +300,7 @@ def members(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     names = [parted(place)[1] for place in places]
     if not readable:
         content = f"holds {listed(names)}" if names else "is empty"
-        raise DataError(f"{path} {content}, and no table: what is read are {ALLOWED}")
+        raise DataError(f"{path} {content}, and no table: allowed are {ALLOWED}")
     parts = readable if len(readable) == 1 else parts_of_one(path, readable)
     if not parts:
         tables = ", ".join(str(parted(place)[1]) for place in readable[:8])

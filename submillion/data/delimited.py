@@ -82,7 +82,7 @@ def _table(
     if as_text := [each for each in numbered if each[1].is_text]:
         notes.append(
             f"{_place(path, as_text)}: quotes are read as text: they open or close in the middle of a cell, and the "
-            f"line alone has {len(names)} cells"
+            f"line by itself has {len(names)} cells"
         )
     left_out = {number for each in bad for number in each.numbers}
     kept = [(number, record) for number, record in numbered if number not in left_out]
@@ -106,7 +106,7 @@ def _repeated_headers(path: Path, numbered: Sequence[tuple[int, _Record]], names
     repeated = [each for each in numbered if list(map(_name, each[1].cells)) == list(names)]
     if not repeated:
         return []
-    sentence = f"{_place(path, repeated)}: the line that names the columns is there again: delete it"
+    sentence = f"{_place(path, repeated)}: the line that names the columns is repeated: delete it"
     return [BadRows(tuple(number for number, _ in repeated), sentence)]
 
 
@@ -117,8 +117,8 @@ def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Sha
         return []
     if shape.label is None:
         notes.append(
-            f"{_place(path, spanning)}: a quoted cell goes on over several lines, each of which would be a row: it is "
-            "read as one text; if a quote opens there by mistake, remove it or write it twice in a quoted cell"
+            f"{_place(path, spanning)}: a quoted cell spans several lines, each of which would be a row: it "
+            "is read as one text; if its opening quote is a mistake, remove it or double it in a quoted cell"
         )
         return []
     whole = (record.cells for _, record in numbered if not record.swallowed and len(record.cells) > shape.label)
@@ -127,8 +127,8 @@ def _swallowing(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Sha
     if not guilty:
         return []
     sentence = (
-        f"{_place(path, guilty)}: a quote opens there and closes lines later, so that whole rows are in one cell: "
-        "remove it, or put the cell in quotes and write those inside twice"
+        f"{_place(path, guilty)}: a quote opens there and closes lines later, which puts whole rows in "
+        "one cell: remove it, or quote the cell and double the quotes inside"
     )
     return [BadRows(tuple(number for number, _ in guilty), sentence)]
 
@@ -154,16 +154,16 @@ def _ragged(
             ragged.append(each)
     if cut:
         where = f"{path}: every row ends with" if len(cut) == len(numbered) else f"{_place(path, cut)}:"
-        notes.append(f"{where} empty cells beyond the {len(names)} that the header names: they are left out")
+        notes.append(f"{where} empty cells beyond the {len(names)} that the header names: they are ignored")
     if not ragged:
         return []
     widths = {len(record.cells) for _, record in ragged}
     n_cells = len(ragged[0][1].cells)
-    todo = "put texts that hold the separator in double quotes, and write quotes inside them twice"
+    todo = "put texts that contain the separator in double quotes, and double the quotes inside them"
     if len(ragged) + sum(bool(record.fault) for _, record in numbered) == len(numbered) > 1 and len(widths) == 1:
         todo = (
-            "all rows have as many: name each column in the first line, or put texts that hold the separator in double "
-            "quotes"
+            "all rows have as many: name each column in the first line, or put texts that contain the separator "
+            "in double quotes"
         )
     cells = f"{n_cells} cell{'s' * (n_cells > 1)} where the header has {len(names)}"
     sentence = f"{_place(path, ragged)}: {cells} ({', '.join(names[:6])}{', ...' * (len(names) > 6)}): {todo}"
@@ -243,8 +243,8 @@ def _unquoted(feed: _Feed, line: int, shape: _Shape, has_end: bool) -> _Record:
         return _Record(line, cells, is_text=True)
     if not has_end:
         feed.keep(1)
-        return _Record(line, [], "a quote opens here and never closes: remove it, or write a quote inside a cell twice")
-    return _Record(line, [], "a cell goes on after its closing quote: write a quote inside a quoted cell twice")
+        return _Record(line, [], "a quote opens here and never closes: remove it, or double each quote inside a cell")
+    return _Record(line, [], "text follows a closing quote: double the quotes inside a quoted cell")
 
 
 def _spanning(feed: _Feed, line: int, cells: list[str], shape: _Shape) -> _Record:
@@ -280,7 +280,7 @@ def _shape(path: Path, feed: _Feed, wanted: Set[str], layout: Layout) -> _Shape:
         raise DataError(f"{path} is empty: the first line must name the columns")
     separator = _separator(first, second, marked or expected, wanted, layout)
     if separator != expected:
-        notes.append(f"{path} is separated by {separator!r}, and is read so")
+        notes.append(f"{path} is read as separated by {separator!r}")
     names = _names(path, feed, _cells(first, separator), separator, wanted, layout, notes)
     refuse_repeated(str(path), [name for name in names if name in wanted])
     label = names.index(layout.label) if layout.label in names else None

@@ -37,21 +37,21 @@ _OWN = {
 }
 # How files of other kinds begin, whatever they are called, and what to do.
 _DISGUISES = {
-    b"\x1f\x8b": "is packed by gzip: add .gz to its name",
-    b"BZh": "is packed by bzip2: add .bz2 to its name",
-    b"\xfd7zXZ": "is packed by xz: add .xz to its name",
-    b"\x28\xb5\x2f\xfd": "is packed by zstandard: add .zst to its name",
+    b"\x1f\x8b": "is compressed with gzip: add .gz to its name",
+    b"BZh": "is compressed with bzip2: add .bz2 to its name",
+    b"\xfd7zXZ": "is compressed with xz: add .xz to its name",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstandard: add .zst to its name",
     b"PK\x03\x04": "is a .zip archive or an Excel sheet: name it .zip or .xlsx",
-    b"\xd0\xcf\x11\xe0": "is an Excel file with a password, or of the old kind (.xls): open it, take the password "
-    "away, and save it as .xlsx",
+    b"\xd0\xcf\x11\xe0": "is an Excel file with a password, or in the old format (.xls): open it, remove the "
+    "password, and save it as .xlsx",
     b"SQLite format 3": "is a SQLite database: name it .sqlite",
     b"ARROW1": "is an Arrow (Feather) file: name it .feather",
-    b"version https://git-lfs": "is a pointer of Git LFS, not the file: get it with git lfs pull",
+    b"version https://git-lfs": "is a Git LFS pointer, not the file: get it with git lfs pull",
     b"<!doctype html": "is a web page: download the file itself",
     b"<html": "is a web page: download the file itself",
     b"PAR1": "is a Parquet file: name it .parquet",
     b'{"': "holds JSON objects: name it .jsonl",
-    b"[{": "is one JSON value, and rows are read one by one: convert it, pandas.read_json(...).to_json('rows.jsonl', "
+    b"[{": "is one JSON value, but rows are read one by one: convert it, pandas.read_json(...).to_json('rows.jsonl', "
     "orient='records', lines=True)",
 }
 _SHOWN_LINES = 8
@@ -126,8 +126,8 @@ class Lines:
             n_characters += len(line)
             if len(line) == _MAX_LINE_CHARACTERS:
                 raise DataError(
-                    f"{self.path}, line {self.n_lines}, has {_MAX_LINE_CHARACTERS:,} characters and more: it is no "
-                    "text, or its line ends are missing"
+                    f"{self.path}, line {self.n_lines}, has {_MAX_LINE_CHARACTERS:,} characters or more: it "
+                    "is not text, or its line ends are missing"
                 )
             if n_characters > most:
                 raise DataError(bomb(self.path))
@@ -141,7 +141,7 @@ class Lines:
             return None
         where = f"{self.path}, line{'s' if len(lines) > 1 else ''} {listed(lines)}"
         if self.encoding != _UTF_8:
-            return BrokenLines(lines, f"{where}: bytes that are not {self.encoding} text: write them again as UTF-8")
+            return BrokenLines(lines, f"{where}: bytes that are not {self.encoding} text: save them as UTF-8")
         name, text = guessed_encoding(sample)
         return BrokenLines(lines, f"{where}: not UTF-8 ({first}; as {name} it reads {shown(text)})", name)
 
@@ -239,7 +239,7 @@ def bomb(path: Path) -> str:
     """Return the problem of a file that unpacks to more than it may."""
     return (
         f"{path} has {parted(path)[0].stat().st_size:,} bytes, and unpacked more than {_MAX_UNPACKED} times as many: "
-        "made to fill the memory, it seems; if it is data, unpack it yourself and give the .csv or .jsonl file"
+        "it seems made to fill memory; if it is real data, unpack it yourself and give the .csv or .jsonl file"
     )
 
 

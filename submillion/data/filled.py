@@ -93,8 +93,8 @@ def added(
         trained_on |= new.keys()
         warnings += _left_out(origin, filled.n_unlabelled, len(filled.table.numbers), "have no label yet")
         n_held_out = len(examples) - len(kept)
-        warnings += _left_out(origin, n_held_out, len(examples), "are held out, in validation or test, too")
-        warnings += _left_out(origin, len(kept) - len(new), len(examples), "have a text that is trained on already")
+        warnings += _left_out(origin, n_held_out, len(examples), "are also held out, in validation or test")
+        warnings += _left_out(origin, len(kept) - len(new), len(examples), "have a text that is already trained on")
     reading.raise_all(problems)
     return more_examples
 

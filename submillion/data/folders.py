@@ -45,7 +45,7 @@ class Folder:
         for split, files in self.splits.items():
             name = _split_name(files[0]) or _split_name(files[0].parent)
             if split in used and name not in (split, None):
-                notes.append(f"{_listed(self.path, files)}: taken as the {split} split")
+                notes.append(f"{_listed(self.path, files)}: used as the {split} split")
             elif split in used and len(files) > 1:
                 notes.append(f"{_listed(self.path, files)}: the {split} split is in {len(files)} files")
         others = [file for split, files in self.splits.items() if split not in used for file in files]
@@ -150,7 +150,8 @@ def _in_order(folder: Path, split: str, files: Sequence[Path]) -> tuple[Path, ..
     if not readable:
         if len({file.parent for file in files}) > 1 and all(suffix_of(file) == ".txt" for file in files):
             raise DataError(
-                f"{files[0]}: a text per file and a class per folder are not read: write a table with a row per text"
+                f"{files[0]}: one text per file and one class per folder are not read: write a table with one row "
+                "per text"
             )
         return tuple(files[:1])  # reading it raises the error that says why
     shards = [

@@ -105,7 +105,7 @@ def _json_lines(path: Path, wanted: Collection[str], n_rows: int | None, layout:
         bad = unread_rows(lines.problem(), list(starts), list(starts.values()), layout)
         if broken:
             where = place(str(path), broken, [starts[number] for number in broken])
-            bad.append(BadRows(tuple(broken), f"{where}: not a JSON object ({reason}): write one object a line"))
+            bad.append(BadRows(tuple(broken), f"{where}: not a JSON object ({reason}): write one object per line"))
         names |= {name: None for row in rows.values() for name in row}
         columns = {name: [row.get(name) for row in rows.values()] for name in names if name in wanted}
         where = {"numbers": list(rows), "lines": [starts[number] for number in rows], "path": path, "layout": layout}
@@ -193,7 +193,7 @@ def _arrow_errors(path: Path, kind: str) -> Iterator[None]:
         with read_errors(path):
             yield
     except pa.ArrowException as error:
-        raise DataError(f"{path} is not {kind} file that can be read: {first_line(error)}") from None
+        raise DataError(f"{path} cannot be read as {kind} file: {first_line(error)}") from None
 
 
 def _tables_of(path: Path, names: tuple[str, ...], arrow_tables: Iterable[Any]) -> Iterator[Table]:

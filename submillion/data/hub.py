@@ -120,7 +120,7 @@ def _labelled(table: Table, split: str, data: DataConfig, warnings: list[str]) -
         return table
     what = f"{len(hidden):,} of {n_rows:,} rows" if kept else f"all {n_rows:,} rows"
     outcome = "they are left out" if kept else _instead(split, data)
-    warnings.append(f"{table.origin}: the labels ({named(data)}) of {what} are kept back: {outcome}")
+    warnings.append(f"{table.origin}: the labels ({named(data)}) of {what} are withheld: {outcome}")
     left = {name: [values[row] for row in kept] for name, values in table.columns.items()}
     index = None if table.index is None else [table.index[row] for row in kept]
     return replace(table, columns=left, numbers=[table.numbers[row] for row in kept], index=index)
@@ -252,7 +252,7 @@ def _builder(data: DataConfig, repository: hub.Repository) -> Any:
 
     builder: Any = load_dataset_builder(repository.id, data.config, revision=repository.commit)
     if builder.hash != repository.commit:
-        raise HubError(f"data.source is {data.source}: the Hub stopped answering: start again")
+        raise HubError(f"data.source is {data.source}: the Hub stopped answering: try again")
     return builder
 
 
@@ -269,9 +269,9 @@ def _not_there(data: DataConfig) -> str:
     wanted = "" if data.config is None else f", configuration {data.config}"
     there = ", ".join(_prepared_configs(name, commit))
     return (
-        f"data.source is {name}: the rows of commit {commit[:12]}{wanted} are not in the cache of this machine"
-        f"{f' ({there} is: set data.config)' if there else ''}, and the Hub was not reached: check the network, "
-        "HF_HUB_OFFLINE too"
+        f"data.source is {name}: the rows of commit {commit[:12]}{wanted} are not cached on this machine"
+        f"{f' ({there} is: set data.config)' if there else ''}, and the Hub was not reached: check the network and "
+        "HF_HUB_OFFLINE"
     )
 
 
@@ -279,8 +279,8 @@ def _refuse_script(name: str, files: Collection[str]) -> None:
     script = f"{name.rpartition('/')[2]}.py"
     if script in files:
         raise DataError(
-            f"data.source is {name}: its rows come out of a program ({script}), and a data set's code is never run: "
-            "take the Parquet copy that the Hub makes of many sets (--set data.revision=refs/convert/parquet), or "
+            f"data.source is {name}: its rows are made by a program ({script}), and a data set's code is never "
+            "run: use the Parquet copy that the Hub makes of many sets (--set data.revision=refs/convert/parquet), or "
             "another set"
         )
 

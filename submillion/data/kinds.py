@@ -89,7 +89,7 @@ def refuse(path: Path) -> None:
     if suffix not in SUFFIXES and not os.path.exists(file):  # Path.exists raises if a name is too long
         raise DataError(f"{path}: no such file or folder{_neighbour(path, only_near=True)}")
     if packing_of(path) and suffix in (*EXCEL, *SQLITE, *ZIP):
-        raise DataError(f"{path} is packed twice: unpack it, and give the {suffix} file")
+        raise DataError(f"{path} is compressed twice: unpack it, and give the {suffix} file")
     if suffix not in SUFFIXES or (suffix in (".parquet", *ARROW) and packing_of(path)):
         raise DataError(
             f"{path}: unknown kind of file {suffix or path.name!r}; allowed are {ALLOWED}: rename it if it is one of "
@@ -107,11 +107,11 @@ def _way_out(path: Path, suffix: str) -> str:
     """Return why a file of a known kind is not read, and what to do."""
     if suffix in _PICKLES:
         return (
-            f": {suffix} files may hold Python pickles, and reading a pickle runs any code in it: none is read. "
-            "In an environment that you trust, convert it: pandas.read_pickle(...).to_parquet('rows.parquet')"
+            f": {suffix} files may hold Python pickles, and reading one runs any code in it: they are "
+            "not read. In an environment that you trust, convert it: pandas.read_pickle(...).to_parquet('rows.parquet')"
         )
     if suffix in _SHEETS:
-        return " is a spreadsheet of a kind that is not read: open it, save it as .xlsx, and give that"
+        return " is a spreadsheet in a format that is not read: open it, save it as .xlsx, and give that"
     if suffix in _DATABASES:
         return (
             " is a database: write the rows that you want to a file, pandas.read_sql('select * from TABLE', "
@@ -122,7 +122,7 @@ def _way_out(path: Path, suffix: str) -> str:
         return f": {suffix} files are not read: convert it, pandas.{call}.to_parquet('rows.parquet')"
     if suffix == ".json":
         return (
-            ": a .json file is one value, and rows are read one by one: convert it to JSON Lines, "
+            ": a .json file is one value, but rows are read one by one: convert it to JSON Lines, "
             "pandas.read_json(...).to_json('rows.jsonl', orient='records', lines=True)"
         )
     if suffix in (".txt", ".text"):

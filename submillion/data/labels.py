@@ -99,13 +99,13 @@ def note(origin: str, labels: Sequence[RowLabel | None], data: DataConfig) -> st
     elif data.label_separator is not None:
         how = f"the label column {data.label!r} joins labels with {data.label_separator!r}"
     else:
-        how = f"the label column {data.label!r} holds several labels a row"
+        how = f"the label column {data.label!r} holds several labels per row"
     per_row = sum(map(len, map(names_in, labels))) / max(1, len(labels))
     n_none = sum(label == () for label in labels)
     rest = f"{n_none:,} row{'s' * (n_none != 1)} with none" if n_none else "no row without one"
     counts = counted(labels)
     if always := [name for name, n in counts.items() if n == len(labels)]:
-        rest += f"; every row has {', '.join(map(repr, always))}: nothing can be learned of that"
+        rest += f"; every row has {', '.join(map(repr, always))}: nothing can be learned about that"
     return f"{origin}: {how}: {len(counts):,} labels, {per_row:.1f} per row, {rest}"
 
 
@@ -177,9 +177,9 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
     elif counts and all(map(_NUMBER.fullmatch, counts)) and any(map(_FRACTION.fullmatch, counts)):
         rows = [row for row, label in enumerate(labels) if label is not None and _FRACTION.fullmatch(str(label))]
         sentence = (
-            f"the labels of column {column!r} are numbers with fractions ({labels[rows[0]]}): "
-            "that is a regression target, and only classes can be learned; cut it into classes, "
-            "or write names (v2.7) if they are names"
+            f"the labels of column {column!r} are fractional numbers ({labels[rows[0]]}): "
+            "that is a regression target, and only classes can be learned; bin it into "
+            "classes, or write names (v2.7) if they are names"
         )
         bad.append(table.faulty(rows, sentence, can_be_dropped=False))
         refused += rows
@@ -191,7 +191,7 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
 def _multi_label(what: str, n: int, n_rows: int, is_run: bool, otherwise: str) -> str:
     todo = f"set data.labels=several to learn it, {otherwise}"
     if is_run:
-        todo = "and the run was trained on rows with one label: give one"
+        todo = "but the run was trained on rows with one label: give one"
     return f"the label {what}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
 
 
@@ -227,8 +227,8 @@ def _truth(column: str, cell: Any) -> bool | _Fault:
         return truth
     if _FRACTION.fullmatch(name):
         return _Fault(
-            f"the label column {column!r} holds numbers with fractions: a label applies or it does not: write 1 from "
-            "some value on, else 0",
+            f"the label column {column!r} holds fractional numbers, but a label applies or does not: write 1 "
+            "from some value upwards, else 0",
             can_be_dropped=False,
         )
     return _Fault(f"the label column {column!r} holds {shown(cell)}: 0 and 1 are allowed, or false and true")
@@ -241,8 +241,8 @@ def _of_cells(table: Table, data: DataConfig, bad: list[BadRows]) -> list[list[s
     what = f"the label (column {column!r})"
     if (vector := _vector(cells)) is not None:
         sentence = (
-            f"{what} is {shown(vector)}, 0 and 1 without the labels' names: give lists of names, or a column of 0 and "
-            "1 for each label, named by data.label=[NAME, NAME]"
+            f"{what} is {shown(vector)}, 0 and 1 without label names: give lists of names, or a column "
+            "of 0 and 1 for each label, named by data.label=[NAME, NAME]"
         )
         bad.append(table.faulty(range(len(cells)), sentence, can_be_dropped=False))
         return [None] * len(cells)
@@ -251,7 +251,7 @@ def _of_cells(table: Table, data: DataConfig, bad: list[BadRows]) -> list[list[s
     labels: list[list[str] | _Fault] = []
     for cell in cells:
         if naming.is_missing(cell) and has_lists:
-            labels.append(_Fault(f"{what} is missing: give [] where none applies, or delete the row"))
+            labels.append(_Fault(f"{what} is missing: give [] if none applies, or delete the row"))
         elif isinstance(cell, str):
             if cell not in known:
                 known[cell] = _names(cell, data.label_separator, what)
@@ -273,9 +273,9 @@ def _names(cell: Any, separator: str | None, what: str) -> list[str] | _Fault:
     else:
         names = [None if _is_list(item) else naming.name_of(item) for item in items]
     if None in names:
-        return _Fault(f"{what} is {shown(cell)}, a list in which a name is missing: leave it out, or name it")
+        return _Fault(f"{what} is {shown(cell)}, a list with a missing name: leave it out, or name it")
     if any(_FRACTION.fullmatch(str(name)) for name in names):
-        return _Fault(f"{what} holds numbers with fractions ({shown(cell)}): give the names of labels", False)
+        return _Fault(f"{what} holds fractional numbers ({shown(cell)}): give the names of labels", False)
     return [str(name) for name in names]
 
 

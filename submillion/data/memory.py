@@ -98,7 +98,7 @@ def _file(rows: Any, data: DataConfig, labelled: bool, more: Collection[str]) ->
     is_named = path.startswith(PREFIX) or path == MEMORY or sources.is_named_like_a_file(Path(path))
     if isinstance(rows, str) and not is_named and not os.path.exists(path):
         raise DataError(
-            f"{shown(path)}: no such file; a str is taken for a file's path: for one text give [text]; "
+            f"{shown(path)}: no such file; a str is taken as a file's path: for one text give [text]; "
             "else give a file, or packaged:NAME"
         )
     return sources.one_table(path, data, labelled, more)

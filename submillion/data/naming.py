@@ -29,8 +29,8 @@ def numbers_of_rows(table: Table) -> list[str]:
 
 def bad_ids(where: str, column: str, is_chosen: bool = False) -> str:
     """Return the problem of rows, at `where`, whose ids in the column cannot be used; is_chosen: by the user."""
-    instead = "or choose another" if is_chosen else f"or rename the column {column}, and rows are numbered"
-    return f"{where}: the {column} is missing or is in an earlier row too: make each one unique, {instead}"
+    instead = "or choose another" if is_chosen else f"or rename the column {column} to have rows numbered"
+    return f"{where}: the {column} is missing or repeats an earlier row's: make each one unique, {instead}"
 
 
 def ids_in(table: Table, column: str, problems: list[str]) -> list[str]:

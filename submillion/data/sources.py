@@ -46,7 +46,7 @@ def kind_of(source: str) -> Kind:
     if "://" in source:
         if (name := name_in(source)) is not None:
             raise DataError(f"{source} is an address of the Hub: give organisation/name: {name}")
-        raise DataError(f"{source} is a URL, and rows are read from files: download it, and give the file")
+        raise DataError(f"{source} is a URL, but rows are read from files: download it, and give the file")
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):  # unlike Path.is_dir, it returns False for a name that is too long
         return "folder"
@@ -68,7 +68,7 @@ def pinned(data: DataConfig, say: Callable[[str], object] = lambda _: None) -> D
     if repository.note is not None:
         say(repository.note)
     if "/" not in repository.id:
-        raise DataError(f"data.source is {source}: on the Hub it belongs to nobody, and `datasets` reads no such set")
+        raise DataError(f"data.source is {source}: on the Hub it has no owner, and `datasets` reads no such set")
     return data.model_copy(update={"source": repository.id, "revision": repository.commit})
 
 
@@ -86,7 +86,7 @@ def is_on_hub(data: DataConfig) -> bool:
 def refuse_hub_keys(data: DataConfig) -> None:
     """Raise a DataError for settings that only a Hub set can have, if the source is not one."""
     problems = [
-        f"data.{key} is {shown(value)}, but data.source is {data.source}: only sets of the Hub have one; set it to null"
+        f"data.{key} is {shown(value)}, but data.source is {data.source}: only Hub sets have one; set it to null"
         for key in ("revision", "config")
         if (value := getattr(data, key)) is not None and data.source and not is_on_hub(data)
     ]
@@ -170,7 +170,7 @@ def one_table(source: str, data: DataConfig, labelled: bool = True, more: Collec
             raise DataError(f"{source}: no such file; give a file, or packaged:NAME")
         case "memory":
             raise DataError(
-                f"{MEMORY}: these rows were given to submillion.train in Python and are kept nowhere: give them again, "
+                f"{MEMORY}: these rows were given to submillion.train in Python and are not stored: give them again, "
                 "train(config, rows), or give a file"
             )
         case _:
@@ -242,8 +242,8 @@ def _folder_tables(
 def _leave_out_unlabelled_test(tables: dict[str, Table], data: DataConfig, warnings: list[str]) -> None:
     if "test" in tables and (reason := _no_labels(tables["test"], tables.get("train"), data)):
         warnings.append(
-            f"{tables['test'].origin} {reason}: it is taken for rows to predict (submillion predict --input), and "
-            "there is no test split; data.test=0.1 takes one from the training rows"
+            f"{tables['test'].origin} {reason}: it is taken as rows to predict (submillion predict --input), "
+            "not as a test split; data.test=0.1 takes one from the training rows"
         )
         del tables["test"]
 
@@ -272,7 +272,7 @@ def _by_column(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
     numbers = {split: [n for n, own in zip(whole.numbers, splits, strict=True) if own != split] for split in SPLITS}
     parts = {split: whole.without({*others}) for split, others in numbers.items() if split in splits}
     if "train" not in parts:
-        raise DataError(f"{whole.origin}: no row is train by column {column!r} (data.split)")
+        raise DataError(f"{whole.origin}: no row is train according to column {column!r} (data.split)")
     # Rows that could not be read are reported once; they may be of any split.
     return {
         split: replace(part, origin=f"{part.origin} ({split})", bad=part.bad if split == "train" else ())

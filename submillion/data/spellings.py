@@ -34,15 +34,15 @@ def spelling_warnings(origin: str, counts: Mapping[str, int]) -> list[str]:
         names = "; ".join(_named(group, counts) for group in alike[:_SHOWN])
         more = f"; and {len(alike) - _SHOWN} more" * (len(alike) > _SHOWN)
         warnings.append(
-            f"{origin}: labels that may be one class are several: {names}{more}: if they are one, write them alike in "
-            "the file; else leave them"
+            f"{origin}: labels that may be one class: {names}{more}: if they are, write them alike "
+            "in the file; else leave them"
         )
     if missing := [label for label in counts if label.strip().casefold() in MISSING_WORDS]:
         names = ", ".join(f"{label!r} ({_rows(counts[label])})" for label in missing)
-        names += " is a class" if len(missing) == 1 else " are classes"
+        names += " is a class here" if len(missing) == 1 else " are classes here"
         warnings.append(
-            f"{origin}: {names} here, and often a word for a label that is missing: if so, empty these "
-            "cells, and data.drop=bad-rows leaves the rows out; else leave them"
+            f"{origin}: {names}, but often a word for a missing label: if so, empty these cells, "
+            "and data.drop=bad-rows leaves the rows out; else leave them"
         )
     return warnings
 
@@ -63,7 +63,7 @@ def _difference(group: Sequence[str]) -> str:
         if any(html.unescape(label) != label for label in group):
             return "characters that HTML writes as codes"
         is_shown = len({unicodedata.normalize("NFC", _shown(label)) for label in group}) > 1
-        return "the width or form of characters" if is_shown else "characters that do not show"
+        return "the width or form of characters" if is_shown else "invisible characters"
     if len({_printed(label).casefold() for label in group}) == 1:
         return "case"
     if len({_without_marks(_printed(label)) for label in group}) == 1:

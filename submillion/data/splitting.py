@@ -49,7 +49,7 @@ def carve(
     n_rows = n_asked(size, n_total) if size >= 1 else max(n_asked(size, n_total), sum(map(bool, most.values())))
     if n_rows > sum(most.values()):
         raise DataError(
-            f"data.{part} is {size:g}, {n_rows:,} of {n_total:,} rows, and only {sum(most.values()):,} can be taken: "
+            f"data.{part} is {size:g}, {n_rows:,} of {n_total:,} rows, but only {sum(most.values()):,} can be taken: "
             f"{keep} of each class must be left, to train on{' and to validate with' * (keep - 1)}; ask for fewer"
         )
     quotas = _quotas(sizes, most, n_rows)
@@ -69,8 +69,8 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
 
     if any(isinstance(example.label, tuple) for example in examples):
         raise DataError(
-            f"data.fold is {number}/{n_folds}, and rows have several labels: folds are made of rows with one; leave it "
-            "out, or train a run for each of several data.seed"
+            f"data.fold is {number}/{n_folds}, but rows have several labels: folds need rows with one; leave it "
+            "out, or train runs with several values of data.seed"
         )
     has_groups = any(example.group is not None for example in examples)
     if has_groups:
@@ -89,7 +89,7 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
         held_units = [held for _, held in StratifiedKFold(n_folds).split(labels, labels)]
         chosen = [[row for i in held for row in units[i]] for held in held_units]
     if not all(chosen):
-        raise DataError(f"data.fold is {number}/{n_folds}, and no group is left for one of them: ask for fewer folds")
+        raise DataError(f"data.fold is {number}/{n_folds}, but no group is left for one of them: ask for fewer folds")
     _refuse_lost_classes(examples, chosen, f"{number}/{n_folds}")
     held_out = set(chosen[number - 1])
     rest = [example for i, example in enumerate(examples) if i not in held_out]
@@ -116,7 +116,7 @@ def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]
     n_folds = int(spec.rpartition("/")[2])
     counts = Counter(label for unit in units for label in {str(examples[row].label) for row in unit})
     problems = [
-        f"data.fold is {spec}, and class {label!r} has rows in {n} {what}: at most {n} folds can have one each; ask "
+        f"data.fold is {spec}, but class {label!r} has rows in {n} {what}: at most {n} folds can have one each; ask "
         "for fewer, or give more rows of it"
         for label, n in sorted(counts.items())
         if n < n_folds
@@ -132,8 +132,8 @@ def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[
         for row in rows:
             folds_of.setdefault(str(examples[row].label), set()).add(i)
     problems = [
-        f"data.fold is {spec}, and all rows of class {label!r} are in one fold, since those of one text or group stay "
-        "together: ask for another number of folds or another data.seed, or give more rows of it"
+        f"data.fold is {spec}, but all rows of class {label!r} are in one fold, since those of one text or group stay "
+        "together: try another number of folds or another data.seed, or give more rows of it"
         for label, numbers in sorted(folds_of.items())
         if len(numbers) == 1
     ]
@@ -160,16 +160,16 @@ def size_warning(
         n_groups, n_all = (len({example.group for example in some}) for some in (taken, (*taken, *rest)))
         return [
             f"data.{part} is {size:g}, {request}, and {len(taken):,} were taken: {n_groups:,} of {n_all:,} groups "
-            f"({_shares(taken, rest)}); a group stays on one side"
+            f"({_shares(taken, rest)}); groups are not split"
         ]
     if len(taken) == wanted:
         return []
     if len(taken) > wanted and len(taken) == n_classes:
-        reason = f"a fraction takes at least one row of each of the {n_classes:,} classes; a number takes just as many"
+        reason = f"a fraction takes at least one row of each of the {n_classes:,} classes; a number is exact"
     elif len(taken) > wanted and n_classes > wanted:
         reason = f"at least one row of each of the {n_classes:,} classes is taken, and equal texts stay together"
     else:
-        reason = "equal texts stay on one side, and each class gives its share"
+        reason = "equal texts stay together, and each class gives its share"
     return [f"data.{part} is {size:g}, {request}, and {len(taken):,} were taken: {reason}"]
 
 
@@ -223,7 +223,7 @@ def _carve_groups(
     taken = _nearest(counts, has, n_rows, keep)
     if not len(taken):
         raise DataError(
-            f"data.{part} is {size:g}, and none of the {len(units):,} groups can be taken: each class must be left in "
+            f"data.{part} is {size:g}, but none of the {len(units):,} groups can be taken: each class must be left in "
             f"{keep} of them, to train on{' and to validate with' * (keep - 1)}: give rows of more groups, or leave "
             "data.group out"
         )

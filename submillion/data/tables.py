@@ -128,7 +128,7 @@ def joined(origin: str, parts: Sequence[Table]) -> Table:
         return first
     problems = [
         f"{part.origin} has the columns {', '.join(part.names) or 'none'}, and {first.origin} "
-        f"{', '.join(first.names)}: they are files of one split, which have the same ones"
+        f"{', '.join(first.names)}: files of one split must have the same ones"
         for part in parts
         if part.columns.keys() != first.columns.keys()
     ]

@@ -1,8 +1,8 @@
 """A finished run as files that work without Submillion: a merged checkpoint, ONNX, int8 ONNX.
 
 `making` has the order of the steps and the rows that an export is checked on; `formats` writes each kind, `checking`
-loads it as a stranger would and judges it against the run, `manifest` says what a folder holds, `card` how it is used,
-`hub` uploads it, or the run's adapter. Nothing here trains.
+loads it as a stranger would and judges it against the run, `manifest` describes a folder, `card` its use, `hub` uploads
+it, or the run's adapter. Nothing here trains.
 """
 
 from submillion.exports.checking import TOLERANCE

@@ -1,4 +1,4 @@
-"""The README.md of an exported folder: the run's model card with the export's own checks and how it is loaded."""
+"""The README.md of an exported folder: the run's model card with the export's own checks and code to load it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ print([[labels[str(i)] for i in np.flatnonzero(row)] for row in probs >= thresho
 
 
 def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> str:
-    """Return the card. Its scores are those of the run, from its saved predictions; the checks are the export's."""
+    """Return the card. Its scores are the run's, from its saved predictions; the checks are the export's."""
     report, reads = reports.read(run), reads_of(run)
     licence = _licence(card.base_of(run, report), report.plan.architecture.revision)
     sections = (_checks(kind, checks, margin, run.has_several()), licence)
@@ -65,17 +65,17 @@ def markdown(run: Run, kind: Format, checks: Checks, margin: float | None) -> st
 
 
 def _checks(kind: Format, checks: Checks, margin: float | None, has_several: bool) -> str:
-    """What was measured when the folder was made, in sentences."""
+    """Return what was measured when the folder was made, in sentences."""
     parity = checks.parity
     rows = "validation rows of the run" if checks.rows == "validation" else f"rows of {plain(checks.rows)}"
     same = "the same labels by the run's thresholds" if has_several else "the same label"
     n_same = f"{parity.n_same_label:,} of {parity.n:,} rows have {same}"
     lines = [
         "## What this export was checked for",
-        f"This folder ({kind}) was loaded by itself and given the {parity.n:,} {rows}. Against the run in float32 its "
+        f"This folder ({kind}) was loaded on its own and given the {parity.n:,} {rows}. Against the run in float32 its "
         f"logits differ by at most {parity.max_difference:.1e}"
         + (f" ({parity.tolerance:g} is allowed)" if parity.tolerance is not None else "")
-        + f", {parity.mean_difference:.1e} in the mean; {n_same}.",
+        + f", {parity.mean_difference:.1e} on average; {n_same}.",
     ]
     if checks.accuracy is not None:
         lines.append(_accuracy(checks.accuracy, margin, has_several))
@@ -90,31 +90,31 @@ def _checks(kind: Format, checks: Checks, margin: float | None, has_several: boo
 
 def _accuracy(accuracy: Accuracy, margin: float | None, has_several: bool) -> str:
     difference = accuracy.difference
-    what = "accuracy (the share of rows with all labels right)" if has_several else "accuracy"
-    said = (
-        f"On these rows its {what} is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
+    noun = "accuracy (the share of rows with all labels right)" if has_several else "accuracy"
+    text = (
+        f"On these rows its {noun} is {interval(accuracy.export)}, the run's in float32 {interval(accuracy.run)}; "
         f"the difference, paired, is {interval(difference, sign='+')}."
     )
     if margin is None:
-        return said
+        return text
     return (
-        f"{said} The 95 % interval lies above {-margin:g}: a loss of accuracy of {margin:g} or more is ruled out, at "
+        f"{text} The 95 % interval lies above {-margin:g}: a loss of accuracy of {margin:g} or more is ruled out, at "
         "the one-sided level 0.025 (non-inferiority). A gain is not claimed."
     )
 
 
 def _licence(base: str, revision: str | None) -> str:
-    """What is known of the licence of the weights that are inside."""
-    said = _licence_of(base, revision)
-    known = "was not at hand" if said is None else f"says {plain(said)}"
+    """Return what is known about the licence of the weights inside."""
+    licence = _licence_of(base, revision)
+    statement = "was not at hand" if licence is None else f"says {plain(licence)}"
     return (
         f"## Licence\n\nThis folder holds the weights of {plain(card.shown(base))}, changed by training. Its own card "
-        f"{known}. No licence is claimed here: those of the base model and of the training data decide."
+        f"{statement}. No licence is claimed here: those of the base model and of the training data decide."
     )
 
 
 def _licence_of(base: str, revision: str | None) -> str | None:
-    """The `license` in the front matter of the base model's README.md, where that lies on this disk."""
+    """Return the `license` in the front matter of the base model's README.md, if that is on this disk."""
     if (folder := files.at_hand(base, revision)) is None:
         return None
     file = folder / "README.md"

@@ -1,7 +1,7 @@
 """The files of each format, written from the merged float32 model.
 
-Every format carries config.json with the label names, and a tokenizer that cuts and pads as the run did. The ONNX
-graph is traced from the stock model; what tracing may get wrong is found by `checking`, not believed here.
+Every format has config.json with the label names, and a tokenizer that cuts and pads as the run did. The ONNX graph is
+traced from the stock model; `checking` finds what tracing may get wrong.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from submillion.runs import Run
 
 OPSET = 17  # the first with LayerNormalization as one operator
 WEIGHTS, GRAPH = "model.safetensors", "model.onnx"
-_MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit of one file, and room for the graph itself
+_MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file, less room for the graph itself
 _EXAMPLE_SHAPE = (2, 8)
 
 
 def refuse_missing(kind: Format) -> None:
-    """Raise a ConfigError with the line that installs what the format needs, if that is not there."""
+    """Raise a ConfigError with the line that installs what the format needs, if that is missing."""
     missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     if kind != "merged" and missing:
         raise ConfigError(f"--format {kind} needs {' and '.join(missing)}: {install_line('onnx')}")
 
 
 def write(kind: Format, run: Run, folder: Path) -> None:
-    """Write the run's model, config and tokenizer into a folder that is there; OSError if that fails."""
+    """Write the run's model, config and tokenizer into an existing folder; OSError if that fails."""
     classifier = Classifier.load(run, "cpu", "fp32")
     model = adapters.merged(classifier.model)
     write_tokenizer(classifier.tokenizer, Reading.of(run.config().model), folder)
@@ -63,7 +63,7 @@ def write(kind: Format, run: Run, folder: Path) -> None:
 def write_tokenizer(tokenizer: Any, reading: Reading, folder: Path) -> None:
     """Write the tokenizer files; `tokenizers` alone then cuts at max_length, or into windows, and pads to the longest.
 
-    Where a run reads both ends of texts, it leaves them whole.
+    If a run reads both ends of texts, it leaves them whole.
     """
     tokenizer.model_max_length = reading.max_length
     tokenizer.padding_side = "right"
@@ -96,19 +96,18 @@ def write_config(model: PreTrainedModel, folder: Path) -> None:
 def write_graph(model: PreTrainedModel, file: Path, has_types: bool) -> None:
     """Write the model as an ONNX graph: int64 [batch, sequence] inputs, float32 `logits` [batch, classes].
 
-    has_types: the run gives the model token types, where that knows any; else the graph has no such input, so that the
-    second text of a pair gets those that it had in training.
-    ConfigError if its weights exceed what one ONNX file holds.
+    has_types: the run gives the model token types, if that has any; else the graph has no such input, so that a pair's
+    second text gets the types it had in training. ConfigError if its weights exceed what one ONNX file holds.
     """
     n_bytes = sum(parameter.nbytes for parameter in model.parameters())
     if n_bytes > _MAX_GRAPH_BYTES:
         raise ConfigError(
-            f"the model has {n_bytes / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB: take --format merged"
+            f"the model has {n_bytes / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB: use --format merged"
         )
     names = ["input_ids", "attention_mask"]
     if has_types and getattr(model.config, "type_vocab_size", 1) > 1:
         names.append("token_type_ids")
-    model.set_attn_implementation("eager")  # plain products: the fused one branches in Python on what it is traced with
+    model.set_attn_implementation("eager")  # plain products: the fused one branches in Python on its inputs
     with _quietly():
         torch.onnx.export(
             _Logits(model, names).eval(),
@@ -123,11 +122,11 @@ def write_graph(model: PreTrainedModel, file: Path, has_types: bool) -> None:
 
 
 def quantize(full: Path, file: Path) -> None:
-    """Write a float32 graph with int8 weights, a scale a column; activations are quantised as they come. OSError if
+    """Write a float32 graph with int8 weights, a scale per column; activations are quantised at run time. OSError if
     that fails.
 
-    Weights take 7 of the 8 bits: products of 8-bit ones saturate on x86 processors without VNNI, and the accuracy that
-    was measured here would not be theirs (docs/decisions/019-exports.md).
+    Weights take 7 of the 8 bits: products of 8-bit ones saturate on x86 processors without VNNI, and the accuracy
+    measured here would not be theirs (docs/decisions/019-exports.md).
     """
     from google.protobuf.message import DecodeError
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -135,12 +134,12 @@ def quantize(full: Path, file: Path) -> None:
     try:
         with _quietly():
             quantize_dynamic(full, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-    except DecodeError:  # it writes a copy of the graph first, and does not notice when that is cut short
+    except DecodeError:  # it writes a copy of the graph first, and does not notice if that is truncated
         raise OSError("the quantiser cannot read its own copy of the graph: no space left on device") from None
 
 
 class _Logits(nn.Module):
-    """The model as a function of tensors by their place, with its logits alone; tracing takes nothing else."""
+    """The model as a function of positional tensors that returns only logits; tracing takes nothing else."""
 
     def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
         super().__init__()
@@ -152,7 +151,7 @@ class _Logits(nn.Module):
 
 
 def _example(model: PreTrainedModel, names: list[str]) -> tuple[torch.Tensor, ...]:
-    """Inputs to trace with, each [2, 8]; one row is padded, or the graph would know no mask."""
+    """Return inputs to trace with, each [2, 8]; one row is padded, or the graph would have no mask."""
     config: Any = model.config
     tokens = torch.full(_EXAMPLE_SHAPE, 5 if config.pad_token_id != 5 else 6)
     mask = torch.ones_like(tokens)
@@ -163,7 +162,7 @@ def _example(model: PreTrainedModel, names: list[str]) -> tuple[torch.Tensor, ..
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the exporter and the quantiser from warning about themselves and about what `checking` checks."""
+    """Silence the exporter's and the quantiser's warnings about themselves and about what `checking` checks."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
-"""Finished files, uploaded to the Hugging Face Hub by its own client: an export's, or a run's adapter as it is.
+"""Finished files, uploaded to the Hugging Face Hub by its own client: an export's, or a run's unchanged adapter.
 
-The token is the client's affair: from the environment or the Hub's login. It is neither read nor kept here.
+The client takes the token from the environment or the Hub's login. It is neither read nor kept here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CARD = "README.md"
 
 @dataclass(frozen=True)
 class Upload:
-    """Files of a folder that are finished, what they are called in messages, and the title of their commit."""
+    """Finished files of a folder, their name in messages, and the title of their commit."""
 
     folder: Path
     files: tuple[str, ...]
@@ -41,18 +41,18 @@ def of_export(export: Written) -> Upload:
 def of_adapter(run: Run) -> Upload:
     """Return the files of a run's adapter that training sealed, and its card.
 
-    RunError if one is not as it was, ConfigError if others could not load them: their base model is on this machine.
+    RunError if one has changed, ConfigError if others could not load them: their base model is on this machine.
     """
     run = runs.load(run.path)
     runs.verify(run)
     if run.config().adapter.method == "none":
-        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; take --format merged")
+        raise ConfigError("--format adapter: the run trained the whole model, and has no adapter; use --format merged")
     folder = run.path / "adapter"
     base = str(run.read_json("adapter/adapter_config.json").get("base_model_name_or_path"))
     if Path(base).is_absolute():
         raise ConfigError(
-            f"--format adapter: it is loaded on top of {Path(base).name}, a folder of this machine, which others do "
-            "not have (and its path would be published); --format merged holds the whole model"
+            f"--format adapter: it is loaded on top of {Path(base).name}, a folder on this machine, which others "
+            "do not have (and its path would be published); --format merged holds the whole model"
         )
     if not (folder / _CARD).is_file():
         raise ConfigError(f"{folder} has no {_CARD}, the model card: `{command('report', run.path)}` writes it")
@@ -63,8 +63,8 @@ def of_adapter(run: Run) -> Upload:
 def check(repo: str, private: bool) -> None:
     """Raise an error if nothing could be uploaded to a model repository, before there is anything to upload.
 
-    ConfigError for a name that the Hub cannot have. HubError without a token, with one that may not write there, for a
-    public repository where a private one is asked for, and where the Hub is not reached.
+    ConfigError for a name that the Hub does not allow. HubError without a token, with one that may not write there, for
+    a public repository if a private one is requested, and if the Hub is not reached.
     """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -90,10 +90,10 @@ def check(repo: str, private: bool) -> None:
 
 
 def push(upload: Upload, repo: str, private: bool) -> str:
-    """Upload the files to a model repository, which is made if it is not there; return its address.
+    """Upload the files to a model repository, which is created if it is missing; return its address.
 
-    Other files of a repository that is there stay. ExportError says where the finished files lie, and why they were
-    not uploaded; one reason is a public repository where a private one was asked for.
+    Other files of an existing repository stay. ExportError says where the finished files are, and why they were not
+    uploaded; one reason is a public repository if a private one was requested.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -124,31 +124,31 @@ def _check_name(repo: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise ConfigError(f"--push-to is {repo!r}, no name of a Hub repository (user/name): {error}") from None
+        raise ConfigError(f"--push-to is {repo!r}, not the name of a Hub repository (user/name): {error}") from None
 
 
 def _closed(account: dict[str, Any], owner: str) -> str | None:
-    """Why an account, as the Hub describes it, may not write to an owner's repositories; None if it may."""
+    """Return why an account, as the Hub describes it, may not write to an owner's repositories; None if it may."""
     roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs", ())}
     if owner not in (account["name"], *roles):
         yours = ", ".join([account["name"], *roles])
-        return f"the token is {account['name']}'s, who has no part in {owner}: push to one of {yours}"
+        return f"the token is {account['name']}'s, who is not a member of {owner}: push to one of {yours}"
     if roles.get(owner) == "read":
-        return f"{account['name']} may only read in {owner}: ask its administrator for the right to write"
+        return f"{account['name']} may only read in {owner}: ask its administrator for write access"
     token = (account.get("auth") or {}).get("accessToken") or {}
     may_write = token.get("role") != "read"
     if token.get("role") == "fineGrained":
         may_write = '"repo.write"' in json.dumps(token.get("fineGrained"))
     tokens = f"{hub.endpoint()}/settings/tokens"
-    return None if may_write else f"the token may only read: make one that may write, on {tokens}"
+    return None if may_write else f"the token is read-only: make one with write access, on {tokens}"
 
 
 def _is_public(repo: str) -> str:
-    return f"{repo} is there and public, and --private was asked for: change it on the Hub"
+    return f"{repo} exists and is public, but --private was given: change it on the Hub"
 
 
 def _reason(error: Exception, repo: str) -> str:
-    """What an error of the Hub's client means for an upload; of another kind, what it says itself."""
+    """Return what an error of the Hub's client means for an upload; for other errors, their own message."""
     return hub.explanation(error, repo, "model", is_upload=True) or first_line(error)[:300]
 
 
@@ -158,6 +158,6 @@ def _refusal(repo: str, reason: str) -> HubError:
 
 def _unsent(upload: Upload, reason: str) -> ExportError:
     return ExportError(
-        f"the {upload.noun} is finished, in {upload.folder}, but it was not uploaded: {reason}; the same command tries "
-        "the upload again, and nothing else"
+        f"the {upload.noun} is finished, in {upload.folder}, but it was not uploaded: {reason}; the same command "
+        "retries only the upload"
     )

@@ -1,7 +1,7 @@
 """The order of the steps behind `export`: read rows, the run's logits, write, load again, judge, seal, rename.
 
-Everything is written into a folder beside the one asked for, which gets its name when nothing is left to do: what
-fails, or is killed, leaves no export.
+Everything is written into a folder next to the requested one, and renamed when nothing is left to do: what fails, or is
+killed, leaves no export.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from submillion.reports.usage import reads_of
 from submillion.runs import Run
 from submillion.training import distillation
 
-Watch = Callable[[str, int, int], object]  # what is done now, rows done, rows in all (0 where it has none)
+Watch = Callable[[str, int, int], object]  # the current step, rows done, rows in all (0 if it has none)
 _LOCK, _VALIDATION = ".lock", "validation"
 
 
 @dataclass(frozen=True)
 class Written:
-    """A finished export: its folder, its manifest, and whether it was made now or found."""
+    """A finished export: its folder, its manifest, and whether it is new or was found."""
 
     folder: Path
     manifest: Manifest
@@ -46,7 +46,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows with the name they are spoken of by, and their fingerprint; `labelled` says whether labels were read."""
+    """Rows with their name in messages, and their fingerprint; `labelled` says whether labels were read."""
 
     name: str
     examples: list[Example]
@@ -64,10 +64,10 @@ def write(
 ) -> Written:
     """Return the export of a finished run, made and checked now, or found in its folder.
 
-    output None: `exports/<format>` in the run's folder · file: rows to check on in place of the validation split,
+    output None: `exports/<format>` in the run's folder · file: rows to check on instead of the validation split,
     labelled for onnx-int8 · margin: the most accuracy that onnx-int8 may lose, a share of rows; None is 0.01.
-    ExportError if the export is not worth what its run is; ConfigError, DataError or RunError says what is wrong with
-    the input. Nothing is left behind then.
+    ExportError if the export is not as good as its run; ConfigError, DataError or RunError says what is wrong with the
+    input. Nothing is then left behind.
     """
     formats.refuse_missing(kind)
     margin = _margin(kind, margin)
@@ -77,13 +77,13 @@ def write(
     folder = run.path / "exports" / kind if output is None else Path(os.path.expanduser(output))
     if output is not None and (run.path / "exports").resolve() not in folder.resolve().parents:
         runs.refuse_run_folder(folder)
-    given = None if file is None else _rows_of(run, file, labelled=kind == "onnx-int8")
-    question = Question(kind, distillation.identity(run), given.fingerprint if given else _VALIDATION, margin)
-    if (found := manifest.find(folder, question, _thresholds(run))) is not None:
-        return Written(folder, found, is_new=False)
+    file_rows = None if file is None else _rows_of(run, file, labelled=kind == "onnx-int8")
+    question = Question(kind, distillation.identity(run), file_rows.fingerprint if file_rows else _VALIDATION, margin)
+    if (existing := manifest.find(folder, question, _thresholds(run))) is not None:
+        return Written(folder, existing, is_new=False)
     with _filling(folder) as part:
-        made = _make(run, question, given, part, watch)
-    return Written(folder, made, is_new=True)
+        export = _make(run, question, file_rows, part, watch)
+    return Written(folder, export, is_new=True)
 
 
 def _margin(kind: Format, margin: float | None) -> float | None:
@@ -96,10 +96,10 @@ def _margin(kind: Format, margin: float | None) -> float | None:
     return checking.MARGIN if margin is None else margin
 
 
-def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: Watch) -> Manifest:
+def _make(run: Run, question: Question, file_rows: _Rows | None, part: Path, watch: Watch) -> Manifest:
     kind, labels = question.format, run.labels()
-    watch("reading the validation rows" if given is None else f"reading {given.name}", 0, 0)
-    checked = _validation_rows(run) if given is None else given
+    watch("reading the validation rows" if file_rows is None else f"reading {file_rows.name}", 0, 0)
+    checked = _validation_rows(run) if file_rows is None else file_rows
     n_rows = len(checked.examples)
     say = "computing the run's logits in float32"
     watch(say, 0, n_rows)
@@ -110,9 +110,9 @@ def _make(run: Run, question: Question, given: _Rows | None, part: Path, watch: 
         formats.write(kind, run, part)
     say = "computing the export's logits"
     watch(say, 0, n_rows)
-    found = checking.logits(kind, part, checked.examples, reads_of(run), lambda n: watch(say, n, n_rows))
+    exported = checking.logits(kind, part, checked.examples, reads_of(run), lambda n: watch(say, n, n_rows))
     truth, groups = _label_ids(checked, labels), groups_of(checked.examples)
-    checks = checking.judge(kind, checked.name, found, reference, truth, run.thresholds(), groups)
+    checks = checking.judge(kind, checked.name, exported, reference, truth, run.thresholds(), groups)
     checking.refuse(kind, checks, question.margin)
     watch("writing the model card", 0, 0)
     with _reported(part):
@@ -142,13 +142,13 @@ def _facts(run: Run, kind: Format) -> dict[str, Any]:
 
 
 def _thresholds(run: Run) -> list[float] | None:
-    """Of several labels, in their order, as JSON holds them."""
-    found = run.thresholds()
-    return None if found is None else found.tolist()
+    """Return the thresholds of several labels, in the labels' order, as JSON values."""
+    thresholds = run.thresholds()
+    return None if thresholds is None else thresholds.tolist()
 
 
 def _validation_rows(run: Run) -> _Rows:
-    """The run's validation rows, read again by its config.
+    """Return the run's validation rows, read again by its config.
 
     DataError if they cannot be read or are not those that the run's checkpoint was chosen on.
     """
@@ -161,22 +161,22 @@ def _validation_rows(run: Run) -> _Rows:
             f"the export is checked on the run's validation rows, and they cannot be read again: {error.problems[0]}; "
             f"{instead}"
         ) from None
-    found, expected = data.fingerprint(examples), facts.get("validation_fingerprint")
+    fingerprint, expected = data.fingerprint(examples), facts.get("validation_fingerprint")
     same_ids = [example.id for example in examples] == run.load_predictions(_VALIDATION).ids
-    if found != (expected or found) or not same_ids:
+    if fingerprint != (expected or fingerprint) or not same_ids:
         raise DataError(
-            f"{settings.data.source} no longer gives the run's validation rows (fingerprint {found[:8]}, was "
+            f"{settings.data.source} no longer gives the run's validation rows (fingerprint {fingerprint[:8]}, was "
             f"{str(expected)[:8]}): {instead}"
         )
-    return _Rows(_VALIDATION, examples, found, labelled=True)
+    return _Rows(_VALIDATION, examples, fingerprint, labelled=True)
 
 
 def _rows_of(run: Run, file: Path, labelled: bool) -> _Rows:
-    """The rows of a file, by the run's columns; with `labelled` each needs one of the run's labels.
+    """Return the rows of a file, by the run's columns; with `labelled` each needs one of the run's labels.
 
-    Reading labels is noted in `test-reads.jsonl` beside the run: the file may hold its test rows. Where scores will be
-    made, the name also says how many rows were trained on, and always how many `data.drop` leaves out. DataError lists
-    everything that is wrong.
+    Reading labels is recorded in `test-reads.jsonl` next to the run: the file may hold its test rows. The name says how
+    many rows `data.drop` leaves out, and with `labelled` how many were trained on. DataError lists everything that is
+    wrong.
     """
     notes = list[str]()
     examples = data.read_rows(file, run.config().data, run.labels() if labelled else None, notes)
@@ -193,9 +193,9 @@ def _rows_of(run: Run, file: Path, labelled: bool) -> _Rows:
 
 @contextmanager
 def _filling(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside `folder`, which takes its name if the block ends well, and is removed if it does not.
+    """Yield a new folder next to `folder`, which takes its name if the block succeeds, and is removed if it fails.
 
-    What a killed process left there is removed first; RunError if a living one is at it.
+    What a killed process left there is removed first; RunError if a living one uses it.
     """
     part, is_new = folder.with_name(f".{folder.name}.part"), not folder.parent.exists()
     with _reported(folder):
@@ -206,7 +206,7 @@ def _filling(folder: Path) -> Iterator[Path]:
                 _empty(part)
             yield part
             with _reported(folder):
-                if folder.exists():  # it is empty, `manifest.find` saw to that; another process may have been faster
+                if folder.exists():  # it is empty, `manifest.find` checked; another process may have been faster
                     folder.rmdir()
                 os.rename(part, folder)
                 (folder / _LOCK).unlink()
@@ -225,7 +225,7 @@ def _empty(part: Path) -> None:
 
 @contextmanager
 def _reported(folder: Path) -> Iterator[None]:
-    """Turn what writing raises into an ExportError; the libraries wrap a full disk in classes of their own."""
+    """Turn what writing raises into an ExportError; the libraries wrap a full disk in their own classes."""
     try:
         yield
     except Exception as error:

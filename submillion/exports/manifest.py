@@ -1,6 +1,6 @@
-"""What an exported folder says of itself, `manifest.json`: from which run, checked how, files with their hashes.
+"""An exported folder's description, `manifest.json`: its run, its checks, files with their hashes.
 
-It is written last: a folder without it is no export.
+It is written last: a folder without it is not an export.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _VERSION = 1  # of the manifest; raised when an older version could no longer re
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked for; equal questions have the same export.
+    """The request; equal questions have the same export.
 
     identity: of the run's weights, tokenizer, labels and max_length · rows: "validation", or a file's fingerprint ·
-    margin: a share of rows, of onnx-int8 only.
+    margin: a share of rows, for onnx-int8 only.
     """
 
     format: Format
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An export: its question, its run, what its checks measured (plain values), {file: its SHA-256 and bytes}."""
+    """An export: its question, its run, its checks' measurements (plain values), {file: its SHA-256 and bytes}."""
 
     question: Question
     run: str
@@ -50,32 +50,32 @@ class Manifest:
 
 
 def write(folder: Path, question: Question, run: str, checks: Mapping[str, Any], facts: Mapping[str, Any]) -> Manifest:
-    """Hash the folder's files, each brought to the disk first, and write the manifest; OSError if that fails."""
+    """Hash the folder's files, each synced to the disk first, and write the manifest; OSError if that fails."""
     files = {file.name: _sealed(file) for file in sorted(folder.iterdir()) if not file.name.startswith(".")}
-    found = Manifest(question, run, checks, facts, files)
-    (folder / FILE).write_text(dumps(found.values(), indent=2) + "\n", encoding="utf-8")
+    manifest = Manifest(question, run, checks, facts, files)
+    (folder / FILE).write_text(dumps(manifest.values(), indent=2) + "\n", encoding="utf-8")
     _synced(folder / FILE)
-    return found
+    return manifest
 
 
 def find(folder: Path, question: Question, thresholds: Sequence[float] | None = None) -> Manifest | None:
     """Return the folder's export if it answers the question, None if the folder is absent or empty.
 
-    thresholds: the run's, of several labels: runs of equal weights may have others, which a folder's code reads.
-    ConfigError if it holds anything else, RunError if its files are not those of its manifest.
+    thresholds: the run's, for several labels: runs with equal weights may differ in them, and a folder's code reads
+    them. ConfigError if it holds anything else, RunError if its files do not match its manifest.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / FILE).is_file():
-        what = "holds files that are no export" if folder.is_dir() else "is a file"
-        raise ConfigError(f"{folder} {what}: give a new folder with --output")
-    found = _read(folder)
-    if found.question != question or found.facts.get("thresholds") != thresholds:
-        raise ConfigError(f"{folder} holds {_difference(found, question)}: give another folder, or remove it")
-    damaged = [name for name, facts in found.files.items() if not _is_whole(folder / name, str(facts["sha256"]))]
+        content = "holds files that are not an export" if folder.is_dir() else "is a file"
+        raise ConfigError(f"{folder} {content}: give a new folder with --output")
+    manifest = _read(folder)
+    if manifest.question != question or manifest.facts.get("thresholds") != thresholds:
+        raise ConfigError(f"{folder} holds {_difference(manifest, question)}: give another folder, or remove it")
+    damaged = [name for name, facts in manifest.files.items() if not _is_whole(folder / name, str(facts["sha256"]))]
     if damaged:
-        raise RunError(f"{folder} was changed or cut since it was exported ({', '.join(damaged)}): remove it")
-    return found
+        raise RunError(f"{folder} was changed or truncated since the export ({', '.join(damaged)}): remove it")
+    return manifest
 
 
 def _read(folder: Path) -> Manifest:
@@ -89,18 +89,18 @@ def _read(folder: Path) -> Manifest:
         raise RunError(f"{folder / FILE} is damaged ({error}): remove the folder and export again") from None
 
 
-def _difference(found: Manifest, question: Question) -> str:
-    """How the export that is there differs from the one that is asked for."""
-    there = found.question
-    if there.identity != question.identity:
-        return f"the export of another run, {found.run}"
-    if there.format != question.format:
-        return f"this run as {there.format}, not as {question.format}"
-    if there.margin != question.margin:
-        return f"this export, tested with --margin {there.margin:g}, not {question.margin:g}"
-    if there.rows != question.rows:
+def _difference(manifest: Manifest, question: Question) -> str:
+    """Return how the existing export differs from the requested one."""
+    old = manifest.question
+    if old.identity != question.identity:
+        return f"the export of another run, {manifest.run}"
+    if old.format != question.format:
+        return f"this run as {old.format}, not as {question.format}"
+    if old.margin != question.margin:
+        return f"this export, tested with --margin {old.margin:g}, not {question.margin:g}"
+    if old.rows != question.rows:
         return "this export, checked on other rows"
-    return f"the export of another run, {found.run}, with other thresholds"
+    return f"the export of another run, {manifest.run}, with other thresholds"
 
 
 def _is_whole(file: Path, expected: str) -> bool:
@@ -113,7 +113,7 @@ def _sealed(file: Path) -> dict[str, Any]:
 
 
 def _synced(file: Path) -> None:
-    """Bring a file to the disk: one that has no room for it says so now at the latest."""
+    """Sync a file to the disk: a full one reports that now at the latest."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)

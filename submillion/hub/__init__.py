@@ -194,7 +194,7 @@ def _refuse_damaged(repository: Repository, path: Path, file: File) -> None:
         path.unlink(missing_ok=True)
         raise HubError(
             f"{SETTING[repository.kind][0]} is {repository.id}: {file.name} arrived with SHA-256 {digest}, and the "
-            f"Hub says {file.sha256}: start again; if it stays so, a proxy or mirror changes files ({endpoint()})"
+            f"Hub says {file.sha256}: start again; if it persists, a proxy or mirror is changing files ({endpoint()})"
         )
 
 
@@ -266,8 +266,8 @@ def _refuse_unnamed_commit(name: str, kind: Kind, revision: str | None) -> None:
     if commits and not is_commit(revision):
         setting, key = SETTING[kind]
         raise HubError(
-            f"{setting} is {name}: the Hub was not reached, and which commit {revision or 'main'} is cannot be known "
-            f"without it; commit {commits[-1][:12]} is in the cache: give --set {key}={commits[-1]}"
+            f"{setting} is {name}: the Hub was not reached, so the commit of {revision or 'main'} "
+            f"is unknown; commit {commits[-1][:12]} is in the cache: give --set {key}={commits[-1]}"
         )
 
 
@@ -345,7 +345,7 @@ def impatient() -> Iterator[None]:
     def count(request: Any) -> None:
         n_requests[str(request.url)] += request.url.path.startswith("/api/")
         if n_requests[str(request.url)] > _MOST_TRIES:
-            raise ConnectionError("the connection was lost before it had answered")
+            raise ConnectionError("the connection was lost before it answered")
 
     def refuse(response: Any) -> None:
         if response.status_code == 429 or response.status_code >= 500:
@@ -387,4 +387,4 @@ def _cache_note(name: str, commit: str, error: BaseException) -> str | None:
 
     if isinstance(error, OfflineModeIsEnabled):
         return None
-    return f"{name}: the Hub did not answer; the copy in its cache is used, commit {commit[:12]}"
+    return f"{name}: the Hub did not answer; using the copy in its cache, commit {commit[:12]}"

@@ -32,7 +32,7 @@ def explanation(
     for cause in _causes(error):
         match cause:
             case errors.HFValidationError():
-                return "this is not a name of a Hub repository (organisation/name), and nothing on this disk"
+                return "this is neither the name of a Hub repository (organisation/name) nor a path on this disk"
             case errors.OfflineModeIsEnabled() if is_upload:
                 return "HF_HUB_OFFLINE is set: unset it"
             case errors.OfflineModeIsEnabled():
@@ -46,8 +46,8 @@ def explanation(
                 continue  # of the uploaded files, not of the cache
             case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 return (
-                    f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): make room, or set HF_HOME to a "
-                    "folder on another disk"
+                    f"the disk of the Hub's cache is full ({constants.HF_HUB_CACHE}): free some space, or set "
+                    "HF_HOME to a folder on another disk"
                 )
             case PermissionError():
                 return (
@@ -62,8 +62,8 @@ def _unreached(error: BaseException, kind: Kind, is_upload: bool) -> str:
     if is_upload:
         return f"{what}: check the network"
     return (
-        f"{what} and the cache has no whole copy: check the network, or give a "
-        f"{'folder' if kind == 'model' else 'file'} on this disk; files that came down whole are kept"
+        f"{what} and the cache has no complete copy: check the network, or give a "
+        f"{'folder' if kind == 'model' else 'file'} on this disk; complete downloads are kept"
     )
 
 
@@ -75,7 +75,7 @@ def _answer(error: Any, name: str, kind: Kind, revision: str | None, wish: str) 
     has_token = get_token() is not None
     match error:
         case errors.GatedRepoError() if has_token:
-            return f"it is gated, and your account was not let in: ask for access on {page}"
+            return f"it is gated, and your account has no access: ask for it on {page}"
         case errors.GatedRepoError():
             return f"it is gated: ask for access on {page}, then {_LOG_IN}"
         case errors.RevisionNotFoundError():
@@ -89,7 +89,7 @@ def _answer(error: Any, name: str, kind: Kind, revision: str | None, wish: str) 
             )
             return f"there is no such {_NOUN[kind]} on the Hub: check the spelling; {private}"
         case errors.RemoteEntryNotFoundError():
-            return f"a file is missing there ({first_line(error)[:200]}): take another revision, or tell its owner"
+            return f"a file is missing there ({first_line(error)[:200]}): use another revision, or tell its owner"
     return _status(error, has_token, wish)
 
 
@@ -106,10 +106,10 @@ def _status(error: Any, has_token: bool, wish: str) -> str:
             reset = _RESET.search(headers.get("RateLimit", ""))
             seconds = headers.get("Retry-After") or (reset and reset[1])
             wait = f"wait {seconds} seconds" if seconds else "wait a few minutes"
-            more = "" if has_token else f"; with a token it takes more ({_LOG_IN})"
-            return f"the Hub takes no more requests from here just now (429): {wait} and start again{more}"
+            more = "" if has_token else f"; with a token it allows more ({_LOG_IN})"
+            return f"the Hub accepts no more requests from here for now (429): {wait} and try again{more}"
         case status if status >= 500:
-            return f"the Hub is failing ({status}): wait and start again; {_STATUS} says more"
+            return f"the Hub is failing ({status}): wait and try again; {_STATUS} says more"
         case status:
             return f"the Hub answered {status}: {(error.server_message or first_line(error))[:200]}"
 

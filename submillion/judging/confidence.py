@@ -93,7 +93,7 @@ class Selection:
         most = special.betaincinv(self.n_wrong * self.worth + 1, n_right, 1 - self.level)
         return (
             f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
-            f"{self.n_wrong:,} are wrong, so that up to {_percents(most)} of such rows may be; ask for a larger error, "
+            f"{self.n_wrong:,} are wrong, so up to {_percents(most)} of such rows may be; ask for a larger error, "
             "or train with more validation rows"
         )
 
@@ -169,7 +169,7 @@ def _worth(is_wrong: np.ndarray, groups: np.ndarray | None) -> float:
 
 
 def _at_most(n_wrong: np.ndarray, n: np.ndarray, share: float) -> np.ndarray:
-    """Return the chance of at most n_wrong errors in n rows at this true share: binomial, for numbers not always whole."""
+    """Return the chance of at most n_wrong errors in n rows at this true share: binomial, also for fractions."""
     return special.betainc(np.maximum(n - n_wrong, 1e-9), n_wrong + 1, 1 - share)
 
 

@@ -1,7 +1,7 @@
-"""A stock model and its tokenizer, on which device and in which precision they work, and keyed seeds.
+"""A stock model and its tokenizer, the device they work on, and keyed seeds.
 
-Owns loading both from their folder, float32 and on the CPU, with every problem as a ConfigError. Where the folder comes
-from is left to `architectures.files`, what trains in the model to `adapters`.
+Owns loading both from their folder, in float32 on the CPU, with every problem as a ConfigError. `architectures.files`
+finds the folder; `adapters` sets what trains.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def public_name(name: str) -> str:
 
 
 def weights_sha256(name: str, revision: str | None = None) -> str | None:
-    """Return the SHA-256 of a model's weights, of several files that of their hashes; None where none are at hand."""
+    """Return the SHA-256 of a model's weights, of several files that of their hashes; None if none are at hand."""
     folder = files.at_hand(name, revision)
     weights = [] if folder is None else files.shards(folder)
     if len(weights) <= 1:
@@ -65,12 +65,10 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     source = str(files.folder(name, revision))
     tokenizer = _loaded(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     if tokenizer.init_kwargs.get("auto_map"):
-        raise ConfigError(
-            f"model.name is {name}: its tokenizer asks to run code of its own (auto_map), and none is run"
-        )
+        raise ConfigError(f"model.name is {name}: its tokenizer needs its own code (auto_map), which is never run")
     if not tokenizer.is_fast:
-        raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other is used")
-    # Without its vocabulary file a tokenizer is built all the same, of special tokens alone.
+        raise ConfigError(f"model.name is {name}: it has no fast tokenizer (tokenizer.json), and no other kind is used")
+    # Without its vocabulary file a tokenizer is still built, from special tokens alone.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigError(f"model.name is {name}: {source} has no vocabulary; tokenizer.json or vocab.txt is missing")
     vocab_size = architectures.load(name, revision).vocab_size
@@ -91,16 +89,16 @@ def load_model(
 ) -> tuple[PreTrainedModel, frozenset[str]]:
     """Return the stock classifier in float32 on the CPU, and the names of the parameters that start random.
 
-    These are the head's, drawn with `seed`; `dropout` (a probability) replaces the checkpoint's own.
-    A finished classifier keeps its last layer where its label names are these, in any order; else that starts random
-    too. `fused_attention` is transformers' default (MPNet has none). Weights are read from safetensors files only.
-    ConfigError if they cannot be had or are not complete.
+    These are the head's, drawn with `seed`; `dropout` (a probability) replaces the checkpoint's own. A finished
+    classifier keeps its last layer if its label names are these, in any order; else the layer starts random too.
+    `fused_attention` is transformers' default (MPNet has none). Weights are read from safetensors files only.
+    ConfigError if they are missing or incomplete.
     """
     name, source = architecture.name, str(files.folder(architecture.name, architecture.revision))
     files.weights(name, Path(source))
     config: Any = _loaded(name, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
-    theirs = _label_names(config)
-    config.num_labels = len(labels)  # first: it makes names of its own
+    checkpoint_labels = _label_names(config)
+    config.num_labels = len(labels)  # first: this resets the names
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
     if dropout is not None:
         _set_dropout(config, dropout)
@@ -120,25 +118,25 @@ def load_model(
             ),
         )
         fresh = frozenset(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
-        fresh |= _fit_last_layer(model, architectures.head_layers(architecture)[1], theirs, labels, fresh)
+        fresh |= _fit_last_layer(model, architectures.head_layers(architecture)[1], checkpoint_labels, labels, fresh)
     _refuse_random_encoder(architecture, source, fresh)
     if broken := not_finite(model.named_parameters()):
         raise ConfigError(
             f"model.name is {name}: {len(broken)} of the weights in {source} are NaN or infinite ({broken[0]}, ...): "
-            "get the checkpoint again, or take another"
+            "get the checkpoint again, or use another"
         )
     return model, fresh
 
 
 def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """Return the names of the tensors that hold NaN or infinity."""
-    # A sum is quick and needs no memory; it may overflow where no single number does.
+    # A sum is quick and needs no memory; it may overflow although every number is finite.
     return [name for name, tensor in tensors if not tensor.sum().isfinite() and not tensor.isfinite().all()]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers, PEFT and the Hub's client from writing: no progress bars, reports of a new head, retries."""
+    """Silence transformers, PEFT and the Hub's client: no progress bars, no reports of a new head or of retries."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub_verbosity = hub_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -146,9 +144,9 @@ def quiet() -> Iterator[None]:
     hub_logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
-            # PEFT 0.21 asks transformers 5.23 by a name that is deprecated there.
+            # PEFT 0.21 uses a name that transformers 5.23 deprecates.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            # About a conversion of PEFT's that is not used: `adapters.saving` converts PiSSA and OLoRA itself.
+            # About PEFT's own conversion, which is not used: `adapters.saving` converts PiSSA and OLoRA itself.
             warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
             yield
     finally:
@@ -159,22 +157,20 @@ def quiet() -> Iterator[None]:
 
 
 def choose_device(device: str | None) -> torch.device:
-    """Return the device asked for, or for None the first of cuda, mps and cpu; ConfigError if it is not there."""
+    """Return the requested device, or for None the first of cuda, mps and cpu; ConfigError if it is missing."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device is not None and not available[device]:
-        found = ", ".join(name for name, there in available.items() if there)
+        names = ", ".join(name for name, is_there in available.items() if is_there)
         reason = f" ({_why_no_cuda()})" if device == "cuda" else ""
-        raise ConfigError(f"device is {device}, which this machine does not have{reason}: set it to {found} or null")
-    return torch.device(device or next(name for name, there in available.items() if there))
+        raise ConfigError(f"device is {device}, which this machine does not have{reason}: set it to {names} or null")
+    return torch.device(device or next(name for name, is_there in available.items() if is_there))
 
 
 def _why_no_cuda() -> str:
-    """Why torch has no CUDA: itself, or the card and its driver."""
+    """Return why torch has no CUDA: its build, or the card and its driver."""
     if torch.version.cuda is None:
         return "this torch is built without CUDA: see https://pytorch.org/get-started/locally"
-    return (
-        f"torch is built for CUDA {torch.version.cuda} and finds no card: is the driver new enough? nvidia-smi says it"
-    )
+    return f"torch is built for CUDA {torch.version.cuda} and finds no GPU: is the driver new enough? nvidia-smi tells"
 
 
 def config_of(architecture: Architecture) -> Any:
@@ -194,9 +190,13 @@ def _label_names(config: Any) -> tuple[str, ...] | None:
 
 
 def _fit_last_layer(
-    model: PreTrainedModel, name: str, theirs: Sequence[str] | None, labels: Sequence[str], fresh: frozenset[str]
+    model: PreTrainedModel,
+    name: str,
+    checkpoint_labels: Sequence[str] | None,
+    labels: Sequence[str],
+    fresh: frozenset[str],
 ) -> set[str]:
-    """Order the rows of a checkpoint's last layer by `labels`, or draw it anew; the names of what is drawn.
+    """Order the rows of a checkpoint's last layer by `labels`, or draw it anew; return the drawn parameters' names.
 
     A layer whose labels the checkpoint does not name is drawn anew too.
     """
@@ -204,8 +204,8 @@ def _fit_last_layer(
     if f"{name}.weight" in fresh:  # the checkpoint has none, or one of another shape
         return set()
     with torch.no_grad():
-        if theirs is not None and set(theirs) == set(labels):
-            order = [theirs.index(label) for label in labels]
+        if checkpoint_labels is not None and set(checkpoint_labels) == set(labels):
+            order = [checkpoint_labels.index(label) for label in labels]
             layer.weight.copy_(layer.weight[order])
             layer.bias.copy_(layer.bias[order])
             return set()
@@ -215,15 +215,15 @@ def _fit_last_layer(
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
-    """Set every dropout of a config, under the names that its family has for them."""
-    known = ("classifier_dropout",) if config.model_type != "distilbert" else ()  # None in many, which means another's
+    """Set every dropout of a config, under its family's names."""
+    usual = ("classifier_dropout",) if config.model_type != "distilbert" else ()  # None in many: then another's counts
     named = (key for key, value in config.to_dict().items() if "drop" in key and isinstance(value, (int, float)))
-    for key in {*known, *named}:
+    for key in {*usual, *named}:
         setattr(config, key, dropout)
 
 
 def _has_fused_attention(config: Any) -> bool:
-    """Whether transformers' class takes torch's fused attention; MPNet's and DeBERTa's have their own alone."""
+    """Return whether transformers' class has torch's fused attention; MPNet's and DeBERTa's have only their own."""
     return bool(getattr(AutoModelForSequenceClassification._model_mapping[type(config)], "_supports_sdpa", False))
 
 
@@ -238,14 +238,14 @@ def _refuse_random_encoder(architecture: Architecture, source: str, fresh: froze
 
 
 def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
-    """What `load` returns, quietly; a ConfigError in place of what transformers and safetensors raise."""
+    """Return what `load` returns, quietly; raise ConfigError for what transformers and safetensors raise."""
     try:
         with quiet():
             return load()
     except SafetensorError as error:
         raise ConfigError(f"model.name is {name}: model.safetensors is damaged ({error}); get it again") from None
-    except Exception as error:  # transformers checks no shapes, and tokenizers raises Exception itself
-        raise ConfigError(f"model.name is {name}: cannot be loaded: {_reason(error)}") from None
+    except Exception as error:  # transformers checks no shapes, and tokenizers raises plain Exception
+        raise ConfigError(f"model.name is {name}: it cannot be loaded: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -254,8 +254,8 @@ def _reason(error: Exception) -> str:
         return f"its JSON files are not those of a transformers model ({type(error).__name__}); get them again"
     if "sentencepiece" in text.lower() or "tiktoken" in text:  # transformers tries the second without the first
         return (
-            "its vocabulary is a SentencePiece model, which another package reads: pip install sentencepiece protobuf"
+            "its vocabulary is a SentencePiece model, which needs another package: pip install sentencepiece protobuf"
         )
     if "trust_remote_code" in text:
-        return "it asks to run code of its own, and none of a model's folder is run; take one that transformers knows"
+        return "it needs its own code, and code from a model's folder is never run; use one that transformers supports"
     return text[:300] or type(error).__name__

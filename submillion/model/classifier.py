@@ -32,7 +32,7 @@ from submillion.runs import Run
 from submillion.runs.files import read_bytes, read_json
 
 LoadStock = Callable[[Architecture, Sequence[str], bool], PreTrainedModel]  # with fused attention, or not
-# Of rows; int8 is of products with frozen weights alone.
+# Of rows; int8 applies only to products with frozen weights.
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
 
 
@@ -43,10 +43,9 @@ def _load_stock(architecture: Architecture, labels: Sequence[str], fused_attenti
 class Classifier(nn.Module):
     """A classifier over `labels`: the model, its tokenizer and its plan, in one precision.
 
-    `has_several`: a row may have any number of the labels.
-    `packed` says whether batches take the packed pass; it may be switched off at any time. `notes` are
-    sentences worth printing. `fresh` names the parameters that started random. `fitting` is of evaluations.
-    `pooling` makes the logits of a text from those of its windows, where it has several.
+    `has_several`: a row may have any number of the labels. `packed` says whether batches take the packed pass; it may
+    be switched off at any time. `notes` are sentences worth printing. `fresh` names the parameters that started random.
+    `fitting` is for evaluations. `pooling` combines the logits of a text's windows, if it has several.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Classifier(nn.Module):
         native.keep_freed()
         self.model = model
         self.has_several = has_several
-        # What others read in config.json: a pipeline of transformers then takes the sigmoid of each logit.
+        # For readers of config.json: transformers' pipeline then takes the sigmoid of each logit.
         adapters.stock(model).config.problem_type = "multi_label_classification" if has_several else None
         self._tokenizer_of = tokenizer_of
         self.labels = tuple(labels)
@@ -82,10 +81,10 @@ class Classifier(nn.Module):
         self._has_prefix = False
         if precision == "int8" and not self.is_mixable:
             reason = reason or f"adapter.method is {plan.method}"
-            raise ConfigError(f"train.precision is int8, which is of plain LoRA's frozen weights: {reason}; take bf16")
+            raise ConfigError(f"train.precision is int8, which needs plain LoRA's frozen weights: {reason}; use bf16")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy begins with: it prepares its own parameters, as products in int8 need."""
+        """Return the state of a copy, which prepares its own parameters, as products in int8 need."""
         return {**self.__dict__, "_walk": None}
 
     @classmethod
@@ -100,8 +99,8 @@ class Classifier(nn.Module):
     ) -> Classifier:
         """Return the classifier that training starts from; total_steps are optimiser steps.
 
-        First weights follow `train.seed`. ConfigError if the checkpoint or `adapter.start_from` cannot
-        be used, BudgetError if what trains is not what the plan counted.
+        Initial weights follow `train.seed`. ConfigError if the checkpoint or `adapter.start_from` cannot be used,
+        BudgetError if what trains is not what the plan counted.
         """
         _refuse_loss_scale(plan, precision)
         seed, arch = settings.train.seed, plan.architecture
@@ -132,9 +131,9 @@ class Classifier(nn.Module):
     ) -> Classifier:
         """Return a finished run's classifier, for evaluation; nothing in it trains.
 
-        device None: the best there is. precision None: the run's own where this device has it, else
-        the one chosen here. `load_stock` returns the stock model that the adapter is put on, which may share its
-        frozen weights with others. RunError if the run's files are damaged.
+        device None: the best available. precision None: the run's own on the same kind of device, else the one chosen
+        here. `load_stock` returns the stock model for the adapter, which may share its frozen weights with others.
+        RunError if the run's files are damaged.
         """
         place = backbone.choose_device(device)
         precision = precision_of(run, place) if precision is None else precisions.choose_precision(precision, place)[0]
@@ -152,12 +151,12 @@ class Classifier(nn.Module):
         tokenizer_of, has_several = (str(folder), None), run.has_several()
         classifier = cls(cast("nn.Module", loaded).to(place), labels, plan, precision, tokenizer_of, has_several).eval()
         classifier.pooling = _pooling(run.config().model)
-        classifier.tokenizer = backbone.load_tokenizer(str(folder))  # now: a damaged one is not found later
+        classifier.tokenizer = backbone.load_tokenizer(str(folder))  # now: a damaged one is an error at once
         return classifier
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the tokenizer, loaded when it is first asked for; who has it already sets it."""
+        """Return the tokenizer, loaded at its first use unless it was set before."""
         return backbone.load_tokenizer(*self._tokenizer_of)
 
     @property
@@ -172,7 +171,7 @@ class Classifier(nn.Module):
         if not self.packed:
             first = self._padded_first(batch)
         else:
-            if not self._has_prefix:  # another model's rows, such as a student's where this one is its teacher
+            if not self._has_prefix:  # another model's rows, such as a student's if this one is its teacher
                 batch = replace(batch, hidden=None)
             first = packed.encode(self._prepared(), batch, checkpoint=self.checkpointing and self.training)
         return self.logits_of(first, batch.n_windows)
@@ -189,11 +188,11 @@ class Classifier(nn.Module):
         adapters.save(self.model, folder, self.tokenizer, self.labels, base, self.fresh, revision)
 
     def checkpoint_layers(self) -> None:
-        """Compute each layer again in the backward pass, to save memory; MPNet can in the packed pass only."""
+        """Recompute each layer in the backward pass, to save memory; for MPNet in the packed pass only."""
         self.checkpointing = True
         stock = adapters.stock(self.model)
         if stock.supports_gradient_checkpointing:
-            # transformers before 5.23 knows it by its old name alone.
+            # transformers before 5.23 has only the old name.
             enable = getattr(stock, "activation_checkpointing_enable", None) or stock.gradient_checkpointing_enable
             enable({"use_reentrant": False})
             # Only reentrant checkpointing needs inputs with gradients; they would run the backward pass to the bottom.
@@ -206,8 +205,8 @@ class Classifier(nn.Module):
     def with_prefix(self, split: TokenizedSplit, watch: Callable[[int], object]) -> tuple[TokenizedSplit, str]:
         """Return the split with the output of the plan's frozen layers, from the cache or computed now, and a note.
 
-        `watch` is called with the number of rows computed, of the splits that these were taken from, if they were.
-        Without it, where it cannot be kept: the note says why.
+        `watch` is called with the number of rows computed, of the splits that these were taken from, if any. If the
+        output cannot be kept, it is missing and the note says why.
         """
         if not self.packed:
             return split, "not kept: the stock padded forward pass computes every layer"
@@ -216,15 +215,15 @@ class Classifier(nn.Module):
 
     @property
     def is_mixable(self) -> bool:
-        """Say whether rows of this classifier and of another that shares its encoder may be in one batch."""
+        """Return whether rows of this classifier and of another that shares its encoder may be in one batch."""
         return self.packed and packed.mixable(self._prepared())
 
     def recorder(self, say: Callable[[str], object]) -> Recorder | None:
-        """Return what records work with this model as graphs; None where its steps cannot be: see `replays`."""
+        """Return the recorder of this model's work as graphs, None if that cannot be recorded: see `replays`."""
         if not self.packed or self.checkpointing or self.device.type != "cuda":
             return None
         if packed.attention_kernels(self._prepared(), self.device) is None:
-            say("no kernel attends to texts as this model does: kernels are launched one by one, which is slower")
+            say("no kernel computes this model's attention: kernels are launched one by one, which is slower")
             return None
         return Recorder(self.device, say)
 
@@ -246,7 +245,7 @@ class Classifier(nn.Module):
         return (hidden.float() * mask).sum(1) / mask.sum(1)
 
     def _padded_logits(self, batch: Batch) -> torch.Tensor:
-        """The stock model's logits over padded rows, its head included: what is between is not known here."""
+        """The stock model's logits over padded rows, its head included: what lies between is unknown here."""
         with self._autocast():
             return adapters.stock(self.model)(**self._padded(batch)).logits.float()
 
@@ -299,7 +298,7 @@ def mixed_logits(
 
 
 def precision_of(run: Run, device: torch.device) -> Precision:
-    """Return the precision a finished run works in on a device: its own, or on another kind the one chosen here."""
+    """Return a finished run's precision on a device: its own, or on another kind of device the one chosen here."""
     environment = run.environment() or {}
     if environment.get("device") == device.type and environment.get("precision") in get_args(Precision):
         return environment["precision"]
@@ -307,24 +306,24 @@ def precision_of(run: Run, device: torch.device) -> Precision:
 
 
 def encoder_of(run: Run) -> tuple[str, str | None]:
-    """Return what a finished run's encoder is loaded by, and at which commit; its own folder where it trained it whole.
+    """Return the name and commit of a finished run's encoder; the run's own folder if it trained all of it.
 
-    It is downloaded where it is not there. The same errors as `refuse_another_encoder`'s: ask before long work.
+    It is downloaded if it is missing. Errors are those of `refuse_another_encoder`: call this before long work.
     """
     adapter = run.path / "adapter"
     if run.config().adapter.method == "none":
         return str(adapter), None
     base, revision = base_of(adapter)
-    folder = files.folder(base, revision)  # what is not at hand is not compared
+    folder = files.folder(base, revision)  # weights that are not at hand are not compared
     refuse_another_encoder(run, base, revision)
     files.weights(base, folder)
     return base, revision
 
 
 def refuse_another_encoder(run: Run, name: str, revision: str | None = None) -> None:
-    """Raise a RunError if the encoder's files hold other weights than those that the run began with.
+    """Raise a RunError if the encoder's files hold other weights than the run began with.
 
-    Weights that are not at hand are not compared, nor those of a run that began before weights of the Hub were noted.
+    Not compared: weights that are not at hand, and those of runs from before Hub weights were recorded.
     """
     began = (run.environment() or {}).get("encoder_sha256")
     if began is None or backbone.weights_sha256(name, revision) in (began, None):
@@ -344,14 +343,14 @@ def _pooling(model: ModelConfig) -> Pooling:
 
 
 def _head_notes(arch: Architecture, labels: Sequence[str]) -> tuple[str, ...]:
-    """What becomes of the last layer of a checkpoint that is a finished classifier already."""
-    theirs = backbone.label_names(arch)
-    if theirs is None:
+    """Return what happens to the last layer of a checkpoint that is already a finished classifier."""
+    checkpoint_labels = backbone.label_names(arch)
+    if checkpoint_labels is None:
         return ()
-    if set(theirs) == set(labels):
+    if set(checkpoint_labels) == set(labels):
         return (f"{arch.name} is a classifier with the same labels: its last layer is kept as the start",)
-    shown = ", ".join(theirs[:5]) + (", ..." if len(theirs) > 5 else "")
-    return (f"{arch.name} is a classifier with other labels ({shown}): its last layer is drawn anew",)
+    shown = ", ".join(checkpoint_labels[:5]) + (", ..." if len(checkpoint_labels) > 5 else "")
+    return (f"{arch.name} is a classifier with other labels ({shown}): its last layer is initialised anew",)
 
 
 def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[str, ...]:
@@ -363,32 +362,32 @@ def _start(model: nn.Module, settings: Config, labels: Sequence[str]) -> tuple[s
         runs.verify(runs.load(folder))
         folder /= "adapter"
     if (folder / "adapter_config.json").is_file():
-        (base, commit), own = base_of(folder), backbone.public_name(settings.model.name)
-        if base != own:
-            raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own}")
+        (base, commit), own_base = base_of(folder), backbone.public_name(settings.model.name)
+        if base != own_base:
+            raise ConfigError(f"adapter.start_from is {source}: it adapts {base}, not model.name, which is {own_base}")
         if commit and settings.model.revision and commit != settings.model.revision:
             # No error: most commits leave the weights as they were.
             moved = f"; it was trained on {base} at commit {commit[:12]}, not at {settings.model.revision[:12]} as here"
     with_head = adapters.start_from(model, folder, labels)
-    taken = "adapter and head" if with_head else "the adapter alone; the head is new, since labels or its kind differ"
-    return (f"training starts from {source}: {taken}{moved}",)
+    parts = "adapter and head" if with_head else "the adapter alone; the head is new, since labels or its kind differ"
+    return (f"training starts from {source}: {parts}{moved}",)
 
 
 def _refuse_loss_scale(plan: Plan, precision: Precision) -> None:
     if plan.method == "adalora" and precision == "fp16":
         raise ConfigError(
             "train.precision is fp16 and adapter.method adalora: its importance scores do not survive the overflows "
-            "that fp16's loss scale provokes; take bf16 or fp32"
+            "that fp16's loss scale provokes; use bf16 or fp32"
         )
 
 
 def _attention_is_fused(device: torch.device, precision: Precision) -> bool:
-    """Whether the padded pass takes the fused attention: on CPUs its backward in lower precision is 8 times slower."""
+    """Return whether the padded pass uses fused attention: its backward is 8 times slower on CPUs below fp32."""
     return device.type != "cpu" or precision == "fp32"
 
 
 def base_of(folder: Path) -> tuple[str, str | None]:
-    """Return what an adapter's base model is loaded by, and at which commit; RunError if its folder names none.
+    """Return the name and commit of an adapter's base model; RunError if its folder names none.
 
     A path is absolute, unlike one in the config.
     """

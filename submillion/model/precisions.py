@@ -1,4 +1,4 @@
-"""The precision of products with frozen weights, where nobody asked for one: on a CPU it is measured."""
+"""The precision of products with frozen weights, if none is configured: on a CPU it is measured."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from submillion.model.packed.integers import IntegerWeight
 _PROBE_SHAPE = (256, 768, 3072)  # rows, in, out: a feed-forward layer of a 12 x 768 encoder
 _PROBE_REPEATS = 3
 _WORTHWHILE = 1.3  # products are most of a step, not all: a smaller gain is lost in the casts
-_WORTHWHILE_IN_INT8 = 2.0  # it rounds more, and not only where it is faster
+_WORTHWHILE_IN_INT8 = 2.0  # it rounds more, also in products that it does not speed up
 
-# What int8 is for a training: nothing that it may take unasked, something to name where it is faster, or its precision.
+# What becomes of int8 if nobody asked for it: ignored; named in the note if it is faster; or used if it is faster.
 Int8 = Literal["unsuited", "unproved", "proved"]
 
 
@@ -27,9 +27,9 @@ def choose_precision(
 ) -> tuple[Precision, str]:
     """Return the precision of the frozen weights' products, and a sentence that says why.
 
-    None is decided here: on a CPU by products that are timed, on a GPU by what its hardware has.
-    Never fp16 unless asked for, whose range needs a loss scale, nor int8, unless it is proved and bf16 is slow.
-    ConfigError for fp16 off cuda, int8 off CPUs and bf16 on mps.
+    None is decided here: on a CPU by timing products, on a GPU by what its hardware supports. fp16 is never chosen,
+    since its range needs a loss scale; int8 only if it is proved and bf16 is slow. ConfigError for fp16 off cuda, int8
+    off CPUs and bf16 on mps.
     """
     if precision is not None:
         allowed = {"cpu": ("fp32", "bf16", "int8"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}[device.type]
@@ -44,7 +44,7 @@ def choose_precision(
         case "cuda":
             return "fp32", "fp32: this GPU does not compute in bf16; ask for fp16 to use it"
         case "mps":
-            return "fp32", "fp32: the one precision used on mps"
+            return "fp32", "fp32: the only precision used on mps"
         case _:
             return _probed(int8)
 
@@ -53,25 +53,25 @@ def _probed(int8: Int8) -> tuple[Precision, str]:
     bf16 = _speedup_of("bf16")
     if bf16 >= _WORTHWHILE:
         return "bf16", f"bf16: products are {bf16:.1f} x as fast as fp32 here"
-    said = f"fp32: bf16 products are {bf16:.1f} x as fast here; at least {_WORTHWHILE} x pays"
+    reason = f"fp32: bf16 products are {bf16:.1f} x as fast here; at least {_WORTHWHILE} x pays"
     if int8 == "unsuited":
-        return "fp32", said
+        return "fp32", reason
     speedup = _speedup_of("int8")
     if speedup < _WORTHWHILE_IN_INT8:
-        return "fp32", f"{said}, of int8 {_WORTHWHILE_IN_INT8:g} x (here {speedup:.1f} x)"
+        return "fp32", f"{reason}, of int8 {_WORTHWHILE_IN_INT8:g} x (here {speedup:.1f} x)"
     if int8 == "unproved":
         return "fp32", (
-            f"{said}; int8 ones are {speedup:.1f} x as fast: train.precision=int8 uses them, at a loss of accuracy "
+            f"{reason}; int8 ones are {speedup:.1f} x as fast: train.precision=int8 uses them, at a loss of accuracy "
             "that was not measured for this encoder's family and size (docs/decisions/037-int8.md)"
         )
     return "int8", f"int8: products are {speedup:.1f} x as fast as fp32 here, bf16 ones {bf16:.1f} x"
 
 
-@cache  # close to the limit it may turn out otherwise the next time: one process has one answer
+@cache  # close to the limit a second measurement may differ: one process has one answer
 def _speedup_of(precision: Literal["bf16", "int8"]) -> float:
-    """How many times as fast as in fp32 a product is on this CPU, in int8 with the rounding of its rows; about 50 ms.
+    """Return a product's speed on this CPU as a multiple of fp32's; int8 includes rounding its rows. Takes about 50 ms.
 
-    The two are timed in turn and the fastest of each counts, since machines drift and are shared.
+    The two are timed in turn, and the fastest of each counts: machines drift and are shared.
     """
     n_rows, d_in, d_out = _PROBE_SHAPE
     rows, weight = torch.ones(n_rows, d_in), torch.ones(d_out, d_in)

@@ -1,8 +1,8 @@
 """The prefix: the output of the frozen layers below the lowest adapted one, computed once and kept on disk.
 
-Owns the batches it is computed in (fixed, in the rows' order, so that a file made again is equal to the
-bit), its key in the cache, and the reading of a batch's rows. How many layers it has is decided in
-`planning`; how a batch goes on from their output, in `packed`.
+Owns the batches it is computed in (fixed, in the rows' order, so that a file made again is bit-identical), its key in
+the cache, and the reading of a batch's rows. `planning` decides how many layers it has; `packed` computes the rest from
+their output.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from submillion.model.packed import Packed, native
 from submillion.planning.architectures import Architecture, layer_name
 
 _FORMAT = 1  # raised when the same weights and tokens would give other rows: a change in `packed`, or of the file
-_INT8_FORMAT = "int8, 2"  # the same where products are in int8
+_INT8_FORMAT = "int8, 2"  # the same for products in int8
 _KIND, _FILE = "prefix", "rows.bin"
 # Fixed, since in lower precision a row's last bits depend on its batch. The fastest of 1 to 16 thousand, by a tenth.
 _BATCH_TOKENS = 4096
 _SPARE_BYTES = 4 * 2**30  # of the disk, left to others
-# What of an encoder's config does not bear on its layers, besides all that is named dropout: runs that differ in
-# these alone share a file. Any key that is not listed makes another file, which is never wrong.
+# Keys of an encoder's config that do not affect its layers, besides all named dropout: runs that differ only in these
+# share a file. A difference in any other key makes another file, which is never wrong.
 _IRRELEVANT = {
     *("id2label", "label2id", "num_labels", "problem_type", "architectures", "_name_or_path", "transformers_version"),
     *("dtype", "initializer_range", "use_cache", "output_attentions", "output_hidden_states", "return_dict"),
@@ -43,7 +43,7 @@ _IRRELEVANT = {
 
 
 def without_dropout(model: nn.Module, architecture: Architecture, n_layers: int) -> None:
-    """Set dropout to 0 in the lowest layers and the embeddings, for both passes; nothing happens for 0 layers."""
+    """Set dropout to 0 in the lowest layers and the embeddings, for both passes; do nothing for 0 layers."""
     if n_layers == 0:
         return
     stock: Any = adapters.stock(model)
@@ -61,16 +61,16 @@ def kept(
 ) -> tuple[TokenizedSplit, str]:
     """Return the split whose batches carry the output of the walk's `n_prefix_layers` lowest layers, and a note.
 
-    It is read from the cache; if it is not there, it is computed now and `watch` called with the number of
-    rows done. `config` is transformers' own. Where it does not fit on the disk or cannot be written, the split
-    stays as it is: results are then the same up to rounding, which in bf16 shows in their last digits. Rows that were
-    taken from other splits are those of these splits' files.
+    The output is read from the cache, or else computed now, and `watch` called with the number of rows done. `config`
+    is transformers' own. If it does not fit on the disk or cannot be written, the split is returned unchanged: results
+    are then the same up to rounding, which in bf16 shows in their last digits. Rows taken from other splits are read
+    from those splits' files.
     """
     if split.taken_from is not None:
         wholes, notes, n_before = list[TokenizedSplit](), list[str](), 0
         for whole in split.taken_from.splits:
-            own, note = kept(walk, config, whole, lambda n, before=n_before: watch(before + n))
-            wholes.append(own)
+            part, note = kept(walk, config, whole, lambda n, before=n_before: watch(before + n))
+            wholes.append(part)
             notes.append(note)
             n_before += len(whole)
         return split.hidden_of(wholes), ", ".join(notes)
@@ -78,12 +78,12 @@ def kept(
     try:
         rows, origin = _found_or_computed(walk, config, split, watch)
     except OSError as error:
-        return split, f"not kept, every pass computes it: {error}"
+        return split, f"not kept, recomputed in every pass: {error}"
     return replace(split, hidden=rows), f"{origin} in {time.perf_counter() - started:.1f} s"
 
 
 def computed_key(facts: Sequence[object], weights: Iterable[tuple[str, torch.Tensor]], split: TokenizedSplit) -> str:
-    """Return the cache's key of what named weights, as they are now, make of a split's tokens; facts say how."""
+    """Return the cache key of what named weights, as they are now, make of a split's tokens; facts say how."""
     parts: list[str | memoryview] = [json.dumps(facts, sort_keys=True, default=str)]
     for name, tensor in weights:
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}", _bytes(tensor)]
@@ -94,10 +94,10 @@ def computed_key(facts: Sequence[object], weights: Iterable[tuple[str, torch.Ten
 
 
 class _Rows:
-    """The rows of a file, read where they are asked for: `rows(starts, lengths)` for `TokenizedSplit.hidden`.
+    """The rows of a file, read on demand: `rows(starts, lengths)` for `TokenizedSplit.hidden`.
 
-    Reads rather than a memory map: as fast (0.9 against 1.3 ms for 32 texts of 52 tokens at width 768, the map's
-    pages let go after each), no page of it stays in the process, and a file cut short is an error, not a crash.
+    Reads, not a memory map: they are as fast (0.9 ms against 1.3 ms with the map's pages released each time, for 32
+    texts of 52 tokens at width 768), no page stays in the process, and a truncated file is an error, not a crash.
     """
 
     def __init__(self, file: Path, walk: Packed) -> None:
@@ -111,7 +111,7 @@ class _Rows:
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             end = place + length * size
             if os.preadv(self._descriptor, [into[place:end]], start * size) != end - place:
-                raise RunError(f"{self._file} was cut short while it was in use: the same command makes it again")
+                raise RunError(f"{self._file} was cut short while in use: the same command makes it again")
             place = end
         return rows
 
@@ -120,13 +120,13 @@ def _found_or_computed(
     walk: Packed, config: Any, split: TokenizedSplit, watch: Callable[[int], object]
 ) -> tuple[_Rows, Literal["found", "computed"]]:
     key = _key(walk, config, split)
-    found = cache.find(_KIND, key)
-    if found is not None:
-        return _Rows(found / _FILE, walk), "found"
+    cached = cache.find(_KIND, key)
+    if cached is not None:
+        return _Rows(cached / _FILE, walk), "found"
     _refuse_lack_of_space(int(split.offsets[-1]) * _row_bytes(walk))
     with cache.filling(_KIND, key) as folder:
         _write(folder / _FILE, walk, split, watch)
-        rows = _Rows(folder / _FILE, walk)  # what is open stays readable when the folder gets its name, or is removed
+        rows = _Rows(folder / _FILE, walk)  # an open file stays readable when its folder is renamed or removed
     return rows, "computed"
 
 
@@ -144,9 +144,11 @@ def _refuse_lack_of_space(needed: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(place).free
     if needed > cache.limit_bytes():
-        raise OSError(f"it needs {_gib(needed)}, the cache may have {_gib(cache.limit_bytes())} (SUBMILLION_CACHE_GIB)")
+        raise OSError(
+            f"it needs {_gib(needed)}, and the cache may hold {_gib(cache.limit_bytes())} (SUBMILLION_CACHE_GIB)"
+        )
     if needed > free - _SPARE_BYTES:
-        raise OSError(f"it needs {_gib(needed)}, and {_gib(_SPARE_BYTES)} to spare; {place} has {_gib(free)} left")
+        raise OSError(f"it needs {_gib(needed)}, and {_gib(_SPARE_BYTES)} to spare; {place} has {_gib(free)} free")
 
 
 def _gib(size: int) -> str:
@@ -154,7 +156,7 @@ def _gib(size: int) -> str:
 
 
 def _key(walk: Packed, config: Any, split: TokenizedSplit) -> str:
-    """The key of everything that decides the rows: weights as they are now, tokens, and how they are computed."""
+    """Return the key of everything that decides the rows: current weights, tokens, and how they are computed."""
     settings = {
         name: value for name, value in config.to_dict().items() if "dropout" not in name and name not in _IRRELEVANT
     }

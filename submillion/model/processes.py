@@ -1,8 +1,8 @@
-"""The processes of one launch (`torchrun`, `accelerate launch --multi_gpu`): who they are, what they do together.
+"""The processes of one launch (`torchrun`, `accelerate launch --multi_gpu`): their numbers, and what they do together.
 
-All run the same program. Before anything is exchanged they agree, by one small number, that nobody has failed: so an
-error anywhere ends all of them with that error, and nobody waits for a process that is gone. In one process every
-function here does nothing. What is shared out, and when, is left to `training`, `evaluation` and `workflow`.
+All run the same program. Before anything is exchanged they agree, by one small number, that none has failed: an error
+anywhere ends all of them with that error, and none waits for a process that is gone. In one process every function here
+does nothing. `training`, `evaluation` and `workflow` decide what is shared, and when.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class _State:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let the processes of the launch work as one: an error in one of them is raised in all, its own or another's.
+    """Let the processes of the launch work as one: an error in one of them is raised in all.
 
-    Blocks may be nested; the outermost one counts. At its end all have come to it. ConfigError for a launch that
+    Blocks may be nested; the outermost counts. It ends when all have reached its end. ConfigError for a launch that
     cannot work, RunError if a process is lost.
     """
     if not _is_launched() or _State.inside:
@@ -71,46 +71,48 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Return this process' number, from 0."""
+    """Return this process's number, from 0."""
     return distributed.get_rank() if _State.inside else 0
 
 
 def is_main() -> bool:
-    """Say whether this process is the one that writes files and talks to people."""
+    """Return whether this process is the one that writes files and prints."""
     return rank() == 0
 
 
 def place(device: torch.device) -> None:
-    """Take this process' own GPU, where the device is cuda; ConfigError if there is none for it."""
+    """Select this process's own GPU, if the device is cuda; ConfigError if there is none for it."""
     if count() == 1 or device.type == "cpu":
         return
     if device.type != "cuda":
-        raise ConfigError(f"device is {device.type}, which works in one process: start without a launcher")
+        raise ConfigError(f"device is {device.type}, which supports one process only: start without a launcher")
     n_gpus = torch.cuda.device_count()
     if _local_rank() >= n_gpus:
-        raise ConfigError(f"more processes than GPUs were started here ({n_gpus}): start one a GPU, or set device=cpu")
+        raise ConfigError(
+            f"more processes than GPUs were started here ({n_gpus}): start one per GPU, or set device=cpu"
+        )
     torch.cuda.set_device(_local_rank())
 
 
 def part() -> slice:
-    """Return this process' part of any rows: each n-th, so that rows sorted by length make parts of equal work."""
+    """Return this process's part of any rows: each n-th, so that rows sorted by length give equal work."""
     return slice(rank(), None, count())
 
 
 def anybody(asks: bool) -> bool:
-    """Say whether any process asks."""
+    """Return whether any process asks."""
     return asks if count() == 1 else _agree(_ASKED if asks else _FINE)
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Return, in every process, what `work` returns in the main one; the others wait. It must be picklable."""
+    """Return in every process what `work` returns in the main one, which must be picklable; the others wait."""
     if count() == 1 or _State.alone:
         return work()
-    found = [_alone(work) if is_main() else None]
+    results = [_alone(work) if is_main() else None]
     _agree(_FINE)
     with _reaching():
-        distributed.broadcast_object_list(found, src=0, group=_State.group)
-    return cast("T", found[0])
+        distributed.broadcast_object_list(results, src=0, group=_State.group)
+    return cast("T", results[0])
 
 
 def _alone(work: Callable[[], T]) -> T:
@@ -122,10 +124,10 @@ def _alone(work: Callable[[], T]) -> T:
 
 
 def of_main(thing: T) -> T:
-    """Return a thing that the main process has, such as a folder: what it is asked there, all processes get to know.
+    """Return the main process's object, such as a folder, for use in all processes.
 
-    In one process that is the thing itself; else each call of a method, and each property, is done `on_main`. All
-    processes must ask the same, in the same order.
+    In one process that is the object itself; else each method call and property runs `on_main`. All processes must make
+    the same calls, in the same order.
     """
     return thing if count() == 1 else cast("T", _OfMain(thing))
 
@@ -145,14 +147,14 @@ class _OfMain:
         if isinstance(kind, property):
             return on_main(lambda: getattr(self._thing, name))
         value = getattr(self._thing, name)
-        return (lambda *given, **named: on_main(lambda: value(*given, **named))) if callable(kind) else value
+        return (lambda *args, **kwargs: on_main(lambda: value(*args, **kwargs))) if callable(kind) else value
 
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """Let the main process do the block first, then one of each other machine, then the rest.
+    """Run the block in the main process first, then in one of each other machine, then in the rest.
 
-    So what the block leaves in a cache is computed once a cache.
+    What the block leaves in a cache is thus computed once per cache.
     """
     if count() == 1:
         yield
@@ -207,7 +209,7 @@ def _is_launched() -> bool:
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
             "accelerate was asked for several processes and started one (with --cpu it leaves that to MPI): give "
-            "--multi_gpu in place of --cpu, also without GPUs, or use torchrun"
+            "--multi_gpu instead of --cpu, also without GPUs, or use torchrun"
         )
     return False
 
@@ -227,26 +229,26 @@ def _connect() -> None:
         _State.group = cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=_PATIENCE))
         atexit.register(_leave, _State.group)
     except (RuntimeError, ValueError) as error:
-        raise RunError(f"the processes of this launch do not find one another: {error}") from None
+        raise RunError(f"the processes of this launch cannot find one another: {error}") from None
 
 
 def _leave(group: ProcessGroup) -> None:
-    """Wait for the others at the end: when one is gone the launcher ends the rest, who may not have said why yet."""
+    """Wait for the others at the end: once one is gone, the launcher ends the rest, perhaps before they report why."""
     with suppress(RuntimeError):
         distributed.monitored_barrier(group, _LEAVING)
 
 
-def _agree(word: int, error: Exception | None = None) -> bool:
-    """Say whether any process said `_ASKED`. If one said `_FAILED`, raise the error: its own, else the first."""
-    said, errors = torch.tensor(word), [None] * count()
+def _agree(signal: int, error: Exception | None = None) -> bool:
+    """Return whether any process sent `_ASKED`. If one sent `_FAILED`, raise its own error, else the first."""
+    status, errors = torch.tensor(signal), [None] * count()
     with _reaching():
-        distributed.all_reduce(said, ReduceOp.MAX, group=_State.group)
-        if int(said) == _FAILED:
+        distributed.all_reduce(status, ReduceOp.MAX, group=_State.group)
+        if int(status) == _FAILED:
             distributed.all_gather_object(errors, error and _portable(error), group=_State.group)
-    if int(said) == _FAILED:
+    if int(status) == _FAILED:
         _State.failed = True
         raise error or next(each for each in errors if each is not None)
-    return int(said) == _ASKED
+    return int(status) == _ASKED
 
 
 @contextmanager
@@ -257,13 +259,13 @@ def _reaching() -> Iterator[None]:
     except RuntimeError:
         _State.failed = True
         raise RunError(
-            "another process of this launch is gone (killed, or out of memory): the run is kept up to its last "
-            "checkpoint; the same command goes on from there"
+            "another process of this launch is gone (killed, or out of memory): the run is kept up to its "
+            "last checkpoint; the same command resumes from there"
         ) from None
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself, if it survives the way, with where it was raised; else its text."""
+    """Return the error itself, with where it was raised, if it can be pickled; else its text."""
     if not is_main():  # the main process prints its own
         error.add_note(f"raised in process {rank()}:\n{''.join(traceback.format_exception(error))}")
     try:

@@ -1,7 +1,7 @@
-"""Work that a GPU does as recorded graphs: small batches are bound by launches otherwise.
+"""Work that a GPU does as recorded graphs: small batches are otherwise bound by kernel launches.
 
-Owns what a shape of a batch is, the memory that a graph reads its batch from, when one is recorded (at the second batch
-of its shape, since the first one compiles kernels and sets up libraries, which cannot be recorded), and when no more.
+Owns the shapes of batches, the memory that a graph reads its batch from, when a graph is recorded (at the second batch
+of its shape: the first compiles kernels and sets up libraries, which cannot be recorded), and when no more are.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from submillion.model.packed.layout import Layout, lay_out
 from submillion.text import first_line
 
 _MOST_GRAPHS = 96  # some MiB each; batches cut by tokens have more shapes than that, most of them rare
-_MOST_MEMORY = 0.5  # of the card, in use when another graph is recorded
+_MOST_MEMORY = 0.5  # of the card; no graph is recorded while more is in use
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a graph is recorded for: the rows and texts of a layout, its longest text, the sizes of label ids (C of
-    several labels, none of one), and the batch's texts where those of the layout are their windows."""
+    """What a graph is recorded for: a layout's rows and texts, its longest text, the sizes of label ids (C for several
+    labels, none for one), and the batch's texts if the layout's texts are their windows."""
 
     n_rows: int
     n_texts: int
@@ -53,7 +53,7 @@ class _Integers:
 
     @classmethod
     def of(cls, batch: Batch) -> _Integers:
-        """Return those of a batch that is on the CPU."""
+        """Return the integers of a batch on the CPU."""
         layout = lay_out(batch.offsets, None, torch.device("cpu"), is_recorded=True)
         tokens = np.zeros((2, layout.n_rows), np.int64)
         tokens[0, : layout.n_tokens], tokens[1, : layout.n_tokens] = batch.tokens.numpy(), batch.token_types.numpy()
@@ -82,28 +82,28 @@ class _Integers:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A graph, and where there is one, the batch in the memory that it reads, with its integers."""
+    """A graph; if it works on batches, the batch in the memory that it reads, and its integers."""
 
     graph: Any
     values: torch.Tensor | None = None
     batch: Batch | None = None
 
     def read(self, integers: _Integers, batch: Batch) -> None:
-        """Read another batch of the shape instead of the last one."""
+        """Replace the batch by another of the same shape."""
         assert self.values is not None
         assert self.batch is not None
         self.values.copy_(pinned(torch.from_numpy(integers.values), self.values.device), non_blocking=True)
-        for name, there in _floats(self.batch).items():
-            here = getattr(batch, name)
-            there[: len(here)].copy_(pinned(here, there.device), non_blocking=True)
+        for name, target in _floats(self.batch).items():
+            source = getattr(batch, name)
+            target[: len(source)].copy_(pinned(source, target.device), non_blocking=True)
 
 
 class Recorder:
     """Does work on one device and records it, as graphs that share their memory and are replayed one after the other.
 
-    The work must not wait for the device, and keeps its results in tensors that stay. On batches it is in the packed
-    pass; of a recorded batch its tensors are the present ones, but `offsets`, `example_ids` and `layout.n_tokens` those
-    of the batch that was recorded. Where work cannot be recorded, all goes on without; `say` gets the reason once.
+    The work must not wait for the device, and must keep its results in tensors that persist. Work on batches uses the
+    packed pass; in a replay the batch's tensors are current, but `offsets`, `example_ids` and `layout.n_tokens` are
+    those of the recorded batch. If work cannot be recorded, it runs without graphs; `say` gets the reason once.
     """
 
     def __init__(self, device: torch.device, say: Callable[[str], object]) -> None:
@@ -111,7 +111,7 @@ class Recorder:
         self.is_able = True
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, _Recorded] = {}
-        self._pool: Any = None  # one graph's memory is the next one's, on one stream: blocks stay with their stream
+        self._pool: Any = None  # graphs share it, on one stream: memory blocks stay with their stream
         self._stream: Any = None
 
     @property
@@ -120,7 +120,7 @@ class Recorder:
         return len(self._recorded)
 
     def forget(self) -> bool:
-        """Give up all graphs and their memory, and record no more; say whether there were any."""
+        """Give up all graphs and their memory, and record no more; return whether there were any."""
         had_any, self.is_able = bool(self._recorded), False
         self._recorded.clear()
         self._pool = None
@@ -129,7 +129,7 @@ class Recorder:
         return had_any
 
     def run(self, work: Callable[[], None]) -> None:
-        """Do work that is the same each time."""
+        """Run work that is the same each time."""
         if "work" not in self._recorded and self._may_record("work"):
             self._record("work", _Recorded(None), work)
         recorded = self._recorded.get("work")
@@ -137,17 +137,17 @@ class Recorder:
             recorded.graph.replay()
             return
         self._seen.add("work")
-        with warnings.catch_warnings():  # the first time is not recorded, which torch warns of
+        with warnings.catch_warnings():  # the first time is not recorded; torch warns about that
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             work()
 
     def run_on(self, batch: Batch, work: Callable[[Batch], None]) -> None:
-        """Do work, the same each time, on a batch that is on the CPU."""
+        """Run work, the same each time, on a batch from the CPU."""
         integers = _Integers.of(batch)
         shape = integers.shape
         if shape not in self._recorded and self._may_record(shape):
-            values, there = self._there(integers, batch)
-            self._record(shape, _Recorded(None, values, there), lambda: work(there))
+            values, device_batch = self._there(integers, batch)
+            self._record(shape, _Recorded(None, values, device_batch), lambda: work(device_batch))
         recorded = self._recorded.get(shape)
         if recorded is None:
             self._seen.add(shape)
@@ -160,18 +160,18 @@ class Recorder:
         return self.is_able and key in self._seen and self.n_graphs < _MOST_GRAPHS and _has_room(self.device)
 
     def _there(self, integers: _Integers, batch: Batch) -> tuple[torch.Tensor, Batch]:
-        """The batch on the device, in memory for any of its shape, and its integers."""
+        """Return a batch's integers, and the batch on the device, in memory for any of its shape."""
         values = on_device(torch.from_numpy(integers.values), self.device)
-        there = integers.batch(values, batch)
+        device_batch = integers.batch(values, batch)
         for name, part in _floats(batch).items():
             n_rows = integers.shape.n_rows if name == "hidden" else batch.n_rows
             rows = torch.zeros(n_rows, part.shape[1], dtype=part.dtype, device=self.device)
             rows[: len(part)].copy_(pinned(part, self.device), non_blocking=True)
-            there = replace(there, **{name: rows})
-        return values, there
+            device_batch = replace(device_batch, **{name: rows})
+        return values, device_batch
 
     def _record(self, key: Hashable, recorded: _Recorded, work: Callable[[], None]) -> None:
-        """Keep work as a graph; nothing is computed. Also for want of memory it goes on without."""
+        """Keep work as a graph, without computing it; if that fails, also for lack of memory, give up graphs."""
         try:
             self._recorded[key] = replace(recorded, graph=self._graph_of(work))
         except RuntimeError as error:
@@ -184,7 +184,7 @@ class Recorder:
         state = generator.get_state()
         torch.cuda.synchronize()
         if self._pool is None:
-            torch.cuda.empty_cache()  # what batches before this one left cannot be used by graphs
+            torch.cuda.empty_cache()  # graphs cannot use the memory that earlier batches left
             self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -192,7 +192,7 @@ class Recorder:
             with torch.cuda.stream(self._stream):  # a recording ends on the stream on which it began, or never
                 _capture(graph, self._pool, work)
         except BaseException:
-            # The generator waits for the recording's end, and does not draw any more: a new state waits for nothing.
+            # The generator waits for the recording's end and draws no more; a new state waits for nothing.
             generator.graphsafe_set_state(generator.clone_state())
             raise
         finally:
@@ -202,10 +202,10 @@ class Recorder:
 
 
 def _capture(graph: Any, pool: Any, work: Callable[[], None]) -> None:
-    """Record work, and end the recording also where the work fails.
+    """Record work, and end the recording even if the work fails.
 
-    torch notes the graph with the generator before it asks for the memory of two numbers: without any the graph could
-    not be freed, and the process would end. So memory for them is asked for here, where its want is an error.
+    torch registers the graph with the generator before it allocates two numbers: if it could not, the graph could not
+    be freed, and the process would end. So they are allocated here first, where failure is an error.
     """
     room = [torch.empty((), dtype=torch.int64, device="cuda") for _ in range(2)]
     del room
@@ -221,12 +221,12 @@ def _capture(graph: Any, pool: Any, work: Callable[[], None]) -> None:
 
 
 def _has_room(device: torch.device) -> bool:
-    """Whether another graph may be recorded: together they keep more memory than the largest alone needs."""
+    """Return whether another graph may be recorded: together they keep more memory than the largest alone needs."""
     total = torch.cuda.get_device_properties(device).total_memory
     return torch.cuda.memory_reserved(device) < _MOST_MEMORY * total
 
 
 def _floats(batch: Batch) -> dict[str, torch.Tensor]:
-    """What a batch has besides integers."""
+    """Return a batch's tensors other than integers."""
     parts = {"teacher_logits": batch.teacher_logits, "hidden": batch.hidden}
     return {name: part for name, part in parts.items() if part is not None}

@@ -133,14 +133,14 @@ def head_problems(arch: Architecture, head: HeadSize) -> list[str]:
         problems.append(f"the number of classes is {head.n_classes}: a classifier needs at least 2")
     if head.kind != "full" and arch.built is not None:
         problems.append(
-            f"model.head is {head.kind}, but of {arch.name} ({arch.family}) only the stock head is known; "
-            "take model.head: full"
+            f"model.head is {head.kind}, but only the stock head of {arch.name} ({arch.family}) "
+            "is known; use model.head: full"
         )
     elif head.kind == "linear" and (activation := FAMILIES[arch.family].activation):
         problems.append(
             f"model.head is linear, but {arch.name} ({arch.family}) has a {activation} before "
             "its last layer, which cuts negative features unless a dense layer trains before it; "
-            "take model.head: bottleneck or full"
+            "use model.head: bottleneck or full"
         )
     if head.width is not None and head.width > arch.width // 2:
         problems.append(

@@ -62,7 +62,7 @@ def _length_problems(config: Config, arch: Architecture) -> list[str]:
     longest = longest_tokens(arch)
     if config.model.max_length <= longest:
         return []
-    return [f"model.max_length is {config.model.max_length}: {arch.name} has positions for {longest} tokens at most"]
+    return [f"model.max_length is {config.model.max_length}: {arch.name} has positions for at most {longest} tokens"]
 
 
 def ranked(wishes: Wishes, ranks: int | Mapping[str, int]) -> tuple[Target, ...]:
@@ -137,7 +137,7 @@ def _full_problems(config: Config) -> list[str]:
     """Return the settings that leave something frozen, which full fine-tuning cannot."""
     problems = []
     if config.adapter.method == "none" and config.model.head != "full":
-        problems.append(f"model.head is {config.model.head}, but method none trains every layer: take head: full")
+        problems.append(f"model.head is {config.model.head}, but method none trains every layer: use head: full")
     if config.adapter.method == "none" and config.adapter.layers is not None:
         problems.append(f"adapter.layers is {config.adapter.layers!r}, but method none trains every layer: set null")
     return problems
@@ -155,9 +155,9 @@ def _prefix_problems(config: Config, arch: Architecture, targets: Sequence[Targe
     if arch.n_repeats > 1:
         return [f"{start} {arch.name} applies one layer {arch.n_repeats} times, and it is adapted: set it to null"]
     if config.adapter.bias == "all":
-        return [f"{start} adapter.bias all trains biases in every layer: take none or lora_only, or prefix: null"]
+        return [f"{start} adapter.bias all trains biases in every layer: use none or lora_only, or prefix: null"]
     if any(target.layer == 0 for target in targets):
-        return [f"{start} layer 0 is adapted, so none below is frozen: take adapter.layers top:N, or prefix: null"]
+        return [f"{start} layer 0 is adapted, so none below is frozen: use adapter.layers top:N, or prefix: null"]
     return []
 
 

@@ -81,7 +81,7 @@ def _from_table(table: Mapping[str, int], wishes: Wishes) -> dict[str, int]:
     arch, sites = wishes.architecture, list(wishes.sites)
     ranks = {site: rank for key, rank in table.items() if key in GROUPS for site in spelt_out(arch, key)} | dict(table)
     problems = [
-        f"adapter.rank names {key!r}, which is no site with layers of its own here: {did_you_mean(key, sites)}"
+        f"adapter.rank names {key!r}, which is not a site with layers of its own here: {did_you_mean(key, sites)}"
         for key in table
         if not {key, *spelt_out(arch, key)} & set(sites)
     ]

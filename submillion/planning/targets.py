@@ -39,8 +39,8 @@ def site_keys(arch: Architecture, sites: str | Iterable[str]) -> list[str]:
         return keys
     if len(wanted) < len(_QKV):
         raise ConfigError(
-            f"adapter.sites has {', '.join(wanted)}: {arch.name} ({arch.family}) computes query, key and value in one "
-            "linear layer, which one adapter changes as a whole; name qkv"
+            f"adapter.sites has {', '.join(wanted)}: {arch.name} ({arch.family}) computes query, key and value in "
+            "one linear layer, which one adapter changes as a whole; use qkv"
         )
     place = keys.index(wanted[0])
     return list(dict.fromkeys([*keys[:place], "qkv", *(key for key in keys[place:] if key not in _QKV)]))

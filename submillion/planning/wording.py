@@ -59,7 +59,7 @@ def total_words(plan: Plan) -> str:
 def slack_words(plan: Plan) -> str:
     """Return what is left of the budget, and what one more rank would cost."""
     if plan.slack is None:
-        return "the budget is lifted"
+        return "the budget does not apply"
     cost = step(plan.method, plan.targets)
     return f"slack {plan.slack:,}" + (f"; one more rank at every site costs {cost:,}" if cost else "")
 

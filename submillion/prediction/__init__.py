@@ -1,7 +1,7 @@
 """Finished runs at work: labels and probabilities for texts and files of any size, scores for labelled files.
 
-`ensemble`: rows in memory, by one run or several together · `streaming`: files, chunk by chunk, here or
-elsewhere · `journal`: what is finished of an output · `writing`: its formats.
+`ensemble`: rows in memory, by one run or several together · `streaming`: files, chunk by chunk, here or elsewhere ·
+`journal`: the finished part of an output · `writing`: its formats.
 """
 
 from submillion.judging.confidence import Answering, AnsweringScores

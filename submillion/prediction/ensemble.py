@@ -1,7 +1,7 @@
-"""Finished runs at work on rows in memory: labels and probabilities for any rows, scores for labelled ones.
+"""Finished runs applied to rows in memory: labels and probabilities for any rows, scores for labelled ones.
 
-Several runs give the mean of their probabilities. Owns that their labels agree, that they work in one precision
-everywhere, and whose columns a text is read from.
+Several runs give the mean of their probabilities. Owns that their labels agree, that each has one precision everywhere,
+and whose columns a text is read from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_NAMES = 5  # of classes that a warning lists
 
 @dataclass(frozen=True)
 class Members:
-    """What any process needs to compute the same: finished runs, the device, each run's precision on it, threads."""
+    """What any process needs to compute the same results: runs, the device, each run's precision on it, threads."""
 
     runs: tuple[Run, ...]
     device: str
@@ -58,50 +58,51 @@ class Members:
 
     @cached_property
     def thresholds(self) -> np.ndarray | None:
-        """Return from which probability on each of several labels is given, float64 [C], in the order of `labels`: the
-        mean of the runs'; None where rows have one label."""
-        found = [(run.labels(), run.thresholds()) for run in self.runs]
-        own = [values[[labels.index(label) for label in self.labels]] for labels, values in found if values is not None]
-        return np.mean(own, axis=0) if own else None
+        """Return the runs' mean threshold of each of several labels, float64 [C], as in `labels`; None if rows have
+        one."""
+        by_run = [(run.labels(), run.thresholds()) for run in self.runs]
+        ordered = [
+            values[[labels.index(label) for label in self.labels]] for labels, values in by_run if values is not None
+        ]
+        return np.mean(ordered, axis=0) if ordered else None
 
     @cached_property
     def readings(self) -> tuple[DataConfig, ...]:
-        """Return the ways in which the runs read rows, each once: their text columns."""
+        """Return the different ways in which the runs read rows: their text columns."""
         return tuple(dict.fromkeys(map(_reading, self.configs)))
 
     @property
     def reading_of(self) -> tuple[int, ...]:
-        """Return which of the `readings` is each run's."""
+        """Return each run's number among the `readings`."""
         return tuple(self.readings.index(_reading(settings)) for settings in self.configs)
 
     def read(self, rows: object, id_column: str | None = None) -> list[list[Example]]:
-        """Return rows in each of the `readings`; none is dropped, so that each gets a label. DataError as in
-        `predict`."""
+        """Return rows in each of the `readings`; none is dropped, so each gets a label. DataError as in `predict`."""
         readings = [each.model_copy(update={"drop": ()}) for each in self.readings]
         return [data.read_rows(rows, each, id_column=id_column) for each in readings]
 
 
 def members(which: Which | Sequence[Which], device: str | None = None) -> Members:
-    """Return finished runs that may vote together, each as `runs.load` takes it; device None is the best there is here.
+    """Return finished runs that may vote together, each as for `runs.load`; device None is the best available here.
 
-    RunError if one is unfinished or damaged, if its encoder is gone or changed, or if their labels are not the same.
+    RunError if one is unfinished or damaged, if its encoder is gone or changed, or if their labels differ.
     """
-    found = runs.load_several(which)
-    for run in found:
+    finished = runs.load_several(which)
+    for run in finished:
         runs.verify(run)
         encoder_of(run)  # now, not when all rows are read
-    problems = [problem for run in found[1:] for problem in _other_labels(found[0], run)]
+    problems = [problem for run in finished[1:] for problem in _other_labels(finished[0], run)]
     if problems:
         raise RunError(*problems)
     place = backbone.choose_device(device)
-    absolute = tuple(Run(run.path.resolve()) for run in found)
+    absolute = tuple(Run(run.path.resolve()) for run in finished)
     return Members(absolute, place.type, tuple(precision_of(run, place) for run in absolute), torch.get_num_threads())
 
 
 def rules(members: Sequence[Run], answering: Answering) -> Rules:
-    """Return what was asked of probabilities, learnt from the runs' predictions of their common validation rows.
+    """Return the requested rules for probabilities, learnt from the runs' predictions of their common validation rows.
 
-    RunError if they have none, and where a promise cannot be kept.
+    RunError if they have none, or if a promise cannot be kept.
     """
     if answering == AS_TRAINED:
         return RAW
@@ -109,30 +110,30 @@ def rules(members: Sequence[Run], answering: Answering) -> Rules:
     temperature = members[0].temperature() if len(members) == 1 else metrics.temperature(validation)
     if answering.max_error is None:
         return confidence.rules(answering, validation, temperature)
-    # A mean of several runs leaves no more choice than the one that had the most checkpoints to choose from.
+    # A mean of several runs leaves no more choice than the run with the most checkpoints.
     n_choices = max(run.n_choices(run.load_predictions("validation")) for run in members)
     return confidence.rules(answering, validation, temperature, n_choices)
 
 
 def _validation(members: Sequence[Run]) -> Predictions:
-    """The mean of the runs' probabilities of their validation rows, which must be the same; columns as the first's."""
-    found = [run.load_predictions("validation") for run in members]
-    if len(found) == 1:
-        return found[0]
-    orders = [np.argsort(np.array(each.ids, dtype=object)) for each in found]
+    """Return the runs' mean probabilities for their validation rows, which must be equal; columns as the first's."""
+    by_run = [run.load_predictions("validation") for run in members]
+    if len(by_run) == 1:
+        return by_run[0]
+    orders = [np.argsort(np.array(each.ids, dtype=object)) for each in by_run]
     columns = [[run.labels().index(label) for label in members[0].labels()] for run in members]
-    truths = [each.truth[order][:, own] for each, order, own in zip(found, orders, columns, strict=True)]
-    ids = [[each.ids[row] for row in order] for each, order in zip(found, orders, strict=True)]
+    truths = [each.truth[order][:, index] for each, order, index in zip(by_run, orders, columns, strict=True)]
+    ids = [[each.ids[row] for row in order] for each, order in zip(by_run, orders, strict=True)]
     contents = [run.read_json("data.json").get("validation_fingerprint") for run in members]
-    for run, *own in zip(members, ids, contents, strict=True):
-        if own != [ids[0], contents[0]]:
+    for run, *run_rows in zip(members, ids, contents, strict=True):
+        if run_rows != [ids[0], contents[0]]:
             raise RunError(
-                f"{members[0].path} and {run.path} have other validation rows, and what probabilities are worth "
-                "is learnt on rows that no run was trained on: give runs of the same data and data.seed, or one run"
+                f"{members[0].path} and {run.path} have different validation rows, and calibration "
+                "needs rows that no run was trained on: give runs of the same data and data.seed, or one run"
             )
-    probs = np.mean([each.probs[o][:, c] for each, o, c in zip(found, orders, columns, strict=True)], axis=0)
-    labels = truths[0].astype(np.int64) if found[0].has_several else truths[0].argmax(axis=1)
-    groups = metrics.in_same_groups([each.rows(order) for each, order in zip(found, orders, strict=True)])[0].groups
+    probs = np.mean([each.probs[o][:, c] for each, o, c in zip(by_run, orders, columns, strict=True)], axis=0)
+    labels = truths[0].astype(np.int64) if by_run[0].has_several else truths[0].argmax(axis=1)
+    groups = metrics.in_same_groups([each.rows(order) for each, order in zip(by_run, orders, strict=True)])[0].groups
     return Predictions(ids[0], labels, probs, groups=groups)
 
 
@@ -148,7 +149,7 @@ class Ensemble:
     def probs(
         self, readings: Sequence[Sequence[Example]], watch: Callable[[int], object] | None = None, keep: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean of the members' probabilities, float64 [N, C], of rows in each of the members' readings, and
+        """Return the mean of the members' probabilities, float64 [N, C], for rows in each of the members' readings, and
         which rows hold no token that one of the encoders knows, bool [N].
 
         `watch` is called with the number of rows done. `keep` as in `batching.tokenize`.
@@ -169,15 +170,15 @@ class Ensemble:
             share = None if watch is None else self._share(watch, n_done, len(numbers), len(examples))
             classifiers = [self.loaded[number].classifier for number in numbers]
             logits = evaluation.several_logits(classifiers, split, settings.train.evaluation_batch_size, share)
-            for number, classifier, own in zip(numbers, classifiers, logits, strict=True):
-                evaluation.refuse_not_finite(own, split.example_ids, classifier.precision)
-                probs = evaluation.probabilities(own, classifier.has_several)
+            for number, classifier, row_logits in zip(numbers, classifiers, logits, strict=True):
+                evaluation.refuse_not_finite(row_logits, split.example_ids, classifier.precision)
+                probs = evaluation.probabilities(row_logits, classifier.has_several)
                 found[number] = probs[:, [classifier.labels.index(label) for label in self.labels]]
             n_done += len(numbers)
         return found[0] if len(found) == 1 else np.mean(found, axis=0), is_blank
 
     def _groups(self) -> list[list[int]]:
-        """The members that have one encoder, and the same tokens in the same batches."""
+        """Return the members grouped by encoder, with the same tokens in the same batches."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for number, loaded in enumerate(self.loaded):
             size, long_texts = loaded.settings.train.evaluation_batch_size, Reading.of(loaded.settings.model)
@@ -193,10 +194,10 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows with the labels a run gives them: ids and labels of length N, probs float64 [N, C] whose
-    columns are `classes`. Labels that were whole numbers or truth values in training are so here. Where rows have
-    several, each of `labels` is a tuple, and `thresholds`, float64 [C], say from which probability on; else they are
-    None. n_blank: rows without a token that the encoder knows.
+    """Rows with a run's labels: ids and labels of length N, probs float64 [N, C] whose columns are `classes`. Labels
+    that were whole numbers or truth values in training are so here. If rows have several, each of `labels` is a tuple,
+    given from the probabilities `thresholds`, float64 [C], on; else these are None. n_blank: rows without a token that
+    the encoder knows.
 
     answered: with `max_error`, bool [N]; the label of other rows is None · label_sets: with `coverage`, the labels that
     each row may have.
@@ -220,8 +221,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Sample:
-    """What an accuracy on a whole file rests on: rows of the sample with and without a label, and half the width of the
-    interval that as many labels of a plain random sample would give."""
+    """The basis of an accuracy on a whole file: rows of the sample with and without a label, and half the width of the
+    interval from as many labels of a plain random sample."""
 
     n_labelled: int
     n_unlabelled: int
@@ -230,14 +231,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run's scores on labelled rows, as `evaluation["accuracy"]` too: accuracy, macro_f1, log_loss and ece; of
+    """A run's scores on labelled rows, also as `evaluation["accuracy"]`: accuracy, macro_f1, log_loss and ece; for
     several labels micro_f1, macro_f1, average_precision, hamming, subset_accuracy, log_loss and ece. The run's
     `train.metric` comes first.
 
-    n_trained_on: rows whose text the run was trained on; None for runs of before that was noted · absent: the run's
-    classes that no row has · notes: how the file was read, where that is not as its name says, and which rows
-    `data.drop` left out · answers: with `max_error`, what became of that promise on these rows · sample: where the
-    accuracy of all `n_rows` is known from the labels of some, what these are.
+    n_trained_on: rows whose text the run was trained on; None for runs from before that was recorded · absent: the
+    run's classes that no row has · notes: how the file was read, if not as its name says, and which rows `data.drop`
+    left out · answers: with `max_error`, how that promise held on these rows · sample: if the accuracy of all `n_rows`
+    is estimated from the labels of some, what these are.
     """
 
     scores: dict[str, Score]
@@ -260,14 +261,14 @@ class Evaluation:
 
 
 def _absent_warnings(absent: Sequence[str]) -> tuple[str, ...]:
-    """The sentence about classes that no row has, if there are any."""
+    """Return the sentence about classes that no row has, if there are any."""
     if not absent:
         return ()
     more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
     names = ", ".join(map(shown, absent[:_MOST_NAMES])) + more
     return (
-        f"no row is of {names}: the scores say nothing about that, and macro-F1 is the mean over the classes that are "
-        "among the labels or the predictions",
+        f"no row is of {names}: the scores say nothing about that, and macro-F1 is the mean over the "
+        "classes found among labels or predictions",
     )
 
 
@@ -277,10 +278,10 @@ def evaluate(run: Which, rows: object, device: str | None = None, max_error: flo
     run: what `train` returns, a run's folder, or a run's name or hash in `runs/`. rows: a file's path, a pandas
     DataFrame, a datasets.Dataset or a list of dicts (a row each), with the columns that the run was trained on.
 
-    The opening is noted in `test-reads.jsonl` beside the run with the rows' fingerprint, which is a test
-    split's if they are just its rows. DataError lists everything that is wrong with the rows.
+    The opening is recorded in `test-reads.jsonl` next to the run with the rows' fingerprint, which equals a test
+    split's if they are exactly its rows. DataError lists everything that is wrong with the rows.
 
-    max_error: `predict` with it answers some rows only; `answers` says which share, and how many of them are wrong.
+    max_error: `predict` with it answers only some rows; `answers` says which share, and how many of them are wrong.
 
         scores = submillion.evaluate("reviews", "new.csv")
         print(scores["accuracy"].value, scores["accuracy"].low, scores["accuracy"].high)
@@ -298,36 +299,36 @@ def evaluate(run: Which, rows: object, device: str | None = None, max_error: flo
 
 
 def _selection_warnings(run: Run, examples: Sequence[Example], has_threshold: bool) -> list[str]:
-    """The sentence about the very rows that chose what is judged on them, if they are these."""
+    """Return the sentence about validation rows, if these are the rows: they chose what is judged on them."""
     if data.fingerprint(examples) != run.read_json("data.json").get("validation_fingerprint"):
         return []
     chosen = ["the checkpoint"] * (len(run.evaluations()) > 1) + ["the threshold of max_error"] * has_threshold
     if not chosen:
         return []
     return [
-        f"these are the run's validation rows, which chose {' and '.join(chosen)}: the scores are a little too good; "
-        "judge on others"
+        f"these are the run's validation rows, which chose {' and '.join(chosen)}: the scores are slightly too "
+        "high; use other rows"
     ]
 
 
 def scored(
     run: Run, predictions: Predictions, examples: Sequence[Example], labels: Sequence[str], notes: Sequence[str] = ()
 ) -> Evaluation:
-    """Return the scores of a run's predictions of labelled rows, and what to know before believing them."""
+    """Return the scores of a run's predictions of labelled rows, and what to know before trusting them."""
     counts = predictions.truth.sum(axis=0)
     absent = tuple(label for label, n in zip(labels, counts, strict=True) if n == 0)
     n_trained_on = runs.count_trained_on(run, examples)
     scores = metrics.score_by(predictions, run.metric())
-    said = (*notes, *metrics.about_groups(predictions.groups))
-    return Evaluation(scores, len(examples), n_trained_on, absent, said)
+    all_notes = (*notes, *metrics.about_groups(predictions.groups))
+    return Evaluation(scores, len(examples), n_trained_on, absent, all_notes)
 
 
 def open_labelled(
     run: Which, rows: object, device: str | None = None, notes: list[str] | None = None
 ) -> tuple[Classifier, list[Example]]:
-    """Return a run's classifier, and labelled rows; the opening is noted, as `evaluate` says.
+    """Return a run's classifier, and labelled rows; the opening is recorded, as in `evaluate`.
 
-    What there is to say of how the rows were read is added to `notes`.
+    Notes on how the rows were read are added to `notes`.
     """
     run = runs.load(run)
     classifier, settings = evaluation.load(run, device)
@@ -345,33 +346,33 @@ def predict(
     answering: Answering = AS_TRAINED,
 ) -> Labelled:
     """Return the labels and probabilities of rows, as `submillion.predict` does."""
-    found = members(run, device)
-    own = rules(found.runs, answering)
-    readings = found.read(rows, id)
-    raw, is_blank = Ensemble(found).probs(readings, watch, keep=True)
-    thresholds = found.thresholds
-    answered, sets = own.answered(raw), own.members(raw)
+    voters = members(run, device)
+    answer_rules = rules(voters.runs, answering)
+    readings = voters.read(rows, id)
+    raw, is_blank = Ensemble(voters).probs(readings, watch, keep=True)
+    thresholds = voters.thresholds
+    answered, sets = answer_rules.answered(raw), answer_rules.members(raw)
     return Labelled(
         ids=[example.id for example in readings[0]],
-        labels=given(raw, found.classes, thresholds, answered),
-        probs=own.probs(raw),
-        classes=found.classes,
+        labels=given(raw, voters.classes, thresholds, answered),
+        probs=answer_rules.probs(raw),
+        classes=voters.classes,
         n_blank=int(is_blank.sum()),
-        thresholds=None if thresholds is None else own.probs(thresholds),
+        thresholds=None if thresholds is None else answer_rules.probs(thresholds),
         answered=answered,
-        label_sets=None if sets is None else named(sets, found.classes),
+        label_sets=None if sets is None else named(sets, voters.classes),
     )
 
 
 def given(
     probs: np.ndarray, classes: Sequence[Label], thresholds: np.ndarray | None, answered: np.ndarray | None = None
 ) -> list[Label | None] | list[tuple[Label, ...]]:
-    """Return the label of each row by its raw probabilities, float64 [N, C], the likeliest; None where the row is not
-    `answered`, bool [N]; of several, with thresholds, float64 [C], a tuple of those whose probability reaches them."""
+    """Return each row's label by its raw probabilities, float64 [N, C]: the likeliest; None if the row is not
+    `answered`, bool [N]; with thresholds, float64 [C], a tuple of the labels whose probabilities reach them."""
     if thresholds is not None:
         return named(probs >= thresholds, classes)
     is_answered = np.full(len(probs), True) if answered is None else answered
-    return [classes[i] if own else None for i, own in zip(probs.argmax(axis=1), is_answered, strict=True)]
+    return [classes[i] if is_sure else None for i, is_sure in zip(probs.argmax(axis=1), is_answered, strict=True)]
 
 
 def named(members: np.ndarray, classes: Sequence[Label]) -> list[tuple[Label, ...]]:
@@ -380,7 +381,7 @@ def named(members: np.ndarray, classes: Sequence[Label]) -> list[tuple[Label, ..
 
 
 def _reading(settings: Config) -> DataConfig:
-    """What decides how a run reads rows without labels."""
+    """Return what decides how a run reads rows without labels."""
     keys = ("text", "text_pair", "encoding", "separator", "header", "drop")
     return DataConfig(**{key: getattr(settings.data, key) for key in keys})
 
@@ -389,7 +390,7 @@ def _other_labels(first: Run, run: Run) -> list[str]:
     ours, theirs = first.labels(), run.labels()
     if first.has_several() != run.has_several():
         several, one = (first, run) if first.has_several() else (run, first)
-        return [f"{several.path} gives a row several labels, and {one.path} one: runs that predict together do alike"]
+        return [f"{several.path} gives a row several labels, and {one.path} one: runs that predict together must agree"]
     if set(ours) == set(theirs):
         return []
     return [

@@ -1,8 +1,8 @@
-"""What is finished of an output, in `OUTPUT.partial/`: a file a chunk, and what they were predicted with.
+"""The finished part of an output, in `OUTPUT.partial/`: a file per chunk, and what they were predicted with.
 
-A chunk's file is named by the chunk's key and its own content's hash and written whole or not at all, so that a killed
-command loses at most the chunks at hand, a chunk whose rows have changed is not taken for another, and one that was
-damaged on the disk is predicted again.
+A chunk's file is named by the chunk's key and its own content's hash and written whole or not at all: a killed command
+loses at most its current chunks, a chunk whose rows have changed is not taken for another, and one damaged on the disk
+is predicted again.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _OURS = re.compile(r"[0-9a-f-]+\.parquet|\.[^/]*\.tmp|\.lock|manifest\.json|join
 
 @dataclass(frozen=True)
 class Journal:
-    """An opened journal; `facts` are what its chunks were predicted with, `files` those chunks' files by their keys,
-    `notes` what is worth saying of what was there."""
+    """An opened journal; `facts` are what its chunks were predicted with, `files` their files by key, `notes` its
+    findings."""
 
     folder: Path
     facts: Mapping[str, Any]
@@ -54,17 +54,17 @@ class Journal:
         path = self.files[chunk.key]
         content = _content(path)
         if content is None:
-            raise RunError(f"{path} is damaged: start the same command again, and its rows are predicted again")
+            raise RunError(f"{path} is damaged: run the same command again to predict its rows again")
         (ids, is_blank), probs = from_parquet(io.BytesIO(content), ["id", _BLANK])
         return ids.to_pylist(), probs, sum(is_blank.to_pylist())
 
     def note(self, **facts: Any) -> None:
-        """Add facts that a later sitting may look at."""
+        """Add facts for later sessions."""
         facts = {**self.facts, **facts}
         runs.write_atomically(self.folder / _MANIFEST, dumps({**facts, _SEAL: _seal(facts)}, indent=2) + "\n")
 
     def remove(self) -> None:
-        """Remove the folder, its manifest last: killed here, the same command makes again what is gone by then."""
+        """Remove the folder, its manifest last: killed here, the same command makes again what is gone."""
         with reported(self.folder, "removed"):
             for path in sorted(self.folder.iterdir(), key=lambda path: (path.name == ".lock", path.name == _MANIFEST)):
                 path.unlink()
@@ -79,16 +79,16 @@ def packed(ids: list[str], probs: np.ndarray, is_blank: np.ndarray) -> bytes:
 
 @contextmanager
 def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
-    """Give the journal of an output, new or begun by the same command; no other process writes it meanwhile.
+    """Yield the journal of an output, new or begun by the same command; no other process writes it meanwhile.
 
-    ConfigError if another command began it, RunError if another process is at it.
+    ConfigError if another command began it, RunError if another process uses it.
     """
     folder = output.with_name(f"{output.name}.partial")
     with reported(folder, "made"):
         folder.mkdir(exist_ok=True)
     names = {path.name for path in folder.iterdir()}
     if strange := sorted(name for name in names if not _OURS.fullmatch(name)):
-        raise ConfigError(f"{folder} holds {strange[0]}, and is needed for what is finished of {output.name}: move it")
+        raise ConfigError(f"{folder} is needed for the finished part of {output.name}, but holds {strange[0]}: move it")
     with runs.locked(folder):
         facts = {"format": FORMAT, **facts}
         if any(folder.glob("*.parquet")):
@@ -97,14 +97,14 @@ def opened(output: Path, facts: Mapping[str, Any]) -> Iterator[Journal]:
         try:
             yield kept
         except BaseException:
-            if not any(folder.glob("*.parquet")):  # nothing is finished that the same command could go on from
+            if not any(folder.glob("*.parquet")):  # nothing is finished from which the same command could continue
                 with suppress(RunError):
                     kept.remove()
             raise
 
 
 def _whole(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The files of whole chunks by their keys, and a note of those that are damaged, which are removed."""
+    """Return the files of whole chunks by key, and a note on damaged ones, which are removed."""
     files, n_damaged = dict[str, Path](), 0
     for path in sorted(folder.glob("*.parquet")):
         name = _CHUNK.fullmatch(path.name)
@@ -122,7 +122,7 @@ def _whole(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 
 def _content(path: Path) -> bytes | None:
-    """A chunk's file; None if it is not what was written."""
+    """Return a chunk's file; None if it is not what was written."""
     content = read_bytes(path)
     return content if path.stem.endswith(cache.key_of(content)) else None
 
@@ -132,7 +132,7 @@ def _seal(facts: Mapping[str, Any]) -> str:
 
 
 def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the folder's manifest says; ConfigError if that is of another command."""
+    """Return the folder's manifest; ConfigError if it is another command's."""
     try:
         began = json.loads((folder / _MANIFEST).read_bytes())
         if not isinstance(began, dict):
@@ -142,7 +142,9 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _MANIFEST} is damaged ({error}): remove {folder}, and start again") from None
     if began.get("format") == 1:
-        raise RunError(f"{folder} was begun by an older submillion: finish it with that, or remove it, and start again")
+        raise RunError(
+            f"{folder} was started by an older submillion: finish it with that version, or remove it and start again"
+        )
     if isinstance(began.get("format"), int) and began["format"] > FORMAT:
         raise RunError(
             f"{folder / _MANIFEST} has format {began['format']}; this version reads {FORMAT}: update submillion, or "
@@ -155,8 +157,8 @@ def _begun(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if problems:
         raise ConfigError(
-            f"{folder} is what another command left unfinished: {'; '.join(problems)}. Finish that one, or remove the "
-            "folder, or give another --output"
+            f"{folder} is another command's unfinished output: {'; '.join(problems)}. Finish that one, "
+            "remove the folder, or give another --output"
         )
     return began
 

@@ -1,7 +1,7 @@
 """How a finished run's accuracy falls when its rows are perturbed: typing mistakes, case, missing parts.
 
-The ways to perturb a text are those of `augmentation`, at its three strengths; the paired test is `comparison`'s. Rows
-are perturbed by their ids alone, so that every run meets the same texts.
+The ways to perturb a text are those of `augmentation`, at its three strengths; the paired test is `comparison`'s.
+Perturbations depend only on rows' ids, so every run gets the same texts.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ Predict = Callable[[Sequence[Example]], Predictions]
 
 @dataclass(frozen=True)
 class Robustness:
-    """A run's scores on rows as they are, and what each perturbation makes of its accuracy, strengths rising: of the
-    share of right rows, which of several labels have all right."""
+    """A run's scores on unchanged rows, and its accuracy under each perturbation, strengths rising: the share of right
+    rows, of which those with several labels have all right."""
 
     plain: Evaluation
     perturbed: tuple[Perturbed, ...]
 
     @property
     def accuracy(self) -> Score:
-        """Return the accuracy on rows as they are."""
+        """Return the accuracy on unchanged rows."""
         return self.plain.scores["accuracy" if "accuracy" in self.plain.scores else "subset_accuracy"]
 
     @property
     def by_kind(self) -> dict[str, list[Perturbed]]:
         """Return each kind's measurements, strengths rising."""
-        return {kind: list(found) for kind, found in groupby(self.perturbed, lambda each: each.kind)}
+        return {kind: list(measured) for kind, measured in groupby(self.perturbed, lambda each: each.kind)}
 
 
 def measure(
@@ -60,44 +60,44 @@ def measure(
 ) -> Robustness:
     """Return a run's robustness on labelled rows, as `evaluate` takes them.
 
-    perturb: names, in a list or with commas between them; "all" leaves first-column out where texts have one column.
+    perturb: names, in a list or with commas between them; "all" leaves first-column out if texts have one column.
     figure: an .svg or .png file to draw the accuracies to; `force`: it may replace a file that an earlier call did not
-    draw. The opening of the rows is noted once, as `evaluate` does.
-    `watch` is called with the rows done and all that there are to do. ConfigError for unknown perturbations,
-    first-column where texts have one column, or a figure that cannot be written.
+    draw. The opening of the rows is recorded once, as in `evaluate`. `watch` is called with the rows done and the rows
+    in all. ConfigError for unknown perturbations, first-column if texts have one column, or a figure that cannot be
+    written.
 
-        found = submillion.robustness("reviews", "new.csv", perturb="typos,lower")
-        print(found.plain["accuracy"].value, found.by_kind["typos"][0].accuracy.value)
+        result = submillion.robustness("reviews", "new.csv", perturb="typos,lower")
+        print(result.plain["accuracy"].value, result.by_kind["typos"][0].accuracy.value)
     """
     run = runs.load(run)
-    wanted = applicable(_kinds(perturb), run)
+    kinds = applicable(_kinds(perturb), run)
     output = None if figure is None else runs.Output(figure, "evaluate", force)
     if output is not None:
         page.check_figure(output)
     rates: list[tuple[AugmentationKind, float]] = [
-        (kind, rate) for kind in wanted for rate in augmentation.STRENGTHS[kind]
+        (kind, rate) for kind in kinds for rate in augmentation.STRENGTHS[kind]
     ]
     notes: list[str] = []
     classifier, examples = prediction.open_labelled(run, rows, device, notes)
     n_all, n_done = len(examples) * (1 + len(rates)), 0
 
-    def predict(some: Sequence[Example]) -> Predictions:
-        return predictions_of(run, classifier, some, lambda n: watch(n_done + n, n_all))
+    def predict(subset: Sequence[Example]) -> Predictions:
+        return predictions_of(run, classifier, subset, lambda n: watch(n_done + n, n_all))
 
-    plain, found = predict(examples), list[Perturbed]()
+    plain, measured = predict(examples), list[Perturbed]()
     for kind, rate in rates:
         n_done += len(examples)
-        found.append(_perturbed(kind, rate, examples, plain, predict))
+        measured.append(_perturbed(kind, rate, examples, plain, predict))
     watch(n_all, n_all)
     evaluation = prediction.scored(run, plain, examples, classifier.labels, notes)
-    robustness = Robustness(evaluation, tuple(_corrected(found)))
+    robustness = Robustness(evaluation, tuple(_corrected(measured)))
     if output is not None:
         page.write_figure(output, robustness.accuracy, robustness.by_kind)
     return robustness
 
 
 def _kinds(perturb: Sequence[AugmentationKind] | str) -> Sequence[AugmentationKind] | None:
-    """The perturbations of a list such as "typos,lower", None for "all"; ConfigError names unknown ones."""
+    """Return the perturbations of a list such as "typos,lower", None for "all"; ConfigError names unknown ones."""
     if isinstance(perturb, str) and perturb.strip() == "all":
         return None
     names = [name.strip() for name in perturb.split(",")] if isinstance(perturb, str) else list(perturb)
@@ -109,7 +109,7 @@ def _kinds(perturb: Sequence[AugmentationKind] | str) -> Sequence[AugmentationKi
 
 
 def applicable(kinds: Sequence[AugmentationKind] | None, run: Run) -> list[AugmentationKind]:
-    """Return the kinds that can change the run's rows, of all (None) or of those given, each once.
+    """Return the kinds that can change the run's rows, of all (None) or the given ones, each once.
 
     ConfigError for first-column where texts have one column.
     """
@@ -117,16 +117,16 @@ def applicable(kinds: Sequence[AugmentationKind] | None, run: Run) -> list[Augme
     if kinds is None:
         return [kind for kind in augmentation.STRENGTHS if kind != "first-column" or has_columns]
     if "first-column" in kinds and not has_columns:
-        raise ConfigError("first-column takes the first of several columns away, and the run has one text column")
+        raise ConfigError("first-column removes the first of several columns, but the run has one text column")
     return list(dict.fromkeys(kinds))
 
 
 def _perturbed(
     kind: AugmentationKind, rate: float, examples: Sequence[Example], plain: Predictions, predict: Predict
 ) -> Perturbed:
-    """Only rows that change are predicted again."""
+    """Return one perturbation's effect; only rows that change are predicted again."""
     new = [augmentation.perturbed(example, kind, rate, ["robustness", example.id]) for example in examples]
-    changed = [i for i, both in enumerate(zip(examples, new, strict=True)) if len({*map(_texts, both)}) > 1]
+    changed = [i for i, pair in enumerate(zip(examples, new, strict=True)) if len({*map(_texts, pair)}) > 1]
     predicted = plain.predicted.copy()
     if changed:
         predicted[changed] = predict([new[i] for i in changed]).predicted
@@ -145,6 +145,6 @@ def _texts(example: Example) -> tuple[str, str | None]:
     return example.text, example.text_pair
 
 
-def _corrected(found: Sequence[Perturbed]) -> Iterator[Perturbed]:
-    corrected = comparison.holm(np.array([each.difference.p for each in found]))
-    return (replace(each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True))
+def _corrected(measured: Sequence[Perturbed]) -> Iterator[Perturbed]:
+    corrected = comparison.holm(np.array([each.difference.p for each in measured]))
+    return (replace(each, p_holm=float(p)) for each, p in zip(measured, corrected, strict=True))

@@ -1,7 +1,7 @@
 """Runs of one encoder share its frozen weights: an encoder is read once, however many runs are loaded.
 
-Each run is a model of its own, with its own adapter and head, around the same parameters. Runs that train in the
-encoder itself (all of it, or its biases) have an encoder of their own. Which runs are kept is left to the caller.
+Each run is a separate model, with its own adapter and head, around the same parameters. Runs that trained the encoder
+itself (all of it, or its biases) have their own encoder. The caller decides which runs are kept.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Tokenizer:
 
 @dataclass(eq=False)
 class Encoder:
-    """A frozen encoder, by way of a stock model on it that nobody runs; it lives as long as a run that shares it."""
+    """A frozen encoder, held by a stock model on it that is never run; it lives as long as a run that shares it."""
 
     stock: PreTrainedModel | None = None
 
@@ -50,7 +50,7 @@ class Encoder:
 class Loaded:
     """A run ready to classify; hold `tokenizer.lock` while using its tokenizer, which other runs share.
 
-    thresholds: of each of several labels, float64 [C]; None where rows have one label · rules: learnt so far.
+    thresholds: of each of several labels, float64 [C]; None if rows have one label · rules: learnt so far.
     """
 
     run: Run
@@ -64,9 +64,9 @@ class Loaded:
 
 
 class Loader:
-    """Loads runs in one precision, None for each run's own, as `predict` has it, on one device, None for the best.
+    """Loads runs in one precision, None for each run's own, as in `predict`, on one device, None for the best.
 
-    Not for several threads at once.
+    Not thread-safe.
     """
 
     def __init__(self, precision: Precision | None = None, device: str | None = None) -> None:
@@ -77,12 +77,12 @@ class Loader:
         self._tokenizers: WeakValueDictionary[tuple[str, ...], Tokenizer] = WeakValueDictionary()
 
     def find_encoder(self, run: Run) -> Encoder | None:
-        """Return the loaded encoder that a run would share, None if it needs one of its own."""
+        """Return the loaded encoder that a run would share, None if it needs its own."""
         key = _encoder_key(run, self._precision_of(run))
         return None if key is None else self._encoders.get(key)
 
     def load(self, run: Run) -> Loaded:
-        """Return a verified run, around the weights of a loaded encoder where that is its own."""
+        """Return a verified run, around the weights of a loaded encoder if that is the run's."""
         precision = self._precision_of(run)
         key = _encoder_key(run, precision)
         encoder = self.find_encoder(run) or Encoder()
@@ -106,7 +106,7 @@ class Loader:
 
 
 def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
-    """Return a new stock model around the same parameters, with a last layer of its own for these labels."""
+    """Return a new stock model around the same parameters, with its own last layer for these labels."""
     shared = {id(tensor): tensor for tensor in (*stock.parameters(), *stock.buffers())}
     model: Any = copy.deepcopy(stock, shared)
     name = last_layer_name(model, int(model.config.num_labels or 0))
@@ -119,9 +119,9 @@ def _around(stock: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
 
 
 def _encoder_key(run: Run, precision: Precision) -> tuple[str | None, ...] | None:
-    """What decides a run's frozen encoder: its name, its commit, its weights' SHA-256, and the precision it is held in.
+    """Return what decides a run's frozen encoder: its name, commit, weights' SHA-256, and the precision it is held in.
 
-    None if the run trained in it, and of runs of before that have only its name on the Hub, which may mean any weights.
+    None if the run trained it, and for old runs that have only its name on the Hub, which may mean any weights.
     """
     plan = planning.from_json((run.path / "plan.json").read_text(encoding="utf-8"))
     if plan.method == "none" or plan.bias != "none":

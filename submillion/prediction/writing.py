@@ -1,6 +1,6 @@
-"""Predicted rows as files: CSV, TSV, JSON Lines and Parquet, packed or not, a chunk at a time.
+"""Predicted rows as files: CSV, TSV, JSON Lines and Parquet, compressed or not, a chunk at a time.
 
-Owns the columns and what may be written where. A file is written under a temporary name and renamed when it is whole.
+Owns the columns and what may be written where. A file is written under a temporary name and renamed when complete.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from submillion.runs.files import reported
 
 _ROW_GROUP_ROWS = 2**17
 _JOINING = "|;,\t"
-_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}  # of Parquet's column of labels
+_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}  # of Parquet's label column
 _KEPT_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
-Kept = tuple[tuple[str, Kind], ...]  # columns that are copied from the input, and what their cells are
+Kept = tuple[tuple[str, Kind], ...]  # columns copied from the input, and the kinds of their cells
 Rows = tuple[Sequence[str], np.ndarray, Sequence[Sequence[Any]]]  # ids, probabilities [N, C], cells of kept columns
 
 
@@ -45,11 +45,11 @@ Rows = tuple[Sequence[str], np.ndarray, Sequence[Sequence[Any]]]  # ids, probabi
 class Form:
     """The columns: id and label, with `probabilities` also prob_<label>; with `label_ids` ID and Label, a number.
 
-    Where rows have several labels that column holds lists, or in CSV and TSV their names, joined (`joining`).
-    force: it may replace a file that an earlier call did not write · id: the input's column of ids, by whose name the
-    output has them; None for `id`, where there is one · keep: columns of the input that are copied · answering: with
-    `max_error` the label of a row may be empty, and `answered` says of which; with `coverage` there is `labels`, those
-    that the row may have, in lists or joined. ConfigError for calibrated probabilities that are not written.
+    If rows have several labels, that column holds lists, or in CSV and TSV their names, joined (`joining`). force: the
+    output may replace a file that no earlier call wrote · id: the input's id column, whose name the output uses; None
+    for `id`, if there is one · keep: input columns that are copied · answering: with `max_error` a row's label may be
+    empty, and `answered` says if it is not; with `coverage` there is `labels`, those that the row may have, in lists or
+    joined. ConfigError for calibrated probabilities that are not written.
     """
 
     probabilities: bool = False
@@ -62,7 +62,7 @@ class Form:
     def __post_init__(self) -> None:
         if self.answering.calibrated and not self.probabilities:
             raise ConfigError(
-                "calibrated changes probabilities, no label, and none are written: add --probabilities (in Python "
+                "calibrated changes only probabilities, and none are written: add --probabilities (in Python "
                 "Form(probabilities=True))"
             )
 
@@ -83,13 +83,13 @@ class Form:
 
 
 def check_output(output: Output, source: Path | str | None = None) -> None:
-    """Raise a ConfigError if predictions cannot be written to `output`, or something would be lost: `source`, a run, or
-    what this command did not write."""
+    """Raise a ConfigError if predictions cannot be written to `output`, or would overwrite `source`, a run, or what
+    this command did not write."""
     file, path = output.path, None if source is None else Path(os.path.expanduser(source))
     if not file.absolute().parent.is_dir():
         raise ConfigError(f"{file.absolute().parent}: no such folder; make it first")
     if path is not None and _same(file, path):
-        raise ConfigError(f"{file} is the input too: give another name, so that its texts are kept")
+        raise ConfigError(f"{file} is also the input: give another name, to keep its texts")
     refuse_run_folder(file)
     if path is not None and path.is_dir():
         _check_folder(file, path)
@@ -105,13 +105,13 @@ def check_output(output: Output, source: Path | str | None = None) -> None:
 
 
 def _is_written(file: Path) -> bool:
-    """Whether predictions can be written to a file of this name."""
+    """Return whether predictions can be written to a file of this name."""
     is_packed_twice = suffix_of(file) == ".parquet" and bool(packing_of(file))
     return suffix_of(file) in WRITTEN_SUFFIXES and not is_packed_twice and parted(file)[1] is None
 
 
 def part_name(name: str) -> str:
-    """Return what the output of a folder's file is called: as the file, with .csv after it where none is written so.
+    """Return the name of the output of a folder's file: the file's, with .csv appended if its kind is not written.
 
     >>> part_name("new/a.jsonl.gz"), part_name("new/a.xlsx")
     ('new/a.jsonl.gz', 'new/a.xlsx.csv')
@@ -124,27 +124,27 @@ def _check_folder(output: Path, source: Path) -> None:
         raise ConfigError(f"{output} is a file, and {source} a folder: give the name of a folder for its parts")
     inner, outer = output.resolve(), source.resolve()
     if outer in inner.parents or inner in outer.parents:
-        raise ConfigError(
-            f"{output} and {source} are inside one another: give a folder beside, so that parts stay apart"
-        )
+        raise ConfigError(f"{output} and {source} are inside one another: give a separate folder")
 
 
 def check_parts(output: Output, names: Iterable[str]) -> None:
-    """Raise a ConfigError if a folder holds files other than the parts to be written, for they would pass for it, or
+    """Raise a ConfigError if a folder holds files other than the parts to be written, which would pass for output, or
     parts that this command did not write."""
-    known, folder = set(names), output.path
-    found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    if strange := [name for name in found if name not in known]:
-        more = f" and {len(strange) - 1:,} other files" if len(strange) > 1 else ""
-        raise ConfigError(f"{folder} holds {strange[0]}{more}, no part of the input: give another folder, or empty it")
-    for name in found:
+    part_names, folder = set(names), output.path
+    existing = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    if strange := [name for name in existing if name not in part_names]:
+        more = f" and {len(strange) - 1:,} others" if len(strange) > 1 else ""
+        raise ConfigError(
+            f"{folder} holds {strange[0]}{more}, not part of this output: give another folder, or empty it"
+        )
+    for name in existing:
         replace(output, path=folder / name).check()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is laid out: labels as the training rows had them, what the kept columns' cells are, a Parquet file's
-    codec, of several labels the thresholds, float64 [C], and what becomes of probabilities."""
+    """The layout of a file: labels as in the training rows, the kinds of the kept columns' cells, a Parquet file's
+    codec, thresholds for several labels, float64 [C], and the rules for probabilities."""
 
     labels: tuple[Label, ...]
     form: Form
@@ -155,12 +155,12 @@ class Layout:
 
     @property
     def has_lists(self) -> bool:
-        """Say whether a column has several labels."""
+        """Return whether a column has several labels."""
         return self.thresholds is not None or self.rules.sets is not None
 
     def chosen(self, probs: np.ndarray) -> list[list[Any]]:
-        """Return the columns between the kept ones and probabilities, by raw ones, float64 [N, C]: each row's label, of
-        several a list of them; then which rows are answered, or the list of labels that each may have."""
+        """Return the columns between the kept ones and probabilities, from raw ones, float64 [N, C]: each row's label,
+        or a list of several; then which rows are answered, or the list of labels that each may have."""
         values = tuple(range(len(self.labels))) if self.form.label_ids else self.labels
         answered, sets = self.rules.answered(probs), self.rules.members(probs)
         columns: list[list[Any]] = [[*given(probs, values, self.thresholds, answered)]]
@@ -177,26 +177,25 @@ class Layout:
 
 
 def joining(output: Path, layout: Layout) -> str:
-    """Return what joins several labels in a file of text: the first of | ; , tab that is in none of their names.
+    """Return what joins several labels in a text file: the first of | ; , tab that is in none of their names.
 
-    ConfigError where each of these is.
+    ConfigError if each of these is.
     """
     names = "".join(map(str, layout.labels))
-    found = next((mark for mark in _JOINING if mark not in names), None)
-    if found is None and layout.has_lists and suffix_of(output) in (".csv", ".tsv"):
+    separator = next((mark for mark in _JOINING if mark not in names), None)
+    if separator is None and layout.has_lists and suffix_of(output) in (".csv", ".tsv"):
         raise ConfigError(
-            f"{output}: the names of labels hold each of {' '.join(_JOINING[:3])} and tab, so that none joins them in "
-            "a cell: give a name that ends in .jsonl or .parquet, whose cells hold lists"
+            f"{output}: label names contain all of {' '.join(_JOINING[:3])} and tab, so none of these can join "
+            "them in a cell: give a name that ends in .jsonl or .parquet, whose cells hold lists"
         )
-    return found or _JOINING[0]
+    return separator or _JOINING[0]
 
 
 def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows]) -> Counter[str]:
-    """Write chunks of rows to one file by way of `temporary`, on the same disk; return how many rows got each label, by
-    its name.
+    """Write chunks of rows to one file via `temporary`, on the same disk; return how many rows got each label, by name.
 
-    Labels that are numbers or truth values stay so in JSON Lines and Parquet, and so do kept cells. RunError if the
-    disk does not take it; the old file then stays.
+    Labels that are numbers or truth values stay so in JSON Lines and Parquet, and so do kept cells. RunError if writing
+    fails; the old file then stays.
     """
     counts: Counter[str] = Counter()
     with reported(output.path, "written"):
@@ -204,7 +203,7 @@ def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows
             for rows in chunks:
                 answered = layout.rules.answered(rows[1])
                 names = given(rows[1], tuple(map(str, layout.labels)), layout.thresholds, answered)
-                all_names = (name for own in names for name in (own if isinstance(own, tuple) else (own,)))
+                all_names = (name for row in names for name in (row if isinstance(row, tuple) else (row,)))
                 counts.update(str(name) for name in all_names if name is not None)
                 ids, probs, kept = rows
                 add(layout.chosen(probs), (ids, layout.rules.probs(probs), kept))
@@ -215,7 +214,7 @@ def write(output: Output, temporary: Path, layout: Layout, chunks: Iterable[Rows
 
 
 def write_rows(output: Output, layout: Layout, ids: Sequence[str], probs: np.ndarray) -> None:
-    """Write rows that are in memory to one file, as `write` does."""
+    """Write rows in memory to one file, as `write` does."""
     temporary = output.path.with_name(f".{output.path.name}.{os.getpid()}")
     try:
         write(output, temporary, layout, [(ids, probs, ())])
@@ -237,7 +236,7 @@ def codec_of(path: Path) -> str:
     return "none" if codec == "uncompressed" else codec
 
 
-Add = Callable[[list[list[Any]], Rows], None]  # the columns that were chosen, and the rows as they are shown
+Add = Callable[[list[list[Any]], Rows], None]  # the chosen columns, and the rows as shown
 
 
 @contextmanager
@@ -291,7 +290,7 @@ def _json_lines(text: IO[str], layout: Layout) -> Add:
 
 @contextmanager
 def _parquet(path: Path, layout: Layout) -> Iterator[Add]:
-    """Rows are held until they make a row group of use; probabilities are not rounded."""
+    """Yield a writer of Parquet rows, held until they make a useful row group; probabilities are not rounded."""
     form, labels = layout.form, layout.labels
     names = form.columns(labels)
     copied = [_KEPT_TYPES[kind] for _, kind in layout.kept]
@@ -319,14 +318,14 @@ def _parquet(path: Path, layout: Layout) -> Iterator[Add]:
 
 
 def _typed(column: Sequence[Any], kind: Kind) -> list[Any]:
-    """Cells as a Parquet column of this kind takes them."""
+    """Return cells as a Parquet column of this kind takes them."""
     if kind == "text":
         return [None if is_missing(cell) else _as_text(cell) for cell in column]
     return [None if is_missing(cell) else cell for cell in column]
 
 
 def _as_text(cell: Any) -> str:
-    """A cell of any kind as text: "" if there is none, lists and objects as JSON."""
+    """Return a cell of any kind as text: "" if it is missing, lists and objects as JSON."""
     if is_missing(cell):
         return ""
     if isinstance(cell, list | tuple | dict):
@@ -336,7 +335,7 @@ def _as_text(cell: Any) -> str:
 
 @contextmanager
 def _packed(path: Path, packing: str) -> Iterator[Any]:
-    """A file to write bytes to, which are packed; equal bytes give equal files: no name and no time are in them."""
+    """Yield a file that compresses bytes; equal bytes give equal files, which hold no name or time."""
     with open(path, "wb") as raw:
         match packing:
             case ".gz":

@@ -1,11 +1,10 @@
 """Run folders → pages for people: report.html, report.md, report.json, figures, a model card; without torch.
 
 `run` reads a folder, with the `baselines`; `findings` says in `sections` what it shows, `acting` what it would answer
-at a stated error, `several` what rows with several labels show besides, `making` how the run came about; `figures`
-draws it in the style of `drawing`; `page` and `card` write it down, `terminal` prints it, and `brief` is what commands
-print of a run. Everything can be made again from the folder alone.
-`sweep` does the same for a study's folder, `folds` for one of folds, `comparing` for runs that were compared, with
-`verdicts` and `forests`.
+at a stated error, `several` what rows with several labels add, `making` how the run came about; `figures` draws it in
+the style of `drawing`; `page` and `card` write it, `terminal` prints it, and `brief` is what commands print about a
+run. Everything can be made again from the folder alone. `sweep` does the same for a study's folder, `folds` for one of
+folds, `comparing` for compared runs, with `verdicts` and `forests`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def report(which: Which, out: Path | str = "runs") -> list[Path]:
     """Write the report of a finished run, of a study, or of folds, again; return the paths of its files.
 
     which: a run, a folder, the name or hash of a run in `out`, or the name of a study or of folds there. Nothing is
-    trained or predicted. RunError names the studies and folds too where there is no such run.
+    trained or predicted. If there is no such run, RunError names the studies and folds too.
     """
     if isinstance(which, Run) or not isinstance(which, str | os.PathLike):
         return write(runs.load(which, out))
@@ -52,7 +51,7 @@ def _run(which: str, out: Path | str) -> Path:
         inside = sorted(Path(out).expanduser().glob("*/summary.json"))
         others = {"studies": [path.parent for path in inside if is_study(path.parent)], "folds": folds_inside(out)}
         named = [
-            f"{kind} in {out}: {', '.join(path.name for path in found)}" for kind, found in others.items() if found
+            f"{kind} in {out}: {', '.join(path.name for path in paths)}" for kind, paths in others.items() if paths
         ]
         raise RunError(*error.problems, *named) from None
 
@@ -60,7 +59,7 @@ def _run(which: str, out: Path | str) -> Path:
 def write(of: Run, splits: Splits | None = None) -> list[Path]:
     """Write the reports of a finished run into its folder, in place of older ones; return their paths.
 
-    `splits` are the run's rows where they are at hand; without, its data is read again. The same folder and data give
+    `splits` are the run's rows if they are at hand; otherwise its data is read again. The same folder and data give
     the same bytes. RunError says why a run cannot be reported.
     """
     report = run.read(of, splits)
@@ -73,20 +72,20 @@ def write(of: Run, splits: Splits | None = None) -> list[Path]:
 
 
 def sections(report: Report) -> list[Section]:
-    """Return the report's sections in the order that they are read."""
-    found = report.several
+    """Return the report's sections in reading order."""
+    of_several = report.several
     return [
         findings.answer(report),
         making.plan(report),
         making.training(report),
-        *([findings.confusion(report), findings.classes(report)] if found is None else []),
-        *([several.labels(report, found), several.together(report, found)] if found is not None else []),
+        *([findings.confusion(report), findings.classes(report)] if of_several is None else []),
+        *([several.labels(report, of_several), several.together(report, of_several)] if of_several is not None else []),
         findings.distribution(report),
         findings.calibration(report),
-        *([findings.coverage(report)] if found is None else []),
+        *([findings.coverage(report)] if of_several is None else []),
         *(
             [acting.section(report.acting, report.labels, report.split, len(report.evaluations) > 1)]
-            if found is None
+            if of_several is None
             else []
         ),
         findings.lengths(report),

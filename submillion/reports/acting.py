@@ -18,14 +18,13 @@ from submillion.text import percent, percents
 
 MAX_ERRORS = (0.01, 0.02, 0.05)
 _ENDS = (
-    "The promise is for rows like the validation rows, and ends where the data shift: errors that are made with "
-    "confidence are answered."
+    "The promise holds for rows like the validation rows and ends when the data shift: confident errors are answered."
 )
 
 
 @dataclass(frozen=True)
 class Acting:
-    """What would be answered at one stated error, on the judged rows; None where no threshold keeps the promise, and
+    """What would be answered at one stated error, on the judged rows; None if no threshold keeps the promise, and
     `problem` says why. by_class: the share of each true class's rows that is answered."""
 
     max_error: float
@@ -35,8 +34,8 @@ class Acting:
 
 
 def read(validation: Predictions, judged: Predictions, n_choices: float = 1.0) -> list[Acting]:
-    """Return what would be answered at each of `MAX_ERRORS`; nothing where rows have several labels. n_choices: as
-    `confidence.selection` has it."""
+    """Return what would be answered at each of `MAX_ERRORS`; empty if rows have several labels. n_choices: as in
+    `confidence.selection`."""
     if validation.has_several:
         return []
     return [_acting(confidence.selection(validation, each, n_choices), judged) for each in MAX_ERRORS]
@@ -52,20 +51,20 @@ def _acting(selected: Selection, judged: Predictions) -> Acting:
 
 
 _SELECTED = (
-    "These rows chose the checkpoint too, which makes them look a little too good: so each threshold is tested at 5 % "
-    "over the number of checkpoints that they might as well have chosen."
+    "These rows also chose the checkpoint, so they look slightly too good: each threshold is tested at 5 % "
+    "divided by the number of checkpoints that they might as well have chosen."
 )
 
 
-def section(found: Sequence[Acting], labels: Sequence[str], split: str, is_selected: bool) -> Section:
-    """Return what would be answered, all in all and by class; is_selected: validation chose among checkpoints."""
-    possible = [each for each in found if each.answers is not None]
-    said = [f"{percent(_share(each).value)} at {percent(each.max_error)} errors" for each in possible]
+def section(levels: Sequence[Acting], labels: Sequence[str], split: str, is_selected: bool) -> Section:
+    """Return what would be answered, overall and by class; is_selected: validation chose among checkpoints."""
+    possible = [each for each in levels if each.answers is not None]
+    shares = [f"{percent(_share(each).value)} at {percent(each.max_error)} errors" for each in possible]
     rows = [
         (percent(each.max_error), percents(_share(each)), "–" if error is None else percents(error))
         if each.answers is not None
         else (percent(each.max_error), "–", "–")
-        for each in found
+        for each in levels
         for error in [None if each.answers is None else each.answers.error]
     ]
     tables = [Table("At a stated error", ("error, at most", f"answered on {split}", "of these wrong"), rows)]
@@ -79,13 +78,13 @@ def section(found: Sequence[Acting], labels: Sequence[str], split: str, is_selec
     return Section(
         anchor="acting",
         nav="Acting",
-        title=f"Would be answered: {', '.join(said)}" if said else "None of these errors can be promised",
+        title=f"Would be answered: {', '.join(shares)}" if shares else "None of these errors can be promised",
         sentences=(
             "`submillion predict --max-error` answers only where, with 95 % confidence, at most that share of answers "
             "is wrong, and leaves the other rows without a label. Thresholds are tested on validation rows.",
             *((_SELECTED,) if is_selected else ()),
             _ENDS,
-            *as_sentences(each.problem for each in found if each.problem is not None),
+            *as_sentences(each.problem for each in levels if each.problem is not None),
         ),
         tables=tuple(tables),
     )
@@ -99,7 +98,7 @@ def _share(acting: Acting) -> Score:
 @dataclass(frozen=True)
 class AnsweredHere:
     """The share of rows that would be answered at a stated error: of a file without labels, and of the validation rows;
-    None where no threshold keeps the promise."""
+    None if no threshold keeps the promise."""
 
     max_error: float
     validation: Score | None
@@ -108,7 +107,7 @@ class AnsweredHere:
 
 def here(validation: Predictions, probs: np.ndarray, n_choices: float = 1.0) -> tuple[AnsweredHere, ...]:
     """Return the shares of a file's rows, by their probabilities, float64 [N, C], and of validation's, at each of
-    `MAX_ERRORS`; n_choices: as `confidence.selection` has it."""
+    `MAX_ERRORS`; n_choices: as in `confidence.selection`."""
     selected = [confidence.selection(validation, max_error, n_choices) for max_error in MAX_ERRORS]
     return tuple(
         AnsweredHere(
@@ -120,44 +119,46 @@ def here(validation: Predictions, probs: np.ndarray, n_choices: float = 1.0) -> 
     )
 
 
-def section_of_shift(found: Sequence[AnsweredHere]) -> Section:
-    """Return the share of a file's rows that would be answered, beside validation's."""
+def section_of_shift(levels: Sequence[AnsweredHere]) -> Section:
+    """Return the share of a file's rows that would be answered, next to validation's."""
     rows = [
         (
             percent(each.max_error),
             *("–" if answered is None else percents(answered) for answered in (each.validation, each.here)),
         )
-        for each in found
+        for each in levels
     ]
-    possible = [each for each in found if each.here is not None and each.validation is not None]
+    possible = [each for each in levels if each.here is not None and each.validation is not None]
     title = "None of these errors can be promised, here or on validation"
     if possible:
         last = possible[-1]
         shares = [percent(each.value) for each in (last.here, last.validation) if each is not None]
-        title = f"At {percent(last.max_error)} errors {shares[0]} of rows would be answered, {shares[1]} on validation"
+        title = (
+            f"At {percent(last.max_error)} errors, {shares[0]} of rows would be answered ({shares[1]} on validation)"
+        )
     return Section(
         anchor="acting",
         nav="Acting",
         title=title,
         sentences=(
-            "A smaller share than on validation says that the model is less sure here, and that abstaining catches "
-            f"some of the shift; it does not say that the error is kept. {_ENDS}",
+            "A smaller share than on validation means that the model is less sure here and that "
+            f"abstaining catches some of the shift, not that the error is kept. {_ENDS}",
         ),
         tables=(Table("Answered with --max-error", ("error, at most", "on validation", "here"), rows),),
     )
 
 
-def kept(found: AnsweringScores) -> str:
-    """Return what became of a stated error on labelled rows, as `evaluate` says it."""
-    asked = f"{percents(found.answered)} of {found.answered.n:,} rows are answered"
-    if found.error is None:
-        return f"{asked}: none is as sure as an error of at most {percent(found.max_error)} takes"
-    return f"{asked}; of these {percents(found.error)} are wrong, and at most {percent(found.max_error)} was asked for"
+def kept(scores: AnsweringScores) -> str:
+    """Return what became of a stated error on labelled rows, as `evaluate` prints it."""
+    line = f"{percents(scores.answered)} of {scores.answered.n:,} rows are answered"
+    if scores.error is None:
+        return f"{line}: none is sure enough for an error of at most {percent(scores.max_error)}"
+    return f"{line}; of these {percents(scores.error)} are wrong, and at most {percent(scores.max_error)} was asked for"
 
 
 def answered(max_error: float, n: int, n_rows: int) -> str:
-    """Return what was answered of rows without labels, as `predict` says it."""
+    """Return how many rows without labels were answered, as `predict` prints it."""
     return (
-        f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: of the answers at "
-        f"most {percent(max_error)} are wrong, with 95 % confidence, if rows are like the validation rows"
+        f"{n:,} rows are answered ({percent(n / max(1, n_rows))}), {n_rows - n:,} have no label: at most "
+        f"{percent(max_error)} of the answers are wrong, with 95 % confidence, if rows are like the validation rows"
     )

@@ -1,4 +1,4 @@
-"""What is said of rows to label, in a section for the terminal; and of an accuracy that rests on a few labels."""
+"""The terminal's section about rows to label, and its sentence about an accuracy that rests on a few labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_NAMES = 12  # of labels that may be given
 
 
 def points(half_width: float) -> str:
-    """Return half the width of an interval of a share, in points of percent.
+    """Return the half-width of an interval of a share, in percentage points.
 
     >>> points(0.0412)
     '± 4.1 points'
@@ -26,8 +26,8 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
     this = worth[0]
     sentence = (
         f"{this.n:,} labels are expected to give the accuracy of all rows within {points(this.half_width)}; as many "
-        f"rows drawn plainly at random {points(this.plain_half_width)}. That is so if confidences are as right here as "
-        "on validation; with more errors intervals are wider."
+        f"rows from a plain random sample {points(this.plain_half_width)}. This holds if confidences are as accurate "
+        "here as on validation; with more errors, intervals are wider."
     )
     rows = [
         (f"{each.n:,}", points(each.half_width), points(each.plain_half_width))
@@ -37,15 +37,15 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
 
 
 TO_LEARN = (
-    "These are the rows that the run is least sure of, unlike each other: to train on. They are harder than the "
-    "others, so that nothing follows of the accuracy; for that ask with --for know."
+    "These rows, of which the run is least sure and which are unlike each other, are for training. They are "
+    "harder than the others, so they say nothing about accuracy; for that, ask with --for know."
 )
 
 
 def to_label(
     title: str, worth: Sequence[Worth], fill_in: tuple[str, Sequence[object]], typed: Sequence[str]
 ) -> Section:
-    """Return what was asked: what the labels will be worth, which labels may be given, and the commands that come next.
+    """Return the section: what the labels will be worth, which labels may be given, and the commands that come next.
 
     fill_in: the column to fill in and the labels that the run knows.
     """
@@ -66,9 +66,9 @@ def to_label(
 
 
 def known(accuracy: Score, n_rows: int, plain_half_width: float) -> str:
-    """Return what an accuracy on all rows rests on, as `evaluate` says it."""
+    """Return what an accuracy on all rows rests on, as `evaluate` prints it."""
     return (
         f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} label{'s' * (accuracy.n != 1)}: "
-        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of as many would give "
+        f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of that size would give "
         f"{points(plain_half_width)}"
     )

@@ -1,6 +1,6 @@
-"""What a run must beat: always the same answer, and a linear model on words, of several labels one model for each.
+"""What a run must beat: always the same answer, and a linear model on words, with several labels one for each.
 
-They know the training split only; the model on words also chooses its regularisation, and of several labels its
+They know only the training split; the model on words also chooses its regularisation, and with several labels its
 threshold, on validation, as the run chose its checkpoint there. scikit-learn is imported late: planning never needs it.
 """
 
@@ -21,11 +21,11 @@ from submillion.judging.metrics import Predictions, Score, row_losses, score_by,
 from submillion.text import shown
 from submillion.words import terms
 
-MAX_ROWS = 50_000  # of training that the words are learnt from: about 20 s on one core
+MAX_ROWS = 50_000  # training rows that the words are learnt from: about 20 s on one core
 _REGULARISATIONS = (1.0, 10.0)  # scikit-learn's C
 _SMOOTHINGS = (0.1, 1.0)  # naive Bayes' alpha
-# Logistic regression holds about 25 numbers for each weight, of each term and class, and takes up to 300 steps of a
-# product for each number of the rows and class: 0.4 GB and a minute. Beyond, naive Bayes needs one pass.
+# Logistic regression holds about 25 numbers per weight, one for each term and class, and takes up to 300 steps of a
+# product per class and number in the rows: 0.4 GB and a minute. Beyond that, naive Bayes needs one pass.
 _MAX_WEIGHTS, _MAX_PRODUCTS = 2_000_000, 50_000_000
 _WORDS = "words + "  # begins the name of a baseline that reads the texts
 _MAX_COUNTS = 10_000_000  # of naive Bayes, for each term and class: 0.8 GB at most
@@ -34,7 +34,7 @@ _MAX_COUNTS = 10_000_000  # of naive Bayes, for each term and class: 0.8 GB at m
 @dataclass(frozen=True)
 class Baseline:
     """A baseline's scores on the report's rows, the run's `train.metric` first; `difference`: the run's accuracy minus
-    its own, paired; of several labels the run's micro-F1."""
+    its own, paired; with several labels, micro-F1."""
 
     name: str
     about: str
@@ -60,7 +60,7 @@ def every(
     predictions: Mapping[str, Predictions],
     metric: Metric,
 ) -> list[Baseline]:
-    """Return the baselines of a run, judged on a split: that on words first, where its rows are at hand.
+    """Return the baselines of a run, judged on a split: the one on words first, if its rows are at hand.
 
     facts: `data.json`, which has the training rows of each class.
     """
@@ -77,16 +77,16 @@ def every(
 def same_labels(
     train_counts: Sequence[int], n_rows: int, labels: Sequence[str], predictions: Predictions, metric: Metric
 ) -> Baseline:
-    """Return the baseline that always says the same labels: those with the highest micro-F1 on the training split,
-    n_rows rows of which int [C] have each label, with the labels' shares."""
+    """Return the baseline that always predicts the same labels: those with the highest micro-F1 on the training split,
+    with the labels' shares. train_counts: how many of its n_rows rows have each label, int [C]."""
     shares = np.array(train_counts, dtype=np.float64) / n_rows
     order = np.argsort(-shares, kind="stable")
     f1 = 2 * np.cumsum(shares[order]) / (np.arange(1, len(order) + 1) + shares.sum())
-    said = np.sort(order[: int(f1.argmax()) + 1])
+    label_ids = np.sort(order[: int(f1.argmax()) + 1])
     return _constant(
         "constant labels",
         "always the same labels, the best such answer on the training split",
-        said,
+        label_ids,
         shares,
         labels,
         predictions,
@@ -95,7 +95,7 @@ def same_labels(
 
 
 def commonest_set(splits: Splits, predictions: Predictions, metric: Metric) -> Baseline:
-    """Return the baseline that always says the set of labels that most training rows have, with the labels' shares."""
+    """Return the baseline that always predicts the training split's commonest label set, with the labels' shares."""
     truth = _label_ids(splits.train, splits.labels)
     commonest, _ = Counter(map(tuple, truth.tolist())).most_common(1)[0]
     about = "always the label set that most training rows have"
@@ -107,22 +107,22 @@ def commonest_set(splits: Splits, predictions: Predictions, metric: Metric) -> B
 def _constant(
     name: str,
     about: str,
-    said: np.ndarray,
+    label_ids: np.ndarray,
     shares: np.ndarray,
     labels: Sequence[str],
     predictions: Predictions,
     metric: Metric,
 ) -> Baseline:
-    """A baseline that says the same labels of every row: thresholds that its probabilities reach, or do not."""
-    names = ", ".join(shown(labels[label_id]) for label_id in said) or "none"
-    found = np.full(len(shares), 2.0)
-    found[said] = 0.0
+    """A baseline that predicts the same labels for every row, by thresholds that its probabilities reach or do not."""
+    names = ", ".join(shown(labels[label_id]) for label_id in label_ids) or "none"
+    cutoffs = np.full(len(shares), 2.0)
+    cutoffs[label_ids] = 0.0
     probs = np.tile(shares, (len(predictions.label_ids), 1))
-    return _judged(name, f"{about}: {names}", probs, predictions, metric, found)
+    return _judged(name, f"{about}: {names}", probs, predictions, metric, cutoffs)
 
 
 def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metric = "accuracy") -> Baseline:
-    """Return the baseline that always says the class with the most training rows, int [C], with the classes' shares."""
+    """Return the baseline that always predicts the class with most training rows, int [C], with the classes' shares."""
     shares = np.array(train_counts, dtype=np.float64) / sum(train_counts)
     probs = np.tile(shares, (len(predictions.label_ids), 1))
     return _judged("majority class", "always the commonest class of the training split", probs, predictions, metric)
@@ -131,9 +131,8 @@ def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metr
 def words(splits: Splits, split: str, predictions: Predictions, metric: Metric = "accuracy") -> Baseline | None:
     """Return tf-idf of words with a linear classifier, fitted on the training split; None if no text has a word.
 
-    Bounded in memory and time: of more than 50,000 training rows a fixed draw of as many is used, and where many
-    classes meet many words, naive Bayes (of complements: Rennie et al. 2003) takes the regression's place. `about` says
-    both.
+    Bounded in memory and time: of more than 50,000 training rows a fixed sample of that size is used, and with many
+    classes and words complement naive Bayes (Rennie et al. 2003) replaces the regression. `about` says both.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -161,15 +160,15 @@ def words(splits: Splits, split: str, predictions: Predictions, metric: Metric =
         about += f", the {n_terms:,} commonest ones"
     if len(train) < len(splits.train):
         about += f", learnt from {len(train):,} of {len(splits.train):,} training rows"
-    name, found = f"{_WORDS}{method}", _features(vectorizer, getattr(splits, split))
+    name, judged_features = f"{_WORDS}{method}", _features(vectorizer, getattr(splits, split))
     if predictions.has_several:
-        probs, own = best.predict_proba(found), best.predict_proba(validation)
+        probs, own = best.predict_proba(judged_features), best.predict_proba(validation)
         where = thresholds.chosen(own, truth["validation"], "one")
         if split == "validation":
             where = thresholds.out_of_fold(own, truth["validation"], predictions.fold_keys, "one")
         return _judged(name, f"{about}, one for each label, one threshold", probs, predictions, metric, where)
     probs = np.zeros((len(predictions.label_ids), n_classes))
-    probs[:, best.classes_] = best.predict_proba(found)
+    probs[:, best.classes_] = best.predict_proba(judged_features)
     return _judged(name, about, probs, predictions, metric)
 
 
@@ -178,10 +177,10 @@ def _label_ids(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray
     ids = {label: number for number, label in enumerate(labels)}
     if not any(isinstance(example.label, tuple) for example in examples):
         return np.array([ids[str(example.label)] for example in examples])
-    found = np.zeros((len(examples), len(labels)), dtype=np.int64)
+    truth = np.zeros((len(examples), len(labels)), dtype=np.int64)
     for row, example in enumerate(examples):
-        found[row, [ids[str(label)] for label in example.label or ()]] = 1
-    return found
+        truth[row, [ids[str(label)] for label in example.label or ()]] = 1
+    return truth
 
 
 def _judged(
@@ -193,12 +192,12 @@ def _judged(
     where: np.ndarray | None = None,
 ) -> Baseline:
     """`where`: the thresholds of several labels."""
-    found = replace(predictions, probs=probs, thresholds=where)
+    judged = replace(predictions, probs=probs, thresholds=where)
     if predictions.has_several:
-        difference = paired(predictions, found, usual_metric(has_several=True))
+        difference = paired(predictions, judged, usual_metric(has_several=True))
     else:
-        difference = mcnemar(predictions.right, found.right, predictions.groups)
-    return Baseline(name, about, score_by(found, metric), difference)
+        difference = mcnemar(predictions.right, judged.right, predictions.groups)
+    return Baseline(name, about, score_by(judged, metric), difference)
 
 
 def _at_most(examples: Sequence[Example], n: int) -> list[Example]:
@@ -214,7 +213,7 @@ def _best(
     label_ids: np.ndarray,
     validation: tuple[Any, np.ndarray],
 ) -> tuple[Any, str]:
-    """The fitted model that has most validation rows right, of several labels the smallest log loss, and what was
+    """The fitted model with most validation rows right, with several labels the smallest log loss, and what was
     chosen."""
     rows, truth = validation
 
@@ -235,7 +234,7 @@ def _regressions(features: Any, label_ids: np.ndarray) -> Iterator[tuple[Any, st
             warnings.simplefilter("ignore", ConvergenceWarning)  # after 300 steps the score moves no more
             warnings.filterwarnings(
                 "ignore", "The number of unique classes", UserWarning
-            )  # they are classes all the same
+            )  # they are classes nonetheless
             model = _fitted(LogisticRegression(C=strength, max_iter=300), features, label_ids)
         yield model, f"C = {strength:g}"
 
@@ -248,7 +247,7 @@ def _bayes(features: Any, label_ids: np.ndarray) -> Iterator[tuple[Any, str]]:
 
 
 def _fitted(model: Any, features: Any, label_ids: np.ndarray) -> Any:
-    """The model fitted to classes, or one of it for each of several labels."""
+    """The model fitted to classes, or one copy for each of several labels."""
     if label_ids.ndim == 1:
         return model.fit(features, label_ids)
     from sklearn.multiclass import OneVsRestClassifier

@@ -1,4 +1,4 @@
-"""What commands say of a finished run, in sections for the terminal: its scores, its files."""
+"""What commands print about a finished run, in sections for the terminal: its scores, its files."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from submillion.reports.sections import Section, Table
 from submillion.runs import Run
 from submillion.text import interval
 
-_WIDTH = len("trainable parameters")  # of what is at the left, in all tables of a result
+_WIDTH = len("trainable parameters")  # of the left column, in all tables of a result
 _WHAT = {
     "config.yaml": "every setting of the run",
     "plan.json": "where the budget went",
     "environment.json": "device, precision, versions, command",
     "labels.json": "label names in the order of their numbers",
     "data.json": "rows, splits, fingerprints",
-    "trained-on.npy": "hashes of the training texts: evaluate tells which rows were seen",
+    "trained-on.npy": "hashes of the training texts: evaluate counts the rows that were seen",
     "teachers.json": "the runs that taught this one",
     "metrics.jsonl": "a record for each step and evaluation",
-    "tracking.json": "the names under which trackers know the run",
+    "tracking.json": "the names of the run in trackers",
     "adapter": "opens with plain transformers + peft",
     "predictions-validation.parquet": "each row's probabilities",
     "predictions-test.parquet": "each row's probabilities",
-    "thresholds.json": "the probability from which on each label is given",
+    "thresholds.json": "the probability from which each label is given",
     "calibration.json": "the temperature of calibrated probabilities",
-    "stopped.json": "where the watcher ended the training",
+    "stopped.json": "where the watcher stopped training",
     "scores.json": "scores with 95 % intervals",
     "cost.json": "seconds of each phase, peak memory",
-    "report.html": "what came out, to be opened in a browser",
+    "report.html": "the results, to open in a browser",
     "report.md": "the same as Markdown, with figures/",
     "report.json": "the same as numbers",
     "exports": "the run as files for other programs, each checked against it",
@@ -43,10 +43,10 @@ def scores(values: Mapping[str, Score], title: str = "") -> Section:
 
 
 def accuracy(run: Run, is_chosen: bool = False) -> Table:
-    """Return the first scores, and accuracies, of several labels micro-F1: test if it was opened, and validation
-    with what was chosen on it.
+    """Return the first scores, and the accuracies, with several labels micro-F1: on test if it was opened, and on
+    validation with what was chosen on it.
 
-    is_chosen: among settings, by their validation scores.
+    is_chosen: the run was, among settings by their validation scores.
     """
     scores = run.scores()
     usual = [key for key in ("accuracy", "micro_f1") if key in scores["validation"]]  # of one label, or of several

@@ -1,4 +1,4 @@
-"""The model card, of an adapter's folder or an export's: what the Hub reads of it as YAML, what people need below.
+"""The model card of an adapter's folder or an export's: YAML that the Hub reads, and below it what people need.
 
 No licence is claimed: the encoder's and the data's decide it, and neither is known here. Paths of this machine are left
 out; a file is named without its folder.
@@ -50,8 +50,8 @@ PAIRS = "give the tokenizer a second list, `tokenizer(texts, pairs, ...)`"
 
 @dataclass(frozen=True)
 class Loading:
-    """How the folder that the card is for is loaded: the front matter's own keys and tags, Python, what it takes for
-    pairs, sections that stand after it, and whether the run's scores are the folder's too."""
+    """How the card's folder is loaded: the front matter's own keys and tags, Python code, what it needs for pairs, the
+    sections after it, and whether the run's scores are the folder's too."""
 
     facts: dict[str, str]
     tags: tuple[str, ...]
@@ -62,13 +62,13 @@ class Loading:
 
 
 def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
-    """Return the card of a run: YAML between two lines of dashes, then Markdown. `loading` None: of its adapter."""
+    """Return the card of a run: YAML between two lines of dashes, then Markdown. `loading` None: for its adapter."""
     settings, plan = run.config(), report.plan
     name, base = settings.model.name, base_of(run, report)
     reads = reads_of(run)
     loading = loading or _of_adapter(base, plan.method, reads, thresholds_of(report))
     facts = yaml.safe_dump(_facts(report, base, settings.data, loading), sort_keys=False, allow_unicode=True)
-    found = answer(report)
+    result = answer(report)
     lines = [
         f"---\n{facts}---\n",
         f"# {report.run}\n",
@@ -76,9 +76,9 @@ def markdown(run: Run, report: Report, loading: Loading | None = None) -> str:
         f"{plain(', '.join(report.labels[:30]))}{' and more' if len(report.labels) > 30 else ''}. "
         f"{plan.total:,} of {plan.all_params:,} parameters were trained (method {plan.method}).\n",
         "" if loading.is_run else "The scores are those of the run; what this folder keeps of them is below.\n",
-        f"## {plain(found.title)}\n",
-        *(f"{plain(sentence)}\n" for sentence in found.sentences),
-        *("\n".join(table_lines(table)) + "\n" for table in found.tables),
+        f"## {plain(result.title)}\n",
+        *(f"{plain(sentence)}\n" for sentence in result.sentences),
+        *("\n".join(table_lines(table)) + "\n" for table in result.tables),
         f"## How to use it\n\n```python\n{loading.code}```\n",
         "" if settings.data.text_pair is None else f"Rows are pairs: {loading.pairs}.\n",
         *(f"{section}\n" for section in loading.sections),
@@ -97,12 +97,12 @@ def _task(report: Report) -> str:
 
 def _limit(report: Report) -> str:
     if report.several is None:
-        return "Every text gets one of the classes, also one that fits none."
+        return "Every text gets one of the classes, even one that fits none."
     return "A text gets every label whose probability reaches its threshold, which may be none."
 
 
 def thresholds_of(report: Report) -> dict[str, float] | None:
-    """Return from which probability on each label is given; None where rows have one label."""
+    """Return the probability from which each label is predicted; None if rows have one label."""
     return None if report.several is None else dict(zip(report.labels, report.several.thresholds, strict=True))
 
 
@@ -113,7 +113,7 @@ def _of_adapter(base: str, method: str, reads: Reads, thresholds: Mapping[str, f
 
 
 def base_of(run: Run, report: Report) -> str:
-    """Return what the base model is loaded by: as PEFT's settings have it, or the encoder's public name."""
+    """Return the name that the base model is loaded by: as in PEFT's settings, or the encoder's public name."""
     if report.plan.method == "none":
         name = report.plan.architecture.name
         return architectures.hub_id(name) or name
@@ -121,7 +121,7 @@ def base_of(run: Run, report: Report) -> str:
 
 
 def shown(base: str) -> str:
-    """Return the base model's name as people read it: without the folders of this machine.
+    """Return the base model's name without the folders of this machine.
 
     >>> shown("/home/me/my-encoder"), shown("FacebookAI/roberta-base")
     ('my-encoder', 'FacebookAI/roberta-base')
@@ -157,4 +157,4 @@ def _dataset(data: DataConfig, report: Report) -> dict[str, str]:
     source = "unknown" if data.source in (None, MEMORY) else data.source
     name = source if kind_of(source) in ("hub", "packaged") else Path(source).name
     of_hub = {"config": data.config, "revision": data.revision}
-    return {"name": name, "type": name, "split": report.split} | {key: said for key, said in of_hub.items() if said}
+    return {"name": name, "type": name, "split": report.split} | {key: value for key, value in of_hub.items() if value}

@@ -1,6 +1,6 @@
 """The page of a comparison of runs: one HTML file, its figure inside.
 
-What is concluded was decided in `comparison`; the page has the sections that `submillion compare` prints.
+Conclusions are drawn in `comparison`; the page has the sections that `submillion compare` prints.
 """
 
 from __future__ import annotations
@@ -46,25 +46,24 @@ def compare(
     margin: float | None = None,
     decide: Metric | None = None,
 ) -> Verdict:
-    """Return what may be said of finished runs, by their folders, names or hashes in `out`, on one split of the same
+    """Return the comparison of finished runs, by their folders, names or hashes in `out`, on one split of the same
     rows.
 
-    Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` beside
-    each run. `report` is an HTML file to write it to as a page; `force`: it may replace a file that an earlier call
-    did not write · margin: what the recommended setting may be worse than the best, by `train.metric` (0.005 is
+    Runs that differ only in train.seed make one setting. Reading the test split is noted in `test-reads.jsonl` next to
+    each run. `report` is an HTML file for the comparison's page; `force`: it may replace a file that an earlier call
+    did not write · margin: how much worse than the best the recommended setting may be, by `train.metric` (0.005 is
     half a point); None takes the cheapest of those that cannot be told from the best · decide: the score that decides,
     such as "accuracy"; "log-loss" is the scaled one, after temperature scaling; None takes what all runs' settings name
-    (train.decide, train.metric), else log-loss. RunError names every run that is
-    missing, unfinished, damaged, given twice, or of other rows, and a file that cannot be a page, before anything is
-    opened.
+    (train.decide, train.metric), else log-loss. RunError names every run that is missing, unfinished, damaged,
+    given twice, or of other rows, and a file that cannot be a page, before anything is opened.
     """
     output = None if report is None else Output(report, "compare", force)
     if output is not None:
         _refuse_no_page(output)
-    found = compared.compare(run, split, out, margin, decide)
+    verdict = compared.compare(run, split, out, margin, decide)
     if output is not None:
-        write(found, output, records(run, out))
-    return found
+        write(verdict, output, records(run, out))
+    return verdict
 
 
 def _refuse_no_page(output: Output) -> None:
@@ -77,14 +76,14 @@ def _refuse_no_page(output: Output) -> None:
 
 
 def records(which: Sequence[Which], out: Path | str = "runs") -> dict[str, list[Record]]:
-    """Return what runs noted while they were trained, by their names."""
+    """Return the records of runs' trainings, by the runs' names."""
     return {run.name: run.records() for run in (runs.load(each, out) for each in which)}
 
 
 def page_of(
     verdict: Verdict, records: Mapping[str, Sequence[Record]] | None = None, links: Mapping[str, str] | None = None
 ) -> Page:
-    """Return the page of a comparison; records: of its runs, by name, for their curves · links: as of a `Page`."""
+    """Return the page of a comparison; records: its runs', by name, for their curves · links: as in `Page`."""
     names = _numbers(verdict)
     drawn = _curves(verdict, names, records or {})
     n_runs = sum(len(each.runs) for each in verdict.settings)
@@ -104,13 +103,13 @@ def write(verdict: Verdict, output: Output, records: Mapping[str, Sequence[Recor
 
 
 def sections(verdict: Verdict) -> list[Section]:
-    """Return what is said of a comparison: the answer, the settings, the tests against the best."""
+    """Return the sections of a comparison: the answer, the settings, the tests against the best."""
     names = _numbers(verdict)
     return [_answer(verdict, names), _settings(verdict, names), *_pairs(verdict, names)]
 
 
 def _numbers(verdict: Verdict) -> dict[str, str]:
-    """What settings are called: their numbers, the best first, from 1."""
+    """The settings' names on the page: numbers from 1, the best first."""
     return {each.name: str(number) for number, each in enumerate(verdict.settings, start=1)}
 
 
@@ -125,7 +124,7 @@ def _figures(verdict: Verdict, names: dict[str, str]) -> dict[str, Drawn]:
 
 
 def _short_names(verdict: Verdict, names: dict[str, str]) -> dict[str, str]:
-    """What figures call settings: the number, and what not all of them share."""
+    """The settings' names in figures: the number, and what not all of them share."""
     parts = forests.without_shared([_SECTION.sub("", each.name) for each in verdict.settings])
     return {e.name: f"{names[e.name]}  {part}" for e, part in zip(verdict.settings, parts, strict=True)}
 
@@ -146,13 +145,13 @@ def _curves(verdict: Verdict, names: dict[str, str], records: Mapping[str, Seque
 def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
     if not drawn:
         return []
-    limit = f"Of {n_runs} runs those of the best settings are drawn, {curves.MAX_CURVES} at most. "
+    limit = f"Of {n_runs} runs, those of the best settings are drawn, {curves.MAX_CURVES} at most. "
     reading = "Lines of the validation score have their 95 % intervals: bands that overlap may be chance."
     return [
         Section(
             anchor="curves",
             nav="Curves",
-            title=f"{n_runs} trainings, one over the other",
+            title=f"{n_runs} trainings, overlaid",
             figure="curves",
             reading=(limit if n_runs > curves.MAX_CURVES else "") + reading,
         )
@@ -165,7 +164,7 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
     sentences += corrected_sentences(verdict, names)
     sentences += rows_sentences(verdict, names)
     sentences += as_sentences(verdict.notes)
-    limit = f"Of {len(verdict.settings)} settings the {_MAX_ROWS} best are drawn. "
+    limit = f"Of {len(verdict.settings)} settings, the {_MAX_ROWS} best are drawn. "
     return Section(
         anchor="answer",
         nav="Answer",
@@ -193,9 +192,9 @@ def _title(verdict: Verdict, names: dict[str, str]) -> str:
 
 
 def _taken(verdict: Verdict, names: dict[str, str]) -> str:
-    found = next(each for each in verdict.settings if each.name == verdict.recommended)
-    cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
-    return f"Take {names[found.name]}, {taken_because(verdict)} ({cost}): {found.name}."
+    chosen = next(each for each in verdict.settings if each.name == verdict.recommended)
+    cost = f"{chosen.n_params:,} trainable parameters, {duration(chosen.training_s)} of training"
+    return f"Take {names[chosen.name]}, {taken_because(verdict)} ({cost}): {chosen.name}."
 
 
 def _scores_table(verdict: Verdict, names: dict[str, str]) -> Table:
@@ -225,14 +224,14 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
         anchor="settings",
         nav="Settings",
         title=f"{len(verdict.settings)} setting{'s' * (len(verdict.settings) > 1)}, {n_runs} runs",
-        sentences=("Runs that differ in train.seed alone are one setting. What all settings share is left out.",),
+        sentences=("Runs that differ in train.seed alone are one setting. What all settings share is omitted.",),
         tables=tuple(_differences(verdict, names)),
     )
 
 
 def _differences(verdict: Verdict, names: dict[str, str]) -> list[Table]:
-    """The settings with the keys that differ, a line each; keys that are too many to be beside each other have a
-    table of their own, a line each."""
+    """The settings with the keys that differ, a line each; keys that are too many for columns have a table of their
+    own, a line each."""
     if verdict.keys:
         rows = [(names[each.name], ", ".join(each.runs)) for each in verdict.settings]
         keys = [(key, *(each.keys.get(key, "") for each in verdict.settings)) for key in verdict.keys]
@@ -253,8 +252,8 @@ def _how_tested(verdict: Verdict) -> str:
     seeds = "settings with several seeds too, with seeds as a second source of chance."
     if "accuracy" not in verdict.settings[0].scores and verdict.split == "validation":
         return (
-            "Bootstrap over rows, where thresholds, which were chosen on other folds of these rows, are a source of "
-            f"chance too, by a jackknife over the folds; {seeds}"
+            "Bootstrap over rows, where thresholds, chosen on other folds of these rows, are another "
+            f"source of chance, by a jackknife over the folds; {seeds}"
         )
     exact = "Accuracies" if "accuracy" in verdict.settings[0].scores else "Subset accuracies"
     return (
@@ -264,12 +263,12 @@ def _how_tested(verdict: Verdict) -> str:
 
 
 def _scaled(verdict: Verdict) -> str:
-    """What the scaled log loss is, where it decides."""
+    """What the scaled log loss is, if it decides."""
     if verdict.deciding != "scaled_log_loss":
         return ""
     return (
         " It is the log loss after each run's own temperature scaling, out of fold, of probabilities mixed with 1 % of "
-        "chance, so that no row counts beyond measure; it mostly takes fewer rows than accuracy. "
+        "chance, so that no single row dominates; it usually takes fewer rows than accuracy. "
         "`--decide accuracy` lets accuracy decide."
     )
 

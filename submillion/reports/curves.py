@@ -1,4 +1,4 @@
-"""Training curves: of one run, of several in one figure, and a page of a run of which there is nothing but these yet.
+"""Training curves: of one run, of several in one figure, and a page of a run that has nothing else yet.
 
 Only `metrics.jsonl` and `config.yaml` are read, so that a training can be watched while it runs.
 """
@@ -28,7 +28,7 @@ _LONGEST = 64  # characters of a name in the legend
 
 @dataclass(frozen=True)
 class Curve:
-    """A run's records under the name that the figure has for it."""
+    """A run's records under its name in the figure."""
 
     name: str
     records: tuple[Record, ...]
@@ -46,7 +46,7 @@ class Curve:
 
 def draw(curves: Sequence[Curve], with_png: bool = True) -> dict[str, Drawn]:
     """Return the figure `curves`: training loss and the first validation score, of at most
-    `MAX_CURVES` runs, one over the other; nothing where no run has made a step."""
+    `MAX_CURVES` runs, one over the other; empty if no run has made a step."""
     shown = [curve for curve in curves if curve.steps][:MAX_CURVES]
     if not shown:
         return {}
@@ -97,7 +97,7 @@ def _together(curves: Sequence[Curve]) -> Any:
 
 
 def _key(curves: Sequence[Curve]) -> str:
-    """The score that all runs report first; where they differ one that all have."""
+    """The score that all runs report first; if they differ, one that all have."""
     every = [record.scores for curve in curves for record in curve.evaluations]
     keys = {leading(scores)[0] for scores in every}
     return (
@@ -126,15 +126,15 @@ def _titled(top: Any, bottom: Any, loss: str, key: str) -> None:
 
 def _smoothed(loss: np.ndarray, weight: float = 0.05) -> np.ndarray:
     """The exponential mean, its start corrected as in Adam; a step without a number counts as the one before."""
-    mean, found = 0.0, np.empty(len(loss))
+    mean, smoothed = 0.0, np.empty(len(loss))
     for i, value in enumerate(loss):
         mean += weight * ((value if np.isfinite(value) else mean) - mean)
-        found[i] = mean / (1 - (1 - weight) ** (i + 1))
-    return found
+        smoothed[i] = mean / (1 - (1 - weight) ** (i + 1))
+    return smoothed
 
 
 def evaluations_table(evaluations: Sequence[EvalRecord]) -> Table:
-    """Return what each evaluation found; of several the one whose checkpoint is the best so far is marked."""
+    """Return a table of the evaluations; of several, the one whose checkpoint is the best so far is marked."""
     best = [record for record in evaluations if record.best][-1:] if len(evaluations) > 1 else []
     key = leading(evaluations[0].scores)[0] if evaluations else "accuracy"
     keys = [each for each in (key, "scaled_log_loss") if all(each in record.scores for record in evaluations)]
@@ -168,5 +168,5 @@ def page(run: Run, state: str, why: str) -> Page:
         tables=(evaluations_table(evaluations),) if evaluations else (),
     )
     config = (run.path / "config.yaml").read_text(encoding="utf-8", errors="replace")
-    setup = Section("setup", "Setup", "What repeats this run", code=(("config.yaml", config.rstrip()),))
+    setup = Section("setup", "Setup", "How to repeat this run", code=(("config.yaml", config.rstrip()),))
     return Page(run.name, f"submillion serve from the run folder {run.name}", [section, setup], drawn)

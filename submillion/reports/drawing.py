@@ -123,7 +123,7 @@ def dots(
     colours: Sequence[str],
     titles: Sequence[str | None],
 ) -> None:
-    """Draw a line a name, from the top; each series as points with intervals, a little apart."""
+    """Draw a line per name, from the top; each series as points with intervals, a little apart."""
     apart = 0.24
     for number, (scores, colour, title) in enumerate(zip(series, colours, titles, strict=True)):
         y = np.arange(len(names)) + apart * (number - (len(series) - 1) / 2)
@@ -137,7 +137,7 @@ def dots(
 
 
 def arms(scores: Sequence[Score]) -> np.ndarray:
-    """Return the lengths of the intervals' arms, [2, N], as matplotlib wants them."""
+    """Return the lengths of the intervals' arms, [2, N], as matplotlib takes them."""
     return np.maximum([[s.value - s.low for s in scores], [s.high - s.value for s in scores]], 0)
 
 
@@ -153,7 +153,7 @@ def cell(axes: Any, place: tuple[int, int], share: float, text: str, n_wide: int
 
 
 def bare(axes: Any) -> None:
-    """Take grid, ticks and frame away, as a matrix wants it."""
+    """Remove grid, ticks and frame, for a matrix."""
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -169,7 +169,7 @@ def inlined(drawn: Drawn, alt: str) -> str:
     svg = re.sub(r'(<svg [^>]*?)height="[\d.]+pt"', r"\1", svg, count=1)
     svg = re.sub(
         r'(<svg [^>]*?width=")([\d.]+)pt"',
-        lambda found: f'{found[1]}{_REM_PER_PT * float(found[2]):.1f}rem"',
+        lambda match: f'{match[1]}{_REM_PER_PT * float(match[2]):.1f}rem"',
         svg,
         count=1,
     )

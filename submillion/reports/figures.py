@@ -1,4 +1,4 @@
-"""The report's figures: a function each, from a `Report` to a matplotlib figure. How they look is `drawing`'s affair.
+"""The report's figures: a function each, from a `Report` to a matplotlib figure. How they look is left to `drawing`.
 
 matplotlib is imported when the first figure is drawn. Intervals are drawn wherever there are any.
 """
@@ -58,7 +58,7 @@ def draw(report: Report, with_png: bool = True) -> dict[str, Drawn]:
 
 
 def shown_classes(weights: Sequence[float], n_most: int = MAX_CLASSES) -> list[int]:
-    """Return the classes of the largest weights, in the order of their ids; all where there are few.
+    """Return the classes with the largest weights, in the order of their ids; all if there are few.
 
     >>> shown_classes([0.1, 0.5, 0.2], n_most=2)
     [1, 2]
@@ -91,7 +91,7 @@ def _scores(report: Report) -> Any:
 
 
 def _plan(report: Report) -> Any:
-    """Layers × sites, the stronger the colour the more parameters; the head lies on top, as in the model."""
+    """Layers × sites, in a stronger colour for more parameters; the head is on top, as in the model."""
     plan = report.plan
     if not plan.targets:
         return None
@@ -148,8 +148,8 @@ def _matrix(
     axis_names: tuple[str, str],
     has_diagonal: bool = True,
 ) -> Any:
-    """Counts [C, C] as cells, each with its share of its line's total, which is also its colour; a diagonal that is
-    the totals themselves has neither."""
+    """Counts [C, C] as cells, each with its share of its line's total, which is also its colour; a diagonal that
+    holds the totals themselves has neither."""
     totals = np.maximum(totals, 1)
     side = max(_CELL * len(shown), 2.2)
     width = max(WIDTH, side + 1.9)
@@ -181,10 +181,10 @@ def _matrix(
 
 def _classes(report: Report) -> Any:
     shown = shown_classes([-each.f1.value for each in report.classes])
-    found = [report.classes[number] for number in shown]
-    figure = canvas(0.75 + 0.36 * len(found))
+    classes = [report.classes[number] for number in shown]
+    figure = canvas(0.75 + 0.36 * len(classes))
     axes = figure.subplots()
-    series = [[each.precision for each in found], [each.recall for each in found], [each.f1 for each in found]]
+    series = [[each.precision for each in classes], [each.recall for each in classes], [each.f1 for each in classes]]
     dots(axes, [report.labels[n] for n in shown], series, [BLUE, ORANGE, INK], ["precision", "recall", "F1"])
     figure.legend(loc="outside upper center", ncols=3)
     return figure
@@ -192,14 +192,14 @@ def _classes(report: Report) -> Any:
 
 def _distribution(report: Report) -> Any:
     shown = shown_classes([abs(each.n_predicted - each.n_true) for each in report.classes])
-    found = [report.classes[number] for number in shown]
-    figure = canvas(0.75 + 0.36 * len(found))
+    classes = [report.classes[number] for number in shown]
+    figure = canvas(0.75 + 0.36 * len(classes))
     axes = figure.subplots()
-    y = np.arange(len(found))
-    axes.barh(y - 0.19, [each.n_true for each in found], 0.34, color=MUTED, alpha=0.55, label="true")
-    axes.barh(y + 0.19, [each.n_predicted for each in found], 0.34, color=BLUE, label="predicted")
+    y = np.arange(len(classes))
+    axes.barh(y - 0.19, [each.n_true for each in classes], 0.34, color=MUTED, alpha=0.55, label="true")
+    axes.barh(y + 0.19, [each.n_predicted for each in classes], 0.34, color=BLUE, label="predicted")
     axes.set_yticks(y, [short(report.labels[number], 30) for number in shown])
-    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"{report.split} rows")

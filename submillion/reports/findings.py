@@ -44,14 +44,14 @@ def answer(report: Report) -> Section:
         title=title[:1].upper() + title[1:],
         sentences=tuple(sentences),
         figure="scores",
-        reading=f"{of_one if report.several is None else of_several} The test of a difference is in the table, "
-        "since all judge the same rows: intervals may overlap and the difference still be real.",
+        reading=f"{of_one if report.several is None else of_several} The table tests the differences, since "
+        "all are judged on the same rows: intervals may overlap even if a difference is real.",
         tables=(_baseline_table(report), _score_table(report)),
     )
 
 
 def _usual(report: Report) -> str:
-    """The key of the score that is always told."""
+    """The key of the score that is always reported."""
     return key_of(usual_metric(report.several is not None))
 
 
@@ -62,7 +62,7 @@ def _named(key: str) -> str:
 def _rights(report: Report) -> str:
     if report.split == "test":
         noted = f"opened {runs.times(report.n_test_reads)}"
-        known = noted if report.n_test_reads else "opened; how often is not noted in this folder"
+        known = noted if report.n_test_reads else "opened; how often is not recorded in this folder"
         return f"These test rows were {known}: a test is fresh only once."
     sealed = "The test split is sealed." if report.data["rows"]["test"] else "There is no test split."
     if report.after_selection:
@@ -71,10 +71,10 @@ def _rights(report: Report) -> str:
 
 
 def _selected(report: Report) -> str:
-    chosen = "After selection: the checkpoint was chosen on these rows, so the score is a little too good"
+    chosen = "After selection: the checkpoint was chosen on these rows, so the score is slightly too high"
     if report.corrected is None:
         return f"{chosen}."
-    return f"{chosen}; corrected for that it is {interval(report.corrected)} (bootstrap of the choice)."
+    return f"{chosen}; corrected for that, it is {interval(report.corrected)} (bootstrap of the choice)."
 
 
 def _against(baseline: Baseline) -> str:
@@ -82,10 +82,10 @@ def _against(baseline: Baseline) -> str:
     what = f"{abs(100 * difference.value):.1f} points"
     span = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     if difference.p >= LEVEL:
-        found = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
+        line = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
     else:
-        found = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
-    return f"{found}: {baseline.about}."
+        line = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
+    return f"{line}: {baseline.about}."
 
 
 def _baseline_table(report: Report) -> Table:
@@ -119,7 +119,7 @@ def confusion(report: Report) -> Section:
     shown = len(confused_classes(report.confusion))
     some = shown < len(report.labels)
     rows = [(report.labels[t], report.labels[p], f"{n:,}", percent(n / report.classes[t].n_true)) for t, p, n in pairs]
-    limit = f"Of {len(report.labels)} classes the {shown} most confused are drawn. " if some else ""
+    limit = f"Of {len(report.labels)} classes, the {shown} most confused are drawn. " if some else ""
     return Section(
         anchor="confusion",
         nav="Confusion",
@@ -142,11 +142,11 @@ def _confusion_title(report: Report) -> str:
     counts = np.array(report.confusion)
     both = np.triu(counts + counts.T, 1)
     if not both.any():
-        return "No class is taken for another"
+        return "No class is mistaken for another"
     a, b = (int(i) for i in np.unravel_index(both.argmax(), both.shape))
     if len(report.labels) == 2:
         t, p = (a, b) if counts[a, b] >= counts[b, a] else (b, a)
-        names = f"{quoted(report.labels[t])} are taken for {quoted(report.labels[p])}"
+        names = f"{quoted(report.labels[t])} are mistaken for {quoted(report.labels[p])}"
         return f"{counts[t, p]:,} rows of {names}, {counts[p, t]:,} the other way"
     rows = "1 row" if both[a, b] == 1 else f"{both[a, b]:,} rows"
     return f"{quoted(report.labels[a])} and {quoted(report.labels[b])} are confused most: {rows}"
@@ -175,7 +175,7 @@ def classes(report: Report) -> Section:
 
 def _limit(report: Report, which: str) -> str:
     n = len(report.labels)
-    return f"Of {n} classes the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
+    return f"Of {n} classes, the {MAX_CLASSES} {which} are drawn. " if n > MAX_CLASSES else ""
 
 
 def distribution(report: Report) -> Section:
@@ -211,13 +211,13 @@ def distribution(report: Report) -> Section:
 
 
 def calibration(report: Report) -> Section:
-    """Whether confidence can be believed, before and after temperature scaling."""
-    found = report.calibration
-    before, after, temperatures = found.ece_before, found.ece_after, found.temperatures
+    """Whether confidence can be trusted, before and after temperature scaling."""
+    measured = report.calibration
+    before, after, temperatures = measured.ece_before, measured.ece_after, measured.temperatures
     scaled = "There are too few rows for temperature scaling."
     if temperatures:
         span = f"temperature scaling ({min(temperatures):.2f} to {max(temperatures):.2f} over folds)"
-        scaled = f"{_scaling(found.ece_change, span)}: {before.value:.4f} → {after.value:.4f}."
+        scaled = f"{_scaling(measured.ece_change, span)}: {before.value:.4f} → {after.value:.4f}."
     rows = [("as trained", interval(before)), ("temperature scaled, cross-fitted", interval(after))]
     return Section(
         anchor="calibration",
@@ -247,21 +247,21 @@ def _scaling(change: Score, span: str) -> str:
 
 
 def _calibration_title(report: Report) -> str:
-    """What is told of confidence: whether it is too high or too low, or else whether it is off at all."""
-    found, is_one = report.calibration, report.several is None
-    if found.gap.low > 0 or found.gap.high < 0:
-        return _gap_title(report, found.gap) if is_one else several.calibration_title(report)
-    if found.ece_before.low == 0:
-        what = "Confidence fits what is right" if is_one else "Probabilities fit what is true"
-        return f"{what} as far as {found.ece_before.n:,} rows can tell"
+    """Whether confidence is too high or too low, or else whether it is off at all."""
+    measured, is_one = report.calibration, report.several is None
+    if measured.gap.low > 0 or measured.gap.high < 0:
+        return _gap_title(report, measured.gap) if is_one else several.calibration_title(report)
+    if measured.ece_before.low == 0:
+        what = "Confidence matches accuracy" if is_one else "Probabilities match how often labels are true"
+        return f"{what} as far as {measured.ece_before.n:,} rows can tell"
     what = "Confidence is" if is_one else "Probabilities are"
-    return f"{what} off, neither too high nor too low on the whole: ECE {interval(found.ece_before)}"
+    return f"{what} off, but neither too high nor too low overall: ECE {interval(measured.ece_before)}"
 
 
 def _gap_title(report: Report, gap: Score) -> str:
     mean = report.scores[report.split]["accuracy"].value
     how = "too sure" if gap.value > 0 else "not sure enough"
-    return f"Confidence is {how}: {percent(mean + gap.value)} on average, and {percent(mean)} are right"
+    return f"Confidence is {how}: {percent(mean + gap.value)} on average, while {percent(mean)} are right"
 
 
 def coverage(report: Report) -> Section:
@@ -288,10 +288,12 @@ def coverage(report: Report) -> Section:
 def lengths(report: Report) -> Section:
     """Accuracy against the length of texts."""
     if report.lengths is None:
-        return Section("lengths", "Length", "Accuracy by text length needs the texts", (f"{report.data_problem}.",))
+        return Section(
+            "lengths", "Length", "Accuracy by text length is missing: it needs the texts", (f"{report.data_problem}.",)
+        )
     worst = min(report.lengths, key=lambda each: each.accuracy.value)
     best = max(report.lengths, key=lambda each: each.accuracy.value)
-    title = "No length of text can be told to be harder than another on these rows"
+    title = "On these rows, no text length can be told to be harder than another"
     shares = [replace(each.accuracy, n=max(round(each.worth), 1)) for each in report.lengths]
     if (p := lowest_and_highest(shares)) <= LEVEL:
         hard, easy = words(worst.n_least, worst.n_most), words(best.n_least, best.n_most)
@@ -305,13 +307,13 @@ def lengths(report: Report) -> Section:
         title=title,
         figure="lengths",
         reading="Rows in groups of about equal size by their number of words. Lines are 95 % intervals."
-        + ("" if report.several is None else " A row is right where each of its labels is."),
+        + ("" if report.several is None else " A row is right if all of its labels are."),
         tables=(Table(f"{what[:1].upper()}{what[1:]} by length", ("length", "rows", what), rows),),
     )
 
 
 def words(least: int, most: int) -> str:
-    """Return a range of words as a sentence has it.
+    """Return a range of words for a sentence.
 
     >>> words(3, 9), words(1, 1)
     ('3 to 9 words', '1 word')
@@ -322,7 +324,9 @@ def words(least: int, most: int) -> str:
 def mistakes(report: Report) -> Section:
     """The surest mistakes, some of which may be errors of the labels."""
     if report.mistakes is None:
-        return Section("mistakes", "Mistakes", "The surest mistakes need the texts", (f"{report.data_problem}.",))
+        return Section(
+            "mistakes", "Mistakes", "The surest mistakes are missing: they need the texts", (f"{report.data_problem}.",)
+        )
     if not report.mistakes:
         return Section("mistakes", "Mistakes", "No validation row is wrong")
     n_sure = sum(each.confidence >= 0.9 for each in report.mistakes)
@@ -333,7 +337,7 @@ def mistakes(report: Report) -> Section:
         title=f"{n_sure}{more} of {report.n_mistakes:,} validation mistakes are made with confidence 0.9 or higher",
         sentences=(
             "Suspected label errors: where the model is sure and the label says otherwise, read the text and decide "
-            "who is right. Texts are of the validation split; those of test stay unread.",
+            "who is right. Texts are from the validation split; those of test stay unread.",
         ),
         quotes=tuple(Quote(cut(each.text), _about(each)) for each in report.mistakes),
     )
@@ -342,5 +346,5 @@ def mistakes(report: Report) -> Section:
 def _about(mistake: Mistake) -> str:
     if mistake.wrong is not None:
         return several.about_mistake(mistake)
-    said = f"predicted {quoted(str(mistake.predicted))}, confidence {mistake.confidence:.4f}"
-    return f"{mistake.id} · label {quoted(str(mistake.label))} · {said}"
+    prediction = f"predicted {quoted(str(mistake.predicted))}, confidence {mistake.confidence:.4f}"
+    return f"{mistake.id} · label {quoted(str(mistake.label))} · {prediction}"

@@ -1,6 +1,6 @@
 """A training in folds → its pages, and the likely label errors among all of its rows; without torch.
 
-Everything is made from the folder: pooled predictions, the folds' scores, and the texts where they can be read again.
+Everything is made from the folder: pooled predictions, the folds' scores, and the texts if they can be read again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _N_PAIRS = 10
 
 @dataclass(frozen=True)
 class LabelError:
-    """A row whose label is likely wrong: the label, the class that it is likely of, the probabilities of both, by a
-    model that did not see the row. text: None where the rows cannot be read again."""
+    """A row whose label is likely wrong: the label, the likely class, and the probabilities of both, by a model that
+    did not see the row. text: None if the rows cannot be read again."""
 
     id: str
     label: str
@@ -47,7 +47,7 @@ class LabelError:
 
 @dataclass(frozen=True)
 class FoldsReport:
-    """A training in folds as its page tells it. errors: the likeliest first · error_share: the estimated share of wrong
+    """A training in folds as its page shows it. errors: the likeliest first · error_share: the estimated share of wrong
     labels · problem: why there are no texts."""
 
     name: str
@@ -68,7 +68,7 @@ def read(folder: Path) -> FoldsReport:
     record, (predictions, labels) = folds.read(folder), folds.pooled(folder)
     settings = config.validate(record.settings, str(folder / folds.FILE))
     texts, problem = _texts(settings, record)
-    found, counts = judged.label_errors(predictions), metrics.confusion(predictions, len(labels))
+    errors, counts = judged.label_errors(predictions), metrics.confusion(predictions, len(labels))
     return FoldsReport(
         name=folder.resolve().name,
         labels=labels,
@@ -78,9 +78,9 @@ def read(folder: Path) -> FoldsReport:
         confusion=counts.tolist(),
         errors=[
             _error(predictions, labels, texts, int(row), int(i))
-            for row, i in zip(found.rows, found.label_ids, strict=True)
+            for row, i in zip(errors.rows, errors.label_ids, strict=True)
         ],
-        error_share=found.share,
+        error_share=errors.share,
         problem=problem,
         notes=record.notes,
         config=config.to_yaml(settings),
@@ -98,7 +98,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def sections(report: FoldsReport) -> list[Section]:
-    """Return the sections in the order that they are read."""
+    """Return the sections in reading order."""
     return [answer(report), _classes(report), label_errors(report), _setup(report)]
 
 
@@ -114,16 +114,16 @@ def answer(report: FoldsReport) -> Section:
     return Section(
         anchor="answer",
         nav="Answer",
-        title=f"{what}, each predicted by a run that did not see it",
+        title=f"{what}, each predicted by a run that had not seen it",
         sentences=(
-            f"The interval is the 95 % one of all {chosen.n:,} rows. Of the {len(spread)} folds the lowest has "
+            f"It is the 95 % interval of all {chosen.n:,} rows. The lowest of the {len(spread)} folds has "
             f"{min(spread):.4f}, the highest {max(spread):.4f}{sd}: folds share most of their training rows, so this "
             "does not say how a new sample would differ.",
             "Each fold's checkpoint was chosen on validation rows taken from the other folds, never on its own rows. A "
             "run on all rows has a few more to learn from. The settings' test rows are in no fold.",
         ),
         figure="folds",
-        reading="A line per fold and one of all rows, with 95 % intervals.",
+        reading="One line per fold and one for all rows, with 95 % intervals.",
         tables=(Table("Scores with their 95 % intervals", ("", "rows", *(NAMES[each] for each in keys)), rows),),
     )
 
@@ -170,7 +170,7 @@ def label_errors(report: FoldsReport, n_shown: int = _N_SHOWN) -> Section:
         ),
         tables=(
             Table(
-                "Labels that are taken for another",
+                "Labels taken for another",
                 ("label", "likely", "rows"),
                 [(*pair, f"{k:,}") for pair, k in most],
             ),
@@ -192,7 +192,7 @@ def _setup(report: FoldsReport) -> Section:
         nav="Setup",
         title=f"{len(report.folds)} folds, each an ordinary run in this folder",
         sentences=as_sentences(report.notes),
-        code=(("config.yaml of the folds, but for data.fold", report.config),),
+        code=(("config.yaml of the folds, except data.fold", report.config),),
     )
 
 
@@ -206,13 +206,13 @@ def _figures(report: FoldsReport) -> dict[str, Drawn]:
 
 
 def _texts(settings: Config, record: FoldsRecord) -> tuple[Mapping[str, Example], str | None]:
-    """The rows by their ids, or none and why they cannot be had."""
+    """The rows by their ids, or none and why they cannot be read."""
     try:
         splits = data.read(folds.of_all_rows(settings, len(record.folds)).data)
     except SubmillionError as error:
         return {}, f"the rows cannot be read again: {error.problems[0]}"
     if splits.fingerprint != record.fingerprint:
-        return {}, f"{settings.data.source} has other rows now than those that were trained on"
+        return {}, f"{settings.data.source} now has different rows from those that were trained on"
     return {example.id: example for example in (*splits.train, *splits.validation, *splits.test)}, None
 
 

@@ -1,6 +1,6 @@
-"""Scores of many settings side by side, a line each, with their intervals: who is tied with the best is seen at once.
+"""Scores of many settings side by side, a line each, with their intervals: ties with the best are seen at once.
 
-Shared by the page of a comparison and that of a study. What is tied was decided in `comparison`.
+Shared by the page of a comparison and that of a study. Ties are decided in `comparison`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from submillion.reports.drawing import BLUE, INK, MUTED, ORANGE, SMALL, WIDTH, c
 
 READING = (
     "Filled: the best, and what cannot be told from it on these rows. Hollow: worse. Lines are 95 % intervals; the "
-    "tests are paired, so that intervals may overlap and the difference still be real."
+    "tests are paired, so intervals may overlap even if the difference is real."
 )
-ROW = 0.23  # inches a line
+ROW = 0.23  # inches per line
 _N_WIDTHS = 6  # of an interval: what lies further below the best would squeeze the others together
 _LONGEST = 64  # characters of a name
 _FITTING = 22  # that a figure of the usual width has room for
@@ -27,7 +27,7 @@ _CHARACTER = 0.07  # inches, about
 
 @dataclass(frozen=True)
 class Row:
-    """A line: tied with the best or not, None where nothing was compared; marked: the one that was taken.
+    """A line: tied with the best or not, None if nothing was compared; marked: the one that was taken.
 
     Without a score `note` says why there is none.
     """
@@ -40,7 +40,7 @@ class Row:
 
 
 def window(scores: Sequence[Score], is_loss: bool = False) -> tuple[float, float]:
-    """Return the range of an axis of scores: what is far below the best is left outside; nothing of losses.
+    """Return the range of an axis of scores: what is far below the best is left outside, but for losses.
 
     >>> window([Score(0.9, 0.89, 0.91, 900), Score(0.3, 0.29, 0.31, 900)])
     (0.778, 0.912)
@@ -55,7 +55,7 @@ def window(scores: Sequence[Score], is_loss: bool = False) -> tuple[float, float
 
 
 def forest(rows: Sequence[Row], label: str, marked: str, is_loss: bool = False) -> Any:
-    """Return a figure of the rows in their order; marked: what the mark means · is_loss: less is better."""
+    """Return a figure of the rows in their order; marked: what the mark means · is_loss: lower is better."""
     figure = canvas(0.95 + ROW * len(rows), width_for([row.name for row in rows]))
     axes = figure.subplots()
     draw(axes, rows, window([row.score for row in rows if row.score is not None], is_loss), is_loss)
@@ -117,14 +117,14 @@ def _draw(axes: Any, y: int, row: Row, limits: tuple[float, float]) -> None:
 
 
 def look(is_tied: bool | None) -> tuple[str, str, str]:
-    """Return the colour, the fill and the marker of a setting: filled where it is tied with the best."""
+    """Return the colour, the fill and the marker of a setting: filled if it is tied with the best."""
     if is_tied is None:
         return INK, INK, "s"
     return (BLUE, BLUE, "o") if is_tied else (MUTED, "none", "o")
 
 
 def legend(figure: Any, rows: Sequence[Row], marked: str) -> None:
-    """Say above a figure what its marks mean: those that are there."""
+    """Explain above a figure the marks that occur in it."""
     from matplotlib.lines import Line2D
 
     names = {True: "best, or tied with it", False: "worse", None: "not compared"}

@@ -1,7 +1,7 @@
 """Characters that matplotlib's own font does not have: Chinese, emoji, and so on.
 
-In the SVG the reader's browser draws them, so that only their room is kept. In the PNG fonts of this machine do, where
-it has some; what none has is written as its escape, so that two labels never look alike as rows of empty boxes.
+In the SVG the reader's browser draws them, so only their room is kept. In the PNG fonts of this machine do, if it has
+any; a character that none has is written as its escape, so that two labels never look alike as rows of empty boxes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 _LONGEST = 40  # characters of a label with escapes
 _STAND_IN = "—"  # as wide as a Chinese character, in matplotlib's font
-_LEFT_TO_RIGHT = "\u200e"  # a mark that says so, and is not seen
-_FAMILY = "DejaVu Sans"  # matplotlib brings it along
+_LEFT_TO_RIGHT = "\u200e"  # an invisible mark that says so
+_FAMILY = "DejaVu Sans"  # comes with matplotlib
 
 
 @contextmanager
 def kept_room(figure: Any, strange: Set[str]) -> Iterator[None]:
-    """Lay the figure out for strange characters as wide as readers' fonts have them, and keep that inside."""
+    """Lay the figure out for strange characters as wide as in readers' fonts, and keep that layout inside."""
     if not strange:
         yield
         return
@@ -34,8 +34,8 @@ def kept_room(figure: Any, strange: Set[str]) -> Iterator[None]:
 
 @contextmanager
 def readable(figure: Any, strange: Set[str]) -> Iterator[None]:
-    """Write the figure's texts inside with fonts of this machine, and with escapes for what none of them has; what is
-    read from right to left stays where it is in its label."""
+    """Write the figure's texts inside in fonts of this machine, with escapes for what none of them has; right-to-left
+    text stays where it is in its label."""
     families, without = _fonts(frozenset(strange))
 
     def written(text: str) -> str:
@@ -79,7 +79,7 @@ def _fonts(wanted: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """The families of this machine that have some of these characters, and the characters that none has."""
     from matplotlib.font_manager import fontManager
 
-    found, left = [], set(wanted)
+    families, left = [], set(wanted)
     for entry in sorted(fontManager.ttflist, key=lambda each: (each.name, each.fname)):
         if not left:
             break
@@ -90,9 +90,9 @@ def _fonts(wanted: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
         except (OSError, RuntimeError):
             continue  # the list of fonts is older than the fonts
         if has:
-            found.append(entry.name)
+            families.append(entry.name)
             left -= has
-    return tuple(found), frozenset(left)
+    return tuple(families), frozenset(left)
 
 
 def _is_wide(character: str) -> bool:
@@ -100,7 +100,7 @@ def _is_wide(character: str) -> bool:
 
 
 def _escape(character: str) -> str:
-    """A character's escape; nothing for one that is not seen, such as the mark that asks for a coloured emoji."""
+    """A character's escape; empty for an invisible one, such as the mark that asks for a coloured emoji."""
     is_unseen = unicodedata.category(character) == "Cf" or unicodedata.name(character, "").startswith("VARIATION")
     return "" if is_unseen else character.encode("unicode_escape").decode()
 

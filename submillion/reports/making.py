@@ -1,4 +1,4 @@
-"""How a run came about, a section each: where the budget went, how it trained, what it took, what repeats it."""
+"""How a run came about, a section each: where the budget went, how it trained, what it cost, what repeats it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plan(report: Report) -> Section:
         sentences=(f"{plan.architecture.name}, method {plan.method}: {share}.", *as_sentences(plan.reasons)),
         figure="plan" if plan.targets else None,
         reading="Encoder layers from the bottom up, a column per site: the stronger the colour, the more parameters; r "
-        "is the rank. Empty places have no adapter. The head lies on top.",
+        "is the rank. Blank cells have no adapter. The head lies on top.",
         tables=(Table("Trainable parameters", ("part", "layers", "rank", "parameters", "share"), rows),),
     )
 
@@ -46,15 +46,15 @@ def training(report: Report) -> Section:
     best, last, n = chosen[0], report.evaluations[-1], len(report.evaluations)
     height = "lowest" if report.decides in LOSSES else "highest"
     when = "the last" if best.step == last.step else f"not the last, {last.step:,}"
-    title = f"The checkpoint of step {best.step:,} was chosen of {n} evaluated ({when})"
+    title = f"The checkpoint of step {best.step:,} was chosen from {n} evaluated ({when})"
     return Section(
         anchor="training",
         nav="Training",
-        title=title if n > 1 else f"The one checkpoint that was evaluated is that of step {best.step:,}",
+        title=title if n > 1 else f"The only checkpoint that was evaluated is that of step {best.step:,}",
         sentences=() if report.stopped is None else as_sentences((str(report.stopped),)),
         figure="training",
-        reading=f"The chosen checkpoint has the {height} validation {NAMES[report.decides]}; of equals the "
-        f"lowest loss. {BAND}"
+        reading=f"The chosen checkpoint has the {height} validation {NAMES[report.decides]}; among equals, "
+        f"the lowest loss. {BAND}"
         if n > 1
         else BAND,
         tables=(evaluations_table(report.evaluations),),
@@ -62,27 +62,27 @@ def training(report: Report) -> Section:
 
 
 def cost(report: Report) -> Section:
-    """Time by phase, tokens a second, peak memory."""
+    """Time by phase, tokens per second, peak memory."""
     training_s = sum(record.seconds for record in report.steps)
     evaluation_s = sum(record.evaluation_s for record in report.evaluations)
     n_tokens = sum(record.tokens for record in report.steps)
-    # The first record's seconds hold the work before it too.
+    # The first record's seconds include the work before it.
     rate_s, rated = sum(r.seconds for r in report.steps[1:]), sum(r.tokens for r in report.steps[1:])
     rows = [
         ("training steps", duration(training_s)),
         ("evaluations on validation", duration(evaluation_s)),
         ("tokens trained on", f"{n_tokens:,}"),
-        ("tokens a second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
+        ("tokens per second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
     ]
     if report.cost is None:
-        sentences = ("An older version made this run: it kept neither the time of each phase nor the peak of memory.",)
+        sentences = ("An older version made this run: it recorded neither the time of each phase nor the peak memory.",)
         title = f"Training took {duration(training_s)}"
         return Section("cost", "Cost", title, sentences, tables=(Table("Cost", ("", ""), rows),))
     total = sum(report.cost["phases_s"].values())
     rows += [(f"phase: {name}", duration(seconds)) for name, seconds in report.cost["phases_s"].items()]
     rows += [(f"peak memory, {name}", f"{mib:,.0f} MiB") for name, mib in report.cost["peak_mib"].items()]
     halved = {use: n for use, n in report.cost.get("halved_to_tokens", {}).items() if n is not None}
-    rows += [(f"memory did not hold its batches: parts in {use}", f"{n:,} tokens") for use, n in halved.items()]
+    rows += [(f"batches did not fit in memory: parts in {use}", f"{n:,} tokens") for use, n in halved.items()]
     resumed = report.cost["resumed_from_step"]
     note = (
         f"The run was resumed after step {resumed:,}: phases are those of the process that finished it."
@@ -115,7 +115,7 @@ def setup(report: Report) -> Section:
     return Section(
         anchor="setup",
         nav="Setup",
-        title="What repeats this run",
+        title="How to repeat this run",
         sentences=as_sentences(facts.get("warnings", ())),
         tables=(
             Table(f"Rows of each {unit(report)}", (unit(report), *facts["classes"]), splits),

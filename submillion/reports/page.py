@@ -23,7 +23,7 @@ from submillion.runs import write_atomically
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# Letters that are read from right to left. Whatever holds one is isolated, so that it does not turn the sentence round.
+# Right-to-left letters. Text that holds one is isolated, so that it does not turn the sentence round.
 _RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
 _ISOLATED = (
     f"“[^”]*[{_RIGHT_TO_LEFT}][^”]*”|[{_RIGHT_TO_LEFT}](?:[^A-Za-z0-9,;:=|·+\\[\\](){{}}“”]*[{_RIGHT_TO_LEFT}])?"
@@ -65,30 +65,30 @@ def html(page: Page) -> str:
 
 
 def _names(links: Mapping[str, str]) -> list[str]:
-    """A pattern for each name that leads somewhere, longer ones first, where it is a word of its own."""
+    """A pattern for each name with a link, longer ones first, that matches it as a word of its own."""
     return [rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in sorted(links, key=len, reverse=True)]
 
 
 def _shown(special: re.Pattern[str], links: Mapping[str, str], text: str) -> Markup:
-    """Text as the page has it: escaped, names as links, what is read from right to left isolated."""
+    """Text as in the page: escaped, names as links, right-to-left parts isolated."""
     from markupsafe import Markup, escape
 
     parts, end = [], 0
     for match in special.finditer(text):
-        found = match.group()
+        part = match.group()
         parts.append(escape(text[end : match.start()]))
-        if found in links:
-            parts.append(Markup('<a href="{}"><bdi>{}</bdi></a>').format(links[found], found))
-        elif found.startswith("“"):
-            parts.append(Markup("“<bdi>{}</bdi>”").format(found[1:-1]))
+        if part in links:
+            parts.append(Markup('<a href="{}"><bdi>{}</bdi></a>').format(links[part], part))
+        elif part.startswith("“"):
+            parts.append(Markup("“<bdi>{}</bdi>”").format(part[1:-1]))
         else:
-            parts.append(Markup("<bdi>{}</bdi>").format(found))
+            parts.append(Markup("<bdi>{}</bdi>").format(part))
         end = match.end()
     return Markup("").join([*parts, escape(text[end:])])
 
 
 def markdown(page: Page) -> str:
-    """Return the report as Markdown; figures are those of the folder `figures` beside it."""
+    """Return the report as Markdown; figures are those in the folder `figures` next to it."""
     lines = [f"`{page.name}`", ""]
     for number, section in enumerate(page.sections):
         lines += [f"{'#' if number == 0 else '##'} {plain(section.title)}", ""]
@@ -112,7 +112,7 @@ def table_lines(table: Table) -> list[str]:
 
 
 def plain(text: str) -> str:
-    r"""Return text that Markdown shows as it is, in one line: its marks and HTML's are escaped.
+    r"""Return text that Markdown shows unchanged, in one line: its marks and HTML's are escaped.
 
     >>> plain("<b> a|b *c*")
     '&lt;b&gt; a\\|b \\*c\\*'
@@ -122,5 +122,5 @@ def plain(text: str) -> str:
 
 
 def alt(section: Section) -> str:
-    """Return what a figure shows, for those who do not see it: its finding, and what is drawn."""
+    """Return a figure's alternative text: its finding, and what is drawn."""
     return f"{section.title}. {section.reading}"

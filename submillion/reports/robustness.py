@@ -1,6 +1,6 @@
-"""Accuracy by perturbation and strength, as `submillion evaluate --perturb` says and draws it.
+"""Accuracy by perturbation and strength, as `submillion evaluate --perturb` prints and draws it.
 
-Owns what is known of one perturbation; measuring it is left to `prediction.robustness`.
+Owns what is known about one perturbation; measuring it is left to `prediction.robustness`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STRENGTHS = {"mild": MUTED, "moderate": BLUE, "strong": ORANGE}
 @dataclass(frozen=True)
 class Perturbed:
     """What one perturbation does at one rate: rows whose text it changed, rows whose predicted class changed, the
-    accuracy, its difference from that of the rows as they are, and that test's p after Holm's correction for all."""
+    accuracy, its difference from that of the unchanged rows, and that test's p after Holm's correction for all."""
 
     kind: AugmentationKind
     rate: float
@@ -35,7 +35,7 @@ class Perturbed:
 
 
 def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section:
-    """Return what perturbations make of the accuracy `plain` of the rows as they are, strengths as columns."""
+    """Return what perturbations make of `plain`, the accuracy of the unchanged rows, strengths as columns."""
     rows: list[tuple[str, ...]] = []
     for kind, levels in by_kind.items():
         rates = ", ".join(f"{100 * each.rate:.0f}" for each in levels)
@@ -52,7 +52,7 @@ def section(plain: Score, by_kind: Mapping[str, Sequence[Perturbed]]) -> Section
     return Section(
         anchor="robustness",
         nav="Robustness",
-        title=f"accuracy of the {plain.n:,} rows as they are: {interval(plain, digits=3)}; 95 % intervals",
+        title=f"accuracy of the {plain.n:,} rows unchanged: {interval(plain, digits=3)}; 95 % intervals",
         tables=(Table(caption, ("", *_STRENGTHS), rows),),
     )
 
@@ -82,7 +82,7 @@ def write_figure(output: Output, plain: Score, by_kind: Mapping[str, Sequence[Pe
         axes.axvspan(plain.low, plain.high, color=MUTED, alpha=0.15, lw=0)
         axes.axvline(plain.value, color=MUTED, lw=0.8)
         dots(axes, [*by_kind], [*zip(*accuracies, strict=True)], [*_STRENGTHS.values()], [*_STRENGTHS])
-        axes.set_xlabel("accuracy; the line and band: rows as they are")
+        axes.set_xlabel("accuracy; the line and band: rows unchanged")
         figure.legend(loc="outside upper right", ncols=3)
         drawn = files("robustness", figure)
     output.write(drawn.svg if output.path.suffix.lower() == ".svg" else drawn.png)

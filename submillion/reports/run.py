@@ -1,7 +1,7 @@
 """A finished run's folder becomes the `Report`: every number and text that its pages show, and nothing drawn.
 
 Scores come from the saved predictions and scores.json. Texts, and the baseline on words, need the data once more: it
-is read again and its fingerprint checked; where it is gone or changed, `data_problem` says so and the rest stands.
+is read again and its fingerprint checked; if it is gone or changed, `data_problem` says so and the rest stays.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class LengthBin:
 class Mistake:
     """A validation row that the run is wrong about; `confidence` is the probability of `predicted`.
 
-    Of several labels `label` and `predicted` are all that the row has and gets, and `wrong` is the label that the run
-    is surest and wrong about: `confidence` is its probability where it is predicted, else that of its absence.
+    With several labels `label` and `predicted` are all that the row has and gets, and `wrong` is the label of the run's
+    surest wrong decision: `confidence` is its probability if it is predicted, else that of its absence.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Mistake:
 class Calibration:
     """The reliability diagram and the ECE before and after cross-fitted temperature scaling.
 
-    gap: mean confidence minus accuracy, as `metrics.confidence_gap` has it · ece_change: after minus before.
+    gap: mean confidence minus accuracy, by `metrics.confidence_gap` · ece_change: after minus before.
     """
 
     before: list[Bin]
@@ -74,11 +74,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Several:
-    """What is said of rows with several labels besides.
+    """What a report adds for rows with several labels.
 
     thresholds: of each label, chosen on the n_validation validation rows · how: `train.threshold` · few: labels that
-    had too few rows there for one of their own · precisions: each label's average precision · together: rows of the
-    judged split that have both of two labels, [C][C] · n_true, n_predicted: rows by the number of labels that they
+    had too few rows there for a threshold of their own · precisions: each label's average precision · together: rows of
+    the judged split that have both of two labels, [C][C] · n_true, n_predicted: rows by the number of labels that they
     have, and get, from 0.
     """
 
@@ -94,16 +94,16 @@ class Several:
 
 @dataclass(frozen=True)
 class Report:
-    """A run as its pages tell it. `split` is the one that is judged: test if it was opened, else validation.
+    """A run as its pages show it. `split` is the one that is judged: test if it was opened, else validation.
 
-    corrected: the validation score without the luck of the checkpoint's choice, None where nothing was chosen or it is
-    not known · several: None where rows have one label each; else `confusion`, `coverage` and `acting` are empty, and
+    corrected: the validation score without the luck of the checkpoint's choice, None if nothing was chosen or it is not
+    known · several: None if rows have one label each; else `confusion`, `coverage` and `acting` are empty, and
     `classes` are labels.
 
-    lengths and mistakes are None where the data cannot be read again, `cost` where an older version kept none,
-    `stopped` where the training came to its own end.
-    n_test_reads counts the openings of the test split that the folder of runs knows of · about_groups: the sentence on
-    rows that are not independent of each other, if there are any.
+    lengths and mistakes are None if the data cannot be read again, `cost` if an older version kept none, `stopped` if
+    the training came to its own end.
+    n_test_reads counts the openings of the test split that are noted in the folder of runs · about_groups: the sentence
+    on rows that are not independent of each other, if there are any.
     """
 
     run: str
@@ -144,7 +144,7 @@ def _corrected(run: Run, judged: Predictions) -> Score | None:
 
 
 def read(run: Run, splits: Splits | None = None) -> Report:
-    """Return the report of a finished run; `splits` are its rows where they are at hand.
+    """Return the report of a finished run; `splits` are its rows if they are at hand.
 
     RunError names what is missing, unfinished, damaged or changed since the run ended.
     """
@@ -193,9 +193,9 @@ def read(run: Run, splits: Splits | None = None) -> Report:
 
 def _check(run: Run, predictions: dict[str, Predictions], labels: Sequence[str], facts: dict[str, Any]) -> None:
     """Refuse files that do not belong together: a page made from them would be wrong without looking wrong."""
-    problems = [] if "validation" in predictions else [f"{run.path / 'scores.json'} has no scores of validation"]
+    problems = [] if "validation" in predictions else [f"{run.path / 'scores.json'} has no validation scores"]
     if not isinstance(facts.get("classes"), dict) or set(facts["classes"].get("train", ())) != set(labels):
-        problems.append(f"{run.path / 'data.json'} and labels.json name other classes")
+        problems.append(f"{run.path / 'data.json'} and labels.json name different classes")
     if problems:
         raise RunError(*(f"{problem}: restore the run, or train again" for problem in problems))
 
@@ -203,14 +203,14 @@ def _check(run: Run, predictions: dict[str, Predictions], labels: Sequence[str],
 def reread(
     run: Run, predictions: dict[str, Predictions], splits: Splits | None = None
 ) -> tuple[Splits | None, str | None]:
-    """Return the run's rows, those that its saved predictions are of, or None and why they cannot be had."""
+    """Return the rows of the run's saved predictions, or None and why they cannot be read."""
     settings, fingerprint = run.config().data, run.read_json("data.json").get("fingerprint")
     try:
         splits = splits or data.read(settings)
     except SubmillionError as error:
         return None, f"the run's data cannot be read again: {error.problems[0]}"
     ids = {name: [example.id for example in getattr(splits, name)] for name in predictions}
-    if splits.fingerprint != fingerprint or any(ids[name] != found.ids for name, found in predictions.items()):
+    if splits.fingerprint != fingerprint or any(ids[name] != own.ids for name, own in predictions.items()):
         both = f"its fingerprint is {splits.fingerprint[:8]}, and was {str(fingerprint)[:8]}"
         return None, f"{settings.source} is not what the run was trained on: {both}"
     return splits, None
@@ -246,7 +246,7 @@ def _calibration(judged: Predictions, ece_before: Score) -> Calibration:
 
 
 def _lengths(examples: Sequence[Example], judged: Predictions) -> list[LengthBin]:
-    """Accuracy over bins of about as many rows each; texts of one length are never parted."""
+    """Accuracy over bins of about as many rows each; texts of one length are in one bin."""
     lengths = np.array([count(example.text) + count(example.text_pair) for example in examples])
     right = judged.right
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _N_LENGTH_BINS + 1)[1:], method="higher"))
@@ -268,34 +268,34 @@ def _worth(right: np.ndarray, groups: np.ndarray | None, members: np.ndarray) ->
     return metrics.effective_rows(right[members] - right[members].mean(), own)
 
 
-def _mistakes(examples: Sequence[Example], found: Predictions, labels: Sequence[str]) -> list[Mistake]:
-    """The validation rows that the run is surest and wrong about. Test texts stay unread: labels get corrected and
-    settings changed after such a list, and a test that was read for it is no test any more."""
-    if found.has_several:
-        return _surest_decisions(examples, found, labels)
-    confidence, predicted = found.probs.max(axis=1), found.predicted
+def _mistakes(examples: Sequence[Example], predictions: Predictions, labels: Sequence[str]) -> list[Mistake]:
+    """The run's surest mistakes on validation rows. Test texts stay unread: labels get corrected and settings changed
+    after such a list, and a test that was read for it is no test any more."""
+    if predictions.has_several:
+        return _surest_decisions(examples, predictions, labels)
+    confidence, predicted = predictions.probs.max(axis=1), predictions.predicted
     return [
         Mistake(
             id=examples[row].id,
             text=_text(examples[row]),
-            label=labels[int(found.label_ids[row])],
+            label=labels[int(predictions.label_ids[row])],
             predicted=labels[int(predicted[row])],
             confidence=float(confidence[row]),
         )
-        for row in _surest(found, confidence)
+        for row in _surest(predictions, confidence)
     ]
 
 
-def _surest(found: Predictions, confidence: np.ndarray) -> list[int]:
+def _surest(predictions: Predictions, confidence: np.ndarray) -> list[int]:
     """The rows that are wrong, the surest first, at most `N_MISTAKES`."""
-    wrong = np.flatnonzero(~found.right)
-    return sorted(wrong.tolist(), key=lambda row: (-confidence[row], found.ids[row]))[:N_MISTAKES]
+    wrong = np.flatnonzero(~predictions.right)
+    return sorted(wrong.tolist(), key=lambda row: (-confidence[row], predictions.ids[row]))[:N_MISTAKES]
 
 
-def _surest_decisions(examples: Sequence[Example], found: Predictions, labels: Sequence[str]) -> list[Mistake]:
-    """The same of rows with several labels: a row is as sure as its surest wrong decision."""
-    truth, predicted = found.truth, found.predicted
-    confidence = np.where(truth == predicted, 0.0, np.where(predicted, found.probs, 1 - found.probs))
+def _surest_decisions(examples: Sequence[Example], predictions: Predictions, labels: Sequence[str]) -> list[Mistake]:
+    """The same for rows with several labels: a row is as sure as its surest wrong decision."""
+    truth, predicted = predictions.truth, predictions.predicted
+    confidence = np.where(truth == predicted, 0.0, np.where(predicted, predictions.probs, 1 - predictions.probs))
     surest = confidence.argmax(axis=1)
 
     def named(of_row: np.ndarray) -> tuple[str, ...]:
@@ -310,7 +310,7 @@ def _surest_decisions(examples: Sequence[Example], found: Predictions, labels: S
             confidence=float(confidence[row, surest[row]]),
             wrong=labels[int(surest[row])],
         )
-        for row in _surest(found, confidence.max(axis=1))
+        for row in _surest(predictions, confidence.max(axis=1))
     ]
 
 

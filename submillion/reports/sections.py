@@ -1,6 +1,6 @@
-"""The sections of a report, in the order that they are read; the HTML page and the Markdown show the same ones.
+"""What a section of a report is made of; the HTML page and the Markdown show the same ones.
 
-`findings` says what the predictions show, `making` how the run came about. Here is what a section is made of.
+`findings` says what the predictions show, `making` how the run came about.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from submillion.reports.drawing import Drawn
 MAX_CHARACTERS = 400  # of a text that is shown
 _LONGEST_LABEL = 60  # in a sentence
 CUT = " … [cut]"
-# A number as tables have it, with its unit and its interval; or a duration; or a dash where there is none.
+# A number as in tables, with its unit and its interval; or a duration; or a dash for none.
 _NUMBER = re.compile(r"(< |± )?[+-]?\d[\d,.]*( [^\d\s]{1,6}){0,1}( \d+ [^\d\s]{1,3})?( \[[^\]]*\])?|[–-]")
 
 
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Quote:
-    """A row's text and what is said of it."""
+    """A row's text and what is said about it."""
 
     text: str
     about: str
@@ -68,8 +68,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report in full: what it is of, the folder or command that it was written from, sections in their order, and
-    figures by name. links: names, of runs and trials, that lead to a page of their own wherever they occur."""
+    """A report in full: what it is about, the folder or command that it comes from, sections in their order, and
+    figures by name. links: names, of runs and trials, that link to a page of their own wherever they occur."""
 
     name: str
     origin: str
@@ -79,7 +79,7 @@ class Page:
 
 
 def as_sentences(notes: Iterable[str]) -> tuple[str, ...]:
-    """Return notes with a capital and a full stop; a file's name that one begins with stays as it is.
+    """Return notes with a capital and a full stop; a file's name that one begins with stays unchanged.
 
     >>> as_sentences(["expect less on new rows"])
     ('Expect less on new rows.',)
@@ -93,7 +93,7 @@ def cut(text: str) -> str:
 
 
 def quoted(label: str) -> str:
-    """Return a label as a sentence has it, a very long one cut.
+    """Return a label for a sentence, a very long one cut.
 
     >>> quoted("Sci/Tech")
     '“Sci/Tech”'

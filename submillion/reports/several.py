@@ -1,4 +1,4 @@
-"""What is said of rows with several labels only: thresholds, each label by itself, which labels occur together."""
+"""Sections for rows with several labels only: thresholds, each label by itself, which labels occur together."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ def unit(report: Report) -> str:
     return "class" if report.several is None else "label"
 
 
-def about_thresholds(report: Report, found: Several) -> list[str]:
+def about_thresholds(report: Report, of_several: Several) -> list[str]:
     """Return how thresholds were chosen and on which rows, in sentences."""
-    said = _thresholds(found)
-    if found.how not in ("one", "each"):
-        return [f"A label is predicted from a probability of {said} on (train.threshold)."]
-    what = "micro-F1 is highest" if found.how == "one" else "its own F1 is highest"
+    span = _thresholds(of_several)
+    if of_several.how not in ("one", "each"):
+        return [f"A label is predicted from a probability of {span} (train.threshold)."]
+    what = "micro-F1 is highest" if of_several.how == "one" else "its own F1 is highest"
     lines = [
-        f"A label is predicted from a probability of {said} on, where {what} on the {found.n_validation:,} "
-        f"validation rows (train.threshold: {found.how})."
+        f"A label is predicted from a probability of {span}, where {what} on the {of_several.n_validation:,} "
+        f"validation rows (train.threshold: {of_several.how})."
     ]
     if report.split == "validation":
         lines.append(
-            "No row is judged by a threshold that was chosen on it: here each fifth of the rows has those of the other "
-            "four fifths."
+            "No row is judged by a threshold that was chosen on it: each fifth of the rows uses those of "
+            "the other four fifths."
         )
-    if found.few:
-        names = ", ".join(quoted(label) for label in found.few[:MAX_CLASSES])
-        more = f" and {len(found.few) - MAX_CLASSES} more" if len(found.few) > MAX_CLASSES else ""
+    if of_several.few:
+        names = ", ".join(quoted(label) for label in of_several.few[:MAX_CLASSES])
+        more = f" and {len(of_several.few) - MAX_CLASSES} more" if len(of_several.few) > MAX_CLASSES else ""
         lines.append(
             f"Fewer than {MIN_POSITIVES} validation rows have {names}{more}: they have the threshold of all labels."
         )
     return lines
 
 
-def _thresholds(found: Several) -> str:
-    least, most = min(found.thresholds), max(found.thresholds)
-    return f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}, each label from its own,"
+def _thresholds(of_several: Several) -> str:
+    least, most = min(of_several.thresholds), max(of_several.thresholds)
+    return f"{least:.3f}" if least == most else f"{least:.3f} to {most:.3f}, each label from its own"
 
 
-def labels(report: Report, found: Several) -> Section:
+def labels(report: Report, of_several: Several) -> Section:
     """Precision, recall, F1 and average precision of each label, with its threshold."""
     there = [i for i, each in enumerate(report.classes) if each.n_true + each.n_predicted]
     worst = min(there, key=lambda i: report.classes[i].f1.value, default=None)
@@ -72,11 +72,11 @@ def labels(report: Report, found: Several) -> Section:
             interval(precision) if each.n_true else "–",
         )
         for label, each, threshold, precision in zip(
-            report.labels, report.classes, found.thresholds, found.precisions, strict=True
+            report.labels, report.classes, of_several.thresholds, of_several.precisions, strict=True
         )
     ]
     heads = ("label", "rows", "threshold", "precision", "recall", "F1", "average precision")
-    limit = f"Of {len(report.labels)} labels the {MAX_CLASSES} with the lowest F1 are drawn. "
+    limit = f"Of {len(report.labels)} labels, the {MAX_CLASSES} with the lowest F1 are drawn. "
     return Section(
         anchor="labels",
         nav="Labels",
@@ -98,21 +98,21 @@ def _decisions(report: Report) -> Table:
         missed, added = each.n_true - right, each.n_predicted - right
         rows.append((label, *(f"{count:,}" for count in (right, missed, added, n - right - missed - added))))
     heads = ("label", "has it, gets it", "has it, does not get it", "gets it, does not have it", "neither")
-    return Table(f"What became of {n:,} rows, for each label", heads, rows)
+    return Table(f"Outcomes of {n:,} rows, for each label", heads, rows)
 
 
-def together(report: Report, found: Several) -> Section:
+def together(report: Report, of_several: Several) -> Section:
     """Which labels occur together, and how many a row has."""
-    counts = np.array(found.together)
+    counts = np.array(of_several.together)
     both = np.triu(counts, 1)
     title = "No row has two labels"
     if both.any():
         a, b = (int(i) for i in np.unravel_index(both.argmax(), both.shape))
         rows = "1 row has" if both[a, b] == 1 else f"{both[a, b]:,} rows have"
         title = f"{rows} both {quoted(report.labels[a])} and {quoted(report.labels[b])}, more than any other two"
-    means = [_mean(of_rows) for of_rows in (found.n_true, found.n_predicted)]
-    shown = len(shown_labels(found.together))
-    limit = f"Of {len(report.labels)} labels the {shown} with most rows are drawn. " if shown < len(counts) else ""
+    means = [_mean(of_rows) for of_rows in (of_several.n_true, of_several.n_predicted)]
+    shown = len(shown_labels(of_several.together))
+    limit = f"Of {len(report.labels)} labels, the {shown} with most rows are drawn. " if shown < len(counts) else ""
     return Section(
         anchor="together",
         nav="Together",
@@ -121,7 +121,7 @@ def together(report: Report, found: Several) -> Section:
         figure="together",
         reading=f"{limit}Each line is a label: of the {report.split} rows that have it, how many have the other one "
         "too, and their share of the line, which is also the colour. On the diagonal are its rows.",
-        tables=(_numbers_of_labels(found),),
+        tables=(_numbers_of_labels(of_several),),
     )
 
 
@@ -129,11 +129,11 @@ def _mean(of_rows: Sequence[int]) -> float:
     return sum(number * n for number, n in enumerate(of_rows)) / sum(of_rows)
 
 
-def _numbers_of_labels(found: Several) -> Table:
-    n, most = sum(found.n_true), max(len(found.n_true), len(found.n_predicted))
+def _numbers_of_labels(of_several: Several) -> Table:
+    n, most = sum(of_several.n_true), max(len(of_several.n_true), len(of_several.n_predicted))
     rows = []
     for number in range(most):
-        pair = [of[number] if number < len(of) else 0 for of in (found.n_true, found.n_predicted)]
+        pair = [of[number] if number < len(of) else 0 for of in (of_several.n_true, of_several.n_predicted)]
         rows.append((str(number), *(cell for count in pair for cell in (f"{count:,}", percent(count / n)))))
     return Table("Rows by their number of labels", ("labels", "have as many", "share", "get as many", "share"), rows)
 
@@ -152,13 +152,13 @@ def calibration_title(report: Report) -> str:
 
 
 def about_mistake(mistake: Mistake) -> str:
-    """Return what is said of a row that has a wrong label: what it has, and its surest wrong decision."""
+    """Return what is said about a mistake: the row's labels, and its surest wrong decision."""
     has = _listed(mistake.label)
     wrong = quoted(str(mistake.wrong))
-    said = f"{wrong} is predicted with probability {mistake.confidence:.4f}"
+    decision = f"{wrong} is predicted with probability {mistake.confidence:.4f}"
     if str(mistake.wrong) not in mistake.predicted:
-        said = f"{wrong} is not predicted: probability {1 - mistake.confidence:.4f}"
-    return f"{mistake.id} · {has} · {said}"
+        decision = f"{wrong} is not predicted: probability {1 - mistake.confidence:.4f}"
+    return f"{mistake.id} · {has} · {decision}"
 
 
 def _listed(names: str | tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from submillion.reports.sections import Section, Table
 
 
 def plain() -> Console:
-    """Return a console on stdout that prints text as it is."""
+    """Return a console on stdout that prints text unchanged."""
     return Console(markup=False, highlight=False, emoji=False)
 
 
@@ -32,7 +32,7 @@ def show(sections: Iterable[Section]) -> None:
 
 
 def _blocks(section: Section) -> list[str | Table]:
-    """What an empty line parts, but for tables without a caption, which follow at once."""
+    """What empty lines separate, except tables without a caption, which follow directly."""
     head = [section.title] * bool(section.title) + [f"- {sentence}" for sentence in section.sentences]
     code = ["\n".join([f"{what}:", *(f"  {line}" for line in text.splitlines())]) for what, text in section.code]
     return [*(["\n".join(head)] if head else []), *section.tables, *code]
@@ -49,7 +49,7 @@ def show_table(table: Table, console: Console | None = None) -> None:
 
 
 def wide(grid: Grid, console: Console) -> None:
-    """Print a table of rich's, as wide as it needs to be; the blanks that fill its last column are left out."""
+    """Print a table of rich's as wide as it needs to be, without the blanks that fill its last column."""
     needed = console.measure(grid, options=console.options.update(max_width=1000)).maximum
     console.width = max(console.width, needed)
     with console.capture() as lines:

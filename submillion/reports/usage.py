@@ -1,7 +1,7 @@
 """How a run's texts are read, in the numbers and the code of stock libraries: what a card shows.
 
-A stock model reads one window; which tokens are given to it, and what becomes of several windows, is the caller's
-affair. The code is run by tests as it stands.
+A stock model reads one window; which tokens it gets, and what becomes of several windows, is up to the caller. Tests
+run the code unchanged.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _TOKENIZERS_DO: dict[LongTexts, str] = {
 
 @dataclass(frozen=True)
 class Reads:
-    """How a run reads texts, as stock calls have it: in tokens, special ones included but for `stride`.
+    """How a run reads texts, as in stock calls: in tokens, special ones included except in `stride`.
 
     stride, max_windows, pooling: of windows · n_first, n_last: of both ends of longer texts.
     """
@@ -115,9 +115,9 @@ class Reads:
         return {"kind": self.kind} | {name: asdict(self)[name] for name in names[self.kind]}
 
     def stock_code(self, loading: str, thresholds: Mapping[str, float] | None = None) -> str:
-        """Return Python to the labels of texts; `loading` makes `tokenizer`, `model` and `config` of transformers.
+        """Return Python from texts to labels; `loading` makes `tokenizer`, `model` and `config` of transformers.
 
-        thresholds: of each label, where a text may have several.
+        thresholds: of each label, if a text may have several.
         """
         imports = "import torch\n" if self.kind == "windows" else ""
         labels = _LABELS if thresholds is None else _LABELS_OF_SEVERAL.format(thresholds=dict(thresholds))

@@ -1,6 +1,6 @@
-"""The words and the table of a comparison that the page of runs and the page of a study share.
+"""The words and the tables of a comparison that the page of runs and the page of a study share.
 
-What is concluded was decided in `comparison`.
+Conclusions are drawn in `comparison`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of_runs(verdict: Verdict) -> str:
 
 
 def by_what(verdict: Verdict) -> str:
-    """Return by which tests settings are told apart, where another score decides than the one that is reported."""
+    """Return by which tests settings are told apart, if another score decides than the one that is reported."""
     if verdict.decides is None:
         return ""
     told = [pair.told(verdict.metric) for pair in verdict.pairs if not pair.is_tied]
@@ -38,9 +38,11 @@ def by_what(verdict: Verdict) -> str:
 
 def taken_because(verdict: Verdict) -> str:
     """Return why the recommended setting is taken, and what that may cost."""
-    found = next(each for each in verdict.settings if each.name == verdict.recommended)
-    is_best = verdict.against(found) is None
-    lost = "" if is_best else f", at most {amount(verdict.metric, verdict.most_lost(found))} worse than the best (95 %)"
+    chosen = next(each for each in verdict.settings if each.name == verdict.recommended)
+    is_best = verdict.against(chosen) is None
+    lost = (
+        "" if is_best else f", at most {amount(verdict.metric, verdict.most_lost(chosen))} worse than the best (95 %)"
+    )
     if verdict.margin is not None:
         within = f"at most {amount(verdict.metric, verdict.margin)} worse than the best, as the margin allows"
         return f"the best: nothing cheaper is {within}" if is_best else f"the cheapest that is {within}{lost}"
@@ -50,7 +52,7 @@ def taken_because(verdict: Verdict) -> str:
 
 
 def amount(metric: str, value: float) -> str:
-    """Return the size of a difference of a score: points, of a log loss nats.
+    """Return the size of a difference of a score: in points, for a log loss in nats.
 
     >>> amount("accuracy", 0.0125), amount("log_loss", 0.0125)
     ('1.25 points', '0.0125 nats')
@@ -59,7 +61,7 @@ def amount(metric: str, value: float) -> str:
 
 
 def corrected_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
-    """Return the best score without the luck of its choice, in a sentence; none where that is not known."""
+    """Return the best score without the luck of its choice, in a sentence; empty if that is not known."""
     if verdict.corrected is None:
         return []
     best = verdict.settings[0]
@@ -73,7 +75,7 @@ def corrected_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]
 
 
 def best_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
-    """Return among which settings the best one is, in a sentence; none where the tie group says as much."""
+    """Return among which settings the best one is, in a sentence; empty if the tie group says as much."""
     if not verdict.may_be_best or len(verdict.may_be_best) >= len(verdict.group):
         return []
     which = ", ".join(names[name] for name in verdict.may_be_best)
@@ -85,8 +87,8 @@ def best_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
 
 
 def rows_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
-    """Return what is to be said of the rows that would separate the two best settings, by these names; nothing if they
-    differ. `rows_tables` has the numbers."""
+    """Return how many rows would separate the two best settings, by these names, in a sentence; empty if they differ.
+    `rows_tables` has the numbers."""
     if not verdict.rows_needed:
         return []
     first, second = (names[each.name] for each in verdict.settings[:2])
@@ -103,11 +105,11 @@ def rows_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
     score, size = NAMES[verdict.metric], amount(verdict.metric, largest.difference)
     if least is None and largest.difference > 0:
         return [
-            f"No number of rows or seeds that was tried would separate the two best, {first} and {second}: up to "
-            f"{size} may be true, and their seeds vary too much."
+            f"No number of rows or seeds that was tried would separate the two best, {first} and {second}: up "
+            f"to {size} may be true, but their seeds vary too much."
         ]
     if least is None:
-        return [f"The two best, {first} and {second}, have the same {score}: more rows have nothing to confirm."]
+        return [f"The two best, {first} and {second}, have the same {score}: more rows would have nothing to confirm."]
     seen_size = amount(verdict.metric, abs(difference.value))
     return [
         f"How many rows would separate the two best, {first} and {second}, depends on the true difference: {seen_size} "
@@ -120,10 +122,10 @@ def rows_tables(verdict: Verdict, names: Mapping[str, str]) -> list[Table]:
     they are told apart."""
     if not verdict.rows_needed:
         return []
-    said = {"assumed": "", "seen": ", the one seen", "largest": ", the most that these rows allow"}
+    notes = {"assumed": "", "seen": ", the one seen", "largest": ", the most that these rows allow"}
     rows = [
         (
-            f"{amount(verdict.metric, each.difference)}{said[each.basis]}",
+            f"{amount(verdict.metric, each.difference)}{notes[each.basis]}",
             _words(each.by_score, verdict),
             _words(each.by_log_loss, verdict),
         )
@@ -138,7 +140,7 @@ def rows_tables(verdict: Verdict, names: Mapping[str, str]) -> list[Table]:
     return [Table(title, heads, rows)]
 
 
-def rows_for_points(found: Sequence[RowsForPoints], accuracy: float) -> Section:
+def rows_for_points(differences: Sequence[RowsForPoints], accuracy: float) -> Section:
     """Return what `comparison.rows_for_points` says, as a section: the table and where its assumptions come from."""
     rows = [
         (
@@ -147,7 +149,7 @@ def rows_for_points(found: Sequence[RowsForPoints], accuracy: float) -> Section:
             rounded(each.by_accuracy),
             f"{rounded(each.by_log_loss)} [{rounded(each.at_least)}, {rounded(each.at_most)}]",
         )
-        for each in found
+        for each in differences
     ]
     heads = ("true difference, points", "decided differently", "rows by accuracy", "rows by scaled log loss")
     return Section(
@@ -160,9 +162,9 @@ def rows_for_points(found: Sequence[RowsForPoints], accuracy: float) -> Section:
             f"they are {DISCORDANT_FOR_EACH_ERROR:.2f} for each wrong row of a run, the median of 72 pairs of "
             "fine-tunings on five data sets, of settings far apart; near ones have a third of that.",
             f"By log loss, temperature scaled: {FEWER_BY_LOG_LOSS:.1f} times fewer rows [{FEWER_AT_LEAST:.1f} "
-            f"to {FEWER_AT_MOST:.1f} in half of these pairs; below 1 more]. It says which run has the better "
-            "probabilities; that is mostly, not always, the more accurate one.",
-            "Seeds move scores too, and no number of rows lowers that: plan three or more of each setting.",
+            f"to {FEWER_AT_MOST:.1f} in half of these pairs; below 1 more]. It says which run has the "
+            "better probabilities; that is usually, not always, the more accurate one.",
+            "Seeds move scores too, and no number of rows reduces that: plan three or more seeds per setting.",
         ),
         tables=(Table("", heads, rows),),
     )
@@ -190,19 +192,19 @@ def rounded(n_rows: int) -> str:
 
 
 def pairs_table(verdict: Verdict, names: dict[str, str]) -> Table:
-    """Return each other setting against the best, every metric; what decides says a word, and what is reported."""
+    """Return each other setting against the best, every metric; the deciding and the reported one have a verdict."""
     rows = [
         (
             names[each.setting],
             NAMES[metric],
-            interval(found, sign="+"),
-            p_value(found.p),
-            p_value(found.p_holm),
+            interval(tested, sign="+"),
+            p_value(tested.p),
+            p_value(tested.p_holm),
             (each.told(metric) or "tie") if metric in (verdict.metric, verdict.deciding) else "",
             "decides" if metric == verdict.deciding else "",
         )
         for each in verdict.pairs
-        for metric, found in each.differences.items()
+        for metric, tested in each.differences.items()
     ]
     best = names[verdict.settings[0].name]
     heads = ("", "metric", "difference", "p", "p (Holm)", "says", "")

@@ -1,4 +1,4 @@
-"""The run folder: everything a training leaves behind, written so that a crash never leaves a lie."""
+"""The run folder: everything a training leaves behind, written so that a crash never falsifies it."""
 
 from submillion.runs.continued import continued
 from submillion.runs.facts import COLUMNS, KEYS, examined, facts

@@ -22,24 +22,24 @@ from submillion.judging.metrics import Predictions, allowed_metrics, in_same_gro
 from submillion.runs import EvalRecord, Run, Which
 from submillion.text import a_kind, did_you_mean, shown
 
-_MOST_KEYS = 6  # that name a setting
-_N_IDS = 3  # of those that differ, named in an error
+_MOST_KEYS = 6  # in a setting's name
+_N_IDS = 3  # differing ids that an error names
 _DATA = "data.fingerprint"
 _COLUMNS = ("data.text", "data.text_pair")
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """A run as its folder tells it: every key with its value as text, and what else decides whom it is like."""
+    """What a run's folder says: every key with its value as text, and what else decides which runs it matches."""
 
     run: Run
     keys: dict[str, str]
     seed: int
     metric: Metric
-    decide: Metric | None  # that its settings name
+    decide: Metric | None  # as its settings name it
     labels: tuple[str, ...]
-    has_several: bool  # labels, in a row
-    content: str | None  # of the split's rows; None in folders of before it was noted
+    has_several: bool  # labels per row
+    content: str | None  # fingerprint of the split's rows; None in older folders
     n_params: int
     training_s: float
     evaluations: tuple[EvalRecord, ...]
@@ -55,13 +55,13 @@ def compare(
     margin: float | None = None,
     decide: Metric | None = None,
 ) -> Verdict:
-    """Return what may be said of finished runs, as `reports.comparing.compare` says, which also writes the page."""
+    """Return the comparison of finished runs; see `reports.comparing.compare`, which also writes the page."""
     if not isinstance(paths, list | tuple):
         raise RunError(f"{a_kind(paths)} is given: a comparison takes runs in a list, such as compare([run, other])")
     if split not in get_args(Split):
         raise RunError(f"split is {shown(split)}: {did_you_mean(str(split), get_args(Split))}")
     if len(paths) < 2:
-        raise RunError(f"{len(paths)} run given: a comparison takes at least two")
+        raise RunError(f"{len(paths)} run given: a comparison needs at least two")
     if margin is not None and not 0 <= margin < 1:
         raise RunError(
             f"margin is {margin:g}: give a difference of scores from 0, below 1, such as 0.005 for half a point"
@@ -74,16 +74,16 @@ def compare(
         for fact in facts:
             runs.append_test_read(fact.run.path.parent, str(fact.content), fact.run, "compare")
     saved = [fact.run.load_predictions(split) for fact in facts]
-    predictions = [found.rows(_by_id(found)) for found in saved]
+    predictions = [of_run.rows(_by_id(of_run)) for of_run in saved]
     _refuse_other_rows(facts, predictions, split)
     predictions = in_same_groups(predictions)
     metric, notes = _metric(facts)
     decide_asked, decide = decide, decide or _deciding(facts)
-    evaluations: list[Noted | None] = [None] * len(facts)  # on test, which chose nothing
+    evaluations: list[Noted | None] = [None] * len(facts)  # none on test, which chose nothing
     if split == "validation":
-        noted = [fact.run.evaluated(len(found.ids), metric, decide) for fact, found in zip(facts, saved, strict=True)]
+        noted = [fact.run.evaluated(len(of_run.ids), metric, decide) for fact, of_run in zip(facts, saved, strict=True)]
         evaluations = [
-            None if each is None else each.rows(_by_id(found)) for each, found in zip(noted, saved, strict=True)
+            None if each is None else each.rows(_by_id(of_run)) for each, of_run in zip(noted, saved, strict=True)
         ]
     verdict = conclude(_settings(facts, predictions, evaluations), split, metric, margin, decide)
     named = dict.fromkeys(fact.decide for fact in facts)
@@ -98,21 +98,21 @@ def _refuse_unknown_metric(decide: Metric | None, has_several: bool) -> None:
     allowed = allowed_metrics(has_several)
     if decide is not None and decide not in allowed:
         rows = "several labels" if has_several else "one label"
-        raise RunError(f"decide is {shown(decide)}, and rows have {rows}: {did_you_mean(str(decide), allowed)}")
+        raise RunError(f"decide is {shown(decide)}, but rows have {rows}: {did_you_mean(str(decide), allowed)}")
 
 
 def _deciding(facts: Sequence[_Facts]) -> Metric:
-    """The score that decides: the one that all runs' settings name, else the scaled log loss."""
+    """The score that decides: the one that all runs' settings name, else scaled log loss."""
     first = facts[0].decide
     return first if first is not None and all(fact.decide == first for fact in facts) else "log-loss"
 
 
 def _metric(facts: Sequence[_Facts]) -> tuple[Metric, tuple[str, ...]]:
-    """The score that is reported first, that of all runs, and what is to be said where they have several."""
-    found: list[Metric] = list(dict.fromkeys(fact.metric for fact in facts))
-    if len(found) == 1:
-        return found[0], ()
-    names, usual = ", ".join(found), usual_metric(facts[0].has_several)
+    """The score to report first, that of all runs, and a note if they have several."""
+    metrics: list[Metric] = list(dict.fromkeys(fact.metric for fact in facts))
+    if len(metrics) == 1:
+        return metrics[0], ()
+    names, usual = ", ".join(metrics), usual_metric(facts[0].has_several)
     return usual, (f"runs report different scores ({names}, train.metric): {usual} is reported here",)
 
 
@@ -147,8 +147,8 @@ def _facts(run: Run, split: Split) -> _Facts:
     del keys["train.seed"]
     train = config.train
     keys |= {"train.metric": run.metric(), "train.decide": run.deciding()}  # null means these too
-    environment = run.environment() or {}  # a precision of null is decided there, and a folder's weights may change
-    stopped = run.stopped()  # then it answers less than was asked
+    environment = run.environment() or {}  # it says what a precision of null became; a folder's weights may change
+    stopped = run.stopped()  # then it trained fewer steps than its config says
     keys["stopped_after_step"] = as_text(None if stopped is None else stopped.step)
     keys |= {f"environment.{key}": as_text(environment.get(key)) for key in ("precision", "encoder_sha256")}
     return _Facts(
@@ -167,7 +167,7 @@ def _facts(run: Run, split: Split) -> _Facts:
 
 
 def _refuse_copies(facts: Sequence[_Facts]) -> None:
-    """The same question asked twice is one answer: counted twice it would pass for two seeds."""
+    """Refuse a run that is given twice: counted twice, it would pass for two seeds."""
     seen: dict[tuple[object, ...], _Facts] = {}
     problems = []
     for fact in facts:
@@ -189,42 +189,46 @@ def _refuse_other_data(facts: Sequence[_Facts], split: Split) -> None:
         if fact.has_several != first.has_several:
             one, several = (first, fact) if fact.has_several else (fact, first)
             problems.append(
-                f"rows have one label each in {one.run.path}, and several in {several.run.path}: their scores are not "
-                "of one kind; compare runs of one task"
+                f"rows have one label each in {one.run.path}, and several in {several.run.path}: their scores are "
+                "not comparable; compare runs of one task"
             )
         elif fact.labels != first.labels:
             labels = " and ".join(", ".join(each.labels[:20]) for each in (first, fact))
             problems.append(
-                f"{first.run.path} and {fact.run.path} have other labels: {labels}; compare runs of one task"
+                f"{first.run.path} and {fact.run.path} have different labels: {labels}; compare runs of one task"
             )
         elif same_columns and None not in (fact.content, first.content) and fact.content != first.content:
             problems.append(
-                f"{first.run.path} and {fact.run.path} have other {split} rows: fingerprints {str(first.content)[:8]} "
-                f"and {str(fact.content)[:8]}; compare runs with the same data.validation, data.test and data.seed"
+                f"{first.run.path} and {fact.run.path} have different {split} rows: fingerprints "
+                f"{str(first.content)[:8]} and {str(fact.content)[:8]}; compare runs with the same data.validation, "
+                "data.test and data.seed"
             )
     if problems:
         raise RunError(*problems)
 
 
 def _by_id(predictions: Predictions) -> np.ndarray:
-    """The places of the rows in the order of their ids, int64 [B]."""
+    """The indices that sort the rows by id, int64 [B]."""
     return np.array(sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__))
 
 
 def _refuse_other_rows(facts: Sequence[_Facts], predictions: Sequence[Predictions], split: Split) -> None:
     first, problems = predictions[0], []
-    for fact, found in zip(facts[1:], predictions[1:], strict=True):
+    for fact, own in zip(facts[1:], predictions[1:], strict=True):
         both = f"{facts[0].run.path} and {fact.run.path}"
-        if found.ids != first.ids:
-            other = sorted(set(found.ids) ^ set(first.ids))
-            shown = ", ".join(other[:_N_IDS])
+        if own.ids != first.ids:
+            other = sorted(set(own.ids) ^ set(first.ids))
+            ids = ", ".join(other[:_N_IDS])
             problems.append(
-                f"{both} have other {split} rows: {len(first.ids):,} and {len(found.ids):,}, of which {len(other):,} "
-                f"are in one only (ids {shown}{', …' if len(other) > _N_IDS else ''}); compare runs on the same rows"
+                f"{both} have different {split} rows: {len(first.ids):,} and {len(own.ids):,}, of which "
+                f"{len(other):,} are in only one (ids {ids}{', …' if len(other) > _N_IDS else ''}); compare runs on "
+                "the same rows"
             )
-        elif (found.label_ids != first.label_ids).any():
-            row = int(np.argmax((found.label_ids != first.label_ids).reshape(len(first.ids), -1).any(axis=1)))
-            problems.append(f"{both} have other labels for {split} row {first.ids[row]}: they are not the same rows")
+        elif (own.label_ids != first.label_ids).any():
+            row = int(np.argmax((own.label_ids != first.label_ids).reshape(len(first.ids), -1).any(axis=1)))
+            problems.append(
+                f"{both} have different labels for {split} row {first.ids[row]}: they are not the same rows"
+            )
     if problems:
         raise RunError(*problems)
 
@@ -245,7 +249,7 @@ def _settings(
 
 
 def _setting(members: Sequence[_Member], keys: dict[str, str], is_short: bool) -> Setting:
-    """A setting, named by its keys where these are few enough to be read."""
+    """A setting, named by its keys if they are few enough to be read."""
     facts = [fact for fact, _, _ in members]
     evaluations = tuple(each for _, _, each in members if each is not None)
     return Setting(
@@ -262,11 +266,11 @@ def _setting(members: Sequence[_Member], keys: dict[str, str], is_short: bool) -
 
 
 def _differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The keys that differ between settings, with each one's values: that of the data only where no other tells two
-    of them apart."""
+    """Each setting's values of the keys that differ between settings; the data's key only if no other tells two of
+    them apart."""
     every = list(dict.fromkeys(key for keys in settings for key in keys))
     differing = [key for key in every if any(a.get(key) != b.get(key) for a, b in pairwise(settings))]
-    found = [{key: keys[key] for key in differing if key in keys and key != _DATA} for keys in settings]
-    if len({tuple(keys.items()) for keys in found}) == len(found):
-        return found
+    without_data = [{key: keys[key] for key in differing if key in keys and key != _DATA} for keys in settings]
+    if len({tuple(keys.items()) for keys in without_data}) == len(without_data):
+        return without_data
     return [{key: keys[key] for key in differing if key in keys} for keys in settings]

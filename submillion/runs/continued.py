@@ -1,4 +1,4 @@
-"""The settings of a training that goes on from a finished run with more rows."""
+"""The settings of a training that continues a finished run with more rows."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from submillion.errors import RunError
 from submillion.runs.finding import verify
 from submillion.runs.folder import Run
 
-_EPOCHS = 2.0  # of a training that goes on, where its run says neither steps nor epochs: most rows are known by then
+_EPOCHS = 2.0  # of a continued training whose run sets neither steps nor epochs: most rows are known by then
 
 
 def continued(run: Run, rows: os.PathLike[str] | str) -> Config:
-    """Return a run's settings with its weights as the start, and a file of rows beside those that it was trained on.
+    """Return a run's settings, starting from its weights and with a file of rows added to those it was trained on.
 
-    Splits stay as they are, so that validation rows are those of the run. Where it says neither steps nor epochs, the
-    new training has two epochs. RunError if its rows or weights cannot be taken up.
+    Splits stay unchanged, so the validation rows are the run's. If it sets neither steps nor epochs, the new training
+    has two epochs. RunError if its rows or weights cannot be reused.
     """
     verify(run)
     settings = run.config()
     if run.is_of_memory:
         raise RunError(
-            f"{run.path} was trained on rows in memory, which are kept nowhere: put old and new rows together, and "
+            f"{run.path} was trained on rows in memory, which are not stored: put old and new rows together, and "
             f"call submillion.train(rows, adapter={{'start_from': {str(run.path)!r}}})"
         )
     if settings.adapter.init in ("pissa", "olora"):
         raise RunError(
             f"{run.path} started with adapter.init {settings.adapter.init}, whose adapter is saved at twice its rank, "
-            f"so that no training of the same budget starts from it: train anew, with --set data.more={os.fspath(rows)}"
+            f"so no training with the same budget can start from it: train anew, with --set data.more={os.fspath(rows)}"
         )
     start: dict[str, Any] = {"adapter.start_from": str(run.path), "adapter.init": "default"}
     if settings.adapter.method == "none":  # the whole encoder was trained

@@ -1,4 +1,4 @@
-"""A run in one line, for lists: what it is, how far it came, what it scored; a damaged one too, with the damage."""
+"""A run in one line, for lists: what it is, how far it got, what it scored; a damaged one too, with the damage."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ KEYS = (*COLUMNS, "validation_accuracy", "test_accuracy")
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Return a run as lists have it, by `KEYS`: `examined`, the damage beside the state."""
-    found = examined(run)
-    why = found.pop("why")
-    return found | {"state": f"damaged: {why}"} if why else found
+    """Return a run's line in a list, by `KEYS`: `examined`, with any damage in the state."""
+    values = examined(run)
+    why = values.pop("why")
+    return values | {"state": f"damaged: {why}"} if why else values
 
 
 def examined(run: Run) -> dict[str, Any]:
-    """Return what is known of a run, by `KEYS`, and why it is damaged; what is not known yet is None.
+    """Return what is known of a run, by `KEYS`, and why it is damaged; None for what is not known yet.
 
     state: done, running, interrupted, empty or damaged · why: empty unless it is damaged · metric: the key of the score
-    that is reported first · validation, test: that score, and validation_accuracy, test_accuracy where rows have one
+    that is reported first · validation, test: that score, and validation_accuracy, test_accuracy if rows have one
     label, each {value, low, high, n}. Hashes are not checked.
     """
     began = datetime.fromtimestamp((run.path / "config.yaml").stat().st_mtime).astimezone()
-    found: dict[str, Any] = dict.fromkeys(KEYS)
-    found |= {"run": run.name, "date": began.isoformat(timespec="minutes")}
-    found["why"] = ""
+    values: dict[str, Any] = dict.fromkeys(KEYS)
+    values |= {"run": run.name, "date": began.isoformat(timespec="minutes")}
+    values["why"] = ""
     try:
-        found["state"] = "running" if run.is_locked else run.state
-        found["model"], metric = run.config().model.name, key_of(run.metric())
-        found["metric"] = metric
-        found["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
+        values["state"] = "running" if run.is_locked else run.state
+        values["model"], metric = run.config().model.name, key_of(run.metric())
+        values["metric"] = metric
+        values["trainable_params"] = run.read_json("plan.json")["total"] if (run.path / "plan.json").exists() else None
         records = run.records()
-        found["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
+        values["minutes"] = round(sum(r.seconds + getattr(r, "evaluation_s", 0.0) for r in records) / 60, 2)
         for split, scores in (run.scores() if (run.path / "scores.json").exists() else {}).items():
-            found[split] = vars(scores[metric])
-            if "micro_f1" not in scores:  # of several labels, of which there is no accuracy
-                found[f"{split}_accuracy"] = vars(scores["accuracy"])
+            values[split] = vars(scores[metric])
+            if "micro_f1" not in scores:  # several labels have no accuracy
+                values[f"{split}_accuracy"] = vars(scores["accuracy"])
     except SubmillionError as error:
-        found |= {"state": "damaged", "why": error.problems[0]}
+        values |= {"state": "damaged", "why": error.problems[0]}
     except (KeyError, TypeError, ValueError) as error:
-        found |= {"state": "damaged", "why": f"{type(error).__name__}: {error}"}
-    return found
+        values |= {"state": "damaged", "why": f"{type(error).__name__}: {error}"}
+    return values

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: atomic writes, checked reads, plain messages.
+"""Files that are whole or absent: atomic writes, checked reads, plain messages.
 
-What the files mean is the affair of the run folder's other modules.
+What the files mean is left to the run folder's other modules.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of writes that were killed; hold the folder's lock."""
+    """Remove the temporary files of killed writes; the caller holds the folder's lock."""
     with reported(folder, "tidied"):
         for temporary in folder.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def reported(path: Path, done: str) -> Iterator[None]:
-    """Turn an OSError inside into a RunError: which path could not be read, written, removed, and why."""
+    """Turn an OSError in the block into a RunError that names the path, what failed, and why."""
     try:
         yield
     except OSError as error:
@@ -90,7 +90,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _is_there(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to an open file: who has just finished may have removed it, and another begun anew."""
+    """Whether a path still leads to an open file: another process may have removed it and made it anew."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:
@@ -100,7 +100,7 @@ def _is_there(file: IO[bytes], path: Path) -> bool:
 def take_lock(file: IO[bytes]) -> bool:
     """Take the file's lock and return True, unless another process holds it."""
     try:
-        # Not filelock.FileLock: it makes a folder that has gone, and whoever only asks must create no file.
+        # Not filelock.FileLock: it recreates a missing folder, and a mere query must create no file.
         return lock_descriptor(file.fileno(), blocking=False)
-    except OSError:  # of a file system without locks
+    except OSError:  # a file system without locks
         return False

@@ -18,7 +18,7 @@ Which = Run | os.PathLike[str] | str  # a run: itself, its folder, or a name or 
 _TABLES = ("plan.json", "environment.json", "data.json", "scores.json")
 _SEALED = ("config.yaml", "plan.json", "environment.json", "labels.json", "data.json")  # of every run, always
 _LISTED_RUNS = 20
-# What a run folder holds beside its config.yaml, as soon as a training has locked it.
+# What a run folder holds besides its config.yaml, once a training has locked it.
 _MARKS = (".lock", "DONE", "plan.json", "environment.json", "metrics.jsonl")
 _HASH = re.compile(r"-[0-9a-f]{8}$")
 
@@ -29,7 +29,7 @@ def folder(out: str | Path, name: str, hash8: str) -> Path:
 
 
 def create(out: str | Path, name: str, hash8: str) -> Run:
-    """Return the run of its folder, which is made if it is not there."""
+    """Return the run in its folder, which is created if missing."""
     path = folder(out, name, hash8)
     with reported(path, "made"):
         path.mkdir(parents=True, exist_ok=True)
@@ -37,13 +37,13 @@ def create(out: str | Path, name: str, hash8: str) -> Run:
 
 
 def find(out: str | Path, hash8: str) -> Run | None:
-    """Return the run with this hash, whatever its name; of several a finished one, else the first by name."""
+    """Return the run with this hash, whatever its name; of several, a finished one, else the first by name."""
     found = [run for run in list_runs(out) if run.name.endswith(f"-{hash8}")]
     return next((run for run in found if run.is_done), found[0] if found else None)
 
 
 def list_runs(out: str | Path) -> list[Run]:
-    """Return the run folders in `out`, by name, renamed ones too; none if there is no such folder."""
+    """Return the run folders in `out`, by name, renamed ones too; empty if there is no such folder."""
     parent = Path(os.path.expanduser(out))
     if not parent.is_dir():
         return []
@@ -80,7 +80,7 @@ def load(which: Which, out: str | Path = "runs") -> Run:
 
 
 def load_several(which: Which | Sequence[Which]) -> list[Run]:
-    """Return the finished runs of a list, or of one, each as `load` takes it; RunError if there is none."""
+    """Return the finished run or runs given, each as `load` takes it; RunError for an empty list."""
     several: Sequence[Which] = which if isinstance(which, list | tuple) else [which]  # pyright: ignore[reportAssignmentType]
     if not several:
         raise RunError("no run is given: name one, or several in a list")
@@ -90,7 +90,7 @@ def load_several(which: Which | Sequence[Which]) -> list[Run]:
 def verify(run: Run) -> None:
     """Check the run's files against the hashes in `DONE`; RunError names each that is missing, changed or strange.
 
-    A file in `adapter/` that training did not write is strange: transformers would read some, unasked.
+    A file in `adapter/` that training did not write is strange: transformers would read some of them.
     """
     run.refuse_unfinished()
     sealed = _done(run)["files"]
@@ -113,9 +113,9 @@ def verify(run: Run) -> None:
 
 
 def _strangers(run: Run, sealed: Collection[str]) -> list[Path]:
-    """What `adapter/` holds that is not sealed; hidden files are left by tools, and read by none."""
-    found = (path for path in sorted(run.path.glob("adapter/**/*")) if not path.is_dir() or path.is_symlink())
-    unknown = (path for path in found if path.relative_to(run.path).as_posix() not in sealed)
+    """The files in `adapter/` that are not sealed; hidden ones are left by tools, and read by none."""
+    paths = (path for path in sorted(run.path.glob("adapter/**/*")) if not path.is_dir() or path.is_symlink())
+    unknown = (path for path in paths if path.relative_to(run.path).as_posix() not in sealed)
     return [path for path in unknown if path.name not in UNSEALED and not path.name.startswith(".")]
 
 
@@ -124,12 +124,12 @@ def locate(text: str, out: str | Path = "runs") -> Path:
     if _has_config(Path(os.path.expanduser(text))):
         return Path(os.path.expanduser(text))
     runs = list_runs(out)
-    found = [run.path for run in runs if run.name == text]
-    found = found or [run.path for run in runs if text in (_short(run.name), _hash(run.name))]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise RunError(f"{text!r} is the name of {len(found)} runs: say which of {', '.join(p.name for p in found)}")
+    paths = [run.path for run in runs if run.name == text]
+    paths = paths or [run.path for run in runs if text in (_short(run.name), _hash(run.name))]
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        raise RunError(f"{text!r} is the name of {len(paths)} runs: say which of {', '.join(p.name for p in paths)}")
     if not runs or os.path.exists(os.path.expanduser(text)):
         return _existing(Path(os.path.expanduser(text)))
     names = dict.fromkeys(name for run in runs for name in (_short(run.name), run.name))
@@ -151,9 +151,9 @@ def remove(run: Run) -> None:
 
 
 def discard(run: Run, with_out: bool) -> None:
-    """Delete the folder of a run that recorded nothing; `with_out` also the folder of runs, if that leaves it empty.
+    """Delete the folder of a run that recorded nothing; with_out: also the folder of runs, if that leaves it empty.
 
-    Only the caller that made these folders, and holds the run's lock, may do this. What cannot be deleted is left.
+    Only a caller that made these folders and holds the run's lock may do this. What cannot be deleted is left.
     """
     with suppress(OSError):
         if run.state == "empty":
@@ -163,7 +163,7 @@ def discard(run: Run, with_out: bool) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """DONE goes first and config.yaml last: what a removal that is cut short leaves is an unfinished run."""
+    """Delete DONE first and config.yaml last: a removal that is cut short leaves an unfinished run."""
     for path in sorted(folder.iterdir(), key=lambda path: (path.name != "DONE", path.name == "config.yaml")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -173,27 +173,27 @@ def _delete(folder: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """A run folder's name without its hash, which a renamed one has not."""
+    """A run folder's name without its hash; a renamed one has none."""
     return _HASH.sub("", name)
 
 
 def _hash(name: str) -> str | None:
-    found = _HASH.search(name)
-    return None if found is None else found[0].removeprefix("-")
+    match = _HASH.search(name)
+    return None if match is None else match[0].removeprefix("-")
 
 
 def is_run(path: Path) -> bool:
     """Say whether a folder is a run's, by what is in it: it may have any name but a hidden one."""
     if path.name.startswith(".") or not os.path.isfile(
         path / "config.yaml"
-    ):  # not Path's own, which refuses long names
+    ):  # not Path.is_file, which refuses long names
         return False
     # Other projects have a config.yaml too.
     return _HASH.search(path.name) is not None or any(os.path.lexists(path / name) for name in _MARKS)
 
 
 def _has_config(path: Path) -> bool:
-    return os.path.isfile(path / "config.yaml")  # unlike Path's own, it says no of a name that is too long for one
+    return os.path.isfile(path / "config.yaml")  # unlike Path.is_file, it is False for a name that is too long
 
 
 def run_around(path: Path) -> Path | None:
@@ -206,7 +206,7 @@ def _existing(path: Path) -> Path:
     if _has_config(path):
         return path
     if not os.path.exists(path):
-        raise RunError(f"{path}: no such run folder; `submillion runs list` prints those in runs/")
+        raise RunError(f"{path}: no such run folder; `submillion runs list` lists those in runs/")
     inside = [run.name for run in list_runs(path)]
     hint = f"it holds runs: {', '.join(inside[:5])}" if inside else "it has no config.yaml"
     raise RunError(f"{path} is not a run folder: {hint}")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the run folder; raised when an older version could no longer read it
 State = Literal["done", "interrupted", "empty"]
 _STOPPED, _THRESHOLDS, _CALIBRATION = "stopped.json", "thresholds.json", "calibration.json"
-UNSEALED = ("report.json", "README.md", "tracking.json")  # made again, or of no use to later work
+UNSEALED = ("report.json", "README.md", "tracking.json")  # rewritten later, or of no use to later work
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def state(self) -> State:
-        """Return done, interrupted (there are records or checkpoints to go on from) or empty."""
+        """Return done, interrupted (there are records or checkpoints to resume from) or empty."""
         if self.is_done:
             return "done"
         began = _size(self._metrics) > 0 or any((self.path / "checkpoints").glob("*.safetensors"))
@@ -73,8 +73,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Keep other processes from writing the run; RunError if one does already.
 
-        The system frees the lock when the process ends, however it ends. What a killed one had begun to write is
-        removed.
+        The system frees the lock when the process ends, however it ends. A killed one's partial files are removed.
         """
         with locked(self.path):
             remove_abandoned(self.path)
@@ -99,7 +98,7 @@ class Run:
 
     @property
     def is_of_memory(self) -> bool:
-        """Say whether the run's rows were in memory, so that only a call in Python goes on with it."""
+        """Say whether the run's rows were in memory, so that only a call in Python resumes it."""
         try:
             return self.config().data.source == MEMORY
         except SubmillionError:
@@ -107,18 +106,16 @@ class Run:
 
     @property
     def call_again(self) -> str:
-        """Return the call in Python that goes on with a run of rows in memory."""
+        """Return the Python call that resumes a run on rows in memory."""
         return f"submillion.train({str(self.path / 'config.yaml')!r}, rows)"
 
     def refuse_unfinished(self) -> None:
-        """Raise a RunError if the run is not finished; it says how the run goes on."""
+        """Raise a RunError if the run is not finished; it says how to resume it."""
         if not self.is_done and self.is_of_memory:
-            raise RunError(
-                f"{self.path} is not finished: {self.call_again} goes on where it stopped, given the same rows again"
-            )
+            raise RunError(f"{self.path} is not finished: {self.call_again} resumes it, given the same rows again")
         if not self.is_done:
             raise RunError(
-                f"{self.path} is not finished: start the command that began it again and it goes on where it stopped "
+                f"{self.path} is not finished: rerun the command that started it to resume "
                 f"(`{command('train', '--config', self.path / 'config.yaml')}`, or the same call of submillion.train)"
             )
 
@@ -143,10 +140,10 @@ class Run:
     def classes(self) -> tuple[Label, ...]:
         """Return the labels as the training rows had them, in the order of their ids.
 
-        They are text, all whole numbers, or truth values; in folders of before that was noted they are text.
+        All are text, whole numbers or truth values; in folders from before the type was noted, text.
         """
-        found = self.read_json("labels.json")
-        labels = found.get("names") if isinstance(found, dict) else found
+        content = self.read_json("labels.json")
+        labels = content.get("names") if isinstance(content, dict) else content
         kinds = {type(label) for label in labels} if isinstance(labels, list) else set()
         if not isinstance(labels, list) or kinds not in ({str}, {int}, {bool}):
             raise RunError(f"{self.path / 'labels.json'} is damaged: it holds no list of names")
@@ -157,11 +154,11 @@ class Run:
         return isinstance(self.read_json("labels.json"), dict)
 
     def write_labels(self, classes: Sequence[Label], has_several: bool) -> None:
-        """Write `labels.json`: the labels in the order of their ids; of several, in a table that says so."""
+        """Write `labels.json`: the labels in the order of their ids; several, in an object that says so."""
         self.write_json("labels.json", {"labels": "several", "names": [*classes]} if has_several else [*classes])
 
     def thresholds(self) -> np.ndarray | None:
-        """Return from which probability on each of several labels is given, float64 [C]; None where rows have one.
+        """Return the probability from which each of several labels is predicted, float64 [C]; None if rows have one.
 
         RunError if `thresholds.json` is missing or damaged.
         """
@@ -177,34 +174,34 @@ class Run:
         self.write_json(_THRESHOLDS, dict(zip(self.labels(), thresholds.tolist(), strict=True)))
 
     def temperature(self) -> float:
-        """Return what logits are divided by for calibrated probabilities: fitted on the validation predictions, now in
-        folders of before it was kept. RunError if `calibration.json` is damaged."""
+        """Return the divisor of logits that calibrates probabilities, fitted on the validation predictions; fitted
+        now if an older folder lacks it. RunError if `calibration.json` is damaged."""
         if not (self.path / _CALIBRATION).exists():
             return temperature(self.load_predictions("validation"))
         values = self.read_json(_CALIBRATION)
-        found = values.get("temperature") if isinstance(values, dict) else None
-        if not isinstance(found, float) or found <= 0:
+        value = values.get("temperature") if isinstance(values, dict) else None
+        if not isinstance(value, float) or value <= 0:
             raise RunError(f"{self.path / _CALIBRATION} is damaged: it has no temperature above 0")
-        return found
+        return value
 
     def write_temperature(self) -> None:
         """Write `calibration.json`: the temperature that fits the saved validation predictions best."""
         self.write_json(_CALIBRATION, {"temperature": temperature(self.load_predictions("validation"))})
 
     def metric(self) -> Metric:
-        """Return the score that is reported first; runs of before that was a setting have the usual one."""
+        """Return the score that is reported first; runs from before that was a setting have the usual one."""
         return self.config().train.metric or usual_metric(self.has_several())
 
     def deciding(self) -> Metric:
-        """Return the score that chose the checkpoint; where evaluations noted no losses yet, `metric`."""
+        """Return the score that chose the checkpoint; `metric` if evaluations noted no losses yet."""
         train = self.config().train
         has_losses = any(record.losses is not None for record in self.evaluations())
         return train.deciding if train.decide is not None or has_losses else self.metric()
 
     def evaluated(self, n_rows: int, metric: Metric | None = None, decide: Metric | None = None) -> Noted | None:
-        """Return what the evaluations noted of the saved validation rows; None where something of it was not noted.
+        """Return what the evaluations noted of the saved validation rows; None if any of it was not noted.
 
-        metric: whose rows are right, decide: by which settings are compared; None are the run's own.
+        metric: by which rows are right; decide: by which settings are compared; None is the run's own.
         """
         evaluations, chose_by = self.evaluations(), self.deciding()
         keys = key_of(metric or self.metric()), deciding_key(chose_by), deciding_key(decide or chose_by)
@@ -214,8 +211,8 @@ class Run:
         return Noted(right, chose, decides, is_guarded=chose_by == "log-loss")
 
     def n_choices(self, validation: Predictions) -> float:
-        """Return how many checkpoints might as well have been chosen on these saved rows, as `confidence.n_choices` has
-        it; all, where evaluations did not note the rows."""
+        """Return how many checkpoints might equally have been chosen on these saved rows, by `confidence.n_choices`;
+        all of them if evaluations did not note the rows."""
         evaluations = self.evaluations()
         chose = noted(evaluations, len(validation.ids), deciding_key(self.deciding()))
         return float(max(len(evaluations), 1)) if chose is None else n_choices(chose, validation.groups)
@@ -230,11 +227,11 @@ class Run:
         return [record for record, _ in self._records()]
 
     def evaluations(self) -> list[EvalRecord]:
-        """Return the records of evaluations; where there are several the checkpoint was chosen among them."""
+        """Return the records of evaluations; if there are several, the checkpoint was chosen among them."""
         return [record for record in self.records() if isinstance(record, EvalRecord)]
 
     def cut_back(self, step: int, evaluated_step: int) -> None:
-        """Cut `metrics.jsonl` to what a checkpoint at `step` knows, so that repeated steps are in it once.
+        """Cut `metrics.jsonl` back to a checkpoint at `step`, so that repeated steps are in it once.
 
         Its last evaluation was at evaluated_step: later ones are cut too, as is a line that a crash left unfinished.
         """
@@ -250,7 +247,7 @@ class Run:
     def save_predictions(self, split: str, predictions: Predictions) -> None:
         """Write `predictions-<split>.parquet`: id, label, label_id, predicted (a label), and prob_<label> per label.
 
-        Of several labels all but id are lists, and where rows have thresholds of their own there is threshold_<label>.
+        With several labels all but id are lists; rows with thresholds of their own add threshold_<label>.
         """
         columns, names, values = columns_of(predictions, self.classes())
         write_atomically(self._predictions(split), to_parquet(columns, names, values))
@@ -264,7 +261,7 @@ class Run:
         try:
             return predictions_of(path, labels, self.thresholds())
         except (KeyError, ValueError, OSError) as error:
-            other = ", or labels.json names other labels" if isinstance(error, KeyError) else ""
+            other = ", or labels.json names different labels" if isinstance(error, KeyError) else ""
             raise RunError(f"{path} is damaged ({error}){other}: remove the run and train again") from None
 
     def write_scores(self, scores: Mapping[str, Mapping[str, Score]]) -> None:
@@ -281,7 +278,7 @@ class Run:
             raise RunError(f"{self.path / 'scores.json'} is damaged: it holds no scores by split and name") from None
 
     def stopped(self) -> Stopped | None:
-        """Return where the training was told to end before its last step; None if it was not. RunError if damaged."""
+        """Return where the training was stopped before its last step; None if it was not. RunError if damaged."""
         if not (self.path / _STOPPED).exists():
             return None
         try:

@@ -1,7 +1,7 @@
-"""What a training in folds writes down beside its runs: `folds.json`, the pooled predictions, the labels.
+"""What a training in folds writes next to its runs: `folds.json`, the pooled predictions, the labels.
 
-Each row of training and validation is predicted by the run that held it out, whose test split it is. The folder holds
-the folds' runs, ordinary ones; everything here can be made again from them.
+Each training and validation row is predicted by the run that held it out as test. The folder holds the folds' runs,
+ordinary ones; everything here can be rebuilt from them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from submillion.runs.records import dumps
 FORMAT = 1  # of folds.json; raised when an older version could no longer read it
 FILE = "folds.json"
 _POOLED = "folds"  # predictions-folds.parquet
-_AGAIN = "start `submillion train --folds` with the same settings again: it trains only what is not finished"
+_AGAIN = "run `submillion train --folds` with the same settings again: it trains only what is not finished"
 
 
 @dataclass(frozen=True)
 class FoldRecord:
-    """A fold: its run's folder in that of all, and the scores of the rows that it held out."""
+    """A fold: the name of its run's folder, and the scores of the rows that it held out."""
 
     run: str
     scores: dict[str, Score]
@@ -37,8 +37,7 @@ class FoldRecord:
 @dataclass(frozen=True, kw_only=True)
 class FoldsRecord:
     """A training in folds. fingerprint: of the splits of `of_all_rows` · scores: of all rows, each by the run that held
-    it out, and of the metric that is reported first · folds: in their order · notes: what there was to say of
-    the rows."""
+    it out, by the metric reported first too · folds: in their order · notes: the runs' warnings about their rows."""
 
     format: int
     settings: dict[str, Any]
@@ -54,7 +53,7 @@ def of_all_rows(settings: Config, n_folds: int) -> Config:
 
 
 def write(folder: Path, record: FoldsRecord, predictions: Predictions, classes: list[Any]) -> None:
-    """Write what is pooled; `folds.json` comes last and makes the folder one of folds."""
+    """Write the pooled results; `folds.json` comes last and makes the folder one of folds."""
     place = Run(folder)
     place.write_json("labels.json", classes)
     place.save_predictions(_POOLED, predictions)
@@ -62,19 +61,19 @@ def write(folder: Path, record: FoldsRecord, predictions: Predictions, classes: 
 
 
 def is_folds(folder: Path) -> bool:
-    """Say whether a folder is a finished one of folds."""
+    """Say whether a folder holds a finished training in folds."""
     return (folder / FILE).is_file()
 
 
 def inside(out: Path | str) -> list[Path]:
-    """Return the finished folders of folds in a folder of runs, by name."""
+    """Return the folders of finished trainings in folds in a folder of runs, by name."""
     return sorted(file.parent for file in Path(out).expanduser().glob(f"*/{FILE}") if file.is_file())
 
 
 def read(folder: Path) -> FoldsRecord:
     """Return the record of a folder; RunError if it is missing, damaged, or of a newer version."""
     if not is_folds(folder):
-        raise RunError(f"{folder / FILE} is missing: the folder is not of folds, or not all are trained; {_AGAIN}")
+        raise RunError(f"{folder / FILE} is missing: the folder is not one of folds, or not all are trained; {_AGAIN}")
     content = read_json(folder / FILE)
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:

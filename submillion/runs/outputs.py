@@ -1,8 +1,8 @@
-"""Files that commands write where a user says: nothing is lost by them.
+"""Files that commands write where a user says, without losing others.
 
-An output replaces a file only where that is an earlier output of the same command, unchanged since, or where `force` is
-given; nothing is written into a run folder. What was written is noted in the cache, by place, command and content:
-where a note is missing the file counts as somebody's own. Formats are left to the writers.
+An output replaces a file only if that is an earlier output of the same command, unchanged since, or if `force` is
+given; nothing is written into a run folder. Outputs are noted in the cache by path, command and content; a file
+without a note counts as the user's own. Formats are left to the writers.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Output:
             return
         if not self.path.is_file() or cache.find(_KIND, self._key(self.path)) is None:
             raise ConfigError(
-                f"{self.path} is there already, and `{self.command}` did not write it as it is now: give "
-                "another name, or replace it with --force (in Python force=True)"
+                f"{self.path} already exists, but not as `{self.command}` wrote "
+                "it: give another name, or replace it with --force (in Python force=True)"
             )
 
     def take(self, temporary: Path) -> None:
-        """Give a finished file, on the same disk, the output's name; checked again, and noted first."""
+        """Move a finished file, on the same disk, to the output's path; check again and note it first."""
         self.check()
-        with suppress(OSError), cache.filling(_KIND, self._key(temporary)):  # without a cache --force is asked for
+        with suppress(OSError), cache.filling(_KIND, self._key(temporary)):  # without a cache a rerun needs --force
             pass
         with reported(self.path, "written"):
             os.replace(temporary, self.path)
@@ -64,4 +64,6 @@ class Output:
 def refuse_run_folder(path: Path) -> None:
     """Raise a ConfigError if a path is a run folder, or in one."""
     if (run := run_around(path)) is not None:
-        raise ConfigError(f"{path} is inside the run folder {run}, which holds the run alone: give a name outside it")
+        raise ConfigError(
+            f"{path} is inside the run folder {run}, which must hold only the run: give a name outside it"
+        )

@@ -1,4 +1,4 @@
-"""How far a training is, by its records: steps of how many, and about how long it still takes."""
+"""How far a training is, by its records: steps done and in all, and about how long the rest takes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Pace:
 
 
 def n_steps(train: TrainConfig, n_epoch_steps: int) -> int:
-    """Return the optimiser steps of a training whose rows take n_epoch_steps once over."""
+    """Return the optimiser steps of a training with n_epoch_steps steps per epoch."""
     epochs = derived_epochs(n_epoch_steps) if train.epochs is None else train.epochs
     return train.steps or max(1, round(epochs * n_epoch_steps))
 
 
 def derived_epochs(n_epoch_steps: int) -> int:
-    """Return the epochs of a config that says neither steps nor epochs: whole ones up to `MIN_STEPS` steps.
+    """Return the epochs of a config without steps and epochs: enough for `MIN_STEPS` steps, at most `MAX_EPOCHS`.
 
     >>> derived_epochs(250), derived_epochs(10)
     (3, 10)
@@ -38,13 +38,13 @@ def derived_epochs(n_epoch_steps: int) -> int:
 
 
 def pace(train: TrainConfig, records: Sequence[Record]) -> Pace:
-    """Return how far the training of these records is."""
+    """Return how far the training with these records is."""
     steps = [record for record in records if isinstance(record, StepRecord)]
     if not steps or steps[-1].epoch <= 0:
         return Pace(0, train.steps, None)
     last = steps[-1]
     total = n_steps(train, max(1, round(last.step / last.epoch)))
-    timed = steps[1:] or steps  # the first one's seconds hold the work before it too
+    timed = steps[1:] or steps  # the first one's seconds include the work before it
     evaluation_s = sum(record.evaluation_s for record in records if isinstance(record, EvalRecord))
     step_s = sum(record.seconds for record in timed) / len(timed) + evaluation_s / last.step
     return Pace(last.step, total, max(0, total - last.step) * step_s)

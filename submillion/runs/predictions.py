@@ -1,8 +1,8 @@
-"""Predictions as Parquet files: columns that say whose they are, then the probabilities of each label.
+"""Predictions as Parquet files: columns that identify the rows, then the probabilities of each label.
 
-Those of a split are in the run's folder and sealed, with `group`, a number, where rows are not independent of each
-other. Those of rows without labels are in a folder that `DONE` does not seal, `<run>/shift/<name>/predictions.parquet`:
-id, predicted, and prob_<label> per label. Whose rows they are is in the name.
+A split's are in the run's folder and sealed, with `group`, a number, if rows are not independent of each other.
+Those of unlabelled rows are in a folder that `DONE` does not seal, `<run>/shift/<name>/predictions.parquet`: id,
+predicted, and prob_<label> per label; its name says which rows they are.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _FILE = "predictions.parquet"
 
 
 def columns_of(predictions: Predictions, classes: Sequence[Label]) -> tuple[dict[str, Any], list[str], np.ndarray]:
-    """Return what a labelled split's file has: columns that say what the rows are, and names of numbers with these,
-    float64 [N, names]: the probabilities, and of several labels the thresholds where each row has its own."""
+    """Return the content of a labelled split's file: columns that identify the rows, and names and values of numbers,
+    float64 [N, names]: the probabilities, and with several labels the thresholds, if each row has its own."""
     labels, names = np.array(classes, dtype=object), [f"{PROB}{label}" for label in classes]
     if not predictions.has_several:
         label_ids, predicted = predictions.label_ids, labels[predictions.predicted]
@@ -40,7 +40,7 @@ def columns_of(predictions: Predictions, classes: Sequence[Label]) -> tuple[dict
         "predicted": [labels[row].tolist() for row in predictions.predicted],
         **_group_column(predictions),
     }
-    if not predictions.has_own_thresholds:  # the run's, which are in its folder
+    if not predictions.has_own_thresholds:  # the run's are in its folder
         return columns, names, predictions.probs
     numbers = np.hstack([predictions.probs, cast("np.ndarray", predictions.thresholds)])
     return columns, [*names, *(f"{THRESHOLD}{label}" for label in classes)], numbers
@@ -53,11 +53,11 @@ def _group_column(predictions: Predictions) -> dict[str, np.ndarray]:
 def predictions_of(file: Path, labels: Sequence[str], thresholds: np.ndarray | None) -> Predictions:
     """Return the predictions of a labelled split's file, bit for bit; the same errors as `from_parquet`'s.
 
-    thresholds: of several labels the run's, float64 [C], where the file has none of its own; else None.
+    thresholds: with several labels the run's, float64 [C], used if the file has none of its own; else None.
     """
     names = [f"{PROB}{label}" for label in labels]
-    (ids, label_ids, found), probs = from_parquet(file, ["id", "label_id"], names, optional=[GROUP])
-    groups = None if found is None else numbered(found.to_numpy())
+    (ids, label_ids, group_ids), probs = from_parquet(file, ["id", "label_id"], names, optional=[GROUP])
+    groups = None if group_ids is None else numbered(group_ids.to_numpy())
     if thresholds is None:
         return Predictions(ids.to_pylist(), label_ids.to_numpy(), probs, groups=groups)
     truth = np.zeros(probs.shape, dtype=np.int64)
@@ -69,7 +69,7 @@ def predictions_of(file: Path, labels: Sequence[str], thresholds: np.ndarray | N
 
 
 def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarray) -> bytes:
-    """Return a file of N rows: the columns, and one of each name with its probabilities, float64 [N, C]."""
+    """Return a file of N rows: the columns, and one per name with its probabilities, float64 [N, C]."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -81,8 +81,8 @@ def to_parquet(columns: Mapping[str, Any], names: Sequence[str], probs: np.ndarr
 def from_parquet(
     file: Path | BinaryIO, columns: Sequence[str], names: Sequence[str] | None = None, optional: Sequence[str] = ()
 ) -> tuple[list[Any], np.ndarray]:
-    """Return the values of each column, None of an optional one that is not there, and the probabilities of the names
-    (of all other columns), float64 [N, C].
+    """Return the values of each column, None for a missing optional one, and the probabilities of the names (by default
+    all other columns), float64 [N, C].
 
     OSError if the file cannot be read, KeyError if it lacks a column, ValueError if it is damaged.
     """
@@ -92,8 +92,8 @@ def from_parquet(
     try:
         table = pq.read_table(file)
         names = [name for name in table.column_names if name not in columns] if names is None else names
-        found = [*(table[c] for c in columns), *(table[c] if c in table.column_names else None for c in optional)]
-        return found, np.stack([table[name].to_numpy() for name in names], axis=1)
+        values = [*(table[c] for c in columns), *(table[c] if c in table.column_names else None for c in optional)]
+        return values, np.stack([table[name].to_numpy() for name in names], axis=1)
     except pa.ArrowException as error:
         raise ValueError(str(error)) from None
 
@@ -101,9 +101,9 @@ def from_parquet(
 def save_unlabelled(
     folder: Path, ids: Sequence[str], probs: np.ndarray, labels: Sequence[Label], thresholds: np.ndarray | None = None
 ) -> None:
-    """Write the predictions, float64 [N, C], atomically; the folder is made. RunError if that fails.
+    """Write the predictions, float64 [N, C], atomically, creating the folder. RunError if that fails.
 
-    thresholds: of several labels, float64 [C]; then `predicted` is a list of labels.
+    thresholds: for several labels, float64 [C]; then `predicted` is a list of labels.
     """
     with reported(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def save_unlabelled(
 
 
 def load_unlabelled(folder: Path, ids: Sequence[str], labels: Sequence[str]) -> np.ndarray | None:
-    """Return the saved probabilities, float64 [N, C]; None where there are none of these rows, or they are damaged."""
+    """Return the saved probabilities, float64 [N, C]; None if there are none for these rows, or they are damaged."""
     try:
         (saved,), probs = from_parquet(folder / _FILE, ["id"], [f"{PROB}{label}" for label in labels])
     except (KeyError, OSError, ValueError):

@@ -36,9 +36,8 @@ class EvalRecord:
     """One evaluation on the validation split after `step` steps.
 
     loss is the validation split's, evaluation_s the seconds it took (not part of seconds), scores are
-    `metrics.score`'s, best says whether no earlier evaluation was as good. right says which rows were right, as
-    `packed_rows` has it, losses each row's scaled log loss, as `packed_losses` has them; None in folders of before it
-    was noted.
+    `metrics.score`'s, best says whether no earlier evaluation was as good. right says which rows were right, packed by
+    `packed_rows`, losses each row's scaled log loss, by `packed_losses`; None in folders from before they were noted.
     """
 
     step: int
@@ -60,19 +59,19 @@ Record = StepRecord | EvalRecord
 
 @dataclass(frozen=True)
 class Stopped:
-    """A training that `by` ended after `step` of the n_steps steps that were asked for."""
+    """A training that `by` ended after `step` of its n_steps planned steps."""
 
     step: int
     n_steps: int
     by: Literal["watch"] = "watch"
 
     def __str__(self) -> str:
-        """Return it as a sentence, without its stop."""
+        """Return it as a sentence, without the full stop."""
         return f"its watcher stopped the training after step {self.step:,} of {self.n_steps:,}"
 
 
 def to_line(record: Record) -> str:
-    r"""Return the record as one line of JSON, newline included; scores are beside the other keys.
+    r"""Return the record as one line of JSON, newline included; scores are among the other keys.
 
     >>> to_line(StepRecord(1, 0.5, float("nan"), 1e-4, 900, 0.25))
     '{"kind": "step", "step": 1, "epoch": 0.5, "loss": null, "learning_rate": 0.0001, "tokens": 900, "seconds": 0.25}\n'
@@ -107,7 +106,7 @@ def packed_rows(right: np.ndarray) -> str:
 
 
 def unpacked_rows(text: str) -> np.ndarray:
-    """Return the rows of `packed_rows`, filled up with False to whole bytes."""
+    """Return the rows of `packed_rows`, padded with False to whole bytes."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8)).astype(bool)
 
 
@@ -126,8 +125,8 @@ def unpacked_losses(text: str) -> np.ndarray:
 
 
 def noted(evaluations: Sequence[EvalRecord], n_rows: int, key: str) -> np.ndarray | None:
-    """Return what each evaluation noted of the validation rows, float32 [K, B], whose mean is the score of this key, or
-    minus that of a loss; None where it was not noted, or is no such mean."""
+    """Return each evaluation's values for the validation rows, float32 [K, B], whose mean is the score of this key, or
+    minus that of a loss; None if they were not noted, or the score is no such mean."""
     if key in ("accuracy", "subset_accuracy"):
         rows = [unpacked_rows(each.right)[:n_rows] for each in evaluations if each.right is not None]
     elif key == "scaled_log_loss":
@@ -135,7 +134,7 @@ def noted(evaluations: Sequence[EvalRecord], n_rows: int, key: str) -> np.ndarra
     else:
         return None
     if not rows or len(rows) < len(evaluations) or any(len(each) != n_rows for each in rows):
-        return None  # of other rows than these: a damaged line
+        return None  # for other rows than these: a damaged line
     return np.stack(rows).astype(np.float32)
 
 

@@ -1,7 +1,7 @@
-"""What was seen before: a score on it says less than it seems to.
+"""Rows that were seen before: a score on them says less than it seems to.
 
-The log of test splits that were opened, `<out>/test-reads.jsonl`: a test is fresh only once. And the texts that a run
-was trained on, as hashes in its folder, `trained-on.npy`: so the data need not be at hand, and no text is kept.
+`<out>/test-reads.jsonl` logs the test splits that were opened: a test is fresh only once. `trained-on.npy` in a run's
+folder holds hashes of the texts it was trained on: the data need not be at hand, and no text is kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def append_test_read(out: str | Path, fingerprint: str, run: Run, purpose: str) 
 
 
 def times(n_reads: int) -> str:
-    """Return how often test rows were opened, as people say it.
+    """Return how often test rows were opened, in words.
 
     >>> times(1), times(3)
     ('once', '3 times')
@@ -79,24 +79,24 @@ def note_trained_on(run: Run, examples: Sequence[Example]) -> None:
 
 
 def count_trained_on(run: Run, examples: Sequence[Example]) -> int | None:
-    """Return how many of the rows have a text that the run was trained on; None in folders of before that was noted.
+    """Return how many of the rows have a text that the run was trained on; None for folders from before it was noted.
 
-    The same errors as `trained_on`'s.
+    Raises the errors of `trained_on`.
     """
-    found = trained_on(run, examples)
-    return None if found is None else int(found.sum())
+    seen = trained_on(run, examples)
+    return None if seen is None else int(seen.sum())
 
 
 def trained_on(run: Run, examples: Sequence[Example]) -> np.ndarray | None:
-    """Return which rows have a text that the run was trained on, bool [N]; None in folders of before that was noted.
+    """Return which rows have a text that the run was trained on, bool [N]; None for folders from before it was noted.
 
-    Texts are the same but for case and white space. RunError if the file is damaged.
+    Case and white space are ignored. RunError if the file is damaged.
     """
     path = run.path / _TRAINED_ON
     if not path.exists():
         return None
     try:
-        # Not np.load, which takes what is damaged for an archive or a pickle, and raises errors of these.
+        # Not np.load, which takes a damaged file for an archive or a pickle, and raises their errors.
         hashes = np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}): restore it, or train again") from None
@@ -107,10 +107,10 @@ def seen_warnings(n_trained_on: int | None, n_rows: int) -> tuple[str, ...]:
     """Return the sentence about rows that a run was trained on, if there are any.
 
     >>> seen_warnings(3, 1000)
-    ('3 of 1,000 rows were trained on: scores on rows that were seen mean nothing; leave these out',)
+    ('3 of 1,000 rows were trained on: scores on rows already seen mean nothing; leave these out',)
     """
     if not n_trained_on:
         return ()
     which = "all" if n_trained_on == n_rows else f"{n_trained_on:,} of"
     advice = "give others" if n_trained_on == n_rows else "leave these out"
-    return (f"{which} {n_rows:,} rows were trained on: scores on rows that were seen mean nothing; {advice}",)
+    return (f"{which} {n_rows:,} rows were trained on: scores on rows already seen mean nothing; {advice}",)

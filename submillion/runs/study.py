@@ -1,4 +1,4 @@
-"""What a study writes down, `summary.json`: one type, written by `sweeps`, read by reports.
+"""A study's record, `summary.json`: one type, written by `sweeps`, read by reports.
 
 Everything on a study's page comes from this one file, so that a page can be made without its runs.
 """
@@ -39,7 +39,7 @@ def label(value: Any) -> str:
         case list() | tuple():
             return "+".join(shown(part) if isinstance(part, (list, tuple, dict)) else label(part) for part in value)
         case dict() if any(isinstance(part, (list, tuple, dict)) for part in value.values()):
-            return shown(value)  # no setting is as deep, and its text may be without end
+            return shown(value)  # no setting is as deep, and its text may be endless
         case _:
             return str(value)
 
@@ -49,10 +49,10 @@ def _labelled(values: Any) -> Any:
 
 
 class Claim(Section):
-    """A claim about one factor: which of its choices wins. The study file has it, and what is written down too."""
+    """A claim about one factor: which of its choices wins. Both the study file and `summary.json` hold it."""
 
     factor: str = setting(..., "the factor's name, else the last part of its key")
-    winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is said to be the best")
+    winner: Annotated[str, BeforeValidator(label)] = setting(..., "the choice that is claimed to be the best")
     scores: Annotated[dict[str, FiniteFloat], BeforeValidator(_labelled)] = setting(
         {}, "scores of the study's metric that are claimed, by choice, such as 0.914"
     )
@@ -62,7 +62,7 @@ class Claim(Section):
 
 @dataclass(frozen=True)
 class FactorRecord:
-    """A factor and its choices; None for a range, `log` where that is drawn on a logarithmic scale."""
+    """A factor and its choices; None for a range, `log` if it is drawn on a logarithmic scale."""
 
     factor: str
     choices: tuple[str, ...] | None
@@ -72,7 +72,7 @@ class FactorRecord:
 @dataclass(frozen=True)
 class Stage:
     """Trials that ran side by side, compared (None for fewer than two runs); `fixed` is the choice that later factors
-    build on, None where none was."""
+    build on, None if there is none."""
 
     name: Annotated[str, Field(alias="stage")]
     fixed: str | None
@@ -81,7 +81,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedScores:
-    """A trial's validation score, after selection: a seed's each, and the mean once all are finished."""
+    """A trial's validation scores, after selection: one per seed, and their mean once all are finished."""
 
     after_selection: bool = True
     mean: float | None
@@ -90,7 +90,7 @@ class SeedScores:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a run's steps and evaluations took."""
+    """How long a run's steps and evaluations took."""
 
     training: float
     evaluation: float
@@ -98,7 +98,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Point:
-    """A trial's mean loss, scaled, of all validation rows after a share of its steps."""
+    """A trial's mean scaled log loss on all validation rows after a share of its steps."""
 
     share: float
     loss: float
@@ -106,11 +106,11 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """A trial: choices by factor, the settings that these stand for, what it trains, and what became of it.
+    """A trial: choices by factor, the settings that they mean, what it trains, and what became of it.
 
-    total: parameters that would train · largest_rank: that fits the budget where the trial does not · over_budget: what
-    the budget says then · resolved: the varied keys as its config has them, ranks and alphas as planned · why: it has
-    no result · course: of a race, how its first seed went.
+    total: parameters that would train · largest_rank: the largest that fits, if the trial exceeds the budget ·
+    over_budget: the message then · resolved: the varied keys as in its config, ranks and alphas as planned · why: the
+    reason for no result · course: in a race, how its first seed went.
     """
 
     stage: str
@@ -145,17 +145,17 @@ class TrialRecord:
 
     @property
     def training_s(self) -> float:
-        """Return the seconds of steps, the mean of its runs."""
+        """Return the seconds of steps, averaged over its runs."""
         return sum(each.training for each in self.seconds) / len(self.seconds)
 
     @property
     def evaluation_s(self) -> float:
-        """Return the seconds of evaluations, the mean of its runs."""
+        """Return the seconds of evaluations, averaged over its runs."""
         return sum(each.evaluation for each in self.seconds) / len(self.seconds)
 
     @property
     def name(self) -> str:
-        """Return what a trial is called: of one factor at a time the one it tries, else all its choices."""
+        """Return the trial's name: the one choice it tries in a study of one factor at a time, else all its choices."""
         if self.stage in self.choices:
             return f"{self.stage}={self.choices[self.stage]}"
         choices = ", ".join(f"{factor}={choice}" for factor, choice in self.choices.items())
@@ -164,10 +164,10 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
+    """How well short trials order settings as full ones do: Kendall's tau and Spearman's rho of n settings.
 
-    of_all: rho of all settings, those that the short trials dropped too, as far as the kept ones tell, with its
-    approximate 95 % interval, in JSON low and high. None for fewer than 5 settings, or where all are tied.
+    of_all: rho of all settings, including those that the short trials dropped, estimated from the kept ones, with its
+    approximate 95 % interval, in JSON low and high. None for fewer than 5 settings, or if all are tied.
     """
 
     n: int
@@ -180,7 +180,7 @@ class RankCorrelation:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """A study as `summary.json` has it; what only a finished one has is absent before."""
+    """A study as in `summary.json`; fields that only a finished one has are absent before."""
 
     format: int
     study: str
@@ -210,27 +210,27 @@ class StudyRecord:
 
     @property
     def metric_name(self) -> str:
-        """Return what the score is called that is reported of trials."""
+        """Return the name of the score that is reported for trials."""
         return NAMES[self.metric]
 
     @property
     def deciding(self) -> str:
-        """Return the key of the score that decides; of a study that compared nothing yet the metric's."""
+        """Return the key of the score that decides; the metric if nothing was compared yet."""
         verdicts = (*(stage.comparison for stage in self.stages), self.comparison)
         return next((each.deciding for each in verdicts if each is not None), self.metric)
 
     @property
     def is_loss(self) -> bool:
-        """Say whether less of the score is better."""
+        """Say whether a lower score is better."""
         return self.height(1.0) < 0
 
     def height(self, value: float) -> float:
-        """Return a score of the study's metric so that more is better."""
+        """Return a score of the study's metric, signed so that higher is better."""
         return height(self.metric, value)
 
     @property
     def encoder_name(self) -> str:
-        """Return the encoder's name as people read it: a local one's without the folders of this machine."""
+        """Return the encoder's name for people: a local one's without the folders of this machine."""
         return Path(self.encoder).name if Path(self.encoder).is_absolute() else self.encoder
 
     @property
@@ -244,7 +244,7 @@ class StudyRecord:
         return _FORMAT.dump_python(self, mode="json", by_alias=True, exclude=absent)
 
     def first_of(self, standing: Standing) -> tuple[int, TrialRecord]:
-        """Return the first trial of the main comparison's stage whose runs a setting has, with its number."""
+        """Return the first trial of the main comparison's stage that has a setting's runs, with its number."""
         of_it = [(n, trial) for n, trial in self.done if trial.runs[0] in standing.runs]
         return next((each for each in of_it if each[1].stage == "full"), of_it[0])
 
@@ -260,7 +260,7 @@ def is_study(folder: Path) -> bool:
 def read(folder: Path) -> StudyRecord:
     """Return the study of a folder; RunError if its summary is missing, damaged, or of another version."""
     path = folder / "summary.json"
-    again = "start `submillion sweep` with the study again: it trains only what is not finished, and writes it"
+    again = "run `submillion sweep` with the study again: it trains only what is not finished, and writes it"
     if not path.exists():
         raise RunError(f"{path} is missing: nothing of the study is finished; {again}")
     content = read_json(path)

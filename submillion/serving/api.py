@@ -1,6 +1,6 @@
 """The service's routes: predictions and models under /v1, health, numbers, and their description as OpenAPI.
 
-What is answered is decided in `service`; errors become sentences in `app`.
+`service` decides the answers; `app` turns errors into sentences.
 """
 
 from __future__ import annotations
@@ -30,54 +30,59 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class Asked(BaseModel):
-    """Texts to classify, of one run or of several. Runs that were trained on pairs take as many second texts."""
+    """Texts to classify, by one run or several. Runs trained on pairs take as many second texts."""
 
     model_config = ConfigDict(extra="forbid")
 
     texts: SeveralTexts
     text_pairs: SeveralTexts | None = None
-    run: Name | None = Field(None, description="Needed where there are several runs, unless `runs` names some.")
+    run: Name | None = Field(None, description="Required if there are several runs, unless `runs` names some.")
     runs: Annotated[list[Name], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
-        None, description="Each classifies all texts; the layers that they share are computed once."
+        None, description="Each run classifies all texts; shared layers are computed once."
     )
-    calibrated: bool = Field(False, description="Probabilities by the run's temperature; labels stay.")
+    calibrated: bool = Field(False, description="Scale probabilities by the run's temperature; labels do not change.")
     max_error: float | None = Field(
         None, gt=0, lt=1, description="A label only where at most this share of labels is wrong, else null."
     )
     coverage: float | None = Field(
-        None, gt=0, lt=1, description="Sets of labels too, which hold the true one of at least this share of texts."
+        None,
+        gt=0,
+        lt=1,
+        description="Also sets of labels, which contain the true one for at least this share of texts.",
     )
 
     @model_validator(mode="after")
     def _as_many(self) -> Asked:
         if self.text_pairs is not None and len(self.text_pairs) != len(self.texts):
-            raise ValueError(f"there are {len(self.texts)} texts and {len(self.text_pairs)} text_pairs: give as many")
+            raise ValueError(
+                f"there are {len(self.texts)} texts and {len(self.text_pairs)} text_pairs: give one for each text"
+            )
         if self.runs is not None and self.run is not None:
-            raise ValueError("there are both run and runs: give one of them")
+            raise ValueError("run and runs are both given: give one of them")
         if self.runs is not None and len(set(self.runs)) < len(self.runs):
             raise ValueError("a run is named twice in runs: name each once")
         if self.max_error is not None and self.coverage is not None:
-            raise ValueError("there are both max_error and coverage: a text gets one label or none, or a set; give one")
+            raise ValueError("max_error and coverage are both given: a text gets one label or none, or a set; give one")
         if len(self.texts) * len(self.runs or [""]) > MAX_TEXTS:
             raise ValueError(
-                f"there are {len(self.texts)} texts for {len(self.runs or [])} runs: at most {MAX_TEXTS} texts times "
-                "runs are taken at once; send fewer in each request"
+                f"there are {len(self.texts)} texts for {len(self.runs or [])} runs: at most {MAX_TEXTS} texts "
+                "times runs are allowed at once; send fewer in each request"
             )
         return self
 
 
-Label = str | int | bool  # as the training rows had it; bool apart, which pydantic would make 0 or 1
+Label = str | int | bool  # as in the training rows; bool is separate, since pydantic would make it 0 or 1
 
 
 class Prediction(BaseModel):
-    """Of a run whose rows have one label: the most probable one, and the probability of each, by its name."""
+    """From a run whose rows have one label: the most probable one, and the probability of each, by its name."""
 
     label: Label
     probs: dict[str, float]
 
 
 class Answered(BaseModel):
-    """The same with `max_error`: the label is null where the run is not sure enough."""
+    """A prediction with `max_error`: the label is null if the run is not sure enough."""
 
     label: Label | None
     answered: bool
@@ -85,7 +90,7 @@ class Answered(BaseModel):
 
 
 class LabelSet(BaseModel):
-    """The same with `coverage`: `labels` are those that the text may have, at least the most probable one."""
+    """A prediction with `coverage`: `labels` are those the text may have, at least the most probable one."""
 
     label: Label
     labels: list[Label]
@@ -93,8 +98,8 @@ class LabelSet(BaseModel):
 
 
 class SeveralLabels(BaseModel):
-    """Of a run whose rows have several labels: those that reach their thresholds, which may be none; the probability
-    of each label by itself, and its threshold."""
+    """From a run whose rows have several labels: those that reach their thresholds, perhaps none; the probability of
+    each label by itself, and its threshold."""
 
     labels: list[Label]
     probs: dict[str, float]
@@ -102,9 +107,9 @@ class SeveralLabels(BaseModel):
 
 
 class Answer(BaseModel):
-    """Predictions in the order of the texts, the run that made them, and the precision that it computed in.
+    """Predictions in the order of the texts, the run that made them, and its precision.
 
-    without_known_tokens: the places, from 0, of texts of which the encoder knows no token: all look the same to it.
+    without_known_tokens: the places, from 0, of texts without a token that the encoder knows: all look the same to it.
     """
 
     run: str
@@ -114,7 +119,7 @@ class Answer(BaseModel):
 
 
 class Answers(BaseModel):
-    """The answers of several runs, in the order in which they were named."""
+    """The answers of several runs, in the order they were named."""
 
     answers: list[Answer]
 
@@ -144,7 +149,7 @@ class Health(BaseModel):
 
 
 class Problems(BaseModel):
-    """What was found, what is allowed, what to do: a sentence or several."""
+    """What was found, what is allowed, what to do: one or more sentences."""
 
     problems: list[str]
 
@@ -160,12 +165,14 @@ _PREDICT_ERRORS = _ERRORS | {
     422: {"model": Problems, "description": "The request is not as described here"},
     503: {
         "model": Problems,
-        "description": "The server is stopping, or too many texts are in hand: wait for Retry-After seconds",
+        "description": "The server is stopping, or too many texts are waiting: wait for Retry-After seconds",
     },
 }
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problems, "description": "The first answer is prepared"}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problems, "description": "The first answer is being prepared"}
+}
 
 
 @router.post("/v1/predict", responses=_PREDICT_ERRORS)
@@ -175,8 +182,8 @@ async def predict(asked: Asked, request: Request) -> Answer | Answers:
     texts = list(zip(asked.texts, pairs, strict=True))
     answers = []
     answering = Answering(asked.calibrated, asked.max_error, asked.coverage)
-    found = await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request), answering)
-    for loaded, rules, raw, is_blank in found:
+    results = await _service(request).answer(asked.runs or [asked.run], texts, caller_of(request), answering)
+    for loaded, rules, raw, is_blank in results:
         predictions = [_prediction(loaded, probs, rules) for probs in raw]
         facts = {"run": loaded.run.name, "precision": loaded.classifier.precision, "predictions": predictions}
         answers.append(Answer(**facts, without_known_tokens=[i for i, blank in enumerate(is_blank) if blank]))
@@ -189,9 +196,9 @@ def _prediction(
     names, classes = loaded.classifier.labels, loaded.classes
     by_name = dict(zip(names, rules.probs(raw).tolist(), strict=True))
     if loaded.thresholds is not None:
-        said = [classes[i] for i in np.flatnonzero(raw >= loaded.thresholds)]
+        labels = [classes[i] for i in np.flatnonzero(raw >= loaded.thresholds)]
         thresholds = dict(zip(names, rules.probs(loaded.thresholds).tolist(), strict=True))
-        return SeveralLabels(labels=said, probs=by_name, thresholds=thresholds)
+        return SeveralLabels(labels=labels, probs=by_name, thresholds=thresholds)
     label = classes[int(raw.argmax())]
     answered, members = rules.answered(raw[None]), rules.members(raw[None])
     if answered is not None:
@@ -203,7 +210,7 @@ def _prediction(
 
 @router.get("/v1/models", responses=_ERRORS, response_model=Models)
 async def models(request: Request) -> Response:
-    """Return the finished runs of the folder, as they are now."""
+    """Return the finished runs now in the folder."""
     service = _service(request)
     rows = await service.at_desk(caller_of(request), request.app.state.listing.models)
     loaded = {each.run.name for each in service.loaded()}
@@ -212,15 +219,15 @@ async def models(request: Request) -> Response:
 
 @router.get("/healthz")
 async def health() -> Health:
-    """Say that the server is up, whether it is ready or not; no token is needed."""
+    """Report that the server is up, ready or not; no token is needed."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses=_NOT_READY, response_model=Health)
 async def ready(request: Request) -> Response:
-    """Say that an answer takes no longer than others will; the first who asks has that prepared. No token is needed."""
+    """Report that an answer takes no longer than later ones; the first call prepares that. No token is needed."""
     if not _service(request).is_ready():
-        return refusal(503, ["the server is up, and prepares its first answer: ask again"], {"retry-after": "1"})
+        return refusal(503, ["the server is up and preparing its first answer: try again"], {"retry-after": "1"})
     return as_json({"status": "ok"})
 
 
@@ -230,19 +237,19 @@ async def ready(request: Request) -> Response:
     responses=_ERRORS | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
-    """Return the server's numbers as Prometheus reads them."""
+    """Return the server's metrics in Prometheus' format."""
     return Response(request.app.state.counts.exposition(), media_type=counting.CONTENT_TYPE)
 
 
 @router.get("/openapi.json", include_in_schema=False)
 async def description(request: Request) -> dict[str, Any]:
-    """Return what these routes take and give."""
+    """Return the description of these routes."""
     servers = [{"url": request.scope["root_path"]}] if request.scope.get("root_path") else None
     return get_openapi(title="submillion serve", version=version("submillion"), routes=router.routes, servers=servers)
 
 
 def caller_of(request: Request) -> str:
-    """Return who shares what: connections from one address; a proxy on this machine says whose they are."""
+    """Return the caller among whom work is shared: an address; a proxy on this machine passes it on."""
     return "" if request.client is None else request.client.host
 
 

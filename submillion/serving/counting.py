@@ -1,6 +1,6 @@
-"""What the server counts of itself, for Prometheus to read at /metrics.
+"""The server's metrics, for Prometheus to read at /metrics.
 
-Each application has a registry of its own. What the numbers mean for a user is in docs/serving.md.
+Each application has its own registry. docs/serving.md says what the numbers mean for a user.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Counts:
         )
 
     def watch(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        """Show a number that is asked for when it is read."""
+        """Show a number that is computed when it is read."""
         Gauge(f"submillion_{name}", meaning, registry=self._registry).set_function(value)
 
     def batch(self, runs: list[str], n_tokens: int, seconds: float) -> None:
-        """Count a batch: the run of each of its texts, its tokens, and what it took."""
+        """Count a batch: the run of each of its texts, its tokens, and its seconds."""
         for run in set(runs):
             self._texts.labels(run).inc(runs.count(run))
         self._tokens.inc(n_tokens)
@@ -50,11 +50,11 @@ class Counts:
         self._batch_tokens.observe(n_tokens)
 
     def exposition(self) -> bytes:
-        """Return all numbers as Prometheus reads them."""
+        """Return all numbers in Prometheus' format."""
         return generate_latest(self._registry)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """Count an answer, of `COUNTED` paths alone: others would be names without end."""
+        """Count an answer, for `COUNTED` paths only: others would be names without end."""
         if path in COUNTED:
             self._requests.labels(path, status).inc()
             self._seconds.labels(path).observe(seconds)

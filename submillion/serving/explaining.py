@@ -1,6 +1,6 @@
-"""Questions about a text: its classes, the words that they hang on (occlusion), the classes of changed copies.
+"""Questions about a text: its classes, the words they depend on (occlusion), the classes of changed copies.
 
-Each says which texts it needs the probabilities of, and what is made of them; the queue computes them.
+Each says which texts' probabilities it needs, and what to make of them; the queue computes them.
 
 A word's effect is the probability of a class minus that without the word (leave one out: Li, Monroe and Jurafsky 2016,
 "Understanding Neural Networks through Representation Erasure", section 2).
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 MAX_WORDS = MAX_TEXTS - 6  # each is a pass of the whole text, and one is of all words
 
-_STRENGTHS = ("mild", "moderate", "strong")  # as augmentation has them
+_STRENGTHS = ("mild", "moderate", "strong")  # as in augmentation
 
 
 @dataclass(frozen=True, order=True)
 class _Word:
-    """A word of text 0 or 1: where it starts, in characters, and where the next one does: its blanks go with it."""
+    """A word of text 0 or 1: where it starts, in characters, and where the next one does, as blanks belong to it."""
 
     which: int
     start: int
@@ -39,7 +39,7 @@ class _Word:
 
 
 def facts(loaded: Loaded) -> Values:
-    """Return what a form for the run needs to know, as JSON holds it."""
+    """Return what a form for the run needs to know, as JSON values."""
     columns = loaded.settings.data
     return {
         "run": loaded.run.name,
@@ -57,21 +57,21 @@ def facts(loaded: Loaded) -> Values:
 
 
 def prediction(text: Text, loaded: Loaded) -> Question:
-    """Ask for the classes with their probabilities, the most probable first, and how many words are not read; several
-    labels have their thresholds too."""
+    """Ask for the ranked classes with probabilities (and thresholds of several labels), and the number of unread
+    words."""
     text = checked(loaded, text)
     n_unread = sum(not is_read for _, is_read in _words(loaded, text))
-    return Question([text], lambda found: {"classes": _ranked(loaded, found[0]), "n_unread_words": n_unread})
+    return Question([text], lambda probs: {"classes": _ranked(loaded, probs[0]), "n_unread_words": n_unread})
 
 
 def words(text: Text, loaded: Loaded) -> Question:
-    """Ask for each text in words with their effects on the most probable class or label, of what the run reads.
+    """Ask for each text's words with their effects on the most probable class or label, for what the run reads.
 
-    An effect is None where the word was not tried: the run does not read it, or it comes after the first `MAX_WORDS`.
+    An effect is None if the word was not tried: the run does not read it, or it comes after the first `MAX_WORDS`.
     """
     text = checked(loaded, text)
-    every = _words(loaded, text)
-    read = [word for word, is_read in every if is_read]
+    entries = _words(loaded, text)
+    read = [word for word, is_read in entries if is_read]
     tried = read[:MAX_WORDS]
 
     def values(probs: Sequence[np.ndarray]) -> Values:
@@ -81,22 +81,22 @@ def words(text: Text, loaded: Loaded) -> Question:
             "label": loaded.classifier.labels[best],
             "prob": float(probs[0][best]),
             "texts": [
-                [{"word": word.text, "effect": effects.get(word)} for word, _ in every if word.which == which]
+                [{"word": word.text, "effect": effects.get(word)} for word, _ in entries if word.which == which]
                 for which, each in enumerate(text)
                 if each is not None
             ],
             "n_tried": len(tried),
         }
 
-    # What is not read moves in for no word.
-    left_out = [word for word, is_read in every if not is_read]
+    # No unread text moves in for a removed word.
+    left_out = [word for word, is_read in entries if not is_read]
     return Question([_without(text, left_out), *(_without(text, sorted([*left_out, word])) for word in tried)], values)
 
 
 def variants(text: Text, strength: str, loaded: Loaded) -> Question:
-    """Ask for the text as it is and changed in each way that robustness is measured by, with its classes.
+    """Ask for the text unchanged and changed in each way that robustness measures, with its classes.
 
-    `first-column` is left out: a text that is typed has no columns. The same text is always changed alike.
+    `first-column` is left out: a typed text has no columns. The same text is always changed alike.
     """
     text = checked(loaded, text)
     step, kinds = _STRENGTHS.index(strength), augmentation.STRENGTHS.items()
@@ -106,46 +106,46 @@ def variants(text: Text, strength: str, loaded: Loaded) -> Question:
     rows = [(each.text, each.text_pair) for each in (typed, *changed.values())]
 
     def values(probs: Sequence[np.ndarray]) -> Values:
-        every = zip([(None, 0.0), *rates.items()], rows, probs, strict=True)
+        outcomes = zip([(None, 0.0), *rates.items()], rows, probs, strict=True)
         return {
             "variants": [
                 {"kind": kind, "rate": rate, "texts": row, "is_changed": row != text, "classes": _ranked(loaded, each)}
-                for (kind, rate), row, each in every
+                for (kind, rate), row, each in outcomes
             ]
         }
 
     return Question(rows, values)
 
 
-def _ranked(loaded: Loaded, found: np.ndarray) -> list[dict[str, Any]]:
+def _ranked(loaded: Loaded, class_probs: np.ndarray) -> list[dict[str, Any]]:
     labels, thresholds = loaded.classifier.labels, loaded.thresholds
-    ranked = [{"label": labels[i], "prob": float(found[i])} for i in np.argsort(-found, kind="stable")]
+    ranked = [{"label": labels[i], "prob": float(class_probs[i])} for i in np.argsort(-class_probs, kind="stable")]
     if thresholds is not None:
-        of = dict(zip(labels, thresholds.tolist(), strict=True))
+        threshold_of = dict(zip(labels, thresholds.tolist(), strict=True))
         for each in ranked:
-            each["threshold"] = of[each["label"]]
+            each["threshold"] = threshold_of[each["label"]]
     return ranked
 
 
 def _words(loaded: Loaded, texts: Text) -> list[tuple[_Word, bool]]:
-    """Each word of both texts, and whether the run reads any of it."""
+    """Return each word of both texts, and whether the run reads any of it."""
     from submillion.model import batching  # it was imported when the run was loaded
 
     with loaded.tokenizer.lock:
         spans = batching.spans(*texts, loaded.classifier.tokenizer, Reading.of(loaded.settings.model))
-    found = []
+    entries = []
     for which, text in enumerate(texts):
-        start = 0  # a text that was checked begins without blanks
+        start = 0  # a checked text begins without blanks
         for token, blanks in tokens(text or ""):
             end = start + len(token) + len(blanks)
             is_read = any(start < last and first < end for first, last in spans[which])
-            found.append((_Word(which, start, end, token), is_read))
+            entries.append((_Word(which, start, end, token), is_read))
             start = end
-    return found
+    return entries
 
 
 def _without(texts: Text, words: Sequence[_Word]) -> Text:
-    """The texts without some words, which are in their order, and their blanks."""
+    """Return the texts without some words, given in order, and their blanks."""
     shorter = [text if text is None else _shorter(text, which, words) for which, text in enumerate(texts)]
     return shorter[0] or "", shorter[1]
 

@@ -1,6 +1,6 @@
 """From names in addresses to folders: a name means a run or a study inside the served folder, or nothing.
 
-No name leads out of the folder, and neither does a link that lies in it.
+No name leads out of the folder, and neither does a link in it.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ class Folder:
     only: str | None = None
 
     def runs(self) -> list[Run]:
-        """Return the run folders, by name; links that lead out are left out."""
-        found = (run for run in runs.list_runs(self.path) if self.only in (None, run.name))
-        return [run for run in found if self._is_inside(run.path)]
+        """Return the run folders, by name; links that lead out are omitted."""
+        candidates = (run for run in runs.list_runs(self.path) if self.only in (None, run.name))
+        return [run for run in candidates if self._is_inside(run.path)]
 
     def studies(self) -> list[Path]:
         """Return the studies' folders, by name."""
         if self.only is not None or not self.path.is_dir():
             return []
-        found = (path for path in sorted(self.path.iterdir()) if any((path / name).is_file() for name in _STUDY_FILES))
-        return [path for path in found if self._is_inside(path)]
+        candidates = (
+            path for path in sorted(self.path.iterdir()) if any((path / name).is_file() for name in _STUDY_FILES)
+        )
+        return [path for path in candidates if self._is_inside(path)]
 
     def run(self, name: str) -> Run:
         """Return the run of this name, finished or not; UnknownNameError if there is none."""
         path = self.path / name
-        known = path.name == name and self.only in (None, name) and runs.is_run(path)
-        if not known or not self._is_inside(path):
+        is_known = path.name == name and self.only in (None, name) and runs.is_run(path)
+        if not is_known or not self._is_inside(path):
             names = [run.name for run in self.runs()]
             near = next((each for each in names if each.rpartition("-")[0] == name), None) or closest(name[:80], names)
             hint = "" if near is None else f" did you mean {near!r}?"
@@ -55,13 +57,13 @@ class Folder:
 
     def study(self, name: str) -> Path:
         """Return the folder of the study of this name; UnknownNameError if there is none."""
-        found = next((path for path in self.studies() if path.name == name), None)
-        if found is None:
+        folder = next((path for path in self.studies() if path.name == name), None)
+        if folder is None:
             raise UnknownNameError(f"there is no study {name[:80]!r} in {self.path} (any more): reload the list")
-        return found
+        return folder
 
     def file(self, of: Path, name: str, remedy: str) -> Path:
-        """Return a file of a run or study; UnknownNameError with the remedy if it is not there, or leads out."""
+        """Return a file of a run or study; UnknownNameError with the remedy if it is missing or leads out."""
         path = of / name
         if not path.is_file() or not self._is_inside(path):
             raise UnknownNameError(f"{of.name} has no {name}: {remedy}")
@@ -75,8 +77,8 @@ def opened(given: str | Path) -> Folder:
     """Return the folder to serve: a parent of run folders, or one run's; RunError if there is no such folder."""
     path = Path(os.path.expanduser(given)).resolve()
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise RunError(f"{path} {what}: give a folder of runs, such as runs/, or one run's folder")
+        state = "is a file" if path.exists() else "does not exist"
+        raise RunError(f"{path} {state}: give a folder of runs, such as runs/, or one run's folder")
     if runs.is_run(path):
         return Folder(path.parent, path.name)
     return Folder(path)

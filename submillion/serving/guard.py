@@ -1,8 +1,8 @@
-"""Who may ask and how much: the page itself and programs, by this machine's names, in requests of bounded size.
+"""Who may send requests, and how large: the page itself and programs, by this machine's names, with bounded sizes.
 
 A page of another site cannot reach the server: its name in the Host header is refused (DNS rebinding), and so is its
-Origin. A request is read whole before anything is computed for it, and what is computed for a client that leaves is
-cancelled. What is answered says what the browser may do with it.
+Origin. A request is read whole before anything is computed for it, and work for a client that leaves is cancelled. Each
+answer says what the browser may do with it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from submillion.errors import MAX_PROBLEMS, SubmillionError
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 MAX_BODY_BYTES = 256 * 1024
-# Of all requests that are being read: one client with many connections cannot fill the memory.
+# For all requests being read: one client with many connections cannot fill the memory.
 MAX_BODIES_BYTES = 64 * 1024 * 1024
-# An orchestrator that asks whether the server is up has no token, and calls it by the address that it has today.
+# An orchestrator that asks whether the server is up has no token, and uses the server's current address.
 OPEN_PATHS = ("/healthz", "/readyz")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:/@]+)(:\d{1,5})?")
 _PAGE_POLICY = (
@@ -49,62 +49,62 @@ Note = Callable[[str, int, float], None]
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a value as JSON in ASCII: files of users may hold half characters, which UTF-8 does not have."""
+    """Return a value as JSON in ASCII: users' files may hold lone surrogates, which UTF-8 does not have."""
     return Response(json.dumps(value, allow_nan=False), status, headers, "application/json")
 
 
 def refusal(status: int, problems: Sequence[str], headers: Mapping[str, str] | None = None) -> Response:
-    """Return sentences as the answer; those that are too many or too long are cut."""
-    shown = SubmillionError(*problems[:MAX_PROBLEMS]).problems  # what they quote of a request may be of any size
+    """Return sentences as the answer; too many or too long ones are cut."""
+    shown = SubmillionError(*problems[:MAX_PROBLEMS]).problems  # quotes of a request may be of any size
     n_more = len(problems) - len(shown)
     return as_json({"problems": [*shown, *([f"and {n_more} more"] if n_more else [])]}, status, headers)
 
 
-# Starlette's TrustedHostMiddleware answers "Invalid host header" as text: not which host, nor what is allowed.
+# Starlette's TrustedHostMiddleware answers "Invalid host header" as text: neither which host nor what is allowed.
 def known_host(names: Collection[str], request: Request) -> Response | None:
-    """Refuse a request that asks for the server by another name than these, in lower case."""
+    """Refuse a request that calls the server by a name other than these (in lower case)."""
     host = request.headers.get("host", "")
-    found = _HOST.fullmatch(host.lower())
-    if _path(request.scope) in OPEN_PATHS or (found is not None and found[1] in names):
+    host_match = _HOST.fullmatch(host.lower())
+    if _path(request.scope) in OPEN_PATHS or (host_match is not None and host_match[1] in names):
         return None
     known = ", ".join(sorted(names))
     return refusal(400, [f"the request asks for host {host[:100]!r}: this server is {known}; --public-url adds a name"])
 
 
 def own_origin(public: str | None, request: Request) -> Response | None:
-    """Refuse what pages of other origins ask; `public` is the origin that a proxy in front of this server has."""
+    """Refuse requests of pages from other origins; `public` is the origin of a proxy in front of this server."""
     origin = request.headers.get("origin")
     if origin is None or origin == public or origin.partition("://")[2] == request.headers.get("host"):
         return None
-    return refusal(403, [f"the request comes from {origin[:100]!r}: this server answers its own page only"])
+    return refusal(403, [f"the request comes from {origin[:100]!r}: this server answers only its own page"])
 
 
 def with_token(token: str, request: Request) -> Response | None:
-    """Refuse whoever does not show the token: as Bearer, or for browsers as the password of any user."""
+    """Refuse requests without the token: as Bearer, or for browsers as the password of any user."""
     if _path(request.scope) in OPEN_PATHS or _shows(request.headers.get("authorization", ""), token):
         return None
-    answer = refusal(401, ["this server asks for its token: send it as `Authorization: Bearer TOKEN`"])
-    # Chromium asks for a password only if Basic has a line of its own.
+    answer = refusal(401, ["this server requires its token: send it as `Authorization: Bearer TOKEN`"])
+    # Chromium asks for a password only if Basic has its own line.
     for challenge in ('Basic realm="the token is the password", charset="UTF-8"', "Bearer"):
         answer.headers.append("www-authenticate", challenge)
     return answer
 
 
 def well_formed(request: Request) -> Response | None:
-    """Refuse another HTTP than 1.0 and 1.1, and a request that says that it is too large, before any of it is sent."""
+    """Refuse HTTP other than 1.0 and 1.1, and a request that declares itself too large, before its body is read."""
     if request.scope.get("http_version", "1.1") not in ("1.0", "1.1"):
         return refusal(400, [f"the request is HTTP/{request.scope['http_version']}: send HTTP/1.1"])
-    said = request.headers.get("content-length", "")
-    return _too_large() if said.isascii() and said.isdigit() and int(said[:20]) > MAX_BODY_BYTES else None
+    length = request.headers.get("content-length", "")
+    return _too_large() if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY_BYTES else None
 
 
 class Guard:
     """The app for requests that pass the checks, in their order; ASGI.
 
-    `note` is called with the path, the status and the seconds of each answer; the status is 499, as nginx has it, for
-    a client that left before. `dropped` is the answer to a request whose task is cancelled: a server that stops
-    cancels those that its patience does not last for. `failed` is that to an error that the app does not handle.
-    `prefix` is where a proxy has the app: paths may begin with it, or not.
+    `note` is called with the path, the status and the seconds of each answer; the status is 499, as in nginx, for a
+    client that left before. `dropped` is the answer to a cancelled request: a stopping server cancels those that take
+    longer than its patience. `failed` answers an error that the app does not handle. `prefix` is the app's path behind
+    a proxy: paths may begin with it, or not.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class Guard:
     ) -> None:
         self._prefix = prefix
         self._app, self._checks, self._note, self._dropped, self._failed = app, checks, note, dropped, failed
-        self._n_bytes = 0  # of the bodies that are being read
+        self._n_bytes = 0  # of the bodies being read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; anything else, such as the start and the end of the server, is the app's own affair."""
+        """Answer a request; leave anything else, such as the server's start and end, to the app."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -130,7 +130,7 @@ class Guard:
         began = time.monotonic()
         try:
             await self._answer(scope, receive, answering)
-        except asyncio.CancelledError:  # not an Exception, so that no handler of the app sees it
+        except asyncio.CancelledError:  # not an Exception, so no handler of the app sees it
             if answering.status is not None:
                 raise
             await self._dropped()(scope, receive, answering)
@@ -151,7 +151,7 @@ class Guard:
             await (refused or body)(scope, receive, send)  # type: ignore[misc]
 
     async def _body(self, receive: Receive) -> bytes | Response | None:
-        """The whole body, or why it is refused; None if the client left."""
+        """Return the whole body, or why it is refused; None if the client left."""
         parts, n_bytes = list[bytes](), 0
         try:
             while (message := await receive())["type"] == "http.request":
@@ -161,7 +161,7 @@ class Guard:
                 if n_bytes > MAX_BODY_BYTES:
                     return _too_large()
                 if self._n_bytes > MAX_BODIES_BYTES:
-                    return refusal(503, ["too many requests are being read: ask again"], {"retry-after": "1"})
+                    return refusal(503, ["too many requests are being read: try again"], {"retry-after": "1"})
                 if not message.get("more_body"):
                     return b"".join(parts)
         finally:
@@ -170,7 +170,7 @@ class Guard:
 
 
 class _Answering:
-    """Sends an answer with the headers that bind the browser, where it has no stricter ones, and notes its status."""
+    """Sends an answer with the headers that restrict the browser, unless it has its own, and notes its status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -186,7 +186,7 @@ class _Answering:
 
 
 async def _until_gone(answer: Awaitable[None], receive: Receive) -> None:
-    """Answer, unless the client closes the connection before: then what is computed for it is cancelled."""
+    """Answer, unless the client closes the connection first: then its work is cancelled."""
     answering = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_left(receive))
     try:
@@ -206,7 +206,7 @@ async def _left(receive: Receive) -> None:
 
 
 def _replay(body: bytes) -> Receive:
-    """What the app receives: a body that was read, and then nothing until it is answered or cancelled."""
+    """Return what the app receives: a body that was read, and then nothing until it is answered or cancelled."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def received() -> Message:
@@ -218,13 +218,13 @@ def _replay(body: bytes) -> Receive:
 
 
 def _behind(prefix: str, path: str) -> Scope:
-    """What ASGI says of a path below a prefix: it is the whole one, and routes begin behind the prefix."""
+    """Return ASGI's values for a path below a prefix: the whole path, with routes beginning behind the prefix."""
     rest = path[len(prefix) :] if f"{path}/".startswith(f"{prefix}/") else path
     return {"root_path": prefix, "path": prefix + (rest or "/")}
 
 
 def _path(scope: Scope) -> str:
-    """The path of a request as routes have it."""
+    """Return the path of a request as in routes."""
     path: str = scope["path"]
     return path.removeprefix(scope["root_path"])
 

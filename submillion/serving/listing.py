@@ -1,4 +1,4 @@
-"""What the list shows of each run and study; a damaged one is listed with the damage, and hides no other.
+"""What the list shows for each run and study; a damaged one is listed with its damage, and hides no other.
 
 Finished runs are read once: 14 ms per run add up in a folder of hundreds.
 """
@@ -24,7 +24,7 @@ Values = dict[str, Any]
 _NUMBERS = ("trainable_params", "validation", "test", "validation_accuracy", "test_accuracy", "minutes")
 _WHY = {
     "running": "a process is training it now",
-    "interrupted": "it was stopped; `submillion train --config CONFIG` goes on where it stopped",
+    "interrupted": "it was stopped; `submillion train --config CONFIG` resumes it",
     "empty": "nothing was trained yet; `submillion train --config CONFIG` trains it",
 }
 _AT_REST: Values = {"is_running": False, "step": None}
@@ -47,7 +47,7 @@ class Listing:
         self._kept: dict[Path, tuple[tuple[int, int], Values]] = {}
 
     def values(self) -> Values:
-        """Return the folder's runs and studies as JSON holds them."""
+        """Return the folder's runs and studies as JSON values."""
         studies = [_study(path) for path in self._folder.studies()]
         rows = self._rows()
         for row in rows:
@@ -55,7 +55,7 @@ class Listing:
         return {"folder": _printable(str(self._folder.path)), "runs": rows, "studies": studies}
 
     def models(self) -> list[Values]:
-        """Return the finished runs as JSON holds them: their labels, whether they take pairs, what they are."""
+        """Return the finished runs as JSON values: their labels, whether they take pairs, what they are."""
         return [
             {
                 "run": row["run"],
@@ -70,30 +70,30 @@ class Listing:
         ]
 
     def _rows(self) -> list[Values]:
-        found = self._folder.runs()
-        self._kept = {run.path: self._kept[run.path] for run in found if run.path in self._kept}
-        return [self._row(run) for run in found]
+        folder_runs = self._folder.runs()
+        self._kept = {run.path: self._kept[run.path] for run in folder_runs if run.path in self._kept}
+        return [self._row(run) for run in folder_runs]
 
     def _row(self, run: Run) -> Values:
         try:
             stamp = (run.path / "DONE").stat().st_mtime_ns, run.path.stat().st_mtime_ns
         except OSError:
             return _row(run)
-        known, row = self._kept.get(run.path, (None, {}))
-        if known != stamp:
+        kept_stamp, row = self._kept.get(run.path, (None, {}))
+        if kept_stamp != stamp:
             row = _row(run)
             self._kept[run.path] = stamp, row
         return dict(row)
 
 
 def state_of(run: Run) -> tuple[str, str]:
-    """Return a run's state as the list has it, and why."""
+    """Return a run's state as in the list, and why."""
     row = _row(run)
     return str(row["state"]), str(row["why"])
 
 
 def _row(run: Run) -> Values:
-    """A run's facts, its state in a word and why, its labels and settings, and what else there is to look at."""
+    """Return a run's facts, its state in a word and why, its labels and settings, and what else there is to see."""
     try:
         _refuse_odd_files(run)
         row = runs.examined(run)
@@ -104,7 +104,7 @@ def _row(run: Run) -> Values:
         row["labels"] = run.classes() if row["state"] == "finished" else ()
         row["has_several_labels"] = row["state"] == "finished" and run.has_several()
         _refuse_odd_text(row)
-    except Exception as error:  # whatever it is: what one run's files hold must not hide the others
+    except Exception as error:  # whatever it is: one run's files must not hide the others
         why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
         row = dict.fromkeys(runs.KEYS) | {"state": "damaged", "why": _printable(why), "settings": {}, "labels": ()}
         row["has_several_labels"] = False
@@ -115,7 +115,7 @@ def _row(run: Run) -> Values:
 
 
 def _state(run: Run, state: str, why: str) -> Values:
-    """A run's state as the list has it, and why."""
+    """Return a run's state as in the list, and why."""
     if state == "damaged":
         return {"state": "damaged", "why": why}
     if state == "done":
@@ -125,22 +125,22 @@ def _state(run: Run, state: str, why: str) -> Values:
 
 
 def _training(run: Run) -> Values:
-    """How far a run is that is being trained, in a sentence and by its last step."""
+    """Return the progress of a run in training, in a sentence and as its last step."""
     records = run.records()
-    found = pace(run.config().train, records)
-    said = [_WHY["running"]]
-    if found.seconds_left is not None and found.n_steps is not None:
-        left = duration(found.seconds_left, is_rough=True)
-        said.append(f"step {found.step:,} of {found.n_steps:,}, about {left} left")
+    progress = pace(run.config().train, records)
+    parts = [_WHY["running"]]
+    if progress.seconds_left is not None and progress.n_steps is not None:
+        left = duration(progress.seconds_left, is_rough=True)
+        parts.append(f"step {progress.step:,} of {progress.n_steps:,}, about {left} left")
     if evaluations := [record for record in records if isinstance(record, EvalRecord)]:
         last = evaluations[-1]
         key, score = leading(last.scores)
-        said.append(f"validation {NAMES[key]} {interval(score)} at step {last.step:,}")
-    return {"is_running": True, "step": found.step, "why": "; ".join(said)}
+        parts.append(f"validation {NAMES[key]} {interval(score)} at step {last.step:,}")
+    return {"is_running": True, "step": progress.step, "why": "; ".join(parts)}
 
 
 def _refuse_odd_files(run: Run) -> None:
-    """RunError for what would be read for ever: pipes, devices."""
+    """Raise a RunError for files whose reading would never end: pipes, devices."""
     for path in run.path.iterdir():
         if path.exists() and not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
             raise RunError(f"{path} is neither a file nor a folder: remove it")
@@ -153,7 +153,7 @@ def _refuse_odd_numbers(row: Values) -> None:
 
 
 def _refuse_odd_text(row: Values) -> None:
-    """RunError for text that is not Unicode, which no JSON in UTF-8 can hold."""
+    """Raise a RunError for text that is not Unicode, which JSON in UTF-8 cannot hold."""
     try:
         json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -162,7 +162,7 @@ def _refuse_odd_text(row: Values) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Say whether a number, or each of a score's, is finite."""
+    """Return whether a number, or each of a score's, is finite."""
     if isinstance(value, dict):
         return all(_is_number(value.get(key)) for key in ("value", "low", "high"))
     return isinstance(value, (int, float)) and math.isfinite(value)
@@ -173,47 +173,47 @@ def _printable(text: str) -> str:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """What is not the default of what decides a run."""
-    own, usual = (
+    """Return the non-default settings among those that decide a run."""
+    settings, defaults = (
         config.flat(each.model_dump(mode="json", exclude=set(NOT_HASHED))) for each in (run.config(), Config())
     )
-    return {key: value for key, value in own.items() if usual.get(key) != value}
+    return {key: value for key, value in settings.items() if defaults.get(key) != value}
 
 
 def _study(path: Path) -> Values:
-    """A study from its record, which a running or stopped one may not have yet."""
-    found = _NO_STUDY | {
+    """Return a study from its record, which a running or stopped one may lack."""
+    row = _NO_STUDY | {
         "name": _printable(path.name),
         "has_report": (path / "summary.json").is_file(),
     }
     running = Run(path).is_locked
     if not (path / "summary.json").exists():
         why = "it was stopped before its first trial ended; start it again"
-        found |= {"state": "unfinished", "why": why}
+        row |= {"state": "unfinished", "why": why}
     else:
         try:
             record = _recorded(study.read(path))
             _refuse_odd_text(record)
-            found |= record
-        except Exception as error:  # as of runs: one study must not hide the others
+            row |= record
+        except Exception as error:  # as for runs: one study must not hide the others
             why = error.problems[0] if isinstance(error, SubmillionError) else f"{type(error).__name__}: {error}"
-            found |= {"state": "damaged", "why": _printable(why)}
+            row |= {"state": "damaged", "why": _printable(why)}
     if running:
-        found |= {"state": "unfinished", "why": "a process is running it now"}
-    return found
+        row |= {"state": "unfinished", "why": "a process is running it now"}
+    return row
 
 
 def _recorded(record: study.StudyRecord) -> Values:
-    found: Values = {
+    row: Values = {
         "kind": record.kind,
         "runs": sorted({name for trial in record.trials for name in trial.runs}),
         "n_trials": len(record.trials),
         "n_done": len(record.done),
         "state": "finished" if record.finished else "unfinished",
-        "why": "" if record.finished else "it was stopped; the same command goes on where it stopped",
+        "why": "" if record.finished else "it was stopped; the same command resumes it",
     }
     if record.finished and record.scores is not None:
         split = "test" if "test" in record.scores else "validation"
         score = {"split": split, "name": record.metric_name, **vars(record.scores[split][record.metric])}
-        found |= {"recommended": record.recommended_run, "score": score, "notes": list(record.notes)}
-    return found
+        row |= {"recommended": record.recommended_run, "score": score, "notes": list(record.notes)}
+    return row

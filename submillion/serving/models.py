@@ -1,7 +1,7 @@
-"""Loaded runs on at most so many encoders at a time, and what they say of rows of any of them at once.
+"""Loaded runs on a limited number of encoders, and their predictions for rows of any of them at once.
 
-The runs of the least recently used encoder go first. Runs are loaded in the precision that `predict` takes unless
-`serve` is told otherwise. A run that was trained again is loaded again. Which rows make a batch is left to `queue`.
+The runs of the least recently used encoder are dropped first. Runs are loaded in `predict`'s precision unless `serve`
+is told otherwise. A run that was trained again is loaded again. `queue` decides which rows make a batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from submillion.training import evaluation
 
 _MOST_RULES = 64  # of a run
 _Key = tuple[Path, int]
-_Tokens = tuple[np.ndarray, np.ndarray, np.ndarray, bool]  # what a `Row` has of a text
+_Tokens = tuple[np.ndarray, np.ndarray, np.ndarray, bool]  # a text's part of a `Row`
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Models:
 
     def get(self, run: Run) -> Loaded:
         """Return a finished run, loaded now or before; RunError if it is unfinished, damaged or gone."""
-        if (found := self.find(run)) is not None:
-            return found
+        if (cached := self.find(run)) is not None:
+            return cached
         runs.load(run.path)
         with self._loading:
-            if (found := self.find(run)) is not None:  # another thread loaded it meanwhile
-                return found
+            if (cached := self.find(run)) is not None:  # another thread loaded it meanwhile
+                return cached
             runs.verify(run)
             self.forget_gone()
             if self._loader.find_encoder(run) is None:
@@ -88,7 +88,7 @@ class Models:
             return list(self._table.values())
 
     def forget_gone(self) -> None:
-        """Free the runs whose folders are gone, or hold another training by now."""
+        """Free the runs whose folders are gone, or by now hold another training."""
         with self._lock:
             for key, loaded in list(self._table.items()):
                 if _key(loaded.run) != key:
@@ -105,7 +105,7 @@ class Models:
 
 
 def rules(loaded: Loaded, answering: Answering) -> Rules:
-    """Return what a run makes of probabilities, learnt once; errors as of `ensemble.rules`. Not for several threads."""
+    """Return a run's rules for probabilities, learnt once; errors as in `ensemble.rules`. Not thread-safe."""
     if answering not in loaded.rules:
         if len(loaded.rules) >= _MOST_RULES:  # callers may ask for any number
             loaded.rules.clear()
@@ -113,16 +113,16 @@ def rules(loaded: Loaded, answering: Answering) -> Rules:
     return loaded.rules[answering]
 
 
-def rows(asked: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> list[list[Row]]:
-    """Return the rows of each run's texts, or pairs of them; texts for several runs are cut into tokens once."""
+def rows(requests: Sequence[tuple[Loaded, Sequence[tuple[str, str | None]]]]) -> list[list[Row]]:
+    """Return the rows of each run's texts, or pairs of them; texts for several runs are tokenised once."""
     known: dict[tuple[Tokenizer, Reading, tuple[tuple[str, str | None], ...]], list[_Tokens]] = {}
-    found = []
-    for loaded, texts in asked:
+    by_run = []
+    for loaded, texts in requests:
         key = loaded.tokenizer, Reading.of(loaded.settings.model), tuple(texts)
         if key not in known:
             known[key] = _tokens(loaded, texts)
-        found.append([Row(loaded, *each) for each in known[key]])
-    return found
+        by_run.append([Row(loaded, *each) for each in known[key]])
+    return by_run
 
 
 def _tokens(loaded: Loaded, texts: Sequence[tuple[str, str | None]]) -> list[_Tokens]:
@@ -141,7 +141,7 @@ def probs(rows: Sequence[Row]) -> list[np.ndarray]:
 
     Rows of several runs that share an encoder are computed together where their adapters allow it.
     """
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    row_probs: list[np.ndarray] = [np.empty(0)] * len(rows)
     by_encoder: dict[Encoder, dict[Loaded, list[int]]] = {}
     for place, row in enumerate(rows):
         by_encoder.setdefault(row.loaded.encoder, {}).setdefault(row.loaded, []).append(place)
@@ -153,10 +153,10 @@ def probs(rows: Sequence[Row]) -> list[np.ndarray]:
         if mixed:
             answers += zip(mixed.values(), _mixed_logits(mixed, rows), strict=True)
         for places, logits in answers:
-            own = evaluation.probabilities(logits.numpy(), rows[places[0]].loaded.thresholds is not None)
-            for place, values in zip(places, own, strict=True):
-                found[place] = values
-    return found
+            run_probs = evaluation.probabilities(logits.numpy(), rows[places[0]].loaded.thresholds is not None)
+            for place, values in zip(places, run_probs, strict=True):
+                row_probs[place] = values
+    return row_probs
 
 
 def _own_logits(loaded: Loaded, rows: Sequence[Row]) -> torch.Tensor:
@@ -165,7 +165,7 @@ def _own_logits(loaded: Loaded, rows: Sequence[Row]) -> torch.Tensor:
 
 
 def _mixed_logits(by_run: dict[Loaded, list[int]], rows: Sequence[Row]) -> list[torch.Tensor]:
-    """The logits of the places of each run, float32 [its rows, its C]; equal texts are computed together."""
+    """Return the logits of each run's places, float32 [its rows, its C]; equal texts are computed together."""
     chosen = [rows[place] for places in by_run.values() for place in places]
     numbers: dict[tuple[bytes, ...], int] = {}
     keys = [tuple(each.tobytes() for each in (row.tokens, row.token_types, row.windows)) for row in chosen]
@@ -191,7 +191,7 @@ def _split(rows: Sequence[Row]) -> TokenizedSplit:
 
 
 def _key(run: Run) -> _Key | None:
-    """What a loaded run is known by: its folder and when it was finished; None if it is not."""
+    """Return the key of a loaded run: its folder and when it was finished; None if it is not."""
     try:
         return run.path, (run.path / "DONE").stat().st_mtime_ns
     except OSError:

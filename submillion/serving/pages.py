@@ -1,6 +1,6 @@
-"""The page's routes: its files, reports and comparisons as pages of their own, and JSON under /api.
+"""The page's routes: its files, reports and comparisons as separate pages, and JSON under /api.
 
-Each route is a call: what it answers is decided in the modules that it names.
+Each route is a call: the modules it names decide its answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ router = APIRouter()
 
 
 class Asked(BaseModel):
-    """A text to classify; a second one for runs that were trained on pairs. `strength` is of changed copies."""
+    """A text to classify; a second one for runs trained on pairs. `strength`: of changed copies."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,25 +80,25 @@ def _page_file(package: str, *path: str) -> Response:
 
 @router.get("/runs/{name}/report.html")
 async def report(name: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
-    """Return the report of a run or a study, as links between the files of the folder name it."""
+    """Return the report of a run or a study, at the address that links between the folder's files use."""
     return await desk(partial(rendered.report, folder, name))
 
 
 @router.get("/compare")
 async def compared(folder: FolderOfApp, desk: DeskOfApp, runs: str = "") -> Response:
-    """Return what `submillion compare` says of the runs on validation, their names parted by commas."""
+    """Return `submillion compare`'s result for the runs on validation, their names separated by commas."""
     return await desk(partial(rendered.comparison, folder, runs.split(",") if runs else [], "validation"))
 
 
 @router.post("/compare")
 async def compared_on_test(folder: FolderOfApp, desk: DeskOfApp, runs: str = "") -> Response:
-    """Return the same on test: a POST, because the reading is noted."""
+    """Return the comparison on test: a POST, because the reading is recorded."""
     return await desk(partial(rendered.comparison, folder, runs.split(",") if runs else [], "test"))
 
 
 @router.get("/curves.svg")
 async def curves(runs: str, folder: FolderOfApp, desk: DeskOfApp) -> Response:
-    """Return the training curves of runs so far, their names parted by commas, as a picture."""
+    """Return the training curves of runs so far, their names separated by commas, as a picture."""
     return await desk(partial(rendered.curves, folder, runs.split(",")))
 
 
@@ -123,13 +123,13 @@ async def choices(desk: DeskOfApp) -> Response:
 
 @router.post("/api/plan")
 async def plan(wish: planner.Wish, desk: DeskOfApp) -> Response:
-    """Return what `submillion plan` says of the wishes."""
+    """Return `submillion plan`'s result for the wishes."""
     return as_json(await desk(partial(planner.answer, wish)))
 
 
 @router.post("/api/runs/{name}/load")
 async def load(name: str, request: Request) -> Response:
-    """Load a run, and return what the playground's form needs to know of it."""
+    """Load a run, and return what the playground's form needs to know about it."""
     return await _explained(request, name, lambda loaded: Question([], lambda _: explaining.facts(loaded)))
 
 

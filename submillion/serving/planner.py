@@ -1,6 +1,6 @@
-"""What the planner answers: the plan that `submillion plan` makes of the same wishes, with the command that does.
+"""The planner's answers: the plan that `submillion plan` makes from the same wishes, with its command.
 
-Only checkpoints known offline may be asked for, so that a page can neither look for files nor reach the network.
+Only checkpoints known offline are allowed, so a page can neither look for files nor reach the network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST = 10**12
 
 
 class Wish(BaseModel):
-    """What the planner's form says; rank None is the largest that fits, layers None are all."""
+    """The planner's form; rank None is the largest that fits, layers None are all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,8 +38,8 @@ class Wish(BaseModel):
 
 
 def choices() -> dict[str, Any]:
-    """Return what the form offers, and the defaults that it starts from."""
-    usual = Config()
+    """Return what the form offers, and its defaults."""
+    defaults = Config()
     names = architectures.known()
     return {
         "models": {name: architectures.hub_id(name) for name in names},
@@ -49,19 +49,19 @@ def choices() -> dict[str, Any]:
         "sites": architectures.SEPARATE_SITES,
         "groups": GROUPS,
         "start": {
-            "model": usual.model.name,
-            "budget": usual.budget,
-            "method": usual.adapter.method,
-            "sites": site_keys(architectures.load(usual.model.name), usual.adapter.sites),
-            "head": usual.model.head,
+            "model": defaults.model.name,
+            "budget": defaults.budget,
+            "method": defaults.adapter.method,
+            "sites": site_keys(architectures.load(defaults.model.name), defaults.adapter.sites),
+            "head": defaults.model.head,
         },
     }
 
 
 def answer(wish: Wish) -> dict[str, Any]:
-    """Return the plan of a wish as JSON holds it; ConfigError if its encoder cannot do it.
+    """Return the plan of a wish as JSON values; ConfigError if its encoder does not allow it.
 
-    Over the budget, `overrun` has the message and the largest rank that fits, and the plan is the one that was wished.
+    Over the budget, `overrun` has the message and the largest rank that fits, and the plan is as wished.
     """
     if wish.model not in architectures.known():
         raise ConfigError(
@@ -70,21 +70,21 @@ def answer(wish: Wish) -> dict[str, Any]:
     overrides = _overrides(wish)
     settings = config.load(overrides=overrides)
     wishes = planning.resolve(settings, wish.n_classes)
-    made = planning.draft(wishes)
-    message = planning.overrun(wishes, made)
+    draft = planning.draft(wishes)
+    message = planning.overrun(wishes, draft)
     command = ["submillion", "plan", "--classes", str(wish.n_classes)]
-    return planning.values(made, planning.alternatives(wishes)) | {
-        "overrun": None if message is None else planning.overrun_values(wishes, made, message),
-        "encoder_words": planning.encoder_words(made),
-        "wish_words": planning.wish_words(made),
-        "total_words": planning.total_words(made),
-        "slack_words": planning.slack_words(made),
+    return planning.values(draft, planning.alternatives(wishes)) | {
+        "overrun": None if message is None else planning.overrun_values(wishes, draft, message),
+        "encoder_words": planning.encoder_words(draft),
+        "wish_words": planning.wish_words(draft),
+        "total_words": planning.total_words(draft),
+        "slack_words": planning.slack_words(draft),
         "command": shlex.join([*command, *(part for override in overrides for part in ("--set", override))]),
     }
 
 
 def _overrides(wish: Wish) -> list[str]:
-    """The wish as `--set` texts; what is the default is left out."""
+    """Return the wish as `--set` texts, without defaults."""
     keys = {
         "model.name": wish.model,
         "budget": wish.budget,
@@ -94,9 +94,9 @@ def _overrides(wish: Wish) -> list[str]:
         "adapter.rank": wish.rank,
         "model.head": wish.head,
     }
-    usual = config.flat(Config().model_dump(mode="json"))
-    usual["adapter.sites"] = "+".join(architectures.SEPARATE_SITES)
-    return [f"{key}={_yaml(value)}" for key, value in keys.items() if usual[key] != config.as_text(value)]
+    defaults = config.flat(Config().model_dump(mode="json"))
+    defaults["adapter.sites"] = "+".join(architectures.SEPARATE_SITES)
+    return [f"{key}={_yaml(value)}" for key, value in keys.items() if defaults[key] != config.as_text(value)]
 
 
 def _yaml(value: Any) -> str:

@@ -1,11 +1,11 @@
 """Many small requests become few large batches: a queue before one worker thread, fair between callers.
 
-A batch begins when so many tokens wait, or when all who were in the last one are back, or have been waited for long
-enough; while the worker is busy, texts gather by themselves. What the items are and what is made of them is the
-caller's: `work` gets those of a batch.
+A batch begins when enough tokens wait, or when all requests of the last one are back or have been waited for long
+enough; while the worker is busy, texts gather by themselves. What items are and how they are answered is up to the
+caller: `work` gets those of a batch.
 
-Who sends much does not keep others waiting: items are taken by start-time fair queueing (Goyal, Vin and Cheng 1996),
-in which each caller's requests, and each request's texts, take turns by their tokens.
+A caller who sends much does not keep others waiting: items are taken by start-time fair queueing (Goyal, Vin and Cheng
+1996), in which each caller's requests, and each request's texts, take turns by their tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MEMORY = 0.2  # the share of the last batch in the seconds that a text takes
 
 @dataclass(frozen=True)
 class Limits:
-    """How many tokens make a batch, how long it waits for those of the last one, and how many texts are in hand."""
+    """The tokens of a batch, how long it waits for the last one's callers, and how many texts may be in hand."""
 
     batch_tokens: int = 4096
     wait_s: float = 0.005
@@ -39,7 +39,7 @@ class Limits:
 
 
 class FullError(Exception):
-    """No more is taken now; `retry_after_s` is when there should be room, in whole seconds."""
+    """No more is accepted now; `retry_after_s`: when there should be room, in whole seconds."""
 
     def __init__(self, problem: str, retry_after_s: int) -> None:
         super().__init__(problem)
@@ -47,20 +47,20 @@ class FullError(Exception):
 
 
 def stopping() -> FullError:
-    """Return what is said to those whom the server will not answer any more."""
-    return FullError("the server is stopping: ask again when it is back", 1)
+    """Return the error for requests that the server will no longer answer."""
+    return FullError("the server is stopping: try again when it is back", 1)
 
 
 @dataclass(eq=False)
 class _Request:
-    """Items that were asked for together: how many of them wait."""
+    """Items that were requested together: how many of them wait."""
 
     n_waiting: int
 
 
 @dataclass(eq=False)
 class _Waiting(Generic[Item, Answer]):
-    """An item in the queue; None once nobody waits for it, so that what it held is free before its turn comes."""
+    """An item in the queue; None once nobody waits for it, which frees what it held before its turn."""
 
     item: Item | None
     n_tokens: int
@@ -76,7 +76,7 @@ class Queue(Generic[Item, Answer]):
         self._limits = limits
         self._waiting: list[tuple[int, int, _Waiting[Item, Answer]]] = []  # a heap: by turn, then by arrival
         self._arrivals = count()
-        self._turn = 0  # of the last item that was taken, in tokens
+        self._turn = 0  # of the last item taken, in tokens
         self._n_tokens = 0  # of what waits
         self._n_requests = 0  # that wait
         self._n_last = 0  # requests in the last batch
@@ -88,12 +88,12 @@ class Queue(Generic[Item, Answer]):
 
     @property
     def n_texts(self) -> int:
-        """Return how many texts are in hand: taken, and not answered yet."""
+        """Return how many texts are in hand: accepted, and not answered yet."""
         return self._n_texts
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Answer while the body runs; then take no more, and answer what was taken."""
+        """Answer while the body runs; then accept no more, and answer what was accepted."""
         self._is_closing, self._changed = False, asyncio.Event()
         with ThreadPoolExecutor(1, "batches") as thread:
             worker = asyncio.create_task(self._run(thread))
@@ -106,17 +106,17 @@ class Queue(Generic[Item, Answer]):
 
     @contextmanager
     def places(self, n_texts: int, caller: str = "") -> Iterator[None]:
-        """Take places for texts that are about to be asked for; FullError if there are not so many, or it closes.
+        """Take places for texts about to be requested; FullError if there are not enough, or the queue closes.
 
-        Whoever has none yet may go over the limit, up to twice as many: one who fills the queue keeps nobody out.
+        A caller without places may exceed the limit, up to twice as many: one who fills the queue keeps nobody out.
         """
         if self._is_closing:
             raise stopping()
         limit = self._limits.n_texts
         if self._n_texts + n_texts > (limit if n_texts > limit or self._requests_of[caller] else 2 * limit):
             raise FullError(
-                f"{self._n_texts:,} texts are in hand, {n_texts:,} more were sent, and {limit:,} is the "
-                "most: ask again after the seconds in Retry-After",
+                f"{self._n_texts:,} texts are waiting, {n_texts:,} more were sent, and {limit:,} "
+                "is the limit: try again after the seconds in Retry-After",
                 self._retry_after_s(),
             )
         self._n_texts += n_texts
@@ -131,9 +131,9 @@ class Queue(Generic[Item, Answer]):
             self._changed.set()  # when it closes, the worker ends with the last place
 
     async def answers(self, items: Sequence[Item], n_tokens: Sequence[int], caller: str = "") -> list[Answer]:
-        """Return the answers to items, in their order, asked for in `places`.
+        """Return the answers to items, in their order; call it inside `places`.
 
-        Whoever is cancelled leaves the queue, and so do the items that are left of one that failed.
+        A cancelled request leaves the queue, and so do the remaining items of a failed one.
         """
         entries = self._enter(items, n_tokens, max(1, self._requests_of[caller]))
         try:
@@ -144,7 +144,7 @@ class Queue(Generic[Item, Answer]):
                 self._leave(entry)
 
     def _enter(self, items: Sequence[Item], n_tokens: Sequence[int], n_requests: int) -> list[_Waiting[Item, Answer]]:
-        """Put a request's items in the queue, whose caller has so many requests: each gets that part of its share."""
+        """Put a request's items in the queue; its caller has `n_requests`, each with its part of the share."""
         loop, request = asyncio.get_running_loop(), _Request(len(items))
         entries = [_Waiting(item, n, request, loop.create_future()) for item, n in zip(items, n_tokens, strict=True)]
         turn = self._turn + (n_requests - 1) * n_tokens[0]
@@ -167,7 +167,9 @@ class Queue(Generic[Item, Answer]):
 
     async def _run(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        while self._n_requests or self._n_texts or not self._is_closing:  # who has a place may still be on the way here
+        while (
+            self._n_requests or self._n_texts or not self._is_closing
+        ):  # one with a place may still be on the way here
             if not self._n_requests:
                 self._changed.clear()
                 await self._changed.wait()
@@ -178,14 +180,14 @@ class Queue(Generic[Item, Answer]):
                 began = time.monotonic()
                 try:
                     _answer(entries, await loop.run_in_executor(thread, self._work, items))
-                except Exception as error:  # whatever it is: without this task nobody would be answered any more
+                except Exception as error:  # whatever it is: without this task nobody would be answered
                     _fail(entries, error)
                 self._note((time.monotonic() - began) / len(entries))
 
     async def _gathered(self) -> None:
-        """Wait until the next batch is full, or as many ask as were answered last, or they were waited for enough.
+        """Wait until the next batch is full, as many requests wait as were answered last, or time is up.
 
-        A caller who is alone is never waited for: the last batch had one request, and one is there.
+        A lone caller never waits: the last batch had one request, and one is there.
         """
         until = time.monotonic() + self._limits.wait_s
         while self._n_tokens < self._limits.batch_tokens and self._n_requests < self._n_last and not self._is_closing:
@@ -197,7 +199,7 @@ class Queue(Generic[Item, Answer]):
                 await asyncio.wait_for(self._changed.wait(), left)
 
     def _batch(self) -> tuple[list[Item], list[_Waiting[Item, Answer]]]:
-        """Take the next batch: the first items whose tokens fit, at least one; without those that nobody waits for."""
+        """Take the next batch: the first items whose tokens fit, at least one, without those that nobody waits for."""
         items, entries = list[Item](), list[_Waiting[Item, Answer]]()
         left = self._limits.batch_tokens
         while self._waiting and (not items or self._waiting[0][2].n_tokens <= left or self._waiting[0][2].item is None):
@@ -211,15 +213,15 @@ class Queue(Generic[Item, Answer]):
         return items, entries
 
     def _note(self, seconds: float) -> None:
-        known = self._seconds_per_text
-        self._seconds_per_text = seconds if not known else known + _MEMORY * (seconds - known)
+        average = self._seconds_per_text
+        self._seconds_per_text = seconds if not average else average + _MEMORY * (seconds - average)
 
     def _retry_after_s(self) -> int:
         return min(_LONGEST_RETRY_S, max(1, math.ceil(self._n_texts * self._seconds_per_text)))
 
 
-def _answer(batch: Sequence[_Waiting[Item, Answer]], found: Sequence[Answer]) -> None:
-    for entry, answer in zip(batch, found, strict=True):
+def _answer(batch: Sequence[_Waiting[Item, Answer]], answers: Sequence[Answer]) -> None:
+    for entry, answer in zip(batch, answers, strict=True):
         if not entry.answer.done():
             entry.answer.set_result(answer)
 

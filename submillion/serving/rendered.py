@@ -1,7 +1,7 @@
-"""Reports, comparisons and curves as the server shows them: the one renderer's pages, with the ways back to the list.
+"""Reports, comparisons and curves as the server shows them: the usual pages, with links back to the list.
 
-A run's report is served as it lies in its folder; a study's and a comparison are made when they are asked for, so that
-they are never older than the folder.
+A run's report is served unchanged from its folder; a study's and a comparison are made on request, so they are never
+older than the folder.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'; "
     f"script-src 'sha256-{base64.b64encode(hashlib.sha256(_SORTING).digest()).decode()}'"
 )
-# A stored report may be a stranger's. Sandboxed, it has no origin, so that it asks this server nothing; and of whatever
-# it holds only the script that sorts tables runs, which is known by its hash.
+# A stored report may be a stranger's. Sandboxed, it has no origin, so it cannot query this server; and of its scripts
+# only the one that sorts tables runs, known by its hash.
 _REPORT_HEADERS = {"content-security-policy": f"{_POLICY}; form-action 'none'; sandbox allow-popups allow-scripts"}
-# Its form is sent with an Origin, by which the guard knows it.
+# Its form is sent with an Origin, by which the guard recognises it.
 _COMPARISON_HEADERS = {"content-security-policy": f"{_POLICY}; form-action 'self'", "referrer-policy": "same-origin"}
 _SVG_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
 _WAYS = (("Runs", "#runs"), ("Planner", "#planner"), ("Playground", "#playground"))
 
 
 def report(folder: Folder, name: str) -> Response:
-    """Return the report of the run or study of this name; of a run without one how far it is."""
-    found = next((path for path in folder.studies() if path.name == name), None)
-    if found is not None:
-        html = page.html(sweep.page_of(sweep.read(found), [run.name for run in folder.runs()], with_png=False))
+    """Return the report of the run or study of this name; for a run without one, its progress."""
+    study = next((path for path in folder.studies() if path.name == name), None)
+    if study is not None:
+        html = page.html(sweep.page_of(sweep.read(study), [run.name for run in folder.runs()], with_png=False))
         ways = [("Its runs", f"#runs?filter={quote(name)}")]
         return _page(html, "../../", [*_WAYS, *ways], _REPORT_HEADERS)
     run = folder.run(name)
@@ -60,35 +60,35 @@ def report(folder: Folder, name: str) -> Response:
 
 def _ways_of(folder: Folder, run: Run) -> list[tuple[str, str]]:
     study = run.name.rpartition("-")[0]
-    there = (
+    study_links = (
         [("Its study", f"runs/{quote(study)}/report.html")] if (folder.path / study / "summary.json").exists() else []
     )
     tries = [("Try this run", f"#playground/{quote(run.name)}")] if run.is_done else []
-    return [*there, *tries, ("Its config", f"runs/{quote(run.name)}/config")]
+    return [*study_links, *tries, ("Its config", f"runs/{quote(run.name)}/config")]
 
 
 def comparison(folder: Folder, names: Sequence[str], split: Split) -> Response:
-    """Return the comparison of runs as a page; what is wrong with them is a page too."""
+    """Return the comparison of runs as a page; errors are a page too."""
     status, form = 200, Markup("")
     try:
-        made = _compared(folder, names, split)
+        result = _compared(folder, names, split)
         if split == "validation":
             form = _form(names)
     except SubmillionError as error:
         status = 404 if isinstance(error, UnknownNameError) else 400
         problems = SubmillionError(*error.problems[:MAX_PROBLEMS]).problems
-        made = _says("These runs cannot be compared", problems)
+        result = _says("These runs cannot be compared", problems)
     if not names:
-        status, made = 200, _says("Nothing to compare yet", ["Tick at least two finished runs in the list."])
-    return _page(page.html(made), "", _WAYS, _COMPARISON_HEADERS, form, status)
+        status, result = 200, _says("Nothing to compare yet", ["Tick at least two finished runs in the list."])
+    return _page(page.html(result), "", _WAYS, _COMPARISON_HEADERS, form, status)
 
 
 def _compared(folder: Folder, names: Sequence[str], split: Split) -> Page:
     if len(names) > MAX_COMPARED:
-        raise ConfigError(f"{len(names)} runs are ticked: at most {MAX_COMPARED} are compared at once here")
-    found = [folder.run(name) for name in names]
+        raise ConfigError(f"{len(names)} runs are ticked: at most {MAX_COMPARED} can be compared at once here")
+    runs = [folder.run(name) for name in names]
     links = {name: f"runs/{name}/report.html" for name in names}
-    return comparing.page_of(compare(found, split), {run.name: run.records() for run in found}, links)
+    return comparing.page_of(compare(runs, split), {run.name: run.records() for run in runs}, links)
 
 
 def _says(title: str, sentences: Sequence[str]) -> Page:
@@ -110,7 +110,7 @@ def _page(
     form: Markup | None = None,
     status: int = 200,
 ) -> Response:
-    """A page with the ways back at its top; root: from its address to the list's."""
+    """Return a page with links back at its top; root: from its address to the list's."""
     items = Markup("").join(
         Markup('<li><a href="{}">{}</a></li>').format(f"{root or './'}{href}", text) for text, href in ways
     )
@@ -120,8 +120,8 @@ def _page(
 
 def curves(folder: Folder, names: Sequence[str]) -> Response:
     """Return the curves of runs in one picture, which follows the reader's light or dark setting."""
-    found = [folder.run(name) for name in names[: training.MAX_CURVES]]
-    drawn = training.draw([Curve(run.name, tuple(run.records())) for run in found], with_png=False)
+    runs = [folder.run(name) for name in names[: training.MAX_CURVES]]
+    drawn = training.draw([Curve(run.name, tuple(run.records())) for run in runs], with_png=False)
     if not drawn:
-        raise UnknownNameError("none of these runs has made a step yet: look again later")
+        raise UnknownNameError("none of these runs has made a step yet: try again later")
     return Response(drawing.standalone(drawn["curves"]), 200, _SVG_HEADERS, "image/svg+xml")

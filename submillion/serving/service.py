@@ -1,7 +1,7 @@
 """From texts to probabilities for many callers at once: a place in the queue, the run, its tokens, a batch.
 
-Everything that takes time has its turn in one of two queues: texts in that of the model, and what reads the folder, or
-loads a run, at the desk. Both are bounded, fair between callers, and left by those who stop waiting.
+Everything that takes time waits in one of two queues: texts in the model's, and what reads the folder or loads a run at
+the desk. Both are bounded and fair between callers, and requests leave them when their callers do.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from submillion.prediction.sharing import Loaded
     from submillion.serving.models import Models, Row
 
-MAX_CHARACTERS = 20_000  # of a text for a run that reads no more
-LONGEST_CHARACTERS = 200_000  # of any text; a request has no room for many more
-_CHARACTERS_PER_TOKEN = 8  # more than words need: a text that is read whole is not refused
+MAX_CHARACTERS = 20_000  # of a text, for a run that reads no more
+LONGEST_CHARACTERS = 200_000  # of any text; a request has little room for more
+_CHARACTERS_PER_TOKEN = 8  # more than words need: no text that is read whole is refused
 MAX_TEXTS = 256  # of a request, for all its runs together; the smallest queue holds as many
-_DESK = Limits(batch_tokens=1, wait_s=0, n_texts=256)  # of calls, which are answered one by one
+_DESK = Limits(batch_tokens=1, wait_s=0, n_texts=256)  # for calls, which are answered one by one
 _SHOWN_RUNS = 10
 
 Text = tuple[str, str | None]
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Question:
-    """Texts, and what their probabilities (float64 [C] each) are to be made into."""
+    """Texts, and what to make of their probabilities (float64 [C] each)."""
 
     texts: Sequence[Text]
     values: Callable[[Sequence[np.ndarray]], Values]
@@ -59,31 +59,31 @@ class Service:
         self._folder, self._counts = folder, counts
         self._precision: Precision | None = precision
         self._n_encoders = n_encoders
-        self._models: Models | None = None  # until a run is asked for: torch is imported then
+        self._models: Models | None = None  # until a run is requested: torch is imported then
         self._queue: Queue[Row, np.ndarray] = Queue(self._work, limits)
         self._desk: Queue[Callable[[], Any], Any] = Queue(_each_called, _DESK)
         self._warming: asyncio.Future[None] | None = None
-        counts.watch("texts_in_hand", "Texts taken and not answered yet", lambda: self._queue.n_texts)
+        counts.watch("texts_in_hand", "Texts accepted and not answered yet", lambda: self._queue.n_texts)
         counts.watch("loaded_runs", "Runs in memory", lambda: len(self.loaded()))
         encoders = "Encoders in memory, which runs share"
         counts.watch("loaded_encoders", encoders, lambda: len({each.encoder for each in self.loaded()}))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Answer while the body runs; what was taken by its end is answered too."""
+        """Answer while the body runs; what was accepted by its end is answered too."""
         self._warming = None
         async with self._desk.running(), self._queue.running():
             yield
 
     async def at_desk(self, caller: str, work: Callable[[], T]) -> T:
-        """Return what a call returns, in the thread of those that read the folder; FullError if too many wait."""
+        """Return what a call returns, made in the thread for reading the folder; FullError if too many wait."""
         with self._desk.places(1, caller):
             return (await self._desk.answers([work], [1], caller))[0]
 
     def is_ready(self) -> bool:
-        """Say whether the first answer takes no longer than others; who asks has that prepared, once.
+        """Return whether the first answer takes no longer than others; the first call prepares that.
 
-        Prepared are the libraries and, where it is the only one, the run.
+        This loads the libraries and, if it is the only one, the run.
         """
         if self._warming is None:
             self._warming = asyncio.ensure_future(self.at_desk("", self._warm))
@@ -97,34 +97,34 @@ class Service:
         caller: str = "",
         answering: Answering = AS_TRAINED,
     ) -> list[tuple[Loaded, Rules, list[np.ndarray], list[bool]]]:
-        """Return each run of these names (None: the only one) with what becomes of its raw probabilities, these of all
+        """Return each run of these names (None: the only one) with the rules for its raw probabilities, these of all
         texts, float64 [C], and which texts hold no token that its encoder knows.
 
         FullError if too many texts are in hand; SubmillionError if there is no such run, it cannot read the texts, or
-        what is asked cannot be promised.
+        the request cannot be guaranteed.
         """
         with self._queue.places(len(names) * len(texts), caller):
             runs = [await self._run(name, caller) for name in names]
             loaded = [await self._loaded(run, caller) for run in runs]
             checked = [_all_checked(each, texts) for each in loaded]
             rules = [await self._rules(each, answering, caller) for each in loaded]
-            found = await self._probs(list(zip(loaded, checked, strict=True)), caller)
-            for each, (probs, _) in zip(loaded, found, strict=True):  # here: the batch has others' texts too
+            answers = await self._probs(list(zip(loaded, checked, strict=True)), caller)
+            for each, (probs, _) in zip(loaded, answers, strict=True):  # here, since the batch has others' texts too
                 _refuse_not_finite(each, probs)
-            return [(each, own, *rows) for each, own, rows in zip(loaded, rules, found, strict=True)]
+            return [(each, run_rules, *rows) for each, run_rules, rows in zip(loaded, rules, answers, strict=True)]
 
     async def explain(self, name: str, question: Callable[[Loaded], Question], caller: str = "") -> Values:
-        """Return the values of a question about a run, and whether its encoder knows no token of the first text; errors
-        as of `answer`."""
+        """Return a question's values for a run, and whether the first text is blank to its encoder; errors as in
+        `answer`."""
         with self._queue.places(1, caller):
             loaded = await self._loaded(self._folder.run(name), caller)
-            asked = await asyncio.to_thread(question, loaded)
-        if not asked.texts:
-            return asked.values([])
-        with self._queue.places(len(asked.texts), caller):
-            ((found, is_blank),) = await self._probs([(loaded, asked.texts)], caller)
-        _refuse_not_finite(loaded, found)
-        return asked.values(found) | {"is_blank": is_blank[0]}
+            prepared = await asyncio.to_thread(question, loaded)
+        if not prepared.texts:
+            return prepared.values([])
+        with self._queue.places(len(prepared.texts), caller):
+            ((probs, is_blank),) = await self._probs([(loaded, prepared.texts)], caller)
+        _refuse_not_finite(loaded, probs)
+        return prepared.values(probs) | {"is_blank": is_blank[0]}
 
     def loaded(self) -> list[Loaded]:
         """Return the runs that are in memory, without those whose folders are gone."""
@@ -134,23 +134,26 @@ class Service:
         return self._models.loaded()
 
     async def _probs(
-        self, asked: Sequence[tuple[Loaded, Sequence[Text]]], caller: str
+        self, requests: Sequence[tuple[Loaded, Sequence[Text]]], caller: str
     ) -> list[tuple[list[np.ndarray], list[bool]]]:
-        """The probabilities of each run's texts, and which of these are blank to it. Runs' rows of one text stand
-        together, so that they share a batch."""
+        """Return the probabilities of each run's texts, and which of these are blank to it. Runs' rows of one text are
+        adjacent, so that they share a batch."""
         from submillion.serving import models  # it was imported when the first run was loaded
 
-        by_run = await asyncio.to_thread(models.rows, asked)
+        by_run = await asyncio.to_thread(models.rows, requests)
         rows = [row for of_text in zip(*by_run, strict=True) for row in of_text]
-        found = await self._queue.answers(rows, [len(row.tokens) for row in rows], caller)
-        return [(found[number :: len(asked)], [row.is_blank for row in own]) for number, own in enumerate(by_run)]
+        row_probs = await self._queue.answers(rows, [len(row.tokens) for row in rows], caller)
+        return [
+            (row_probs[number :: len(requests)], [row.is_blank for row in run_rows])
+            for number, run_rows in enumerate(by_run)
+        ]
 
     async def _loaded(self, run: Run, caller: str) -> Loaded:
-        found = None if self._models is None else self._models.find(run)
-        return await self.at_desk(caller, partial(self._load, run)) if found is None else found
+        loaded = None if self._models is None else self._models.find(run)
+        return await self.at_desk(caller, partial(self._load, run)) if loaded is None else loaded
 
     async def _rules(self, loaded: Loaded, answering: Answering, caller: str) -> Rules:
-        """At the desk: what a run makes of probabilities is learnt from its folder."""
+        """Return a run's rules for probabilities, at the desk: they are learnt from its folder."""
         if answering == AS_TRAINED:
             return RAW
         from submillion.serving import models  # it was imported when the run was loaded
@@ -171,7 +174,7 @@ class Service:
         raise ConfigError(f"no run is named, and {self._folder.path} has {len(names)} finished runs: {remedy}")
 
     def _load(self, run: Run) -> Loaded:
-        """At the desk: torch takes seconds to import."""
+        """Return a loaded run; called at the desk, since torch takes seconds to import."""
         if self._models is None:
             from submillion.serving.models import Models
 
@@ -182,7 +185,7 @@ class Service:
         from submillion.serving import models
 
         done = [run for run in self._folder.runs() if run.is_done]
-        if len(done) == 1:  # a damaged one says so to whoever asks it
+        if len(done) == 1:  # a damaged one reports that when it is requested
             models.probs(*models.rows([(self._load(done[0]), [("a text", "and another")])]))
 
     def _work(self, rows: Sequence[Row]) -> list[np.ndarray]:
@@ -190,22 +193,22 @@ class Service:
         from submillion.serving import models
 
         began = time.monotonic()
-        found = models.probs(rows)
+        probs = models.probs(rows)
         runs = [row.loaded.run.name for row in rows]
         self._counts.batch(runs, sum(len(row.tokens) for row in rows), time.monotonic() - began)
         self.loaded()
-        return found
+        return probs
 
 
-def _refuse_not_finite(loaded: Loaded, found: Sequence[np.ndarray]) -> None:
+def _refuse_not_finite(loaded: Loaded, probs: Sequence[np.ndarray]) -> None:
     from submillion.training import evaluation  # it was imported when the run was loaded
 
-    ids = [f"texts[{number}]" for number in range(len(found))]
-    evaluation.refuse_not_finite(np.stack(found), ids, loaded.classifier.precision)
+    ids = [f"texts[{number}]" for number in range(len(probs))]
+    evaluation.refuse_not_finite(np.stack(probs), ids, loaded.classifier.precision)
 
 
 def checked(loaded: Loaded, text: Text) -> Text:
-    """Return a text, or a pair of them, as a file's would be read: without white space around it.
+    """Return a text, or a pair, as read from a file: without surrounding white space.
 
     DataError lists why the run cannot classify it.
     """
@@ -221,32 +224,32 @@ def checked(loaded: Loaded, text: Text) -> Text:
             problems.append(f"{name} is empty: type at least one word")
         if len(each) > max_characters(loaded):
             problems.append(
-                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are taken here; shorten it, "
-                "or use `submillion predict`"
+                f"{name} has {len(each):,} characters: at most {max_characters(loaded):,} are allowed here; shorten "
+                "it, or use `submillion predict`"
             )
         if not naming.is_unicode(each):
-            problems.append(f"{name} has half a character (a lone surrogate): type it anew")
+            problems.append(f"{name} has half a character (a lone surrogate): type it again")
     if problems:
         raise DataError(*problems)
     return text[0].strip(), None if text[1] is None else text[1].strip()
 
 
 def max_characters(loaded: Loaded) -> int:
-    """Return how long a text may be: as long as the run reads, if it reads many tokens."""
+    """Return the most characters of a text: as many as the run reads, if it reads many tokens."""
     n_tokens = Reading.of(loaded.settings.model).most_tokens(0)
     return min(max(MAX_CHARACTERS, _CHARACTERS_PER_TOKEN * n_tokens), LONGEST_CHARACTERS)
 
 
 def _all_checked(loaded: Loaded, texts: Sequence[Text]) -> list[Text]:
-    found, problems = list[Text](), list[str]()
+    valid, problems = list[Text](), list[str]()
     for number, text in enumerate(texts):
         try:
-            found.append(checked(loaded, text))
+            valid.append(checked(loaded, text))
         except DataError as error:
             problems += [f"texts[{number}]: {problem}" for problem in error.problems]
     if problems:
         raise DataError(*problems)
-    return found
+    return valid
 
 
 def _each_called(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in several, or on a Ray cluster; and how far, where a race looks on the way.
+"""Where trials run: in this process, in several, or on a Ray cluster; and how far, if a race looks on the way.
 
 Each way gives a function from jobs to results as they come. A job is an ordinary run, without test; which jobs there
 are, and what results mean, is left to `sitting`.
@@ -23,8 +23,8 @@ from submillion.training.workflow import Answer, Phase, Watch
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained, with so many threads, to its end; or `until` the first evaluation at or after that share of
-    its steps, where it pauses: a later job goes on from there."""
+    """A run to train with n_threads threads, to its end; or to the first evaluation at or after the share `until` of
+    its steps, where it pauses: a later job resumes it there."""
 
     number: int
     config: Config
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: the folder of its finished run, why there will be none, or neither where it paused."""
+    """What became of a job: the folder of its finished run, why there will be none, or neither if it paused."""
 
     number: int
     run: Path | None
@@ -56,7 +56,7 @@ def executor(where: Where, n_workers: int, address: str | None) -> Any:
 
 
 def run_job(job: Job, watch: Watch = lambda _: None) -> Result:
-    """Train one job; a diverged or paused one is a result, every other error is raised."""
+    """Train one job; a diverged or paused run is a result, every other error is raised."""
     n_steps = 0
 
     def watched(record: StepRecord | EvalRecord | Phase) -> Answer:
@@ -87,7 +87,7 @@ def _processes(n_workers: int) -> Iterator[Execute]:
     with workers.pool(n_workers) as pool:
 
         def execute(jobs: Sequence[Job], watch: Watch) -> Iterator[Result]:
-            advice = "finished trials are kept; start the same command again, with fewer --workers"
+            advice = "finished trials are kept; run the same command again, with fewer --workers"
             return workers.completed(pool, _worker_job, jobs, len(jobs), advice)
 
         yield execute
@@ -103,7 +103,7 @@ def _worker_job(job: Job) -> Result:
 
 @contextmanager
 def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
-    """Ray tasks, one core each; a task whose worker dies is started again, and its run goes on where it was."""
+    """Ray tasks, one core each; a task whose worker dies is started again, and its run resumes where it was."""
     with workers.ray_cluster(n_workers, address) as ray:
         task = ray.remote(num_cpus=1, max_retries=3)(run_job)
 
@@ -117,8 +117,8 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
                 raise
             except ray.exceptions.RayError as error:
                 raise RunError(
-                    f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the same command "
-                    "goes on"
+                    f"Ray gave up on a trial ({type(error).__name__}): finished trials are kept; the "
+                    "same command resumes"
                 ) from None
             finally:
                 for each in waiting:
@@ -130,7 +130,7 @@ def _ray(n_workers: int, address: str | None) -> Iterator[Execute]:
 def _reached(result: Result) -> Result:
     if result.run is not None and not result.run.is_dir():
         raise RunError(
-            f"{result.run} was trained on another machine and is not here: give an --out that all machines share, "
+            f"{result.run} was trained on another machine and is not here: use an --out that all machines share, "
             "such as a network folder"
         )
     return result

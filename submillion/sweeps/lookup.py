@@ -1,4 +1,4 @@
-"""What run folders, and the storage, already answer of a trial; which runs are still missing, and how much is left.
+"""What run folders and the storage already say of a trial; which runs are still missing, and how much is left.
 
 Owns the hashes that address runs. Training what is missing is left to `sitting`.
 """
@@ -26,19 +26,19 @@ from submillion.training.workflow import Watch as RunWatch
 
 
 class Lookup:
-    """Finds runs by their hashes, each of which is worked out once."""
+    """Finds runs by their hashes, each of which is computed once."""
 
     def __init__(self, store: Storage, watch: RunWatch) -> None:
         self.store, self.watch = store, watch
         self.hashes: dict[str, str] = {}
-        self.pinned: dict[str, Config] = {}  # by hash: what its run is trained from, wherever that is
+        self.pinned: dict[str, Config] = {}  # by hash: the config that its run is trained from, wherever that is
         self.models = store.models()  # a Hub name means one commit for a whole study, in later sittings too
         self.n_seeds: dict[str, int] = {}  # of a setting, by its first run's hash
 
     def ask(self, outcome: Outcome, trial: Trial) -> None:
-        """Write into the outcome what its folders tell of the trial, and the storage, where that has no result.
+        """Write into the outcome what its folders say of the trial, or why the storage has no result of it.
 
-        A setting that was asked for before, by a tie in an earlier stage, is asked for with as many seeds.
+        A setting that a tie in an earlier stage gave more seeds gets as many here.
         """
         outcome.trial, outcome.runs = trial, []
         if not trial.fits:
@@ -47,19 +47,19 @@ class Lookup:
         first = self.hash(trial.configs[0])
         n_seeds = self.n_seeds[first] = max(len(trial.configs), self.n_seeds.get(first, 0))
         outcome.trial = trial = with_seeds(trial, n_seeds)
-        found = [runs.find(each.out, self.hash(each)) for each in trial.configs]
+        seed_runs = [runs.find(each.out, self.hash(each)) for each in trial.configs]
         outcome.folders = tuple(
             runs.folder(each.out, each.name, self.hash(each)) if run is None else run.path
-            for each, run in zip(trial.configs, found, strict=True)
+            for each, run in zip(trial.configs, seed_runs, strict=True)
         )
-        outcome.runs = [run.path for run in found if run is not None and run.is_done]
+        outcome.runs = [run.path for run in seed_runs if run is not None and run.is_done]
         failure = self.store.failure(trial.candidate)
         is_kept = failure is None or failure.state != "ruled out" or self.store.study.kind == "race"
         outcome.failure = failure if is_kept else None
 
     def missing(self, outcomes: Sequence[Outcome], until: float = 1.0) -> list[tuple[Config, list[Outcome]]]:
-        """Return the configs whose runs are not finished, or not trained `until` that share of their steps, each once,
-        with the outcomes that want it."""
+        """Return the configs whose runs are not finished, or not trained up to the share `until` of their steps, each
+        once, with the outcomes that need it."""
         wanted: dict[str, tuple[Config, list[Outcome]]] = {}
         for outcome in outcomes:
             finished = {path.name[-8:] for path in outcome.runs}
@@ -74,12 +74,12 @@ class Lookup:
         return run is not None and racing.has_reached(run, share)
 
     def add(self, outcome: Outcome, run: Path) -> None:
-        """Note a run that is finished; runs are in the order of their seeds, whichever ended first."""
+        """Note a finished run; runs are in the order of their seeds, whichever ended first."""
         order = [self.hash(each) for each in outcome.trial.configs]
         outcome.runs = sorted([*outcome.runs, run], key=lambda path: order.index(path.name[-8:]))
 
     def hash(self, settings: Config) -> str:
-        """Return the hash that addresses a run; a recipe that teaches is trained for it, once."""
+        """Return the hash that addresses a run; a teacher that is a recipe is trained for it, once."""
         key = settings.model_dump_json()
         if key not in self.hashes:
             question = workflow.ask(self._of_one_commit(settings), Stopwatch(self.watch), as_trial=True)
@@ -101,7 +101,7 @@ class Lookup:
 
 
 class Remaining:
-    """Counts floating-point operations; of stages that are still to come the preview is the measure."""
+    """Counts floating-point operations; those of stages still to come are the preview's."""
 
     def __init__(self, preview: Preview, size: Size) -> None:
         self.size = size
@@ -109,16 +109,16 @@ class Remaining:
         for trial, n_flops in preview.trials:
             if trial.fits:
                 self.planned[trial.candidate.stage].append(n_flops)
-        self.costs: dict[Path, float] = {}  # of the runs that were asked for
-        self.trained = 0.0  # the share of each that a race has behind it
+        self.costs: dict[Path, float] = {}  # of a run, by its path
+        self.trained = 0.0  # the share of each that a race has trained
 
     def n_flops(self, outcomes: Sequence[Outcome]) -> float:
-        """Return the operations that are left after these outcomes; 0 where the last one is finished."""
+        """Return the operations that are left after these outcomes; 0 once the last one is finished."""
         missing = {
             path: each for each in outcomes if each.failure is None for path in each.folders if path not in each.runs
         }
-        asked = Counter(outcome.trial.candidate.stage for outcome in outcomes)
-        later = (max(0, len(costs) - asked[stage]) * float(np.mean(costs)) for stage, costs in self.planned.items())
+        n_begun = Counter(outcome.trial.candidate.stage for outcome in outcomes)
+        later = (max(0, len(costs) - n_begun[stage]) * float(np.mean(costs)) for stage, costs in self.planned.items())
         of_missing = sum(self._cost(path, outcome) for path, outcome in missing.items())
         return (1 - self.trained) * of_missing + sum(later)
 

@@ -1,6 +1,6 @@
 """A study's trials before any is run: exact configs, plans, what does not fit the budget, the estimated time.
 
-Where later trials depend on results, these are assumed, and the preview says so. Nothing is started or stored.
+If later trials depend on results, these are assumed, and the preview says so. Nothing is started or stored.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _ASSUMED = {
 @dataclass(frozen=True)
 class Preview:
     """The trials in their order, each with its floating-point operations (of all its seeds; 0 over budget), the speed
-    they are divided by, and sentences worth printing. `n_asked` counts those that ask what an earlier one asked too;
-    `expected_share` is what a race is expected to train of them."""
+    that divides them, and sentences worth printing. `n_asked` also counts trials that repeat an earlier one;
+    `expected_share` is the share of them that a race is expected to train."""
 
     trials: tuple[tuple[Trial, float], ...]
     speed: Speed
@@ -40,13 +40,13 @@ class Preview:
     expected_share: float = 1.0
 
     def seconds_of(self, n_flops: float) -> float:
-        """Return the estimated time of so many operations."""
+        """Return the estimated time of n_flops operations."""
         return n_flops / self.speed.flops_per_s
 
     @property
     def seconds(self) -> float:
-        """Return the estimated time of all trials that fit, one after the other; of a race, of what it is expected to
-        train."""
+        """Return the estimated time of all trials that fit, one after the other; of a race, of the share that it is
+        expected to train."""
         return self.expected_share * self.seconds_of(sum(n_flops for _, n_flops in self.trials))
 
     @property
@@ -106,7 +106,7 @@ def _assumed(study: Study, space: Space, fitting: list[Trial]) -> Ranking:
 
 
 def _is_base(trial: Trial, space: Space, study: Study) -> bool:
-    """Whether a one-factor trial makes the choice that the base has."""
+    """Whether a one-factor trial makes the base's choice."""
     stage, base = trial.candidate.stage, space.base.model_dump()
     for factor in study.factors:
         for option in options(factor):
@@ -135,14 +135,14 @@ def _notes(study: Study, space: Space, size: Size, speed: Speed, race: Cost | No
     notes += [_ASSUMED[study.kind]] if _ASSUMED[study.kind] else []
     if race is not None:
         notes.append(
-            f"a race of so many trials on so many validation rows trains about {race.value:.0%} of their steps; nine "
-            f"of ten simulated ones {race.low:.0%} to {race.high:.0%}: fewer where few trials are near the best"
+            f"a race of this many trials on this many validation rows trains about {race.value:.0%} of their steps; "
+            f"nine of ten simulated ones {race.low:.0%} to {race.high:.0%}: fewer if few trials are near the best"
         )
     if study.tie_seeds is not None:
         notes.append(
-            f"each setting that ties with the best gets {study.tie_seeds} seeds in place of {study.seeds}, after all "
-            "that are compared got two: neither these second seeds, which may double the time, nor the others are in "
-            "the estimate"
+            f"each setting that ties with the best gets {study.tie_seeds} seeds instead of {study.seeds}, after "
+            "all compared settings got two: the estimate includes neither these second seeds, which may double "
+            "the time, nor the others"
         )
     notes += [scale_sentence(space.scale)] if space.scale != 1 else []
     return tuple(notes)

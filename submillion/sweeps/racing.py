@@ -1,7 +1,7 @@
-"""A race as its run folders tell it: how far trials are, who can no longer win, and what it cost.
+"""A race as its run folders show it: how far trials are, which can no longer win, and what it cost.
 
-The test is `judging.comparison.racing`'s. Nothing is kept here: a race that was killed is decided again from the same
-evaluations, to the same end.
+The test is in `judging.comparison.racing`. Nothing is stored here: a killed race is decided again from the same
+evaluations, with the same result.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def rulings(
 ) -> list[tuple[Outcome, str]]:
     """Return the outcomes that can no longer win, each with a sentence, from all that were trained up to a rung.
 
-    groups: of the validation rows, int64 [B], where some are not independent of each other. What an earlier sitting
-    ruled out at this rung is a rival again, so that the others are decided as they were then.
+    groups: of the validation rows, int64 [B], if some are not independent of each other. Outcomes that an earlier
+    sitting ruled out at this rung are rivals again, so that the others are decided as they were then.
     """
     begun = [outcome for outcome in outcomes if outcome.trial.fits]
     every = {number: course(outcome.folders, rung, groups) for number, outcome in enumerate(begun)}
     courses = {number: each for number, each in every.items() if each is not None}
-    most = math.log(100 * n_classes)  # of a row's scaled log loss; of several labels it is log(200)
-    # A mean over groups, as `course` has them, made one over rows again.
+    most = math.log(100 * n_classes)  # a row's largest scaled log loss; with several labels it is log(200)
+    # The factor that turns a mean over groups, as in `course`, into one over rows.
     per_row = 1.0 if groups is None else np.bincount(groups).max() * (groups.max() + 1) / len(groups)
     return [
         (begun[number], _sentence(behind, begun[behind.rival], rung, float(per_row)))
@@ -46,10 +46,10 @@ def rulings(
 
 
 def course(folders: Sequence[Path], rung: float, groups: np.ndarray | None = None) -> Course | None:
-    """Return the course up to a rung of a trial whose seeds' runs are in these folders, its rows' losses as means over
-    them; None where a seed has not come so far, or where its evaluations noted no losses.
+    """Return a trial's course up to a rung: its rows' losses, as means over its seeds' runs, which are in these
+    folders; None if a seed has not come so far, or its evaluations noted no losses.
 
-    Rows of one group are one bet: their sum, by the size of the largest group, so that it keeps the bound of a row.
+    Rows of one group are one bet: their sum over the size of the largest group, which keeps the bound of a row.
     """
     of_seeds = [(_evaluations(Run(path)), Run(path).is_done) for path in folders]
     losses: dict[float, np.ndarray] = {}
@@ -68,15 +68,15 @@ def course(folders: Sequence[Path], rung: float, groups: np.ndarray | None = Non
 def _losses_at(
     evaluations: Sequence[tuple[float, EvalRecord]], share: float, rung: float, is_done: bool
 ) -> np.ndarray | None:
-    """A seed's losses at a share of its steps; None where it has not come so far. Steps are whole, and shares are not:
-    what a rung looks back at is the evaluation at or before it, so that no gain is counted for less than it took. A
-    training that ended early stays as it was."""
+    """A seed's losses at a share of its steps; None if it has not come so far. Steps are whole, and shares are not: a
+    rung looks back at the evaluation at or before a share, so that no gain counts for fewer steps than it took. A
+    training that ended early keeps its last losses."""
     before = [record for at, record in evaluations if at <= share]
     after = [record for at, record in evaluations if at >= share]
     if share == rung and not after and not is_done:
         return None
-    found = after[:1] if share == rung and after else before[-1:] or after[:1]
-    return unpacked_losses(found[0].losses) if found and found[0].losses is not None else None
+    records = after[:1] if share == rung and after else before[-1:] or after[:1]
+    return unpacked_losses(records[0].losses) if records and records[0].losses is not None else None
 
 
 def points(outcome: Outcome) -> tuple[Point, ...]:
@@ -90,9 +90,9 @@ def points(outcome: Outcome) -> tuple[Point, ...]:
 
 
 def cost_sentence(outcomes: Sequence[Outcome]) -> str:
-    """Return how many steps a race trained of those that a grid would have, and how many trials it dropped."""
+    """Return how many of a grid's steps a race trained, and how many trials it dropped."""
     begun = [outcome for outcome in outcomes if outcome.trial.fits]
-    # Of those that ended by themselves, early or not, a grid would have trained as many.
+    # Trials that ended by themselves, early or not, a grid would have trained as far.
     dropped_paths = {path for outcome in begun if outcome.state == "ruled out" for path in outcome.folders}
     paces = {path: _pace(Run(path)) for outcome in begun for path in outcome.folders}
     trained = sum(each.step for each in paces.values())
@@ -106,9 +106,9 @@ def cost_sentence(outcomes: Sequence[Outcome]) -> str:
 
 def _evaluations(run: Run) -> list[tuple[float, EvalRecord]]:
     """A run's evaluations, each with the share of its steps that it comes after."""
-    found = run.evaluations()
-    n_steps = _pace(run).n_steps if found else None
-    return [(each.step / n_steps, each) for each in found] if n_steps else []
+    evaluations = run.evaluations()
+    n_steps = _pace(run).n_steps if evaluations else None
+    return [(each.step / n_steps, each) for each in evaluations] if n_steps else []
 
 
 def _pace(run: Run) -> pace.Pace:
@@ -120,6 +120,6 @@ def _pace(run: Run) -> pace.Pace:
 def _sentence(behind: Behind, rival: Outcome, rung: float, per_row: float) -> str:
     gap, gain = behind.gap * per_row, behind.gain * per_row
     return (
-        f"after {Fraction(rung)} of its steps its log loss is {gap:.3f} higher than that of "
-        f"{rival.trial.candidate.name}, and at their present paces it would make up {gain:.3f} by its end"
+        f"after {Fraction(rung)} of its steps its log loss is {gap:.3f} above that of "
+        f"{rival.trial.candidate.name}, and at their present rates it would make up {gain:.3f} by its end"
     )

@@ -1,7 +1,7 @@
-"""One sitting of a study: what is finished is looked up, the rest is trained, the next batch follows from the results.
+"""One sitting of a study: finished runs are looked up, the rest trained, and the next batch follows from the results.
 
-A trial's run is an ordinary run folder, addressed by its hash, so that a study that was killed goes on and a question
-asked twice is answered once. Test is opened once, at the end, by the recommended run.
+A trial's run is an ordinary run folder, addressed by its hash, so that a killed study resumes and a repeated trial
+is trained once. Test is opened once, at the end, by the recommended run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from submillion.training.workers import Threads
 from submillion.training.workflow import Phase, downloads
 from submillion.training.workflow import Watch as RunWatch
 
-_FEWEST_SEEDS = 2  # of each setting, before ties are asked for
+_FEWEST_SEEDS = 2  # of each setting, before ties are looked for
 
 
 def sweep(
@@ -64,7 +64,7 @@ def sweep(
 
 
 def run(prepared: Prepared, how: How, watch: StatusWatch, watch_run: RunWatch = lambda _: False) -> Sweep:
-    """Return the finished study that was prepared; of a Hub data set, all trials read one commit."""
+    """Run a prepared study and return it finished; all trials read one commit of a Hub data set."""
     prepared = _pinned(prepared, watch_run)
     folder = prepared.folder
     summary.make_folder(prepared)
@@ -74,27 +74,27 @@ def run(prepared: Prepared, how: How, watch: StatusWatch, watch_run: RunWatch = 
         prepared, size = with_metric(prepared, splits.has_several), timing.counted(splits)
         prepared = previewed(prepared.study, prepared.space, size, prepared.preview.speed)
         _refuse_teachers(prepared, splits)
-        given = workers.share(how.where, how.n_workers)
-        store = storage.opened(prepared.study, folder, _identity(prepared, splits), how.storage, how.n_workers, given)
+        threads = workers.share(how.where, how.n_workers)
+        store = storage.opened(prepared.study, folder, _identity(prepared, splits), how.storage, how.n_workers, threads)
         with (
             workers.threads(store.threads.here),
             executors.executor(how.where, how.n_workers, how.address) as execute,
         ):
             sitting = _Sitting(prepared, store, execute, Remaining(prepared.preview, size), watch, watch_run)
             sitting.groups = data.groups_of(splits.validation)
-            sitting.say_threads(given, how)
+            sitting.say_threads(threads, how)
             try:
                 ending = sitting.run()
             finally:
                 sitting.note()
-            found = sitting.conclude(ending)  # ties may get more seeds
-        summary.write(found)
+            result = sitting.conclude(ending)  # ties may get more seeds
+        summary.write(result)
         sitting.report()
-    return found
+    return result
 
 
 class _Sitting:
-    """The mutable half of a study: what came out so far."""
+    """The mutable half of a study: its results so far."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class _Sitting:
         self.compared: dict[tuple[Path, ...], Verdict] = {}
         self.notes: list[str] = []
         self.measured: list[tuple[float, float]] = []
-        self.groups: np.ndarray | None = None  # of validation rows that are not independent; races ask
+        self.groups: np.ndarray | None = None  # of validation rows that are not independent; for races
 
     def run(self) -> Ending:
         """Run batch after batch; return what the strategy ends with."""
@@ -147,26 +147,26 @@ class _Sitting:
         outcomes, stages, notes = tuple(self.outcomes), tuple(self.stages), tuple(self.notes)
         return Sweep(self.prepared, outcomes, stages, ending, notes, compared, run, n_reads)
 
-    def say_threads(self, given: Threads, how: How) -> None:
-        """Tell the watcher of a number of threads that is kept, or more than there are cores."""
-        for note in workers.thread_notes(self.store.threads.each, given.each, how.where, how.n_workers):
+    def say_threads(self, threads: Threads, how: How) -> None:
+        """Tell the watcher if the study keeps an earlier number of threads, or has more than there are cores."""
+        for note in workers.thread_notes(self.store.threads.each, threads.each, how.where, how.n_workers):
             self._say("", note)
 
     def note(self) -> None:
-        """Write down what is known so far: a study that is stopped, or killed, leaves this."""
+        """Write what is known so far: a study that is stopped or killed leaves this."""
         summary.write_outcomes(self.prepared, self.outcomes, self.stages)
 
     def report(self) -> None:
-        """Write the finished study's pages. Whatever is wrong with them, the study stands."""
+        """Write the finished study's pages. If that fails, the study is finished all the same."""
         folder = self.prepared.folder
         try:
             reports.write_study(folder)
         except Exception as error:
-            again = f"the study is finished all the same; `{command('report', folder)}` tries again"
+            again = f"the study is finished; `{command('report', folder)}` tries again"
             self._say("", f"no report: {type(error).__name__}: {error}; {again}")
 
     def _conclude(self, after: Batch | Ending, stage: str) -> None:
-        """Note what was concluded from the batch before."""
+        """Note what was concluded from the previous batch."""
         if after.fixed is not None:
             self.stages[-1] = replace(self.stages[-1], fixed=after.fixed)
         for note in after.notes:
@@ -178,7 +178,7 @@ class _Sitting:
         self._say(stage, note)
 
     def _run(self, batch: Batch) -> list[Outcome]:
-        """Look up what is finished, train the rest; where settings tie, train these with more seeds."""
+        """Look up what is finished, train the rest; train settings that tie with more seeds."""
         outcomes = [Outcome(self.prepared.space.trial(candidate)) for candidate in batch.candidates]
         for outcome in outcomes:
             self.lookup.ask(outcome, outcome.trial)
@@ -196,7 +196,7 @@ class _Sitting:
         return outcomes
 
     def _train(self, stage: str, outcomes: Sequence[Outcome], until: float = 1.0) -> None:
-        """Train the runs that are missing, or have not come so far, tell the storage."""
+        """Train the runs that are missing or have not come so far, and tell the storage."""
         wanted = self.lookup.missing(outcomes, until)
         left = [outcome for outcome in outcomes if outcome.failure is None]
         where = "" if until == 1 else f", up to {Fraction(until)} of their steps"
@@ -216,8 +216,8 @@ class _Sitting:
             self._say(stage, summary.outcome_line(wanted[result.number][1][0], until))
 
     def _settle(self, stage: str, outcomes: Sequence[Outcome]) -> None:
-        """Give each setting that cannot be told from the best `tie_seeds` seeds. What more seeds lower may let another
-        one into the group, which gets them too. Before that all get two: one seed says nothing of a setting."""
+        """Give each setting that cannot be told from the best `tie_seeds` seeds. If they lower a score, another setting
+        may enter the group, and gets them too. Before that all get two: one seed says nothing about a setting."""
         n_seeds = self.prepared.study.tie_seeds or 0
         finished = [outcome for outcome in outcomes if outcome.is_done]
         if n_seeds and len(_distinct(finished)) > 1:
@@ -235,19 +235,19 @@ class _Sitting:
             self._more_seeds(stage, few, n_seeds)
 
     def _more_seeds(self, stage: str, outcomes: Sequence[Outcome], n_seeds: int) -> None:
-        """Train so many seeds of each of them."""
+        """Train n_seeds seeds of each outcome."""
         for outcome in outcomes:
             self.lookup.ask(outcome, with_seeds(outcome.trial, n_seeds))
         if outcomes:
             self._train(stage, outcomes)
 
     def _tied(self, done: Sequence[Outcome]) -> list[Outcome]:
-        """Those of the finished that cannot be told from the best of them."""
+        """The finished outcomes that cannot be told from the best of them."""
         compared = self._compared(done)
         return list(done) if compared is None else [each for each in done if _setting(each, compared) in compared.group]
 
     def _drop(self, stage: str, outcomes: Sequence[Outcome], rung: float) -> None:
-        """Rule out those that can no longer win, by what all that came to the rung had lost there."""
+        """Rule out the outcomes that can no longer win, by the losses at the rung of all that reached it."""
         for outcome, why in racing.rulings(outcomes, rung, self.prepared.space.n_classes, self.groups):
             outcome.failure = Failure("ruled out", f"ruled out: {why}")
             self._tell(outcome)
@@ -255,7 +255,7 @@ class _Sitting:
         self.note()
 
     def _tell(self, outcome: Outcome) -> None:
-        """Tell the storage of an outcome that is known."""
+        """Tell the storage an outcome, once it is known."""
         if outcome.number is not None and (outcome.is_done or outcome.failure is not None):
             height = outcome.height if outcome.is_done else None
             self.store.tell(outcome.number, height, [path.name for path in outcome.runs], outcome.failure)
@@ -281,11 +281,11 @@ class _Sitting:
         return self.compared.get(paths)
 
     def _measure(self, result: Result) -> None:
-        if result.run is not None and (found := timing.measured(Run(result.run))) is not None:
-            self.measured.append(found)
+        if result.run is not None and (measured := timing.measured(Run(result.run))) is not None:
+            self.measured.append(measured)
 
     def _say(self, stage: str, line: str) -> None:
-        """Tell the watcher, with the time that is left by the speed of what was trained in this sitting."""
+        """Tell the watcher, with the time left at the speed of this sitting's training."""
         speed = self.prepared.preview.speed.flops_per_s
         if self.measured:
             speed = sum(n for n, _ in self.measured) / sum(seconds for _, seconds in self.measured)
@@ -294,12 +294,12 @@ class _Sitting:
 
 
 def _distinct(done: Sequence[Outcome]) -> list[Outcome]:
-    """Outcomes without those whose runs an earlier one has: the same question was asked twice."""
+    """Outcomes without those whose runs an earlier one has: several candidates may be one setting."""
     return list({outcome.runs[0]: outcome for outcome in reversed(done)}.values())[::-1]
 
 
 def _setting(outcome: Outcome, compared: Verdict) -> str:
-    """The name under which the comparison has an outcome's runs."""
+    """The comparison's name for an outcome's runs."""
     return next(each.name for each in compared.settings if outcome.runs[0].name in each.runs)
 
 
@@ -310,7 +310,7 @@ def _recommended(done: Sequence[Outcome], compared: Verdict | None) -> Outcome:
 
 
 def _pinned(prepared: Prepared, watch_run: RunWatch) -> Prepared:
-    """The study with the commit of its Hub data set, which is downloaded; HubError before there is a folder."""
+    """The study with the commit of its Hub data set, which is downloaded; HubError comes before a folder is made."""
     base = prepared.space.base
     pinned = data.pinned(base.data, lambda note: watch_run(Phase("asking the Hub", notes=(note,))))
     data.download(pinned, downloads(watch_run))
@@ -326,8 +326,7 @@ def _identity(prepared: Prepared, splits: Splits) -> str:
 
 
 def _refuse_teachers(prepared: Prepared, splits: Splits) -> None:
-    """Raise what `distillation` finds wrong with any teacher: no trial starts that a later one would follow
-    into an error."""
+    """Raise what `distillation` finds wrong with any teacher, before any trial starts."""
     problems: list[str] = []
     taught = {trial.configs[0].distillation.teacher: trial.configs[0] for trial, _ in prepared.preview.trials}
     for settings in taught.values():

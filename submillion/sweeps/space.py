@@ -1,6 +1,6 @@
 """The study file: where it is, its keys, their checks, and what a factor's alternatives set.
 
-Owns everything that can be said of a study before a row is read. Which trials follow is left to `strategies`,
+Owns everything that can be said about a study before a row is read. Which trials follow is left to `strategies`,
 what a trial costs to `trials`.
 """
 
@@ -67,7 +67,7 @@ class Factor(Section):
     )
     alternatives: tuple[Alternative, ...] | None = setting(None, "choices with a label that set several keys")
     subsets: tuple[str, ...] | None = setting(None, "every subset of these, but the empty one, is a value of the key")
-    settings: dict[str, Any] = setting({}, "set beside every value, such as adapter.rank: null")
+    settings: dict[str, Any] = setting({}, "set along with every value, such as adapter.rank: null")
     low: float | int | None = setting(None, "the range's least value; kinds random and tpe")
     high: float | int | None = setting(None, "the range's greatest value")
     log: bool = setting(False, "draw from the range on a logarithmic scale")
@@ -85,16 +85,16 @@ class Factor(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Factor:
         title = self.title
-        given = [name for name in ("values", "alternatives", "subsets") if getattr(self, name) is not None]
-        given += ["low and high"] * self.is_range
-        if len(given) != 1:
-            found = " and ".join(given) or "nothing"
-            raise ValueError(f"factor {title} has {found}: give one of values, alternatives, subsets, or low and high")
-        if given != ["low and high"] and not getattr(self, given[0]):
-            raise ValueError(f"factor {title} is empty: give at least one of its {given[0]}")
-        if (self.key is None) != (given == ["alternatives"]):
+        kinds = [name for name in ("values", "alternatives", "subsets") if getattr(self, name) is not None]
+        kinds += ["low and high"] * self.is_range
+        if len(kinds) != 1:
+            what = " and ".join(kinds) or "nothing"
+            raise ValueError(f"factor {title} has {what}: give one of values, alternatives, subsets, or low and high")
+        if kinds != ["low and high"] and not getattr(self, kinds[0]):
+            raise ValueError(f"factor {title} is empty: give at least one of its {kinds[0]}")
+        if (self.key is None) != (kinds == ["alternatives"]):
             raise ValueError(
-                f"factor {title}: {given[0]} {'need a key' if self.key is None else 'name their own keys'}"
+                f"factor {title}: {kinds[0]} {'need a key' if self.key is None else 'name their own keys'}"
             )
         if self.is_range:
             self._check_range()
@@ -134,13 +134,13 @@ class Study(Section):
     seeds: Annotated[int, Field(gt=0, le=100)] = setting(1, "runs per setting, with train.seed, train.seed + 1, …")
     tie_seeds: Annotated[int, Field(gt=0, le=100)] | None = setting(
         None,
-        "runs for each setting that cannot be told from the best; all get two before that is asked; null = no more",
+        "runs for each setting that cannot be told from the best; all get two before that is tested; null = no more",
     )
     fix: Literal["best", "cheapest"] = setting(
         "best", "one-factor: which choice the next factor builds on: the best score, or the cheapest of the tie group"
     )
     margin: Annotated[float, Field(ge=0, lt=1)] | None = setting(
-        None, "take the cheapest setting that is at most so much worse than the best, such as 0.005; null = of the tied"
+        None, "take the cheapest setting at most this much worse than the best, such as 0.005; null = the cheapest tied"
     )
     keep: Annotated[int, Field(ge=2)] = setting(3, "two-stage: how many settings are trained in full")
     short: dict[str, Any] = setting({}, "two-stage: settings of the short trials")
@@ -160,7 +160,7 @@ class Study(Section):
         if self.kind == "two-stage" and not (self.short and self.full):
             problems.append("kind is two-stage: give short and full, such as short: {train.epochs: 1}")
         if self.kind != "two-stage" and (self.short or self.full):
-            problems.append(f"short and full are for kind two-stage, and kind is {self.kind}")
+            problems.append(f"short and full are for kind two-stage, but kind is {self.kind}")
         if self.tie_seeds is not None and self.tie_seeds <= self.seeds:
             problems.append(
                 f"tie_seeds is {self.tie_seeds} and seeds is {self.seeds}: give tie_seeds above seeds, such as 3"
@@ -178,7 +178,7 @@ class Study(Section):
         return self
 
     def _n_trials(self) -> int:
-        """How many trials there are, the full ones of two stages apart."""
+        """How many trials there are, without the full ones of two stages."""
         n_choices = [len(options(factor)) for factor in self.factors]
         match self.kind:
             case "grid" | "two-stage" | "race":
@@ -190,7 +190,7 @@ class Study(Section):
 
 
 def options(factor: Factor) -> tuple[Option, ...]:
-    """Return a factor's choices in their order; none for a range."""
+    """Return a factor's choices in their order; empty for a range."""
     beside = factor.settings
     if factor.alternatives is not None:
         return tuple(Option(each.label, {**beside, **each.settings}) for each in factor.alternatives)
@@ -212,7 +212,7 @@ def study_text(name: str) -> str:
 
 
 def load_study(which: Path | str) -> tuple[Study, Path]:
-    """Return a study, by its file or a shipped one's name, and the folder that its files count from.
+    """Return a study, by its file or a shipped one's name, and the folder that its paths are relative to.
 
     ConfigError lists every problem of the file.
     """
@@ -242,16 +242,16 @@ def parse(values: Mapping[str, Any], origin: str) -> Study:
 
 
 def base_config(study: Study, folder: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
-    """Return the settings that all trials share: the base's, overridden; relative files count from `folder`."""
+    """Return the settings that all trials share: the base's, overridden; its file is relative to `folder`."""
     file = None if study.base.config is None else folder / study.base.config
     settings = config.changed(config.load(file, study.base.recipe), study.base.settings, "base.settings")
-    given = config.parse_overrides(overrides)
-    varied = {key for factor in study.factors for key in keys_of(factor)} & given.keys()
+    values = config.parse_overrides(overrides)
+    varied = {key for factor in study.factors for key in keys_of(factor)} & values.keys()
     if varied:
         raise ConfigError(
             *(f"--set {key}: the study varies it; change the study file instead" for key in sorted(varied))
         )
-    shared = config.changed(settings, {**given, "name": study.name}, "--set")
+    shared = config.changed(settings, {**values, "name": study.name}, "--set")
     problems = metric_problems(study, shared.train.metric or usual_metric(has_several=False))
     if study.kind == "race":
         problems += _evaluation_problems(shared)
@@ -266,22 +266,22 @@ def _evaluation_problems(settings: Config) -> list[str]:
     if every is None or every <= EVALUATE_EVERY:
         return []
     return [
-        f"{_EVERY} is {every:g}, and a race looks at each trial at the same shares of its steps: give a fraction of at "
+        f"{_EVERY} is {every:g}, but a race compares trials at the same shares of their steps: give a fraction of at "
         f"most {EVALUATE_EVERY:g}, or null, which takes that one"
     ]
 
 
 def _with_evaluations(settings: Config) -> Config:
-    """The settings with evaluations where a race looks."""
+    """The settings with evaluations at the shares where a race looks."""
     return config.changed(settings, {_EVERY: settings.train.evaluate_every or EVALUATE_EVERY}, "the race's")
 
 
 def metric_problems(study: Study, metric: Metric) -> list[str]:
-    """Return what does not go with the score that ranks the trials."""
+    """Return the claimed scores that the ranking metric cannot have, as problems."""
     problems = []
     least, most = {"log-loss": (0.0, math.inf), "mcc": (-1.0, 1.0)}.get(metric, (0.0, 1.0))
     problems += [
-        f"claims.{i}.scores.{label} is {value:g}, and claimed scores are of train.metric, {metric}: give {least:g} to "
+        f"claims.{i}.scores.{label} is {value:g}, but claimed scores are of train.metric, {metric}: give {least:g} to "
         f"{most:g}"
         for i, claim in enumerate(study.claims)
         for label, value in claim.scores.items()
@@ -307,18 +307,18 @@ def _key_problems(study: Study) -> list[str]:
             elif where != "base" and key in (*NOT_HASHED, *_SAME):
                 problems.append(f"{where}: {key} is the same for all trials; set it in base")
             elif where != "base" and key == "train.seed":
-                problems.append(f"{where}: train.seed is no factor; seeds: 3 trains each setting with three")
+                problems.append(f"{where}: train.seed cannot be a factor; seeds: 3 trains each setting with three")
     return problems
 
 
 def _race_problems(study: Study, n_trials: int) -> list[str]:
-    """What keeps trials from being looked at side by side, at the same shares of their schedules."""
+    """What prevents a comparison of trials at the same shares of their schedules."""
     if study.kind != "race":
         return []
-    problems = ["kind is race, and the factors make one trial: vary more, or take kind grid"] if n_trials == 1 else []
+    problems = ["kind is race, but the factors make one trial: vary more, or use kind grid"] if n_trials == 1 else []
     return problems + [
-        f"kind is race, and factor {factor.title} varies {key}: trials are looked at side by side, on the same rows; "
-        "set it in base, or take kind grid"
+        f"kind is race, but factor {factor.title} varies {key}: trials are compared side by side, on the same rows; "
+        "set it in base, or use kind grid"
         for factor in study.factors
         for key in sorted(keys_of(factor))
         if key == _EVERY or (key.startswith("data.") and key != "data.train_rows")
@@ -330,7 +330,7 @@ def _unknown(key: str) -> str | None:
     for part in key.split("."):
         fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
         if part not in fields:
-            return f"unknown key {key}: {did_you_mean(part, fields) if fields else 'it is no section'}"
+            return f"unknown key {key}: {did_you_mean(part, fields) if fields else 'it is not a section'}"
         section = fields[part].annotation
     return (
         f"{key} is a section: name one of its keys"
@@ -344,7 +344,7 @@ def _choices(study: Study) -> dict[str, list[str] | None]:
 
 
 def _claim_problems(claims: Sequence[Claim], choices: Mapping[str, Sequence[str] | None]) -> list[str]:
-    """What is wrong with the claims; choices: each factor's labels, None of a range."""
+    """What is wrong with the claims; choices: each factor's labels, None for a range."""
     problems = []
     for claim in claims:
         if claim.factor not in choices:
@@ -358,29 +358,29 @@ def _claim_problems(claims: Sequence[Claim], choices: Mapping[str, Sequence[str]
             continue
         unknown = [name for name in dict.fromkeys((claim.winner, *claim.scores)) if name not in labels]
         problems += [
-            f"the claim about {claim.factor} names {name!r}, which is no choice: {did_you_mean(name, labels)}"
+            f"the claim about {claim.factor} names {name!r}, which is not a choice: {did_you_mean(name, labels)}"
             for name in unknown
         ]
     return problems
 
 
 def _twice(study: Study) -> list[str]:
-    """Two factors on one key; one that is fixed by then may be changed again beside another one."""
+    """Two factors on one key; in a one-factor study, one may set a fixed factor's key again beside its own."""
     sets = [{factor.key} - {None} if study.kind == "one-factor" else keys_of(factor) for factor in study.factors]
-    found = [
+    problems = [
         f"factors {a.title} and {b.title} both vary {key}: keep one"
         for (a, keys_a), (b, keys_b) in combinations(zip(study.factors, sets, strict=True), 2)
         for key in sorted(map(str, keys_a & keys_b))
     ]
     titles = Counter(factor.title for factor in study.factors)
-    return found or [f"two factors are called {title}: give one a name" for title, n in titles.items() if n > 1]
+    return problems or [f"two factors are called {title}: give one a name" for title, n in titles.items() if n > 1]
 
 
 def _problem(detail: Any) -> str:
     """One pydantic error as a sentence."""
     where = ".".join(str(part) for part in detail["loc"])
     if where == "stop_early":
-        return "stop_early is gone: kind: race drops trials of a grid that can no longer win; leave stop_early out"
+        return "stop_early was removed: kind: race drops trials of a grid that can no longer win; leave stop_early out"
     if detail["type"] == "extra_forbidden":
         sections = {"factors": Factor, "base": Base, "claims": Claim}
         section = sections.get(str(detail["loc"][0]), Study) if len(detail["loc"]) > 1 else Study
@@ -389,5 +389,5 @@ def _problem(detail: Any) -> str:
         return str(detail["ctx"]["error"])
     if where == "factors" and detail["type"] == "too_short":
         return "factors is empty: name at least one"
-    found = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
-    return f"{where}{found}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
+    what = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
+    return f"{where}{what}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -1,7 +1,7 @@
 """The Optuna study behind a sweep: which trials there are, what became of them, and what is drawn next.
 
-Any storage that Optuna knows by a URL serves; SQLite in the sweep's folder is the default. A trial counts once its
-settings are noted, which is the last step of asking for one; what a crash left without them is told as failed.
+Any storage that Optuna opens by a URL will do; SQLite in the sweep's folder is the default. A trial counts once its
+settings are noted, the last step of asking for one; a trial that a crash left without them is marked as failed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Storage:
     threads: Threads
 
     def begin(self, candidate: Candidate) -> int:
-        """Return the number of the candidate's trial: its own, an earlier one that asked the same, or a new one."""
+        """Return the number of the candidate's trial: its own, an earlier one of the same settings, or a new one."""
         if candidate.number is not None:
             return candidate.number
         noted = _noted(candidate)
@@ -68,8 +68,8 @@ class Storage:
             return next((_failure(attributes) for attributes in told if attributes.get("why") is not None), None)
 
     def tell(self, number: int, height: float | None, runs: list[str], failure: Failure | None = None) -> None:
-        """Note what became of a trial: its mean validation score, so that more is better, or why it has none. The first
-        telling counts."""
+        """Note a trial's result: its mean validation score, signed so that higher is better, or why it has none. The
+        first call counts."""
         with _reported(self.url):
             trial = self.optuna_study.trials[number]
             if trial.state.is_finished():
@@ -93,14 +93,14 @@ class Storage:
             return tuple(self._draw(n_before + i) for i in range(n_new))
 
     def models(self) -> dict[str, tuple[str, str]]:
-        """Return the Hub's models as the study first met them: name as it is asked for → id, commit."""
+        """Return the Hub's models as the study first met them: name as configured → id, commit."""
         with _reported(self.url):
             return {
                 name: (id_, commit) for name, (id_, commit) in self.optuna_study.user_attrs.get(_MODELS, {}).items()
             }
 
     def note_models(self, models: Mapping[str, tuple[str, str]]) -> None:
-        """Note them, for later sittings."""
+        """Note the models, for later sittings."""
         with _reported(self.url):
             self.optuna_study.set_user_attr(_MODELS, dict(models))
 
@@ -109,40 +109,40 @@ class Storage:
         return [trial for trial in self.optuna_study.get_trials(deepcopy=False) if _NOTED in trial.user_attrs]
 
     def _draw(self, number: int) -> Candidate:
-        """Ask for a candidate. The sampler is seeded anew for each, so that a killed study draws what it would have."""
+        """Ask for a candidate. The sampler is seeded anew for each, so that a resumed study draws the same."""
         seed = self.study.sampler_seed * 1_000_003 + number
         self.optuna_study.sampler = _sampler(self.study, seed, self.n_parallel)
         trial = self.optuna_study.ask()
         chosen = {factor.title: _chosen(factor, trial) for factor in self.study.factors}
         choices = {title: name for title, (name, _) in chosen.items()}
-        settings = {key: value for _, given in chosen.values() for key, value in given.items()}
+        settings = {key: value for _, own in chosen.values() for key, value in own.items()}
         trial.set_user_attr(_NOTED, _noted(Candidate("drawn", choices, settings)))
         return Candidate("drawn", choices, settings, trial.number)
 
 
 def opened(study: Study, folder: Path, identity: str, url: str | None, n_parallel: int, threads: Threads) -> Storage:
-    """Return the storage of a study in its folder, or at a URL; RunError or ConfigError if it cannot be had.
+    """Return the storage of a study in its folder, or at a URL; RunError or ConfigError if it cannot be opened.
 
-    identity: of the shared settings; under another one the same file holds another Optuna study · threads: of a study
-    that begins now, for it to keep.
+    identity: of the shared settings; with another one the same file holds another Optuna study · threads: kept for a
+    study that begins now.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = url or f"sqlite:///{folder.absolute() / 'study.sqlite3'}"
     with _reported(url):
-        found = optuna.create_study(
+        optuna_study = optuna.create_study(
             study_name=f"{study.name}-{identity}", storage=url, direction="maximize", load_if_exists=True
         )
-        for trial in found.get_trials(deepcopy=False):
+        for trial in optuna_study.get_trials(deepcopy=False):
             if _NOTED not in trial.user_attrs and not trial.state.is_finished():
-                found.tell(trial.number, state=TrialState.FAIL)
-        if _THREADS not in found.user_attrs:
-            found.set_user_attr(_THREADS, asdict(threads))
-        threads = Threads(**found.user_attrs[_THREADS])
-    return Storage(study, url, found, n_parallel, threads)
+                optuna_study.tell(trial.number, state=TrialState.FAIL)
+        if _THREADS not in optuna_study.user_attrs:
+            optuna_study.set_user_attr(_THREADS, asdict(threads))
+        threads = Threads(**optuna_study.user_attrs[_THREADS])
+    return Storage(study, url, optuna_study, n_parallel, threads)
 
 
 def in_memory(study: Study) -> Storage:
-    """Return a storage for a dry run; tpe then draws at random, for there are no results."""
+    """Return a storage for a dry run; tpe then draws at random, as there are no results."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return Storage(study, "memory", optuna.create_study(direction="maximize"), study.n_trials, Threads())
 
@@ -163,7 +163,7 @@ def _chosen(factor: Factor, trial: optuna.Trial) -> tuple[str, dict[str, Any]]:
             value = trial.suggest_float(name, factor.low, factor.high, log=factor.log)
         return label(value), {**factor.settings, str(factor.key): value}
     by_label = {option.label: option for option in options(factor)}
-    # Optuna refuses other choices under one name: with them in it, choices may be added later.
+    # Optuna refuses other choices under one name: with its choices in the name, a factor may get more later.
     drawn = trial.suggest_categorical(f"{factor.title} of {', '.join(by_label)}", list(by_label))
     return drawn, dict(by_label[drawn].settings)
 
@@ -174,7 +174,7 @@ def _noted(candidate: Candidate) -> str:
 
 def _failure(attributes: dict[str, Any]) -> Failure:
     why = str(attributes["why"])
-    # Studies of before the state was noted have it as the sentence's first words.
+    # In studies from before the state was noted, it is the sentence's first words.
     return Failure(attributes.get("state") or cast("Any", why.partition(":")[0]), why)
 
 
@@ -184,7 +184,7 @@ def _candidate(trial: FrozenTrial) -> Candidate:
 
 @contextmanager
 def _reported(url: str) -> Iterator[None]:
-    """Turn what a storage raises into a sentence; passwords in its URL stay out of it."""
+    """Turn a storage's errors into sentences, without the password in its URL."""
     try:
         yield
     except (ArgumentError, ImportError) as error:
@@ -196,5 +196,5 @@ def _reported(url: str) -> Iterator[None]:
         reason = first_line(error.__cause__ or error)
         raise RunError(
             f"{make_url(url).render_as_string(hide_password=True)} cannot be used ({reason}): another process may hold "
-            "it, the disk may be full, or the server away; finished trials are kept, and the same command goes on"
+            "it, the disk may be full, or the server down; finished trials are kept, and the same command resumes"
         ) from None

@@ -1,4 +1,4 @@
-"""Which candidates come next: one generator per kind of study, which yields batches and is sent what came out.
+"""Which candidates come next: one generator per kind of study, which yields batches and is sent their results.
 
 Owns the order, the winners that are fixed, and the rank correlation of short and full trials. Nothing is run or
 stored here; data flows one way, from a `Ranking` to the next `Batch`.
@@ -25,9 +25,9 @@ from submillion.sweeps.trials import Candidate, for_stage
 
 @dataclass(frozen=True)
 class Batch:
-    """Candidates that may be run in any order, at the same time; notes are what was concluded before, `fixed` the
-    choice that won the factor before; `settles` where a tie among them is worth more seeds; `rungs` are the shares of
-    their schedules at which those that can no longer win are dropped."""
+    """Candidates that may be run in any order, at the same time; `notes` are earlier conclusions, `fixed` the choice
+    that won the previous factor; `settles` says whether a tie among them is worth more seeds; `rungs` are the shares
+    of their schedules at which those that can no longer win are dropped."""
 
     stage: str
     candidates: tuple[Candidate, ...]
@@ -39,9 +39,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What came out of a batch: candidates that finished, with what decides, the best first, which is the highest.
+    """A batch's result: the candidates that finished, with the score that decides, the best (highest) first.
 
-    group: those that cannot be told from the best · recommended: the cheapest of them. All empty, or None, where
+    group: those that cannot be told from the best · recommended: the cheapest of them. All empty, or None, if
     nothing finished.
     """
 
@@ -52,8 +52,8 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a study ends with: the candidates whose runs are compared, what was concluded last; `fixed` and `settles`
-    as a batch's."""
+    """What a study ends with: the candidates whose runs are compared, the last conclusions; `fixed` and `settles` as
+    in `Batch`."""
 
     contenders: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ def _grid(study: Study, rungs: tuple[float, ...] = ()) -> Strategy:
 
 
 def _combinations(study: Study, stage: str) -> tuple[Candidate, ...]:
-    """Every combination of the factors' choices; of two factors that set one key the later one counts."""
+    """Every combination of the factors' choices; if two factors set one key, the later one counts."""
     titles = [factor.title for factor in study.factors]
     return tuple(
         Candidate(
@@ -114,7 +114,7 @@ def _one_factor(study: Study) -> Strategy:
         )
         ranking = yield Batch(factor.title, candidates, notes, won)
         if not ranking.ranked or ranking.recommended is None:
-            raise RunError(f"factor {factor.title}: none of its choices could be trained, so that none can be fixed")
+            raise RunError(f"factor {factor.title}: none of its choices could be trained, so none can be fixed")
         fixed = ranking.ranked[0][0] if study.fix == "best" else ranking.recommended
         notes, won = (_fixed_sentence(factor, fixed, ranking),), fixed.choices[factor.title]
         tried += candidates
@@ -147,17 +147,17 @@ def _two_stage(study: Study) -> Strategy:
     scores = {candidate.name: value for candidate, value in ranking.ranked}
     pairs = [(value, scores[candidate.name]) for candidate, value in kept if candidate.name in scores]
     of_short, of_full = ([pair[side] for pair in pairs] for side in (0, 1))
-    found = correlation(of_short, of_full, [value for _, value in short_ranked])
-    return Ending(full, (correlation_sentence(found),), found)
+    rank_correlation = correlation(of_short, of_full, [value for _, value in short_ranked])
+    return Ending(full, (correlation_sentence(rank_correlation),), rank_correlation)
 
 
 def correlation(short: list[float], full: list[float], every: Sequence[float] = ()) -> RankCorrelation:
     """Return the rank correlation of short and full results, in the same order of settings.
 
-    every: the short results of all settings. Those that were kept are the best, and nearer to each other than all are,
-    which makes their correlation smaller than that of all: rho's interval is of all, by the ratio of both standard
-    deviations (Thorndike 1949, case 2; for ranks nearly so). Before that it is Fisher's, with the variance 1.06 /
-    (n - 3) (Fieller, Hartley and Pearson 1957).
+    every: the short results of all settings. The kept ones are the best, and nearer to each other than all are, which
+    makes their correlation smaller than that of all: rho's interval is corrected to all, by the ratio of the two
+    standard deviations (Thorndike 1949, case 2; for ranks approximately). Before that it is Fisher's, with the
+    variance 1.06 / (n - 3) (Fieller, Hartley and Pearson 1957).
 
     >>> correlation([0.7, 0.8, 0.9], [0.8, 0.9, 0.95]).tau
     1.0
@@ -165,7 +165,7 @@ def correlation(short: list[float], full: list[float], every: Sequence[float] = 
     n = len(short)
     if n < 2 or len(set(short)) == 1 or len(set(full)) == 1:
         return RankCorrelation(n, None, None, None, None)
-    # Their results are untyped tuples.
+    # scipy's results are untyped tuples.
     tau, rho = (
         float(cast("Any", test(short, full)).statistic) for test in (scipy.stats.kendalltau, scipy.stats.spearmanr)
     )
@@ -178,29 +178,29 @@ def correlation(short: list[float], full: list[float], every: Sequence[float] = 
 
 
 def _unrestricted(rho: float, wider: float) -> float:
-    """The correlation of all, whose spread is so many times that of the kept ones, of which `rho` was seen."""
+    """The correlation of all, whose spread is `wider` times that of the kept ones, which have `rho`."""
     return rho * wider / math.sqrt(1 + rho**2 * (wider**2 - 1))
 
 
-def correlation_sentence(found: RankCorrelation) -> str:
+def correlation_sentence(ranks: RankCorrelation) -> str:
     """Return the correlation with its number of settings, and how little that proves."""
-    what = f"rank correlation of short and full trials, {found.n} settings"
-    if found.tau is None or found.rho is None:
-        return f"{what}: none can be computed, for they are fewer than two, or all tied"
-    bounded = found.of_all_low is not None and found.of_all_high is not None
-    of_all = f"; {found.n} values do not bound it"
-    if bounded and found.of_all is not None:
+    what = f"rank correlation of short and full trials, {ranks.n} settings"
+    if ranks.tau is None or ranks.rho is None:
+        return f"{what}: none can be computed: fewer than two, or all tied"
+    bounded = ranks.of_all_low is not None and ranks.of_all_high is not None
+    of_all = f"; {ranks.n} values do not bound it"
+    if bounded and ranks.of_all is not None:
         of_all = (
             f"; among all settings, of which these are the best by the short trials, Spearman is about "
-            f"{found.of_all:.2f} [{found.of_all_low:.2f}, {found.of_all_high:.2f}], if the dropped ones follow the "
+            f"{ranks.of_all:.2f} [{ranks.of_all_low:.2f}, {ranks.of_all_high:.2f}], if the dropped ones follow the "
             "same line"
         )
-    return f"{what}, the kept ones alone: Kendall {found.tau:.2f}, Spearman {found.rho:.2f}{of_all}"
+    return f"{what}, the kept ones alone: Kendall {ranks.tau:.2f}, Spearman {ranks.rho:.2f}{of_all}"
 
 
 def _drawn(propose: Propose) -> Strategy:
     candidates: list[Candidate] = []
-    while found := propose(len(candidates)):
-        candidates += found
-        yield Batch("drawn", found, settles=False)
+    while drawn := propose(len(candidates)):
+        candidates += drawn
+        yield Batch("drawn", drawn, settles=False)
     return Ending(tuple(candidates), settles=True)

@@ -1,4 +1,4 @@
-"""The types that travel through a sweep, and a study made ready: read, checked, its trials previewed.
+"""The types of a sweep, and a study made ready to run: read, checked, its trials previewed.
 
 Running it is left to `sitting`, writing it down to `summary`.
 """
@@ -30,7 +30,7 @@ from submillion.sweeps.trials import Failure, Space, Trial
 
 @dataclass(frozen=True)
 class How:
-    """How a study is run, which never changes what its trials are, but for the scale.
+    """How a study is run; only the scale changes what its trials are.
 
     n_workers: processes, or cores of a local Ray cluster · address: of a Ray cluster, None starts a local one ·
     storage: an SQLAlchemy URL, None for SQLite in the study's folder · scale: of rows and steps, above 0, at most 1.
@@ -48,7 +48,7 @@ class Outcome:
     """What is known of a trial: its finished runs so far, in the order of their seeds, and why it will have no more.
 
     folders: where its runs are, or will be · number: its trial's in the storage, None before it is begun ·
-    course: of a race, once it has ended.
+    course: in a race, once it has ended.
     """
 
     trial: Trial
@@ -86,8 +86,8 @@ class Outcome:
 
     @property
     def height(self) -> float:
-        """Return the mean over seeds of the score that decides, so that more is better; the least there is before all
-        are finished."""
+        """Return the mean over seeds of the score that decides, signed so that higher is better; minus infinity before
+        all are finished."""
         if not self.is_done:
             return -math.inf
         return sum(self._result(path)[2] for path in self.runs) / len(self.runs)
@@ -99,7 +99,7 @@ class Outcome:
 
     @property
     def step(self) -> int | None:
-        """Return the last step of the run that is not finished but furthest on; None where none has begun."""
+        """Return the last step of the unfinished run that is furthest on; None if none has begun."""
         underway = [Run(path).records() for path in self.folders if path not in self.runs]
         return max((records[-1].step for records in underway if records), default=None)
 
@@ -110,15 +110,15 @@ class Outcome:
 
     @property
     def seconds(self) -> list[Seconds]:
-        """Return the seconds that each finished run trained and evaluated; of a trial that was ruled out, each begun
-        one's."""
+        """Return the seconds that each finished run trained and evaluated; for a trial that was ruled out, each run
+        that began."""
         if self.state != "ruled out":
             return [self._result(path)[1] for path in self.runs]
         return [_seconds(records) for path in self.folders if (records := Run(path).records())]
 
     def _result(self, path: Path) -> tuple[Score, Seconds, float]:
         """A finished run's validation score, its seconds, and the height of the score that decides, read once: all is
-        written down after each trial."""
+        written after each trial."""
         if path not in self._results:
             records, predictions = Run(path).records(), Run(path).load_predictions("validation")
             seconds = _seconds(records)
@@ -158,7 +158,7 @@ class Sweep:
 
     @property
     def study(self) -> Study:
-        """Return the study as its file has it."""
+        """Return the study as in its file."""
         return self.prepared.study
 
     @property
@@ -180,7 +180,7 @@ class Prepared:
 
     @property
     def folder(self) -> Path:
-        """Return the study's folder, `<out>/<name>`; scaled, the scale is part of its name."""
+        """Return the study's folder, `<out>/<name>`; a scale other than 1 is part of its name."""
         scale = "" if self.space.scale == 1 else f"-x{self.space.scale:g}"
         return Path(self.space.base.out).expanduser() / f"{self.study.name}{scale}"
 
@@ -204,8 +204,8 @@ def whole(base: Config) -> DataConfig:
 
 
 def with_metric(prepared: Prepared, has_several: bool) -> Prepared:
-    """Return the study with the score that is reported of its trials, where its settings leave that to the data: the
-    usual one of rows with one label, or with several. ConfigError for what does not go with it."""
+    """Return the study with the score that is reported for its trials, if its settings leave that to the data: the
+    usual one for rows with one label, or with several. ConfigError for claims that do not suit it."""
     base = prepared.space.base
     if base.train.metric is not None:
         return prepared
@@ -222,8 +222,8 @@ def previewed(study: Study, space: Space, size: Size, speed: Speed) -> Prepared:
     """Return the study with the preview of its trials on data of this size; ConfigError for a race on too few rows."""
     if study.kind == "race" and size.n_validation < MIN_ROWS:
         raise ConfigError(
-            f"kind is race, and there are {size.n_validation} validation rows: give at least {MIN_ROWS} "
-            "(data.validation), or take kind grid, which drops nobody"
+            f"kind is race, but there are only {size.n_validation} validation rows: give at least {MIN_ROWS} "
+            "(data.validation), or use kind grid, which drops no trial"
         )
     space = replace(space, n_classes=size.n_classes)
     return Prepared(study, space, previews.preview(study, space, size, speed))

@@ -1,6 +1,6 @@
 """What a sweep leaves in its folder: `study.yaml` and `summary.json`; and its trials as plain values.
 
-Files are written atomically. Runs are not copied: they are named. Reports are made from `summary.json` alone.
+Files are written atomically. Runs are named, not copied. Reports are made from `summary.json` alone.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ def write_outcomes(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequ
     runs.write_atomically(prepared.folder / "summary.json", _json(_known(prepared, outcomes, stages).values()))
 
 
-def write(found: Sweep) -> None:
+def write(sweep: Sweep) -> None:
     """Write the conclusion, for programs and for people."""
-    runs.write_atomically(found.folder / "summary.json", _json(values(found)))
+    runs.write_atomically(sweep.folder / "summary.json", _json(values(sweep)))
 
 
-def preview_values(found: Preview) -> dict[str, Any]:
+def preview_values(preview: Preview) -> dict[str, Any]:
     """Return a dry run as JSON holds it."""
     return {
-        "n_trials": len(found.trials),
-        "n_runs": found.n_runs,
-        "estimated_s": _rounded(found.seconds),
-        "notes": list(found.notes),
-        "trials": [trial_values(trial) | {"estimated_s": _rounded(found.seconds_of(n))} for trial, n in found.trials],
+        "n_trials": len(preview.trials),
+        "n_runs": preview.n_runs,
+        "estimated_s": _rounded(preview.seconds),
+        "notes": list(preview.notes),
+        "trials": [
+            trial_values(trial) | {"estimated_s": _rounded(preview.seconds_of(n))} for trial, n in preview.trials
+        ],
     }
 
 
@@ -75,7 +77,7 @@ def trial_values(trial: Trial) -> dict[str, Any]:
 
 
 def trial_record(outcome: Outcome, keys: Sequence[str] = ()) -> TrialRecord:
-    """Return an outcome as it is written down, with the trial's values of these keys."""
+    """Return an outcome's record, with the trial's values of these keys."""
     return TrialRecord(
         **trial_values(outcome.trial),
         resolved={key: _resolved(outcome.trial, key) for key in keys},
@@ -98,14 +100,14 @@ def _resolved(trial: Trial, key: str) -> Any:
 
 
 def _shared(values: Any) -> Any:
-    """The one value that all sites have; of several all."""
+    """The value that all sites share; all values if they differ."""
     if not isinstance(values, dict):
         return values
     return next(iter(values.values())) if len(set(values.values())) == 1 else list(values.values())
 
 
 def outcome_line(outcome: Outcome, until: float = 1.0) -> str:
-    """Return a trial's result in a line; of one that paused in a race, where."""
+    """Return a trial's result in a line; if it paused in a race, where."""
     name = outcome.trial.candidate.name
     if outcome.is_done:
         return f"{name}: validation {NAMES[outcome.metric]} {score_text(outcome)}"
@@ -118,31 +120,31 @@ def outcome_line(outcome: Outcome, until: float = 1.0) -> str:
 
 def score_text(outcome: Outcome) -> str:
     """Return a finished trial's score: one run's with its interval, several seeds' mean with their range."""
-    found = outcome.scores
-    if len(found) == 1:
-        return f"{interval(found[0])}  after selection"
-    low, high = min(score.value for score in found), max(score.value for score in found)
-    return f"{outcome.score:.4f}  (mean of {len(found)} seeds, {low:.4f} to {high:.4f})  after selection"
+    scores = outcome.scores
+    if len(scores) == 1:
+        return f"{interval(scores[0])}  after selection"
+    low, high = min(score.value for score in scores), max(score.value for score in scores)
+    return f"{outcome.score:.4f}  (mean of {len(scores)} seeds, {low:.4f} to {high:.4f})  after selection"
 
 
-def values(found: Sweep) -> dict[str, Any]:
+def values(sweep: Sweep) -> dict[str, Any]:
     """Return a finished sweep as JSON holds it."""
     record = replace(
-        _known(found.prepared, found.outcomes, found.stages),
+        _known(sweep.prepared, sweep.outcomes, sweep.stages),
         finished=True,
-        folder=str(found.folder),
-        recommended=str(found.recommended.path),
-        scores=found.recommended.scores(),
-        n_test_reads=found.n_test_reads,
-        rank_correlation=found.ending.correlation,
-        notes=found.notes,
-        comparison=found.comparison,
+        folder=str(sweep.folder),
+        recommended=str(sweep.recommended.path),
+        scores=sweep.recommended.scores(),
+        n_test_reads=sweep.n_test_reads,
+        rank_correlation=sweep.ending.correlation,
+        notes=sweep.notes,
+        comparison=sweep.comparison,
     )
     return record.values()
 
 
 def _known(prepared: Prepared, outcomes: Sequence[Outcome], stages: Sequence[Stage]) -> StudyRecord:
-    """What can be said of a study at any time. Trials that were not all compared were so among those of their stage."""
+    """What is known of a study at any time; stages only if trials were compared within their stage."""
     study, space = prepared.study, prepared.space
     keys = list(dict.fromkeys(key for factor in study.factors for key in sorted(keys_of(factor))))
     keys += sorted({*study.short, *study.full} - {*keys})

@@ -1,6 +1,6 @@
-"""How long trials take: products per token from the plan's shapes, times rows, over a speed that was measured.
+"""How long trials take: products per token from the plan's shapes, times rows, over a measured speed.
 
-The speed is that of finished runs with the same encoder, else of a short product of matrices: an estimate.
+The speed is that of finished runs with the same encoder, else of a short matrix product: an estimate.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class Size:
 
 @dataclass(frozen=True)
 class Speed:
-    """Floating-point operations a second, and where the number comes from."""
+    """Floating-point operations per second, and where the number comes from."""
 
     flops_per_s: float
     sentence: str
 
 
 def size_of(settings: DataConfig) -> Size:
-    """Return the size of the data, without asking a network: of a Hub data set it is assumed."""
+    """Return the size of the data, without network access; a Hub data set's is assumed."""
     if settings.source and sources.kind_of(settings.source) != "hub":
         return counted(data.read(settings))
-    asked = settings.validation
-    share = 0.1 if isinstance(asked, str) else asked
+    validation = settings.validation
+    share = 0.1 if isinstance(validation, str) else validation
     n_validation = int(share if share >= 1 else share * _ASSUMED_ROWS)
     sentence = (
         f"{_ASSUMED_ROWS:,} rows of {_ASSUMED_TOKENS:.0f} tokens and {_ASSUMED_CLASSES} classes, which are assumed: "
@@ -108,11 +108,11 @@ def per_trained_token(plan: Plan) -> float:
 
 
 def speed(out: str, model: str) -> Speed:
-    """Return the speed of this encoder's finished runs in `out`, else that of a product of matrices, measured now."""
-    found = [each for run in runs.list_runs(out) if run.is_done and (each := measured(run, model)) is not None]
-    if found:
-        n_flops, seconds = (sum(each) for each in zip(*found, strict=True))
-        return Speed(n_flops / seconds, f"the speed of {len(found)} finished runs of {model} in {out}")
+    """Return the speed of this encoder's finished runs in `out`, else that of a matrix product, measured now."""
+    measurements = [each for run in runs.list_runs(out) if run.is_done and (each := measured(run, model)) is not None]
+    if measurements:
+        n_flops, seconds = (sum(each) for each in zip(*measurements, strict=True))
+        return Speed(n_flops / seconds, f"the speed of {len(measurements)} finished runs of {model} in {out}")
     return Speed(_probe(), "the speed of a product of matrices in float32, measured now; real steps are often slower")
 
 

@@ -32,7 +32,7 @@ class Failure:
 class Candidate:
     """A setting that a strategy wants tried: its stage, its choices (factor → label), the settings these stand for.
 
-    `number` is its trial's in the storage, where that proposed it.
+    `number` is its trial's in the storage, if that proposed it.
     """
 
     stage: str
@@ -48,10 +48,10 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A candidate with its configs, one a seed, and its plan as wished.
+    """A candidate with its configs, one per seed, and its plan as wished.
 
-    excess: what the budget says where the plan does not fit, else None · largest_rank: that would fit then, with the
-    same sites, layers and head; None if none would.
+    excess: the message if the plan exceeds the budget, else None · largest_rank: the largest that would fit then, with
+    the same sites, layers and head; None if none would.
     """
 
     candidate: Candidate
@@ -90,11 +90,11 @@ class Space:
 
     def _settings(self, candidate: Candidate) -> Config:
         """The candidate's config, cut by the scale; an alpha such as 2r is multiplied out last."""
-        given = dict(candidate.settings)
-        times = _TIMES_RANK.fullmatch(str(given.get("adapter.alpha")))
+        values = dict(candidate.settings)
+        times = _TIMES_RANK.fullmatch(str(values.get("adapter.alpha")))
         if times:
-            given["adapter.alpha"] = None
-        settings = scaled(config.changed(self.base, given, "the trial's"), self.scale)
+            values["adapter.alpha"] = None
+        settings = scaled(config.changed(self.base, values, "the trial's"), self.scale)
         if times is None:
             return settings
         ranks = set(planning.draft(planning.resolve(settings, self.n_classes)).ranks.values())
@@ -125,12 +125,12 @@ def scale_sentence(scale: float) -> str:
     """Return what the scale cuts, for people."""
     return (
         f"scale {scale:g}: training rows, train.steps, train.evaluate_every and a train.warmup that counts steps are "
-        f"multiplied by {scale:g}; epochs pass over the fewer rows; validation and test rows stay"
+        f"multiplied by {scale:g}; epochs pass over the reduced rows; validation and test rows are unchanged"
     )
 
 
 def with_seeds(trial: Trial, n_seeds: int) -> Trial:
-    """Return the trial with so many seeds."""
+    """Return the trial with n_seeds seeds."""
     return replace(trial, configs=_seeded(trial.configs[0], n_seeds))
 
 

@@ -1,4 +1,4 @@
-"""Everything that resuming needs, in one safetensors file that is replaced atomically.
+"""Everything that resuming needs, in one atomically replaced safetensors file.
 
 `last.safetensors` holds the trainable parameters, the optimiser's state, AdaLoRA's allocator and,
 as metadata, the progress. `best-<step>.safetensors` holds the parameters of the best evaluation and
@@ -29,12 +29,12 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after `step` optimiser steps.
+    """The state of a training after `step` optimiser steps.
 
-    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by what decides),
-    best_loss and best_right (`runs.packed_rows`) belong to the best one; n_worse counts those since; scaler is the
-    state of fp16's loss scale, empty in other precisions; max_tokens is the training's `Fitting`; is_stopped says that
-    it was told to end before its last step.
+    evaluated_step is the step of the last evaluation (0 before the first); best_step, best_score (by the deciding
+    score), best_loss and best_right (`runs.packed_rows`) belong to the best one; n_worse counts evaluations since;
+    scaler is the state of fp16's loss scale, empty in other precisions; max_tokens is that of the training's `Fitting`;
+    is_stopped: it was told to end before its last step.
     """
 
     step: int = 0
@@ -57,7 +57,7 @@ class Checkpoints:
 
     def save(self, progress: Progress, parts: Mapping[str, Tensors]) -> None:
         """Write the checkpoint (`parts`: name → tensors), then drop best files it does not name."""
-        tensors = {f"{part}/{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
+        tensors = {f"{part}/{key}": tensor for part, entries in parts.items() for key, tensor in entries.items()}
         metadata = {"format": _FORMAT, "progress": json.dumps(asdict(progress))}
         self._write(_LAST, tensors, metadata)
         for file in self.folder.glob("best-*.safetensors"):
@@ -65,7 +65,7 @@ class Checkpoints:
                 file.unlink()
 
     def progress(self) -> Progress:
-        """Return where the last checkpoint stands, or the start."""
+        """Return the progress of the last checkpoint, or of the start."""
         file = self.folder / _LAST
         if not file.exists():
             return Progress()
@@ -74,8 +74,8 @@ class Checkpoints:
                 metadata = opened.metadata() or {}
             if metadata.get("format", _FORMAT) != _FORMAT:
                 raise RunError(
-                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: go on with the "
-                    f"submillion that began it, or remove the run (`{self._removal}`)"
+                    f"{file} has checkpoint format {metadata['format']}; this version reads {_FORMAT}: resume "
+                    f"with the submillion that started it, or remove the run (`{self._removal}`)"
                 )
             return Progress(**json.loads(metadata["progress"]))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -103,7 +103,7 @@ class Checkpoints:
         """Delete the checkpoints; a finished run does not need them."""
         for file in self.folder.glob("*.safetensors*"):
             file.unlink()
-        with suppress(OSError):  # it was not made, or somebody put something there
+        with suppress(OSError):  # it was never made, or somebody put something there
             self.folder.rmdir()
 
     def _read(self, name: str) -> Tensors:
@@ -130,8 +130,8 @@ class Checkpoints:
         except (SafetensorError, OSError) as error:
             temporary.unlink(missing_ok=True)
             raise RunError(
-                f"{self.folder / name} cannot be written: {first_line(error)}; the last checkpoint is untouched: make "
-                "room, or let the folder be written, and the same command goes on from there"
+                f"{self.folder / name} cannot be written: {first_line(error)}; the last checkpoint is untouched: "
+                "free some space, or make the folder writable, and the same command resumes from there"
             ) from None
 
     def _damaged(self, file: Path, reason: str) -> RunError:
@@ -154,7 +154,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put `optimizer_tensors` of an equally built optimiser back."""
+    """Restore `optimizer_tensors` of an equally built optimiser."""
     state: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         number, _, entry = name.partition(".")
@@ -163,7 +163,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
 
 
 def _digest(tensors: Tensors) -> str:
-    """The SHA-256 of names and bytes: safetensors itself would not notice a flipped bit."""
+    """Return the SHA-256 of names and bytes: safetensors itself does not notice a flipped bit."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""What a run says of itself before its first step: files of its folder, and sentences worth printing."""
+"""How a run describes itself before its first step: files of its folder, and sentences worth printing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from submillion.model.packed import cuda, native
 from submillion.runs import Run
 from submillion.text import without_secrets
 
-# Keys of environment.json: with the same values a result is equal to the bit, with others it agrees, up to rounding.
+# Keys of environment.json: with the same values results are equal to the bit, with others up to rounding.
 _BITS = ("device", "precision", "threads", "processes", "processor", "kernels", "packages")
 
 
@@ -27,7 +27,7 @@ def write(
 ) -> tuple[str, ...]:
     """Write the files that say what the run is: settings, plan, environment (with what was `chosen`), labels, data.
 
-    Return what is worth saying of a run that was begun in another environment.
+    Return a note if the run was begun in another environment.
     """
     before, environment = run.environment() or {}, chosen | _environment()
     begun_with = {key: before[key] for key in _BITS if key in before and before[key] != environment[key]}
@@ -41,7 +41,7 @@ def write(
     if not begun_with:
         return ()
     changed = ", ".join(begun_with)
-    return (f"begun in another environment ({changed}): its last bits may differ from those of a run never stopped",)
+    return (f"started in another environment ({changed}): its last bits may differ from those of an uninterrupted run",)
 
 
 def _environment() -> dict[str, object]:
@@ -60,13 +60,13 @@ def _environment() -> dict[str, object]:
 
 
 def program(called: str) -> tuple[str, ...]:
-    """Return how a program is typed, by the file that was called: `python -m submillion` by the package's."""
+    """Return how a program is typed, from the called file: `python -m submillion` for the package's."""
     name = os.path.basename(called)
     return ("python", "-m", os.path.basename(os.path.dirname(called))) if name == "__main__.py" else (name,)
 
 
 def slowness(precision: config.Precision, device: torch.device, wants_int8: bool = False) -> tuple[str, ...]:
-    """Return the sentence about kernels that are missing, where they would be used."""
+    """Return the sentence about missing kernels, if they would be used."""
     if device.type == "cuda" and (reason := cuda.missing(device)) is not None:
         return (f"the kernels for GPUs are not used, and steps take longer: {reason}",)
     is_used = precision in ("bf16", "int8") or (precision == "fp32" and wants_int8)
@@ -77,29 +77,29 @@ def slowness(precision: config.Precision, device: torch.device, wants_int8: bool
         if is_checkout()
         else "install a wheel that was built for this system where there is a C compiler (`make dist` in a checkout)"
     )
-    longer = "up to twice as long, for want of int8" if precision == "fp32" else "about 1.2 times as long"
+    longer = "up to twice as long, without int8" if precision == "fp32" else "about 1.2 times as long"
     return (f"kernels.c is not compiled: a step takes {longer}; {advice}",)
 
 
 def long_texts(split: batching.TokenizedSplit, model: config.ModelConfig) -> tuple[str, ...]:
-    """Return the sentence about texts that are longer than the model reads at once, if there are any."""
+    """Return the sentence about texts longer than the model reads at once, if there are any."""
     n, longest = split.n_truncated if split.windows is None else int((split.windows.counts > 1).sum()), model.max_length
     if not n:
         return ()
-    found = f"{n:,} of {len(split):,} training texts are longer than {longest} tokens (model.max_length)"
+    fact = f"{n:,} of {len(split):,} training texts are longer than {longest} tokens (model.max_length)"
     if split.windows is not None:
-        return (f"{found}: {_in_windows(split, split.windows)}",)
+        return (f"{fact}: {_in_windows(split, split.windows)}",)
     if model.long_texts == "head-tail":
-        return (f"{found}, and read from both ends",)
+        return (f"{fact}, and read from both ends",)
     return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",)
 
 
 def _in_windows(split: batching.TokenizedSplit, windows: batching.Windows) -> str:
-    """What reading in windows costs, and what it leaves out."""
+    """Return what reading in windows costs, and what it leaves out."""
     factor = len(split.tokens) / windows.first_lengths.sum()
-    said = (
-        f"texts are read in windows (model.long_texts), {windows.counts.mean():.2f} each in the mean, {factor:.2f} "
-        "times the tokens of cut ones"
+    note = (
+        f"texts are read in windows (model.long_texts), {windows.counts.mean():.2f} each on average, "
+        f"{factor:.2f} times the tokens of cut ones"
     )
     n_longer = split.n_truncated
-    return said + (f"; {n_longer:,} go on beyond their last window (model.max_windows)" if n_longer else "")
+    return note + (f"; {n_longer:,} extend beyond their last window (model.max_windows)" if n_longer else "")

@@ -1,7 +1,7 @@
-"""Teachers: which runs they are, whether they may teach, and their logits, computed once and kept.
+"""Teachers: their runs, whether they may teach, and their logits, computed once and kept.
 
-A teacher is a finished run, or the settings of one that `workflow` trains first, as any other run. Its logits
-are a column of the training split; the loss that reads them is in `losses`.
+A teacher is a finished run, or the settings of one that `workflow` trains first, like any other run. Its logits are a
+column of the training split; `losses` has the loss that reads them.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ _BATCH_ROWS = 128  # fixed, since in lower precision a row's last bits depend on
 def asked(settings: Config, chain: tuple[str, ...] = ()) -> tuple[Run | Config, ...]:
     """Return the teachers that the settings name, in their order: finished runs, checked, and settings to train first.
 
-    A recipe's name goes first, then a config file, then a run: its folder, or its folder's name, name or hash in
-    `out`. Of a recipe or a file, the data section, `out` and `device` are the student's. `chain` are the recipes
-    that led here. One ConfigError lists all that cannot teach, teachers of teachers included.
+    A recipe's name takes precedence, then a config file, then a run: its folder, or its folder's name, name or hash in
+    `out`. A recipe or a file gets the student's data section, `out` and `device`. `chain` are the recipes that led
+    here. One ConfigError lists all that cannot teach, teachers of teachers included.
     """
     problems: list[str] = []
-    found: list[Run | Config] = []
+    teachers: list[Run | Config] = []
     for text in _names(settings):
         try:
-            found.append(_recipe(text, settings, chain) or _finished(text, settings.out))
+            teachers.append(_recipe(text, settings, chain) or _finished(text, settings.out))
         except SubmillionError as error:
             problems += [f"distillation.teacher {text}: {problem}" for problem in error.problems]
     if problems:
         raise ConfigError(*problems)
-    return tuple(found)
+    return tuple(teachers)
 
 
 def check(teachers: Sequence[Run], settings: Config, splits: Splits) -> tuple[str, ...]:
-    """Return warnings about finished teachers; one DataError says which may not teach on these splits, and why.
+    """Return warnings about finished teachers; one DataError names those that may not teach on these splits, and why.
 
     A teacher has the student's labels, in any order, and reads single texts or pairs as the student does. None of the
-    student's validation and test rows may be in its training split. That is known without reading where both held
-    out the same rows; else its data are read again, and a warning is given where they are gone.
+    student's validation and test rows may be in its training split. If both held out the same rows, nothing has to be
+    read; else its data are read again, with a warning if they are gone.
     """
     problems, warnings = list[str](), list[str]()
     for run in teachers:
         problems += _other_labels(run, splits)
-        theirs = run.config()
-        if (theirs.data.text_pair is None) != (settings.data.text_pair is None):
-            kinds = ("single texts", "pairs") if theirs.data.text_pair is None else ("pairs", "single texts")
-            problems.append(f"teacher {run.path} reads {kinds[0]}, and data.text_pair makes {kinds[1]} of these rows")
+        teacher_settings = run.config()
+        if (teacher_settings.data.text_pair is None) != (settings.data.text_pair is None):
+            kinds = ("single texts", "pairs") if teacher_settings.data.text_pair is None else ("pairs", "single texts")
+            problems.append(f"teacher {run.path} reads {kinds[0]}, but data.text_pair makes {kinds[1]} of these rows")
         _check_rows(run, splits, problems, warnings)
     if problems:
         raise DataError(*problems)
@@ -93,16 +93,16 @@ def identity(run: Run) -> str:
 def identified(settings: Config, teachers: Sequence[Run]) -> Config:
     """Return the settings with each teacher's identity in place of its name, for the hash that names a run.
 
-    So the hash changes with the teacher, and not with the path or the recipe that leads to it.
+    The hash then changes with the teacher, but not with its path or recipe.
     """
     if not teachers:
         return settings
-    own = settings.distillation.model_copy(update={"teacher": tuple(identity(run) for run in teachers)})
-    return settings.model_copy(update={"distillation": own})
+    distillation = settings.distillation.model_copy(update={"teacher": tuple(identity(run) for run in teachers)})
+    return settings.model_copy(update={"distillation": distillation})
 
 
 def summary(teachers: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return what `teachers.json` holds of each teacher: folder, identity, encoder, labels, validation accuracy."""
+    """Return what `teachers.json` holds for each teacher: folder, identity, encoder, labels, validation accuracy."""
     return [
         {
             "run": run.name,
@@ -123,11 +123,11 @@ def logits(
     place: Place,
     watch: Callable[[int], object],
 ) -> tuple[np.ndarray, str]:
-    """Return a teacher's logits of the examples, float32 [N, C] with columns in the order of `labels`, and a note.
+    """Return a teacher's logits for the examples, float32 [N, C] with columns in the order of `labels`, and a note.
 
-    They are read from the cache; if they are not there, they are computed now, on the device and in the precision of
-    `place`, and `watch` called with the number of rows done. A teacher may not take int8: then what is measured here
-    takes its place. Where the cache cannot be written, the note says why.
+    They are read from the cache, or else computed now, on the device and in the precision of `place`, and `watch`
+    called with the number of rows done. A teacher may not use int8: it is replaced by the precision measured here. If
+    the cache cannot be written, the note says why.
     """
     device, precision = place
     if precision == "int8":
@@ -135,16 +135,16 @@ def logits(
     classifier = Classifier.load(teacher, device.type, precision)
     reading = Reading.of(teacher.config().model)
     split = batching.tokenize(examples, classifier.tokenizer, classifier.labels, reading)
-    found, note = _found_or_computed(teacher, classifier, split, watch)
-    return found[:, [classifier.labels.index(label) for label in labels]], note
+    teacher_logits, note = _found_or_computed(teacher, classifier, split, watch)
+    return teacher_logits[:, [classifier.labels.index(label) for label in labels]], note
 
 
 def mean_logits(teachers: Sequence[np.ndarray], temperature: float, has_several: bool = False) -> np.ndarray:
-    """Return the logits, float32 [N, C], whose softmax (of several labels, sigmoid) at the temperature is the mean of
-    the teachers' at it.
+    """Return the logits, float32 [N, C], whose softmax (for several labels, sigmoid) at the temperature is the mean of
+    the teachers'.
 
-    Their gradient is then the mean of the teachers' gradients, and a teacher of large logits does not outvote the
-    others, as it would in a mean of logits (docs/decisions/012-teachers.md). One teacher's logits stay as they are.
+    Their gradient is then the mean of the teachers' gradients, and a teacher with large logits does not outvote the
+    others, as it would in a mean of logits (docs/decisions/012-teachers.md). A single teacher's logits are unchanged.
     """
     if len(teachers) == 1:
         return teachers[0]
@@ -156,13 +156,13 @@ def mean_logits(teachers: Sequence[np.ndarray], temperature: float, has_several:
 
 
 def _names(settings: Config) -> tuple[str, ...]:
-    """The texts that `distillation.teacher` holds; none without a teacher."""
+    """Return the texts in `distillation.teacher`; none without a teacher."""
     teacher = settings.distillation.teacher
     return (teacher,) if isinstance(teacher, str) else teacher or ()
 
 
 def _recipe(text: str, settings: Config, chain: tuple[str, ...]) -> Config | None:
-    """The settings of a teacher that is a recipe or a config file; its own teachers are checked too."""
+    """Return the settings of a teacher that is a recipe or a config file; its own teachers are checked too."""
     if text in config.recipe_names():
         origin, recipe = text, config.load(recipe=text)
     elif text.endswith((".yaml", ".yml")):
@@ -182,7 +182,7 @@ def _finished(text: str, out: str) -> Run:
         path = runs.locate(text, out)
     except RunError as error:
         recipes = did_you_mean(text, config.recipe_names())
-        raise RunError(f"{error}; a config file (.yaml) or a recipe may stand here too: {recipes}") from None
+        raise RunError(f"{error}; a config file (.yaml) or a recipe is allowed here too: {recipes}") from None
     run = runs.load(path)
     runs.verify(run)
     encoder_of(run)
@@ -193,31 +193,31 @@ def _other_labels(run: Run, splits: Splits) -> list[str]:
     if run.has_several() != splits.has_several:
         kinds = ("several labels", "one label")
         theirs, ours = kinds if run.has_several() else kinds[::-1]
-        return [f"teacher {run.path} gives a row {theirs}, and these rows have {ours}: train it on rows like these"]
+        return [f"teacher {run.path} gives a row {theirs}, but these rows have {ours}: train it on rows like these"]
     theirs, labels = run.labels(), splits.labels
     missing, extra = ([label for label in a if label not in b] for a, b in ((labels, theirs), (theirs, labels)))
     if not missing and not extra:
         return []
     differences = [f"it lacks {', '.join(map(repr, missing))}"] if missing else []
-    differences += [f"it has {', '.join(map(repr, extra))}, which the rows have not"] if extra else []
-    return [f"teacher {run.path} has other labels: {'; '.join(differences)}; train it on rows with the same labels"]
+    differences += [f"it has {', '.join(map(repr, extra))}, which the rows do not have"] if extra else []
+    return [f"teacher {run.path} has different labels: {'; '.join(differences)}; train it on rows with the same labels"]
 
 
 def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[str]) -> None:
-    """Add a problem if the teacher was trained on rows that the splits hold out, a warning if nobody can say."""
+    """Add a problem if the teacher was trained on rows that the splits hold out, a warning if that is unknown."""
     facts = run.read_json("data.json")
     held_out = {data.fingerprint(splits.validation), splits.test_fingerprint} - {None}
     if held_out <= {facts.get("validation_fingerprint"), facts.get("test_fingerprint")}:
-        return  # nothing that a run holds out is in its own training split: `data` refuses that
+        return  # no row that a run holds out is in its own training split: `data` refuses that
     texts = _training_texts(run, facts.get("fingerprint"))
     if texts is None:
         warnings.append(
-            f"teacher {run.name} held out other rows, and those it was trained on are no longer there to compare: if "
+            f"teacher {run.name} held out different rows, and its training rows are no longer there to compare: if "
             "validation or test rows of this run are among them, scores are too high"
         )
         return
-    held = {"validation": splits.validation, "test": splits.test}
-    shared = {name: sum(key_of(example) in texts for example in examples) for name, examples in held.items()}
+    held_rows = {"validation": splits.validation, "test": splits.test}
+    shared = {name: sum(key_of(example) in texts for example in examples) for name, examples in held_rows.items()}
     if any(shared.values()):
         counts = " and ".join(f"{n:,} {name} rows" for name, n in shared.items() if n)
         problems.append(
@@ -227,7 +227,7 @@ def _check_rows(run: Run, splits: Splits, problems: list[str], warnings: list[st
 
 
 def _training_texts(run: Run, fingerprint: str | None) -> set[str] | None:
-    """The texts of a run's training split, read again; None if its data are gone or have changed."""
+    """Return the texts of a run's training split, read again; None if its data are gone or have changed."""
     try:
         splits = data.read(run.config().data)
     except SubmillionError:
@@ -245,23 +245,23 @@ def _found_or_computed(
             return np.load(folder / _FILE), "found"
         except OSError:  # another process has just removed it, to make room
             pass
-    made = evaluation.logits(classifier, split, _BATCH_ROWS, watch)
-    evaluation.refuse_not_finite(made, split.example_ids, classifier.precision)
+    teacher_logits = evaluation.logits(classifier, split, _BATCH_ROWS, watch)
+    evaluation.refuse_not_finite(teacher_logits, split.example_ids, classifier.precision)
     if classifier.fitting.max_tokens is not None:
-        return made, "computed in smaller batches, and not kept for other runs: their last digits may differ"
+        return teacher_logits, "computed in smaller batches, and not kept for other runs: their last digits may differ"
     try:
         with cache.filling(_KIND, key) as folder:
-            np.save(folder / _FILE, made)
+            np.save(folder / _FILE, teacher_logits)
     except OSError as error:
-        return made, f"computed, and not kept for other runs: {error}"
-    return made, "computed"
+        return teacher_logits, f"computed, and not kept for other runs: {error}"
+    return teacher_logits, "computed"
 
 
 def _key(teacher: Run, classifier: Classifier, split: TokenizedSplit) -> str:
-    """The key of everything that decides the logits: weights as they are now, tokens, and how they are computed."""
+    """Return the key of everything that decides the logits: current weights, tokens, and how they are computed."""
     facts = [_FORMAT, *native.conditions(classifier.device), classifier.precision]
     facts += [_BATCH_ROWS, order.EVALUATION_TOKENS]
-    # A folder that was moved holds the same model.
+    # A moved folder holds the same model.
     facts += [identity(teacher), adapters.stock(classifier.model).config.to_dict() | {"_name_or_path": None}]
-    # All of the weights: a Hub's encoder is in no other fact.
+    # All weights: no other fact covers an encoder of the Hub.
     return computed_key(facts, classifier.model.state_dict().items(), split)

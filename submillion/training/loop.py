@@ -1,8 +1,7 @@
 """The loop: a generator of records.
 
-`fit` trains, evaluates and writes checkpoints; what happens to a record is the caller's affair. A
-record that was yielded counts as written when the generator goes on, so a checkpoint never knows of
-a record that was not written.
+`fit` trains, evaluates and writes checkpoints; what happens to a record is up to the caller. A yielded record counts as
+written when the generator continues, so a checkpoint never includes a record that was not written.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from submillion.training.steps import Length, Loss, Steps, diverged
 
 Wish = Literal["pause", "stop"]
 
-_LEAST_SECONDS = 10.0  # between the checkpoints of a GPU
+_LEAST_SECONDS = 10.0  # between checkpoints on a GPU
 
 
 @dataclass(frozen=True)
 class Job:
     """What one training works on.
 
-    started: the clock (time.perf_counter) when its work began · fitting: of steps; that of evaluations is the
-    classifier's · wish: asked after each record; "pause" writes a checkpoint and ends the generator early, "stop" ends
-    the training as if it had no more steps · say: gets sentences about the work, while it goes on.
+    started: the clock (time.perf_counter) when its work began · fitting: for steps; the classifier has that of
+    evaluations · wish: called after each record; "pause" writes a checkpoint and ends the generator early, "stop" ends
+    the training as if it had no more steps · say: gets sentences about the work in progress.
     """
 
     classifier: Classifier
@@ -57,8 +56,8 @@ class Job:
 def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
     """Train from the last checkpoint, or the start, to the end; yield a record per step and per evaluation.
 
-    At the end the classifier holds the parameters of the best evaluation; also at a DivergedError, which says that
-    the loss, or what the model gives, is not a number, if there was an evaluation before.
+    At the end the classifier holds the parameters of the best evaluation, if there was one, also after a DivergedError,
+    which says that the loss or the model's output is not a number.
     """
     loop = _Loop(job)
     steps, progress = loop.steps, loop.restore()
@@ -88,13 +87,13 @@ def fit(job: Job) -> Generator[StepRecord | EvalRecord, None, None]:
             if wish == "pause":
                 return
     except DivergedError:
-        loop.end(progress, is_changed=True)  # by a step that was begun and does not count
+        loop.end(progress, is_changed=True)  # by a begun step that does not count
         raise
     loop.end(progress)
 
 
 def _settled(steps: Steps, progress: Progress) -> Generator[StepRecord, None, Progress]:
-    """Yield the records of steps that were begun; return where that leads."""
+    """Yield the records of begun steps; return the progress after them."""
     while steps.begun:
         record = steps.record()
         progress = replace(progress, step=record.step)
@@ -103,7 +102,7 @@ def _settled(steps: Steps, progress: Progress) -> Generator[StepRecord, None, Pr
 
 
 def _wish(job: Job) -> Wish | None:
-    """What is asked for, the same in all processes: that one may be interrupted alone, the main one knows of a stop."""
+    """Return the wish, the same in all processes: any may be interrupted alone, only the main one knows of a stop."""
     wish = job.wish()
     return (processes.on_main(lambda: wish) or "pause") if processes.anybody(wish is not None) else None
 
@@ -120,8 +119,8 @@ def _is_over(progress: Progress, job: Job) -> bool:
 
 
 def _is_best(progress: Progress, key: str, scores: tuple[float, float], predictions: Predictions) -> bool:
-    """Say whether an evaluation is better than the best so far, by what decides and its log loss, which breaks a tie;
-    where log loss decides, accuracy's own test must not say otherwise."""
+    """Return whether an evaluation is better than the best so far, by the deciding score, ties broken by log loss; if
+    log loss decides, accuracy's own test must not contradict it."""
     value, loss = scores
     if progress.best_score is None or progress.best_loss is None:
         return True
@@ -135,7 +134,7 @@ def _is_best(progress: Progress, key: str, scores: tuple[float, float], predicti
 
 
 def _scores(predictions: Predictions, tempered: Predictions, settings: TrainConfig) -> dict[str, Score]:
-    """The scores of an evaluation, first that of `train.metric`, last the scaled log loss and what else decides."""
+    """Return an evaluation's scores, first that of `train.metric`, last the scaled log loss and the deciding one."""
     scores = metrics.score_by(predictions, settings.metric or metrics.usual_metric(predictions.has_several))
     scores["scaled_log_loss"] = metrics.log_loss(tempered)
     if (key := metrics.deciding_key(settings.deciding)) not in scores:
@@ -157,11 +156,11 @@ class _Loop:
             job.fitting.make_room = job.classifier.fitting.make_room = self.recorder.forget
 
     def evaluate(self, progress: Progress) -> tuple[EvalRecord, Progress]:
-        """Score the validation split and keep the parameters if they are the best so far by what decides.
+        """Score the validation split and keep the parameters if they are the best so far by the deciding score.
 
-        Log loss breaks ties; of equals in both the earlier stays.
+        Log loss breaks ties; if both are equal, the earlier stays.
 
-        The time it takes is kept apart from training's.
+        Its time is recorded apart from training's.
         """
         job, seconds = self.job, self.steps.seconds()
         size = job.settings.evaluation_batch_size
@@ -170,8 +169,8 @@ class _Loop:
             predictions = evaluation.with_own_thresholds(predictions, job.settings)
             self.model.train()
         except NotFiniteError:  # a step's gradient may not be finite though its loss is
-            found = f"probabilities of validation rows are not numbers after step {progress.step}"
-            raise diverged(found, job.settings) from None
+            problem = f"probabilities of validation rows are not numbers after step {progress.step}"
+            raise diverged(problem, job.settings) from None
         tempered = metrics.tempered(predictions).predictions
         scores = _scores(predictions, tempered, job.settings)
         key, loss = metrics.deciding_key(job.settings.deciding), scores["log_loss"].value
@@ -189,7 +188,7 @@ class _Loop:
             right=packed_rows(predictions.right),
             losses=packed_losses(row_losses(tempered)),
         )
-        # A tie that log loss decides is not a better score: patience would wait for its last digits.
+        # A tie broken by log loss is not a better score: patience would wait for its last digits.
         n_worse = progress.n_worse + 1 if chosen == progress.best_score or not record.best else 0
         progress = replace(progress, evaluated_step=progress.step, n_worse=n_worse)
         if not record.best:
@@ -201,25 +200,25 @@ class _Loop:
         )
 
     def save(self, progress: Progress) -> None:
-        """Write the checkpoint of the current step; the main process does, all have the same."""
+        """Write the checkpoint of the current step, in the main process: all have the same."""
         parts = {**self._parts(), "optimizer": optimizer_tensors(self.steps.optimizer)}
         state = replace(progress, scaler=self.steps.scaler.state_dict(), max_tokens=self.job.fitting.max_tokens)
         self.job.checkpoints.save(state, parts)
         self.saved = time.perf_counter()
 
     def checkpoint_is_due(self, step: int) -> bool:
-        """Say whether a step's checkpoint is written: on a GPU not all, which would take as long as the steps."""
+        """Return whether a step's checkpoint is written: on a GPU not all, which would take as long as the steps."""
         if step % self.job.settings.checkpoint_every:
             return False
         is_soon = self.steps.device.type == "cuda" and time.perf_counter() < self.saved + _LEAST_SECONDS
-        return processes.on_main(lambda: not is_soon)  # each process has a clock of its own
+        return processes.on_main(lambda: not is_soon)  # each process has its own clock
 
     def restore(self) -> Progress:
-        """Load the last checkpoint, if there is one, and return where it stands."""
-        found = self.job.checkpoints.load()
-        if found is None:
+        """Load the last checkpoint, if there is one, and return its progress."""
+        checkpoint = self.job.checkpoints.load()
+        if checkpoint is None:
             return Progress()
-        progress, parts = found
+        progress, parts = checkpoint
         self._load(parts["trainable"] | parts.get("method", {}))
         restore_optimizer(self.steps.optimizer, parts.get("optimizer", {}))
         self.job.fitting.max_tokens = progress.max_tokens
@@ -228,7 +227,7 @@ class _Loop:
         return progress
 
     def end(self, progress: Progress, is_changed: bool = False) -> None:
-        """Give up recorded work, and load the best evaluation's parameters where the classifier has others."""
+        """Give up recorded work, and load the best evaluation's parameters if the classifier has others."""
         if self.recorder is not None:
             self.recorder.forget()  # the test split is evaluated next, and the classifier may live on
         if progress.best_step is not None and (is_changed or progress.best_step != progress.step):

@@ -7,17 +7,17 @@ from torch.nn import functional
 
 from submillion.config import DistillationConfig, TrainConfig
 
-_LEAST = 1e-7  # of 1 - p: float32 tells no smaller one from 0
+_LEAST = 1e-7  # of 1 - p: float32 cannot tell a smaller one from 0
 
 
 def class_weights(
     train: TrainConfig, labels: tuple[str, ...], counts: list[int], n_rows: int | None = None
 ) -> torch.Tensor | None:
-    """Return each class's loss weight, float32 [C] in the order of `labels`, or None where all are 1.
+    """Return each class's loss weight, float32 [C] in the order of `labels`, or None if all are 1.
 
-    `balanced` is n / (C · n_c), as in scikit-learn's `class_weight="balanced"`; labels that a table
-    does not name weigh 1. n_rows: where rows have several labels, all rows; then `balanced` is (n - n_c) / n_c, so that
-    the rows that have a label weigh as much as those that do not.
+    `balanced` is n / (C · n_c), as in scikit-learn's `class_weight="balanced"`; labels that a table does not name weigh
+    1. n_rows: all rows, if rows have several labels; then `balanced` is (n - n_c) / n_c, so the rows with a label weigh
+    as much as those without.
     """
     if train.class_weights is None:
         return None
@@ -35,15 +35,15 @@ def supervised(
     weights: torch.Tensor | None,
     focal_gamma: float = 0.0,
 ) -> torch.Tensor:
-    """Return the summed cross-entropy of float32 logits [B, C] and label ids [B], a scalar; of several labels, ids
-    [B, C], the summed mean of each row's binary ones.
+    """Return the summed cross-entropy of float32 logits [B, C] and label ids [B], a scalar; for several labels, ids
+    [B, C], the sum over rows of the mean binary cross-entropy.
 
-    With smoothing s the target is 1 − s on the label plus s / C on every class (Szegedy et al. 2016,
-    §7). A row counts with the weight of its class (smoothed part included), so weights scale rows. With focal_gamma γ
-    it counts with (1 − p)^γ besides, p its label's probability (Lin et al. 2017, equation 4), which has a gradient too.
+    With smoothing s the target is 1 − s on the label plus s / C on every class (Szegedy et al. 2016, §7). A row counts
+    with the weight of its class (smoothed part included), so weights scale rows. With focal_gamma γ it also counts with
+    (1 − p)^γ, p its label's probability (Lin et al. 2017, equation 4), which has a gradient too.
 
-    Of several labels each decision is smoothed by s / 2 and has its own (1 − p)^γ, p the probability of what is true; a
-    weight is that of a label's positives, as `pos_weight` of torch.
+    With several labels each decision is smoothed by s / 2 and has its own (1 − p)^γ, p the probability of the truth; a
+    weight applies to a label's positives, as torch's `pos_weight`.
 
     >>> supervised(torch.zeros(2, 4), torch.tensor([0, 3]), 0.0, None).item() / 2  # ln 4
     1.3862943649291992
@@ -60,16 +60,16 @@ def supervised(
 def _of_several(
     logits: torch.Tensor, truth: torch.Tensor, smoothing: float, weights: torch.Tensor | None, focal_gamma: float
 ) -> torch.Tensor:
-    """The same of several labels; truth: 0 or 1, float32 [B, C]."""
+    """Return `supervised` for several labels; truth: 0 or 1, float32 [B, C]."""
     targets = truth * (1 - smoothing) + smoothing / 2
     losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
     if focal_gamma:
         losses = _focused(torch.sigmoid(logits * (2 * truth - 1)), focal_gamma) * losses
-    return losses.mean(-1).sum()  # the mean, so that a learning rate is right for any number of labels
+    return losses.mean(-1).sum()  # the mean, so that a learning rate suits any number of labels
 
 
 def _focused(probs: torch.Tensor, focal_gamma: float) -> torch.Tensor:
-    """(1 - p)^gamma. A power below 1 has no slope at 0, where float32 puts what is certain."""
+    """Return (1 - p)^gamma. A power below 1 has no slope at 0, to which float32 rounds certainty."""
     return (1 - probs).clamp(min=_LEAST) ** focal_gamma
 
 
@@ -82,13 +82,12 @@ def distilled(
 ) -> torch.Tensor:
     """Return α · supervised_loss + (1 − α) · T² · KL(teacher ‖ student), a scalar, summed over rows; logits [B, C].
 
-    Both distributions are softmax(logits / T) (Hinton, Vinyals and Dean 2015, §2). The gradient of the KL term by a
-    student's logit is (student − teacher) / T, and that difference falls as 1 / T: T² keeps the teacher's share of
-    the gradient about the same at any T. Without it (`scaled: false`) the share falls as 1 / T², a fourth at T = 2.
-    The teacher's entropy, which the paper's cross-entropy has besides, is constant and has no gradient.
+    Both distributions are softmax(logits / T) (Hinton, Vinyals and Dean 2015, §2). The gradient of the KL term with
+    respect to a student's logit is (student − teacher) / T, and that difference falls as 1 / T: T² keeps the teacher's
+    share of the gradient about the same at any T. Without it (`scaled: false`) the share falls as 1 / T², a fourth at T
+    = 2. The teacher's entropy, which the paper's cross-entropy also has, is constant and has no gradient.
 
-    has_several: of several labels, each is a distribution of two, sigmoid(logit / T) and the rest, and a row's KL is
-    their mean.
+    has_several: each label is a distribution over two, sigmoid(logit / T) and the rest, and a row's KL is their mean.
 
     >>> taught = DistillationConfig(alpha=0.0, temperature=2.0)
     >>> distilled(torch.tensor(5.0), torch.zeros(1, 2), torch.ones(1, 2), taught).item()  # the student agrees
@@ -104,7 +103,7 @@ def distilled(
 
 
 def log_probs(logits: torch.Tensor, has_several: bool) -> torch.Tensor:
-    """Return the log probabilities of classes by their logits [..., C]; of several labels [..., C, 2]: that each
+    """Return the log probabilities of classes from their logits [..., C]; for several labels [..., C, 2]: that each
     applies, and that it does not."""
     if not has_several:
         return functional.log_softmax(logits, dim=-1)

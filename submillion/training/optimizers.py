@@ -1,6 +1,6 @@
 """Parameter groups, optimisers and learning-rate schedules.
 
-A schedule is a pure function of the step, so that resuming needs the step alone.
+A schedule is a pure function of the step, so resuming needs only the step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 from submillion.config import TrainConfig
 
 _POLYNOMIAL_END = 1e-7  # the final learning rate of transformers' polynomial schedule, which the studies used
-_WARMUP_NOT_STARTED = 1  # warm-up starts at 1 / n, not at 0: a first step that changes nothing is a wasted one
+_WARMUP_NOT_STARTED = 1  # warm-up starts at 1 / n, not at 0: a first step that changes nothing is wasted
 
 
 def build(
@@ -25,15 +25,15 @@ def build(
 ) -> torch.optim.Optimizer:
     """Return the optimiser over up to four groups: adapter and head, each with and without weight decay.
 
-    Vectors (biases, norms, magnitudes) and the scales of IA3 and AdaLoRA do not decay. Each group holds
-    its peak rate as `peak`. `recorded`: AdamW's steps are recorded on that device, where its rates have to be.
+    Vectors (biases, norms, magnitudes) and the scales of IA3 and AdaLoRA do not decay. Each group holds its peak rate
+    as `peak`. `recorded`: the device on which AdamW's steps are recorded, and its rates must be.
     """
     groups = [
         {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
-        for named, rate in ((adapter, train.learning_rate), (head, train.head_learning_rate or train.learning_rate))
+        for by_name, rate in ((adapter, train.learning_rate), (head, train.head_learning_rate or train.learning_rate))
         for parameters, decay in (
-            ([p for name, p in named.items() if _decays(name, p)], train.weight_decay),
-            ([p for name, p in named.items() if not _decays(name, p)], 0.0),
+            ([p for name, p in by_name.items() if _decays(name, p)], train.weight_decay),
+            ([p for name, p in by_name.items() if not _decays(name, p)], 0.0),
         )
         if parameters
     ]

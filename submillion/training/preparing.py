@@ -1,6 +1,6 @@
-"""What comes before the first step: the question that a run answers, and the `loop.Job` that is made of it.
+"""What comes before the first step: the question that a run answers, and the `loop.Job` made from it.
 
-The question is asked, and the job worked through, by `workflow.train`.
+`workflow.train` asks the question and does the job.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from submillion.training import describing, distillation, loop, losses, steps, w
 from submillion.training.checkpoints import Checkpoints
 from submillion.training.watching import Phase, Stopwatch, Watch, downloads
 
-_PROVED_IN_INT8 = {"bert": (6, 384)}  # by family, layers and width of the largest encoder of decision 037's proofs
+_PROVED_IN_INT8 = {"bert": (6, 384)}  # by family, layers and width of the largest encoder in decision 037's proofs
 
 
 @dataclass(frozen=True)
 class Question:
     """What a run answers: checked settings, rows, the plan, finished teachers.
 
-    as_trial: of a study, whose test split stays sealed · paused: a teacher that the watcher stopped; then there is no
-    answer yet.
+    as_trial: a trial of a study, whose test split stays sealed · paused: a teacher that the watcher paused; there is
+    then no answer yet.
     """
 
     settings: Config
@@ -56,18 +56,18 @@ class Question:
 
 
 def pinned(settings: Config, watch: Watch) -> Config:
-    """Return the settings with the commit of each thing that comes from the Hub; HubError if it cannot be had."""
+    """Return the settings with the commit of all that comes from the Hub; HubError if it is not available."""
 
     def say(note: str) -> None:
         watch(Phase("asking the Hub", notes=(note,)))
 
     model = architectures.pinned(settings.model, say)
-    architectures.load(model.name, model.revision)  # before rows are read or weights come: one that is not supported
+    architectures.load(model.name, model.revision)  # before reading rows or weights: refuses unsupported ones
     return settings.model_copy(update={"model": model, "data": data.pinned(settings.data, say)})
 
 
 def download(settings: Config, watch: Watch) -> None:
-    """Bring the encoder's files to this disk, with a bar, where they are not there; HubError if they cannot be had."""
+    """Download the encoder's files, with a bar, if they are missing; HubError if they are not available."""
     model = settings.model
     if files.at_hand(model.name, model.revision) is not None:
         return
@@ -75,30 +75,30 @@ def download(settings: Config, watch: Watch) -> None:
 
 
 def threads(run: Run) -> tuple[int, tuple[str, ...]]:
-    """Return the run's own number of threads where it was begun before, else what there are here; and what to say."""
-    n_given, before = torch.get_num_threads(), processes.on_main(run.environment) or {}
-    n_threads = before.get("threads", n_given) if before.get("processes") == processes.count() else n_given
+    """Return the number of threads the run was begun with, else this machine's; and notes."""
+    n_given, environment = torch.get_num_threads(), processes.on_main(run.environment) or {}
+    n_threads = environment.get("threads", n_given) if environment.get("processes") == processes.count() else n_given
     return n_threads, workers.thread_notes(n_threads, n_given)
 
 
 def job_of(run: Run, question: Question, watch: Stopwatch, notes: tuple[str, ...]) -> loop.Job:
     """Return what the training works on: rows, their teachers' logits, the model, the frozen layers' output.
 
-    The files that say what the run is are written first. `notes` are shown before this function's own.
+    The files that describe the run are written first. `notes` are shown before this function's own.
     """
     started = time.perf_counter()
     device = backbone.choose_device(question.settings.device)
     processes.place(device)
-    precision, said = processes.on_main(partial(_begin, run, question, device))
+    precision, own_notes = processes.on_main(partial(_begin, run, question, device))
     with processes.in_turn():
-        job = _job(run, question, (device, precision, (f"device {device}", *notes, *said)), watch, started)
+        job = _job(run, question, (device, precision, (f"device {device}", *notes, *own_notes)), watch, started)
     for fitting in (job.fitting, job.classifier.fitting):
         fitting.say = lambda note: watch.watch(Phase("out of memory: batches are halved", notes=(note,)))
     return job
 
 
 def _begin(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, tuple[str, ...]]:
-    """Write what a run says of itself; return its precision, and what is worth saying of it here."""
+    """Write the run's description; return its precision, and notes about it."""
     settings, teachers = question.settings, question.teachers
     refuse_another_encoder(run, settings.model.name, settings.model.revision)
     precision, reason = _precision(run, question, device)
@@ -119,11 +119,11 @@ def _job(
     started: float,
 ) -> loop.Job:
     settings, splits, teachers = question.settings, question.splits, question.teachers
-    device, precision, said = chosen
+    device, precision, notes = chosen
     train_examples, copied = _augmented(settings, splits.train, watch)
     classes = {} if splits.has_several else counted(example.label for example in splits.train)
     about_metric = metric_warnings(classes, settings.train)
-    watch(Phase("tokenising", notes=(*said, *splits.warnings, *about_metric, *copied)))
+    watch(Phase("tokenising", notes=(*notes, *splits.warnings, *about_metric, *copied)))
     tokenizer = backbone.load_tokenizer(settings.model.name, settings.model.revision)
     train_split, validation_split = _tokenized(settings, splits, train_examples, tokenizer)
     alike = _alike(splits, train_split, validation_split, tokenizer)
@@ -159,9 +159,9 @@ def _job(
 def _tokenized(
     settings: Config, splits: Splits, train: list[Example], tokenizer: Any
 ) -> tuple[batching.TokenizedSplit, batching.TokenizedSplit]:
-    """The training rows, copies included, and the validation rows. Those of a fold are taken from all rows, which are
-    the same for every fold: their token ids, and the frozen layers' output, are made once and found by the others.
-    Those of `data.more` are a part of their own, so that the others' are found where a run was trained without them."""
+    """Return the training rows, copies included, and the validation rows. A fold's are taken from all rows, which are
+    the same for every fold: their token ids, and the frozen layers' output, are made once and found by the others. Rows
+    of `data.more` are a separate part, so that the others' are found if a run was trained without them."""
     reading = Reading.of(settings.model)
     n_before = len(splits.train) - splits.n_more
     if settings.data.fold is None or len(train) > len(splits.train):
@@ -184,8 +184,8 @@ def _tokenized(
 
 
 def _most_tokens(settings: Config) -> int | None:
-    """The tokens of a step's parts, where texts have windows: a batch of long ones would need many times the memory of
-    one of texts that are cut. Batches by tokens are never larger than they say."""
+    """Return the most tokens of a step's parts, if texts have windows: a batch of long texts would need many times the
+    memory of cut ones. Batches by tokens have their own limit."""
     model, train = settings.model, settings.train
     has_limit = model.long_texts == "windows" and train.batch_tokens is None
     return train.batch_size * model.max_length if has_limit else None
@@ -194,32 +194,32 @@ def _most_tokens(settings: Config) -> int | None:
 def _alike(
     splits: Splits, train: batching.TokenizedSplit, validation: batching.TokenizedSplit, tokenizer: Any
 ) -> list[str]:
-    """Warnings about rows that the encoder cannot tell apart; changed copies, which come after them, are left out."""
+    """Return warnings about rows that the encoder cannot tell apart; changed copies after them are left out."""
     seen, n = train.seen(tokenizer), len(splits.train)
     rows = {"train": (splits.train, Seen(seen.hashes[:n], seen.is_blank[:n]))}
     return tokens.warnings(rows | {"validation": (splits.validation, validation.seen(tokenizer))})
 
 
 def _precision(run: Run, question: Question, device: torch.device) -> tuple[config.Precision, str]:
-    """The run's own precision where it was begun before: the probe may decide differently next time."""
-    before = run.environment()
-    if before is not None and before.get("device") == str(device):
-        return before["precision"], before["precision_reason"]
-    asked = question.settings.train.precision
-    int8 = _int8(question) if asked is None and device.type == "cpu" else "unsuited"
-    precision, reason = precisions.choose_precision(asked, device, int8=int8)
-    if precision == "int8" and asked is None:
+    """Return the precision; the run's own if it was begun before: the probe may decide differently next time."""
+    environment = run.environment()
+    if environment is not None and environment.get("device") == str(device):
+        return environment["precision"], environment["precision_reason"]
+    configured = question.settings.train.precision
+    int8 = _int8(question) if configured is None and device.type == "cpu" else "unsuited"
+    precision, reason = precisions.choose_precision(configured, device, int8=int8)
+    if precision == "int8" and configured is None:
         reason += (
-            "; an encoder of this family and size lost less than 0.3 points by it (docs/decisions/037-int8.md); "
-            "train.precision=fp32 does without"
+            "; an encoder of this family and size lost less than 0.3 points with it (docs/decisions/037-int8.md); "
+            "train.precision=fp32 turns it off"
         )
     return precision, reason
 
 
 def _int8(question: Question) -> precisions.Int8:
-    """What int8 is for such a training: proved, not proved but fast in all of it, or neither.
+    """Return whether int8 is proved for such a training, unproved but fast in all of it, or unsuited.
 
-    Trials of a study have one precision.
+    Trials of a study share one precision.
     """
     architecture = question.plan.architecture
     is_even = native.fits_widths(architecture.width, architecture.width // architecture.n_heads)
@@ -230,7 +230,7 @@ def _int8(question: Question) -> precisions.Int8:
 
 
 def _is_proved(question: Question) -> bool:
-    """Whether int8 was proved for such a training: plain LoRA, on an encoder as in decision 037 or smaller."""
+    """Return whether int8 was proved for such a training: plain LoRA, on an encoder as in decision 037 or smaller."""
     architecture = question.plan.architecture
     n_layers, width = _PROVED_IN_INT8.get(architecture.family, (0, 0))
     is_small = architecture.n_layers <= n_layers and architecture.width <= width
@@ -238,9 +238,9 @@ def _is_proved(question: Question) -> bool:
 
 
 def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
-    found = counted(example.label for example in splits.train)
+    counts = counted(example.label for example in splits.train)
     n_rows = len(splits.train) if splits.has_several else None
-    weights = losses.class_weights(settings.train, splits.labels, [found[label] for label in splits.labels], n_rows)
+    weights = losses.class_weights(settings.train, splits.labels, [counts[label] for label in splits.labels], n_rows)
     weights = None if weights is None else weights.to(device)
     train = settings.train
 
@@ -256,17 +256,19 @@ def _loss(settings: Config, splits: Splits, device: torch.device) -> steps.Loss:
 
 
 def _augmented(settings: Config, examples: list[Example], watch: Watch) -> tuple[list[Example], tuple[str, ...]]:
-    """Return the training examples with the copies that the settings want, and a sentence about these."""
+    """Return the training examples with the copies that the settings request, and a sentence about these."""
     kinds = augmentation.kinds_of(settings.augmentation)
     if not kinds:
         return examples, ()
     watch(Phase("augmenting"))
-    found = augmentation.with_copies(examples, settings.augmentation, settings.train.seed)
-    texts = [(example.text, example.text_pair) for example in found]
+    augmented = augmentation.with_copies(examples, settings.augmentation, settings.train.seed)
+    texts = [(example.text, example.text_pair) for example in augmented]
     n = len(examples)
-    n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(found)))
-    named = ", ".join(kinds)
-    return found, (f"{len(found) - n:,} changed copies of training texts ({named}); {n_equal:,} equal their text",)
+    n_equal = sum(texts[i] == texts[i % n] for i in range(n, len(augmented)))
+    kind_names = ", ".join(kinds)
+    return augmented, (
+        f"{len(augmented) - n:,} changed copies of training texts ({kind_names}); {n_equal:,} are equal to their text",
+    )
 
 
 def _teacher_logits(
@@ -277,8 +279,8 @@ def _teacher_logits(
     settings: DistillationConfig,
     watch: Watch,
 ) -> np.ndarray:
-    """Return the teachers' logits of the training texts, copies included, float32 [N, C]; of several, their mean."""
-    found = []
+    """Return the teachers' logits for the training texts, copies included, float32 [N, C]; for several, their mean."""
+    all_logits = []
     for teacher in teachers:
         phase = Phase(f"computing the logits of the teacher {teacher.name}", n_total=len(examples))
         watch(phase)
@@ -286,14 +288,14 @@ def _teacher_logits(
             teacher, examples, splits.labels, place, lambda n, phase=phase: watch(replace(phase, n_done=n))
         )
         watch(replace(phase, n_done=len(examples), notes=(note,)))
-        found.append(logits)
-    return distillation.mean_logits(found, settings.temperature, splits.has_several)
+        all_logits.append(logits)
+    return distillation.mean_logits(all_logits, settings.temperature, splits.has_several)
 
 
 def _with_prefix(job: loop.Job, settings: Config, watch: Watch) -> loop.Job:
-    """Return the job with the frozen layers' output beside the rows that are read more than once.
+    """Return the job with the frozen layers' output for the rows that are read more than once.
 
-    Validation always is: by an evaluation, and for its predictions. The choice must not depend on what the cache
+    Validation rows always are: for an evaluation, and for the predictions. The choice must not depend on what the cache
     holds, or a resumed run could differ in its last bits from one never interrupted.
     """
     if job.classifier.plan.n_prefix_layers == 0:

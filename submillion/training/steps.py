@@ -1,7 +1,7 @@
 """Optimiser steps: rows to gradients to parameters, and a record of each.
 
-On a GPU a step is recorded work (`Recorder`), and one more is begun before a record is read, so that the GPU never
-waits for a watcher. Evaluations and checkpoints belong to `loop`.
+On a GPU a step is recorded work (`Recorder`), and one more is begun before a record is read, so the GPU never waits for
+a watcher. Evaluations and checkpoints belong to `loop`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from submillion.training import optimizers
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
 
 _MAX_EVALUATIONS, _EVALUATED_SHARE = 20, 0.25
-_N_AHEAD = 1  # steps that a GPU has to do when a record is read
+_N_AHEAD = 1  # steps that a GPU still has to do when a record is read
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training is: n_steps optimiser steps, of which n_epoch_steps pass once over the rows,
-    with an evaluation every evaluate_every steps and at the end. `reasons` says what was derived."""
+    """The length of a training: n_steps optimiser steps, n_epoch_steps per epoch, with an evaluation every
+    evaluate_every steps and at the end. `reasons` says what was derived."""
 
     n_steps: int
     n_epoch_steps: int
@@ -46,28 +46,29 @@ class Length:
 
 
 def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> Length:
-    """Return the length of a training on rows of these lengths (tokens, int64 [N]); what the config leaves
-    null is derived."""
+    """Return the length of a training on rows of these lengths (tokens, int64 [N]); null settings are derived."""
     n_epoch_steps = math.ceil(n_batches(lengths, train) / train.accumulation)
     reasons = []
     if train.epochs is None and train.steps is None:
         epochs = derived_epochs(n_epoch_steps)
-        reasons.append(f"{epochs} epochs: whole ones up to {MIN_STEPS} steps, at most {MAX_EPOCHS}")
+        reasons.append(f"{epochs} epochs: as many as reach {MIN_STEPS} steps, at most {MAX_EPOCHS}")
     n_steps = steps_of(train, n_epoch_steps)
-    every = train.evaluate_every
-    if every is None:
+    interval = train.evaluate_every
+    if interval is None:
         n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
         n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
-        every = math.ceil(n_steps / n_evaluations)
-        reasons.append(f"an evaluation every {every} steps: reads a quarter as many rows as training, 1 to 20 times")
-    elif every < 1:  # a fraction; 0.1 of 30 steps is 3 of them, whatever its last bit says
-        every = max(1, math.ceil(every * n_steps - 1e-9))
-    return Length(n_steps, n_epoch_steps, int(every), tuple(reasons))
+        interval = math.ceil(n_steps / n_evaluations)
+        reasons.append(
+            f"an evaluation every {interval} steps: 1 to 20 in all, reading a quarter as many rows as training"
+        )
+    elif interval < 1:  # a fraction; 0.1 of 30 steps is 3, whatever the last bit
+        interval = max(1, math.ceil(interval * n_steps - 1e-9))
+    return Length(n_steps, n_epoch_steps, int(interval), tuple(reasons))
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """A step that was begun; `loss` waits for a GPU."""
+    """A begun step; `loss` waits for a GPU."""
 
     step: int
     rate: float
@@ -76,34 +77,34 @@ class _Begun:
 
 
 def _read_later(loss: torch.Tensor) -> Callable[[], float]:
-    """Return what waits for a number on a GPU, as it is now in the order of its work."""
-    there, is_read = torch.empty_like(loss, device="cpu", pin_memory=True), torch.cuda.Event()
-    there.copy_(loss, non_blocking=True)
+    """Return a function that waits for a GPU's number, at its value at this point of the GPU's work."""
+    on_host, is_read = torch.empty_like(loss, device="cpu", pin_memory=True), torch.cuda.Event()
+    on_host.copy_(loss, non_blocking=True)
     is_read.record()
 
     def wait() -> float:
         is_read.synchronize()
-        return float(there)
+        return float(on_host)
 
     return wait
 
 
-def diverged(found: str, settings: TrainConfig, step: int | None = None) -> DivergedError:
-    """Return the error for a loss or scores that are not numbers, which says what may help."""
+def diverged(problem: str, settings: TrainConfig, step: int | None = None) -> DivergedError:
+    """Return the error for a loss or scores that are not numbers, with advice."""
     if step == 1:
         return DivergedError(
-            f"{found}, before anything was learnt: set train.precision to fp32, or start from other weights "
+            f"{problem}, before anything was learnt: set train.precision to fp32, or start from other weights "
             "(model.name, adapter.start_from)"
         )
     rate = settings.learning_rate
-    return DivergedError(f"{found}: lower train.learning_rate (it is {rate}) or set train.precision to fp32")
+    return DivergedError(f"{problem}: lower train.learning_rate (it is {rate}) or set train.precision to fp32")
 
 
 class Steps:
     """The steps of one training, and what they change: parameters, the optimiser, fp16's loss scale.
 
     split: the training rows · loss_of: the summed loss of a batch · recorder: of a GPU's work, or None · fitting,
-    clock: who makes the steps sets them · begun: steps whose records were not read yet.
+    clock: set by the creator · begun: steps whose records were not read yet.
     """
 
     def __init__(
@@ -126,16 +127,17 @@ class Steps:
         self._is_change_recorded = recorder is not None and settings.optimizer == "adamw" and model.precision != "fp16"
         self.optimizer = optimizers.build(adapter, head, settings, self.device if self._is_change_recorded else None)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == "fp16")
-        self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, also where a process has no row at first
+        self.scaler.scale(torch.zeros((), device=self.device))  # sets it up, even if a process has no rows at first
         self.begun: deque[_Begun] = deque()
         self._lengths = split.lengths
         self.clock = time.perf_counter()  # of the record before
         self._epoch, self._batches = -1, list[np.ndarray]()
-        # Of the step that is being done: added up over its parts, in memory that stays.
+        # Of the current step: added up over its parts, in memory that stays.
         self._loss = torch.zeros((), dtype=torch.float32 if self.device.type == "mps" else torch.float64).to(
             self.device
         )
-        # Rows of the step; on a GPU a tensor, since a recording is for any number, and the same division else.
+        # Rows of the step; on a GPU a tensor, since a recording must serve any number, with the same division
+        # elsewhere.
         self._n_rows: float | torch.Tensor = 1.0
         if self.device.type == "cuda":
             self._n_rows = torch.ones((), device=self.device)
@@ -150,21 +152,21 @@ class Steps:
 
         No step is begun beyond the next evaluation, checkpoint or end.
         """
-        every = (self.length.evaluate_every, checkpoint_every)
-        pause = min(self.length.n_steps, *(-(-step // n) * n for n in every))
+        intervals = (self.length.evaluate_every, checkpoint_every)
+        pause = min(self.length.n_steps, *(-(-step // n) * n for n in intervals))
         return range(self.begun[-1].step + 1 if self.begun else step, min(step + self._n_ahead, pause) + 1)
 
     def record(self) -> StepRecord:
-        """Return the record of the first step that has none yet; a GPU is waited for."""
+        """Return the record of the first step that has none yet; wait for a GPU."""
         begun = self.begun.popleft()
         loss, step = begun.loss(), begun.step
         self._refuse_not_finite(loss, step)
         return StepRecord(step, step / self.length.n_epoch_steps, loss, begun.rate, begun.n_tokens, self.seconds())
 
     def step(self, step: int) -> bool:
-        """Begin an optimiser step (from 1), and do it where there is no GPU; False where memory did not hold its batch.
+        """Begin an optimiser step (from 1), and finish it without a GPU; return False if its batch did not fit.
 
-        Such an attempt leaves nothing: what it had added up is dropped, and dropout draws anew.
+        Such an attempt leaves nothing: its sums are dropped, and dropout draws anew.
         """
         train = self.settings
         rate = self.set_learning_rate(step)
@@ -189,7 +191,7 @@ class Steps:
             begun = _Begun(step, rate, n_tokens, _read_later(self._loss))
         else:
             loss, n_tokens = processes.add_gradients(list(self.parameters.values()), float(self._loss), n_tokens)
-            self._refuse_not_finite(loss, step)  # before anything is changed
+            self._refuse_not_finite(loss, step)  # before anything changes
             begun = _Begun(step, rate, int(n_tokens), lambda: loss)
         self._update(step)
         self.begun.append(begun)
@@ -200,12 +202,12 @@ class Steps:
             raise diverged(f"the loss is {loss} at step {step}", self.settings, step)
 
     def seconds(self) -> float:
-        """Return the seconds since it was last asked, at first since `clock` was set."""
-        before, self.clock = self.clock, time.perf_counter()
-        return self.clock - before
+        """Return the seconds since the last call, at first since `clock` was set."""
+        previous, self.clock = self.clock, time.perf_counter()
+        return self.clock - previous
 
     def _rows_of(self, step: int) -> list[np.ndarray]:
-        """The row numbers of each micro-batch of a step; an epoch's order is made when it begins."""
+        """Return the row numbers of each micro-batch of a step; an epoch's order is made when it begins."""
         train, per_epoch = self.settings, self.length.n_epoch_steps
         epoch, place = divmod(step - 1, per_epoch)
         if epoch != self._epoch:
@@ -216,7 +218,7 @@ class Steps:
         return self._batches[place * train.accumulation : (place + 1) * train.accumulation]
 
     def _clear(self, n_rows: int) -> None:
-        """Begin a step of so many rows without a loss and gradients; recorded work adds to gradients where they are."""
+        """Begin a step of `n_rows` rows without loss and gradients; recorded work adds to gradients in place."""
         self._loss.zero_()
         self.optimizer.zero_grad(set_to_none=self.recorder is None)
         if isinstance(self._n_rows, torch.Tensor):
@@ -236,18 +238,18 @@ class Steps:
         if self.recorder is None:
             self.scaler.scale(total).backward()
             return
-        # Not backward(), which adds to each gradient by a kernel of its own.
+        # Not backward(), which adds to each gradient by a separate kernel.
         parameters = list(self.parameters.values())
         gradients = torch.autograd.grad(self.scaler.scale(total), parameters, allow_unused=True)
-        known: list[tuple[torch.Tensor, torch.Tensor]] = []
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None and parameter.grad is None:
-                parameter.grad = gradient.contiguous()  # as optimisers that fuse their work want it
+                parameter.grad = gradient.contiguous()  # as fused optimisers need it
             elif gradient is not None and parameter.grad is not None:
-                known.append((parameter.grad, gradient))
-        if known:
+                pairs.append((parameter.grad, gradient))
+        if pairs:
             add: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
-            add([old for old, _ in known], [new for _, new in known])
+            add([old for old, _ in pairs], [new for _, new in pairs])
 
     def _update(self, step: int) -> None:
         if self.recorder is not None and self._is_change_recorded:

@@ -1,8 +1,8 @@
 """Records mirrored to TensorBoard, Weights & Biases, MLflow and trackio, through accelerate's trackers.
 
-The run folder stays the source of truth: nothing is read back from a tracker. What they write is in
-`<out>/tracking/`, beside the runs; they work offline unless their own environment variables say otherwise. A tracker
-that fails is dropped with one warning, and the run goes on.
+The run folder stays the source of truth: nothing is read back from a tracker. They write into `<out>/tracking/`, next
+to the runs, and work offline unless their own environment variables say otherwise. A tracker that fails is dropped with
+one warning, and the run continues.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _NOT_IN_A_NAME = r"[^/\w.\- :]"  # MLflow's rule, the narrowest
 
 
 class Mirror:
-    """The open trackers of one run; called with a record, it hands it on. `opened_s`: how long they took to start.
+    """The open trackers of one run; called with a record, it passes it on. `opened_s`: how long they took to start.
 
-    A resumed run does some steps again: what `metrics.jsonl` held before is not mirrored twice. A tracker that does
-    not know the run yet, or missed a part of it, begins it anew and gets all of that first.
+    A resumed run repeats some steps: records already in `metrics.jsonl` are not mirrored twice. A tracker that does not
+    know the run yet, or missed a part of it, begins it anew and gets all of them first.
     """
 
     def __init__(self, run: Run, settings: Config, warn: Callable[[str], object]) -> None:
@@ -56,7 +56,7 @@ class Mirror:
         self.opened_s = 0.0
 
     def __call__(self, record: StepRecord | EvalRecord) -> None:
-        """Mirror a record, unless an earlier sitting did."""
+        """Mirror a record, unless an earlier session did."""
         self.step = record.step
         if record.step > self.seen.get(record.kind, 0):
             self._log(values_of(record))
@@ -70,7 +70,7 @@ class Mirror:
         for name in self.ids.keys() - {*self.settings.tracking}:
             self._forget(name)
         for name in dict.fromkeys(self.settings.tracking):
-            # The trackers of parallel runs share databases, which the first one makes.
+            # The trackers of parallel runs share databases, which the first creates.
             with self._guarded(name), _quiet(), FileLock(folder_of(self.run) / ".lock"):
                 self._open(name)
 
@@ -103,25 +103,25 @@ class Mirror:
 
     @contextmanager
     def _guarded(self, name: Tracker) -> Iterator[None]:
-        """Drop the tracker if anything goes wrong inside, and forget its id: the next sitting begins it anew."""
+        """Drop the tracker if anything goes wrong inside, and forget its id: the next session begins it anew."""
         try:
             yield
         except Exception as error:
             self.trackers.pop(name, None)
             self._forget(name)
-            self.warn(f"{name} {_reason(error)}; the run goes on without it, metrics.jsonl has every record")
+            self.warn(f"{name} {_reason(error)}; the run continues without it, metrics.jsonl has every record")
 
 
 @contextmanager
 def mirrored(run: Run, settings: Config, watch: Stopwatch) -> Iterator[Mirror]:
-    """Open the trackers of the settings for a run that begins or goes on, and end them; `watch` is told of each that
-    fails. Enter before `metrics.jsonl` is cut back. Of several processes the main one has trackers."""
+    """Open the settings' trackers for a run that begins or continues, and end them; `watch` gets each failure. Enter
+    before `metrics.jsonl` is cut back. Only the main process has trackers."""
     started = time.perf_counter()
     if not processes.is_main():
         settings = settings.model_copy(update={"tracking": ()})
     if settings.tracking:
         watch(Phase("starting trackers", notes=(f"they write into {folder_of(run)}",)))
-    # A run of the main process's own: a tracker is ended in an error, too, where the others cannot be asked.
+    # The main process's own run: after an error, too, a tracker is ended, without the other processes.
     mirror = Mirror(Run(run.path), settings, lambda why: watch.watch(Phase("a tracker was dropped", notes=(why,))))
     try:
         mirror.open()
@@ -132,23 +132,23 @@ def mirrored(run: Run, settings: Config, watch: Stopwatch) -> Iterator[Mirror]:
 
 
 def folder_of(run: Run) -> Path:
-    """Return the folder that trackers write into, beside the run."""
+    """Return the folder that trackers write into, next to the run."""
     return run.path.parent.absolute() / "tracking"
 
 
 def values_of(record: StepRecord | EvalRecord) -> dict[str, float]:
-    """Return what a tracker gets of a record: `train/...` of a step, `validation/...` of an evaluation."""
+    """Return a tracker's values of a record: `train/...` for a step, `validation/...` for an evaluation."""
     if record.kind == "step":
         names = ("loss", "learning_rate", "epoch", "tokens", "seconds")
-        found = {f"train/{name}": float(getattr(record, name)) for name in names}
+        values = {f"train/{name}": float(getattr(record, name)) for name in names}
     else:
-        found = {"validation/loss": record.loss, "validation/evaluation_s": record.evaluation_s}
-        found |= _scores("validation", record.scores)
-    return {key: value for key, value in found.items() if isfinite(value)}
+        values = {"validation/loss": record.loss, "validation/evaluation_s": record.evaluation_s}
+        values |= _scores("validation", record.scores)
+    return {key: value for key, value in values.items() if isfinite(value)}
 
 
 def hyperparameters(run: Run, settings: Config) -> dict[str, str | int]:
-    """Return the settings by their full keys, and what the plan made of them."""
+    """Return the settings by their full keys, and the plan's counts."""
     plan = run.read_json("plan.json")
     counts = {f"plan.{key}": plan[key] for key in ("total", "adapter_params", "head_params", "all_params")}
     keys = config.flat(settings.model_dump(mode="json"))
@@ -156,7 +156,7 @@ def hyperparameters(run: Run, settings: Config) -> dict[str, str | int]:
 
 
 def start(name: Tracker, run: Run, group: str, known: str | None) -> tuple[GeneralTracker, str]:
-    """Return a tracker of the run, started, and the id under which it knows it; `known` is that of a run to go on.
+    """Return a started tracker of the run, and its id for it; `known` is the id of a run to continue.
 
     ImportError without the library; each library raises its own errors.
     """
@@ -177,7 +177,7 @@ def start(name: Tracker, run: Run, group: str, known: str | None) -> tuple[Gener
 def _tensorboard(run: Run, known: str | None) -> tuple[GeneralTracker, str]:
     from accelerate.tracking import TensorBoardTracker
 
-    # A removed run that is trained again has its old name: step 0 hides what the folder holds of it.
+    # A removed run that is trained again has its old name: step 0 hides the folder's old records.
     tracker = TensorBoardTracker(run.name, folder_of(run) / "tensorboard", purge_step=None if known else 0)
     tracker.start()
     return tracker, run.name
@@ -190,7 +190,7 @@ def _wandb(run: Run, group: str, known: str | None) -> tuple[GeneralTracker, str
 
     mode = os.environ.get("WANDB_MODE", "offline")
     run_id = known or f"{run.name}-{secrets.token_hex(3)}"
-    # What it would keep besides: the terminal's text, the machine's load and packages, the code.
+    # It would also keep the terminal's text, the machine's load and packages, the code.
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -222,11 +222,11 @@ def _mlflow(run: Run, group: str, known: str | None) -> tuple[GeneralTracker, st
     from accelerate.tracking import MLflowTracker
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    given, folder = os.environ.get("MLFLOW_TRACKING_URI"), folder_of(run)
-    mlflow.set_tracking_uri(given or f"sqlite:///{folder / 'mlflow.db'}")
-    if given is None:
+    uri, folder = os.environ.get("MLFLOW_TRACKING_URI"), folder_of(run)
+    mlflow.set_tracking_uri(uri or f"sqlite:///{folder / 'mlflow.db'}")
+    if uri is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it, and the next run would take it for the user's
-    artifacts = None if given else str(folder / "mlflow-artifacts")
+    artifacts = None if uri else str(folder / "mlflow-artifacts")
     tracker = MLflowTracker(
         _PROJECT, logging_dir=artifacts, run_id=known, run_name=run.name, tags={"group": group, "run": run.name}
     )
@@ -252,7 +252,7 @@ def _trackio(run: Run, group: str, known: str | None) -> tuple[GeneralTracker, s
 
 
 def _end_trackio(heard: Sequence[warnings.WarningMessage]) -> None:
-    """Keep trackio from ending an ended run again, aloud, when the process ends. What it cannot write, it warns of."""
+    """Keep trackio from noisily ending an ended run again at exit. It only warns of what it cannot write."""
     from trackio import context_vars
 
     context_vars.current_run.set(None)
@@ -275,7 +275,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Keep what libraries print and warn of away: stdout is the result's, and their deprecations are not the user's."""
+    """Hide what libraries print and warn about: stdout is for results, and users need not see their deprecations."""
     with redirect_stdout(StringIO()), warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         yield heard

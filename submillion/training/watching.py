@@ -1,4 +1,4 @@
-"""Who watches a training: the phases and records that are shown, the answers, and what each phase cost (`cost.json`).
+"""Watchers of a training: the phases and records they see, their answers, and what each phase cost (`cost.json`).
 
 Ctrl-C is such an answer: it waits for the end of a step.
 """
@@ -26,9 +26,9 @@ from submillion.training.loop import Wish
 
 @dataclass(frozen=True)
 class Phase:
-    """A step of the work begins; `n_steps` and `done_steps` where it trains, `notes` worth printing.
+    """The beginning of a part of the work; `n_steps` and `done_steps` if it trains, `notes` worth printing.
 
-    One that works through something has `n_total` of its `unit`, and is shown again with more and more `n_done`.
+    One with countable work has `n_total` of its `unit`, and is shown again as `n_done` grows.
     """
 
     name: str
@@ -46,7 +46,7 @@ Watch = Callable[[StepRecord | EvalRecord | Phase], Answer]
 
 
 def wish_of(answer: Answer) -> Wish | None:
-    """Return what a watcher asks for; None is to go on. ConfigError for any other answer.
+    """Return what a watcher asks for; None to continue. ConfigError for any other answer.
 
     >>> wish_of(None), wish_of(False), wish_of(True), wish_of("stop")
     (None, None, 'pause', 'stop')
@@ -57,12 +57,12 @@ def wish_of(answer: Answer) -> Wish | None:
         case "pause" | "stop":
             return answer
     raise ConfigError(
-        f"watch returned {shown(answer)}: allowed are None (go on), 'pause' (True is the same) and 'stop' (finish now)"
+        f"watch returned {shown(answer)}: allowed are None (continue), 'pause' (or True) and 'stop' (finish now)"
     )
 
 
 def downloads(watch: Watch) -> Callable[[hub.Download], None]:
-    """Return a watcher of one download of the Hub, which shows it as a phase, in MiB."""
+    """Return a watcher of one download from the Hub, which shows it as a phase, in MiB."""
     phase = Phase("downloading", unit="MiB")
 
     def show(download: hub.Download) -> None:
@@ -77,7 +77,7 @@ def downloads(watch: Watch) -> Callable[[hub.Download], None]:
 
 
 class Stopwatch:
-    """A watcher that hands everything on and notes when each phase began."""
+    """A watcher that passes everything on and records when each phase began."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -88,7 +88,7 @@ class Stopwatch:
         self._answer: Wish | None = None  # to the last record
 
     def __call__(self, record: StepRecord | EvalRecord | Phase) -> None:
-        """Show the record to the watcher; ConfigError if it answers what no watcher may."""
+        """Show the record to the watcher; ConfigError for an answer that is not allowed."""
         if record.kind == "phase" and not record.n_done:
             self._stop()
             self.name = record.name
@@ -102,7 +102,7 @@ class Stopwatch:
         return "pause" if self.is_interrupted else self._answer
 
     def cost(self, device: torch.device) -> dict[str, Any]:
-        """Return seconds by phase, of one name together, and the process' and the device's peak memory in MiB."""
+        """Return seconds by phase, summed by name, and the process's and the device's peak memory in MiB."""
         self._stop()
         peak_mib = {"process": _peak_resident_mib()}
         if device.type == "cuda":
@@ -110,7 +110,7 @@ class Stopwatch:
         return {"phases_s": {**self.phases_s}, "peak_mib": peak_mib, "resumed_from_step": self.resumed_from_step}
 
     def cost_of(self, phase: str) -> dict[str, float]:
-        """Return the seconds of one phase, and the process' peak memory up to now in MiB."""
+        """Return the seconds of one phase, and the process's peak memory up to now in MiB."""
         self._stop()
         return {"seconds": self.phases_s.get(phase, 0.0), "peak_mib": _peak_resident_mib()}
 
@@ -142,7 +142,7 @@ def deferred_interrupt(watch: Stopwatch) -> Iterator[None]:
 
 
 def _peak_resident_mib() -> float:
-    """The most memory that the process held; the system counts in KiB, on macOS and Windows in bytes."""
+    """Return the process's peak memory; the system counts in KiB, on macOS and Windows in bytes."""
     if sys.platform == "win32":
         import psutil
 

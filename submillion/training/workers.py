@@ -1,8 +1,8 @@
 """Processes that work for this one, here or on a Ray cluster: how they begin, share the cores, and end.
 
 Owns the number of threads that torch computes with: another number gives float32 products other last bits, so it is
-decided once for what is computed together, written down, and kept. What is computed is the affair of `workflow`,
-`prediction` and `sweeps`.
+decided once for what is computed together, recorded, and kept. `workflow`, `prediction` and `sweeps` decide what is
+computed.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ Where = Literal["inline", "processes", "ray"]
 J = TypeVar("J")
 R = TypeVar("R")
 
-interrupted = Event()  # a worker process's own: Ctrl-C was pressed
+interrupted = Event()  # of a worker process: Ctrl-C was pressed
 
 
 @dataclass(frozen=True)
 class Threads:
-    """With how many threads torch computes: in this process, and in each worker."""
+    """How many threads torch computes with: in this process, and in each worker."""
 
     here: int = 1
     each: int = 1
 
 
 def share(where: Where, n_workers: int) -> Threads:
-    """Return the threads that there are here: workers share those of this process; on a Ray cluster each has a core."""
+    """Return the threads available here: workers share this process's; on a Ray cluster each has a core."""
     here = torch.get_num_threads()
     match where:
         case "inline":
@@ -53,7 +53,7 @@ def share(where: Where, n_workers: int) -> Threads:
 
 @contextmanager
 def threads(n_threads: int) -> Iterator[None]:
-    """Let torch compute with so many threads, also more than there are cores: results depend on the number."""
+    """Let torch compute with this many threads, even more than there are cores: results depend on the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
@@ -63,33 +63,31 @@ def threads(n_threads: int) -> Iterator[None]:
 
 
 def thread_notes(n_threads: int, n_given: int, where: Where = "inline", n_workers: int = 1) -> tuple[str, ...]:
-    """Return what is worth saying of each worker's threads; `n_given` is how many it would have if it began now."""
+    """Return notes about each worker's threads; `n_given` is how many it would have if it began now."""
     n_all, n_cores = n_threads * (n_workers if where == "processes" else 1), _n_cores()
     notes = []
     if n_threads != n_given:
-        notes.append(
-            f"threads: {n_threads}, as when it began, instead of {n_given}; another number gives other last bits"
-        )
+        notes.append(f"threads: {n_threads}, as when it began, instead of {n_given}, which would change the last bits")
     if n_all > n_cores:
         notes.append(f"{n_all} threads share {n_cores} cores")
     return tuple(notes)
 
 
 def _n_cores() -> int:
-    """The processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pool(n_workers: int) -> ProcessPoolExecutor:
-    """Return processes that begin with nothing of this one's state.
+    """Return processes that share none of this one's state.
 
     On Linux they are forks of one that has imported torch and the others once, and serves later pools too: they have
-    the environment of now, but what a library reads when it is imported is as it was for the first pool. Ctrl-C sets
-    their `interrupted`; they end when this process is gone. The calling script needs `if __name__ == "__main__":`.
+    the current environment, but what a library reads on import is as it was for the first pool. Ctrl-C sets their
+    `interrupted`; they end with this process. The calling script needs `if __name__ == "__main__":`.
     """
-    if sys.platform == "linux":  # libraries of macOS do not outlive a fork
+    if sys.platform == "linux":  # macOS libraries do not survive a fork
         context = get_context("forkserver")
-        context.set_forkserver_preload(["submillion.training.workflow"])  # asks for no card: then a fork could use none
+        context.set_forkserver_preload(["submillion.training.workflow"])  # uses no card: else a fork could use none
     else:
         context = get_context("spawn")
     return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(dict(os.environ),))
@@ -98,9 +96,9 @@ def pool(n_workers: int) -> ProcessPoolExecutor:
 def completed(
     pool: ProcessPoolExecutor, function: Callable[[J], R], jobs: Iterable[J], n_ahead: int, advice: str
 ) -> Iterator[R]:
-    """Yield what a pool's processes make of the jobs, as it comes: at most `n_ahead` are given out at a time.
+    """Yield the results of a pool's jobs as they come; at most `n_ahead` jobs are submitted at a time.
 
-    RunError with the advice if a process dies. Jobs that nobody has begun are not begun any more once this ends.
+    RunError with the advice if a process dies. Jobs not begun when this ends are cancelled.
     """
     waiting, running = iter(jobs), set[Future[R]]()
     try:
@@ -112,7 +110,7 @@ def completed(
             for future in done:
                 yield future.result()
     except BrokenProcessPool:
-        raise RunError(f"a worker process died, perhaps for lack of memory: {advice}") from None
+        raise RunError(f"a worker process died, perhaps out of memory: {advice}") from None
     finally:
         for future in running:
             future.cancel()
@@ -134,12 +132,12 @@ def _begin(environment: dict[str, str]) -> None:
 
 @contextmanager
 def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
-    """Give the `ray` module, connected to the cluster at the address.
+    """Yield the `ray` module, connected to the cluster at the address.
 
-    None is $RAY_ADDRESS; where that is not set either, a local cluster of n_workers cores is started.
+    None is $RAY_ADDRESS; if that is not set either, a local cluster of n_workers cores is started.
 
-    ConfigError without Ray, RunError if the cluster cannot be reached. An error of ours inside a task is raised here
-    as it was there.
+    ConfigError without Ray, RunError if the cluster cannot be reached. Our own errors inside a task are raised
+    unchanged here.
     """
     try:
         import ray
@@ -147,7 +145,7 @@ def ray_cluster(n_workers: int | None, address: str | None) -> Iterator[Any]:
     except ImportError:
         raise ConfigError(f"--executor ray needs Ray: {install_line('ray')}") from None
     address = address or os.environ.get("RAY_ADDRESS") or "local"  # else Ray connects to any cluster on this machine
-    # What Ray prints of its workers and nodes, to the end of its shutdown: stdout is the result's.
+    # Ray prints about its workers and nodes until the end of its shutdown: stdout is for results.
     with redirect_stdout(sys.stderr):
         try:
             size = {"num_cpus": n_workers, "include_dashboard": False} if address == "local" else {}
@@ -169,7 +167,7 @@ def _ray_sentence(address: str, error: Exception) -> str:
     advice = "check the address, and that Ray's versions agree"
     if any(word in reason.lower() for word in ("auth", "token", "credential")):
         advice = (
-            "the cluster wants a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
+            "the cluster needs a token: set RAY_AUTH_MODE=token here and where the cluster is started, with the same "
             "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         )
     return f"{where} ({type(error).__name__}: {reason}): {advice}"

@@ -1,7 +1,7 @@
 """A training from question to sealed run: `train` is the whole story.
 
-`preparing` makes the question and the `loop.Job`, `loop` trains, `describing` writes what a run says of itself,
-`watching` has who is shown what. What a run was asked is answered once: a finished one is found by its hash.
+`preparing` makes the question and the `loop.Job`, `loop` trains, `describing` writes a run's description, `watching`
+shows the work. A question is answered once: a finished run is found by its hash.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def train(
     """Return the run of the settings: trained now, resumed, or found finished in its folder.
 
     `watch` sees every record and phase. Its answer to a record counts: "pause" (or True) returns the run unfinished,
-    its test split unopened, and the same call goes on; "stop" evaluates what was trained so far and finishes the run
-    with its best checkpoint. A teacher that is a recipe is trained first, before the same `watch`: then the run that
-    is paused or stopped is the teacher's. A study's trial, and such a teacher, gets no report and its test split stays
-    unopened, until a call that asks for it. `rows` are tables of rows in memory (`data.memory.splits`), which take
-    the place of data.source. ConfigError, DataError, HubError, BudgetError or RunError says what is wrong with the
-    input; before the first record it leaves no folder.
+    its test split unopened, and the same call continues it; "stop" evaluates what was trained so far and finishes the
+    run with its best checkpoint. A teacher that is a recipe is trained first, with the same `watch`: the paused or
+    stopped run is then the teacher's. A study's trial, and such a teacher, gets no report and its test split stays
+    unopened, until a call asks for it. `rows` are tables of rows in memory (`data.memory.splits`), which replace
+    data.source. ConfigError, DataError, HubError, BudgetError or RunError says what is wrong with the input; an error
+    before the first record leaves no folder.
 
-    Under a launcher (`torchrun`) the processes train as one; the main one alone writes, and asks `watch`.
+    Under a launcher (`torchrun`) the processes train as one; only the main one writes, and calls `watch`.
     """
     with processes.together():
         watch = Stopwatch(watch if processes.is_main() else lambda _: None)
@@ -79,19 +79,19 @@ def train(
 
 @contextmanager
 def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
-    """The question's run, as the main process has it: finished, or locked until the end; new ones are made here.
+    """Yield the question's run, as the main process has it: finished, or locked until the end; new ones are made here.
 
-    What fails before its first record leaves no folder.
+    A run that fails before its first record leaves no folder.
     """
     if processes.on_main(lambda: question.hash) != question.hash:
-        raise RunError("another process reads other settings, rows or teachers: give all the same files and arguments")
+        raise RunError("another process has other settings, rows or teachers: give all the same files and arguments")
     out, name = question.settings.out, question.settings.name
-    before = processes.on_main(lambda: runs.find(out, question.hash))
-    if before is None or not processes.on_main(lambda: before.is_done):
-        with processes.in_turn():  # before there is a folder: what cannot be had leaves none behind
+    existing = processes.on_main(lambda: runs.find(out, question.hash))
+    if existing is None or not processes.on_main(lambda: existing.is_done):
+        with processes.in_turn():  # before there is a folder: a failed download leaves none
             preparing.download(question.settings, watch)
     is_new_out = not os.path.isdir(os.path.expanduser(out))
-    run = before or processes.on_main(lambda: runs.create(out, name, question.hash))
+    run = existing or processes.on_main(lambda: runs.create(out, name, question.hash))
     shared = processes.of_main(run)
     if shared.is_done:
         yield shared
@@ -100,7 +100,7 @@ def _placed(question: Question, watch: Stopwatch) -> Iterator[Run]:
         try:
             yield shared  # another command may have finished it meanwhile
         except BaseException:
-            if before is None and processes.is_main():
+            if existing is None and processes.is_main():
                 runs.discard(run, with_out=is_new_out)
             raise
 
@@ -110,26 +110,26 @@ def ask(
 ) -> Question:
     """Return the question of the settings, its teachers trained; the same errors as `train`'s.
 
-    What comes from the Hub is pinned to a commit first: a run says what it was made from.
+    What comes from the Hub is pinned to a commit first: a run records what it was made from.
     """
     _refuse_missing_column(settings)
     with processes.in_turn():
         settings = preparing.pinned(settings, watch)
-        asked = distillation.asked(settings)
+        candidates = distillation.asked(settings)
         data.download(settings.data, downloads(watch))
         watch(Phase("reading"))
         splits = data.read(settings.data, rows)
         settings = _resolved(_with_class_names(settings, splits), splits)
         plan = planning.plan(settings, len(splits.labels))
-        doubts = distillation.check([teacher for teacher in asked if isinstance(teacher, Run)], settings, splits)
+        doubts = distillation.check([teacher for teacher in candidates if isinstance(teacher, Run)], settings, splits)
     splits = replace(splits, warnings=splits.warnings + doubts + _rows_seen_before(settings, splits))
-    teachers = _teachers(asked, watch, rows)
+    teachers = _teachers(candidates, watch, rows)
     paused = next((teacher for teacher in teachers if not processes.of_main(teacher).is_done), None)
     return Question(settings, splits, plan, tuple(teachers), as_trial, paused)
 
 
 def _rows_seen_before(settings: Config, splits: Splits) -> tuple[str, ...]:
-    """Warnings about held-out rows that the run of `adapter.start_from` was trained on."""
+    """Return warnings about held-out rows that the run of `adapter.start_from` was trained on."""
     source = settings.adapter.start_from
     if source is None or (start := runs.run_around(Path(source))) is None:
         return ()
@@ -144,16 +144,16 @@ def _rows_seen_before(settings: Config, splits: Splits) -> tuple[str, ...]:
 
 
 def _refuse_missing_column(settings: Config) -> None:
-    """Raise a ConfigError for a perturbation of the first of several columns where there is one."""
+    """Raise a ConfigError if the first of several columns is to be perturbed and there is only one."""
     if "first-column" in augmentation.kinds_of(settings.augmentation) and isinstance(settings.data.text, str):
         raise ConfigError(
             f"augmentation.kind has first-column, but data.text is one column ({settings.data.text}): name several, "
-            "or take first-column out"
+            "or remove first-column"
         )
 
 
 def _with_class_names(settings: Config, splits: Splits) -> Config:
-    """Return the settings with the classes of `train.class_weights` called as those of the data: 1.0 is 1, as in files.
+    """Return the settings with the classes of `train.class_weights` named as in the data: 1.0 is 1, as in files.
 
     ConfigError if the data does not have one of them.
     """
@@ -164,29 +164,29 @@ def _with_class_names(settings: Config, splits: Splits) -> Config:
         raise ConfigError(
             *(f"train.class_weights names {label!r}: {did_you_mean(label, splits.labels)}" for label in unknown)
         )
-    named = {str(naming.name_of(label)): weight for label, weight in weights.items()}
-    if len(named) < len(weights):
+    weight_of = {str(naming.name_of(label)): weight for label, weight in weights.items()}
+    if len(weight_of) < len(weights):
         raise ConfigError(f"train.class_weights names a class twice: {', '.join(weights)}: give each one weight")
-    return settings if named == weights else config.changed(settings, {"train.class_weights": named})
+    return settings if weight_of == weights else config.changed(settings, {"train.class_weights": weight_of})
 
 
 def _resolved(settings: Config, splits: Splits) -> Config:
-    """Return the settings with what the rows decide where they have several labels: that, how, and the usual metric.
+    """Return the settings with what rows of several labels decide: that they have them, how, and the usual metric.
 
-    ConfigError for settings that the rows have not.
+    ConfigError for settings that do not suit the rows.
     """
     train, allowed = settings.train, metrics.allowed_metrics(splits.has_several)
     kind, problems = "several labels" if splits.has_several else "one label", list[str]()
     if train.metric is not None and train.metric not in allowed:
         names = ", ".join(allowed)
-        problems.append(f"train.metric is {train.metric}, and rows have {kind}: allowed are {names}, or null")
+        problems.append(f"train.metric is {train.metric}, but rows have {kind}: allowed are {names}, or null")
     if train.decide is not None and train.decide not in allowed:
         problems.append(
-            f"train.decide is {train.decide}, and rows have {kind}: allowed are {', '.join(allowed)}, or null"
+            f"train.decide is {train.decide}, but rows have {kind}: allowed are {', '.join(allowed)}, or null"
         )
     if not splits.has_several and train.threshold != TrainConfig().threshold:
         problems.append(
-            f"train.threshold is {train.threshold}, and rows have {kind}, which is the likeliest one: leave it out; if "
+            f"train.threshold is {train.threshold}, but rows have {kind}, which is the likeliest one: leave it out; if "
             "they have several, set data.labels=several"
         )
     if problems:
@@ -198,27 +198,27 @@ def _resolved(settings: Config, splits: Splits) -> Config:
     return settings.model_copy(update=resolved)
 
 
-def _teachers(asked: Sequence[Run | Config], watch: Stopwatch, rows: Mapping[str, Table] | None) -> list[Run]:
-    """The teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last.
+def _teachers(candidates: Sequence[Run | Config], watch: Stopwatch, rows: Mapping[str, Table] | None) -> list[Run]:
+    """Return the teachers' runs, those of recipes trained now or found; if `watch` pauses one, it is the last.
 
-    A teacher's test split stays sealed: its student's is read once, of the same rows.
+    A teacher's test split stays sealed: its student reads the same rows once.
     """
-    found: list[Run] = []
-    for teacher in asked:
+    teachers: list[Run] = []
+    for teacher in candidates:
         if isinstance(teacher, Run):
-            found.append(teacher)
+            teachers.append(teacher)
             continue
         watch(Phase(f"first the teacher, {teacher.name}"))
-        found.append(train(teacher, watch.watch, as_trial=True, rows=rows))  # its phases are its own
-        if not processes.of_main(found[-1]).is_done:
+        teachers.append(train(teacher, watch.watch, as_trial=True, rows=rows))  # its phases are its own
+        if not processes.of_main(teachers[-1]).is_done:
             break
-        watch(Phase("now its student", notes=(f"the teacher is {found[-1].path}",)))
-    return found
+        watch(Phase("now its student", notes=(f"the teacher is {teachers[-1].path}",)))
+    return teachers
 
 
 @contextmanager
 def _going_on_later(run: Run, job: loop.Job, watch: Stopwatch) -> Iterator[None]:
-    """Let the training go on from its last checkpoint, and end so that it can go on: Ctrl-C waits for a step's end."""
+    """Let the training continue from its last checkpoint, and end ready to continue: Ctrl-C waits for a step's end."""
     done = job.checkpoints.progress()
     run.cut_back(done.step, done.evaluated_step)
     watch(Phase("training", n_steps=job.length.n_steps, done_steps=done.step, notes=job.classifier.notes))
@@ -232,17 +232,19 @@ def _going_on_later(run: Run, job: loop.Job, watch: Stopwatch) -> Iterator[None]
 
 
 def _with_best(run: Run, job: loop.Job, error: DivergedError) -> DivergedError:
-    """Save the best evaluation's parameters, which the classifier holds, in the unfinished run; say so."""
+    """Save the best parameters, which the classifier holds, in the unfinished run; return the error that says so."""
     best = job.checkpoints.progress().best_step
     if best is None:
         return DivergedError(f"{error}; nothing was evaluated before, so there is nothing to keep")
     processes.on_main(lambda: job.classifier.save(run.path / "adapter"))
     use = "model.name" if job.classifier.plan.method == "none" else "adapter.start_from"
-    return DivergedError(f"{error}; what was best, after step {best}, is in {run.path / 'adapter'}, for {use} or PEFT")
+    return DivergedError(
+        f"{error}; the best weights, after step {best}, are in {run.path / 'adapter'}, for {use} or PEFT"
+    )
 
 
 def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> None:
-    """Save, score, seal and report what was trained; test is opened here, once, unless a trial asks."""
+    """Save, score, seal and report what was trained; open test here, once, unless this is a trial."""
     settings, splits = question.settings, question.splits
     done = job.checkpoints.progress()
     if done.is_stopped:
@@ -268,7 +270,7 @@ def _finish(run: Run, job: loop.Job, question: Question, watch: Stopwatch) -> No
     job.checkpoints.remove()
     if not question.as_trial:
         processes.on_main(partial(_report, run, splits, watch))
-        run.mark_done(unsealed="cost.json")  # what the report took is known now; what it tells of the rest stays
+        run.mark_done(unsealed="cost.json")  # the report's cost is known now; the rest stays
         run.write_json("cost.json", cost | {"report": watch.cost_of("reporting")})
         run.mark_done()
 
@@ -294,39 +296,39 @@ def _write_thresholds(run: Run, predictions: metrics.Predictions, settings: Trai
 
 
 def _few_positives(job: loop.Job) -> tuple[str, ...]:
-    """What there is to say of labels with too few validation rows for a threshold of their own."""
+    """Return a note on labels with too few validation rows for their own threshold."""
     few = thresholds.few_positives(job.validation.label_ids) if job.settings.threshold == "each" else ()
     labels = [job.classifier.labels[label_id] for label_id in few]
-    named = ", ".join(labels[:_SHOWN_LABELS]) + ", ..." * (len(labels) > _SHOWN_LABELS)
+    names = ", ".join(labels[:_SHOWN_LABELS]) + ", ..." * (len(labels) > _SHOWN_LABELS)
     least = f"fewer than {thresholds.MIN_POSITIVES} validation rows"
-    return (f"labels with {least} get the threshold that is best for all together: {named}",) if labels else ()
+    return (f"labels with {least} get the threshold that is best for all together: {names}",) if labels else ()
 
 
 def _stopped(run: Run) -> tuple[str, ...]:
-    """What there is to say of a run that was stopped."""
-    found = run.stopped()
-    return () if found is None else (str(found),)
+    """Return a note on a run that was stopped."""
+    stopped = run.stopped()
+    return () if stopped is None else (str(stopped),)
 
 
 def _revisit(run: Run, question: Question, watch: Watch) -> None:
-    """Check a finished run; give it what a trial was left without, unless a trial asks."""
+    """Check a finished run; add what a trial lacks, unless this is a trial."""
     runs.verify(runs.load(run.path))
     refuse_another_encoder(run, question.settings.model.name, question.settings.model.revision)
     notes = _stopped(run)
     if notes:
         notes += (f"remove it (`{command('runs', 'remove', run.path)}`) to train to the end",)
     if not question.as_trial and run.name[:-9] != question.settings.name:
-        notes = (f"the same was asked before under the name {run.name[:-9]}: the run is {run.path}", *notes)
+        notes = (f"the same settings were given before under the name {run.name[:-9]}: the run is {run.path}", *notes)
     if notes:
         watch(Phase("found finished", notes=notes))
-    with suppress(OSError):  # killed after DONE, it left them; a folder that may only be read answers as well
+    with suppress(OSError):  # killed after DONE, it left them; a read-only folder is fine too
         Checkpoints(run.path / "checkpoints").remove()
     if not question.as_trial:
         _complete(run, question, watch)
 
 
 def _complete(run: Run, question: Question, watch: Watch) -> None:
-    """Give a finished run what a trial was left without: test's scores, and a report that has them."""
+    """Add to a finished run what a trial lacks: test's scores, and a report with them."""
     is_sealed = bool(question.splits.test) and "test" not in run.scores()
     if is_sealed:
         watch(Phase("testing"))
@@ -337,10 +339,10 @@ def _complete(run: Run, question: Question, watch: Watch) -> None:
 
 
 def _report(run: Run, splits: Splits, watch: Watch) -> None:
-    """Write a finished run's pages. Whatever is wrong with them, the run stands."""
+    """Write a finished run's pages. Whatever goes wrong, the run is kept."""
     watch(Phase("reporting"))
     try:
         reports.write(run, splits)
     except Exception as error:
-        again = f"the run is finished all the same; `{command('report', run.path)}` tries again"
+        again = f"the run is finished; `{command('report', run.path)}` tries again"
         watch(Phase("no report", notes=(f"{type(error).__name__}: {error}", again)))

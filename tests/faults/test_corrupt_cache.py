@@ -103,7 +103,7 @@ def test_what_is_damaged_is_computed_again_and_said(
         files = [file for file in (cache / entry).iterdir() if file.name != MANIFEST]
         damage(max(files, key=lambda file: file.stat().st_size))
     assert_same(train(overrides, tmp_path / "runs", cache), run)
-    said = [message for message in caplog.messages if "is damaged: what it held is computed again" in message]
+    said = [message for message in caplog.messages if "is damaged: its contents are computed again" in message]
     assert len(said) == len(entries(kept))
     assert entries(cache) == entries(kept)
 

@@ -48,7 +48,7 @@ def test_on_a_full_disk_a_run_stops_and_goes_on_when_there_is_room(
     other = holding(disks, out, question.answer)
     full = question.ask(out, fill_at=phase, disk=out)
     assert full.code == 1
-    assert f"{file} cannot be written: No space left on device: make room" in full.err
+    assert f"{file} cannot be written: No space left on device: free some space" in full.err
     assert question.results(other) == question.results(question.answer)
     assert runs.count_test_reads(other.parent, "f1") == 1, "no half line is in the log"
     (disks.inside(out) / "filler").unlink()
@@ -66,7 +66,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(
     full = question.ask(out)
     assert full.code == 1
     assert "safetensors cannot be written" in full.err
-    assert "the last checkpoint is untouched: make room" in full.err
+    assert "the last checkpoint is untouched: free some space" in full.err
     disks.mount("-o", "remount,size=8m", out)
     assert question.ask(out).code == 0
     assert question.is_answered(disks.inside(out))
@@ -90,7 +90,7 @@ def test_predictions_on_a_full_disk_go_on_when_there_is_room(
     disks.inside(output).write_text("what was there before")
     full = disks.run(*words, output, "--force")
     assert full.code == 1
-    assert "cannot be written: No space left on device: make room" in full.err
+    assert "cannot be written: No space left on device: free some space" in full.err
     assert disks.inside(output).read_text() == "what was there before"
     disks.mount("-o", "remount,size=8m", tmp_path / "disk")
     assert disks.run(*words, output, "--force").code == 0
@@ -110,7 +110,7 @@ def test_a_study_on_a_full_disk_keeps_its_finished_trials(disks: Commands, quest
     full = disks.run("sweep", study, fill_after="DONE", disk=tmp_path / "disk")
     assert full.code == 1, full.err
     assert "cannot be written" in full.err
-    assert "the same command goes on" in full.err
+    assert "the same command resumes" in full.err
     inside = disks.inside(out)
     (kept,) = (run for run in runs.list_runs(inside) if run.is_done)
     before = (kept.path / "predictions-validation.parquet").read_bytes()

@@ -137,8 +137,8 @@ def test_a_halved_batch_has_the_gradients_of_the_whole(
     failed = short(monkeypatch, 0, ERRORS[2], nth=2)  # a step's second micro-batch: the first has left gradients
     halved, said = trained(plain, tmp_path)
     assert len(failed) == 1, "what is known to be too large is not tried again"
-    (note,) = (text for text in said if "memory does not hold a batch" in text)
-    assert f"in parts of {failed[0] // 2:,} tokens at most" in note
+    (note,) = (text for text in said if "does not fit in memory" in text)
+    assert f"in parts of at most {failed[0] // 2:,} tokens" in note
     assert halved.read_json("cost.json")["halved_to_tokens"] == {"training": failed[0] // 2, "evaluation": None}
     assert losses(halved) == pytest.approx(losses(whole), rel=1e-5)
     ours, theirs = (load_file(run.path / "adapter" / "adapter_model.safetensors") for run in (halved, whole))
@@ -156,7 +156,7 @@ def test_resumed_it_ends_as_never_interrupted_also_where_there_is_memory_again(
         paused, _ = trained(wild, tmp_path / "paused", lambda record: record.kind == "step" and record.step == 3)
     assert paused.state == "interrupted"
     resumed, said = trained(wild, tmp_path / "paused")
-    assert not any("memory does not hold" in text for text in said), "a size is said once"
+    assert not any("does not fit in memory" in text for text in said), "a size is said once"
     assert facts(resumed) == facts(whole)
     for file in ("predictions-validation.parquet", "scores.json"):
         assert (resumed.path / file).read_bytes() == (whole.path / file).read_bytes()
@@ -185,7 +185,7 @@ def test_evaluation_and_prediction_are_the_same_in_parts(
     parts = prediction.predict(whole, texts)
     np.testing.assert_allclose(parts.probs, expected.probs, atol=1e-6)
     assert len(failed) == len(caplog.messages) > 0
-    assert all("memory does not hold a batch of" in message for message in caplog.messages)
+    assert all("does not fit in memory: from now on" in message for message in caplog.messages)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
@@ -207,7 +207,7 @@ def test_a_lack_of_memory_elsewhere_is_no_internal_error(
     with pytest.raises(SystemExit) as stop:
         main(["train", *(word for each in base for word in ("--set", each)), "--out", str(tmp_path)])
     assert stop.value.code == 1
-    assert "error: memory ran out (MemoryError); end what else" in capsys.readouterr().err
+    assert "error: out of memory (MemoryError); close other programs" in capsys.readouterr().err
 
 
 # The address space is limited to what is in use when training begins and some more, until memory has run out once: what
@@ -263,5 +263,5 @@ def test_with_too_little_memory_a_run_is_that_with_enough(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert any("memory does not hold a batch of" in text for text in found["said"])
+    assert any("does not fit in memory: from now on" in text for text in found["said"])
     assert losses(Run(Path(found["run"]))) == pytest.approx(losses(whole), rel=1e-4)

@@ -63,7 +63,7 @@ def test_the_best_evaluation_is_kept_and_can_be_started_from(
 ) -> None:
     with monkeypatch.context() as patched:
         spoil(patched, 4, gradient)
-        with pytest.raises(DivergedError, match=rf"{message}.*; what was best, after step 2, is in .*adapter, for"):
+        with pytest.raises(DivergedError, match=rf"{message}.*; the best weights, after step 2, are in .*adapter, for"):
             train(base, tmp_path)
     (stopped,) = runs.list_runs(tmp_path)
     assert stopped.state == "interrupted"

@@ -70,7 +70,7 @@ def conclude(
     """
     n_rows = len(settings[0].predictions[0].ids)
     if n_rows < 2:
-        raise DataError(f"the {split} split has {n_rows} row: a comparison takes at least two")
+        raise DataError(f"the {split} split has {n_rows} row: a comparison needs at least two")
     key, deciding = metrics.key_of(metric), metrics.deciding_key(decide)
     scored_by = dict.fromkeys((metric, metric if decide == "log-loss" else decide))  # the scaled one is always there
     scaled = [[metrics.tempered(run) for run in setting.predictions] for setting in settings]
@@ -300,9 +300,9 @@ def _disagreements(pairs: Sequence[Pair], key: str, deciding: str) -> list[str]:
     score, decider = metrics.NAMES[key], metrics.NAMES[deciding]
     notes = []
     if names := [pair.setting for pair in pairs if not pair.is_tied and pair.told(key) == "better"]:
-        notes.append(f"contradiction: worse by {decider}, and yet better by {score}: {'; '.join(names)}")
+        notes.append(f"contradiction: worse by {decider}, but better by {score}: {'; '.join(names)}")
     if names := [pair.setting for pair in pairs if pair.is_tied and pair.told(key) is not None]:
-        notes.append(f"tied by {decider}, and told apart by {score} alone: {'; '.join(names)}")
+        notes.append(f"tied by {decider}, told apart by {score} alone: {'; '.join(names)}")
     return notes
 
 
@@ -346,10 +346,10 @@ def _notes(settings: Sequence[Setting], pairs: Sequence[Pair], split: Split) -> 
     if split == "validation" and most > least:
         notes.append(
             f"checkpoints were chosen among {least} to {most} evaluations: more choices favour a setting here, and the "
-            "p values do not know it; go by the corrected scores, or train with one train.evaluate_every"
+            "p values do not account for it; use the corrected scores, or train with the same train.evaluate_every"
         )
     if split == "validation" and pairs:
         notes.append("the best of several validation scores is optimistic: expect less on new rows")
     if split == "test":
-        notes.append("nothing is recommended on the test split: choose on validation, or the test score is no test")
+        notes.append("nothing is recommended on the test split: choose on validation, or test is no longer a test")
     return tuple(notes)

@@ -135,7 +135,7 @@ def negative_entropy(probs: np.ndarray) -> np.ndarray:
 
 def _refuse(validation: Predictions, probs: np.ndarray) -> None:
     problems = [
-        f"{len(rows)} rows {where}: an estimate takes at least {MIN_ROWS}"
+        f"{len(rows)} rows {where}: an estimate needs at least {MIN_ROWS}"
         for rows, where in ((probs, "to estimate for"), (validation.probs, "of validation predictions"))
         if len(rows) < MIN_ROWS
     ]

@@ -45,7 +45,7 @@ def label_rates(validation: np.ndarray, unlabelled: np.ndarray) -> LabelRates:
     DataError with fewer than 10 rows of either kind.
     """
     problems = [
-        f"{len(rows)} rows {where}: a comparison takes at least {MIN_ROWS}"
+        f"{len(rows)} rows {where}: a comparison needs at least {MIN_ROWS}"
         for rows, where in ((unlabelled, "without labels"), (validation, "of validation predictions"))
         if len(rows) < MIN_ROWS
     ]

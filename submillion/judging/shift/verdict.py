@@ -139,13 +139,13 @@ def _log_odds(accuracy: float, n: int) -> float:
 
 def _doubts(how_far: float | None, drift: Drift | None) -> tuple[str, ...]:
     if how_far is None or drift is None:
-        return ("Whether these texts are like training's is not known: the interval is as wide as if they were not.",)
+        return ("Whether these texts are like training's is unknown: the interval is as wide as if they were not.",)
     if how_far < DOUBT_FROM:
         return ()
     auc = "" if drift.auc is None else f"a classifier of words tells them apart with AUC {drift.auc.value:.2f}, and "
     return (
-        f"These texts are not like training's: {auc}their lengths differ by {drift.length_distance:.2f} (0 alike, 1 "
-        "apart). Where texts differed so much and the truth was known, the estimate was right on some shifts and up to "
+        f"These texts are unlike training's: {auc}their lengths differ by {drift.length_distance:.2f} (0 alike, 1 "
+        "apart). In known shifts with texts this different, the estimate was right on some and up to "
         "35 points too high on others; nothing told which. `submillion ask` says which rows to label.",
     )
 
@@ -160,8 +160,8 @@ def _shares(estimates: Estimates) -> tuple[str, ...]:
     if estimates.apart < _APART:
         return ()
     return (
-        f"BBSE and EM give class shares that differ by {100 * estimates.apart:.0f} % of rows: do not go by either, and "
-        "do not correct predictions by them.",
+        f"BBSE and EM give class shares that differ by {100 * estimates.apart:.0f} % of rows: use neither, and do "
+        "not correct predictions by them.",
     )
 
 
@@ -169,8 +169,8 @@ def _changed(estimates: Estimates, how_far: float | None) -> tuple[str, ...]:
     if how_far is None or not _has_other_shares(estimates, how_far):
         return ()
     return (
-        f"Classes are predicted in other shares than on validation (p {p_value(estimates.test.p)}). If nothing else "
-        f"has changed, the accuracy is {interval(estimates.by_class)}, by each class's recall: the stated interval "
+        f"Predicted class shares differ from those on validation (p {p_value(estimates.test.p)}). If nothing else has "
+        f"changed, the accuracy is {interval(estimates.by_class)}, by each class's recall: the stated interval "
         "holds both.",
     )
 

@@ -1,8 +1,8 @@
 """The head's three kinds, built inside the stock head so that a stock class reloads each exactly.
 
-A stock head is a dense layer, an activation and a last layer. Owns which of its parameters train, the
-low-rank dense layer of `bottleneck`, and the head's forward pass. PEFT keeps a copy of each head
-module; all of this is about the copies.
+A stock head is a dense layer, an activation and a last layer. Owns which of its parameters train, the low-rank dense
+layer of `bottleneck`, and the head's forward pass. PEFT keeps a copy of each head module; this module is about the
+copies.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Bottleneck(nn.Module):
 def build(model: PreTrainedModel, head: Head, width: int | None) -> None:
     """Make the copied head modules of `model` into a head of this kind; `width` is the bottleneck's.
 
-    The dense layer starts at the identity, but where it is full, and where the checkpoint has it (BERT's pooler).
+    The dense layer starts at the identity, unless it is full or the checkpoint has it (BERT's pooler).
     """
     if head == "full":
         return
@@ -99,7 +99,7 @@ def trained(model: PreTrainedModel, head: Head) -> Iterator[nn.Parameter]:
 def take(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:
     """Copy a saved head's weights, by their full names in a stock model, into what trains of the head.
 
-    What is frozen stays as it is, and a bottleneck takes what its width can hold.
+    What is frozen stays unchanged, and a bottleneck takes what its width can hold.
     """
     for name in head_modules(model):
         for inner, module in copy_of(model.get_submodule(name)).named_modules(prefix=name):
@@ -117,7 +117,7 @@ def dense_layer(model: PreTrainedModel) -> nn.Module:
 
 
 def last_layer(model: PreTrainedModel) -> nn.Linear:
-    """Return the head's last layer, [C, D]; PEFT's copy of it where there is one."""
+    """Return the head's last layer, [C, D]; PEFT's copy of it if there is one."""
     name = last_layer_name(model, int(model.config.num_labels or 0))
     assert name is not None, "an encoder without one is refused when it is planned"
     return cast("nn.Linear", model.get_submodule(name))
@@ -144,7 +144,7 @@ def fold(model: nn.Module) -> None:
 
 
 def folded_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a state dict of the model's with each bottleneck's entries as those of an ordinary dense layer."""
+    """Return the model's state dict with each bottleneck's entries replaced by an ordinary dense layer's."""
     state = dict(state)
     for name, module in model.named_modules():
         if isinstance(module, Bottleneck):
@@ -158,7 +158,7 @@ def folded_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[st
 def head_logits(model: PreTrainedModel, architecture: Architecture, first: torch.Tensor) -> torch.Tensor:
     """Return the stock head's logits [B, C] for the first tokens' hidden states [B, D], float32 all the way.
 
-    Where ModernBERT pools by the mean, these are the means.
+    If ModernBERT pools by the mean, these are the means.
     """
     stock: Any = model
     first = first.float()

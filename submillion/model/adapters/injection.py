@@ -1,9 +1,9 @@
 """From a stock model and a `Plan` to the model that trains: adapters by PEFT, the rest set here.
 
-Owns what `requires_grad` and in which dtype, the names of what trains, and the proof that it is what the plan counted.
-PEFT's own marking of biases and saved modules is not relied on. Also AdaLoRA while it trains, its penalty, the pruning
-of its ranks and the state that resuming needs: these functions do what PEFT's own forward pass and its users' training
-loops do, and nothing at all for a model of another method.
+Owns which parameters train, in which dtype, their names, and the check that they are what the plan counted. PEFT's own
+marking of biases and saved modules is not relied on. Also AdaLoRA's penalty, the pruning of its ranks and the state
+that resuming needs: these functions do what PEFT's own forward pass and its users' training loops do, and nothing for a
+model of another method.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def inject(
 ) -> PreTrainedModel | PeftModel:
     """Return the float32 model with the plan's adapters and head; only what the plan counts trains.
 
-    With method none the model itself, all of it. First weights are drawn with `seed`; total_steps
-    (optimiser steps) sets AdaLoRA's schedule. ConfigError if the initialisation cannot have the ranks.
+    With method none, the model itself, all of which trains. Initial weights are drawn with `seed`; total_steps
+    (optimiser steps) sets AdaLoRA's schedule. ConfigError if the initialisation does not allow the ranks.
     """
     if plan.method == "none":
         return model.requires_grad_(True)
@@ -70,15 +70,15 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def is_head(model: nn.Module, name: str) -> bool:
-    """Say whether a parameter of this full name belongs to the head."""
+    """Return whether a parameter of this full name belongs to the head."""
     prefix = PREFIX if isinstance(model, PeftModel) else ""
     return name.startswith(tuple(f"{prefix}{module}." for module in head_modules(stock(model))))
 
 
 def verify(model: nn.Module, plan: Plan) -> None:
-    """Raise a BudgetError that names each site (and biases, head) whose built count is not the planned one.
+    """Raise a BudgetError that names each site (and biases, head) whose built count differs from the plan's.
 
-    And if the plan itself does not fit its budget.
+    Also if the plan itself exceeds its budget.
     """
     planned, built = _planned(plan), Counter[str]()
     prefix = PREFIX if isinstance(model, PeftModel) else ""
@@ -146,7 +146,7 @@ def method_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_method_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `method_state` returned; an empty state is that of the start."""
+    """Restore what `method_state` returned; an empty state is the initial one."""
     if (tuner := _tuner(model)) is None:
         return
     device = next(model.parameters()).device
@@ -173,7 +173,7 @@ def _refuse_ranks(plan: Plan, adapter: AdapterConfig) -> None:
 def _peft_config(plan: Plan, adapter: AdapterConfig, total_steps: int) -> PeftConfig:
     """PEFT's config: every target by its full name, with its own rank and alpha where they differ.
 
-    SEQ_CLS always saves `classifier` and `score`; other head modules are named here, but a pretrained pooler under a
+    SEQ_CLS always saves `classifier` and `score`; other head modules are named here, except a pretrained pooler under a
     linear head, which stays frozen.
     """
     others = [name for name in architectures.head_modules(plan.architecture) if name not in ("classifier", "score")]
@@ -245,7 +245,7 @@ def _trained_biases(model: PeftModel, bias: Bias) -> Iterator[nn.Parameter]:
 
 
 def _keep_first_weights(model: PeftModel) -> None:
-    """Note the first A and B, which PiSSA and OLoRA took out of the base weights: saving adds them again."""
+    """Keep the initial A and B, which PiSSA and OLoRA subtracted from the base weights: saving adds them back."""
     layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
     for layer in layers:
         for name, part in ((INITIAL_A, layer.lora_A), (INITIAL_B, layer.lora_B)):
@@ -266,7 +266,7 @@ def _adapter_parts(model: nn.Module) -> set[str]:
 
 
 def _place(model: nn.Module, name: str, sites: dict[str, str]) -> str:
-    """Where a trainable parameter belongs in the plan; `sites` is {full name of an adapter's part: site}."""
+    """Return where a trainable parameter belongs in the plan; `sites` is {full name of an adapter's part: site}."""
     if not isinstance(model, PeftModel):
         return "head" if is_head(model, name) else "all of the encoder"
     if ".modules_to_save." in name:

@@ -1,9 +1,9 @@
-"""An adapter's folder, written so that plain transformers and PEFT read back the same function: saved, loaded, taken as
+"""An adapter's folder, written so that plain transformers and PEFT read back the same function: saved, loaded, used as
 the start of another training, merged into its base model.
 
-`adapter_model.safetensors` and `adapter_config.json` are PEFT's, against the untouched base model;
-`config.json` and `labels.json` carry the label names; the tokenizer is beside them. With method
-none the folder is an ordinary checkpoint.
+`adapter_model.safetensors` and `adapter_config.json` are PEFT's, against the untouched base model; `config.json` and
+`labels.json` carry the label names; the tokenizer is next to them. With method none the folder is an ordinary
+checkpoint.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from submillion.text import first_line
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 FULL_WEIGHTS, LABELS = "model.safetensors", "labels.json"
 Tensors = dict[str, torch.Tensor]
-_TOLERANCE = 1e-5  # of a head that is taken: a bottleneck's factors come from a decomposition
+_TOLERANCE = 1e-5  # of a head that is loaded: a bottleneck's factors come from a decomposition
 _SCALE_KEYS = ("peft_type", "lora_alpha", "alpha_pattern", "use_rslora")
 
 
@@ -49,7 +49,7 @@ def save(
     fresh: Iterable[str] = (),
     revision: str | None = None,
 ) -> None:
-    """Write the adapter's folder, in place of one that is there; complete or not at all.
+    """Write the adapter's folder, replacing an old one; completely or not at all.
 
     `base_name` is what others load the base model by, `revision` its commit on the Hub. `fresh` names parameters that
     started random: ConfigError if one is neither trained nor saved, RunError if the folder cannot be written.
@@ -72,7 +72,7 @@ def save(
 def load(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the base model with a saved adapter and head, nothing trainable; RunError if the folder is damaged."""
     if not (folder / WEIGHTS).is_file():  # PEFT would look for a pickle, which could run code
-        raise RunError(f"{folder} is damaged: it has no {WEIGHTS}, and weights are read from nothing else; train again")
+        raise RunError(f"{folder} is damaged: it has no {WEIGHTS}, and no other weights are read; train again")
     try:
         broken = not_finite(load_file(folder / WEIGHTS).items())
         with quiet(), warnings.catch_warnings():
@@ -88,7 +88,7 @@ def load(model: PreTrainedModel, folder: Path) -> PeftModel:
         RuntimeError,
         UserWarning,
     ) as error:
-        raise RunError(f"{folder} is damaged, or of another model: {' '.join(str(error).split())[:300]}") from None
+        raise RunError(f"{folder} is damaged, or for another model: {' '.join(str(error).split())[:300]}") from None
     if broken:
         raise RunError(f"{folder / WEIGHTS}: {_holds(broken)}: train again")
     return loaded.requires_grad_(False)
@@ -100,25 +100,25 @@ def _holds(broken: Sequence[str]) -> str:
 
 
 def start_from(model: nn.Module, source: Path, labels: Sequence[str]) -> bool:
-    """Load a finished run's adapter (or an adapter's folder) into a fresh model; say whether the head came too.
+    """Load a finished run's adapter (or an adapter's folder) into a fresh model; return whether the head came too.
 
     The head comes if the labels and its kind agree. ConfigError lists how methods, sites, ranks or
     scales differ.
     """
     folder = source / "adapter" if (source / "adapter").is_dir() else source
     saved, settings, saved_labels = _read(folder, isinstance(model, PeftModel))
-    own = _part(model, _state(model), of_head=False)
+    own_body = _part(model, _state(model), of_head=False)
     body = _part(model, saved, of_head=False)
-    if differences := [*_scale_differences(model, settings), *_shape_differences(body, own)]:
+    if differences := [*_scale_differences(model, settings), *_shape_differences(body, own_body)]:
         raise ConfigError(*(f"adapter.start_from is {source}: {difference}" for difference in differences))
     with torch.no_grad():
         for name, tensor in body.items():
-            own[name].copy_(tensor)
+            own_body[name].copy_(tensor)
     return saved_labels == list(labels) and _take_head(model, _part(model, saved, of_head=True))
 
 
 def merged(model: nn.Module) -> PreTrainedModel:
-    """Return a new stock model that computes the same without adapters (to about 1e-6); `model` is left as it is.
+    """Return a new stock model that computes the same without adapters (to about 1e-6); `model` is unchanged.
 
     Its weights must be float32: a merge in lower precision would round the adapter away.
     """
@@ -145,16 +145,16 @@ def refuse_unsaved(model: nn.Module, fresh: Iterable[str]) -> None:
     if lost:
         raise ConfigError(
             f"the checkpoint has no weights for {', '.join(lost)}, and model.head: linear neither trains nor saves "
-            "them: take model.head: full or bottleneck, or a checkpoint that has them"
+            "them: use model.head: full or bottleneck, or a checkpoint that has them"
         )
 
 
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
     """Return what PEFT saves of the adapter and the head, by the names that it saves them under.
 
-    A bottleneck stands there as an ordinary dense layer, PiSSA and OLoRA as LoRA of twice the rank on
-    the original weights. AdaLoRA keeps its pruned ranks, whose E is 0: PEFT drops those of the last
-    mask, but E grows again until it is masked anew.
+    A bottleneck is saved as an ordinary dense layer, PiSSA and OLoRA as LoRA of twice the rank on the original weights.
+    AdaLoRA keeps its pruned ranks, whose E is 0: PEFT drops those of the last mask, but E grows again until the next
+    mask.
     """
     return _with_first_weights(model, injected_state(model))
 
@@ -239,8 +239,8 @@ def _read(folder: Path, is_adapter: bool) -> tuple[Tensors, dict[str, Any], list
     wanted, other = (WEIGHTS, FULL_WEIGHTS) if is_adapter else (FULL_WEIGHTS, WEIGHTS)
     if not (folder / wanted).is_file():
         kind = "an adapter" if is_adapter else "a full model"
-        found = f"it has {other}, from another method" if (folder / other).is_file() else "there is none"
-        raise ConfigError(f"adapter.start_from is {folder}: {kind} ({wanted}) is needed, but {found}")
+        reason = f"it has {other}, from another method" if (folder / other).is_file() else "there is none"
+        raise ConfigError(f"adapter.start_from is {folder}: {kind} ({wanted}) is needed, but {reason}")
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8")) if is_adapter else {}
         tensors, labels = load_file(folder / wanted), json.loads((folder / LABELS).read_text(encoding="utf-8"))
@@ -252,7 +252,7 @@ def _read(folder: Path, is_adapter: bool) -> tuple[Tensors, dict[str, Any], list
 
 
 def _state(model: nn.Module) -> Tensors:
-    """The model's tensors as they are saved; but for a bottleneck's they share the parameters' memory."""
+    """The model's tensors as they are saved; all but a bottleneck's share the parameters' memory."""
     return injected_state(model) if isinstance(model, PeftModel) else model.state_dict()
 
 
@@ -261,14 +261,14 @@ def _part(model: nn.Module, state: Mapping[str, torch.Tensor], of_head: bool) ->
 
 
 def _scale_differences(model: nn.Module, settings: Mapping[str, Any]) -> list[str]:
-    """What makes the same A and B count differently."""
+    """Return the settings that scale the same A and B differently."""
     if not isinstance(model, PeftModel):
         return []
-    own = model.peft_config["default"].to_dict()
+    own_settings = model.peft_config["default"].to_dict()
     return [
-        f"{key} is {settings.get(key)} there and {getattr(own[key], 'value', own[key])} here"
+        f"{key} is {settings.get(key)} there and {getattr(own_settings[key], 'value', own_settings[key])} here"
         for key in _SCALE_KEYS
-        if key in own and settings.get(key) != own[key]
+        if key in own_settings and settings.get(key) != own_settings[key]
     ]
 
 
@@ -284,14 +284,14 @@ def _shape_differences(saved: Tensors, own: Tensors) -> list[str]:
 
 
 def _take_head(model: nn.Module, saved: Tensors) -> bool:
-    """Load a saved head if this model's kind of head can compute it; else leave all as it is."""
+    """Load a saved head if this model's kind of head can compute it; else change nothing."""
     if _shape_differences(saved, _part(model, _state(model), of_head=True)):
         return False
     first = {name: p.detach().clone() for name, p in trainable_parameters(model).items() if is_head(model, name)}
     with torch.no_grad():
         heads.take(stock(model), {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()})
-    now = _part(model, _state(model), of_head=True)
-    if all(torch.allclose(now[name], tensor, atol=_TOLERANCE) for name, tensor in saved.items()):
+    current = _part(model, _state(model), of_head=True)
+    if all(torch.allclose(current[name], tensor, atol=_TOLERANCE) for name, tensor in saved.items()):
         return True
     with torch.no_grad():
         for name, tensor in first.items():

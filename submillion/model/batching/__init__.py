@@ -1,8 +1,8 @@
 """From texts to batches without padding.
 
-`tokens`: texts to token ids, kept in the cache, their flat storage · `batch`: the rows of one forward pass ·
-`windows`: texts longer than an encoder reads · `order`: which rows make a batch, and when · `fitting`: batches that
-memory does not hold. What a model does with a batch is its own affair.
+`tokens`: texts to token ids, kept in the cache, their flat storage · `batch`: the rows of one forward pass · `windows`:
+texts longer than an encoder reads · `order`: which rows make a batch, and when · `fitting`: batches that do not fit in
+memory. What a model does with a batch is not decided here.
 """
 
 from submillion.model.batching.batch import Batch, on_device, pinned

@@ -11,15 +11,15 @@ from submillion.model.batching.windows import ranges
 
 
 def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor where copies to `device` do not wait: for a GPU in pinned memory.
+    """Return a tensor whose copies to `device` do not wait: for a GPU in pinned memory.
 
-    It may be dropped at once: the memory is used again only after the copy.
+    It may be dropped at once: the memory is reused only after the copy.
     """
     return tensor.pin_memory() if device.type == "cuda" and tensor.is_cpu else tensor
 
 
 def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor on `device`; a GPU is not waited for."""
+    """Return a tensor on `device`, without waiting for a GPU."""
     return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
 
 
@@ -28,10 +28,10 @@ class Batch:
     """Rows for one forward pass: T tokens of B texts, one after the other, without padding.
 
     tokens, token_types: int64 [T] · offsets: int64 [W + 1], window i is tokens[offsets[i]:offsets[i+1]], kept on the
-    CPU · n_windows: of each text, int64 [B], one text's after the other's; None where each is one window, and W is B
-    · label_ids: int64 [B], of several labels 0 or 1 in [B, C] · teacher_logits: float32 [B, C] or None · hidden:
-    [T, D], the output of the model's frozen lower layers where that is kept, or None · layout: the places of its tokens
-    in the packed pass, if those are known already.
+    CPU · n_windows: of each text, int64 [B], the windows being in the texts' order; None if each text is one, and W is
+    B · label_ids: int64 [B], for several labels 0 or 1 in [B, C] · teacher_logits: float32 [B, C] or None · hidden:
+    [T, D], the output of the model's frozen lower layers if it is kept, or None · layout: the places of its tokens in
+    the packed pass, if already known.
     """
 
     tokens: torch.Tensor
@@ -74,11 +74,11 @@ class Batch:
         )
 
     def each_window(self, values: torch.Tensor) -> torch.Tensor:
-        """Return a value of each text, [B] on the CPU, for each of its windows, [W]."""
+        """Return each text's value, [B] on the CPU, for each of its windows, [W]."""
         return values if self.n_windows is None else values.repeat_interleave(self.n_windows.cpu())
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors, but the offsets, on `device`; a GPU is not waited for."""
+        """Return the batch with its tensors, except the offsets, on `device`, without waiting for a GPU."""
         place = torch.device(device)
         return replace(
             self,

@@ -1,7 +1,7 @@
 """Which rows make a batch, and when: a pure function of lengths, settings and epoch.
 
-Owns the two ways to cut an epoch, by rows and by tokens, and the batches of evaluation. An epoch has the
-same number of batches whatever its order, so that neither the schedule nor a resume needs a history.
+Owns the two ways to cut an epoch, by rows and by tokens, and the batches of evaluation. An epoch has the same number of
+batches whatever its order, so neither the schedule nor a resumed run needs a history.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from submillion.config import TrainConfig
 from submillion.model.backbone import seed_for
 
-# Rows are shuffled over the whole split; then, inside each window of this many batches, rows of
-# similar length are put together. A row's batch is random within the window, never beyond it. Windows
-# are a little larger where batches are cut by tokens and their number is no multiple.
+# Rows are shuffled over the whole split; then, inside each window of this many batches, rows of similar length are put
+# together. A row's batch is random within the window, never beyond it. Windows are a little larger if batches are cut
+# by tokens and their number is no multiple.
 WINDOW_BATCHES = 16
-# Larger batches are hardly faster (less than 5 % at MiniLM's size), but memory is in proportion: a feed-forward layer
-# of width 3,072 needs 50 MB in float32, and freed blocks of many sizes leave holes between them.
+# Larger batches are hardly faster (less than 5 % at MiniLM's size), but memory grows in proportion: a feed-forward
+# layer of width 3,072 needs 50 MB in float32, and freed blocks of many sizes leave holes between them.
 EVALUATION_TOKENS = 4096
-# A GPU is not filled by so few, and launches take as long: it gets so many times as many rows and tokens.
+# So few do not fill a GPU, and launches take as long: it gets this many times the rows and tokens.
 _GPU_TIMES = 8
-# Kernels are made, and kept, for each new number of rows: above it, only its multiples.
+# Kernels are made, and kept, for each new number of rows: above this, only its multiples occur.
 _ROWS_STEP = 16
 ALL = slice(None)
 
@@ -52,26 +52,26 @@ def training_order(lengths: np.ndarray, train: TrainConfig, epoch: int) -> list[
 
 
 def within(lengths: np.ndarray, max_tokens: int) -> Iterator[slice]:
-    """Yield rows of these lengths (tokens, int64 [B]) in their order, as many together as have at most `max_tokens`.
+    """Yield slices of rows of these lengths (tokens, int64 [B]) in order, each of at most `max_tokens` tokens.
 
-    At least one, also where that is longer.
+    At least one row, even if it is longer.
 
     >>> list(within(np.array([3, 3, 9, 1, 4]), 6))
     [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
     """
     ends = np.cumsum(lengths)
-    start, before = 0, 0
+    start, n_before = 0, 0
     while start < len(lengths):
-        stop = max(int(np.searchsorted(ends, before + max_tokens, side="right")), start + 1)
+        stop = max(int(np.searchsorted(ends, n_before + max_tokens, side="right")), start + 1)
         yield slice(start, stop)
-        start, before = stop, int(ends[stop - 1])
+        start, n_before = stop, int(ends[stop - 1])
 
 
 def evaluation_rows(lengths: np.ndarray, batch_size: int, on_gpu: bool = False) -> Iterator[np.ndarray]:
-    """Yield the row numbers of each batch of an evaluation, longest texts first, so that memory peaks at once.
+    """Yield the row numbers of each batch of an evaluation, longest texts first, so that memory peaks at the start.
 
-    A batch has at most `batch_size` rows, and fewer where they would need more than `EVALUATION_TOKENS`,
-    padding included; at least one. On a GPU both are 8 times as many.
+    A batch has at most `batch_size` rows, and fewer if they would need more than `EVALUATION_TOKENS`, padding included;
+    at least one. On a GPU both limits are 8 times as large.
     """
     times = _GPU_TIMES if on_gpu else 1
     order = np.argsort(-lengths, kind="stable")
@@ -98,7 +98,7 @@ def _by_rows(rows: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.ran
 
 
 def _by_tokens(rows: np.ndarray, lengths: np.ndarray, n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Cut shuffled rows into n batches of about equally many tokens, by way of windows of whole batches."""
+    """Cut shuffled rows into n batches of about equally many tokens, via windows of whole batches."""
     window_of = np.arange(n) * max(1, n // WINDOW_BATCHES) // n  # of each batch
     windows = _split(rows, window_of[_shares(rows, lengths, n)])
     batches: list[np.ndarray] = []
@@ -123,8 +123,8 @@ def _split(rows: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
 def _mean_tokens(lengths: np.ndarray, train: TrainConfig) -> int:
     """The most tokens that a batch may have on average, so that none has more than `train.batch_tokens`.
 
-    The last row of a share overruns it by less than the longest text; so does that of a window, whose
-    batches, at least `WINDOW_BATCHES`, share what is too much.
+    The last row of a share overruns it by less than the longest text; so does that of a window, whose batches, at least
+    `WINDOW_BATCHES`, share the excess.
     """
     assert train.batch_tokens is not None
     longest = int(lengths.max())
@@ -132,9 +132,9 @@ def _mean_tokens(lengths: np.ndarray, train: TrainConfig) -> int:
 
 
 def _batch_size(lengths: np.ndarray, train: TrainConfig) -> int | None:
-    """The rows of a batch; None where batches are cut by tokens.
+    """The rows of a batch; None if batches are cut by tokens.
 
-    Shares of less than two of the longest text could hold no row at all: then the rows that always fit.
+    Shares of less than two of the longest texts might hold no row at all: then the rows that always fit.
     """
     if train.batch_tokens is None:
         return train.batch_size

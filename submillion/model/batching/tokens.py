@@ -1,8 +1,7 @@
 """From texts to token ids, kept in the cache between runs; their flat storage, from which batches are cut.
 
-Only what the tokenizer makes of the texts is kept, under the key of both; labels and row ids are put to it
-anew each time. The cache is a convenience: where it cannot be written, the work goes on without it. Which rows make a
-batch is left to `order`.
+Only the tokenizer's output is kept, under a key of tokenizer and texts; labels and row ids are added anew each time. If
+the cache cannot be written, work continues without it. `order` decides which rows make a batch.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from submillion.model.batching.windows import Read, Windows, ranges, read_ends, 
 
 _KIND = "tokens"
 _FORMAT = 2
-# Fewer rows are tokenised in about 0.1 s: not worth a folder each time that a few texts are predicted.
+# Fewer rows are tokenised in about 0.1 s: not worth a folder each time a few texts are predicted.
 _CACHED_ROWS = 1000
 _CHUNK_ROWS = 1000
 
@@ -48,17 +47,15 @@ class Taken:
 @dataclass(frozen=True)
 class TokenizedSplit:
     """A split's token ids in flat arrays: tokens uint16 or int32 [T], token_types uint8 [T], offsets int64 [N + 1],
-    label_ids int64 [N] (-1 where a row has no label; of several labels 0 or 1 in [N, C]), example_ids of length N,
-    n_truncated rows of which some tokens are not read.
+    label_ids int64 [N] (-1 if a row has no label; for several labels 0 or 1 in [N, C]), example_ids of length N,
+    n_truncated rows with unread tokens.
 
-    notes: sentences worth printing · hidden, where the frozen layers' output is kept: from the texts' first tokens
-    and lengths (int64 [B] each) to their rows [T, D], one text after the other.
-    n_variants: the rows are so many blocks of equal length, each a variant of the same examples in the same order, of
-    which an epoch reads one.
-    teacher_logits: float32 [N, C], where there is a teacher · windows: of the rows, whose tokens are then those of
-    their windows, one after the other; None where each row is one · is_truncated: bool [N], which rows n_truncated
-    counts, where that is known · taken_from: where the rows were taken from, if they were · groups: of rows that are
-    to be judged, as `Predictions` has them.
+    notes: sentences worth printing · hidden, if the frozen layers' output is kept: from the texts' first tokens and
+    lengths (int64 [B] each) to their rows [T, D], one text after the other. n_variants: the rows are this many blocks
+    of equal length, each a variant of the same examples in the same order; an epoch reads one. teacher_logits: float32
+    [N, C], if there is a teacher · windows: of the rows, whose tokens are then those of their windows, one after the
+    other; None if each row is one · is_truncated: bool [N], which rows n_truncated counts, if known · taken_from: where
+    the rows were taken from, if anywhere · groups: of rows to be judged, as in `Predictions`.
     """
 
     tokens: np.ndarray
@@ -94,11 +91,11 @@ class TokenizedSplit:
         return seen(self.tokens, self.offsets, tokenizer.backend_tokenizer)
 
     def in_epoch(self, rows: np.ndarray, epoch: int) -> np.ndarray:
-        """Return where the variants of an epoch's rows stand: variant 0 in epoch 0, then 1, and round again."""
+        """Return the places of an epoch's rows: in variant 0 for epoch 0, in 1 for epoch 1, and so on in a cycle."""
         return rows + epoch % self.n_variants * (len(self) // self.n_variants)
 
     def take(self, rows: np.ndarray) -> TokenizedSplit:
-        """Return a split of these rows (int64 [R]) of one that was tokenised, and has no more than that made."""
+        """Return a split of these rows (int64 [R]); this one must be as `tokenize` returned it."""
         assert self.is_truncated is not None
         lengths = self.lengths[rows]
         index = ranges(torch.from_numpy(self.offsets[rows]), torch.from_numpy(lengths)).numpy()
@@ -118,7 +115,7 @@ class TokenizedSplit:
 
     @staticmethod
     def joined(parts: Sequence[TokenizedSplit]) -> TokenizedSplit:
-        """Return one split of the rows of several that were tokenised, one split after the other."""
+        """Return one split of the rows of several tokenised ones, one after the other."""
         return TokenizedSplit(
             tokens=np.concatenate([part.tokens for part in parts]),
             token_types=np.concatenate([part.token_types for part in parts]),
@@ -133,25 +130,25 @@ class TokenizedSplit:
         )
 
     def hidden_of(self, wholes: Sequence[TokenizedSplit]) -> TokenizedSplit:
-        """Return the split with the kept rows of the splits that it was taken from; as it is, where one keeps none."""
-        taken = self.taken_from
-        assert taken is not None
-        if len(kept := [whole.hidden for whole in wholes if whole.hidden is not None]) < len(wholes):
+        """Return the split with the kept rows of the splits it was taken from; unchanged if one of them keeps none."""
+        source = self.taken_from
+        assert source is not None
+        if len(getters := [whole.hidden for whole in wholes if whole.hidden is not None]) < len(wholes):
             return self
         firsts = np.cumsum([0, *map(len, wholes)])
 
         def hidden(starts: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
-            numbers = taken.rows[np.searchsorted(self.offsets, starts, side="right") - 1]
-            of = np.searchsorted(firsts, numbers, side="right") - 1
-            places = numbers - firsts[of]
-            cuts = [0, *np.flatnonzero(np.diff(of)) + 1, len(of)]  # rows of one split together, in their order
-            spans = [(int(of[start]), slice(start, stop)) for start, stop in pairwise(cuts)]
-            return torch.cat([kept[i](wholes[i].offsets[places[own]], lengths[own]) for i, own in spans])
+            numbers = source.rows[np.searchsorted(self.offsets, starts, side="right") - 1]
+            owners = np.searchsorted(firsts, numbers, side="right") - 1
+            places = numbers - firsts[owners]
+            cuts = [0, *np.flatnonzero(np.diff(owners)) + 1, len(owners)]  # rows of one split together, in their order
+            spans = [(int(owners[start]), slice(start, stop)) for start, stop in pairwise(cuts)]
+            return torch.cat([getters[i](wholes[i].offsets[places[part]], lengths[part]) for i, part in spans])
 
         return replace(self, hidden=hidden)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Return the rows (int64 [B], in the order wanted) as a `Batch` on the CPU."""
+        """Return the rows (int64 [B], in the requested order) as a `Batch` on the CPU."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         index = ranges(torch.from_numpy(starts), torch.from_numpy(lengths)).numpy()
@@ -175,8 +172,8 @@ def tokenize(
     """Return the examples as token ids, special tokens included, long texts as `reading` says: a number of tokens, at
     which they are cut, or more.
 
-    Many rows are looked for in the cache, and kept there; a note says why if they cannot be kept. With `keep` false
-    they are neither. Either all examples are pairs or none is.
+    Large splits are looked up in the cache and kept there; a note says why if they cannot be. With `keep` false the
+    cache is not used. Either all examples are pairs or none is.
     """
     reading = Reading(reading) if isinstance(reading, int) else reading
     arrays, notes = _made_or_found(examples, tokenizer, reading) if keep else (_made(examples, tokenizer, reading), ())
@@ -195,7 +192,7 @@ def tokenize(
 
 
 def label_ids(rows: Sequence[RowLabel | None], labels: Sequence[str]) -> np.ndarray:
-    """Return the number of each row's label, int64 [N], -1 where that is not known; of several int64 [N, C], 0 or 1.
+    """Return the number of each row's label, int64 [N], -1 if unknown; for several int64 [N, C], 0 or 1.
 
     >>> label_ids(["b", None], ["a", "b"]), label_ids([("b",), ()], ["a", "b"]).tolist()
     (array([ 1, -1]), [[0, 1], [0, 0]])
@@ -203,34 +200,34 @@ def label_ids(rows: Sequence[RowLabel | None], labels: Sequence[str]) -> np.ndar
     places = {label: i for i, label in enumerate(labels)}
     if not any(isinstance(label, tuple) for label in rows):
         return np.array([-1 if label is None else places.get(str(label), -1) for label in rows], dtype=np.int64)
-    found = np.zeros((len(rows), len(labels)), dtype=np.int64)
-    for row, own in enumerate(rows):
-        found[row, [places[name] for name in own or ()]] = 1
-    return found
+    ids = np.zeros((len(rows), len(labels)), dtype=np.int64)
+    for row, row_labels in enumerate(rows):
+        ids[row, [places[name] for name in row_labels or ()]] = 1
+    return ids
 
 
 def _made_or_found(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tuple[Arrays, tuple[str, ...]]:
     if len(examples) < _CACHED_ROWS:
         return _made(examples, tokenizer, reading), ()
     key = _key(examples, tokenizer, reading)
-    found = _found(key, reading)
-    if found is not None:
-        return found, ()
-    made = _made(examples, tokenizer, reading)
+    cached = _found(key, reading)
+    if cached is not None:
+        return cached, ()
+    arrays = _made(examples, tokenizer, reading)
     try:
         with cache.filling(_KIND, key) as folder:
-            for name, array in made.items():
+            for name, array in arrays.items():
                 np.save(folder / f"{name}.npy", array)
     except OSError as error:
-        return made, (
+        return arrays, (
             f"token ids are not kept for other runs: {cache.folder()} cannot be written ({error.strerror or error}); "
-            "$SUBMILLION_CACHE names another folder",
+            "set $SUBMILLION_CACHE to another folder",
         )
-    return made, ()
+    return arrays, ()
 
 
 def _key(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> str:
-    """The key of all that decides the token ids; what the tokenizer's last call left in it does not."""
+    """Return the key of all that decides the token ids; state left by the tokenizer's last call does not."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     facts: dict[str, Any] = {
@@ -250,7 +247,7 @@ def _key(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> str:
 
 
 def _found(key: str, reading: Reading) -> Arrays | None:
-    """The arrays kept under the key, read into memory: as small as new ones, and safe from a cache that is emptied."""
+    """The arrays kept under the key, read into memory: as small as new ones, and safe if the cache is emptied."""
     folder = cache.find(_KIND, key)
     if folder is None:
         return None
@@ -286,12 +283,12 @@ def _made(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Arra
 
 
 def gives_types(tokenizer: Any) -> bool:
-    """Say whether a stock call gives the model token types; ALBERT's knows them and does not, in transformers 5."""
+    """Return whether a stock call gives the model token types; ALBERT's tokenizer does not, in transformers 5."""
     return "token_type_ids" in tokenizer.model_input_names
 
 
 def _encode(examples: Sequence[Example], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], list[bool]]:
-    """The windows of each row, one where there are none, and whether some of it is not read."""
+    """Return each row's windows, one if it has none, and whether some of the row is not read."""
     texts = [example.text for example in examples]
     match reading.long_texts:
         case "windows":
@@ -316,7 +313,7 @@ def _read_beginnings(
 def _cut(
     texts: list[str], pairs: list[str] | None, tokenizer: Any, max_length: int
 ) -> tuple[list[str], list[str] | None]:
-    """The texts without what is beyond the last token that is read."""
+    """Return the texts up to the last token that is read."""
     backend, n_tokens = tokenizer.backend_tokenizer, max_length - tokenizer.num_special_tokens_to_add(pairs is not None)
     if pairs is None:
         return [cutting.cut(text, backend, n_tokens) for text in texts], None

@@ -24,20 +24,20 @@ Span = tuple[int, int]  # of characters
 @dataclass(frozen=True)
 class Windows:
     """Where the windows of a split's rows are: row i has the windows firsts[i] to firsts[i + 1], int64 [N + 1], and
-    window w the tokens offsets[w] to offsets[w + 1], int64 [W + 1]. Each row has one at least."""
+    window w the tokens offsets[w] to offsets[w + 1], int64 [W + 1]. Each row has at least one."""
 
     firsts: np.ndarray
     offsets: np.ndarray
 
     @classmethod
     def of(cls, lengths: Sequence[Sequence[int] | np.ndarray]) -> Windows:
-        """Return the windows of rows with so many tokens in each window."""
+        """Return the windows of rows, given each window's number of tokens."""
         firsts = np.cumsum([0, *map(len, lengths)], dtype=np.int64)
         return cls(firsts, np.cumsum([0, *(n for row in lengths for n in row)], dtype=np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[Windows]) -> Windows | None:
-        """Return the windows of the rows of several splits, one split after the other; None of none."""
+        """Return the windows of the rows of several splits, one split after the other; None for no splits."""
         return cls.of([each.of_row(row) for each in parts for row in range(len(each.firsts) - 1)]) if parts else None
 
     @property
@@ -47,7 +47,7 @@ class Windows:
 
     @property
     def first_lengths(self) -> np.ndarray:
-        """Return the tokens of each row's first window, int64 [N]: those that are read where texts are cut."""
+        """Return the tokens of each row's first window, int64 [N]: those that are read if texts are cut."""
         return np.diff(self.offsets)[self.firsts[:-1]]
 
     def lengths(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,17 +74,17 @@ def ranges(starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 def pooled(logits: torch.Tensor, n_windows: torch.Tensor | None, pooling: Pooling) -> torch.Tensor:
     """Return the logits of each text, float32 [B, C], from those of its windows, [W, C].
 
-    n_windows: of each text, int64 [B]; None where each is one window, whose logits are the text's.
+    n_windows: of each text, int64 [B]; None if each is one window, whose logits are the text's.
     """
     if n_windows is None:
         return logits
-    # Each text's windows are added up in their order, whatever else is in the batch. `unsafe`: lengths are not looked
-    # at, which a GPU would have to be waited for.
+    # Each text's windows are added up in their order, whatever else is in the batch. `unsafe`: lengths are not checked,
+    # which would wait for a GPU.
     return torch.segment_reduce(logits, pooling, lengths=n_windows, axis=0, unsafe=True)
 
 
 def read_windows(texts: Sequence[str], tokenizer: Any, reading: Reading) -> tuple[list[list[Read]], list[bool]]:
-    """Return the windows of each text, and whether it goes on beyond its last one."""
+    """Return the windows of each text, and whether the text continues beyond the last."""
     encodings = _windowed(texts, tokenizer, reading)
     are_longer = [len(each) > reading.max_windows for each in encodings]
     rows = [[(each.ids, each.type_ids) for each in windows[: reading.max_windows]] for windows in encodings]
@@ -130,20 +130,20 @@ def spans(text: str, pair: str | None, tokenizer: Any, reading: Reading) -> tupl
 
 
 def _read_of(number: int, text: str, read: Sequence[Any], is_end_read: bool) -> list[Span]:
-    """The characters of text 0 or 1 that are read: up to its last token, or from its first one."""
-    found = [
+    """Return the characters of text 0 or 1 that are read: up to its last token, or from its first one."""
+    parts = [
         span
         for encoding in read
-        for which, span in zip(encoding.sequence_ids, encoding.offsets, strict=True)
-        if which == number
+        for sequence, span in zip(encoding.sequence_ids, encoding.offsets, strict=True)
+        if sequence == number
     ]
-    if not found:
+    if not parts:
         return []
-    return [(min(start for start, _ in found), len(text))] if is_end_read else [(0, max(end for _, end in found))]
+    return [(min(start for start, _ in parts), len(text))] if is_end_read else [(0, max(end for _, end in parts))]
 
 
 def _windowed(texts: Sequence[str], tokenizer: Any, reading: Reading) -> list[list[Any]]:
-    """The encodings of each text's windows; one more than are read at least, where a text goes on beyond them."""
+    """Return the encodings of each text's windows; at least one more than are read if the text goes beyond them."""
     n_special = tokenizer.num_special_tokens_to_add(False)
     if tokenizer.truncation_side == "right":
         most = reading.most_tokens(n_special)
@@ -159,5 +159,5 @@ def _whole(texts: list[str], tokenizer: Any) -> list[Any]:
 
 
 def _kept(encoding: Any, reading: Reading, n_special: int) -> tuple[int, int]:
-    """How many of the first and of the last tokens are kept, the special ones around a text included."""
+    """Return how many of the first and last tokens are kept, the special ones around a text included."""
     return reading.kept(encoding.sequence_ids.index(0), n_special)

@@ -1,9 +1,9 @@
-/* Attention inside each text of a packed batch, forward and backward, in bfloat16, on processors with matrix tiles (Intel
- * AMX). A text's part of a head is worked on as a whole, in the caches of one core: nothing is padded, moved into tiles of
- * texts or kept for the backward pass, which computes the weights again (as Dao et al. 2022, section 3.1).
+/* Attention inside each text of a packed batch, forward and backward, in bfloat16, on processors with matrix tiles
+ * (Intel AMX). A text's part of a head is processed as a whole, in the caches of one core: nothing is padded, moved
+ * into tiles of texts or kept for the backward pass, which recomputes the weights (as Dao et al. 2022, section 3.1).
  *
- * Scores, weights and sums are float32; what goes into a product is rounded to bfloat16, and so is what comes out. A row's
- * result depends on its own text alone. native_attention.py says what the functions compute.
+ * Scores, weights and sums are float32; inputs of products, and results, are rounded to bfloat16. A row's result
+ * depends only on its own text. native_attention.py says what the functions compute.
  */
 #include <math.h>
 
@@ -42,7 +42,7 @@ TILES static inline __m512 power_of_2(__m512 x) {
 static float scale_of(const attention *a) { return 1.0f / sqrtf((float)a->head); }
 static float scale_to_base_2(const attention *a) { return scale_of(a) * 1.4426950408889634f; }
 
-/* Adds to rows of scores from `first`, which are not yet multiplied by their scale. */
+/* Adds the relative part to rows of scores from `first`, not yet multiplied by their scale. */
 TILES static void add_relative(const attention *a, i64 head, i64 first, i64 n_rows, i64 n_columns, float *scores) {
     const __m512 factor = _mm512_set1_ps(1.0f / scale_of(a));
     for (i64 i = 0; i < n_rows; i++) {
@@ -54,8 +54,8 @@ TILES static void add_relative(const attention *a, i64 head, i64 first, i64 n_ro
     }
 }
 
-/* The weights of up to 32 queries for n keys, before they are divided by their sum, and after dropout; what the mixture
- * is to be multiplied by; and `lse`. */
+/* The weights of up to 32 queries for n keys, not yet divided by their sum, after dropout; the factors of their
+ * mixtures; and `lse`. */
 TILES static void weigh(const attention *a, const float *scores, i64 n, i64 query, i64 n_rows, i64 head, bf16 *weights,
                         float *factors) {
     const float scale = scale_to_base_2(a);
@@ -131,7 +131,7 @@ TILES static buffers buffers_for(const attention *a, i64 n, i64 n_asked, char *s
     };
 }
 
-/* lse of the queries, and each one's sum of weight times the weight's gradient, which is that of result times gradient. */
+/* lse of the queries, and each one's sum of weights times their gradients, equal to that of result times gradient. */
 TILES static void read_rows(const attention *a, i64 first, i64 n_asked, i64 head, buffers b) {
     for (i64 i = 0; i < filled(n_asked); i++) {
         __m512 sum = _mm512_setzero_ps();
@@ -183,7 +183,7 @@ TILES static void weigh_back(const attention *a, i64 first, i64 key, i64 n_keys,
     if (a->wants_scores) turn_tile(pairs, b.dscores_turned + i * DEPTH);
 }
 
-/* The gradients of up to 32 keys and their values; what they add to those of the queries. */
+/* The gradients of up to 32 keys and their values, and their part of the queries' gradients. */
 TILES static void keys_back(const attention *a, i64 first, i64 m, i64 row, i64 key, i64 n, i64 head, buffers b) {
     const i64 n_keys = least(n - key, DEPTH);
     const i64 e = a->head, at = (row + key) * a->key_step + head * e;

@@ -1,8 +1,7 @@
 """Attention inside each text of a packed batch, with a backward pass written by hand.
 
-torch's fused attention is about 8 times too slow backwards in bf16 on the CPU; batched products on
-tiles of padded texts are not. Kernels for packed texts take their place on CUDA (`cuda`) and, in bf16, on
-CPUs (`native_attention`).
+torch's fused attention is about 8 times too slow backwards in bf16 on the CPU; batched products on tiles of padded
+texts are not. Kernels for packed texts replace them on CUDA (`cuda`) and, in bf16, on CPUs (`native_attention`).
 Shapes: G heads of all texts of a tile (heads x texts), W its width in tokens, E the width of a head.
 """
 
@@ -21,11 +20,11 @@ from submillion.model.packed.passes import Dice, Mask, apply, keep_frac, mask_, 
 
 @dataclass(frozen=True)
 class Positions:
-    """What the places of tokens do to attention.
+    """How the positions of tokens affect attention.
 
     relative [heads, tokens, tokens]: MPNet's position bias · distances: DeBERTa's, whose projections have parts in the
     scores · window: how far tokens see to either side, None for all · rotary: the cosines and sines by which ModernBERT
-    turns queries and keys, float32 [tokens, E / 2] each.
+    rotates queries and keys, float32 [tokens, E / 2] each.
     """
 
     relative: torch.Tensor | None = None
@@ -36,11 +35,11 @@ class Positions:
 
 @dataclass(frozen=True)
 class Tile:
-    """A group of texts with what each layer needs again: indices by number of blocks, and the scores' addend.
+    """A group of texts with what every layer needs: indices by number of blocks, and the scores' addend.
 
-    gather, scatter: see `Group` · window: see `Positions`, None where no text is longer · addend: [1 or heads, 1 or
-    texts, 1 or W, W], -inf where a token does not see, or None · is_plain: whether there is nothing else in it ·
-    columns: of distances, by the number of queries: 1 or W.
+    gather, scatter: see `Group` · window: see `Positions`, None if no text is longer · addend:
+    [1 or heads, 1 or texts, 1 or W, W], -inf where a token does not see, or None · is_plain: whether the addend holds
+    only padding and window · columns: of distances, by the number of queries: 1 or W.
     """
 
     group: Group
@@ -54,7 +53,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a batch, none where kernels attend, for layers where positions do the same to attention."""
+    """The tiles of a batch, none if kernels attend, for layers in which positions affect attention alike."""
 
     layout: Layout
     n_heads: int
@@ -78,10 +77,10 @@ def attend(
 ) -> torch.Tensor:
     """Return each query's mixture of its text's values.
 
-    Without `firsts`, rows [rows, 3 D] holds query, key and value side by side, and so does the result [rows, D].
-    With `firsts` [B, D], the queries of the texts' first tokens, rows [rows, 2 D] holds key and value; the result
-    is [B, D]. `p` is the dropout of the weights; `wanted` says which of query, key, value need a gradient. `projected`:
-    the distances through the layer, where `tiles` have some.
+    Without `firsts`, rows [rows, 3 D] holds query, key and value side by side, and so does the result [rows, D]. With
+    `firsts` [B, D], the queries of the texts' first tokens, rows [rows, 2 D] holds key and value; the result is [B, D].
+    `p` is the dropout of the weights; `wanted` says which of query, key, value need a gradient. `projected`: the
+    distances through the layer, if `tiles` have any.
     """
     if not tiles.tiles:
         mask = dice.mask((len(rows), 2), p)
@@ -117,9 +116,9 @@ def _tile(group: Group, n_heads: int, dtype: torch.dtype, positions: Positions) 
 
 
 def _far(group: Group, window: int, dtype: torch.dtype) -> torch.Tensor:
-    """-inf where a key is out of a query's window, else 0: [texts, W, W].
+    """Return -inf where a key is outside a query's window, else 0: [texts, W, W].
 
-    Queries that are padding see all keys: their results are not read, but must be numbers.
+    Padding queries see all keys: their results are not read, but must not be NaN.
     """
     places = torch.arange(group.width, device=group.lengths.device)
     is_far = (places[:, None] - places).abs() > window
@@ -137,13 +136,13 @@ class _Spec:
     text_models: torch.Tensor | None
 
     def projected(self, part: Tile, rows: torch.Tensor) -> Projected:
-        """The distances through the layer, for the texts of a tile."""
+        """Return the distances through the layer, for the texts of a tile."""
         return Projected(
             rows, None if self.text_models is None else self.text_models[part.group.first : part.group.last]
         )
 
     def scale(self, head: int) -> float:
-        """What scores are multiplied by: each is a sum of so many products."""
+        """Return the scores' factor: each score sums this many products."""
         distances = self.tiles.positions.distances
         return (head * (1 if distances is None else 1 + len(distances.table.sites))) ** -0.5
 
@@ -208,10 +207,10 @@ class _Attention(torch.autograd.Function):
                 dmixed = _by_head(dresult[group.first : group.last], head)
             dheads = torch.empty_like(heads)
             dquery = dheads[0] if dfirsts is None else torch.empty_like(query)
-            asked = heads[0] if query is None else query
+            queries = heads[0] if query is None else query
             scale = ctx.spec.scale(head)
             dscores = _backward(
-                (asked, heads[-2], heads[-1]),
+                (queries, heads[-2], heads[-1]),
                 (probs, ctx.spec.masks[i], dmixed, ctx.spec.factor),
                 (dquery, dheads[-2], dheads[-1]),
                 wanted,
@@ -220,7 +219,7 @@ class _Attention(torch.autograd.Function):
             if distances is not None and dscores is not None:
                 places, out = ctx.spec.projected(part, distances), (dquery, dheads[-2], ddistances)
                 disentangled.add_gradients(
-                    dscores, (asked, heads[-2]), part.columns[dscores.shape[1]], places, scale, out
+                    dscores, (queries, heads[-2]), part.columns[dscores.shape[1]], places, scale, out
                 )
             if drelative is not None and dscores is not None:
                 n_queries = dscores.shape[1]
@@ -235,17 +234,17 @@ class _Attention(torch.autograd.Function):
 
 
 def _by_head(rows: torch.Tensor, head: int) -> torch.Tensor:
-    """One row for each text [texts, D] as [G, 1, E]."""
+    """Return one row for each text, [texts, D], as [G, 1, E]."""
     return rows.unflatten(1, (-1, head)).transpose(0, 1).reshape(-1, 1, head)
 
 
 def _by_text(heads: torch.Tensor, n_texts: int) -> torch.Tensor:
-    """[G, 1, E] as one row for each text [texts, D]."""
+    """Return [G, 1, E] as one row for each text, [texts, D]."""
     return heads.view(-1, n_texts, heads.shape[2]).transpose(0, 1).flatten(1)
 
 
 def _turn_(heads: torch.Tensor, positions: Positions, *, is_back: bool = False) -> None:
-    """Turn queries and keys [blocks, G, W, E] by the angles of their places, in place, or back (RoFormer: Su 2021)."""
+    """Rotate queries and keys [blocks, G, W, E] by their positions' angles, in place, or back (RoFormer: Su 2021)."""
     if positions.rotary is None:
         return
     cosine, sine = (of_places[: heads.shape[2]] for of_places in positions.rotary)
@@ -266,7 +265,7 @@ _Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def _scores(
     query: torch.Tensor, key: torch.Tensor, part: Tile, projected: Projected | None, scale: float
 ) -> torch.Tensor:
-    """query key^T scale [G, queries, W], and what distances add."""
+    """Return query key^T scale, [G, queries, W], plus what distances add."""
     if projected is None:
         return _product(query, key.transpose(1, 2), scale)
     scores = disentangled.scores(query, key, part.columns[query.shape[1]], projected, scale)
@@ -274,7 +273,7 @@ def _scores(
 
 
 def _probs(scores: torch.Tensor, part: Tile, mask: Mask | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(scores + addend), [G, queries, W], before and after dropout; scores are overwritten."""
+    """Return softmax(scores + addend), [G, queries, W], before and after dropout; scores are overwritten."""
     if part.is_plain and native.fits(scores) and (mask is None or mask.bits is None):
         return scores, native.softmax_(scores, part.group.lengths, *_seed(mask), part.window)
     if part.addend is not None:
@@ -285,7 +284,7 @@ def _probs(scores: torch.Tensor, part: Tile, mask: Mask | None) -> tuple[torch.T
 
 
 def _seed(mask: Mask | None) -> tuple[int, int]:
-    """A mask's seed and least, as the native functions take them."""
+    """Return a mask's seed and least, as the native functions take them."""
     if mask is None:
         return 0, 0
     assert isinstance(mask.seed, int)
@@ -293,7 +292,7 @@ def _seed(mask: Mask | None) -> tuple[int, int]:
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor | None = None) -> torch.Tensor:
-    """factor · a b, batched; the factor costs nothing inside the product."""
+    """Return factor · a b, batched; the factor costs nothing inside the product."""
     if out is None:
         out = a.new_empty(len(a), a.shape[1], b.shape[2])
     return torch.baddbmm(out, a, b, beta=0, alpha=factor, out=out)
@@ -306,7 +305,7 @@ def _backward(
     wanted: tuple[bool, ...],
     scale: float,
 ) -> torch.Tensor | None:
-    """Write the gradients of query, key and value [G, ., E] to `out`; return that of the scores, if it was needed."""
+    """Write the gradients of query, key and value [G, ., E] to `out`; return the scores' gradient, if it was needed."""
     query, key, value = heads
     probs, mask, dmixed, factor = weights
     dquery, dkey, dvalue = out
@@ -331,7 +330,7 @@ def _backward(
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype, head: int) -> Any:
-    """Return the module whose kernels attend there, with heads so wide; None where tiles do."""
+    """Return the module whose kernels attend there, with heads of this width; None if tiles do."""
     return next((each for each in (cuda, native_attention) if each.fits_heads(device, dtype, head)), None)
 
 

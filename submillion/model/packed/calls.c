@@ -1,5 +1,5 @@
-/* Attention, LoRA's products and those with frozen weights, as native_attention.py, native_lora.py and native_products.py call
- * them: on matrix tiles where `tiles` says that the processor has them, else in vectors.
+/* Attention, LoRA's products and products with frozen weights, for native_attention.py, native_lora.py and
+ * native_products.py: on matrix tiles if `tiles` says that the processor has them, else in vectors.
  */
 #include <string.h>
 
@@ -37,7 +37,7 @@ void attend(ATTENTION_PARAMETERS) {
     if (!is_firsts) clear_rest(&a, out, width(&a));
 }
 
-/* out and lse: what `attend` wrote. Rows lie densely: with queries they begin at those, else at the keys. */
+/* out and lse: what `attend` wrote. Rows are dense: if they hold queries, they begin with those, else with the keys. */
 void attend_backward(ATTENTION_PARAMETERS, const bf16 *dout, bf16 *dquery, bf16 *dkey, int wants_scores) {
     const attention a = {
         GIVEN_ATTENTION, .dout = dout, .dquery = dquery, .dkey = dkey, .wants_scores = wants_scores,
@@ -46,7 +46,7 @@ void attend_backward(ATTENTION_PARAMETERS, const bf16 *dout, bf16 *dquery, bf16 
     clear_rest(&a, is_firsts ? dkey : dquery, key_step);
 }
 
-/* Bytes of memory that both functions need. Stacked factors of several layers only in vectors. */
+/* Bytes of memory that both functions need. Factors of several layers are stacked only in vectors. */
 i64 lora_scratch(i64 n_rows, i64 depth, i64 width, i64 rank, i64 layers, int threads, int tiles) {
     return tiles ? lora_scratch_on_tiles(n_rows, depth, width, rank, threads)
                  : lora_scratch_in_vectors(n_rows, depth, width, rank, layers, threads);
@@ -62,7 +62,7 @@ void lora_backward(LORA_PARAMETERS, bf16 *dx, int adds, float *ddown, float *dup
     (tiles ? lora_backward_on_tiles : lora_backward_in_vectors)(&c, threads);
 }
 
-/* `out` may be `start`. In vectors only of a weight in int8, with rows in bfloat16. */
+/* `out` may be `start`. In vectors only for a weight in int8, with rows in bfloat16. */
 void multiply(const void *x, i64 x_step, const void *weight, const bf16 *bias, const bf16 *start, bf16 *out, i64 n_rows,
               i64 width, i64 depth, const float *row_scales, const float *column_scales, int threads, int tiles) {
     const product_call c = {x, weight, bias, start, out, x_step, n_rows, width, depth, row_scales, column_scales};

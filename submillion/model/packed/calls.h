@@ -1,4 +1,4 @@
-/* What calls.c hands on to attention.c, lora.c and products.c (matrix tiles) or vectors.c and integers.c (elsewhere). */
+/* What calls.c passes to attention.c, lora.c and products.c (matrix tiles) or vectors.c and integers.c (elsewhere). */
 #ifndef CALLS_H
 #define CALLS_H
 
@@ -7,8 +7,8 @@
 typedef int64_t i64;
 typedef uint16_t bf16;
 
-/* Defined in kernels.c: calls body(args, first, last) over 0 ... n, in parts of a multiple of grain; the number of the
- * thread that asks inside it. */
+/* Defined in kernels.c: calls body(args, first, last) over 0 ... n, in parts of a multiple of grain; and the number of
+ * the calling thread inside it. */
 void in_parallel(void (*body)(const void *, i64, i64), const void *args, i64 n, i64 grain, int threads);
 int this_thread(void);
 
@@ -26,7 +26,7 @@ i64 attention_scratch(i64 longest, i64 head, int is_firsts, int tiles);
 static inline i64 filled(i64 n) { return (n + 31) / 32 * 32; } /* up to a whole panel of tiles.h */
 static inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
-/* Takes so many bytes of the scratch memory. */
+/* Takes n_bytes of the scratch memory. */
 static inline void *take(char **scratch, i64 n_bytes) {
     char *at = *scratch;
     *scratch += n_bytes;
@@ -38,7 +38,7 @@ typedef struct {
     const bf16 *query, *key; /* of the first row and head; values are `width` elements behind their keys */
     i64 query_step, key_step;
     const i64 *bounds; /* where texts begin and the last one ends */
-    const bf16 *relative; /* added to scores [heads, longest, longest], backward on tiles the other way round; or NULL */
+    const bf16 *relative; /* added to scores [heads, longest, longest], backward on tiles transposed; or NULL */
     bf16 *out;
     float *lse; /* [heads, rows]: the binary logarithm of the sum that the weights were divided by */
     const bf16 *dout;
@@ -67,9 +67,9 @@ void attend_in_vectors(const attention *a, int threads);
 void attend_back_in_vectors(const attention *a, int threads);
 i64 attention_scratch_in_vectors(i64 longest, i64 head);
 
-/* What native_lora.py gives: down [layers * rank, depth] and up [width, rank]. Each layer makes its share of the columns, so
- * that nothing is multiplied by the zeros of a block-diagonal matrix. `low` has layers * rank columns, filled up to a
- * multiple of 32. */
+/* What native_lora.py passes: down [layers * rank, depth] and up [width, rank]. Each layer makes its share of the
+ * columns, so that nothing is multiplied by the zeros of a block-diagonal matrix. `low` has layers * rank columns,
+ * filled up to a multiple of 32. */
 typedef struct {
     const bf16 *x; /* [rows, depth], dense */
     bf16 *y; /* forward: what is added to; backward: its gradient */
@@ -80,14 +80,14 @@ typedef struct {
     i64 n_rows, depth, width, rank, layers;
     uint64_t seed;
     uint32_t least;
-    bf16 *dx; /* NULL where nobody wants it */
+    bf16 *dx; /* NULL if it is not wanted */
     int adds; /* to dx, else it is written */
     float *ddown, *dup; /* [low's columns, depth], [filled rank, width] */
 } lora_call;
 
-/* What native_products.py gives. */
+/* What native_products.py passes. */
 typedef struct {
-    const bf16 *x, *weight, *bias, *start; /* two int8 are a unit; depth counts those of the weight, x_step x's own */
+    const bf16 *x, *weight, *bias, *start; /* two int8 are a unit; depth counts the weight's units, x_step x's */
     bf16 *out;
     i64 x_step, n_rows, width, depth;
     const float *row_scales, *column_scales; /* of int8, else NULL; in vectors rows have none yet */

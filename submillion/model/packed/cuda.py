@@ -1,8 +1,8 @@
-"""The passes between products, and attention, on CUDA: the functions of `native` over, written in Triton.
+"""The passes between products, and attention, on CUDA: the functions of `native`, written in Triton.
 
 Owns which tensors the kernels take, their block sizes, and where a mask's seed comes from: torch's CUDA generator, read
-on the device, so that a recorded graph draws new masks at each replay. Where there is no Triton, or the card is older
-than Ampere, callers take torch's operators, which do the same more slowly.
+on the device, so that a recorded graph draws new masks at each replay. Without Triton, or on a card older than Ampere,
+callers use torch's operators, which do the same more slowly.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _LEAST_BLOCK = 16
 
 @dataclass(frozen=True)
 class Seed:
-    """Where a mask comes from: `base`, int64 [1] on the device, and the mask's number among those of that base."""
+    """Where a mask comes from: `base`, int64 [1] on the device, and the mask's number among that base's."""
 
     base: torch.Tensor
     number: int
 
 
 def fits(x: torch.Tensor) -> bool:
-    """Return whether these functions can work on a tensor: dense, on a card that has them."""
+    """Return whether these functions take a tensor: dense, on a card that has them."""
     is_right = x.dtype in _DTYPES and x.is_contiguous() and x.shape[-1] <= _MAX_WIDTH
     return is_right and x.is_cuda and _is_able(x.device)
 
 
 def fits_heads(device: torch.device, dtype: torch.dtype, head: int) -> bool:
-    """Return whether `attend` takes rows there, of that dtype, with heads so wide."""
+    """Return whether `attend` takes rows there, of that dtype, with heads of this width."""
     return head in _HEADS and dtype in _DTYPES and device.type == "cuda" and _is_able(device)
 
 
@@ -50,9 +50,9 @@ def _is_able(device: torch.device) -> bool:
 
 @cache
 def missing(device: torch.device) -> str | None:
-    """Return why these functions do not work on a card, or None: they are tried once, for they are compiled there."""
+    """Return why these functions do not work on a card, or None: they are tried once, as they are compiled there."""
     if torch.version.hip is not None:
-        return "they were never run on cards of AMD"
+        return "they have never been run on AMD cards"
     capability = torch.cuda.get_device_capability(device)
     if capability < _LEAST_CAPABILITY:
         return f"the card's compute capability is {'.'.join(map(str, capability))}, and they need 8.0"
@@ -67,13 +67,13 @@ def missing(device: torch.device) -> str | None:
 
 
 def kind(device: torch.device) -> str:
-    """Return which functions work there: results differ in their last bits between kinds."""
+    """Return which functions work there: results of different kinds differ in their last bits."""
     return "none" if missing(device) is not None else f"triton {version('triton')}"
 
 
 @cache
 def _kernels() -> Any:
-    """The module of the kernels, or None: not every build of torch brings Triton."""
+    """Return the module of the kernels, or None: not every build of torch brings Triton."""
     try:
         from submillion.model.packed import triton_kernels
     except ImportError:
@@ -82,7 +82,7 @@ def _kernels() -> Any:
 
 
 def new_base(device: torch.device) -> torch.Tensor:
-    """Return a base of seeds drawn from torch's generator of the device, without waiting for it."""
+    """Return a base of seeds from torch's generator of the device, without waiting for it."""
     return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=device)
 
 
@@ -125,7 +125,7 @@ def add_norm_(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Put residual + factor · dropout(y) in place of y; return its LayerNorm [T, D], mean and 1 / deviation [T, 1].
 
-    `norm`: weight and bias, float32 [D], and epsilon. An int for a seed: there is no dropout.
+    `norm`: weight and bias, float32 [D], and epsilon. An int for a seed: no dropout.
     """
     weight, bias, eps = norm
     n_rows, width = y.shape
@@ -149,7 +149,7 @@ def add_norm_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight.
 
-    `passed`: the sum's own gradient, where it is read too.
+    `passed`: the sum's own gradient, if it is read too.
     """
     total, mean, rstd, weight = saved
     n_rows, width = total.shape
@@ -166,7 +166,7 @@ def add_norm_backward(
 
 @dataclass(frozen=True)
 class Texts:
-    """What attention needs to know of a batch of B texts in rows, those of no text behind the last.
+    """What attention needs to know about a batch of B texts in rows; spare rows follow the last text.
 
     bounds: int64 [B + 1], where texts start and the last one ends · longest: tokens that no text exceeds · relative:
     [heads, longest, longest], added to the scores, or None.
@@ -185,7 +185,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Dropout of attention's weights; `least` 0 is none, and an int for a seed then."""
+    """Dropout of attention's weights; `least` 0 for none, with an int for a seed."""
 
     seed: Seed | int
     least: int
@@ -197,7 +197,7 @@ def attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each query's mixture of its text's values [T, D], and the log of its weights' sum, float32 [T, heads].
 
-    Rows [T, 3 D] hold query, key and value side by side; with `firsts` [B, D], the queries of first tokens alone, rows
+    Rows [T, 3 D] hold query, key and value side by side; with `firsts` [B, D], the queries of first tokens only, rows
     [T, 2 D] hold key and value, and the results have B rows.
     """
     query = rows if firsts is None else firsts
@@ -225,7 +225,7 @@ def attend_backward(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the gradients of rows and firsts; `saved`: rows, firsts, and what `attend` returned.
 
-    Without `wants_scores` those of queries and keys are 0.
+    Without `wants_scores` the gradients of queries and keys are 0.
     """
     rows, firsts, out, lse = saved
     drows, dfirsts = torch.empty_like(rows), None if firsts is None else torch.empty_like(firsts)
@@ -246,7 +246,7 @@ def attend_backward(
 
 
 def _attention_sizes(texts: Texts, rows: torch.Tensor, width: int, is_firsts: bool) -> tuple[int, dict[str, Any]]:
-    """The blocks of the longest text, and what the kernels are compiled for."""
+    """Return the blocks of the longest text, and what the kernels are compiled for."""
     most = _BLOCK_FP32 if rows.dtype == torch.float32 else _BLOCK
     block = max(_LEAST_BLOCK, min(most, _power_of_2(texts.longest)))
     return _n_blocks(texts.longest, block), {
@@ -254,15 +254,15 @@ def _attention_sizes(texts: Texts, rows: torch.Tensor, width: int, is_firsts: bo
         "HEAD": width // texts.n_heads,
         "FIRSTS": is_firsts,
         "HAS_RELATIVE": texts.relative is not None,
-        "PRECISION": "ieee" if rows.dtype == torch.float32 else "tf32",  # the second says nothing in half precision
+        "PRECISION": "ieee" if rows.dtype == torch.float32 else "tf32",  # the second has no effect in half precision
         "M": _LEAST_BLOCK if is_firsts else block,
         "N": block,
-        "num_stages": 1,  # most texts are one or two blocks: nothing to load ahead, and memory for more programs
+        "num_stages": 1,  # most texts are one or two blocks: nothing to load ahead, and more programs fit in memory
     }
 
 
 def _seeded(seed: Seed | int, least: int, anything: torch.Tensor) -> tuple[torch.Tensor, int, int]:
-    """Base, number and least, as kernels take them; without dropout the first is never read."""
+    """Return base, number and least, as kernels take them; without dropout the first is never read."""
     return (anything, 0, 0) if isinstance(seed, int) else (seed.base, seed.number, least)
 
 
@@ -272,7 +272,7 @@ def _sizes(width: int, least: int) -> dict[str, Any]:
 
 
 def _power_of_2(n: int) -> int:
-    """The least power of 2 that is not below n."""
+    """Return the least power of 2 that is not below n."""
     return 1 << (n - 1).bit_length()
 
 

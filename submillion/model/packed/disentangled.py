@@ -29,10 +29,10 @@ _VECTOR = 32  # columns are a multiple of it, as tiles' widths are
 
 @dataclass(frozen=True)
 class Distances:
-    """What a batch needs of the table of distances: a query's place minus a key's.
+    """What a batch needs from the table of distances: a query's position minus a key's.
 
-    rows: [R, D], normed, those of `place` in the table · row: int64 [2 L - 1], which of them distance d has, at
-    d + L - 1, where texts have up to L tokens.
+    rows: [R, D], normed, those of `place` in the table · row: int64 [2 L - 1], the row of distance d, at d + L - 1, if
+    texts have up to L tokens.
     """
 
     table: DistanceTable
@@ -45,7 +45,7 @@ class Distances:
 class Projected:
     """A layer's projections of the rows, [M, R, D or 2 D]: by its query layer (for p2c), then by its key layer (c2p).
 
-    models: int64 [texts], whose projection a text has; None where there is one for all.
+    models: int64 [texts], the model whose projection a text has; None if one is for all.
     """
 
     rows: torch.Tensor
@@ -54,7 +54,7 @@ class Projected:
 
 @dataclass(frozen=True)
 class Columns:
-    """The row of each column, int64 [C]: of products of queries (c2p) and of keys (p2c); None where a part is not."""
+    """The row of each column, int64 [C]: of products of queries (c2p) and of keys (p2c); None for a missing part."""
 
     of_queries: torch.Tensor | None
     of_keys: torch.Tensor | None
@@ -70,7 +70,7 @@ def distances(table: DistanceTable, longest: int, dtype: torch.dtype) -> Distanc
 
 @cache
 def _rows(n_buckets: int, reach: int, span: int, longest: int, device: torch.device) -> tuple[torch.Tensor, int, int]:
-    """Which row of the used part of the table each distance has, and that part's first and last row."""
+    """Return each distance's row in the used part of the table, and that part's first and last row."""
     relative = torch.arange(1 - longest, longest, device=device)
     if n_buckets > 0:
         relative = make_log_bucket_position(relative, n_buckets, reach)
@@ -86,13 +86,13 @@ def _normed(table: DistanceTable, place: slice, dtype: torch.dtype) -> torch.Ten
 
 
 def columns(distances: Distances, width: int, n_queries: int) -> Columns:
-    """Return the columns for a tile so wide, of which so many places ask.
+    """Return the columns for a tile of this width with this many queries.
 
     Query i has its distance to key j in column j - i + Q - 1, key j that to query i in column i - j + W - 1.
     """
     n_columns = -(-(width + n_queries - 1) // _VECTOR) * _VECTOR
     number = torch.arange(n_columns, device=distances.row.device)
-    # The last columns may be of a distance that the tile does not have: nothing reads them.
+    # The last columns may be of distances that do not occur in the tile: nothing reads them.
     end = len(distances.row) - 1
     of_queries, of_keys = (
         distances.row[(each + end // 2).clamp(0, end)] for each in (n_queries - 1 - number, number - width + 1)
@@ -104,7 +104,7 @@ def columns(distances: Distances, width: int, n_queries: int) -> Columns:
 def projected(layer: Layer, distances: Distances, dice: Dice) -> Projected:
     """Return the rows through the layer's query and key layers, adapters included.
 
-    They are computed once, for all batches, where nothing in it trains or drops.
+    They are computed once, for all batches, if nothing in it trains or drops.
     """
     modules = [layer.sites[site] for site in distances.table.sites]
     p = active_p(layer.distances_dropout)
@@ -115,7 +115,7 @@ def projected(layer: Layer, distances: Distances, dice: Dice) -> Projected:
 
 
 def _kept(distances: Distances, modules: Sequence[nn.Module]) -> torch.Tensor | None:
-    """The whole table through frozen layers, [rows, D or 2 D]; None where one of them trains, or has an adapter."""
+    """Return the whole table through frozen layers, [rows, D or 2 D]; None if one of them trains or has an adapter."""
     bare = [module.linear if isinstance(module, Mixed) and module.lora is None else module for module in modules]
     linears = [each for each in bare if type(each) is nn.Linear]
     table, dtype = distances.table, distances.rows.dtype
@@ -125,11 +125,11 @@ def _kept(distances: Distances, modules: Sequence[nn.Module]) -> torch.Tensor | 
     weight = frozen([linear.weight for linear in linears])
     if weight is None:
         return None
-    made_of = [dtype, *((each.data_ptr(), each._version) for each in inputs)]
-    if weight.known is None or weight.known[0] != made_of:
+    state = [dtype, *((each.data_ptr(), each._version) for each in inputs)]
+    if weight.known is None or weight.known[0] != state:
         with torch.inference_mode(False), torch.no_grad():
             whole = _normed(table, slice(None), dtype)
-            weight.known = (made_of, project_for_each(whole, linears, Dice(whole))[0])
+            weight.known = (state, project_for_each(whole, linears, Dice(whole))[0])
     return weight.known[1]
 
 
@@ -155,10 +155,10 @@ def add_gradients(
     factor: float,
     out: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
 ) -> None:
-    """Add what `scores` passes back of its gradient [G, Q, W] to those of query and key, and of the projected rows.
+    """Add what `scores` passes back of its gradient [G, Q, W] to the gradients of query, key and projected rows.
 
-    heads, out: query and key, and their gradients; then that of the rows [R, D or 2 D], float32, if it is wanted. There
-    must be one projection for all texts.
+    heads, out: query and key, and their gradients; then the rows' gradient [R, D or 2 D], float32, if it is wanted.
+    There must be one projection for all texts.
     """
     dc2p, dp2c = _spread(dscores, at, factor)
     tables, width = _tables(projected, at, heads[0].shape[2]), projected.rows.shape[2]
@@ -172,18 +172,18 @@ def add_gradients(
         _by_table(dx, table).baddbmm_(dpart, table)
         if out[2] is not None:
             dtable = torch.bmm(dpart.transpose(1, 2), _by_table(x, table)).transpose(0, 1).flatten(1)
-            # Not index_add_, whose order of additions on a GPU is any.
+            # Not index_add_, whose order of additions on a GPU varies.
             place = out[2][:, first : first + dtable.shape[1]]
             place.index_put_((index,), dtable.float(), accumulate=True)
 
 
 def _by_table(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """The rows of x [G, rows, any] that go with each table: one for each head, or for each head and text."""
+    """Return the rows of x [G, rows, any] for each table: one table per head, or per head and text."""
     return x.view(len(table), -1, x.shape[2])
 
 
 def _tables(projected: Projected, at: Columns, head: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The projected row of each column, for products of queries and of keys: [heads, C, E], or [G, C, E]."""
+    """Return the projected row of each column, for products of queries and of keys: [heads, C, E], or [G, C, E]."""
     rows = projected.rows
     n_parts = (at.of_queries is not None) + (at.of_keys is not None)
     parts = rows.split(rows.shape[2] // n_parts, 2)
@@ -200,7 +200,7 @@ def _tables(projected: Projected, at: Columns, head: int) -> tuple[torch.Tensor 
 
 
 def _diagonals(c2p: torch.Tensor | None, p2c: torch.Tensor | None, shape: Sequence[int]) -> list[torch.Tensor]:
-    """Views [G, Q, W] of the products: of queries [G, Q, C], and of keys [G, W, C]."""
+    """Return views [G, Q, W] of the products: of queries [G, Q, C], and of keys [G, W, C]."""
     _, n_queries, width = shape
     views: list[torch.Tensor] = []
     if c2p is not None:
@@ -213,7 +213,7 @@ def _diagonals(c2p: torch.Tensor | None, p2c: torch.Tensor | None, shape: Sequen
 
 
 def _spread(dscores: torch.Tensor, at: Columns, factor: float) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """factor · dscores where the products have what scores read, 0 elsewhere: [G, Q, C] and [G, W, C]."""
+    """Return factor · dscores where scores read the products, 0 elsewhere: [G, Q, C] and [G, W, C]."""
     n_heads, n_queries, width = dscores.shape
     dc2p, dp2c = (
         None if index is None else dscores.new_empty(n_heads, n_rows, len(index))

@@ -21,16 +21,16 @@ from submillion.model.packed.linear import project, project_and_pass
 from submillion.model.packed.passes import Dice, activate, active_p, add_and_norm, dropout, gate
 from submillion.model.packed.structure import Layer, Packed
 
-_State = tuple[torch.Tensor, torch.Tensor | None]  # what a layer reads; the residual stream where it is not the same
+_State = tuple[torch.Tensor, torch.Tensor | None]  # what a layer reads; the residual stream if it is another
 
 
 def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.Tensor:
     """Return the last hidden state of each text's first token, float32 [B, D], in the batch's order.
 
-    Where ModernBERT pools by the mean, it is the mean over the text's tokens.
-    Equal to the stock padded model's within 1e-5 in float32 without dropout. With dropout it depends on torch's
-    CPU generator alone (and on CUDA's, there). `checkpoint` computes each layer again in the backward pass.
-    A batch that carries the lower layers' output starts above them.
+    If ModernBERT pools by the mean, it is the mean over the text's tokens. Equal to the stock padded model's within
+    1e-5 in float32 without dropout. With dropout it depends only on torch's CPU generator (on a GPU, also on CUDA's).
+    `checkpoint` recomputes each layer in the backward pass. A batch that carries the lower layers' output starts above
+    them.
     """
     layout, tiles = _lay_out(packed, batch)
     if batch.hidden is None:
@@ -51,8 +51,8 @@ def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.T
 def lower(packed: Packed, batch: Batch) -> torch.Tensor:
     """Return the output of the embeddings and the first `n_prefix_layers` layers: `packed.dtype` [T, D].
 
-    In the order of the batch's tokens, as `Batch.hidden` has it; dropout must be 0 there. Where norms come first, it is
-    the residual stream, before the next norm.
+    Rows are in the order of the batch's tokens, as in `Batch.hidden`; dropout must be 0 there. If norms come first,
+    they are the residual stream, before the next norm.
     """
     layout, tiles = _lay_out(packed, batch)
     state = _entering(packed, _embed(packed, batch, layout), 0)
@@ -65,7 +65,7 @@ def lower(packed: Packed, batch: Batch) -> torch.Tensor:
 
 
 def laid_out(packed: Packed, batch: Batch) -> Layout:
-    """Return the batch's layout: its own, where it has one."""
+    """Return the batch's layout: its own, if it has one."""
     if batch.layout is not None:
         return batch.layout
     device = batch.tokens.device
@@ -74,9 +74,9 @@ def laid_out(packed: Packed, batch: Batch) -> Layout:
 
 
 def attention_kernels(packed: Packed, device: torch.device) -> Any:
-    """Return the module that attends, `cuda` or `native_attention`, whose layouts have no groups; None where none does.
+    """Return the module that attends, `cuda` or `native_attention`, whose layouts have no groups; None if none does.
 
-    They have no rotary positions, local or disentangled attention, and never MPNet's position bias where that trains.
+    They lack rotary positions, local and disentangled attention, and MPNet's position bias if it trains.
     """
     is_bias_trained = packed.mpnet is not None and packed.mpnet.relative_attention_bias.weight.requires_grad
     if packed.rotary is not None or packed.distances is not None or is_bias_trained:
@@ -85,7 +85,7 @@ def attention_kernels(packed: Packed, device: torch.device) -> Any:
 
 
 def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Tiles]]:
-    """The batch's layout, and its tiles for each kind of attention that the layers have."""
+    """Return the batch's layout, and its tiles for each kind of attention that the layers have."""
     layout = laid_out(packed, batch)
     kinds = {layer.attention_type for layer in packed.layers}
     return layout, {
@@ -94,24 +94,24 @@ def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Til
 
 
 def _positions_for(packed: Packed, layout: Layout, kind: str | None) -> Positions:
-    """What positions do to attention in layers of this kind."""
+    """Return how positions affect attention in layers of this kind."""
     if packed.distances is not None:
         return Positions(distances=distances(packed.distances, layout.longest, packed.dtype))
     if packed.rotary is None:
         return Positions(_relative(packed, layout))
     places = torch.arange(layout.longest, device=layout.take.device)
-    angles = packed.rotary(places.float(), places[None], kind)  # each angle twice; in float32, as the first argument
+    angles = packed.rotary(places.float(), places[None], kind)  # each angle twice; in float32, like the first argument
     cosine, sine = (of_places[0, :, : of_places.shape[-1] // 2].contiguous() for of_places in angles)
     return Positions(window=packed.window if kind == "sliding_attention" else None, rotary=(cosine, sine))
 
 
 def _entering(packed: Packed, x: torch.Tensor, first: int) -> _State:
-    """What the layer `first` reads, from the output of what is below it."""
+    """Return what the layer `first` reads, from the output of what is below it."""
     if not packed.is_pre_norm:
         return x, None
     if first == 0:
         return x, x
-    # By the function that makes it without a prefix, which adds nothing here: equal to the bit.
+    # By the function that computes it without a prefix, adding 0 here: equal to the bit.
     norm = packed.layers[first - 1].ffn_norm
     return add_and_norm(torch.zeros_like(x), x, norm, 0.0, Dice(x))
 
@@ -139,7 +139,7 @@ def _embed(packed: Packed, batch: Batch, layout: Layout) -> torch.Tensor:
 
 
 def _positions(packed: Packed, tokens: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """The position of each row; RoBERTa's kind counts from the padding id and skips tokens of that id in a text."""
+    """The position of each row; RoBERTa's kind counts from the padding id and skips tokens with that id."""
     if packed.padding_id is None:
         return layout.positions
     is_real = (tokens != packed.padding_id).long()
@@ -170,7 +170,7 @@ def _full(layer: Layer, state: _State, tiles: Tiles) -> _State:
 
 
 def _last(layer: Layer, state: _State, tiles: Tiles) -> _State:
-    """The last layer, queries of the first tokens only: [rows, D] to [B, D], in the layout's order."""
+    """The last layer, for queries of the first tokens only: [rows, D] to [B, D], in the layout's order."""
     x, stream = state
     if stream is None and (whole := whole_layers.run(layer, x, tiles, is_last=True)) is not None:
         return whole, None
@@ -178,17 +178,17 @@ def _last(layer: Layer, state: _State, tiles: Tiles) -> _State:
     of_firsts = x.index_select(0, firsts)
     query, *others = layer.attention_inputs
     if others:
-        asked, heads = project(of_firsts, [query], dice), project(x, others, dice)
-    else:  # one layer makes all three; its adapter's dropout falls on the same elements for each
-        every, width = project(x, [query], dice), x.shape[1]
-        asked, heads = every[:, :width].index_select(0, firsts), every[:, width:].contiguous()
+        queries, heads = project(of_firsts, [query], dice), project(x, others, dice)
+    else:  # one layer computes all three; its adapter's dropout falls on the same elements for each
+        inputs, width = project(x, [query], dice), x.shape[1]
+        queries, heads = inputs[:, :width].index_select(0, firsts), inputs[:, width:].contiguous()
     p, wanted = active_p(layer.probs_dropout), _wanted(layer, x)
-    mixed = attend(tiles, heads, asked, p, dice, wanted, _projected(layer, tiles, dice))
+    mixed = attend(tiles, heads, queries, p, dice, wanted, _projected(layer, tiles, dice))
     return _rest(layer, mixed, (of_firsts, None if stream is None else stream.index_select(0, firsts)), dice)
 
 
 def _projected(layer: Layer, tiles: Tiles, dice: Dice) -> Projected | None:
-    """The table of distances through this layer, where the encoder has one."""
+    """Return the table of distances through this layer, if the encoder has one."""
     return None if tiles.positions.distances is None else projected(layer, tiles.positions.distances, dice)
 
 
@@ -210,7 +210,7 @@ def _rest(layer: Layer, mixed: torch.Tensor, state: _State, dice: Dice) -> _Stat
 
 
 def _wanted(layer: Layer, x: torch.Tensor) -> tuple[bool, bool, bool]:
-    """Which of query, key and value need a gradient: all above the lowest adapted layer, there the adapted ones."""
+    """Return which of query, key and value need a gradient: all above the lowest adapted layer, in it the adapted."""
     if x.requires_grad or not torch.is_grad_enabled():
         return (x.requires_grad, x.requires_grad, x.requires_grad)
     modules = layer.attention_inputs

@@ -1,9 +1,9 @@
-/* Products of bfloat16 rows with a weight in int8 in vectors: processors with AVX-512 VNNI and without matrix tiles. Rows
- * become int8 here, each by its largest magnitude.
+/* Products of bfloat16 rows with a weight in int8 in vectors, on processors with AVX-512 VNNI but without matrix tiles.
+ * Rows become int8 here, each by its largest magnitude.
  *
- * `vpdpbusd` adds to 16 sums the products of 4 unsigned bytes each with 4 signed ones. The rows are signed; to a weight
- * 128 is added when it is packed, and 128 times the row's sum taken off. Sums are exact: a row gives the same result in
- * every batch. A weight is packed in panels of 32 columns, 4 rows of the matrix at a time.
+ * `vpdpbusd` adds to 16 sums the products of 4 unsigned bytes each with 4 signed ones. The rows are signed; 128 is
+ * added to a weight when it is packed, and 128 times the row's sum subtracted. Sums are exact: a row gives the same
+ * result in every batch. A weight is packed in panels of 32 columns, 4 rows of the matrix at a time.
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@
 #include "turn.h"
 
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-#define TAKEN (192 << 10) /* bytes of rows that stay in the second cache while panels of the weight pass by */
+#define TAKEN (192 << 10) /* bytes of rows that stay in the L2 cache while panels of the weight pass by */
 #define BLOCK 240      /* rows, at most */
 #define MOST_ROWS 12   /* at once: 24 of 32 vectors are sums */
 #define PANEL 32       /* columns at once */
@@ -43,7 +43,7 @@ VNNI static void write_rows(const product_call *c, const int32_t *sums, const fl
     }
 }
 
-/* Sums have names since GCC does not keep arrays of them in registers, and a function for each number of rows. */
+/* Sums are named, since GCC keeps no arrays of them in registers, and each number of rows has its own function. */
 #define EVERY_ROW(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
 #define BEGIN(i)                                                   \
     __m512i left##i = _mm512_set1_epi32(n > i ? offsets[i] : 0);   \
@@ -83,7 +83,7 @@ static void (*const multiply_rows[])(const char *x, const char *panel, i64 n_ste
     multiply_rows_7, multiply_rows_8, multiply_rows_9, multiply_rows_10, multiply_rows_11, multiply_rows_12,
 };
 
-/* What a row is multiplied by to become integers, and what one of them stands for, as `quantise_rows` of kernels.c. */
+/* The factor that turns a row into integers, and the value of one of them, as in `quantise_rows` of kernels.c. */
 VNNI static float factor_of(const bf16 *x, i64 width, float *scale) {
     __m512i most = _mm512_setzero_si512();
     for (i64 i = 0; i < width; i += 32) {
@@ -100,7 +100,7 @@ VNNI static float factor_of(const bf16 *x, i64 width, float *scale) {
     return is_finite ? by : __builtin_nanf("");
 }
 
-/* 16 elements, of which NaN as a factor makes 0. What is added to 1.5 * 2^23 is rounded to an integer: its low bits. */
+/* 16 elements; NaN as a factor makes them 0. Adding 1.5 * 2^23 rounds to an integer, in the low bits. */
 VNNI static inline __m128i integers_of(const bf16 *x, float by) {
     const __m512 magic = _mm512_set1_ps(12582912.0f);
     __m512 rounded = _mm512_fmadd_ps(widened(x), _mm512_set1_ps(by), magic);
@@ -113,8 +113,8 @@ VNNI static inline __m512i bytes_of(const bf16 *x, float by) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
 }
 
-/* Rows as integers, four bytes of each in turn; what one stands for; and what each row's sum must begin with, since the
- * weights are 128 too large. */
+/* Rows as integers, four bytes of each in turn; the value of one; and the start of each row's sum, since the weights
+ * are 128 too large. */
 VNNI static void take_rows(const product_call *c, i64 row, i64 n_rows, char *out, int32_t *offsets, float *scales) {
     const bf16 *x = c->x + row * c->x_step;
     __m512i sums = _mm512_setzero_si512(), first[16];
@@ -127,7 +127,7 @@ VNNI static void take_rows(const product_call *c, i64 row, i64 n_rows, char *out
         turn_words(first);
         for (i64 i = 0; i < 16; i++, out += 4 * n_rows) {
             sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), first[i]);
-            _mm512_storeu_si512(out, first[i]); /* the next one covers what was too much */
+            _mm512_storeu_si512(out, first[i]); /* the next one overwrites the excess */
         }
     }
     _mm512_mask_storeu_epi32(offsets, (__mmask16)((1 << n_rows) - 1), _mm512_mullo_epi32(sums, _mm512_set1_epi32(-128)));

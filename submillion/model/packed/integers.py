@@ -3,12 +3,12 @@
 Each row of the left side and each column of the weight has its own scale, by its largest magnitude (vector-wise
 quantisation: Dettmers et al. 2022, section 2.1). Weights are frozen, so the one product that int8 spoils, the weight's
 gradient, does not exist (SwitchBack: Wortsman et al. 2023, section 2.2). Sums are exact: a row gives the same result in
-every batch. x86 processors before VNNI add two products up in 16 bits; there, weights have 7 bits, for which these
+every batch. x86 processors before VNNI add two products in 16 bits; there, weights have 7 bits, for which these
 suffice.
 
-A few columns of what a norm puts out are many times as large as the rest, in every row: by a row's largest magnitude
-the others are rounded coarsely. Where the norm is known, such columns are made smaller, and the weight's rows larger
-by as much (SmoothQuant: Xiao et al. 2023, section 4), by powers of two, which round neither.
+A few columns of a norm's output are many times as large as the rest, in every row: scaled by a row's largest magnitude,
+the others are rounded coarsely. If the norm is known, such columns are made smaller, and the weight's rows larger by as
+much (SmoothQuant: Xiao et al. 2023, section 4), by powers of two, which round neither.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import torch
 from submillion.model.packed import native, native_products
 
 _MOST, _MOST_OF_SEVEN_BITS = 127, 63
-# SmoothQuant's alpha: how much of the unevenness of its input a weight takes over. With what norms say in place of seen
-# rows it left smaller errors than 0.5 in all-mpnet-base-v2 and all-MiniLM-L6-v2 (docs/log.md).
+# SmoothQuant's alpha: how much of its input's unevenness a weight takes over. With norms' parameters in place of
+# observed rows it left smaller errors than 0.5 in all-mpnet-base-v2 and all-MiniLM-L6-v2 (docs/log.md).
 _TAKEN_OVER = 0.75
 _MOST_HALVINGS = 8.0  # of a column
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerWeight:
-    """A weight [K, N] in int8, packed for `native_products.multiply` or as [N, K], what an integer of each column is
-    worth, float32 [N], and what the columns of its input are multiplied by, bfloat16 [K], or None."""
+    """A weight [K, N] in int8, packed for `native_products.multiply` or as [N, K], the value of an integer in each
+    column, float32 [N], and the factors of its input's columns, bfloat16 [K], or None."""
 
     values: torch.Tensor
     scales: torch.Tensor
@@ -42,7 +42,7 @@ class IntegerWeight:
     def of(cls, matrix: torch.Tensor, reach: torch.Tensor | None = None) -> IntegerWeight:
         """Return a weight [K, N] of floats, rounded to nearest.
 
-        reach: about how far from 0 each column of its input gets, float32 [K], where that is known.
+        reach: about how far from 0 each column of its input gets, float32 [K], if known.
         """
         factors = None if reach is None else _column_factors(reach, matrix)
         weight = matrix.t() if factors is None else matrix.t().float() / factors
@@ -69,9 +69,9 @@ class IntegerWeight:
 
 
 def _column_factors(reach: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Powers of two up to 1, bfloat16 [K], by which columns that reach this far become more like the median one.
+    """Return powers of two up to 1, bfloat16 [K], by which columns that reach this far become more like the median one.
 
-    None is made larger: what a column was not expected to reach would become the row's largest magnitude.
+    None is made larger: a value beyond its expected reach would become the row's largest magnitude.
     """
     log_reach, log_weight = (
         each.float().nan_to_num().clamp_min(torch.finfo(torch.float32).tiny).log2()
@@ -93,19 +93,19 @@ def is_exact() -> bool:
 
 @cache
 def _most_of_weights() -> int:
-    """The largest integer of a weight for which torch's products are exact here."""
+    """Return the largest integer of a weight for which torch's products are exact here."""
     largest = torch.full((32, 64), _MOST, dtype=torch.int8)
     is_exact = bool((_int_mm(largest, largest.t()) == 64 * _MOST**2).all())
     return _MOST if is_exact else _MOST_OF_SEVEN_BITS
 
 
 def _quantised(x: torch.Tensor, most: int = _MOST) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of floats as integers up to `most`, and their scales; but for ties what `native_products.quantised` does."""
+    """Return rows of floats as integers up to `most`, and their scales: but for ties as `native_products.quantised`."""
     x = x.float()
     largest = x.abs().amax(1)
-    by = torch.where(largest > 0, most / largest, 0.0)
-    by = torch.where(by.isfinite(), by, 0.0)  # of rows that are not finite, or subnormal
-    scales = torch.where(by > 0, largest / most, 0.0)
+    factors = torch.where(largest > 0, most / largest, 0.0)
+    factors = torch.where(factors.isfinite(), factors, 0.0)  # of rows that are not finite, or subnormal
+    scales = torch.where(factors > 0, largest / most, 0.0)
     scales = torch.where(largest.isfinite(), scales, torch.nan)
-    values = torch.where(largest.isfinite()[:, None], x, 0.0) * by[:, None]
+    values = torch.where(largest.isfinite()[:, None], x, 0.0) * factors[:, None]
     return values.round().to(torch.int8).contiguous(), scales

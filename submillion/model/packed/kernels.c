@@ -1,10 +1,11 @@
-/* Passes over bfloat16 rows that torch's own operators would make several of: dropout, GELU, softmax, LayerNorm.
+/* Passes over bfloat16 rows, each replacing several of torch's operators: dropout, GELU, softmax, LayerNorm.
  *
- * Plain C; nothing is allocated, nothing knows Python. native.py declares these functions; it and
- * native_products.py call them, and say what each computes; without this library torch's operators do the same with other random numbers.
+ * Plain C; nothing is allocated, nothing depends on Python. native.py declares these functions; it and
+ * native_products.py call them, and say what each computes; without this library torch's operators do the same with
+ * other random numbers.
  *
- * Rows are read as 32-bit words of two elements, so every width is even. A mask is a function of (seed, element),
- * not an array: the backward pass computes it again.
+ * Rows are read as 32-bit words of two elements, so every width is even. A mask is a function of (seed, element), not
+ * an array: the backward pass recomputes it.
  */
 #include <math.h>
 
@@ -39,7 +40,7 @@ static void share(void *data) {
     if (first < j->n) j->body(j->args, first, last < j->n ? last : j->n);
 }
 
-/* The number of the thread that asks, inside `in_parallel`. */
+/* The number of the calling thread, inside `in_parallel`. */
 int this_thread(void) { return thread_number ? thread_number() : 0; }
 
 /* Calls body(args, first, last) over 0 ... n, in parts of a multiple of grain. */
@@ -159,7 +160,7 @@ void gelu_backward(const word *x, const word *grad, word *out, i64 n_words, int 
     in_parallel(gelu_backward_body, &a, n_words, 1024, threads);
 }
 
-/* ---- GELU times a gate beside it, and dropout of the result ---- */
+/* ---- GELU times a gate next to it, and dropout of the result ---- */
 
 typedef struct {
     const word *x, *grad;
@@ -213,7 +214,7 @@ void gated_gelu_backward(const word *x, const word *grad, word *out, i64 n_rows,
     in_parallel(gated_gelu_backward_body, &a, n_rows, 1, threads);
 }
 
-/* ---- rotary positions: entries i and i + head / 2 are turned by an angle, row r stands at place r mod width ---- */
+/* ---- rotary positions: entries i and i + head / 2 are rotated by an angle; row r is at position r mod width ---- */
 
 typedef struct { word *rows; const float *cosine, *sine; i64 width, head; } turn_args;
 
@@ -250,7 +251,7 @@ typedef struct {
     float factor;
 } diagonal_args;
 
-/* A column of `of_keys` is read against its rows: a head's part of it, 16 KB at 64 tokens, is in the first cache. */
+/* `of_keys` is read across its rows: a head's part of it, 16 KB at 64 tokens, is in the L1 cache. */
 FAST static void read_diagonals_body(const void *data, i64 first, i64 last) {
     const diagonal_args a = *(const diagonal_args *)data;
     const i64 n = a.n_columns;
@@ -325,7 +326,7 @@ FAST static void softmax_body(const void *data, i64 first, i64 last) {
     for (i64 row = first; row < last; row++) {
         word *scores = a.scores + row * n;
         const i64 length = a.lengths[row / a.n_queries % a.n_texts], query = row % a.n_queries;
-        const int is_local = query < length; /* a query that is padding sees all: nobody reads it, but it is a number */
+        const int is_local = query < length; /* a padding query sees all: its result is not read, but must not be NaN */
         const i64 begin = is_local && query > a.window ? query - a.window : 0;
         const i64 end = is_local && query + a.window < length ? query + a.window + 1 : length;
         const i64 from = begin / 2, to = (end + 1) / 2; /* words; the first and the last may be half outside */
@@ -500,8 +501,8 @@ typedef struct {
     i64 x_step, width;
 } quantise_args;
 
-/* By each row's largest magnitude, rounded to nearest. The scale of a row that is not all finite is NaN, and so is what
- * it is multiplied with. */
+/* By each row's largest magnitude, rounded to nearest. The scale of a row that is not all finite is NaN, and so are its
+ * products. */
 FAST static void quantise_rows(const void *data, i64 first, i64 last) {
     const quantise_args *a = data;
     for (i64 row = first; row < last; row++) {
@@ -519,7 +520,7 @@ FAST static void quantise_rows(const void *data, i64 first, i64 last) {
         by = by < 3e38f ? by : 0.0f; /* of a subnormal row */
         a->scales[row] = !is_finite ? bits_float(0x7fc00000u) : by > 0 ? largest / 127.0f : 0.0f;
         for (i64 i = 0; i < a->width / 2; i++) {
-            /* 1.5 * 2^23: what is added to it is rounded to an integer, which its low bits then are. */
+            /* Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits. */
             word lower = float_bits((is_finite ? low(x[i]) : 0.0f) * by + 12582912.0f);
             word upper = float_bits((is_finite ? high(x[i]) : 0.0f) * by + 12582912.0f);
             out[i] = (uint16_t)((lower & 0xffu) | (upper & 0xffu) << 8);
@@ -545,7 +546,7 @@ FAST static void rescale_rows(const void *data, i64 first, i64 last) {
     const float *columns = a->column_scales, *bias = a->bias;
     for (i64 row = first; row < last; row++) {
         const int32_t *sums = a->sums + row * a->width;
-        uint16_t *out = a->out + row * a->width; /* perhaps the rows that it begins with */
+        uint16_t *out = a->out + row * a->width; /* perhaps the rows of `start` */
         float by = a->row_scales[row];
         if (bias) {
 #pragma omp simd

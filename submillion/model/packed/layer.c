@@ -1,5 +1,5 @@
-/* A layer in one call, where nothing trains and nothing is dropped: short batches are bound by calls. It calls what Python
- * would call step by step, in the same order, so that all results are equal to the bit. whole_layers.py gives what is here.
+/* A layer in one call, if nothing trains and nothing is dropped: short batches are bound by calls. It makes the calls
+ * that Python would make, in the same order, so all results are equal to the bit. whole_layers.py fills the structures.
  */
 #include <stddef.h>
 #include <string.h>
@@ -21,7 +21,7 @@ typedef struct { const float *weight, *bias; double eps; } norm_of;
 
 typedef struct {
     site firsts, inputs, output, ffn_in, ffn_out;
-    i64 is_last; /* 1: `firsts` makes the queries of first tokens, whose rows alone go on, `inputs` keys and values; 0: all three */
+    i64 is_last; /* 1: `firsts` makes the queries of first tokens, the only rows kept, `inputs` keys and values; 0: all three */
     norm_of attention_norm, ffn_norm;
 } layer;
 
@@ -31,7 +31,7 @@ typedef struct {
     i64 n_texts, n_heads, n_rows, longest, threads;
 } batch;
 
-/* Where things lie in the scratch memory, in bytes from its beginning, in the order of `sizes` below. */
+/* Offsets into the scratch memory, in bytes, in the order of `sizes` below. */
 typedef struct { i64 firsts, asked, heads, mixed, sums, normed, inner, scaled, low, numbers, rest, size; } places;
 
 static i64 more(i64 a, i64 b) { return a > b ? a : b; }

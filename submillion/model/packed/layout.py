@@ -1,4 +1,4 @@
-"""Where the tokens of a batch stand during a packed forward pass.
+"""The order of a batch's tokens during a packed forward pass.
 
 Owns the order of rows (texts sorted by length), their positions, and the groups of texts of similar
 length whose attention is computed together on padded tiles. Only attention ever sees padding.
@@ -18,21 +18,22 @@ from submillion.model.batching import on_device
 _TILE = 32
 # A group of its own costs some 15 calls a layer; merging costs padding. In attention weights, of all heads.
 _MERGE_BELOW = 40_000
-# A group's attention weights, of all heads, that stay in the processor's cache while they are worked on.
+# So many of a group's attention weights, of all heads, stay in the processor's cache while in use.
 _CACHED = 400_000
-# Kernels are made for each new number of rows, at 100 ms a step in all: only this many numbers an octave.
+# Kernels are made for each new number of rows, at 100 ms per step in all: only this many numbers per octave.
 _STEPS = 16
-# Where steps are recorded, each number of rows and each longest text is a graph of its own: so there are few.
+# If steps are recorded, each number of rows and each longest text has a graph of its own: hence few.
 _RECORDED_STEP = 128
 _SHORT = 64
 
 
 @dataclass(frozen=True)
 class Group:
-    """Consecutive texts, attended to together: texts first … last, rows start … stop, padded to `width` tokens.
+    """Consecutive texts whose attention is computed together: texts first … last, rows start … stop, padded to `width`
+    tokens.
 
-    rows: int64 [texts, width], the row of each token, for padding the first row that belongs to no text.
-    slots: int64 [stop - start], each row's place in the flattened [texts, width].
+    rows: int64 [texts, width], the row of each token, for padding the first spare row. slots: int64 [stop - start],
+    each row's place in the flattened [texts, width].
     """
 
     first: int
@@ -50,12 +51,12 @@ class Group:
         return self.last - self.first
 
     def gather(self, n_blocks: int, n_heads: int) -> torch.Tensor:
-        """Return the index that takes [rows · blocks · heads, head width] to [blocks, heads, texts, width]."""
+        """Return the index from [rows · blocks · heads, head width] to [blocks, heads, texts, width]."""
         parts = torch.arange(n_blocks * n_heads, device=self.rows.device).view(-1, 1, 1)
         return (self.rows * (n_blocks * n_heads) + parts).flatten()
 
     def scatter(self, n_blocks: int, n_heads: int) -> torch.Tensor:
-        """Return the index that takes [blocks · heads · texts · width, head width] to [rows, blocks, heads]."""
+        """Return the index from [blocks · heads · texts · width, head width] to [rows, blocks, heads]."""
         parts = torch.arange(n_blocks * n_heads, device=self.slots.device) * (self.n_texts * self.width)
         return (self.slots[:, None] + parts).flatten()
 
@@ -69,12 +70,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """The rows of a batch of B texts and T tokens: texts by rising length, then at least one row of none.
+    """The rows of a batch of B texts and T tokens: texts by rising length, then at least one spare row.
 
-    take: int64 [rows], the batch's token of each row (any, for rows of no text) · positions: int64 [rows],
-    from 0 in each text · bounds: int64 [B + 1], where texts start and the last one ends · unsort: int64 [B], which
-    text of the layout is text i of the batch · longest: tokens that no text exceeds · groups: of its texts; none where
-    attention does without.
+    take: int64 [rows], the batch's token of each row (any, for spare rows) · positions: int64 [rows], from 0 in each
+    text · bounds: int64 [B + 1], where texts start and the last one ends · unsort: int64 [B], the layout's number of
+    text i of the batch · longest: tokens that no text exceeds · groups: of its texts; none if attention needs none.
     """
 
     take: torch.Tensor
@@ -87,7 +87,7 @@ class Layout:
 
     @property
     def n_rows(self) -> int:
-        """Return the number of rows, those of no text included."""
+        """Return the number of rows, spare ones included."""
         return self.take.numel()
 
     @property
@@ -99,7 +99,7 @@ class Layout:
 def lay_out(offsets: torch.Tensor, n_heads: int | None, device: torch.device, *, is_recorded: bool = False) -> Layout:
     """Return the layout of a batch with these offsets (int64 [B + 1], on the CPU), its tensors on `device`.
 
-    `n_heads` None: without groups · is_recorded: with the few numbers of rows that are worth a recorded graph each.
+    `n_heads` None: without groups · is_recorded: with one of the few numbers of rows that graphs are recorded for.
     """
     ends = offsets.numpy()
     lengths = np.diff(ends)
@@ -138,7 +138,7 @@ def n_rows_for(n_rows: int, least_step: int = 1) -> int:
 
 
 def _cuts(lengths: np.ndarray, n_heads: int) -> list[tuple[int, int]]:
-    """Return the groups' (first, last) texts: those of equal tiles, few short ones with longer ones, in small lots."""
+    """Return the groups' (first, last) texts: texts of equal tiles, few short ones with longer ones, in small lots."""
     widths = (-(-lengths // _TILE) * _TILE).tolist()
     cuts: list[tuple[int, int]] = []
     last = len(widths)

@@ -1,9 +1,9 @@
 """Linear layers over packed rows: frozen, with plain LoRA, or whatever PEFT made of them.
 
-Layers that read the same input are computed together where their frozen weights stand one behind the
-other in memory (`weights`). Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own
-module, under autocast where the rows are of half precision. `Mixed` is one site of several models that share their
-frozen weights, for batches that mix their rows (`mixing`).
+Layers that read the same input are computed together if their frozen weights are contiguous in memory (`weights`).
+Plain LoRA and rsLoRA are computed here; any other method calls PEFT's own module, under autocast if the rows are of
+half precision. `Mixed` is one site of several models that share their frozen weights, for batches that mix their rows
+(`mixing`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Part:
 class Lots:
     """The rows of each model in lots of equal size, the last of each model padded.
 
-    model: int64 [lots], whose rows a lot has · take: int64 [lots · size], the row at each place (any, for padding) ·
-    put: int64 [rows], the place of each row (any, for rows of no model).
+    model: int64 [lots], the model whose rows a lot has · take: int64 [lots · size], the row at each place (any, for
+    padding) · put: int64 [rows], the place of each row (any, for rows of no model).
     """
 
     model: torch.Tensor
@@ -46,11 +46,11 @@ class Lots:
 
 
 class Mixed(nn.Module):
-    """One site of several models over one frozen layer; each model's LoRA falls on its own rows alone.
+    """One site of several models over one frozen layer; each model's LoRA applies only to its own rows.
 
     lora: down [models, R, d_in] and up, scaled, [models, R, d_out], zero beyond a model's rank; None if none has any ·
-    lots: by the number of rows in the input, since the last layer asks for fewer · text_models: int64 [texts], whose
-    each text is, in the layout's order.
+    lots: by the number of rows in the input, since the last layer has fewer · text_models: int64 [texts], each text's
+    model, in the layout's order.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Mixed(nn.Module):
 def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]:
     """Return the frozen layer of a linear layer that `is_ours`, and its LoRA: down [R, d_in], scaled up [R, d_out].
 
-    They have the values of now; without LoRA, R is 0.
+    They have their current values; without LoRA, R is 0.
     """
     part = part_of(module)
     assert part is not None
@@ -79,7 +79,7 @@ def frozen_and_lora(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Linear, t
 
 
 def is_ours(module: nn.Module) -> bool:
-    """Say whether a linear layer is frozen, with or without plain LoRA, and so is computed here."""
+    """Return whether a linear layer is frozen, with or without plain LoRA, and so is computed here."""
     return part_of(module) is not None
 
 
@@ -89,7 +89,7 @@ def project(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.
 
 
 def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same and x, for a residual connection: its gradient is added inside the backward pass's product."""
+    """Return what `project` does, and x for a residual connection, whose gradient the backward pass's product adds."""
     if isinstance(modules[0], Mixed):
         return _project_mixed(x, cast("Sequence[Mixed]", modules), dice), x
     parts = [part_of(module) for module in modules]
@@ -112,7 +112,7 @@ def project_and_pass(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) 
 def project_for_each(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) -> torch.Tensor:
     """Return the modules' outputs side by side from rows that all models read: [models, T, sum of d_out], or [1, ...].
 
-    There is one for each model where the modules are `Mixed` and some model has LoRA on them.
+    There is one for each model if the modules are `Mixed` and some model has LoRA on them.
     """
     if not isinstance(modules[0], Mixed):
         return project(x, modules, dice)[None]
@@ -128,7 +128,7 @@ def project_for_each(x: torch.Tensor, modules: Sequence[nn.Module], dice: Dice) 
 
 
 def part_of(module: Any) -> Part | None:
-    """Return the module as a `Part`, or None if it must be called itself."""
+    """Return the module as a `Part`, or None if the module itself must be called."""
     if type(module) is nn.Linear:
         return None if module.weight.requires_grad else Part(module)
     if type(module) is not lora.Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
@@ -196,7 +196,7 @@ class Lora:
 
     @property
     def n_layers(self) -> int:
-        """Return of how many layers the factors are stacked."""
+        """Return how many layers' factors are stacked."""
         return native_lora.n_layers(self.down, self.up)
 
     def whole_up(self) -> torch.Tensor:
@@ -217,8 +217,8 @@ def lora_of(parts: Sequence[Part], factor: float, *, stacked: bool = False) -> L
 
 
 def _adapters(parts: Sequence[Part], factor: float, *, stacked: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """All A below each other [sum R, d_in], and all B, scaled, as the blocks of one [sum d_out, sum R]; or where they
-    have one shape and may be `stacked`, below each other too [sum d_out, R]."""
+    """Return all A below each other, [sum R, d_in], and all B, scaled, as the blocks of one [sum d_out, sum R]; or if
+    they have one shape and may be `stacked`, below each other too, [sum d_out, R]."""
     downs = [part.down for part in parts if part.down is not None]
     ups = [
         downs[0].new_zeros(part.linear.out_features, 0) if part.up is None else part.up * (part.scaling * factor)
@@ -234,7 +234,7 @@ def _adapters(parts: Sequence[Part], factor: float, *, stacked: bool) -> tuple[t
 class _Spec:
     """What does not train: the frozen weight, the first output column that `up` reaches, the adapters' dropout mask.
 
-    is_native: `native_lora` takes LoRA's products.
+    is_native: `native_lora` computes LoRA's products.
     """
 
     weight: Weight
@@ -244,7 +244,7 @@ class _Spec:
 
     @property
     def dropout(self) -> tuple[int, int]:
-        """Seed and least, as `native_lora` takes them."""
+        """Return seed and least, as `native_lora` takes them."""
         if self.mask is None:
             return 0, 0
         assert isinstance(self.mask.seed, int)
@@ -254,7 +254,7 @@ class _Spec:
 class _Linear(torch.autograd.Function):
     """x W^T + bias + dropout(x) down^T up^T, and x; `up` [columns, R] starts at the column `start`, or is absent.
 
-    Where `is_native`, the factors may be those of `Lora` that are stacked.
+    If `is_native`, the factors may be stacked as in `Lora`.
     """
 
     @staticmethod
@@ -289,7 +289,7 @@ class _Linear(torch.autograd.Function):
         spec, saved = ctx.spec, ctx.saved_tensors
         dbias = dy.sum(0) if ctx.needs_input_grad[1] else None
         ddown = dup = None
-        dx = dpassed  # nobody reads it after this
+        dx = dpassed  # nothing reads it after this
         if saved and spec.is_native:
             reached = dy[:, spec.start : spec.start + len(saved[3])]
             dx, ddown, dup = native_lora.backward(reached, saved, spec.dropout, dx, wants_dx=ctx.needs_input_grad[0])
@@ -304,7 +304,7 @@ class _Linear(torch.autograd.Function):
                     dx = add_masked_(dx, small, spec.mask)
                 else:
                     dx = small if spec.mask is None else mask_(small, spec.mask)
-        # The large product comes last: adding to what is there costs less than a pass of its own.
+        # The large product comes last: adding to an existing sum costs less than a separate pass.
         dx = spec.weight.backward(dy, dx) if ctx.needs_input_grad[0] else None
         return dx, dbias, ddown, dup, None
 

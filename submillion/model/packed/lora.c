@@ -1,9 +1,9 @@
-/* The small products of LoRA in bfloat16, forward and backward, on processors with matrix tiles (Intel AMX): a call for
- * each direction in place of two and four products, dropout's passes and casts. Dropout's mask is computed wherever rows
- * are read, so that nothing but x itself and the low rows is kept.
+/* The small products of LoRA in bfloat16, forward and backward, on processors with matrix tiles (Intel AMX): one call
+ * per direction in place of two and four products, dropout's passes and casts. Dropout's mask is computed wherever rows
+ * are read, so only x itself and the low rows are kept.
  *
- * Sums are float32. Each element's terms are added in one order whatever the threads, and a row's result does not depend
- * on other rows. native_lora.py says what the functions compute.
+ * Sums are float32. Each element's terms are added in one order whatever the number of threads, and a row's result does
+ * not depend on other rows. native_lora.py says what the functions compute.
  *
  * `rank` is filled up to a multiple of 32 with 0. Widths are multiples of 32.
  */
@@ -45,7 +45,7 @@ TILES static void rounded_rows(const float *x, i64 n_rows, i64 width, i64 step, 
     }
 }
 
-/* 32 elements of x after dropout, as `drop` of kernels.c has it. */
+/* 32 elements of x after dropout, as in `drop` of kernels.c. */
 TILES static inline __m512i seen(const lora *a, i64 row, i64 k) {
     const i64 at = row * a->depth + k;
     __m512i x = _mm512_loadu_si512(a->x + at);
@@ -53,7 +53,7 @@ TILES static inline __m512i seen(const lora *a, i64 row, i64 k) {
     return _mm512_maskz_mov_epi16(kept_halves((uint32_t)(at / 2), a->seed, a->least), x);
 }
 
-/* Rows of x after dropout: where they are, or in `out`. */
+/* Rows of x after dropout: in place, or in `out`. */
 TILES static const bf16 *seen_rows(const lora *a, i64 row, i64 n, bf16 *out) {
     if (!a->least) return a->x + row * a->depth;
     for (i64 i = 0; i < n; i++) {
@@ -172,7 +172,7 @@ TILES static void columns_over_rows(const void *data, i64 first, i64 last) {
             _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
             for (i64 row = 0; row < a->n_rows; row += DEPTH) {
                 const i64 n = least(a->n_rows - row, DEPTH);
-                /* The processor does not foresee steps from page to page. */
+                /* The processor does not prefetch from page to page. */
                 for (i64 i = 0; i < DEPTH; i++) _mm_prefetch(o->rows + (row + AHEAD + i) * o->step + column, _MM_HINT_T0);
                 if (o->drops) {
                     for (i64 i = 0; i < n; i++) _mm512_storeu_si512(dropped + i * DEPTH, seen(a, row + i, column));

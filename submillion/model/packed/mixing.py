@@ -1,8 +1,8 @@
 """One forward pass over rows of several models that share their frozen weights, such as runs on one encoder.
 
 Everything but the low-rank parts is computed for all rows at once; each model's LoRA is added to its own rows (as in
-S-LoRA: Sheng et al. 2023, section 4). A text for several models goes through the layers that none adapts once. A
-model's LoRA is read and cast once, at its first mixed pass: for evaluation of models that do not change any more.
+S-LoRA: Sheng et al. 2023, section 4). A text for several models passes only once through the layers that none adapts. A
+model's LoRA is read and cast once, at its first mixed pass: for evaluation of models that no longer change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from submillion.model.packed.structure import Layer, Packed
 from submillion.planning.architectures import Site
 
 _LOT_ROWS = 64
-# Lots' sizes are multiples of it: kernels are made for each new size.
+# Lots' sizes are multiples of this: kernels are made for each new size.
 _STEP = 8
 
 _Site = tuple[nn.Linear, tuple[torch.Tensor, torch.Tensor]]
@@ -31,14 +31,14 @@ _sites: WeakKeyDictionary[Packed, list[dict[Site, _Site]]] = WeakKeyDictionary()
 
 
 def mixable(packed: Packed) -> bool:
-    """Say whether an encoder has nothing but frozen linear layers and plain LoRA on them."""
+    """Return whether an encoder has only frozen linear layers, with or without plain LoRA."""
     return packed in _sites or all(is_ours(module) for layer in packed.layers for module in layer.sites.values())
 
 
 def n_shared_layers(models: Sequence[Packed]) -> int:
     """Return how many layers from the bottom no model adapts; never the last one, which computes first tokens only.
 
-    The models share their frozen weights; any method counts, since it puts a module of its own where it adapts.
+    The models share their frozen weights; any method counts, since each puts its own module where it adapts.
     """
     is_adapted = [
         any(type(module) is not nn.Linear for model in models for module in model.layers[number].sites.values())
@@ -48,7 +48,7 @@ def n_shared_layers(models: Sequence[Packed]) -> int:
 
 
 def encode_several(models: Sequence[Packed], batch: Batch) -> list[torch.Tensor]:
-    """Return what `encode` does of the batch through each model, equal to the bit.
+    """Return what `encode` returns for the batch with each model, equal to the bit.
 
     The models share their frozen weights; layers that none of them adapts are computed once.
     """
@@ -59,12 +59,12 @@ def encode_several(models: Sequence[Packed], batch: Batch) -> list[torch.Tensor]
 
 
 def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, model_of: torch.Tensor) -> torch.Tensor:
-    """Return the last hidden state of each row's first token, float32 [R, D]; where texts have windows, of each
-    row's windows, one row's after the other's.
+    """Return the last hidden state of each row's first token, float32 [R, D]; if texts have windows, of each row's
+    windows, row by row.
 
     Row i is text `text_of[i]` of the batch through model `model_of[i]`, int64 [R] each, on the CPU. The models must be
     `mixable` and share their frozen weights. Layers below the lowest that any of them adapts are computed once per
-    text. Equal to what each gives alone within 1e-5 in float32.
+    text. Equal to what each gives alone, within 1e-5 in float32.
     """
     sites = [_sites_of(model) for model in models]
     n_shared = n_shared_layers(models) if len(text_of) > batch.n_rows else 0
@@ -80,7 +80,7 @@ def encode_mixed(models: Sequence[Packed], batch: Batch, text_of: torch.Tensor, 
 
 
 def _sites_of(packed: Packed) -> list[dict[Site, _Site]]:
-    """Each layer's sites: the frozen layer and the model's LoRA on it, in the dtype of the rows."""
+    """Return each layer's sites: the frozen layer and the model's LoRA on it, in the rows' dtype."""
     if packed not in _sites:
         _sites[packed] = [
             {site: frozen_and_lora(module, packed.dtype) for site, module in layer.sites.items()}
@@ -102,7 +102,7 @@ def _mixed(
 
 
 def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> tuple[dict[int, Lots], torch.Tensor]:
-    """The lots of all rows, and those of the texts' first tokens, by their numbers of rows; whose each text is.
+    """Return the lots of all rows and of the texts' first tokens, by their numbers of rows; and each text's model.
 
     All in the layout's order.
     """
@@ -117,7 +117,7 @@ def _lots_of_batch(packed: Packed, batch: Batch, model_of: torch.Tensor) -> tupl
 
 
 def _lots(owners: np.ndarray, device: torch.device) -> Lots:
-    """The lots of rows with these owners, from 0; -1 is nobody."""
+    """Return the lots of rows with these owners, from 0; -1 is none."""
     rows = np.argsort(owners, kind="stable")[(owners < 0).sum() :]
     counts = np.bincount(owners[rows])
     size = min(_LOT_ROWS, -(-int(counts.max()) // _STEP) * _STEP)

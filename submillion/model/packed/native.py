@@ -1,10 +1,10 @@
-"""The functions of kernels.c: passes over bfloat16 rows on the CPU, each in place of several of torch's. Those of
+"""The functions of kernels.c: passes over bfloat16 rows on the CPU, each replacing several of torch's. The functions of
 calls.c are in `native_attention`, `native_lora` and `native_products`.
 
-Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares; what else here decides the last
-bits of a computation; and what libraries below torch keep in memory between batches: freed blocks (glibc), kernels
-(oneDNN). Where the library was not compiled, or rows do not fit, callers take torch's operators, which do the same more
-slowly and draw other masks.
+Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares; what else on this machine decides
+the last bits of a computation; and what libraries below torch keep in memory between batches: freed blocks (glibc),
+kernels (oneDNN). If the library was not compiled, or rows do not fit, callers use torch's operators, which do the same
+more slowly and draw other masks.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _MOST_KERNELS = "256"
 
 
 def _load() -> Any:
-    """The library with its functions' types declared, or None."""
+    """Return the library with its functions' types declared, or None."""
     try:
-        places = (Path(__file__).with_name(f"_kernels{suffix}") for suffix in EXTENSION_SUFFIXES)
-        file = next(file for file in places if file.is_file())
+        paths = (Path(__file__).with_name(f"_kernels{suffix}") for suffix in EXTENSION_SUFFIXES)
+        file = next(file for file in paths if file.is_file())
         library = ctypes.CDLL(str(file))
         if library.kernels_version() != _VERSION:
             return None
@@ -98,12 +98,12 @@ _has_integers = _library is not None and bool(_library.integers_available())
 
 
 def available() -> bool:
-    """Return whether the library is there."""
+    """Return whether the library is available."""
     return _library is not None
 
 
 def library() -> Any:
-    """Return the library, or None where it is not there."""
+    """Return the library, or None if it is not available."""
     return _library
 
 
@@ -113,12 +113,12 @@ def has_tiles() -> bool:
 
 
 def has_integers() -> bool:
-    """Return whether products in int8 are in vectors of ours here, where they are not on matrix tiles."""
+    """Return whether products in int8 are in our vectors here, if they are not on matrix tiles."""
     return _has_integers and _library is not None
 
 
 def kind() -> str:
-    """Return which functions work here, and their version: results differ in their last bits between kinds."""
+    """Return which functions work here, and their version: results of different kinds differ in their last bits."""
     if _library is None:
         return "none"
     products = " and products" if _has_tiles else " and products in int8" if _has_integers else ""
@@ -126,29 +126,29 @@ def kind() -> str:
 
 
 def keep_freed() -> None:
-    """Let glibc keep blocks below 1 GiB that were freed, for the next ones; with another C library nothing happens.
+    """Let glibc keep freed blocks below 1 GiB for reuse; do nothing with another C library.
 
-    By default it gives blocks above 32 MiB back to the system at once, and gets them again page by page: a quarter of
-    the time of an evaluation at roberta-base's size. It holds for the whole process.
+    By default it returns blocks above 32 MiB to the system at once, and gets them again page by page: a quarter of the
+    time of an evaluation at roberta-base's size. This holds for the whole process.
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        if mallopt(_M_MMAP_THRESHOLD, 1 << 30) == 1:  # refused before glibc 2.35, where the second alone would harm
+        if mallopt(_M_MMAP_THRESHOLD, 1 << 30) == 1:  # refused before glibc 2.35, in which the second alone would harm
             mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def keep_few_kernels() -> None:
     """Let oneDNN keep few kernels, in a process that predicts; call it before the first product.
 
-    Each new number of texts or tokens needs some; one made again costs 0.4 ms. Training has more of them in turn, and
-    keeps them all. `$ONEDNN_PRIMITIVE_CACHE_CAPACITY` is left as it is where it is set.
+    Each new number of texts or tokens needs some; making one again costs 0.4 ms. Training uses more of them in turn,
+    and keeps them all. `$ONEDNN_PRIMITIVE_CACHE_CAPACITY` is unchanged if it is set.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _MOST_KERNELS)
 
 
 @cache
 def processor() -> str:
-    """Return the processor's name, as Linux says it, else as Python does."""
+    """Return the processor's name, from Linux, else from Python."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -167,13 +167,13 @@ def conditions(device: torch.device) -> list[object]:
 
 
 def fits(x: torch.Tensor) -> bool:
-    """Return whether these functions can work on a tensor: bfloat16 on the CPU, dense, of an even width."""
+    """Return whether these functions take a tensor: bfloat16 on the CPU, dense, of an even width."""
     is_right = x.dtype == torch.bfloat16 and x.is_cpu and x.is_contiguous()
     return _library is not None and is_right and x.shape[-1] % 2 == 0 and x.shape[-1] <= MAX_WIDTH
 
 
 def fits_widths(*widths: int) -> bool:
-    """Return whether attention with heads so wide and LoRA on rows so wide are C functions, in bfloat16."""
+    """Return whether C functions take heads or rows of these widths, in attention and LoRA, in bfloat16."""
     return _library is not None and all(width % _PANEL == 0 for width in widths)
 
 
@@ -219,7 +219,7 @@ def gated_gelu_backward(x: torch.Tensor, grad: torch.Tensor, factor: float, seed
 
 
 def turn_(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
-    """Turn each pair of entries i and i + E / 2 of heads [..., W, E] by the angle i of its place, in place.
+    """Turn each pair of entries i and i + E / 2 of heads [..., W, E] by the angle i of its position, in place.
 
     cosine, sine: float32 [W, E / 2], dense; E is a multiple of 4.
     """
@@ -232,10 +232,10 @@ def turn_(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None
 def softmax_(
     scores: torch.Tensor, lengths: torch.Tensor, seed: int, least: int, window: int | None = None
 ) -> torch.Tensor:
-    """Turn scores [G, Q, W] into probabilities in place; return them after dropout, a tensor of its own if least > 0.
+    """Turn scores [G, Q, W] into probabilities in place; return them after dropout, a separate tensor if least > 0.
 
     G are heads of texts, one head after the other. Columns at and beyond the length of a row's text (lengths: int64
-    [texts]) get 0, and so do those more than `window` places from the query, where that is one of the text.
+    [texts]) get 0, and so do those more than `window` places from a query of the text.
     """
     *_, n_queries, width = scores.shape
     n_rows = scores.numel() // width
@@ -283,7 +283,7 @@ def _diagonals(
 
 
 def softmax_backward_(probs: torch.Tensor, grad: torch.Tensor, seed: int, least: int) -> torch.Tensor:
-    """Turn the gradient of what `softmax_` returned into that of the scores, in place; return it."""
+    """Turn the gradient of what `softmax_` returned into the scores' gradient, in place; return it."""
     *_, width = probs.shape
     n_rows = probs.numel() // width
     _library.softmax_backward(probs.data_ptr(), grad.data_ptr(), n_rows, width, seed, least, torch.get_num_threads())
@@ -323,7 +323,7 @@ def add_norm_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the gradients of residual and y; `saved`: the sum, mean, 1 / deviation, and the norm's weight.
 
-    `passed`: the sum's own gradient, where it is read too.
+    `passed`: the sum's own gradient, if it is read too.
     """
     total, mean, rstd, weight = saved
     n_rows, width = total.shape

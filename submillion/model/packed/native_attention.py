@@ -1,8 +1,8 @@
 """Attention inside each text of packed rows, bfloat16, by C functions: on matrix tiles (attention.c), elsewhere in
 vectors (vectors.c).
 
-What `cuda` does on cards, with the same words: no groups of padded texts, and no weights kept for the backward pass.
-Where rows do not fit, `attention` works on tiles of padded texts.
+Does what `cuda` does on cards, with the same interface: no groups of padded texts, and no weights kept for the backward
+pass. If rows do not fit, `attention` works on tiles of padded texts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Saved = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]
 
 
 def fits_heads(device: torch.device, dtype: torch.dtype, head: int) -> bool:
-    """Return whether `attend` takes rows there, of that dtype, with heads so wide."""
+    """Return whether `attend` takes rows there, of that dtype, with heads of this width."""
     return device.type == "cpu" and dtype == torch.bfloat16 and native.fits_widths(head)
 
 
@@ -28,9 +28,9 @@ def attend(
     """Return each query's mixture of its text's values [T, D], and the binary log of its weights' sum, float32
     [heads, T].
 
-    Rows [T, 3 D] hold query, key and value side by side; with `firsts` [B, D], the queries of first tokens alone, rows
+    Rows [T, 3 D] hold query, key and value side by side; with `firsts` [B, D], the queries of first tokens only, rows
     [T, 2 D] hold key and value, and the results have B rows. Rows of no text get 0. All are dense. A row's result
-    depends on its own text alone. The mask of the weights is that of [heads, T or B, longest] elements.
+    depends only on its own text. The weights' mask is that of [heads, T or B, longest] elements.
     """
     query = rows if firsts is None else firsts
     out = query.new_empty(len(query), rows.shape[1] // 3 if firsts is None else firsts.shape[1])
@@ -45,7 +45,7 @@ def attend_backward(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the gradients of rows and firsts; `saved`: rows, firsts, and what `attend` returned.
 
-    Without `wants_scores` those of queries and keys are 0.
+    Without `wants_scores` the gradients of queries and keys are 0.
     """
     rows, firsts, out, _ = saved
     drows, dfirsts = torch.empty_like(rows), None if firsts is None else torch.empty_like(firsts)
@@ -60,20 +60,20 @@ def attend_backward(
 
 
 def _places(rows: torch.Tensor, firsts: torch.Tensor | None, width: int) -> tuple[int, int]:
-    """The addresses of the first query and the first key."""
+    """Return the addresses of the first query and the first key."""
     if firsts is not None:
         return firsts.data_ptr(), rows.data_ptr()
     return rows.data_ptr(), rows.data_ptr() + width * rows.element_size()
 
 
 def _scratch(texts: Texts, width: int, *, is_firsts: bool) -> torch.Tensor:
-    """Memory for each thread."""
+    """Return memory for all threads to work in."""
     n_bytes = native.library().attention_scratch(texts.longest, width // texts.n_heads, is_firsts, native.has_tiles())
     return torch.empty(torch.get_num_threads() * n_bytes, dtype=torch.int8)
 
 
 def _arguments(texts: Texts, saved: _Saved, dropout: Dropout, scratch: torch.Tensor) -> tuple[int | float | None, ...]:
-    """What both functions take; addresses, which keep nothing alive."""
+    """Return what both functions take; addresses, which keep nothing alive."""
     rows, firsts, out, lse = saved
     assert isinstance(dropout.seed, int)
     width = out.shape[1]

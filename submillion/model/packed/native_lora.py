@@ -1,10 +1,10 @@
 """LoRA's small products over packed rows, bfloat16, by C functions: on matrix tiles (lora.c), elsewhere in vectors
 (vectors.c).
 
-Down [R, d_in] and up [columns, R] are the parameters themselves, or made of them, float32 or bfloat16: they are rounded
-to bfloat16 inside, and their gradients are float32. In vectors they may be those of several layers side by side, of
-equal shapes, stacked by rows: down [layers · R, d_in] and up [columns, R], where each layer makes its share of the
-columns. Where rows do not fit, `linear` takes torch's products.
+Down [R, d_in] and up [columns, R] are the parameters themselves, or made from them, float32 or bfloat16: they are
+rounded to bfloat16 inside, and their gradients are float32. In vectors they may be several layers' factors of equal
+shapes, stacked by rows: down [layers · R, d_in] and up [columns, R], each layer making its share of the columns. If
+rows do not fit, `linear` uses torch's products.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
 
 
 def fits_factors(depth: int, down: torch.Tensor, up: torch.Tensor) -> bool:
-    """Return whether they take these factors for rows so wide."""
+    """Return whether they take these factors for rows of width `depth`."""
     return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up) // n_layers(down, up))
 
 
@@ -35,13 +35,13 @@ def takes_stacked(x: torch.Tensor) -> bool:
 
 
 def n_layers(down: torch.Tensor, up: torch.Tensor) -> int:
-    """Return of how many layers the factors are stacked."""
+    """Return how many layers' factors are stacked."""
     return len(down) // up.shape[1]
 
 
 def add_(y: torch.Tensor, x: torch.Tensor, factors: _Factors, dropout: _Dropout) -> torch.Tensor:
-    """Add dropout(x) down^T up^T, of each layer to its columns, to y [T, columns], whose rows may stand apart; return
-    dropout(x) down^T, bfloat16 [T, layers · R], filled up to a multiple of 32 columns by zeros.
+    """Add dropout(x) down^T up^T, of each layer to its columns, to y [T, columns], whose rows may be apart; return
+    dropout(x) down^T, bfloat16 [T, layers · R], filled up with zeros to a multiple of 32 columns.
 
     Dropout drops what `native.drop` would, and does not scale what it keeps.
     """
@@ -63,7 +63,7 @@ def backward(
 ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
     """Return the gradients of x, down and up; `saved`: x, what `add_` returned, and the factors.
 
-    dx: what the gradient of x is added to, which is overwritten, or None. Rows of dy [T, columns] may stand apart.
+    dx: what the gradient of x is added to, which is overwritten, or None. Rows of dy [T, columns] may be apart.
     """
     x, low, down, up = saved
     down, up = down.float().contiguous(), up.float().contiguous()
@@ -85,14 +85,14 @@ def _filled(rank: int) -> int:
 
 
 def _how() -> tuple[int, bool]:
-    """How many threads, and whether on tiles."""
+    """Return how many threads work, and whether on tiles."""
     return torch.get_num_threads(), native.has_tiles()
 
 
 def _scratch_and_sizes(
     x: torch.Tensor, down: torch.Tensor, up: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int, int, int]]:
-    """Memory to work in, and rows, d_in, columns, R, and of how many layers the factors are."""
+    """Return memory to work in, and the numbers of rows, d_in, columns, R, and layers of the factors."""
     sizes = (len(x), x.shape[1], len(up), up.shape[1], n_layers(down, up))
     assert sizes[-1] == 1 or not native.has_tiles()
     n_bytes = native.library().lora_scratch(*sizes, *_how())

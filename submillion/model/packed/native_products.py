@@ -1,6 +1,6 @@
-"""Products of bfloat16 rows with frozen weights in bfloat16 or int8, as functions of products.c and integers.c.
+"""Products of bfloat16 rows with frozen weights in bfloat16 or int8, by functions of products.c and integers.c.
 
-Where none fits, callers take torch's.
+If none fits, callers use torch's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from submillion.model.packed import native
 
 _PANEL = 32  # DEPTH in tiles.h
-_MOST_DEPTH = 16_384  # of which integers.c keeps 12 rows
+_MOST_DEPTH = 16_384  # integers.c keeps 12 rows of this depth
 _UNITS = {torch.bfloat16: 32, torch.int8: 64}  # elements in 64 bytes
 
 
@@ -27,7 +27,7 @@ def fits_rows(x: torch.Tensor) -> bool:
 
 
 def fits_integers(x: torch.Tensor) -> bool:
-    """Return whether it can take them for a weight in int8."""
+    """Return whether `multiply` can take rows for a weight in int8."""
     return fits_quantised(x) if native.has_tiles() else fits_rows(x)
 
 
@@ -48,10 +48,9 @@ def multiply(
 ) -> torch.Tensor:
     """Return x [T, K] times a packed weight [K · N], plus a bias [N] or rows [T, N], which are overwritten; bfloat16.
 
-    column_scales: what an integer of each column stands for, float32 [N], of a weight in int8, for which rows become
-    int8 too.
+    column_scales: the value of an integer in each column, float32 [N], of a weight in int8; rows then become int8 too.
     """
-    assert (weight.dtype == torch.int8) == (column_scales is not None)  # C takes scales for a sign of int8
+    assert (weight.dtype == torch.int8) == (column_scales is not None)  # C takes scales as the sign of int8
     assert {x.dtype, x.dtype if start is None else start.dtype} == {torch.bfloat16}
     n_rows, depth = x.shape
     width, size = weight.numel() // depth, weight.element_size()
@@ -77,7 +76,7 @@ def fits_quantised(x: torch.Tensor) -> bool:
 
 
 def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows x [T, K], bfloat16, as int8 [T, K], and what an integer of each row stands for, float32 [T].
+    """Return rows x [T, K], bfloat16, as int8 [T, K], and the value of an integer in each row, float32 [T].
 
     The largest magnitude of a row is 127. A row that is not all finite has the scale NaN.
     """

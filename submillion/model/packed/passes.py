@@ -1,6 +1,6 @@
 """The passes between products: dropout's masks, the residual connection with its norm, and the activation.
 
-Each is computed by a function of `native` (CPUs) or `cuda` where rows fit it, else by torch's operators. Masks have 16
+Each is computed by a function of `native` (CPUs) or `cuda` if rows fit it, else by torch's operators. Masks have 16
 random bits an element: computed from a seed wherever they are applied (by those two), else drawn from numpy's SFC64.
 Seeds come from torch's generator, so that `torch.manual_seed` and checkpointing's replay decide them.
 """
@@ -23,7 +23,8 @@ from submillion.model.packed import cuda, native
 
 _LEVELS = 1 << 16
 _SEED_STEP = 0x9E3779B97F4A7C15  # odd, and far from any multiple of 2^32: both halves of the seed change
-# Half of the numbers of a mask come from a second stream and thread; the same ones however many threads torch has.
+# Half of the numbers of a mask come from a second stream and thread; the same ones whatever the number of torch's
+# threads.
 _HELPER = ThreadPoolExecutor(1, thread_name_prefix="dropout")
 
 
@@ -33,25 +34,24 @@ def kernels(*rows: torch.Tensor) -> Any:
 
 
 class _NoContext:
-    """What a forward pass keeps for a backward one that will not come."""
+    """The context of a forward pass without a backward pass."""
 
     def save_for_backward(self, *_: torch.Tensor | None) -> None:
         """Keep nothing."""
 
     def set_materialize_grads(self, _: bool) -> None:
-        """There are none."""
+        """Do nothing: there are no gradients."""
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
-    """Return function.apply(*inputs); without gradients its forward pass alone, which spares a text that comes alone a
-    tenth of its time."""
+    """Return function.apply(*inputs); without gradients only its forward pass, a tenth less time for a single text."""
     return function.apply(*inputs) if torch.is_grad_enabled() else function.forward(_NoContext(), *inputs)
 
 
 def active_p(module: nn.Module | None) -> float:
     """Return the dropout probability in force: 0 in evaluation, without a module, or for an identity.
 
-    ModernBERT's attention has that of its weights as a number.
+    ModernBERT's attention keeps the dropout of its weights as a number.
     """
     if module is None or not module.training:
         return 0.0
@@ -69,9 +69,9 @@ def keep_frac(p: float) -> float:
 
 @dataclass(frozen=True)
 class Mask:
-    """Which elements dropout keeps: `bits`, an int16 tensor of 1 and 0, or where it is None, what `seed` decides.
+    """Which elements dropout keeps: `bits`, an int16 tensor of 1 and 0, or None if `seed` decides.
 
-    least: the number of 65,536 possible numbers that drop an element.
+    least: how many of 65,536 possible numbers drop an element.
     """
 
     seed: int | cuda.Seed
@@ -96,7 +96,7 @@ def masked(x: torch.Tensor, mask: Mask) -> torch.Tensor:
 
 
 def mask_(x: torch.Tensor, mask: Mask) -> torch.Tensor:
-    """Do the same in place, in a dense tensor; return `x`."""
+    """Do as `masked` in place, in a dense tensor; return `x`."""
     if mask.bits is None:
         mask.kernels.drop(x, mask.seed, mask.least, x)
     else:
@@ -113,7 +113,7 @@ def add_masked_(out: torch.Tensor, x: torch.Tensor, mask: Mask | None) -> torch.
 
 
 class Dice:
-    """The masks of one layer's forward pass over rows like `x`, in the order asked for."""
+    """The masks of one layer's forward pass over rows like `x`, in the order of requests."""
 
     def __init__(self, x: torch.Tensor) -> None:
         self._device, self.dtype = x.device, x.dtype
@@ -263,7 +263,7 @@ def _kernels_for(spec: _Spec, *rows: torch.Tensor) -> Any:
 
 
 def _normable(x: torch.Tensor) -> torch.Tensor:
-    """The tensor in a dtype that LayerNorm takes beside float32 weights: on a CPU its own, elsewhere float32."""
+    """Return the tensor in a dtype that LayerNorm takes with float32 weights: on a CPU its own, elsewhere float32."""
     return x if x.device.type == "cpu" else x.float()
 
 

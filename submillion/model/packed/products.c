@@ -1,16 +1,16 @@
 /* Products of bfloat16 or int8 rows with a frozen weight that was packed once, on processors with matrix tiles (Intel
  * AMX).
  *
- * Sums are float32, or int32 and then scaled by row and column; they are rounded once, after the bias or the rows to add.
- * An element's terms are added in one order whatever the other rows, the number of rows and the threads: the same row
- * gives the same result in every batch. Elsewhere integers.c or torch multiplies.
+ * Sums are float32, or int32 and then scaled by row and column; they are rounded once, after the bias or the rows to
+ * add. An element's terms are added in one order whatever the other rows, the number of rows and of threads: the same
+ * row gives the same result in every batch. Elsewhere integers.c or torch multiplies.
  */
 #include "tiles.h"
 
-/* What stays in the caches while it is used: sums of ROWS x COLUMNS in the second, rows of DEEP units in the first. */
+/* What stays in the caches while in use: sums of ROWS x COLUMNS in L2, rows of DEEP units in L1. */
 #define ROWS 224
 
-/* Found by trying, docs/log.md: weights of at most WHOLE rows need no second visit to the sums. */
+/* Found by experiment, docs/log.md: weights of at most WHOLE rows need no second pass over the sums. */
 #define COLUMNS 192
 #define DEEP 192
 #define WHOLE 384
@@ -30,7 +30,7 @@ int products_available(void) {
     return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
 
-/* Rows that stand a multiple of 4 KiB apart, or nearly, push each other out of the first cache: they are copied. */
+/* Rows that are a multiple of 4 KiB apart, or nearly, evict each other from the L1 cache: they are copied. */
 #define FAR 2048
 
 static _Thread_local float sums[ROWS * COLUMNS] __attribute__((aligned(64)));
@@ -97,7 +97,7 @@ TILES static void step(const product_call *a, i64 row, i64 n_rows, i64 k, i64 de
     }
 }
 
-/* A block's sums stay where they are while the weight's rows pass by, DEEP at a time. */
+/* A block's sums stay in the cache while the weight's rows pass by, DEEP at a time. */
 TILES static void block(const product_call *a, i64 rows[2], i64 columns[2]) {
     i64 deep = deep_for(a->depth), shaped = 0;
     for (i64 k = 0; k < a->depth; k += deep) {
@@ -145,7 +145,7 @@ typedef struct { const char *weight; char *out; i64 depth, k_step, n_step, size;
 
 static void pack_columns(const pack_args *a, i64 first, i64 last) {
     char *out = a->out + first * a->depth * 2;
-    i64 together = 4 / a->size; /* rows of the matrix in one of a tile */
+    i64 together = 4 / a->size; /* rows of the matrix in one row of a tile */
     for (i64 k = 0; k < a->depth; k += deep_for(a->depth)) {
         i64 end = least(k + deep_for(a->depth), a->depth);
         for (i64 n = first; n < last; n += DEPTH) {
@@ -162,9 +162,10 @@ static void pack_columns(const pack_args *a, i64 first, i64 last) {
     }
 }
 
-/* The matrix [depth, width] of elements of 2 bytes (bfloat16) or 1 (int8), element (k, n) of which is
- * weight[k * k_step + n * n_step], in the order in which products read it: blocks of COLUMNS; in a block, `deep_for` units
- * at a time; of these, panels of 32 columns; of a panel, two tiles side by side for every 64 bytes. depth: in units. */
+/* The matrix [depth, width] of elements of 2 bytes (bfloat16) or 1 (int8), with element (k, n) at
+ * weight[k * k_step + n * n_step], in the order in which products read it: blocks of COLUMNS; in a block, `deep_for`
+ * units at a time; in these, panels of 32 columns; in a panel, two tiles side by side for every 64 bytes. depth: in
+ * units. */
 void pack(const void *weight, void *out, i64 depth, i64 width, i64 k_step, i64 n_step, i64 size) {
     pack_args a = {weight, out, depth, k_step, n_step, size};
     for (i64 n = 0; n < width; n += COLUMNS) pack_columns(&a, n, least(n + COLUMNS, width));

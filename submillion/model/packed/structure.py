@@ -1,8 +1,8 @@
 """The modules of an encoder that the packed pass walks, found once in the stock model.
 
-Knows where each family keeps its layers; nothing of how they are computed. Holds references only:
-weights that are loaded or trained later are seen, but for what norms tell of products in int8, and what is changed
-through `.data`: see `prepare`.
+Knows where each family keeps its layers, not how they are computed. Holds only references: weights that are loaded or
+trained later are seen, except for norms' effect on products in int8, and what is changed through `.data`: see
+`prepare`.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ _PARTS: dict[str, dict[str, str]] = {
     },
 }
 # The families with norms before attention and feed-forward: where each layer has its first norm, and the encoder its
-# last one. The walk counts a norm to the layer before it, so that a layer ends with the first norm of the next.
+# last. The walk counts a norm as part of the layer before it: a layer ends with the first norm of the next.
 _PRE_NORMS = {"modernbert": ("attn_norm", "final_norm")}
-# The module inside the encoder that takes narrow embeddings to its width.
+# The module inside the encoder that widens narrow embeddings to its width.
 _WIDEN = {"electra": "embeddings_project", "albert": "encoder.embedding_hidden_mapping_in"}
-# Where the embeddings keep the parts of `Embeddings`; a family has what it has of the last two.
+# Where the embeddings keep the parts of `Embeddings`; a family may lack the last two.
 _TABLES = {
     "words": "word_embeddings",
     "norm": "LayerNorm",
@@ -85,7 +85,7 @@ _TABLES_OF: dict[str, dict[str, str]] = {"modernbert": {"words": "tok_embeddings
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The tables whose sum is normed: of words, and of token types and positions where the family has them."""
+    """The tables whose sum is normed: of words, and of token types and positions if the family has them."""
 
     whole: nn.Module
     words: nn.Embedding
@@ -128,7 +128,7 @@ class DistanceTable:
     """DeBERTa's table of distances between tokens, which all layers share, and the norm of its rows.
 
     sites: the layers that project it, of query (for p2c) and key (c2p) · n_buckets: of distances to either side, the
-    farther ones together up to `reach`; 0 where each distance has a row of its own.
+    farther ones together up to `reach`; 0 if each distance has its own row.
     """
 
     embeddings: nn.Embedding
@@ -140,11 +140,11 @@ class DistanceTable:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """An encoder as the packed pass sees it; `dtype` is that of its rows and products.
+    """An encoder as the packed pass sees it; `dtype` is its rows' and products'.
 
-    padding_id: where positions count from, and what they skip, or None where they count from 0 · widen: the projection
-    of narrow embeddings (ELECTRA, ALBERT) · layers: bottom to top, ALBERT's one as often as it is applied · mpnet: the
-    module with the relative position bias · distances: DeBERTa's, None where no score has a part of them · rotary: the
+    padding_id: where positions count from, and what they skip, or None if they count from 0 · widen: the projection of
+    narrow embeddings (ELECTRA, ALBERT) · layers: bottom to top, ALBERT's one as often as it is applied · mpnet: the
+    module with the relative position bias · distances: DeBERTa's, None if no score has a part of them · rotary: the
     module with the angles of positions, by a layer's attention type · window: how far local attention reaches ·
     is_pre_norm: the residual connection goes around the norms · pools_mean: a text's result is the mean of its tokens,
     not the first one · n_prefix_layers: how many layers from the bottom a batch that carries their output skips ·
@@ -169,7 +169,7 @@ class Packed:
 
 
 def supported(config: Any, architecture: Architecture) -> str | None:
-    """Return None, or the reason why a model of such a config must take its stock padded forward pass."""
+    """Return why a model of such a config must use its stock padded forward pass; None if it need not."""
     if not has_walk(architecture):
         is_other = architecture.family in FAMILIES
         return f"the packed pass does not know {architecture.family}{' with such a config' if is_other else ' yet'}"
@@ -189,7 +189,7 @@ def supported(config: Any, architecture: Architecture) -> str | None:
 
 
 def _rotary_values(config: Any) -> list[dict[str, Any]]:
-    """What the config of a family with rotary positions says of them, for each kind of attention."""
+    """Return what a family's config says about rotary positions, for each kind of attention."""
     return list(config.rope_parameters.values()) if config.model_type == "modernbert" else []
 
 
@@ -200,13 +200,13 @@ def prepare(
     n_prefix_layers: int = 0,
     in_int8: bool = False,
 ) -> Packed:
-    """Return what `encode` needs of a stock sequence-classification model, wrapped by PEFT or not.
+    """Return what `encode` needs from a stock sequence-classification model, wrapped by PEFT or not.
 
-    `dtype` is that of rows and products, by default the embeddings'; in_int8: of frozen weights' products with bfloat16
-    rows, on a CPU, for every model that shares the weights, and as this model's norms are now. Frozen query, key and
-    value weights of a layer are moved into one tensor (their values stay, and so do the modules), so call it after
-    `.to(device)`, and again where what does not train (frozen weights; in a finished run also adapters, norms and
-    biases) was changed through `.data`, as merging does.
+    `dtype` is the rows' and products', by default the embeddings'; in_int8: frozen weights' products with bfloat16 rows
+    are, on a CPU, for every model that shares the weights, by this model's current norms. Frozen query, key and value
+    weights of a layer are moved into one tensor (values and modules are unchanged), so call it after `.to(device)`, and
+    again if what does not train (frozen weights; in a finished run also adapters, norms and biases) was changed through
+    `.data`, as merging does.
     """
     inner = stock(model)
     base: Any = getattr(inner, inner.base_model_prefix)
@@ -239,19 +239,19 @@ def prepare(
 
 
 def _reach(norm: nn.LayerNorm) -> torch.Tensor:
-    """About how far from 0 each column of what a norm puts out gets, float32 [D]: three standard deviations."""
+    """Return about how far from 0 each column of a norm's output gets, float32 [D]: three standard deviations."""
     spread = 3 * norm.weight.detach().abs().float()
     return spread if norm.bias is None else spread + norm.bias.detach().abs().float()
 
 
 def _widen(base: Any, family: str) -> nn.Module | None:
-    """The projection of narrow embeddings; ELECTRA has it where they are narrow, ALBERT always."""
+    """Return the projection of narrow embeddings; ELECTRA has it if they are narrow, ALBERT always."""
     place = _WIDEN.get(family)
     return None if place is None or not hasattr(base, place.partition(".")[0]) else base.get_submodule(place)
 
 
 def _distances(encoder: Any) -> DistanceTable | None:
-    """DeBERTa's table, if any part of its scores is of distances."""
+    """Return DeBERTa's table, if any part of its scores is of distances."""
     attention = encoder.layer[0].attention.self
     kinds: tuple[tuple[str, Site], ...] = (("p2c", "query"), ("c2p", "key"))
     sites: tuple[Site, ...] = tuple(site for kind, site in kinds if kind in attention.pos_att_type)
@@ -260,13 +260,13 @@ def _distances(encoder: Any) -> DistanceTable | None:
 
 
 def inputs_of(sites: Iterable[Site]) -> list[list[Site]]:
-    """Return the sites of a layer, those that read the same input together; query, key and value are the first."""
+    """Return the sites of a layer, grouped by the input they read; query, key and value come first."""
     others: list[list[Site]] = [["attention_output"], ["ffn_in"], ["ffn_out"]]
     return [[site for site in sites if [site] not in others], *others]
 
 
 def _weight(module: nn.Module) -> nn.Parameter:
-    """The weight of a linear layer, below its adapter."""
+    """Return the weight of a linear layer, below its adapter."""
     linear: Any = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
     return linear.weight
 

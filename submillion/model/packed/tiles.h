@@ -2,7 +2,7 @@
  *
  * A tile is 16 rows of 64 bytes. `_tile_dpbf16ps` adds to 16 x 16 sums the product of 16 x 32 elements with 32 x 16,
  * where a row of the second tile holds two rows of the matrix, element by element in turn. `_tile_dpbssd` does so with
- * 64 int8 and four rows. All else is the same byte by byte: lengths here count units of two bytes.
+ * 64 int8 and four rows. Otherwise the two are the same byte for byte: lengths here count units of two bytes.
  *
  * "Panels" are the right side of a product, in the order in which it is read: 32 columns side by side, 32 rows deep at a
  * time, two tiles each. Padding inside panels is 0.
@@ -14,7 +14,7 @@
 
 #include "calls.h"
 
-#define DEPTH 32 /* of a tile, in units; a panel of the right side is so many columns wide */
+#define DEPTH 32 /* of a tile, in units; a panel of the right side is this many columns wide */
 #define TILE 512 /* units */
 
 
@@ -29,7 +29,7 @@
 
 typedef struct { const bf16 *at; i64 row_bytes, next, below; } left; /* 32 rows: next tile to the right, tile below */
 
-/* Tiles 0-3: sums; 4 and 5: rows, of which 32 or fewer are there; 6 and 7: the right side. */
+/* Tiles 0-3: sums; 4 and 5: up to 32 rows; 6 and 7: the right side. */
 TILES static inline void shape_tiles(i64 n_rows) {
     struct { uint8_t palette, start_row, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape;
     memset(&shape, 0, sizeof shape);
@@ -44,8 +44,8 @@ TILES static inline void shape_tiles(i64 n_rows) {
     _tile_loadconfig(&shape);
 }
 
-/* A function for each kind of element, which the instruction names: it adds to the sums what two tiles of rows and two of
- * a panel come to. */
+/* A function for each type of element, set by the instruction: it adds to the sums the products of two tiles of rows
+ * and two of a panel. */
 #define MULTIPLY_TILES(name, add_product)                                    \
     TILES static inline void name(left rows, const bf16 *panel, i64 n_tiles) { \
         BEFORE_TILES;                                                        \
@@ -85,7 +85,7 @@ TILES static inline __m512i random_words(__m512i word, uint64_t seed) {
 /* Which of 16 elements are among the first n. */
 static inline uint16_t among(i64 n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (uint16_t)((1u << n) - 1); }
 
-/* Which elements of 16 words, from `word` on, a mask keeps, as `kept` of words.h has it. */
+/* Which elements of 16 words, from `word` on, a mask keeps, as in `kept` of words.h. */
 TILES static inline __mmask32 kept_halves(uint32_t word, uint64_t seed, uint32_t least) {
     const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i words = _mm512_add_epi32(places, _mm512_set1_epi32((int)word));
@@ -142,7 +142,7 @@ TILES static inline left rows_of(const bf16 *at, i64 step, i64 n_rows) {
     return (left){at, step * 2, DEPTH, n_rows > 16 ? 16 * step : 0};
 }
 
-/* out [32, columns] = rows times panels that lie `panel_step` elements apart, plus what is there where `adds`. */
+/* out [32, columns] = rows times panels that are `panel_step` elements apart, plus what it holds if `adds`. */
 TILES static inline void product(left rows, i64 depth, const bf16 *panels, i64 panel_step, i64 n_columns, float *out,
                                  int adds) {
     for (i64 column = 0; column < n_columns; column += DEPTH, panels += panel_step) {
@@ -160,7 +160,7 @@ TILES static inline void product(left rows, i64 depth, const bf16 *panels, i64 p
     }
 }
 
-/* Writes rows of `head` floats, each times its factor, or all times the first, where `factor_step` is 0. */
+/* Writes rows of `head` floats, each times its factor, or all times the first, if `factor_step` is 0. */
 TILES static inline void write_rows(const float *x, i64 n, i64 head, const float *factors, i64 factor_step, bf16 *out,
                                     i64 step) {
     for (i64 i = 0; i < n; i++) {

@@ -1,6 +1,6 @@
 """The kernels of `cuda`, in Triton: dropout, GELU, the residual connection with its norm, and attention.
 
-Each program writes what no other does: their order does not matter. Arithmetic is float32; what is stored has its
+No two programs write the same place: their order does not matter. Arithmetic is float32; stored values have their
 tensor's dtype. Names in capitals are fixed when a kernel is compiled. Shapes are as in `cuda`, which calls these.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-_VARYING = ["number", "least"]  # values that a kernel is not compiled anew for
+_VARYING = ["number", "least"]  # values for which a kernel is not compiled anew
 
 
 @triton.jit
@@ -132,7 +132,7 @@ def add_norm_backward(
     BLOCK: tl.constexpr,
     HAS_PASSED: tl.constexpr,
 ):
-    """One row: the gradients of the residual, and of y where it was dropped from."""
+    """One row: the gradients of the residual, and of y if it had dropout."""
     row, columns = tl.program_id(0), tl.arange(0, BLOCK)
     is_inside = columns < width
     index = row * width + columns
@@ -207,7 +207,7 @@ def attend(
     M: tl.constexpr,
     N: tl.constexpr,
 ):
-    """M queries of one text and head, by softmax computed on the way (Dao et al. 2022); behind the last text, zeros."""
+    """M queries of one text and head, by online softmax (Dao et al. 2022); behind the last text, zeros."""
     block, text, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     WIDTH: tl.constexpr = N_HEADS * HEAD
     STRIDE: tl.constexpr = (2 if FIRSTS else 3) * WIDTH
@@ -313,8 +313,8 @@ def attend_backward(
 ):
     """The gradients of N keys and values, then of M queries, of one text and head; ONE: a text is one block of each.
 
-    As in Dao (2023), FlashAttention-2, algorithm 2, but queries have a loop of their own: nothing is added across
-    programs, and two runs agree to the bit. Without WANTS_SCORES only the values have gradients; the others are 0.
+    As in Dao (2023), FlashAttention-2, algorithm 2, but queries have their own loop: nothing is added across programs,
+    and two runs agree to the bit. Without WANTS_SCORES only values have gradients; the others are 0.
     """
     block, text, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     WIDTH: tl.constexpr = N_HEADS * HEAD

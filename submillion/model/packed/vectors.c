@@ -1,9 +1,10 @@
 /* Attention inside each text of a packed batch, and LoRA's small products, forward and backward, on processors without
- * matrix tiles: what attention.c and lora.c compute, in float32 vectors of which compilers make what a processor has
- * (AVX-512, AVX2, SSE, NEON). Rows are read from and rounded to bfloat16 at the ends; in between nothing is rounded, but
- * LoRA's factors and its low rows, which are kept.
+ * matrix tiles: what attention.c and lora.c compute, in float32 vectors that compilers map to those of a processor
+ * (AVX-512, AVX2, SSE, NEON). Rows are read from and rounded to bfloat16 at the ends; in between only LoRA's factors
+ * and its low rows, which are kept, are rounded.
  *
- * Each element's terms are added in one order whatever the threads, and a row's result does not depend on other rows.
+ * Each element's terms are added in one order whatever the number of threads, and a row's result does not depend on
+ * other rows.
  */
 #include <math.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16
-#define ROWS 6   /* of a product at once: their sums stay in registers, also where LANES are two of 16 */
+#define ROWS 6   /* of a product at once: their sums stay in registers, even if LANES take two of 16 */
 #define BLOCK 48 /* rows that pass through a product together, a multiple of ROWS */
 #define STRIP 64 /* columns of a product over rows */
 
@@ -74,7 +75,7 @@ FAST static void multiply_narrow(left a, const float *b, i64 b_step, i64 n_rows,
 }
 
 #ifdef HAS_V4
-/* 32 registers of LANES: two side by side share what is read of the left side. */
+/* 32 registers of LANES: two side by side share reads of the left side. */
 __attribute__((target("arch=x86-64-v4"))) static void multiply_wide(left a, const float *b, i64 b_step, i64 n_rows,
                                                                     i64 depth, i64 n_columns, float *out, i64 out_step,
                                                                     int adds) {
@@ -86,7 +87,7 @@ __attribute__((target("arch=x86-64-v4"))) static void multiply_wide(left a, cons
 }
 #endif
 
-/* out [rows, columns] = a times b [depth, columns], plus what is there where `adds`; columns: a multiple of LANES. */
+/* out [rows, columns] = a times b [depth, columns], plus what it holds if `adds`; columns: a multiple of LANES. */
 static void multiply_all(left a, const float *b, i64 b_step, i64 n_rows, i64 depth, i64 n_columns, float *out, i64 out_step,
                          int adds) {
 #ifdef HAS_V4
@@ -188,8 +189,9 @@ static place place_of(const attention *a, i64 number) {
     return (place){row, n, in_lanes(n), a->is_firsts ? text : row, a->is_firsts ? 1 : n, number / a->n_texts};
 }
 
-/* Scores of a query [whole] times their factor, as exponents of 2; `i` is its place in the text. Loops take whole LANES,
- * since single elements at their end would cost as much as all before them: behind the last key there is next to nothing. */
+/* Scores of a query [whole] times their factor, as exponents of 2; `i` is its place in the text. Loops take whole
+ * LANES, since single elements at their end would cost as much as all before them: weights behind the last key are next
+ * to nothing. */
 FAST static void to_exponents(const attention *a, place p, i64 i, float *scores) {
     const float scale = LOG2_E / sqrtf((float)a->head);
     for (i64 j = 0; j < p.whole; j++) scores[j] *= scale;
@@ -206,7 +208,7 @@ static const float *kept_of(const attention *a, place p, i64 i, float *kept) {
     return kept;
 }
 
-/* The weights of a query after dropout, in place of its exponents; what they are to be multiplied by. */
+/* Replaces a query's exponents by its weights after dropout; returns their factor. */
 FAST static float weigh(const attention *a, place p, i64 i, float *scores, float *kept) {
     float top = -INFINITY, sum = 0.0f;
 #pragma omp simd reduction(max : top)
@@ -246,8 +248,8 @@ static void attend_text(const attention *a, i64 number) {
     }
 }
 
-/* The weights of a query after dropout, in place of its exponents, and where they are wanted the gradients of its scores,
- * in place of those of the weights. */
+/* Replaces a query's exponents by its weights after dropout, and, if they are wanted, the weights' gradients by the
+ * scores'. */
 FAST static void weigh_back(const attention *a, place p, i64 i, float *scores, float *dweights, float *kept_row) {
     const float lse = a->lse[p.head * n_queries(a) + p.first + i];
     const float *kept = kept_of(a, p, i, kept_row);
@@ -265,7 +267,7 @@ FAST static void weigh_back(const attention *a, place p, i64 i, float *scores, f
     }
 }
 
-/* What a block of queries adds to the gradients of keys and values; the queries' own, where they are wanted. */
+/* What a block of queries adds to the gradients of keys and values; the queries' own, if they are wanted. */
 static void queries_back(const attention *a, place p, i64 i, buffers b) {
     const i64 n_rows = least(p.n_asked - i, BLOCK), e = a->head, at = (p.first + i) * a->query_step + p.head * e;
     read_rows(a->query + at, a->query_step, n_rows, e, b.queries);
@@ -357,7 +359,7 @@ FAST static void copy_matrix(const float *x, i64 n_rows, i64 n_columns, float *o
     }
 }
 
-/* The same of the columns of x [columns, rows]. */
+/* The same for the columns of x [columns, rows]. */
 FAST static void copy_turned(const float *x, i64 n_rows, i64 n_columns, float *out, i64 out_columns) {
     for (i64 i = 0; i < n_rows; i++, out += out_columns) {
         for (i64 k = 0; k < n_columns; k++) out[k] = wide((bf16)rounded(x[k * n_rows + i]));
@@ -467,7 +469,7 @@ static void columns_over_rows(const lora *l, i64 first, i64 last, int of_x) {
     float strip[BLOCK * STRIP], *out = of_x ? c->ddown : c->dup;
     i64 n_wide;
     for (i64 column = first; column < last; column += n_wide) {
-        const i64 number = column / share; /* 0 of x, whose columns all ranks see */
+        const i64 number = column / share; /* 0 for x, whose columns all ranks see */
         const float *low = of_x ? l->dlow : l->low + number * c->rank;
         n_wide = least(least(last, (number + 1) * share) - column, STRIP);
         for (i64 row = 0; row < c->n_rows; row += BLOCK) {

@@ -1,7 +1,7 @@
 """Frozen weights and products with them.
 
 Owns weights of one input in one tensor (`stack`), the copies of a weight that products on matrix tiles or in int8 read,
-made at the first need, and the choice between those products and torch's. Trainable weights are not its business.
+made when first needed, and the choice between those products and torch's. Trainable weights are outside its scope.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from submillion.model.packed import native_products
 from submillion.model.packed.integers import IntegerWeight
 
 # oneDNN 3.12 falls back to one thread in bf16 products of this width with more than _WHOLE_ROWS rows; in parts of at
-# most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products are not helped.
+# most _PART_ROWS rows they take 0.6 of the time. Narrower and wider products gain nothing.
 _PART_WIDTHS = range(640, 1281)
 _WHOLE_ROWS = 704
 _PART_ROWS = 640
@@ -32,7 +32,7 @@ class Weight:
 
     A copy is as large as the weight, or half as large in int8, and has the values that the weight had when it was made.
     `reach`: about how far from 0 each column of its input gets, float32 [d_in], None if unknown · `known`: a product
-    that is kept for all batches, and what it was made of (`disentangled`).
+    kept for all batches, and what it was made from (`disentangled`).
     """
 
     matrix: torch.Tensor
@@ -67,12 +67,12 @@ class Weight:
         return self._in_integers(self.matrix.t(), is_forward=True)
 
     def _in_integers(self, matrix: torch.Tensor, *, is_forward: bool) -> IntegerWeight:
-        if is_forward not in self._integers:  # of threads that make it at once, the first one's is everybody's
+        if is_forward not in self._integers:  # if threads make it at once, all use the first one's
             self._integers.setdefault(is_forward, IntegerWeight.of(matrix, self.reach if is_forward else None))
         return self._integers[is_forward]
 
 
-# By the first weight, then by how many stand together: query and key alone beside the three.
+# By the first weight, then by how many are together: query and key alone, or all three.
 _weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _in_int8: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # parameter -> `Weight.reach`
 _generations = itertools.count(1)
@@ -90,19 +90,19 @@ def _change(*_: Any) -> None:
 
 
 def _forget(parameter: nn.Parameter) -> None:
-    """Discard a parameter's copies. The number changes last: who notes a copy with it has seen what is true now."""
+    """Discard a parameter's copies. The number changes last: whoever notes a copy with it has seen the new state."""
     _weights.pop(parameter, None)
     _change()
 
 
-# Fused ones change tensors, which may be frozen later, without a new version.
+# Fused optimisers change tensors, which may be frozen later, without a new version.
 register_optimizer_step_post_hook(_change)
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> None:
-    """Move frozen weights of one input into one tensor, which they then view; forget copies of what they were.
+    """Move frozen weights of one input into one tensor, which they then view; discard old copies.
 
-    Nothing moves where a weight trains, or they differ in dtype or device.
+    Nothing moves if a weight trains, or if they differ in dtype or device.
     """
     for parameter in parameters:
         _forget(parameter)
@@ -118,7 +118,7 @@ def stack(parameters: Sequence[nn.Parameter]) -> None:
 def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: torch.Tensor | None = None) -> None:
     """Let products with frozen weights be in int8 from now on, or in the dtype of the rows again.
 
-    reach: about how far from 0 each column of their input gets, float32 [d_in], where that is known.
+    reach: about how far from 0 each column of their input gets, float32 [d_in], if known.
     """
     for parameter in parameters:
         if in_int8:
@@ -130,7 +130,7 @@ def multiply_in_int8(parameters: Sequence[nn.Parameter], in_int8: bool, reach: t
 
 
 def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
-    """Return weights that stand one behind the other in one storage as one, None if they do not.
+    """Return weights that are contiguous in one storage as one, None if they are not.
 
     A weight that is changed in place is seen, but one changed through `.data` only after `stack`.
     """
@@ -139,11 +139,11 @@ def frozen(parameters: Sequence[torch.Tensor]) -> Weight | None:
         return None
     first, version = parameters[0], sum(parameter._version for parameter in parameters)
     together = cast("dict[int, Weight]", _weights.setdefault(first, {}))
-    found = together.get(len(parameters))
-    if found is not None and (found.version != version or not _is_same(found.matrix, matrix)):
+    weight = together.get(len(parameters))
+    if weight is not None and (weight.version != version or not _is_same(weight.matrix, matrix)):
         together.pop(len(parameters), None)  # another thread may have done so
-        found = None
-    return found or together.setdefault(
+        weight = None
+    return weight or together.setdefault(
         len(parameters), Weight(matrix, version, first in _in_int8, _in_int8.get(first))
     )
 
@@ -153,7 +153,7 @@ def _is_same(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """The weights as one [sum of d_out, d_in] view, if they stand one behind the other in one storage."""
+    """Return the weights as one [sum of d_out, d_in] view, if they are contiguous in one storage."""
     first = weights[0].detach()
     if len(weights) == 1:
         return first
@@ -167,7 +167,7 @@ def _stacked(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
 
 
 def torch_product(x: torch.Tensor, weight: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
-    """Return x weight + start (a bias [N], or rows [T, N], which are overwritten), in parts where that is faster."""
+    """Return x weight + start (a bias [N], or rows [T, N], which are overwritten), in parts if that is faster."""
     n_rows, width = len(x), weight.shape[1]
     is_slow = x.is_cpu and x.element_size() == 2 and width in _PART_WIDTHS and n_rows > _WHOLE_ROWS
     n_parts = -(-n_rows // _PART_ROWS) if is_slow else 1

@@ -1,9 +1,8 @@
-"""A layer in one C call (layer.c), where no gradient is wanted, nothing is dropped and products are in int8 vectors.
+"""A layer in one C call (layer.c), if no gradient is wanted, nothing is dropped and products are in int8 vectors.
 
-A text that comes alone is bound by calls from Python, not by what they compute. Results are the same to the bit.
-A finished run's layers are noted as C reads them, and the notes are used until something that they were made from
-changes, or an optimiser steps anywhere: fused ones change tensors without a new version. Of a model that trains all is
-read anew.
+A single text's time goes to calls from Python, not to what they compute. Results are the same to the bit. A finished
+run's layers are noted as C reads them, and the notes are used until something they were made from changes, or an
+optimiser steps anywhere: fused ones change tensors without a new version. A model that trains is read anew each time.
 """
 
 from __future__ import annotations
@@ -64,8 +63,8 @@ class _Batch(ctypes.Structure):
 class _Note:
     """A layer as C reads it: what it was made from, its fields, and what they point to.
 
-    state: addresses, versions, shapes, numbers · kept: tensors, whose addresses nothing else can have meanwhile ·
-    copies: of frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
+    state: addresses, versions, shapes, numbers · kept: tensors, so that nothing else gets their addresses · copies: of
+    frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
     """
 
     state: tuple[Any, ...]
@@ -75,9 +74,9 @@ class _Note:
 
 
 def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -> torch.Tensor | None:
-    """Return what the layer makes of rows x [T, D], or None where it has to be walked step by step.
+    """Return the layer's output for rows x [T, D], or None if it must be computed step by step.
 
-    is_last: the result is that of the texts' first tokens alone, [B, D].
+    is_last: only for the texts' first tokens, [B, D].
     """
     if torch.is_grad_enabled() or not native.has_integers() or native.has_tiles() or not native.fits(x):
         return None
@@ -109,37 +108,37 @@ def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
 
 
 def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _Note | None:
-    """The layer as C reads it; kept where nothing of it trains. None where the function cannot take it."""
+    """Return the layer as C reads it, kept if nothing in it trains; None if the function cannot take it."""
     norms = layer.attention_norm, layer.ffn_norm
-    each = [part for together in parts for part in together]
-    given: list[Any] = [x for part in each for x in (part.linear.weight, part.linear.bias, part.down, part.up)]
-    given = [x for x in (*given, *(x for norm in norms for x in (norm.weight, norm.bias))) if x is not None]
-    if any(x.is_inference() for x in given):
+    flat = [part for together in parts for part in together]
+    tensors: list[Any] = [x for part in flat for x in (part.linear.weight, part.linear.bias, part.down, part.up)]
+    tensors = [x for x in (*tensors, *(x for norm in norms for x in (norm.weight, norm.bias))) if x is not None]
+    if any(x.is_inference() for x in tensors):
         return None  # they have no versions
     state = (
         weights.generation(),
-        *((x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in given),
-        *(part.scaling for part in each),
+        *((x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors),
+        *(part.scaling for part in flat),
         *(norm.eps for norm in norms),
     )
     noted: _Note | None = layer.noted.get(is_last)
     if noted is not None and noted.state == state:
         return noted
     frozen = [weights.frozen([part.linear.weight for part in together]) for together in parts]
-    kept = [x.detach() for x in given]
-    found = [_site(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
-    sites = [site for site in found if site is not None]
-    if len(sites) < len(found) or sites[-2].width > native.MAX_WIDTH:
+    kept = [x.detach() for x in tensors]
+    candidates = [_site(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
+    sites = [site for site in candidates if site is not None]
+    if len(sites) < len(candidates) or sites[-2].width > native.MAX_WIDTH:
         return None
     fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
     note = _Note(state, fields, kept, [weakref.ref(weight) for weight in frozen if weight is not None])
-    if not any(x.requires_grad for x in given):
+    if not any(x.requires_grad for x in tensors):
         layer.noted[is_last] = note
     return note
 
 
 def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any]) -> _Site | None:
-    """What reads one input; `kept` keeps alive what its addresses are of, but the weight. None where it is no int8."""
+    """Return what reads one input; `kept` keeps alive all it points to but the weight. None if it is not in int8."""
     if weight is None or not weight.in_int8 or not (integers := weight.integers()).is_packed:
         return None
     bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0, stacked=True), *weight.matrix.shape

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* Several versions of a function, of which the loader takes the one for this processor. */
+/* Several versions of a function; the loader takes the one for this processor. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define HAS_V4 1

@@ -85,7 +85,7 @@ def _config(file: Path, where: str) -> Any:
     if kind not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ConfigError(
             f"{where}: model_type is {kind!r}, for which transformers {transformers.__version__} has no sequence "
-            "classifier; take an encoder that it has one for, such as bert, modernbert or deberta-v2"
+            "classifier; use an encoder that has one, such as bert, modernbert or deberta-v2"
         )
     is_causal = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if config.is_encoder_decoder or is_causal or getattr(config, "is_decoder", False):
@@ -110,7 +110,7 @@ def _inspected(models: list[Any], where: str) -> Built:
     model, larger = models
     linears = tuple(_linears(model))
     if not linears:
-        raise ConfigError(f"{where}: no layers with linear modules were found in it, which an adapter could go to")
+        raise ConfigError(f"{where}: it has no layers with linear modules that an adapter could go to")
     heads = head_modules(model)
     last = last_layer_name(model, _CLASSES[0])
     if last == "score":  # transformers' generic classifier on the last token of a decoder

@@ -149,7 +149,7 @@ def _shape_problems(values: Mapping[str, Any]) -> list[str]:
     problems = [f"{key} is set: only plain encoders are counted and trained" for key in keys]
     if values.get("auto_map"):
         problems.append(
-            "auto_map is set: the model wants to run code of its own, and none of a model's folder is run; take a "
-            "checkpoint that transformers knows by itself"
+            "auto_map is set: the model needs its own code, and code from a model's folder is never run; "
+            "use a checkpoint that transformers supports itself"
         )
     return problems

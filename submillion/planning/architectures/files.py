@@ -130,7 +130,7 @@ def refuse_slip(name: str) -> None:
     plain, at, revision = name.partition("@")
     if at:
         raise ConfigError(
-            f"model.name is {name}: give the revision by itself, --set model.name={plain} --set "
+            f"model.name is {name}: give the revision separately, --set model.name={plain} --set "
             f"model.revision={revision or 'main'}"
         )
     # A bare name is far more often a slip than a Hub model, and asking takes long offline.
@@ -242,8 +242,8 @@ def _from_hub(
     cached = _cached(repository.id, repository.commit, is_whole)
     if cached is None:
         raise HubError(
-            f"model.name is {name}: the Hub's cache has a part of it only, and the Hub was not reached: check the "
-            f"network (HF_HUB_OFFLINE too), or run `hf download {name}` where there is one"
+            f"model.name is {name}: the Hub's cache has only part of it, and the Hub was not reached: check "
+            f"the network and HF_HUB_OFFLINE, or run `hf download {name}` where there is a network"
         )
     return cached
 
@@ -281,7 +281,7 @@ def _refuse_no_tokenizer(name: str, names: Iterable[str]) -> None:
     if not set(_VOCABULARIES) & set(names):
         raise ConfigError(
             f"model.name is {name}: it has no tokenizer (tokenizer.json, or one of {', '.join(_VOCABULARIES[1:])}): "
-            "take another checkpoint, or a folder with one beside its weights"
+            "use another checkpoint, or a folder with one next to its weights"
         )
 
 
@@ -289,13 +289,13 @@ def _refuse_weights(name: str, names: Sequence[str]) -> None:
     """Raise the ConfigError for a checkpoint without safetensors, naming what it has instead."""
     pickles = [file_name for file_name in names if file_name.endswith(_PICKLES) and "/" not in file_name]
     if not pickles:
-        raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; take another checkpoint")
+        raise ConfigError(f"model.name is {name}: it has no {WEIGHTS}, and no other weights; use another checkpoint")
     code = (
         f'from transformers import AutoModel as M, AutoTokenizer as T; name, new = {json.dumps(name)}, "converted"; '
         "M.from_pretrained(name).save_pretrained(new); T.from_pretrained(name).save_pretrained(new)"
     )
     raise ConfigError(
-        f"model.name is {name}: it has pickled weights alone ({pickles[0]}), which are not read, since they can run "
-        f"code; convert them where you trust them: {command('-c', code, program='python')}, then --set "
+        f"model.name is {name}: it has only pickled weights ({pickles[0]}), which are not read because they "
+        f"can run code; convert them where you trust them: {command('-c', code, program='python')}, then --set "
         "model.name=converted"
     )

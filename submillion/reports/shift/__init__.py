@@ -1,7 +1,7 @@
-"""A file without labels, and runs → shift.html, shift.md, shift.json: what may be said before anyone knows the truth.
+"""A file without labels, and runs → shift.html, shift.md, shift.json: what can be said before the truth is known.
 
 `reading` gathers the numbers; `findings` says what they show and draws it. The pages are written into a folder
-of the first run, `shift/<file>-<hash>/`, beside its predictions; what `DONE` seals is never touched.
+of the first run, `shift/<file>-<hash>/`, next to its predictions; what `DONE` seals is never touched.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_ROWS = 10_000  # more would narrow no interval that matters: the methods' ow
 
 @dataclass(frozen=True)
 class Shift:
-    """What runs say of a file without labels, and the page that shows it."""
+    """What runs say about a file without labels, and the page that shows it."""
 
     report: ShiftReport
     page: Path

@@ -1,7 +1,7 @@
 """Runs and a file without labels → the `ShiftReport`: every number that its pages show, and nothing drawn.
 
-Owns which rows are read, the folder that predictions of them are kept in, and the refusals. Predictions are made by
-others; estimates are those of `submillion.judging.shift`.
+Owns which rows are read, the folder of their predictions, and the refusals. Predictions are made by others; estimates
+are those of `submillion.judging.shift`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _SEED = 20254
 
 @dataclass(frozen=True)
 class Asked:
-    """A run and the rows that it is asked about; `folder` is where its predictions of them are kept.
+    """A run and the rows that it is asked about; `folder` holds its predictions of them.
 
-    n_rows: rows of the file, of which `examples` are all or a draw · has_labels: the file has a label column, unread.
+    n_rows: rows of the file, of which `examples` are all or a sample · has_labels: the file has a label column, unread.
     """
 
     run: Run
@@ -60,11 +60,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class OfRun:
-    """What one run says of the rows. `drift` is None where its training texts are gone, and `data_problem` says why.
+    """What one run says about the rows. `drift` is None if its training texts are gone, and `data_problem` says why.
 
-    estimates: of several labels their rates · n_trained_on: rows whose text it was trained on; None for runs of before
-    that was noted · after_selection: its checkpoint was chosen on validation · verdict: None where rows have several
-    labels, of which no score is estimated · acting: what would be answered at stated errors; nothing of those.
+    estimates: for several labels their rates · n_trained_on: rows whose text it was trained on; None for runs from
+    before that was noted · after_selection: its checkpoint was chosen on validation · verdict: None if rows have
+    several labels, for which no score is estimated · acting: what would be answered at stated errors; empty for those.
     """
 
     run: str
@@ -80,7 +80,7 @@ class OfRun:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """How often two runs predict different classes, or labels: here, and on validation where they share its rows."""
+    """How often two runs predict different classes, or labels: here, and on validation if they share its rows."""
 
     first: str
     second: str
@@ -90,7 +90,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class ShiftReport:
-    """What runs say of a file without labels, the first run first; n_read of its n_rows were read."""
+    """What runs say about a file without labels, the first run first; n_read of its n_rows were read."""
 
     source: str
     n_rows: int
@@ -106,31 +106,33 @@ class ShiftReport:
         return isinstance(self.runs[0].estimates, LabelRates)
 
 
-def ask(found: Sequence[Run], source: object, max_rows: int | None = None) -> list[Asked]:
+def ask(finished: Sequence[Run], source: object, max_rows: int | None = None) -> list[Asked]:
     """Return each finished run with the rows of a file or in memory, in their order.
 
-    Of more than max_rows rows a fixed draw is taken; None takes all. The label column is never read. RunError names
+    Of more than max_rows rows a fixed sample is taken; None takes all. The label column is never read. RunError names
     every run that is damaged, given twice or of other labels; DataError every row that cannot be used.
     """
     problems: list[str] = []
-    for run in found:
+    for run in finished:
         try:
             runs.verify(run)
         except SubmillionError as error:
             problems += error.problems
     seen: set[Path] = set()
-    for run in found:
+    for run in finished:
         if run.path.resolve() in seen:
             problems.append(f"{run.path} is given twice: give it once")
         seen.add(run.path.resolve())
-        if run.has_several() != found[0].has_several():
-            problems.append(f"{found[0].path} and {run.path}: rows of one have several labels, of the other one each")
-        elif run.labels() != found[0].labels():
-            labels = " and ".join(", ".join(each.labels()[:20]) for each in (found[0], run))
-            problems.append(f"{found[0].path} and {run.path} have other labels: {labels}; give runs of one task")
+        if run.has_several() != finished[0].has_several():
+            problems.append(
+                f"{finished[0].path} and {run.path}: rows have several labels in one, one label in the other"
+            )
+        elif run.labels() != finished[0].labels():
+            labels = " and ".join(", ".join(each.labels()[:20]) for each in (finished[0], run))
+            problems.append(f"{finished[0].path} and {run.path} have different labels: {labels}; give runs of one task")
     if problems:
         raise RunError(*problems)
-    return [_asked(run, source, max_rows) for run in found]
+    return [_asked(run, source, max_rows) for run in finished]
 
 
 def _asked(run: Run, source: object, max_rows: int | None) -> Asked:
@@ -151,10 +153,10 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
     validations = [one.run.load_predictions("validation") for one in asked]
     drifts: dict[tuple[str, ...], tuple[Drift | None, str | None]] = {}
     of_runs = []
-    for one, validation, found in zip(asked, validations, probs, strict=True):
-        estimates = _estimates(one.run, validation, found)
+    for one, validation, run_probs in zip(asked, validations, probs, strict=True):
+        estimates = _estimates(one.run, validation, run_probs)
         settings, facts = one.run.config().data, one.run.read_json("data.json")
-        # Runs of the same rows have one drift; it takes longer than all else.
+        # Runs on the same rows share one drift, which takes longer than all else.
         key = (facts["fingerprint"], repr(settings.text), repr(settings.text_pair))
         if key not in drifts:
             drifts[key] = _drift(one, validation)
@@ -163,7 +165,7 @@ def read(asked: Sequence[Asked], probs: Sequence[np.ndarray], source: Path | str
         n_seen = runs.count_trained_on(one.run, one.examples)
         verdict = None if isinstance(estimates, LabelRates) else judge(estimates, drifts[key][0], n_seen)
         is_selected = len(one.run.evaluations()) > 1
-        answered = () if verdict is None else acting.here(validation, found, one.run.n_choices(validation))
+        answered = () if verdict is None else acting.here(validation, run_probs, one.run.n_choices(validation))
         of_runs.append(OfRun(one.run.name, shares, estimates, *drifts[key], n_seen, is_selected, verdict, answered))
     return ShiftReport(
         source=str(source),
@@ -186,7 +188,7 @@ def _estimates(run: Run, validation: Predictions, probs: np.ndarray) -> Estimate
 
 
 def _said(run: Run, probs: np.ndarray) -> np.ndarray:
-    """What the run predicts where it gives these probabilities: classes, int64 [N], or labels, bool [N, C]."""
+    """What the run predicts from these probabilities: classes, int64 [N], or labels, bool [N, C]."""
     thresholds = run.thresholds()
     return probs.argmax(axis=1) if thresholds is None else probs >= thresholds
 

@@ -1,4 +1,4 @@
-"""What a shift report says of rows with several labels: how often each is predicted, and that no score is estimated."""
+"""A shift report on rows with several labels: how often each is predicted, and that no score is estimated."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ def rates_of(one: OfRun) -> LabelRates:
 def answer(report: ShiftReport, cautions: tuple[str, ...]) -> Section:
     """What has changed, and that no score is estimated."""
     one = report.runs[0]
-    found = rates_of(one)
-    n_told = sum(p < LEVEL for p in found.p_holm)
+    rates = rates_of(one)
+    n_told = sum(p < LEVEL for p in rates.p_holm)
     labels = "label is" if n_told == 1 else "labels are"
     title = f"{n_told} of {len(report.labels)} {labels} predicted more often or less often than on validation"
     if n_told == 0:
         title = "Labels are predicted as often as on validation, as far as these rows can tell"
     rows = [
-        ("labels per row", _mean(found.per_row_validation), _mean(found.per_row)),
-        ("rows that get none", percents(found.without_validation), percents(found.without)),
+        ("labels per row", _mean(rates.per_row_validation), _mean(rates.per_row)),
+        ("rows that get none", percents(rates.without_validation), percents(rates.without)),
     ]
     return Section(
         anchor="answer",
         nav="Answer",
         title=title,
         sentences=(
-            "How much of this is right is not estimated: for rows with several labels no method is known here to find "
+            "How much of this is right is not estimated: for rows with several labels, no method here can find "
             "micro-F1, or the share of right decisions, without labels. Label some rows and `submillion evaluate` "
             "measures both.",
-            *_seen(one, found),
+            *_seen(one, rates),
             *cautions,
         ),
         tables=(Table("Labels per row, predicted", ("", "validation", "here"), rows),),
     )
 
 
-def _seen(one: OfRun, found: LabelRates) -> tuple[str, ...]:
+def _seen(one: OfRun, rates: LabelRates) -> tuple[str, ...]:
     if not one.n_trained_on:
         return ()
-    return (f"{one.n_trained_on:,} of {found.n:,} rows were trained on: they say nothing about new rows.",)
+    return (f"{one.n_trained_on:,} of {rates.n:,} rows were trained on: they say nothing about new rows.",)
 
 
 def _mean(score: Score) -> str:
@@ -58,19 +58,19 @@ def _mean(score: Score) -> str:
 def labels(report: ShiftReport) -> Section:
     """Each label's share of rows, predicted here and on validation, true in training."""
     one = report.runs[0]
-    found = rates_of(one)
-    moved = max(range(len(report.labels)), key=lambda i: abs(found.predicted[i].value - _before(found, i)))
+    rates = rates_of(one)
+    moved = max(range(len(report.labels)), key=lambda i: abs(rates.predicted[i].value - _before(rates, i)))
     title = (
-        f"{quoted(report.labels[moved])} is predicted for {percent(found.predicted[moved].value)} of rows, "
-        f"{percent(_before(found, moved))} on validation"
+        f"{quoted(report.labels[moved])} is predicted for {percent(rates.predicted[moved].value)} of rows, "
+        f"{percent(_before(rates, moved))} on validation"
     )
     rows = [
         (
             label,
             percent(one.train_shares[i]),
-            percents(found.predicted_validation[i]),
-            percents(found.predicted[i]),
-            p_value(found.p_holm[i]),
+            percents(rates.predicted_validation[i]),
+            percents(rates.predicted[i]),
+            p_value(rates.p_holm[i]),
         )
         for i, label in enumerate(report.labels)
     ]
@@ -80,12 +80,12 @@ def labels(report: ShiftReport) -> Section:
         nav="Labels",
         title=title,
         sentences=(
-            "Predictions are compared with predictions, by the same thresholds, so that the model's usual errors do "
-            "not pass for a shift. A label that is told apart says that something has changed, not what: other labels, "
+            "Predictions are compared with predictions, by the same thresholds, so the model's usual errors do not "
+            "pass for a shift. A label that is told apart shows that something has changed, not what: other labels, "
             "other texts, or errors that now fall elsewhere.",
         ),
         figure="shares",
-        reading=f"A label a line{most}; lines are 95 % intervals (Wilson).",
+        reading=f"One label per line{most}; lines are 95 % intervals (Wilson).",
         tables=(
             Table(
                 "Shares of rows that have each label; p is Fisher's exact test, corrected by Holm over all labels",
@@ -96,5 +96,5 @@ def labels(report: ShiftReport) -> Section:
     )
 
 
-def _before(found: LabelRates, i: int) -> float:
-    return found.predicted_validation[i].value
+def _before(rates: LabelRates, i: int) -> float:
+    return rates.predicted_validation[i].value

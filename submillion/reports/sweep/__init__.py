@@ -41,7 +41,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def page_of(report: StudyReport, runs: Collection[str] = (), with_png: bool = True) -> Page:
-    """Return the page of a study; `runs` are those beside its folder that have a page, to which names lead."""
+    """Return the page of a study; `runs` are those next to its folder that have a page, to which names link."""
     origin = f"submillion report from the study folder {report.name}"
     links = {run: f"../{run}/report.html" for trial in report.summary.trials for run in trial.runs if run in runs}
     for number, trial in report.summary.done:
@@ -56,8 +56,8 @@ def summary(report: StudyReport) -> list[Section]:
 
 
 def sections(report: StudyReport) -> list[Section]:
-    """Return the sections in the order that they are read; those that the study has numbers for."""
-    found = [
+    """Return the sections that the study has numbers for, in reading order."""
+    parts = [
         findings.answer(report),
         findings.ties(report),
         course.history(report),
@@ -72,4 +72,4 @@ def sections(report: StudyReport) -> list[Section]:
         findings.trials(report),
         findings.setup(report),
     ]
-    return [section for section in found if section is not None]
+    return [section for section in parts if section is not None]

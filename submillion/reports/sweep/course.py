@@ -1,7 +1,7 @@
 """What a study's trials say as a whole: how the best score was reached, trial by trial, where a race dropped
 trials, and which factor matters most.
 
-Each has a section and a figure. The differences of factors are `judging.effects`', or those of a factor's own trials.
+Each has a section and a figure. The differences of factors are from `judging.effects`, or from a factor's own trials.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def history(report: StudyReport) -> Section | None:
     return Section(
         anchor="history",
         nav="History",
-        title=f"Of {len(done)} finished trials number {best} has the best {report.summary.metric_name}",
+        title=f"Of {len(done)} finished trials, number {best} has the best {report.summary.metric_name}",
         figure="history",
         reading="A point is a trial, in the order of the study, with its 95 % interval where it has one; several seeds "
-        "that were not compared have their mean alone. The steps are the best so far: the best of several scores is "
+        "that were not compared have only their mean. The steps are the best so far: the best of several scores is "
         "too good.",
     )
 
 
 def draw_history(report: StudyReport) -> Any:
-    """Return the figure of `history`; None where there are fewer than two trials. Drawn inside `style`."""
+    """Return the figure of `history`; None if there are fewer than two trials. Drawn inside `style`."""
     done = _scored(report.summary)
     if len(done) < 2:
         return None
@@ -59,8 +59,8 @@ def draw_history(report: StudyReport) -> Any:
     numbers = [number for number, _ in done]
     best = np.minimum.accumulate if report.summary.is_loss else np.maximum.accumulate
     axes.step(numbers, best([_mean(trial) for _, trial in done]), where="post", color=INK, lw=0.9)
-    taken = [(n, t) for n, t in done if report.summary.recommended_run in t.runs][:1]
-    for number, trial in taken:
+    recommended = [(n, t) for n, t in done if report.summary.recommended_run in t.runs][:1]
+    for number, trial in recommended:
         axes.plot(number, _mean(trial), marker="o", ms=10, mfc="none", mec=ORANGE, mew=1.6, ls="none")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("trial")
@@ -134,12 +134,12 @@ def draw_race(report: StudyReport) -> Any:
 
 def importance(report: StudyReport) -> Section | None:
     """Which factor matters most, and how surely."""
-    found = factor_effects(report)
-    if not found:
+    ranked = factor_effects(report)
+    if not ranked:
         return None
-    told = [each.factor for each in found if each.is_told]
-    between = f"{found[0].value:.4f} of {report.summary.metric_name} between its best and worst choice"
-    title = f"{found[0].factor} matters most: {between}"
+    told = [each.factor for each in ranked if each.is_told]
+    between = f"{ranked[0].value:.4f} of {report.summary.metric_name} between its best and worst choice"
+    title = f"{ranked[0].factor} matters most: {between}"
     if not told:
         title = "No factor can be told from one that does not matter"
     how = (
@@ -147,11 +147,11 @@ def importance(report: StudyReport) -> Section | None:
         "that pair."
         if report.summary.kind == "one-factor"
         else "The best choice minus the worst, the other factors held alike: an additive model of all trials. Its "
-        "interval knows seeds, factors that act on each other, the rows, and that the two were found by looking."
+        "interval accounts for seeds, interacting factors, the rows, and that the two were found by looking."
     )
     rows = [
         (each.factor, each.best, each.worst, _difference(each), "matters" if each.is_told else "not told from none")
-        for each in found
+        for each in ranked
     ]
     heads = ("factor", "best choice", "worst choice", "difference", "")
     return Section(
@@ -160,7 +160,7 @@ def importance(report: StudyReport) -> Section | None:
         title=title,
         sentences=(how, *_left_out(report.summary)),
         figure="importance",
-        reading="Filled: the interval leaves zero out. Hollow: it does not, and chance may have made the difference.",
+        reading="Filled: the interval excludes zero. Hollow: it does not, and the difference may be chance.",
         tables=(Table(f"Differences in {report.summary.metric_name} between a factor's choices", heads, rows),),
     )
 
@@ -176,20 +176,20 @@ def _difference(effect: Effect) -> str:
 
 
 def draw_importance(report: StudyReport) -> Any:
-    """Return the figure of `importance`; None where no factor has an effect. Drawn inside `style`."""
-    found = factor_effects(report)
-    if not found:
+    """Return the figure of `importance`; None if no factor has an effect. Drawn inside `style`."""
+    ranked = factor_effects(report)
+    if not ranked:
         return None
-    names = [short(f"{each.factor}: {each.best}, not {each.worst}", 64) for each in found]
-    figure = canvas(0.75 + 0.28 * len(found), forests.width_for(names))
+    names = [short(f"{each.factor}: {each.best}, not {each.worst}", 64) for each in ranked]
+    figure = canvas(0.75 + 0.28 * len(ranked), forests.width_for(names))
     axes = figure.subplots()
     axes.axvline(0, color=MUTED, lw=0.7, ls=(0, (4, 3)))
-    for y, each in enumerate(found):
+    for y, each in enumerate(ranked):
         colour, fill = (BLUE, BLUE) if each.is_told else (MUTED, "none")
         axes.plot([each.low, each.high], [y, y], color=colour, lw=1.3)
         axes.plot(each.value, y, marker="o", ms=5, color=colour, mfc=fill, ls="none")
-    axes.set_yticks(range(len(found)), names)
-    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_yticks(range(len(ranked)), names)
+    axes.set_ylim(len(ranked) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
@@ -198,7 +198,7 @@ def draw_importance(report: StudyReport) -> Any:
 
 
 def factor_effects(report: StudyReport) -> list[Effect]:
-    """Return how much each factor matters, the most important first; none where too few trials tell."""
+    """Return how much each factor matters, the most important first; empty if there are too few trials."""
     summary = report.summary
     if summary.kind == "one-factor":
         return _of_panels(report)
@@ -215,7 +215,7 @@ def factor_effects(report: StudyReport) -> list[Effect]:
 
 
 def _rows_error(summary: StudyRecord) -> float:
-    """The standard error of a difference of two trials on these rows: the tests' median, else as of other rows."""
+    """The standard error of a difference of two trials on these rows: the tests' median, else as on other rows."""
     if summary.comparison is not None and summary.comparison.pairs:
         tested = [pair.differences[summary.metric] for pair in summary.comparison.pairs]
         return float(np.median([each.high - each.low for each in tested])) / (2 * _Z)
@@ -224,12 +224,12 @@ def _rows_error(summary: StudyRecord) -> float:
 
 
 def _of_panels(report: StudyReport) -> list[Effect]:
-    found = []
+    differences = []
     for panel in report.panels:
         tested = [(choice, choice.difference) for choice in panel.choices if choice.difference is not None]
         if panel.best is None or not tested:
             continue
         worst, difference = min(tested, key=lambda each: each[1].value)
         value, low, high = -difference.value, -difference.high, -difference.low
-        found.append(Effect(panel.factor, panel.best.label, worst.label, value, low, high))
-    return sorted(found, key=lambda each: -each.value)
+        differences.append(Effect(panel.factor, panel.best.label, worst.label, value, low, high))
+    return sorted(differences, key=lambda each: -each.value)

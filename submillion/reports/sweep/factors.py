@@ -1,4 +1,4 @@
-"""What a study says of its factors and of the claims about them, a section each."""
+"""What a study says about its factors and the claims about them, a section each."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def tested_cells(entry: Compared | Choice) -> tuple[str, str]:
 
 
 def tested_heads(summary: StudyRecord) -> tuple[str, str]:
-    """Return the heads of these cells."""
+    """Return the heads of the columns of these cells."""
     is_metric = summary.deciding == summary.metric
     return "minus the best", "p (Holm)" if is_metric else f"p (Holm), {NAMES[summary.deciding]}"
 
 
-def standing_of(found: Compared | Choice) -> str:
-    """Return what is said of a setting that is not the best. One that got fewer seeds than those that tied was not
-    tested as they were: it is not pursued, which is not worse."""
-    if found.is_tied:
+def standing_of(entry: Compared | Choice) -> str:
+    """Return what is said about a setting that is not the best. One that got fewer seeds than those that tied was not
+    tested as they were: it is not pursued, rather than worse."""
+    if entry.is_tied:
         return "tied"
-    return "worse" if found.is_pursued else "not pursued"
+    return "worse" if entry.is_pursued else "not pursued"
 
 
 def factors(report: StudyReport) -> Section | None:
-    """What is known of each factor."""
+    """What is known about each factor."""
     is_compared = any(panel.found != "not compared" for panel in report.panels)
     if not any(panel.scored for panel in report.panels) or (report.summary.kind == "race" and not is_compared):
-        return None  # who was dropped, and why, is with the trials
+        return None  # what was dropped, and why, is with the trials
     is_ordered = report.summary.kind == "one-factor"
     sentences = (
-        "Each factor's trials were compared among themselves, with the choices that were fixed before."
+        "Each factor's trials were compared with each other, given the choices fixed before."
         if is_ordered
         else "A choice stands for its best trial; all trials were compared together.",
         *(_fixed_in_a_tie(panel) for panel in report.panels if is_ordered and panel.found == "tie" and panel.fixed),
@@ -71,7 +71,7 @@ def _factors_title(panels: list[Panel]) -> str:
 
 
 def _of_runs(panels: list[Panel]) -> str:
-    """What is added to a title where a panel's tests are about runs with one seed."""
+    """What is added to a title if a panel's tests are about runs with one seed."""
     is_of_runs = any(panel.about == "runs" for panel in panels if panel.found != "not compared")
     return ": of these runs, with one seed" if is_of_runs else ""
 
@@ -104,7 +104,7 @@ def _standing(panel: Panel, choice: Choice) -> str:
 
 
 def claims(report: StudyReport) -> Section | None:
-    """What was claimed beside what was measured."""
+    """What was claimed next to what was measured."""
     if not report.claims:
         return None
     n = Counter(each.judgement for each in report.claims)
@@ -145,7 +145,7 @@ def _claims_table(report: StudyReport) -> Table:
 
 
 def _own_rows(each: Judged) -> str:
-    """What the claim's own rows say of its winner and the next best."""
+    """What the claim's own rows say about its winner and the next best."""
     first = each.claimed.get(each.claim.winner)
     others = {label: score for label, score in each.claimed.items() if label != each.claim.winner}
     if first is None or not first.n or not others:

@@ -1,6 +1,6 @@
 """The figures of a study's page: a function each, from a `StudyReport` to a matplotlib figure.
 
-Filled means tied with the best, everywhere; a ring marks what was taken. How figures look is `drawing`'s affair.
+Filled means tied with the best, everywhere; a ring marks what was taken. How figures look is left to `drawing`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from submillion.runs.study import StudyRecord, TrialRecord, label
 MAX_ROWS = 40  # of the settings, the choices of a factor, and the times that a figure shows
 MAX_LINES = 80
 _LONGEST_VALUE = 28  # characters
-_MAX_TICKS = 8  # of more values the first, the middle and the last are named
-_UNDER = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of text that lines run through
+_MAX_TICKS = 8  # of more values only the first, the middle and the last are named
+_UNDER = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # behind text that lines run through
 
 
 def draw(report: StudyReport, with_png: bool = True) -> dict[str, Drawn]:
@@ -59,7 +59,7 @@ def draw(report: StudyReport, with_png: bool = True) -> dict[str, Drawn]:
 
 
 def _ties(report: StudyReport) -> Any:
-    """The settings that were compared, the best first, and after a gap the recommended one where it stands lower."""
+    """The settings that were compared, the best first, and after a gap the recommended one if it is lower."""
     entries = report.entries
     if len(entries) < 2:
         return None
@@ -99,7 +99,7 @@ def _axis(report: StudyReport) -> str:
 
 
 def _rows(panel: Panel, summary: StudyRecord) -> list[Row]:
-    """The choices in their order; of too many the first of the best."""
+    """The choices in their order; of too many, only the best."""
     choices = list(panel.choices)
     if len(choices) > MAX_ROWS:
         best = sorted(panel.scored, key=lambda each: -summary.height(each.score.value if each.score else 0.0))[
@@ -185,10 +185,10 @@ def _few_ticks() -> Any:
 def _settings(report: StudyReport) -> Any:
     """Parallel coordinates: one line per setting, through its values, to its score at the right."""
     entries = report.entries[:MAX_LINES]
-    axes_found = axes_of([report.summary.trials[entry.number - 1] for entry in entries])
-    if len(entries) < 2 or len(axes_found) < 2:
+    key_axes = axes_of([report.summary.trials[entry.number - 1] for entry in entries])
+    if len(entries) < 2 or len(key_axes) < 2:
         return None
-    longest = [max(len(short(text, _LONGEST_VALUE)) for _, text in axis.ticks) for axis in axes_found]
+    longest = [max(len(short(text, _LONGEST_VALUE)) for _, text in axis.ticks) for axis in key_axes]
     figure = canvas(3.6, max(WIDTH, 0.8 + sum(max(0.85, 0.2 + 0.072 * n) for n in longest)))
     axes = figure.subplots()
     limits = forests.window([entry.score for entry in entries], report.summary.is_loss)
@@ -196,12 +196,12 @@ def _settings(report: StudyReport) -> Any:
     for number, entry in reversed(list(enumerate(entries))):
         apart = 0.5 - number / max(len(entries) - 1, 1)
         trial = report.summary.trials[entry.number - 1]
-        y = [*(_place(axis, trial, apart) for axis in axes_found), heights[number]]
+        y = [*(_place(axis, trial, apart) for axis in key_axes), heights[number]]
         colour = ORANGE if entry.is_recommended else BLUE if entry.is_tied else MUTED
         strength = 1.0 if entry.is_recommended else 0.15 + 0.75 * heights[number]
         line, thick = ("-", 1.2) if entry.is_tied else ((0, (3, 2)), 0.8)
         axes.plot(y, color=colour, alpha=strength, lw=2 if entry.is_recommended else thick, ls=line)
-    _label(axes, axes_found, limits, report.summary.metric_name)
+    _label(axes, key_axes, limits, report.summary.metric_name)
     rows = [Row("", e.score, e.is_tied) for e in entries]
     _settings_legend(figure, rows)
     return figure
@@ -209,7 +209,7 @@ def _settings(report: StudyReport) -> Any:
 
 @dataclass(frozen=True)
 class Axis:
-    """A key that a study varied, an axis of parallel coordinates: its values as text, from the bottom up, evenly apart.
+    """A key that a study varied, an axis of parallel coordinates: its values as text, evenly spaced from the bottom.
 
     Distances on it mean nothing, the order does: powers of ten and names of sites fit one figure.
     """
@@ -225,24 +225,24 @@ class Axis:
         return [(self.height(self.values[i]), self.values[i]) for i in named]
 
     def height(self, value: str) -> float:
-        """Return where a value stands, from 0 to 1, with a margin as wide as half a step."""
+        """Return a value's height, from 0 to 1, with a margin as wide as half a step."""
         return (self.values.index(value) + 0.5) / len(self.values)
 
 
 def axes_of(trials: Sequence[TrialRecord]) -> list[Axis]:
     """Return an axis for each key that has more than one value in the trials."""
     keys = dict.fromkeys(key for trial in trials for key in trial.resolved)
-    found = [Axis(key, tuple(map(label, _ordered([trial.resolved.get(key) for trial in trials])))) for key in keys]
-    return [axis for axis in found if len(axis.values) > 1]
+    key_axes = [Axis(key, tuple(map(label, _ordered([trial.resolved.get(key) for trial in trials])))) for key in keys]
+    return [axis for axis in key_axes if len(axis.values) > 1]
 
 
 def _place(axis: Axis, trial: TrialRecord, apart: float) -> float:
-    """Return the height of a trial's line on an axis; apart, from -0.5 to 0.5, parts lines of one value."""
+    """Return the height of a trial's line on an axis; apart, from -0.5 to 0.5, separates lines of one value."""
     return axis.height(label(trial.resolved.get(axis.key))) + 0.6 * apart / len(axis.values)
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
-    """Each value once: numbers by size, then others as they came."""
+    """Each value once: numbers by size, then others in order of appearance."""
     once = list({label(value): value for value in values}.values())
     numbers = sorted(value for value in once if isinstance(value, (int, float)))
     return [*numbers, *(value for value in once if not isinstance(value, (int, float)))]
@@ -252,18 +252,18 @@ def _height(value: float, limits: tuple[float, float]) -> float:
     return max(0.0, (value - limits[0]) / (limits[1] - limits[0]))
 
 
-def _label(axes: Any, found: Sequence[Axis], limits: tuple[float, float], score: str) -> None:
-    for x, axis in enumerate(found):
+def _label(axes: Any, key_axes: Sequence[Axis], limits: tuple[float, float], score: str) -> None:
+    for x, axis in enumerate(key_axes):
         axes.axvline(x, color=MUTED, lw=0.6)
         for y, text in axis.ticks:
             axes.text(x + 0.03, y, short(text, _LONGEST_VALUE), fontsize=SMALL, va="center", bbox=_UNDER, zorder=5)
-    last = len(found)
+    last = len(key_axes)
     axes.axvline(last, color=MUTED, lw=0.6)
     for value in np.linspace(*limits, 4):
         axes.text(
             last + 0.03, _height(value, limits), f"{value:.3f}", fontsize=SMALL, va="center", bbox=_UNDER, zorder=5
         )
-    names = [short(axis.key.rpartition(".")[2].replace("_", " "), 16).replace(" ", "\n") for axis in found]
+    names = [short(axis.key.rpartition(".")[2].replace("_", " "), 16).replace(" ", "\n") for axis in key_axes]
     axes.set_xticks(range(last + 1), [*names, score])
     axes.set_xlim(-0.1, last + 0.45)
     axes.set_ylim(-0.05, 1.05)

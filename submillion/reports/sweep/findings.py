@@ -1,4 +1,4 @@
-"""What a study found as a whole, and how it came about, a section each; `factors` has what it says of its factors."""
+"""What a study found as a whole, and how it came about, a section each; its factors are in `factors`."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def _unfinished(report: StudyReport) -> Section:
     sentences = [_counts(summary)]
     if not summary.done and len(ended) == len(summary.trials) > 0:
         title = "No trial could be trained"
-        sentences.append("What fits the budget, and why others failed, stands with the trials.")
+        sentences.append("What fits the budget, and why others failed, is listed with the trials.")
     else:
         sentences.append(
-            "Nothing is recommended yet, and trials are compared once all of their stage have ended. The command "
-            "that began the sweep goes on where it stopped."
+            "Nothing is recommended yet: trials are compared once all of their stage have ended. "
+            "Run the same command again to resume the sweep."
         )
     best = max(summary.done, key=lambda each: summary.height(each[1].validation_score.mean or 0.0), default=None)
     if best is not None:
@@ -84,20 +84,20 @@ def _title(report: StudyReport) -> str:
 
 
 def _taken(report: StudyReport) -> list[str]:
-    """The recommended trial, the best one where that is another, and the rows that the two best would take."""
-    found, best, verdict = report.recommended, report.entries[0], report.summary.comparison
-    if found is None:
+    """The recommended trial, the best one if that is another, and the rows that would separate the two best."""
+    chosen, best, verdict = report.recommended, report.entries[0], report.summary.comparison
+    if chosen is None:
         return []
     why = "" if verdict is None else f", {taken_because(verdict)}"
-    cost = f"{found.n_params:,} trainable parameters, {duration(found.training_s)} of training"
+    cost = f"{chosen.n_params:,} trainable parameters, {duration(chosen.training_s)} of training"
     lines = [
-        f"Take trial {found.number} ({found.name}){why}: {report.summary.metric_name} {interval(found.score)} on "
-        f"{found.score.n:,} validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
+        f"Take trial {chosen.number} ({chosen.name}){why}: {report.summary.metric_name} {interval(chosen.score)} on "
+        f"{chosen.score.n:,} validation rows, after selection; {cost}. Its run is {report.summary.recommended_run}."
     ]
-    if found is not best:
+    if chosen is not best:
         by = "" if verdict is None or verdict.decides is None else f", by {NAMES[verdict.deciding]},"
         lines.append(f"The best{by} is trial {best.number} ({best.name}): {interval(best.score)}.")
-    lines += _doubts(report, found)
+    lines += _doubts(report, chosen)
     if verdict is not None:
         names = _names(report.summary, verdict)
         lines += best_sentences(verdict, names)
@@ -114,12 +114,12 @@ def _rows_tables(summary: StudyRecord) -> list[Table]:
     return [] if verdict is None else rows_tables(verdict, _names(summary, verdict))
 
 
-def _doubts(report: StudyReport, found: Compared) -> list[str]:
+def _doubts(report: StudyReport, recommended: Compared) -> list[str]:
     """Whether the recommended trial was told from the best of its own factor, where fewer pairs are corrected for."""
-    of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == found.runs]
+    of_it = [(panel, choice) for panel in report.panels for choice in panel.choices if choice.runs == recommended.runs]
     return [
         f"Among the choices of {panel.factor} alone it was told from {panel.best.label} "
-        f"(p {p_value(choice.decided.p_holm)}): there fewer pairs are corrected for than among all trials."
+        f"(p {p_value(choice.decided.p_holm)}): the correction there is for fewer pairs than among all trials."
         for panel, choice in of_it
         if not choice.is_tied and choice.decided is not None and panel.best is not None
     ]
@@ -139,11 +139,11 @@ def _tested(summary: StudyRecord) -> list[str]:
 
 def _counts(summary: StudyRecord) -> str:
     states = Counter(trial.state for trial in summary.trials)
-    asked = f"{len(summary.trials)} trials" if len(summary.trials) != 1 else "1 trial"
+    count = f"{len(summary.trials)} trials" if len(summary.trials) != 1 else "1 trial"
     runs = {run for trial in summary.trials for run in trial.runs}
     ended = ", ".join(f"{n} {state}" for state, n in states.items()) or "none begun"
     same = f"; {len(runs)} different run{'s' * (len(runs) != 1)}" if runs else ""
-    return f"{asked}: {ended}{same}."
+    return f"{count}: {ended}{same}."
 
 
 def _notes(summary: StudyRecord) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def _answer_table(report: StudyReport) -> Table:
 
 
 def ties(report: StudyReport) -> Section | None:
-    """All settings that were compared, the tie group first to be seen."""
+    """All settings that were compared, the tie group first."""
     entries, group = report.entries, report.group
     if len(entries) < 2:
         return None
@@ -176,7 +176,7 @@ def ties(report: StudyReport) -> Section | None:
     title = f"Tied with the best: trials {names}{more}"
     if len(group) == 1:
         title = f"Trial {names} stands alone"
-    limit = f"Of {len(entries)} settings the {MAX_ROWS} best are drawn. " if len(entries) > MAX_ROWS else ""
+    limit = f"Of {len(entries)} settings, the {MAX_ROWS} best are drawn. " if len(entries) > MAX_ROWS else ""
     return Section(
         anchor="ties",
         nav="Ties",
@@ -217,9 +217,9 @@ def budget(report: StudyReport) -> Section | None:
         nav="Budget",
         title=title,
         figure="frontier",
-        reading="A point is a setting, its line the 95 % interval. The steps are the highest score that so many "
-        "parameters, or fewer, reached here: each is a highest of several, and so too good. Scores far below the best "
-        "are left out.",
+        reading="A point is a setting, its line the 95 % interval. The steps are the highest score that this "
+        "many parameters, or fewer, reached here: each is the highest of several, so too good. Scores far below "
+        "the best are omitted.",
         tables=(Table("The steps", ("parameters", "trial", report.summary.metric_name, ""), rows),),
     )
 
@@ -232,13 +232,13 @@ def settings(report: StudyReport) -> Section | None:
         return None
     tied = [_trial(report, entry) for entry in report.group]
     values = {axis.key: {label(trial.resolved.get(axis.key)) for trial in tied} for axis in axes}
-    shared = [f"{key}={min(found)}" for key, found in values.items() if len(found) == 1]
+    shared = [f"{key}={min(own)}" for key, own in values.items() if len(own) == 1]
     title = (
         f"All tied settings share {', '.join(shared)}" if shared else "No varied key has one value in all tied settings"
     )
     if len(tied) == 1:
         title = f"{len(axes)} keys were varied"
-    limit = f"Of {len(trials)} settings the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
+    limit = f"Of {len(trials)} settings, the {MAX_LINES} best are drawn. " if len(trials) > MAX_LINES else ""
     rows = [
         (str(e.number), *(label(t.resolved.get(a.key)) for a in axes), f"{e.score.value:.4f}", standing_of(e))
         for e, t in zip(report.entries, trials, strict=True)
@@ -261,14 +261,14 @@ def _trial(report: StudyReport, entry: Compared) -> TrialRecord:
 
 def stages(report: StudyReport) -> Section | None:
     """Whether short trials order settings as full ones do."""
-    found = report.summary.rank_correlation
-    if found is None:
+    correlation = report.summary.rank_correlation
+    if correlation is None:
         return None
-    title = f"Short and full trials of {found.n} settings: no rank correlation can be computed"
-    if found.tau is not None and found.rho is not None:
+    title = f"Short and full trials of {correlation.n} settings: no rank correlation can be computed"
+    if correlation.tau is not None and correlation.rho is not None:
         title = (
-            f"Short and full trials of the {found.n} kept settings, by {NAMES[report.summary.deciding]}: Kendall "
-            f"{found.tau:.2f}, Spearman {found.rho:.2f}"
+            f"Short and full trials of the {correlation.n} kept settings, by {NAMES[report.summary.deciding]}: Kendall "
+            f"{correlation.tau:.2f}, Spearman {correlation.rho:.2f}"
         )
     rows = [(f"{pair.number}: {pair.name}", interval(pair.short), interval(pair.full)) for pair in report.pairs]
     return Section(
@@ -283,7 +283,7 @@ def stages(report: StudyReport) -> Section | None:
 
 
 def cost(report: StudyReport) -> Section | None:
-    """What the runs took."""
+    """How long the runs took."""
     trials = [trial for _, trial in report.timed]
     if not trials:
         return None
@@ -291,7 +291,7 @@ def cost(report: StudyReport) -> Section | None:
     every = [each for trial in (*trials, *dropped) for each in trial.seconds]
     training, evaluation = sum(each.training for each in every), sum(each.evaluation for each in every)
     n_runs = sum(len(trial.runs) for trial in trials)
-    limit = f"Of {len(trials)} trials the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
+    limit = f"Of {len(trials)} trials, the {MAX_ROWS} longest are drawn. " if len(trials) > MAX_ROWS else ""
     rows = [("steps", duration(training)), ("evaluations", duration(evaluation)), ("finished runs", str(n_runs))]
     if dropped:
         of_dropped = sum(each.training + each.evaluation for trial in dropped for each in trial.seconds)
@@ -301,8 +301,8 @@ def cost(report: StudyReport) -> Section | None:
         nav="Time",
         title=f"{len(every)} run{'s' * (len(every) != 1)} took {duration(training + evaluation)}, one after the other",
         figure="time",
-        reading=f"{limit}Seconds of one run, of several seeds the mean. Reading, building and saving come on top; "
-        "runs that shared the cores took longer than alone. A trial whose run an earlier one has took nothing.",
+        reading=f"{limit}Seconds of one run, or the mean of several seeds. Reading, building and saving come on top; "
+        "runs that shared the cores took longer than alone. A trial that shares an earlier trial's run took no time.",
         tables=(Table("All runs together", ("", ""), rows),),
     )
 
@@ -347,7 +347,7 @@ def _trials_table(report: StudyReport) -> Table:
             )
         )
     heads = ("trial", "state", report.summary.metric_name, "parameters", "seconds of steps", "runs")
-    return Table("Every trial; scores are after selection, of several seeds the mean", heads, rows, is_sortable=True)
+    return Table("Every trial; scores are after selection, for several seeds the mean", heads, rows, is_sortable=True)
 
 
 def _own(trial: TrialRecord) -> str:
@@ -355,7 +355,7 @@ def _own(trial: TrialRecord) -> str:
 
 
 def setup(report: StudyReport) -> Section:
-    """What the study was asked."""
+    """What the study tried."""
     summary = report.summary
     seeds = max((len(trial.seeds) for trial in summary.trials), default=1)
     budgets = sorted({trial.budget for trial in summary.trials if trial.budget is not None})

@@ -1,10 +1,10 @@
-"""A study as its pages tell it: its record and what follows from it for entries, factors and claims; nothing is drawn.
+"""A study as its pages show it: its record and what follows from it for entries, factors and claims; nothing is drawn.
 
-No score, test or tie is computed here: each is in `summary.json`, but for the intervals of claims.
+No score, test or tie is computed here: all are in `summary.json`, except the intervals of claims.
 
-Of one factor at a time, the factor's own trials were compared among themselves. Elsewhere a choice stands for its best
-trial: the first in the order of scores that is tied with the best of all, else simply the first. A claim says which
-choice of a factor wins. It holds where that choice alone is left: every other one is told from it.
+In a one-factor study, a factor's own trials were compared among themselves. Elsewhere a choice is represented by its
+best trial: the first in the order of scores that is tied with the best of all, else simply the first. A claim says
+which choice of a factor wins. It holds if every other choice is told from it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Judgement = Literal["holds", "told apart against it", "a tie", "not tested here"
 
 @dataclass(frozen=True)
 class Compared:
-    """A setting that was compared, by the number and the name of the first trial that asked for it.
+    """A setting that was compared, by the number and the name of the first trial that tried it.
 
-    difference: its score minus the best's, None of the best itself · decided: the same of the score that decides ·
+    difference: its score minus the best's, None for the best itself · decided: the same for the score that decides ·
     is_pursued: it got as many seeds as the tied ones.
     """
 
@@ -53,11 +53,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice with the trial that stands for it: its score over its seeds, and its difference to the best.
+    """A choice with the trial that represents it: its score over its seeds, and its difference to the best.
 
-    score is None where no trial finished, or several seeds were not compared yet; difference and decided, that of the
-    score that decides, of the best one and where nothing was compared · is_fixed: later factors build on it, or the
-    recommended run has it · why: it has no score.
+    score is None if no trial finished, or several seeds were not compared yet; difference and decided, the same for the
+    score that decides, are None for the best one and if nothing was compared · is_fixed: later factors build on it, or
+    the recommended run has it · why: the reason for no score.
     """
 
     label: str
@@ -101,7 +101,7 @@ class Panel:
 
     @property
     def best(self) -> Choice | None:
-        """Return the best choice, which none is compared with."""
+        """Return the best choice, which the others are compared with."""
         compared = [choice for choice in self.scored if choice.is_tied and choice.difference is None]
         return next(iter(compared), None)
 
@@ -113,11 +113,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what was measured: the claimed choice, and the one that it is held against.
+    """A claim and what was measured: the claimed choice, and its rival.
 
     claimed: the scores that were claimed, by choice; accuracies with Wilson's interval on the claim's own rows. Without
-    rows, and of other scores, there is none, and n is 0 · rival: the best choice here, or where that is the claimed
-    one the best of the others · why: it could not be tested.
+    rows, and for other scores, there is none, and n is 0 · rival: the best choice here, or if that is the claimed one
+    the best of the others · why: the reason why it could not be tested.
     """
 
     claim: Claim
@@ -131,7 +131,7 @@ class Judged:
 @dataclass(frozen=True)
 class StudyReport:
     """A study's report. entries: the best first, empty before the study is finished · frontier: those that no cheaper
-    one reaches, the cheapest first · timed: finished trials whose runs no earlier one has, with their numbers."""
+    one matches, the cheapest first · timed: finished trials whose runs no earlier one has, with their numbers."""
 
     name: str
     summary: StudyRecord
@@ -155,13 +155,13 @@ class StudyReport:
 
 def make(name: str, summary: StudyRecord) -> StudyReport:
     """Return the report of a study; name: its folder's."""
-    entries, found = _entries(summary), panels(summary)
+    entries, factor_panels = _entries(summary), panels(summary)
     return StudyReport(
         name=name,
         summary=summary,
         entries=entries,
-        panels=found,
-        claims=judge(summary, found),
+        panels=factor_panels,
+        claims=judge(summary, factor_panels),
         frontier=_frontier(entries, summary),
         pairs=_pairs(summary),
         timed=list({trial.runs: (number, trial) for number, trial in reversed(summary.done)}.values())[::-1],
@@ -200,30 +200,30 @@ def _entry(summary: StudyRecord, standing: Standing) -> Compared:
 
 
 def is_pursued(standing: Standing, verdict: Verdict, tie_seeds: int | None) -> bool:
-    """Say whether a setting got as many seeds as a study gives those that tie; where none got more, each did."""
+    """Say whether a setting got as many seeds as a study gives those that tie; if none got more, all did."""
     return standing.n_seeds >= min(max(each.n_seeds for each in verdict.settings), tie_seeds or 0)
 
 
 def _frontier(entries: list[Compared], summary: StudyRecord) -> list[Compared]:
-    found: list[Compared] = []
+    frontier: list[Compared] = []
     for entry in sorted(entries, key=lambda each: (each.n_params, -summary.height(each.score.value))):
-        if not found or summary.height(entry.score.value) > summary.height(found[-1].score.value):
-            found.append(entry)
-    return found
+        if not frontier or summary.height(entry.score.value) > summary.height(frontier[-1].score.value):
+            frontier.append(entry)
+    return frontier
 
 
 def _pairs(summary: StudyRecord) -> list[Kept]:
-    """The kept settings' short and full scores by what decides, which is what is correlated."""
+    """The kept settings' short and full scores by the key that decides, which are correlated."""
     key = summary.deciding
     short = {str(trial.choices): score_of(summary, trial, key) for _, trial in summary.done if trial.stage == "short"}
     full = [(number, trial) for number, trial in summary.done if trial.stage == "full"]
-    found = [(n, trial.name, short.get(str(trial.choices)), score_of(summary, trial, key)) for n, trial in full]
-    return [Kept(number, name, a, b) for number, name, a, b in found if a is not None and b is not None]
+    kept = [(n, trial.name, short.get(str(trial.choices)), score_of(summary, trial, key)) for n, trial in full]
+    return [Kept(number, name, a, b) for number, name, a, b in kept if a is not None and b is not None]
 
 
 def score_of(summary: StudyRecord, trial: TrialRecord, key: str | None = None) -> Score | None:
-    """Return a finished trial's score with its interval: over its seeds that of its stage's comparison, if there is
-    one. key: of the score; None is the metric's."""
+    """Return a finished trial's score with its interval: its stage's comparison's, over its seeds, else its only
+    run's. key: the score's; None is the metric's."""
     verdict = next((stage.comparison for stage in summary.stages if stage.name == trial.stage), None)
     standing = None if verdict is None else verdict.of_run(trial.runs[0])
     if standing is not None and verdict is not None:
@@ -232,9 +232,9 @@ def score_of(summary: StudyRecord, trial: TrialRecord, key: str | None = None) -
 
 
 def panels(summary: StudyRecord) -> list[Panel]:
-    """Return a panel a factor that any trial has begun with."""
-    found = [_panel(summary, factor) for factor in summary.factors]
-    return [panel for panel in found if panel.choices]
+    """Return a panel for each factor that any trial has tried."""
+    factor_panels = [_panel(summary, factor) for factor in summary.factors]
+    return [panel for panel in factor_panels if panel.choices]
 
 
 def _panel(summary: StudyRecord, factor: FactorRecord) -> Panel:
@@ -325,7 +325,7 @@ def _choice(
 
 
 def _found(choices: tuple[Choice, ...], verdict: Verdict | None) -> Literal["told apart", "tie", "not compared"]:
-    """Choices whose trials are the same runs are one."""
+    """What a panel found; choices with the same runs are one."""
     scored = {choice.runs: choice for choice in choices if choice.score is not None}
     if verdict is None or len(scored) < 2:
         return "not compared"

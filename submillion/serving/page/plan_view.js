@@ -77,5 +77,5 @@ function alternatives(found, take, groups) {
       return el("button", { type: "button", class: "plain", onclick: use, "aria-label": `${text}: take sites ${sites}, layers ${layers}, head ${head}` }, text);
     })];
   });
-  return table("The largest rank and its total; press one to take it", ["Sites", "Layers", ...heads.map((head) => `head ${head}`)], rows, "alternatives");
+  return table("The largest rank and its total; press one to use it", ["Sites", "Layers", ...heads.map((head) => `head ${head}`)], rows, "alternatives");
 }

@@ -54,7 +54,7 @@ export function wordEffects(found) {
   return [
     el("h2", {}, "Words that mattered"),
     el("p", {}, `Occlusion: the number under a word is how much lower the probability of ${isolated(found.label)} (${found.prob.toFixed(4)}) ` +
-      "would be without it. Blue with +: it speaks for it; orange with −, dashed: against it. Effects do not add up."),
+      "would be without it. Blue with +: the word supports it; orange with −, dashed: it counts against it. Effects do not add up."),
     found.texts.map((each) => el("p", { class: "words", dir: "auto" }, each.map((one) => word(one, most)))),
     untried ? el("p", { class: "small" }, `${words(untried)} not tried: unknown to the encoder, beyond what the run reads, or after the ${found.n_tried} that were.`) : null,
   ];

@@ -54,7 +54,7 @@ function forget() {
 
 async function load(name) {
   forget();
-  byId("play-model").textContent = `loading ${name} … the first run takes some seconds`;
+  byId("play-model").textContent = `loading ${name} … the first run takes a few seconds`;
   try {
     const found = await latestModel(post(`api/runs/${encodeURIComponent(name)}/load`));
     if (found === undefined) return;
@@ -82,7 +82,7 @@ async function classify() {
   const body = asked();
   const problems = [["text", body.text], ["second text", body.text_pair]].flatMap(([name, text]) =>
     text === undefined ? [] : text.length > facts.max_characters
-      ? [`the ${name} has ${text.length.toLocaleString("en-GB")} characters: at most ${facts.max_characters.toLocaleString("en-GB")} are taken here; shorten it, or use \`submillion predict\``]
+      ? [`the ${name} has ${text.length.toLocaleString("en-GB")} characters: at most ${facts.max_characters.toLocaleString("en-GB")} are allowed here; shorten it, or use \`submillion predict\``]
       : text.trim() === "" ? [`the ${name} is empty: type at least one word`] : []);
   notice(byId("play-problems"), problems);
   if (problems.length) {

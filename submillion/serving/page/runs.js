@@ -147,7 +147,7 @@ function runsTable(rows) {
   const heads = [{ label: "Tick", cell: tickAll(rows) }, ...shown.map(sortHead), "Settings"];
   const shared = sharedSettings(rows);
   const scores = one ? `Scores are ${one}` : "Scores are each run's first (train.metric)";
-  const caption = `${scores}, with 95 % intervals. Settings: what is not the default, without what all shown runs share`;
+  const caption = `${scores}, with 95 % intervals. Settings: those that are not the default, nor shared by all shown runs`;
   return table(caption, heads, rows.map((row) => [tick(row), ...shown.map((column) => cell(column.key, row, ranges, !one)),
     settings(row, shared)]), "cards runs");
 }
