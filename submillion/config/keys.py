@@ -7,7 +7,7 @@ from typing import Any
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return every key with its section, and its value as it is written in a config.
+    """Return every key with its section, and its value as written in a config.
 
     >>> flat({"train": {"steps": 20, "epochs": None}})
     {'train.steps': '20', 'train.epochs': 'null'}

@@ -169,7 +169,7 @@ def read_mapping(file: Path | str) -> dict[str, Any]:
 
 
 def to_yaml(config: Config) -> str:
-    """Return the resolved config as YAML; `load` of it gives an equal config."""
+    """Return the resolved config as YAML, which `load` reads as an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

@@ -328,7 +328,7 @@ def _labels_of(train: Rows, data: DataConfig) -> tuple[str, ...] | None:
     if None in train.labels or train.table.bad or not train.labels:
         return None
     counts, names = counted(train.labels), train.table.class_names if isinstance(data.label, str) else None
-    if names is None or not counts.keys() <= set(names):  # they may be those of a column of groups
+    if names is None or not counts.keys() <= set(names):  # they may be the names of a column of groups
         return in_order(counts)
     return tuple(name for name in names if name in counts)
 

@@ -116,7 +116,7 @@ def _guesses(table: Table, keys: Mapping[str, str], missing: Sequence[str]) -> d
             free.remove(near)
     cells = _first_cells(table, free)
     for name in missing:
-        is_alone = list(keys.values()).count(keys[name]) == 1  # which of several texts is meant cannot be told
+        is_alone = list(keys.values()).count(keys[name]) == 1  # which of several texts is meant is unknown
         if name in guesses or keys[name] not in _NAMES or not is_alone:
             continue
         guess = _likeliest_text(free, cells) if keys[name] == _TEXT else _likeliest_label(free, cells)
@@ -159,13 +159,13 @@ def _first_cells(table: Table, names: Sequence[str]) -> dict[str, list[str]]:
         return {}
     try:
         columns = next(tables(table.path, names, _GUESSED_ROWS, table.layout)).columns
-    except DataError:  # of a column that nobody asked for
+    except DataError:  # in a column that was not asked for
         return {}
     return {name: [str(cell) for cell in columns.get(name, ()) if cell not in (None, "")] for name in names}
 
 
 def _likeliest_text(names: Sequence[str], cells: Mapping[str, list[str]]) -> str | None:
-    """The wordiest of the columns called like texts, else of those that hold texts."""
+    """Return the wordiest of the columns called like texts, else of those that hold texts."""
     candidates = _called_like(_TEXT, names)
     if not cells:
         return next(iter(candidates), None)
@@ -176,7 +176,7 @@ def _likeliest_text(names: Sequence[str], cells: Mapping[str, list[str]]) -> str
 
 
 def _likeliest_label(names: Sequence[str], cells: Mapping[str, list[str]]) -> str | None:
-    """The first of the columns called like labels in which a value comes twice, else the one of fewest values."""
+    """Return the first column called like a label in which a value repeats, else the one with the fewest values."""
     candidates = _called_like(_LABEL, names)
     if not cells:
         return next(iter(candidates), None)

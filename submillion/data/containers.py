@@ -134,7 +134,7 @@ def _filled_rows(source: Any) -> Iterator[Row]:
 
 
 def _plain(value: Any) -> Any:
-    """A cell's value as other files have it: 1.0 is 1, dates are ISO text, blanks are nothing."""
+    """Return a cell's value as in other files: 1.0 is 1, dates are ISO text, blanks are None."""
     match value:
         case bool():
             return value
@@ -264,7 +264,7 @@ def _counted(cursor: sqlite3.Cursor, most: int, problem: str) -> Iterator[Any]:
 
 
 def _quoted(name: str) -> str:
-    """A name as SQL has it."""
+    """Return a name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -1,4 +1,4 @@
-"""Find how much of a long text decides its first or last tokens: 64 tokens do not take tokenising megabytes.
+"""Find how much of a long text decides its first or last tokens: to read 64, megabytes need not be tokenised.
 
 A tokenizer normalises characters and their neighbours, splits the text into pieces (words, runs of digits, marks), and
 tokenises each piece alone. So the pieces of a text's beginning are the whole text's, except the last ones. If that does

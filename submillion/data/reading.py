@@ -27,7 +27,7 @@ class Example:
     read), the second text of a pair.
 
     first_chars: characters of the text that came from the first of several columns, the blank after it included;
-    0 if there is one column, or the first or all others are empty · group: what no rows of two splits share
+    0 if there is one column, or the first or all others are empty · group: rows of one are never in two splits
     (`data.group`); None if rows have no groups.
     """
 

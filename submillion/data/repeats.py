@@ -15,8 +15,8 @@ _MANY_COPIES = 0.05  # share of rows that nearly repeat others from which interv
 
 
 def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
-    """Return a warning for each split with rows nearly the same as rows of an earlier one, and for each but train many
-    of whose rows are nearly the same."""
+    """Return a warning for each split with rows nearly the same as rows of an earlier one, and for each but train with
+    many rows that nearly repeat each other."""
     splits = {name: examples for name, examples in splits.items() if examples}
     if len(splits) < 2:
         return []

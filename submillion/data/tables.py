@@ -173,7 +173,7 @@ def refuse_repeated(origin: str, names: Sequence[str]) -> None:
 
 
 def decoded(table: Table) -> Table:
-    """Return the table with bytes in its columns decoded as UTF-8; rows with others are bad."""
+    """Return the table with bytes in its columns decoded as UTF-8; rows with other bytes are bad."""
     columns, bad, broken = {}, list(table.bad), set[int]()
     for name, values in table.columns.items():
         columns[name] = values

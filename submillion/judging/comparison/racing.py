@@ -16,7 +16,7 @@ from scipy import special
 
 from submillion.judging.comparison.paired import LEVEL
 
-EVALUATE_EVERY = 1 / 16  # of a trial's steps: rungs, and what they look back at, are multiples of it
+EVALUATE_EVERY = 1 / 16  # of a trial's steps: rungs, and the shares they look back at, are multiples of it
 RUNGS = (1 / 4, 1 / 2, 3 / 4)  # shares of its steps after which a trial may be dropped
 SHARES = tuple(sorted({at for rung in RUNGS for at in (rung, rung / 2, rung**2)}))  # at which losses are read
 MIN_ROWS = 100  # with fewer, next to nothing can be said

@@ -1,6 +1,6 @@
 """What a comparison concludes, as `submillion compare` and studies write it down, and the sentences that say it.
 
-Owns the JSON of a verdict; predictions stay out of it. `conclusion` decides what is concluded.
+Owns the JSON of a verdict; it has no predictions. `conclusion` decides what is concluded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scores of saved predictions, each with its 95 % interval: pure functions of whole arrays.
 
-`predictions` has what is scored; `scores` the scores of rows with one label, the confusion matrix, and what is said of
+`predictions` has what is scored; `scores` the scores of rows with one label, the confusion matrix, and the scores of
 one class; `several` those of rows with several labels; `thresholds`, imported by its name, from which probability on a
 label is predicted; `chosen` the scores that may choose a checkpoint; `calibration` whether confidence can be believed,
 and what is gained by answering only what is sure.

@@ -1,7 +1,7 @@
 """Where a checkpoint's files are: in a folder, in an installed package, or in the Hub's cache at one commit.
 
 transformers is only ever given such a folder, so it makes no request of its own: neither for files that are there,
-nor for somebody's conversion of weights that it would not read.
+nor for a converted copy of weights that it would not read.
 """
 
 from __future__ import annotations
