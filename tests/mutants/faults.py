@@ -105,8 +105,8 @@ FAULTS = (
     Fault("packed classifier", 'unsort=there(np.argsort(order, kind="stable")),', "unsort=there(order),"),
     Fault(
         "native",
-        "if found is None or found.version != version or not _is_same(found.matrix, matrix):",
-        "if found is None or not _is_same(found.matrix, matrix):",
+        "if weight is not None and (weight.version != version or not _is_same(weight.matrix, matrix)):",
+        "if weight is not None and not _is_same(weight.matrix, matrix):",
     ),
     Fault(
         "prefix",
