@@ -308,7 +308,10 @@ def test_options_that_do_not_go_together_are_refused(run: Run, source: Path, ask
     for words, message in (
         (["evaluate", run.path], "no rows are given"),
         (["evaluate", run.path, "--labelled", asked], "--input and --labelled go together"),
-        (["evaluate", run.path, "--input", source, "--labelled", asked, "--data", source], "--data: --labelled tells"),
+        (
+            ["evaluate", run.path, "--input", source, "--labelled", asked, "--data", source],
+            "--data: --labelled only measures accuracy",
+        ),
         (["train", "--start", run.path], "--start trains on new rows"),
         (["train", "--start", run.path, "--data", asked, "--recipe", "demo"], "--recipe: --start takes the settings"),
     ):

@@ -156,7 +156,7 @@ def _made(n_first: int, n_second: int, unsure: float) -> Verdict:
             False,
             "better",
             "by scaled log loss",
-            "contradiction: worse by scaled log loss, and yet bette",
+            "contradiction: worse by scaled log loss, but better",
         ),
         ((0, 0, 0.3), True, None, "by scaled log loss", None),
     ],

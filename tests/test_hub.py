@@ -324,7 +324,9 @@ LIMITED = {"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"a
 LOST = ("org/tiny", "the Hub was not reached", "check the network")
 TROUBLES = {
     "gated": Trouble(("org/tiny", "gated", "ask for access", "hf auth login"), fields={"is_gated": True}),
-    "gated for me": Trouble(("org/tiny", "gated", "ask for access"), token=TOKEN, fields={"is_gated": True}),
+    "gated for me": Trouble(
+        ("org/tiny", "gated", "your account has no access: ask for it on"), token=TOKEN, fields={"is_gated": True}
+    ),
     "private": Trouble(("org/tiny", "no such model", "spelling", "hf auth login"), fields={"is_private": True}),
     "private for me": Trouble(("org/tiny", "no such model", "token"), token=TOKEN, fields={"is_private": True}),
     "misspelt": Trouble(("org/tinny", "no such model", "spelling"), settings=("model.name=org/tinny",)),
@@ -334,9 +336,9 @@ TROUBLES = {
     "too many requests": Trouble(("429", "55 seconds"), fault=Fault("/api/models", 429, LIMITED)),
     "too many requests by Retry-After": Trouble(("429", "7 s"), fault=Fault("/api/models", 429, {"Retry-After": "7"})),
     "too many downloads": Trouble(("429", "55 seconds"), fault=Fault("/resolve/", 429, LIMITED), early=False),
-    "failing": Trouble(("503", "start again"), fault=Fault("/api/models", status=503)),
-    "failing downloads": Trouble(("503", "start again"), fault=Fault("/resolve/", status=503), early=False),
-    "failing storage": Trouble(("503", "start again"), fault=Fault("/storage/", status=503), early=False),
+    "failing": Trouble(("503", "wait and try again"), fault=Fault("/api/models", status=503)),
+    "failing downloads": Trouble(("503", "wait and try again"), fault=Fault("/resolve/", status=503), early=False),
+    "failing storage": Trouble(("503", "wait and try again"), fault=Fault("/storage/", status=503), early=False),
     "silent": Trouble(LOST, fault=silent("/api/models"), default_s=10),
     "silent downloads": Trouble(LOST, fault=silent("/resolve/"), early=False, default_s=10),
     "silent storage": Trouble(LOST, fault=silent("/storage/"), early=False, limit_s=60, default_s=5),

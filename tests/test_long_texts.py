@@ -432,5 +432,5 @@ def test_batches_by_tokens_hold_any_text(encoders: dict[str, Path]) -> None:
 
 def test_the_plan_says_what_windows_may_cost(encoders: dict[str, Path]) -> None:
     reasons = planning.plan(settings_of(encoders["bert"]), 3).reasons
-    assert any("up to 4 times as many" in reason for reason in reasons)
+    assert any("up to 4 times as much" in reason for reason in reasons)
     assert json.loads(planning.to_json(planning.plan(settings_of(encoders["bert"]), 3)))["reasons"] == list(reasons)

@@ -215,7 +215,7 @@ def test_what_is_no_file_is_refused(what: str, tmp_path: Path, capsys: pytest.Ca
 
 def test_a_pipe_is_read_and_no_further_than_a_config_may_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = tmp_path / "pipe.yaml"
-    for content, error in ((b"name: [", "not YAML"), (b"#" * 1_000_000, "too large")):
+    for content, error in ((b"name: [", "not valid YAML"), (b"#" * 1_000_000, "too large")):
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
 

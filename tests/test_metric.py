@@ -144,7 +144,7 @@ def test_a_study_ranks_by_one_metric(settings: Config, tmp_path: Path) -> None:
     claimed = parse({"kind": "grid", "factors": [factor], "claims": claims}, "study")
     base_config(claimed, tmp_path, ["train.metric=log-loss"])
     with pytest.raises(
-        ConfigError, match=r"claims\.0\.scores\.0\.001 is 1\.5, and .* train\.metric, mcc: give -1 to 1"
+        ConfigError, match=r"claims\.0\.scores\.0\.001 is 1\.5, but .* train\.metric, mcc: give -1 to 1"
     ):
         base_config(claimed, tmp_path, ["train.metric=mcc"])
     varied = {"kind": "grid", "factors": [{"key": "train.metric", "values": ["mcc", "accuracy"]}]}

@@ -153,7 +153,7 @@ def test_a_published_set_may_share_rows_between_its_splits_and_a_frame_may_not(s
     frame = pd.DataFrame({"text": ["a game", "a film", "the team", "the book"] * 2, "label": ["a", "b"] * 4})
     frame["text"] += [f" {i}" for i in range(8)]
     both = {"train": frame, "test": frame[:1]}
-    with pytest.raises(DataError, match=r"the DataFrame \(test\), row 1 \(index 0\): 1 of 1 rows is in"):
+    with pytest.raises(DataError, match=r"the DataFrame \(test\), row 1 \(index 0\): 1 of 1 rows is also in"):
         submillion.train(both, **settings)
     published = {name: datasets.Dataset.from_pandas(part) for name, part in both.items()}
     splits = data.read(DataConfig(source="<memory>"), memory.splits(published, DataConfig()))
@@ -286,7 +286,12 @@ def test_what_is_not_read_is_refused_by_name(kind: str, rows: Path) -> None:
         (TEXTS, DataConfig(label="stars"), ("1",), "the list has no labels: give a DataFrame.* the column 'stars'"),
         (pd.Series(TEXTS), DataConfig(), ("1",), "the Series has no labels"),
         ([], DataConfig(), ("1",), "the list has no rows"),
-        (pd.DataFrame({"text": ["a"], "label": [3]}), DataConfig(), ("1", "2"), r"\(index 0\): label '3' is not one"),
+        (
+            pd.DataFrame({"text": ["a"], "label": [3]}),
+            DataConfig(),
+            ("1", "2"),
+            r"\(index 0\): label '3' is not a training label",
+        ),
     ],
 )
 def test_so_are_rows_that_do_not_fit_the_run(given: Any, columns: DataConfig, labels: Any, message: str) -> None:

@@ -289,14 +289,14 @@ def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
     [
         ("a.xlsx", "is not an Excel file that can be read (File is not a zip file): open it, and save it as .xlsx"),
         ("a.xls", "save it as .xlsx, and give that"),
-        ("a.feather", "is not an Arrow (Feather) file that can be read"),
+        ("a.feather", "cannot be read as an Arrow (Feather) file"),
         ("a.db", "(file is not a database)"),
         ("a.zip", "cannot be read: File is not a zip file"),
         ("a.json", "convert it to JSON Lines"),
         ("a.doc", "unknown kind of file '.doc'; allowed are .csv, .tsv"),
         ("a.parquet.gz", "unknown kind of file"),
         ("b.csv.gz", "cannot be unpacked"),
-        ("b.parquet", "is not a Parquet file that can be read"),
+        ("b.parquet", "cannot be read as a Parquet file"),
     ],
 )
 def test_other_files_are_refused_with_the_way_out(tmp_path: Path, name: str, found: str) -> None:

@@ -192,7 +192,7 @@ def test_few_and_many_classes(tmp_path: Path, n_classes: int) -> None:
     write(run)
     text = text_of(page_of(run))
     assert all(f"class {number}" in text for number in range(n_classes))
-    assert (f"Of {n_classes} classes the 12 most confused are drawn" in text) == (n_classes > 20)
+    assert (f"Of {n_classes} classes, the 12 most confused are drawn" in text) == (n_classes > 20)
     wide = 'figure class="wide"' in page_of(run)
     assert wide == (n_classes > 20)
 

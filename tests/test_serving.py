@@ -583,7 +583,7 @@ def test_a_port_that_is_taken(served: Path, capsys: pytest.CaptureFixture[str]) 
         assert call("serve", served, "--port", port) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"port {port} of 127.0.0.1 cannot be taken" in said.err
+    assert f"port {port} of 127.0.0.1 cannot be used" in said.err
     assert "--port" in said.err
 
 

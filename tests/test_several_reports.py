@@ -120,7 +120,7 @@ def test_few_and_many_labels(tmp_path: Path, n_labels: int, test: float | None) 
     if test is None:
         assert "No row is judged by a threshold that was chosen on it" in text_of(html)
     else:
-        assert "Of 25 labels the 12 with most rows are drawn" in text_of(html)
+        assert "Of 25 labels, the 12 with most rows are drawn" in text_of(html)
 
 
 def test_a_run_without_a_mistake_has_a_page(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_spellings_of_one_label_are_named_with_their_rows(case: str) -> None:
     assert "(5 rows)" in warning
     assert "(1 row)" in warning
     assert "else'" not in warning
-    named = warning.partition("several: ")[2].partition(", which")[0].split(" and ")
+    named = warning.partition("one class: ")[2].partition(", which")[0].split(" and ")
     assert len(set(named)) == 2
     assert all(name.isprintable() for name in named)
 

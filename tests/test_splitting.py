@@ -252,7 +252,7 @@ def test_files_that_share_a_group_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         data.read(DataConfig(source=source, test=other, group="customer"))
     text, group = caught.value.problems
-    assert "row 1 (line 2): 1 of 3 rows is in" in text
+    assert "row 1 (line 2): 1 of 3 rows is also in" in text
     assert group == (
         f"{other}, row 2 (line 3): 1 of 3 rows is in 1 group (column 'customer', such as 'c1') that {source} also has "
         "(the first in row 6 (line 7)): scores on groups already seen are too high; move each group into one of the "
@@ -303,7 +303,7 @@ def test_unknown_splits_are_refused_with_their_counts(tmp_path: Path) -> None:
 def test_splits_of_a_column_that_share_a_group_are_refused(tmp_path: Path) -> None:
     rows = [(f"text {i}", "ab"[i % 2], "train" if i < 15 else "test", f"c{i // 10}") for i in range(20)]
     source = write_rows(tmp_path / "a.csv", "text,label,part,customer", rows)
-    with pytest.raises(DataError, match=r"\(test\), rows 16, .* are of 1 group .* that .*\(train\) has too"):
+    with pytest.raises(DataError, match=r"\(test\), rows 16, .* are in 1 group .* that .*\(train\) also has"):
         data.read(DataConfig(source=source, split="part", group="customer"))
 
 

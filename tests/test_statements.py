@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused(settings: dict[str, object], message: str) ->
 
 def test_options_of_rows_without_rows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("plan", "--accuracy", "0.9", "--points", "1") == 1
-    assert "--points, --accuracy: without --rows" in capsys.readouterr().err
+    assert "--points, --accuracy: used only with --rows" in capsys.readouterr().err
 
 
 def test_where_three_seeds_hide_a_difference_more_of_them_show_it() -> None:

@@ -363,7 +363,7 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
         ),
         ("nothing trained", ["No trial could be trained", "rank 3", "ruled out: for a reason"]),
         ("none begun", ["Unfinished: 0 of 4 trials", "none begun"]),
-        ("130 trials", ["Of 130 settings the 40 best are drawn", "Of 130 settings the 80 best are drawn"]),
+        ("130 trials", ["Of 130 settings, the 40 best are drawn", "Of 130 settings, the 80 best are drawn"]),
     ],
 )
 def test_the_page_says_what_came_out(name: str, words: list[str], tmp_path: Path) -> None:

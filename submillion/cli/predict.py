@@ -155,21 +155,18 @@ def predict(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path, typer.Option("--output", help="The file to write, whose suffix sets the format; a folder for a folder.")
     ],
-    label_ids: Annotated[
-        bool, typer.Option("--label-ids", help="Write columns ID,Label, with labels as numbers.")
-    ] = False,
+    label_ids: Annotated[bool, typer.Option("--label-ids", help="Write ID,Label, with labels as numbers.")] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add a column with each label's probability.")
     ] = False,
     calibrated: Annotated[
-        bool,
-        typer.Option("--calibrated", help="Scale probabilities by one temperature, to fit how often labels are right."),
+        bool, typer.Option("--calibrated", help="Scale probabilities to fit how often labels are right.")
     ] = False,
     max_error: MaxErrorOption = None,
     coverage: Annotated[
         float | None,
         typer.Option(
-            "--coverage", metavar="SHARE", help="Write sets of labels that contain the true one this often: 0.95."
+            "--coverage", metavar="SHARE", help="Write label sets that contain the true one this often: 0.95."
         ),
     ] = None,
     id_column: IdOption = None,

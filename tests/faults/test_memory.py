@@ -169,7 +169,10 @@ def test_a_text_that_does_not_fit_stops_the_run_which_goes_on_where_there_is_mem
         if record.kind == "step" and record.step == 4:
             short(monkeypatch, 3, ERRORS[0])
 
-    with pytest.raises(RunError, match=r"one text of \d+ tokens \(CUDA out of .*lower model.max_length.*checkpointing"):
+    with pytest.raises(
+        RunError,
+        match=r"one text of \d+ tokens does not fit in memory \(CUDA out of .*lower model.max_length.*checkpointing",
+    ):
         trained(plain, tmp_path, shrink)
     monkeypatch.undo()
     run, _ = trained(plain, tmp_path)
