@@ -140,7 +140,7 @@ def test_a_sample_without_a_sure_threshold_says_what_is_wrong() -> None:
     found = confidence.selection(sample(np.random.default_rng(0), 500, lambda u: np.full(len(u), 0.3)), 0.05)
     assert found.threshold is None
     assert not found.answered(np.array([[1.0, 0.0]])).any()
-    assert "surest validation rows" in found.problem
+    assert "most confident validation rows" in found.problem
     assert "ask for a larger error" in found.problem
 
 

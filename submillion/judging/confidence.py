@@ -92,7 +92,7 @@ class Selection:
         n_right = max((self.n_answered - self.n_wrong) * self.worth, 1)
         most = special.betaincinv(self.n_wrong * self.worth + 1, n_right, 1 - self.level)
         return (
-            f"no threshold keeps {promise}: of the {self.n_answered:,} surest validation rows that were tested first "
+            f"no threshold keeps {promise}: of the {self.n_answered:,} most confident validation rows, tested first, "
             f"{self.n_wrong:,} are wrong, so up to {_percents(most)} of such rows may be; ask for a larger error, "
             "or train with more validation rows"
         )

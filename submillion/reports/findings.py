@@ -293,7 +293,7 @@ def lengths(report: Report) -> Section:
         )
     worst = min(report.lengths, key=lambda each: each.accuracy.value)
     best = max(report.lengths, key=lambda each: each.accuracy.value)
-    title = "On these rows, no text length can be told to be harder than another"
+    title = "These rows show no text length to be harder than another"
     shares = [replace(each.accuracy, n=max(round(each.worth), 1)) for each in report.lengths]
     if (p := lowest_and_highest(shares)) <= LEVEL:
         hard, easy = words(worst.n_least, worst.n_most), words(best.n_least, best.n_most)

@@ -208,11 +208,11 @@ def _teachers(candidates: Sequence[Run | Config], watch: Stopwatch, rows: Mappin
         if isinstance(teacher, Run):
             teachers.append(teacher)
             continue
-        watch(Phase(f"first the teacher, {teacher.name}"))
+        watch(Phase(f"teacher first: {teacher.name}"))
         teachers.append(train(teacher, watch.watch, as_trial=True, rows=rows))  # its phases are its own
         if not processes.of_main(teachers[-1]).is_done:
             break
-        watch(Phase("now its student", notes=(f"the teacher is {teachers[-1].path}",)))
+        watch(Phase("now the student", notes=(f"the teacher is {teachers[-1].path}",)))
     return teachers
 
 

@@ -150,7 +150,7 @@ def importance(report: StudyReport) -> Section | None:
         "interval accounts for seeds, interacting factors, the rows, and that the two were found by looking."
     )
     rows = [
-        (each.factor, each.best, each.worst, _difference(each), "matters" if each.is_told else "not told from none")
+        (each.factor, each.best, each.worst, _difference(each), "matters" if each.is_told else "may make none")
         for each in ranked
     ]
     heads = ("factor", "best choice", "worst choice", "difference", "")
