@@ -159,10 +159,11 @@ def _curves_section(drawn: Mapping[str, Drawn], n_runs: int) -> list[Section]:
 
 
 def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
-    sentences = [_taken(verdict, names)] if verdict.recommended is not None else []
-    sentences += best_sentences(verdict, names)
-    sentences += corrected_sentences(verdict, names)
-    sentences += rows_sentences(verdict, names)
+    called = {name: f"setting {number}" for name, number in names.items()}
+    sentences = [_taken(verdict, called)] if verdict.recommended is not None else []
+    sentences += best_sentences(verdict, called)
+    sentences += corrected_sentences(verdict, called)
+    sentences += rows_sentences(verdict, called)
     sentences += as_sentences(verdict.notes)
     limit = f"Of {len(verdict.settings)} settings, the {_MAX_ROWS} best are drawn. "
     return Section(
@@ -172,7 +173,7 @@ def _answer(verdict: Verdict, names: dict[str, str]) -> Section:
         sentences=tuple(sentences),
         figure="forest",
         reading=(limit if len(verdict.settings) > _MAX_ROWS else "") + forests.READING,
-        tables=(_scores_table(verdict, names), *rows_tables(verdict, names)),
+        tables=(_scores_table(verdict, names), *rows_tables(verdict, called)),
     )
 
 
@@ -183,11 +184,13 @@ def _title(verdict: Verdict, names: dict[str, str]) -> str:
     if n == 1:
         return "One setting: there is nothing to compare it with"
     if len(group) == 1:
-        return f"1 is better than {'2' if n == 2 else f'each of the {n - 1} others'} on {rows}{decided}{alone}"
+        others = "setting 2" if n == 2 else f"each of the {n - 1} others"
+        return f"Setting 1 is better than {others} on {rows}{decided}{alone}"
     if len(group) == n:
         return f"These {n} {what} cannot be told apart on {rows}{decided}"
     return (
-        f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; the others are worse{decided}{alone}"
+        f"Settings {', '.join(group[:-1])} and {group[-1]} cannot be told apart on {rows}; "
+        f"the others are worse{decided}{alone}"
     )
 
 

@@ -22,7 +22,7 @@ from submillion.text import interval
 def of_runs(verdict: Verdict) -> str:
     """Return what is added to a title whose tests are about runs, since a setting has one seed."""
     n = sum(len(each.runs) for each in verdict.settings)
-    return f": {'these two runs' if n == 2 else 'these runs'}, not their settings"
+    return f" ({'these two runs' if n == 2 else 'these runs'}, not their settings)"
 
 
 def by_what(verdict: Verdict) -> str:
@@ -78,11 +78,11 @@ def best_sentences(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
     """Return among which settings the best one is, in a sentence; empty if the tie group says as much."""
     if not verdict.may_be_best or len(verdict.may_be_best) >= len(verdict.group):
         return []
-    which = ", ".join(names[name] for name in verdict.may_be_best)
-    only = f"{which} is the best" if len(verdict.may_be_best) == 1 else f"the best is one of {which}"
+    *others, last = (names[name] for name in verdict.may_be_best)
+    which = f"{', '.join(others)} or {last}" if others else last
     return [
-        f"With 95 % confidence {only}, by {NAMES[verdict.deciding]}: a question that needs no correction for all pairs "
-        "(Hsu 1984). The others of the tie group are not told from it pair by pair."
+        f"With 95 % confidence the best by {NAMES[verdict.deciding]} is {which} (Hsu 1984: no correction for all "
+        "pairs is needed). The rest of the tie group cannot be told from it in tests of pairs."
     ]
 
 
@@ -134,7 +134,7 @@ def rows_tables(verdict: Verdict, names: Mapping[str, str]) -> list[Table]:
     first, second = (names[each.name] for each in verdict.settings[:2])
     heads = (f"true difference of {NAMES[verdict.metric]}", f"by {NAMES[verdict.metric]}", "by scaled log loss")
     title = (
-        f"What would separate {first} and {second}, tested alone, with a chance of 0.8 at level 0.05; there are "
+        f"What would separate {first} and {second}, tested alone, with power 0.8 at level 0.05; there are "
         f"{verdict.n_rows:,} rows"
     )
     return [Table(title, heads, rows)]

@@ -18,6 +18,7 @@ from submillion.errors import DataError
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 EVEN = 0.5  # the threshold of labels for which none was chosen
 _NOTHING = 1e-9  # of a row: an interval at so few spans everything
+_WORTH_SAYING = 1.02  # a few repeated texts make intervals at most 1 % wider than this many rows would
 
 
 @dataclass(frozen=True)
@@ -215,13 +216,15 @@ def effective_rows(influence: np.ndarray, groups: np.ndarray | None) -> float:
 
 
 def about_groups(groups: np.ndarray | None) -> tuple[str, ...]:
-    """Return the sentence, without its stop, about rows that are not independent of each other, if there are any."""
+    """Return the sentence, without its stop, about rows that are not independent of each other, if they matter."""
     if groups is None:
         return ()
-    n_groups = int(groups.max()) + 1
+    n_groups, most = int(groups.max()) + 1, float((np.bincount(groups) ** 2).sum()) / len(groups)
+    if most < _WORTH_SAYING:
+        return ()
     return (
         f"the {len(groups):,} rows are in {n_groups:,} group{'s' * (n_groups > 1)} (data.group, or the same text): "
-        "intervals and tests take groups for independent, not rows",
+        "intervals and tests treat groups, not rows, as independent",
     )
 
 

@@ -79,7 +79,7 @@ def _title(report: StudyReport) -> str:
         others = "the other one" if len(entries) == 2 else f"each of the {len(entries) - 1} others"
         return f"{entries[0].name} is better than {others} on {rows}"
     if len(group) == len(entries):
-        return f"Nothing was told apart: all {len(entries)} settings tie on {rows}"
+        return f"No setting is better than another: all {len(entries)} tie on {rows}"
     return f"{len(group)} of {len(entries)} settings tie with the best on {rows}"
 
 
