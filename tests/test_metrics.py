@@ -28,6 +28,7 @@ from submillion.judging.metrics import (
     allowed_metrics,
     calibrated,
     calibration,
+    chosen,
     class_scores,
     confusion,
     ece,
@@ -195,6 +196,14 @@ def test_rows_that_tie_share_a_threshold_and_order_does_not_matter() -> None:
 def test_one_class_has_no_correlation() -> None:
     predictions = Predictions(["a", "b"], np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))
     assert leading(score_by(predictions, "mcc"))[1].value == 0
+
+
+def test_of_one_predicted_class_roundoff_is_no_spread() -> None:
+    """The shares of all classes, and that of the one predicted, are sums in another order."""
+    trues, predicted = np.array([0.3, 0.2, 0.1]), np.array([0.1 + 0.2 + 0.3, 0, 0])
+    assert predicted.sum() > trues.sum()
+    with np.errstate(all="raise"):
+        assert chosen.correlation(np.array([0.3, 0, 0]), trues, predicted) == 0
 
 
 def test_more_rows_make_narrower_intervals() -> None:

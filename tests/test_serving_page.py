@@ -548,8 +548,9 @@ def luminance(colour: str) -> float:
 
 def test_pictures_of_the_documentation_can_be_made(browser: Browser, url: str, served: Path, tmp_path: Path) -> None:
     pictures.shoot_page(browser, url, tmp_path, "tiny", finished(served)[0])
-    pictures.shoot_report(browser, served / finished(served)[0] / "report.html", tmp_path)
-    pictures.shoot_study(browser, served / "tiny" / "report.html", tmp_path)
+    report = served / finished(served)[0] / "report.html"
+    pictures.shoot_report(browser, report, tmp_path)
+    pictures.shoot_study(browser, report, tmp_path)
     made = {file.name for file in tmp_path.iterdir()}
     assert made == {file.name for file in pictures.IMAGES.iterdir()} - {"robustness.png"}
 

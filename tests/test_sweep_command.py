@@ -235,7 +235,7 @@ def test_the_result_is_printed_and_its_json_stands_alone(
     assert {path.name for path in folder.iterdir()} >= {"study.yaml", "study.sqlite3", "summary.json"}
     assert call("sweep", file) == 0
     shown, progress = capsys.readouterr()
-    for part in ("after selection", "told apart", "recommended"):
+    for part in ("after selection", "No setting is better than another", "recommended"):
         assert part in shown
     assert "0 runs to train" in progress
     reread = write_study(tmp_path, settings, name="again", base={"out": str(folder.parent)})

@@ -61,8 +61,8 @@ def _probed(int8: Int8) -> tuple[Precision, str]:
         return "fp32", f"{reason}, of int8 {_WORTHWHILE_IN_INT8:g} x (here {speedup:.1f} x)"
     if int8 == "unproved":
         return "fp32", (
-            f"{reason}; int8 ones are {speedup:.1f} x as fast: train.precision=int8 uses them, at a loss of accuracy "
-            "that was not measured for this encoder's family and size (docs/decisions/037-int8.md)"
+            f"{reason}; int8 ones are {speedup:.1f} x as fast as fp32: train.precision=int8 uses them; their effect on "
+            "accuracy was not measured for this encoder's family and size"
         )
     return "int8", f"int8: products are {speedup:.1f} x as fast as fp32 here, bf16 ones {bf16:.1f} x"
 

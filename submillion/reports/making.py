@@ -66,10 +66,10 @@ def cost(report: Report) -> Section:
     training_s = sum(record.seconds for record in report.steps)
     evaluation_s = sum(record.evaluation_s for record in report.evaluations)
     n_tokens = sum(record.tokens for record in report.steps)
-    # The first record's seconds include the work before it.
+    # The first record's seconds include the work before it: loading, reading, building.
     rate_s, rated = sum(r.seconds for r in report.steps[1:]), sum(r.tokens for r in report.steps[1:])
     rows = [
-        ("training steps", duration(training_s)),
+        ("training steps after the first", duration(rate_s)),
         ("evaluations on validation", duration(evaluation_s)),
         ("tokens trained on", f"{n_tokens:,}"),
         ("tokens per second, after the first step", f"{rated / rate_s:,.0f}" if rate_s else "–"),
@@ -95,7 +95,7 @@ def cost(report: Report) -> Section:
         title=f"The run took {duration(total)} and {report.cost['peak_mib']['process']:,.0f} MiB at most",
         sentences=(note,) if note else (),
         figure="cost",
-        reading="Seconds by phase, in the order of the work; evaluations are part of training.",
+        reading="Seconds by phase, in the order of the work; training includes evaluations.",
         tables=(Table("Cost", ("", ""), rows),),
     )
 

@@ -136,6 +136,7 @@ def correlation(rights: np.ndarray, trues: np.ndarray, predicted: np.ndarray) ->
     n = trues.sum(axis=-1)
     together = rights.sum(axis=-1) * n - (trues * predicted).sum(axis=-1)
     spread = (n**2 - (trues**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1))
+    spread = np.maximum(spread, 0)  # shares that sum to 1 but for rounding leave less than 0 of one class alone
     return np.divide(together, np.sqrt(spread), out=np.zeros_like(spread, dtype=np.float64), where=spread > 0)
 
 
