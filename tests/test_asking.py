@@ -247,12 +247,12 @@ def test_another_file_than_the_one_that_was_asked_about_is_refused(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"n": 0}, "n is 0: give the number of rows to label"),
-        ({"n": None}, "neither n nor half_width is given"),
-        ({"half_width": 0.1}, "n and half_width are both given"),
-        ({"n": None, "half_width": 3}, "half_width is 3: a share between 0 and 0.5"),
-        ({"purpose": "knwo"}, "purpose is 'knwo': did you mean"),
-        ({"seed": -1}, "seed is -1"),
+        ({"n": 0}, r"-n \(n\) is 0: give the number of rows to label"),
+        ({"n": None}, r"neither -n \(n\) nor --half-width \(half_width\) is set: give"),
+        ({"half_width": 0.1}, r"-n \(n\) and --half-width \(half_width\) are both set: give"),
+        ({"n": None, "half_width": 3}, r"--half-width \(half_width\) is 3: give a share between 0 and 0.5"),
+        ({"purpose": "knwo"}, r"--for \(purpose\) is 'knwo': did you mean"),
+        ({"seed": -1}, r"--seed \(seed\) is -1: give a whole number"),
         ({"output": "ask.jsonl"}, "end the name in .csv"),
     ],
 )

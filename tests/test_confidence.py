@@ -440,10 +440,14 @@ def test_runs_of_before_have_the_temperature_of_their_validation_rows(made: dict
         ("few", ["--max-error", "0.02"], "it takes 166 validation rows"),
         ("few", ["--coverage", "0.95"], "it takes 19"),
         ("several", ["--max-error", "0.1"], "rows with one label"),
-        ("several", ["--coverage", "0.9"], "rows with one label"),
-        ("one", ["--max-error", "5"], "max_error is 5"),
-        ("one", ["--max-error", "0.1", "--coverage", "0.9"], "give one"),
-        ("one", ["--calibrated"], "add --probabilities"),
+        ("several", ["--coverage", "0.9"], "--coverage (coverage) is for rows with one label"),
+        ("one", ["--max-error", "5"], "--max-error (max_error) is 5.0: give a share"),
+        (
+            "one",
+            ["--max-error", "0.1", "--coverage", "0.9"],
+            "--max-error (max_error) and --coverage (coverage) are both set",
+        ),
+        ("one", ["--calibrated"], "--calibrated (calibrated) changes only probabilities"),
         ("one", ["--max-error", "0.3", "--keep", "label", "--id", "answered"], "two columns"),
     ],
 )

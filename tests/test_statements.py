@@ -185,9 +185,10 @@ def test_the_command_and_python_plan_the_same_rows(capsys: pytest.CaptureFixture
     ("settings", "message"),
     [
         ({"points": (0.0,)}, "above 0 and below 100"),
-        ({"points": ()}, "points is empty"),
-        ({"accuracy": 1.0}, "accuracy is 1"),
+        ({"points": ()}, r"--points \(points\) is empty"),
+        ({"accuracy": 1.0}, r"--accuracy \(accuracy\) is 1"),
         ({"points": (5.0,), "discordance": 0.01}, "discordance of 0.05 or more"),
+        ({"points": (1.0,), "discordance": 0.005}, "differ by 1 point decide"),
         ({"accuracy": 0.99, "discordance": 0.5}, "give at most 0.04"),
     ],
 )

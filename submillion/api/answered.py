@@ -65,7 +65,10 @@ def evaluate(
     if labelled is None:
         return prediction.evaluate(run, rows, device, max_error)
     if max_error is not None:
-        raise ConfigError("max_error and labelled are both given: a sample only measures accuracy; leave one out")
+        raise ConfigError(
+            "--max-error (max_error) and --labelled (labelled) are both set: a sample only measures accuracy; leave "
+            "one out"
+        )
     opened = unlabelled.opened(runs.load(run), rows, watch, device)
     settings, labels = opened.run.config().data, opened.run.labels()
     sample = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE, DRAWN))

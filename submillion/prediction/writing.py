@@ -62,8 +62,8 @@ class Form:
     def __post_init__(self) -> None:
         if self.answering.calibrated and not self.probabilities:
             raise ConfigError(
-                "calibrated changes only probabilities, and none are written: add --probabilities (in Python "
-                "Form(probabilities=True))"
+                "--calibrated (calibrated) changes only probabilities, and none are written: add --probabilities (in "
+                "Python Form(probabilities=True))"
             )
 
     def columns(self, labels: Sequence[Label]) -> list[str]:
