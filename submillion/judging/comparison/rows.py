@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from submillion.errors import ConfigError
 from submillion.judging.metrics import Z_95
-from submillion.text import shown
+from submillion.text import plural, shown
 
 Z_POWER = 0.8416212335729143  # the normal distribution's 80 % point
 POINTS = (0.25, 0.5, 1.0, 2.0)
@@ -114,7 +114,7 @@ def _refuse(points: Sequence[float], accuracy: float, discordance: float | None)
             )
         problems += [
             f"--points (points) is {each:g} and --discordance (discordance) {discordance:g}: runs that differ by "
-            f"{each:g} point{'s' * (each != 1)} decide at least {each:g} % of rows differently; give a discordance of "
+            f"{each:g} {plural(each, 'point')} decide at least {each:g} % of rows differently; give a discordance of "
             f"{each / 100:g} or more"
             for each in points
             if each / 100 > discordance
