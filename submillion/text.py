@@ -73,6 +73,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def plural(n: float, one: str, several: str | None = None) -> str:
+    """Return the form of a word that goes with n things; without `several`, -s is appended for more than one.
+
+    >>> plural(1, "row"), plural(0, "row"), plural(2, "class", "classes"), plural(1, "is", "are")
+    ('row', 'rows', 'classes', 'is')
+    """
+    return one if n == 1 else f"{one}s" if several is None else several
+
+
 def percents(score: Interval) -> str:
     """Return a score with its interval in percent.
 

@@ -114,7 +114,7 @@ def test_near_rows_in_two_splits_are_a_warning(tmp_path) -> None:
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))
     (tmp_path / "test.csv").write_text("text,label\n" + f"{texts[0]} !,x\n{sentence(rng)},y\n")
     warnings = data.read(DataConfig(source=str(tmp_path), validation=2)).warnings
-    assert sum("1 of 2 test rows (50.0%) nearly repeat rows of" in warning for warning in warnings) == 1
+    assert sum("1 of 2 test rows (50.0 %) nearly repeats rows of" in warning for warning in warnings) == 1
 
 
 def test_rows_that_nearly_repeat_others_of_their_split_are_a_warning_unless_they_share_a_group() -> None:
@@ -125,7 +125,7 @@ def test_rows_that_nearly_repeat_others_of_their_split_are_a_warning_unless_they
     together = [replace(each, group="0" if each.text.startswith(texts[0]) else each.id) for each in alone]
     train = [Example("t", sentence(rng), "x")]
     (warning,) = near_warnings({"train": train, "validation": alone})
-    assert "5 of 24 validation rows (20.8%) nearly repeat other such rows" in warning
+    assert "5 of 24 validation rows (20.8 %) nearly repeat other such rows" in warning
     assert "data.group" in warning
     assert near_warnings({"train": train, "validation": together}) == []
     assert near_warnings({"train": alone, "validation": train}) == [], "training rows have no intervals"
@@ -159,8 +159,11 @@ def test_one_class_and_small_classes_are_problems() -> None:
 
 def test_contradictions_are_a_warning() -> None:
     (warning,) = checking.conflict_warning(rows("a.csv", ("a", "x"), ("b", "y"), ("A ", "y")))
-    assert warning.startswith("a.csv: 1 text has different labels (rows 1, 3)")
+    assert warning.startswith("a.csv: 1 text occurs with different labels (rows 1, 3)")
     assert checking.conflict_warning(rows("a.csv", ("a", "x"), ("a", "x"))) == []
+    several = rows("a.csv", ("a", "x"), ("b", "y"), ("a", "y"), ("b", "x"))
+    (warning,) = checking.conflict_warning(several)
+    assert warning.startswith("a.csv: 2 texts occur with different labels (the first in rows 1, 3)")
 
 
 def test_census_in_words() -> None:

@@ -122,7 +122,7 @@ def test_contradictions_and_copies_are_printed(tmp_path: Path, capsys) -> None:
     code, text, _ = check(capsys, str(path), "--set", "model.name=./none")
     assert code == 0
     assert "rows that repeat an earlier text: 2; that nearly repeat one: 0" in text
-    assert "1 text has different labels (rows 1, 2 (lines 2, 3))" in text
+    assert "1 text occurs with different labels (rows 1, 2 (lines 2, 3))" in text
 
 
 def test_many_classes_are_cut(tmp_path: Path, capsys) -> None:

@@ -244,7 +244,7 @@ def test_a_file_without_labels_is_told_the_share_that_would_be_answered_there() 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 2, 5, float("nan"), float("inf"), "0.02", True])
 @pytest.mark.parametrize("name", ["max_error", "coverage"])
 def test_what_is_no_share_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is .*a share between 0 and 1"):
+    with pytest.raises(ConfigError, match=rf"\({name}\) is .*: give a share between 0 and 1"):
         Answering(**{name: value})
     with pytest.raises(ConfigError, match="give one"):
         Answering(max_error=0.1, coverage=0.9)
@@ -440,10 +440,15 @@ def test_runs_of_before_have_the_temperature_of_their_validation_rows(made: dict
         ("few", ["--max-error", "0.02"], "it takes 166 validation rows"),
         ("few", ["--coverage", "0.95"], "it takes 19"),
         ("several", ["--max-error", "0.1"], "rows with one label"),
-        ("several", ["--coverage", "0.9"], "rows with one label"),
-        ("one", ["--max-error", "5"], "max_error is 5"),
-        ("one", ["--max-error", "0.1", "--coverage", "0.9"], "give one"),
-        ("one", ["--calibrated"], "add --probabilities"),
+        ("several", ["--coverage", "0.9"], "--coverage (coverage) is for rows with one label"),
+        ("one", ["--max-error", "5"], "--max-error (max_error) is 5.0: give a share"),
+        (
+            "one",
+            ["--max-error", "0.1", "--coverage", "0.9"],
+            "--max-error (max_error) and --coverage (coverage) are both set",
+        ),
+        ("one", ["--calibrated"], "--calibrated (calibrated) changes only probabilities"),
+        ("one", ["--id", "nope"], "name one of these with --id"),
         ("one", ["--max-error", "0.3", "--keep", "label", "--id", "answered"], "two columns"),
     ],
 )

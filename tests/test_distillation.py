@@ -477,7 +477,10 @@ def test_all_teachers_that_cannot_be_used_are_named_together(
     for problem, part, name in zip(caught.value.problems, expected, names, strict=True):
         assert problem.startswith(f"distillation.teacher {name}: ")
         assert part in problem
-    assert "did you mean 'study-e-teacher'?" in caught.value.problems[0]
+    assert (
+        "A recipe or a config file (.yaml) may be named too: did you mean the recipe 'study-e-teacher'?"
+        in (caught.value.problems[0])
+    )
 
 
 def test_a_teacher_whose_encoder_changed_is_refused(base: list[str], encoders: dict[str, Path], tmp_path: Path) -> None:

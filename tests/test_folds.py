@@ -68,6 +68,18 @@ def test_more_folds_than_a_class_has_texts_are_refused() -> None:
     with pytest.raises(DataError, match=r"class 'rare' has rows in 2 different texts: at most 2 folds"):
         splitting.fold(rows, 1, 3, 0)
     assert splitting.fold(rows, 1, 2, 0)
+    with pytest.raises(DataError, match=r"class 'rare' has rows in 1 different text: one fold would have them all"):
+        splitting.fold(rows[:-1], 1, 3, 0)
+
+
+def test_what_is_wrong_with_folds_is_said_of_the_option_that_asked_for_them(
+    encoders: dict[str, Path], source: Path, tmp_path: Path
+) -> None:
+    rare = tmp_path / "rare.csv"
+    rare.write_text(source.read_text() + "x,two of these,odd\ny,and that,odd\n")
+    settings = settings_of(encoders["bert"], rare, tmp_path)
+    with pytest.raises(DataError, match=r"^--folds is 3, but class 'odd'"):
+        folds.train(settings, 3)
 
 
 @pytest.mark.parametrize("seed", range(8))

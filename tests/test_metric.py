@@ -158,6 +158,7 @@ def test_a_study_ranks_by_one_metric(settings: Config, tmp_path: Path) -> None:
         ({"a": 90, "b": 10}, {}, "90.0 % of the training rows are of class 'a'"),
         ({"a": 50, "b": 50}, {"train.class_weights": "balanced"}, "train.class_weights weighs classes"),
         ({"a": 80, "b": 20}, {}, None),
+        ({"a": 90}, {}, None),
         ({"a": 90, "b": 10}, {"train.metric": "macro-f1", "train.class_weights": {"b": 5}}, None),
     ],
 )

@@ -412,7 +412,7 @@ def test_rows_without_a_known_token_are_counted_also_after_a_kill(
 ) -> None:
     rows = write(tmp_path / "rows.csv", [*texts_of(source)[:20], "\U0001f600", "\u4e2d\u6587"])
     found = submillion.predict(run, rows)
-    sentence = "2 of 22 rows (9.1%) have no token that the encoder knows: they all look the same to it"
+    sentence = "2 of 22 rows (9.1 %) have no token that the encoder knows: they all look the same to it"
     assert found.warnings == (sentence,)
     begun(run, rows, tmp_path / "out.csv")
     assert predict_file(run, rows, tmp_path / "out.csv").n_blank == 2

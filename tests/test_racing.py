@@ -212,7 +212,7 @@ def test_a_hopeless_rate_is_dropped_and_its_run_stays_where_it_paused(race: tupl
     assert "above that of learning_rate=0.01" in str(out.why)
     assert Run(out.folders[0]).records()[-1].step == 36
     assert Run(out.folders[0]).state == "interrupted"
-    assert "the race trained 84 of the 96 steps of a grid (88%), and dropped 1 of 2 trials" in found.notes
+    assert "the race trained 84 of the 96 steps of a grid (88 %), and dropped 1 of 2 trials" in found.notes
     record = study.read(found.folder)
     assert [point.share for point in record.trials[1].course] == [n * EVALUATE_EVERY for n in range(1, 13)]
     assert [point.share for point in record.trials[0].course] == [n * EVALUATE_EVERY for n in range(1, 17)]

@@ -168,9 +168,9 @@ def test_json_adds_perturbations_to_the_scores(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--perturb", "typo"], "did you mean 'typos'?"),
-        (["--perturb", "swap,all"], "'all'"),
-        (["--perturb", ""], "allowed: synonyms"),
+        (["--perturb", "typo"], "did you mean 'typos'? Or give all, alone"),
+        (["--perturb", "all,typos"], "all cannot be combined with others"),
+        (["--perturb", ""], "; or all, alone"),
         (["--figure", "a.svg"], "add --perturb all"),
         (["--perturb", "all", "--figure", "a.jpg"], ".svg or .png"),
         (["--perturb", "all", "--figure", "nowhere/a.png"], "no such folder"),

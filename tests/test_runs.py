@@ -230,6 +230,7 @@ def test_a_run_is_located_by_folder_name_name_and_hash(tmp_path: Path, text: str
         ("demo-0a1b2c3", "did you mean 'demo-0a1b2c3d'?"),
         ("two", "is the name of 2 runs: say which of two-11111111, two-22222222"),
         ("./here/nothing", "no run './here/nothing'"),
+        ("zzz", "allowed: demo, demo-0a1b2c3d, two-11111111, two-22222222"),
     ],
 )
 def test_a_run_that_is_not_there_gets_a_hint(tmp_path: Path, text: str, found: str) -> None:
@@ -246,6 +247,20 @@ def test_the_folder_of_runs_is_no_run(tmp_path: Path) -> None:
         runs.locate(str(tmp_path), tmp_path)
     with pytest.raises(RunError, match="no such run folder"):
         runs.locate("demo", tmp_path / "empty")
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").touch()
+    with pytest.raises(RunError, match=r"rows.csv is a file: give the folder of the runs \(--out\)"):
+        runs.list_runs(tmp_path / "rows.csv")
+
+
+def test_a_run_that_is_named_twice_is_refused_by_whatever_name(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    (tmp_path / "link").symlink_to(run.path)
+    with pytest.raises(RunError, match="is given twice: give it once"):
+        runs.refuse_twice([run, Run(tmp_path / "link")])
+    runs.refuse_twice([run])
 
 
 def test_a_finished_run_loads(run: Run) -> None:

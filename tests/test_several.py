@@ -182,7 +182,7 @@ def test_columns_hold_0_and_1(tmp_path: Path) -> None:
         ({"data.label": ["a", "b"], "data.labels": "one"}, "set labels to null"),
         ({"data.label_separator": "|", "data.labels": "one"}, "labels is one"),
         ({"data.label_separator": "|", "data.label": ["a", "b"]}, "names several columns"),
-        ({"train.threshold": 1.5}, "threshold"),
+        ({"train.threshold": 1.5}, "a number above 0 and below 1"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(sets: dict[str, Any], problem: str) -> None:
@@ -231,7 +231,7 @@ def test_one_text_with_two_sets_of_labels_is_a_conflict(tmp_path: Path) -> None:
     rows = [{"text": "same", "label": ["x"]}, {"text": "same", "label": ["y"]}, {"text": "other", "label": ["x", "y"]}]
     rows += [{"text": f"text {i}", "label": ["x"]} for i in range(5)]
     splits = data.read(DataConfig(source=str(write(tmp_path / "a.jsonl", rows))))
-    assert any("1 text has different labels" in warning for warning in splits.warnings)
+    assert any("1 text occurs with different labels" in warning for warning in splits.warnings)
 
 
 def test_named_numbers_in_lists_become_the_names() -> None:
@@ -458,7 +458,10 @@ def test_runs_of_one_label_do_not_join_in(run: Run, settings: Config, tmp_path: 
         submillion.predict([run, one], ["a"])
     with pytest.raises(DataError, match=r"teacher .* gives a row one label, but these rows have several labels"):
         workflow.train(config.changed(settings, {"distillation.teacher": str(one.path)}))
-    with pytest.raises(DataError, match="the run was trained on rows with one label"):
+    with pytest.raises(
+        DataError,
+        match=r"the label \(column 'label'\) is a list .*, but the run was trained on .*: give one label per row",
+    ):
         submillion.evaluate(one, write_rows(tmp_path / "lists", ROWS[:20], "lists"))
 
 

@@ -14,6 +14,7 @@ from scipy.stats import binomtest, norm
 
 import submillion
 from benchmarks.results import kept
+from submillion.data.tokens import blank_warning
 from submillion.errors import ConfigError, ExportError
 from submillion.exports import checking
 from submillion.judging.comparison import (
@@ -39,11 +40,14 @@ from submillion.judging.metrics import (
     score_by,
     wilson,
 )
+from submillion.judging.sampling import Worth
 from submillion.judging.shift.estimates import estimate
 from submillion.judging.shift.verdict import HELD, _stated
+from submillion.reports.asking import to_know
 from submillion.reports.sweep.factors import standing_of
 from submillion.reports.sweep.study import Compared, is_pursued
 from submillion.reports.verdicts import rows_sentences, rows_tables, taken_because
+from submillion.runs.seal import seen_warnings
 from submillion.sweeps.strategies import correlation
 from tests.kit.calls import call
 
@@ -185,9 +189,10 @@ def test_the_command_and_python_plan_the_same_rows(capsys: pytest.CaptureFixture
     ("settings", "message"),
     [
         ({"points": (0.0,)}, "above 0 and below 100"),
-        ({"points": ()}, "points is empty"),
-        ({"accuracy": 1.0}, "accuracy is 1"),
+        ({"points": ()}, r"--points \(points\) is empty"),
+        ({"accuracy": 1.0}, r"--accuracy \(accuracy\) is 1"),
         ({"points": (5.0,), "discordance": 0.01}, "discordance of 0.05 or more"),
+        ({"points": (1.0,), "discordance": 0.005}, "differ by 1 point decide"),
         ({"accuracy": 0.99, "discordance": 0.5}, "give at most 0.04"),
     ],
 )
@@ -361,3 +366,10 @@ def test_every_test_that_the_page_names_is_there() -> None:
     tables = [line for line in page.splitlines() if line.startswith("|") and not line.startswith(("|---", "| said"))]
     assert all(len(line.split(" | ")) == 5 for line in tables), "said, method, assumes, checked by, fails where"
     assert all(re.search(r"`test_\w+\.py::test_\w+`|not checked", line) for line in tables)
+
+
+def test_one_row_is_not_spoken_of_as_several() -> None:
+    assert seen_warnings(1, 9)[0].startswith("1 of 9 rows was trained on")
+    assert blank_warning(1, 9) == "1 of 9 rows (11.1 %) has no token that the encoder knows"
+    assert "1 label is expected to give" in to_know([Worth(1, 0.5, 0.6)])[0]
+    assert "2 labels are expected to give" in to_know([Worth(2, 0.4, 0.5)])[0]

@@ -200,7 +200,7 @@ def sentences(splits: dict[str, list[str]], family: str, max_length: int = 6) ->
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "mpnet"])
 def test_rows_without_a_known_token_are_counted(family: str) -> None:
     (said,) = sentences({"train": ["a good film", "\U0001f600", "\u4e2d", "\U0001f600 \u4e2d", "bad"]}, family)
-    assert said == "3 of 5 train rows (60.0%) have no token that the encoder knows: they all look the same to it"
+    assert said == "3 of 5 train rows (60.0 %) have no token that the encoder knows: they all look the same to it"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -210,8 +210,8 @@ def test_texts_that_differ_beyond_the_cut_are_counted_in_a_split_and_across(fami
         {"train": [f"{start} news", f"{start} game", "bad"], "validation": [f"{start} film", "great"]}, family
     )
     assert [each.partition(":")[0] for each in said] == [
-        "1 of 3 train rows (33.3%) have the same tokens as an earlier row with another text",
-        "1 of 2 validation rows (50.0%) have the same tokens as a train row with another text",
+        "1 of 3 train rows (33.3 %) has the same tokens as an earlier row with another text",
+        "1 of 2 validation rows (50.0 %) has the same tokens as a train row with another text",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import traceback
@@ -209,6 +210,13 @@ def test_training_starts_from_a_finished_run_of_the_same_encoder(
     assert any("which was trained on" in text for text in notes)
     with pytest.raises(ConfigError, match=r"start_from is .*: it adapts .*bert, not model\.name"):
         workflow.train(settings_of(base, tmp_path, start, f"model.name={encoders['electra']}"))
+    phases: list[str] = []
+    for text, advice in (("nobody", "give the path of a finished run"), (finished[1].name, f"did you mean {tmp_path}")):
+        wishes = settings_of(base, tmp_path, f"adapter.start_from={text}")
+        os.symlink(finished[1].path, tmp_path / finished[1].name) if advice.startswith("did") else None
+        with pytest.raises(ConfigError, match=rf"start_from is {text}: no such folder; {re.escape(advice)}"):
+            workflow.train(wishes, lambda record: phases.append(record.kind))
+    assert not phases  # nothing is read before
     half_done = workflow.train(settings_of(base, tmp_path, "train.seed=7"), lambda record: record.kind == "step")
     with pytest.raises(RunError, match="is not finished"):
         workflow.train(settings_of(base, tmp_path, f"adapter.start_from={half_done.path}"))

@@ -182,9 +182,11 @@ def _watching(watch: Watch | Iterable[Watch] | None) -> Iterator[Watch]:
     watchers: list[Any] = list(watch) if isinstance(watch, Iterable) and not isinstance(watch, str) else [watch]
     for each in watchers:
         if isinstance(each, type) or not callable(each):
-            call = f"; call it first, {each.__name__}()" if isinstance(each, type) else ""
+            name = "submillion.progress" if each is View else getattr(each, "__name__", "")
+            call = f"; call it first, {name}()" if isinstance(each, type) else ""
             raise ConfigError(
-                f"watch is {shown(each)}: give a function that takes a record, or several in a list{call}"
+                f"watch is {name if each is View else shown(each)}: give a function that takes a record, or several in "
+                f"a list{call}"
             )
 
     def together(record: StepRecord | EvalRecord | Phase) -> Answer:

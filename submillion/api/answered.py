@@ -23,6 +23,7 @@ from submillion.data.tables import Table
 from submillion.errors import ConfigError, DataError
 from submillion.judging import sampling
 from submillion.runs import Which
+from submillion.text import plural
 
 if TYPE_CHECKING:
     from submillion.prediction import Evaluation
@@ -65,7 +66,10 @@ def evaluate(
     if labelled is None:
         return prediction.evaluate(run, rows, device, max_error)
     if max_error is not None:
-        raise ConfigError("max_error and labelled are both given: a sample only measures accuracy; leave one out")
+        raise ConfigError(
+            "--max-error (max_error) and --labelled (labelled) are both set: a sample only measures accuracy; leave "
+            "one out"
+        )
     opened = unlabelled.opened(runs.load(run), rows, watch, device)
     settings, labels = opened.run.config().data, opened.run.labels()
     sample = filled.read_filled(labelled, settings, labels, (*_SAID, *OF_SAMPLE, DRAWN))
@@ -194,18 +198,23 @@ def _notes(sample: Filled, opened: Opened) -> tuple[str, ...]:
     notes, n_all = [*sample.table.notes], len(sample.table.numbers)
     if opened.n_trained_on:
         n_rows = opened.n_trained_on + len(opened.examples)
-        notes.append(f"{opened.n_trained_on:,} of {n_rows:,} rows were trained on, and are left out")
+        notes.append(
+            f"{opened.n_trained_on:,} of {n_rows:,} rows {plural(opened.n_trained_on, 'was', 'were')} trained on, "
+            "and left out"
+        )
     if sample.n_unlabelled:
         notes.append(
-            f"{sample.n_unlabelled:,} of {n_all:,} rows of {sample.table.origin} have no label yet: the accuracy holds "
-            "if these are like the others; label from the top, where the order is random"
+            f"{sample.n_unlabelled:,} of {n_all:,} rows of {sample.table.origin} "
+            f"{plural(sample.n_unlabelled, 'has', 'have')} no label yet: the accuracy holds if these are "
+            "like the others; label from the top, where the order is random"
         )
         confidence = np.array([_number(cell) for cell in sample.table.columns.get("confidence", ["nan"] * n_all)])
         is_labelled = np.isin(sample.table.numbers, [sample.rows.table.numbers[row] for row in sample.rows.rows])
         notes += sampling.skipped_warning(confidence, is_labelled)
     if n_deleted := _n_drawn(sample.table) - n_all:
         notes.append(
-            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about are not in {sample.table.origin}: if "
+            f"{n_deleted:,} of {n_all + n_deleted:,} rows that were asked about {plural(n_deleted, 'is', 'are')} not "
+            f"in {sample.table.origin}: if "
             "they were deleted for being hard, or easy, the accuracy is wrong; keep them without a label"
         )
     return tuple(notes)

@@ -31,6 +31,7 @@ from submillion.text import did_you_mean, shown
 Purpose = Literal["know", "learn"]
 OF_SAMPLE = ("stratum", "stratum_rows")  # columns of a sample: a row's stratum, and how many rows that has
 DRAWN = "stratum_drawn"  # and how many of these are in the sample
+_N, _HALF_WIDTH = "-n (n)", "--half-width (half_width)"  # as messages name them
 _SHOWN_LABELS = (30, 60, 100, 150, 200, 400)
 
 
@@ -112,18 +113,18 @@ def ask(  # noqa: PLR0913 - as the command has options
 def _refuse(n: int | None, purpose: str, half_width: float | None, seed: int) -> None:
     problems = []
     if purpose not in get_args(Purpose):
-        problems.append(f"purpose is {shown(purpose)}: {did_you_mean(purpose, get_args(Purpose))}")
+        problems.append(f"--for (purpose) is {shown(purpose)}: {did_you_mean(purpose, get_args(Purpose))}")
     if (n is None) == (half_width is None):
-        which = "neither n nor half_width is" if n is None else "n and half_width are both"
-        problems.append(f"{which} given: say how many rows to label, or how wide the interval may be")
+        which = f"neither {_N} nor {_HALF_WIDTH} is" if n is None else f"{_N} and {_HALF_WIDTH} are both"
+        problems.append(f"{which} set: give either how many rows to label, or how wide the interval may be")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
-        problems.append(f"n is {shown(n)}: give the number of rows to label, 1 or more")
+        problems.append(f"{_N} is {shown(n)}: give the number of rows to label, 1 or more")
     if half_width is not None and not (isinstance(half_width, int | float) and 0 < half_width < 0.5):
-        problems.append(f"half_width is {shown(half_width)}: a share between 0 and 0.5, 0.03 for 3 points")
+        problems.append(f"{_HALF_WIDTH} is {shown(half_width)}: give a share between 0 and 0.5, 0.03 for 3 points")
     if half_width is not None and purpose == "learn":
-        problems.append("half_width is for labels that measure accuracy: to learn, give n")
+        problems.append(f"{_HALF_WIDTH} is for labels that measure accuracy: to learn, give {_N}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        problems.append(f"seed is {shown(seed)}: a whole number from 0 to 2**32 - 1")
+        problems.append(f"--seed (seed) is {shown(seed)}: give a whole number from 0 to 2**32 - 1")
     if problems:
         raise ConfigError(*problems)
 

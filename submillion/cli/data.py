@@ -27,7 +27,7 @@ from submillion.data.tokens import fast_tokenizer
 from submillion.errors import ConfigError, DataError
 from submillion.reports import folds, terminal
 from submillion.runs import Output
-from submillion.text import percent
+from submillion.text import percent, plural
 from submillion.words import tokens
 
 app = typer.Typer(no_args_is_help=True)
@@ -156,10 +156,14 @@ def _show(survey: Survey, model: str, unmeasured: str) -> None:
 
 def _show_census(console: Console, name: str, census: Census, model: str) -> None:
     left_out = f"; {census.n_dropped:,} left out (data.drop)" * bool(census.n_dropped)
-    labels = f"{len(census.classes)} classes"
+    n = len(census.classes)
+    labels = f"{n} {plural(n, 'class', 'classes')}"
     if census.labels_per_row is not None:
-        labels = f"{len(census.classes)} labels, {census.labels_per_row:.1f} per row, {census.n_none:,} rows with none"
-    console.print(f"{name}: {census.n_rows:,} usable rows, {labels}{left_out}\n", soft_wrap=True)
+        without = f"{census.n_none:,} {plural(census.n_none, 'row')} with none"
+        labels = f"{n} {plural(n, 'label')}, {census.labels_per_row:.1f} per row, {without}"
+    console.print(
+        f"{name}: {census.n_rows:,} usable {plural(census.n_rows, 'row')}, {labels}{left_out}\n", soft_wrap=True
+    )
     console.print(_class_table(census))
     console.print("\n".join(_facts(census, model)) + "\n", soft_wrap=True)
 
@@ -184,7 +188,7 @@ def _facts(census: Census, model: str) -> Iterator[str]:
     numbers = ", ".join(f"{text} {census.lengths[key]:,.4g}" for key, text in _LENGTHS.items())
     yield f"\nlength in {census.unit}: {numbers}"
     if census.n_long is not None:
-        share = f"{census.n_long:,} rows ({percent(census.n_long / census.n_rows)})"
+        share = f"{census.n_long:,} {plural(census.n_long, 'row')} ({percent(census.n_long / census.n_rows)})"
         read = {"cut": "cut", "head-tail": "read from both ends", "windows": "read in windows"}[census.long_texts]
         yield f"longer than {census.max_length} tokens of {model} (model.max_length), so {read}: {share}"
     if census.long_texts == "windows" and census.n_long is not None:

@@ -19,6 +19,7 @@ from submillion.data.tokens import blank_warning
 from submillion.errors import ConfigError
 from submillion.reports import acting, asking, brief, robustness, terminal
 from submillion.runs import Run
+from submillion.text import plural
 
 if TYPE_CHECKING:
     from submillion.prediction import Evaluation
@@ -197,12 +198,12 @@ def predict(  # noqa: PLR0913 - one parameter an option
         typer.echo(json.dumps(_counts(written, n_answered), indent=2))
         return
     shares = ", ".join(f"{label} {100 * n / max(1, written.n_rows):.1f} %" for label, n in written.counts.items())
-    typer.echo(f"{output}: {written.n_rows:,} rows ({shares})")
+    typer.echo(f"{output}: {written.n_rows:,} {plural(written.n_rows, 'row')} ({shares})")
     if max_error is not None and n_answered is not None:
         typer.echo(acting.answered(max_error, n_answered, written.n_rows))
     if written.n_dropped:
-        plural = "s are" if written.n_dropped > 1 else " is"
-        typer.echo(f"{written.n_dropped:,} more row{plural} left out (the run's data.drop) and not in the output")
+        which = plural(written.n_dropped, "row is", "rows are")
+        typer.echo(f"{written.n_dropped:,} more {which} left out (the run's data.drop) and not in the output")
     if warning := blank_warning(written.n_blank, written.n_rows):
         typer.echo(f"warning: {warning}")
     if written.is_numbered:

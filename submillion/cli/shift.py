@@ -14,6 +14,7 @@ from submillion.cli.options import ForceOption, JsonOption, OutOption
 from submillion.cli.progress import View
 from submillion.reports import shift as pages
 from submillion.reports import terminal
+from submillion.text import plural
 
 RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN [RUN ...]", help="Run folders, names or hashes.")]
 InputOption = Annotated[Path, typer.Option("--input", help="Rows without labels: .csv, .tsv, .jsonl or .parquet.")]
@@ -51,5 +52,6 @@ def shift(
         return
     terminal.show(pages.summary(answer.report))
     typer.echo(f"\n{answer.page}")
+    n = answer.report.n_read
     if correct_priors is not None:
-        typer.echo(f"{correct_priors}: {answer.report.n_read:,} rows, corrected for EM's class shares")
+        typer.echo(f"{correct_priors}: {n:,} {plural(n, 'row')}, corrected for EM's class shares")

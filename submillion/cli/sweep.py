@@ -13,7 +13,7 @@ from submillion.reports import brief, terminal
 from submillion.reports import sweep as pages
 from submillion.reports.sections import Section, Table
 from submillion.sweeps import study_names, study_text
-from submillion.text import duration
+from submillion.text import duration, plural
 
 if TYPE_CHECKING:
     from submillion.sweeps.previews import Preview
@@ -102,7 +102,8 @@ def _preview(prepared: Prepared) -> Section:
         nav="Preview",
         title=f"{prepared.study.name} ({prepared.study.kind}), runs in {prepared.space.base.out}",
         sentences=(
-            f"{len(preview.trials)} trials, {n_over} over budget and not started; {preview.n_runs} runs, an estimated "
+            f"{len(preview.trials)} {plural(len(preview.trials), 'trial')}, {n_over} over budget and not started; "
+            f"{preview.n_runs} {plural(preview.n_runs, 'run')}, an estimated "
             f"{seconds} one after the other",
             *preview.notes,
         ),

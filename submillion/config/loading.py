@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from submillion.config.parsing import is_section, parsed, parsed_override, section_of, union_parts
 from submillion.config.settings import Config
 from submillion.errors import ConfigError
-from submillion.text import did_you_mean, shown
+from submillion.text import closest, did_you_mean, shown
 
 NOT_HASHED = ("name", "out", "tracking", "device")
 # Keys added later: at their defaults they leave the hash unchanged.
@@ -277,7 +277,7 @@ def _problem(detail: Any) -> str:
     section, names = section_of(path)
     key = ".".join(names)
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {key if key.isprintable() else shown(key)}: {did_you_mean(path[-1], section.model_fields)}"
+        return f"unknown key {key if key.isprintable() else shown(key)}: {meant_key(path[-1], section.model_fields)}"
     if detail["type"] == "invalid_key":
         where = f" of {'.'.join(names[:-1])}" if names[:-1] else ""
         return (
@@ -288,14 +288,53 @@ def _problem(detail: Any) -> str:
         keys = ", ".join(list(section.model_fields)[:3])
         return f"{key} is {shown(detail['input'])}: give a table of its keys, such as {keys}{short}"
     if detail["type"] == "value_error":
-        where = f"{key}: " if key else ""
-        return where + str(detail["ctx"]["error"])
+        return _of_key(names, section, str(detail["ctx"]["error"]))
     value = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
     help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
     hint = f" ({help_text})" if help_text else ""
     if detail["type"] == "string_type" and not isinstance(detail["input"], str):
         hint = f"; put it in quotes if it is a name{hint}"
+    if detail["input"] is None:
+        hint = f"; give a value, or leave the key out{hint.removeprefix('; put it in quotes if it is a name')}"
+    if joined := _joined_key(path[-1] if path else "", detail["input"]):
+        name, _, rest = joined.partition(":")
+        hint = f"; YAML needs a space after the colon: {{{name}: {rest}}}{hint}"
     return f"{key}{value}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
+
+
+def _of_key(names: Sequence[str], section: type[BaseModel], sentence: str) -> str:
+    """Return a validator's sentence, which may begin with the name of its key, with that key's full name."""
+    first = sentence.partition(" ")[0]
+    if names and first == names[-1]:
+        return ".".join((*names[:-1], sentence))
+    if names and first in section.model_fields:  # of a whole section
+        return ".".join((*names, sentence))
+    return f"{'.'.join(names)}: {sentence}" if names else sentence
+
+
+def _joined_key(name: str, value: Any) -> str | None:
+    """Return a key that was meant as a key and its value, as in {query:3}, which YAML reads as one; else None."""
+    pairs = value.items() if isinstance(value, Mapping) else [(name, value)]
+    return next((str(key) for key, one in pairs if one is None and ":" in str(key).strip(":")), None)
+
+
+def meant_key(unknown: str, allowed: Sequence[str] | Mapping[str, Any]) -> str:
+    """Return the hint about an unknown key: the key of that name in another section, one near it, or those allowed.
+
+    >>> meant_key("epochs", Config.model_fields), meant_key("budjet", Config.model_fields)
+    ("did you mean 'train.epochs'?", "did you mean 'budget'?")
+    """
+    everywhere: dict[str, list[str]] = {}
+    for section, field in Config.model_fields.items():
+        if is_section(field.annotation):
+            for key in field.annotation.model_fields:  # pyright: ignore[reportOptionalMemberAccess]
+                everywhere.setdefault(key, []).append(f"{section}.{key}")
+    near = unknown if unknown in everywhere else None
+    if near is None and closest(unknown, list(allowed)) is None and list(allowed) == list(Config.model_fields):
+        near = closest(unknown, list(everywhere))
+    return (
+        did_you_mean(unknown, allowed) if near is None else f"did you mean {' or '.join(map(repr, everywhere[near]))}?"
+    )
 
 
 def _commented_section(section: BaseModel, indent: str) -> list[str]:

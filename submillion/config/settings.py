@@ -51,7 +51,9 @@ class AdapterConfig(Section):
     )
     rslora: bool = setting(False, "scale by alpha / sqrt(rank) (rank-stabilised LoRA)")
     start_from: str | None = setting(
-        None, "a finished run whose adapter (and head, if the labels agree) training starts from"
+        None,
+        "a finished run's folder (not its name or hash), whose adapter, and head if the labels agree, training starts "
+        "from",
     )
 
     @model_validator(mode="after")
@@ -150,7 +152,7 @@ class TrainConfig(Section):
     threshold: Literal["one", "each"] | Annotated[float, Field(gt=0, lt=1)] = setting(
         "one",
         "with several labels, the probability from which one is given: one: chosen on validation for the highest "
-        "micro-F1; each: each label's own, for its highest F1; or a number",
+        "micro-F1; each: each label's own, for its highest F1; or a number above 0 and below 1",
     )
     patience: Count | None = setting(
         None, "stop after this many evaluations without a better score (ties count); null = never"

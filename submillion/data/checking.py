@@ -21,7 +21,7 @@ from submillion.data.reading import Example, Rows
 from submillion.data.tables import BadRows
 from submillion.data.tokens import Seen
 from submillion.errors import DataError
-from submillion.text import percent, shown
+from submillion.text import percent, plural, shown
 from submillion.words import count
 
 Shared = dict[tuple[str, str], list[tuple[int, int]]]  # two splits → pairs of places of rows with equal keys
@@ -183,7 +183,7 @@ def metric_warnings(classes: Mapping[str, int], train: TrainConfig) -> tuple[str
     >>> metric_warnings({"ham": 1, "spam": 1}, TrainConfig())
     ()
     """
-    if train.metric not in (None, "accuracy") or not classes:
+    if train.metric not in (None, "accuracy") or len(classes) < 2:
         return ()
     role = "which chooses the checkpoint" if train.deciding == "accuracy" else "which is reported first"
     largest, n = max(classes.items(), key=lambda item: item[1])
@@ -224,12 +224,11 @@ def without(rows: Rows, is_out: Callable[[Example], bool]) -> tuple[Rows, int]:
 def group_problem(left: Rows, right: Rows, pairs: Sequence[tuple[int, int]], column: str) -> str:
     """Return the sentence for groups that are in two splits."""
     groups = list(dict.fromkeys(right.examples[i].group for _, i in pairs))
-    plural = "s" * (len(groups) > 1)
     first = left.table.place([left.rows[pairs[0][0]]]).removeprefix(left.table.origin + ", ")
     return (
         f"{right.table.place([right.rows[i] for _, i in pairs])}: {len(pairs):,} of {len(right.examples):,} rows "
-        f"{'is' if len(pairs) == 1 else 'are'} in {len(groups):,} group{plural} (column {column!r}, such as "
-        f"{shown(groups[0])}) that {left.table.origin} also has (the first in {first}): scores on groups "
+        f"{'is' if len(pairs) == 1 else 'are'} in {len(groups):,} {plural(len(groups), 'group')} (column {column!r}, "
+        f"such as {shown(groups[0])}) that {left.table.origin} also has (the first in {first}): scores on groups "
         "already seen are too high; move each group into one of the two, or leave data.group out"
     )
 
@@ -250,9 +249,11 @@ def conflict_warning(rows: Rows) -> list[str]:
     texts = _conflicts([key_of(example) for example in rows.examples], rows.examples)
     if not texts:
         return []
-    first = rows.table.place([rows.rows[i] for i in texts[0]]).removeprefix(rows.table.origin + ", ")
+    place = rows.table.place([rows.rows[i] for i in texts[0]]).removeprefix(rows.table.origin + ", ")
+    where = f"the first in {place}" if len(texts) > 1 else place
+    what = plural(len(texts), "text occurs", "texts occur")
     return [
-        f"{rows.table.origin}: {len(texts):,} text{'s have' if len(texts) > 1 else ' has'} different labels ({first}): "
+        f"{rows.table.origin}: {len(texts):,} {what} with different labels ({where}): "
         "at most one per text can be learned"
     ]
 

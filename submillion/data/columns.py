@@ -74,7 +74,8 @@ def missing_columns(table: Table, keys: Mapping[str, str], advice: Advice = "opt
             meant = {name: closest(name, table.names) for name in missing}
             guessed = [f"did you mean {near!r}?" for near in meant.values() if near is not None]
             todo = (
-                " ".join(guessed) or f"give {' and '.join(dict.fromkeys(keys[name] for name in missing))} one of these"
+                " ".join(guessed)
+                or f"name one of these with {' and '.join(dict.fromkeys(keys[name] for name in missing))}"
             )
         case _:
             todo = _setting(keys, missing, guesses, in_python=advice == "overrides" or table.index is not None)

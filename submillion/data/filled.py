@@ -17,6 +17,7 @@ from submillion.data.labels import named
 from submillion.data.reading import Example, Rows
 from submillion.data.tables import Table
 from submillion.errors import DataError
+from submillion.text import plural
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,20 @@ def added(
                 new.setdefault(key_of(example), example)
         more_examples += [replace(example, id=f"{source}:{example.id}") for example in new.values()]
         trained_on |= new.keys()
-        warnings += _left_out(origin, filled.n_unlabelled, len(filled.table.numbers), "have no label yet")
+        warnings += _left_out(origin, filled.n_unlabelled, len(filled.table.numbers), ("has", "have"), "no label yet")
         n_held_out = len(examples) - len(kept)
-        warnings += _left_out(origin, n_held_out, len(examples), "are also held out, in validation or test")
-        warnings += _left_out(origin, len(kept) - len(new), len(examples), "have a text that is already trained on")
+        warnings += _left_out(origin, n_held_out, len(examples), ("is", "are"), "also held out, in validation or test")
+        warnings += _left_out(
+            origin, len(kept) - len(new), len(examples), ("has", "have"), "a text that is already trained on"
+        )
     reading.raise_all(problems)
     return more_examples
 
 
-def _left_out(origin: str, n: int, n_all: int, why: str) -> list[str]:
-    return [f"{origin}: {n:,} of {n_all:,} rows {why}, and are left out"] if n else []
+def _left_out(origin: str, n: int, n_all: int, verbs: tuple[str, str], why: str) -> list[str]:
+    return [f"{origin}: {n:,} of {n_all:,} rows {plural(n, *verbs)} {why}, and {plural(n, 'is', 'are')} left out"] * (
+        n > 0
+    )
 
 
 def cells_to_show(source: object, data: DataConfig, rows: Sequence[int]) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 from submillion.config import DataConfig
 from submillion.data import naming
 from submillion.data.tables import BadRows, Table
-from submillion.text import shown
+from submillion.text import plural, shown
 
 Label = str | int  # as the rows have it: text, a whole number or a truth value
 RowLabel = str | tuple[str, ...]  # names: one, or several (none too) in the order of their characters
@@ -102,11 +102,11 @@ def note(origin: str, labels: Sequence[RowLabel | None], data: DataConfig) -> st
         how = f"the label column {data.label!r} holds several labels per row"
     per_row = sum(map(len, map(names_in, labels))) / max(1, len(labels))
     n_none = sum(label == () for label in labels)
-    rest = f"{n_none:,} row{'s' * (n_none != 1)} with none" if n_none else "no row without one"
+    rest = f"{n_none:,} {plural(n_none, 'row')} with none" if n_none else "no row without one"
     counts = counted(labels)
     if always := [name for name, n in counts.items() if n == len(labels)]:
         rest += f"; every row has {', '.join(map(repr, always))}: nothing can be learned about that"
-    return f"{origin}: {how}: {len(counts):,} labels, {per_row:.1f} per row, {rest}"
+    return f"{origin}: {how}: {len(counts):,} {plural(len(counts), 'label')}, {per_row:.1f} per row, {rest}"
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
@@ -165,12 +165,15 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
     refused = []
     separator = None if data.labels == "one" else _joining(values)
     if lists := [row for row, value in enumerate(values) if _is_list(value)]:
-        what, todo = f"is a list ({shown(values[lists[0]])})", "or give one name"
+        what, todo = f"(column {column!r}) is a list ({shown(values[lists[0]])})", "or give one name"
         sentence = _multi_label(what, len(lists), len(values), is_run, todo)
         bad.append(table.faulty(lists, sentence))
         refused += lists
     elif data.labels != "one" and (joined := _several_rows(values, separator)):
-        what, todo = f"joins several labels ({labels[joined[0]]!r})", "data.labels=one if that is one label's name"
+        what, todo = (
+            f"(column {column!r}) joins several labels ({labels[joined[0]]!r})",
+            "data.labels=one if that is one label's name",
+        )
         sentence = _multi_label(what, len(joined), len(values), is_run, f"{todo}, or correct the row")
         bad.append(table.faulty(joined, sentence))
         refused += joined
@@ -189,10 +192,10 @@ def _one(table: Table, data: DataConfig, bad: list[BadRows], is_run: bool) -> li
 
 
 def _multi_label(what: str, n: int, n_rows: int, is_run: bool, otherwise: str) -> str:
-    todo = f"set data.labels=several to learn it, {otherwise}"
+    todo = f"; set data.labels=several to learn it, {otherwise}"
     if is_run:
-        todo = "but the run was trained on rows with one label: give one"
-    return f"the label {what}, in {n:,} of {n_rows:,} rows: that is multi-label classification; {todo}"
+        todo = ", but the run was trained on rows with one label: give one label per row"
+    return f"the label {what}, in {n:,} of {n_rows:,} rows: that is multi-label classification{todo}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from submillion.data.duplicates import key_of, near_groups
 from submillion.data.reading import Example
 from submillion.data.splitting import groups_of
+from submillion.text import percent, plural
 
 _MANY_COPIES = 0.05  # share of rows that nearly repeat others from which intervals are visibly too narrow
 
@@ -34,8 +35,8 @@ def near_warnings(splits: Mapping[str, Sequence[Example]]) -> list[str]:
         n = int(np.isin(theirs, ours).sum())
         if n:
             warnings.append(
-                f"{n:,} of {len(theirs):,} {right} rows ({n / len(theirs):.1%}) nearly repeat rows of "
-                f"{left}: their scores may be slightly too high"
+                f"{n:,} of {len(theirs):,} {right} rows ({percent(n / len(theirs))}) "
+                f"nearly {plural(n, 'repeats', 'repeat')} rows of {left}: their scores may be slightly too high"
             )
     return warnings
 
@@ -50,6 +51,6 @@ def _near_copies(name: str, examples: Sequence[Example], near: np.ndarray) -> li
     if n < _MANY_COPIES * len(near):
         return []
     return [
-        f"{n:,} of {len(near):,} {name} rows ({n / len(near):.1%}) nearly repeat other such rows but count as "
-        "independent: intervals are too narrow; name the column that they share in data.group"
+        f"{n:,} of {len(near):,} {name} rows ({percent(n / len(near))}) nearly repeat other such rows but count "
+        "as independent: intervals are too narrow; name the column that they share in data.group"
     ]

@@ -23,6 +23,7 @@ from submillion.text import percent
 
 Part = Literal["validation", "test", "train_rows"]
 _FOLD: Literal["fold"] = "fold"
+_IN_ONE = "one fold would have them all; give more rows of it, or train without folds"
 
 
 def carve(
@@ -78,7 +79,7 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
     else:
         labels = [str(example.label) for example in examples]
         units = [rows for of_class in _grouped(examples, _FOLD, seed, labels).values() for rows in of_class]
-    _refuse_few_units(examples, units, f"{number}/{n_folds}", "groups" if has_groups else "different texts")
+    _refuse_few_units(examples, units, f"{number}/{n_folds}", "group" if has_groups else "different text")
     if has_groups:
         rows = [row for unit in units for row in unit]
         owners = [i for i, unit in enumerate(units) for _ in unit]
@@ -116,8 +117,8 @@ def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]
     n_folds = int(spec.rpartition("/")[2])
     counts = Counter(label for unit in units for label in {str(examples[row].label) for row in unit})
     problems = [
-        f"data.fold is {spec}, but class {label!r} has rows in {n} {what}: at most {n} folds can have one each; ask "
-        "for fewer, or give more rows of it"
+        f"data.fold is {spec}, but class {label!r} has rows in {n} {what}{'s' * (n != 1)}: "
+        + (f"at most {n} folds can have one each; ask for fewer, or give more rows of it" if n > 1 else _IN_ONE)
         for label, n in sorted(counts.items())
         if n < n_folds
     ]

@@ -17,6 +17,7 @@ from submillion.config import ModelConfig
 from submillion.data.duplicates import key_of
 from submillion.data.reading import Example
 from submillion.planning.architectures import files
+from submillion.text import percent, plural
 
 _BLANKS = ("▁", "Ġ", "Ċ")  # white space alone, as vocabularies have it
 
@@ -71,14 +72,14 @@ def warnings(splits: Mapping[str, tuple[Sequence[Example], Seen]]) -> list[str]:
     for name, (examples, rows) in splits.items():
         if n := _n_merged(_first_texts(texts[name], rows), texts[name], rows):
             sentences.append(
-                f"{_share(n, len(examples), name)} have the same tokens as an earlier row with another text: "
+                f"{_share(n, len(examples), name)} the same tokens as an earlier row with another text: "
                 "the difference is unknown to the encoder, or not read (model.max_length)"
             )
     for left, right in combinations(splits, 2):
         first, (examples, rows) = _first_texts(texts[left], splits[left][1]), splits[right]
         if n := _n_merged(first, texts[right], rows):
             sentences.append(
-                f"{_share(n, len(examples), right)} have the same tokens as a {left} row with another text: "
+                f"{_share(n, len(examples), right)} the same tokens as a {left} row with another text: "
                 "their scores may be too high"
             )
     return [warning for warning in sentences if warning]
@@ -88,14 +89,14 @@ def blank_warning(n_blank: int, n_rows: int, name: str = "") -> str:
     """Return the warning about rows without a token that the encoder knows; "" if there are none.
 
     >>> blank_warning(3, 60)
-    '3 of 60 rows (5.0%) have no token that the encoder knows: they all look the same to it'
+    '3 of 60 rows (5.0 %) have no token that the encoder knows: they all look the same to it'
     """
-    what = "have no token that the encoder knows: they all look the same to it"
+    what = "no token that the encoder knows" + ": they all look the same to it" * (n_blank > 1)
     return f"{_share(n_blank, n_rows, name)} {what}" if n_blank else ""
 
 
 def _share(n: int, n_rows: int, name: str) -> str:
-    return f"{n:,} of {n_rows:,} {name}{' ' * bool(name)}rows ({n / n_rows:.1%})"
+    return f"{n:,} of {n_rows:,} {name}{' ' * bool(name)}rows ({percent(n / n_rows)}) {plural(n, 'has', 'have')}"
 
 
 def _first_texts(texts: Sequence[str], rows: Seen) -> dict[int, str]:

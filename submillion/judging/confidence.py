@@ -21,6 +21,7 @@ from submillion.judging.metrics.scores import errors_of
 from submillion.judging.metrics.thresholds import folds_of
 from submillion.text import shown
 
+_MAX_ERROR, _COVERAGE = "--max-error (max_error)", "--coverage (coverage)"  # as messages name them
 LEVEL = 0.05  # at most this share of validation samples breaks a promise
 _PARTS = 10  # a tenth of the rows gives the thresholds, the others test them
 _N_FORGIVEN = 2  # errors at the first threshold: with none, one odd row among the surest would end every search
@@ -38,12 +39,14 @@ class Answering:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} is {shown(value)}: a share between 0 and 1, such as {usual}"
-            for name, value, usual in (("max_error", self.max_error, 0.02), ("coverage", self.coverage, 0.95))
+            f"{name} is {shown(value)}: give a share between 0 and 1, such as {usual}"
+            for name, value, usual in ((_MAX_ERROR, self.max_error, 0.02), (_COVERAGE, self.coverage, 0.95))
             if value is not None and not _is_share(value)
         ]
         if self.max_error is not None and self.coverage is not None:
-            problems.append("max_error and coverage are both given: rows get one label or none, or a set; give one")
+            problems.append(
+                f"{_MAX_ERROR} and {_COVERAGE} are both set: rows get one label or none, or a set; give one of them"
+            )
         if problems:
             raise ConfigError(*problems)
 
@@ -133,7 +136,7 @@ def selection(validation: Predictions, max_error: float, n_choices: float = 1.0)
     n_choices: checkpoints that might have been chosen on these rows: each would have its threshold, and any may be too
     low, so the 5 % are divided by their number (Bonferroni).
     """
-    _refuse_several(validation, "max_error")
+    _refuse_several(validation, _MAX_ERROR)
     confidence, is_wrong, level = validation.probs.max(axis=1), ~validation.right, LEVEL / n_choices
     n = len(confidence)
     drawn, tested = _parts(validation)
@@ -240,7 +243,7 @@ def label_sets(validation: Predictions, coverage: float) -> LabelSets:
     further row is of another group (Lee, Barber and Willett 2023, arXiv 2306.06342). Sets are never empty: the
     likeliest label is always included, which only adds to the coverage.
     """
-    _refuse_several(validation, "coverage")
+    _refuse_several(validation, _COVERAGE)
     n = len(validation.ids)
     groups = np.arange(n) if validation.groups is None else validation.groups
     sizes = np.bincount(groups)

@@ -85,9 +85,10 @@ class Members:
 def members(which: Which | Sequence[Which], device: str | None = None) -> Members:
     """Return finished runs that may vote together, each as for `runs.load`; device None is the best available here.
 
-    RunError if one is unfinished or damaged, if its encoder is gone or changed, or if their labels differ.
+    RunError if one is unfinished, damaged or given twice, if its encoder is gone or changed, or if their labels differ.
     """
     finished = runs.load_several(which)
+    runs.refuse_twice(finished)
     for run in finished:
         runs.verify(run)
         encoder_of(run)  # now, not when all rows are read

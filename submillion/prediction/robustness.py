@@ -24,7 +24,7 @@ from submillion.prediction import Evaluation
 from submillion.reports import robustness as page
 from submillion.reports.robustness import Perturbed
 from submillion.runs import Run, Which
-from submillion.text import did_you_mean
+from submillion.text import closest
 from submillion.training.evaluation import predictions_of
 
 Predict = Callable[[Sequence[Example]], Predictions]
@@ -104,8 +104,16 @@ def _kinds(perturb: Sequence[AugmentationKind] | str) -> Sequence[AugmentationKi
     allowed = {str(kind): kind for kind in get_args(AugmentationKind)}
     unknown = [name for name in names if name not in allowed]
     if unknown:
-        raise ConfigError(*(f"--perturb {name!r}: {did_you_mean(name, allowed)}, or all alone" for name in unknown))
+        raise ConfigError(*(_unknown(name, list(allowed)) for name in unknown))
     return [allowed[name] for name in names]
+
+
+def _unknown(name: str, allowed: Sequence[str]) -> str:
+    if name == "all":
+        return "--perturb 'all': all cannot be combined with others; give it alone"
+    if (meant := closest(name, allowed)) is not None:
+        return f"--perturb {name!r}: did you mean {meant!r}? Or give all, alone"
+    return f"--perturb {name!r}: allowed: {', '.join(allowed)}; or all, alone"
 
 
 def applicable(kinds: Sequence[AugmentationKind] | None, run: Run) -> list[AugmentationKind]:

@@ -62,8 +62,8 @@ class Form:
     def __post_init__(self) -> None:
         if self.answering.calibrated and not self.probabilities:
             raise ConfigError(
-                "calibrated changes only probabilities, and none are written: add --probabilities (in Python "
-                "Form(probabilities=True))"
+                "--calibrated (calibrated) changes only probabilities, and none are written: add --probabilities (in "
+                "Python Form(probabilities=True))"
             )
 
     def columns(self, labels: Sequence[Label]) -> list[str]:
@@ -99,7 +99,7 @@ def check_output(output: Output, source: Path | str | None = None) -> None:
     if not _is_written(file):
         raise ConfigError(
             f"{file}: predictions are not written as {suffix_of(file) or 'files without a suffix'}; the name decides "
-            f"the format; give one that ends in {WRITTEN}"
+            f"the format; give one that ends in {WRITTEN.replace(' and', ' or')}"
         )
     output.check()
 

@@ -25,6 +25,7 @@ from submillion.runs import Run, Which
 from submillion.runs.folds import inside as folds_inside
 from submillion.runs.folds import is_folds
 from submillion.runs.study import is_study
+from submillion.text import closest
 
 __all__ = ["Report", "is_study", "read", "report", "write", "write_folds", "write_study"]
 
@@ -53,7 +54,18 @@ def _run(which: str, out: Path | str) -> Path:
         named = [
             f"{kind} in {out}: {', '.join(path.name for path in paths)}" for kind, paths in others.items() if paths
         ]
-        raise RunError(*error.problems, *named) from None
+        names = [path.name for paths in others.values() for path in paths]
+        near = closest(which, names)
+        meant = [f"did you mean {near!r}?"] if near else []
+        said = [_of_any_kind(problem) for problem in error.problems]
+        raise RunError(*said, *named, *meant) from None
+
+
+def _of_any_kind(problem: str) -> str:
+    """Return a sentence about a run that is not there, as one about a study or folds too."""
+    for ours, wider in (("no run ", "no run, study or folds "), ("no such run folder", "no such run, study or folds")):
+        problem = problem.replace(ours, wider, 1)
+    return problem
 
 
 def write(of: Run, splits: Splits | None = None) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from submillion.judging.metrics import Score
 from submillion.judging.sampling import Worth
 from submillion.reports.sections import Section, Table
-from submillion.text import percents
+from submillion.text import percents, plural
 
 _MOST_NAMES = 12  # of labels that may be given
 
@@ -25,7 +25,8 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
     """Return what the first number of labels is worth, as a sentence, and all numbers as a table."""
     this = worth[0]
     sentence = (
-        f"{this.n:,} labels are expected to give the accuracy of all rows within {points(this.half_width)}; as many "
+        f"{this.n:,} {plural(this.n, 'label is', 'labels are')} expected to give the accuracy of all rows "
+        f"within {points(this.half_width)}; as many "
         f"rows from a plain random sample {points(this.plain_half_width)}. This holds if confidences are as accurate "
         "here as on validation; with more errors, intervals are wider."
     )
@@ -68,7 +69,7 @@ def to_label(
 def known(accuracy: Score, n_rows: int, plain_half_width: float) -> str:
     """Return what an accuracy on all rows rests on, as `evaluate` prints it."""
     return (
-        f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} label{'s' * (accuracy.n != 1)}: "
+        f"accuracy on all {n_rows:,} rows {percents(accuracy)}, by {accuracy.n:,} {plural(accuracy.n, 'label')}: "
         f"{points((accuracy.high - accuracy.low) / 2)}, where a plain sample of that size would give "
         f"{points(plain_half_width)}"
     )

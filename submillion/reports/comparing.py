@@ -31,7 +31,7 @@ from submillion.reports.verdicts import (
     taken_because,
 )
 from submillion.runs import Output, Record, Which, compared
-from submillion.text import duration, interval
+from submillion.text import duration, interval, plural
 
 _MAX_ROWS = 40
 _SECTION = re.compile(r"\b\w+\.(?=\w+=)")  # of a key; a figure has no room for it
@@ -279,12 +279,12 @@ def _scaled(verdict: Verdict) -> str:
 def _pairs(verdict: Verdict, names: dict[str, str]) -> list[Section]:
     if not verdict.pairs:
         return []
-    n_tied = len(verdict.group) - 1
+    n_tied, n = len(verdict.group) - 1, len(verdict.pairs)
     return [
         Section(
             anchor="tests",
             nav="Tests",
-            title=f"{n_tied} of {len(verdict.pairs)} others are tied with 1",
+            title=f"{n_tied} of {n} {plural(n, 'other')} {plural(n_tied, 'is', 'are')} tied with 1",
             sentences=(
                 f"{_how_tested(verdict)} p (Holm) of {NAMES[verdict.deciding]} decides, at 0.05.{_scaled(verdict)}",
             ),

@@ -43,8 +43,11 @@ def find(out: str | Path, hash8: str) -> Run | None:
 
 
 def list_runs(out: str | Path) -> list[Run]:
-    """Return the run folders in `out`, by name, renamed ones too; empty if there is no such folder."""
+    """Return the run folders in `out`, by name, renamed ones too; empty if there is no such folder, RunError if it is a
+    file."""
     parent = Path(os.path.expanduser(out))
+    if os.path.isfile(parent):
+        raise RunError(f"{parent} is a file: give the folder of the runs (--out)")
     if not parent.is_dir():
         return []
     with reported(parent, "read"):
@@ -85,6 +88,19 @@ def load_several(which: Which | Sequence[Which]) -> list[Run]:
     if not several:
         raise RunError("no run is given: name one, or several in a list")
     return [load(each) for each in several]
+
+
+def repeated(several: Sequence[Run]) -> list[str]:
+    """Return the problems with runs that are named more than once, by whatever name."""
+    places = [run.path.resolve() for run in several]
+    paths = {place: run.path for place, run in zip(places, several, strict=True) if places.count(place) > 1}
+    return [f"{path} is given twice: give it once" for path in paths.values()]
+
+
+def refuse_twice(several: Sequence[Run]) -> None:
+    """Raise a RunError that names each run that is given twice."""
+    if problems := repeated(several):
+        raise RunError(*problems)
 
 
 def verify(run: Run) -> None:
@@ -132,7 +148,9 @@ def locate(text: str, out: str | Path = "runs") -> Path:
         raise RunError(f"{text!r} is the name of {len(paths)} runs: say which of {', '.join(p.name for p in paths)}")
     if not runs or os.path.exists(os.path.expanduser(text)):
         return _existing(Path(os.path.expanduser(text)))
-    names = dict.fromkeys(name for run in runs for name in (_short(run.name), run.name))
+    short = [_short(run.name) for run in runs]
+    # A name that several runs have names none of them.
+    names = dict.fromkeys(name for run in runs for name in (_short(run.name), run.name) if short.count(name) < 2)
     hint = (
         did_you_mean(text, names)
         if len(runs) < _LISTED_RUNS

@@ -21,6 +21,7 @@ from submillion.errors import RunError
 from submillion.runs.files import read_bytes, reported, write_atomically
 from submillion.runs.folder import Run
 from submillion.runs.records import dumps
+from submillion.text import plural
 
 _NAME = "test-reads.jsonl"
 _TRAINED_ON = "trained-on.npy"
@@ -112,5 +113,6 @@ def seen_warnings(n_trained_on: int | None, n_rows: int) -> tuple[str, ...]:
     if not n_trained_on:
         return ()
     which = "all" if n_trained_on == n_rows else f"{n_trained_on:,} of"
-    advice = "give others" if n_trained_on == n_rows else "leave these out"
-    return (f"{which} {n_rows:,} rows were trained on: scores on rows already seen mean nothing; {advice}",)
+    advice = "give others" if n_trained_on == n_rows else f"leave {plural(n_trained_on, 'it', 'these')} out"
+    were = plural(n_trained_on, "was", "were")
+    return (f"{which} {n_rows:,} rows {were} trained on: scores on rows already seen mean nothing; {advice}",)

@@ -135,8 +135,9 @@ def _notes(study: Study, space: Space, size: Size, speed: Speed, race: Cost | No
     notes += [_ASSUMED[study.kind]] if _ASSUMED[study.kind] else []
     if race is not None:
         notes.append(
-            f"a race of this many trials on this many validation rows trains about {race.value:.0%} of their steps; "
-            f"nine of ten simulated ones {race.low:.0%} to {race.high:.0%}: fewer if few trials are near the best"
+            f"a race of this many trials on this many validation rows trains about {100 * race.value:.0f} % of "
+            f"their steps; nine of ten simulated ones {100 * race.low:.0f} % to {100 * race.high:.0f} %: fewer "
+            "if few trials are near the best"
         )
     if study.tie_seeds is not None:
         notes.append(

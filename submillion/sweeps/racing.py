@@ -17,6 +17,7 @@ from submillion.judging.comparison import SHARES, Behind, Course, dropped
 from submillion.runs import EvalRecord, Run, pace, unpacked_losses
 from submillion.runs.study import Point
 from submillion.sweeps.study import Outcome
+from submillion.text import plural
 
 
 def has_reached(run: Run, share: float) -> bool:
@@ -99,8 +100,8 @@ def cost_sentence(outcomes: Sequence[Outcome]) -> str:
     planned = sum(each.n_steps or each.step if path in dropped_paths else each.step for path, each in paces.items())
     n_dropped = sum(outcome.state == "ruled out" for outcome in begun)
     return (
-        f"the race trained {trained:,} of the {planned:,} steps of a grid ({trained / max(1, planned):.0%}), and "
-        f"dropped {n_dropped} of {len(begun)} trials"
+        f"the race trained {trained:,} of the {planned:,} steps of a grid ({100 * trained / max(1, planned):.0f} %), "
+        f"and dropped {n_dropped} of {len(begun)} {plural(len(begun), 'trial')}"
     )
 
 

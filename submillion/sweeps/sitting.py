@@ -38,6 +38,7 @@ from submillion.sweeps.study import (
     with_metric,
 )
 from submillion.sweeps.trials import Failure, with_seeds
+from submillion.text import plural
 from submillion.training import distillation, workers, workflow
 from submillion.training.workers import Threads
 from submillion.training.workflow import Phase, downloads
@@ -200,7 +201,8 @@ class _Sitting:
         wanted = self.lookup.missing(outcomes, until)
         left = [outcome for outcome in outcomes if outcome.failure is None]
         where = "" if until == 1 else f", up to {Fraction(until)} of their steps"
-        self._say(stage, f"{stage}: {len(left)} trials, {len(wanted)} runs to train{where}")
+        n_trials, n_runs = (f"{len(some)} {plural(len(some), one)}" for some, one in ((left, "trial"), (wanted, "run")))
+        self._say(stage, f"{stage}: {n_trials}, {n_runs} to train{where}")
         for outcome in outcomes:
             outcome.number = self.store.begin(outcome.trial.candidate)
             self._tell(outcome)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from submillion import config
 from submillion.config import NOT_HASHED, Config, Metric
 from submillion.config.fields import Section, setting
+from submillion.config.loading import meant_key
 from submillion.errors import ConfigError
 from submillion.judging.comparison import EVALUATE_EVERY
 from submillion.judging.metrics import usual_metric
@@ -330,7 +331,7 @@ def _unknown(key: str) -> str | None:
     for part in key.split("."):
         fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
         if part not in fields:
-            return f"unknown key {key}: {did_you_mean(part, fields) if fields else 'it is not a section'}"
+            return f"unknown key {key}: {meant_key(part, fields) if fields else 'it is not a section'}"
         section = fields[part].annotation
     return (
         f"{key} is a section: name one of its keys"

@@ -16,7 +16,7 @@ from submillion.errors import install_line, is_checkout
 from submillion.model import batching, processes
 from submillion.model.packed import cuda, native
 from submillion.runs import Run
-from submillion.text import without_secrets
+from submillion.text import plural, without_secrets
 
 # Keys of environment.json: with the same values results are equal to the bit, with others up to rounding.
 _BITS = ("device", "precision", "threads", "processes", "processor", "kernels", "packages")
@@ -86,12 +86,13 @@ def long_texts(split: batching.TokenizedSplit, model: config.ModelConfig) -> tup
     n, longest = split.n_truncated if split.windows is None else int((split.windows.counts > 1).sum()), model.max_length
     if not n:
         return ()
-    fact = f"{n:,} of {len(split):,} training texts are longer than {longest} tokens (model.max_length)"
+    texts = f"{n:,} of {len(split):,} training texts {plural(n, 'is', 'are')}"
+    fact = f"{texts} longer than {longest} tokens (model.max_length)"
     if split.windows is not None:
         return (f"{fact}: {_in_windows(split, split.windows)}",)
     if model.long_texts == "head-tail":
         return (f"{fact}, and read from both ends",)
-    return (f"{n:,} of {len(split):,} training texts are cut at {longest} tokens (model.max_length)",)
+    return (f"{texts} cut at {longest} tokens (model.max_length)",)
 
 
 def _in_windows(split: batching.TokenizedSplit, windows: batching.Windows) -> str:
@@ -102,4 +103,5 @@ def _in_windows(split: batching.TokenizedSplit, windows: batching.Windows) -> st
         f"{factor:.2f} times the tokens of cut ones"
     )
     n_longer = split.n_truncated
-    return note + (f"; {n_longer:,} extend beyond their last window (model.max_windows)" if n_longer else "")
+    beyond = plural(n_longer, "extends beyond its", "extend beyond their")
+    return note + (f"; {n_longer:,} {beyond} last window (model.max_windows)" if n_longer else "")

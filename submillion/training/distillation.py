@@ -29,7 +29,7 @@ from submillion.model.classifier import Classifier, encoder_of
 from submillion.model.packed import native
 from submillion.model.prefix import computed_key
 from submillion.runs import Run
-from submillion.text import did_you_mean
+from submillion.text import closest
 from submillion.training import evaluation
 from submillion.training.losses import log_probs
 
@@ -181,8 +181,11 @@ def _finished(text: str, out: str) -> Run:
     try:
         path = runs.locate(text, out)
     except RunError as error:
-        recipes = did_you_mean(text, config.recipe_names())
-        raise RunError(f"{error}; a config file (.yaml) or a recipe is allowed here too: {recipes}") from None
+        names = config.recipe_names()
+        meant = closest(text, names)
+        which = f": did you mean {meant!r}?" if meant else f" (recipes: {', '.join(names)})"
+        end = "" if str(error).endswith("?") else "."
+        raise RunError(f"{error}{end} A recipe or a config file (.yaml) may be named too{which}") from None
     run = runs.load(path)
     runs.verify(run)
     encoder_of(run)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from submillion.errors import ConfigError
 from submillion.judging.metrics import Z_95
-from submillion.text import shown
+from submillion.text import plural, shown
 
 Z_POWER = 0.8416212335729143  # the normal distribution's 80 % point
 POINTS = (0.25, 0.5, 1.0, 2.0)
@@ -91,28 +91,31 @@ def _of_points(points: float, discordance: float) -> RowsForPoints:
 def _refuse(points: Sequence[float], accuracy: float, discordance: float | None) -> None:
     numbers = [*points, accuracy, *([] if discordance is None else [discordance])]
     if not_numbers := [each for each in numbers if isinstance(each, bool) or not isinstance(each, int | float)]:
-        raise ConfigError(f"{', '.join(map(shown, not_numbers))}: points, accuracy and discordance are numbers")
+        raise ConfigError(f"{', '.join(map(shown, not_numbers))}: points, accuracy and discordance must be numbers")
     problems = [
-        f"points is {each:g}: give a difference above 0 and below 100, in points of accuracy, such as 0.5"
+        f"--points (points) is {each:g}: give a difference above 0 and below 100, in points of accuracy, such as 0.5"
         for each in points
         if not 0 < each < 100
     ]
     if not points:
-        problems.append("points is empty: give at least one difference, such as 0.5")
+        problems.append("--points (points) is empty: give at least one difference, such as 0.5")
     if not 0 < accuracy < 1:
-        problems.append(f"accuracy is {accuracy:g}: give a share above 0 and below 1, such as 0.9")
+        problems.append(f"--accuracy (accuracy) is {accuracy:g}: give a share above 0 and below 1, such as 0.9")
     if discordance is not None and not 0 < discordance <= 1:
-        problems.append(f"discordance is {discordance:g}: give a share of rows above 0 and up to 1, such as 0.05")
+        problems.append(
+            f"--discordance (discordance) is {discordance:g}: give a share of rows above 0 and up to 1, such as 0.05"
+        )
     if not problems and discordance is not None:
         most = 2 * (1 - accuracy) + max(points) / 100
         if discordance > min(most, 1.0):
             problems.append(
-                f"discordance is {discordance:g}: two runs of accuracy {accuracy:g} are both wrong on too few rows for "
-                f"that; give at most {min(most, 1.0):.4g}"
+                f"--discordance (discordance) is {discordance:g}: two runs of accuracy {accuracy:g} are both "
+                f"wrong on too few rows for that; give at most {min(most, 1.0):.4g}"
             )
         problems += [
-            f"points is {each:g} and discordance {discordance:g}: runs that differ by {each:g} points decide at least "
-            f"{each:g} % of rows differently; give a discordance of {each / 100:g} or more"
+            f"--points (points) is {each:g} and --discordance (discordance) {discordance:g}: runs that differ by "
+            f"{each:g} {plural(each, 'point')} decide at least {each:g} % of rows differently; give a discordance of "
+            f"{each / 100:g} or more"
             for each in points
             if each / 100 > discordance
         ]

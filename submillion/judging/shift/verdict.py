@@ -15,7 +15,7 @@ from submillion.judging.comparison import LEVEL, p_value
 from submillion.judging.metrics import Z_95, Score
 from submillion.judging.shift.estimates import Estimates
 from submillion.judging.shift.texts import Drift
-from submillion.text import interval
+from submillion.text import interval, plural
 
 _Z_90 = 1.6448536269514722  # the normal distribution's 95 % point: the stated interval was made to hold in 90 %
 HELD = "held the truth in 36 of 39 known shifts"
@@ -179,6 +179,6 @@ def _seen(estimates: Estimates, n_trained_on: int | None) -> tuple[str, ...]:
     if not n_trained_on:
         return ()
     return (
-        f"{n_trained_on:,} of {estimates.n:,} rows were trained on: the model may know their labels by heart, and the "
-        "estimate is too high for new rows.",
+        f"{n_trained_on:,} of {estimates.n:,} rows {plural(n_trained_on, 'was', 'were')} trained on: the model may "
+        "know their labels by heart, and the estimate is too high for new rows.",
     )

@@ -237,6 +237,8 @@ def _first_weights(model: PeftModel) -> dict[str, nn.Module]:
 def _read(folder: Path, is_adapter: bool) -> tuple[Tensors, dict[str, Any], list[str]]:
     """The tensors, PEFT's settings and the labels of a saved adapter, or of a full model."""
     wanted, other = (WEIGHTS, FULL_WEIGHTS) if is_adapter else (FULL_WEIGHTS, WEIGHTS)
+    if not folder.is_dir():
+        raise ConfigError(f"adapter.start_from is {folder}: no such folder; give that of a finished run")
     if not (folder / wanted).is_file():
         kind = "an adapter" if is_adapter else "a full model"
         reason = f"it has {other}, from another method" if (folder / other).is_file() else "there is none"

@@ -112,17 +112,13 @@ def ask(finished: Sequence[Run], source: object, max_rows: int | None = None) ->
     Of more than max_rows rows a fixed sample is taken; None takes all. The label column is never read. RunError names
     every run that is damaged, given twice or of other labels; DataError every row that cannot be used.
     """
-    problems: list[str] = []
+    problems = runs.repeated(finished)
     for run in finished:
         try:
             runs.verify(run)
         except SubmillionError as error:
             problems += error.problems
-    seen: set[Path] = set()
     for run in finished:
-        if run.path.resolve() in seen:
-            problems.append(f"{run.path} is given twice: give it once")
-        seen.add(run.path.resolve())
         if run.has_several() != finished[0].has_several():
             problems.append(
                 f"{finished[0].path} and {run.path}: rows have several labels in one, one label in the other"

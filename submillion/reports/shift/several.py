@@ -8,7 +8,7 @@ from submillion.judging.shift import LabelRates
 from submillion.reports.figures import MAX_CLASSES
 from submillion.reports.sections import Section, Table, quoted
 from submillion.reports.shift.reading import OfRun, ShiftReport
-from submillion.text import interval, percent, percents
+from submillion.text import interval, percent, percents, plural
 
 
 def rates_of(one: OfRun) -> LabelRates:
@@ -48,7 +48,10 @@ def answer(report: ShiftReport, cautions: tuple[str, ...]) -> Section:
 def _seen(one: OfRun, rates: LabelRates) -> tuple[str, ...]:
     if not one.n_trained_on:
         return ()
-    return (f"{one.n_trained_on:,} of {rates.n:,} rows were trained on: they say nothing about new rows.",)
+    return (
+        f"{one.n_trained_on:,} of {rates.n:,} rows {plural(one.n_trained_on, 'was', 'were')} trained on: "
+        "they say nothing about new rows.",
+    )
 
 
 def _mean(score: Score) -> str:
