@@ -139,7 +139,7 @@ def _are_labels(cells: Sequence[str], labels: Set[str]) -> bool:
 
 
 def _ragged(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Shape, notes: list[str]) -> list[BadRows]:
-    """Return the rows with more or fewer cells than the header, by how many; empty ones at the end are cut, and noted."""
+    """Return the rows with more or fewer cells than the header, by how many; empty ones at the end are cut off."""
     names, by_width, cut = shape.names, dict[int, list[tuple[int, _Record]]](), []
     for each in numbered:
         cells = each[1].cells
