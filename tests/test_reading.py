@@ -226,7 +226,9 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path: Path) -> None:
 def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n\n{"text": "b"\n[1]\n{"text": "c", "label": "y"}\n')
-    assert "rows 2, 3 (lines 3, 4): not a JSON object (Expecting ',' delimiter" in problems_of(path)
+    assert "rows 2, 3 (lines 3, 4): not a JSON object (Expecting ',' delimiter at character 13): write" in problems_of(
+        path
+    )
 
 
 @pytest.mark.parametrize(
