@@ -242,7 +242,7 @@ def test_devices() -> None:
             "fp32",
             "fp32: bf16 products are 0.2 x as fast here; at least 1.3 x pays; int8 ones are 4.0 x as fast: "
             "train.precision=int8 uses them, at a loss of accuracy that was not measured for this encoder's family and "
-            "size (docs/decisions/037-int8.md)",
+            "size (see decision 037, int8, in the documentation)",
         ),
         (0.25, 4.0, "proved", "int8", "int8: products are 4.0 x as fast as fp32 here, bf16 ones 0.2 x"),
     ],

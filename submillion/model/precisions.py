@@ -62,7 +62,7 @@ def _probed(int8: Int8) -> tuple[Precision, str]:
     if int8 == "unproved":
         return "fp32", (
             f"{reason}; int8 ones are {speedup:.1f} x as fast: train.precision=int8 uses them, at a loss of accuracy "
-            "that was not measured for this encoder's family and size (docs/decisions/037-int8.md)"
+            "that was not measured for this encoder's family and size (see decision 037, int8, in the documentation)"
         )
     return "int8", f"int8: products are {speedup:.1f} x as fast as fp32 here, bf16 ones {bf16:.1f} x"
 
