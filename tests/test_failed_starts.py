@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import submillion
 from submillion import config, prediction, runs
-from submillion.errors import ConfigError, RunError, SubmillionError
+from submillion.errors import ConfigError, DataError, RunError, SubmillionError
 from submillion.runs import Run
 from submillion.training import workflow
 from submillion.training.workflow import Phase
@@ -105,6 +105,18 @@ def test_a_runs_encoder_is_checked_before_the_rows_to_predict(
     ):
         with pytest.raises((ConfigError, RunError), match=str(encoder)):
             predicted()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("", "data.source is empty"), ("rws.csv", "no such file"), ("https://example.org/rows.csv", "is a URL")],
+)
+def test_rows_that_are_not_there_are_named_before_the_encoder_is_looked_for(
+    source: str, told: str, tmp_path: Path
+) -> None:
+    settings = config.load(overrides={"data.source": source, "model.name": "roberta-base", "out": str(tmp_path)})
+    with pytest.raises(DataError, match=told):
+        workflow.train(settings)
 
 
 def test_a_folder_for_runs_that_was_there_stays(rows: Path, encoders: dict[str, Path], tmp_path: Path) -> None:
