@@ -21,7 +21,7 @@ from submillion.cli.options import ConfigOption, ForceOption, JsonOption, Recipe
 from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
 from submillion.data.checking import metric_warnings
-from submillion.data.labels import names_in
+from submillion.data.labels import names_in, with_none
 from submillion.data.long_texts import Reading
 from submillion.data.tokens import fast_tokenizer
 from submillion.errors import ConfigError, DataError
@@ -149,7 +149,9 @@ def _show(survey: Survey, model: str, unmeasured: str) -> None:
     if unmeasured and any(census.n_rows for census in survey.censuses.values()):
         console.print(f"{unmeasured}\n", soft_wrap=True)
     if survey.warnings:
-        console.print("\n".join(["warnings", *(f"- {warning}" for warning in survey.warnings)]), soft_wrap=True)
+        console.print(
+            "\n".join(["notes and warnings", *(f"- {warning}" for warning in survey.warnings)]), soft_wrap=True
+        )
     elif not survey.problems:
         console.print("no problems, no warnings")
 
@@ -158,7 +160,7 @@ def _show_census(console: Console, name: str, census: Census, model: str) -> Non
     left_out = f"; {census.n_dropped:,} left out (data.drop)" * bool(census.n_dropped)
     labels = f"{len(census.classes)} classes"
     if census.labels_per_row is not None:
-        labels = f"{len(census.classes)} labels, {census.labels_per_row:.1f} per row, {census.n_none:,} rows with none"
+        labels = f"{len(census.classes)} labels, {census.labels_per_row:.1f} per row, {with_none(census.n_none)}"
     console.print(f"{name}: {census.n_rows:,} usable rows, {labels}{left_out}\n", soft_wrap=True)
     console.print(_class_table(census))
     console.print("\n".join(_facts(census, model)) + "\n", soft_wrap=True)
