@@ -45,6 +45,23 @@ def run(arguments: list[str]) -> Run:
     return Run(path)
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("predict", "[OPTIONS] {RUN}...\n"),
+        ("compare", "[OPTIONS] {RUN}...\n"),
+        ("shift", "[OPTIONS] {RUN}...\n"),
+        ("recipes", "[OPTIONS] [NAME]\n"),
+        ("ask", "-n N"),
+    ],
+)
+def test_arguments_are_in_capitals_and_repeated_ones_have_their_dots_once(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(command, "--help") == 0
+    assert usage in re.sub(" +", " ", capsys.readouterr().out)
+
+
 def test_train_prints_the_score_the_files_and_the_next_command(
     run: Run, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

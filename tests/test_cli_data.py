@@ -142,3 +142,15 @@ def test_tokenizers_are_found_without_a_network(encoders: dict[str, Path], tmp_p
     (tmp_path / "config.json").touch()
     (tmp_path / "tokenizer.json").write_text("{}")
     assert fast_tokenizer(ModelConfig(name=str(tmp_path))) is None
+
+
+def test_notes_are_not_called_warnings_and_rows_without_labels_are_counted_in_one_way(tmp_path: Path, capsys) -> None:
+    for last, n_none in (("red|blue", "no row without one"), ("", "1 row with none")):
+        path = tmp_path / "a.csv"
+        labels = ["red|blue", "red", "blue"] * 10 + [last]
+        path.write_text("text;label\n" + "".join(f"the text {i};{label}\n" for i, label in enumerate(labels)))
+        settings = ["data.label_separator='|'", "model.name=./none"]
+        _, text, _ = check(capsys, str(path), *(word for each in settings for word in ("--set", each)))
+        assert text.count(f" per row, {n_none}\n") == 2, text
+        assert "\nnotes and warnings\n" in text
+        assert f"- {path} is read as separated by ';'" in text

@@ -238,7 +238,11 @@ def test_a_file_without_labels_is_told_the_share_that_would_be_answered_there() 
     section = acting.section_of_shift(found)
     assert "on validation" in section.title
     assert section.tables[0].rows[0][1:] == ("–", "–")
-    assert "None of these errors" in acting.section_of_shift(acting.here(validation.rows(np.arange(20)), dull)).title
+    none = "No error of 1, 2 or 5 % can be promised"
+    assert none in acting.section_of_shift(acting.here(validation.rows(np.arange(20)), dull)).title
+    few = acting.read(validation.rows(np.arange(20)), validation)
+    assert acting.section(few, ("no", "yes"), "test", is_selected=False).title == none
+    assert acting.MAX_ERRORS == (0.01, 0.02, 0.05), "the title names them"
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 2, 5, float("nan"), float("inf"), "0.02", True])

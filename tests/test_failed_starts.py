@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import submillion
 from submillion import config, prediction, runs
-from submillion.errors import ConfigError, RunError, SubmillionError
+from submillion.config import ModelConfig
+from submillion.errors import ConfigError, DataError, HubError, RunError, SubmillionError
+from submillion.planning.architectures import files
 from submillion.runs import Run
 from submillion.training import workflow
 from submillion.training.workflow import Phase
@@ -105,6 +107,31 @@ def test_a_runs_encoder_is_checked_before_the_rows_to_predict(
     ):
         with pytest.raises((ConfigError, RunError), match=str(encoder)):
             predicted()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("", "data.source is empty"), ("rws.csv", "no such file"), ("https://example.org/rows.csv", "is a URL")],
+)
+def test_rows_that_are_not_there_are_named_before_the_encoder_is_looked_for(
+    source: str, told: str, tmp_path: Path
+) -> None:
+    settings = config.load(overrides={"data.source": source, "model.name": "roberta-base", "out": str(tmp_path)})
+    with pytest.raises(DataError, match=told):
+        workflow.train(settings)
+
+
+def test_who_named_no_encoder_is_told_of_one_that_needs_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ModelConfig()
+    for package, is_told in ((tmp_path, True), (None, False)):
+        monkeypatch.setattr(files, "_package", lambda name, package=package: package if "MiniLM" in name else None)
+        with pytest.raises(HubError, match="HF_HUB_OFFLINE is set") as error:
+            files.pinned(settings)
+        hint = "or train all-MiniLM-L6-v2, which is on this machine: --set model.name=all-MiniLM-L6-v2"
+        assert str(error.value).endswith(hint) == is_told
+    with pytest.raises(HubError) as error:
+        files.pinned(ModelConfig(name="bert-base-uncased"))
+    assert "all-MiniLM" not in str(error.value)
 
 
 def test_a_folder_for_runs_that_was_there_stays(rows: Path, encoders: dict[str, Path], tmp_path: Path) -> None:

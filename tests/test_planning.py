@@ -140,12 +140,12 @@ def test_the_last_parameter_of_the_budget_may_be_used_and_none_beyond():
         made(**wished, budget=total - 1)
 
 
-def test_over_budget_tells_total_excess_rank_and_the_cheapest_alternative():
+def test_over_budget_tells_total_excess_rank_and_the_nearest_alternative():
     with pytest.raises(BudgetError) as caught:
         made(sites="query+value", rank=16)
     text = str(caught.value)
     assert all(part in text for part in ("1,183,492", "183,492 over", "1,000,000", "is 11 (999,172)"))
-    assert "cheapest alternative at rank 16: sites query+value, layers all, head linear (592,900)" in text
+    assert "nearest alternative at rank 16: sites query+value, layers all, head linear (592,900)" in text
     assert made(sites="query+value", rank=16, head="linear").total == 592_900
 
 
@@ -155,12 +155,21 @@ def test_over_budget_where_no_rank_fits_offers_the_smallest_change():
 
 
 def test_over_budget_where_nothing_fits_says_so():
-    with pytest.raises(BudgetError, match="no alternative fits"):
+    with pytest.raises(BudgetError, match="no alternative fits") as caught:
         made(sites="value", budget=100)
+    match = re.search(
+        r"raise the budget of 100 to ([\d,]+) or more, .* at rank 1: sites (\S+), layers (\S+), head (\w+)",
+        str(caught.value),
+    )
+    assert match is not None
+    budget, wished = int(match[1].replace(",", "")), {"sites": match[2], "layers": match[3], "head": match[4]}
+    assert made(**wished, rank=1, budget=budget).slack == 0
+    with pytest.raises(BudgetError, match="1 over the budget"):
+        made(**wished, rank=1, budget=budget - 1)
 
 
 def test_over_budget_without_ranks():
-    with pytest.raises(BudgetError, match=r"ia3 has no rank to lower\nthe cheapest alternative: .*head linear"):
+    with pytest.raises(BudgetError, match=r"ia3 has no rank to lower\nthe nearest alternative: .*head linear"):
         made(method="ia3", budget=600_000)
 
 

@@ -193,13 +193,15 @@ def test_label_order() -> None:
 def test_everything_is_reported_together_with_file_and_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     text = 'text,label\ngood,x\n,x\n"two\nlines",y\nmissing,\nodd,z\none,two,three\n  ,\nfine,y\n'
-    path.write_bytes(text.encode() + b"caf\xe9,x\n")
+    path.write_bytes(text.encode() + b"lonely\ncaf\xe9,x\n")
     problems = problems_of(path).splitlines()[1:]
     assert problems == [
-        f"  - {path}, line 11: not UTF-8 (byte 4 of line 11 is 0xE9; as cp1252 it reads 'café,x'): save the file as "
+        f"  - {path}, line 12: not UTF-8 (byte 4 of line 12 is 0xE9; as cp1252 it reads 'café,x'): save the file as "
         "UTF-8 (iconv -f cp1252 -t UTF-8), or train on it with --set data.encoding=cp1252",
         f"  - {path}, row 6 (line 8): 3 cells where the header has 2 (text, label): put texts that contain the "
         "separator in double quotes, and double the quotes inside them",
+        f"  - {path}, row 9 (line 11): 1 cell where the header has 2 (text, label): separate the cells with ',', fill "
+        "in the missing ones, or delete the row",
         f"  - {path}, rows 2, 7 (lines 3, 9): the text (column 'text') is empty: fill it in or delete the row",
         f"  - {path}, rows 4, 7 (lines 6, 9): the label (column 'label') is missing: give one or delete the row",
         f"  - {path}, row 5 (line 7): label 'z' is not a training label: allowed: x, y",
@@ -224,7 +226,9 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path: Path) -> None:
 def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n\n{"text": "b"\n[1]\n{"text": "c", "label": "y"}\n')
-    assert "rows 2, 3 (lines 3, 4): not a JSON object (Expecting ',' delimiter" in problems_of(path)
+    assert "rows 2, 3 (lines 3, 4): not a JSON object (Expecting ',' delimiter at character 13): write" in problems_of(
+        path
+    )
 
 
 @pytest.mark.parametrize(

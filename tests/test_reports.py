@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,8 +20,9 @@ import yaml
 from submillion import config, data, reports, runs
 from submillion.cli import main
 from submillion.errors import RunError
+from submillion.judging.comparison import Difference
 from submillion.judging.metrics import Score
-from submillion.reports import brief, figures, forests, glyphs, page, read, terminal, write
+from submillion.reports import brief, figures, findings, forests, glyphs, page, read, terminal, write
 from submillion.reports.drawing import WIDTH, Drawn, files, style
 from submillion.reports.forests import Row
 from submillion.reports.sections import CUT, Page, Section, Table
@@ -238,6 +240,29 @@ def test_without_its_data_a_report_says_so_and_the_rest_stands(tmp_path: Path, c
     assert interval(run.scores()["test"]["accuracy"]) in text
     assert "majority class" in text
     assert read(run).mistakes is None
+
+
+def test_the_title_of_the_surest_rows_says_whether_they_gain_anything(written: Run) -> None:
+    report = read(written)
+    low, high = Score(0.8, 0.7, 0.9, 80), Score(0.9, 0.8, 1.0, 100)
+    near, every = report.coverage[0], report.coverage[-1]
+    for surest, of_all, title in (
+        (high, low, "Answering the surest 80.0 % gives accuracy 0.9000, all rows 0.8000"),
+        (high, high, "Answering only the surest 80.0 % gains nothing: accuracy 0.9000, all rows 0.9000"),
+        (low, high, "Answering only the surest 80.0 % gains nothing: accuracy 0.8000, all rows 0.9000"),
+    ):
+        points = [replace(near, share=0.8, accuracy=surest), replace(every, share=1.0, accuracy=of_all)]
+        assert findings.coverage(replace(report, coverage=points)).title == title
+
+
+def test_a_baseline_has_its_article_and_a_change_of_the_ece_no_double_sign(written: Run) -> None:
+    words, majority = read(written).baselines
+    for difference in (Difference(0.01, -0.1, 0.1, 100, p=0.9), Difference(0.1, 0.05, 0.2, 100, p=0.001)):
+        assert "the majority class" in findings._against(replace(majority, difference=difference))
+        assert " words + " in findings._against(replace(words, difference=difference))
+        assert "the words" not in findings._against(replace(words, difference=difference))
+    assert findings._scaling(Score(0.03, 0.01, 0.05, 9), "it") == "It raises the ECE by 0.0300 [0.0100, 0.0500]"
+    assert findings._scaling(Score(-0.03, -0.05, -0.01, 9), "it") == "It lowers the ECE by 0.0300 [0.0100, 0.0500]"
 
 
 @pytest.mark.usefixtures("undrawn")

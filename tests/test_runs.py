@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -456,6 +457,25 @@ def test_runs_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "runs", "show", str(run.path))[1]
     assert "interrupted" in text
     assert f"submillion train --config {run.path / 'config.yaml'}" in text
+
+
+@pytest.mark.parametrize(("name", "content"), [("DONE", ""), ("scores.json", "{"), ("labels.json", "[")])
+def test_a_damaged_run_is_listed_and_shown_as_such(
+    run: Run, name: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.path / name).write_text(content)
+    code, text, _ = said(capsys, "runs", "list", "--out", str(run.path.parent))
+    table, reasons = text.split("\ndamaged:\n")
+    assert code == 0
+    assert re.search(rf"{run.name} +damaged +roberta-base", table)
+    assert f"  {run.name}: {run.path / name} is damaged" in reasons
+    code, text, _ = said(capsys, "runs", "show", str(run.path))
+    assert code == 0
+    assert re.search(r"state +damaged\n", text)
+    assert f"\ndamaged: {run.path / name} is damaged" in text
+    values = json.loads(said(capsys, "runs", "show", str(run.path), "--json")[1])
+    assert f"{name} is damaged" in values["state"]
+    assert values.get(name.removesuffix(".json")) is None
 
 
 def test_runs_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

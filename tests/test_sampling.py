@@ -8,6 +8,8 @@ import pytest
 from benchmarks.ask import population
 from submillion.judging import choosing, sampling
 from submillion.judging.metrics import wilson
+from submillion.judging.sampling import Worth
+from submillion.reports.asking import to_know
 
 
 def answer(confidence: np.ndarray, is_right: np.ndarray, n: int, seed: int, n_labelled: int | None = None):
@@ -128,6 +130,12 @@ def test_rows_that_were_skipped_for_their_confidence_are_told() -> None:
     assert sampling.skipped_warning(np.append(confidence, np.nan), np.arange(61) < 60) == []
     (warning,) = sampling.skipped_warning(confidence, confidence > 0.5)
     assert "surer than those without" in warning
+
+
+def test_a_wider_interval_than_a_plain_samples_is_explained() -> None:
+    why = "can be wider than a plain sample's: its spread is estimated"
+    assert why in to_know([Worth(100, 0.05, 0.06), Worth(10, 0.113, 0.106)])[0]
+    assert why not in to_know([Worth(100, 0.05, 0.06), Worth(50, 0.08012, 0.08011)])[0], "as shown they are equal"
 
 
 def test_rows_to_learn_from_are_unsure_and_unlike_each_other() -> None:

@@ -210,6 +210,13 @@ def test_the_more_texts_differ_the_wider_is_the_interval_and_the_less_it_is_trus
 
 def test_an_unknown_difference_counts_as_the_largest() -> None:
     found = estimate(sample(300, EVEN, 0), sample(300, EVEN, 1).probs)
+    for differing, words, lengths in (
+        (drifted(1.0), True, False),
+        (drifted(0.5, length_distance=0.5), False, True),
+        (drifted(0.9, length_distance=0.6), True, True),
+    ):
+        (doubt, *_) = judge(found, differing).cautions
+        assert ("with AUC" in doubt, "their lengths differ by 0." in doubt) == (words, lengths)
     unknown = judge(found, None)
     assert unknown.accuracy == judge(found, drifted(1.0)).accuracy
     assert (unknown.is_trusted, unknown.difference) == (False, None)

@@ -110,6 +110,15 @@ def test_too_many_rows_are_refused(tmp_path, validation: float, test: float | No
         data.read(DataConfig(source=str(path), validation=validation, test=test))
 
 
+@pytest.mark.parametrize("n", [81, 1000])
+def test_more_training_rows_than_there_are_are_refused(tmp_path, n: int) -> None:
+    path = write_csv(tmp_path / "a.csv", 100)
+    with pytest.raises(DataError) as caught:
+        data.read(DataConfig(source=str(path), validation=0.2, train_rows=n))
+    wanted = f"data.train_rows is {n}, but there are only 80 training rows: ask for fewer, or null for all"
+    assert str(caught.value) == wanted
+
+
 def test_the_test_split_does_not_depend_on_the_validation_split(tmp_path) -> None:
     path = str(write_csv(tmp_path / "a.csv", 200))
     few, many = (data.read(DataConfig(source=path, validation=n, test=0.2)) for n in (10, 100))

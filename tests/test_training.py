@@ -44,6 +44,20 @@ def test_evaluations_read_at_most_a_quarter_of_the_rows_that_training_reads() ->
     assert n_evaluations * 6_350 <= 0.25 * 57_150 + 6_350
 
 
+@pytest.mark.parametrize(
+    ("settings", "n_rows", "reason"),
+    [
+        (["train.steps=20"], 420, "an evaluation every 20 steps: 1 in all, the fewest there can be"),
+        (["train.steps=1"], 420, "an evaluation after each step: 1 in all, the fewest there can be"),
+        (["train.steps=246"], 371, "every 50 steps: 5 in all, reading at most a quarter as many rows as training"),
+        (["train.steps=20"], 1, "after each step: 20 in all, reading at most a quarter as many rows as training"),
+    ],
+)
+def test_the_number_of_evaluations_is_said_as_it_is(settings: list[str], n_rows: int, reason: str) -> None:
+    train = config.load(overrides=settings).train
+    assert reason in length_of(train, np.ones(2_595, dtype=int), n_rows).reasons[-1]
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=400), st.integers(128, 600), st.integers(1, 5))
 def test_by_tokens_an_epoch_has_the_steps_that_its_order_has(
     lengths: list[int], tokens: int, accumulation: int

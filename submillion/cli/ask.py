@@ -18,7 +18,7 @@ from submillion.reports import asking, terminal
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
 InputOption = Annotated[Path, typer.Option("--input", help="Rows without labels: .csv, .tsv, .jsonl or .parquet.")]
-NumberOption = Annotated[int | None, typer.Option("-n", help="How many rows to label.")]
+NumberOption = Annotated[int | None, typer.Option("-n", metavar="N", help="How many rows to label.")]
 WidthOption = Annotated[
     float | None,
     typer.Option(

@@ -14,7 +14,7 @@ from submillion.judging import comparison
 from submillion.judging.comparison.conclusion import Split
 from submillion.reports import comparing, terminal
 
-RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Run folders, their names or hashes.")]
+RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders, their names or hashes.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Also write the comparison as one HTML file.")
 ]

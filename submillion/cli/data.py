@@ -21,7 +21,7 @@ from submillion.cli.options import ConfigOption, ForceOption, JsonOption, Recipe
 from submillion.config import AugmentationKind, Config, ModelConfig
 from submillion.data import Census, Example, Survey, augmentation
 from submillion.data.checking import metric_warnings
-from submillion.data.labels import names_in
+from submillion.data.labels import names_in, with_none
 from submillion.data.long_texts import Reading
 from submillion.data.tokens import fast_tokenizer
 from submillion.errors import ConfigError, DataError
@@ -149,7 +149,9 @@ def _show(survey: Survey, model: str, unmeasured: str) -> None:
     if unmeasured and any(census.n_rows for census in survey.censuses.values()):
         console.print(f"{unmeasured}\n", soft_wrap=True)
     if survey.warnings:
-        console.print("\n".join(["warnings", *(f"- {warning}" for warning in survey.warnings)]), soft_wrap=True)
+        console.print(
+            "\n".join(["notes and warnings", *(f"- {warning}" for warning in survey.warnings)]), soft_wrap=True
+        )
     elif not survey.problems:
         console.print("no problems, no warnings")
 
@@ -159,8 +161,7 @@ def _show_census(console: Console, name: str, census: Census, model: str) -> Non
     n = len(census.classes)
     labels = f"{n} {plural(n, 'class', 'classes')}"
     if census.labels_per_row is not None:
-        without = f"{census.n_none:,} {plural(census.n_none, 'row')} with none"
-        labels = f"{n} {plural(n, 'label')}, {census.labels_per_row:.1f} per row, {without}"
+        labels = f"{n} {plural(n, 'label')}, {census.labels_per_row:.1f} per row, {with_none(census.n_none)}"
     console.print(
         f"{name}: {census.n_rows:,} usable {plural(census.n_rows, 'row')}, {labels}{left_out}\n", soft_wrap=True
     )

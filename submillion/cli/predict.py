@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Executor = Literal["inline", "processes", "ray"]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its name, or its hash.")]
 RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="A run folder, its name, or its hash; several predict together.")
+    list[str], typer.Argument(metavar="RUN", help="A run folder, its name, or its hash; several predict together.")
 ]
 ProcessesOption = Annotated[
     int | None,

@@ -23,7 +23,8 @@ def config(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None, as_json: JsonOption = False
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this recipe.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the shipped recipes, or print one."""
     if name is not None:

@@ -16,7 +16,7 @@ from submillion.reports import shift as pages
 from submillion.reports import terminal
 from submillion.text import plural
 
-RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN [RUN ...]", help="Run folders, names or hashes.")]
+RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders, names or hashes.")]
 InputOption = Annotated[Path, typer.Option("--input", help="Rows without labels: .csv, .tsv, .jsonl or .parquet.")]
 RowsOption = Annotated[int, typer.Option("--rows", min=10, help="Maximum rows to read; of more, a fixed sample.")]
 CorrectOption = Annotated[

@@ -38,6 +38,7 @@ _ADDED = (
     ("train", "threshold"),
 )
 _MAX_CONFIG_BYTES = 200_000  # all settings with their help texts have 6,000
+_MOST_PAIRS = 10  # of a table that is written out in a message
 _SHORT = {"model": "model.name", "data": "data.source"}  # the key that a text given for a section in Python sets
 # Alternatives: an override of one replaces the others in a file or a recipe.
 _INSTEAD_OF = {
@@ -292,13 +293,14 @@ def _problem(detail: Any) -> str:
     value = "" if detail["type"] == "missing" else f" is {shown(detail['input'])}"
     help_text = section.model_fields[names[-1]].description if names and names[-1] in section.model_fields else ""
     hint = f" ({help_text})" if help_text else ""
+    if detail["type"] == "string_type" and detail["input"] is None:
+        return f"{key} is empty or null: give a name, in quotes if it is 'null', or leave the key out{hint}"
     if detail["type"] == "string_type" and not isinstance(detail["input"], str):
         hint = f"; put it in quotes if it is a name{hint}"
     if detail["input"] is None:
-        hint = f"; give a value, or leave the key out{hint.removeprefix('; put it in quotes if it is a name')}"
-    if joined := _joined_key(path[-1] if path else "", detail["input"]):
-        name, _, rest = joined.partition(":")
-        hint = f"; YAML needs a space after the colon: {{{name}: {rest}}}{hint}"
+        hint = f"; give a value, or leave the key out{hint}"
+    if (pair := _without_space(detail["input"])) is not None:
+        hint = f"; YAML needs a space after the colon: {pair}{hint}"
     return f"{key}{value}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{hint}"
 
 
@@ -312,10 +314,13 @@ def _of_key(names: Sequence[str], section: type[BaseModel], sentence: str) -> st
     return f"{'.'.join(names)}: {sentence}" if names else sentence
 
 
-def _joined_key(name: str, value: Any) -> str | None:
-    """Return a key that was meant as a key and its value, as in {query:3}, which YAML reads as one; else None."""
-    pairs = value.items() if isinstance(value, Mapping) else [(name, value)]
-    return next((str(key) for key, one in pairs if one is None and ":" in str(key).strip(":")), None)
+def _without_space(value: Any) -> str | None:
+    """Return a table as it was meant, if YAML took `{query:3}` for a key without a value; else None."""
+    if not isinstance(value, dict) or len(value) > _MOST_PAIRS:
+        return None
+    if not all(each is None and ":" in str(key).strip(":") for key, each in value.items()) or not value:
+        return None
+    return f"{{{', '.join(': '.join(map(str.strip, str(key).split(':', 1))) for key in value)}}}"
 
 
 def meant_key(unknown: str, allowed: Sequence[str] | Mapping[str, Any]) -> str:

@@ -131,8 +131,8 @@ class TrainConfig(Section):
     steps: Count | None = setting(None, "optimiser steps, instead of epochs")
     evaluate_every: Count | Annotated[float, Field(gt=0, lt=1)] | None = setting(
         None,
-        "steps between evaluations, or a fraction of all steps, below 1; null = 1 to 20 evaluations that read a "
-        "quarter as many rows as training",
+        "steps between evaluations, or a fraction of all steps, below 1; null = up to 20 evaluations that read at "
+        "most a quarter as many rows as training, but at least one",
     )
     checkpoint_every: Count = setting(
         100, "steps between checkpoints, on a GPU at least 10 seconds; every evaluation writes one too"
@@ -193,7 +193,8 @@ class AugmentationConfig(Section):
     """Changed copies of training texts."""
 
     kind: AugmentationKind | Annotated[tuple[AugmentationKind, ...], Field(min_length=1)] | None = setting(
-        None, "how texts are changed: one way, or several taken in turn; null = not; docs/robustness.md lists them"
+        None,
+        "how texts are changed: one way, or several taken in turn; null = not; see Robustness in the documentation",
     )
     copies: Count = setting(1, "changed copies per text")
     rate: Annotated[float, Field(gt=0, le=1)] = setting(

@@ -78,7 +78,7 @@ def _table(
     if layout.header is True and len(names) > 1:
         bad += _repeated_headers(path, numbered, names)
     bad += _swallowing(path, numbered, shape, notes)
-    bad += _ragged(path, numbered, names, notes)
+    bad += _ragged(path, numbered, shape, notes)
     if as_text := [each for each in numbered if each[1].is_text]:
         notes.append(
             f"{_place(path, as_text)}: quotes are read as text: they open or close in the middle of a cell, and the "
@@ -138,11 +138,9 @@ def _are_labels(cells: Sequence[str], labels: Set[str]) -> bool:
     return labels >= {*cells} or len(cells) >= max(_FEW, 2 * len(set(cells)))
 
 
-def _ragged(
-    path: Path, numbered: Sequence[tuple[int, _Record]], names: Sequence[str], notes: list[str]
-) -> list[BadRows]:
-    """Return the rows whose number of cells is not the header's; empty ones at the end are cut off, and noted."""
-    ragged, cut = [], []
+def _ragged(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Shape, notes: list[str]) -> list[BadRows]:
+    """Return the rows with more or fewer cells than the header, by how many; empty ones at the end are cut off."""
+    names, by_width, cut = shape.names, dict[int, list[tuple[int, _Record]]](), []
     for each in numbered:
         cells = each[1].cells
         if each[1].fault or len(cells) == len(names):
@@ -151,23 +149,27 @@ def _ragged(
             del cells[len(names) :]
             cut.append(each)
         else:
-            ragged.append(each)
+            by_width.setdefault(len(cells), []).append(each)
     if cut:
         where = f"{path}: every row ends with" if len(cut) == len(numbered) else f"{_place(path, cut)}:"
         notes.append(f"{where} empty cells beyond the {len(names)} that the header names: they are ignored")
-    if not ragged:
-        return []
-    widths = {len(record.cells) for _, record in ragged}
-    n_cells = len(ragged[0][1].cells)
-    todo = "put texts that contain the separator in double quotes, and double the quotes inside them"
-    if len(ragged) + sum(bool(record.fault) for _, record in numbered) == len(numbered) > 1 and len(widths) == 1:
-        todo = (
-            "all rows have as many: name each column in the first line, or put texts that contain the separator "
-            "in double quotes"
-        )
-    cells = f"{n_cells} cell{'s' * (n_cells > 1)} where the header has {len(names)}"
-    sentence = f"{_place(path, ragged)}: {cells} ({', '.join(names[:6])}{', ...' * (len(names) > 6)}): {todo}"
-    return [BadRows(tuple(number for number, _ in ragged), sentence)]
+    n_whole = sum(not record.fault for _, record in numbered)
+    header = f"where the header has {len(names)} ({', '.join(names[:6])}{', ...' * (len(names) > 6)})"
+    bad = []
+    for n, rows in by_width.items():
+        todo = _advice(n, shape, are_all=len(rows) == n_whole and len(numbered) > 1)
+        sentence = f"{_place(path, rows)}: {n} cell{'s' * (n > 1)} {header}: {todo}"
+        bad.append(BadRows(tuple(number for number, _ in rows), sentence))
+    return bad
+
+
+def _advice(n_cells: int, shape: _Shape, are_all: bool) -> str:
+    """Return what to do about rows of too few or too many cells; are_all: no row has another number of them."""
+    if n_cells < len(shape.names):
+        return f"separate the cells with {shape.separator!r}, fill in the missing ones, or delete the row"
+    quoting = "put texts that contain the separator in double quotes"
+    name_them = "all rows have as many: name each column in the first line"
+    return f"{name_them}, or {quoting}" if are_all else f"{quoting}, and double the quotes inside them"
 
 
 def _place(path: Path, rows: Sequence[tuple[int, _Record]]) -> str:

@@ -100,7 +100,7 @@ def _json_lines(path: Path, wanted: Collection[str], n_rows: int | None, layout:
                 rows[number] = _json_object(content.rstrip("\n"))
             except (ValueError, RecursionError) as error:
                 broken.append(number)
-                reason = reason or str(error)
+                reason = reason or _why(error)
         starts = {number: line for number, (line, _) in enumerate(batch, start=first)}
         bad = unread_rows(lines.problem(), list(starts), list(starts.values()), layout)
         if broken:
@@ -111,6 +111,12 @@ def _json_lines(path: Path, wanted: Collection[str], n_rows: int | None, layout:
         where = {"numbers": list(rows), "lines": [starts[number] for number in rows], "path": path, "layout": layout}
         table = Table(str(path), tuple(names), columns, **where, bad=tuple(bad), notes=encoding_notes(lines))
         yield table.without({number for each in bad for number in each.numbers})
+
+
+def _why(error: Exception) -> str:
+    """Return why a line is not read; the decoder's own words count it as line 1."""
+    is_syntax = isinstance(error, json.JSONDecodeError)
+    return f"{error.msg} at character {error.colno}" if is_syntax else str(error)
 
 
 def _json_object(content: str) -> dict[str, Any]:

@@ -101,12 +101,20 @@ def note(origin: str, labels: Sequence[RowLabel | None], data: DataConfig) -> st
     else:
         how = f"the label column {data.label!r} holds several labels per row"
     per_row = sum(map(len, map(names_in, labels))) / max(1, len(labels))
-    n_none = sum(label == () for label in labels)
-    rest = f"{n_none:,} {plural(n_none, 'row')} with none" if n_none else "no row without one"
+    rest = with_none(sum(label == () for label in labels))
     counts = counted(labels)
     if always := [name for name, n in counts.items() if n == len(labels)]:
         rest += f"; every row has {', '.join(map(repr, always))}: nothing can be learned about that"
     return f"{origin}: {how}: {len(counts):,} {plural(len(counts), 'label')}, {per_row:.1f} per row, {rest}"
+
+
+def with_none(n_rows: int) -> str:
+    """Return how many rows have no label, for a sentence on labels.
+
+    >>> with_none(0), with_none(1), with_none(40)
+    ('no row without one', '1 row with none', '40 rows with none')
+    """
+    return f"{n_rows:,} {plural(n_rows, 'row')} with none" if n_rows else "no row without one"
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

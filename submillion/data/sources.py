@@ -17,7 +17,7 @@ from submillion.data import folders
 from submillion.data.columns import missing_columns
 from submillion.data.formats import read_table
 from submillion.data.hub import download_set, hub_tables, labelled_tables
-from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, parted, suffix_of
+from submillion.data.kinds import REFUSED_SUFFIXES, SUFFIXES, parted, refuse, suffix_of
 from submillion.data.labels import columns, named
 from submillion.data.naming import ID_COLUMNS, is_missing
 from submillion.data.packaged import PREFIX, packaged
@@ -30,6 +30,7 @@ from submillion.text import shown
 Kind = Literal["packaged", "folder", "file", "hub", "memory"]
 MEMORY = "<memory>"  # the source of rows that were given to `submillion.train` itself
 SPLITS = ("train", "validation", "test")
+_EMPTY = "data.source is empty: give the training rows, with --data or --set data.source=rows.csv"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -78,6 +79,14 @@ def download(data: DataConfig, watch: Callable[[hub.Download], object]) -> None:
         download_set(data, watch)
 
 
+def refuse_missing(data: DataConfig) -> None:
+    """Raise a DataError if the source is empty, a URL, or a file that is not there or of a kind that is not read."""
+    if not data.source:
+        raise DataError(_EMPTY)
+    if kind_of(str(data.source)) == "file":
+        refuse(Path(os.path.expanduser(str(data.source))))
+
+
 def is_on_hub(data: DataConfig) -> bool:
     """Say whether the source is a data set of the Hub."""
     return bool(data.source) and kind_of(str(data.source)) == "hub"
@@ -116,7 +125,7 @@ def open_source(
     }
     own_splits = [split for split in SPLITS if split not in files and (split != "test" or data.test is None)]
     if given is None and not data.source:
-        problems.append("data.source is empty: give the training rows, with --data or --set data.source=rows.csv")
+        problems.append(_EMPTY)
     elif given is None:
         with _added_to(problems):
             tables = _own_splits(data, own_splits, problems, warnings)

@@ -49,6 +49,9 @@ def carve(
         most = {label: max(n - keep, 0) for label, n in sizes.items()}
     n_rows = n_asked(size, n_total) if size >= 1 else max(n_asked(size, n_total), sum(map(bool, most.values())))
     if n_rows > sum(most.values()):
+        if not keep:
+            n = f"{n_total:,} training row{'s' * (n_total != 1)}"
+            raise DataError(f"data.{part} is {size:g}, but there are only {n}: ask for fewer, or null for all")
         raise DataError(
             f"data.{part} is {size:g}, {n_rows:,} of {n_total:,} rows, but only {sum(most.values()):,} can be taken: "
             f"{keep} of each class must be left, to train on{' and to validate with' * (keep - 1)}; ask for fewer"

@@ -61,10 +61,16 @@ def alternatives(wishes: Wishes) -> list[Alternative]:
     return [_row(variant, wishes, None) for variant in _variants(wishes)]
 
 
-def cheapest(wishes: Wishes, rank: int) -> Alternative | None:
+def nearest(wishes: Wishes, rank: int) -> Alternative | None:
     """Return the row that fits at `rank` with the fewest changes, then the least total."""
     rows = (_row(variant, wishes, rank) for variant in _variants(wishes))
     return min((row for row in rows if row.fits), key=lambda row: (row.n_changes, row.total), default=None)
+
+
+def smallest(wishes: Wishes) -> Alternative | None:
+    """Return the row with the least total at the smallest rank, whether it fits or not; None with method none."""
+    rows = (_row(variant, wishes, wishes.rank_unit) for variant in _variants(wishes))
+    return min(rows, key=lambda row: (row.total, row.n_changes), default=None)
 
 
 def _row(variant: _Variant, own: Wishes, rank: int | None) -> Alternative:

@@ -11,7 +11,7 @@ from submillion import config as configs
 from submillion.config import Config
 from submillion.errors import BudgetError, ConfigError
 from submillion.planning import costs
-from submillion.planning.alternatives import cheapest
+from submillion.planning.alternatives import Alternative, nearest, smallest
 from submillion.planning.costs import Wishes
 from submillion.planning.drafts import draft
 from submillion.planning.plans import Plan
@@ -21,7 +21,7 @@ from submillion.text import shown
 def plan(config: Config | Mapping[str, Any] | os.PathLike[str] | str, n_classes: int) -> Plan:
     """Return the plan for settings, as `load_config` takes them, and C classes.
 
-    BudgetError gives the total, the excess, the largest rank that fits and the cheapest alternative;
+    BudgetError gives the total, the excess, the largest rank that fits and the nearest alternative;
     ConfigError lists wishes that the encoder cannot meet.
     """
     if not isinstance(n_classes, SupportsIndex):
@@ -69,11 +69,21 @@ def _rank_hint(wishes: Wishes, drafted: Plan) -> str:
 
 
 def _alternative_hint(wishes: Wishes, drafted: Plan) -> str:
-    """Return the cheapest row at the wished rank, else at the smallest."""
-    smallest = wishes.rank_unit
-    for rank in (max(drafted.ranks.values(), default=smallest), smallest):
-        if (row := cheapest(wishes, rank)) is not None:
-            at = f" at rank {rank}" if drafted.ranks else ""
-            settings = f"sites {row.sites}, layers {row.layers}, head {row.head}"
-            return f"the cheapest alternative{at}: {settings} ({row.total:,})"
-    return f"no alternative fits, whatever the sites, layers and head: raise the budget of {wishes.config.budget:,}"
+    """Return the nearest row at the wished rank, else at the smallest; else the budget that the smallest row needs."""
+    for rank in (max(drafted.ranks.values(), default=wishes.rank_unit), wishes.rank_unit):
+        if (row := nearest(wishes, rank)) is not None:
+            return f"the nearest alternative{_at(drafted, rank)}: {_settings(row)} ({row.total:,})"
+    if (row := smallest(wishes)) is None:
+        return f"raise the budget of {wishes.config.budget:,} to {drafted.total:,} or more, or set it to null"
+    return (
+        f"no alternative fits, whatever the sites, layers and head: raise the budget of {wishes.config.budget:,} to "
+        f"{row.total:,} or more, which the smallest needs{_at(drafted, wishes.rank_unit)}: {_settings(row)}"
+    )
+
+
+def _at(drafted: Plan, rank: int) -> str:
+    return f" at rank {rank}" if drafted.ranks else ""
+
+
+def _settings(row: Alternative) -> str:
+    return f"sites {row.sites}, layers {row.layers}, head {row.head}"

@@ -17,6 +17,7 @@ from submillion.reports.sections import Section, Table, as_sentences
 from submillion.text import percent, percents
 
 MAX_ERRORS = (0.01, 0.02, 0.05)
+_NONE = "No error of 1, 2 or 5 % can be promised"
 _ENDS = (
     "The promise holds for rows like the validation rows and ends when the data shift: confident errors are answered."
 )
@@ -78,7 +79,7 @@ def section(levels: Sequence[Acting], labels: Sequence[str], split: str, is_sele
     return Section(
         anchor="acting",
         nav="Acting",
-        title=f"Would be answered: {', '.join(shares)}" if shares else "None of these errors can be promised",
+        title=f"Would be answered: {', '.join(shares)}" if shares else _NONE,
         sentences=(
             "`submillion predict --max-error` answers only where, with 95 % confidence, at most that share of answers "
             "is wrong, and leaves the other rows without a label. Thresholds are tested on validation rows.",
@@ -129,7 +130,7 @@ def section_of_shift(levels: Sequence[AnsweredHere]) -> Section:
         for each in levels
     ]
     possible = [each for each in levels if each.here is not None and each.validation is not None]
-    title = "None of these errors can be promised, here or on validation"
+    title = f"{_NONE}, here or on validation"
     if possible:
         last = possible[-1]
         shares = [percent(each.value) for each in (last.here, last.validation) if each is not None]

@@ -30,6 +30,11 @@ def to_know(worth: Sequence[Worth]) -> tuple[str, Table]:
         f"rows from a plain random sample {points(this.plain_half_width)}. This holds if confidences are as accurate "
         "here as on validation; with more errors, intervals are wider."
     )
+    if any(round(each.half_width, 3) > round(each.plain_half_width, 3) for each in worth):
+        sentence += (
+            " With few labels this sample's interval can be wider than a plain sample's: its spread is estimated from "
+            "the labels too, so it takes Student's quantile."
+        )
     rows = [
         (f"{each.n:,}", points(each.half_width), points(each.plain_half_width))
         for each in sorted(worth, key=lambda each: each.n)

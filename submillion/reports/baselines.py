@@ -28,6 +28,7 @@ _SMOOTHINGS = (0.1, 1.0)  # naive Bayes' alpha
 # product per class and number in the rows: 0.4 GB and a minute. Beyond that, naive Bayes needs one pass.
 _MAX_WEIGHTS, _MAX_PRODUCTS = 2_000_000, 50_000_000
 _WORDS = "words + "  # begins the name of a baseline that reads the texts
+_MAJORITY, _COMMONEST = "majority class", "commonest label set"  # names that take an article in a sentence
 _MAX_COUNTS = 10_000_000  # of naive Bayes, for each term and class: 0.8 GB at most
 
 
@@ -50,6 +51,11 @@ class Baseline:
     def knows_words(self) -> bool:
         """Say whether it reads the texts."""
         return self.name.startswith(_WORDS)
+
+    @property
+    def in_sentence(self) -> str:
+        """Return the name with the article that it takes in a sentence."""
+        return f"the {self.name}" if self.name in (_MAJORITY, _COMMONEST) else self.name
 
 
 def every(
@@ -99,9 +105,8 @@ def commonest_set(splits: Splits, predictions: Predictions, metric: Metric) -> B
     truth = _label_ids(splits.train, splits.labels)
     commonest, _ = Counter(map(tuple, truth.tolist())).most_common(1)[0]
     about = "always the label set that most training rows have"
-    return _constant(
-        "commonest label set", about, np.flatnonzero(commonest), truth.mean(axis=0), splits.labels, predictions, metric
-    )
+    label_ids = np.flatnonzero(commonest)
+    return _constant(_COMMONEST, about, label_ids, truth.mean(axis=0), splits.labels, predictions, metric)
 
 
 def _constant(
@@ -125,7 +130,7 @@ def majority(train_counts: Sequence[int], predictions: Predictions, metric: Metr
     """Return the baseline that always predicts the class with most training rows, int [C], with the classes' shares."""
     shares = np.array(train_counts, dtype=np.float64) / sum(train_counts)
     probs = np.tile(shares, (len(predictions.label_ids), 1))
-    return _judged("majority class", "always the commonest class of the training split", probs, predictions, metric)
+    return _judged(_MAJORITY, "always the commonest class of the training split", probs, predictions, metric)
 
 
 def words(splits: Splits, split: str, predictions: Predictions, metric: Metric = "accuracy") -> Baseline | None:

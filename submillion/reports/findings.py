@@ -82,9 +82,11 @@ def _against(baseline: Baseline) -> str:
     what = f"{abs(100 * difference.value):.1f} points"
     span = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     if difference.p >= LEVEL:
-        line = f"It cannot be told from {baseline.name} on these rows: {100 * difference.value:+.1f} points {span}"
+        name = baseline.in_sentence
+        line = f"It cannot be told from {name} on these rows: {100 * difference.value:+.1f} points {span}"
     else:
-        line = f"It is {what} {'better' if difference.value > 0 else 'worse'} than {baseline.name} {span}"
+        how = "better" if difference.value > 0 else "worse"
+        line = f"It is {what} {how} than {baseline.in_sentence} {span}"
     return f"{line}: {baseline.about}."
 
 
@@ -238,12 +240,12 @@ _IN_BINS = (
 
 def _scaling(change: Score, span: str) -> str:
     """What scaling does to the ECE, as far as these rows can tell."""
-    size = f"by {interval(change, sign='+')}"
     if change.high < 0:
-        return f"{span[:1].upper()}{span[1:]} lowers the ECE {size}"
+        size = Score(-change.value, -change.high, -change.low, change.n)
+        return f"{span[:1].upper()}{span[1:]} lowers the ECE by {interval(size)}"
     if change.low > 0:
-        return f"{span[:1].upper()}{span[1:]} raises the ECE {size}"
-    return f"The ECE with {span} cannot be told from the one without it, {size}"
+        return f"{span[:1].upper()}{span[1:]} raises the ECE by {interval(change)}"
+    return f"The ECE with {span} cannot be told from the one without it; it differs by {interval(change, sign='+')}"
 
 
 def _calibration_title(report: Report) -> str:
@@ -268,8 +270,10 @@ def coverage(report: Report) -> Section:
     """What is gained by answering only the surest rows."""
     points, every = report.coverage, report.coverage[-1]
     near = min(points, key=lambda point: abs(point.share - 0.8))
-    gain = f"{near.accuracy.value:.4f}, all rows {every.accuracy.value:.4f}"
-    title = f"Answering the surest {percent(near.share)} gives accuracy {gain}"
+    surest, of_all = f"{near.accuracy.value:.4f}", f"{every.accuracy.value:.4f}"
+    title = f"Answering the surest {percent(near.share)} gives accuracy {surest}, all rows {of_all}"
+    if float(surest) <= float(of_all):
+        title = f"Answering only the surest {percent(near.share)} gains nothing: accuracy {surest}, all rows {of_all}"
     wanted = dict.fromkeys(
         min(points, key=lambda point: abs(point.share - share)) for share in (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from submillion import config, data, reports, runs
 from submillion.config import MOST_FOLDS, Config
+from submillion.data import sources
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DataError, command
 from submillion.judging import metrics
@@ -48,6 +49,8 @@ def train(
     `workflow.train`.
     """
     _refuse(settings, n_folds)
+    if rows is None:
+        sources.refuse_missing(settings.data)  # before the encoder is looked for
     with processes.together():
         watch = watch if processes.is_main() else lambda _: None
         with processes.in_turn():

@@ -210,8 +210,8 @@ def _precision(run: Run, question: Question, device: torch.device) -> tuple[conf
     precision, reason = precisions.choose_precision(configured, device, int8=int8)
     if precision == "int8" and configured is None:
         reason += (
-            "; an encoder of this family and size lost less than 0.3 points with it (docs/decisions/037-int8.md); "
-            "train.precision=fp32 turns it off"
+            "; an encoder of this family and size lost less than 0.3 points with it (see decision 037, int8, in the "
+            "documentation); train.precision=fp32 turns it off"
         )
     return precision, reason
 

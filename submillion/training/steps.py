@@ -58,12 +58,18 @@ def length(train: TrainConfig, lengths: np.ndarray, n_validation_rows: int) -> L
         n_read = _EVALUATED_SHARE * n_steps * len(lengths) / n_epoch_steps
         n_evaluations = max(1, min(_MAX_EVALUATIONS, n_steps, int(n_read / max(1, n_validation_rows))))
         interval = math.ceil(n_steps / n_evaluations)
-        reasons.append(
-            f"an evaluation every {interval} steps: 1 to 20 in all, reading a quarter as many rows as training"
-        )
+        reasons.append(_evaluations(interval, n_steps))
     elif interval < 1:  # a fraction; 0.1 of 30 steps is 3, whatever the last bit
         interval = max(1, math.ceil(interval * n_steps - 1e-9))
     return Length(n_steps, n_epoch_steps, int(interval), tuple(reasons))
+
+
+def _evaluations(interval: int, n_steps: int) -> str:
+    """Return how many evaluations were derived, and why."""
+    n = math.ceil(n_steps / interval)
+    why = "reading at most a quarter as many rows as training" if n > 1 else "the fewest there can be"
+    when = f"every {interval:,} steps" if interval > 1 else "after each step"
+    return f"an evaluation {when}: {n} in all, {why}"
 
 
 @dataclass(frozen=True)

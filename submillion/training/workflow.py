@@ -15,7 +15,7 @@ from pathlib import Path
 
 from submillion import config, data, planning, reports, runs
 from submillion.config import Config, TrainConfig
-from submillion.data import Splits, augmentation, groups_of, naming
+from submillion.data import Splits, augmentation, groups_of, naming, sources
 from submillion.data.long_texts import Reading
 from submillion.data.tables import Table
 from submillion.errors import ConfigError, DivergedError, RunError, command
@@ -113,6 +113,8 @@ def ask(
     What comes from the Hub is pinned to a commit first: a run records what it was made from.
     """
     _refuse_missing_column(settings)
+    if rows is None:
+        sources.refuse_missing(settings.data)  # before the encoder is looked for
     _refuse_missing_start(settings)
     with processes.in_turn():
         settings = preparing.pinned(settings, watch)

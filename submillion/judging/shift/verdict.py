@@ -142,10 +142,13 @@ def _doubts(how_far: float | None, drift: Drift | None) -> tuple[str, ...]:
         return ("Whether these texts are like training's is unknown: the interval is as wide as if they were not.",)
     if how_far < DOUBT_FROM:
         return ()
-    auc = "" if drift.auc is None else f"a classifier of words tells them apart with AUC {drift.auc.value:.2f}, and "
+    reasons = []
+    if drift.auc is not None and 2 * drift.auc.value - 1 >= DOUBT_FROM:
+        reasons.append(f"a classifier of words tells them apart with AUC {drift.auc.value:.2f}")
+    if drift.length_distance >= DOUBT_FROM:
+        reasons.append(f"their lengths differ by {drift.length_distance:.2f} (0 alike, 1 apart)")
     return (
-        f"These texts are unlike training's: {auc}their lengths differ by {drift.length_distance:.2f} (0 alike, 1 "
-        "apart). In known shifts with texts this different, the estimate was right on some and up to "
+        f"These texts are unlike training's: {', and '.join(reasons)}. In known shifts with texts this different, the estimate was right on some and up to "
         "35 points too high on others; nothing told which. `submillion ask` says which rows to label.",
     )
 

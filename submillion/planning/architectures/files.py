@@ -68,7 +68,10 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
     name = hub_id(model.name) or model.name
     if _cached(name, model.revision, _is_whole) is not None:
         return model.model_copy(update={"name": name})
-    repository = hub.resolve(name, "model", model.revision)
+    try:
+        repository = hub.resolve(name, "model", model.revision)
+    except HubError as error:
+        raise HubError(*(f"{problem}{_way_without_hub(model.name)}" for problem in error.problems)) from None
     if repository.files is not None:
         _wanted(repository)
         # The list of a gated repository's files is public, the files are not. This one is too small for a bar.
@@ -76,6 +79,14 @@ def pinned(model: ModelConfig, say: Callable[[str], object] = lambda _: None) ->
     if repository.note is not None:
         say(repository.note)
     return model.model_copy(update={"name": repository.id, "revision": repository.commit})
+
+
+def _way_without_hub(name: str) -> str:
+    """Return the advice for who named no encoder, and has one installed; else nothing."""
+    packaged = next(iter(_PACKAGES)).partition("/")[2]
+    if name != ModelConfig().name or _package(packaged) is None:
+        return ""
+    return f"; or train {packaged}, which is on this machine: --set model.name={packaged}"
 
 
 def folder(name: str, revision: str | None = None, watch: Callable[[hub.Download], object] | None = None) -> Path:
