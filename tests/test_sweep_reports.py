@@ -462,7 +462,10 @@ def test_a_name_that_nothing_has_is_answered_with_the_studies(
 ) -> None:
     folder_of(tmp_path, study())
     assert call("report", "demmo", "--out", tmp_path) == 1
-    assert f"studies in {tmp_path}: demo" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"studies in {tmp_path}: demo" in said
+    assert "no such run, study or folds" in said
+    assert "did you mean 'demo'?" in said
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def _finished(text: str, out: str) -> Run:
     except RunError as error:
         names = config.recipe_names()
         meant = closest(text, names)
-        which = f": did you mean {meant!r}?" if meant else f" (recipes: {', '.join(names)})"
+        which = f": did you mean the recipe {meant!r}?" if meant else f" (recipes: {', '.join(names)})"
         end = "" if str(error).endswith("?") else "."
         raise RunError(f"{error}{end} A recipe or a config file (.yaml) may be named too{which}") from None
     run = runs.load(path)
