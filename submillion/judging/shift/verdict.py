@@ -149,7 +149,8 @@ def _doubts(how_far: float | None, drift: Drift | None) -> tuple[str, ...]:
         reasons.append(f"their lengths differ by {drift.length_distance:.2f} (0 alike, 1 apart)")
     return (
         f"These texts are unlike training's: {', and '.join(reasons)}. In known shifts with texts this different, "
-        "the estimate was right on some and up to 35 points too high on others; nothing told which. `submillion ask` says which rows to label.",
+        "the estimate was right on some and up to 35 points too high on others; nothing told which. `submillion ask` "
+        "says which rows to label.",
     )
 
 
