@@ -332,7 +332,7 @@ def meant_key(unknown: str, allowed: Sequence[str] | Mapping[str, Any]) -> str:
     everywhere: dict[str, list[str]] = {}
     for section, field in Config.model_fields.items():
         if is_section(field.annotation):
-            for key in field.annotation.model_fields:  # pyright: ignore[reportOptionalMemberAccess]
+            for key in field.annotation.model_fields:
                 everywhere.setdefault(key, []).append(f"{section}.{key}")
     near = unknown if unknown in everywhere else None
     if near is None and closest(unknown, list(allowed)) is None and list(allowed) == list(Config.model_fields):

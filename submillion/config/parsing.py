@@ -78,7 +78,7 @@ def section_of(path: Sequence[str]) -> tuple[type[BaseModel], list[str]]:
     return section, names
 
 
-def is_section(annotation: Any) -> bool:
+def is_section(annotation: Any) -> typing.TypeGuard[type[BaseModel]]:
     """Say whether a setting of this type is a group of settings."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
