@@ -93,7 +93,6 @@ def test_the_default_recipe_is_empty() -> None:
         ("epoch=3", "unknown key epoch: did you mean 'train.epochs'?"),
         ("train.rank=3", "unknown key train.rank: did you mean 'adapter.rank'?"),
         ("adapter.rank={query:3}", "YAML needs a space after the colon: {query: 3}"),
-        ("name=", "name is None: input should be a valid string; give a value, or leave the key out"),
         ("budget=true", "the settings: budget is True"),
         ("data.fold=7/5", "the settings: data.fold is 7/5"),
         ("data.label=[a]", "the settings: data.label is ['a']"),

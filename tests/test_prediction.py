@@ -229,8 +229,11 @@ def test_columns_that_cannot_be_taken_are_named(
 def test_an_ensemble_of_one_and_of_equals_is_that_run(run: Run, source: Path, tmp_path: Path) -> None:
     alone = written(run, source, tmp_path / "a.csv", form=Form(probabilities=True))
     assert written([run], source, tmp_path / "b.csv", form=Form(probabilities=True)) == alone
-    assert written([run, run], source, tmp_path / "c.csv", form=Form(probabilities=True)) == alone
-    assert (labelled([run, run], source).probs == labelled(run, source).probs).all()
+    equal = Run(shutil.copytree(run.path, tmp_path / "equal"))
+    assert written([run, equal], source, tmp_path / "c.csv", form=Form(probabilities=True)) == alone
+    assert (labelled([run, equal], source).probs == labelled(run, source).probs).all()
+    with pytest.raises(RunError, match="is given twice: give it once"):
+        labelled([run, run], source)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(members: list[Run], source: Path, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_multi_label_and_regression_are_refused_by_name(tmp_path: Path, values: 
 
 def test_lists_in_parquet_are_refused_by_name(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["x"]}])
-    assert "rows 1, 2: the label is a list" in problems_of(path)
+    assert "rows 1, 2: the label (column 'label') is a list" in problems_of(path)
 
 
 def test_label_order() -> None:
