@@ -329,8 +329,11 @@ def test_products_that_do_not_fit_are_left_to_torch(depth, width):
     assert_near(frozen.backward(rows(7, width)), rows(7, width).float() @ weight.float())
 
 
-def test_a_weight_that_changes_in_place_is_seen_and_one_behind_its_back_after_stack():
+@pytest.mark.parametrize("in_int8", [False, True])
+def test_a_weight_that_changes_in_place_is_seen_and_one_behind_its_back_after_stack(in_int8: bool):
+    """In int8 there is a copy on every processor, in bf16 only where there are tiles."""
     weight, x = torch.nn.Parameter(rows(64, 64), requires_grad=False), rows(5, 64)
+    weights.multiply_in_int8([weight], in_int8)
 
     def product() -> torch.Tensor:
         return weights.frozen([weight]).forward(x)
