@@ -185,7 +185,7 @@ FAULTS = (
         "return hmac.compare_digest(shown.encode(), token.encode())",
         "return bool(shown) and token.startswith(shown)",
     ),
-    Fault("malformed_http", "if n_bytes > MAX_BODY_BYTES:", "if n_bytes < 0:"),
+    Fault("serving", "if n_bytes > MAX_BODY_BYTES:", "if n_bytes < 0:"),
     Fault(
         "service_sharing",
         "added = torch.bmm(torch.bmm(rows, down.transpose(1, 2)), up)",
