@@ -65,10 +65,14 @@ def test_folds_follow_the_seed_and_not_the_order_of_rows() -> None:
 
 def test_more_folds_than_a_class_has_texts_are_refused() -> None:
     rows = [*examples(60), Example("x", "rare one", "rare", None), Example("y", "rare two", "rare", None)]
-    with pytest.raises(DataError, match=r"class 'rare' has rows in 2 different texts: at most 2 folds"):
+    with pytest.raises(
+        DataError, match=r"class 'rare' has rows in 2 different texts: folds need one each; ask for fewer"
+    ):
         splitting.fold(rows, 1, 3, 0)
     assert splitting.fold(rows, 1, 2, 0)
-    with pytest.raises(DataError, match=r"class 'rare' has rows in 1 different text: one fold would have them all"):
+    with pytest.raises(
+        DataError, match=r"class 'rare' has rows in 1 different text: folds need one each; give more rows"
+    ):
         splitting.fold(rows[:-1], 1, 3, 0)
 
 
@@ -78,7 +82,7 @@ def test_what_is_wrong_with_folds_is_said_of_the_option_that_asked_for_them(
     rare = tmp_path / "rare.csv"
     rare.write_text(source.read_text() + "x,two of these,odd\ny,and that,odd\n")
     settings = settings_of(encoders["bert"], rare, tmp_path)
-    with pytest.raises(DataError, match=r"^--folds is 3, but class 'odd'"):
+    with pytest.raises(DataError, match=r"^data.fold is 1/3 \(--folds 3\), but class 'odd'"):
         folds.train(settings, 3)
 
 
@@ -92,7 +96,7 @@ def test_a_class_that_one_fold_would_hold_whole_is_refused_in_every_fold(seed: i
             held.append({one.label for one in splitting.fold(rows, number, 2, seed)[0]})
         except DataError as error:
             held.append(error.problems)
-    refused = [(f"data.fold is {number}/2, but all rows of class 'z' are in one fold") for number in (1, 2)]
+    refused = [(f"data.fold is {number}/2 (--folds 2), but all rows of class 'z' are in one fold") for number in (1, 2)]
     if isinstance(held[0], set):
         assert held == [{"a", "b", "c", "z"}] * 2
     else:

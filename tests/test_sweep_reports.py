@@ -464,7 +464,7 @@ def test_a_name_that_nothing_has_is_answered_with_the_studies(
     assert call("report", "demmo", "--out", tmp_path) == 1
     said = capsys.readouterr().err
     assert f"studies in {tmp_path}: demo" in said
-    assert "no such run, study or folds" in said
+    assert "no such run folder" in said
     assert "did you mean 'demo'?" in said
 
 

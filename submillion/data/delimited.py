@@ -20,6 +20,7 @@ from submillion.data.files import Lines
 from submillion.data.kinds import suffix_of
 from submillion.data.tables import BadRows, Layout, Table, encoding_notes, place, refuse_repeated, unread_rows
 from submillion.errors import DataError
+from submillion.text import plural
 
 _MARKS = (",", ";", "\t", "|")
 _MOST_IN_A_RECORD = 2**27  # characters; a quote that is open for longer never closes
@@ -153,12 +154,11 @@ def _ragged(path: Path, numbered: Sequence[tuple[int, _Record]], shape: _Shape, 
     if cut:
         where = f"{path}: every row ends with" if len(cut) == len(numbered) else f"{_place(path, cut)}:"
         notes.append(f"{where} empty cells beyond the {len(names)} that the header names: they are ignored")
-    n_whole = sum(not record.fault for _, record in numbered)
     header = f"where the header has {len(names)} ({', '.join(names[:6])}{', ...' * (len(names) > 6)})"
     bad = []
     for n, rows in by_width.items():
-        todo = _advice(n, shape, are_all=len(rows) == n_whole and len(numbered) > 1)
-        sentence = f"{_place(path, rows)}: {n} cell{'s' * (n > 1)} {header}: {todo}"
+        todo = _advice(n, shape, are_all=len(rows) == sum(not each[1].fault for each in numbered) > 1)
+        sentence = f"{_place(path, rows)}: {n} {plural(n, 'cell')} {header}: {todo}"
         bad.append(BadRows(tuple(number for number, _ in rows), sentence))
     return bad
 

@@ -43,7 +43,7 @@ def columns(data: DataConfig) -> tuple[str, ...]:
 def named(data: DataConfig) -> str:
     """Return the label's column, or columns, for messages: column 'label'."""
     names = columns(data)
-    return f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+    return f"{plural(len(names), 'column')} {', '.join(map(repr, names))}"
 
 
 def names_in(label: RowLabel | None) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from submillion.data.reading import layout_of, text_columns, wanted_columns
 from submillion.data.tables import Table, joined
 from submillion.errors import DataError, HubError, command
 from submillion.hub.answers import name_in
-from submillion.text import shown
+from submillion.text import plural, shown
 
 Kind = Literal["packaged", "folder", "file", "hub", "memory"]
 MEMORY = "<memory>"  # the source of rows that were given to `submillion.train` itself
@@ -271,7 +271,7 @@ def _by_column(tables: Mapping[str, Table], column: str) -> dict[str, Table]:
     splits = [folders.SPLIT_OF.get(value.casefold()) for value in values]
     if unknown := Counter(value for value, split in zip(values, splits, strict=True) if split is None):
         counts = [
-            f"{shown(value) if value else 'empty'} in {n:,} row{'s' * (n > 1)}" for value, n in unknown.most_common(5)
+            f"{shown(value) if value else 'empty'} in {n:,} {plural(n, 'row')}" for value, n in unknown.most_common(5)
         ]
         more = f" and {len(unknown) - 5:,} other values" * (len(unknown) > 5)
         raise DataError(

@@ -15,6 +15,8 @@ from itertools import combinations
 
 from confusable_homoglyphs import confusables
 
+from submillion.text import plural
+
 MISSING_WORDS = frozenset("nan nat na n/a n.a. null none nil missing undefined <na> #n/a #na - -- ? . (null)".split())
 _SHOWN = 5  # groups in a warning
 _NUMBER = re.compile(r"[+-]?\d+([.,:/–-]\d+)*%?")  # 18-24 is not 1824, and -1 not 1
@@ -55,7 +57,7 @@ def _named(group: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def _rows(n: int) -> str:
-    return f"{n:,} row{'s' * (n != 1)}"
+    return f"{n:,} {plural(n, 'row')}"
 
 
 def _difference(group: Sequence[str]) -> str:

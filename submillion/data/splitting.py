@@ -19,11 +19,10 @@ from submillion.data.duplicates import key_of
 from submillion.data.labels import RowLabel, counted, names_in
 from submillion.data.reading import Example
 from submillion.errors import DataError
-from submillion.text import percent
+from submillion.text import percent, plural
 
 Part = Literal["validation", "test", "train_rows"]
 _FOLD: Literal["fold"] = "fold"
-_IN_ONE = "one fold would have them all; give more rows of it, or train without folds"
 
 
 def carve(
@@ -50,7 +49,7 @@ def carve(
     n_rows = n_asked(size, n_total) if size >= 1 else max(n_asked(size, n_total), sum(map(bool, most.values())))
     if n_rows > sum(most.values()):
         if not keep:
-            n = f"{n_total:,} training row{'s' * (n_total != 1)}"
+            n = f"{n_total:,} training {plural(n_total, 'row')}"
             raise DataError(f"data.{part} is {size:g}, but there are only {n}: ask for fewer, or null for all")
         raise DataError(
             f"data.{part} is {size:g}, {n_rows:,} of {n_total:,} rows, but only {sum(most.values()):,} can be taken: "
@@ -71,9 +70,10 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    asked = f"data.fold is {number}/{n_folds} (--folds {n_folds})"
     if any(isinstance(example.label, tuple) for example in examples):
         raise DataError(
-            f"data.fold is {number}/{n_folds}, but rows have several labels: folds need rows with one; leave it "
+            f"{asked}, but rows have several labels: folds need rows with one; leave it "
             "out, or train runs with several values of data.seed"
         )
     has_groups = any(example.group is not None for example in examples)
@@ -82,7 +82,7 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
     else:
         labels = [str(example.label) for example in examples]
         units = [rows for of_class in _grouped(examples, _FOLD, seed, labels).values() for rows in of_class]
-    _refuse_few_units(examples, units, f"{number}/{n_folds}", "group" if has_groups else "different text")
+    _refuse_few_units(examples, units, n_folds, asked, "group" if has_groups else "different text")
     if has_groups:
         rows = [row for unit in units for row in unit]
         owners = [i for i, unit in enumerate(units) for _ in unit]
@@ -93,8 +93,8 @@ def fold(examples: Sequence[Example], number: int, n_folds: int, seed: int) -> t
         held_units = [held for _, held in StratifiedKFold(n_folds).split(labels, labels)]
         chosen = [[row for i in held for row in units[i]] for held in held_units]
     if not all(chosen):
-        raise DataError(f"data.fold is {number}/{n_folds}, but no group is left for one of them: ask for fewer folds")
-    _refuse_lost_classes(examples, chosen, f"{number}/{n_folds}")
+        raise DataError(f"{asked}, but no group is left for one of them: ask for fewer folds")
+    _refuse_lost_classes(examples, chosen, asked)
     held_out = set(chosen[number - 1])
     rest = [example for i, example in enumerate(examples) if i not in held_out]
     return rest, [examples[i] for i in sorted(held_out)]
@@ -115,13 +115,14 @@ def fold_note(fold: str, n_held_out: int, n_all: int, n_test: int) -> str:
     )
 
 
-def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]], spec: str, what: str) -> None:
+def _refuse_few_units(
+    examples: Sequence[Example], units: Sequence[Sequence[int]], n_folds: int, asked: str, what: str
+) -> None:
     """Raise a DataError for classes that cannot be in every fold."""
-    n_folds = int(spec.rpartition("/")[2])
     counts = Counter(label for unit in units for label in {str(examples[row].label) for row in unit})
     problems = [
-        f"data.fold is {spec}, but class {label!r} has rows in {n} {what}{'s' * (n != 1)}: "
-        + (f"at most {n} folds can have one each; ask for fewer, or give more rows of it" if n > 1 else _IN_ONE)
+        f"{asked}, but class {label!r} has rows in {n} {plural(n, what)}: folds need one each; "
+        f"{'ask for fewer, or give more rows of it' if n > 1 else 'give more rows of it, or train without folds'}"
         for label, n in sorted(counts.items())
         if n < n_folds
     ]
@@ -129,14 +130,14 @@ def _refuse_few_units(examples: Sequence[Example], units: Sequence[Sequence[int]
         raise DataError(*problems)
 
 
-def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[int]], spec: str) -> None:
+def _refuse_lost_classes(examples: Sequence[Example], chosen: Sequence[Sequence[int]], asked: str) -> None:
     """Raise a DataError for classes whose rows are all in one fold, whichever that is: none would be left to learn."""
     folds_of: dict[str, set[int]] = {}
     for i, rows in enumerate(chosen):
         for row in rows:
             folds_of.setdefault(str(examples[row].label), set()).add(i)
     problems = [
-        f"data.fold is {spec}, but all rows of class {label!r} are in one fold, since those of one text or group stay "
+        f"{asked}, but all rows of class {label!r} are in one fold, since those of one text or group stay "
         "together: try another number of folds or another data.seed, or give more rows of it"
         for label, numbers in sorted(folds_of.items())
         if len(numbers) == 1

@@ -57,15 +57,7 @@ def _run(which: str, out: Path | str) -> Path:
         names = [path.name for paths in others.values() for path in paths]
         near = closest(which, names)
         meant = [f"did you mean {near!r}?"] if near else []
-        said = [_of_any_kind(problem) for problem in error.problems]
-        raise RunError(*said, *named, *meant) from None
-
-
-def _of_any_kind(problem: str) -> str:
-    """Return a sentence about a run that is not there, as one about a study or folds too."""
-    for ours, wider in (("no run ", "no run, study or folds "), ("no such run folder", "no such run, study or folds")):
-        problem = problem.replace(ours, wider, 1)
-    return problem
+        raise RunError(*error.problems, *(named or [f"no study or folds in {out} either"]), *meant) from None
 
 
 def write(of: Run, splits: Splits | None = None) -> list[Path]:

@@ -226,7 +226,7 @@ def _settings(verdict: Verdict, names: dict[str, str]) -> Section:
     return Section(
         anchor="settings",
         nav="Settings",
-        title=f"{len(verdict.settings)} setting{'s' * (len(verdict.settings) > 1)}, {n_runs} runs",
+        title=f"{len(verdict.settings)} {plural(len(verdict.settings), 'setting')}, {n_runs} {plural(n_runs, 'run')}",
         sentences=("Runs that differ in train.seed alone are one setting. What all settings share is omitted.",),
         tables=tuple(_differences(verdict, names)),
     )

@@ -18,7 +18,7 @@ from submillion import config, data, reports, runs
 from submillion.config import MOST_FOLDS, Config
 from submillion.data import sources
 from submillion.data.tables import Table
-from submillion.errors import ConfigError, DataError, command
+from submillion.errors import ConfigError, command
 from submillion.judging import metrics
 from submillion.judging.metrics import Predictions, Score, numbered
 from submillion.model import processes
@@ -58,7 +58,7 @@ def train(
             configs = [_of_fold(settings, number, n_folds) for number in range(1, n_folds + 1)]
             data.download(settings.data, workflow.downloads(watch))
             # The first fold's settings and rows name the folder: they decide the others'.
-            splits, whole = _read_first(configs[0], n_folds, rows), folds.of_all_rows(settings, n_folds)
+            splits, whole = data.read(configs[0].data, rows), folds.of_all_rows(settings, n_folds)
             fingerprint = (splits if whole == configs[0] else data.read(whole.data, rows)).fingerprint
         folder = runs.folder(settings.out, f"{settings.name}-folds", config.digest(configs[0], splits.key))
         done: list[Run] = []
@@ -85,15 +85,6 @@ def _refuse(settings: Config, n_folds: int) -> None:
 
 def _of_fold(settings: Config, number: int, n_folds: int) -> Config:
     return config.changed(settings, {"data.fold": f"{number}/{n_folds}"})
-
-
-def _read_first(settings: Config, n_folds: int, rows: Mapping[str, Table] | None) -> data.Splits:
-    """Return the first fold's splits; a DataError names what was typed, not the fold's setting."""
-    try:
-        return data.read(settings.data, rows)
-    except DataError as error:
-        ours, typed = f"data.fold is {settings.data.fold}", f"--folds is {n_folds}"
-        raise DataError(*(problem.replace(ours, typed) for problem in error.problems)) from None
 
 
 def _pooled(folder: Path, done: Sequence[Run], settings: Config, fingerprint: str) -> Folds:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from submillion.errors import DataError
+from submillion.text import plural
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 EVEN = 0.5  # the threshold of labels for which none was chosen
@@ -223,7 +224,7 @@ def about_groups(groups: np.ndarray | None) -> tuple[str, ...]:
     if most < _WORTH_SAYING:
         return ()
     return (
-        f"the {len(groups):,} rows are in {n_groups:,} group{'s' * (n_groups > 1)} (data.group, or the same text): "
+        f"the {len(groups):,} rows are in {n_groups:,} {plural(n_groups, 'group')} (data.group, or the same text): "
         "intervals and tests treat groups, not rows, as independent",
     )
 

@@ -21,7 +21,7 @@ from submillion.reports.verdicts import (
     taken_because,
 )
 from submillion.runs.study import StudyRecord, TrialRecord, label
-from submillion.text import duration, interval
+from submillion.text import duration, interval, plural
 
 _N_NAMED = 12  # trials that a sentence names
 
@@ -142,7 +142,7 @@ def _counts(summary: StudyRecord) -> str:
     count = f"{len(summary.trials)} trials" if len(summary.trials) != 1 else "1 trial"
     runs = {run for trial in summary.trials for run in trial.runs}
     ended = ", ".join(f"{n} {state}" for state, n in states.items()) or "none begun"
-    same = f"; {len(runs)} different run{'s' * (len(runs) != 1)}" if runs else ""
+    same = f"; {len(runs)} different {plural(len(runs), 'run')}" if runs else ""
     return f"{count}: {ended}{same}."
 
 
@@ -299,7 +299,7 @@ def cost(report: StudyReport) -> Section | None:
     return Section(
         anchor="time",
         nav="Time",
-        title=f"{len(every)} run{'s' * (len(every) != 1)} took {duration(training + evaluation)}, one after the other",
+        title=f"{len(every)} {plural(len(every), 'run')} took {duration(training + evaluation)}, one after the other",
         figure="time",
         reading=f"{limit}Seconds of one run, or the mean of several seeds. Reading, building and saving come on top; "
         "runs that shared the cores took longer than alone. A trial that shares an earlier trial's run took no time.",
