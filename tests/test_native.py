@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -244,6 +245,40 @@ def test_without_the_library_nothing_fits(monkeypatch):
     monkeypatch.setattr(native, "_library", None)
     assert not native.available()
     assert not native.fits(rows(4, 8))
+
+
+class _Left(ctypes.Structure):
+    """`left` in vectors.h."""
+
+    _fields_ = [("at", ctypes.c_void_p), ("row_step", ctypes.c_int64), ("k_step", ctypes.c_int64)]
+
+
+@compiled
+@pytest.mark.parametrize("n_floats", [16, 8, 4])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("each_number_of_threads", [1], indirect=True)  # it has one
+def test_products_in_vectors_of_each_width_are_exact_for_every_number_of_rows(n_floats, adds):
+    """Those narrower than here are other processors'."""
+    library, multiply = native.library(), native.library().multiply_all
+    integers = [ctypes.c_int64] * 4
+    multiply.argtypes = [_Left, ctypes.c_void_p, *integers, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
+    multiply.restype = None
+    library.limit_vectors(n_floats)
+    try:
+        for n_rows in range(1, 26):
+            for n_columns, is_turned in ((16, False), (48, True), (64, False)):
+                depth = 3 * n_rows + 1
+                left = torch.randn(depth, n_rows).t() if is_turned else torch.randn(n_rows, depth)
+                right, start = torch.randn(depth, n_columns + 5)[:, :n_columns], torch.randn(n_rows, n_columns + 3)
+                out = start.clone()
+                sides = (_Left(left.data_ptr(), *left.stride()), right.data_ptr(), right.stride(0))
+                multiply(*sides, n_rows, depth, n_columns, out.data_ptr(), out.stride(0), adds)
+                wanted = start.double()
+                wanted[:, :n_columns] = left.double() @ right.double() + adds * wanted[:, :n_columns]
+                torch.testing.assert_close(out.double(), wanted, rtol=0, atol=1e-5 * depth**0.5)
+                assert torch.equal(out[:, n_columns:], start[:, n_columns:])
+    finally:
+        library.limit_vectors(16)
 
 
 SCRIPT = """

@@ -14,7 +14,7 @@ import pytest
 
 from submillion import config, runs
 from submillion.config import Config
-from submillion.errors import ConfigError, RunError, SubmillionError
+from submillion.errors import ConfigError, DataError, RunError, SubmillionError
 from submillion.runs import Run, files
 from submillion.sweeps import executors, study_names
 from submillion.sweeps.sitting import sweep
@@ -75,6 +75,17 @@ def test_problems_are_reported_together(settings: dict[str, Any], tmp_path: Path
 def test_a_scale_outside_its_range_is_refused(scale: float, settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="above 0, at most 1"):
         prepare(write_study(tmp_path, settings), scale=scale)
+
+
+def test_what_is_not_there_is_named_before_any_trial(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = write_study(tmp_path, settings)
+    with pytest.raises(DataError, match=r"nobody\.csv"):  # and not the encoder, which is missing too
+        prepare(file, ["data.source=nobody.csv", "model.name=nobody"])
+    with pytest.raises(ConfigError, match="start_from is nobody: no such folder"):
+        prepare(file, ["adapter.start_from=nobody"])
+    starts = [RANK, {"key": "adapter.start_from", "values": [str(tmp_path), "somebody"]}]
+    with pytest.raises(ConfigError, match="start_from is somebody: no such folder"):
+        prepare(write_study(tmp_path, settings, factors=starts))
 
 
 def test_a_varied_key_is_not_overridden(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The run folder: everything a training leaves behind, written so that a crash never falsifies it."""
 
-from submillion.runs.continued import continued
+from submillion.runs.continued import continued, refuse_missing_start
 from submillion.runs.facts import COLUMNS, KEYS, examined, facts
 from submillion.runs.files import locked, write_atomically
 from submillion.runs.finding import (
@@ -77,6 +77,7 @@ __all__ = [
     "noted",
     "packed_losses",
     "packed_rows",
+    "refuse_missing_start",
     "refuse_run_folder",
     "refuse_twice",
     "remove",

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from submillion import config
+from submillion import config, runs
 from submillion.config import Config, DataConfig
+from submillion.data import sources
 from submillion.errors import ConfigError
 from submillion.judging import metrics
 from submillion.judging.comparison import MIN_ROWS, Verdict
@@ -194,8 +195,13 @@ def prepare(which: Path | str, overrides: Mapping[str, Any] | Sequence[str] = ()
         raise ConfigError(f"the scale is {scale:g}: give one above 0, at most 1, such as 0.1")
     study, folder = load_study(which)
     base = base_config(study, folder, overrides)
+    if base.data.source:  # a preview needs none
+        sources.refuse_missing(base.data)  # before the encoder is looked for
     speed = timing.speed(base.out, base.model.name)
-    return previewed(study, Space(base, 0, study.seeds, scale), timing.size_of(whole(base)), speed)
+    prepared = previewed(study, Space(base, 0, study.seeds, scale), timing.size_of(whole(base)), speed)
+    for trial, _ in prepared.preview.trials:  # a start may be a factor
+        runs.refuse_missing_start(trial.configs[0])
+    return prepared
 
 
 def whole(base: Config) -> DataConfig:

@@ -115,7 +115,7 @@ def ask(
     _refuse_missing_column(settings)
     if rows is None:
         sources.refuse_missing(settings.data)  # before the encoder is looked for
-    _refuse_missing_start(settings)
+    runs.refuse_missing_start(settings)
     with processes.in_turn():
         settings = preparing.pinned(settings, watch)
         candidates = distillation.asked(settings)
@@ -153,19 +153,6 @@ def _refuse_missing_column(settings: Config) -> None:
             f"augmentation.kind has first-column, but data.text is one column ({settings.data.text}): name several, "
             "or remove first-column"
         )
-
-
-def _refuse_missing_start(settings: Config) -> None:
-    """Raise a ConfigError if there is no folder to start from."""
-    source, path = settings.adapter.start_from, None
-    if source is None or os.path.isdir(os.path.expanduser(source)):
-        return
-    with suppress(RunError):  # there is no run of that name either
-        path = runs.locate(source, settings.out)
-    advice = f"did you mean {path}?" if path else "give the path of a finished run, such as runs/NAME-0a1b2c3d"
-    raise ConfigError(
-        f"adapter.start_from is {source}: no such folder; {advice} (a run's name or hash alone is not looked up here)"
-    )
 
 
 def _with_class_names(settings: Config, splits: Splits) -> Config:

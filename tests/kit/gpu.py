@@ -29,11 +29,12 @@ class Encoders:
         return folder if folder.exists() else make_encoder(family, folder, **sizes)
 
 
-def random_split(n_rows: int, seed: int, longest: int) -> TokenizedSplit:
-    """Return rows of random tokens, all lengths from 2 on, as tiny encoders know them."""
+def random_split(n_rows: int, seed: int, longest: int, lengths: np.ndarray | None = None) -> TokenizedSplit:
+    """Return rows of random tokens, of these lengths or of any from 2 on, as tiny encoders know them."""
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(2, longest + 1, n_rows)
-    lengths[0] = longest
+    if lengths is None:
+        lengths = rng.integers(2, longest + 1, n_rows)
+        lengths[0] = longest
     n_tokens = int(lengths.sum())
     return TokenizedSplit(
         tokens=rng.integers(5, 40, n_tokens, dtype=np.int32),

@@ -8,6 +8,7 @@ Shapes: G heads of all texts of a tile (heads x texts), W its width in tokens, E
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,17 +54,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a batch, none if kernels attend, for layers in which positions affect attention alike."""
+    """The layout of a batch for rows of `dtype`, and what is made from it, for layers in which positions affect
+    attention alike."""
 
     layout: Layout
     n_heads: int
+    dtype: torch.dtype
     positions: Positions
-    tiles: tuple[Tile, ...]
 
-
-def tile(layout: Layout, n_heads: int, dtype: torch.dtype, positions: Positions) -> Tiles:
-    """Return the tiles of a layout, for rows of `dtype`."""
-    return Tiles(layout, n_heads, positions, tuple(_tile(group, n_heads, dtype, positions) for group in layout.groups))
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Return a tile for each group of texts: none if kernels attend. A layer that is one C call needs none."""
+        return tuple(_tile(group, self.n_heads, self.dtype, self.positions) for group in self.layout.groups)
 
 
 def attend(

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from submillion.model.batching import Batch
 from submillion.model.packed import cuda, whole_layers
-from submillion.model.packed.attention import Positions, Tiles, attend, kernels_for, tile
+from submillion.model.packed.attention import Positions, Tiles, attend, kernels_for
 from submillion.model.packed.disentangled import Projected, distances, projected
 from submillion.model.packed.layout import Layout, lay_out
 from submillion.model.packed.linear import project, project_and_pass
@@ -89,7 +89,7 @@ def _lay_out(packed: Packed, batch: Batch) -> tuple[Layout, dict[str | None, Til
     layout = laid_out(packed, batch)
     kinds = {layer.attention_type for layer in packed.layers}
     return layout, {
-        kind: tile(layout, packed.n_heads, packed.dtype, _positions_for(packed, layout, kind)) for kind in kinds
+        kind: Tiles(layout, packed.n_heads, packed.dtype, _positions_for(packed, layout, kind)) for kind in kinds
     }
 
 

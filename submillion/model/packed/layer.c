@@ -4,32 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "calls.h"
+#include "layer.h"
 #include "words.h"
-
-/* A frozen weight [depth, width] in int8, packed, and LoRA that reaches `columns` columns from `first` on; rank 0: none. */
-typedef struct {
-    const void *weight;
-    const float *scales;
-    const bf16 *factors; /* of the input's columns, or NULL */
-    const bf16 *bias;    /* or NULL */
-    const float *down, *up;
-    i64 depth, width, rank, layers, first, columns;
-} site;
-
-typedef struct { const float *weight, *bias; double eps; } norm_of;
-
-typedef struct {
-    site firsts, inputs, output, ffn_in, ffn_out;
-    i64 is_last; /* 1: `firsts` makes the queries of first tokens, the only rows kept, `inputs` keys and values; 0: all three */
-    norm_of attention_norm, ffn_norm;
-} layer;
-
-typedef struct {
-    const i64 *bounds;
-    const bf16 *relative;
-    i64 n_texts, n_heads, n_rows, longest, threads;
-} batch;
 
 /* Offsets into the scratch memory, in bytes, in the order of `sizes` below. */
 typedef struct { i64 firsts, asked, heads, mixed, sums, normed, inner, scaled, low, numbers, rest, size; } places;

@@ -133,13 +133,16 @@ def part_of(module: Any) -> Part | None:
         return None if module.weight.requires_grad else Part(module)
     if type(module) is not lora.Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
         return None
-    name, base = module.active_adapters[0], module.get_base_layer()
-    is_plain = name in module.lora_A and name not in module.lora_variant and not module.lora_bias[name]
-    if not is_plain or type(base) is not nn.Linear or base.weight.requires_grad or module.fan_in_fan_out:
+    # Children by their dictionaries: nn.Module's own way to them took an eighth of a short text's time.
+    children, name = module._modules, module.active_adapters[0]
+    base, downs, ups = children["base_layer"], children["lora_A"], children["lora_B"]
+    is_plain = name in downs and name not in module.lora_variant and not module.lora_bias[name]
+    if not is_plain or type(base) is not nn.Linear or module.fan_in_fan_out:
         return None
-    down: Any = module.lora_A[name].weight
-    up: Any = module.lora_B[name].weight
-    return Part(base, down, up, float(module.scaling[name]), active_p(module.lora_dropout[name]))
+    down, up = (factors._modules[name]._parameters["weight"] for factors in (downs, ups))
+    if base._parameters["weight"].requires_grad:
+        return None
+    return Part(base, down, up, float(module.scaling[name]), active_p(children["lora_dropout"][name]))
 
 
 def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:

@@ -23,7 +23,7 @@ import transformers
 
 from submillion.model.packed import cuda
 
-_VERSION = 12  # kernels_version in kernels.c
+_VERSION = 13  # kernels_version in kernels.c
 MAX_WIDTH = 8192  # MAX_WIDTH in kernels.c
 _PANEL = 32  # DEPTH in tiles.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -78,11 +78,14 @@ def _declare(library: Any) -> None:
         "lora_scratch": [integer] * 5 + [ctypes.c_int, *tiles],
         "layer_scratch": [pointer] * 2,
         "whole_layer": [pointer] * 5,
+        "layer_in_floats_scratch": [pointer] * 2,
+        "layer_in_floats": [pointer] * 5,
     }
     for name, types in arguments.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
-    library.attention_scratch.restype = library.lora_scratch.restype = library.layer_scratch.restype = integer
+    for name in ("attention_scratch", "lora_scratch", "layer_scratch", "layer_in_floats_scratch"):
+        getattr(library, name).restype = integer
 
 
 def _share_threads(library: Any) -> None:
@@ -95,6 +98,8 @@ def _share_threads(library: Any) -> None:
 _library = _load()
 _has_tiles = _library is not None and bool(_library.products_available())
 _has_integers = _library is not None and bool(_library.integers_available())
+# With narrower vectors, and on processors other than x86, layers in float32 were not measured against torch's.
+_has_floats = _library is not None and _library.vector_floats() >= 8
 
 
 def available() -> bool:
@@ -115,6 +120,11 @@ def has_tiles() -> bool:
 def has_integers() -> bool:
     """Return whether products in int8 are in our vectors here, if they are not on matrix tiles."""
     return _has_integers and _library is not None
+
+
+def has_floats() -> bool:
+    """Return whether short layers in float32 are one C call here."""
+    return _has_floats and _library is not None
 
 
 def kind() -> str:

@@ -9,94 +9,64 @@
 #include <math.h>
 #include <string.h>
 
-#include "calls.h"
-#include "words.h"
+#include "vectors.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define LANES 16
-#define ROWS 6   /* of a product at once: their sums stay in registers, even if LANES take two of 16 */
-#define BLOCK 48 /* rows that pass through a product together, a multiple of ROWS */
+#define BLOCK 48 /* rows that pass through a product together */
 #define STRIP 64 /* columns of a product over rows */
-
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-static i64 in_lanes(i64 n) { return (n + LANES - 1) / LANES * LANES; }
 
 /* ---- products ---- */
 
-/* The left side of a product: element (row, k) is at[row * row_step + k * k_step]. */
-typedef struct { const float *at; i64 row_step, k_step; } left;
-
-INLINE void multiply_rows(const int n, const int n_wide, left a, const float *b, i64 b_step, i64 depth, float *out,
-                          i64 out_step, int adds) {
-    lanes sums[ROWS][2];
-#pragma GCC unroll 6
-    for (int i = 0; i < n; i++) {
-#pragma GCC unroll 2
-        for (int j = 0; j < n_wide; j++) {
-            sums[i][j] = adds ? *(const lanes *)(out + i * out_step + j * LANES) : (lanes){0};
-        }
-    }
-    for (i64 k = 0; k < depth; k++) {
-        const float *at = a.at + k * a.k_step, *right = b + k * b_step;
-#pragma GCC unroll 6
-        for (int i = 0; i < n; i++) {
-#pragma GCC unroll 2
-            for (int j = 0; j < n_wide; j++) sums[i][j] += at[i * a.row_step] * *(const lanes *)(right + j * LANES);
-        }
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < n; i++) {
-#pragma GCC unroll 2
-        for (int j = 0; j < n_wide; j++) *(lanes *)(out + i * out_step + j * LANES) = sums[i][j];
-    }
-}
-
-/* All rows of one or two LANES of columns. */
-INLINE void multiply_columns(const int n_wide, left a, const float *b, i64 b_step, i64 n_rows, i64 depth, float *out,
-                             i64 out_step, int adds) {
-    for (i64 row = 0; row < n_rows; row += ROWS, a.at += ROWS * a.row_step, out += ROWS * out_step) {
-        switch (least(n_rows - row, ROWS)) {
-            case 1: multiply_rows(1, n_wide, a, b, b_step, depth, out, out_step, adds); break;
-            case 2: multiply_rows(2, n_wide, a, b, b_step, depth, out, out_step, adds); break;
-            case 3: multiply_rows(3, n_wide, a, b, b_step, depth, out, out_step, adds); break;
-            case 4: multiply_rows(4, n_wide, a, b, b_step, depth, out, out_step, adds); break;
-            case 5: multiply_rows(5, n_wide, a, b, b_step, depth, out, out_step, adds); break;
-            default: multiply_rows(6, n_wide, a, b, b_step, depth, out, out_step, adds);
-        }
-    }
-}
-
-FAST static void multiply_narrow(left a, const float *b, i64 b_step, i64 n_rows, i64 depth, i64 n_columns, float *out,
-                                 i64 out_step, int adds) {
-    for (i64 column = 0; column < n_columns; column += LANES) {
-        multiply_columns(1, a, b + column, b_step, n_rows, depth, out + column, out_step, adds);
-    }
-}
-
 #ifdef HAS_V4
-/* 32 registers of LANES: two side by side share reads of the left side. */
-__attribute__((target("arch=x86-64-v4"))) static void multiply_wide(left a, const float *b, i64 b_step, i64 n_rows,
-                                                                    i64 depth, i64 n_columns, float *out, i64 out_step,
-                                                                    int adds) {
-    i64 column = 0;
-    for (; column + LANES < n_columns; column += 2 * LANES) {
-        multiply_columns(2, a, b + column, b_step, n_rows, depth, out + column, out_step, adds);
-    }
-    if (column < n_columns) multiply_columns(1, a, b + column, b_step, n_rows, depth, out + column, out_step, adds);
-}
+#define NAME multiply_512
+#define TARGET __attribute__((target("arch=x86-64-v4")))
+#define FLOATS 16
+#define TALL 12
+#define WIDE 2
+#include "product_in_vectors.h"
+
+#define NAME multiply_256
+#define TARGET __attribute__((target("arch=x86-64-v3")))
+#define FLOATS 8
+#define TALL 6
+#define WIDE 2
+#include "product_in_vectors.h"
 #endif
 
-/* out [rows, columns] = a times b [depth, columns], plus what it holds if `adds`; columns: a multiple of LANES. */
-static void multiply_all(left a, const float *b, i64 b_step, i64 n_rows, i64 depth, i64 n_columns, float *out, i64 out_step,
-                         int adds) {
-#ifdef HAS_V4
-    if (__builtin_cpu_supports("x86-64-v4")) {
-        multiply_wide(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds);
-        return;
-    }
+#define NAME multiply_128
+#define TARGET
+#define FLOATS 4
+#ifdef __aarch64__
+#define TALL 6
+#else
+#define TALL 3
 #endif
-    multiply_narrow(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds);
+#define WIDE 4
+#include "product_in_vectors.h"
+
+static int widest = 16;
+
+/* So that tests reach what other processors take: vectors of at most so many floats. */
+void limit_vectors(int n_floats) { widest = n_floats; }
+
+/* How many floats a vector of `multiply_all` has here. */
+int vector_floats(void) {
+#ifdef HAS_V4
+    if (widest >= 16 && __builtin_cpu_supports("x86-64-v4")) return 16;
+    if (widest >= 8 && __builtin_cpu_supports("x86-64-v3")) return 8;
+#endif
+    return 4;
+}
+
+void multiply_all(left a, const float *b, i64 b_step, i64 n_rows, i64 depth, i64 n_columns, float *out, i64 out_step,
+                  int adds) {
+    switch (vector_floats()) {
+#ifdef HAS_V4
+        case 16: multiply_512(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds); return;
+        case 8: multiply_256(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds); return;
+#endif
+        default: multiply_128(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds);
+    }
 }
 
 /* ---- rows ---- */
@@ -135,22 +105,6 @@ FAST static void read_mask(word first, i64 n, uint64_t seed, word least_kept, fl
 }
 
 /* ---- attention ---- */
-
-#define LOG2_E 1.4426950408889634f
-
-/* 2^x for x <= 0: a polynomial on +-1/2 (Cephes' exp2f), times a power of 2. */
-INLINE float power_of_2(float x) {
-    x = x < -126.0f ? -126.0f : x;
-    const float whole = floorf(x + 0.5f), part = x - whole;
-    float y = 1.535336188319500e-4f;
-    y = y * part + 1.339887440266574e-3f;
-    y = y * part + 9.618437357674640e-3f;
-    y = y * part + 5.550332471162809e-2f;
-    y = y * part + 2.402264791363012e-1f;
-    y = y * part + 6.931472028550421e-1f;
-    y = y * part + 1.0f;
-    return y * bits_float((word)((int32_t)whole + 127) << 23);
-}
 
 typedef struct {
     float *keys_turned, *values; /* [head, whole], [whole, head] */

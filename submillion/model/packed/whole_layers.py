@@ -1,8 +1,10 @@
-"""A layer in one C call (layer.c), if no gradient is wanted, nothing is dropped and products are in int8 vectors.
+"""A layer in one C call, if no gradient is wanted and nothing is dropped: with products in int8 vectors (layer.c), or
+in float32 for few rows (floats.c).
 
-A single text's time goes to calls from Python, not to what they compute. Results are the same to the bit. A finished
-run's layers are noted as C reads them, and the notes are used until something they were made from changes, or an
-optimiser steps anywhere: fused ones change tensors without a new version. A model that trains is read anew each time.
+A single text's time goes to calls from Python, not to what they compute. In int8 results are the same to the bit. A
+finished run's layers are noted as C reads them, and the notes are used until something they were made from changes, or
+an optimiser steps anywhere: fused ones change tensors without a new version. A model that trains is read anew each
+time.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ import torch
 from torch import nn
 
 from submillion.model.packed import native, native_lora, weights
-from submillion.model.packed.attention import Tiles
+from submillion.model.packed.attention import Positions, Tiles
 from submillion.model.packed.linear import Part, bias_of, lora_of, part_of
 from submillion.model.packed.passes import active_p, is_gelu
 from submillion.model.packed.structure import Layer, inputs_of
+
+# Rows in float32 times the width of the feed-forward: with more, torch's products are faster (docs/log.md has times).
+_MOST_CELLS = 250_000
 
 
 def _fields(names: str, kind: Any) -> list[tuple[str, Any]]:
@@ -28,7 +33,7 @@ def _fields(names: str, kind: Any) -> list[tuple[str, Any]]:
 
 
 class _Site(ctypes.Structure):
-    """`site` in layer.c."""
+    """`site` in layer.h."""
 
     _fields_ = [
         *_fields("weight scales factors bias down up", ctypes.c_void_p),
@@ -41,7 +46,7 @@ class _Norm(ctypes.Structure):
 
 
 class _Layer(ctypes.Structure):
-    """`layer` in layer.c."""
+    """`layer` in layer.h."""
 
     _fields_ = [
         *_fields("firsts inputs output ffn_in ffn_out", _Site),
@@ -51,7 +56,7 @@ class _Layer(ctypes.Structure):
 
 
 class _Batch(ctypes.Structure):
-    """`batch` in layer.c."""
+    """`batch` in layer.h."""
 
     _fields_ = [
         *_fields("bounds relative", ctypes.c_void_p),
@@ -78,36 +83,52 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -
 
     is_last: only for the texts' first tokens, [B, D].
     """
-    if torch.is_grad_enabled() or not native.has_integers() or native.has_tiles() or not native.fits(x):
+    if torch.is_grad_enabled() or not (_fits_integers(x, tiles) or _fits_floats(x, tiles.positions)):
         return None
     dropouts = (layer.probs_dropout, layer.attention_dropout, layer.ffn_dropout)
-    if tiles.tiles or layer.is_gated or not is_gelu(layer.activation) or any(active_p(each) for each in dropouts):
+    if layer.is_gated or not is_gelu(layer.activation) or any(active_p(each) for each in dropouts):
         return None
     inputs, *others = inputs_of(layer.sites)
     sites = [inputs[:1], inputs[1:], *others] if is_last else [inputs, *others]
     parts = [[part_of(layer.sites[each]) for each in together] for together in sites]
     if len(inputs) != 3 or any(part is None or part.p for together in parts for part in together):
         return None
-    note = _note(layer, cast("list[list[Part]]", parts), is_last=is_last)
+    all_parts = cast("list[list[Part]]", parts)
+    if x.dtype == torch.float32 and len(x) * all_parts[-2][0].linear.out_features > _MOST_CELLS:
+        return None
+    note = _note(layer, all_parts, x.dtype, is_last=is_last)
     copies = [] if note is None else [copy() for copy in note.copies]  # they live until the call ends
     return None if note is None or None in copies else _run(note.fields, x, tiles)
 
 
+def _fits_integers(x: torch.Tensor, tiles: Tiles) -> bool:
+    return native.has_integers() and not native.has_tiles() and native.fits(x) and not tiles.layout.groups
+
+
+def _fits_floats(x: torch.Tensor, positions: Positions) -> bool:
+    is_plain = positions.window is None and positions.rotary is None and positions.distances is None
+    return native.has_floats() and is_plain and x.dtype == torch.float32 and x.is_cpu and x.is_contiguous()
+
+
 def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
-    layout, relative = tiles.layout, tiles.positions.relative
+    layout, relative, library = tiles.layout, tiles.positions.relative, native.library()
+    size_of, function = library.layer_scratch, library.whole_layer
+    if x.dtype == torch.float32:
+        size_of, function = library.layer_in_floats_scratch, library.layer_in_floats
+        relative = None if relative is None else relative.transpose(1, 2).contiguous()
     n_texts = len(layout.bounds) - 1
     batch = _Batch(
         *(layout.bounds.data_ptr(), None if relative is None else relative.data_ptr()),
         *(n_texts, tiles.n_heads, len(x), layout.longest, torch.get_num_threads()),
     )
     both = ctypes.byref(layer), ctypes.byref(batch)
-    scratch = torch.empty(native.library().layer_scratch(*both), dtype=torch.int8)
+    scratch = torch.empty(size_of(*both), dtype=torch.int8)
     out = x.new_empty(n_texts, x.shape[1]) if layer.is_last else torch.empty_like(x)
-    native.library().whole_layer(*both, x.data_ptr(), out.data_ptr(), scratch.data_ptr())
+    function(*both, x.data_ptr(), out.data_ptr(), scratch.data_ptr())
     return out
 
 
-def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _Note | None:
+def _note(layer: Layer, parts: Sequence[Sequence[Part]], dtype: torch.dtype, *, is_last: bool) -> _Note | None:
     """Return the layer as C reads it, kept if nothing in it trains; None if the function cannot take it."""
     norms = layer.attention_norm, layer.ffn_norm
     flat = [part for together in parts for part in together]
@@ -116,7 +137,7 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _N
     if any(x.is_inference() for x in tensors):
         return None  # they have no versions
     state = (
-        weights.generation(),
+        *(dtype, weights.generation()),
         *((x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors),
         *(part.scaling for part in flat),
         *(norm.eps for norm in norms),
@@ -126,7 +147,8 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool) -> _N
         return noted
     frozen = [weights.frozen([part.linear.weight for part in together]) for together in parts]
     kept = [x.detach() for x in tensors]
-    candidates = [_site(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
+    site_of = _site_in_floats if dtype == torch.float32 else _site
+    candidates = [site_of(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
     sites = [site for site in candidates if site is not None]
     if len(sites) < len(candidates) or sites[-2].width > native.MAX_WIDTH:
         return None
@@ -153,6 +175,21 @@ def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any])
     pointers = [integers.values, integers.scales, integers.column_factors, bias, *factors]
     addresses = [None if each is None else each.data_ptr() for each in pointers]
     return _Site(*addresses, *[None] * (6 - len(addresses)), *sizes)
+
+
+def _site_in_floats(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any]) -> _Site | None:
+    """Return the same for products in float32, which read the weight itself. None if it is not dense, or in int8."""
+    if weight is None or weight.in_int8 or weight.matrix.dtype != torch.float32 or not weight.matrix.is_contiguous():
+        return None
+    lora, (width, depth) = lora_of(parts, 1.0, stacked=True), weight.matrix.shape
+    factors: list[torch.Tensor | None] = [None, None]
+    sizes = (depth, width, 0, 0, 0, 0)
+    if lora is not None:
+        factors = [lora.down.float().contiguous(), lora.up.float().contiguous()]
+        sizes = (depth, width, lora.up.shape[1], lora.n_layers, lora.start, len(lora.up))
+    pointers = [weight.matrix, None, None, bias_of(parts, torch.float32), *factors]
+    kept += pointers
+    return _Site(*(None if each is None else each.data_ptr() for each in pointers), *sizes)
 
 
 def _norm(norm: nn.LayerNorm, kept: list[Any]) -> _Norm:
