@@ -132,16 +132,15 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], dtype: torch.dtype, *, 
     """Return the layer as C reads it, kept if nothing in it trains; None if the function cannot take it."""
     norms = layer.attention_norm, layer.ffn_norm
     flat = [part for together in parts for part in together]
-    tensors: list[Any] = [x for part in flat for x in (part.linear.weight, part.linear.bias, part.down, part.up)]
-    tensors = [x for x in (*tensors, *(x for norm in norms for x in (norm.weight, norm.bias))) if x is not None]
-    if any(x.is_inference() for x in tensors):
-        return None  # they have no versions
-    state = (
-        *(dtype, weights.generation()),
-        *((x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors),
-        *(part.scaling for part in flat),
-        *(norm.eps for norm in norms),
-    )
+    tensors: list[Any] = [
+        *(x for part in flat for x in (part.linear.weight, part.linear.bias, part.down, part.up) if x is not None),
+        *(x for norm in norms for x in (norm.weight, norm.bias) if x is not None),
+    ]
+    try:
+        states = [(x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors]
+    except RuntimeError:
+        return None  # made for inference, they have no versions
+    state = (dtype, weights.generation(), states, [part.scaling for part in flat], [norm.eps for norm in norms])
     noted: _Note | None = layer.noted.get(is_last)
     if noted is not None and noted.state == state:
         return noted
