@@ -99,15 +99,15 @@ def main() -> None:
     out, encoder = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else MINILM
     usual, _ = precisions.choose_precision(None, torch.device("cpu"))
     rights: dict[str, list[np.ndarray]] = {usual: [], "int8": []}
-    again = None
+    first, again = None, None  # the first run without int8, and what it says in other precisions
     for seed in range(LENGTHS.get(encoder, _OF_LARGE)[-1]):
         for precision, of_precision in rights.items():
             run = trained(encoder, precision, seed, out)
             of_precision.append(run.load_predictions("validation").right)
             print(f"{precision}, seed {seed}: {of_precision[-1].mean():.4f}", file=sys.stderr, flush=True)
-            if again is None:  # of the first run without int8
-                again = agreement(run, (*sorted({usual, "int8"} - {"fp32"}), "fp32"))
-        if seed + 1 >= _LEAST_SEEDS:
+            first = first or run
+        if first is not None and seed + 1 >= _LEAST_SEEDS:
+            again = again or agreement(first, (*sorted({usual, "int8"} - {"fp32"}), "fp32"))
             result = {**judged(rights, usual), "again": again}
             keep("int8", {**kept("int8"), Path(encoder).name: measured(result)})
             print(json.dumps(result, indent=1))
