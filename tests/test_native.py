@@ -241,6 +241,13 @@ def test_a_run_says_what_the_missing_library_costs_and_how_to_compile_it(monkeyp
     assert "up to twice as long, without int8" in sentence
 
 
+@compiled
+def test_the_width_of_vectors_is_a_part_of_the_kind_of_results(monkeypatch):
+    before = native.kind()
+    monkeypatch.setattr(native, "_n_floats", 12)
+    assert native.kind() != before
+
+
 def test_without_the_library_nothing_fits(monkeypatch):
     monkeypatch.setattr(native, "_library", None)
     assert not native.available()

@@ -19,7 +19,7 @@ from submillion.config import Precision
 from submillion.model import packed
 from submillion.model.batching import Batch
 from submillion.model.classifier import Classifier
-from submillion.model.packed import native, weights, whole_layers
+from submillion.model.packed import forward, native, weights, whole_layers
 from tests.kit.gpu import classifier, random_split
 from tests.tiny import make_encoder
 
@@ -39,14 +39,14 @@ class Kind:
 
     def agree(self, one: torch.Tensor, other: torch.Tensor) -> bool:
         """Whether one call gave what steps did: sums of float32 have another order there."""
-        return torch.equal(one, other) if self.precision == "int8" else torch.allclose(one, other, atol=1e-5)
+        return torch.equal(one, other) if self.precision == "int8" else torch.allclose(one, other, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(params=["int8", "fp32"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kind:
     if request.param == "int8" and not native.has_integers():
         pytest.skip("this processor has no AVX-512 VNNI")
-    if request.param == "fp32" and not native.has_floats():
+    if request.param == "fp32" and native.vector_floats() not in whole_layers._MOST_CELLS:
         pytest.skip("layers in float32 are not one call here")
     monkeypatch.setattr(native, "_has_tiles", False)
     return Kind(request.param)
@@ -199,7 +199,7 @@ def test_threads_that_predict_first_at_once_see_the_same(
 def test_factors_that_became_views_or_were_made_for_inference_are_seen(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, batch = kind.make("bert", tmp_path, sites="value").requires_grad_(False), batch_of(4)
+    model, batch = kind.make("bert", tmp_path, sites="query,value").requires_grad_(False), batch_of(4)
     before, _ = both_ways(model, batch, monkeypatch)
     value: Any = model._prepared().layers[0].sites["value"]
     down, up = value.lora_A["default"], value.lora_B["default"]
@@ -274,9 +274,11 @@ def test_a_copy_of_a_classifier_computes_alike(kind: Kind, tmp_path: Path, monke
 @pytest.fixture(params=[16, 8, 4])
 def vectors(request: pytest.FixtureRequest) -> Iterator[None]:
     """Products in vectors of so many floats at most: those of other processors."""
+    threads = torch.get_num_threads()
     native.library().limit_vectors(request.param)
     yield
     native.library().limit_vectors(16)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("kind", ["fp32"], indirect=True)
@@ -299,19 +301,25 @@ def test_in_float32_a_text_of_any_length_is_alone_and_beside_others_the_same(
 
 
 @pytest.mark.parametrize("kind", ["fp32"], indirect=True)
-def test_in_float32_many_rows_are_walked(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_float32_many_rows_are_walked_and_so_are_all_where_vectors_are_narrow(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, batch = kind.make("bert", tmp_path), batch_of(20)
-    monkeypatch.setattr(whole_layers, "_MOST_CELLS", len(batch.tokens) * 64)
-    with torch.no_grad(), counted(monkeypatch) as calls:
-        model(batch)
-    assert calls == [False, False, False]
+    n_cells = forward.laid_out(model._prepared(), batch).n_rows * 64
+    for most, n_floats, is_one_call in ((n_cells, 16, True), (n_cells - 1, 16, False), (n_cells, 4, False)):
+        monkeypatch.setattr(whole_layers, "_MOST_CELLS", {16: most, 8: most})
+        monkeypatch.setattr(native, "_n_floats", n_floats)
+        with torch.no_grad(), counted(monkeypatch) as calls:
+            model(batch)
+        assert calls == [is_one_call] * 3
 
 
+@pytest.mark.parametrize("kind", ["int8"], indirect=True)
 def test_a_feed_forward_wider_than_the_steps_functions_take_is_walked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = make_encoder("bert", tmp_path, width=128, n_heads=4, n_layers=2, ffn_width=8256)
-    model = classifier(encoder, "full", "int8", CPU).eval()
+    model = classifier(encoder, "full", kind.precision, CPU).eval()
     with torch.no_grad(), counted(monkeypatch) as calls:
         model(batch_of(2))
     assert calls == [False, False]

@@ -38,6 +38,7 @@ _VARIABLES = {
     PAPER: "--paper",
 }
 WIDTH = 4.6  # inches: on a phone the page shows a figure at about this size, so that 9.5 pt stays readable
+_PNG_DPI = 200
 SMALL = 8.5  # points, the smallest type
 _REM_PER_PT = 33 / (72 * WIDTH)  # on a wide screen: 9.5 pt are 15 px there
 _STYLE: Any = {
@@ -107,12 +108,20 @@ def canvas(height: float, width: float = WIDTH) -> Any:
 
 def files(name: str, figure: Any, with_png: bool = True) -> Drawn:
     """Return the figure as files: the same bytes for the same figure and version of matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     svg, png, strange = io.StringIO(), io.BytesIO(), glyphs.strange_characters(figure)
+    # Not `savefig`, which draws a figure twice, and lays it out for each file: a report took twice as long.
     with glyphs.kept_room(figure, strange):
-        figure.savefig(svg, format="svg", metadata=_NO_METADATA)
+        FigureCanvasSVG(figure).print_svg(svg, metadata=_NO_METADATA)
     if with_png:
+        if not strange:
+            figure.set_layout_engine("none")  # the texts, and so the layout, are those of the SVG
+        figure.set_dpi(_PNG_DPI)
+        figure.set_facecolor("white")
         with glyphs.readable(figure, strange):
-            figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+            FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
     return Drawn(name, svg.getvalue(), png.getvalue(), figure.get_figwidth() > WIDTH)
 
 

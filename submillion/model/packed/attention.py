@@ -54,8 +54,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The layout of a batch for rows of `dtype`, and what is made from it, for layers in which positions affect
-    attention alike."""
+    """A batch's layout for rows of `dtype`, and how positions affect attention, for layers in which they do so alike.
+
+    What follows is made when a layer first needs it.
+    """
 
     layout: Layout
     n_heads: int
@@ -66,6 +68,12 @@ class Tiles:
     def tiles(self) -> tuple[Tile, ...]:
         """Return a tile for each group of texts: none if kernels attend. A layer that is one C call needs none."""
         return tuple(_tile(group, self.n_heads, self.dtype, self.positions) for group in self.layout.groups)
+
+    @cached_property
+    def relative_by_key(self) -> torch.Tensor | None:
+        """Return MPNet's position bias by key and query, float32 [heads, tokens, tokens], dense."""
+        relative = self.positions.relative
+        return None if relative is None else relative.detach().transpose(1, 2).float().contiguous()
 
 
 def attend(

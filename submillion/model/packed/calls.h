@@ -25,6 +25,7 @@ i64 attention_scratch(i64 longest, i64 head, int is_firsts, int tiles);
 
 static inline i64 filled(i64 n) { return (n + 31) / 32 * 32; } /* up to a whole panel of tiles.h */
 static inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
+static inline i64 more(i64 a, i64 b) { return a > b ? a : b; }
 
 /* Takes n_bytes of the scratch memory. */
 static inline void *take(char **scratch, i64 n_bytes) {

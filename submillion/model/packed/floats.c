@@ -3,15 +3,15 @@
  *
  * A matrix here has a line for each feature and a column for each token. So weights are read as they are, once, and
  * norms and softmax are sums over lines. An element's terms are added in one order: a token's result depends on nothing
- * but its text, in any batch and with any number of threads.
+ * but its text, in any batch that is computed here and with any number of threads.
  */
 #include <string.h>
 
 #include "layer.h"
 #include "vectors.h"
 
-#define BLOCK 48 /* lines of a weight that stay in the cache while columns pass by */
-#define GRAIN 12 /* lines, at least, of a thread */
+#define BLOCK 48 /* lines of a weight that stay in the L2 cache while columns pass by */
+#define GRAIN 12 /* a thread's lines are a multiple: TALL of AVX-512 */
 
 typedef struct {
     const layer *l;
@@ -21,9 +21,8 @@ typedef struct {
     i64 n_rest, size; /* floats of each thread; of all */
 } work;
 
-static i64 more(i64 a, i64 b) { return a > b ? a : b; }
-
-/* Where everything is, from `scratch` on. Vectors read up to LANES behind a matrix: what they make of it is not kept. */
+/* Where everything is, from `scratch` on. Vectors read up to LANES behind a matrix, 0 or another text's columns: what
+ * they make of it is not kept. */
 static work work_of(const layer *l, const batch *b, float *scratch) {
     const i64 width = l->output.width, step = in_lanes(b->n_rows), n_asked = l->is_last ? b->n_texts : b->n_rows;
     work w = {
@@ -41,6 +40,7 @@ static work work_of(const layer *l, const batch *b, float *scratch) {
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         *places[i] = scratch ? scratch + w.size : 0;
+        if (scratch) memset(scratch + w.size + sizes[i], 0, LANES * sizeof *scratch);
         w.size += sizes[i] + LANES;
     }
     return w;
@@ -58,8 +58,9 @@ typedef struct {
     int is_gelu;
 } product;
 
-/* x Phi(x), and Phi by erfc to within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26). */
-static inline float gelu_of(float x) {
+/* x Phi(x), and Phi by erfc to within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26): that of kernels.c is only good enough
+ * for bfloat16. */
+static inline float exact_gelu(float x) {
     const float z = (x < 0.0f ? -x : x) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * z);
     const float terms = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
     const float tail = 0.5f * terms * power_of_2(-LOG2_E * z * z);
@@ -67,7 +68,7 @@ static inline float gelu_of(float x) {
 }
 
 FAST static void gelu_lines(float *y, i64 n) {
-    for (i64 i = 0; i < n; i++) y[i] = gelu_of(y[i]);
+    for (i64 i = 0; i < n; i++) y[i] = exact_gelu(y[i]);
 }
 
 static void low_body(const void *data, i64 first, i64 last) {

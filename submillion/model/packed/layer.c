@@ -10,8 +10,6 @@
 /* Offsets into the scratch memory, in bytes, in the order of `sizes` below. */
 typedef struct { i64 firsts, asked, heads, mixed, sums, normed, inner, scaled, low, numbers, rest, size; } places;
 
-static i64 more(i64 a, i64 b) { return a > b ? a : b; }
-
 static i64 for_lora(const site *s, const batch *b) {
     return s->rank ? lora_scratch(b->n_rows, s->depth, s->columns, s->rank, s->layers, (int)b->threads, 0) : 0;
 }

@@ -98,8 +98,7 @@ def _share_threads(library: Any) -> None:
 _library = _load()
 _has_tiles = _library is not None and bool(_library.products_available())
 _has_integers = _library is not None and bool(_library.integers_available())
-# With narrower vectors, and on processors other than x86, layers in float32 were not measured against torch's.
-_has_floats = _library is not None and _library.vector_floats() >= 8
+_n_floats = 0 if _library is None else int(_library.vector_floats())
 
 
 def available() -> bool:
@@ -122,9 +121,9 @@ def has_integers() -> bool:
     return _has_integers and _library is not None
 
 
-def has_floats() -> bool:
-    """Return whether short layers in float32 are one C call here."""
-    return _has_floats and _library is not None
+def vector_floats() -> int:
+    """Return how many floats a vector of our products has here: 16, 8 or 4; 0 without the library."""
+    return 0 if _library is None else _n_floats
 
 
 def kind() -> str:
@@ -132,7 +131,7 @@ def kind() -> str:
     if _library is None:
         return "none"
     products = " and products" if _has_tiles else " and products in int8" if _has_integers else ""
-    return f"passes{products}, version {_VERSION}"
+    return f"passes{products}, vectors of {_n_floats} floats, version {_VERSION}"
 
 
 def keep_freed() -> None:

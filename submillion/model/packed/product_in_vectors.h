@@ -1,6 +1,7 @@
-/* multiply_all of vectors.h in vectors of one width: vectors.c includes this once for each, and undefines what it set:
- * NAME, TARGET, FLOATS of a vector, and how many rows (TALL) and vectors side by side (WIDE) keep their sums in
- * registers. Compilers keep sums in memory if a vector is wider than a register, which takes five times as long.
+/* multiply_all of vectors.h in vectors of one width, a template: products_in_vectors.c includes it once for each. Set
+ * before it and undefined behind it: NAME, TARGET (an attribute), FLOATS of a vector, and how many rows (TALL) and
+ * vectors side by side (WIDE) keep their sums in registers. GCC keeps sums in memory if a vector is wider than a
+ * register, which takes several times as long.
  */
 #define JOINED(one, other) one##other
 #define NAMED(name, part) JOINED(name, part)
@@ -58,9 +59,9 @@ TARGET static void NAME(left a, const float *b, i64 b_step, i64 n_rows, i64 dept
     for (; n_columns >= WIDE * FLOATS; n_columns -= WIDE * FLOATS, b += WIDE * FLOATS, out += WIDE * FLOATS) {
         ALL_ROWS(WIDE, a, b, b_step, n_rows, depth, out, out_step, adds);
     }
-    for (; n_columns > 0; n_columns -= FLOATS, b += FLOATS, out += FLOATS) {
-        ALL_ROWS(1, a, b, b_step, n_rows, depth, out, out_step, adds);
-    }
+#if WIDE * FLOATS > LANES
+    if (n_columns > 0) ALL_ROWS(WIDE / 2, a, b, b_step, n_rows, depth, out, out_step, adds);
+#endif
 }
 
 #undef JOINED

@@ -11,63 +11,8 @@
 
 #include "vectors.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define BLOCK 48 /* rows that pass through a product together */
 #define STRIP 64 /* columns of a product over rows */
-
-/* ---- products ---- */
-
-#ifdef HAS_V4
-#define NAME multiply_512
-#define TARGET __attribute__((target("arch=x86-64-v4")))
-#define FLOATS 16
-#define TALL 12
-#define WIDE 2
-#include "product_in_vectors.h"
-
-#define NAME multiply_256
-#define TARGET __attribute__((target("arch=x86-64-v3")))
-#define FLOATS 8
-#define TALL 6
-#define WIDE 2
-#include "product_in_vectors.h"
-#endif
-
-#define NAME multiply_128
-#define TARGET
-#define FLOATS 4
-#ifdef __aarch64__
-#define TALL 6
-#else
-#define TALL 3
-#endif
-#define WIDE 4
-#include "product_in_vectors.h"
-
-static int widest = 16;
-
-/* So that tests reach what other processors take: vectors of at most so many floats. */
-void limit_vectors(int n_floats) { widest = n_floats; }
-
-/* How many floats a vector of `multiply_all` has here. */
-int vector_floats(void) {
-#ifdef HAS_V4
-    if (widest >= 16 && __builtin_cpu_supports("x86-64-v4")) return 16;
-    if (widest >= 8 && __builtin_cpu_supports("x86-64-v3")) return 8;
-#endif
-    return 4;
-}
-
-void multiply_all(left a, const float *b, i64 b_step, i64 n_rows, i64 depth, i64 n_columns, float *out, i64 out_step,
-                  int adds) {
-    switch (vector_floats()) {
-#ifdef HAS_V4
-        case 16: multiply_512(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds); return;
-        case 8: multiply_256(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds); return;
-#endif
-        default: multiply_128(a, b, b_step, n_rows, depth, n_columns, out, out_step, adds);
-    }
-}
 
 /* ---- rows ---- */
 

@@ -1,4 +1,4 @@
-/* The products of vectors.c, for floats.c too. */
+/* The product of products_in_vectors.c, for vectors.c and floats.c. */
 #ifndef VECTORS_H
 #define VECTORS_H
 
@@ -20,7 +20,7 @@ void multiply_all(left a, const float *b, i64 b_step, i64 n_rows, i64 depth, i64
                   int adds);
 
 /* 2^x for x <= 0: a polynomial on +-1/2 (Cephes' exp2f), times a power of 2. */
-static inline __attribute__((always_inline)) float power_of_2(float x) {
+INLINE float power_of_2(float x) {
     x = x < -126.0f ? -126.0f : x;
     const float whole = floorf(x + 0.5f), part = x - whole;
     float y = 1.535336188319500e-4f;

@@ -1,10 +1,10 @@
 """A layer in one C call, if no gradient is wanted and nothing is dropped: with products in int8 vectors (layer.c), or
 in float32 for few rows (floats.c).
 
-A single text's time goes to calls from Python, not to what they compute. In int8 results are the same to the bit. A
-finished run's layers are noted as C reads them, and the notes are used until something they were made from changes, or
-an optimiser steps anywhere: fused ones change tensors without a new version. A model that trains is read anew each
-time.
+Half of a single text's time went to calls from Python, and in float32 much of the rest to torch's copies of weights.
+In int8 results are the same to the bit. A finished run's layers are noted as C reads them, and the notes are used until
+something they were made from changes, or an optimiser steps anywhere: fused ones change tensors without a new version.
+A model that trains is read anew each time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from submillion.model.packed.linear import Part, bias_of, lora_of, part_of
 from submillion.model.packed.passes import active_p, is_gelu
 from submillion.model.packed.structure import Layer, inputs_of
 
-# Rows in float32 times the width of the feed-forward: with more, torch's products are faster (docs/log.md has times).
-_MOST_CELLS = 250_000
+# Rows in float32 times the width of the feed-forward, by the floats of a vector: from about so many on, torch's
+# products were faster at 768 features (docs/log.md). At 384 features they were only beyond twice as many.
+_MOST_CELLS = {16: 250_000, 8: 150_000}
 
 
 def _fields(names: str, kind: Any) -> list[tuple[str, Any]]:
@@ -68,8 +69,9 @@ class _Batch(ctypes.Structure):
 class _Note:
     """A layer as C reads it: what it was made from, its fields, and what they point to.
 
-    state: addresses, versions, shapes, numbers · kept: tensors, so that nothing else gets their addresses · copies: of
-    frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
+    state: addresses, versions, shapes, numbers · kept: tensors, so that nothing else gets their addresses · copies:
+    frozen weights as `weights` keeps them, in int8 copies, which may be those of many models and end when it drops
+    them.
     """
 
     state: tuple[Any, ...]
@@ -83,7 +85,8 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -
 
     is_last: only for the texts' first tokens, [B, D].
     """
-    if torch.is_grad_enabled() or not (_fits_integers(x, tiles) or _fits_floats(x, tiles.positions)):
+    in_floats = _fits_floats(x, tiles.positions)
+    if torch.is_grad_enabled() or not (in_floats or _fits_integers(x, tiles)):
         return None
     dropouts = (layer.probs_dropout, layer.attention_dropout, layer.ffn_dropout)
     if layer.is_gated or not is_gelu(layer.activation) or any(active_p(each) for each in dropouts):
@@ -94,11 +97,11 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -
     if len(inputs) != 3 or any(part is None or part.p for together in parts for part in together):
         return None
     all_parts = cast("list[list[Part]]", parts)
-    if x.dtype == torch.float32 and len(x) * all_parts[-2][0].linear.out_features > _MOST_CELLS:
+    if in_floats and len(x) * all_parts[-2][0].linear.out_features > _MOST_CELLS[native.vector_floats()]:
         return None
-    note = _note(layer, all_parts, x.dtype, is_last=is_last)
+    note = _note(layer, all_parts, is_last=is_last, in_floats=in_floats)
     copies = [] if note is None else [copy() for copy in note.copies]  # they live until the call ends
-    return None if note is None or None in copies else _run(note.fields, x, tiles)
+    return None if note is None or None in copies else _run(note.fields, x, tiles, in_floats=in_floats)
 
 
 def _fits_integers(x: torch.Tensor, tiles: Tiles) -> bool:
@@ -107,15 +110,16 @@ def _fits_integers(x: torch.Tensor, tiles: Tiles) -> bool:
 
 def _fits_floats(x: torch.Tensor, positions: Positions) -> bool:
     is_plain = positions.window is None and positions.rotary is None and positions.distances is None
-    return native.has_floats() and is_plain and x.dtype == torch.float32 and x.is_cpu and x.is_contiguous()
+    is_right = x.dtype == torch.float32 and x.is_cpu and x.is_contiguous()
+    return is_right and is_plain and native.vector_floats() in _MOST_CELLS
 
 
-def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
-    layout, relative, library = tiles.layout, tiles.positions.relative, native.library()
-    size_of, function = library.layer_scratch, library.whole_layer
-    if x.dtype == torch.float32:
-        size_of, function = library.layer_in_floats_scratch, library.layer_in_floats
-        relative = None if relative is None else relative.transpose(1, 2).contiguous()
+def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles, *, in_floats: bool) -> torch.Tensor:
+    layout, library = tiles.layout, native.library()
+    if in_floats:
+        relative, size_of, function = tiles.relative_by_key, library.layer_in_floats_scratch, library.layer_in_floats
+    else:
+        relative, size_of, function = tiles.positions.relative, library.layer_scratch, library.whole_layer
     n_texts = len(layout.bounds) - 1
     batch = _Batch(
         *(layout.bounds.data_ptr(), None if relative is None else relative.data_ptr()),
@@ -128,7 +132,7 @@ def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles) -> torch.Tensor:
     return out
 
 
-def _note(layer: Layer, parts: Sequence[Sequence[Part]], dtype: torch.dtype, *, is_last: bool) -> _Note | None:
+def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool, in_floats: bool) -> _Note | None:
     """Return the layer as C reads it, kept if nothing in it trains; None if the function cannot take it."""
     norms = layer.attention_norm, layer.ffn_norm
     flat = [part for together in parts for part in together]
@@ -136,20 +140,20 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], dtype: torch.dtype, *, 
         *(x for part in flat for x in (part.linear.weight, part.linear.bias, part.down, part.up) if x is not None),
         *(x for norm in norms for x in (norm.weight, norm.bias) if x is not None),
     ]
-    try:
-        states = [(x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors]
-    except RuntimeError:
-        return None  # made for inference, they have no versions
-    state = (dtype, weights.generation(), states, [part.scaling for part in flat], [norm.eps for norm in norms])
+    if any(x.is_inference() for x in tensors):
+        return None  # they have no versions
+    states = [(x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors]
+    state = (in_floats, weights.generation(), states, [part.scaling for part in flat], [norm.eps for norm in norms])
     noted: _Note | None = layer.noted.get(is_last)
     if noted is not None and noted.state == state:
         return noted
     frozen = [weights.frozen([part.linear.weight for part in together]) for together in parts]
     kept = [x.detach() for x in tensors]
-    site_of = _site_in_floats if dtype == torch.float32 else _site
-    candidates = [site_of(together, weight, kept) for together, weight in zip(parts, frozen, strict=True)]
+    candidates = [
+        _site(together, weight, kept, in_floats=in_floats) for together, weight in zip(parts, frozen, strict=True)
+    ]
     sites = [site for site in candidates if site is not None]
-    if len(sites) < len(candidates) or sites[-2].width > native.MAX_WIDTH:
+    if len(sites) < len(candidates) or (not in_floats and sites[-2].width > native.MAX_WIDTH):
         return None
     fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
     note = _Note(state, fields, kept, [weakref.ref(weight) for weight in frozen if weight is not None])
@@ -158,37 +162,28 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], dtype: torch.dtype, *, 
     return note
 
 
-def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any]) -> _Site | None:
-    """Return what reads one input; `kept` keeps alive all it points to but the weight. None if it is not in int8."""
-    if weight is None or not weight.in_int8 or not (integers := weight.integers()).is_packed:
-        return None
-    bias, lora, width, depth = bias_of(parts, torch.bfloat16), lora_of(parts, 1.0, stacked=True), *weight.matrix.shape
-    factors: list[torch.Tensor] = []
-    sizes = (depth, width, 0, 0, 0, 0)
-    if lora is not None:
-        if not native_lora.fits_factors(depth, lora.down, lora.up):
-            return None
-        factors = [lora.down.float().contiguous(), lora.up.float().contiguous()]
-        sizes = (depth, width, lora.up.shape[1], lora.n_layers, lora.start, len(lora.up))
-    kept += [bias, *factors]
-    pointers = [integers.values, integers.scales, integers.column_factors, bias, *factors]
-    addresses = [None if each is None else each.data_ptr() for each in pointers]
-    return _Site(*addresses, *[None] * (6 - len(addresses)), *sizes)
-
-
-def _site_in_floats(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any]) -> _Site | None:
-    """Return the same for products in float32, which read the weight itself. None if it is not dense, or in int8."""
-    if weight is None or weight.in_int8 or weight.matrix.dtype != torch.float32 or not weight.matrix.is_contiguous():
+def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any], *, in_floats: bool) -> _Site | None:
+    """Return what reads one input; `kept` keeps alive all it points to but the weight. None if it cannot be read."""
+    if weight is None or weight.in_int8 == in_floats:
         return None
     lora, (width, depth) = lora_of(parts, 1.0, stacked=True), weight.matrix.shape
-    factors: list[torch.Tensor | None] = [None, None]
+    pointers: list[torch.Tensor | None]
+    if in_floats:
+        if weight.matrix.dtype != torch.float32 or not weight.matrix.is_contiguous():
+            return None
+        pointers = [weight.matrix, None, None]
+    else:
+        integers = weight.integers()
+        if not integers.is_packed or (lora is not None and not native_lora.fits_factors(depth, lora.down, lora.up)):
+            return None
+        pointers = [integers.values, integers.scales, integers.column_factors]
+    made: list[torch.Tensor | None] = [bias_of(parts, torch.float32 if in_floats else torch.bfloat16), None, None]
     sizes = (depth, width, 0, 0, 0, 0)
     if lora is not None:
-        factors = [lora.down.float().contiguous(), lora.up.float().contiguous()]
+        made[1:] = [lora.down.float().contiguous(), lora.up.float().contiguous()]
         sizes = (depth, width, lora.up.shape[1], lora.n_layers, lora.start, len(lora.up))
-    pointers = [weight.matrix, None, None, bias_of(parts, torch.float32), *factors]
-    kept += pointers
-    return _Site(*(None if each is None else each.data_ptr() for each in pointers), *sizes)
+    kept += made
+    return _Site(*(None if each is None else each.data_ptr() for each in (*pointers, *made)), *sizes)
 
 
 def _norm(norm: nn.LayerNorm, kept: list[Any]) -> _Norm:

@@ -1,5 +1,5 @@
-/* What kernels.c and vectors.c share: several versions of a function for several processors, bfloat16 as 32-bit words of
- * two, and the random bits of dropout's masks.
+/* What the C files share but for matrix tiles: several versions of a function for several processors, bfloat16 as 32-bit
+ * words of two, and the random bits of dropout's masks.
  */
 #ifndef WORDS_H
 #define WORDS_H
@@ -9,12 +9,21 @@
 /* Several versions of a function; the loader takes the one for this processor. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#define HAS_V4 1
-#elif defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#define WITH_AVX512 __attribute__((target("arch=x86-64-v4")))
+#define WITH_AVX2 __attribute__((target("arch=x86-64-v3")))
+#define HAS_AVX512 __builtin_cpu_supports("x86-64-v4")
+#define HAS_AVX2 __builtin_cpu_supports("x86-64-v3")
+#elif defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) /* Clang, older GCC */
 #define FAST __attribute__((target_clones("avx512f", "avx2", "default")))
+#define WITH_AVX512 __attribute__((target("avx512f,avx2,fma")))
+#define WITH_AVX2 __attribute__((target("avx2,fma")))
+#define HAS_AVX512 __builtin_cpu_supports("avx512f")
+#define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #else
 #define FAST
 #endif
+
+#define INLINE static inline __attribute__((always_inline))
 
 typedef int64_t i64;
 typedef uint32_t word; /* two bfloat16: the first in the low half */
