@@ -68,7 +68,6 @@ _STYLE: Any = {
     "legend.labelcolor": INK,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "savefig.facecolor": "none",
 }
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _LIGHT_TEXT_FROM = 0.55  # the share of a cell's colour from which light text is easier to read

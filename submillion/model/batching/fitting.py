@@ -30,6 +30,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def _no_room() -> bool:
+    """Free nothing; a function with a name, so that a classifier can be pickled."""
+    return False
+
+
 @dataclass
 class Fitting:
     """What is known about the memory: a part of a batch has at most `max_tokens` tokens, or is one text.
@@ -42,7 +47,7 @@ class Fitting:
     max_tokens: int | None = None
     limit: int | None = None
     say: Callable[[str], object] = logging.getLogger("submillion").warning
-    make_room: Callable[[], bool] = lambda: False
+    make_room: Callable[[], bool] = _no_room
     _at_hand: tuple[int, int] = field(default=(0, 0), init=False)  # rows and tokens of the part that is tried
     _lack: str | None = field(default=None, init=False)  # why it did not fit
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
