@@ -1,5 +1,5 @@
-"""The functions of kernels.c: passes over bfloat16 rows on the CPU, each replacing several of torch's. The functions of
-calls.c are in `native_attention`, `native_lora` and `native_products`.
+"""The functions of kernels.c and scores.c: passes over bfloat16 rows on the CPU, each replacing several of torch's.
+Those of calls.c are in `native_attention`, `native_lora` and `native_products`.
 
 Owns finding the compiled library and torch's OpenMP runtime, whose threads it shares; what else on this machine decides
 the last bits of a computation; and what libraries below torch keep in memory between batches: freed blocks (glibc),
@@ -24,7 +24,7 @@ import transformers
 from submillion.model.packed import cuda
 
 _VERSION = 13  # kernels_version in kernels.c
-MAX_WIDTH = 8192  # MAX_WIDTH in kernels.c
+MAX_WIDTH = 8192  # MAX_WIDTH in scores.c
 _PANEL = 32  # DEPTH in tiles.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # Some 130 KiB each. oneDNN's own limit, 1,024, is reached after hours: until then memory grows.

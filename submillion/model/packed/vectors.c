@@ -16,8 +16,6 @@
 
 /* ---- rows ---- */
 
-INLINE float wide(bf16 x) { return bits_float((word)x << 16); }
-
 FAST static void read_rows(const bf16 *x, i64 step, i64 n, i64 n_columns, float *out) {
     for (i64 i = 0; i < n; i++, x += step, out += n_columns) {
         for (i64 k = 0; k < n_columns; k++) out[k] = wide(x[k]);

@@ -43,6 +43,7 @@ static inline word float_bits(float value) {
     return u.i;
 }
 
+static inline float wide(uint16_t x) { return bits_float((word)x << 16); } /* one bfloat16 */
 static inline float low(word w) { return bits_float(w << 16); }
 static inline float high(word w) { return bits_float(w & 0xffff0000u); }
 
