@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import prune
 
 from submillion.config import Precision
 from submillion.model import packed
@@ -271,6 +272,111 @@ def test_a_copy_of_a_classifier_computes_alike(kind: Kind, tmp_path: Path, monke
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         again, _ = both_ways(copied, batch, monkeypatch)
         assert torch.equal(again, whole)
+
+
+def _resized(**shapes: tuple[int, ...]) -> Callable[[Any], None]:
+    """What puts parameters of other shapes in the place of a layer's: `site_bias`, `norm_weight`, `site_down`."""
+
+    def change(layer: Any) -> None:
+        for name, shape in shapes.items():
+            site, _, part = name.rpartition("_")
+            of = layer.sites[site] if site in layer.sites else getattr(layer, site)
+            base = getattr(of, "base_layer", of)
+            factors = {"down": ("lora_A", "weight"), "up": ("lora_B", "weight")}
+            owner = getattr(of, factors[part][0])["default"] if part in factors else base
+            owner.register_parameter(factors[part][1] if part in factors else part, _frozen(torch.randn(shape)))
+
+    return change
+
+
+def _frozen(values: torch.Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(values, requires_grad=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _resized(attention_output_weight=(256, 128), attention_output_bias=(256,)),
+        _resized(attention_output_weight=(128, 5120)),
+        _resized(ffn_in_weight=(32, 128), ffn_in_bias=(32,)),
+        _resized(ffn_in_bias=(4,)),
+        _resized(query_bias=(64,)),
+        _resized(attention_norm_weight=(4,)),
+        _resized(ffn_norm_bias=(4,)),
+        _resized(value_down=(3, 8)),
+        _resized(value_down=(2, 128)),
+        _resized(value_up=(5000, 3)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_left_to_the_steps_which_say_so(
+    kind: Kind, change: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C would read what is behind them."""
+    model = kind.make("bert", tmp_path, sites="value", rank=3).requires_grad_(False)
+    change(model._prepared().layers[1])
+    with torch.no_grad(), counted(monkeypatch) as calls, pytest.raises(RuntimeError):
+        model(batch_of(4))
+    assert calls == [True, False]
+
+
+def test_parameters_of_any_strides_and_dtypes_are_read(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = kind.make("mpnet", tmp_path, sites="value").requires_grad_(False), batch_of(4)
+    prepared = model._prepared()
+    base: Any = prepared.layers[0].sites["ffn_in"]
+    base.bias = _frozen(torch.randn(2 * len(base.bias))[::2])
+    prepared.layers[1].sites["attention_output"].bias = _frozen(torch.randn(1).expand(128))
+    prepared.layers[2].ffn_norm.weight = _frozen(torch.randn(256)[::2])
+    prepared.mpnet.relative_attention_bias.half()
+    whole, steps = both_ways(model, batch, monkeypatch)
+    assert kind.agree(whole, steps)
+    with torch.no_grad(), torch.device("meta"):  # torch's default
+        assert torch.equal(model(batch), whole)
+
+
+def test_norms_that_exchange_their_parameters_are_seen(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = kind.make("bert", tmp_path, sites="value").requires_grad_(False), batch_of(4)
+    one, other = (getattr(model._prepared().layers[0], name) for name in ("attention_norm", "ffn_norm"))
+    one.bias, other.weight, other.bias = (_frozen(torch.randn(128)), _frozen(torch.randn(128)), None)
+    both_ways(model, batch, monkeypatch)
+    one.bias, other.weight, other.bias = None, one.bias, other.weight
+    whole, steps = both_ways(model, batch, monkeypatch)
+    assert kind.agree(whole, steps)
+
+
+@pytest.mark.parametrize("kind", ["fp32"], indirect=True)
+def test_in_float32_a_far_mean_is_taken_off_and_what_overflows_is_no_number(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = kind.make("bert", tmp_path, sites="value").requires_grad_(False), batch_of(4)
+    out: Any = model._prepared().layers[0].sites["ffn_out"]
+    with torch.no_grad():
+        out.bias += 1000
+    whole, steps = both_ways(model, batch, monkeypatch)
+    torch.testing.assert_close(whole, steps, rtol=0, atol=1e-4)
+    with torch.no_grad():
+        out.weight[0, 0] = 1e30
+    whole, _ = both_ways(model, batch, monkeypatch)
+    assert whole.isnan().all()
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_weights_that_are_no_parameters_are_read(
+    is_merged: bool, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.nn.utils.prune puts a tensor in the place of the parameter."""
+    model, batch = kind.make("bert", tmp_path, sites="all-linear").requires_grad_(False), batch_of(4)
+    site: Any = model._prepared().layers[0].sites["ffn_in"]
+    prune.l1_unstructured(site.lora_A["default"], "weight", 0.3)
+    if is_merged:
+        site.merge()
+    with torch.no_grad(), counted(monkeypatch, is_off=True):
+        steps = model(batch)
+    with torch.no_grad():
+        assert kind.agree(model(batch), steps)
 
 
 @pytest.fixture(params=[16, 8, 4])

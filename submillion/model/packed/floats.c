@@ -17,7 +17,7 @@ typedef struct {
     const layer *l;
     const batch *b;
     i64 n, step, n_asked, asked_step, head; /* tokens; columns of their matrices, whole LANES; the same of queries; of a head */
-    float *x, *firsts, *asked, *heads, *mixed, *sums, *normed, *inner, *low, *numbers, *rest; /* numbers: 2 a column */
+    float *x, *firsts, *asked, *heads, *mixed, *sums, *normed, *inner, *low, *numbers, *rest; /* numbers: 3 a column */
     i64 n_rest, size; /* floats of each thread; of all */
 } work;
 
@@ -36,7 +36,7 @@ static work work_of(const layer *l, const batch *b, float *scratch) {
     const i64 of_firsts = l->is_last ? width * w.asked_step : 0;
     const i64 sizes[] = {
         width * step, of_firsts, of_firsts, l->inputs.width * step, width * w.asked_step, width * w.asked_step,
-        width * w.asked_step, l->ffn_in.width * w.asked_step, rank * step, 2 * step, b->threads * w.n_rest,
+        width * w.asked_step, l->ffn_in.width * w.asked_step, rank * step, 3 * step, b->threads * w.n_rest,
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         *places[i] = scratch ? scratch + w.size : 0;
@@ -161,11 +161,12 @@ static void attend_body(const void *data, i64 first, i64 last) {
 
 typedef struct { const norm_of *of; const float *y, *residual; float *out, *numbers; i64 width, step; } norm_args;
 
-/* The norm of y plus residual, for some columns; numbers: the mean and 1 / deviation of each. */
+/* The norm of y plus residual, for some columns; numbers: the mean and 1 / deviation of each, and what its mean is off by,
+ * a sum of many floats. A variance that is not finite makes a column NaN, as its model has diverged. */
 FAST static void norm_body(const void *data, i64 first, i64 last) {
     const norm_args *a = data;
-    float *mean = a->numbers, *scale = mean + a->step;
-    for (i64 j = first; j < last; j++) mean[j] = scale[j] = 0.0f;
+    float *mean = a->numbers, *scale = mean + a->step, *off = scale + a->step;
+    for (i64 j = first; j < last; j++) mean[j] = scale[j] = off[j] = 0.0f;
     for (i64 i = 0; i < a->width; i++) {
         const float *y = a->y + i * a->step, *residual = a->residual + i * a->step;
         float *out = a->out + i * a->step;
@@ -179,9 +180,17 @@ FAST static void norm_body(const void *data, i64 first, i64 last) {
     for (i64 i = 0; i < a->width; i++) {
         const float *out = a->out + i * a->step;
 #pragma omp simd
-        for (i64 j = first; j < last; j++) scale[j] += (out[j] - mean[j]) * (out[j] - mean[j]);
+        for (i64 j = first; j < last; j++) {
+            off[j] += out[j] - mean[j];
+            scale[j] += (out[j] - mean[j]) * (out[j] - mean[j]);
+        }
     }
-    for (i64 j = first; j < last; j++) scale[j] = 1.0f / sqrtf(scale[j] / (float)a->width + (float)a->of->eps);
+    for (i64 j = first; j < last; j++) {
+        off[j] /= (float)a->width;
+        mean[j] += off[j];
+        const float variance = scale[j] / (float)a->width - off[j] * off[j];
+        scale[j] = variance < INFINITY ? 1.0f / sqrtf(variance + (float)a->of->eps) : NAN;
+    }
     for (i64 i = 0; i < a->width; i++) {
         float *out = a->out + i * a->step;
         const float weight = a->of->weight[i], bias = a->of->bias[i];

@@ -139,10 +139,16 @@ def part_of(module: Any) -> Part | None:
     is_plain = name in downs and name not in module.lora_variant and not module.lora_bias[name]
     if not is_plain or type(base) is not nn.Linear or module.fan_in_fan_out:
         return None
-    weight, down, up = (each._parameters.get("weight") for each in (base, downs._modules[name], ups._modules[name]))
-    if weight is None or down is None or up is None or weight.requires_grad:
-        return None  # a weight that is no parameter is computed anew at each use, as by torch.nn.utils.prune
+    if _weight(base).requires_grad:
+        return None
+    down, up = (_weight(factors._modules[name]) for factors in (downs, ups))
     return Part(base, down, up, float(module.scaling[name]), active_p(children["lora_dropout"][name]))
+
+
+def _weight(module: Any) -> Any:
+    """Return a module's weight; torch.nn.utils.prune, for one, puts another tensor in the place of the parameter."""
+    weight = module._parameters.get("weight")
+    return module.weight if weight is None else weight
 
 
 def _project_mixed(x: torch.Tensor, modules: Sequence[Mixed], dice: Dice) -> torch.Tensor:
@@ -168,7 +174,8 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[Part], dice: Dice)
     if (lora := lora_of(parts, 1.0 / keep_frac(p), stacked=native_lora.takes_stacked(x))) is not None:
         down, up, start = lora.down, lora.up, lora.start
         mask = dice.mask(tuple(x.shape), p)
-        is_native = native_lora.fits(x, down, up) and (mask is None or mask.bits is None)
+        is_inside = start + len(up) <= len(weight.matrix)
+        is_native = is_inside and native_lora.fits(x, down, up) and (mask is None or mask.bits is None)
         if not is_native:
             down, up = down.to(x.dtype), lora.whole_up().to(x.dtype)
     y, passed = apply(_Linear, x, bias, down, up, _Spec(weight, start, mask, is_native))
@@ -176,14 +183,14 @@ def _project(x: torch.Tensor, weight: Weight, parts: Sequence[Part], dice: Dice)
 
 
 def bias_of(parts: Sequence[Part], dtype: torch.dtype) -> torch.Tensor | None:
-    """Return the parts' biases side by side, None if they have none."""
+    """Return the parts' biases side by side, dense; None if they have none."""
     linears = [part.linear for part in parts]
     if all(linear.bias is None for linear in linears):
         return None
     biases = [
         linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias for linear in linears
     ]
-    return (biases[0] if len(biases) == 1 else torch.cat(biases)).to(dtype)
+    return (biases[0] if len(biases) == 1 else torch.cat(biases)).to(dtype).contiguous()
 
 
 @dataclass(frozen=True)

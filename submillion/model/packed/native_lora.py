@@ -25,8 +25,11 @@ def fits(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> bool:
 
 
 def fits_factors(depth: int, down: torch.Tensor, up: torch.Tensor) -> bool:
-    """Return whether they take these factors for rows of width `depth`."""
-    return {down.dtype, up.dtype} <= _DTYPES and native.fits_widths(depth, len(up) // n_layers(down, up))
+    """Return whether they take these factors for rows of width `depth`; torch says what is wrong with other shapes."""
+    n_stacked = n_layers(down, up)
+    if not {down.dtype, up.dtype} <= _DTYPES or down.shape != (n_stacked * up.shape[1], depth) or not n_stacked:
+        return False
+    return native.fits_widths(depth, len(up) // n_stacked)
 
 
 def takes_stacked(x: torch.Tensor) -> bool:

@@ -195,10 +195,9 @@ def add_and_norm(
     Statistics are float32.
     """
     spec = _Spec(dice.mask(tuple(y.shape), p), 1.0 / keep_frac(p), norm.eps)
-    weight = norm.weight.float()
-    return apply(
-        _AddAndNorm, y, residual, weight, torch.zeros_like(weight) if norm.bias is None else norm.bias.float(), spec
-    )
+    weight = norm.weight.float().contiguous()
+    bias = torch.zeros_like(weight) if norm.bias is None else norm.bias.float().contiguous()
+    return apply(_AddAndNorm, y, residual, weight, bias, spec)
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,8 @@ class _AddAndNorm(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.spec = spec
         ctx.set_materialize_grads(False)
-        if (functions := _kernels_for(spec, y, residual)) is not None:
+        is_right = weight.shape == bias.shape == y.shape[1:]  # else torch says what is wrong
+        if is_right and (functions := _kernels_for(spec, y, residual)) is not None:
             out, mean, rstd = functions.add_norm_(y, residual, (weight, bias, spec.eps), *spec.dropout)
             ctx.save_for_backward(y, mean, rstd, weight, bias)
             return out, y

@@ -54,6 +54,8 @@ class Weight:
     def _product(
         self, x: torch.Tensor, matrix: torch.Tensor, start: torch.Tensor | None, *, is_forward: bool
     ) -> torch.Tensor:
+        if x.shape[1] != len(matrix) or (start is not None and start.shape[-1] != matrix.shape[1]):
+            return torch_product(x, matrix.to(x.dtype), start)  # which says what is wrong
         if self.in_int8:
             return self._in_integers(matrix, is_forward=is_forward).product(x, start)
         if not (native_products.fits_weight(x.dtype, *matrix.shape) and native_products.fits_rows(x)):

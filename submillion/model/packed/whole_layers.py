@@ -28,6 +28,8 @@ from submillion.model.packed.structure import Layer, inputs_of
 # products were faster at 768 features (docs/log.md). At 384 features they were only beyond twice as many.
 _MOST_CELLS = {16: 250_000, 8: 150_000}
 
+_DENSE = (torch.Tensor, nn.Parameter)  # subclasses may wrap others, or have no address
+
 
 def _fields(names: str, kind: Any) -> list[tuple[str, Any]]:
     return [(name, kind) for name in names.split()]
@@ -99,7 +101,7 @@ def run(layer: Layer, x: torch.Tensor, tiles: Tiles, *, is_last: bool = False) -
     all_parts = cast("list[list[Part]]", parts)
     if in_floats and len(x) * all_parts[-2][0].linear.out_features > _MOST_CELLS[native.vector_floats()]:
         return None
-    note = _note(layer, all_parts, is_last=is_last, in_floats=in_floats)
+    note = _note(layer, all_parts, x.shape[1], is_last=is_last, in_floats=in_floats)
     copies = [] if note is None else [copy() for copy in note.copies]  # they live until the call ends
     return None if note is None or None in copies else _run(note.fields, x, tiles, in_floats=in_floats)
 
@@ -126,38 +128,52 @@ def _run(layer: _Layer, x: torch.Tensor, tiles: Tiles, *, in_floats: bool) -> to
         *(n_texts, tiles.n_heads, len(x), layout.longest, torch.get_num_threads()),
     )
     both = ctypes.byref(layer), ctypes.byref(batch)
-    scratch = torch.empty(size_of(*both), dtype=torch.int8)
+    scratch = torch.empty(size_of(*both), dtype=torch.int8, device="cpu")  # whatever torch's default is
     out = x.new_empty(n_texts, x.shape[1]) if layer.is_last else torch.empty_like(x)
     function(*both, x.data_ptr(), out.data_ptr(), scratch.data_ptr())
     return out
 
 
-def _note(layer: Layer, parts: Sequence[Sequence[Part]], *, is_last: bool, in_floats: bool) -> _Note | None:
-    """Return the layer as C reads it, kept if nothing in it trains; None if the function cannot take it."""
+def _note(layer: Layer, parts: Sequence[Sequence[Part]], width: int, *, is_last: bool, in_floats: bool) -> _Note | None:
+    """Return the layer as C reads it for rows of this width, kept if nothing in it trains; None if the function cannot
+    take it."""
     norms = layer.attention_norm, layer.ffn_norm
     flat = [part for together in parts for part in together]
     tensors: list[Any] = [
-        *(x for part in flat for x in (part.linear.weight, part.linear.bias, part.down, part.up) if x is not None),
-        *(x for norm in norms for x in (norm.weight, norm.bias) if x is not None),
+        *(x for part in flat for x in (part.linear.weight, part.linear.bias, part.down, part.up)),
+        *(x for norm in norms for x in (norm.weight, norm.bias)),
     ]
-    if any(x.is_inference() for x in tensors):
-        return None  # they have no versions
-    states = [(x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride()) for x in tensors]
-    state = (in_floats, weights.generation(), states, [part.scaling for part in flat], [norm.eps for norm in norms])
+    there = [x for x in tensors if x is not None]
+    if any(x.is_inference() or type(x) not in _DENSE for x in there):
+        return None  # they have no versions, or no address
+    states = [
+        None if x is None else (x.data_ptr(), x._version, x.requires_grad, x.dtype, x.shape, x.stride())
+        for x in tensors
+    ]
+    state = (
+        in_floats,
+        width,
+        weights.generation(),
+        states,
+        [part.scaling for part in flat],
+        [norm.eps for norm in norms],
+    )
     noted: _Note | None = layer.noted.get(is_last)
     if noted is not None and noted.state == state:
         return noted
     frozen = [weights.frozen([part.linear.weight for part in together]) for together in parts]
-    kept = [x.detach() for x in tensors]
+    kept = [x.detach() for x in there]
     candidates = [
         _site(together, weight, kept, in_floats=in_floats) for together, weight in zip(parts, frozen, strict=True)
     ]
     sites = [site for site in candidates if site is not None]
     if len(sites) < len(candidates) or (not in_floats and sites[-2].width > native.MAX_WIDTH):
         return None
+    if not _fit_together(sites, norms, width, is_last=is_last):
+        return None  # steps say what is wrong
     fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
     note = _Note(state, fields, kept, [weakref.ref(weight) for weight in frozen if weight is not None])
-    if not any(x.requires_grad for x in tensors):
+    if not any(x.requires_grad for x in there):
         layer.noted[is_last] = note
     return note
 
@@ -177,13 +193,28 @@ def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any],
         if not integers.is_packed or (lora is not None and not native_lora.fits_factors(depth, lora.down, lora.up)):
             return None
         pointers = [integers.values, integers.scales, integers.column_factors]
-    made: list[torch.Tensor | None] = [bias_of(parts, torch.float32 if in_floats else torch.bfloat16), None, None]
+    bias = bias_of(parts, torch.float32 if in_floats else torch.bfloat16)
+    if bias is not None and bias.shape != (width,):
+        return None
+    made: list[torch.Tensor | None] = [None if bias is None else bias.contiguous(), None, None]
     sizes = (depth, width, 0, 0, 0, 0)
     if lora is not None:
+        rank = lora.up.shape[1]
+        if lora.down.shape != (lora.n_layers * rank, depth) or lora.start + len(lora.up) > width:
+            return None
         made[1:] = [lora.down.float().contiguous(), lora.up.float().contiguous()]
-        sizes = (depth, width, lora.up.shape[1], lora.n_layers, lora.start, len(lora.up))
+        sizes = (depth, width, rank, lora.n_layers, lora.start, len(lora.up))
     kept += made
     return _Site(*(None if each is None else each.data_ptr() for each in (*pointers, *made)), *sizes)
+
+
+def _fit_together(sites: Sequence[_Site], norms: Sequence[nn.LayerNorm], width: int, *, is_last: bool) -> bool:
+    """Return whether sites have the shapes of a layer for rows of this width: C does not look."""
+    *inputs, output, ffn_in, ffn_out = [(site.depth, site.width) for site in sites]
+    is_right = inputs == ([(width, width), (width, 2 * width)] if is_last else [(width, 3 * width)])
+    is_right = is_right and output == (width, width) and ffn_in[0] == ffn_out[1] == width and ffn_in[1] == ffn_out[0]
+    tensors = [x for norm in norms for x in (norm.weight, norm.bias) if x is not None]
+    return is_right and all(x.shape == (width,) for x in tensors)
 
 
 def _norm(norm: nn.LayerNorm, kept: list[Any]) -> _Norm:
