@@ -275,7 +275,7 @@ def test_a_copy_of_a_classifier_computes_alike(kind: Kind, tmp_path: Path, monke
 
 
 def _resized(**shapes: tuple[int, ...]) -> Callable[[Any], None]:
-    """What puts parameters of other shapes in the place of a layer's: `site_bias`, `norm_weight`, `site_down`."""
+    """What replaces a layer's parameters by some of other shapes: `site_bias`, `norm_weight`, `site_down`."""
 
     def change(layer: Any) -> None:
         for name, shape in shapes.items():
@@ -367,7 +367,7 @@ def test_in_float32_a_far_mean_is_taken_off_and_what_overflows_is_no_number(
 def test_weights_that_are_no_parameters_are_read(
     is_merged: bool, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.nn.utils.prune puts a tensor in the place of the parameter."""
+    """torch.nn.utils.prune replaces a parameter by a tensor."""
     model, batch = kind.make("bert", tmp_path, sites="all-linear").requires_grad_(False), batch_of(4)
     site: Any = model._prepared().layers[0].sites["ffn_in"]
     prune.l1_unstructured(site.lora_A["default"], "weight", 0.3)

@@ -134,7 +134,8 @@ def part_of(module: Any) -> Part | None:
     if type(module) is not lora.Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
         return None
     # Children by their dictionaries: `nn.Module.__getattr__` took an eighth of a short text's time in Python.
-    children, name = module._modules, module.active_adapters[0]
+    children: Any = module._modules
+    name = module.active_adapters[0]
     base, downs, ups = children["base_layer"], children["lora_A"], children["lora_B"]
     is_plain = name in downs and name not in module.lora_variant and not module.lora_bias[name]
     if not is_plain or type(base) is not nn.Linear or module.fan_in_fan_out:
@@ -146,7 +147,7 @@ def part_of(module: Any) -> Part | None:
 
 
 def _weight(module: Any) -> Any:
-    """Return a module's weight; torch.nn.utils.prune, for one, puts another tensor in the place of the parameter."""
+    """Return a module's weight; torch.nn.utils.prune, for one, replaces the parameter by another tensor."""
     weight = module._parameters.get("weight")
     return module.weight if weight is None else weight
 
