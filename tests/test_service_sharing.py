@@ -178,9 +178,9 @@ def test_a_text_for_several_runs_is_answered_as_by_each_and_goes_through_shared_
     runs = [loader.load(run) for run in made]
     full = forward._full
 
-    def counted(layer, state, tiles):
+    def counted(layer, state, tiles, is_in_steps):
         rows_of_layers.append(len(state[0]))
-        return full(layer, state, tiles)
+        return full(layer, state, tiles, is_in_steps)
 
     monkeypatch.setattr(forward, "_full", counted)
     alone = predicted(runs)

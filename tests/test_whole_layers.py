@@ -45,13 +45,15 @@ class Kind:
 
 
 @pytest.fixture(params=["int8", "fp32"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kind:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kind]:
     if request.param == "int8" and not native.has_integers():
         pytest.skip("this processor has no AVX-512 VNNI")
     if request.param == "fp32" and native.vector_floats() not in whole_layers._MOST_CELLS:
         pytest.skip("layers in float32 are not one call here")
     monkeypatch.setattr(native, "_has_tiles", False)
-    return Kind(request.param)
+    threads = torch.get_num_threads()
+    yield Kind(request.param)
+    torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -382,11 +384,9 @@ def test_weights_that_are_no_parameters_are_read(
 @pytest.fixture(params=[16, 8, 4])
 def vectors(request: pytest.FixtureRequest) -> Iterator[None]:
     """Products in vectors of so many floats at most: those of other processors."""
-    threads = torch.get_num_threads()
     native.library().limit_vectors(request.param)
     yield
     native.library().limit_vectors(16)
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("kind", ["fp32"], indirect=True)

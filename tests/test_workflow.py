@@ -429,7 +429,7 @@ def test_ctrl_c_keeps_the_last_step(base: list[str], tmp_path: Path) -> None:
 
 
 def test_patience_ends_early(base: list[str], tmp_path: Path) -> None:
-    settings = settings_of(base, tmp_path, "train.patience=1", "train.learning_rate=1e-9", "train.evaluate_every=2")
+    settings = settings_of(base, tmp_path, "train.patience=1", "train.learning_rate=1e-15", "train.evaluate_every=2")
     run = workflow.train(settings)
     evaluations = [record for record in records_of(run) if record["kind"] == "eval"]
     assert [record["step"] for record in evaluations] == [2, 4]

@@ -63,7 +63,7 @@ def kept(
 
     The output is read from the cache, or else computed now, and `watch` called with the number of rows done. `config`
     is transformers' own. If it does not fit on the disk or cannot be written, the split is returned unchanged: results
-    are then the same up to rounding, which shows in their last digits. Rows taken from other splits are read
+    are then the same up to rounding, which in bf16 shows in their last digits. Rows taken from other splits are read
     from those splits' files.
     """
     if split.taken_from is not None:

@@ -41,8 +41,8 @@ def encode(packed: Packed, batch: Batch, *, checkpoint: bool = False) -> torch.T
     for i, layer in enumerate(packed.layers[first:], first):
         step = _last if i == len(packed.layers) - 1 and not packed.pools_mean else _full
         keep = not checkpoint or not torch.is_grad_enabled()
-        of_layer = tiles[layer.attention_type]
-        state = step(layer, state, of_layer) if keep else recomputed(step, layer, state, of_layer, use_reentrant=False)
+        arguments = layer, state, tiles[layer.attention_type], _is_in_steps(packed, i)
+        state = step(*arguments) if keep else recomputed(step, *arguments, use_reentrant=False)
     x = _means(state[0], layout) if packed.pools_mean else state[0]
     return x.index_select(0, layout.unsort).float()
 
@@ -56,8 +56,8 @@ def lower(packed: Packed, batch: Batch) -> torch.Tensor:
     """
     layout, tiles = _lay_out(packed, batch)
     state = _entering(packed, _embed(packed, batch, layout), 0)
-    for layer in packed.layers[: packed.n_prefix_layers]:
-        state = _full(layer, state, tiles[layer.attention_type])
+    for i, layer in enumerate(packed.layers[: packed.n_prefix_layers]):
+        state = _full(layer, state, tiles[layer.attention_type], _is_in_steps(packed, i))
     x = state[0] if state[1] is None else state[1]
     rows = torch.empty_like(x[: layout.n_tokens])
     rows[layout.take[: layout.n_tokens]] = x[: layout.n_tokens]
@@ -158,22 +158,32 @@ def _relative(packed: Packed, layout: Layout) -> torch.Tensor | None:
     return bias if layout.groups else bias.to(packed.dtype).contiguous()
 
 
-def _full(layer: Layer, state: _State, tiles: Tiles) -> _State:
+def _is_in_steps(packed: Packed, number: int) -> bool:
+    """Return whether a layer is always computed in steps: one whose output a training may keep, in float32, in which
+    one call has other last bits. So a training without the file is that with it."""
+    return packed.trains and number < packed.n_prefix_layers and packed.dtype == torch.float32
+
+
+def _full(layer: Layer, state: _State, tiles: Tiles, is_in_steps: bool) -> _State:
     """A layer for all rows: [rows, D] to [rows, D]."""
     x, stream = state
-    if stream is None and (whole := whole_layers.run(layer, x, tiles)) is not None:
-        return whole, None
+    if stream is None and not is_in_steps:
+        whole = whole_layers.run(layer, x, tiles)
+        if whole is not None:
+            return whole, None
     dice, wanted = Dice(x), _wanted(layer, x)
     heads, x = project_and_pass(x, layer.attention_inputs, dice)
     mixed = attend(tiles, heads, None, active_p(layer.probs_dropout), dice, wanted, _projected(layer, tiles, dice))
     return _rest(layer, mixed, (x, stream), dice)
 
 
-def _last(layer: Layer, state: _State, tiles: Tiles) -> _State:
+def _last(layer: Layer, state: _State, tiles: Tiles, is_in_steps: bool) -> _State:
     """The last layer, for queries of the first tokens only: [rows, D] to [B, D], in the layout's order."""
     x, stream = state
-    if stream is None and (whole := whole_layers.run(layer, x, tiles, is_last=True)) is not None:
-        return whole, None
+    if stream is None and not is_in_steps:
+        whole = whole_layers.run(layer, x, tiles, is_last=True)
+        if whole is not None:
+            return whole, None
     dice, firsts = Dice(x), tiles.layout.firsts
     of_firsts = x.index_select(0, firsts)
     query, *others = layer.attention_inputs

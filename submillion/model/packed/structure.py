@@ -148,7 +148,7 @@ class Packed:
     module with the angles of positions, by a layer's attention type · window: how far local attention reaches ·
     is_pre_norm: the residual connection goes around the norms · pools_mean: a text's result is the mean of its tokens,
     not the first one · n_prefix_layers: how many layers from the bottom a batch that carries their output skips ·
-    in_int8: the products with the layers' frozen weights are.
+    in_int8: the products with the layers' frozen weights are · trains: something in the model does.
     """
 
     embeddings: Embeddings
@@ -166,6 +166,7 @@ class Packed:
     is_pre_norm: bool = False
     pools_mean: bool = False
     in_int8: bool = False
+    trains: bool = False
 
 
 def supported(config: Any, architecture: Architecture) -> str | None:
@@ -235,6 +236,7 @@ def prepare(
         is_pre_norm=architecture.family in _PRE_NORMS,
         pools_mean=getattr(config, "classifier_pooling", "cls") == "mean",
         in_int8=in_int8,
+        trains=any(parameter.requires_grad for parameter in inner.parameters()),
     )
 
 
