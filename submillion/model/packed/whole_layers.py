@@ -27,7 +27,6 @@ from submillion.model.packed.structure import Layer, inputs_of
 # Rows in float32 times the width of the feed-forward, by the floats of a vector: from about so many on, torch's
 # products were faster at 768 features (docs/log.md). At 384 features they were only beyond twice as many.
 _MOST_CELLS = {16: 250_000, 8: 150_000}
-
 _DENSE = (torch.Tensor, nn.Parameter)  # subclasses may wrap others, or have no address
 
 
@@ -196,7 +195,7 @@ def _site(parts: Sequence[Part], weight: weights.Weight | None, kept: list[Any],
     bias = bias_of(parts, torch.float32 if in_floats else torch.bfloat16)
     if bias is not None and bias.shape != (width,):
         return None
-    made: list[torch.Tensor | None] = [None if bias is None else bias.contiguous(), None, None]
+    made: list[torch.Tensor | None] = [bias, None, None]
     sizes = (depth, width, 0, 0, 0, 0)
     if lora is not None:
         rank = lora.up.shape[1]
