@@ -111,7 +111,7 @@ def files(name: str, figure: Any, with_png: bool = True) -> Drawn:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     svg, png, strange = io.StringIO(), io.BytesIO(), glyphs.strange_characters(figure)
-    # Not `savefig`, which draws a figure twice, and lays it out for each file: a report took twice as long.
+    # Not `savefig`, which draws a figure twice, and lays it out for each file.
     with glyphs.kept_room(figure, strange):
         FigureCanvasSVG(figure).print_svg(svg, metadata=_NO_METADATA)
     if with_png:
