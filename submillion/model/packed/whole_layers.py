@@ -70,9 +70,8 @@ class _Batch(ctypes.Structure):
 class _Note:
     """A layer as C reads it: what it was made from, its fields, and what they point to.
 
-    state: addresses, versions, shapes, numbers · kept: tensors, so that nothing else gets their addresses · copies:
-    frozen weights as `weights` keeps them, in int8 copies, which may be those of many models and end when it drops
-    them.
+    state: addresses, versions, shapes, numbers · kept: tensors, so that nothing else gets their addresses · copies: of
+    frozen weights in int8, which may be those of many models and live as long as `weights` keeps them.
     """
 
     state: tuple[Any, ...]
@@ -171,7 +170,9 @@ def _note(layer: Layer, parts: Sequence[Sequence[Part]], width: int, *, is_last:
     if not _fit_together(sites, norms, width, is_last=is_last):
         return None  # steps say what is wrong
     fields = _Layer(*(sites if is_last else (_Site(), *sites)), is_last, *(_norm(norm, kept) for norm in norms))
-    note = _Note(state, fields, kept, [weakref.ref(weight) for weight in frozen if weight is not None])
+    # In float32 C reads the parameters themselves, whichever thread's `Weight` is kept.
+    copies = [] if in_floats else [weakref.ref(weight) for weight in frozen if weight is not None]
+    note = _Note(state, fields, kept, copies)
     if not any(x.requires_grad for x in there):
         layer.noted[is_last] = note
     return note
